@@ -1,0 +1,1 @@
+"""The `segrelay` command, one module per group of subcommands."""

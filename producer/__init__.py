@@ -1,0 +1,1 @@
+"""The producer: turns payloads into deliveries that Redis holds."""

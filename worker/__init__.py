@@ -1,0 +1,1 @@
+"""The worker: takes deliveries from Redis Streams and makes them, batch by batch."""

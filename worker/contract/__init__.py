@@ -1,0 +1,1 @@
+"""What producer, worker and ops agree on: events, triggers, settings, keys, names."""

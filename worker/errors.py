@@ -1,0 +1,108 @@
+"""Every error that we raise on purpose, sorted by who must act.
+
+SegrelayError
+├── SenderMustAct
+│   └── PayloadRefused          an event that can't be placed; costs its neighbours nothing
+├── WeMustAct                   exit code 2: a template or the configuration is wrong
+│   ├── ConfigurationInvalid    one or more problems, each with its place and a hint
+│   ├── TemplateBroken          a template does not parse or load
+│   └── UsageWrong              a command was called with something it can't do
+├── OperationsMustAct           exit code 1: something outside is not as it must be
+│   ├── RedisUnavailable        not there, loading, read-only, full
+│   ├── RedisMismatch           another format, partition count or identity is in use
+│   ├── LeaseLost               somebody else holds the partition now
+│   └── PortTaken               a port we should listen on is in use
+└── Bug                         nobody can act yet: a promise of our own is broken
+
+A message says what is wrong, where, and what to do. No message holds a profile field or a secret.
+"""
+
+from __future__ import annotations
+
+
+class SegrelayError(Exception):
+    """Base of all errors raised on purpose. Survives pickling: all arguments are positional.
+
+    Args:
+        message: What is wrong, where, and what to do; one paragraph, no trailing newline.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class SenderMustAct(SegrelayError):  # noqa: N818 - named for who must act
+    """The sender of a payload has to correct it."""
+
+
+class PayloadRefused(SenderMustAct):
+    """An event that can't be placed.
+
+    Args:
+        reason: The machine-readable reason, e.g. `bad_time`; see `worker.contract.words`.
+        message: The same for a person.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        SegrelayError.__init__(self, message)
+        self.args = (reason, message)
+        self.reason = reason
+
+
+class WeMustAct(SegrelayError):  # noqa: N818
+    """A template, the configuration or the way of calling is wrong."""
+
+    exit_code = 2
+
+
+class ConfigurationInvalid(WeMustAct):
+    """The configuration has problems; the message lists all of them, a line each."""
+
+
+class TemplateBroken(WeMustAct):
+    """A template does not parse or load.
+
+    Args:
+        message: What is wrong, with a hint where there is one.
+        file: The template's file as a person would name it (relative to `templates`).
+        line: 1-based; 0 where the engine names no place.
+        column: 1-based; 0 where the engine names no place.
+    """
+
+    def __init__(self, message: str, file: str = "", line: int = 0, column: int = 0) -> None:
+        SegrelayError.__init__(self, message)
+        self.args = (message, file, line, column)
+        self.file = file
+        self.line = line
+        self.column = column
+
+
+class UsageWrong(WeMustAct):
+    """A command was called with something that it can't do."""
+
+
+class OperationsMustAct(SegrelayError):  # noqa: N818
+    """Something outside of us is not as it must be."""
+
+
+class RedisUnavailable(OperationsMustAct):
+    """Redis is not there, is loading, is read-only or is full."""
+
+
+class RedisMismatch(OperationsMustAct):
+    """Redis holds another format, partition count or identity than the configuration says."""
+
+
+class LeaseLost(OperationsMustAct):
+    """Somebody else holds the partition now; nothing of ours may be written any more."""
+
+
+class PortTaken(OperationsMustAct):
+    """A port that we should listen on is in use."""
+
+
+class Bug(SegrelayError):  # noqa: N818
+    """A promise of our own is broken; nobody can act yet."""
