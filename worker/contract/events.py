@@ -1,0 +1,166 @@
+"""An event, and the header with which its deliveries stand in a stream.
+
+A stream's entry has two fields: `h`, the header (a JSON array), and `p`, what the trigger exports
+of the profile: a JSON object with exactly one entry in `segment_events`, compressed above 2 KB.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from worker.contract.keys import digest_of
+from worker.contract.words import Direction
+from worker.errors import PayloadRefused
+
+ENTRY_FORMAT: Final = 1
+COMPRESS_ABOVE_BYTES: Final = 2_048
+_ZLIB_HEADER: Final = b"\x78"
+_STATE: Final = 1
+_SKIP_HOOK: Final = 2
+_REPAIR: Final = 4
+_FORCED: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One profile entering or leaving one audience, or a change, at one time.
+
+    Args:
+        profile_key: `field:value` of the configured identity field.
+        audience: The audience's slug.
+        direction: What happened.
+        time_us: By the source's clock, in µs since 1970.
+        profile: The profile, with exactly one entry in `segment_events`.
+        state: It was made up by comparison (a row of a backfill, a sync).
+        skip_hook: The destination should not start journeys for it.
+        repair: It restores what a late request may have overwritten; never a duplicate.
+    """
+
+    profile_key: str
+    audience: str
+    direction: Direction
+    time_us: int
+    profile: dict[str, Any]
+    state: bool = False
+    skip_hook: bool = False
+    repair: bool = False
+
+
+class Header(NamedTuple):
+    """What the ledger has to know of a delivery without reading its profile.
+
+    Attributes:
+        digest: 10 bytes, see `keys.digest_of`.
+        time_us: Of the event, in µs since 1970.
+        accepted_ms: When Redis accepted it, by the producer's clock; kept over a replay.
+        replays: How often it came back from the dead letters.
+        forced: A person said that the ledger should not hold it back (`--force`).
+    """
+
+    digest: bytes
+    audience: str
+    direction: Direction
+    time_us: int
+    state: bool
+    skip_hook: bool
+    repair: bool
+    accepted_ms: int
+    replays: int = 0
+    forced: bool = False
+
+
+def header_of(event: Event, *, accepted_ms: int) -> Header:
+    """Return the header of an event's deliveries."""
+    return Header(
+        digest_of(event.profile_key),
+        event.audience,
+        event.direction,
+        event.time_us,
+        event.state,
+        event.skip_hook,
+        event.repair,
+        accepted_ms,
+    )
+
+
+def encode_header(header: Header) -> bytes:
+    """Return the text of the entry's field `h`."""
+    flags = (
+        _STATE * header.state
+        | _SKIP_HOOK * header.skip_hook
+        | _REPAIR * header.repair
+        | _FORCED * header.forced
+    )
+    return orjson.dumps(
+        [
+            ENTRY_FORMAT,
+            header.digest.hex(),
+            header.audience,
+            header.direction.value,
+            header.time_us,
+            flags,
+            header.accepted_ms,
+            header.replays,
+        ]
+    )
+
+
+_DIRECTIONS: Final = {direction.value: direction for direction in Direction}
+
+
+def decode_header(text: bytes) -> Header:
+    """Read the entry's field `h`.
+
+    Raises:
+        PayloadRefused: It is not a header of a format that we know.
+    """
+    try:
+        version, digest, audience, direction, time_us, flags, accepted_ms, replays = orjson.loads(
+            text
+        )
+        if version != ENTRY_FORMAT:
+            raise PayloadRefused(
+                "unreadable", f"An entry has format {version}, we know {ENTRY_FORMAT}."
+            )
+        return Header(
+            bytes.fromhex(digest),
+            audience,
+            _DIRECTIONS[direction],
+            time_us,
+            bool(flags & _STATE),
+            bool(flags & _SKIP_HOOK),
+            bool(flags & _REPAIR),
+            accepted_ms,
+            replays,
+            bool(flags & _FORCED),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise PayloadRefused("unreadable", "An entry's header can't be read.") from error
+
+
+def encode_profile(profile: dict[str, Any]) -> bytes:
+    """Return the text of the entry's field `p`, compressed above 2 KB."""
+    return pack_profile(orjson.dumps(profile))
+
+
+def pack_profile(text: bytes) -> bytes:
+    """Compress a profile's JSON text above 2 KB."""
+    return zlib.compress(text, 1) if len(text) > COMPRESS_ABOVE_BYTES else text
+
+
+def decode_profile(text: bytes) -> bytes:
+    """Return the profile's JSON text.
+
+    Raises:
+        PayloadRefused: The compressed text is damaged.
+    """
+    if not text.startswith(_ZLIB_HEADER):
+        return text
+    try:
+        return zlib.decompress(text)
+    except zlib.error as error:
+        raise PayloadRefused("unreadable", "An entry's profile can't be decompressed.") from error

@@ -1,0 +1,119 @@
+r"""Every key in Redis, and nothing else.
+
+All keys of a partition carry the hash tag `{destination:partition}`: a script touches one slot.
+
+| key | type | holds |
+| --- | --- | --- |
+| `segrelay:format` | string | the format's number, written once |
+| `segrelay:partitions`, `segrelay:identity` | string | what was configured at first use |
+| `segrelay:destinations` | set | destinations that have anything |
+| `segrelay:names` | hash | name → number, for the ledger's packed records |
+| `segrelay:audiences` | hash | audience id → slug, learned from payloads |
+| `segrelay:paused` | hash | `destination\|name` or `trigger\|name` → JSON: by whom, why, since |
+| `segrelay:sweep` | string | the lock of the sweep |
+| `{gate:ID}` | hash | the gate of one host and authorization |
+| `{quarantine}:…` | | what could not be placed |
+| `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
+| `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
+| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind` → count |
+| `{d:p}lease` | hash | token, until (ms), owner |
+| `{d:p}bell` | string | a drain was rung for and has not begun |
+| `{d:p}rendering` | string | what the holder is rendering: JSON |
+| `{d:p}notes` | hash | note id → JSON |
+| `{d:p}open` | hash | note id → end (ms); the note is open |
+| `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes |
+| `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes |
+| `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
+| `{d:p}letters` | hash | letter id → the letter |
+| `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
+| `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
+| `{d:p}history` | stream | recent skips, refusals and retries, capped |
+| `{d:p}sent` | stream | recently delivered profile keys, capped, for `verify` |
+| `{d:p}jobs` | hash | job → position |
+| `{d:p}l<digest>` | string | the ledger of one profile |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+FORMAT: Final = "segrelay:format"
+PARTITIONS: Final = "segrelay:partitions"
+IDENTITY: Final = "segrelay:identity"
+DESTINATIONS: Final = "segrelay:destinations"
+NAMES: Final = "segrelay:names"
+AUDIENCES: Final = "segrelay:audiences"
+PAUSED: Final = "segrelay:paused"
+SWEEP: Final = "segrelay:sweep"
+
+DIGEST_BYTES: Final = 10
+"""80 bits: ten million profiles in a partition collide with a chance of 4e-11."""
+
+
+def gate(gate_id: str) -> str:
+    """Return the key of a gate."""
+    return f"{{gate:{gate_id}}}"
+
+
+def quarantine(part: str) -> str:
+    """Return a key of the quarantine; all of it is in one slot."""
+    return f"{{quarantine}}:{part}"
+
+
+def digest_of(profile_key: str) -> bytes:
+    """Return the digest under which a profile is known: 10 bytes of blake2b of its key."""
+    return hashlib.blake2b(profile_key.encode(), digest_size=DIGEST_BYTES).digest()
+
+
+def partition_of(profile_key: str, partitions: int) -> int:
+    """Return the partition of a profile: `crc32(profile key) mod partitions`."""
+    return zlib.crc32(profile_key.encode()) % partitions
+
+
+def stream_name(lane: str, trigger: str) -> str:
+    """Return what names a stream within its partition."""
+    return f"{lane}|{trigger}"
+
+
+def split_stream_name(name: str) -> tuple[str, str]:
+    """Return lane and trigger of a stream's name."""
+    lane, _, trigger = name.partition("|")
+    return lane, trigger
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition of one destination."""
+
+    destination: str
+    partition: int
+
+    @property
+    def tag(self) -> str:
+        """Return the hash tag with which all keys of this partition begin."""
+        return f"{{{self.destination}:{self.partition}}}"
+
+    def stream(self, name: str) -> str:
+        """Return the key of the stream `lane|trigger`."""
+        return f"{self.tag}s:{name}"
+
+    def ledger(self, digest: bytes) -> bytes:
+        """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
+        return self.tag.encode() + b"l" + digest
+
+    def __getattr__(self, part: str) -> str:
+        """Return the key of one of the parts that are named in this module's docstring."""
+        if part not in _PARTS:
+            raise AttributeError(part)
+        return f"{self.tag}{part}"
+
+
+_PARTS: Final = frozenset(
+    {
+        "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
+        "holds", "letters", "lettertimes", "causes", "history", "sent", "jobs",
+    }
+)  # fmt: skip

@@ -1,0 +1,106 @@
+"""The closed vocabularies: directions, lanes, reasons. One word per thing, everywhere.
+
+A reason is lower case and made for machines: it stands in counts, letters and `status --json`.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Final
+
+NAME_PATTERN: Final = re.compile(r"[a-z0-9-]+")
+"""Names of destinations, triggers and jobs."""
+
+
+class Direction(StrEnum):
+    """What an event says about one profile and one audience."""
+
+    ENTER = "enter"
+    EXIT = "exit"
+    CHANGE = "change"
+
+
+class Skip(StrEnum):
+    """Why a delivery was not made and need not be."""
+
+    DUPLICATE = "duplicate"
+    """Its own trigger has delivered this very time."""
+    SUPERSEDED = "superseded"
+    """Something that was delivered beats it."""
+    ALREADY_THERE = "already_there"
+    """A state event that tells what Insider already holds."""
+    ASSERTED = "asserted"
+    """An `assert` of the template failed: the template's author wants it skipped."""
+    EMPTY = "empty"
+    """Nothing was left to send after shaping."""
+    TOO_OLD = "too_old"
+    """Only an event older than the destination accepts was left to send."""
+    NOT_KNOWN_THERE = "not_known_there"
+    """An exit of a person whom the destination does not know: nothing to take away."""
+
+
+class Death(StrEnum):
+    """Why a delivery can't be made."""
+
+    TEMPLATE_ERROR = "template_error"
+    """The template failed for this event."""
+    INVALID = "invalid"
+    """The body is not valid for the path, or has no valid user."""
+    REFUSED = "refused"
+    """The destination refused this user for good."""
+    FAILED = "failed"
+    """Alone in its request it failed five times, while others of its trigger went through."""
+    AMBIGUOUS = "ambiguous"
+    """The request got no sure answer and `on_ambiguous` is `dead_letter`."""
+    KILLED_WORKER = "killed_worker"
+    """Rendering it, alone, killed the throw-away process."""
+    TOO_LARGE = "too_large"
+    """One user alone is larger than a request may be."""
+    UNREADABLE = "unreadable"
+    """The entry can't be decoded."""
+
+
+class Refusal(StrEnum):
+    """Why an event could not be placed; it is kept in the quarantine."""
+
+    UNREADABLE = "unreadable"
+    """Not JSON, or not a payload."""
+    NO_EVENTS = "no_events"
+    """A payload without `segment_events`."""
+    BAD_EVENT = "bad_event"
+    """A segment event that is not an object, or whose `event` is none of enter, exit, change."""
+    NO_IDENTITY = "no_identity"
+    """The profile lacks the identity field."""
+    BAD_TIME = "bad_time"
+    """The event's time is missing or can't be read."""
+    FUTURE_TIME = "future_time"
+    """The event's time is more than five minutes ahead of Redis' clock."""
+    UNKNOWN_AUDIENCE = "unknown_audience"
+    """An audience id whose slug is not known."""
+    AUDIENCE_CONFLICT = "audience_conflict"
+    """An audience id that appears with another slug than before."""
+    NO_TRIGGER = "no_trigger"
+    """No trigger wants it (counted as `unmatched`)."""
+    TOO_LARGE = "too_large"
+    """The payload is larger than an entry may be."""
+
+
+LIVE: Final = "live"
+BACKFILL: Final = "backfill"
+JOB_PREFIX: Final = "job."
+
+
+def lane_of_job(job: str) -> str:
+    """Return the lane of a named job: a lane of its own, of the backfill kind."""
+    return JOB_PREFIX + job
+
+
+def job_of_lane(lane: str) -> str:
+    """Return the job's name, or "" where the lane is no job's."""
+    return lane.removeprefix(JOB_PREFIX) if lane.startswith(JOB_PREFIX) else ""
+
+
+def kind_of_lane(lane: str) -> str:
+    """Return `live` or `backfill`: the Celery queue and the gate's class of a lane."""
+    return LIVE if lane == LIVE else BACKFILL

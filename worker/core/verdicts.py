@@ -1,0 +1,82 @@
+"""What an answer means: a value; the drain obeys it.
+
+Sure answers say what happened to each user; the others say whether the request may have taken
+effect all the same, because then its note stays open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from worker.contract.words import Death, Skip
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedUser:
+    """The destination's "no" to one user: dead, or skipped where nothing is missing."""
+
+    reason: Death | Skip
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Taken, apart from the users named.
+
+    Args:
+        refused: By index in the request's users.
+    """
+
+    refused: Mapping[int, RefusedUser] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """Surely not applied: more bytes or users than the destination takes. Split it."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class BodyRefused:
+    """Surely not applied: something in the body is wrong. Halve until it is found."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDown:
+    """Surely not applied: too many requests. `retry_after_seconds` where the answer says."""
+
+    retry_after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRefused:
+    """Surely not applied: the credentials are. Pause the destination."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A 5xx or no answer.
+
+    Args:
+        message: The status or the kind of failure; no body.
+        possibly_applied: False only where the request surely never left (no connection).
+    """
+
+    message: str
+    possibly_applied: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A 200 that can't be understood: possibly applied."""
+
+    message: str
+
+
+Verdict = Accepted | TooLarge | BodyRefused | SlowDown | AccessRefused | Failed | Unreadable

@@ -1,0 +1,119 @@
+"""What a destination's API has to decide. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from worker.contract.words import Death, Direction, Skip
+from worker.core.verdicts import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """For which event a body was rendered.
+
+    Args:
+        url: The trigger's, as configured (a path below the base URL, or absolute).
+        time_us: Of the event.
+        now_us: Redis' clock.
+        skip_hook: The destination should not start journeys for it.
+        repair: Membership only: no `events[]`.
+        audience_attribute: Name of the attribute that holds the list of audiences.
+    """
+
+    url: str
+    audience: str
+    direction: Direction
+    time_us: int
+    now_us: int
+    skip_hook: bool
+    repair: bool
+    audience_attribute: str
+    phone_region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """A body made valid, ready to be combined with others.
+
+    Args:
+        users: What this delivery adds to a request; for an API without users, the one body.
+        root: The body's other root options; only equal ones share a request.
+        dropped: Names of the fields that could not be right and were left out.
+        url: Where the template itself names it (a bare string), else "".
+    """
+
+    users: tuple[dict[str, Any], ...]
+    root: Mapping[str, Any]
+    dropped: tuple[str, ...] = ()
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSendable:
+    """There is nothing valid to send."""
+
+    reason: Death | Skip
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What the ledger knows about one profile, newer than the event at hand.
+
+    Args:
+        inside: Slugs that something newer entered.
+        outside: Slugs that something newer exited.
+        stale: This template has already sent newer data of this profile.
+        stale_opt_ins: Some template has.
+    """
+
+    inside: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
+    stale: bool = False
+    stale_opt_ins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer, read to its end (or to a sane limit: then `truncated`)."""
+
+    status: int
+    body: bytes
+    retry_after: str = ""
+    truncated: bool = False
+
+
+class Api(Protocol):
+    """How bodies combine, what is valid, how an answer is read."""
+
+    max_users: int
+    max_bytes: int
+
+    def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
+        """Make one rendered body valid, or say why it can't be."""
+        ...
+
+    def correct(
+        self, shaped: Shaped, occasion: Occasion, knowledge: Knowledge
+    ) -> Shaped | NotSendable:
+        """Take back what something newer has made untrue; called right before sending."""
+        ...
+
+    def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:
+        """Combine users, each already JSON, into one body."""
+        ...
+
+    def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:
+        """Say what an answer to a request of so many users means."""
+        ...
+
+    def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
+        """Return what would make the destination take two users for one person."""
+        ...
+
+    def identifies(self, body: Any, identity_value: str) -> bool:
+        """Say whether a rendered body sends this value as an identifier."""
+        ...
