@@ -22,7 +22,6 @@ _ZLIB_HEADER: Final = b"\x78"
 _STATE: Final = 1
 _SKIP_HOOK: Final = 2
 _REPAIR: Final = 4
-_FORCED: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,6 @@ class Header(NamedTuple):
         time_us: Of the event, in µs since 1970.
         accepted_ms: When Redis accepted it, by the producer's clock; kept over a replay.
         replays: How often it came back from the dead letters.
-        forced: A person said that the ledger should not hold it back (`--force`).
     """
 
     digest: bytes
@@ -70,7 +68,6 @@ class Header(NamedTuple):
     repair: bool
     accepted_ms: int
     replays: int = 0
-    forced: bool = False
 
 
 def header_of(event: Event, *, accepted_ms: int) -> Header:
@@ -93,7 +90,6 @@ def encode_header(header: Header) -> bytes:
         _STATE * header.state
         | _SKIP_HOOK * header.skip_hook
         | _REPAIR * header.repair
-        | _FORCED * header.forced
     )
     return orjson.dumps(
         [
@@ -136,7 +132,6 @@ def decode_header(text: bytes) -> Header:
             bool(flags & _REPAIR),
             accepted_ms,
             replays,
-            bool(flags & _FORCED),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise PayloadRefused("unreadable", "An entry's header can't be read.") from error

@@ -10,6 +10,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:names` | hash | name → number, for the ledger's packed records |
 | `segrelay:audiences` | hash | audience id → slug, learned from payloads |
 | `segrelay:paused` | hash | `destination\|name` or `trigger\|name` → JSON: by whom, why, since |
+| `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `segrelay:sweep` | string | the lock of the sweep |
 | `{gate:ID}` | hash | the gate of one host and authorization |
 | `{quarantine}:…` | | what could not be placed |
@@ -47,6 +48,7 @@ DESTINATIONS: Final = "segrelay:destinations"
 NAMES: Final = "segrelay:names"
 AUDIENCES: Final = "segrelay:audiences"
 PAUSED: Final = "segrelay:paused"
+STREAKS: Final = "segrelay:streaks"
 SWEEP: Final = "segrelay:sweep"
 
 DIGEST_BYTES: Final = 10

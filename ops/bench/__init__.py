@@ -1,0 +1,1 @@
+"""Benchmarks: what segrelay costs, measured."""

@@ -1,0 +1,179 @@
+"""The edge of every command: errors as one paragraph, documents, tables and progress."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
+
+from worker.errors import SegrelayError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+DEBUG_VARIABLE: Final = "SEGRELAY_DEBUG"
+INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+_PROGRESS_EVERY_SECONDS: Final = 5.0
+_GAP: Final = "  "
+
+
+def run_guarded(app: Callable[[], Any]) -> NoReturn:
+    """Run the command line and end the process with its exit code.
+
+    Errors of ours become one paragraph on stderr; `SEGRELAY_DEBUG=1` shows the traceback too.
+    """
+    try:
+        app()
+        code: int | str | None = 0
+    except SystemExit as stop:
+        code = stop.code
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        code = 1
+    except SegrelayError as error:
+        code = _told(error, error.message, error.exit_code)
+    except OSError as error:
+        code = _told(error, _os_message(error), 1)
+    except Exception as error:  # noqa: BLE001 - this is the edge
+        code = _told(error, _bug_message(error), 1)
+    if not _flushed():
+        code = code or 1
+    sys.exit(code)
+
+
+def _told(error: BaseException, message: str, exit_code: int) -> int:
+    with suppress(OSError):
+        if os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
+            traceback.print_exception(error)
+        note(message)
+    return exit_code
+
+
+def _os_message(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or type(error).__name__}"
+
+
+def _bug_message(error: Exception) -> str:
+    """Name the place, not the message: a foreign error's text may hold a profile's fields."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if not frame.filename.startswith("<")][-1]
+    return (
+        f"This should not have happened: {type(error).__name__} at {last.filename}:{last.lineno}."
+        f" Run the command again with {DEBUG_VARIABLE}=1 to see how it came to it."
+    )
+
+
+def _flushed() -> bool:
+    """Flush; a reader that has gone (`| head`) must not be reported again at exit."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def print_json(document: Any) -> None:
+    """Print exactly one JSON document on stdout."""
+    import orjson  # noqa: PLC0415 - `--help` has to be quick
+
+    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def say(message: str) -> None:
+    """Print a line of the command's result on stdout."""
+    sys.stdout.write(message + "\n")
+
+
+def note(message: str) -> None:
+    """Print what is not the command's result, on stderr."""
+    sys.stderr.write(message + "\n")
+    sys.stderr.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout: drawn on a terminal, aligned text elsewhere."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _draw_table(columns, cells)
+        return
+    lines = [list(columns), *cells]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        say(_GAP.join(padded).rstrip())
+
+
+def _draw_table(columns: Sequence[str], cells: list[list[str]]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
+    from rich.table import Table  # noqa: PLC0415 - see above
+    from rich.text import Text  # noqa: PLC0415 - see above
+
+    drawn = Table(*columns)
+    for row in cells:
+        drawn.add_row(*(Text(cell) for cell in row))
+    Console().print(drawn)
+
+
+class Progress(Protocol):
+    """Counts what is done."""
+
+    def advance(self, n: int = 1) -> None:
+        """Add to what is done."""
+        ...
+
+
+class _LineProgress:
+    """Plain lines on stderr, one every few seconds and one at the end."""
+
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label = label
+        self._total = total
+        self._done = 0
+        self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
+
+    def advance(self, n: int = 1) -> None:
+        self._done += n
+        if time.monotonic() >= self._next_at:
+            self.show()
+
+    def show(self) -> None:
+        of_total = f" of {self._total:,}" if self._total is not None else ""
+        note(f"{self._label}: {self._done:,}{of_total}")
+        self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
+
+
+class _BarProgress:
+    """A bar of rich."""
+
+    def __init__(self, bars: RichProgress, task: TaskID) -> None:
+        self._bars = bars
+        self._task = task
+
+    def advance(self, n: int = 1) -> None:
+        self._bars.advance(self._task, n)
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Progress]:
+    """Show on stderr how far something has come: a bar on a terminal, plain lines elsewhere."""
+    if not sys.stderr.isatty():
+        lines = _LineProgress(label, total)
+        yield lines
+        lines.show()
+        return
+    from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
+    from rich.progress import Progress as Bars  # noqa: PLC0415 - see above
+
+    with Bars(console=Console(stderr=True)) as bars:
+        yield _BarProgress(bars, bars.add_task(label, total=total))

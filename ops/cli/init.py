@@ -1,0 +1,59 @@
+"""`segrelay init`: a first configuration with its templates."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from ops.cli.console import say
+from worker.errors import UsageWrong
+
+_SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
+"""File to write → file in the package, where nothing begins with a dot."""
+
+_TEMPLATES: Final = "insider"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there.")],
+) -> None:
+    """Write a commented segrelay.toml, an .env.example and first templates into a folder.
+
+    Nothing that is there already is overwritten.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageWrong(f"{folder} is a file; name a folder.")
+    for path, content in _files():
+        say(f"{_write(folder / path, content)} {folder / path}")
+    say(f"Next: copy {folder / '.env.example'} to {folder / '.env'}, fill it in, and run")
+    say(f"  segrelay --config {shlex.quote(str(folder / 'segrelay.toml'))} config check")
+
+
+def _files() -> Iterator[tuple[Path, bytes]]:
+    scaffold = files("ops.cli") / "scaffold"
+    for name, packaged in _SCAFFOLD.items():
+        yield Path(name), (scaffold / packaged).read_bytes()
+    for template in _shipped_templates():
+        yield Path("templates", _TEMPLATES, template.name), template.read_bytes()
+
+
+def _shipped_templates() -> list[Traversable]:
+    found = (files("templates") / _TEMPLATES).iterdir()
+    return sorted((one for one in found if one.name.endswith(".jsonnet")), key=lambda one: one.name)
+
+
+def _write(path: Path, content: bytes) -> str:
+    """Write a file that is not there yet; say what was done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return "kept   "
+    return "written"

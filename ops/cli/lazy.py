@@ -1,0 +1,65 @@
+"""Commands that are loaded when they are called, so that `segrelay --help` is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """One command of the table.
+
+    Args:
+        target: `module:attribute`; a function is one command, a `typer.Typer` a group.
+        summary: The line in `segrelay --help`.
+        part: The heading under which it stands there.
+        passes_options: A function takes options that it does not declare (`ctx.args`).
+    """
+
+    target: str
+    summary: str
+    part: str
+    passes_options: bool = False
+
+
+class LazyGroup(TyperGroup):
+    """A group over a table of `Lazy` commands; subclasses name the table."""
+
+    table: Mapping[str, Lazy] = {}
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, lazy in self.table.items():
+            self.add_command(TyperCommand(name, short_help=lazy.summary, rich_markup_mode=None))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the base's signature
+        """Load and return a command; None where the table does not have it."""
+        lazy = self.table.get(cmd_name)
+        return load(cmd_name, lazy) if lazy else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - see above
+        """Write the table into the help, without loading anything."""
+        for part in dict.fromkeys(lazy.part for lazy in self.table.values()):
+            rows = [(name, lazy.summary) for name, lazy in self.table.items() if lazy.part == part]
+            with formatter.section(part):
+                formatter.write_dl(rows)
+
+
+def load(name: str, lazy: Lazy) -> Any:
+    """Return the command that a line of the table stands for."""
+    module, _, attribute = lazy.target.partition(":")
+    found = getattr(import_module(module), attribute)
+    shell = typer.Typer(add_completion=False, rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        shell.add_typer(found, name=name, help=lazy.summary, no_args_is_help=True)
+    else:
+        settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+        shell.command(name, context_settings=settings if lazy.passes_options else None)(found)
+    return get_group(shell).commands[name]

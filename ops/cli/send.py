@@ -1,0 +1,234 @@
+"""`segrelay send`: a file's payloads into Redis."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+import typer
+
+from ops.cli.console import Progress, note, print_json, progress, say
+from producer.files import batches, digest_of_file, opened
+from producer.matching import routing_digest
+from producer.payloads import Payload
+from producer.published import Problem, Published
+from producer.publish import Publisher
+from producer.reading import read_payloads
+from producer.room import NoRoom, count_waiting
+from worker.contract.connection import connect, resolve_url, wait_ready
+from worker.contract.durations import parse_duration
+from worker.contract.settings import Settings, load_settings
+from worker.contract.words import LIVE
+from worker.errors import RedisUnavailable, UsageWrong
+
+PROBLEMS_LISTED: Final = 10_000
+"""So that a file without one good line does not fill the memory; all of them are counted."""
+
+_PROBLEMS_SHOWN: Final = 10
+_FULL_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.2
+_ROOM_POLL_SECONDS: Final = 1.0
+_AGAIN_SECONDS: Final = 10.0
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What became of the payloads so far."""
+
+    payloads: int = 0
+    events: int = 0
+    accepted: int = 0
+    unmatched: int = 0
+    refused: int = 0
+    repeated: int = 0
+    line: int = 0
+    position: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, published: Published, batch: list[Payload]) -> None:
+        self.payloads += published.payloads
+        self.events += published.events
+        self.accepted += published.accepted
+        self.unmatched += published.unmatched
+        self.refused += published.refused
+        self.repeated += published.repeated
+        self.line = batch[-1].line
+        self.position += len(batch)
+        self.problems += published.problems[: PROBLEMS_LISTED - len(self.problems)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a file goes.
+
+    Args:
+        source: Digest with which an interrupted job goes on where it stopped; "" = it can't.
+    """
+
+    publisher: Publisher
+    lane: str
+    job: str
+    source: str
+    timeout_seconds: float | None
+
+
+def send(
+    source: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON or JSON.")],
+    *,
+    lane: Annotated[str, typer.Option(help="live or backfill.")] = LIVE,
+    job: Annotated[
+        str, typer.Option(help="A name: a lane of its own, which goes on where it was interrupted.")
+    ] = "",
+    wait: Annotated[bool, typer.Option("--wait", help="Return when nothing waits.")] = False,
+    timeout: Annotated[
+        str, typer.Option(help="Wait at most so long, e.g. 90s or 15m.", metavar="DURATION")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if any was refused.")] = False,
+) -> None:
+    """Put the payloads of a file into Redis."""
+    timeout_seconds = _seconds(timeout)
+    with opened(source) as stream:
+        settings = load_settings()
+        url = resolve_url(settings.redis)
+        wait_ready(url)
+        client = connect(url)
+        digest = digest_of_file(source, salt=routing_digest(settings)) if job else ""
+        target = _Target(Publisher(client, settings), lane, job, digest, timeout_seconds)
+        target.publisher.check(lane, job)
+        totals = _Totals()
+        with progress("sent") as shown:
+            _send_all(read_payloads(stream), target, totals, shown)
+    _report(source, totals, target, as_json=as_json)
+    if wait and not _wait(client, settings, timeout_seconds):
+        raise typer.Exit(1)
+    if strict and totals.refused:
+        raise typer.Exit(1)
+
+
+def _seconds(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
+    except ValueError as error:
+        raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
+
+
+def _send_all(payloads: Any, target: _Target, totals: _Totals, shown: Progress) -> None:
+    try:
+        for batch in batches(payloads):
+            _await_room(target)
+            published = _publish(batch, target, totals.position + len(batch))
+            totals.add(published, batch)
+            shown.advance(published.payloads)
+    except RedisUnavailable as error:
+        raise RedisUnavailable(f"{error.message} {_state(target, totals)}") from error
+    except KeyboardInterrupt:
+        note(f"Interrupted. {_state(target, totals)}")
+        raise
+
+
+def _publish(batch: list[Payload], target: _Target, position: int) -> Published:
+    """Publish a batch; again and again for a job, whose positions make that harmless."""
+    if not target.source:
+        return target.publisher.publish(batch, target.lane, job=target.job)
+    seconds = _AGAIN_SECONDS if target.timeout_seconds is None else target.timeout_seconds
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return target.publisher.publish(
+                batch, target.lane, job=target.job, position=position, source=target.source
+            )
+        except RedisUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_POLL_SECONDS)
+
+
+def _state(target: _Target, totals: _Totals) -> str:
+    """Say what is sure, and what to do."""
+    sure = f"Up to line {totals.line} everything is in Redis" if totals.line else "Nothing is sure"
+    if target.source:
+        return f"{sure}; the same command goes on exactly where it stopped."
+    return (
+        f"{sure}, from line {totals.line + 1} on it is unsure. Sending those again is safe: "
+        "what is there twice is delivered once."
+    )
+
+
+def _await_room(target: _Target) -> None:
+    """Wait until there is room, with a line that says for what.
+
+    Raises:
+        RedisUnavailable: Redis was full for too long.
+    """
+    begun = time.monotonic()
+    lane = target.publisher.check(target.lane, target.job)
+    while isinstance(room := target.publisher.room(lane), NoRoom):
+        limit = target.timeout_seconds
+        if limit is None and room.reason == "memory":
+            limit = _FULL_SECONDS
+        waited = time.monotonic() - begun
+        if limit is not None and waited >= limit:
+            raise RedisUnavailable(room.message)
+        if int(waited) % 10 == 0:
+            note(f"waiting for room: {room.message}")
+        time.sleep(_ROOM_POLL_SECONDS)
+
+
+def _wait(client: Any, settings: Settings, timeout_seconds: float | None) -> bool:
+    """Wait until nothing waits; say so and return False where that takes too long."""
+    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    while waiting := count_waiting(client, settings):
+        if deadline is not None and time.monotonic() >= deadline:
+            note(
+                f"{waiting} deliveries still wait after {timeout_seconds:g} s. "
+                "Does a worker run? `segrelay status` tells what they wait for."
+            )
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _report(source: str, totals: _Totals, target: _Target, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_document(totals))
+    else:
+        say(
+            f"{totals.payloads:,} payloads, {totals.events:,} events: {totals.accepted:,} "
+            f"deliveries accepted, {totals.unmatched:,} unmatched, {totals.refused:,} refused"
+        )
+        for problem in totals.problems[:_PROBLEMS_SHOWN]:
+            note(f"line {problem.line}[{problem.index}]: {problem.reason}: {problem.message}")
+        if totals.refused > _PROBLEMS_SHOWN:
+            note(f"… and {totals.refused - _PROBLEMS_SHOWN:,} more problems")
+    if not totals.payloads:
+        note(f"{source} holds no payloads.")
+    if totals.repeated:
+        note(
+            f"{totals.repeated:,} deliveries were in Redis already, from an earlier run of job "
+            f"'{target.job}' over the same file."
+        )
+    if totals.unmatched or totals.refused:
+        note("What was refused or unmatched is kept: `segrelay quarantine list`.")
+
+
+def _document(totals: _Totals) -> dict[str, Any]:
+    return {
+        "payloads": totals.payloads,
+        "events": totals.events,
+        "accepted": totals.accepted,
+        "unmatched": totals.unmatched,
+        "refused": totals.refused,
+        "problems": [
+            {
+                "line": problem.line,
+                "index": problem.index,
+                "reason": problem.reason,
+                "message": problem.message,
+            }
+            for problem in totals.problems
+        ],
+    }

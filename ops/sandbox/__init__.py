@@ -1,0 +1,1 @@
+"""A faithful stand-in for Insider's user API, for tests, demonstrations and rehearsals."""

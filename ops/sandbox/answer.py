@@ -1,0 +1,62 @@
+"""Answers in the shapes that Insider uses: a status, a body, headers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+_JSON: Final = (b"content-type", b"application/json")
+_HTML: Final = (b"content-type", b"text/html; charset=utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is sent back for one request.
+
+    Attributes:
+        headers: Without the length, which the server adds.
+        failed: Positions in `users` of those that were refused.
+    """
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
+    failed: frozenset[int] = frozenset()
+
+
+def json_answer(status: int, value: Any) -> Answer:
+    """Return any value as a JSON answer."""
+    return Answer(status, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+
+
+def error(status: int, text: str) -> Answer:
+    """Return the shape of errors about the body and the rate."""
+    return json_answer(status, {"error": text})
+
+
+def denial(status: int, message: str) -> Answer:
+    """Return the shape of errors about credentials."""
+    return json_answer(status, {"success": False, "message": message})
+
+
+def html_page(status: int) -> Answer:
+    """Return what a proxy in front of Insider answers."""
+    page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\r\n"
+    return Answer(status, page.encode(), (_HTML,))
+
+
+def counted(
+    users: int, errors: Mapping[str, Sequence[str]], failed: frozenset[int], *, fail_count: int
+) -> Answer:
+    """Return the 200 of a write: how many users went through, and what was wrong with the others.
+
+    An empty side is `{}` without a count. Insider does not say whether `fail_count` counts users
+    or errors.
+    """
+    successful = {"count": users - len(failed)} if users > len(failed) else {}
+    fail = {"count": fail_count, "errors": errors} if errors else {}
+    body = orjson.dumps({"data": {"successful": successful, "fail": fail}})
+    return Answer(200, body, failed=failed)

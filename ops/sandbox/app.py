@@ -1,0 +1,88 @@
+"""The ASGI edge: reads a request, lets the faults and the account decide, and obeys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+
+from ops.sandbox.answer import Answer, error
+from ops.sandbox.exchange import Exchange, Receive, Scope, Send
+from ops.sandbox.insider import Call
+from ops.sandbox.inspection import PREFIX, inspect
+from ops.sandbox.passage import Passage, pause
+from ops.sandbox.rules import COLUMNS, ERASE, PROFILE, WRITES
+from ops.sandbox.settings import SandboxSettings
+from ops.sandbox.state import State
+
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+_log: Final = structlog.get_logger("sandbox")
+
+
+def build_app(settings: SandboxSettings) -> App:
+    """Return the sandbox as an ASGI application."""
+    return Sandbox(settings)
+
+
+class Sandbox:
+    """Routes requests to the writing, the reading and the inspecting paths."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.state = State(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; other ASGI scopes are left alone."""
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        body = await exchange.body()
+        if body is None:
+            await exchange.close()
+        elif exchange.path.startswith(PREFIX):
+            await exchange.answer(inspect(self.state, exchange, body))
+        else:
+            await self._act(exchange, Call(exchange.path, exchange.headers, body))
+
+    async def _act(self, exchange: Exchange, call: Call) -> None:
+        if exchange.method != "POST":
+            await self._turn_away(exchange, call, error(405, "method not allowed"))
+        elif call.path in WRITES:
+            await self._write(exchange, call)
+        else:
+            fault = self.state.faults.draw_read(call.path, call.body)
+            await pause(self.state.faults.delay_seconds())
+            await self._turn_away(exchange, call, fault.answer or self._other(call))
+
+    def _other(self, call: Call) -> Answer:
+        insider, now = self.state.insider, time.time()
+        if call.path == PROFILE:
+            return insider.read_profile(call, now)
+        if call.path == COLUMNS:
+            return insider.read_columns(call)
+        if call.path == ERASE:
+            answer = insider.erase(call, now)
+            _log.error("erasure.received", path=call.path, erased=insider.profiles.erased)
+            return answer
+        return error(404, "not found")
+
+    async def _turn_away(self, exchange: Exchange, call: Call, answer: Answer) -> None:
+        self.state.journal.turned_away(call.path, len(call.body), answer.status, time.time())
+        await exchange.answer(answer)
+
+    async def _write(self, exchange: Exchange, call: Call) -> None:
+        state, now = self.state, time.time()
+        request = state.insider.admit(call, now)
+        if isinstance(request, Answer):
+            await pause(state.faults.delay_seconds())
+            await self._turn_away(exchange, call, request)
+            return
+        fault = state.faults.draw(call.path, call.body)
+        flight = state.journal.begin(
+            request, call.body, profiles=state.insider.profiles, fault=fault.name, now=now
+        )
+        passage = Passage(
+            exchange, request, fault, flight, state.insider, state.journal, state.settings
+        )
+        await passage.run(state.faults.delay_seconds())

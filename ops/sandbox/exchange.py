@@ -1,0 +1,111 @@
+"""One HTTP exchange at the ASGI border: a body in, an answer out, whole or deliberately broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from ops.sandbox.answer import Answer
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+CONNECTION: Final = "segrelay.sandbox.connection"
+"""Extension of the scope: the transport, by which a connection can be closed without an answer."""
+_MAX_BODY_BYTES: Final = 64_000_000
+_ENDLESS_CHUNK: Final = b" " * 1_024
+_ENDLESS_PAUSE_SECONDS: Final = 0.05
+
+
+class Exchange:
+    """A request and the way back to whoever sent it."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        self._query: bytes = scope["query_string"]
+        self._transport: asyncio.Transport | None = scope.get("extensions", {}).get(CONNECTION)
+        self._receive = receive
+        self._send = send
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is still there."""
+        return self._transport is None or not self._transport.is_closing()
+
+    def query(self, name: str, default: str = "") -> str:
+        """Return the first value of a parameter of the URL."""
+        found = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get(name)
+        return found[0] if found else default
+
+    async def body(self) -> bytes | None:
+        """Read the whole body; None if the client went away, or if it is absurdly large."""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunk = message.get("body", b"")
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > _MAX_BODY_BYTES:
+                return None
+            if not message.get("more_body", False):
+                return b"".join(chunks)
+
+    async def answer(self, answer: Answer) -> None:
+        """Answer as one should."""
+        await self._start(answer)
+        await self._send({"type": "http.response.body", "body": answer.body})
+
+    async def close(self) -> None:
+        """Close the connection without another byte."""
+        if self._transport is None:
+            raise ConnectionResetError("closed without an answer")
+        self._transport.close()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def truncate(self, answer: Answer) -> None:
+        """Announce the whole answer, send half of it, and close."""
+        await self._start(answer)
+        half = answer.body[: len(answer.body) // 2]
+        await self._send({"type": "http.response.body", "body": half, "more_body": True})
+        await self.close()
+
+    async def drip(self, answer: Answer, pause_seconds: float) -> None:
+        """Answer byte by byte, as long as anybody waits for it."""
+        await self._start(answer)
+        for position in range(len(answer.body) - 1):
+            if not self.is_open:
+                return
+            byte = answer.body[position : position + 1]
+            await self._send({"type": "http.response.body", "body": byte, "more_body": True})
+            await asyncio.sleep(pause_seconds)
+        await self._send({"type": "http.response.body", "body": answer.body[-1:]})
+
+    async def never_end(self, answer: Answer, seconds: float) -> None:
+        """Begin the answer, and go on with spaces until the client leaves or time is up."""
+        await self._start(answer, sized=False)
+        ends_at = asyncio.get_running_loop().time() + seconds
+        chunk = answer.body
+        while self.is_open and asyncio.get_running_loop().time() < ends_at:
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            chunk = _ENDLESS_CHUNK
+            await asyncio.sleep(_ENDLESS_PAUSE_SECONDS)
+        await self._send({"type": "http.response.body", "body": b""})
+
+    async def _start(self, answer: Answer, *, sized: bool = True) -> None:
+        headers = list(answer.headers)
+        if sized:
+            headers.append((b"content-length", str(len(answer.body)).encode()))
+        await self._send(
+            {"type": "http.response.start", "status": answer.status, "headers": headers}
+        )

@@ -1,0 +1,138 @@
+"""What goes wrong with a request, drawn from a seeded random: a decision, obeyed by the edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Final, Literal
+
+from ops.sandbox.answer import Answer, denial, error, html_page, json_answer
+from ops.sandbox.settings import FailureRule, Malformed, SandboxSettings
+
+Takes = Literal["now", "late", "never"]
+Delivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """How a request is treated.
+
+    Attributes:
+        name: As it stands in the log; "" where nothing goes wrong.
+        takes_effect: Whether and when it is applied.
+        answer: Instead of Insider's own.
+        delivery: How the answer reaches the client, if at all.
+    """
+
+    name: str = ""
+    takes_effect: Takes = "now"
+    answer: Answer | None = None
+    delivery: Delivery = "whole"
+
+
+NONE: Final = Fault()
+_WRONG_COUNTS: Final = {"data": {"successful": {"count": 999_999}, "fail": {}}}
+_MALFORMED: Final[dict[Malformed, Fault]] = {
+    "empty": Fault(answer=Answer(200, b"")),
+    "truncated": Fault(delivery="truncated"),
+    "html": Fault(answer=html_page(200)),
+    "wrong_counts": Fault(answer=json_answer(200, _WRONG_COUNTS)),
+    "empty_object": Fault(answer=json_answer(200, {})),
+    "null": Fault(answer=json_answer(200, None)),
+    "text": Fault(answer=Answer(200, b"OK")),
+    "dripping": Fault(delivery="dripping"),
+    "endless": Fault(delivery="endless"),
+}
+_TEXTS: Final = {
+    400: "bad request",
+    413: "request entity too large",
+    429: "rejected: too many requests",
+}
+_FIRST_SERVER_ERROR: Final = 500
+
+
+class Faults:
+    """Draws one fault a request."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.settings = settings
+        self._random = Random(settings.seed)  # noqa: S311 - repeatable on purpose
+
+    def configure(self, settings: SandboxSettings) -> None:
+        """Follow other settings; another seed starts the draws anew."""
+        if settings.seed != self.settings.seed:
+            self._random = Random(settings.seed)  # noqa: S311 - repeatable on purpose
+        self.settings = settings
+
+    def delay_seconds(self) -> float:
+        """Draw how long the request takes."""
+        jitter = self.settings.jitter_seconds
+        return self.settings.latency_seconds + (jitter * self._random.random() if jitter else 0.0)
+
+    def draw(self, path: str, body: bytes) -> Fault:
+        """Draw what happens to this request; rules come before poison, poison before chance."""
+        rule = self._matching_rule(path, body)
+        if rule is not None:
+            return _ruled(rule, html=self.settings.html_errors)
+        poison, status = self.settings.poison, self.settings.poison_status
+        if poison and status != 200 and poison.encode() in body:  # noqa: PLR2004 - HTTP
+            return Fault("poison", "never", self._failure(status))
+        return self._by_chance()
+
+    def draw_read(self, path: str, body: bytes) -> Fault:
+        """Draw what happens to a request that only reads: rules alone hold for it."""
+        rule = self._matching_rule(path, body)
+        return NONE if rule is None else _ruled(rule, html=self.settings.html_errors)
+
+    def _matching_rule(self, path: str, body: bytes) -> FailureRule | None:
+        for rule in self.settings.failures:
+            if rule.path in {"", path} and rule.contains.encode() in body:  # noqa: SIM102
+                if self._random.random() < rule.share:
+                    return rule
+        return None
+
+    def _by_chance(self) -> Fault:
+        settings, left = self.settings, self._random.random()
+        for status, share in settings.error_shares.items():
+            left -= share
+            if left < 0:
+                return self._erroneous(int(status))
+        for kind, share in settings.malformed_shares.items():
+            left -= share
+            if left < 0:
+                return replace(_MALFORMED[kind], name=f"malformed.{kind}")
+        if (left := left - settings.lost_answers) < 0:
+            return Fault("lost_answer", "now", delivery="closed")
+        if (left := left - settings.lost_requests) < 0:
+            return Fault("lost_request", "never", delivery="closed")
+        if left - settings.late_share < 0:
+            return self._late()
+        return NONE
+
+    def _erroneous(self, status: int) -> Fault:
+        applied = (
+            status >= _FIRST_SERVER_ERROR and self._random.random() < self.settings.errors_applied
+        )
+        takes_effect: Takes = "now" if applied else "never"
+        return Fault(f"error.{status}", takes_effect, self._failure(status))
+
+    def _late(self) -> Fault:
+        if self.settings.late_answer == "close":
+            return Fault("late", "late", delivery="closed")
+        return Fault("late", "late", self._failure(500))
+
+    def _failure(self, status: int) -> Answer:
+        return _failure(status, html=self.settings.html_errors)
+
+
+def _ruled(rule: FailureRule, *, html: bool) -> Fault:
+    answer = denial(rule.status, rule.message) if rule.message else _failure(rule.status, html=html)
+    return Fault("rule", "now" if rule.applied else "never", answer)
+
+
+def _failure(status: int, *, html: bool) -> Answer:
+    if status in {401, 403}:
+        return denial(status, "Access Denied")
+    if status >= _FIRST_SERVER_ERROR:
+        return html_page(status) if html else error(status, "internal server error")
+    return error(status, _TEXTS.get(status, "bad request"))

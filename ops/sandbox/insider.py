@@ -1,0 +1,350 @@
+"""Insider's user API as a state machine: requests in, answers out. No IO; time is an argument."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from typing import Any, Final
+
+import orjson
+
+from ops.sandbox.answer import Answer, counted, denial, error, json_answer
+from ops.sandbox.limit import SlidingWindow
+from ops.sandbox.panel import Drops, Panel
+from ops.sandbox.profiles import ArrayRules, Profile, Profiles, remove, write
+from ops.sandbox.rules import (
+    UPSERT,
+    Problem,
+    check_delete,
+    check_identity,
+    check_upsert,
+    identity_keys,
+)
+from ops.sandbox.settings import SandboxSettings
+
+_ROOT: Final = frozenset({"users", "skip_hook", "error_callback_endpoint"})
+_QUOTA_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as it arrived; names of headers in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A request that was let in: it takes effect when it is applied.
+
+    Attributes:
+        keys: Of each user its identifiers as `kind:value`.
+    """
+
+    path: str
+    users: list[Any]
+    keys: list[tuple[str, ...]]
+    skip_hook: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was counted since the start."""
+
+    users_received: int = 0
+    users_applied: int = 0
+    users_refused: int = 0
+    skip_hook_requests: int = 0
+    skip_hook_users: int = 0
+    journeys_started: int = 0
+    unknown_deletes: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+
+
+class Insider:
+    """The account: its credentials, limits, panel and profiles."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.profiles = Profiles()
+        self.drops = Drops()
+        self.tally = Tally()
+        self.received = SlidingWindow()
+        self.admitted = SlidingWindow()
+        self.quota = SlidingWindow()
+        self.limited = 0
+        self.configure(settings)
+
+    def configure(self, settings: SandboxSettings) -> None:
+        """Follow other settings from now on; what was written stays."""
+        self.settings = settings
+        self._panel = Panel(settings, self.drops)
+        self._arrays = ArrayRules(
+            keep_scalars=settings.keep_scalars,
+            append_duplicates=settings.append_duplicates,
+            empty_array_overwrites=settings.empty_array_overwrites,
+        )
+
+    def admit(self, call: Call, now: float) -> Answer | Write:
+        """Judge a request to a writing path by its headers, the limits and its form."""
+        self.received.add(now, self.settings.window_seconds)
+        refusal = self.denied(call.headers) or self._over_limit(now) or self._oversize(call.body)
+        return refusal or self._parse(call)
+
+    def apply(self, request: Write, now: float) -> Answer:
+        """Let a request take effect, user by user."""
+        errors: dict[str, list[str]] = {}
+        failed = set()
+        check, take = (
+            (check_upsert, self._upsert) if request.path == UPSERT else (check_delete, self._delete)
+        )
+        for index, (user, keys) in enumerate(zip(request.users, request.keys, strict=True)):
+            problems = check(user) or self._poisoned(user) or take(user, keys, request, now)
+            if problems:
+                failed.add(index)
+                errors |= {each.key(index): [each.message] for each in problems}
+                self._salvage(request, index, problems, now)
+        return self._counted(request, errors, frozenset(failed))
+
+    def erase(self, call: Call, now: float) -> Answer:
+        """Delete whole profiles for good: what nobody should ever send."""
+        refusal = self.denied(call.headers)
+        if refusal:
+            return refusal
+        self.received.add(now, self.settings.window_seconds)
+        body = _object(call.body)
+        users = body.get("users") if type(body.get("users")) is list else [body]
+        gone = [self.profiles.erase(identity_keys(user)) for user in users or []]
+        if not any(gone):
+            return error(404, "no such user for these identifiers: no data")
+        return json_answer(200, {"success": True})
+
+    def read_profile(self, call: Call, now: float) -> Answer:
+        """Answer the attributes of one profile, within the quota of its own."""
+        refusal = self.denied(call.headers) or self._over_quota(now)
+        if refusal:
+            return refusal
+        body = _object(call.body)
+        wanted = body.get("attributes")
+        if check_identity(body):
+            return error(400, "identifiers must be defined: bad request")
+        if type(wanted) is not list and type(body.get("events")) is not dict:
+            return error(400, "attributes or events must be defined: bad request")
+        profile = self.profiles.find(identity_keys(body))
+        if profile is None:
+            return error(404, "no such user for these identifiers: no data")
+        answer: dict[str, Any] = {"attributes": _read_back(profile, wanted or [])}
+        if body.get("quota"):
+            limit = self.settings.profile_units_per_minute
+            answer["quota"] = {"limit": limit, "used": self.quota.count(now, _QUOTA_SECONDS)}
+        return json_answer(200, answer)
+
+    def read_columns(self, call: Call) -> Answer:
+        """Answer what is defined in the panel."""
+        refusal = self.denied(call.headers)
+        if refusal:
+            return refusal
+        table = _object(call.body).get("table")
+        if table not in {"contacts", "events"}:
+            return error(400, "table must be contacts or events: bad request")
+        return json_answer(200, self._panel.columns(table))
+
+    def denied(self, headers: Mapping[str, str]) -> Answer | None:
+        """Return the refusal of these credentials, None if they are right."""
+        settings = self.settings
+        partner, token = headers.get("x-partner-name", ""), headers.get("x-request-token", "")
+        if settings.credentials_status == 400:  # noqa: PLR2004 - HTTP
+            return denial(400, "Partner is invalid.")
+        if settings.credentials_status:
+            return denial(settings.credentials_status, "Access Denied")
+        if partner != (settings.partner_name or partner.lower()) or not partner:
+            return denial(400, "Partner is invalid.")
+        if not token:
+            return denial(401, "Access Denied")
+        if token != (settings.token.get_secret_value() or token):
+            return denial(403, "Access Denied")
+        if not headers.get("content-type", "").startswith("application/json"):
+            return error(400, "Content-Type must be application/json: bad request")
+        return None
+
+    def _over_limit(self, now: float) -> Answer | None:
+        window = self.settings.window_seconds
+        if self.admitted.count(now, window) < self.settings.limit_per_minute:
+            self.admitted.add(now, window)
+            return None
+        self.limited += 1
+        return self.slow_down(now)
+
+    def slow_down(self, now: float) -> Answer:
+        """Return a 429, with `Retry-After` as the settings say."""
+        answer = error(429, "rejected: too many requests")
+        seconds = self.settings.retry_after_seconds
+        match self.settings.retry_after:
+            case "off":
+                return answer
+            case "seconds":
+                value = str(seconds)
+            case "date":
+                value = formatdate(now + seconds, usegmt=True)
+        header = (b"retry-after", value.encode())
+        return Answer(answer.status, answer.body, (*answer.headers, header))
+
+    def _over_quota(self, now: float) -> Answer | None:
+        if self.quota.count(now, _QUOTA_SECONDS) >= self.settings.profile_units_per_minute:
+            return self.slow_down(now)
+        self.quota.add(now, _QUOTA_SECONDS)
+        return None
+
+    def _oversize(self, body: bytes) -> Answer | None:
+        limit = self.settings.max_bytes
+        if len(body) <= limit:
+            return None
+        text = f"request body is bigger than maximum allowed size {limit:,} bytes"
+        return error(self.settings.oversize_status, text)
+
+    def _parse(self, call: Call) -> Answer | Write:
+        try:
+            body = orjson.loads(call.body)
+        except orjson.JSONDecodeError:
+            return error(400, "invalid json: bad request")
+        users = body.get("users") if type(body) is dict else None
+        if type(users) is not list or not users:
+            return error(400, "users must be defined: bad request")
+        if len(users) > self.settings.max_users:
+            return error(400, f"users must be at most {self.settings.max_users}: bad request")
+        skip_hook = body.get("skip_hook", False)
+        if type(skip_hook) is not bool:
+            return error(400, "skip_hook must be a boolean: bad request")
+        for name in body.keys() - _ROOT:
+            self.drops.note("undefined_root_field", name, "")
+        self._count_arrival(len(users), skip_hook=skip_hook)
+        return Write(call.path, users, [identity_keys(user) for user in users], skip_hook)
+
+    def _count_arrival(self, users: int, *, skip_hook: bool) -> None:
+        self.tally.users_received += users
+        if skip_hook:
+            self.tally.skip_hook_requests += 1
+            self.tally.skip_hook_users += users
+
+    def _upsert(
+        self, user: dict[str, Any], keys: tuple[str, ...], request: Write, now: float
+    ) -> list[Problem]:
+        profile = self.profiles.claim(keys)
+        profile.updated_at = now
+        attributes = user.get("attributes")
+        if self._stopped(profile, attributes, keys[0]):
+            return []
+        if attributes:
+            append = user["append"] if "append" in user else not user.get("not_append", False)
+            self._write(profile, attributes, append=append, who=keys[0])
+        for event in user.get("events") or ():
+            written = self._panel.event(event, now, keys[0])
+            if written is not None:
+                self.profiles.log_event(profile, written, keys[0])
+                self.tally.journeys_started += not request.skip_hook
+        return []
+
+    def _write(
+        self, profile: Profile, attributes: dict[str, Any], *, append: bool, who: str
+    ) -> None:
+        default, custom = profile.attributes()
+        new = self._panel.default_attributes(attributes, who)
+        new_custom = self._panel.custom_attributes(attributes.get("custom") or {}, who)
+        write(default, new, append=append, how=self._arrays)
+        write(custom, new_custom, append=append, how=self._arrays)
+        profile.replace(default, custom)
+
+    def _delete(
+        self, user: dict[str, Any], keys: tuple[str, ...], _request: Write, now: float
+    ) -> list[Problem]:
+        profile = self.profiles.find(keys)
+        if profile is None:
+            self.tally.unknown_deletes += 1
+            if self.settings.unknown_user_delete == "accept":
+                return []
+            message = "no such user for these identifiers: no data"
+            return [Problem("identifiers", "exists", message)]
+        profile.updated_at = now
+        default, custom = profile.attributes()
+        mistyped = remove(default, user) + remove(custom, user.get("custom", {}))
+        profile.replace(default, custom)
+        for name in mistyped:
+            self.drops.note("not_an_array", name, keys[0])
+        return []
+
+    def _stopped(self, profile: Profile, attributes: Any, who: str) -> bool:
+        if not self.settings.gdpr_stops or profile.attributes()[0].get("gdpr_optin") is not False:
+            return False
+        if type(attributes) is dict and attributes.get("gdpr_optin") is True:
+            return False
+        self.drops.note("gdpr_stopped", "gdpr_optin", who)
+        return True
+
+    def _poisoned(self, user: Any) -> list[Problem]:
+        settings = self.settings
+        if not settings.poison or settings.poison_status != 200:  # noqa: PLR2004 - HTTP
+            return []
+        if settings.poison.encode() not in orjson.dumps(user):
+            return []
+        return [Problem("attributes.custom", "value[*].regexp(^[^.]+$)", "value is not accepted")]
+
+    def _salvage(self, request: Write, index: int, problems: list[Problem], now: float) -> None:
+        """Apply what is right of a refused user, if Insider does so."""
+        if self.settings.failed_user == "nothing" or request.path != UPSERT:
+            return
+        user, places = request.users[index], {problem.place for problem in problems}
+        if type(user) is not dict or not request.keys[index] or check_identity(user):
+            return
+        valid = _valid_part(user, lambda place: _touches(places, place))
+        if not check_upsert(valid):
+            self._upsert(valid, request.keys[index], request, now)
+
+    def _counted(
+        self, request: Write, errors: dict[str, list[str]], failed: frozenset[int]
+    ) -> Answer:
+        self.tally.users_refused += len(failed)
+        self.tally.users_applied += len(request.users) - len(failed)
+        self.tally.errors.update(key.split(".", 2)[-1] for key in errors)
+        if request.path != UPSERT and self.settings.delete_answer == "empty" and not errors:
+            return json_answer(200, {})
+        fail_count = len(failed) if self.settings.fail_count == "users" else len(errors)
+        return counted(len(request.users), errors, failed, fail_count=fail_count)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if type(value) is dict else {}
+
+
+def _read_back(profile: Profile, wanted: list[Any]) -> dict[str, Any]:
+    """Return attributes as the reading path names them: `c_` for custom ones, `gdpr`."""
+    default, custom = profile.attributes()
+    found = {"gdpr" if name == "gdpr_optin" else name: value for name, value in default.items()}
+    for key in profile.keys:
+        kind, _, value = key.partition(":")
+        found.setdefault(kind, value)
+    found |= {f"c_{name}": value for name, value in custom.items()}
+    return found if "*" in wanted else {name: found[name] for name in wanted if name in found}
+
+
+def _touches(places: set[str], place: str) -> bool:
+    return any(each == place or each.startswith(place + ".") for each in places)
+
+
+def _valid_part(user: dict[str, Any], is_wrong: Callable[[str], bool]) -> dict[str, Any]:
+    """Return a user without the attributes and events that have a problem."""
+    valid = {name: value for name, value in user.items() if name not in {"attributes", "events"}}
+    attributes, events = user.get("attributes"), user.get("events")
+    if type(attributes) is dict:
+        kept = {name: v for name, v in attributes.items() if not is_wrong(f"attributes.{name}")}
+        valid |= {"attributes": kept} if kept else {}
+    if type(events) is list:
+        good = [event for at, event in enumerate(events) if not is_wrong(f"events.{at}")]
+        valid |= {"events": good} if good else {}
+    return valid

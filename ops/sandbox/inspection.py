@@ -1,0 +1,114 @@
+"""The paths below `/_sandbox/`: looking at the sandbox and changing its switches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from pydantic import ValidationError
+
+from ops.sandbox.answer import Answer, error, json_answer
+from ops.sandbox.exchange import Exchange
+from ops.sandbox.state import State
+
+PREFIX: Final = "/_sandbox/"
+_LAST_REQUESTS: Final = "100"
+
+
+def inspect(state: State, exchange: Exchange, body: bytes) -> Answer:
+    """Answer one request below the prefix."""
+    name = exchange.path.removeprefix(PREFIX)
+    routes = _CHANGES if exchange.method == "POST" else _REPORTS
+    route = routes.get(name)
+    if route is None:
+        reports, changes = ", ".join(_REPORTS), ", ".join(_CHANGES)
+        return error(404, f"nothing here: {name!r}; GET {reports}; POST {changes}")
+    try:
+        return route(state, exchange, body)
+    except ValidationError as problems:
+        return error(400, "; ".join(_described(problem) for problem in problems.errors()))
+    except ValueError as problem:
+        return error(400, str(problem))
+
+
+def _profiles(state: State, exchange: Exchange, _body: bytes) -> Answer:
+    if exchange.query("email"):
+        return _profile(state, exchange, _body)
+    limit, offset = int(exchange.query("limit", "0")), int(exchange.query("offset", "0"))
+    return json_answer(200, state.profiles(limit, offset))
+
+
+def _profile(state: State, exchange: Exchange, _body: bytes) -> Answer:
+    key = exchange.query("key") or "email:" + exchange.query("email").lower()
+    profile = state.insider.profiles.find((key,))
+    if profile is None:
+        return error(404, "no such profile")
+    return json_answer(200, profile.shown())
+
+
+def _events(state: State, exchange: Exchange, _body: bytes) -> Answer:
+    email = exchange.query("email").lower()
+    if email:
+        profile = state.insider.profiles.find(("email:" + email,))
+        return json_answer(200, profile.shown()["events"] if profile else [])
+    last = [
+        {"user": who, "event": orjson.Fragment(event)}
+        for who, event in state.insider.profiles.latest_events
+    ]
+    return json_answer(200, {**state.events(), "last": last})
+
+
+def _requests(state: State, exchange: Exchange, _body: bytes) -> Answer:
+    return json_answer(200, state.requests(int(exchange.query("last", _LAST_REQUESTS))))
+
+
+def _memberships(state: State, exchange: Exchange, _body: bytes) -> Answer:
+    attribute = exchange.query("attribute", "lytics_computed_attr")
+    return json_answer(200, state.insider.profiles.lists(attribute))
+
+
+def _settings(state: State, _exchange: Exchange, _body: bytes) -> Answer:
+    return json_answer(200, state.settings.model_dump(mode="json"))
+
+
+def _change(state: State, exchange: Exchange, body: bytes) -> Answer:
+    changes = orjson.loads(body or b"{}")
+    if not isinstance(changes, dict):
+        return error(400, "an object of settings is needed")
+    state.change(changes)
+    return _settings(state, exchange, body)
+
+
+def _reset(state: State, _exchange: Exchange, _body: bytes) -> Answer:
+    state.reset()
+    return json_answer(200, {"ok": True})
+
+
+def _report(make: Callable[[State], Any]) -> Callable[[State, Exchange, bytes], Answer]:
+    return lambda state, _exchange, _body: json_answer(200, make(state))
+
+
+def _described(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    return f"{place}: {problem['msg']}" if place else str(problem["msg"])
+
+
+_REPORTS: Final[dict[str, Callable[[State, Exchange, bytes], Answer]]] = {
+    "health": _report(lambda _state: {"ok": True}),
+    "summary": _report(State.summary),
+    "profiles": _profiles,
+    "profile": _profile,
+    "memberships": _memberships,
+    "events": _events,
+    "requests": _requests,
+    "drops": _report(State.drops),
+    "overlaps": _report(State.overlaps),
+    "repeats": _report(State.repeats),
+    "merges": _report(lambda state: list(state.insider.profiles.merges)),
+    "settings": _settings,
+}
+_CHANGES: Final[dict[str, Callable[[State, Exchange, bytes], Answer]]] = {
+    "settings": _change,
+    "reset": _reset,
+}

@@ -1,0 +1,246 @@
+"""The log of requests: what was received, what overlapped on one profile, what came again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from ops.sandbox.insider import Write
+from ops.sandbox.profiles import Profiles
+from ops.sandbox.repeats import Fate, Repeats
+from ops.sandbox.rules import WRITES
+
+_REQUESTS_KEPT: Final = 5_000
+_OVERLAPS_KEPT: Final = 1_000
+_SECONDS_KEPT: Final = 7_200
+_PROFILES_NAMED: Final = 5
+CLOSED: Final = 0
+"""Stands for the status where a connection was closed without an answer."""
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One request from its arrival until it is answered and, if ever, applied.
+
+    Attributes:
+        status: Of the answer; CLOSED without one, None as long as there is none.
+        sure: The client has got the whole, well-formed answer.
+        entries: A hash for each user, over its content and the path.
+        touched: `kind:value` or serial of each profile → the hash of its user.
+    """
+
+    number: int
+    path: str
+    users: int
+    size: int
+    begun_at: float
+    fault: str
+    body_hash: int
+    entries: list[int]
+    touched: dict[str | int, int]
+    status: int | None = None
+    sure: bool = False
+    applied: bool = False
+    awaits_effect: bool = True
+    refused: frozenset[int] = field(default_factory=frozenset)
+    ended_at: float = 0.0
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as the log prints it."""
+        return {
+            "number": self.number,
+            "at": self.begun_at,
+            "seconds": round(self.ended_at - self.begun_at, 6),
+            "path": self.path,
+            "users": self.users,
+            "bytes": self.size,
+            "status": self.status,
+            "applied": self.applied,
+            "refused": len(self.refused),
+            "fault": self.fault,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two requests in flight at once that touched the same profiles.
+
+    Attributes:
+        different: How many of the shared profiles they said different things about.
+        late: The first had its answer already, and took effect only later.
+    """
+
+    first: int
+    second: int
+    at: float
+    profiles: int
+    different: int
+    bodies_equal: bool
+    late: bool
+    named: tuple[str, ...]
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as it is printed."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class Journal:
+    """Everything that a test or a person may ask about the requests."""
+
+    def __init__(self) -> None:
+        self.requests: deque[dict[str, Any]] = deque(maxlen=_REQUESTS_KEPT)
+        self.statuses: Counter[int] = Counter()
+        self.paths: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.timeline: dict[int, Counter[int]] = {}
+        self.overlaps: deque[Overlap] = deque(maxlen=_OVERLAPS_KEPT)
+        self.overlap_counts: Counter[str] = Counter()
+        self.profiles_twice_in_a_request = 0
+        self.bodies = {path: Repeats() for path in sorted(WRITES)}
+        self.entries = {path: Repeats() for path in sorted(WRITES)}
+        self.requests_again: Counter[tuple[str, Fate]] = Counter()
+        self._in_flight: list[Flight] = []
+        self._number = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are not yet answered, or not yet applied."""
+        return len(self._in_flight)
+
+    def turned_away(self, path: str, size: int, status: int, now: float) -> None:
+        """Log a request that never became a flight: refused by its headers, form or rate."""
+        self._number += 1
+        flight = Flight(self._number, path, 0, size, now, "", 0, [], {}, status, ended_at=now)
+        self._log(flight)
+
+    def begin(
+        self,
+        request: Write,
+        body: bytes,
+        *,
+        profiles: Profiles,
+        fault: str,
+        now: float,
+    ) -> Flight:
+        """Log the arrival of a request that may touch profiles."""
+        self._number += 1
+        path = request.path
+        entries = [
+            hash((path, orjson.dumps(user, option=orjson.OPT_SORT_KEYS))) for user in request.users
+        ]
+        touched = self._touched(request.keys, entries, profiles)
+        flight = Flight(
+            number=self._number,
+            path=path,
+            users=len(request.users),
+            size=len(body),
+            begun_at=now,
+            fault=fault,
+            body_hash=hash((path, body)),
+            entries=entries,
+            touched=touched,
+        )
+        self._find_overlaps(flight, now)
+        self._in_flight.append(flight)
+        self.bodies[path].receive((flight.body_hash,))
+        before = self.entries[path].receive(entries)
+        if before is not None:
+            self.requests_again[path, before] += 1
+        return flight
+
+    def took_effect(self, flight: Flight, refused: frozenset[int], now: float) -> None:
+        """Log that it was applied, but for the users that were refused."""
+        flight.applied, flight.awaits_effect, flight.refused = True, False, refused
+        self._land(flight, now)
+
+    def never_takes_effect(self, flight: Flight, now: float) -> None:
+        """Log that it will not be applied."""
+        flight.awaits_effect = False
+        self._land(flight, now)
+
+    def answered(self, flight: Flight, status: int, now: float, *, sure: bool) -> None:
+        """Log how it was answered."""
+        flight.status, flight.sure = status, sure
+        self._land(flight, now)
+
+    def _land(self, flight: Flight, now: float) -> None:
+        if flight.awaits_effect or flight.status is None:
+            return
+        flight.ended_at = now
+        with contextlib.suppress(ValueError):  # gone by a reset
+            self._in_flight.remove(flight)
+        self._log(flight)
+        self._note_fates(flight)
+        flight.touched, flight.entries = {}, []
+
+    def _note_fates(self, flight: Flight) -> None:
+        bodies, entries = self.bodies[flight.path], self.entries[flight.path]
+        fate = _fate(flight)
+        bodies.end((flight.body_hash,), fate)
+        if not flight.refused:
+            entries.end(flight.entries, fate)
+            return
+        for position, entry in enumerate(flight.entries):
+            entries.end((entry,), Fate.NOT_APPLIED if position in flight.refused else fate)
+
+    def _log(self, flight: Flight) -> None:
+        status = flight.status or CLOSED
+        self.requests.append(flight.shown())
+        self.statuses[status] += 1
+        self.paths[flight.path] += 1
+        if flight.fault:
+            self.faults[flight.fault] += 1
+        second = int(flight.begun_at)
+        self.timeline.setdefault(second, Counter())[status] += 1
+        if len(self.timeline) > _SECONDS_KEPT:
+            del self.timeline[min(self.timeline)]
+
+    def _touched(
+        self, keys: Sequence[tuple[str, ...]], entries: Sequence[int], profiles: Profiles
+    ) -> dict[str | int, int]:
+        touched: dict[str | int, int] = {}
+        for of_user, entry in zip(keys, entries, strict=True):
+            profile = profiles.find(of_user)
+            names: tuple[str | int, ...] = of_user
+            if profile is not None:
+                names = (profile.serial, *of_user)
+            if any(name in touched for name in names):
+                self.profiles_twice_in_a_request += 1
+            for name in names:
+                touched[name] = entry
+        return touched
+
+    def _find_overlaps(self, flight: Flight, now: float) -> None:
+        for other in self._in_flight:
+            if not flight.touched.keys().isdisjoint(other.touched):
+                overlap = _overlap(other, flight, now)
+                self.overlaps.append(overlap)
+                self.overlap_counts["total"] += 1
+                self.overlap_counts["different" if overlap.different else "equal"] += 1
+                self.overlap_counts["late"] += overlap.late
+
+
+def _fate(flight: Flight) -> Fate:
+    if not flight.applied:
+        return Fate.NOT_APPLIED
+    return Fate.ANSWERED if flight.sure else Fate.UNANSWERED
+
+
+def _overlap(first: Flight, second: Flight, now: float) -> Overlap:
+    shared = first.touched.keys() & second.touched.keys()
+    unlike = {second.touched[key] for key in shared if first.touched[key] != second.touched[key]}
+    return Overlap(
+        first=first.number,
+        second=second.number,
+        at=now,
+        profiles=len({second.touched[key] for key in shared}),
+        different=len(unlike),
+        bodies_equal=first.body_hash == second.body_hash,
+        late=first.status is not None,
+        named=tuple(sorted(key for key in shared if isinstance(key, str))[:_PROFILES_NAMED]),
+    )

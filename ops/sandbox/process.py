@@ -1,0 +1,117 @@
+"""The sandbox as a child process, for tests, demonstrations and rehearsals."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+import orjson
+
+from worker.errors import OperationsMustAct
+
+_START_SECONDS: Final = 15.0
+_STOP_SECONDS: Final = 5.0
+_LOOK_EVERY_SECONDS: Final = 0.05
+_REQUEST_SECONDS: Final = 60.0
+
+
+class SandboxProcess:
+    """Starts the sandbox and waits until it is healthy; it ends with `close` or with us.
+
+    Args:
+        port: 0 takes a free one.
+        settings: Switches at the start, see `SandboxSettings`.
+
+    Attributes:
+        url: Where it listens.
+    """
+
+    def __init__(self, port: int = 0, **settings: Any) -> None:
+        command = [sys.executable, "-m", "ops.cli.sandbox", "--port", str(port)]
+        command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        try:
+            self.url = self._read_url()
+            self._client = httpx.Client(base_url=self.url, timeout=_REQUEST_SECONDS)
+            self._wait_until_healthy()
+        except BaseException:
+            self._end()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """The process' id."""
+        return self._process.pid
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the report below `/_sandbox/`, e.g. `get("summary")`."""
+        answer = self._client.get(f"/_sandbox/{path}", params=query or None)
+        answer.raise_for_status()
+        return orjson.loads(answer.content)
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """Change switches and return all of them."""
+        return self._post("settings", changes)
+
+    def reset(self) -> None:
+        """Forget everything but the switches."""
+        self._post("reset", {})
+
+    def close(self) -> None:
+        """End it, and wait for its end."""
+        self._client.close()
+        self._end()
+
+    def _post(self, path: str, value: dict[str, Any]) -> dict[str, Any]:
+        answer = self._client.post(f"/_sandbox/{path}", content=orjson.dumps(value))
+        if answer.is_error:
+            raise ValueError(answer.json()["error"])
+        found: dict[str, Any] = orjson.loads(answer.content)
+        return found
+
+    def _read_url(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().decode().strip()
+        if not line:
+            raise OperationsMustAct(f"the sandbox ended with status {self._process.wait()}")
+        return line
+
+    def _wait_until_healthy(self) -> None:
+        gives_up_at = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                self.get("health")
+            except httpx.TransportError:
+                if time.monotonic() > gives_up_at:
+                    raise
+                time.sleep(_LOOK_EVERY_SECONDS)
+            else:
+                return
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()

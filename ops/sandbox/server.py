@@ -1,0 +1,128 @@
+"""Runs the sandbox on uvicorn: one process, loopback by default."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from ops.sandbox.app import build_app
+from ops.sandbox.exchange import CONNECTION
+from ops.sandbox.settings import SandboxSettings
+from worker.errors import PortTaken
+
+LOOPBACK: Final = "127.0.0.1"
+_KEEP_ALIVE_SECONDS: Final = 60
+_BACKLOG: Final = 2_048
+_STOP_SECONDS: Final = 1
+_GC_THRESHOLDS: Final = (100_000, 20, 100)
+"""A request is 20,000 objects without a cycle: at the default the collector takes half the time."""
+_CHUNK_BYTES: Final = 1_024
+_OFFERS: Final = (
+    "Stands in for Insider (upsert, attribute/delete, profile, metadata/columns). "
+    "Look at /_sandbox/summary; switch faults with POST /_sandbox/settings. Ctrl-C ends it."
+)
+
+
+def serve(
+    settings: SandboxSettings,
+    port: int,
+    *,
+    host: str = LOOPBACK,
+    until_stdin_ends: bool = False,
+) -> None:
+    """Serve until SIGINT or SIGTERM; the first line on standard output is the URL.
+
+    Args:
+        settings: Switches at the start.
+        port: 0 takes a free one.
+        host: Address to listen on.
+        until_stdin_ends: Also end when standard input is closed, as when the parent is gone.
+
+    Raises:
+        PortTaken: Somebody listens there already.
+    """
+    with _listening(host, port) as listener:
+        shown_host, shown_port = listener.getsockname()[:2]
+        print(f"http://{shown_host}:{shown_port}", flush=True)  # noqa: T201 - the interface
+        print(_OFFERS, flush=True)  # noqa: T201 - the interface
+        config = uvicorn.Config(
+            build_app(settings),
+            http=_ClosableProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+        server = _Server(config, until_stdin_ends=until_stdin_ends)
+        gc.set_threshold(*_GC_THRESHOLDS)
+        server.run(sockets=[listener])
+
+
+class _ClosableProtocol(HttpToolsProtocol):
+    """Hands the transport to the application, which may close it without an answer."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {CONNECTION: self.transport}  # type: ignore[dict-item]
+
+
+class _Server(uvicorn.Server):
+    """Ends with status 0 on a signal, where uvicorn would raise the signal once more."""
+
+    def __init__(self, config: uvicorn.Config, *, until_stdin_ends: bool) -> None:
+        super().__init__(config)
+        self._until_stdin_ends = until_stdin_ends
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, self._stop)
+        if self._until_stdin_ends:
+            loop.add_reader(sys.stdin.fileno(), self._read_stdin)
+        yield
+
+    def _read_stdin(self) -> None:
+        if not os.read(sys.stdin.fileno(), _CHUNK_BYTES):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self._stop()
+
+    def _stop(self) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # requests are cut on purpose
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind((host, port))
+        yield listener
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise PortTaken(
+            f"port {port} of {host} is in use: choose another with --port, or end what listens"
+        ) from error
+    finally:
+        listener.close()

@@ -1,0 +1,172 @@
+"""The switches of the sandbox: limits, credentials, unknowns of Insider, and faults.
+
+All can be set at the start and changed while it runs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, SecretStr, model_validator
+
+MAX_CUSTOM_ATTRIBUTES: Final = 80
+"""Per account; Insider's documentation."""
+
+Share = float
+Kind = Literal["string", "number", "boolean", "date", "array", "any"]
+Malformed = Literal[
+    "empty",
+    "truncated",
+    "html",
+    "wrong_counts",
+    "empty_object",
+    "null",
+    "text",
+    "dripping",
+    "endless",
+]
+
+_SCORES: Final = (
+    "consistency frequency intensity maturity momentum propensity quantity recency volatility"
+)
+DEFAULT_ATTRIBUTES: Final[dict[str, Kind]] = {
+    "status": "string",
+    "lytics_computed_attr": "array",
+    **{f"score_{name}": "number" for name in _SCORES.split()},
+    "lytics_content": "array",
+    "lytics_content_inferred": "array",
+    "lytics_rollup": "array",
+    "segment_prediction_percentile": "number",
+}
+"""What the shipped entrance template and the one of Lytics' documentation send."""
+DEFAULT_EVENTS: Final[dict[str, dict[str, Kind]]] = {
+    "lytics_trigger": {
+        "id": "string",
+        "audience": "string",
+        "trigger": "string",
+        "origin": "string",
+    },
+}
+
+
+class FailureRule(BaseModel):
+    """Requests that fail for a reason of their own.
+
+    Attributes:
+        path: The path it holds for; "" is every one.
+        contains: A text the body must contain; "" is every body.
+        message: Text of the answer, in the shape of a denial; "" gives the usual one.
+        applied: Whether the request takes effect all the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status: int = Field(default=500, ge=400, le=599)
+    path: str = ""
+    contains: str = ""
+    share: Share = Field(default=1.0, ge=0, le=1)
+    message: str = ""
+    applied: bool = False
+
+
+class SandboxSettings(BaseModel):
+    """All switches; durations in seconds, shares between 0 and 1."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    """Of all random decisions."""
+
+    partner_name: str = ""
+    """The only one accepted; "" accepts every lowercase one."""
+    token: SecretStr = SecretStr("")
+    """The only one accepted; "" accepts every one."""
+    credentials_status: Literal[0, 400, 401, 403] = 0
+    """Refuse every request as if the credentials were wrong; 0 is off."""
+
+    limit_per_minute: int = Field(default=25_000, ge=0)
+    """Requests over both writing paths in any `window_seconds`."""
+    window_seconds: float = Field(default=60.0, gt=0)
+    profile_units_per_minute: int = Field(default=1_000, ge=0)
+    """The quota of reading profiles back."""
+    max_users: int = Field(default=1_000, ge=1)
+    max_bytes: int = Field(default=5_000_000, ge=1)
+    oversize_status: Literal[400, 413] = 400
+    retry_after: Literal["off", "seconds", "date"] = "off"
+    retry_after_seconds: int = Field(default=1, ge=0)
+
+    accept_anything: bool = False
+    """Take every attribute and event as defined, up to the number of custom attributes."""
+    panel_attributes: dict[str, Kind] = Field(default_factory=lambda: dict(DEFAULT_ATTRIBUTES))
+    """Custom attributes that are defined, with their types."""
+    panel_events: dict[str, dict[str, Kind]] = Field(
+        default_factory=lambda: {name: dict(kinds) for name, kinds in DEFAULT_EVENTS.items()}
+    )
+    """Events that are defined, with their parameters."""
+    max_custom_attributes: int = MAX_CUSTOM_ATTRIBUTES
+    event_age_days: float = 92.0
+    """Older custom events are not written ("about 3 months")."""
+    keep_scalars: bool = True
+    """Off saves memory with a million profiles: only arrays and identifiers are kept."""
+
+    fail_count: Literal["users", "errors"] = "users"
+    """Unknown: what `fail.count` counts."""
+    unknown_user_delete: Literal["accept", "refuse"] = "accept"
+    """Unknown: what a delete for a user answers who does not exist."""
+    delete_answer: Literal["counts", "empty"] = "counts"
+    """Unknown: whether attribute/delete answers counts or `{}`."""
+    failed_user: Literal["nothing", "valid_part"] = "nothing"
+    """Unknown: what is applied of a user that was refused."""
+    append_duplicates: bool = False
+    """Unknown: whether appending a value that is already there doubles it."""
+    empty_array_overwrites: bool = True
+    """Unknown: whether overwriting with an empty array empties it."""
+    gdpr_stops: bool = False
+    """`gdpr_optin: false` stops all writes of that user until it is true again."""
+
+    latency_seconds: NonNegativeFloat = 0.0
+    jitter_seconds: NonNegativeFloat = 0.0
+    """Added to the latency, evenly distributed."""
+    error_shares: dict[str, Share] = Field(default_factory=dict)
+    """Status → share of the requests."""
+    errors_applied: Share = Field(default=0.0, ge=0, le=1)
+    """Share of the 5xx that take effect all the same."""
+    html_errors: bool = True
+    """Bodies of 5xx are HTML."""
+    lost_answers: Share = Field(default=0.0, ge=0, le=1)
+    """Applied, then the connection is closed without an answer."""
+    lost_requests: Share = Field(default=0.0, ge=0, le=1)
+    """Closed without an answer, not applied."""
+    late_share: Share = Field(default=0.0, ge=0, le=1)
+    """Answered at once as `late_answer` says, applied after `late_seconds`."""
+    late_seconds: NonNegativeFloat = 5.0
+    late_answer: Literal["500", "close"] = "close"
+    malformed_shares: dict[Malformed, Share] = Field(default_factory=dict)
+    """Kind → share of the requests; all are applied."""
+    drip_seconds: float = Field(default=0.5, gt=0)
+    """Between two bytes of a dripping answer."""
+    endless_seconds: float = Field(default=120.0, gt=0)
+    """After which even an endless answer ends."""
+
+    poison: str = ""
+    """A body that contains it fails."""
+    poison_status: int = Field(default=400, ge=200, le=599)
+    """200 refuses only the users that contain it."""
+    failures: tuple[FailureRule, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        shares = [*self.error_shares.values(), *self.malformed_shares.values()]
+        total = sum(shares) + self.lost_answers + self.lost_requests + self.late_share
+        if min(shares, default=0) < 0 or total > 1 + 1e-9:
+            raise ValueError(f"the shares of all faults together must be 0 to 1, not {total}")
+        for status in self.error_shares:
+            if not (status.isdecimal() and 400 <= int(status) <= 599):  # noqa: PLR2004 - HTTP
+                raise ValueError(f"error_shares: {status!r} is no status from 400 to 599")
+        if len(self.panel_attributes) > self.max_custom_attributes:
+            raise ValueError(f"at most {self.max_custom_attributes} custom attributes an account")
+        return self
+
+    def changed(self, changes: dict[str, Any]) -> SandboxSettings:
+        """Return these settings with some of them replaced; raises pydantic's ValidationError."""
+        return SandboxSettings.model_validate({**dict(self), **changes})

@@ -1,0 +1,161 @@
+"""What the sandbox holds in memory: the account, its faults, its journal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ops.sandbox.faults import Faults
+from ops.sandbox.insider import Insider
+from ops.sandbox.journal import Journal
+from ops.sandbox.repeats import Fate, Repeats
+from ops.sandbox.settings import SandboxSettings
+
+
+class State:
+    """The account with its faults and its journal; all reports are made from it."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self.settings = settings
+        self.faults = Faults(settings)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but the settings; the random draws go on."""
+        self.insider = Insider(self.settings)
+        self.journal = Journal()
+
+    def change(self, changes: dict[str, Any]) -> None:
+        """Replace some settings; raises pydantic's ValidationError."""
+        self.settings = self.settings.changed(changes)
+        self.insider.configure(self.settings)
+        self.faults.configure(self.settings)
+
+    def summary(self) -> dict[str, Any]:
+        """Return all counts."""
+        insider, journal = self.insider, self.journal
+        tally = insider.tally
+        return {
+            "requests": {
+                "total": journal.statuses.total(),
+                "in_flight": journal.in_flight,
+                "by_status": dict(journal.statuses),
+                "by_path": dict(journal.paths),
+                "by_fault": dict(journal.faults),
+                "skip_hook": tally.skip_hook_requests,
+            },
+            "users": {
+                "received": tally.users_received,
+                "applied": tally.users_applied,
+                "refused": tally.users_refused,
+                "skip_hook": tally.skip_hook_users,
+                "unknown_deletes": tally.unknown_deletes,
+                "errors": dict(tally.errors.most_common(50)),
+            },
+            "limit": {
+                "per_minute": self.settings.limit_per_minute,
+                "limited": insider.limited,
+                "highest_received": insider.received.highest,
+                "highest_admitted": insider.admitted.highest,
+            },
+            "profiles": {
+                "total": len(insider.profiles),
+                "merged": insider.profiles.merged,
+                "erased": insider.profiles.erased,
+            },
+            "events": self._event_counts(),
+            "drops": _by_reason(insider.drops.counts),
+            "overlaps": self._overlap_counts(),
+            "repeats": self.repeats(),
+        }
+
+    def requests(self, last: int) -> dict[str, Any]:
+        """Return counts by status and path, a line a second, and the last requests."""
+        journal = self.journal
+        kept = list(journal.requests)
+        return {
+            "total": journal.statuses.total(),
+            "by_status": dict(journal.statuses),
+            "by_path": dict(journal.paths),
+            "by_fault": dict(journal.faults),
+            "timeline": [
+                {"second": second, "by_status": dict(statuses)}
+                for second, statuses in sorted(journal.timeline.items())
+            ],
+            "last": kept[-last:] if last > 0 else [],
+        }
+
+    def repeats(self) -> dict[str, Any]:
+        """Return what was received again, by path, and what had become of it before."""
+        journal = self.journal
+        return {
+            "bodies": {path: found.shown() for path, found in journal.bodies.items()},
+            "users": {path: found.shown() for path, found in journal.entries.items()},
+            "requests_with_a_user_again": {
+                path: _again(journal.requests_again, path) for path in journal.bodies
+            },
+            "bodies_again": _total(journal.bodies),
+            "users_again": _total(journal.entries),
+        }
+
+    def overlaps(self) -> dict[str, Any]:
+        """Return requests that were in flight at once on one profile."""
+        found = [overlap.shown() for overlap in self.journal.overlaps]
+        return {**self._overlap_counts(), "last": found}
+
+    def drops(self) -> dict[str, Any]:
+        """Return what Insider would have swallowed."""
+        drops = self.insider.drops
+        return {
+            "by_reason": _by_reason(drops.counts),
+            "by_name": [
+                {"reason": reason, "name": name, "count": count}
+                for (reason, name), count in drops.counts.most_common()
+            ],
+            "last": [
+                {"reason": reason, "name": name, "user": who}
+                for reason, name, who in drops.examples
+            ],
+        }
+
+    def events(self) -> dict[str, Any]:
+        """Return counts of the event log."""
+        return self._event_counts()
+
+    def profiles(self, limit: int, offset: int) -> list[dict[str, Any]]:
+        """Return profiles in the order of their birth; a limit of 0 is all."""
+        found = sorted(self.insider.profiles, key=lambda profile: profile.serial)
+        return [profile.shown() for profile in found[offset : offset + limit if limit else None]]
+
+    def _event_counts(self) -> dict[str, Any]:
+        profiles = self.insider.profiles
+        return {
+            "total": profiles.events_written.total(),
+            "by_name": dict(profiles.events_written),
+            "doubled": profiles.events_doubled,
+            "journeys_started": self.insider.tally.journeys_started,
+        }
+
+    def _overlap_counts(self) -> dict[str, int]:
+        journal = self.journal
+        counts = {name: journal.overlap_counts[name] for name in ("total", "different", "equal")}
+        return {
+            **counts,
+            "late": journal.overlap_counts["late"],
+            "profiles_twice_in_a_request": journal.profiles_twice_in_a_request,
+        }
+
+
+def _by_reason(counts: Counter[tuple[str, str]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for (reason, _), count in counts.items():
+        found[reason] += count
+    return dict(found)
+
+
+def _again(counts: Counter[tuple[str, Fate]], path: str) -> dict[str, int]:
+    return {f"again_after_{fate.name.lower()}": counts[path, fate] for fate in Fate}
+
+
+def _total(of_paths: dict[str, Repeats]) -> int:
+    return sum(found.counts.total() for found in of_paths.values())

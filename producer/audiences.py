@@ -1,0 +1,111 @@
+"""Audiences: named by their slug; ids are aliases, learned from payloads that carry both.
+
+What was learned stands in Redis and is remembered here, so that a payload costs no question.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.words import Refusal
+from worker.errors import PayloadRefused
+
+_REMEMBERED_SECONDS: Final = 60.0
+"""After it, what a person has corrected in Redis holds here too."""
+_ASKED_AGAIN_SECONDS: Final = 1.0
+"""An unknown id, or one in conflict, is asked for at most once in this time."""
+
+
+class AudienceBook:
+    """Which slug an audience's id stands for.
+
+    Args:
+        now: Monotonic clock in seconds.
+    """
+
+    def __init__(self, client: Redis, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._now = now
+        self._slugs: dict[str, str] = {}
+        self._read_at: float | None = None
+        self._asked: dict[str, float] = {}
+        self.version = 0
+        """Grows whenever something was learned."""
+
+    def resolve(self, audience_id: str, slug: str) -> str:
+        """Return the audience's slug; learn which id it has.
+
+        Raises:
+            PayloadRefused: `unknown_audience`, `audience_conflict`, `bad_event` without either.
+            RedisUnavailable: Redis can't be asked.
+        """
+        if not audience_id:
+            if slug:
+                return slug
+            raise PayloadRefused(
+                Refusal.BAD_EVENT, "A segment event names no audience: no slug, no id."
+            )
+        known = self._known(audience_id, slug)
+        if known == slug or not slug:
+            return known
+        raise PayloadRefused(
+            Refusal.AUDIENCE_CONFLICT,
+            f"Audience {audience_id} is known as '{known}' and comes as '{slug}' now.",
+        )
+
+    def slug_of(self, audience_id: str) -> str:
+        """Return the slug that was learned for an id, "" where none was."""
+        self._refresh()
+        return self._slugs.get(audience_id, "")
+
+    def _known(self, audience_id: str, slug: str) -> str:
+        self._refresh()
+        known = self._slugs.get(audience_id, "")
+        if known and (known == slug or not slug):
+            return known
+        is_new = bool(slug) and not known
+        if is_new or self._may_ask(audience_id):
+            known = self._ask(audience_id, slug)
+        if known:
+            return known
+        raise PayloadRefused(
+            Refusal.UNKNOWN_AUDIENCE,
+            f"Audience {audience_id} comes without a slug, and no payload has told it yet.",
+        )
+
+    def _may_ask(self, audience_id: str) -> bool:
+        now = self._now()
+        last = self._asked.get(audience_id)
+        if last is not None and now - last < _ASKED_AGAIN_SECONDS:
+            return False
+        if len(self._asked) > 10_000:  # noqa: PLR2004 - ids are made up by the sender
+            self._asked.clear()
+        self._asked[audience_id] = now
+        return True
+
+    def _ask(self, audience_id: str, slug: str) -> str:
+        with redis_errors():
+            if slug:
+                self._client.hsetnx(keys.AUDIENCES, audience_id, slug)
+            answer = self._client.hget(keys.AUDIENCES, audience_id)
+        known = answer.decode() if isinstance(answer, bytes) else ""
+        if known and self._slugs.get(audience_id) != known:
+            self._slugs[audience_id] = known
+            self.version += 1
+        return known
+
+    def _refresh(self) -> None:
+        now = self._now()
+        if self._read_at is not None and now - self._read_at < _REMEMBERED_SECONDS:
+            return
+        with redis_errors():
+            answer = self._client.hgetall(keys.AUDIENCES)
+        self._slugs = {key.decode(): value.decode() for key, value in dict(answer).items()}  # type: ignore[arg-type]
+        self._read_at = now
+        self.version += 1

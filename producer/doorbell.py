@@ -1,0 +1,83 @@
+"""The doorbell: tell Celery that a partition has something to drain.
+
+It is a courtesy. A bell that can't be rung is no error: the workers' sweep finds the partition
+within a second.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import structlog
+from celery import Celery
+from kombu.exceptions import KombuError
+
+from worker.contract.celery_options import DRAIN_TASK, broker_options
+from worker.contract.settings import Settings
+
+log = structlog.get_logger()
+
+_TIMEOUT_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 5.0
+"""After a failure nobody rings for this long: a dead broker should cost one timeout, not many."""
+
+
+class Doorbell(Protocol):
+    """Whoever can call a drain."""
+
+    def ring(self, destination: str, partition: int, *, queue: str) -> None:
+        """Ask for a drain of the partition. Takes at most about a second, never fails."""
+
+
+class CeleryDoorbell:
+    """Rings by a Celery message."""
+
+    def __init__(self, settings: Settings, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._now = now
+        self._app: Celery | None = None
+        self._quiet_until = 0.0
+
+    def ring(self, destination: str, partition: int, *, queue: str) -> None:
+        """Send the message `drain`, unless the broker failed a moment ago."""
+        if self._now() < self._quiet_until:
+            return
+        try:
+            self._client().send_task(
+                DRAIN_TASK,
+                args=[destination, partition],
+                queue=queue,
+                argsrepr=f"{destination} {partition}",
+                kwargsrepr="",
+                ignore_result=True,
+                retry=False,
+            )
+        except (KombuError, OSError) as error:
+            self._quiet_until = self._now() + _QUIET_SECONDS
+            log.debug("doorbell.failed", destination=destination, error=type(error).__name__)
+
+    def _client(self) -> Any:
+        if self._app is None:
+            app = Celery("segrelay-doorbell", set_as_current=False)
+            options = broker_options(self._settings)
+            options["broker_transport_options"] = options["broker_transport_options"] | {
+                "socket_timeout": _TIMEOUT_SECONDS,
+                "socket_connect_timeout": _TIMEOUT_SECONDS,
+                "max_retries": 0,
+            }
+            app.conf.update(options)
+            self._app = app
+        return self._app
+
+
+class SilentDoorbell:
+    """Rings nothing and remembers what it would have rung; for tests and for who rings later."""
+
+    def __init__(self) -> None:
+        self.rang: list[tuple[str, int, str]] = []
+
+    def ring(self, destination: str, partition: int, *, queue: str) -> None:
+        """Remember the call."""
+        self.rang.append((destination, partition, queue))

@@ -1,0 +1,115 @@
+"""Which triggers want an event, and what of its profile each of them gets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from producer.identity import identity_field
+from producer.payloads import SEGMENT_EVENTS
+from worker.contract.events import Event, pack_profile
+from worker.contract.settings import ALL_AUDIENCES, Settings, Trigger
+from worker.contract.words import Refusal
+from worker.errors import PayloadRefused
+
+LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
+"""Of the JSON text; Insider's body ends at 5,000,000 bytes, Lytics' profiles at about 1 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What publishing has to know of a trigger."""
+
+    trigger: str
+    destination: str
+    export_fields: tuple[str, ...]
+    skip_hook: bool | None
+
+
+class Routes:
+    """The triggers, found by audience and direction.
+
+    Args:
+        slug_of: From an audience's id to its slug, "" if it is not known; triggers may name ids.
+    """
+
+    def __init__(self, triggers: Iterable[Trigger], slug_of: Callable[[str], str]) -> None:
+        self._triggers = tuple(triggers)
+        self._slug_of = slug_of
+        self._found: dict[tuple[str, str], tuple[Route, ...]] = {}
+
+    def forget(self) -> None:
+        """Look again: ids may stand for other slugs now."""
+        self._found.clear()
+
+    def of(self, event: Event) -> tuple[Route, ...]:
+        """Return the routes of an event; none if no trigger wants it."""
+        key = (event.audience, event.direction.value)
+        routes = self._found.get(key)
+        if routes is None:
+            routes = self._found[key] = tuple(self._look(*key))
+        return routes
+
+    def _look(self, slug: str, direction: str) -> Iterable[Route]:
+        for trigger in self._triggers:
+            if trigger.on == direction and self._wants(trigger.audiences, slug):
+                yield Route(
+                    trigger.name,
+                    trigger.destination,
+                    tuple(trigger.export_fields),
+                    trigger.skip_hook,
+                )
+
+    def _wants(self, audiences: Iterable[str], slug: str) -> bool:
+        return any(
+            name in (ALL_AUDIENCES, slug) or self._slug_of(name) == slug for name in audiences
+        )
+
+
+def routing_digest(settings: Settings) -> str:
+    """Return what changes when the same payloads would become other deliveries."""
+    routes = [
+        [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
+        for _, trigger in sorted(settings.triggers.items())
+    ]
+    text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, routes])
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def pack_whole(event: Event) -> bytes:
+    """Return what a delivery without export fields carries.
+
+    Raises:
+        PayloadRefused: `unreadable` (nested too deep) or `too_large`.
+    """
+    return _pack(event.profile)
+
+
+def pack_exported(event: Event, fields: tuple[str, ...], identity: str) -> bytes:
+    """Return what a delivery with export fields carries: these, the identity, `segment_events`.
+
+    Raises:
+        PayloadRefused: `unreadable` (nested too deep) or `too_large`.
+    """
+    wanted = {*fields, identity_field(event.profile, identity), SEGMENT_EVENTS}
+    return _pack({field: value for field, value in event.profile.items() if field in wanted})
+
+
+def _pack(profile: dict[str, Any]) -> bytes:
+    try:
+        text = orjson.dumps(profile)
+    except TypeError as error:
+        raise PayloadRefused(
+            Refusal.UNREADABLE, "The profile is nested deeper than 254 levels."
+        ) from error
+    if len(text) > LARGEST_PROFILE_BYTES:
+        raise PayloadRefused(
+            Refusal.TOO_LARGE,
+            f"The profile has {len(text)} bytes, at most {LARGEST_PROFILE_BYTES} can be carried; "
+            "export_fields make it smaller.",
+        )
+    return pack_profile(text)

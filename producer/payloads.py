@@ -1,0 +1,334 @@
+"""From a payload to events: every form in which Lytics and files hand over a profile.
+
+A payload is wrapped (`{id, data, meta}`), a CloudEvent, unwrapped (the content of `data` alone), or
+an array of these. Each entry of its `segment_events` becomes one event, whose profile holds exactly
+that entry. What can't be placed becomes a `Refused` and costs its neighbours nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from producer.identity import PAYLOAD_ID, profile_key
+from producer.times import format_time, parse_time, refuse_future
+from worker.contract.events import Event
+from worker.contract.words import Direction, Refusal
+from worker.errors import PayloadRefused
+
+SEGMENT_EVENTS: Final = "segment_events"
+_DIRECTIONS: Final = {direction.value: direction for direction in Direction}
+_BOM: Final = b"\xef\xbb\xbf"
+_LONGEST_NAME: Final = 256
+
+_KINDS: Final = {
+    str: "a text",
+    int: "a number",
+    float: "a number",
+    bool: "a boolean",
+    type(None): "null",
+    list: "an array",
+    dict: "an object",
+}
+
+ResolveAudience = Callable[[str, str], str]
+"""From an audience's id and slug, one of which may be "", to its slug; may raise PayloadRefused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What could not be placed.
+
+    Args:
+        index: Of the payload in its array; 0 where there is none.
+        audience: Slug, or id where the slug is not known; "" where there is neither.
+        content: JSON text of the payload, reduced to what was refused.
+    """
+
+    index: int
+    reason: Refusal
+    message: str
+    audience: str
+    content: bytes
+
+
+class Payload(NamedTuple):
+    """A payload that a reader has parsed already.
+
+    Attributes:
+        text: As it came.
+        value: What was parsed from it; taken over and changed.
+        line: Where it begins in its source, from 1; 0 where there are no lines.
+        index: Of its place in the source's array.
+        error: Why it can't be read; then `value` means nothing.
+    """
+
+    text: bytes
+    value: Any
+    line: int = 0
+    index: int = 0
+    error: str = ""
+    reason: Refusal = Refusal.UNREADABLE
+
+
+class Reading(NamedTuple):
+    """How payloads are read: what is the same for all that arrive together.
+
+    Attributes:
+        arrived_us: When they arrived; the time of a change that has no other.
+        now_us: Redis' clock, against which the future is measured.
+        state: They were made up by comparison.
+    """
+
+    arrived_us: int
+    now_us: int
+    identity: str
+    resolve_audience: ResolveAudience
+    state: bool
+    skip_hook: bool
+
+
+class _Envelope(NamedTuple):
+    """A payload without its form: the profile, its payload's own id, the time of a change."""
+
+    profile: dict[str, Any]
+    own_id: object
+    change_time: object
+
+
+def parse(
+    payload: bytes | Any,
+    *,
+    received_at_us: int,
+    identity: str,
+    resolve_audience: ResolveAudience,
+    now_us: int | None = None,
+    state: bool = False,
+    skip_hook: bool = False,
+) -> list[Event | Refused]:
+    """Return the events of a payload, in its order, and what was refused of it.
+
+    Args:
+        payload: JSON text, or what was parsed from it; the latter is taken over and changed.
+        received_at_us: When it arrived, by Redis' clock.
+        identity: Name of the identity field.
+        resolve_audience: See there.
+        now_us: Redis' clock now, where that is not when it arrived.
+        state: The events were made up by comparison.
+        skip_hook: The destination should not start journeys for them.
+    """
+    now_us = received_at_us if now_us is None else now_us
+    reading = Reading(received_at_us, now_us, identity, resolve_audience, state, skip_hook)
+    if isinstance(payload, bytes):
+        try:
+            payload = load(payload)
+        except PayloadRefused as refusal:
+            return [_refused(0, refusal, content=payload)]
+    return list(events_of(payload, reading))
+
+
+def load(text: bytes) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        PayloadRefused: `unreadable`.
+    """
+    try:
+        return orjson.loads(text.removeprefix(_BOM))
+    except orjson.JSONDecodeError as error:
+        where = f"column {error.colno}" if error.lineno == 1 else f"its line {error.lineno}"
+        raise PayloadRefused(Refusal.UNREADABLE, f"Not JSON: {error.msg} ({where}).") from error
+
+
+def events_of(value: Any, reading: Reading) -> Iterator[Event | Refused]:
+    """Yield the events of a parsed payload or array of payloads."""
+    if isinstance(value, list) and value:
+        for index, payload in enumerate(value):
+            yield from _events_of_one(index, payload, reading)
+    else:
+        yield from _events_of_one(0, value, reading)
+
+
+def payloads_in(value: Any) -> int:
+    """Return how many payloads a parsed value holds."""
+    return max(1, len(value)) if isinstance(value, list) else 1
+
+
+def text_of(value: Any) -> bytes:
+    """Return the JSON text of a value, also of one that is nested too deep for an event."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        try:
+            return json.dumps(value).encode()
+        except (RecursionError, TypeError, ValueError):
+            return b""
+
+
+def content_of(event: Event) -> bytes:
+    """Return an event as a payload's JSON text, which gives the same event when it is read."""
+    if event.direction is Direction.CHANGE:
+        meta = {"timestamp": format_time(event.time_us)}
+        return text_of({"data": event.profile, "meta": meta})
+    return text_of(event.profile)
+
+
+def _events_of_one(index: int, payload: Any, reading: Reading) -> Iterator[Event | Refused]:
+    try:
+        envelope = _open(payload)
+        entries = _entries(envelope.profile)
+    except PayloadRefused as refusal:
+        yield _refused(index, refusal, content=text_of(payload))
+        return
+    profile = envelope.profile
+    if envelope.own_id is not None and PAYLOAD_ID not in profile:
+        profile[PAYLOAD_ID] = envelope.own_id
+    if len(entries) == 1:
+        yield _event(index, payload, envelope, entries[0], reading)
+        return
+    for entry in entries:
+        single = envelope._replace(profile={**profile, SEGMENT_EVENTS: [entry]})
+        yield _event(index, payload, single, entry, reading)
+
+
+def _open(payload: Any, *, within_cloud_event: bool = False) -> _Envelope:
+    """Take a payload out of its form.
+
+    A CloudEvent's `id` names the event and not the profile, so it is nobody's identity.
+    """
+    if not isinstance(payload, dict):
+        raise PayloadRefused(
+            Refusal.UNREADABLE, f"A payload is an object, this is {_kind_of(payload)}."
+        )
+    if SEGMENT_EVENTS in payload or "data" not in payload:
+        return _Envelope(payload, None, None)
+    profile = payload["data"]
+    if not isinstance(profile, dict):
+        raise PayloadRefused(
+            Refusal.UNREADABLE, f"`data` should be a profile, but is {_kind_of(profile)}."
+        )
+    if "specversion" in payload and not within_cloud_event:
+        inner = _open(profile, within_cloud_event=True)
+        if inner.change_time is not None:
+            return inner
+        return inner._replace(change_time=payload.get("time"))
+    meta = payload.get("meta")
+    change_time = meta.get("timestamp") if isinstance(meta, dict) else None
+    return _Envelope(profile, _own_id(payload.get("id")), change_time)
+
+
+def _own_id(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value else None
+
+
+def _entries(profile: dict[str, Any]) -> list[Any]:
+    entries = profile.get(SEGMENT_EVENTS)
+    if isinstance(entries, list) and entries:
+        return entries
+    if entries is None:
+        message = "The profile has no `segment_events`."
+    elif isinstance(entries, list):
+        message = "`segment_events` is empty."
+    else:
+        message = f"`segment_events` should be an array, but is {_kind_of(entries)}."
+    raise PayloadRefused(Refusal.NO_EVENTS, message)
+
+
+def _event(
+    index: int, payload: Any, envelope: _Envelope, entry: Any, reading: Reading
+) -> Event | Refused:
+    try:
+        return _build(envelope, entry, reading)
+    except PayloadRefused as refusal:
+        content = text_of(_reduced(payload, envelope.profile))
+        return _refused(index, refusal, audience=_named(entry), content=content)
+
+
+def _build(envelope: _Envelope, entry: Any, reading: Reading) -> Event:
+    direction = _direction(entry)
+    known_slug = _name(entry, "slug")
+    slug = reading.resolve_audience(_name(entry, "id"), known_slug)
+    if not known_slug:
+        entry["slug"] = slug
+    time_us = _time_us(entry, direction, envelope.change_time, reading)
+    key = profile_key(envelope.profile, reading.identity)
+    return Event(
+        key,
+        slug,
+        direction,
+        time_us,
+        envelope.profile,
+        reading.state,
+        reading.skip_hook,
+    )
+
+
+def _direction(entry: Any) -> Direction:
+    if not isinstance(entry, dict):
+        raise _bad_event(f"A segment event is an object, this is {_kind_of(entry)}.")
+    direction = _DIRECTIONS.get(entry["event"]) if isinstance(entry.get("event"), str) else None
+    if direction is None:
+        raise _bad_event("A segment event's `event` is none of enter, exit, change.")
+    return direction
+
+
+def _name(entry: dict[str, Any], field: str) -> str:
+    """Return the audience's id or slug, "" if it has none such."""
+    value = entry.get(field)
+    if isinstance(value, str):
+        name = value.strip()
+        if len(name) > _LONGEST_NAME:
+            raise _bad_event(f"The audience's `{field}` is longer than {_LONGEST_NAME} characters.")
+        return name
+    if value is None:
+        return ""
+    if field == "id" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise _bad_event(f"The audience's `{field}` should be a text, but is {_kind_of(value)}.")
+
+
+def _time_us(entry: Any, direction: Direction, change_time: object, reading: Reading) -> int:
+    if direction is Direction.CHANGE:
+        time_us = reading.arrived_us if change_time is None else parse_time(change_time)
+    elif direction.value in entry:
+        time_us = parse_time(entry[direction.value])
+    else:
+        raise PayloadRefused(Refusal.BAD_TIME, f"The event has no time under `{direction}`.")
+    refuse_future(time_us, reading.now_us)
+    return time_us
+
+
+def _bad_event(message: str) -> PayloadRefused:
+    return PayloadRefused(Refusal.BAD_EVENT, message)
+
+
+def _named(entry: Any) -> str:
+    if not isinstance(entry, dict):
+        return ""
+    name = entry.get("slug") or entry.get("id") or ""
+    return str(name)[:_LONGEST_NAME] if isinstance(name, str | int) else ""
+
+
+def _reduced(
+    payload: dict[str, Any], profile: dict[str, Any], *, within_cloud_event: bool = False
+) -> dict[str, Any]:
+    """Return the payload in its own form, with the profile that holds only the refused entry."""
+    if SEGMENT_EVENTS in payload or "data" not in payload:
+        return profile
+    if "specversion" in payload and not within_cloud_event:
+        return {**payload, "data": _reduced(payload["data"], profile, within_cloud_event=True)}
+    return {**payload, "data": profile}
+
+
+def _kind_of(value: Any) -> str:
+    return _KINDS.get(type(value), "no JSON")
+
+
+def _refused(index: int, refusal: PayloadRefused, *, content: bytes, audience: str = "") -> Refused:
+    return Refused(index, Refusal(refusal.reason), refusal.message, audience, content)

@@ -1,0 +1,243 @@
+"""The quarantine: what could not be placed, with why, until a person has looked at it.
+
+A record is one event's payload (or a text that is none), known by a digest of its content, so that
+what comes again is counted and not kept twice. Beyond 64 MiB the oldest go, and are counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, cast
+
+import orjson
+import structlog
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.words import LIVE
+
+log = structlog.get_logger()
+
+CAP_BYTES: Final = 64 * 1024 * 1024
+LARGEST_TEXT_BYTES: Final = 8 * 1024 * 1024
+"""A longer text is not kept, only that it came."""
+
+_KEEP: Final = (Path(__file__).parent / "quarantine.lua").read_text()
+_REMOVE: Final = (Path(__file__).parent / "quarantine_remove.lua").read_text()
+_KEYS: Final = tuple(
+    keys.quarantine(part) for part in ("texts", "about", "seen", "times", "totals")
+)
+_TEXTS, _ABOUT, _SEEN, _TIMES, _TOTALS = _KEYS
+_NEARLY_FULL: Final = 0.9
+_WARNED_AGAIN_SECONDS: Final = 60.0
+_IDS_A_CALL: Final = 1_000
+_RECORDS_A_CALL: Final = 500
+_BYTES_A_CALL: Final = 4 * 1024 * 1024
+_ID_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NewRecord:
+    """What should be kept.
+
+    Args:
+        content: JSON text of a payload with one segment event, or a text that is no payload.
+        lane, state, skip_hook: As it was published, for when it is tried again.
+    """
+
+    reason: str
+    audience: str
+    message: str
+    content: bytes
+    lane: str = LIVE
+    state: bool = False
+    skip_hook: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept, without its text.
+
+    Args:
+        times: How often it came.
+    """
+
+    id: str
+    reason: str
+    audience: str
+    message: str
+    lane: str
+    state: bool
+    skip_hook: bool
+    first_seen_ms: int
+    last_seen_ms: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which records are meant; an empty one means all."""
+
+    ids: frozenset[str] = frozenset()
+    audience: str = ""
+    reason: str = ""
+
+    def holds(self, record: Record) -> bool:
+        """Whether the record is meant."""
+        return (
+            (not self.ids or record.id in self.ids)
+            and (not self.audience or record.audience == self.audience)
+            and (not self.reason or record.reason == self.reason)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much is kept, and how many records went because there was too much."""
+
+    records: int
+    bytes: int
+    dropped: int
+
+
+class Quarantine:
+    """The records in Redis."""
+
+    def __init__(self, client: Redis, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._now = now
+        self._warned_at = -_WARNED_AGAIN_SECONDS
+
+    def keep(self, records: Iterable[NewRecord], *, now_ms: int, cap_bytes: int) -> None:
+        """Keep these; the oldest go where there is too much.
+
+        Raises:
+            RedisUnavailable: Some may be kept and some not; keeping them again is harmless.
+        """
+        for part in _parts(records):
+            with redis_errors():
+                answer = self._client.eval(_KEEP, len(_KEYS), *_KEYS, now_ms, cap_bytes, *part)
+            used, dropped = cast("list[int]", answer)
+            self._warn(used, dropped, cap_bytes)
+
+    def totals(self) -> Totals:
+        """Return how much is kept."""
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hlen(_ABOUT)
+            pipe.hmget(_TOTALS, ["bytes", "dropped"])
+            records, (used, dropped) = pipe.execute()
+        return Totals(records, int(used or 0), int(dropped or 0))
+
+    def records(self, selection: Selection = Selection()) -> Iterator[Record]:  # noqa: B008 - frozen
+        """Yield the selected records, in no order; what comes meanwhile may be missing."""
+        found = self._named(selection.ids) if selection.ids else self._all()
+        yield from (record for record in found if selection.holds(record))
+
+    def text(self, record_id: str) -> bytes | None:
+        """Return the kept text, None if there is no such record."""
+        with redis_errors():
+            packed = cast("bytes | None", self._client.hget(_TEXTS, record_id))
+        return None if packed is None else zlib.decompress(packed)
+
+    def remove(self, ids: Iterable[str]) -> int:
+        """Remove records; return how many there were."""
+        removed = 0
+        remaining = iter(ids)
+        while part := list(islice(remaining, _IDS_A_CALL)):
+            with redis_errors():
+                answer = self._client.eval(_REMOVE, len(_KEYS), *_KEYS, *part)
+            removed += cast("int", answer)
+        return removed
+
+    def _all(self) -> Iterator[Record]:
+        cursor = 0
+        while True:
+            with redis_errors():
+                answer = self._client.hscan(_ABOUT, cursor, count=_IDS_A_CALL)
+            cursor, about = cast("tuple[int, dict[bytes, bytes]]", answer)
+            yield from self._completed(about)
+            if cursor == 0:
+                return
+
+    def _named(self, ids: Iterable[str]) -> Iterator[Record]:
+        wanted = sorted(ids)
+        with redis_errors():
+            texts = cast("list[bytes | None]", self._client.hmget(_ABOUT, wanted))
+        found = {
+            name.encode(): text
+            for name, text in zip(wanted, texts, strict=True)
+            if text is not None
+        }
+        yield from self._completed(found)
+
+    def _completed(self, about: dict[bytes, bytes]) -> Iterator[Record]:
+        if not about:
+            return
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hmget(_TIMES, list(about))
+            pipe.zmscore(_SEEN, list(about))
+            times, seen = pipe.execute()
+        for (name, text), count, last in zip(about.items(), times, seen, strict=True):
+            if last is not None:
+                yield _record(name.decode(), text, int(count or 1), int(last))
+
+    def _warn(self, used: int, dropped: int, cap_bytes: int) -> None:
+        now = self._now()
+        if used < _NEARLY_FULL * cap_bytes and not dropped:
+            return
+        if now - self._warned_at < _WARNED_AGAIN_SECONDS:
+            return
+        self._warned_at = now
+        log.warning("quarantine.nearly_full", bytes=used, cap_bytes=cap_bytes, dropped=dropped)
+
+
+def id_of(record: NewRecord) -> str:
+    """Return the id of a record: a digest of its content and of how it was published."""
+    how = f"{record.lane}|{record.state:d}{record.skip_hook:d}|".encode()
+    return hashlib.blake2b(how + record.content, digest_size=_ID_BYTES).hexdigest()
+
+
+def _parts(records: Iterable[NewRecord]) -> Iterator[Sequence[str | bytes]]:
+    """Yield the arguments of one call after the other."""
+    part: list[str | bytes] = []
+    size = 0
+    for record in records:
+        packed = zlib.compress(_kept_text(record), 1)
+        part += (id_of(record), _about(record), packed)
+        size += len(packed)
+        if size > _BYTES_A_CALL or len(part) >= 3 * _RECORDS_A_CALL:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _kept_text(record: NewRecord) -> bytes:
+    return record.content if len(record.content) <= LARGEST_TEXT_BYTES else b""
+
+
+def _about(record: NewRecord) -> bytes:
+    """Return what the script puts behind `[first seen,`."""
+    fields: list[Any] = [
+        str(record.reason),
+        record.audience,
+        record.message,
+        record.lane,
+        record.state,
+        record.skip_hook,
+    ]
+    return orjson.dumps(fields)[1:]
+
+
+def _record(record_id: str, about: bytes, times: int, last_seen_ms: int) -> Record:
+    first_seen_ms, *fields = orjson.loads(about)
+    return Record(record_id, *fields, first_seen_ms, last_seen_ms, times)

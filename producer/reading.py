@@ -1,0 +1,282 @@
+"""Reading payloads from NDJSON or JSON, as a stream, in bounded memory.
+
+A source is a sequence of JSON values: a line each, or pretty-printed one after the other, or the
+elements of an array. What is broken is named with its line and costs its neighbours nothing:
+a JSON text never has a line break within a string, and `{` stands only behind `:`, `,`, `[` or at
+the start, so that a value which broke off is noticed at the next line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, Final
+
+import orjson
+
+from producer.payloads import SEGMENT_EVENTS, Payload, load
+from worker.contract.words import Refusal
+from worker.errors import PayloadRefused
+
+LARGEST_PAYLOAD_BYTES: Final = 16 * 1024 * 1024
+_BOM: Final = b"\xef\xbb\xbf"
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|["{}\[\]]', re.DOTALL)
+_SPACE: Final = b" \t\r\n"
+_BETWEEN: Final = _SPACE + b","
+_MAY_PRECEDE: Final = (b":", b",", b"[")
+_KEPT_OF_TOO_LARGE: Final = 1_024
+
+
+def read_payloads(
+    source: BinaryIO, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES
+) -> Iterator[Payload]:
+    """Yield the payloads of a source; a whole line that is an array is one with a list.
+
+    Args:
+        source: Bytes of UTF-8, with or without a byte order mark.
+        largest_bytes: What is larger is refused as `too_large`.
+    """
+    reader = _Reader(largest_bytes)
+    number = 0
+    ended = True
+    while fragment := source.readline(largest_bytes):
+        number += ended
+        if number == 1 and ended:
+            fragment = fragment.removeprefix(_BOM)  # noqa: PLW2901 - the mark is no content
+        began, ended = ended, fragment.endswith(b"\n")
+        yield from reader.feed(fragment, number, is_line=began and ended, ends_line=ended)
+    yield from reader.end(number)
+
+
+class _Reader:
+    """Where the values begin and end.
+
+    `depth` counts the brackets within the value that is open; `in_array` says that the values are
+    elements of an array that was opened and not yet closed. `amid_broken`: a value of several lines
+    broke, and what follows is a part of it until something can be read again.
+    """
+
+    def __init__(self, largest_bytes: int) -> None:
+        self._largest = largest_bytes
+        self._depth = 0
+        self._in_array = False
+        self._array_line = 0
+        self._index = 0
+        self._open: list[tuple[int, bytes]] = []
+        self._size = 0
+        self._last = b""
+        self._tail = b""
+        self._broken: list[tuple[int, bytes]] = []
+        self._broken_size = 0
+        self._amid_broken = False
+        self._skipping = False
+
+    def feed(
+        self, text: bytes, number: int, *, is_line: bool, ends_line: bool
+    ) -> Iterator[Payload]:
+        """Take the next piece of the source.
+
+        Args:
+            number: Of the line that it belongs to.
+            is_line: It is a whole line.
+            ends_line: The line ends with it.
+        """
+        if self._skipping:
+            self._skipping = not ends_line
+            return
+        if not (self._depth or self._in_array or self._tail):
+            if not self._amid_broken:
+                yield from self._close_broken()
+            stripped = text.strip(_SPACE)
+            value = _value_of_line(stripped) if is_line or not ends_line else None
+            if value is not None:
+                yield from self._close_broken()
+                yield Payload(stripped, value[0], number)
+                return
+        if self._depth and not self._tail and self._broke_off(text):
+            yield from self._give_up()
+            if not self._amid_broken:
+                yield from self._close_broken()
+        yield from self._scan(self._tail + text, number, ends_line=ends_line)
+
+    def end(self, number: int) -> Iterator[Payload]:
+        """Take the end of the source."""
+        if self._tail:
+            self._note_broken(number, self._tail)
+        yield from self._give_up()
+        yield from self._close_broken()
+        if self._in_array:
+            message = f"The array that begins in line {self._array_line} is not closed."
+            yield Payload(b"", None, number, self._index, message)
+
+    def _broke_off(self, text: bytes) -> bool:
+        starts = text.lstrip(_SPACE)[:1]
+        return starts in (b"{", b"[") and self._last not in _MAY_PRECEDE
+
+    def _scan(self, text: bytes, number: int, *, ends_line: bool) -> Iterator[Payload]:
+        """Find the values that end in this text; keep what is open at its end."""
+        self._tail = b""
+        begin = 0
+        for token in _TOKEN.finditer(text):
+            kind = text[token.start() : token.start() + 1]
+            if kind == b'"':
+                if len(token.group()) > 1:
+                    continue
+                yield from self._unfinished(text, begin, token.start(), number, ends_line=ends_line)
+                return
+            if kind in b"{[":
+                if self._depth == 0:
+                    yield from self._between(text[begin : token.start()], number)
+                    begin = token.start()
+                    if kind == b"[" and not self._in_array:
+                        self._in_array, self._array_line, self._index = True, number, 0
+                        begin = token.end()
+                        continue
+                self._depth += 1
+                continue
+            if self._depth == 0:
+                if kind == b"]" and self._in_array:
+                    yield from self._between(text[begin : token.start()], number)
+                    self._in_array = False
+                else:
+                    self._note_broken(number, text[begin : token.end()])
+                begin = token.end()
+                continue
+            self._depth -= 1
+            if self._depth == 0:
+                self._append(number, text[begin : token.end()])
+                yield from self._complete()
+                begin = token.end()
+        yield from self._rest(text[begin:], number)
+
+    def _rest(self, text: bytes, number: int) -> Iterator[Payload]:
+        if self._depth:
+            self._append(number, text)
+            self._last = text.rstrip(_SPACE)[-1:] or self._last
+        else:
+            yield from self._between(text, number)
+
+    def _unfinished(
+        self, text: bytes, begin: int, quote: int, number: int, *, ends_line: bool
+    ) -> Iterator[Payload]:
+        """A string has no end: broken if the line ends here, else more of it may come."""
+        if not ends_line and len(text) - quote <= self._largest:
+            if self._depth:
+                self._append(number, text[begin:quote])
+                self._tail = text[quote:]
+            else:
+                self._tail = text[begin:]
+            return
+        if not ends_line:
+            self._skipping = True
+            self._size += len(text)
+            yield self._too_large(number, text[begin:])
+            self._open, self._size, self._depth = [], 0, 0
+            return
+        self._append(number, text[begin:])
+        yield from self._give_up()
+
+    def _append(self, number: int, text: bytes) -> None:
+        self._size += len(text)
+        if self._size <= self._largest or not self._open:
+            self._open.append((number, text))
+
+    def _complete(self) -> Iterator[Payload]:
+        """The open value has ended."""
+        number = self._open[0][0]
+        text = b"".join(part for _, part in self._open)
+        if self._size > self._largest:
+            yield from self._close_broken()
+            yield self._too_large(number, text)
+        else:
+            try:
+                value = load(text)
+            except PayloadRefused:
+                yield from self._give_up()
+                yield from self._close_broken()
+                return
+            yield from self._close_broken()
+            yield Payload(text, value, number, self._next_index())
+        self._open, self._size = [], 0
+
+    def _too_large(self, number: int, text: bytes) -> Payload:
+        message = f"A payload is larger than the {self._largest} bytes that are read."
+        kept = text[:_KEPT_OF_TOO_LARGE]
+        return Payload(kept, None, number, self._next_index(), message, Refusal.TOO_LARGE)
+
+    def _give_up(self) -> Iterator[Payload]:
+        """The open value is broken; save the lines of it that are payloads by themselves."""
+        lines, self._open, self._size, self._depth = self._open, [], 0, 0
+        self._amid_broken = self._in_array or len(lines) > 1
+        for number, text in lines:
+            value = _payload_alone(text) if len(lines) > 1 else None
+            if value is None:
+                self._note_broken(number, text)
+            else:
+                yield from self._close_broken()
+                yield Payload(text.strip(_BETWEEN), value, number, self._next_index())
+
+    def _between(self, text: bytes, number: int) -> Iterator[Payload]:
+        """What stands between values: nothing, numbers and texts, or what is broken."""
+        text = text.strip(_BETWEEN)
+        if not text:
+            return
+        values = None if self._amid_broken else _values_in(text)
+        if values is None:
+            self._note_broken(number, text)
+            return
+        for value in values:
+            yield Payload(orjson.dumps(value), value, number, self._next_index())
+
+    def _note_broken(self, number: int, text: bytes) -> None:
+        self._broken_size += len(text)
+        if self._broken_size <= self._largest or not self._broken:
+            self._broken.append((number, text))
+
+    def _close_broken(self) -> Iterator[Payload]:
+        """Name what was broken up to here, as one."""
+        self._amid_broken = False
+        if not self._broken:
+            return
+        number = self._broken[0][0]
+        text = b"".join(part for _, part in self._broken).strip(_SPACE)
+        self._broken, self._broken_size = [], 0
+        if text:
+            yield Payload(text, None, number, self._next_index(), _complaint(text))
+
+    def _next_index(self) -> int:
+        if not self._in_array:
+            return 0
+        self._index += 1
+        return self._index - 1
+
+
+def _value_of_line(text: bytes) -> tuple[Any] | None:
+    try:
+        return (orjson.loads(text),)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _payload_alone(text: bytes) -> Any:
+    try:
+        value = orjson.loads(text.strip(_BETWEEN))
+    except orjson.JSONDecodeError:
+        return None
+    is_payload = isinstance(value, dict) and (SEGMENT_EVENTS in value or "data" in value)
+    return value if is_payload else None
+
+
+def _values_in(text: bytes) -> Iterable[Any] | None:
+    try:
+        return list(orjson.loads(b"[" + text + b"]"))
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _complaint(text: bytes) -> str:
+    try:
+        load(text)
+    except PayloadRefused as refusal:
+        return refusal.message
+    return "Not a JSON value of its own."

@@ -1,0 +1,159 @@
+"""Room in Redis: producers stop at 80 % of its memory, backfill also at its high-water mark.
+
+So draining and Celery always have room, and a full Redis works itself empty.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast
+
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, kind_of_lane
+
+MEMORY_SHARE: Final = 0.8
+_LOOKED_AGAIN_SECONDS: Final = 1.0
+_MICROSECONDS: Final = 1_000_000
+_QUARANTINE_SHARE: Final = 0.125
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """More may be published."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """Nothing more may be published now.
+
+    Args:
+        message: What is full, and what to do.
+    """
+
+    reason: Literal["memory", "high_water"]
+    message: str
+
+
+class Fill:
+    """How full Redis is, and its clock; looked at no more than once a second.
+
+    Args:
+        now: Monotonic clock in seconds.
+    """
+
+    def __init__(
+        self, client: Redis, settings: Settings, *, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._now = now
+        self._looked_at: float | None = None
+        self._counted_at: float | None = None
+        self._redis_us = 0
+        self._used = 0
+        self._most = 0
+        self._waiting = 0
+
+    def now_us(self) -> int:
+        """Return Redis' time in µs since 1970, to about a millisecond."""
+        now = self._look()
+        assert self._looked_at is not None
+        return self._redis_us + int((now - self._looked_at) * _MICROSECONDS)
+
+    def memory(self) -> Room | NoRoom:
+        """Whether Redis has memory for more."""
+        self._look()
+        if not self._most or self._used < MEMORY_SHARE * self._most:
+            return Room()
+        return NoRoom(
+            "memory",
+            f"Redis is full: {self._used // 1_000_000} of {self._most // 1_000_000} MB are used, "
+            f"producers stop at {MEMORY_SHARE:.0%}. Nothing was taken; let the workers drain it, "
+            "or raise its maxmemory.",
+        )
+
+    def lane(self, lane: str) -> Room | NoRoom:
+        """Whether more may be published into this lane."""
+        room = self.memory()
+        if isinstance(room, NoRoom) or kind_of_lane(lane) != BACKFILL:
+            return room
+        self._count()
+        high_water = self._settings.redis.high_water
+        if self._waiting < high_water:
+            return room
+        return NoRoom(
+            "high_water",
+            f"{self._waiting} deliveries of the backfill lane wait, the mark is {high_water} "
+            "(redis.high_water); there is room again when the workers have drained some.",
+        )
+
+    def add(self, deliveries: int) -> None:
+        """Count what was published since the last look."""
+        self._waiting += deliveries
+
+    def quarantine_bytes(self, most: int) -> int:
+        """Return how much the quarantine may take: not more than an eighth of the memory."""
+        self._look()
+        return min(most, int(_QUARANTINE_SHARE * self._most)) if self._most else most
+
+    def _look(self) -> float:
+        now = self._now()
+        if self._looked_at is not None and now - self._looked_at < _LOOKED_AGAIN_SECONDS:
+            return now
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.info("memory")
+            pipe.time()
+            memory, (seconds, micros) = pipe.execute()
+        self._looked_at = self._now()
+        self._redis_us = seconds * _MICROSECONDS + micros
+        self._used, self._most = int(memory["used_memory"]), int(memory["maxmemory"])
+        return self._looked_at
+
+    def _count(self) -> None:
+        now = self._now()
+        if self._counted_at is not None and now - self._counted_at < _LOOKED_AGAIN_SECONDS:
+            return
+        self._waiting = count_waiting(self._client, self._settings, kind=BACKFILL)
+        self._counted_at = self._now()
+
+
+def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
+    """Return how many deliveries wait, in all destinations that Redis knows.
+
+    Args:
+        kind: `live` or `backfill`; "" = both.
+    """
+    with redis_errors():
+        known = cast("set[bytes]", client.smembers(keys.DESTINATIONS))
+        partitions = [
+            keys.PartitionKeys(name.decode(), number)
+            for name in sorted(known)
+            for number in range(settings.redis.partitions)
+        ]
+        streams = _streams_of(client, partitions, kind)
+        lengths = _pipelined(client, [("XLEN", stream) for stream in streams])
+    return sum(lengths)
+
+
+def _streams_of(client: Redis, partitions: list[keys.PartitionKeys], kind: str) -> list[str]:
+    sets = _pipelined(client, [("SMEMBERS", partition.streams) for partition in partitions])
+    return [
+        partition.stream(name)
+        for partition, names in zip(partitions, sets, strict=True)
+        for name in (raw.decode() for raw in names)
+        if not kind or kind_of_lane(keys.split_stream_name(name)[0]) == kind
+    ]
+
+
+def _pipelined(client: Redis, commands: list[tuple[str, ...]]) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        pipe.execute_command(*command)
+    return pipe.execute() if commands else []

@@ -1,0 +1,116 @@
+"""Writing deliveries: one script a partition, all partitions in one round trip."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from worker.contract import accept
+from worker.contract.accept import AcceptCall, NewDelivery, accept_call
+from worker.contract.connection import redis_errors
+from worker.contract.keys import PartitionKeys
+
+Place = tuple[str, int]
+"""Destination and partition."""
+
+_ACCEPT_SHA: Final = hashlib.sha1(accept.SCRIPT.encode(), usedforsecurity=False).hexdigest()
+_SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
+"""How long an interrupted job can be taken up where it stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where in a job's source a call ends.
+
+    Args:
+        job: The job's name, "" where there is none.
+        position: None where the source has no positions.
+        source: What the positions count in, e.g. a digest of the file: two files of one job
+            don't hide each other.
+    """
+
+    job: str = ""
+    position: int | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the scripts answered.
+
+    Args:
+        repeated: Deliveries that an earlier run of the job had written already.
+        rang: Partitions whose bell was silent.
+    """
+
+    accepted: int
+    repeated: int
+    rang: tuple[Place, ...]
+
+
+def write(
+    client: Redis, deliveries: Mapping[Place, Sequence[NewDelivery]], progress: Progress
+) -> Written:
+    """Write these deliveries.
+
+    Raises:
+        RedisUnavailable: Some partitions may have theirs, others not.
+    """
+    places = sorted(deliveries)
+    answers = _run(
+        client, [_call(place, deliveries[place], progress) for place in places], progress
+    )
+    accepted = repeated = 0
+    rang: list[Place] = []
+    for place, (added, ring) in zip(places, answers, strict=True):
+        if added < 0:
+            repeated += len(deliveries[place])
+        accepted += max(added, 0)
+        if ring:
+            rang.append(place)
+    return Written(accepted, repeated, tuple(rang))
+
+
+def _call(place: Place, deliveries: Sequence[NewDelivery], progress: Progress) -> AcceptCall:
+    keys = PartitionKeys(*place)
+    call = accept_call(keys, deliveries, job=progress.job, position=progress.position)
+    if not progress.source:
+        return call
+    counts, streams, bell, jobs, *rest = call.keys
+    return replace(call, keys=(counts, streams, bell, f"{jobs}:{progress.source}", *rest))
+
+
+def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list[tuple[int, int]]:
+    if not calls:
+        return []
+    answers = _pipelined(client, calls, ("EVALSHA", _ACCEPT_SHA), progress)
+    unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:
+        again = _pipelined(client, [calls[i] for i in unknown], ("EVAL", accept.SCRIPT), progress)
+        for i, answer in zip(unknown, again, strict=True):
+            answers[i] = answer
+    with redis_errors():
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+    return [(int(added), int(ring)) for added, ring in answers]
+
+
+def _pipelined(
+    client: Redis, calls: Sequence[AcceptCall], command: tuple[str, str], progress: Progress
+) -> list[Any]:
+    """Run each call as a command of its own; no MULTI, they are of different slots."""
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for call in calls:
+            pipe.execute_command(*command, len(call.keys), *call.keys, *call.args)
+        if progress.source:
+            for call in calls:
+                pipe.expire(call.keys[3], _SOURCE_REMEMBERED_SECONDS)
+        answers = cast("list[Any]", pipe.execute(raise_on_error=False))
+    return answers[: len(calls)]

@@ -1,0 +1,11 @@
+// The event of an exit, for POST /api/user/v1/upsert: Insider's attribute/delete takes no events.
+local insider = import "insider.libsonnet";
+
+{
+  users: [
+    {
+      identifiers: insider.identifiers,
+      [if insider.hasTime then "events"]: [insider.lyticsEvent],
+    },
+  ],
+}

@@ -1,0 +1,54 @@
+"""Payloads of invented people, and a reader for them."""
+
+import copy
+
+from producer.payloads import parse
+from worker.errors import PayloadRefused
+
+NOW_US = 1_793_527_210_000_000
+VIP = "0123456789abcdef0123456789abcdef"
+
+ENTER = {
+    "id": VIP,
+    "slug": "vip",
+    "event": "enter",
+    "enter": "2026-11-01T10:00:00.872199615Z",
+}
+WRAPPED = {
+    "id": "1000000000000000007",
+    "data": {"email": "ann@example.com", "first_name": "Ann", "segment_events": [ENTER]},
+    "meta": {
+        "object": "user",
+        "subscription_id": "fedcba9876543210fedcba9876543210",
+        "timestamp": "2026-11-01T10:00:04.651979584Z",
+    },
+}
+
+
+def wrapped(**profile):
+    payload = copy.deepcopy(WRAPPED)
+    payload["data"].update(copy.deepcopy(profile))
+    return payload
+
+
+def with_entry(**entry):
+    return wrapped(segment_events=[{**ENTER, **entry}])
+
+
+def resolve(audience_id, slug):
+    """Know `vip` and its id, as a book that has seen it."""
+    if slug and (audience_id != VIP or slug == "vip"):
+        return slug
+    if audience_id == VIP and not slug:
+        return "vip"
+    if audience_id == VIP:
+        raise PayloadRefused("audience_conflict", f"Audience {audience_id} is known as 'vip'.")
+    if audience_id:
+        raise PayloadRefused("unknown_audience", f"Audience {audience_id} comes without a slug.")
+    raise PayloadRefused("bad_event", "A segment event names no audience: no slug, no id.")
+
+
+def read(payload, *, identity="email", **options):
+    return parse(
+        payload, received_at_us=NOW_US, identity=identity, resolve_audience=resolve, **options
+    )

@@ -1,0 +1,352 @@
+"""Malformed payloads, each with its outcome and its message.
+
+A row is the payload's text, the reason it is refused for ("" = it is accepted, and why that is
+right stands in the message column), and a part of the message.
+"""
+
+import itertools
+
+import orjson
+import pytest
+
+from producer.payloads import Refused
+from tests.unit.producer.payload_samples import NOW_US, VIP, WRAPPED, read, with_entry, wrapped
+from worker.contract.events import Event
+
+GOOD = orjson.dumps(WRAPPED)
+
+
+def _entries(*entries):
+    return orjson.dumps(wrapped(segment_events=list(entries)))
+
+
+def _entry(**fields):
+    return orjson.dumps(with_entry(**fields))
+
+
+def _raw_entry(text):
+    return b'{"data":{"email":"ann@example.com","segment_events":[%s]}}' % text
+
+
+def _raw_field(text):
+    return (
+        b'{"data":{"email":"ann@example.com",%s,"segment_events":'
+        b'[{"slug":"vip","event":"enter","enter":"2026-11-01T10:00:00Z"}]}}' % text
+    )
+
+
+def _identity(text):
+    return (
+        b'{"data":{"email":%s,"segment_events":'
+        b'[{"slug":"vip","event":"enter","enter":"2026-11-01T10:00:00Z"}]}}' % text
+    )
+
+
+def _time(text):
+    return _raw_entry(b'{"slug":"vip","event":"enter","enter":%s}' % text)
+
+
+def _nested(depth):
+    return _raw_field(b'"deep":' + b"[" * depth + b"]" * depth)
+
+
+NOT_JSON = [
+    (text, "unreadable", "Not JSON")
+    for text in (
+        b"", b" ", b"\n", b"{", b"}", b"[", b"]", b"{]", b"[}", b'"', b"'", b"nul", b"tru",
+        b"None", b"undefined", b"NaN", b"Infinity", b"-Infinity", b"-", b"+1", b"01", b".5", b"1.",
+        b"0x10", b"1e", b"1e999", b"-1e999", b"{'id':'1'}", b"{id:1}", b'{"id"}', b'{"id":}',
+        b'{"id":1,}', b'{,}', b"[1,]", b"[,1]", b'{"id" 1}', b'{"id":1 "data":2}', b"{}{}",
+        b"{} garbage", b"// comment", b'{"a":1} // comment', b"/* */{}", b"<xml/>", b"a,b,c",
+        b"id=1&data=2", b"\x00", b"\x1f\x8b\x08\x00", b"\xff\xfe{\x00}\x00", b"\x28\xb5\x2f\xfd",
+        b'"\xff"', b'{"a":"\xc3\x28"}', b'{"a":"\xed\xa0\x80"}', b'{"a":"\xf4\x90\x80\x80"}',
+        b'{"a":"\\ud800"}', b'{"a":"\\udc00"}', b'{"a":"\\ud800\\ud800"}', b'{"a":"\\x41"}',
+        b'{"a":"\\u12"}', b'{"a":"\n"}', b'{"a":"\x00"}', b'{"a":"\t"}', b'{"a":NaN}',
+        b'{"a":-NaN}', b'{"a":Infinity}', b'{"a":1e400}', b'{"a":0x1}', b"[" * 2_000,
+        b"[" * 2_000 + b"]" * 2_000, b'{"a":' * 2_000 + b"1" + b"}" * 2_000, GOOD[:-1], GOOD[:50],
+        GOOD[:200], GOOD[1:], GOOD + b"x", GOOD + GOOD, GOOD + b",", b"data: " + GOOD,
+        b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf" + GOOD, b"ok", b"{{}}", b"\x7f",
+    )
+]  # fmt: skip
+
+NO_OBJECT = [
+    (b"0", "unreadable", "this is a number"),
+    (b"-0", "unreadable", "this is a number"),
+    (b"7.25", "unreadable", "this is a number"),
+    (b"1e3", "unreadable", "this is a number"),
+    (b"123456789012345678901234567890", "unreadable", "this is a number"),
+    (b'"vip"', "unreadable", "this is a text"),
+    (b'""', "unreadable", "this is a text"),
+    (b'"{}"', "unreadable", "this is a text"),
+    (b'"\\u0000"', "unreadable", "this is a text"),
+    (orjson.dumps(GOOD.decode()), "unreadable", "this is a text"),
+    (b"null", "unreadable", "this is null"),
+    (b"true", "unreadable", "this is a boolean"),
+    (b"false", "unreadable", "this is a boolean"),
+    (b"[]", "unreadable", "this is an array"),
+    (b"[[]]", "unreadable", "this is an array"),
+    (b"[[[]]]", "unreadable", "this is an array"),
+    (b"[[" + GOOD + b"]]", "unreadable", "this is an array"),
+    (b"[1]", "unreadable", "this is a number"),
+    (b"[null]", "unreadable", "this is null"),
+    (b'["a"]', "unreadable", "this is a text"),
+    (b"[true]", "unreadable", "this is a boolean"),
+    (b"[" * 900 + b"]" * 900, "unreadable", "this is an array"),
+]
+
+NO_PROFILE = [
+    (b'{"data":null}', "unreadable", "`data` should be a profile, but is null"),
+    (b'{"data":1}', "unreadable", "but is a number"),
+    (b'{"data":"x"}', "unreadable", "but is a text"),
+    (b'{"data":[]}', "unreadable", "but is an array"),
+    (b'{"data":true}', "unreadable", "but is a boolean"),
+    (b'{"data":[{"segment_events":[]}]}', "unreadable", "but is an array"),
+    (b'{"specversion":"1.0","data":"x"}', "unreadable", "but is a text"),
+    (b'{"specversion":"1.0","data":{"data":7}}', "unreadable", "but is a number"),
+    (
+        b'{"specversion":"1.0","data":' * 500 + b"{}" + b"}" * 500,
+        "no_events",
+        "has no `segment_events`",
+    ),
+]
+
+NO_EVENTS = [
+    (b"{}", "no_events", "has no `segment_events`"),
+    (b"[{}]", "no_events", "has no `segment_events`"),
+    (b'{"id":"1"}', "no_events", "has no `segment_events`"),
+    (b'{"data":{}}', "no_events", "has no `segment_events`"),
+    (b'{"id":"1","data":{"email":"a@example.com"},"meta":{}}', "no_events", "has no"),
+    (b'{"email":"a@example.com"}', "no_events", "has no `segment_events`"),
+    (b'{"data_base64":"e30="}', "no_events", "has no `segment_events`"),
+    (b'{"specversion":"1.0"}', "no_events", "has no `segment_events`"),
+    (b'{"specversion":"1.0","data":{}}', "no_events", "has no `segment_events`"),
+    (b'{"specversion":"1.0","data":{"data":{}}}', "no_events", "has no `segment_events`"),
+    (b'{"data":{"data":{"segment_events":[1]}}}', "no_events", "has no `segment_events`"),
+    (b'{"Segment_Events":[{}]}', "no_events", "has no `segment_events`"),
+    (b'{"segment_events":null}', "no_events", "has no `segment_events`"),
+    (b'{"segment_events":[]}', "no_events", "is empty"),
+    (b'{"data":{"segment_events":[]}}', "no_events", "is empty"),
+    (b'{"segment_events":{}}', "no_events", "should be an array, but is an object"),
+    (b'{"segment_events":{"slug":"vip","event":"enter"}}', "no_events", "but is an object"),
+    (b'{"segment_events":"vip"}', "no_events", "but is a text"),
+    (b'{"segment_events":7}', "no_events", "but is a number"),
+    (b'{"segment_events":true}', "no_events", "but is a boolean"),
+    (b'{"segment_events":"[]"}', "no_events", "but is a text"),
+    (b'{"segment_events":[{}],"segment_events":[]}', "no_events", "is empty"),
+]
+
+BAD_EVENT = [
+    (_entries(None), "bad_event", "this is null"),
+    (_entries(1), "bad_event", "this is a number"),
+    (_entries("enter"), "bad_event", "this is a text"),
+    (_entries([]), "bad_event", "this is an array"),
+    (_entries(True), "bad_event", "this is a boolean"),
+    (_entries({}), "bad_event", "none of enter, exit, change"),
+    (_entry(event=None), "bad_event", "none of enter, exit, change"),
+    (_entry(event=""), "bad_event", "none of enter, exit, change"),
+    (_entry(event="Enter"), "bad_event", "none of enter, exit, change"),
+    (_entry(event="ENTER"), "bad_event", "none of enter, exit, change"),
+    (_entry(event=" enter"), "bad_event", "none of enter, exit, change"),
+    (_entry(event="entered"), "bad_event", "none of enter, exit, change"),
+    (_entry(event="delete"), "bad_event", "none of enter, exit, change"),
+    (_entry(event=1), "bad_event", "none of enter, exit, change"),
+    (_entry(event=True), "bad_event", "none of enter, exit, change"),
+    (_entry(event=["enter"]), "bad_event", "none of enter, exit, change"),
+    (_entry(event={"enter": 1}), "bad_event", "none of enter, exit, change"),
+    (_entry(slug=7), "bad_event", "`slug` should be a text, but is a number"),
+    (_entry(slug=True), "bad_event", "`slug` should be a text, but is a boolean"),
+    (_entry(slug=["vip"]), "bad_event", "`slug` should be a text, but is an array"),
+    (_entry(slug={"a": 1}), "bad_event", "`slug` should be a text, but is an object"),
+    (_entry(slug="x" * 257), "bad_event", "`slug` is longer than 256 characters"),
+    (_entry(id="x" * 257), "bad_event", "`id` is longer than 256 characters"),
+    (_entry(id=True), "bad_event", "`id` should be a text, but is a boolean"),
+    (_entry(id=1.5), "bad_event", "`id` should be a text, but is a number"),
+    (_entry(id=[VIP]), "bad_event", "`id` should be a text, but is an array"),
+    (_entry(id={"a": VIP}), "bad_event", "`id` should be a text, but is an object"),
+    (_entry(id=None, slug=None), "bad_event", "names no audience"),
+    (_entry(id="", slug=""), "bad_event", "names no audience"),
+    (_entry(id=" ", slug="\t"), "bad_event", "names no audience"),
+]
+
+AUDIENCES = [
+    (_entry(id="f" * 32, slug=None), "unknown_audience", "comes without a slug"),
+    (_entry(id="f" * 32, slug=""), "unknown_audience", "comes without a slug"),
+    (_entry(id=12, slug=None), "unknown_audience", "Audience 12 comes without a slug"),
+    (_entry(slug="other"), "audience_conflict", "is known as 'vip'"),
+    (_entry(slug="VIP"), "audience_conflict", "is known as 'vip'"),
+]
+
+IDENTITIES = [
+    (_identity(b"null"), "no_identity", "has no `email`"),
+    (_identity(b'""'), "no_identity", "is empty"),
+    (_identity(b'"  \\t\\n"'), "no_identity", "is empty"),
+    (_identity(b'"\\u00a0"'), "no_identity", "is empty"),
+    (_identity(b"true"), "no_identity", "neither a text nor a whole number"),
+    (_identity(b"false"), "no_identity", "neither a text nor a whole number"),
+    (_identity(b"[]"), "no_identity", "neither a text nor a whole number"),
+    (_identity(b'["ann@example.com"]'), "no_identity", "neither a text nor a whole number"),
+    (_identity(b'{"a":"ann@example.com"}'), "no_identity", "neither a text nor a whole number"),
+    (_identity(b"1.5"), "no_identity", "not a whole one that JSON holds exactly"),
+    (_identity(b"1.0"), "no_identity", "not a whole one that JSON holds exactly"),
+    (_identity(b"1e3"), "no_identity", "not a whole one that JSON holds exactly"),
+    (_identity(b"18446744073709551616"), "no_identity", "not a whole one that JSON holds exactly"),
+    (_identity(b'"' + b"x" * 513 + b'"'), "no_identity", "longer than 512 characters"),
+    (orjson.dumps(wrapped(email=None, Email="ann@example.com")), "no_identity", "has no `email`"),
+    (_identity(b'"ann@example.com","email":null'), "no_identity", "has no `email`"),
+]
+
+TIMES = [
+    (_raw_entry(b'{"slug":"vip","event":"enter"}'), "bad_time", "no time under `enter`"),
+    (_raw_entry(b'{"slug":"vip","event":"exit"}'), "bad_time", "no time under `exit`"),
+    (
+        _raw_entry(b'{"slug":"vip","event":"exit","enter":"2026-11-01T10:00:00Z"}'),
+        "bad_time",
+        "no time under `exit`",
+    ),
+    (
+        _raw_entry(b'{"slug":"vip","event":"enter","timestamp":"2026-11-01T10:00:00Z"}'),
+        "bad_time",
+        "no time under `enter`",
+    ),
+    *(
+        (_time(text), "bad_time", "is not an RFC 3339 time")
+        for text in (
+            b"null", b"0", b"1793527200", b"1793527200000", b"1.5", b"true", b"[]", b"{}", b'""',
+            b'" "', b'"now"', b'"yesterday"', b'"2026-11-01"', b'"20261101T100000Z"',
+            b'"2026-11-01T10:00:00"', b'"2026-11-01T10:00Z"', b'"2026-11-01T10:00:00.Z"',
+            b'"2026-11-01T10:00:00,5Z"', b'"2026-1-1T1:0:0Z"', b'"26-11-01T10:00:00Z"',
+            b'"11/01/2026 10:00:00"', b'"Sun, 01 Nov 2026 10:00:00 GMT"', b'"1793527200"',
+            b'"2026-W44-7T10:00:00Z"', b'"2026-305T10:00:00Z"', b'"2026-11-01T10:00:00 UTC"',
+            b'"2026-11-01T10:00:00Z\\n"', b'" 2026-11-01T10:00:00Z"', b'"+12026-11-01T10:00:00Z"',
+            b'"2026-11-01T10:00:00+2"', b'"2026-11-01T10:00:00\\u0000Z"', b'"-1"', b'"ann"',
+            b'["2026-11-01T10:00:00Z"]', b'{"$date":"2026-11-01T10:00:00Z"}',
+        )
+    ),
+    *(
+        (_time(text), "bad_time", "no date and time of the calendar")
+        for text in (
+            b'"2026-00-01T10:00:00Z"', b'"2026-13-01T10:00:00Z"', b'"2026-11-00T10:00:00Z"',
+            b'"2026-11-31T10:00:00Z"', b'"2026-02-29T10:00:00Z"', b'"2026-11-01T24:00:00Z"',
+            b'"2026-11-01T10:60:00Z"', b'"0000-01-01T00:00:00Z"',
+        )
+    ),
+    (_time(b'"2026-11-01T10:00:61Z"'), "bad_time", "Second 61 does not exist"),
+    (_time(b'"2026-11-01T10:00:00+24:00"'), "bad_time", "offset +24:00 does not exist"),
+    (_time(b'"2026-11-01T10:00:00-02:60"'), "bad_time", "offset -02:60 does not exist"),
+    (_time(b'"0001-01-01T00:00:00Z"'), "bad_time", "is before 1970"),
+    (_time(b'"1969-12-31T23:59:59Z"'), "bad_time", "is before 1970"),
+    (_time(b'"1970-01-01T00:00:00Z"'), "bad_time", "is before 1970"),
+    (_time(b'"2099-01-01T00:00:00Z"'), "future_time", "ahead of Redis' clock"),
+    (_time(b'"9999-12-31T23:59:59.999999999Z"'), "future_time", "ahead of Redis' clock"),
+    (_time(b'"2026-11-01T10:05:11Z"'), "future_time", "301 s ahead of Redis' clock"),
+    (_time(b'"2026-11-01T10:00:00-23:59"'), "future_time", "ahead of Redis' clock"),
+    *(
+        (
+            orjson.dumps(
+                {
+                    "data": {"email": "a@b.c", "segment_events": [{"slug": "v", "event": "change"}]},
+                    "meta": {"timestamp": stamp},
+                }
+            ),
+            reason,
+            message,
+        )
+        for stamp, reason, message in (
+            ("", "bad_time", "is not an RFC 3339 time"),
+            ("soon", "bad_time", "is not an RFC 3339 time"),
+            (1_793_527_200, "bad_time", "is not an RFC 3339 time"),
+            (False, "bad_time", "is not an RFC 3339 time"),
+            ("2099-01-01T00:00:00Z", "future_time", "ahead of Redis' clock"),
+        )
+    ),
+]  # fmt: skip
+
+ODD_BUT_RIGHT = [
+    (GOOD, "", "the page's own form"),
+    (b"\xef\xbb\xbf" + GOOD, "", "a byte order mark is no content"),
+    (b" \r\n\t" + GOOD + b"\n", "", "space around it"),
+    (_raw_field(b'"email":"bob@example.com"'), "", "of two equal keys the last holds"),
+    (_raw_field(b'"a":1e308'), "", "a large number"),
+    (_raw_field(b'"a":123456789012345678901234567890'), "", "a number as JSON holds it"),
+    (_raw_field(b'"a":18446744073709551615'), "", "the largest whole number"),
+    (_raw_field(b'"a":"\\u0000"'), "", "an escaped control character"),
+    (_raw_field(b'"a":"\\ud83d\\ude00"'), "", "a pair of surrogates"),
+    (_raw_field(b'"":""'), "", "an empty key"),
+    (_raw_field(b'"a":null'), "", "a null"),
+    (_raw_field(b'"data":{"a":1}'), "", "a profile may have a field `data`"),
+    (_raw_field(b'"meta":7'), "", "a profile may have a field `meta`"),
+    (_nested(250), "", "as deep as can be carried"),
+    (_raw_field(b'"big":"' + b"x" * 1_000_000 + b'"'), "", "1 MB"),
+    (b'{"id":null,' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "no id of its own"),
+    (b'{"id":7.5,' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "an id that is none"),
+    (b'{"id":{},' + GOOD[len(b'{"id":"1000000000000000007",') :], "", "an id that is none"),
+    (_time(b'"2026-11-01T10:05:09Z"'), "", "less than five minutes ahead"),
+    (_time(b'"2026-11-01T10:00:60Z"'), "", "a leap second"),
+    (_entry(id=12, slug="twelve"), "", "an audience's id may be a number"),
+    (_entry(slug=" vip "), "", "names are trimmed"),
+    (_identity(b"42"), "", "a number as identity is taken as text"),
+    (_identity(b"-1"), "", "a number as identity is taken as text"),
+    (_entry(extra={"a": [1]}), "", "an entry may have more fields"),
+]
+
+TABLE = [
+    *NOT_JSON,
+    *NO_OBJECT,
+    *NO_PROFILE,
+    *NO_EVENTS,
+    *BAD_EVENT,
+    *AUDIENCES,
+    *IDENTITIES,
+    *TIMES,
+    *ODD_BUT_RIGHT,
+]
+
+
+def test_the_table_has_at_least_200_refusals():
+    assert len({text for text, reason, _ in TABLE if reason}) >= 200
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "message"),
+    TABLE,
+    ids=[f"{number} {reason or 'accepted'}" for number, (_, reason, _) in enumerate(TABLE)],
+)
+def test_each_has_its_outcome_and_its_message(text, reason, message):
+    [item] = read(text)
+
+    if reason:
+        assert isinstance(item, Refused)
+        assert (item.reason, item.index) == (reason, 0)
+        assert message in item.message
+    else:
+        assert isinstance(item, Event), message
+
+
+@pytest.mark.parametrize(
+    "text", [text for text, *_ in [*NO_OBJECT, *NO_PROFILE, *NO_EVENTS]], ids=itertools.count()
+)
+def test_between_two_good_ones_it_costs_nothing(text):
+    [good] = read(GOOD)
+
+    first, *middle, last = read(b"[%s,%s,%s]" % (GOOD, text, GOOD))
+
+    assert (first, last) == (good, good)
+    assert [(type(item), item.index) for item in middle] == [(Refused, 1)]
+
+
+@pytest.mark.parametrize(
+    "text", [text for text, reason, _ in TABLE if reason], ids=itertools.count()
+)
+def test_no_message_holds_a_profile_field(text):
+    [refused] = read(text)
+
+    assert "ann@example.com" not in refused.message
+    assert "Ann" not in refused.message
+
+
+def test_the_clock_that_counts_is_redis_clock():
+    text = _time(b'"2026-11-01T10:05:11Z"')
+
+    [item] = read(text, now_us=NOW_US + 2_000_000)
+
+    assert isinstance(item, Event)

@@ -1,0 +1,180 @@
+"""A source is read whatever its layout, and what is broken in it costs nothing else."""
+
+import io
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.reading import read_payloads
+
+
+def person(number):
+    return {
+        "id": str(number),
+        "data": {
+            "email": f'{number}"{{[@example.com',
+            "tags": [{"a": []}, {}],
+            "segment_events": [{"slug": "vip", "event": "enter"}, {"slug": "b"}],
+        },
+    }
+
+
+def compact(number):
+    return orjson.dumps(person(number))
+
+
+def pretty(value):
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2)
+
+
+def found(source, **options):
+    """Return (line, index, id) of what was read, None as id of what is broken."""
+    return [
+        (item.line, item.index, None if item.error else _name(item.value))
+        for item in read_payloads(io.BytesIO(source), **options)
+    ]
+
+
+def _name(value):
+    if isinstance(value, list):
+        return [_name(element) for element in value]
+    return value["id"] if isinstance(value, dict) else value
+
+
+LAYOUTS = {
+    "lines": (b"\n".join(map(compact, range(3))), [(1, 0, "0"), (2, 0, "1"), (3, 0, "2")]),
+    "lines of Windows": (compact(0) + b"\r\n" + compact(1) + b"\r\n", [(1, 0, "0"), (2, 0, "1")]),
+    "empty lines": (b"\n \n" + compact(0) + b"\n\n\n" + compact(1), [(3, 0, "0"), (6, 0, "1")]),
+    "byte order mark": (b"\xef\xbb\xbf" + compact(0), [(1, 0, "0")]),
+    "a line that is an array": (
+        compact(0) + b"\n[" + compact(1) + b"," + compact(2) + b"]\n",
+        [(1, 0, "0"), (2, 0, ["1", "2"])],
+    ),
+    "one after the other": (
+        compact(0) + compact(1) + b" " + compact(2),
+        [(1, 0, "0"), (1, 0, "1"), (1, 0, "2")],
+    ),
+    "a pretty object": (pretty(person(0)), [(1, 0, "0")]),
+    "pretty objects": (
+        pretty(person(0)) + b"\n" + pretty(person(1)) + b"\n",
+        [(1, 0, "0"), (22, 0, "1")],
+    ),
+    "a pretty array": (pretty([person(0), person(1)]), [(2, 0, "0"), (23, 1, "1")]),
+    "an array with a line each": (
+        b"[\n" + b",\n".join(map(compact, range(3))) + b"\n]\n",
+        [(2, 0, "0"), (3, 1, "1"), (4, 2, "2")],
+    ),
+    "an array with leading commas": (
+        b"[\n  " + b"\n, ".join(map(compact, range(2))) + b"\n]\n",
+        [(2, 0, "0"), (3, 1, "1")],
+    ),
+    "two arrays": (
+        b"[\n" + compact(0) + b"\n]\n[\n" + compact(1) + b"]",
+        [(2, 0, "0"), (5, 0, "1")],
+    ),
+    "nothing": (b"", []),
+    "only space": (b" \n\t\n", []),
+    "an empty array": (b"[\n]", []),
+    "scalars": (b'7\n"a"\nnull', [(1, 0, 7), (2, 0, "a"), (3, 0, None)]),
+    "scalars in an array": (
+        b"[\n7, " + compact(0) + b', "a,b"\n]',
+        [(2, 0, 7), (2, 1, "0"), (2, 2, "a,b")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "expected"), LAYOUTS.values(), ids=LAYOUTS)
+def test_every_layout_is_read(source, expected):
+    assert found(source) == expected
+
+
+BROKEN = {
+    "a broken line": (compact(0) + b"\n{x\n" + compact(1), [(1, 0, "0"), (2, 0, None), (3, 0, "1")]),
+    "two broken lines are two problems": (
+        compact(0)[:40] + b"\n" + compact(1)[:-1] + b"\n" + compact(2),
+        [(1, 0, None), (2, 0, None), (3, 0, "2")],
+    ),
+    "text": (b"a,b,c\n1;2;3\n" + compact(0), [(1, 0, None), (2, 0, None), (3, 0, "0")]),
+    "a line that ends in a string": (
+        b'{"data": {"email": "ann\n' + compact(0),
+        [(1, 0, None), (2, 0, "0")],
+    ),
+    "a line that ends behind a colon": (
+        b'{"data":\n' + compact(0) + b"\n" + compact(1),
+        [(1, 0, None), (2, 0, "0"), (3, 0, "1")],
+    ),
+    "a last line that broke off": (compact(0) + b"\n" + compact(1)[:70], [(1, 0, "0"), (2, 0, None)]),
+    "bytes that are no UTF-8": (b'{"a": "\xff"}\n' + compact(0), [(1, 0, None), (2, 0, "0")]),
+    "stray brackets": (b"]\n}\n" + compact(0), [(1, 0, None), (2, 0, None), (3, 0, "0")]),
+    "one element of an array": (
+        b"[" + compact(0) + b',{"x":},' + compact(1) + b"]\n" + compact(2),
+        [(1, 0, "0"), (1, 1, None), (1, 2, "1"), (2, 0, "2")],
+    ),
+    "one element of a pretty array": (
+        pretty([person(0), person(1), person(2)]).replace(b'"id": "1",', b'"id": "1",,'),
+        [(2, 0, "0"), (23, 1, None), (44, 2, "2")],
+    ),
+    "an array that broke off": (
+        b"[\n" + compact(0) + b",\n" + compact(1)[:50],
+        [(2, 0, "0"), (3, 1, None), (3, 2, None)],
+    ),
+    "an array that is not closed": (b"[\n" + compact(0), [(2, 0, "0"), (2, 1, None)]),
+}
+
+
+@pytest.mark.parametrize(("source", "expected"), BROKEN.values(), ids=BROKEN)
+def test_what_is_broken_is_named_and_costs_its_neighbours_nothing(source, expected):
+    assert found(source) == expected
+
+
+@pytest.mark.parametrize(
+    "huge",
+    [
+        b'{"data":{"email":"' + b"x" * 5_000 + b'"}}',
+        b'{"data":{"list":[' + b"1," * 3_000 + b"1]}}",
+        b'{"data":{"list":[' + b'"a",' * 3_000 + b'"b"]}}',
+        b'{"data":\n{"list":[' + b'"a",\n' * 3_000 + b'"b"]}}',
+    ],
+    ids=["a long string", "many numbers", "many texts", "many lines"],
+)
+def test_a_payload_that_is_too_large_is_refused_and_the_next_is_read(huge):
+    source = compact(0) + b"\n" + huge + b"\n" + compact(1)
+
+    first, refused, last = read_payloads(io.BytesIO(source), largest_bytes=1_000)
+
+    assert (first.value["id"], last.value["id"]) == ("0", "1")
+    assert (refused.line, refused.reason) == (2, "too_large")
+    assert len(refused.text) <= 1_024
+
+
+def test_an_array_on_one_line_may_be_larger_than_a_payload():
+    source = b"[" + b",".join(map(compact, range(100))) + b"]"
+
+    items = found(source, largest_bytes=1_000)
+
+    assert items == [(1, number, str(number)) for number in range(100)]
+
+
+@given(st.lists(st.one_of(st.just(None), st.integers(0, 120)), max_size=12))
+def test_lines_that_broke_off_anywhere_cost_no_other_line(cuts):
+    lines = [compact(number)[:cut] for number, cut in enumerate(cuts)]
+
+    items = found(b"\n".join(lines))
+
+    whole = [(n, 0, str(n - 1)) for n, cut in enumerate(cuts, start=1) if cut is None]
+    assert [item for item in items if item[2] is not None] == whole
+
+
+@given(st.lists(st.integers(0, 400), max_size=4), st.integers(1, 2_000))
+def test_the_size_of_the_pieces_changes_nothing(cuts, largest):
+    values = [{"data": {"segment_events": [{"slug": "x" * (cut % 50)}]}, "id": cut} for cut in cuts]
+    source = b"[" + b", ".join(map(orjson.dumps, values)) + b"]"
+
+    items = list(read_payloads(io.BytesIO(source), largest_bytes=max(largest, 200)))
+
+    if len(items) == 1 and isinstance(items[0].value, list):
+        assert items[0].value == values
+    else:
+        assert [item.value for item in items] == values

@@ -1,0 +1,303 @@
+"""A table of malformed configurations, each with all that is said about it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from worker.contract.settings import load_settings
+from worker.errors import ConfigurationInvalid
+
+GOOD = """\
+templates = "templates"
+[redis]
+url = "embedded"
+[delivery]
+identity = "email"
+[authorizations.insider]
+headers = { X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "env:TOKEN" }
+[destinations.insider]
+api = "insider"
+base_url = "https://unification.useinsider.com"
+authorization = "insider"
+rate = "25000/min"
+[destinations.other]
+api = "http"
+base_url = "https://hooks.example.com/in"
+rate = "10/s"
+[triggers.vip-enter]
+destination = "insider"
+audiences = ["vip"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+[triggers.vip-other]
+destination = "other"
+audiences = ["*"]
+on = "change"
+template = "other.jsonnet"
+"""
+PATHS = "(/api/user/v1/upsert, /api/user/v1/attribute/delete)"
+ERASES = "/user/v1/delete erases whole profiles, irreversibly"
+EXIT_GOES = f"{ERASES}; an exit goes to /api/user/v1/attribute/delete"
+DURATION = 'write it as "10s", "15m" or "90d"'
+RATE = 'write it as "25000/min", "400/s" or "1000/h"'
+SECRET = "write env:NAME or file:PATH"
+REDIS = 'write "embedded" or redis://, rediss://, redis+sentinel://'
+CLEAR = "http:// would send profiles and credentials in the clear; only loopback may have it"
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    old: str
+    new: str
+    says: tuple[str, ...]
+
+
+def case(name: str, old: str, new: str, *says: str) -> Case:
+    return Case(name, old, new, says)
+
+
+def url(name: str, new: str, reason: str) -> Case:
+    return case(name, '"/api/user/v1/upsert"', f'"{new}"', f"triggers.vip-enter.url: {reason}")
+
+
+def at_insider(path: str) -> str:
+    return (
+        f"{path} is not one of the paths that may be written to at Insider {PATHS};"
+        f" others are refused because {ERASES}"
+    )
+
+
+def base(name: str, new: str, reason: str) -> Case:
+    return case(
+        name,
+        '"https://hooks.example.com/in"',
+        f'"{new}"',
+        f"destinations.other.base_url: {reason}",
+    )
+
+
+CASES = [
+    # the file itself
+    case("a key without a value", 'identity = "email"', "identity =",
+         "line 5, column 11: not TOML: Invalid value — text stands in quotes"),
+    case("text without quotes", '"email"', "email",
+         "line 5, column 12: not TOML: Invalid value — text stands in quotes"),
+    case("a key twice", 'identity = "email"', 'identity = "email"\nidentity = "id"',
+         "line 6, column 16: not TOML: Cannot overwrite a value — the key is there twice"),
+    case("a table twice", "[delivery]", "[redis]\n[delivery]",
+         "line 4, column 7: not TOML: Cannot declare ('redis',) twice — the table is there twice"),
+    case("a bracket left open", 'audiences = ["vip"]', 'audiences = ["vip"',
+         "line 20, column 1: not TOML: Unclosed array"),
+    # keys
+    case("an unknown table", "[delivery]", "[delivry]",
+         "delivry: unknown key — did you mean 'delivery'?"),
+    case("an unknown key", 'identity = "email"', 'identty = "email"',
+         "delivery.identty: unknown key — did you mean 'identity'?"),
+    case("an attribute's name for a key", 'identity = "email"', "lease_seconds = 10",
+         "delivery.lease_seconds: unknown key — did you mean 'lease'?"),
+    case("a key of nothing near", 'url = "embedded"', "zzz = 1",
+         "redis.zzz: unknown key — there is broker_url, data_dir, description, high_water,"
+         " partitions, url"),
+    case("a name within the table", 'on = "enter"', 'on = "enter"\nname = "x"',
+         "triggers.vip-enter.name: unknown key — the name stands in the table's header:"
+         " [triggers.NAME]"),
+    case("a name with capitals", "[triggers.vip-enter]", "[triggers.VIP_enter]",
+         "triggers.VIP_enter: is not a name — names are made of a-z, 0-9 and -"),
+    case("a name with a space", "[triggers.vip-enter]", '[triggers."vip enter"]',
+         'triggers."vip enter": is not a name — names are made of a-z, 0-9 and -'),
+    case("a list for a table of tables", "[redis]", "sync = []\n[redis]",
+         "sync: must be a table — write [sync.NAME]"),
+    case("text for a table", "[redis]", 'flower = "on"\n[redis]',
+         "flower: must be a table"),
+    case("missing keys", 'api = "insider"\n', "",
+         "destinations.insider.api: is missing"),
+    # kinds of values
+    case("a number for text", 'identity = "email"', "identity = 7",
+         "delivery.identity: must be text in quotes"),
+    case("a blank text", 'identity = "email"', 'identity = " "',
+         "delivery.identity: must not be empty"),
+    case("text for a number", 'url = "embedded"', 'partitions = "16"',
+         "redis.partitions: must be a whole number"),
+    case("no partitions", 'url = "embedded"', "partitions = 0",
+         "redis.partitions: must be at least 1"),
+    case("too many partitions", 'url = "embedded"', "partitions = 5000",
+         "redis.partitions: must be at most 1024"),
+    case("text for a switch", 'identity = "email"', 'ipv4_only = "yes"',
+         "delivery.ipv4_only: must be true or false, without quotes"),
+    case("text for a list", '["vip"]', '"vip"',
+         "triggers.vip-enter.audiences: must be a list in brackets"),
+    case("a number in a list", '["vip"]', '["vip", 7]',
+         "triggers.vip-enter.audiences[1]: must be text in quotes"),
+    case("no audiences", '["vip"]', "[]",
+         "triggers.vip-enter.audiences: must not be empty"),
+    case("all audiences and one", '["vip"]', '["*", "vip"]',
+         'triggers.vip-enter.audiences: "*" means all audiences and stands alone'),
+    case("a direction with a slip", 'on = "enter"', 'on = "entr"',
+         "triggers.vip-enter.on: must be 'enter', 'exit' or 'change' — did you mean 'enter'?"),
+    case("an unknown API", 'api = "insider"', 'api = "braze"',
+         "destinations.insider.api: must be 'insider' or 'http'"),
+    case("a date among the settings", 'on = "enter"', 'on = "enter"\nsettings = { d = 2026-11-01 }',
+         "triggers.vip-enter.settings: holds a date or time, which a template can't read"
+         " — put it in quotes"),
+    case("a number that JSON lacks", 'on = "enter"', 'on = "enter"\nsettings = { n = nan }',
+         "triggers.vip-enter.settings: holds a number that JSON does not have"),
+    case("an attribute without a name", 'on = "enter"',
+         'on = "enter"\nsettings = { audience_attribute = "" }',
+         "triggers.vip-enter.settings: audience_attribute must be the name of an attribute"),
+    case("a country that is none", 'identity = "email"', 'phone_region = "usa"',
+         'delivery.phone_region: is not a country — write two capital letters, like "US"'),
+    # durations and rates
+    case("a duration as a number", 'identity = "email"', "lease = 10",
+         f"delivery.lease: must be text in quotes — {DURATION}"),
+    case("a duration without a unit", 'identity = "email"', 'late = "30"',
+         f"delivery.late: '30' is not a duration — {DURATION}"),
+    case("a negative duration", 'identity = "email"', 'late = "-1s"',
+         f"delivery.late: '-1s' is not a duration — {DURATION}"),
+    case("a lease too long", 'identity = "email"', 'lease = "1h"',
+         "delivery.lease: 1h is not between 1s and 10m"),
+    case("a rate as a number", '"25000/min"', "25000",
+         f"destinations.insider.rate: must be text in quotes — {RATE}"),
+    case("a rate by the day", '"25000/min"', '"25000/day"',
+         f"destinations.insider.rate: '25000/day' is not a rate — {RATE}"),
+    case("a rate of nothing", '"25000/min"', '"0/min"',
+         f"destinations.insider.rate: '0/min' is not a rate that can be kept — {RATE}"),
+    # Redis
+    case("another database's URL", '"embedded"', '"http://127.0.0.1:6379"',
+         f"redis.url: is not the URL of a Redis — {REDIS}"),
+    case("a slip in embedded", '"embedded"', '"embeded"',
+         "redis.url: is not the URL of a Redis — did you mean 'embedded'?"),
+    case("a Redis from a variable that is not set", '"embedded"', '"env:NOWHERE"',
+         "redis.url: env:NOWHERE: the environment variable NOWHERE is not set — set it, or add it"
+         " to the .env beside the configuration"),
+    case("a broker that is embedded too", 'url = "embedded"', 'broker_url = "embedded"',
+         'redis.broker_url: can\'t be "embedded" — leave it empty to use redis.url'),
+    # names that must exist
+    case("a destination that is not there", 'destination = "insider"', 'destination = "insidr"',
+         "triggers.vip-enter.destination: there is no [destinations.insidr]"
+         " — did you mean 'insider'?"),
+    case("an authorization that is not there", 'authorization = "insider"', 'authorization = "x"',
+         "destinations.insider.authorization: there is no [authorizations.x] — there is insider"),
+    case("a template that is not there", "insider/enter.jsonnet", "insider/entr.jsonnet",
+         "triggers.vip-enter.template: there is no insider/entr.jsonnet in {folder}/templates"
+         " — did you mean 'insider/enter.jsonnet'?"),
+    case("a template outside", "insider/enter.jsonnet", "../secret.jsonnet",
+         "triggers.vip-enter.template: lies outside the templates folder"
+         " — name it as it lies below that folder"),
+    case("a folder of templates that is not there", '"templates"', '"templats"',
+         "templates: there is no folder {folder}/templats"
+         " — relative paths start at the folder of this file"),
+    case("a sample that is not there", 'on = "enter"', 'on = "enter"\nsample = "ann.json"',
+         "triggers.vip-enter.sample: there is no file ann.json"
+         " — relative paths start at the folder of this file"),
+    case("a stream without Lytics", 'on = "enter"', 'on = "enter"\nresponse_stream = "answers"',
+         "triggers.vip-enter.response_stream: needs the table [lytics]"),
+    case("a sync without Lytics", "[delivery]",
+         '[sync.vip]\naudience = "vip"\nevery = "15m"\n[delivery]',
+         "sync.vip: needs the table [lytics]"),
+    # secrets and headers
+    case("a secret that names nothing", '"env:TOKEN"', '"env:"',
+         "authorizations.insider.headers.X-REQUEST-TOKEN: 'env:' does not name an environment"
+         f" variable — {SECRET}"),
+    case("a secret that is a number", '"env:TOKEN"', "12345",
+         "authorizations.insider.headers.X-REQUEST-TOKEN: must be text in quotes"
+         " — env:NAME, file:PATH or the value itself"),
+    case("a partner name with capitals", '"acme"', '"Acme"',
+         "authorizations.insider.headers.X-PARTNER-NAME: literal holds an uppercase letter"
+         " — Insider wants the partner name in lower case"),
+    case("a secret that no header can carry", '"env:TOKEN"', '"a\\nb"',
+         "authorizations.insider.headers.X-REQUEST-TOKEN: literal holds characters that a header"
+         " can't carry"),
+    case("a header that is ours", "X-REQUEST-TOKEN", "Content-Type",
+         "authorizations.insider.headers.Content-Type: is set by segrelay itself"),
+    case("a header that is no name", "X-REQUEST-TOKEN", '"X TOKEN"',
+         'authorizations.insider.headers."X TOKEN": is not the name of a header'),
+    case("an address without a port", "[delivery]",
+         '[flower]\nlisten = "127.0.0.1"\npassword = "x"\n[delivery]',
+         'flower.listen: is not an address to listen on — write it as "127.0.0.1:8080"'),
+    case("a webhook without a secret", "[delivery]",
+         '[producer.webhook]\nlisten = "127.0.0.1:8080"\n[delivery]',
+         "producer.webhook.secret: is missing"),
+    # URLs
+    case("an Insider trigger without a URL", 'url = "/api/user/v1/upsert"\n', "",
+         "triggers.vip-enter.url: is missing"
+         " — write /api/user/v1/upsert or /api/user/v1/attribute/delete"),
+    url("the path that erases", "/api/user/v1/delete", EXIT_GOES),
+    url("the page's path that erases", "/user/v1/delete", EXIT_GOES),
+    url("the path that erases, encoded", "/api/user/v1/%64elete", EXIT_GOES),
+    url("the path that erases, by a detour", "/api/user/v1/attribute/../delete", EXIT_GOES),
+    url("another path of Insider", "/api/user/v2/upsert",
+        at_insider("/api/user/v2/upsert") + " — did you mean '/api/user/v1/upsert'?"),
+    url("another host", "https://insider.example.com/api/user/v1/upsert",
+        "leads to another host than https://unification.useinsider.com"
+        " — the authorization would go there too: make it a destination of its own"),
+    case("the path that erases, by another API", 'template = "other.jsonnet"',
+         'template = "other.jsonnet"\nurl = "//User/V1/delete/"',
+         f"triggers.vip-other.url: {EXIT_GOES}"),
+    base("http in the clear", "http://hooks.example.com", CLEAR),
+    base("a host that only begins like loopback", "http://127.0.0.1.example.com", CLEAR),
+    base("another scheme", "ftp://hooks.example.com", "it is not an https:// URL"),
+    base("a URL with a password", "https://ann:pw@hooks.example.com",
+         "it holds a user name or password; these belong into an authorization"),
+    base("a base URL with a query", "https://hooks.example.com?a=1", "a base URL has no query"),
+    # several at once
+    case("three problems", 'identity = "email"\n[authorizations.insider]',
+         'identity = 7\nlate = "x"\nnope = 1\n[authorizations.insider]',
+         "delivery.identity: must be text in quotes",
+         f"delivery.late: 'x' is not a duration — {DURATION}",
+         "delivery.nope: unknown key — there is dead_letters_kept, description, identity,"
+         " in_flight, ipv4_only, late, lease, ledger_retention, phone_region, request_deadline"),
+    case("a broken destination is not also missing", 'api = "insider"', 'api = "x"',
+         "destinations.insider.api: must be 'insider' or 'http'"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for template in ("insider/enter.jsonnet", "other.jsonnet"):
+        file = tmp_path / "templates" / template
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("{}")
+    return tmp_path
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "segrelay.toml"
+    file.write_text(text)
+    return file
+
+
+def test_what_the_table_changes_is_right_before(folder):
+    assert load_settings(written(folder, GOOD), environ={"TOKEN": "t"}).warnings == ()
+
+
+@pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
+def test_every_problem_is_told_with_its_place_and_a_hint(one, folder):
+    assert GOOD.count(one.old) >= 1
+    file = written(folder, GOOD.replace(one.old, one.new, 1))
+
+    with pytest.raises(ConfigurationInvalid) as raised:
+        load_settings(file, environ={"TOKEN": "t"})
+
+    expected = [f"segrelay.toml: {line}".replace("{folder}", str(folder)) for line in one.says]
+    assert raised.value.message.splitlines() == expected
+
+
+def test_a_file_that_is_not_there_says_how_to_get_one(tmp_path):
+    with pytest.raises(ConfigurationInvalid, match="`segrelay init DIR` writes one"):
+        load_settings(tmp_path / "segrelay.toml", environ={})
+
+
+def test_a_folder_in_the_place_of_the_file_is_named(tmp_path):
+    with pytest.raises(ConfigurationInvalid, match="can't be read"):
+        load_settings(tmp_path, environ={})
+
+
+def test_a_file_that_is_not_utf_8_is_named_with_its_line(tmp_path):
+    file = tmp_path / "segrelay.toml"
+    file.write_bytes(b'templates = "t"\n# caf\xe9\n')
+
+    with pytest.raises(ConfigurationInvalid, match="line 2: is not UTF-8"):
+        load_settings(file, environ={})

@@ -1,0 +1,254 @@
+"""The promise of truth on a model: one profile, some audiences, every bad luck that there is.
+
+Insider is a set of audiences. Requests may be refused for now, lost before or after they took
+effect, or take effect late; the worker may vanish after sending. The rules are the real ones of
+`worker.core`; each can be taken out, and then the model has to find a wrong membership.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.contract.words import Direction
+from worker.core.contest import contest
+from worker.core.ledger import (
+    Fact,
+    Record,
+    judge,
+    memberships,
+    pack,
+    unpack,
+    with_delivered,
+    with_raised,
+    with_tried,
+)
+
+LATE = 5
+ENTER, EXIT, EXIT_EVENT = 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Rules:
+    late: bool = True
+    contest: bool = True
+    ask_before_each_request: bool = True
+    any_trigger: bool = True
+    correct_lists: bool = True
+
+
+@dataclass(frozen=True)
+class Waiting:
+    number: int
+    fact: Fact
+    segments: frozenset[int]
+
+
+@dataclass
+class Note:
+    number: int
+    until: int
+
+
+@dataclass
+class World:
+    rng: random.Random
+    rules: Rules
+    overwrite: bool
+    inside: set[int] = field(default_factory=set)
+    record: Record = field(default_factory=Record)
+    clock: int = 0
+    stream: list[Waiting] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    late: list[tuple[int, Waiting, Record]] = field(default_factory=list)
+
+    def tick(self, steps: int = 1) -> None:
+        for _ in range(steps):
+            self.clock += 1
+            due = [item for item in self.late if item[0] <= self.clock]
+            self.late = [item for item in self.late if item[0] > self.clock]
+            for _, waiting, record in due:
+                self.apply(waiting, record)
+
+    def apply(self, waiting: Waiting, record: Record) -> None:
+        fact = waiting.fact
+        if fact.trigger == EXIT_EVENT:
+            return
+        if fact.direction is Direction.EXIT:
+            self.inside.discard(fact.audience)
+        elif self.overwrite:
+            known = memberships(record, fact)
+            if self.rules.correct_lists:
+                listed = (waiting.segments | known.inside) - known.outside | {fact.audience}
+            else:
+                listed = waiting.segments
+            self.inside = set(listed)
+        else:
+            self.inside.add(fact.audience)
+
+    def may_go(self, waiting: Waiting) -> bool:
+        self.notes = [note for note in self.notes if note.until > self.clock]
+        if not self.rules.late:
+            return True
+        return all(note.number == waiting.number for note in self.notes)
+
+    def settle(self, *gone: Waiting) -> None:
+        numbers = {waiting.number for waiting in gone}
+        self.stream = [waiting for waiting in self.stream if waiting.number not in numbers]
+
+    def verdict(self, waiting: Waiting) -> str | None:
+        fact = waiting.fact
+        skip = judge(self.record, fact)
+        if skip == "superseded" and not self.rules.any_trigger:
+            own = self.record.items.get((fact.audience, fact.trigger))
+            skip = "superseded" if own and own.delivered_us > fact.time_us else None
+        return skip
+
+    def drain(self) -> None:
+        size = self.rng.randint(1, 6)
+        batch = [waiting for waiting in self.stream if self.may_go(waiting)][:size]
+        going = []
+        for waiting in batch:
+            skip = self.verdict(waiting)
+            if skip is None:
+                going.append(waiting)
+                continue
+            if skip == "already_there":
+                self.record = with_raised(self.record, waiting.fact)
+            self.settle(waiting)
+        beaten: dict[int, tuple[Waiting, ...]] = {}
+        if self.rules.contest:
+            result = contest([(w.fact.audience, w.fact.claim, w) for w in going])
+            going, beaten = list(result.going), result.beaten_by
+        frozen = self.record
+        for position, waiting in enumerate(going):
+            if self.rules.ask_before_each_request:
+                skip = self.verdict(waiting)
+                if skip:
+                    if skip == "already_there":
+                        self.record = with_raised(self.record, waiting.fact)
+                    self.settle(waiting)
+                    continue
+                if not self.may_go(waiting):
+                    continue
+            record = self.record if self.rules.ask_before_each_request else frozen
+            if not self.send(waiting, beaten.get(position, ()), record):
+                return
+
+    def send(self, waiting: Waiting, losers: tuple[Waiting, ...], record: Record) -> bool:
+        """Send one request; False if the worker vanished."""
+        fate = self.rng.choice(
+            ["taken"] * 6 + ["not now", "lost before", "lost after", "late", "vanished", "refused"]
+        )
+        self.tick(self.rng.randint(0, 1))
+        if fate == "taken":
+            self.apply(waiting, record)
+            self.record = with_delivered(self.record, waiting.fact)
+            self.settle(waiting, *losers)
+        elif fate == "lost after":
+            self.apply(waiting, record)
+            self.open_note(waiting)
+        elif fate == "lost before":
+            self.open_note(waiting)
+        elif fate == "late":
+            self.late.append((self.clock + self.rng.randint(1, LATE - 1), waiting, record))
+            self.open_note(waiting)
+        elif fate == "vanished":
+            if self.rng.random() < 0.5:
+                self.late.append((self.clock + self.rng.randint(1, LATE - 1), waiting, record))
+            self.open_note(waiting)
+            return False
+        return True
+
+    def open_note(self, waiting: Waiting) -> None:
+        self.notes.append(Note(waiting.number, self.clock + LATE))
+        self.record = with_tried(self.record, waiting.fact)
+
+
+def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[int], set[int]]:
+    """Play one history; returns what Insider holds and what it should hold."""
+    audiences = rng.randint(1, 3)
+    events: list[tuple[int, int, Direction]] = []
+    for audience in range(1, audiences + 1):
+        for _ in range(rng.randint(1, 4)):
+            events.append(
+                (audience, rng.randint(1, 5), rng.choice([Direction.ENTER, Direction.EXIT]))
+            )
+    waiting: list[Waiting] = []
+    for audience, time_us, direction in events:
+        segments = frozenset(
+            a for a in range(1, audiences + 1) if truth(events, a, until=time_us) is Direction.ENTER
+        )
+        triggers = (ENTER,) if direction is Direction.ENTER else (EXIT, EXIT_EVENT)
+        for trigger in triggers:
+            # A scan reads what holds at that time: a state event tells the truth.
+            is_state = rng.random() < 0.2 and truth(events, audience, until=time_us) is direction
+            fact = Fact(audience, trigger, direction, time_us, state=is_state)
+            copies = rng.choice([1, 1, 1, 2])
+            waiting.extend(Waiting(len(waiting) + n, fact, segments) for n in range(copies))
+    rng.shuffle(waiting)
+    world = World(rng, rules, overwrite)
+    steps = 0
+    while waiting or world.stream or world.late:
+        steps += 1
+        arrivals = rng.randint(0, 4)
+        world.stream += waiting[:arrivals]
+        del waiting[:arrivals]
+        world.drain()
+        world.record = unpack(pack(world.record))
+        world.tick(rng.randint(0, 3))
+        assert steps < 5_000, "it never comes to an end"
+    should = {
+        audience
+        for audience in range(1, audiences + 1)
+        if truth(events, audience) is Direction.ENTER
+    }
+    return world.inside, should
+
+
+def truth(
+    events: list[tuple[int, int, Direction]], audience: int, until: int = 10**9
+) -> Direction | None:
+    """Return the newest direction: the latest time, at equal times the exit."""
+    times = [
+        (time_us, direction is Direction.EXIT, direction)
+        for about, time_us, direction in events
+        if about == audience and time_us <= until
+    ]
+    return max(times, key=lambda item: item[:2])[2] if times else None
+
+
+@given(seed=st.integers(0, 2**32), overwrite=st.booleans())
+@settings(max_examples=3_000, deadline=None)
+def test_membership_is_what_the_newest_event_says(seed: int, overwrite: bool) -> None:
+    holds, should = history(random.Random(seed), Rules(), overwrite=overwrite)
+
+    assert holds == should
+
+
+@pytest.mark.parametrize(
+    ("rule", "overwrite"),
+    [
+        ("late", False),
+        ("ask_before_each_request", True),
+        ("any_trigger", False),
+        ("correct_lists", True),
+    ],
+)
+def test_the_model_finds_a_wrong_membership_where_a_rule_is_taken_out(
+    rule: str, overwrite: bool
+) -> None:
+    rules = replace(Rules(), **{rule: False})
+
+    wrong = sum(
+        holds != should
+        for holds, should in (
+            history(random.Random(seed), rules, overwrite=overwrite) for seed in range(1_500)
+        )
+    )
+
+    assert wrong > 0

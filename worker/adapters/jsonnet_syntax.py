@@ -1,0 +1,64 @@
+"""Reports what does not parse, with file, line and column, before a template is ever rendered.
+
+The reference implementation is asked first: it knows places and unknown variables, and refuses what
+is nested too deep. Then rjsonnet, which renders. Neither evaluates anything of the file.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import _jsonnet
+import rjsonnet
+
+from worker.adapters import jsonnet_errors
+from worker.adapters import jsonnet_tokens as lexer
+from worker.adapters.jsonnet_errors import Failure
+from worker.adapters.template_files import Bundle, SourceFile, shown
+from worker.errors import TemplateBroken
+
+_NOT_EVALUATED: Final = "if true then null else\n"
+"""Put before a file: the rest has to parse, and is not evaluated."""
+_PROBE: Final = "templates:/probe"
+
+
+def check(bundle: Bundle) -> None:
+    """Parse the files of a bundle with both engines.
+
+    Raises:
+        TemplateBroken: One does not parse.
+    """
+    for file in bundle.files.values():
+        if file.tokens or not file.text.strip():
+            _check_file(file)
+
+
+def _check_file(file: SourceFile) -> None:
+    if not file.tokens:
+        raise TemplateBroken(f"{shown(file.name)}: is empty.", shown(file.name), 1, 1)
+    for parse in (_jsonnet.evaluate_snippet, rjsonnet.evaluate_snippet):
+        try:
+            parse(_PROBE, _NOT_EVALUATED + file.text)
+        except RuntimeError as error:
+            raise _broken(file, _read(str(error))) from error
+
+
+def _read(text: str) -> Failure:
+    """Read the engine's text; rjsonnet puts the place of a syntax error in an indented line."""
+    return jsonnet_errors.read(text, frozenset({_PROBE}))
+
+
+def _broken(file: SourceFile, failure: Failure) -> TemplateBroken:
+    name = shown(file.name)
+    where = f"{name}:{failure.line}:{failure.column}" if failure.line else name
+    message = f"{where}: {failure.message}"
+    damage = lexer.markdown_damage(file.tokens)
+    if damage is None:
+        return TemplateBroken(message, name, failure.line, failure.column)
+    line, column = lexer.place(file.text, damage[0])
+    hint = (
+        f'{name}:{line}:{column}: "{damage[1]}" is damage from Markdown: a page put a backslash'
+        " there when the template was copied; remove such backslashes. (The engine says:"
+        f" {message})"
+    )
+    return TemplateBroken(hint, name, line, column)

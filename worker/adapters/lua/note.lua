@@ -1,0 +1,14 @@
+#!lua flags=allow-oom
+-- Writes a note before a request, and renews the lease.
+--
+-- KEYS[1] lease  [2] notes  [3] rendering
+-- ARGV[1] token  [2] lease, ms  [3] note id  [4] note
+--
+-- Returns now (ms), or 0 if somebody else holds the lease.
+--@include _clock
+
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])))
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+redis.call('DEL', KEYS[3])
+return now

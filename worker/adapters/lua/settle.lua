@@ -1,0 +1,91 @@
+#!lua flags=allow-oom
+-- Settles deliveries: entries, counts, ledgers, letters, note, all or nothing, and once however often it is called.
+--
+-- KEYS[1] lease  [2] counts  [3] notes  [4] open  [5] letters  [6] lettertimes  [7] causes  [8] retry  [9] aside
+--     [10] streams  [11] history  [12] sent  [13] rendering  then s streams, then ledgers
+-- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
+--     [4] retention of a ledger, ms  [5] s, the number of streams; s names `lane|trigger`
+-- then seven lists, each led by the number of its members:
+--     entries: index of the stream, id, field of counts, kind of count, index of a ledger (0 = none), its text, letter ("" = none)
+--     tried:   index of a ledger, its text                          (written if the note becomes open)
+--     waits:   trigger, text ("" = forget)
+--     asides:  `lane|trigger|id`, text
+--     counts:  field, amount                                         (once per request)
+--     history: text
+--     sent:    profile key
+-- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
+--
+-- XDEL decides: what it did not remove changes no count, no ledger, and writes no letter; of a request whose note is
+-- gone or open already, nothing is written again.
+-- Returns {1, removed, end of the note (ms)}; {2, 0, 0} if it had been settled already; {0, 0, 0} if somebody else holds the lease.
+--@include _clock
+
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
+local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+if note ~= '' and (redis.call('HEXISTS', KEYS[3], note) == 0 or redis.call('HEXISTS', KEYS[4], note) == 1) then
+  return {2, 0, 0}
+end
+
+local FIXED = 13
+local s = tonumber(ARGV[5])
+local at = 6 + s
+local function list(width)
+  local first, n = at + 1, tonumber(ARGV[at])
+  at = first + n * width
+  local i = first - width
+  return function()
+    i = i + width
+    if i < at then return i end
+  end
+end
+local function ledger(index) return KEYS[FIXED + s + tonumber(index)] end
+local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[5 + tonumber(index)] end
+
+local removed, touched = 0, {}
+local any_aside = redis.call('EXISTS', KEYS[9]) == 1
+for i in list(7) do
+  local stream, name = stream_of(ARGV[i])
+  if redis.call('XDEL', stream, ARGV[i + 1]) == 1 then
+    removed = removed + 1
+    touched[name] = stream
+    redis.call('HINCRBY', KEYS[2], ARGV[i + 2], 1)
+    local job = string.match(name, '^job%.([^|]+)|')
+    if job then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. ARGV[i + 3], 1) end
+    if ARGV[i + 4] ~= '0' then redis.call('SET', ledger(ARGV[i + 4]), ARGV[i + 5], 'PX', retention) end
+    if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. ARGV[i + 1]) end
+    if ARGV[i + 6] ~= '' then
+      local id, cause, sample, letter = string.match(ARGV[i + 6], '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
+      redis.call('HSET', KEYS[5], id, letter)
+      redis.call('ZADD', KEYS[6], now, id)
+      redis.call('HSETNX', KEYS[7], cause, sample)
+      redis.call('HINCRBY', KEYS[7], cause .. '|n', 1)
+    end
+  end
+end
+for name, stream in pairs(touched) do
+  if redis.call('XLEN', stream) == 0 then redis.call('SREM', KEYS[10], name) end
+end
+
+local till = 0
+local opens = note ~= '' and open_for > 0
+for i in list(2) do
+  if opens then redis.call('SET', ledger(ARGV[i]), ARGV[i + 1], 'PX', retention) end
+end
+for i in list(2) do
+  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[8], ARGV[i]) else redis.call('HSET', KEYS[8], ARGV[i], ARGV[i + 1]) end
+end
+for i in list(2) do redis.call('HSET', KEYS[9], ARGV[i], ARGV[i + 1]) end
+for i in list(2) do
+  if note ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+end
+for i in list(1) do redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', 'e', ARGV[i]) end
+for i in list(1) do redis.call('XADD', KEYS[12], 'MAXLEN', '~', 2000, '*', 'k', ARGV[i]) end
+
+if opens then
+  till = now + open_for
+  redis.call('HSET', KEYS[4], note, string.format('%.0f', till))
+elseif note ~= '' then
+  redis.call('HDEL', KEYS[3], note)
+end
+redis.call('DEL', KEYS[13])
+return {1, removed, till}

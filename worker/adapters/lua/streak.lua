@@ -1,0 +1,23 @@
+#!lua flags=allow-oom
+-- Counts deaths of one cause in a row, over all workers, and pauses the trigger of which nothing else comes.
+--
+-- KEYS[1] streaks  [2] paused
+-- ARGV[1] trigger  [2] cause  [3] how many would die now  [4] how many may die of one cause in a row
+--     [5] field of paused  [6] its text
+--
+-- Returns how many of them may die; the trigger is paused if that is fewer than asked, or the last.
+
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+local count = 0
+if old then
+  local cause, n = string.match(old, '^(.*)|(%d+)$')
+  if cause == ARGV[2] then count = tonumber(n) end
+end
+local may = math.max(0, math.min(tonumber(ARGV[3]), tonumber(ARGV[4]) - count))
+count = count + may
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. '|' .. count)
+if count >= tonumber(ARGV[4]) then
+  redis.call('HSETNX', KEYS[2], ARGV[5], ARGV[6])
+  redis.call('HDEL', KEYS[1], ARGV[1])
+end
+return may

@@ -1,0 +1,283 @@
+"""`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+import redis.asyncio
+
+from worker.adapters import scripts
+from worker.contract.accept import SCRIPT as ACCEPT
+from worker.contract.accept import NewDelivery, accept_call
+from worker.contract.connection import redis_errors
+from worker.contract.keys import PartitionKeys
+from worker.core.backoff import Setback, Wait
+from worker.errors import LeaseLost, RedisUnavailable
+from worker.partition import Entry, Hold, Holding, Note, Release, Settlement
+
+_REPEAT_SECONDS: Final = 0.05
+_REPEAT_SECONDS_AT_MOST: Final = 1.0
+
+
+class RedisPartition:
+    """Keeps one partition of one destination in Redis; see `worker.partition.Partition`.
+
+    Args:
+        client: Repeats nothing by itself.
+        lease_seconds: How long a lease holds without being renewed.
+        retention_seconds: How long a ledger is kept after its last write.
+        owner: For people: who holds the lease.
+        may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: PartitionKeys,
+        *,
+        lease_seconds: float,
+        retention_seconds: float,
+        owner: str,
+        may_repeat: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._client = client
+        self.keys = keys
+        self.lease_ms = round(lease_seconds * 1000)
+        self._retention_ms = round(retention_seconds * 1000)
+        self._owner = owner
+        self._may_repeat = may_repeat
+        self.token = secrets.token_hex(8)
+
+    async def take(self) -> Holding | None:
+        """Take the lease if it is free; clears the bell."""
+        k = self.keys
+        names = (
+            k.lease,
+            k.bell,
+            k.notes,
+            k.open,
+            k.rendering,
+            k.retry,
+            k.aside,
+            k.holds,
+            k.streams,
+        )
+        answer = await self._call("take", names, (self.token, self.lease_ms, self._owner))
+        if not answer[0]:
+            return None
+        _, now_ms, notes, opened, rendering, retry, aside, holds = answer
+        ends = {note: int(end) for note, end in _pairs(opened)}
+        return Holding(
+            now_ms=now_ms,
+            notes=tuple(Note.loads(i.decode(), text, ends.get(i, 0)) for i, text in _pairs(notes)),
+            rendering=frozenset(orjson.loads(rendering) if rendering else ()),
+            waits={i.decode(): Wait(*orjson.loads(text)) for i, text in _pairs(retry)},
+            setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
+            holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
+        )
+
+    async def streams(self) -> tuple[str, ...]:
+        """Return the names of the streams that are not empty, now."""
+        with redis_errors():
+            names = await self._client.execute_command("SMEMBERS", self.keys.streams)
+        return tuple(sorted(name.decode() for name in names))
+
+    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
+        """Read the next entries of a stream, behind `after_id` ("" = from its begin)."""
+        first = f"({after_id}" if after_id else "-"
+        with redis_errors():
+            rows = await self._client.execute_command(
+                "XRANGE", self.keys.stream(stream), first, "+", "COUNT", count
+            )
+        return [
+            Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
+            for entry_id, fields in _entries(rows)
+        ]
+
+    async def ledgers(
+        self, digests: Sequence[bytes], rendering: Iterable[str] = ()
+    ) -> list[bytes | None]:
+        """Read packed records, and write down what will be rendered."""
+        places = list(rendering)
+        keys = (self.keys.lease, self.keys.rendering, *map(self.keys.ledger, digests))
+        answer = await self._call(
+            "ledger", keys, (self.token, orjson.dumps(places) if places else b"")
+        )
+        if not answer[0]:
+            raise self._lost()
+        return list(answer[1:])
+
+    async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Read packed records without holding the lease."""
+        with redis_errors():
+            return list(await self._client.mget([self.keys.ledger(digest) for digest in digests]))
+
+    async def note(self, note: Note) -> int:
+        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+        keys = (self.keys.lease, self.keys.notes, self.keys.rendering)
+        now_ms = await self._call(
+            "note", keys, (self.token, self.lease_ms, note.note_id, note.dumps())
+        )
+        if not now_ms:
+            raise self._lost()
+        return int(now_ms)
+
+    async def open_notes(
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+    ) -> int:
+        """Open the notes of a holder that vanished; returns their end (ms)."""
+        k = self.keys
+        end_ms = await self._call(
+            "open",
+            (k.lease, k.notes, k.open, *map(k.ledger, records)),
+            (
+                self.token,
+                round(seconds * 1000),
+                self._retention_ms,
+                len(note_ids),
+                *note_ids,
+                *records.values(),
+            ),
+        )
+        if not end_ms:
+            raise self._lost()
+        return int(end_ms)
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
+        keys, args = _settle_call(self.keys, settlement, self.token, self._retention_ms)
+        pause = _REPEAT_SECONDS
+        while True:
+            try:
+                state, _, end_ms = await self._call("settle", keys, args)
+            except RedisUnavailable:
+                if not self._may_repeat():
+                    raise
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _REPEAT_SECONDS_AT_MOST)
+                continue
+            if not state:
+                raise self._lost()
+            return int(end_ms)
+
+    async def release(
+        self, holds: Mapping[str, Hold | None], paused: Iterable[str], *, keep_if_due: bool
+    ) -> Release:
+        """Give the lease back, and say whether there is more to do."""
+        k = self.keys
+        pairs = [
+            part
+            for name, hold in holds.items()
+            for part in (name, f"{hold.last_id} {hold.until_ms}" if hold else "")
+        ]
+        released, due, ring = await self._call(
+            "release",
+            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell),
+            (self.token, int(keep_if_due), k.tag, len(holds), *pairs, *paused),
+        )
+        return Release(bool(released), bool(due), bool(ring))
+
+    async def hold_back(self, note: Note, seconds: float) -> None:
+        """Open a note without holding the lease; no delivery of it may go on before its end."""
+        nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
+        held = Note(f"{note.note_id}-repair", note.trigger, nobodys)
+        keys = (self.keys.notes, self.keys.open)
+        await self._call("hold_back", keys, (held.note_id, held.dumps(), round(seconds * 1000)))
+
+    async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries, e.g. repairs; needs no lease."""
+        call = accept_call(self.keys, deliveries)
+        with redis_errors():
+            await scripts.call_text(self._client, ACCEPT, call.keys, call.args)
+
+    async def _call(
+        self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
+    ) -> Any:
+        with redis_errors():
+            return await scripts.call(self._client, name, keys, args)
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(f"The lease of {self.keys.tag} was taken over by another worker.")
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _entries(rows: Sequence[Any]) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Read XRANGE's answer, which the client returns flat or as pairs, by its version."""
+    for entry_id, fields in rows:
+        yield entry_id, fields if isinstance(fields, dict) else dict(_pairs(fields or ()))
+
+
+def _hold(text: bytes) -> Hold:
+    last_id, until = text.decode().split(" ")
+    return Hold(last_id, int(until))
+
+
+def _settle_call(
+    k: PartitionKeys, what: Settlement, token: str, retention_ms: int
+) -> tuple[list[str | bytes], list[str | bytes | int]]:
+    streams = list(dict.fromkeys(s.delivery.stream for s in what.settled))
+    stream_index = {name: number for number, name in enumerate(streams, start=1)}
+    ledgers: dict[bytes, int] = {}
+    for settled in what.settled:
+        if settled.ledger is not None:
+            ledgers.setdefault(settled.delivery.header.digest, len(ledgers) + 1)
+    for digest in what.tried:
+        ledgers.setdefault(digest, len(ledgers) + 1)
+    keys: list[str | bytes] = [
+        k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
+        k.streams, k.history, k.sent, k.rendering,
+        *map(k.stream, streams), *map(k.ledger, ledgers),
+    ]  # fmt: skip
+    args: list[str | bytes | int] = [
+        token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
+    ]  # fmt: skip
+    args.append(len(what.settled))
+    for s in what.settled:
+        d = s.delivery
+        args += (
+            stream_index[d.stream],
+            d.entry_id,
+            s.count,
+            s.kind,
+            0 if s.ledger is None else ledgers[d.header.digest],
+            s.ledger or b"",
+            s.letter.dumps() if s.letter else b"",
+        )
+    _put_list(args, [(ledgers[digest], text) for digest, text in what.tried.items()])
+    _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
+    _put_list(args, [(place, _setback(setback)) for place, setback in what.setbacks.items()])
+    _put_list(args, list(what.counts.items()))
+    _put_list(args, [(line,) for line in what.history])
+    _put_list(args, [(key,) for key in what.sent])
+    return keys, args
+
+
+def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | int, ...]]) -> None:
+    args.append(len(rows))
+    for row in rows:
+        args += row
+
+
+def _wait(wait: Wait | None) -> bytes:
+    if wait is None:
+        return b""
+    return orjson.dumps([wait.attempts, wait.not_before_ms, wait.successes])
+
+
+def _setback(setback: Setback) -> bytes:
+    return orjson.dumps(
+        [
+            setback.width,
+            setback.failures,
+            setback.tries_alone,
+            setback.not_before_ms,
+            setback.successes,
+        ]
+    )

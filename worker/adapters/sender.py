@@ -1,0 +1,208 @@
+"""Sends requests over HTTP: one client per process, one deadline for the whole of a request.
+
+httpx measures its timeouts per read, so that a server which drips holds a request for as long as it
+likes; the deadline here is of our own. Whether a request may have taken effect is decided by one
+fact: whether its first byte was about to be written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import httpx
+
+from worker.contract.urls import refuse_reason
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Silence
+from worker.errors import ConfigurationInvalid
+
+MOST_ANSWER_BYTES: Final = 1_000_000
+"""A thousand users, all refused, are answered with a quarter of this."""
+
+_CONNECT_SECONDS: Final = 5.0
+_KEEP_ALIVE_SECONDS: Final = 4.0
+"""Below the 5 s after which many servers close idle connections: who sends on one that is being
+closed gets no answer, and never learns whether the request took effect."""
+
+_SUCCESS: Final = range(200, 300)
+_WRITING: Final = "http11.send_request_headers.started"
+_HEADERS: Final = {
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "identity",
+    "User-Agent": "segrelay",
+}
+
+
+class HttpSender:
+    """Implements `worker.destinations.sending.Sender`. To be used from one event loop.
+
+    Proxies and credentials that the environment names are not used, and redirects not followed.
+
+    Args:
+        connections: How many requests may be under way at once; more wait, within their deadline.
+        ipv4_only: For keys that are locked to addresses, which are IPv4 at Insider.
+    """
+
+    def __init__(self, *, connections: int = 16, ipv4_only: bool = False) -> None:
+        transport = httpx.AsyncHTTPTransport(
+            http1=True,
+            http2=False,
+            trust_env=False,
+            retries=0,
+            local_address="0.0.0.0" if ipv4_only else None,  # noqa: S104 - any address, of IPv4
+            limits=httpx.Limits(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=_KEEP_ALIVE_SECONDS,
+            ),
+        )
+        self._client = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            follow_redirects=False,
+            headers=_HEADERS,
+            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+        )
+
+    async def send(self, request: OutgoingRequest, deadline_seconds: float) -> Answer | NoAnswer:
+        """Send one request and read its answer; see `Sender.send`."""
+        refuse(request)
+        progress = _Progress()
+        outgoing = self._build(request, progress)
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await self._exchange(outgoing, progress)
+        except TimeoutError:
+            return progress.ended(Silence.DEADLINE)
+        except httpx.LocalProtocolError as error:
+            if not progress.is_written:
+                raise _unwritable() from None
+            return progress.ended(_silence_of(error))
+        except httpx.HTTPError as error:
+            return progress.ended(_silence_of(error))
+        return progress.answer()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    def _build(self, request: OutgoingRequest, progress: _Progress) -> httpx.Request:
+        try:
+            return self._client.build_request(
+                "POST",
+                httpx.URL(request.url).copy_merge_params(dict(request.params)),
+                headers=dict(request.headers),
+                content=request.body,
+                extensions={"trace": progress.watch},
+            )
+        except (httpx.InvalidURL, ValueError):
+            # Their text quotes the header or the URL.
+            raise _unwritable() from None
+
+    async def _exchange(self, outgoing: httpx.Request, progress: _Progress) -> None:
+        response = await self._client.send(outgoing, stream=True)
+        try:
+            progress.status = response.status_code
+            progress.headers = response.headers
+            async for chunk in response.aiter_bytes():
+                progress.take(chunk)
+                if progress.truncated:
+                    return
+            progress.is_whole = True
+        finally:
+            await response.aclose()
+
+
+def refuse(request: OutgoingRequest) -> None:
+    """Refuse, once more, what may never be sent to.
+
+    Raises:
+        ConfigurationInvalid: Of the URL, with the reason.
+    """
+    reason = _refuse_reason(request.url, request.api)
+    if reason:
+        raise ConfigurationInvalid(f"Not sent: {reason}.")
+
+
+@lru_cache(maxsize=256)
+def _refuse_reason(url: str, api: str) -> str | None:
+    return refuse_reason(url, api)
+
+
+def _unwritable() -> ConfigurationInvalid:
+    return ConfigurationInvalid(
+        "Not sent: a header or parameter of the authorization, or the URL, holds characters that"
+        " HTTP does not allow. Look for line breaks and letters outside ASCII in the secrets."
+    )
+
+
+def _silence_of(error: httpx.HTTPError) -> Silence:
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return Silence.UNREACHABLE
+    return Silence.DEADLINE if isinstance(error, httpx.TimeoutException) else Silence.CUT
+
+
+class _Progress:
+    """How far a request has come."""
+
+    def __init__(self) -> None:
+        self.is_written = False
+        self.is_whole = False
+        self.truncated = False
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self._body = bytearray()
+
+    async def watch(self, event: str, _details: Mapping[str, Any]) -> None:
+        if event == _WRITING:
+            self.is_written = True
+
+    def take(self, chunk: bytes) -> None:
+        room = MOST_ANSWER_BYTES - len(self._body)
+        self._body += chunk[:room]
+        self.truncated = len(chunk) > room
+
+    def answer(self) -> Answer:
+        return Answer(
+            self.status,
+            bytes(self._body),
+            retry_after=resolved_retry_after(self.headers, now_at=datetime.now(UTC)),
+            truncated=not self.is_whole,
+        )
+
+    def ended(self, silence: Silence) -> Answer | NoAnswer:
+        """Return what is known: a status other than success tells without its body."""
+        if self.status and self.status not in _SUCCESS:
+            return self.answer()
+        return NoAnswer(silence, possibly_applied=self.is_written)
+
+
+def resolved_retry_after(headers: Mapping[str, str], *, now_at: datetime) -> str:
+    """Return `Retry-After` in seconds; a date is counted from the answer's own `Date`.
+
+    Args:
+        headers: Of the answer, found in any case of their names' letters.
+        now_at: Our clock, for an answer without `Date`.
+    """
+    text = headers.get("retry-after", "").strip()
+    if not text or text.replace(".", "", 1).isdigit():
+        return text
+    until_at = _date(text)
+    if until_at is None:
+        return ""
+    said_at = _date(headers.get("date", "")) or now_at
+    return f"{max((until_at - said_at).total_seconds(), 0.0):.0f}"
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,68 @@
+"""`RedisStreaks`: a trigger of which everything dies of one cause pauses itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+import redis.asyncio
+
+from worker.adapters import scripts
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.letters import Obituary
+
+DEATHS_IN_A_ROW: Final = 500
+
+
+class RedisStreaks:
+    """Counts over all workers; see `worker.courier.Streaks`."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._running: set[str] = set()
+
+    async def look(self) -> None:
+        """Learn which triggers have a streak, so that `broken` costs nothing elsewhere."""
+        with redis_errors():
+            fields = await self._client.execute_command("HKEYS", keys.STREAKS)
+        self._running = {field.decode() for field in fields}
+
+    async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
+        """Return how many may; the trigger is paused where that is fewer."""
+        self._running.add(trigger)
+        with redis_errors():
+            return int(
+                await scripts.call(
+                    self._client,
+                    "streak",
+                    (keys.STREAKS, keys.PAUSED),
+                    (
+                        trigger,
+                        obituary.cause,
+                        count,
+                        DEATHS_IN_A_ROW,
+                        f"trigger|{trigger}",
+                        _pause_text(obituary),
+                    ),
+                )
+            )
+
+    async def broken(self, trigger: str) -> None:
+        """Something of the trigger was delivered."""
+        if trigger in self._running:
+            self._running.discard(trigger)
+            with redis_errors():
+                await self._client.execute_command("HDEL", keys.STREAKS, trigger)
+
+    async def pause(self, trigger: str, obituary: Obituary) -> None:
+        """Pause a trigger of which nothing else comes."""
+        with redis_errors():
+            await self._client.execute_command(
+                "HSETNX", keys.PAUSED, f"trigger|{trigger}", _pause_text(obituary)
+            )
+
+
+def _pause_text(obituary: Obituary) -> bytes:
+    reason = f"everything dies of one cause ({obituary.cause}): {obituary.message[:200]}"
+    return orjson.dumps({"reason": reason, "by": "segrelay", "at": ""})

@@ -1,0 +1,66 @@
+"""Claiming a Redis at first use: format, partition count and identity stay what they were then.
+
+Another partition count would put one profile into two partitions, another identity would make two
+keys of one person: both break the truth of what is delivered, so both are refused.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.errors import RedisMismatch
+
+FORMAT_NUMBER: Final = 1
+
+
+def claim(client: Redis, settings: Settings) -> None:
+    """Write what is configured where nothing was yet, compare where something was.
+
+    Raises:
+        RedisMismatch: Redis holds another format, partition count or identity.
+        RedisUnavailable: Redis can't be asked.
+    """
+    wanted = {
+        keys.FORMAT: str(FORMAT_NUMBER),
+        keys.PARTITIONS: str(settings.redis.partitions),
+        keys.IDENTITY: settings.delivery.identity,
+    }
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for key, value in wanted.items():
+            pipe.set(key, value, nx=True)
+            pipe.get(key)
+        answers = pipe.execute()
+    found = {key: bytes(answers[2 * i + 1]).decode() for i, key in enumerate(wanted)}
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise RedisMismatch(_complaint(key, found=found[key], wanted=value))
+    _name_destinations(client, settings)
+
+
+def _name_destinations(client: Redis, settings: Settings) -> None:
+    if settings.destinations:
+        with redis_errors():
+            client.sadd(keys.DESTINATIONS, *settings.destinations)
+
+
+def _complaint(key: str, *, found: str, wanted: str) -> str:
+    if key == keys.FORMAT:
+        return (
+            f"Redis holds format {found}, this segrelay knows {wanted}. "
+            "Use the version that wrote it, or another Redis database."
+        )
+    if key == keys.PARTITIONS:
+        return (
+            f"Redis is in use with {found} partitions, the configuration says {wanted}: profiles "
+            f"would change their partition. Set redis.partitions = {found}, or use another Redis."
+        )
+    return (
+        f"Redis is in use with the identity `{found}`, the configuration says `{wanted}`: one "
+        f'person would have two ledgers. Set delivery.identity = "{found}", or use another Redis.'
+    )

@@ -1,0 +1,98 @@
+"""Problems of a configuration: each with its place and, where there is one, a hint."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+_BARE_KEY: Final = re.compile(r"[A-Za-z0-9_*-]+")
+_CLOSE_ENOUGH: Final = 0.6
+
+_MESSAGES: Final[Mapping[str, str]] = {
+    "missing": "is missing",
+    "string_type": "must be text in quotes",
+    "int_type": "must be a whole number",
+    "bool_type": "must be true or false, without quotes",
+    "tuple_type": "must be a list in brackets",
+    "dict_type": "must be a table",
+    "mapping_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, or, as a warning, looks wrong.
+
+    Args:
+        place: Key path (`triggers.vip-enter.url`), `line 3, column 7`, or "" for the whole file.
+        message: What is wrong, without a value that could be secret.
+        hint: What to do; "" where that is plain.
+    """
+
+    place: str
+    message: str
+    hint: str = ""
+
+    def line(self, file: str) -> str:
+        """Return the one line that a person reads."""
+        parts = [part for part in (file, self.place, self.message) if part]
+        return ": ".join(parts) + (f" — {self.hint}" if self.hint else "")
+
+
+def place_of(path: Iterable[str | int]) -> str:
+    """Return a key path as TOML writes it, with positions of lists in brackets."""
+    place = ""
+    for step in path:
+        if isinstance(step, int):
+            place += f"[{step}]"
+            continue
+        key = step if _BARE_KEY.fullmatch(step) else f'"{step}"'
+        place += f".{key}" if place else key
+    return place
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint with the nearest known word; without one near, with all of them."""
+    words = sorted(known)
+    longer = [known for known in words if word.startswith(f"{known}_")]
+    near = longer or difflib.get_close_matches(word, words, n=1, cutoff=_CLOSE_ENOUGH)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there is {', '.join(words)}" if words else ""
+
+
+def problem_of(
+    error: Mapping[str, Any], *, path: tuple[str | int, ...], known: Iterable[str]
+) -> Problem:
+    """Return one of pydantic's errors as a problem.
+
+    Args:
+        error: One of `ValidationError.errors()`.
+        path: Of the table that was validated.
+        known: The keys that this table may have.
+    """
+    place = place_of((*path, *error["loc"]))
+    context = error.get("ctx", {})
+    if error["type"] == "extra_forbidden":
+        return Problem(place, "unknown key", did_you_mean(str(error["loc"][-1]), known))
+    if error["type"] == "literal_error":
+        return Problem(place, f"must be {context['expected']}", _near_literal(error))
+    known_message = _MESSAGES.get(error["type"])
+    message = known_message.format_map(context) if known_message else error["msg"]
+    return Problem(place, message, context.get("hint", ""))
+
+
+def _near_literal(error: Mapping[str, Any]) -> str:
+    choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+    given = error.get("input")
+    near = difflib.get_close_matches(given, choices, n=1) if isinstance(given, str) else []
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,89 @@
+"""Whether a Redis is one that we can work with: a decision over what it says about itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+LEAST_REDIS: Final = (7, 2)
+LEAST_VALKEY: Final = (8, 0)
+
+_SYNC_LOSS: Final = "a crash of its machine or process can lose events that were accepted"
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """We can work with it.
+
+    Args:
+        warnings: What makes it weaker than promised; one sentence each, with what to set.
+    """
+
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """Waiting can help."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Waiting can't help."""
+
+    reason: str
+
+
+def judge(info: Mapping[str, Any], appendfsync: str | None) -> Usable | NotYet | Unfit:
+    """Judge a Redis.
+
+    Args:
+        info: Its answer to INFO.
+        appendfsync: As configured there; None where it does not let us see.
+    """
+    outdated = why_outdated(version_of(info), is_valkey="valkey_version" in info)
+    if outdated:
+        return Unfit(outdated)
+    if info.get("cluster_enabled") == 1:
+        return Unfit("it is a Redis Cluster; use a single Redis, or Sentinel")
+    if info.get("loading") == 1:
+        return NotYet("it is loading its data")
+    if info.get("role", "master") != "master":
+        return NotYet("it is a read-only replica; redis.url has to name the master")
+    return Usable(tuple(_warnings(info, appendfsync)))
+
+
+def version_of(info: Mapping[str, Any]) -> str:
+    """Return the version that counts: Valkey calls itself Redis 7.2.4 for old clients."""
+    return str(info.get("valkey_version") or info.get("redis_version") or "0")
+
+
+def why_outdated(version: str, *, is_valkey: bool) -> str:
+    """Say why a version is too old; empty where it is not."""
+    least = LEAST_VALKEY if is_valkey else LEAST_REDIS
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if numbers >= least:
+        return ""
+    name = "Valkey" if is_valkey else "Redis"
+    return f"it is {name} {version}; at least {name} {least[0]}.{least[1]} is needed"
+
+
+def _warnings(info: Mapping[str, Any], appendfsync: str | None) -> list[str]:
+    found = []
+    if info.get("aof_enabled") == 0:
+        found.append(f"appendonly is off: {_SYNC_LOSS}; set appendonly yes, appendfsync always")
+    elif appendfsync is None:
+        found.append("appendfsync can't be seen (CONFIG is not allowed); it should be always")
+    elif appendfsync != "always":
+        found.append(f"appendfsync is {appendfsync}: {_SYNC_LOSS}; set appendfsync always")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        found.append(
+            f"maxmemory-policy is {policy}: when memory is short it throws events away;"
+            " set maxmemory-policy noeviction"
+        )
+    return found

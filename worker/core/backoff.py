@@ -1,0 +1,112 @@
+"""When a failed delivery is tried again, with how many others, and when it is dead.
+
+Nothing moves: a failed request's deliveries stay where they are. What is remembered of each is a
+`Setback`; of their trigger in this partition a `Wait`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+BASE_SECONDS: Final = 1.0
+CAP_SECONDS: Final = 300.0
+TRIES_ALONE: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Setback:
+    """What is remembered of a delivery whose request failed.
+
+    Args:
+        width: How many users its next request may have.
+        failures: Requests of it that failed.
+        tries_alone: Of these, alone in their request, while others of its trigger went through.
+        not_before_ms: It steps aside until then (Redis' clock).
+        successes: Deliveries that its trigger had made when it failed last.
+    """
+
+    width: int
+    failures: int = 0
+    tries_alone: int = 0
+    not_before_ms: int = 0
+    successes: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What is remembered of a trigger in a partition of which nothing goes through.
+
+    Args:
+        attempts: Requests that failed in a row, while nothing of the trigger went through.
+        not_before_ms: Its streams are not due until then (Redis' clock).
+        successes: Deliveries that it had made, anywhere, when its last request failed.
+    """
+
+    attempts: int = 0
+    not_before_ms: int = 0
+    successes: int = -1
+
+
+def delay_seconds(attempts: int, jitter: float) -> float:
+    """Return an exponential delay with full jitter, capped.
+
+    Args:
+        attempts: How many have failed, from 1.
+        jitter: In [0, 1).
+    """
+    ceiling = min(CAP_SECONDS, BASE_SECONDS * 2.0 ** min(attempts - 1, 16))
+    return ceiling * jitter
+
+
+@dataclass(frozen=True, slots=True)
+class AfterFailure:
+    """What to remember after a request failed.
+
+    Args:
+        setback: Of the deliveries with this history; None = dead.
+        wait: Of the trigger; None = others of it go through, so it does not wait.
+    """
+
+    setback: Setback | None
+    wait: Wait | None
+
+
+def after_failure(
+    setback: Setback | None,
+    wait: Wait | None,
+    *,
+    users: int,
+    successes: int,
+    now_ms: int,
+    jitter: float,
+) -> AfterFailure:
+    """Decide about deliveries of a failed request.
+
+    Args:
+        setback: What is remembered of them, if they failed before.
+        wait: What is remembered of their trigger, if it waits.
+        users: How many users the failed request had.
+        successes: Deliveries that the trigger has made up to now, over all workers.
+        now_ms: Redis' clock.
+        jitter: In [0, 1).
+
+    A request is halved, and a delivery alone is counted towards its death, only if others of the
+    trigger went through since the last failure. Otherwise the trigger waits and nothing dies.
+    """
+    last = setback.successes if setback else (wait.successes if wait else -1)
+    others_go_through = 0 <= last < successes
+    failures = (setback.failures if setback else 0) + 1
+    if not others_go_through:
+        attempts = (wait.attempts if wait else 0) + 1
+        until_ms = now_ms + round(1000 * delay_seconds(attempts, jitter))
+        width = setback.width if setback else users
+        kept = Setback(width, failures, setback.tries_alone if setback else 0, 0, successes)
+        return AfterFailure(kept, Wait(attempts, until_ms, successes))
+    tries_alone = (setback.tries_alone if setback else 0) + (users == 1)
+    if users == 1 and tries_alone >= TRIES_ALONE:
+        return AfterFailure(None, None)
+    until_ms = now_ms + round(1000 * delay_seconds(max(1, tries_alone), jitter))
+    return AfterFailure(
+        Setback(max(1, users // 2), failures, tries_alone, until_ms, successes), None
+    )

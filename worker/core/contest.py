@@ -1,0 +1,73 @@
+"""Within a batch: only what no other delivery of the batch beats goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from worker.core.beats import Claim, beats
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Contest(Generic[T]):
+    """Who goes on, and who waits for the fate of the one that beat it.
+
+    Args:
+        going: In the order given.
+        beaten_by: Position of the winner in `going` → those it beats, in the order given.
+    """
+
+    going: tuple[T, ...]
+    beaten_by: dict[int, tuple[T, ...]]
+
+
+def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
+    """Hold a contest; the first value of an entrant says what it is about (profile, audience).
+
+    Linear in the number of entrants: of the deliveries about one thing only the newest of each
+    trigger can win.
+    """
+    rivals: dict[Hashable, list[int]] = {}
+    for position, (about, _, _) in enumerate(entrants):
+        rivals.setdefault(about, []).append(position)
+    winner_of: dict[int, int] = {}
+    for positions in rivals.values():
+        if len(positions) > 1:
+            winner_of.update(_winners(positions, entrants))
+    going = [position for position in range(len(entrants)) if position not in winner_of]
+    place = {position: number for number, position in enumerate(going)}
+    beaten: dict[int, list[T]] = {}
+    for position, winner in winner_of.items():
+        beaten.setdefault(place[winner], []).append(entrants[position][2])
+    return Contest(
+        going=tuple(entrants[position][2] for position in going),
+        beaten_by={number: tuple(losers) for number, losers in beaten.items()},
+    )
+
+
+def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]) -> dict[int, int]:
+    """Return for each beaten entrant an unbeaten one that beats it.
+
+    What is beaten only by something that is beaten itself goes on: it says what the newest says.
+    """
+    tops: dict[object, int] = {}
+    for position in positions:
+        claim = entrants[position][1]
+        top = tops.get((claim.trigger, claim.direction))
+        if top is None or beats(claim, entrants[top][1]):
+            tops[claim.trigger, claim.direction] = position
+    unbeaten = [
+        top
+        for top in tops.values()
+        if not any(beats(entrants[other][1], entrants[top][1]) for other in tops.values())
+    ]
+    winners: dict[int, int] = {}
+    for position in positions:
+        for top in unbeaten:
+            if beats(entrants[top][1], entrants[position][1]):
+                winners[position] = top
+                break
+    return winners

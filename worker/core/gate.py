@@ -1,0 +1,270 @@
+"""The gate's words, its numbers, and how far apart two requests must be.
+
+One gate stands before each host and authorization, for all workers. Who wants to send books a
+slot: a time by Redis' clock that is its own. What the gate decides is in `gate_rules`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
+from urllib.parse import urlsplit
+
+from worker.core.verdicts import Verdict
+
+State = Literal["ok", "slowed", "paused", "broken"]
+Kind = Literal["live", "backfill"]
+
+MICROSECONDS: Final = 1_000_000
+WHOLE: Final = 1_000_000
+"""A factor of 1, in parts per million: whole numbers are the same in Lua and here."""
+
+LATE_SECONDS: Final = 1.0
+"""How long after its time a slot may still be used."""
+WORTH_WAITING_SECONDS: Final = 1.0
+"""A drain is not begun while the next slot is further away than this."""
+
+TOO_MANY_REQUESTS: Final = "too_many_requests"
+FAILING: Final = "failing"
+PROBING: Final = "probing"
+LIVE_FIRST: Final = "live_first"
+RATE: Final = "rate"
+ACCESS_REFUSED: Final = "access_refused"
+UNKNOWN_ANSWER: Final = "unknown_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The numbers of all gates; times in microseconds, shares in parts per million.
+
+    Args:
+        minute: What a limit is counted in; it slides.
+        late: How long after its time a slot may still be used.
+        ahead: Nothing books or closes further ahead.
+        burst_percent: Of the limit; so many may go at once.
+        burst_most: But no more than these,
+        burst_from: and none where the limit is below this.
+        live: How long a live request that found no slot keeps backfill away.
+        rates: How long the rate of another worker is remembered, and
+        rates_fresh: how old its mark may become before it is written again.
+        lapse: After its slot, when a probe without a result is given up.
+        lower: What is left of the rate after a 429; `least` is its end.
+        apart: Between two lowerings; sooner the gate closes instead.
+        hold: After a 429, until the rate is raised.
+        memory: How long the rate that failed last is remembered.
+        short: How far below it the rate stays.
+        raise_a_second: Of the full rate, while requests succeed.
+        credit: One success raises for at most this long.
+        close: For how long the gate closes first; doubled each time up to `close_most`.
+        failures: In a row, that open the breaker.
+        unreadable: In a row, that pause.
+    """
+
+    minute: int = 60 * MICROSECONDS
+    late: int = round(LATE_SECONDS * MICROSECONDS)
+    ahead: int = 900 * MICROSECONDS
+    burst_percent: int = 1
+    burst_most: int = 50
+    burst_from: int = 100
+    live: int = 2 * MICROSECONDS
+    rates: int = 120 * MICROSECONDS
+    rates_fresh: int = 10 * MICROSECONDS
+    lapse: int = 5 * MICROSECONDS
+    lower: int = 500_000
+    least: int = 20_000
+    apart: int = 2 * MICROSECONDS
+    hold: int = 20 * MICROSECONDS
+    memory: int = 120 * MICROSECONDS
+    short: int = 900_000
+    raise_a_second: int = 10_000
+    credit: int = MICROSECONDS
+    close: int = MICROSECONDS
+    close_most: int = 30 * MICROSECONDS
+    failures: int = 5
+    unreadable: int = 2
+
+
+POLICY: Final = Policy()
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The permission to send one request.
+
+    Args:
+        at_ms: When; by Redis' clock.
+        now_ms: When it was booked.
+        successes: Deliveries that its trigger has made, over all workers.
+        probe: Send one user only: others wait for what comes of it.
+        incident: How often the gate had been lowered, closed or resumed.
+        avoid: The batch that failed last, as told to `report`; a probe should be of another.
+    """
+
+    at_ms: float
+    now_ms: float
+    successes: int
+    probe: bool
+    incident: int
+    avoid: str = ""
+
+    def expired(self, now_ms: float) -> bool:
+        """Say whether it is too late: used later than that, a minute could hold too many."""
+        return now_ms - self.at_ms >= LATE_SECONDS * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Slots can be booked.
+
+    Args:
+        probe: The next one will be a probe.
+    """
+
+    state: State = "ok"
+    probe: bool = False
+    avoid: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """No slot was booked.
+
+    Args:
+        reason: A word for machines.
+        until_ms: When it is worth coming back, by Redis' clock; None = when a person resumes.
+        message: For a person; "" where the reason says all.
+    """
+
+    state: State
+    reason: str
+    until_ms: float | None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """How a gate stands, as `status` prints it."""
+
+    state: State
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GateStatus:
+    """All that `status` and the metrics want to know of a gate.
+
+    Args:
+        rate_per_minute: In force now; 0 where nobody has booked yet.
+        factor: What slow-downs have left of the rate, 0 to 1.
+        until_ms: Until when it is closed; None = it is not, or until a person resumes.
+        is_open: Whether it is worth starting a drain.
+        by: Who paused it; "" = it paused itself.
+        since_ms: Since when it is paused; 0 = it is not.
+    """
+
+    state: State
+    reason: str
+    message: str
+    rate_per_minute: float
+    factor: float
+    until_ms: float | None
+    is_open: bool
+    by: str = ""
+    since_ms: float = 0.0
+
+
+class Gate(Protocol):
+    """The permission to send to one host with one authorization."""
+
+    async def look(self, triggers: Collection[str] = ()) -> Open | Closed:
+        """Say whether it is worth reading anything.
+
+        Args:
+            triggers: What could be sent, where that is known: a breaker that only they opened
+                is closed for them, and open for all others.
+        """
+        ...
+
+    async def book(
+        self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
+    ) -> Slot | Closed:
+        """Book the next slot, unless it is further away than the horizon.
+
+        A slot that has expired when the request is ready must not be used: book again.
+
+        Args:
+            kind: Of the lane; backfill books nothing while a live request waits for its slot.
+            trigger: Whose request it is.
+            horizon_seconds: At most 15 minutes.
+            probe: The slot is a probe even if none is due.
+        """
+        ...
+
+    async def report(
+        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
+    ) -> GateState:
+        """Tell what came of a slot.
+
+        Args:
+            slot: As it was booked.
+            verdict: What the answer means.
+            trigger: Whose request it was.
+            delivered: How many deliveries it made.
+            batch: Names what was sent, for a probe to avoid it after a failure.
+        """
+        ...
+
+    async def cancel(self, slot: Slot, *, trigger: str) -> None:
+        """Tell that nothing was sent: if it was a probe, somebody else may be it at once."""
+        ...
+
+    async def pause(self, reason: str, by: str) -> None:
+        """Close it until a person resumes."""
+        ...
+
+    async def resume(self) -> None:
+        """Open it; one probe goes first, all others wait for its result."""
+        ...
+
+
+def gate_id(base_url: str, authorization: str) -> str:
+    """Return what names a gate: the host (with a port, if one is given) and the authorization."""
+    address = urlsplit(base_url)
+    host = (address.hostname or "").lower()
+    port = f":{address.port}" if address.port else ""
+    return f"{host}{port}|{authorization}"
+
+
+def burst(limit: float, policy: Policy) -> int:
+    """Return how many requests may go at once, beyond the first."""
+    if limit < policy.burst_from:
+        return 0
+    return min(policy.burst_most, math.floor(limit * policy.burst_percent / 100))
+
+
+def spacing(limit: float, policy: Policy) -> int:
+    """Return the microseconds between two slots.
+
+    60 s / (limit - burst - 1); and so far apart that a minute holds no more than the limit even
+    if each slot is used up to `late` after its time.
+    """
+    if limit < 1:
+        return math.ceil((policy.minute + policy.late) / limit)
+    steady = math.floor(limit) - burst(limit, policy)
+    late = math.ceil((policy.minute + policy.late) / steady)
+    return late if steady == 1 else max(late, math.ceil(policy.minute / (steady - 1)))
+
+
+def tolerance(limit: float, in_force: float, policy: Policy) -> int:
+    """Return how far behind its regular time a slot may lie, in microseconds: the burst.
+
+    That of a lowered rate is no longer than that of the full one: a burst on top of what went
+    before would break the limit.
+    """
+    return min(
+        burst(limit, policy) * spacing(limit, policy),
+        burst(in_force, policy) * spacing(in_force, policy),
+    )

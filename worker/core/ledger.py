@@ -1,0 +1,280 @@
+"""The ledger of one profile: what was delivered, what was tried, and what follows for an event.
+
+Packed: one byte of format, the time of the newest profile data sent (8 bytes), then an item per
+audience and trigger: two numbers (LEB128), a byte of flags, the newest time delivered and the
+newest time tried without an answer (7 bytes each, if any), for a change 4 bytes of its hash.
+Times are µs since 1970. A record never goes back: both times only grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from worker.contract.words import Direction, Skip
+from worker.core.beats import Claim, beats, is_newer
+
+RECORD_FORMAT: Final = 1
+_DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
+_NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}
+_DIRECTION_BITS: Final = 3
+_DELIVERED: Final = 4
+_TRIED: Final = 8
+_HASHED: Final = 16
+_RAISED: Final = 32
+_TIME_BYTES: Final = 7
+_HASH_BYTES: Final = 4
+_VARINT_MORE: Final = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What one trigger has done about one audience of a profile.
+
+    Args:
+        delivered_us: Newest time delivered; 0 = none.
+        tried_us: Newest time tried without a sure answer; 0 = none.
+        profile_hash: Of the newest change delivered; 0 for other directions.
+        raised: `delivered_us` was raised by a state event that sent nothing.
+    """
+
+    direction: Direction
+    delivered_us: int = 0
+    tried_us: int = 0
+    profile_hash: int = 0
+    raised: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A delivery as the ledger sees it.
+
+    Args:
+        audience: The audience's number.
+        trigger: The trigger's number.
+        profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
+    """
+
+    audience: int
+    trigger: int
+    direction: Direction
+    time_us: int
+    state: bool = False
+    repair: bool = False
+    profile_hash: int = 0
+
+    @property
+    def claim(self) -> Claim:
+        """Return what it says."""
+        return Claim(self.time_us, self.direction, self.trigger)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The ledger of one profile.
+
+    Args:
+        data_us: Time of the newest profile data sent, by any trigger; 0 = none.
+        items: By audience's and trigger's number.
+    """
+
+    data_us: int = 0
+    items: dict[tuple[int, int], Item] = field(default_factory=dict)
+
+    def about(self, audience: int) -> Iterator[tuple[int, Item]]:
+        """Yield trigger's number and item for one audience."""
+        return ((key[1], item) for key, item in self.items.items() if key[0] == audience)
+
+
+def judge(record: Record, fact: Fact) -> Skip | None:
+    """Say why an event need not be delivered, or None if it has to be."""
+    own = record.items.get((fact.audience, fact.trigger))
+    if own and not fact.repair and _is_duplicate(own, fact):
+        return Skip.DUPLICATE
+    if any(
+        beats(Claim(item.delivered_us, item.direction, trigger), fact.claim)
+        for trigger, item in record.about(fact.audience)
+        if item.delivered_us
+    ):
+        return Skip.SUPERSEDED
+    if fact.state and own and _is_already_there(record, own, fact):
+        return Skip.ALREADY_THERE
+    return None
+
+
+def _is_duplicate(own: Item, fact: Fact) -> bool:
+    return (
+        own.delivered_us == fact.time_us
+        and own.direction is fact.direction
+        and own.profile_hash == fact.profile_hash
+    )
+
+
+def _is_already_there(record: Record, own: Item, fact: Fact) -> bool:
+    if not own.delivered_us or own.direction is not fact.direction:
+        return False
+    return not any(
+        is_newer(time_us, item.direction, own.delivered_us, own.direction)
+        for _, item in record.about(fact.audience)
+        if item.direction not in (own.direction, Direction.CHANGE)
+        for time_us in (item.delivered_us, item.tried_us)
+        if time_us
+    )
+
+
+def with_delivered(record: Record, fact: Fact, *, data_sent: bool = True) -> Record:
+    """Return the record after a delivery; `data_sent` if it carried profile data."""
+    old = _item(record, fact)
+    if fact.time_us < old.delivered_us:
+        return record
+    item = replace(
+        old,
+        delivered_us=fact.time_us,
+        profile_hash=fact.profile_hash,
+        raised=False,
+        tried_us=old.tried_us if old.tried_us > fact.time_us else 0,
+    )
+    data_us = max(record.data_us, fact.time_us) if data_sent else record.data_us
+    return Record(data_us, {**record.items, (fact.audience, fact.trigger): item})
+
+
+def with_raised(record: Record, fact: Fact) -> Record:
+    """Return the record after a state event that told what was known: only its time grows."""
+    old = _item(record, fact)
+    if fact.time_us <= old.delivered_us:
+        return record
+    item = replace(old, delivered_us=fact.time_us, raised=True)
+    return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
+
+
+def with_tried(record: Record, fact: Fact) -> Record:
+    """Return the record after a request that got no sure answer."""
+    old = _item(record, fact)
+    if fact.time_us <= old.tried_us:
+        return record
+    item = replace(old, tried_us=fact.time_us)
+    return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
+
+
+def _item(record: Record, fact: Fact) -> Item:
+    old = record.items.get((fact.audience, fact.trigger))
+    return old if old and old.direction is fact.direction else Item(fact.direction)
+
+
+@dataclass(frozen=True, slots=True)
+class Memberships:
+    """What is newer than an event, about the other audiences of its profile and its data.
+
+    Args:
+        inside: Numbers of audiences that something newer entered.
+        outside: Numbers of audiences that something newer exited.
+        stale: This trigger has already sent newer data of this profile.
+        stale_opt_ins: Some trigger has.
+    """
+
+    inside: frozenset[int]
+    outside: frozenset[int]
+    stale: bool
+    stale_opt_ins: bool
+
+
+def memberships(record: Record, fact: Fact) -> Memberships:
+    """Return what the ledger knows that an event's profile can't know yet."""
+    newest: dict[int, tuple[int, Direction]] = {}
+    for (audience, _), item in record.items.items():
+        if item.direction is Direction.CHANGE or not item.delivered_us:
+            continue
+        best = newest.get(audience)
+        if best is None or is_newer(item.delivered_us, item.direction, *best):
+            newest[audience] = (item.delivered_us, item.direction)
+    ahead = {
+        audience: direction
+        for audience, (time_us, direction) in newest.items()
+        if audience != fact.audience and time_us >= fact.time_us
+    }
+    return Memberships(
+        inside=frozenset(a for a, direction in ahead.items() if direction is Direction.ENTER),
+        outside=frozenset(a for a, direction in ahead.items() if direction is Direction.EXIT),
+        stale=_newest_data(record, fact.trigger) > fact.time_us,
+        stale_opt_ins=record.data_us > fact.time_us,
+    )
+
+
+def _newest_data(record: Record, trigger: int) -> int:
+    """Return when this trigger last sent data; where only raised times are known, cautiously."""
+    times = [
+        min(item.delivered_us, record.data_us) if item.raised else item.delivered_us
+        for (_, by), item in record.items.items()
+        if by == trigger
+    ]
+    return max(times, default=0)
+
+
+def pack(record: Record) -> bytes:
+    """Return the packed text of a record."""
+    out = bytearray([RECORD_FORMAT])
+    out += record.data_us.to_bytes(8, "big")
+    for (audience, trigger), item in record.items.items():
+        _put_number(out, audience)
+        _put_number(out, trigger)
+        out.append(_flags(item))
+        if item.delivered_us:
+            out += item.delivered_us.to_bytes(_TIME_BYTES, "big")
+        if item.tried_us:
+            out += item.tried_us.to_bytes(_TIME_BYTES, "big")
+        if item.profile_hash:
+            out += item.profile_hash.to_bytes(_HASH_BYTES, "big")
+    return bytes(out)
+
+
+def _flags(item: Item) -> int:
+    return (
+        _NUMBER_OF[item.direction]
+        | (_DELIVERED if item.delivered_us else 0)
+        | (_TRIED if item.tried_us else 0)
+        | (_HASHED if item.profile_hash else 0)
+        | (_RAISED if item.raised else 0)
+    )
+
+
+def unpack(text: bytes | None) -> Record:
+    """Read a packed record; None is the record of a profile that is not known."""
+    if not text:
+        return Record()
+    position = 9
+    items: dict[tuple[int, int], Item] = {}
+    while position < len(text):
+        audience, position = _take_number(text, position)
+        trigger, position = _take_number(text, position)
+        flags = text[position]
+        position += 1
+        delivered, position = _take(text, position, _TIME_BYTES if flags & _DELIVERED else 0)
+        tried, position = _take(text, position, _TIME_BYTES if flags & _TRIED else 0)
+        hashed, position = _take(text, position, _HASH_BYTES if flags & _HASHED else 0)
+        items[audience, trigger] = Item(
+            _DIRECTIONS[flags & _DIRECTION_BITS], delivered, tried, hashed, bool(flags & _RAISED)
+        )
+    return Record(int.from_bytes(text[1:9], "big"), items)
+
+
+def _take(text: bytes, position: int, size: int) -> tuple[int, int]:
+    return int.from_bytes(text[position : position + size], "big"), position + size
+
+
+def _put_number(out: bytearray, number: int) -> None:
+    while number >= _VARINT_MORE:
+        out.append(number & 0x7F | _VARINT_MORE)
+        number >>= 7
+    out.append(number)
+
+
+def _take_number(text: bytes, position: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = text[position]
+        position += 1
+        number |= (byte & 0x7F) << shift
+        if byte < _VARINT_MORE:
+            return number, position
+        shift += 7

@@ -1,0 +1,191 @@
+"""The fields of a user at Insider: identifiers, attributes, events; made right or left out.
+
+Facts from Insider's documentation. Every function appends to `dropped` the name of what could not
+be right; what is merely empty is left out without a word.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any, Final
+
+from worker.destinations import normalise
+from worker.destinations.api import Occasion
+from worker.destinations.normalise import is_empty, pruned
+
+OPT_INS: Final = ("email_optin", "sms_optin", "whatsapp_optin", "gdpr_optin")
+DEFAULT_ATTRIBUTES: Final[dict[str, Callable[[Any], Any]]] = {
+    "email": normalise.email,
+    "name": normalise.text,
+    "surname": normalise.text,
+    "city": normalise.text,
+    "uuid": normalise.text,
+    "gender": normalise.text,
+    "age": normalise.age,
+    "birthday": normalise.birthday,
+    "language": normalise.language,
+    "country": normalise.country,
+    **dict.fromkeys(OPT_INS, normalise.boolean),
+}
+PHONE: Final = "phone_number"
+TOO_OLD: Final = "too_old"
+
+_BLOCKED: Final = frozenset({"", "undefined", "anonymous", "0", "1", "null"})
+"""Identifiers that many people share merge their profiles."""
+
+_EVENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_EVENT_KEYS: Final = frozenset({"event_name", "timestamp", "event_params"})
+_OLDEST_EVENT: Final = timedelta(days=90)
+"""Insider does not write custom events older than about three months."""
+
+
+def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
+    """Return the identifiers that can identify one person."""
+    if type(value) is not dict:
+        _note("identifiers", value, dropped)
+        return {}
+    right: dict[str, Any] = {}
+    for name, given in value.items():
+        if name == "custom":
+            _put(right, "custom", _custom_identifiers(given, dropped))
+        else:
+            _put(right, name, _identifier(name, given, region, dropped))
+    return right
+
+
+def _put(right: dict[str, Any], name: str, value: Any) -> None:
+    if value:
+        right[name] = value
+
+
+def _identifier(name: str, given: Any, region: str, dropped: list[str]) -> str | None:
+    if given is None or given == "":
+        return None
+    if name == "email":
+        found = normalise.email(given)
+    elif name == PHONE:
+        found = normalise.phone(given, region)
+    else:
+        found = unshared(given) if name == "uuid" else None
+    if found is None:
+        _note(f"identifiers.{name}", given, dropped)
+    return found
+
+
+def _custom_identifiers(given: Any, dropped: list[str]) -> dict[str, str]:
+    if type(given) is not dict:
+        _note("identifiers.custom", given, dropped)
+        return {}
+    right = {}
+    for name, value in given.items():
+        found = unshared(value)
+        if found is not None:
+            right[name] = found
+        else:
+            _note(f"identifiers.custom.{name}", value, dropped)
+    return right
+
+
+def unshared(value: Any) -> str | None:
+    """Return an identifier as text, unless it is one that many people share."""
+    written = normalise.text(value)
+    return None if written is None or written.lower() in _BLOCKED else written
+
+
+def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
+    """Return the attributes that Insider can take."""
+    if type(value) is not dict:
+        _note("attributes", value, dropped)
+        return {}
+    right: dict[str, Any] = {}
+    for name, given in value.items():
+        if given is None or given == "":
+            continue
+        if name == "custom":
+            _put(right, "custom", _custom_attributes(given, dropped))
+            continue
+        made_right = DEFAULT_ATTRIBUTES.get(name)
+        if made_right is not None:
+            found = made_right(given)
+        else:
+            found = normalise.phone(given, region) if name == PHONE else None
+        if found is not None:
+            right[name] = found
+        else:
+            _note(f"attributes.{name}", given, dropped)
+    return right
+
+
+def _custom_attributes(given: Any, dropped: list[str]) -> dict[str, Any]:
+    if type(given) is not dict:
+        _note("attributes.custom", given, dropped)
+        return {}
+    return pruned(given) or {}
+
+
+def events(value: Any, occasion: Occasion, dropped: list[str]) -> list[dict[str, Any]]:
+    """Return the events that Insider would write; older ones are counted as `too_old`."""
+    if type(value) is not list:
+        _note("events", value, dropped)
+        return []
+    right = []
+    for given in value:
+        if type(given) is not dict:
+            _note("events", given, dropped)
+        elif (found := _event(given, occasion, dropped)) is not None:
+            right.append(found)
+    return right
+
+
+def _event(given: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dict[str, Any] | None:
+    name = normalise.text(given.get("event_name"))
+    if name is None or not _EVENT_NAME.fullmatch(name := name.lower()):
+        dropped.append("events.event_name")
+        return None
+    moment = _moment(given.get("timestamp"), occasion)
+    if moment is None:
+        dropped.append("events.timestamp")
+        return None
+    if moment < _oldest(occasion.now_us):
+        dropped.append(TOO_OLD)
+        return None
+    for key in sorted(given.keys() - _EVENT_KEYS):
+        _note(f"events.{key}", given[key], dropped)
+    right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
+    parameters = pruned(given.get("event_params"))
+    if type(parameters) is dict:
+        _drop_wrong_custom(parameters, dropped)
+        _put(right, "event_params", parameters)
+    elif parameters is not None:
+        dropped.append("events.event_params")
+    return right
+
+
+def _drop_wrong_custom(parameters: dict[str, Any], dropped: list[str]) -> None:
+    if type(parameters.get("custom", {})) is not dict:
+        del parameters["custom"]
+        dropped.append("events.event_params.custom")
+
+
+def _moment(written: Any, occasion: Occasion) -> datetime | None:
+    """Return when it happened; where the template does not say, when the delivery's event did."""
+    if is_empty(written):
+        return _instant_of(occasion.time_us)
+    return normalise.instant(written)
+
+
+def _instant_of(time_us: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=time_us)
+
+
+@lru_cache(maxsize=64)
+def _oldest(now_us: int) -> datetime:
+    return _instant_of(now_us) - _OLDEST_EVENT
+
+
+def _note(name: str, value: Any, dropped: list[str]) -> None:
+    if not is_empty(value):
+        dropped.append(name)

@@ -1,0 +1,230 @@
+"""Values as Insider's documentation wants them; None for what can't be made so.
+
+Pure, called some ten thousand times a second: what is right already passes on a fast path, and
+what costs a look-up is remembered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from functools import cache, lru_cache
+from typing import Any, Final
+
+import phonenumbers
+import pycountry
+from babel import Locale
+from babel.core import get_global
+
+_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_EMAIL: Final = re.compile(r".+@.+\..+")
+_LOCALE: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}))?(?:[-_]([A-Za-z]{2}|[0-9]{3}))?")
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
+_NUMBERS: Final = (int, float, bool)
+_STATED: Final = {
+    **dict.fromkeys(("t", "true", "1", "yes", "y", "on"), True),
+    **dict.fromkeys(("f", "false", "0", "no", "n", "off"), False),
+}
+_OLDEST_AGE: Final = 150
+_OLD_LANGUAGE_CODES: Final = {"iw": "he", "in": "id", "ji": "yi"}
+_REMEMBERED: Final = 8_192
+
+
+def is_empty(value: Any) -> bool:
+    """Say whether nothing is left of a value: null, blank text, or only such things inside."""
+    if type(value) is str:
+        return not value.strip()
+    return pruned(value) is None
+
+
+def pruned(value: Any) -> Any:
+    """Return a JSON value without what is empty inside; None if nothing is left."""
+    kind = type(value)
+    if kind is str:
+        return value or None
+    if kind is dict:
+        return _pruned_object(value) or None
+    if kind is list:
+        return [left for item in value if (left := pruned(item)) is not None] or None
+    return value
+
+
+def _pruned_object(value: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for key, item in value.items():
+        kind = type(item)
+        if kind is str:
+            if item:
+                kept[key] = item
+        elif kind in _NUMBERS:
+            kept[key] = item
+        elif (left := pruned(item)) is not None:
+            kept[key] = left
+    return kept
+
+
+def text(value: Any) -> str | None:
+    """Return trimmed text; a whole number becomes text."""
+    if type(value) is str:
+        return value.strip() or None
+    if type(value) is int:
+        return str(value)
+    if type(value) is float and value.is_integer():
+        return str(int(value))
+    return None
+
+
+def email(value: Any) -> str | None:
+    """Return a trimmed address in lower case."""
+    if type(value) is not str:
+        return None
+    address = value.strip().lower()
+    return address if _EMAIL.fullmatch(address) else None
+
+
+def phone(value: Any, region: str) -> str | None:
+    """Return a number in E.164 form; one without a country code is of the region."""
+    number = text(value)
+    if number is None or _E164.fullmatch(number):
+        return number
+    return _parsed_phone(number, region)
+
+
+@lru_cache(_REMEMBERED)
+def _parsed_phone(number: str, region: str) -> str | None:
+    international = "+" + number[2:] if number.startswith("00") else number
+    try:
+        parsed = phonenumbers.parse(international, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(parsed):
+        return None
+    written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
+    return written if _E164.fullmatch(written) else None
+
+
+def age(value: Any) -> int | float | None:
+    """Return a number of years."""
+    years = value
+    if type(value) is str:
+        try:
+            years = float(value)
+        except ValueError:
+            return None
+    if type(years) not in (int, float) or not 0 <= years <= _OLDEST_AGE:
+        return None
+    return int(years) if years == int(years) else years
+
+
+def birthday(value: Any) -> str | None:
+    """Return the day as RFC 3339 ending in Z; the day is kept, whatever the offset."""
+    if type(value) is not str:
+        return None
+    written = value.strip()
+    try:
+        if _DAY.fullmatch(written):
+            return f"{date.fromisoformat(written)}T00:00:00Z"
+        moment = datetime.fromisoformat(written.upper())
+    except ValueError:
+        return None
+    if moment.utcoffset():
+        return f"{moment.date()}T00:00:00Z"
+    return f"{moment.date()}T{moment.time():%H:%M:%S}Z"
+
+
+def instant(value: Any) -> datetime | None:
+    """Read an RFC 3339 time with an offset; digits beyond the microsecond are cut."""
+    if type(value) is not str:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(value.strip().upper())
+        except ValueError:
+            return None
+    if moment.tzinfo is UTC:
+        return moment
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except OverflowError:
+        return None
+
+
+def timestamp(moment: datetime) -> str:
+    """Write a UTC time as RFC 3339, with as many fraction digits as it has, ending in Z."""
+    return moment.isoformat()[:-6] + "Z"
+
+
+def boolean(value: Any) -> bool | None:
+    """Return what was clearly stated."""
+    if type(value) is bool:
+        return value
+    if type(value) is str:
+        return _STATED[value] if value in _STATED else _STATED.get(value.strip().lower())
+    return _STATED.get(str(value)) if type(value) is int else None
+
+
+def country(value: Any) -> str | None:
+    """Return the ISO 3166-1 alpha-2 code of a code or an English name."""
+    return _country(value.strip()) if type(value) is str else None
+
+
+@lru_cache(_REMEMBERED)
+def _country(written: str) -> str | None:
+    key = written.casefold()
+    if key in _country_names():
+        return _country_names()[key]
+    try:
+        return str(pycountry.countries.lookup(written).alpha_2)
+    except LookupError:
+        return None
+
+
+@cache
+def _country_names() -> Mapping[str, str]:
+    """Return what people write beside ISO's own names: the names of CLDR, and UK."""
+    codes = {found.alpha_2 for found in pycountry.countries}
+    names = Locale("en").territories
+    named = {name.casefold(): code for code, name in names.items() if code in codes}
+    return named | {"uk": "GB", "great britain": "GB", "turkey": "TR"}
+
+
+def language(value: Any) -> str | None:
+    """Return the `en_US` form of a locale, a language code or an English name of a language.
+
+    A language alone gets the country where CLDR says that it is most likely spoken.
+    """
+    return _language(value.strip()) if type(value) is str else None
+
+
+@lru_cache(_REMEMBERED)
+def _language(written: str) -> str | None:
+    parts = _LOCALE.fullmatch(written)
+    spoken, script, territory = parts.groups() if parts else (written, None, None)
+    code = _language_code(spoken)
+    if code is None:
+        return None
+    if territory is None:
+        territory = _likely_territory(code, script)
+    elif (found := pycountry.countries.get(alpha_2=territory.upper())) is None:
+        return None
+    else:
+        territory = found.alpha_2
+    return f"{code}_{territory}" if territory else None
+
+
+def _language_code(spoken: str) -> str | None:
+    wanted = _OLD_LANGUAGE_CODES.get(spoken.lower(), spoken.lower())
+    for field in ("alpha_2", "alpha_3", "bibliographic", "name"):
+        found = pycountry.languages.get(**{field: wanted.title() if field == "name" else wanted})
+        if found is not None:
+            return getattr(found, "alpha_2", None)
+    return None
+
+
+def _likely_territory(code: str, script: str | None) -> str | None:
+    likely = get_global("likely_subtags")
+    found = (script and likely.get(f"{code}_{script.title()}")) or likely.get(code)
+    return found.rsplit("_", 1)[-1] if found else None

@@ -1,0 +1,77 @@
+"""What a sender takes and gives back: one request, and an answer or the lack of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from worker.core.verdicts import Failed
+from worker.destinations.api import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRequest:
+    """One POST. Its repr shows neither credentials nor profiles.
+
+    Args:
+        url: Absolute, without the authorization's parameters.
+        headers: Of the authorization, revealed.
+        params: Of the authorization, revealed; added to the URL.
+        body: JSON.
+        api: The destination's; decides which URLs are refused.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    params: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    api: str = "insider"
+
+
+class Silence(StrEnum):
+    """Why there is no answer."""
+
+    UNREACHABLE = "unreachable"
+    """No connection came about."""
+    CUT = "cut"
+    """The connection ended before the answer did."""
+    DEADLINE = "deadline"
+    """The answer was not whole in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """A request that ended without an answer.
+
+    Args:
+        possibly_applied: False only where nothing of the request has left.
+    """
+
+    kind: Silence
+    possibly_applied: bool
+
+    @property
+    def verdict(self) -> Failed:
+        """Return what the drain obeys."""
+        return Failed(f"no answer ({self.kind})", possibly_applied=self.possibly_applied)
+
+
+class Sender(Protocol):
+    """Sends one request at a time per call; many calls may be under way."""
+
+    async def send(self, request: OutgoingRequest, deadline_seconds: float) -> Answer | NoAnswer:
+        """Send, and read the answer to its end, all within the deadline.
+
+        May be cancelled at any moment; then the request is possibly applied.
+
+        Raises:
+            ConfigurationInvalid: The URL may not be sent to, or a header or parameter can't be
+                written as HTTP. Nothing has left.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        ...

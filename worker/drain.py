@@ -1,0 +1,361 @@
+"""Draining: the use case. One drain works off one partition of one destination for a while.
+
+Read from top to bottom: look, take, read, ask the ledger, render, shape, pack, book, note, send,
+classify, settle, go on, release.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, Self
+
+from worker.contract.keys import split_stream_name
+from worker.contract.words import BACKFILL, LIVE, Death, kind_of_lane
+from worker.core.gate import Closed, Open
+from worker.core.ledger import Fact, pack, unpack, with_tried
+from worker.courier import Books, Courier, Sends, Streaks
+from worker.errors import LeaseLost
+from worker.letters import Obituary
+from worker.packing import Packer
+from worker.partition import Delivery, Holding, Note, Partition
+from worker.preparing import (
+    Numbers,
+    Prepared,
+    Renders,
+    ask_ledger,
+    contend,
+    open_up,
+    render_and_shape,
+)
+from worker.reading import read_batch
+from worker.routes import Route
+from worker.state import Clock, State, Tally
+
+BATCH_ENTRIES: Final = 1_000
+BATCH_ENTRIES_ONE_BY_ONE: Final = 100
+"""Of a destination whose requests carry one user: what is rendered should be sent in a slice."""
+LOOK_SECONDS: Final = 0.2
+RELEASE_TRIES: Final = 3
+"""How often a drain that found nothing looks again at what has become due meanwhile."""
+
+
+class Gate(Books, Protocol):
+    """The permission to send."""
+
+    async def look(self) -> Open | Closed:
+        """Say whether anything may be sent now; changes nothing."""
+        ...
+
+
+class Lease(Protocol):
+    """Keeps a lease renewed while it is entered, from a thread of its own."""
+
+    def is_valid(self) -> bool:
+        """Say whether it still holds, by a clock that no stop of this process stops."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Begin to renew."""
+        ...
+
+    def __exit__(self, *_: object) -> None:
+        """Stop renewing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Durations and sizes of a drain, in seconds."""
+
+    slice_seconds: float
+    request_deadline_seconds: float
+    late_seconds: float
+    in_flight: int
+    stop_grace_seconds: float = 4.0
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether this process was told to stop, and when.
+
+    Args:
+        told_at_seconds: By the drain's clock; 0 = it was not.
+    """
+
+    told_at_seconds: float = 0.0
+
+    @property
+    def is_told(self) -> bool:
+        """Say whether nothing new may begin."""
+        return self.told_at_seconds > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """One drain of one partition, with all that it works with.
+
+    Args:
+        tag: Destination and partition.
+        routes: By trigger's name; streams of others are left alone.
+        paused: Returns the names of paused triggers, or None if the destination is paused.
+        live_waits: Says whether live work waits elsewhere.
+    """
+
+    tag: tuple[str, int]
+    partition: Partition
+    gate: Gate
+    sender: Sends
+    renders: Renders
+    numbers: Numbers
+    streaks: Streaks
+    lease: Lease
+    routes: Mapping[str, Route]
+    paused: Callable[[], Awaitable[frozenset[str] | None]]
+    live_waits: Callable[[], Awaitable[bool]]
+    clock: Clock
+    jitter: random.Random
+    policy: Policy
+    stop: Stop
+
+    async def run(self) -> tuple[Tally, bool]:
+        """Drain for a slice.
+
+        Returns:
+            What was done, and whether to ring for this partition again.
+
+        Raises:
+            RedisUnavailable: Nothing more is sent; notes tell the next holder what was.
+        """
+        # 1. Look: a closed gate or a pause ends the drain before anything is read.
+        look = await self.gate.look()
+        paused = await self.paused()
+        if isinstance(look, Closed) or paused is None:
+            reason = look.reason if isinstance(look, Closed) else "paused by a person"
+            return Tally(ended=reason), False
+        # 2. Take the lease.
+        holding = await self.partition.take()
+        if holding is None:
+            return Tally(ended="held by another worker"), False
+        state = State.of(holding, self.clock)
+        state.paused = {*paused, *(name for name, r in self.routes.items() if r.template is None)}
+        try:
+            with self.lease:
+                await self._take_over(holding, state)
+                found = await self._work(state)
+                return state.tally, await self._release(state, found=found)
+        except LeaseLost:
+            state.tally.ended = "the lease was taken over"
+            return state.tally, False
+
+    async def _take_over(self, holding: Holding, state: State) -> None:
+        """Open the notes of a holder that vanished: nobody knows what came of their requests."""
+        vanished = [note for note in holding.notes if not note.open_until_ms]
+        if not vanished:
+            return
+        rows = [delivery for note in vanished for delivery in note.deliveries]
+        await self.numbers.learn({row.audience for row in rows}, {n.trigger for n in vanished})
+        digests = list(dict.fromkeys(row.digest for row in rows))
+        texts = await self.partition.ledgers(digests)
+        records = dict(zip(digests, map(unpack, texts), strict=True))
+        for note in vanished:
+            for row in note.deliveries:
+                audience, trigger = (
+                    self.numbers.audience(row.audience),
+                    self.numbers.trigger(note.trigger),
+                )
+                fact = Fact(audience, trigger, row.direction, row.time_us)
+                records[row.digest] = with_tried(records[row.digest], fact)
+        end_ms = await self.partition.open_notes(
+            [note.note_id for note in vanished],
+            self.policy.late_seconds,
+            {digest: pack(record) for digest, record in records.items()},
+        )
+        for note in vanished:
+            state.keep_open(Note(note.note_id, note.trigger, note.deliveries, end_ms))
+
+    async def _work(self, state: State) -> bool:
+        """Work off batch after batch; returns whether there was anything to do."""
+        end = self.clock.seconds() + self.policy.slice_seconds
+        found = False
+        while not self.stop.is_told and self.lease.is_valid():
+            # 3. Read a batch, of one lane, live first.
+            kind, batch = await self._read(state)
+            if not batch:
+                return found
+            found = True
+            progress = await self._batch(kind, batch, state, end)
+            # 12. Go on until empty, until the slice is over, or live work waits elsewhere.
+            if not progress or self.clock.seconds() >= end:
+                return found
+            if kind == BACKFILL and await self.live_waits():
+                return found
+        return found
+
+    async def _read(self, state: State) -> tuple[Literal["live", "backfill"], list[Delivery]]:
+        most = self._batch_entries()
+        waiting = [(name, *split_stream_name(name)) for name in await self.partition.streams()]
+        for kind in (LIVE, BACKFILL):
+            streams = [
+                name
+                for name, lane, trigger in waiting
+                if kind_of_lane(lane) == kind and trigger in self.routes and state.is_due(trigger)
+            ]
+            batch = await read_batch(self.partition, state, streams, entries=most)
+            if batch:
+                return kind, batch
+        return LIVE, []
+
+    def _batch_entries(self) -> int:
+        one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
+        return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
+
+    async def _batch(
+        self, kind: Literal["live", "backfill"], batch: Sequence[Delivery], state: State, end: float
+    ) -> bool:
+        """Work off one batch; returns whether anything changed."""
+        cut, stopping = asyncio.Event(), asyncio.Event()
+        courier = self._courier(kind, state, cut, stopping)
+        prepared = Prepared()
+        batch = await self._left_to_a_person(batch, state, prepared)
+        # 4. Ask the ledger; of what is left only what no other of the batch beats goes on.
+        await self.numbers.learn({d.header.audience for d in batch}, {d.trigger for d in batch})
+        contenders = open_up(batch, self.numbers, prepared)
+        digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
+        texts = await self.partition.ledgers(digests, (c.delivery.place for c in contenders))
+        state.records = dict(zip(digests, map(unpack, texts), strict=True))
+        going = contend(ask_ledger(contenders, state, prepared))
+        # 5. Render, 6. shape.
+        await render_and_shape(
+            going, routes=self.routes, renders=self.renders, state=state, prepared=prepared
+        )
+        settled = [*prepared.skipped, *await courier.buried(prepared.deaths, None)]
+        dropped = {f"dropped|{name}": n for name, n in prepared.dropped.items()}
+        await courier.settle(settled, dropped)
+        # 7. to 11. Pack, and carry every request to its end.
+        packer = Packer(state, self.numbers)
+        packer.add(p for p in prepared.parcels if p.delivery.trigger not in state.paused)
+        requests = state.tally.requests
+        async with self._watch(cut, stopping):
+            await self._deliver(courier, packer, end)
+        if courier.closed:
+            state.tally.ended = courier.closed.reason
+            return False
+        return bool(settled) or state.tally.requests > requests
+
+    async def _left_to_a_person(
+        self, batch: Sequence[Delivery], state: State, prepared: Prepared
+    ) -> list[Delivery]:
+        """Where `on_ambiguous` says so, what a vanished worker may have sent is not sent again."""
+        left: list[Delivery] = []
+        for delivery in batch:
+            route = self.routes[delivery.trigger]
+            if delivery.place in state.ambiguous and route.on_ambiguous == "dead_letter":
+                message = "Its worker ended while the request was under way."
+                prepared.deaths.append((delivery, Obituary(Death.AMBIGUOUS, message)))
+            else:
+                left.append(delivery)
+        return left
+
+    async def _deliver(self, courier: Courier, packer: Packer, end: float) -> None:
+        """Keep up to `in_flight` requests of different profiles under way."""
+        running: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                while len(running) < self.policy.in_flight and not self._is_over(courier, end):
+                    request = packer.next_request()
+                    if request is None:
+                        break
+                    running.add(asyncio.ensure_future(courier.carry(request, packer)))
+                await self._settle_packed(courier, packer)
+                if not running:
+                    return
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()
+        finally:
+            await _ended(running)
+
+    def _is_over(self, courier: Courier, end: float) -> bool:
+        return (
+            courier.closed is not None
+            or courier.stopping.is_set()
+            or courier.cut.is_set()
+            or self.clock.seconds() >= end + self.policy.slice_seconds
+        )
+
+    async def _settle_packed(self, courier: Courier, packer: Packer) -> None:
+        """Settle what turned out, while packing, to need no request."""
+        if packer.skipped or packer.deaths:
+            skipped, deaths = packer.skipped, packer.deaths
+            packer.skipped, packer.deaths = [], []
+            await courier.settle([*skipped, *await courier.buried(deaths, packer)], {})
+
+    def _courier(
+        self,
+        kind: Literal["live", "backfill"],
+        state: State,
+        cut: asyncio.Event,
+        stopping: asyncio.Event,
+    ) -> Courier:
+        return Courier(
+            partition=self.partition,
+            gate=self.gate,
+            sender=self.sender,
+            streaks=self.streaks,
+            numbers=self.numbers,
+            state=state,
+            jitter=self.jitter,
+            tag=self.tag,
+            kind=kind,
+            deadline_seconds=self.policy.request_deadline_seconds,
+            late_seconds=self.policy.late_seconds,
+            cut=cut,
+            stopping=stopping,
+        )
+
+    @contextlib.asynccontextmanager
+    async def _watch(self, cut: asyncio.Event, stopping: asyncio.Event):  # type: ignore[no-untyped-def] # noqa: ANN202
+        """Look every 0.2 s whether the lease is lost or the process was told to stop."""
+
+        async def look() -> None:
+            while True:
+                if self.stop.is_told:
+                    stopping.set()
+                    told = self.stop.told_at_seconds
+                    if self.clock.seconds() >= told + self.policy.stop_grace_seconds:
+                        cut.set()
+                if not self.lease.is_valid():
+                    cut.set()
+                await self.clock.sleep(LOOK_SECONDS)
+
+        watching = asyncio.ensure_future(look())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+
+    async def _release(self, state: State, *, found: bool) -> bool:
+        """Give the lease back; only a drain that found nothing keeps it if work came meanwhile."""
+        for tries_left in reversed(range(RELEASE_TRIES)):
+            keep = not found and not self.stop.is_told and tries_left > 0
+            names = map(split_stream_name, await self.partition.streams())
+            unknown = {trigger for _, trigger in names} - set(self.routes)
+            release = await self.partition.release(
+                state.changed_holds, {*state.paused, *unknown}, keep_if_due=keep
+            )
+            if release.released or not release.due:
+                return release.ring and found
+            found = await self._work(state)
+        return False
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> None:
+    """Let the other requests come to their end before an error of one goes on."""
+    if tasks:
+        await asyncio.wait(tasks)

@@ -1,0 +1,279 @@
+"""Step 7: pack parcels into requests, one request at a time, from the ledger as it is by then."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import orjson
+
+from worker.contract.words import Death, Skip
+from worker.core.ledger import memberships
+from worker.destinations.api import Knowledge, NotSendable
+from worker.letters import Obituary
+from worker.partition import Delivery, Settled
+from worker.preparing import Numbers, Parcel, skip_by_ledger
+from worker.state import State
+
+FRAME_BYTES: Final = 200
+"""Room for what surrounds the users in a body."""
+
+
+class Packed(NamedTuple):
+    """A parcel as it stands in a request."""
+
+    parcel: Parcel
+    users: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Halving:
+    """What one refused body has come to, over all its halves.
+
+    Args:
+        suspects: Refused alone, with the cause; not dead before anything else went through.
+        others_went_through: Some part of the body was taken.
+    """
+
+    suspects: list[tuple[Parcel, Obituary]] = field(default_factory=list)
+    others_went_through: bool = False
+    open_parts: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One HTTP request: users of one trigger, of different profiles.
+
+    Args:
+        body: The whole body.
+        users: How many users it has.
+        halving: If it is a part of a body that was refused.
+    """
+
+    packed: tuple[Packed, ...]
+    url: str
+    body: bytes
+    users: int
+    halving: Halving | None = None
+
+    @property
+    def parcels(self) -> tuple[Parcel, ...]:
+        """Return what it carries."""
+        return tuple(packed.parcel for packed in self.packed)
+
+    @property
+    def trigger(self) -> str:
+        """Return the trigger's name."""
+        return self.packed[0].parcel.delivery.trigger
+
+
+class _Group(NamedTuple):
+    """Only parcels of equal groups share a request."""
+
+    trigger: str
+    url: str
+    root: bytes
+    width: int
+
+
+@dataclass(slots=True)
+class Packer:
+    """Holds a batch's parcels and hands out one request after the other.
+
+    Profiles, and the identifiers by which the destination would take two for one, are busy while
+    a request with them is in flight.
+
+    Args:
+        skipped: What the ledger wanted skipped by the time it should have been packed.
+        deaths: What turned out not to be sendable.
+    """
+
+    state: State
+    numbers: Numbers
+    skipped: list[Settled] = field(default_factory=list)
+    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
+    _groups: dict[_Group, deque[Parcel]] = field(default_factory=dict)
+    _parts: deque[tuple[tuple[Parcel, ...], Halving | None]] = field(default_factory=deque)
+    _busy: set[bytes | str] = field(default_factory=set)
+
+    def add(self, parcels: Iterable[Parcel]) -> None:
+        """Take parcels in."""
+        for parcel in parcels:
+            self._groups.setdefault(self._group(parcel), deque()).append(parcel)
+
+    def _group(self, parcel: Parcel) -> _Group:
+        setback = self.state.setbacks.get(parcel.delivery.place)
+        root = orjson.dumps(parcel.shaped.root, option=orjson.OPT_SORT_KEYS)
+        url = parcel.shaped.url or parcel.route.url
+        return _Group(parcel.delivery.trigger, url, root, setback.width if setback else 0)
+
+    def split(self, request: Request, halving: Halving | None) -> None:
+        """Take a request back in two halves, to be sent before all else."""
+        parcels = request.parcels
+        middle = len(parcels) // 2
+        if halving:
+            halving.open_parts += 1
+        self._parts.extendleft(((parcels[middle:], halving), (parcels[:middle], halving)))
+
+    def again(self, request: Request) -> None:
+        """Take a request back whole."""
+        self._parts.appendleft((request.parcels, request.halving))
+
+    def reduce(self, request: Request, avoid: str) -> Request:
+        """Keep one delivery of a request, for a probe, and take the others back.
+
+        Args:
+            request: Has more than one.
+            avoid: Place of what failed last as a probe; another is chosen if there is one.
+        """
+        chosen = next(
+            (p for p in request.packed if p.parcel.delivery.place != avoid), request.packed[0]
+        )
+        self.done(request)
+        others = tuple(p.parcel for p in request.packed if p is not chosen)
+        if request.halving:
+            request.halving.open_parts += 1
+        self._parts.appendleft((others, request.halving))
+        return self._request((chosen,), request.halving)
+
+    def drop_trigger(self, trigger: str) -> None:
+        """Leave everything of a trigger where it is, in its stream."""
+        for group in [group for group in self._groups if group.trigger == trigger]:
+            del self._groups[group]
+        self._parts = deque(part for part in self._parts if part[0][0].delivery.trigger != trigger)
+
+    def next_request(self) -> Request | None:
+        """Pack the next request, or None if all that is left is busy or has to wait."""
+        return self._next_part() or self._next_of_groups()
+
+    def done(self, request: Request) -> None:
+        """Free the profiles of a request that came to its end."""
+        for packed in request.packed:
+            self._busy -= packed.parcel.names
+
+    def _next_part(self) -> Request | None:
+        for _ in range(len(self._parts)):
+            parcels, halving = self._parts.popleft()
+            if any(self._is_blocked(parcel, ()) for parcel in parcels):
+                self._parts.append((parcels, halving))
+                continue
+            packed = tuple(p for parcel in parcels if (p := self._pack(parcel)))
+            if packed:
+                return self._request(packed, halving)
+            self._close_part(halving)
+        return None
+
+    def _close_part(self, halving: Halving | None) -> None:
+        if halving:
+            halving.open_parts -= 1
+
+    def _next_of_groups(self) -> Request | None:
+        for group in list(self._groups):
+            request = self._of_group(group)
+            if not self._groups.get(group):
+                self._groups.pop(group, None)
+            if request:
+                return request
+        return None
+
+    def _of_group(self, group: _Group) -> Request | None:
+        parcels = self._groups[group]
+        api = parcels[0].route.api
+        most = min(api.max_users, group.width or api.max_users)
+        room = api.max_bytes - FRAME_BYTES - len(group.root)
+        chosen: list[Packed] = []
+        names: set[bytes | str] = set()
+        left: deque[Parcel] = deque()
+        users = 0
+        while parcels and users < most:
+            parcel = parcels.popleft()
+            if self._is_blocked(parcel, names):
+                left.append(parcel)
+                continue
+            packed = self._pack(parcel)
+            if packed is None:
+                continue
+            size = sum(map(len, packed.users)) + len(packed.users)
+            if chosen and (users + len(packed.users) > most or size > room):
+                parcels.appendleft(parcel)
+                break
+            room -= size
+            users += len(packed.users)
+            names |= parcel.names
+            chosen.append(packed)
+        parcels.extendleft(reversed(left))
+        return self._request(tuple(chosen), None) if chosen else None
+
+    def _is_blocked(self, parcel: Parcel, names: Iterable[bytes | str]) -> bool:
+        own = parcel.names
+        if not own.isdisjoint(names) or not own.isdisjoint(self._busy):
+            if parcel.digest not in self._busy and parcel.digest not in names:
+                self.state.identities_shared[parcel.delivery.trigger] += 1
+            return True
+        return self.state.waits_until_ms(parcel.delivery) > 0
+
+    def _is_current(self, parcel: Parcel) -> bool:
+        settled = skip_by_ledger(parcel.delivery, parcel.fact, self.state.records)
+        if settled:
+            self.skipped.append(settled)
+        return settled is None
+
+    def _pack(self, parcel: Parcel) -> Packed | None:
+        """Ask the ledger again, correct, and encode; None if there is nothing to send any more."""
+        if not self._is_current(parcel):
+            return None
+        shaped = parcel.route.api.correct(parcel.shaped, parcel.occasion, self._knowledge(parcel))
+        if isinstance(shaped, NotSendable):
+            self._not_sendable(parcel, shaped)
+            return None
+        users = tuple(orjson.dumps(user) for user in shaped.users)
+        largest = parcel.route.api.max_bytes - FRAME_BYTES
+        if sum(map(len, users)) > largest:
+            message = f"Alone it has more than the {largest:,} bytes that a request may have."
+            self._not_sendable(parcel, NotSendable(Death.TOO_LARGE, message))
+            return None
+        return Packed(parcel, users)
+
+    def _knowledge(self, parcel: Parcel) -> Knowledge:
+        known = memberships(self.state.records[parcel.digest], parcel.fact)
+        slug = self.numbers.slug
+        return Knowledge(
+            frozenset(map(slug, known.inside)),
+            frozenset(map(slug, known.outside)),
+            known.stale,
+            known.stale_opt_ins,
+        )
+
+    def _not_sendable(self, parcel: Parcel, why: NotSendable) -> None:
+        match why.reason:
+            case Skip() as reason:
+                remark = f"{reason.value}: {why.message}"
+                self.skipped.append(Settled(parcel.delivery, reason, remark=remark))
+            case Death() as reason:
+                template = parcel.route.template
+                obituary = Obituary(
+                    reason, why.message, template.content_hash if template else "", parcel.body
+                )
+                self.deaths.append((parcel.delivery, obituary))
+
+    def _request(self, packed: tuple[Packed, ...], halving: Halving | None) -> Request:
+        first = packed[0].parcel
+        users = [user for p in packed for user in p.users]
+        for p in packed:
+            self._busy |= p.parcel.names
+        return Request(
+            packed,
+            first.shaped.url or first.route.url,
+            first.route.api.assemble(users, first.shaped.root),
+            len(users),
+            halving,
+        )
+
+    def parcels_left(self) -> Iterator[Parcel]:
+        """Yield what was not handed out."""
+        for parcels in self._groups.values():
+            yield from parcels
+        for parts, _ in self._parts:
+            yield from parts

@@ -1,0 +1,282 @@
+"""Steps 4 to 6: ask the ledger, let the batch's events contend, render, shape."""
+
+from __future__ import annotations
+
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
+from worker.contract.events import decode_profile
+from worker.contract.words import Death, Direction, Skip
+from worker.core.contest import contest
+from worker.core.ledger import Fact, Record, judge, pack, with_raised
+from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.errors import PayloadRefused
+from worker.letters import Obituary
+from worker.partition import Delivery, Settled
+from worker.reading import UNREADABLE
+from worker.routes import Route
+from worker.state import State
+
+RENDER_GROUP = 100
+"""Deliveries between two looks at the clock: rendering holds the interpreter."""
+
+
+class Killed(Exception):  # noqa: N818 - it is the event's fate, no error of ours
+    """The throw-away process died of a delivery that was alone in it."""
+
+
+class Renders(Protocol):
+    """Whoever renders rows of one route, in order."""
+
+    async def render(
+        self, route: Route, rows: Sequence[Row], *, isolated: bool
+    ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
+        """Render; `isolated` in a throw-away process with limits."""
+        ...
+
+
+class Numbers(Protocol):
+    """Whoever numbers audiences and triggers for the ledger."""
+
+    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
+        """Make sure that these have numbers."""
+        ...
+
+    def audience(self, slug: str) -> int:
+        """Return an audience's number."""
+        ...
+
+    def trigger(self, name: str) -> int:
+        """Return a trigger's number."""
+        ...
+
+    def slug(self, number: int) -> str:
+        """Return the audience with this number."""
+        ...
+
+    def triggers(self) -> dict[int, str]:
+        """Return the triggers by their numbers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contender:
+    """A delivery with what the ledger needs to know of it, and its profile's JSON text."""
+
+    delivery: Delivery
+    fact: Fact
+    profile: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parcel:
+    """A delivery that is ready to be packed into a request.
+
+    Args:
+        losers: What it beat in this batch; settled with it.
+        body: As rendered, for a letter.
+        names: Its digest, and the identifiers by which the destination knows its profile.
+    """
+
+    delivery: Delivery
+    fact: Fact
+    route: Route
+    occasion: Occasion
+    shaped: Shaped
+    body: bytes
+    losers: tuple[Contender, ...]
+    names: frozenset[bytes | str]
+
+    @property
+    def digest(self) -> bytes:
+        """Return under which digest its profile is known."""
+        return self.delivery.header.digest
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What became of a batch before anything was sent.
+
+    Args:
+        skipped: Settled without a request.
+        deaths: Not yet settled: how many of one cause may die is asked first.
+        parcels: To be sent, in the order of the batch.
+        dropped: Fields that could not be right, `trigger|name` → how often.
+    """
+
+    skipped: list[Settled] = field(default_factory=list)
+    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
+    parcels: list[Parcel] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+
+def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> list[Contender]:
+    """Decode the batch; what can't be decoded is dead."""
+    contenders: list[Contender] = []
+    for delivery in batch:
+        try:
+            profile = decode_profile(delivery.profile)
+        except PayloadRefused as error:
+            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, error.message)))
+            continue
+        if delivery.header is UNREADABLE:
+            message = "The entry's header can't be read: it was not written by this version."
+            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, message)))
+            continue
+        contenders.append(Contender(delivery, _fact(delivery, profile, numbers), profile))
+    return contenders
+
+
+def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
+    header = delivery.header
+    return Fact(
+        audience=numbers.audience(header.audience),
+        trigger=numbers.trigger(delivery.trigger),
+        direction=header.direction,
+        time_us=header.time_us,
+        state=header.state,
+        repair=header.repair,
+        profile_hash=zlib.crc32(profile) or 1 if header.direction is Direction.CHANGE else 0,
+    )
+
+
+def ask_ledger(
+    contenders: Sequence[Contender], state: State, prepared: Prepared
+) -> list[Contender]:
+    """Apply the ledger: what need not be delivered is skipped, the rest is returned."""
+    left: list[Contender] = []
+    for contender in contenders:
+        settled = skip_by_ledger(contender.delivery, contender.fact, state.records)
+        if settled is None:
+            left.append(contender)
+        else:
+            prepared.skipped.append(settled)
+    return left
+
+
+def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record]) -> Settled | None:
+    """Return why the ledger wants a delivery skipped, or None.
+
+    A state event that tells what is known raises the ledger's time, here at once: the write is
+    tied to the entry's removal.
+    """
+    record = records[delivery.header.digest]
+    reason = judge(record, fact)
+    if reason is None:
+        return None
+    if reason is not Skip.ALREADY_THERE:
+        return Settled(delivery, reason, remark=reason.value)
+    raised = with_raised(record, fact)
+    records[delivery.header.digest] = raised
+    return Settled(delivery, reason, ledger=pack(raised), remark=reason.value)
+
+
+def contend(
+    contenders: Sequence[Contender],
+) -> list[tuple[Contender, tuple[Contender, ...]]]:
+    """Let the batch's events contend; returns who goes on, each with those it beat."""
+    result = contest(
+        [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
+    )
+    return [(c, result.beaten_by.get(number, ())) for number, c in enumerate(result.going)]
+
+
+async def render_and_shape(
+    going: Sequence[tuple[Contender, tuple[Contender, ...]]],
+    *,
+    routes: Mapping[str, Route],
+    renders: Renders,
+    state: State,
+    prepared: Prepared,
+) -> None:
+    """Render per trigger and shape; fills `prepared`."""
+    by_trigger: dict[tuple[str, bool], list[tuple[Contender, tuple[Contender, ...]]]] = {}
+    for contender, losers in going:
+        suspect = contender.delivery.place in state.suspects
+        key = (contender.delivery.trigger, suspect)
+        by_trigger.setdefault(key, []).append((contender, losers))
+    for (trigger, suspect), group in by_trigger.items():
+        for first in range(0, len(group), RENDER_GROUP):
+            part = group[first : first + RENDER_GROUP]
+            rows = [Row(contender.profile) for contender, _ in part]
+            results = await renders.render(routes[trigger], rows, isolated=suspect)
+            for (contender, losers), result in zip(part, results, strict=True):
+                _shape((contender, losers), result, routes[trigger], state, prepared)
+
+
+def _shape(
+    going: tuple[Contender, tuple[Contender, ...]],
+    result: Rendered | Asserted | TemplateFailed | Killed,
+    route: Route,
+    state: State,
+    prepared: Prepared,
+) -> None:
+    contender, losers = going
+    delivery = contender.delivery
+    template = route.template.content_hash if route.template else ""
+    match result:
+        case Asserted(message):
+            prepared.skipped.append(
+                Settled(delivery, Skip.ASSERTED, remark=f"asserted: {message[:200]}")
+            )
+            return
+        case TemplateFailed(message, file, line):
+            text = f"{file}:{line}: {message}" if file else message
+            obituary = Obituary(Death.TEMPLATE_ERROR, text, template)
+            prepared.deaths.append((delivery, obituary))
+            return
+        case Killed():
+            text = "Rendering this event, alone, killed the process or ran out of time or memory."
+            prepared.deaths.append((delivery, Obituary(Death.KILLED_WORKER, text, template)))
+            return
+        case Rendered(body):
+            pass
+    occasion = _occasion(delivery, route, state)
+    shaped = route.api.shape(_loads(body), occasion)
+    if isinstance(shaped, NotSendable):
+        _not_sendable(delivery, shaped, template, body, prepared)
+        return
+    for name in shaped.dropped:
+        prepared.dropped[f"{delivery.trigger}|{name}"] += 1
+    prepared.parcels.append(Parcel(delivery, contender.fact, route, occasion, shaped, body, losers))
+
+
+def _not_sendable(
+    delivery: Delivery, shaped: NotSendable, template: str, body: bytes, prepared: Prepared
+) -> None:
+    match shaped.reason:
+        case Skip() as reason:
+            prepared.skipped.append(
+                Settled(delivery, reason, remark=f"{reason.value}: {shaped.message}")
+            )
+        case Death() as reason:
+            obituary = Obituary(reason, shaped.message, template, body)
+            prepared.deaths.append((delivery, obituary))
+
+
+def _loads(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _occasion(delivery: Delivery, route: Route, state: State) -> Occasion:
+    header = delivery.header
+    return Occasion(
+        url=route.url,
+        audience=header.audience,
+        direction=header.direction,
+        time_us=header.time_us,
+        now_us=state.now_ms() * 1000,
+        skip_hook=header.skip_hook,
+        repair=header.repair,
+        audience_attribute=route.audience_attribute,
+        phone_region=route.phone_region,
+    )

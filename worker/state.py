@@ -1,0 +1,122 @@
+"""What the holder of a lease knows of its partition, from taking it to giving it back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from worker.core.backoff import Setback, Wait
+from worker.core.ledger import Record
+from worker.partition import Delivery, Hold, Holding, Note
+
+
+class Clock(Protocol):
+    """Time as a drain sees it."""
+
+    def seconds(self) -> float:
+        """Return seconds that never stop nor go back (CLOCK_BOOTTIME)."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a drain did, for Flower's result line and for the log."""
+
+    delivered: int = 0
+    skipped: int = 0
+    dead: int = 0
+    requests: int = 0
+    waited_seconds: float = 0.0
+    ended: str = ""
+
+    def __str__(self) -> str:
+        """Return the line that Flower shows."""
+        line = (
+            f"delivered {self.delivered}, skipped {self.skipped}, dead {self.dead}, "
+            f"{self.requests} requests, waited {self.waited_seconds:.1f} s"
+        )
+        return f"{line}; {self.ended}" if self.ended else line
+
+
+@dataclass(slots=True)
+class State:
+    """Knowledge of one holder; changed only after Redis has confirmed what it stands for.
+
+    Args:
+        offset_ms: Redis' clock minus ours.
+        records: Ledgers of the profiles of the batch at hand.
+        waiting: By digest: until when (ms) and which place alone may go on before.
+        ambiguous: Places whose last request may have taken effect.
+        suspects: Places that a vanished holder was rendering.
+    """
+
+    clock: Clock
+    offset_ms: float
+    waits: dict[str, Wait]
+    setbacks: dict[str, Setback]
+    holds: dict[str, Hold]
+    suspects: frozenset[str]
+    records: dict[bytes, Record] = field(default_factory=dict)
+    waiting: dict[bytes, list[tuple[int, str]]] = field(default_factory=dict)
+    ambiguous: set[str] = field(default_factory=set)
+    changed_holds: dict[str, Hold | None] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    tally: Tally = field(default_factory=Tally)
+    identities_shared: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, holding: Holding, clock: Clock) -> State:
+        """Return the state of a fresh holder."""
+        state = cls(
+            clock=clock,
+            offset_ms=holding.now_ms - 1000 * clock.seconds(),
+            waits=dict(holding.waits),
+            setbacks=dict(holding.setbacks),
+            holds=dict(holding.holds),
+            suspects=holding.rendering,
+        )
+        for note in holding.notes:
+            if note.open_until_ms:
+                state.keep_open(note)
+        return state
+
+    def now_ms(self) -> int:
+        """Return now by Redis' clock."""
+        return round(1000 * self.clock.seconds() + self.offset_ms)
+
+    def keep_open(self, note: Note) -> None:
+        """Let other events of a note's profiles wait until its end."""
+        for delivery in note.deliveries:
+            self.waiting.setdefault(delivery.digest, []).append(
+                (note.open_until_ms, delivery.place)
+            )
+            self.ambiguous.add(delivery.place)
+
+    def waits_until_ms(self, delivery: Delivery) -> int:
+        """Return until when a delivery has to step aside; 0 = it may go on."""
+        now_ms = self.now_ms()
+        ends = [
+            until_ms
+            for until_ms, place in self.waiting.get(delivery.header.digest, ())
+            if until_ms > now_ms and place != delivery.place
+        ]
+        setback = self.setbacks.get(delivery.place)
+        if setback and setback.not_before_ms > now_ms:
+            ends.append(setback.not_before_ms)
+        return max(ends, default=0)
+
+    def is_due(self, trigger: str) -> bool:
+        """Say whether a trigger's streams may be read now."""
+        wait = self.waits.get(trigger)
+        return trigger not in self.paused and not (wait and wait.not_before_ms > self.now_ms())
+
+    def forget_setbacks(self, places: Iterable[str]) -> None:
+        """Forget what failed of deliveries that are settled."""
+        for place in places:
+            self.setbacks.pop(place, None)
