@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from redis import Redis
 
@@ -105,7 +105,7 @@ class AudienceBook:
         if self._read_at is not None and now - self._read_at < _REMEMBERED_SECONDS:
             return
         with redis_errors():
-            answer = self._client.hgetall(keys.AUDIENCES)
-        self._slugs = {key.decode(): value.decode() for key, value in dict(answer).items()}  # type: ignore[arg-type]
+            answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.AUDIENCES))
+        self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
         self._read_at = now
         self.version += 1

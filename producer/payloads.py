@@ -56,10 +56,11 @@ class Refused:
     content: bytes
 
 
-class Payload(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Payload:
     """A payload that a reader has parsed already.
 
-    Attributes:
+    Args:
         text: As it came.
         value: What was parsed from it; taken over and changed.
         line: Where it begins in its source, from 1; 0 where there are no lines.

@@ -136,8 +136,7 @@ class Publisher:
     ) -> list[Event | Refused]:
         """Return what a text from the quarantine gives today; events only if a trigger wants them.
 
-        Args:
-            arrived_us: When it came first.
+        A change that has no time of its own keeps `arrived_us`, when it came first.
         """
         self._prepare()
         reading = self._reading(state=state, skip_hook=skip_hook)._replace(arrived_us=arrived_us)
@@ -148,9 +147,16 @@ class Publisher:
         return [self._judged(item, content) for item in found]
 
     def _judged(self, item: Event | Refused, content: bytes) -> Event | Refused:
-        if isinstance(item, Refused) or self._routes_of(item):
+        if isinstance(item, Refused):
             return item
-        return Refused(0, Refusal.NO_TRIGGER, _no_trigger(item), item.audience, content)
+        routes = self._routes_of(item)
+        if not routes:
+            return Refused(0, Refusal.NO_TRIGGER, _no_trigger(item), item.audience, content)
+        try:
+            self._deliver(item, routes, Draft(LIVE, self._reading()))
+        except PayloadRefused as refusal:
+            return Refused(0, Refusal(refusal.reason), refusal.message, item.audience, content)
+        return item
 
     def _prepare(self) -> None:
         room = self._fill.memory()

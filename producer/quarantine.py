@@ -136,7 +136,7 @@ class Quarantine:
             records, (used, dropped) = pipe.execute()
         return Totals(records, int(used or 0), int(dropped or 0))
 
-    def records(self, selection: Selection = Selection()) -> Iterator[Record]:  # noqa: B008 - frozen
+    def records(self, selection: Selection = Selection()) -> Iterator[Record]:
         """Yield the selected records, in no order; what comes meanwhile may be missing."""
         found = self._named(selection.ids) if selection.ids else self._all()
         yield from (record for record in found if selection.holds(record))
@@ -181,14 +181,15 @@ class Quarantine:
     def _completed(self, about: dict[bytes, bytes]) -> Iterator[Record]:
         if not about:
             return
+        names = [name.decode() for name in about]
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
-            pipe.hmget(_TIMES, list(about))
-            pipe.zmscore(_SEEN, list(about))
+            pipe.hmget(_TIMES, names)
+            pipe.zmscore(_SEEN, names)
             times, seen = pipe.execute()
-        for (name, text), count, last in zip(about.items(), times, seen, strict=True):
+        for name, text, count, last in zip(names, about.values(), times, seen, strict=True):
             if last is not None:
-                yield _record(name.decode(), text, int(count or 1), int(last))
+                yield _record(name, text, times=int(count or 1), last_seen_ms=int(last))
 
     def _warn(self, used: int, dropped: int, cap_bytes: int) -> None:
         now = self._now()
@@ -238,6 +239,17 @@ def _about(record: NewRecord) -> bytes:
     return orjson.dumps(fields)[1:]
 
 
-def _record(record_id: str, about: bytes, times: int, last_seen_ms: int) -> Record:
-    first_seen_ms, *fields = orjson.loads(about)
-    return Record(record_id, *fields, first_seen_ms, last_seen_ms, times)
+def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> Record:
+    first_seen_ms, reason, audience, message, lane, state, skip_hook = orjson.loads(about)
+    return Record(
+        record_id,
+        reason,
+        audience,
+        message,
+        lane,
+        state,
+        skip_hook,
+        first_seen_ms,
+        last_seen_ms,
+        times,
+    )

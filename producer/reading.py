@@ -42,7 +42,7 @@ def read_payloads(
     while fragment := source.readline(largest_bytes):
         number += ended
         if number == 1 and ended:
-            fragment = fragment.removeprefix(_BOM)  # noqa: PLW2901 - the mark is no content
+            fragment = fragment.removeprefix(_BOM)
         began, ended = ended, fragment.endswith(b"\n")
         yield from reader.feed(fragment, number, is_line=began and ended, ends_line=ended)
     yield from reader.end(number)
@@ -76,10 +76,7 @@ class _Reader:
     ) -> Iterator[Payload]:
         """Take the next piece of the source.
 
-        Args:
-            number: Of the line that it belongs to.
-            is_line: It is a whole line.
-            ends_line: The line ends with it.
+        It belongs to line `number`, is all of it (`is_line`), or at least its end (`ends_line`).
         """
         if self._skipping:
             self._skipping = not ends_line

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal, cast
 
 from redis import Redis
 
@@ -127,8 +127,7 @@ class Fill:
 def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
     """Return how many deliveries wait, in all destinations that Redis knows.
 
-    Args:
-        kind: `live` or `backfill`; "" = both.
+    The kind is `live` or `backfill`; "" means both.
     """
     with redis_errors():
         known = cast("set[bytes]", client.smembers(keys.DESTINATIONS))
@@ -137,23 +136,20 @@ def count_waiting(client: Redis, settings: Settings, *, kind: str = "") -> int:
             for name in sorted(known)
             for number in range(settings.redis.partitions)
         ]
-        streams = _streams_of(client, partitions, kind)
-        lengths = _pipelined(client, [("XLEN", stream) for stream in streams])
-    return sum(lengths)
+        pipe = client.pipeline(transaction=False)
+        for stream in _streams_of(client, partitions, kind):
+            pipe.xlen(stream)
+        return sum(pipe.execute())
 
 
 def _streams_of(client: Redis, partitions: list[keys.PartitionKeys], kind: str) -> list[str]:
-    sets = _pipelined(client, [("SMEMBERS", partition.streams) for partition in partitions])
+    pipe = client.pipeline(transaction=False)
+    for partition in partitions:
+        pipe.smembers(partition.streams)
+    sets = pipe.execute()
     return [
         partition.stream(name)
         for partition, names in zip(partitions, sets, strict=True)
         for name in (raw.decode() for raw in names)
         if not kind or kind_of_lane(keys.split_stream_name(name)[0]) == kind
     ]
-
-
-def _pipelined(client: Redis, commands: list[tuple[str, ...]]) -> list[Any]:
-    pipe = client.pipeline(transaction=False)
-    for command in commands:
-        pipe.execute_command(*command)
-    return pipe.execute() if commands else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from redis import Redis
 from redis.exceptions import NoScriptError
@@ -88,10 +88,10 @@ def _call(place: Place, deliveries: Sequence[NewDelivery], progress: Progress) -
 def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list[tuple[int, int]]:
     if not calls:
         return []
-    answers = _pipelined(client, calls, ("EVALSHA", _ACCEPT_SHA), progress)
+    answers = _pipelined(client, calls, progress)
     unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
-        again = _pipelined(client, [calls[i] for i in unknown], ("EVAL", accept.SCRIPT), progress)
+        again = _pipelined(client, [calls[i] for i in unknown], progress, script=accept.SCRIPT)
         for i, answer in zip(unknown, again, strict=True):
             answers[i] = answer
     with redis_errors():
@@ -102,15 +102,18 @@ def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list
 
 
 def _pipelined(
-    client: Redis, calls: Sequence[AcceptCall], command: tuple[str, str], progress: Progress
+    client: Redis, calls: Sequence[AcceptCall], progress: Progress, *, script: str = ""
 ) -> list[Any]:
     """Run each call as a command of its own; no MULTI, they are of different slots."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for call in calls:
-            pipe.execute_command(*command, len(call.keys), *call.keys, *call.args)
+            if script:
+                pipe.eval(script, len(call.keys), *call.keys, *call.args)
+            else:
+                pipe.evalsha(_ACCEPT_SHA, len(call.keys), *call.keys, *call.args)
         if progress.source:
             for call in calls:
                 pipe.expire(call.keys[3], _SOURCE_REMEMBERED_SECONDS)
-        answers = cast("list[Any]", pipe.execute(raise_on_error=False))
+        answers = pipe.execute(raise_on_error=False)
     return answers[: len(calls)]

@@ -13,7 +13,7 @@ import orjson
 
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure
-from worker.core.gate import Closed, Slot
+from worker.core.gate import Closed, Gate, Slot
 from worker.core.ledger import Record, pack, with_delivered, with_tried
 from worker.core.verdicts import (
     Accepted,
@@ -27,7 +27,8 @@ from worker.core.verdicts import (
     Verdict,
 )
 from worker.destinations.api import Answer
-from worker.errors import LeaseLost
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
+from worker.errors import ConfigurationInvalid, LeaseLost
 from worker.letters import Obituary, letter_of
 from worker.packing import Halving, Packer, Request
 from worker.partition import Delivery, Note, NotedDelivery, Partition, Settled, Settlement
@@ -39,43 +40,6 @@ LONGEST_WAIT_SECONDS: Final = 1.0
 """A slot further away than this ends the drain; the sweep comes back."""
 SUSPECTS_AT_MOST: Final = 8
 """So many of one body refused alone, for one cause, and nothing taken: the trigger is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """A request that ended without an answer.
-
-    Args:
-        kind: What happened, e.g. `timeout`; no address, no body.
-        possibly_applied: False only where the request surely never left.
-    """
-
-    kind: str
-    possibly_applied: bool
-
-
-class Sends(Protocol):
-    """Whoever sends a body to a URL of the destination, within a deadline."""
-
-    async def send(self, url: str, body: bytes, deadline_seconds: float) -> Answer | NoAnswer:
-        """Send; cancelling it closes the connection."""
-        ...
-
-
-class Books(Protocol):
-    """The gate, as a courier sees it; see `worker.adapters.gate`."""
-
-    async def book(
-        self, *, kind: Literal["live", "backfill"], trigger: str, horizon_seconds: float
-    ) -> Slot | Closed:
-        """Book a slot."""
-        ...
-
-    async def report(
-        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str
-    ) -> object:
-        """Tell what came of it."""
-        ...
 
 
 class Streaks(Protocol):
@@ -106,8 +70,8 @@ class Courier:
     """
 
     partition: Partition
-    gate: Books
-    sender: Sends
+    gate: Gate
+    sender: Sender
     streaks: Streaks
     numbers: Numbers
     state: State
@@ -134,14 +98,19 @@ class Courier:
             note = self._note(request)
             now_ms = await self.partition.note(note)
             if slot.expired(now_ms):
+                await self.gate.cancel(slot, trigger=request.trigger)
                 await self._settle(Settlement(note_id=note.note_id))
                 packer.again(request)
                 return
-            answer = await self._send(request)
+            try:
+                answer = await self._send(request)
+            except ConfigurationInvalid as error:
+                await self.gate.cancel(slot, trigger=request.trigger)
+                await self._unsendable(request, note, error.message, packer)
+                return
             verdict = self._verdict(request, answer)
             self.state.tally.requests += 1
-            await self._conclude(request, note, (verdict, answer), slot, packer)
-            delivered = len(request.packed) if isinstance(verdict, Accepted) else 0
+            delivered = await self._conclude(request, note, (verdict, answer), slot, packer)
             await self.gate.report(
                 slot,
                 verdict,
@@ -166,9 +135,11 @@ class Courier:
                 self.state.tally.waited_seconds += wait_seconds
                 await self._sleep(wait_seconds)
             if self.stopping.is_set() or self.cut.is_set():
+                await self.gate.cancel(booked, trigger=request.trigger)
                 return None
             if not booked.expired(self.state.now_ms()):
                 return booked
+            await self.gate.cancel(booked, trigger=request.trigger)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but look at the flag every 0.2 s."""
@@ -188,9 +159,11 @@ class Courier:
         return Note(secrets.token_hex(8), request.trigger, rows)
 
     async def _send(self, request: Request) -> Answer | NoAnswer:
-        sending = asyncio.ensure_future(
-            self.sender.send(request.url, request.body, self.deadline_seconds)
+        route = request.parcels[0].route
+        outgoing = OutgoingRequest(
+            request.url, route.headers, route.params, request.body, route.api_name
         )
+        sending = asyncio.ensure_future(self.sender.send(outgoing, self.deadline_seconds))
         cutting = asyncio.ensure_future(self.cut.wait())
         try:
             await asyncio.wait({sending, cutting}, return_when=asyncio.FIRST_COMPLETED)
@@ -198,13 +171,29 @@ class Courier:
                 return sending.result()
             sending.cancel()
             await asyncio.wait({sending})
-            return NoAnswer("cut", possibly_applied=True)
+            return NoAnswer(Silence.CUT, possibly_applied=True)
         finally:
             cutting.cancel()
 
+    async def _unsendable(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+        """Nothing has left: the template named a forbidden URL, or the credentials are no HTTP."""
+        parcels = request.parcels
+        if any(parcel.shaped.url for parcel in parcels):
+            deaths = [
+                (p.delivery, self._obituary(p, Death.INVALID, message, None)) for p in parcels
+            ]
+            buried = await self.buried(deaths, packer)
+            await self._settle(Settlement(settled=buried, note_id=note.note_id))
+            return
+        await self._settle(Settlement(note_id=note.note_id))
+        await self.streaks.pause(
+            request.trigger, self._obituary(parcels[0], Death.INVALID, message, None)
+        )
+        self.leave(request.trigger, packer)
+
     def _verdict(self, request: Request, answer: Answer | NoAnswer) -> Verdict:
         if isinstance(answer, NoAnswer):
-            return Failed(answer.kind, possibly_applied=answer.possibly_applied)
+            return answer.verdict
         api = request.parcels[0].route.api
         return api.classify(answer, users=request.users, url=request.url)
 
@@ -215,12 +204,13 @@ class Courier:
         result: tuple[Verdict, Answer | NoAnswer],
         slot: Slot,
         packer: Packer,
-    ) -> None:
+    ) -> int:
+        """Do what a verdict says; returns how many were delivered."""
         verdict, answer = result
         try:
             match verdict:
                 case Accepted(refused):
-                    await self._accepted(request, note, refused, answer, packer)
+                    return await self._accepted(request, note, refused, answer, packer)
                 case TooLarge(message):
                     await self._too_large(request, note, message, answer, packer)
                 case BodyRefused(message):
@@ -247,6 +237,7 @@ class Courier:
                     late_seconds=self.late_seconds,
                 )
             raise
+        return 0
 
     def _closing(
         self, request: Request, note: Note, settled: Sequence[Settled] = (), **more: object
@@ -271,7 +262,7 @@ class Courier:
         refused: Mapping[int, RefusedUser],
         answer: Answer | NoAnswer,
         packer: Packer,
-    ) -> None:
+    ) -> int:
         settled: list[Settled] = []
         deaths: list[tuple[Delivery, Obituary]] = []
         records: dict[bytes, Record] = {}
@@ -310,6 +301,7 @@ class Courier:
         if records:
             await self.streaks.broken(request.trigger)
         await self._part_taken(request, packer)
+        return len(records)
 
     async def _part_taken(self, request: Request, packer: Packer) -> None:
         """A part of a halved body was taken: what was refused alone is to blame for itself."""
@@ -492,14 +484,14 @@ class Courier:
     ) -> Obituary:
         setback = self.state.setbacks.get(parcel.delivery.place)
         template = parcel.route.template
-        answered = isinstance(answer, Answer)
+        status, text = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
         return Obituary(
             reason,
             message,
             template.content_hash if template else "",
             parcel.body,
-            answer.status if answered else 0,
-            answer.body if answered else b"",
+            status,
+            text,
             (setback.failures if setback else 0) + 1,
         )
 

@@ -15,9 +15,10 @@ from typing import Final, Literal, Protocol, Self
 
 from worker.contract.keys import split_stream_name
 from worker.contract.words import BACKFILL, LIVE, Death, kind_of_lane
-from worker.core.gate import Closed, Open
+from worker.core.gate import Closed, Gate
 from worker.core.ledger import Fact, pack, unpack, with_tried
-from worker.courier import Books, Courier, Sends, Streaks
+from worker.courier import Courier, Streaks
+from worker.destinations.sending import Sender
 from worker.errors import LeaseLost
 from worker.letters import Obituary
 from worker.packing import Packer
@@ -39,16 +40,10 @@ BATCH_ENTRIES: Final = 1_000
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """Of a destination whose requests carry one user: what is rendered should be sent in a slice."""
 LOOK_SECONDS: Final = 0.2
+STOP_GRACE_SECONDS: Final = 4.0
+"""What can't end within this time, once told to stop, is cut and becomes an open note."""
 RELEASE_TRIES: Final = 3
 """How often a drain that found nothing looks again at what has become due meanwhile."""
-
-
-class Gate(Books, Protocol):
-    """The permission to send."""
-
-    async def look(self) -> Open | Closed:
-        """Say whether anything may be sent now; changes nothing."""
-        ...
 
 
 class Lease(Protocol):
@@ -75,7 +70,7 @@ class Policy:
     request_deadline_seconds: float
     late_seconds: float
     in_flight: int
-    stop_grace_seconds: float = 4.0
+    stop_grace_seconds: float = STOP_GRACE_SECONDS
 
 
 @dataclass(slots=True)
@@ -108,7 +103,7 @@ class Drain:
     tag: tuple[str, int]
     partition: Partition
     gate: Gate
-    sender: Sends
+    sender: Sender
     renders: Renders
     numbers: Numbers
     streaks: Streaks
@@ -141,7 +136,7 @@ class Drain:
         if holding is None:
             return Tally(ended="held by another worker"), False
         state = State.of(holding, self.clock)
-        state.paused = {*paused, *(name for name, r in self.routes.items() if r.template is None)}
+        state.paused = {*paused, *(name for name, route in self.routes.items() if route.stopped)}
         try:
             with self.lease:
                 await self._take_over(holding, state)

@@ -244,7 +244,11 @@ def _shape(
         return
     for name in shaped.dropped:
         prepared.dropped[f"{delivery.trigger}|{name}"] += 1
-    prepared.parcels.append(Parcel(delivery, contender.fact, route, occasion, shaped, body, losers))
+    names: set[bytes | str] = {delivery.header.digest}
+    names.update(*map(route.api.identifiers, shaped.users))
+    prepared.parcels.append(
+        Parcel(delivery, contender.fact, route, occasion, shaped, body, losers, frozenset(names))
+    )
 
 
 def _not_sendable(

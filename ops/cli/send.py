@@ -12,8 +12,8 @@ from ops.cli.console import Progress, note, print_json, progress, say
 from producer.files import batches, digest_of_file, opened
 from producer.matching import routing_digest
 from producer.payloads import Payload
-from producer.published import Problem, Published
 from producer.publish import Publisher
+from producer.published import Problem, Published
 from producer.reading import read_payloads
 from producer.room import NoRoom, count_waiting
 from worker.contract.connection import connect, resolve_url, wait_ready

@@ -74,6 +74,10 @@ class SandboxProcess:
         """Forget everything but the switches."""
         self._post("reset", {})
 
+    def wait(self, timeout_seconds: float) -> int:
+        """Wait until it ends by itself, and return its status."""
+        return self._process.wait(timeout_seconds)
+
     def close(self) -> None:
         """End it, and wait for its end."""
         self._client.close()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kombu import Exchange, Queue
+from kombu.entity import Exchange, Queue
 
-from worker.contract.connection import resolve_broker_url
+from worker.contract.connection import broker_transport_options, resolve_broker_url
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 
@@ -24,11 +24,18 @@ _CONNECT_SECONDS: Final = 1.0
 
 def broker_options(settings: Settings) -> dict[str, Any]:
     """Return what `Celery.conf.update` takes."""
-    return {"broker_url": resolve_broker_url(settings.redis)} | _fixed_options()
+    options = _fixed_options()
+    options["broker_url"] = resolve_broker_url(settings.redis)
+    options["broker_transport_options"] |= broker_transport_options(settings.redis)
+    return options
+
+
+def _queue(name: str, exchange: Exchange) -> Queue:
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
 
 
 def _fixed_options() -> dict[str, Any]:
-    exchange = Exchange(_EXCHANGE, type="direct")
+    exchange = Exchange(_EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
     return {
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -43,8 +50,8 @@ def _fixed_options() -> dict[str, Any]:
             "socket_keepalive": True,
         },
         "task_queues": [
-            Queue(LIVE, exchange, routing_key=LIVE),
-            Queue(BACKFILL, exchange, routing_key=BACKFILL),
+            _queue(LIVE, exchange),
+            _queue(BACKFILL, exchange),
         ],
         "task_default_queue": LIVE,
         "task_default_exchange": _EXCHANGE,

@@ -52,6 +52,7 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redi
     """Return a client. A command goes out at most once; answers are bytes.
 
     Args:
+        url: `redis://`, `rediss://` or `redis+sentinel://`.
         timeout_seconds: For a connection, and for each answer.
 
     Raises:
@@ -63,10 +64,10 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redi
     if not address.service:
         host, port = address.hosts[0]
         return redis.Redis(host=host, port=port, ssl=address.tls, **options)
-    sentinel = redis.sentinel.Sentinel(
+    sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
-    client: redis.Redis = sentinel.master_for(address.service)
+    client: redis.Redis = sentinel.master_for(address.service)  # type: ignore[no-untyped-call]
     return client
 
 
@@ -78,7 +79,7 @@ def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redi
     if not address.service:
         host, port = address.hosts[0]
         return redis.asyncio.Redis(host=host, port=port, ssl=address.tls, **options)
-    sentinel = redis.asyncio.sentinel.Sentinel(
+    sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
     client: redis.asyncio.Redis = sentinel.master_for(address.service)

@@ -82,10 +82,7 @@ def parse_redis_url(url: str) -> RedisAddress:
         ConfigurationInvalid: With what is wrong with it; never with its password.
     """
     try:
-        parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES:
-            raise ValueError(f"write {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
-        return _address(parts)
+        return _address(urlsplit(url))
     except ValueError as problem:
         raise ConfigurationInvalid(f"redis.url: {masked(url)}: {problem}") from None
 
@@ -106,6 +103,8 @@ def broker_url_of(address: RedisAddress) -> str:
 
 
 def _address(parts: SplitResult) -> RedisAddress:
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(f"write {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
     if parts.fragment or "@" in parts.path:
         raise ValueError("a # or / in the password is written as %23 or %2F")
     by_sentinel = parts.scheme == SENTINEL_SCHEME

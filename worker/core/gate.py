@@ -22,7 +22,9 @@ WHOLE: Final = 1_000_000
 """A factor of 1, in parts per million: whole numbers are the same in Lua and here."""
 
 LATE_SECONDS: Final = 1.0
-"""How long after its time a slot may still be used."""
+"""A request may arrive so long after its slot's time without a minute holding too many."""
+USABLE_SECONDS: Final = 0.8
+"""How long after its time a slot may still be used; the rest is for the way to the host."""
 WORTH_WAITING_SECONDS: Final = 1.0
 """A drain is not begun while the next slot is further away than this."""
 
@@ -41,7 +43,7 @@ class Policy:
 
     Args:
         minute: What a limit is counted in; it slides.
-        late: How long after its time a slot may still be used.
+        late: How long after its slot's time a request may arrive.
         ahead: Nothing books or closes further ahead.
         burst_percent: Of the limit; so many may go at once.
         burst_most: But no more than these,
@@ -111,7 +113,7 @@ class Slot:
 
     def expired(self, now_ms: float) -> bool:
         """Say whether it is too late: used later than that, a minute could hold too many."""
-        return now_ms - self.at_ms >= LATE_SECONDS * 1000
+        return now_ms - self.at_ms >= USABLE_SECONDS * 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> 
 def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | Closed:
     """Book the next slot, or say why not; nothing is booked then."""
     limit = _lowest_rate(gate, wanted.rate, now, policy)
-    in_force = limit * gate.factor / WHOLE
+    in_force = _in_force(gate, limit)
     _steady(gate, now, spacing(in_force, policy), policy)
     closed = _obstacle(gate, wanted.fingerprint, (wanted.trigger,), now)
     if closed:
@@ -259,6 +259,11 @@ def _lowest_rate(gate: GateRecord, rate: float, now: int, policy: Policy) -> flo
     return lowest
 
 
+def _in_force(gate: GateRecord, limit: float) -> float:
+    """Return the lowered limit; not below one a minute, which is what a closed gate lets through."""
+    return max(limit * gate.factor / WHOLE, min(limit, 1.0))
+
+
 def _steady(gate: GateRecord, now: int, space: int, policy: Policy) -> None:
     """Outlive a clock that was set back: nothing lies further ahead than can have been booked."""
     if gate.tat > now + policy.ahead + max(space, policy.minute):
@@ -281,9 +286,9 @@ def _obstacle(
     if _is_refused(gate, fingerprint):
         return Closed("paused", ACCESS_REFUSED, None, gate.about)
     if gate.closed > now and _concerns(gate, triggers):
-        return _closed(_closed_state(gate), gate.why, gate.closed, gate.said)
+        return _closed(state_of(gate).state, gate.why, gate.closed, gate.said)
     if gate.probing > now and _probe_is_due(gate, fingerprint, triggers):
-        return _closed(_closed_state(gate), PROBING, gate.probing)
+        return _closed(state_of(gate).state, PROBING, gate.probing)
     lapses = [gate.firsts.get(trigger, 0) for trigger in triggers]
     if lapses and min(lapses) > now:
         return _closed(_rate_state(gate), PROBING, min(lapses))
@@ -297,11 +302,12 @@ def _is_refused(gate: GateRecord, fingerprint: str) -> bool:
 def _concerns(gate: GateRecord, triggers: Collection[str]) -> bool:
     """Say whether the closing holds for these triggers.
 
-    A breaker that failures of one trigger alone have opened is open for that one only.
+    A breaker that failures of one trigger alone have opened is open for that one only. Where no
+    triggers are given, all are meant that ever delivered something.
     """
     if gate.why != FAILING or "," in gate.suspects:
         return True
-    return bool(triggers) and all(trigger == gate.suspects for trigger in triggers)
+    return all(trigger == gate.suspects for trigger in triggers or gate.delivered)
 
 
 def _probe_is_due(gate: GateRecord, fingerprint: str, triggers: Collection[str]) -> bool:
@@ -317,12 +323,6 @@ def _closed(state: State, reason: str, until: int, message: str = "") -> Closed:
 
 def _rate_state(gate: GateRecord) -> State:
     return "slowed" if gate.factor < WHOLE else "ok"
-
-
-def _closed_state(gate: GateRecord) -> State:
-    if gate.why == FAILING:
-        return "broken"
-    return "slowed" if gate.closed else _rate_state(gate)
 
 
 def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateState:
@@ -401,7 +401,7 @@ def _unreadable(gate: GateRecord, report: Report, now: int, policy: Policy) -> N
     gate.incident += 1
     if gate.unread < policy.unreadable:
         gate.first = 1
-    else:
+    elif gate.scope != "all":
         put_pause(gate, UNKNOWN_ANSWER, "", now, about=report.heard.about)
 
 
@@ -417,6 +417,7 @@ def _slow(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_curr
             _close(gate, TOO_MANY_REQUESTS, now, policy)
         gate.failed_at = gate.raised_at = now
     if report.heard.wait:
+        gate.incident += 0 if is_current else 1
         gate.why = TOO_MANY_REQUESTS
         gate.closed = max(gate.closed, now + report.heard.wait)
 
@@ -438,8 +439,9 @@ def _refused(gate: GateRecord, report: Report, now: int, *, is_current: bool) ->
         gate.refused = ",".join([*known, report.fingerprint][-MOST_SUSPECTS:])
     gate.incident += 1
     if not gate.pause:
-        gate.since, gate.scope = now, "access"
-    gate.pause, gate.by, gate.about = ACCESS_REFUSED, "", report.heard.about
+        gate.pause, gate.scope, gate.since = ACCESS_REFUSED, "access", now
+    if gate.scope == "access":
+        gate.about = report.heard.about
 
 
 def _failed(
@@ -452,12 +454,14 @@ def _failed(
     is_probe: bool,
 ) -> None:
     gate.avoid, gate.said = report.batch, report.heard.about
-    if not is_current:
+    if not is_current and gate.why != FAILING:
         return
-    gate.failures += 1
     names = gate.suspects.split(",") if gate.suspects else []
     if report.trigger not in names and len(names) < MOST_SUSPECTS:
         gate.suspects = ",".join([*names, report.trigger])
+    if not is_current:
+        return
+    gate.failures += 1
     if is_probe or gate.failures >= policy.failures:
         gate.incident += 1
         _close(gate, FAILING, now, policy)
@@ -510,7 +514,7 @@ def look(
 ) -> Open | Closed:
     """Say whether it is worth beginning something; changes nothing that lasts."""
     limit = _lowest_rate(gate, rate, now, policy)
-    in_force = limit * gate.factor / WHOLE
+    in_force = _in_force(gate, limit)
     _steady(gate, now, spacing(in_force, policy), policy)
     closed = _obstacle(gate, fingerprint, triggers, now)
     if closed:
@@ -527,15 +531,16 @@ def status(gate: GateRecord, *, rate: float, now: int, policy: Policy) -> GateSt
     """Return what `status` shows; `rate` as configured, 0 = not known."""
     state = state_of(gate)
     limit = _lowest_rate(gate, rate or math.inf, now, policy)
+    _steady(gate, now, policy.minute, policy)
     closed = _obstacle(gate, "", (), now)
     return GateStatus(
         state=state.state,
         reason=state.reason,
         message=state.message,
-        rate_per_minute=0.0 if limit == math.inf else limit * gate.factor / WHOLE,
+        rate_per_minute=0.0 if limit == math.inf else _in_force(gate, limit),
         factor=gate.factor / WHOLE,
         until_ms=closed.until_ms if closed else None,
-        is_open=closed is None,
+        is_open=closed is None and not gate.pause,
         by=gate.by,
         since_ms=gate.since / 1000,
     )

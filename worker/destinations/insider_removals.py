@@ -10,6 +10,7 @@ from typing import Any, Final
 from worker.destinations.insider_fields import DEFAULT_ATTRIBUTES, PHONE
 from worker.destinations.normalise import is_empty, pruned
 
+_PARTS: Final = frozenset({"whole", "partial"})
 _DEFAULT_NAMES: Final = frozenset({*DEFAULT_ATTRIBUTES, PHONE})
 
 
@@ -20,6 +21,8 @@ def removals(user: dict[str, Any], dropped: list[str]) -> dict[str, Any]:
     if type(custom) is dict:
         if found := _parts(custom, "custom.", dropped, known=None):
             right["custom"] = found
+        ignored = sorted(custom.keys() - _PARTS)
+        dropped += [f"custom.{name}" for name in ignored if not is_empty(custom[name])]
     elif not is_empty(custom):
         dropped.append("custom")
     return right

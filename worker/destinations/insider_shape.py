@@ -235,7 +235,6 @@ def _delete_user(
     if right is None:
         return _nobody(dropped[first:])
     found = removals(user, dropped)
-    for name in sorted(user.keys() - _PERSON_KEYS - _DELETE_KEYS):
-        if not is_empty(user[name]):
-            dropped.append(name)
+    ignored = sorted(user.keys() - _PERSON_KEYS - _DELETE_KEYS)
+    dropped += [name for name in ignored if not is_empty(user[name])]
     return right | found if found else _nothing(dropped[first:])

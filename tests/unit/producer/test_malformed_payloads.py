@@ -14,6 +14,7 @@ from tests.unit.producer.payload_samples import NOW_US, VIP, WRAPPED, read, with
 from worker.contract.events import Event
 
 GOOD = orjson.dumps(WRAPPED)
+CHANGE = {"slug": "v", "event": "change"}
 
 
 def _entries(*entries):
@@ -56,7 +57,7 @@ NOT_JSON = [
         b"", b" ", b"\n", b"{", b"}", b"[", b"]", b"{]", b"[}", b'"', b"'", b"nul", b"tru",
         b"None", b"undefined", b"NaN", b"Infinity", b"-Infinity", b"-", b"+1", b"01", b".5", b"1.",
         b"0x10", b"1e", b"1e999", b"-1e999", b"{'id':'1'}", b"{id:1}", b'{"id"}', b'{"id":}',
-        b'{"id":1,}', b'{,}', b"[1,]", b"[,1]", b'{"id" 1}', b'{"id":1 "data":2}', b"{}{}",
+        b'{"id":1,}', b"{,}", b"[1,]", b"[,1]", b'{"id" 1}', b'{"id":1 "data":2}', b"{}{}",
         b"{} garbage", b"// comment", b'{"a":1} // comment', b"/* */{}", b"<xml/>", b"a,b,c",
         b"id=1&data=2", b"\x00", b"\x1f\x8b\x08\x00", b"\xff\xfe{\x00}\x00", b"\x28\xb5\x2f\xfd",
         b'"\xff"', b'{"a":"\xc3\x28"}', b'{"a":"\xed\xa0\x80"}', b'{"a":"\xf4\x90\x80\x80"}',
@@ -244,7 +245,7 @@ TIMES = [
         (
             orjson.dumps(
                 {
-                    "data": {"email": "a@b.c", "segment_events": [{"slug": "v", "event": "change"}]},
+                    "data": {"email": "a@b.c", "segment_events": [CHANGE]},
                     "meta": {"timestamp": stamp},
                 }
             ),

@@ -91,7 +91,10 @@ def test_every_layout_is_read(source, expected):
 
 
 BROKEN = {
-    "a broken line": (compact(0) + b"\n{x\n" + compact(1), [(1, 0, "0"), (2, 0, None), (3, 0, "1")]),
+    "a broken line": (
+        compact(0) + b"\n{x\n" + compact(1),
+        [(1, 0, "0"), (2, 0, None), (3, 0, "1")],
+    ),
     "two broken lines are two problems": (
         compact(0)[:40] + b"\n" + compact(1)[:-1] + b"\n" + compact(2),
         [(1, 0, None), (2, 0, None), (3, 0, "2")],
@@ -105,7 +108,10 @@ BROKEN = {
         b'{"data":\n' + compact(0) + b"\n" + compact(1),
         [(1, 0, None), (2, 0, "0"), (3, 0, "1")],
     ),
-    "a last line that broke off": (compact(0) + b"\n" + compact(1)[:70], [(1, 0, "0"), (2, 0, None)]),
+    "a last line that broke off": (
+        compact(0) + b"\n" + compact(1)[:70],
+        [(1, 0, "0"), (2, 0, None)],
+    ),
     "bytes that are no UTF-8": (b'{"a": "\xff"}\n' + compact(0), [(1, 0, None), (2, 0, "0")]),
     "stray brackets": (b"]\n}\n" + compact(0), [(1, 0, None), (2, 0, None), (3, 0, "0")]),
     "one element of an array": (

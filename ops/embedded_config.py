@@ -1,0 +1,62 @@
+"""What the embedded Redis is started with, written as its configuration file."""
+
+from __future__ import annotations
+
+import os
+import string
+from dataclasses import dataclass, field
+from typing import Final
+
+from worker.contract.embedded_files import EmbeddedFiles
+
+LOOPBACK: Final = "127.0.0.1"
+
+_PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._-".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One start of a server.
+
+    Args:
+        max_memory: As Redis reads it, e.g. `64mb`; empty for no limit.
+    """
+
+    port: int
+    password: str = field(repr=False)
+    max_memory: str = ""
+
+    @property
+    def url(self) -> str:
+        """The URL that everybody connects with."""
+        return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
+
+
+def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
+    """Return the configuration file; every acknowledged write is on the disk (`always`)."""
+    directives = (
+        ("bind", LOOPBACK),
+        ("port", str(launch.port)),
+        ("requirepass", launch.password),
+        ("protected-mode", "yes"),
+        ("daemonize", "yes"),  # its starter ends before it, and waits for no child
+        ("dir", os.fspath(files.data_dir)),
+        ("pidfile", os.fspath(files.pid)),
+        ("logfile", os.fspath(files.log)),
+        ("appendonly", "yes"),
+        ("appendfsync", "always"),
+        ("aof-load-truncated", "yes"),
+        ("save", ""),
+        ("maxmemory", launch.max_memory or "0"),
+        ("maxmemory-policy", "noeviction"),
+    )
+    return b"".join(name.encode() + b" " + _quoted(value) + b"\n" for name, value in directives)
+
+
+def _quoted(value: str) -> bytes:
+    """Quote a value so that no byte of it means anything to the server's parser."""
+    return b'"' + b"".join(map(_escaped, os.fsencode(value))) + b'"'
+
+
+def _escaped(byte: int) -> bytes:
+    return bytes([byte]) if byte in _PLAIN else b"\\x%02x" % byte

@@ -1,0 +1,163 @@
+"""Starting the server of the embedded Redis: its lock, its files, its port and its log."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from ops.embedded_config import LOOPBACK, Launch, config_text
+from ops.embedded_server import find_server
+from worker.contract.embedded_files import EmbeddedFiles
+from worker.contract.redis_url import parse_redis_url
+from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable
+
+_FORK_SECONDS: Final = 10.0
+_PASSWORD_BYTES: Final = 24
+_LOG_TAIL_LINES: Final = 5
+_LOG_MOST_BYTES: Final = 5_000_000
+_KEPT_VARIABLES: Final = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+def prepared(data_dir: Path) -> EmbeddedFiles:
+    """Make the directory where it is not there, for its owner alone."""
+    files = EmbeddedFiles(data_dir.absolute())
+    with usable(files):
+        if not files.data_dir.is_dir():
+            files.data_dir.parent.mkdir(parents=True, exist_ok=True)
+            files.data_dir.mkdir(mode=0o700, exist_ok=True)
+            (files.data_dir / ".gitignore").write_text("*\n")
+    return files
+
+
+@contextmanager
+def usable(files: EmbeddedFiles) -> Iterator[None]:
+    """Turn what the file system says about the directory into an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or files.data_dir
+        raise OperationsMustAct(
+            f"redis.data_dir: {files.data_dir} can't be used for the embedded Redis:"
+            f" {place}: {error.strerror}."
+        ) from error
+
+
+@contextmanager
+def locked(files: EmbeddedFiles) -> Iterator[int | None]:
+    """Hold the lock; None if it is held by another."""
+    descriptor = os.open(files.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield descriptor
+    finally:
+        os.close(descriptor)  # not LOCK_UN, which would unlock what the server inherited
+
+
+def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
+    """Keep password and port where they can be kept: running processes know them."""
+    password, port = "", 0
+    with suppress(ConfigurationInvalid):
+        address = parse_redis_url(files.read_url())
+        password, port = address.password, address.hosts[0][1]
+    if not port or not _is_free(port):
+        port = _free_port()
+    return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES), max_memory)
+
+
+def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
+    """Write the files and start the server, which forks into the background."""
+    _write_private(files.config, config_text(launch, files))
+    _write_private(files.url, f"{launch.url}\n".encode())
+    try:
+        done = subprocess.run(
+            [find_server(), files.config],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+            | {"LC_ALL": "C"},  # it refuses to start with a locale that the machine lacks
+            pass_fds=(lock,),
+            start_new_session=True,
+            umask=0o077,
+            timeout=_FORK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RedisUnavailable(
+            f"The embedded Redis of {files.data_dir} does not start; see {files.log}."
+        ) from None
+    if done.returncode:
+        raise RedisUnavailable(
+            f"The embedded Redis of {files.data_dir} does not start:"
+            f" {tail(done.stdout.decode(errors='replace')) or f'status {done.returncode}'}"
+        )
+
+
+def begin_log(files: EmbeddedFiles) -> int:
+    """Return where this start's lines begin; a long log is put aside first."""
+    try:
+        size = files.log.stat().st_size
+    except FileNotFoundError:
+        return 0
+    if size < _LOG_MOST_BYTES:
+        return size
+    files.log.replace(files.log.with_name(f"{files.log.name}.1"))
+    return 0
+
+
+def log_since(files: EmbeddedFiles, start: int) -> str:
+    """Return what the log holds from a position on."""
+    try:
+        with files.log.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+def tail(text: str) -> str:
+    """Return the last lines that are not empty."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-_LOG_TAIL_LINES:])
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        # As the server does it; else the port of one that has just ended counts as taken.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((LOOPBACK, port))
+            listener.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    """Write a file whole or not at all, readable by the owner alone."""
+    draft = file.with_name(f"{file.name}.new")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    draft.replace(file)

@@ -1,0 +1,89 @@
+"""Trying again what is in the quarantine: after a new trigger, a mended identity, a learned id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from typing import Final
+
+from producer.payloads import Refused
+from producer.publish import Publisher
+from producer.quarantine import Quarantine, Record, Selection
+from worker.contract.events import Event
+
+_RECORDS_A_CALL: Final = 500
+
+
+@dataclass(slots=True)
+class Retried:
+    """What came of it.
+
+    Args:
+        placed: Records that are deliveries now, and gone from the quarantine.
+        accepted: Deliveries.
+    """
+
+    tried: int = 0
+    placed: int = 0
+    accepted: int = 0
+    kept_by_reason: Counter[str] = field(default_factory=Counter)
+
+
+def retry_records(publisher: Publisher, quarantine: Quarantine, selection: Selection) -> Retried:
+    """Place the selected records that can be placed now; the others stay as they are.
+
+    A record leaves only when its deliveries are in Redis: a crash in between makes it come twice,
+    and the ledger settles the second as a duplicate.
+
+    Raises:
+        RedisUnavailable: What was placed until then is placed.
+    """
+    retried = Retried()
+    records = sorted(quarantine.records(selection), key=lambda record: record.lane)
+    for lane, members in groupby(records, key=lambda record: record.lane):
+        for part in _parts(members):
+            _retry_part(publisher, quarantine, lane, part, retried)
+    return retried
+
+
+def _retry_part(
+    publisher: Publisher,
+    quarantine: Quarantine,
+    lane: str,
+    records: Sequence[Record],
+    retried: Retried,
+) -> None:
+    events: list[Event] = []
+    placed: list[str] = []
+    for record in records:
+        found = _read(publisher, quarantine, record)
+        refused = [item for item in found if isinstance(item, Refused)]
+        retried.tried += 1
+        if refused or not found:
+            retried.kept_by_reason[refused[0].reason.value if refused else record.reason] += 1
+            continue
+        events += [item for item in found if isinstance(item, Event)]
+        placed.append(record.id)
+    if events:
+        retried.accepted += publisher.place(events, lane)
+    retried.placed += quarantine.remove(placed)
+
+
+def _read(publisher: Publisher, quarantine: Quarantine, record: Record) -> list[Event | Refused]:
+    text = quarantine.text(record.id)
+    if not text:
+        return []
+    return publisher.read_again(
+        text,
+        arrived_us=record.first_seen_ms * 1_000,
+        state=record.state,
+        skip_hook=record.skip_hook,
+    )
+
+
+def _parts(records: Iterable[Record]) -> Iterator[list[Record]]:
+    remaining = iter(records)
+    while part := list(islice(remaining, _RECORDS_A_CALL)):
+        yield part

@@ -1,0 +1,308 @@
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from ops.embedded import EmbeddedRedis, ensure_running, find, stop
+from worker.contract.connection import connect, resolve_url, wait_ready
+from worker.contract.embedded_files import EmbeddedFiles
+from worker.contract.redis_url import parse_redis_url
+from worker.contract.settings_sections import RedisSettings
+from worker.errors import OperationsMustAct, RedisUnavailable
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / 'a "place" with späces'
+    yield place
+    stop(place)
+
+
+def has_ended(pid: int) -> bool:
+    """Say whether a process is gone, or waits only for being reaped by the init process."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        status = Path(f"/proc/{pid}/stat")
+        if status.exists() and ") Z" in status.read_text():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def ask(url: str, *command: str) -> object:
+    with connect(url) as client:
+        return client.execute_command(*command)
+
+
+def kill(server: EmbeddedRedis) -> None:
+    os.kill(server.pid, signal.SIGKILL)
+    assert has_ended(server.pid)
+
+
+def test_who_comes_first_starts_it_and_the_others_find_it(data_dir: Path):
+    first = ensure_running(data_dir)
+    second = ensure_running(data_dir)
+
+    assert first.started_by_us
+    assert not second.started_by_us
+    assert (second.url, second.pid) == (first.url, first.pid)
+    assert find(data_dir) == second
+
+
+def test_nothing_is_found_and_nothing_stopped_where_none_runs(data_dir: Path):
+    assert find(data_dir) is None
+    assert not stop(data_dir)
+    assert not data_dir.exists()
+
+
+def test_eight_that_start_at_once_end_with_one_server(data_dir: Path):
+    with ThreadPoolExecutor(8) as pool:
+        servers = list(pool.map(lambda _: ensure_running(data_dir), range(8)))
+
+    assert len({server.pid for server in servers}) == 1
+    assert sum(server.started_by_us for server in servers) == 1
+
+
+def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
+    command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
+    starters = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+
+    urls = {starter.communicate(timeout=30)[0].strip() for starter in starters}
+
+    found = find(data_dir)
+    assert found is not None
+    assert urls == {found.url}
+
+
+def test_it_outlives_the_process_group_of_its_starter(data_dir: Path):
+    command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
+    starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
+    starter.wait(30)
+
+    server = find(data_dir)
+
+    assert server is not None
+    assert os.getsid(server.pid) == server.pid
+    assert os.getpgid(server.pid) != starter.pid
+
+
+def test_data_port_and_password_survive_a_kill(data_dir: Path):
+    before = ensure_running(data_dir)
+    ask(before.url, "SET", "key", "value")
+    kill(before)
+
+    after = ensure_running(data_dir)
+
+    assert after.started_by_us
+    assert after.url == before.url
+    assert ask(after.url, "GET", "key") == b"value"
+
+
+def test_a_starter_that_was_killed_leaves_a_server_that_is_found(data_dir: Path):
+    command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
+    starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    files = EmbeddedFiles(data_dir)
+    deadline = time.monotonic() + 10
+    while not files.url.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    starter.kill()
+    starter.wait()
+
+    server = ensure_running(data_dir)
+
+    assert ask(server.url, "PING") == b"PONG" or ask(server.url, "PING") is True
+
+
+def test_a_torn_tail_of_the_append_only_file_is_cut_off(data_dir: Path):
+    server = ensure_running(data_dir)
+    ask(server.url, "SET", "kept", "1")
+    ask(server.url, "SET", "torn", "2")
+    kill(server)
+    (log,) = (data_dir / "appendonlydir").glob("*.incr.aof")
+    os.truncate(log, log.stat().st_size - 5)
+
+    server = ensure_running(data_dir)
+
+    assert ask(server.url, "MGET", "kept", "torn") == [b"1", None]
+
+
+def test_stop_leaves_no_process_and_what_it_held_comes_back(data_dir: Path):
+    server = ensure_running(data_dir)
+    ask(server.url, "SET", "key", "value")
+
+    assert stop(data_dir)
+
+    assert has_ended(server.pid)
+    assert find(data_dir) is None
+    assert ask(ensure_running(data_dir).url, "GET", "key") == b"value"
+
+
+def test_a_server_that_hangs_is_killed_by_stop(data_dir: Path):
+    server = ensure_running(data_dir)
+    os.kill(server.pid, signal.SIGSTOP)
+
+    assert stop(data_dir, wait_seconds=0.1)
+
+    assert has_ended(server.pid)
+
+
+def test_a_server_that_hangs_is_not_started_a_second_time(data_dir: Path):
+    server = ensure_running(data_dir)
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(RedisUnavailable, match=f"process {server.pid}.*does not answer"):
+            ensure_running(data_dir, wait_seconds=0.1)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+def test_another_port_is_taken_where_its_own_is_in_use(data_dir: Path):
+    before = ensure_running(data_dir)
+    stop(data_dir)
+    port = parse_redis_url(before.url).hosts[0][1]
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", port))
+        stranger.listen()
+
+        after = ensure_running(data_dir)
+
+    assert parse_redis_url(after.url).hosts[0][1] != port
+
+
+@pytest.mark.parametrize("content", ["", "redis://", "\x00\xff", "nonsense"])
+def test_a_damaged_url_file_is_written_anew(data_dir: Path, content: str):
+    stop_again = ensure_running(data_dir)
+    stop(data_dir)
+    EmbeddedFiles(data_dir).url.write_text(content)
+
+    server = ensure_running(data_dir)
+
+    assert server.pid != stop_again.pid
+    assert server.started_by_us
+
+
+def test_what_its_log_says_is_in_the_error_where_it_does_not_start(data_dir: Path):
+    data_dir.mkdir()
+    (data_dir / "appendonlydir").write_text("no folder")
+
+    with pytest.raises(RedisUnavailable, match=r"(?s)does not start:.*append"):
+        ensure_running(data_dir)
+
+
+def test_a_setting_that_it_does_not_know_is_in_the_error(data_dir: Path):
+    with pytest.raises(RedisUnavailable, match=r"(?s)does not start:.*maxmemory"):
+        ensure_running(data_dir, max_memory="plenty")
+
+
+def test_a_data_dir_that_is_a_file_is_named(data_dir: Path):
+    data_dir.write_text("")
+
+    with pytest.raises(OperationsMustAct, match=r"redis\.data_dir"):
+        ensure_running(data_dir)
+
+    data_dir.unlink()
+
+
+def test_only_who_knows_the_password_gets_in(data_dir: Path):
+    server = ensure_running(data_dir)
+    address = parse_redis_url(server.url)
+    host, port = address.hosts[0]
+
+    for url in (f"redis://{host}:{port}", f"redis://:wrong@{host}:{port}"):
+        with connect(url) as client, pytest.raises(redis.exceptions.AuthenticationError):
+            client.ping()
+
+
+def test_the_password_is_on_no_command_line_and_in_no_readable_file(data_dir: Path):
+    server = ensure_running(data_dir)
+    password = parse_redis_url(server.url).password
+    command_line = subprocess.run(
+        ["ps", "-ww", "-o", "command=", "-p", str(server.pid)],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+    assert password not in command_line
+    assert password not in repr(server)
+    assert stat.S_IMODE(data_dir.stat().st_mode) == 0o700
+    for file in data_dir.rglob("*"):
+        if file.is_file() and password.encode() in file.read_bytes():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+
+
+def test_it_listens_on_loopback_alone(data_dir: Path):
+    server = ensure_running(data_dir)
+
+    with connect(server.url) as client:
+        assert client.config_get("bind") == {"bind": "127.0.0.1"}
+
+
+def test_what_it_acknowledges_is_on_the_disk_and_nothing_is_thrown_away(data_dir: Path):
+    server = ensure_running(data_dir, max_memory="64mb")
+
+    with connect(server.url) as client:
+        found = client.config_get("appendfsync", "maxmemory-policy", "maxmemory", "dir")
+
+    assert found == {
+        "appendfsync": "always",
+        "maxmemory-policy": "noeviction",
+        "maxmemory": str(64 * 1024 * 1024),
+        "dir": str(data_dir),
+    }
+    assert wait_ready(server.url) == ()
+
+
+def test_a_server_that_is_loading_is_waited_for(data_dir: Path):
+    server = ensure_running(data_dir)
+    with connect(server.url) as client:
+        for i in range(100):
+            client.set(f"key{i}", "value")
+        client.config_set("key-load-delay", 3000)
+        client.config_rewrite()
+    kill(server)
+    with pytest.raises(RedisUnavailable, match="loading"):
+        ensure_running(data_dir, wait_seconds=0.0)
+
+    warnings = wait_ready(server.url)
+
+    assert warnings == ()
+    assert ask(server.url, "DBSIZE") == 100
+
+
+def test_a_worker_starts_it_too(data_dir: Path):
+    settings = RedisSettings(url="embedded", data_dir=data_dir)
+
+    url = resolve_url(settings)
+
+    with closing(connect(url)) as client:
+        assert client.ping()
+    assert resolve_url(settings) == url
+
+
+def test_why_it_does_not_start_reaches_the_worker(data_dir: Path):
+    data_dir.mkdir()
+    (data_dir / "appendonlydir").write_text("no folder")
+
+    with pytest.raises(RedisUnavailable, match=r"(?s)does not start:.*append"):
+        resolve_url(RedisSettings(url="embedded", data_dir=data_dir))

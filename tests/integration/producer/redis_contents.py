@@ -1,0 +1,36 @@
+"""What stands in Redis after publishing."""
+
+from typing import NamedTuple
+
+import orjson
+
+from worker.contract.events import Header, decode_header, decode_profile
+from worker.contract.keys import PartitionKeys
+
+
+class Entry(NamedTuple):
+    lane: str
+    trigger: str
+    partition: int
+    header: Header
+    profile: dict
+
+
+def entries(client, destination="insider", partitions=16):
+    found = []
+    for number in range(partitions):
+        keys = PartitionKeys(destination, number)
+        for raw in sorted(client.smembers(keys.streams)):
+            lane, _, trigger = raw.decode().partition("|")
+            for _, fields in client.xrange(keys.stream(raw.decode())):
+                profile = orjson.loads(decode_profile(fields[b"p"]))
+                found.append(Entry(lane, trigger, number, decode_header(fields[b"h"]), profile))
+    return found
+
+
+def counts(client, destination="insider", partitions=16):
+    total = {}
+    for number in range(partitions):
+        for name, value in client.hgetall(PartitionKeys(destination, number).counts).items():
+            total[name.decode()] = total.get(name.decode(), 0) + int(value)
+    return total

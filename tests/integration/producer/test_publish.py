@@ -1,0 +1,290 @@
+"""Publishing on a real Redis."""
+
+import orjson
+import pytest
+
+from producer.quarantine import Quarantine
+from producer.room import NoRoom, Room, count_waiting
+from tests.integration.producer.conftest import trigger
+from tests.integration.producer.redis_contents import counts, entries
+from tests.unit.producer.payload_samples import ENTER, VIP, WRAPPED, wrapped
+from worker.contract.events import Event
+from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.words import Direction
+from worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
+
+TIME_US = 1_793_527_200_872_199
+
+
+def payload(number=0, **profile):
+    return orjson.dumps(wrapped(email=f"person{number}@example.com", **profile))
+
+
+def exit_of(number=0):
+    entry = {"slug": "vip", "event": "exit", "exit": "2026-11-01T10:00:00Z"}
+    return payload(number, segment_events=[entry])
+
+
+def test_an_event_becomes_one_delivery_in_its_partition(publisher, client):
+    published = publisher.publish([orjson.dumps(WRAPPED)])
+
+    [entry] = entries(client)
+    assert (published.payloads, published.events, published.accepted) == (1, 1, 1)
+    assert (entry.lane, entry.trigger) == ("live", "vip-enter")
+    assert entry.partition == partition_of("email:ann@example.com", 16)
+    assert entry.header[:5] == (
+        digest_of("email:ann@example.com"),
+        "vip",
+        Direction.ENTER,
+        TIME_US,
+        False,
+    )
+    assert entry.profile == WRAPPED["data"] | {"payload_id": WRAPPED["id"]}
+    assert counts(client) == {"accepted|vip-enter": 1}
+
+
+def test_each_trigger_that_wants_an_event_gets_a_delivery(configure, publisher_of, client):
+    settings = configure(
+        trigger("one"), trigger("all", ["*"]), trigger("by-id", [VIP]), trigger("other", ["x"])
+    )
+
+    published = publisher_of(settings).publish([orjson.dumps(WRAPPED)])
+
+    assert published.accepted == 3
+    assert {entry.trigger for entry in entries(client)} == {"one", "all", "by-id"}
+
+
+def test_a_trigger_by_id_matches_as_soon_as_the_id_is_known(configure, publisher_of):
+    publisher = publisher_of(configure(trigger("by-id", [VIP])))
+    only_slug = payload(segment_events=[{k: v for k, v in ENTER.items() if k != "id"}])
+
+    before = publisher.publish([only_slug])
+    publisher.publish([payload()])
+    after = publisher.publish([only_slug])
+
+    assert (before.unmatched, after.accepted) == (1, 1)
+
+
+def test_export_fields_are_all_that_reaches_redis(configure, publisher_of, client):
+    settings = configure(trigger("vip-enter", more='export_fields = ["first_name"]'))
+
+    publisher_of(settings).publish([payload(secret="s")])
+
+    assert set(entries(client)[0].profile) == {"first_name", "email", "segment_events"}
+
+
+def test_a_trigger_overrules_skip_hook(configure, publisher_of, client):
+    settings = configure(trigger("default"), trigger("hooks", more="skip_hook = false"))
+
+    publisher_of(settings).publish([payload()], skip_hook=True)
+
+    flags = {entry.trigger: entry.header.skip_hook for entry in entries(client)}
+    assert flags == {"default": True, "hooks": False}
+
+
+def test_events_can_be_published_as_they_are(publisher, client):
+    profile = {"email": "ann@example.com", "segment_events": [ENTER]}
+    event = Event("email:ann@example.com", "vip", Direction.ENTER, 7, profile, repair=True)
+
+    published = publisher.publish([event], "backfill")
+
+    [entry] = entries(client)
+    assert (published.accepted, entry.lane, entry.header.repair) == (1, "backfill", True)
+
+
+def test_what_is_refused_or_unmatched_costs_the_others_nothing(publisher, client):
+    stranger = payload(1, segment_events=[{**ENTER, "id": None, "slug": "vipp"}])
+
+    published = publisher.publish(
+        [payload(0), b"{", b"7", stranger, b"[%s, null]" % payload(2), payload(3)]
+    )
+
+    assert (published.payloads, published.events) == (7, 4)
+    assert (published.accepted, published.unmatched, published.refused) == (3, 1, 3)
+    assert [(p.line, p.index, p.reason) for p in published.problems] == [
+        (2, 0, "unreadable"),
+        (3, 0, "unreadable"),
+        (5, 1, "unreadable"),
+    ]
+    kept = sorted((record.reason, record.audience) for record in Quarantine(client).records())
+    assert kept == [("no_trigger", "vipp"), *[("unreadable", "")] * 3]
+
+
+def test_what_is_nested_too_deep_is_refused_and_kept(publisher, client):
+    deep = b'{"email":"a@b.c","deep":%s,"segment_events":[%s]}' % (
+        b"[" * 300 + b"]" * 300,
+        orjson.dumps(ENTER),
+    )
+
+    published = publisher.publish([deep, payload()])
+
+    [problem] = published.problems
+    assert (published.accepted, problem.reason, problem.audience) == (1, "unreadable", "vip")
+    assert "nested deeper" in problem.message
+    [record] = Quarantine(client).records()
+    assert b"[[[[" in Quarantine(client).text(record.id)
+
+
+def test_a_profile_that_is_too_large_is_refused_unless_few_fields_are_exported(
+    configure, publisher_of
+):
+    large = payload(big="x" * 5_000_000)
+    whole = publisher_of(configure(trigger("vip-enter")))
+    few = publisher_of(configure(trigger("vip-enter", more='export_fields = ["first_name"]')))
+
+    assert [problem.reason for problem in whole.publish([large]).problems] == ["too_large"]
+    assert few.publish([large]).accepted == 1
+
+
+def test_a_large_profile_is_compressed(publisher, client):
+    publisher.publish([payload(big="x" * 100_000)])
+
+    [entry] = entries(client)
+    keys = PartitionKeys("insider", entry.partition)
+    [(_, fields)] = client.xrange(keys.stream("live|vip-enter"))
+    assert len(fields[b"p"]) < 2_000
+    assert entry.profile["big"] == "x" * 100_000
+
+
+def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, doorbell, client):
+    partition = partition_of("email:person0@example.com", 16)
+
+    first = publisher.publish([payload(0)])
+    second = publisher.publish([payload(0)], "backfill")
+    client.delete(PartitionKeys("insider", partition).bell)
+    third = publisher.publish([payload(0)], "backfill")
+
+    assert first.rang == third.rang == (("insider", partition),)
+    assert second.rang == ()
+    assert doorbell.rang == [("insider", partition, "live"), ("insider", partition, "backfill")]
+
+
+def test_a_job_has_a_lane_of_its_own_and_its_deliveries_are_counted(publisher, client):
+    publisher.publish([payload(number) for number in range(5)], job="load-1")
+
+    assert {entry.lane for entry in entries(client)} == {"job.load-1"}
+    assert counts(client)["job|load-1|accepted"] == 5
+
+
+def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
+    chunk = [payload(number) for number in range(20)]
+
+    publisher.publish(chunk, job="load", position=20, source="file-a")
+    again = publisher.publish(chunk, job="load", position=20, source="file-a")
+    onward = publisher.publish(chunk, job="load", position=40, source="file-a")
+    other_file = publisher.publish(chunk, job="load", position=20, source="file-b")
+
+    assert (again.accepted, again.repeated, again.rang) == (0, 20, ())
+    assert (onward.accepted, other_file.accepted) == (20, 20)
+    assert counts(client)["job|load|accepted"] == len(entries(client)) == 60
+
+
+@pytest.mark.parametrize(
+    ("lane", "job"),
+    [("fast", ""), ("", ""), ("job.", ""), ("job.A", ""), ("live", "A b"), ("live", "ä")],
+)
+def test_other_lanes_are_refused(publisher, lane, job):
+    with pytest.raises(UsageWrong):
+        publisher.publish([payload()], lane, job=job)
+
+
+def test_an_id_without_a_slug_is_placed_once_the_slug_was_learned(publisher, client):
+    only_id = payload(segment_events=[{**ENTER, "slug": None}])
+
+    before = publisher.publish([only_id])
+    publisher.publish([payload()])
+    after = publisher.publish([only_id])
+
+    assert [problem.reason for problem in before.problems] == ["unknown_audience"]
+    assert before.problems[0].audience == VIP
+    assert after.accepted == 1
+    assert client.hgetall("segrelay:audiences") == {VIP.encode(): b"vip"}
+
+
+def test_an_id_with_another_slug_is_refused(publisher):
+    publisher.publish([payload()])
+
+    published = publisher.publish([payload(segment_events=[{**ENTER, "slug": "renamed"}])])
+
+    assert [problem.reason for problem in published.problems] == ["audience_conflict"]
+
+
+def test_what_one_publisher_learned_another_knows(configure, publisher_of):
+    settings = configure()
+    one, other = publisher_of(settings), publisher_of(settings)
+    other.publish([exit_of()])
+    one.publish([payload()])
+
+    assert other.publish([payload(segment_events=[{**ENTER, "slug": None}])]).accepted == 1
+
+
+def test_a_script_that_redis_has_forgotten_is_sent_again(publisher, client):
+    publisher.publish([payload(number) for number in range(50)])
+    client.script_flush()
+
+    published = publisher.publish([payload(number) for number in range(50)])
+
+    assert published.accepted == 50
+    assert counts(client) == {"accepted|vip-enter": 100}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "hint"),
+    [
+        ("segrelay:format", "2", "format 2"),
+        ("segrelay:partitions", "8", "redis.partitions = 8"),
+        ("segrelay:identity", "id", 'delivery.identity = "id"'),
+    ],
+)
+def test_a_redis_that_is_in_use_otherwise_is_refused(publisher, client, key, value, hint):
+    client.set(key, value)
+
+    with pytest.raises(RedisMismatch, match=hint):
+        publisher.publish([payload()])
+    assert entries(client) == []
+
+
+def test_a_full_redis_takes_nothing_and_says_so(publisher, client):
+    used = client.info("memory")["used_memory"]
+    client.config_set("maxmemory", int(used * 1.1))
+    try:
+        assert isinstance(publisher.room(), NoRoom)
+        with pytest.raises(RedisUnavailable, match=r"Redis is full.*stop at 80%"):
+            publisher.publish([payload()])
+    finally:
+        client.config_set("maxmemory", 0)
+
+    assert counts(client) == {}
+
+
+def test_backfill_stops_at_its_high_water_mark_and_live_does_not(configure, publisher_of):
+    publisher = publisher_of(configure(high_water=10))
+
+    first = publisher.room("backfill")
+    publisher.publish([payload(number) for number in range(12)], job="load")
+
+    assert isinstance(first, Room)
+    assert publisher.room("job.other").reason == "high_water"
+    assert isinstance(publisher.room("live"), Room)
+
+
+def test_what_waits_is_counted_by_kind(configure, publisher_of, client):
+    settings = configure()
+    publisher = publisher_of(settings)
+    publisher.publish([payload(number) for number in range(7)])
+    publisher.publish([payload(number) for number in range(3)], job="load")
+    publisher.publish([payload(1)], "backfill")
+
+    waiting = [count_waiting(client, settings, kind=kind) for kind in ("", "live", "backfill")]
+
+    assert waiting == [11, 7, 4]
+
+
+def test_without_redis_it_says_so(configure, publisher_of, doorbell):
+    from producer.publish import Publisher
+    from worker.contract.connection import connect
+
+    settings = configure(url="redis://127.0.0.1:1/0")
+
+    with pytest.raises(RedisUnavailable, match="can't be reached"):
+        Publisher(connect(settings.redis.url), settings, doorbell=doorbell).publish([payload()])

@@ -1,0 +1,349 @@
+"""The sandbox as its own process: HTTP as a client meets it, good and bad."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import orjson
+import pytest
+
+from ops.sandbox.process import SandboxProcess
+from ops.sandbox.rules import ATTRIBUTE_DELETE, COLUMNS, ERASE, PROFILE, UPSERT
+
+HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
+PATIENCE_SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def process():
+    with SandboxProcess() as started:
+        yield started
+
+
+@pytest.fixture
+def sandbox(process):
+    defaults = process.get("settings")
+    process.reset()
+    yield process
+    process.settings(**(defaults | {"token": ""}))
+
+
+@pytest.fixture
+def client(sandbox):
+    with httpx.Client(base_url=sandbox.url, headers=HEADERS, timeout=PATIENCE_SECONDS) as client:
+        yield client
+
+
+def person(email="ann@example.com", *slugs):
+    attributes = {"custom": {"lytics_computed_attr": list(slugs or ("vip",))}}
+    return {"identifiers": {"email": email}, "attributes": attributes}
+
+
+def upsert(client, *users, path=UPSERT):
+    return client.post(path, json={"users": list(users or (person(),))})
+
+
+def eventually(look):
+    gives_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not look():
+        assert time.monotonic() < gives_up_at, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_what_was_written_can_be_looked_at(sandbox, client):
+    upsert(client, person("ann@example.com", "vip", "gold"))
+    partial = {"partial": {"lytics_computed_attr": ["vip"]}}
+    removal = {"identifiers": {"email": "ann@example.com"}, "custom": partial}
+    answer = upsert(client, removal, path=ATTRIBUTE_DELETE)
+
+    assert answer.json() == {"data": {"successful": {"count": 1}, "fail": {}}}
+    assert sandbox.get("memberships") == {"ann@example.com": ["gold"]}
+    assert sandbox.get("memberships", attribute="status") == {"ann@example.com": []}
+    profile = sandbox.get("profile", email="Ann@example.com")
+    assert profile["attributes"] == {"custom": {"lytics_computed_attr": ["gold"]}}
+    assert sandbox.get("profiles", email="ann@example.com") == profile
+    assert sandbox.get("profiles") == [profile]
+    assert sandbox.get("requests")["by_path"] == {UPSERT: 1, ATTRIBUTE_DELETE: 1}
+    assert [each["status"] for each in sandbox.get("requests")["last"]] == [200, 200]
+    for report in ("summary", "events", "drops", "overlaps", "repeats", "merges", "health"):
+        assert sandbox.get(report) is not None
+
+
+def test_reset_forgets_what_was_written_and_keeps_the_switches(sandbox, client):
+    sandbox.settings(limit_per_minute=7)
+    upsert(client)
+
+    sandbox.reset()
+
+    assert sandbox.get("memberships") == {}
+    assert sandbox.get("summary")["requests"]["total"] == 0
+    assert sandbox.get("settings")["limit_per_minute"] == 7
+
+
+def test_a_switch_that_makes_no_sense_is_named(sandbox):
+    with pytest.raises(ValueError, match="no_such_switch"):
+        sandbox.settings(no_such_switch=1)
+    with pytest.raises(ValueError, match="together"):
+        sandbox.settings(lost_answers=0.7, lost_requests=0.7)
+
+
+def test_the_expected_token_is_not_shown(sandbox):
+    shown = sandbox.settings(token="secret-token")
+
+    assert "secret-token" not in str(shown)
+    assert "secret-token" not in str(sandbox.get("settings"))
+
+
+@pytest.mark.parametrize(
+    ("switches", "applied"), [({"lost_answers": 1}, True), ({"lost_requests": 1}, False)]
+)
+def test_a_connection_is_closed_without_an_answer(sandbox, client, switches, applied):
+    sandbox.settings(**switches)
+
+    with pytest.raises(httpx.RemoteProtocolError):
+        upsert(client)
+
+    assert bool(sandbox.get("memberships")) is applied
+    assert sandbox.get("requests")["last"][0]["status"] == 0
+
+
+def test_a_late_request_takes_effect_after_its_answer(sandbox, client):
+    sandbox.settings(late_share=1, late_seconds=0.3, late_answer="500")
+
+    answer = upsert(client)
+    at_once = sandbox.get("memberships")
+
+    assert (answer.status_code, at_once) == (500, {})
+    eventually(lambda: sandbox.get("memberships") == {"ann@example.com": ["vip"]})
+
+
+def test_what_overtakes_a_late_request_is_reported(sandbox, client):
+    sandbox.settings(late_share=1, late_seconds=0.3)
+    with pytest.raises(httpx.RemoteProtocolError):
+        upsert(client, person("ann@example.com", "vip"))
+    sandbox.settings(late_share=0)
+
+    upsert(client, person("ann@example.com", "gold"))
+
+    overlaps = sandbox.get("overlaps")
+    assert (overlaps["total"], overlaps["different"], overlaps["late"]) == (1, 1, 1)
+    eventually(lambda: sandbox.get("summary")["requests"]["in_flight"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("empty", b""),
+        ("empty_object", b"{}"),
+        ("null", b"null"),
+        ("text", b"OK"),
+        ("html", b"<html>"),
+        ("wrong_counts", b'{"data":{"successful":{"count":999999}'),
+    ],
+)
+def test_a_malformed_answer_has_status_200_and_is_applied(sandbox, client, kind, content):
+    sandbox.settings(malformed_shares={kind: 1})
+
+    answer = upsert(client)
+
+    assert answer.status_code == 200
+    assert answer.content.startswith(content)
+    assert sandbox.get("memberships") == {"ann@example.com": ["vip"]}
+
+
+def test_a_truncated_answer_ends_before_its_length(sandbox, client):
+    sandbox.settings(malformed_shares={"truncated": 1})
+
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete"):
+        upsert(client)
+
+
+def test_a_dripping_answer_outlasts_the_timeout_of_a_read(sandbox, client):
+    sandbox.settings(malformed_shares={"dripping": 1}, drip_seconds=0.01)
+    began_at = time.monotonic()
+
+    answer = client.post(UPSERT, json={"users": [person()]}, timeout=0.25)
+
+    assert answer.json()["data"]["successful"] == {"count": 1}
+    assert time.monotonic() - began_at > 0.25
+
+
+def test_an_endless_answer_goes_on_until_the_client_leaves(sandbox, client):
+    sandbox.settings(malformed_shares={"endless": 1}, endless_seconds=5)
+    received = 0
+
+    with client.stream("POST", UPSERT, json={"users": [person()]}) as answer:
+        for chunk in answer.iter_raw():
+            received += len(chunk)
+            if received > 3_000:
+                break
+
+    assert received > 3_000
+    assert sandbox.get("health") == {"ok": True}
+
+
+@pytest.mark.parametrize("status", [400, 429, 500, 503, 520])
+def test_errors_are_answered_and_not_applied(sandbox, client, status):
+    sandbox.settings(error_shares={str(status): 1})
+
+    assert upsert(client).status_code == status
+    assert sandbox.get("memberships") == {}
+
+
+def test_rules_hold_for_reading_paths_too(sandbox, client):
+    sandbox.settings(failures=[{"path": PROFILE, "status": 503}])
+
+    assert client.post(PROFILE, json={}).status_code == 503
+    assert client.post(COLUMNS, json={"table": "contacts"}).status_code == 200
+
+
+def test_a_profile_is_read_back_over_http(client, sandbox):
+    upsert(client)
+    wanted = {
+        "identifiers": {"email": "ann@example.com"},
+        "attributes": ["c_lytics_computed_attr"],
+    }
+
+    answer = client.post(PROFILE, json=wanted)
+
+    assert sandbox.get("requests")["by_path"][PROFILE] == 1
+    assert answer.json() == {"attributes": {"c_lytics_computed_attr": ["vip"]}}
+
+
+def test_an_erased_profile_is_visible_in_the_summary(sandbox, client):
+    upsert(client)
+
+    client.post(ERASE, json={"identifiers": {"email": "ann@example.com"}})
+
+    assert sandbox.get("summary")["profiles"] == {"total": 0, "merged": 0, "erased": 1}
+
+
+def test_other_paths_and_methods_are_refused(client):
+    assert client.post("/api/user/v1/other", json={}).status_code == 404
+    assert client.get(UPSERT).status_code == 405
+    assert client.get("/_sandbox/nothing").status_code == 404
+
+
+def test_requests_at_once_on_one_profile_are_seen(sandbox):
+    sandbox.settings(latency_seconds=0.3)
+
+    def send(slug):
+        with httpx.Client(base_url=sandbox.url, headers=HEADERS) as client:
+            return upsert(client, person("ann@example.com", slug)).status_code
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(send, ["vip", "gold"])) == [200, 200]
+
+    overlaps = sandbox.get("overlaps")
+    assert (overlaps["total"], overlaps["different"]) == (1, 1)
+
+
+def test_a_request_whose_client_left_takes_effect_and_counts_as_unanswered(sandbox, client):
+    sandbox.settings(latency_seconds=0.4)
+    with pytest.raises(httpx.ReadTimeout):
+        client.post(UPSERT, json={"users": [person()]}, timeout=0.1)
+    eventually(lambda: sandbox.get("memberships") and not in_flight(sandbox))
+
+    sandbox.settings(latency_seconds=0)
+    upsert(client)
+
+    repeats = sandbox.get("repeats")
+    assert repeats["bodies"][UPSERT]["again_after_unanswered"] == 1
+    assert repeats["requests_with_a_user_again"][UPSERT]["again_after_unanswered"] == 1
+
+
+def in_flight(sandbox):
+    return sandbox.get("summary")["requests"]["in_flight"]
+
+
+def test_the_limit_can_be_halved_while_requests_come(sandbox, client):
+    sandbox.settings(limit_per_minute=20)
+    before = [upsert(client).status_code for _ in range(10)]
+
+    sandbox.settings(limit_per_minute=10)
+    after = [upsert(client).status_code for _ in range(5)]
+
+    assert (before, after) == ([200] * 10, [429] * 5)
+    limit = sandbox.get("summary")["limit"]
+    assert (limit["highest_admitted"], limit["highest_received"], limit["limited"]) == (10, 15, 5)
+    seconds = sandbox.get("requests")["timeline"]
+    assert sum(each["by_status"].get("429", 0) for each in seconds) == 5
+
+
+def test_a_thousand_users_take_little_time(sandbox, client):
+    users = [person(f"person{number}@example.com") for number in range(1_000)]
+    body = orjson.dumps({"users": users})
+    began_at = time.monotonic()
+
+    answer = client.post(UPSERT, content=body, headers={"Content-Type": "application/json"})
+
+    assert answer.json()["data"]["successful"] == {"count": 1_000}
+    assert time.monotonic() - began_at < 1.0
+    assert len(sandbox.get("memberships")) == 1_000
+
+
+def test_a_port_in_use_is_said_and_ends_with_status_1():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "ops.cli.sandbox", "--port", port]
+
+        ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
+
+    assert ended.returncode == 1
+    assert ended.stderr.decode().startswith(f"port {port} of 127.0.0.1 is in use")
+
+
+def test_ctrl_c_ends_it_cleanly_even_with_requests_in_flight():
+    with SandboxProcess(latency_seconds=60) as process:
+        sender = threading.Thread(target=_send_and_be_cut, args=(process.url,))
+        sender.start()
+        eventually(lambda: in_flight(process) == 1)
+        began_at = time.monotonic()
+
+        os.kill(process.pid, signal.SIGINT)
+
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert time.monotonic() - began_at < 4
+        sender.join()
+
+
+def _send_and_be_cut(url):
+    with httpx.Client(base_url=url, headers=HEADERS, timeout=PATIENCE_SECONDS) as client:
+        try:
+            upsert(client)
+        except httpx.TransportError:
+            return
+
+
+def test_it_ends_with_whoever_started_it():
+    starter = (
+        "from ops.sandbox.process import SandboxProcess; import sys, time\n"
+        "process = SandboxProcess()\n"
+        "print(process.url, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", starter], stdout=subprocess.PIPE)
+    url = parent.stdout.readline().decode().strip()
+    assert httpx.get(f"{url}/_sandbox/health").is_success
+
+    parent.kill()
+    parent.communicate()
+
+    eventually(lambda: not _answers(url))
+
+
+def _answers(url):
+    try:
+        return httpx.get(f"{url}/_sandbox/health").is_success
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,25 @@
+"""The options of the sandbox become its switches, or a message."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.cli.sandbox import sandbox
+from worker.errors import UsageWrong
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"error": ["500"]}, "--error 500: write STATUS=SHARE"),
+        ({"error": ["500=much"]}, "error_shares.500"),
+        ({"error": ["200=0.1"]}, "no status from 400 to 599"),
+        ({"lost_answers": 1.5}, "lost_answers"),
+        ({"settings": "{"}, "--settings: no JSON"),
+        ({"settings": "[]"}, "--settings: an object is needed"),
+        ({"settings": '{"typo": 1}'}, "typo: Extra inputs"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(options, message):
+    with pytest.raises(UsageWrong, match=message):
+        sandbox(**options)

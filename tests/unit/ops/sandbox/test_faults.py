@@ -1,0 +1,123 @@
+"""What goes wrong is drawn from a seed, in the shares that were asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from ops.sandbox.faults import Faults
+from ops.sandbox.rules import ATTRIBUTE_DELETE, UPSERT
+from ops.sandbox.settings import SandboxSettings
+
+
+def faults(**settings) -> Faults:
+    return Faults(SandboxSettings(**settings))
+
+
+def test_without_switches_nothing_goes_wrong():
+    fault = faults().draw(UPSERT, b"{}")
+
+    assert (fault.name, fault.takes_effect, fault.delivery) == ("", "now", "whole")
+
+
+def test_shares_are_met_and_a_seed_repeats_them():
+    settings = {
+        "error_shares": {"500": 0.1, "429": 0.1},
+        "malformed_shares": {"empty": 0.1},
+        "lost_answers": 0.1,
+        "lost_requests": 0.1,
+        "late_share": 0.1,
+    }
+
+    drawn = [
+        [faults.draw(UPSERT, b"").name for _ in range(5_000)]
+        for faults in (
+            faults(seed=7, **settings),
+            faults(seed=7, **settings),
+            faults(seed=8, **settings),
+        )
+    ]
+
+    assert drawn[0] == drawn[1] != drawn[2]
+    counts = Counter(drawn[0])
+    assert counts[""] == pytest.approx(2_000, rel=0.1)
+    names = ("error.500", "error.429", "malformed.empty", "lost_answer", "lost_request", "late")
+    assert all(counts[name] == pytest.approx(500, rel=0.2) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("settings", "takes_effect", "status", "delivery"),
+    [
+        ({"lost_answers": 1}, "now", None, "closed"),
+        ({"lost_requests": 1}, "never", None, "closed"),
+        ({"late_share": 1}, "late", None, "closed"),
+        ({"late_share": 1, "late_answer": "500"}, "late", 500, "whole"),
+        ({"error_shares": {"503": 1}}, "never", 503, "whole"),
+        ({"error_shares": {"503": 1}, "errors_applied": 1}, "now", 503, "whole"),
+        ({"error_shares": {"400": 1}, "errors_applied": 1}, "never", 400, "whole"),
+        ({"malformed_shares": {"truncated": 1}}, "now", None, "truncated"),
+        ({"malformed_shares": {"wrong_counts": 1}}, "now", 200, "whole"),
+        ({"malformed_shares": {"dripping": 1}}, "now", None, "dripping"),
+        ({"malformed_shares": {"endless": 1}}, "now", None, "endless"),
+    ],
+)
+def test_each_fault_says_when_it_takes_effect_and_what_is_answered(
+    settings, takes_effect, status, delivery
+):
+    fault = faults(**settings).draw(UPSERT, b"{}")
+
+    assert fault.takes_effect == takes_effect
+    assert (fault.answer and fault.answer.status) == status
+    assert fault.delivery == delivery
+
+
+def test_server_errors_are_html_unless_told_otherwise():
+    html = faults(error_shares={"502": 1}).draw(UPSERT, b"").answer
+    json = faults(error_shares={"502": 1}, html_errors=False).draw(UPSERT, b"").answer
+
+    assert html.body.startswith(b"<html>")
+    assert "error" in orjson.loads(json.body)
+
+
+def test_poison_fails_the_bodies_that_contain_it():
+    drawing = faults(poison="venom", poison_status=500)
+
+    assert drawing.draw(UPSERT, b'{"a":"venom"}').answer.status == 500
+    assert drawing.draw(UPSERT, b'{"a":"water"}').answer is None
+
+
+def test_rules_hold_for_their_path_and_their_content():
+    rule = {"path": ATTRIBUTE_DELETE, "contains": "ann@", "status": 403, "message": "No."}
+    drawing = faults(failures=[rule])
+
+    hit = drawing.draw(ATTRIBUTE_DELETE, b"ann@example.com").answer
+
+    assert orjson.loads(hit.body) == {"success": False, "message": "No."}
+    assert drawing.draw(UPSERT, b"ann@example.com").answer is None
+    assert drawing.draw(ATTRIBUTE_DELETE, b"bob@example.com").answer is None
+
+
+def test_latency_has_jitter():
+    drawing = faults(latency_seconds=0.1, jitter_seconds=0.1)
+
+    assert all(0.1 <= drawing.delay_seconds() <= 0.2 for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lost_answers": 0.6, "lost_requests": 0.6},
+        {"error_shares": {"500": -0.1}},
+        {"error_shares": {"200": 0.1}},
+        {"error_shares": {"oops": 0.1}},
+        {"malformed_shares": {"odd": 0.1}},
+        {"panel_attributes": {f"field_{number}": "any" for number in range(81)}},
+        {"no_such_switch": 1},
+    ],
+)
+def test_switches_that_make_no_sense_are_refused(settings):
+    with pytest.raises(ValidationError):
+        SandboxSettings(**settings)

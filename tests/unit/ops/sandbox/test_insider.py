@@ -1,0 +1,518 @@
+"""The account: what it accepts, what it answers, what it holds afterwards."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from ops.sandbox.answer import Answer
+from ops.sandbox.insider import Call, Insider
+from ops.sandbox.rules import ATTRIBUTE_DELETE, ERASE, PROFILE, UPSERT
+from ops.sandbox.settings import SandboxSettings
+
+NOW = 1_796_000_000.0  # 2026-11-29T10:13:20Z
+HEADERS = {
+    "x-partner-name": "acme",
+    "x-request-token": "t",
+    "content-type": "application/json",
+}
+RECENT = "2026-11-20T10:00:00.872199Z"
+
+
+def account(**settings) -> Insider:
+    return Insider(SandboxSettings(**settings))
+
+
+def person(email="ann@example.com", lists=("vip",), **user):
+    custom = {"lytics_computed_attr": list(lists)}
+    return {"identifiers": {"email": email}, "attributes": {"custom": custom}, **user}
+
+
+def removal(email="ann@example.com", *slugs):
+    partial = {"lytics_computed_attr": list(slugs)}
+    return {"identifiers": {"email": email}, "custom": {"partial": partial}}
+
+
+def event(name="lytics_trigger", at=RECENT, **parameters):
+    return {"event_name": name, "timestamp": at, "event_params": {"custom": parameters}}
+
+
+def post(insider, *users, path=UPSERT, now=NOW, headers=HEADERS, **root):
+    return post_body(insider, {"users": list(users), **root}, path=path, now=now, headers=headers)
+
+
+def post_body(insider, body, *, path=UPSERT, now=NOW, headers=HEADERS):
+    text = body if isinstance(body, bytes) else orjson.dumps(body)
+    admitted = insider.admit(Call(path, headers, text), now)
+    return admitted if isinstance(admitted, Answer) else insider.apply(admitted, now)
+
+
+def value(answer):
+    return orjson.loads(answer.body)
+
+
+def errors(answer):
+    return value(answer)["data"]["fail"].get("errors", {})
+
+
+def lists(insider):
+    return insider.profiles.lists("lytics_computed_attr")
+
+
+def test_users_that_went_through_are_counted_and_the_other_side_is_empty():
+    answer = post(account(), person("ann@example.com"), person("bob@example.com"))
+
+    assert answer.status == 200
+    assert value(answer) == {"data": {"successful": {"count": 2}, "fail": {}}}
+
+
+def test_a_refused_user_is_reported_by_its_position_and_costs_the_others_nothing():
+    insider = account()
+
+    answer = post(insider, person(), person(email="nobody"), person("bob@example.com"))
+
+    assert value(answer)["data"]["successful"] == {"count": 2}
+    assert value(answer)["data"]["fail"]["count"] == 1
+    assert list(errors(answer)) == [r"users.1.identifiers.email.regexp(^.+@.+\..+$)"]
+    assert answer.failed == {1}
+    assert sorted(lists(insider)) == ["ann@example.com", "bob@example.com"]
+
+
+def test_when_all_users_are_refused_the_successful_side_is_empty():
+    answer = post(account(), person(email=""))
+
+    assert value(answer)["data"]["successful"] == {}
+
+
+@pytest.mark.parametrize(("counts", "expected"), [("users", 1), ("errors", 2)])
+def test_what_fail_count_counts_can_be_switched(counts, expected):
+    user = person(email="x", events=[event("Bad Name")])
+
+    answer = post(account(fail_count=counts), user)
+
+    assert value(answer)["data"]["fail"]["count"] == expected
+    assert len(errors(answer)) == 2
+
+
+@pytest.mark.parametrize(
+    ("user", "place"),
+    [
+        ({"attributes": {"name": "Ann"}}, "identifiers"),
+        ({"identifiers": {}, "attributes": {"name": "Ann"}}, "identifiers"),
+        ({"identifiers": {"mail": "x"}, "attributes": {"name": "Ann"}}, "identifiers.mail"),
+        ({"identifiers": {"phone_number": "0171"}, "events": []}, "identifiers.phone_number"),
+        ({"identifiers": {"uuid": 7}, "attributes": {"name": "Ann"}}, "identifiers.uuid"),
+        ({"identifiers": {"custom": {"id": ""}}, "events": []}, "identifiers.custom.id"),
+        ({"insider_id": "", "attributes": {"name": "Ann"}}, "insider_id"),
+        (person(attributes={}), "attributes"),
+        (person(attributes={"custom": {}}), "attributes"),
+        (person(attributes={"email": ""}), "attributes.email"),
+        (person(attributes={"phone_number": "123"}), "attributes.phone_number"),
+        (person(events=[event("Capital")]), "events.0.event_name"),
+        (person(events=[event(), event(at="yesterday")]), "events.1.timestamp"),
+        (person(events={}), "events"),
+        (person(not_append="yes"), "not_append"),
+        ({"identifiers": {"email": "ann@example.com"}}, "required(attributes,events)"),
+        ("ann", "type(object)"),
+    ],
+)
+def test_a_user_is_refused_with_the_place_of_what_is_wrong(user, place):
+    answer = post(account(), user)
+
+    assert answer.failed == {0}
+    assert any(key.startswith(f"users.0.{place}") for key in errors(answer)), errors(answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"{", "invalid json"),
+        (b"[]", "users must be defined"),
+        ({}, "users must be defined"),
+        ({"users": []}, "users must be defined"),
+        ({"users": {}}, "users must be defined"),
+        ({"users": [{}] * 1_001}, "at most 1000"),
+        ({"users": [{}], "skip_hook": "true"}, "skip_hook"),
+        (b" " * 5_000_001, "bigger than maximum allowed size 5,000,000 bytes"),
+    ],
+)
+def test_a_body_that_is_no_request_is_a_400(body, text):
+    answer = post_body(account(), body)
+
+    assert answer.status == 400
+    assert text in value(answer)["error"]
+
+
+def test_a_thousand_users_are_not_too_many():
+    users = [person(f"p{number}@example.com") for number in range(1_000)]
+
+    assert post(account(), *users).status == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "headers", "status", "message"),
+    [
+        ({}, {"x-partner-name": ""}, 400, "Partner is invalid."),
+        ({}, {"x-partner-name": "Acme"}, 400, "Partner is invalid."),
+        ({"partner_name": "other"}, {}, 400, "Partner is invalid."),
+        ({}, {"x-request-token": ""}, 401, "Access Denied"),
+        ({"token": "right"}, {}, 403, "Access Denied"),
+        ({"credentials_status": 401}, {}, 401, "Access Denied"),
+        ({"credentials_status": 403}, {}, 403, "Access Denied"),
+    ],
+)
+def test_wrong_credentials_are_denied_in_insiders_shape(settings, headers, status, message):
+    insider = account(**settings)
+
+    answer = post(insider, person(), headers=HEADERS | headers)
+
+    assert answer.status == status
+    assert value(answer) == {"success": False, "message": message}
+    assert len(insider.profiles) == 0
+
+
+def test_credentials_can_fail_and_recover_in_mid_run():
+    insider = account()
+
+    insider.configure(SandboxSettings(credentials_status=401))
+    denied = post(insider, person())
+    insider.configure(SandboxSettings())
+
+    assert (denied.status, post(insider, person()).status) == (401, 200)
+
+
+def test_the_limit_holds_in_every_sliding_minute_over_both_paths():
+    insider = account(limit_per_minute=2)
+
+    statuses = [
+        post(insider, person(), now=NOW).status,
+        post(insider, removal(), path=ATTRIBUTE_DELETE, now=NOW + 30).status,
+        post(insider, person(), now=NOW + 59.9).status,
+        post(insider, person(), now=NOW + 60).status,
+        post(insider, person(), now=NOW + 61).status,
+    ]
+
+    assert statuses == [200, 200, 429, 200, 429]
+    assert insider.received.highest == 4
+    assert insider.admitted.highest == 2
+    assert insider.limited == 2
+
+
+def test_the_limit_may_change_in_mid_run():
+    insider = account(limit_per_minute=1)
+    before = [post(insider, person()).status for _ in range(2)]
+
+    insider.configure(SandboxSettings(limit_per_minute=3))
+    after = [post(insider, person()).status for _ in range(3)]
+
+    assert (before, after) == ([200, 429], [200, 200, 429])
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("off", None), ("seconds", b"7"), ("date", b"Mon, 30 Nov 2026 00:53:27 GMT")],
+)
+def test_a_429_says_retry_after_as_it_is_told(kind, expected):
+    insider = account(limit_per_minute=0, retry_after=kind, retry_after_seconds=7)
+
+    answer = post(insider, person(), now=1_796_000_000)
+
+    assert value(answer) == {"error": "rejected: too many requests"}
+    assert dict(answer.headers).get(b"retry-after") == expected
+
+
+def test_arrays_are_appended_to_as_sets():
+    insider = account()
+
+    for slugs in (["vip"], ["gold", "vip"], ["gold"]):
+        post(insider, person(lists=slugs))
+
+    assert lists(insider) == {"ann@example.com": ["gold", "vip"]}
+
+
+def test_appending_doubles_a_value_where_that_is_switched_on():
+    insider = account(append_duplicates=True)
+
+    for _ in range(2):
+        post(insider, person(lists=["vip"]))
+
+    assert lists(insider) == {"ann@example.com": ["vip", "vip"]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, ["gold", "vip"]),
+        ({"not_append": True}, ["gold"]),
+        ({"append": False}, ["gold"]),
+        ({"not_append": True, "append": True}, ["gold", "vip"]),
+        ({"not_append": False, "append": False}, ["gold"]),
+    ],
+)
+def test_arrays_are_overwritten_on_demand_and_append_wins(flags, expected):
+    insider = account()
+    post(insider, person(lists=["vip"]))
+
+    post(insider, person(lists=["gold"], **flags))
+
+    assert lists(insider) == {"ann@example.com": expected}
+
+
+def test_a_partial_delete_takes_single_values_and_keeps_the_rest():
+    insider = account()
+    post(insider, person(lists=["vip", "gold"]))
+
+    answer = post(insider, removal("ann@example.com", "vip", "absent"), path=ATTRIBUTE_DELETE)
+
+    assert value(answer)["data"]["successful"] == {"count": 1}
+    assert lists(insider) == {"ann@example.com": ["gold"]}
+
+
+def test_a_whole_delete_takes_the_attribute():
+    insider = account()
+    post(insider, person(attributes={"name": "Ann", "custom": {"status": "new"}}))
+    identifiers = {"email": "ann@example.com"}
+    user = {"identifiers": identifiers, "whole": ["name"], "custom": {"whole": ["status"]}}
+
+    post(insider, user, path=ATTRIBUTE_DELETE)
+
+    assert insider.profiles.find(("email:ann@example.com",)).attributes() == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({}, "required(whole,partial,custom)"),
+        ({"attributes": {"custom": {"partial": {"x": ["y"]}}}}, "attributes.forbidden"),
+        ({"whole": ["name"], "events": []}, "events.forbidden"),
+        ({"whole": "name"}, "whole.type(array)"),
+        ({"custom": {"partial": {"x": "y"}}}, "custom.partial.type(object)"),
+    ],
+)
+def test_a_delete_takes_only_what_it_knows(parts, place):
+    user = {"identifiers": {"email": "ann@example.com"}, **parts}
+
+    answer = post(account(), user, path=ATTRIBUTE_DELETE)
+
+    assert f"users.0.{place}" in errors(answer)
+
+
+@pytest.mark.parametrize(("switch", "failed"), [("accept", set()), ("refuse", {0})])
+def test_a_delete_for_an_unknown_person_answers_as_switched(switch, failed):
+    insider = account(unknown_user_delete=switch)
+
+    answer = post(insider, removal("nobody@example.com", "vip"), path=ATTRIBUTE_DELETE)
+
+    assert answer.failed == failed
+    assert len(insider.profiles) == 0
+
+
+def test_a_delete_may_answer_an_empty_object():
+    answer = post(account(delete_answer="empty"), removal(), path=ATTRIBUTE_DELETE)
+
+    assert value(answer) == {}
+
+
+@pytest.mark.parametrize(("switch", "expected"), [("nothing", []), ("valid_part", ["vip"])])
+def test_the_valid_part_of_a_refused_user_is_applied_as_switched(switch, expected):
+    insider = account(failed_user=switch)
+
+    answer = post(insider, person(events=[event("Bad Name")]))
+
+    assert answer.failed == {0}
+    assert lists(insider).get("ann@example.com", []) == expected
+
+
+def test_profiles_that_share_an_identifier_become_one():
+    insider = account()
+    post(insider, person("ann@example.com", ["vip"]), person("bob@example.com", ["gold"]))
+    identifiers = {"email": "ann@example.com", "custom": {"device": "7"}}
+    post(insider, {**person(), "identifiers": identifiers})
+
+    shared = {"email": "bob@example.com", "custom": {"device": "7"}}
+    post(insider, {**person(lists=["new"]), "identifiers": shared})
+
+    assert len(insider.profiles) == 1
+    assert insider.profiles.merged == 1
+    both = ["gold", "new", "vip"]
+    assert lists(insider) == {"ann@example.com": both, "bob@example.com": both}
+
+
+def test_emails_find_a_profile_whatever_their_case():
+    insider = account()
+
+    post(insider, person("Ann@Example.com"), person("ann@example.com"))
+
+    assert len(insider.profiles) == 1
+
+
+def test_a_profile_is_found_by_the_insider_id_it_was_given():
+    insider = account()
+    post(insider, person())
+    insider_id = insider.profiles.find(("email:ann@example.com",)).insider_id
+
+    post(insider, {"insider_id": insider_id, "attributes": {"name": "Ann"}})
+
+    assert len(insider.profiles) == 1
+
+
+def test_an_event_that_comes_again_is_there_twice():
+    insider = account()
+
+    for _ in range(2):
+        post(insider, person(events=[event(audience="vip")]))
+
+    assert insider.profiles.find(("email:ann@example.com",)).event_count == 2
+    assert insider.profiles.events_doubled == 1
+
+
+def test_skip_hook_is_counted_and_starts_no_journey():
+    insider = account()
+
+    post(insider, person(events=[event()]), skip_hook=True)
+    post(insider, person(events=[event(audience="gold")]))
+
+    assert insider.tally.skip_hook_requests == 1
+    assert insider.tally.skip_hook_users == 1
+    assert insider.tally.journeys_started == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "drop"),
+    [
+        (person(attributes={"nickname": "A"}), ("undefined_attribute", "nickname")),
+        (person(attributes={"age": "33"}), ("mistyped_attribute", "age")),
+        (person(attributes={"email_optin": "t"}), ("mistyped_attribute", "email_optin")),
+        (person(attributes={"name": None}), ("mistyped_attribute", "name")),
+        (person(attributes={"birthday": "1990-01-01"}), ("mistyped_attribute", "birthday")),
+        (person(attributes={"language": "en"}), ("mistyped_attribute", "language")),
+        (person(attributes={"country": "Germany"}), ("mistyped_attribute", "country")),
+        (person(attributes={"custom": {"new": 1}}), ("undefined_attribute", "new")),
+        (person(attributes={"custom": {"status": 1}}), ("mistyped_attribute", "status")),
+        (
+            person(attributes={"custom": {"lytics_computed_attr": "vip"}}),
+            ("mistyped_attribute", "lytics_computed_attr"),
+        ),
+        (person(lists=[{"a": 1}]), ("mistyped_attribute", "lytics_computed_attr")),
+        (person(events=[event("unknown")]), ("undefined_event", "unknown")),
+        (person(events=[event(colour="red")]), ("undefined_parameter", "colour")),
+        (person(events=[event(audience=7)]), ("mistyped_parameter", "audience")),
+        (person(events=[event(at="2026-08-01T10:00:00Z")]), ("old_event", "lytics_trigger")),
+    ],
+)
+def test_what_is_swallowed_is_answered_as_success_and_recorded(user, drop):
+    insider = account()
+
+    answer = post(insider, user)
+
+    assert value(answer)["data"]["fail"] == {}
+    assert insider.drops.counts == {drop: 1}
+    assert list(insider.drops.examples) == [(*drop, "email:ann@example.com")]
+
+
+def test_everything_is_defined_on_demand_up_to_eighty_custom_attributes():
+    insider = account(accept_anything=True, panel_attributes={})
+    custom = {f"field_{number}": number for number in range(81)}
+
+    post(insider, person(attributes={"custom": custom}))
+
+    assert len(insider.profiles.find(("email:ann@example.com",)).attributes()[1]) == 80
+    assert insider.drops.counts == {("undefined_attribute", "field_80"): 1}
+
+
+def test_an_attribute_that_gets_defined_is_kept_from_then_on():
+    insider = account(accept_anything=True, panel_attributes={})
+    post(insider, person(attributes={"custom": {"one": 1, "two": 2}}))
+
+    post(insider, person(attributes={"custom": {"two": 3, "three": [4]}}))
+
+    _, custom = insider.profiles.find(("email:ann@example.com",)).attributes()
+    assert custom == {"one": 1, "two": 3, "three": [4]}
+
+
+def test_a_partial_delete_from_something_that_is_no_array_is_recorded():
+    insider = account()
+    post(insider, person(attributes={"custom": {"status": "new"}}))
+    parts = {"custom": {"partial": {"status": ["new"]}}}
+
+    post(insider, {"identifiers": {"email": "ann@example.com"}, **parts}, path=ATTRIBUTE_DELETE)
+
+    assert insider.drops.counts == {("not_an_array", "status"): 1}
+
+
+def test_a_withdrawn_consent_stops_writes_where_that_is_switched_on():
+    insider = account(gdpr_stops=True)
+    post(insider, person(attributes={"gdpr_optin": False}))
+
+    post(insider, person(lists=["vip"]))
+    stopped = lists(insider)
+    post(insider, person(attributes={"gdpr_optin": True}))
+    post(insider, person(lists=["vip"]))
+
+    assert stopped == {"ann@example.com": []}
+    assert lists(insider) == {"ann@example.com": ["vip"]}
+
+
+def test_a_poison_with_status_200_refuses_only_the_users_that_contain_it():
+    insider = account(poison="venom", poison_status=200)
+
+    answer = post(insider, person(), person("venom@example.com"))
+
+    assert answer.failed == {1}
+
+
+def test_the_erasing_path_erases_and_is_counted():
+    insider = account()
+    post(insider, person("ann@example.com"), person("bob@example.com"))
+    users = {"users": [{"identifiers": {"email": "ann@example.com"}}]}
+
+    answer = insider.erase(Call(ERASE, HEADERS, orjson.dumps(users)), NOW)
+
+    assert answer.status == 200
+    assert insider.profiles.erased == 1
+    assert list(lists(insider)) == ["bob@example.com"]
+
+
+def test_a_profile_can_be_read_back():
+    insider = account()
+    attributes = {"gdpr_optin": True, "custom": {"lytics_computed_attr": ["vip"]}}
+    post(insider, person(attributes=attributes))
+
+    read = {
+        "identifiers": {"email": "ann@example.com"},
+        "attributes": ["email", "gdpr", "c_lytics_computed_attr", "c_absent"],
+        "quota": True,
+    }
+    answer = insider.read_profile(Call(PROFILE, HEADERS, orjson.dumps(read)), NOW)
+
+    assert value(answer) == {
+        "attributes": {
+            "email": "ann@example.com",
+            "gdpr": True,
+            "c_lytics_computed_attr": ["vip"],
+        },
+        "quota": {"limit": 1_000, "used": 1},
+    }
+
+
+def test_reading_an_unknown_person_back_is_a_404_and_the_quota_is_its_own():
+    insider = account(profile_units_per_minute=1, limit_per_minute=0)
+    read = orjson.dumps({"identifiers": {"email": "a@example.com"}, "attributes": ["email"]})
+
+    answers = [insider.read_profile(Call(PROFILE, HEADERS, read), NOW) for _ in range(2)]
+
+    assert value(answers[0]) == {"error": "no such user for these identifiers: no data"}
+    assert [answer.status for answer in answers] == [404, 429]
+
+
+@pytest.mark.parametrize("table", ["contacts", "events"])
+def test_the_panel_can_be_listed(table):
+    call = Call("/api/user/v3/metadata/columns", HEADERS, orjson.dumps({"table": table}))
+
+    columns = {column["key"]: column for column in value(account().read_columns(call))}
+
+    if table == "contacts":
+        assert columns["c_lytics_computed_attr"]["type"] == "array"
+        assert columns["email_optin"]["type"] == "boolean"
+    else:
+        assert {each["key"] for each in columns["lytics_trigger"]["params"]} >= {"audience"}

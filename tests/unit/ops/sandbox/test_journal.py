@@ -1,0 +1,193 @@
+"""What the log says about overlaps and about what came again."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from ops.sandbox.insider import Write
+from ops.sandbox.journal import CLOSED, Journal
+from ops.sandbox.profiles import Profiles
+from ops.sandbox.repeats import Fate, Repeats
+from ops.sandbox.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
+
+NOW = 1_796_000_000.0
+
+
+class Log:
+    """A journal and the profiles it looks at."""
+
+    def __init__(self) -> None:
+        self.journal = Journal()
+        self.profiles = Profiles()
+
+    def begin(self, *users, path=UPSERT, now=NOW):
+        keys = [identity_keys(user) for user in users]
+        body = orjson.dumps({"users": users})
+        request = Write(path, list(users), keys, skip_hook=False)
+        return self.journal.begin(request, body, profiles=self.profiles, fault="", now=now)
+
+    def apply(self, flight, *refused, now=NOW):
+        self.journal.took_effect(flight, frozenset(refused), now)
+
+    def answer(self, flight, status=200, *, sure=True, now=NOW):
+        self.journal.answered(flight, status, now, sure=sure)
+
+    def whole(self, *users, path=UPSERT):
+        flight = self.begin(*users, path=path)
+        self.apply(flight)
+        self.answer(flight)
+
+
+def user(email, value=1, **custom):
+    identifiers = {"email": email} | ({"custom": custom} if custom else {})
+    return {"identifiers": identifiers, "attributes": {"age": value}}
+
+
+def test_requests_one_after_the_other_do_not_overlap():
+    log = Log()
+
+    log.whole(user("ann@example.com"))
+    log.whole(user("ann@example.com"))
+
+    assert not log.journal.overlaps
+    assert log.journal.in_flight == 0
+
+
+def test_requests_at_once_on_different_profiles_do_not_overlap():
+    log = Log()
+
+    log.begin(user("ann@example.com"))
+    log.begin(user("bob@example.com"))
+
+    assert not log.journal.overlaps
+    assert log.journal.in_flight == 2
+
+
+def test_requests_at_once_on_one_profile_overlap():
+    log = Log()
+    log.begin(user("ann@example.com", 1), user("bob@example.com", 1))
+
+    log.begin(user("ann@example.com", 2), user("bob@example.com", 1), user("eve@example.com"))
+
+    (overlap,) = log.journal.overlaps
+    assert (overlap.profiles, overlap.different, overlap.bodies_equal) == (2, 1, False)
+    assert overlap.named == ("email:ann@example.com", "email:bob@example.com")
+
+
+def test_an_overlap_with_the_same_content_is_told_apart():
+    log = Log()
+    log.begin(user("ann@example.com"))
+
+    log.begin(user("ann@example.com"))
+
+    (overlap,) = log.journal.overlaps
+    assert (overlap.different, overlap.bodies_equal, overlap.late) == (0, True, False)
+
+
+def test_an_overlap_is_found_through_the_profile_behind_different_identifiers():
+    log = Log()
+    log.profiles.claim(("email:ann@example.com", "custom.device:7"))
+    log.begin(user("ann@example.com"))
+
+    log.begin({"identifiers": {"custom": {"device": "7"}}, "attributes": {"age": 2}})
+
+    assert len(log.journal.overlaps) == 1
+
+
+def test_a_request_that_takes_effect_late_overlaps_until_then():
+    log = Log()
+    late = log.begin(user("ann@example.com", 1))
+    log.answer(late, CLOSED, sure=False)
+
+    log.whole(user("ann@example.com", 2))
+    log.apply(late)
+    log.whole(user("ann@example.com", 3))
+
+    (overlap,) = log.journal.overlaps
+    assert overlap.late
+
+
+def test_a_profile_twice_in_a_request_is_counted():
+    log = Log()
+
+    log.begin(user("ann@example.com", 1), user("ann@example.com", 2))
+
+    assert log.journal.profiles_twice_in_a_request == 1
+
+
+@pytest.mark.parametrize(
+    ("applied", "status", "sure", "fate"),
+    [
+        (True, 200, True, Fate.ANSWERED),
+        (True, CLOSED, False, Fate.UNANSWERED),
+        (True, 500, False, Fate.UNANSWERED),
+        (False, 400, False, Fate.NOT_APPLIED),
+        (False, CLOSED, False, Fate.NOT_APPLIED),
+    ],
+)
+def test_what_comes_again_is_counted_by_what_had_become_of_it(applied, status, sure, fate):
+    log = Log()
+    first = log.begin(user("ann@example.com"))
+    if applied:
+        log.apply(first)
+    else:
+        log.journal.never_takes_effect(first, NOW)
+    log.answer(first, status, sure=sure)
+
+    log.begin(user("ann@example.com"))
+
+    assert log.journal.bodies[UPSERT].counts == {fate: 1}
+    assert log.journal.entries[UPSERT].counts == {fate: 1}
+    assert log.journal.requests_again == {(UPSERT, fate): 1}
+
+
+def test_a_user_that_comes_again_in_another_body_is_found():
+    log = Log()
+    log.whole(user("ann@example.com"), user("bob@example.com"))
+
+    log.whole(user("bob@example.com"), user("eve@example.com"))
+
+    assert log.journal.bodies[UPSERT].counts == {}
+    assert log.journal.entries[UPSERT].counts == {Fate.ANSWERED: 1}
+
+
+def test_the_order_of_names_makes_no_other_user():
+    log = Log()
+    one = {"identifiers": {"email": "ann@example.com"}, "attributes": {"age": 1, "name": "A"}}
+    log.whole(one)
+
+    log.whole({"attributes": {"name": "A", "age": 1}, "identifiers": one["identifiers"]})
+
+    assert log.journal.entries[UPSERT].counts == {Fate.ANSWERED: 1}
+
+
+def test_a_refused_user_was_not_applied():
+    log = Log()
+    flight = log.begin(user("ann@example.com"), user("bob@example.com"))
+    log.apply(flight, 1)
+    log.answer(flight)
+
+    log.begin(user("bob@example.com"))
+
+    assert log.journal.entries[UPSERT].counts == {Fate.NOT_APPLIED: 1}
+
+
+def test_the_two_paths_are_kept_apart():
+    log = Log()
+    log.whole(user("ann@example.com"))
+
+    log.whole(user("ann@example.com"), path=ATTRIBUTE_DELETE)
+
+    assert log.journal.entries[ATTRIBUTE_DELETE].counts == {}
+
+
+def test_a_better_fate_is_not_forgotten_for_a_worse_one():
+    repeats = Repeats()
+
+    for fate in (Fate.ANSWERED, Fate.NOT_APPLIED):
+        repeats.receive((1,))
+        repeats.end((1,), fate)
+    repeats.receive((1,))
+
+    assert repeats.counts == {Fate.ANSWERED: 2}

@@ -1,0 +1,58 @@
+"""The rest of what Insider's API decides: bodies, identifiers, names."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from worker.destinations.insider import InsiderApi
+from worker.destinations.registry import api_named
+from worker.errors import ConfigurationInvalid
+
+API = InsiderApi()
+
+
+def test_users_are_combined_with_their_root_options() -> None:
+    users = [b'{"insider_id":"a"}', b'{"insider_id":"b"}']
+
+    assert orjson.loads(API.assemble(users, {})) == {
+        "users": [{"insider_id": "a"}, {"insider_id": "b"}]
+    }
+    assert orjson.loads(API.assemble(users[:1], {"skip_hook": True})) == {
+        "users": [{"insider_id": "a"}],
+        "skip_hook": True,
+    }
+
+
+def test_identifiers_are_all_that_would_make_two_users_one_person() -> None:
+    user = {
+        "insider_id": "i1",
+        "identifiers": {"email": "ann@example.com", "custom": {"lytics_id": "7"}},
+        "attributes": {"email": "other@example.com"},
+    }
+
+    assert API.identifiers(user) == {"insider_id:i1", "email:ann@example.com", "custom.lytics_id:7"}
+
+
+@pytest.mark.parametrize(
+    ("body", "value", "is_sent"),
+    [
+        ({"users": [{"identifiers": {"email": "Ann@Example.com"}}]}, "ann@example.com", True),
+        ({"users": [{"identifiers": {"custom": {"id": 77}}}]}, "77", True),
+        ({"users": [{"attributes": {"email": "ann@example.com"}}]}, "ann@example.com", False),
+        ({"users": "x"}, "x", False),
+        ([], "x", False),
+    ],
+)
+def test_the_identity_counts_as_sent_only_as_an_identifier(
+    body: object, value: str, is_sent: bool
+) -> None:
+    assert API.identifies(body, value) is is_sent
+
+
+def test_an_unknown_api_is_named_with_the_known_ones() -> None:
+    assert api_named("insider").max_users == 1_000
+    assert api_named("http").max_users == 1
+
+    with pytest.raises(ConfigurationInvalid, match="insider, http"):
+        api_named("insidr")

@@ -1,0 +1,347 @@
+"""Rendered bodies made valid for Insider."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ops.bench.shaping import body, occasion_of_sample
+from worker.contract.words import Death, Direction, Skip
+from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.insider import InsiderApi
+
+API = InsiderApi()
+UPSERT = occasion_of_sample()
+DELETE = replace(UPSERT, url="/api/user/v1/attribute/delete", direction=Direction.EXIT)
+ANN = {"identifiers": {"email": "ann@example.com"}}
+
+
+def shaped(user: dict[str, Any], occasion: Occasion = UPSERT, **root: Any) -> Shaped:
+    result = API.shape({"users": [user], **root}, occasion)
+    assert isinstance(result, Shaped), result
+    return result
+
+
+def refused(body: Any, occasion: Occasion = UPSERT) -> NotSendable:
+    result = API.shape(body, occasion)
+    assert isinstance(result, NotSendable), result
+    return result
+
+
+def event(**fields: Any) -> dict[str, Any]:
+    return {"event_name": "lytics_trigger", "timestamp": "2026-11-01T10:00:00Z", **fields}
+
+
+def test_the_pages_entrance_body_is_made_valid() -> None:
+    result = API.shape(body(1), UPSERT)
+
+    assert isinstance(result, Shaped)
+    assert result.dropped == ()
+    user = result.users[0]
+    assert "insider_id" not in user
+    assert user["identifiers"] == {"email": "ann1@example.com", "custom": {"lytics_last_uid": "u1"}}
+    custom = user["attributes"].pop("custom")
+    assert user["attributes"] == {
+        "email": "ann1@example.com",
+        "phone_number": "+14155550001",
+        "name": "Ann",
+        "surname": "Example",
+        "gender": "F",
+        "age": 34,
+        "language": "en_US",
+        "country": "US",
+        "city": "Springfield",
+        "email_optin": True,
+        "sms_optin": False,
+    }
+    assert custom["score_consistency"] == 41
+    assert "score_recency" not in custom
+    assert custom["lytics_computed_attr"] == ["vip", "new", "newsletter"]
+    assert user["not_append"] is True
+    assert user["events"][0]["timestamp"] == "2026-11-01T10:00:00.872199Z"
+    assert user["events"][0]["event_params"]["custom"]["origin"] == "Lytics"
+
+
+def test_the_rendered_body_is_not_changed() -> None:
+    given_body = body(1)
+    text = orjson.dumps(given_body)
+
+    API.shape(given_body, UPSERT)
+
+    assert orjson.dumps(given_body) == text
+
+
+@pytest.mark.parametrize(
+    ("identifiers", "left", "dropped"),
+    [
+        ({"email": "Ann@Example.com "}, {"email": "ann@example.com"}, ()),
+        ({"email": "ann", "uuid": "u1"}, {"uuid": "u1"}, ("identifiers.email",)),
+        ({"phone_number": "(415) 555-2671"}, {"phone_number": "+14155552671"}, ()),
+        ({"uuid": 42}, {"uuid": "42"}, ()),
+        ({"uuid": "u1", "cookie": "c"}, {"uuid": "u1"}, ("identifiers.cookie",)),
+        ({"uuid": "u1", "email": ""}, {"uuid": "u1"}, ()),
+        ({"custom": {"a": 12, "b": "", "c": None}}, {"custom": {"a": "12"}}, ()),
+        ({"uuid": "u1", "custom": {"a": True}}, {"uuid": "u1"}, ("identifiers.custom.a",)),
+        ({"uuid": "u1", "custom": ["a"]}, {"uuid": "u1"}, ("identifiers.custom",)),
+    ],
+)
+def test_identifiers_are_made_right_or_left_out(
+    identifiers: Any, left: Any, dropped: tuple[str, ...]
+) -> None:
+    result = shaped({"identifiers": identifiers, "attributes": {"name": "Ann"}})
+
+    assert result.users[0]["identifiers"] == left
+    assert result.dropped == dropped
+
+
+@pytest.mark.parametrize("shared", ["undefined", "Anonymous", "0", "1", 0, 1, "null", "", " "])
+def test_identifiers_that_many_people_share_are_never_sent(shared: Any) -> None:
+    user = {
+        "insider_id": shared,
+        "identifiers": {"uuid": shared, "custom": {"lytics_id": shared}},
+        "attributes": {"name": "Ann"},
+    }
+
+    assert refused({"users": [user]}).reason is Death.INVALID
+
+
+def test_insiders_own_id_stands_in_the_place_of_identifiers() -> None:
+    result = shaped({"insider_id": "i-77", "attributes": {"name": "Ann"}})
+
+    assert result.users[0] == {"insider_id": "i-77", "attributes": {"name": "Ann"}}
+
+
+def test_a_body_without_a_valid_identifier_is_dead_and_says_which_were_wrong() -> None:
+    user = {"identifiers": {"email": "ann"}, "attributes": {"name": "Ann"}}
+
+    result = refused({"users": [user]})
+
+    assert result.reason is Death.INVALID
+    assert "identifiers.email" in result.message
+    assert "ann" not in result.message
+
+
+@pytest.mark.parametrize(
+    ("attributes", "left", "dropped"),
+    [
+        ({"name": " Ann ", "age": ""}, {"name": "Ann"}, ()),
+        ({"name": "Ann", "phone_number": "12"}, {"name": "Ann"}, ("attributes.phone_number",)),
+        ({"name": "Ann", "email_optin": "maybe"}, {"name": "Ann"}, ("attributes.email_optin",)),
+        ({"gdpr_optin": 0}, {"gdpr_optin": False}, ()),
+        ({"age": 0}, {"age": 0}, ()),
+        ({"name": "Ann", "shoe": 41}, {"name": "Ann"}, ("attributes.shoe",)),
+        ({"name": "Ann", "shoe": ""}, {"name": "Ann"}, ()),
+        ({"name": ["Ann"], "city": "X"}, {"city": "X"}, ("attributes.name",)),
+        ({"custom": {"a": 0, "b": False, "c": ""}}, {"custom": {"a": 0, "b": False}}, ()),
+        ({"name": "Ann", "custom": {"a": [""]}}, {"name": "Ann"}, ()),
+        ({"name": "Ann", "custom": "x"}, {"name": "Ann"}, ("attributes.custom",)),
+    ],
+)
+def test_attributes_are_made_right_or_left_out_by_name(
+    attributes: Any, left: Any, dropped: tuple[str, ...]
+) -> None:
+    result = shaped({**ANN, "attributes": attributes})
+
+    assert result.users[0]["attributes"] == left
+    assert result.dropped == dropped
+
+
+@pytest.mark.parametrize(
+    ("given_event", "dropped"),
+    [
+        (event(event_name="bad name"), "events.event_name"),
+        (event(event_name=""), "events.event_name"),
+        (event(event_name="-x"), "events.event_name"),
+        (event(timestamp="yesterday"), "events.timestamp"),
+        (event(timestamp="2026-07-01T00:00:00Z"), "too_old"),
+        ("x", "events"),
+    ],
+)
+def test_an_event_that_cannot_be_right_is_left_out(given_event: Any, dropped: str) -> None:
+    result = shaped({**ANN, "attributes": {"name": "Ann"}, "events": [given_event]})
+
+    assert "events" not in result.users[0]
+    assert result.dropped == (dropped,)
+
+
+def test_an_event_without_a_time_gets_that_of_its_delivery() -> None:
+    result = shaped({**ANN, "events": [{"event_name": "Lytics_Trigger"}]})
+
+    assert result.users[0]["events"] == [
+        {"event_name": "lytics_trigger", "timestamp": "2026-11-01T10:00:00.872199Z"}
+    ]
+
+
+def test_parameters_are_pruned_and_unknown_keys_of_events_named() -> None:
+    parameters = {"price": 0, "custom": {"a": "", "b": "x"}, "none": None}
+
+    result = shaped({**ANN, "events": [event(event_params=parameters, colour="red")]})
+
+    assert result.users[0]["events"][0]["event_params"] == {"price": 0, "custom": {"b": "x"}}
+    assert result.dropped == ("events.colour",)
+
+
+def test_only_too_old_events_are_skipped_as_too_old() -> None:
+    old = event(timestamp="2026-07-01T00:00:00Z")
+
+    assert refused({"users": [{**ANN, "events": [old]}]}).reason is Skip.TOO_OLD
+
+
+def test_a_repair_sends_no_events() -> None:
+    occasion = replace(UPSERT, repair=True)
+
+    result = shaped({**ANN, "attributes": {"name": "Ann"}, "events": [event()]}, occasion)
+
+    assert "events" not in result.users[0]
+    assert refused({"users": [{**ANN, "events": [event()]}]}, occasion).reason is Skip.EMPTY
+
+
+def test_nothing_to_send_is_skipped_but_nothing_valid_is_dead() -> None:
+    empty = refused({"users": [{**ANN, "attributes": {"name": "", "custom": {"a": []}}}]})
+    wrong = refused({"users": [{**ANN, "attributes": {"age": "old"}}]})
+
+    assert empty.reason is Skip.EMPTY
+    assert wrong.reason is Death.INVALID
+    assert "attributes.age" in wrong.message
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 7, [], "https://example.com", {}, {"users": {}}, {"users": ["ann"]}]
+)
+def test_a_body_of_another_form_is_dead(wrong: Any) -> None:
+    assert refused(wrong).reason is Death.INVALID
+
+
+def test_a_body_without_users_is_skipped() -> None:
+    assert refused({"users": []}).reason is Skip.EMPTY
+
+
+def test_more_users_than_a_request_holds_are_dead() -> None:
+    user = {**ANN, "attributes": {"name": "Ann"}}
+
+    assert refused({"users": [user] * 1_001}).reason is Death.INVALID
+
+
+def test_an_invalid_user_costs_the_other_nothing() -> None:
+    right = {**ANN, "attributes": {"name": "Ann"}}
+
+    result = API.shape({"users": [{"attributes": {"name": "Bob"}}, right]}, UPSERT)
+
+    assert isinstance(result, Shaped)
+    assert result.users == (right,)
+    assert result.dropped == ("users",)
+
+
+def test_root_options_are_kept_and_unknown_ones_named() -> None:
+    user = {**ANN, "attributes": {"name": "Ann"}}
+
+    result = shaped(user, skip_hook="t", error_callback_endpoint="https://example.com/e", x=1)
+
+    assert result.root == {"skip_hook": True, "error_callback_endpoint": "https://example.com/e"}
+    assert result.dropped == ("x",)
+    assert shaped(user, replace(UPSERT, skip_hook=True)).root == {"skip_hook": True}
+    assert shaped(user).root == {}
+
+
+def test_switches_become_booleans_and_unknown_fields_of_a_user_are_named() -> None:
+    result = shaped({**ANN, "attributes": {"name": "Ann"}, "not_append": "true", "vip": 1})
+
+    assert result.users[0]["not_append"] is True
+    assert result.dropped == ("vip",)
+
+
+def test_a_delete_holds_what_to_remove_and_nothing_else() -> None:
+    user = {
+        **ANN,
+        "whole": ["city", "shoe"],
+        "partial": {"name": ["Ann"], "shoe": [1]},
+        "custom": {"whole": ["status", ""], "partial": {"list": ["vip", ""], "one": "x", "no": []}},
+    }
+
+    result = shaped(user, replace(DELETE, skip_hook=True))
+
+    assert result.users[0] == {
+        **ANN,
+        "whole": ["city"],
+        "partial": {"name": ["Ann"]},
+        "custom": {"whole": ["status"], "partial": {"list": ["vip"], "one": ["x"]}},
+    }
+    assert result.root == {}
+    assert result.dropped == ("whole", "partial.shoe")
+
+
+def test_an_entrance_body_is_refused_on_the_delete_path() -> None:
+    result = refused(body(1), DELETE)
+
+    assert result.reason is Death.INVALID
+    assert "`attributes` and `events`" in result.message
+
+
+def test_a_delete_body_is_refused_on_the_upsert_path() -> None:
+    user = {**ANN, "custom": {"partial": {"lytics_computed_attr": ["vip"]}}}
+
+    assert refused({"users": [user]}, UPSERT).reason is Death.INVALID
+
+
+def test_a_delete_that_removes_nothing_is_skipped() -> None:
+    assert refused({"users": [{**ANN, "custom": {"partial": {}}}]}, DELETE).reason is Skip.EMPTY
+
+
+def memberships(value: Any, **user: Any) -> dict[str, Any]:
+    return {**ANN, "attributes": {"custom": {"lytics_computed_attr": value}}, **user}
+
+
+def test_an_entrance_with_an_unknown_list_appends_its_slug_instead_of_overwriting() -> None:
+    result = shaped(memberships([""], not_append=True))
+
+    assert result.users[0] == memberships(["vip"])
+
+
+def test_an_empty_list_that_overwrites_is_a_statement_and_is_kept() -> None:
+    overwriting = memberships([], not_append=True)
+
+    assert shaped(overwriting, replace(UPSERT, direction=Direction.EXIT)).users[0] == overwriting
+    assert refused({"users": [memberships([])]}).reason is Skip.EMPTY
+
+
+def test_append_wins_over_not_append() -> None:
+    result = API.shape({"users": [memberships([], not_append=True, append=True)]}, UPSERT)
+
+    assert isinstance(result, NotSendable)
+    assert result.reason is Skip.EMPTY
+
+
+FIELDS = (
+    "users identifiers attributes events custom email partial whole phone_number age language "
+    "country birthday not_append timestamp event_name event_params lytics_computed_attr insider_id "
+    "uuid append"
+).split()
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(FIELDS),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=20,
+)
+
+
+@given(body=json_values, user=json_values, occasion=st.sampled_from([UPSERT, DELETE]))
+def test_nothing_that_a_template_yields_makes_shaping_fail(
+    body: Any, user: Any, occasion: Occasion
+) -> None:
+    for one in (body, {"users": [user]}, {"users": [{**ANN, "attributes": user, "events": body}]}):
+        result = API.shape(one, occasion)
+        if isinstance(result, Shaped):
+            assert result.users
+            assert all(user.get("identifiers") or user.get("insider_id") for user in result.users)

@@ -1,0 +1,113 @@
+#!lua flags=allow-oom
+-- Tells a gate what came of a slot.
+--
+-- KEYS[1] gate
+-- ARGV[1] policy, JSON  [2] works, unreadable, slow, refused, failed or unsent  [3] about, for a person  [4] Retry-After, us; 0 = none
+--     [5] incident at the booking  [6] 1 = it was a probe  [7] trigger  [8] delivered  [9] batch  [10] fingerprint of the credentials
+--
+-- Returns {state, reason, message}.
+--@include _gate
+
+local what, about, wait, trigger, fingerprint = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[7], ARGV[10]
+local current = tonumber(ARGV[5]) == g.incident
+local MOST_DOUBLINGS, MOST_SUSPECTS = 10, 20
+
+local function close(why)
+  local doubled = policy.close * 2 ^ math.min(g.closes, MOST_DOUBLINGS)
+  g.closed = math.max(g.closed, now + math.min(policy.close_most, doubled))
+  g.closes = g.closes + 1
+  g.why = why
+end
+
+local function raise()
+  local since = now - g.failed_at
+  if since < policy.hold then return end
+  local ceiling = WHOLE
+  if since < policy.memory then ceiling = math.floor(g.failed * policy.short / WHOLE) end
+  local credit = math.min(now - g.raised_at, policy.credit)
+  local step = math.floor(credit * policy.raise_a_second / 1000000)
+  if step < 1 or g.factor >= ceiling then return end
+  g.factor = math.min(ceiling, g.factor + step)
+  g.raised_at = now
+  if g.factor >= WHOLE then g.failed = 0 end
+end
+
+local hears = {}
+
+function hears.works()
+  g.unread = 0
+  transport_works()
+  if ARGV[6] == '1' then redis.call('HDEL', KEYS[1], 'first|' .. trigger) end
+  if not current then return end
+  g.closed, g.closes, g.why, g.first, g.probing = 0, 0, '', 0, 0
+  g.good = 1
+  if g.pause ~= '' and g.scope == 'access' and not is_refused(fingerprint) then unpause() end
+  if g.factor < WHOLE then raise() end
+end
+
+function hears.unreadable()
+  g.unread = g.unread + 1
+  g.incident = g.incident + 1
+  if g.unread < policy.unreadable then
+    g.first = 1
+  elseif g.scope ~= 'all' then
+    put_pause('unknown_answer', '', about)
+  end
+end
+
+function hears.slow()
+  transport_works()
+  if current then
+    g.incident = g.incident + 1
+    if g.good == 1 and now - g.lowered_at >= policy.apart then
+      g.failed = g.factor
+      g.factor = math.max(policy.least, math.floor(g.factor * policy.lower / WHOLE))
+      g.good, g.lowered_at = 0, now
+    else
+      close('too_many_requests')
+    end
+    g.failed_at, g.raised_at = now, now
+  end
+  if wait > 0 then
+    if not current then g.incident = g.incident + 1 end
+    g.why = 'too_many_requests'
+    g.closed = math.max(g.closed, now + wait)
+  end
+end
+
+function hears.refused()
+  transport_works()
+  if not current then return end
+  if not is_refused(fingerprint) then g.refused = added(g.refused, fingerprint, MOST_SUSPECTS) end
+  g.incident = g.incident + 1
+  if g.pause == '' then g.pause, g.scope, g.since = 'access_refused', 'access', now end
+  if g.scope == 'access' then g.about = about end
+end
+
+function hears.failed(is_probe)
+  g.avoid, g.said = ARGV[9], about
+  if not current and g.why ~= 'failing' then return end
+  local _, commas = string.gsub(g.suspects, ',', ',')
+  if g.suspects == '' or (not has(g.suspects, trigger) and commas + 1 < MOST_SUSPECTS) then
+    g.suspects = added(g.suspects, trigger, MOST_SUSPECTS)
+  end
+  if not current then return end
+  g.failures = g.failures + 1
+  if is_probe or g.failures >= policy.failures then
+    g.incident = g.incident + 1
+    close('failing')
+  end
+end
+
+function hears.unsent() end
+
+steady(policy.minute)
+if ARGV[8] ~= '0' then redis.call('HINCRBY', KEYS[1], 'ok|' .. trigger, ARGV[8]) end
+local is_probe = ARGV[6] == '1' and current and g.probing > 0
+if is_probe then g.probing = 0 end
+if ARGV[6] == '1' and redis.call('HEXISTS', KEYS[1], 'first|' .. trigger) == 1 then
+  redis.call('HSET', KEYS[1], 'first|' .. trigger, '0')
+end
+hears[what](is_probe)
+save()
+return {state_of()}

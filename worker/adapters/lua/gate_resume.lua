@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- Opens a gate, a probe first; with a trigger, only lets a probe of that one go first.
+--
+-- KEYS[1] gate
+-- ARGV[1] policy, JSON  [2] trigger or ""
+--@include _gate
+
+if ARGV[2] ~= '' then
+  redis.call('HSET', KEYS[1], 'first|' .. ARGV[2], '0')
+  return redis.status_reply('OK')
+end
+unpause()
+transport_works()
+g.refused, g.why = '', ''
+g.unread, g.closed, g.closes, g.probing = 0, 0, 0, 0
+g.first, g.good = 1, 1
+g.incident = g.incident + 1
+save()
+return redis.status_reply('OK')
