@@ -52,15 +52,6 @@ class Publisher:
         self._fill = Fill(client, settings)
         self._claimed = False
 
-    @staticmethod
-    def check(lane: str, job: str) -> str:
-        """Return the lane into which this goes.
-
-        Raises:
-            UsageWrong: There is no such lane, or the job's name is none.
-        """
-        return lane_of_job(checked_job(job)) if job else checked_lane(lane)
-
     def room(self, lane: str = LIVE) -> Room | NoRoom:
         """Whether more may be published into this lane; backfill has to ask before each call."""
         return self._fill.lane(lane)
@@ -98,7 +89,7 @@ class Publisher:
             RedisMismatch: Redis is in use with another configuration.
             UsageWrong: There is no such lane.
         """
-        lane = self.check(lane, job)
+        lane = lane_for(lane, job)
         self._prepare()
         draft = Draft(lane, self._reading(state=state, skip_hook=skip_hook))
         for number, payload in enumerate(payloads, start=1):
@@ -261,25 +252,22 @@ class Publisher:
             self._doorbell.ring(destination, partition, queue=kind_of_lane(lane))
 
 
-def checked_lane(lane: str) -> str:
-    """Return the lane if there is such a one.
+def lane_for(lane: str, job: str) -> str:
+    """Return the lane into which something goes: the named one, or the job's own.
 
     Raises:
-        UsageWrong: There is none.
+        UsageWrong: There is no such lane, or the job's name is none.
     """
+    if job:
+        return lane_of_job(_checked_job(job))
     if lane in (LIVE, BACKFILL):
         return lane
     if lane.startswith(JOB_PREFIX):
-        return lane_of_job(checked_job(job_of_lane(lane)))
+        return lane_of_job(_checked_job(job_of_lane(lane)))
     raise UsageWrong(f"There is no lane '{lane}': it is {LIVE} or {BACKFILL}; a job has its own.")
 
 
-def checked_job(job: str) -> str:
-    """Return the job's name if it is one.
-
-    Raises:
-        UsageWrong: It is none.
-    """
+def _checked_job(job: str) -> str:
     if NAME_PATTERN.fullmatch(job):
         return job
     raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{job}' has others.")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, Literal, Protocol, assert_never
 
 import orjson
 
+from worker.adapters.isolated_renderer import Killed, render_isolated
 from worker.adapters.renderer import (
     Asserted,
     Rendered,
@@ -34,6 +36,13 @@ from worker.errors import TemplateBroken, UsageWrong
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Of a sample whose event has no time, as a change has none; any would do."""
+
+_RENDER_SECONDS: Final = 20.0
+_RENDER_BYTES: Final = 1_000_000_000
+_KILLED: Final = {
+    "time": f"{{}} does not come to an end within {_RENDER_SECONDS:g} s",
+    "crash": "{} kills the process that renders it: it refers to itself or wants too much memory",
+}
 
 _UNIDENTIFIED: Final = (
     "{} does not send the identity field `{}` as an identifier: two profiles here may be one"
@@ -67,9 +76,34 @@ class RendersSamples(Protocol):
 
     def render(
         self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
-    ) -> Sequence[Result]:
+    ) -> Sequence[Result] | Killed:
         """Render events; one result each."""
         ...
+
+
+class IsolatedSamples:
+    """Renders in a throw-away process: a template that nobody has tried may kill it."""
+
+    def __init__(self, templates_folder: Path) -> None:
+        self._folder = templates_folder
+        self._renderer = Renderer(templates_folder)
+
+    def load(self, name: str) -> Template:
+        """Read a template, or raise TemplateBroken."""
+        return self._renderer.load(name)
+
+    def render(
+        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
+    ) -> Sequence[Result] | Killed:
+        """Render events; one result each."""
+        return render_isolated(
+            self._folder,
+            template.name,
+            rows,
+            settings,
+            seconds=_RENDER_SECONDS,
+            memory_bytes=_RENDER_BYTES,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +120,7 @@ class _Sample:
 
 def check_triggers(settings: Settings) -> list[Finding]:
     """Check all triggers of a configuration."""
-    renderer = Renderer(settings.templates_folder)
+    renderer = IsolatedSamples(settings.templates_folder)
     return [
         finding
         for trigger in settings.triggers.values()
@@ -99,14 +133,22 @@ def check_trigger(settings: Settings, trigger: Trigger, renderer: RendersSamples
     try:
         template = renderer.load(trigger.template)
         sample = _sample(settings, trigger)
-    except (TemplateBroken, UsageWrong) as error:
+        row = Row(orjson.dumps(sample.profile))
+        results = renderer.render(template, [row], trigger.settings)
+    except TemplateBroken as error:
+        return [Finding(trigger.name, "error", _placed(error))]
+    except UsageWrong as error:
         return [Finding(trigger.name, "error", error.message)]
-    row = Row(orjson.dumps(sample.profile))
-    result = renderer.render(template, [row], trigger.settings)[0]
+    result = results if isinstance(results, Killed) else results[0]
     return [
         Finding(trigger.name, severity, message)
         for severity, message in _judge(settings, trigger, sample, result)
     ]
+
+
+def _placed(error: TemplateBroken) -> str:
+    place = f"{error.file}:{error.line}:{error.column}"
+    return f"{place}: {error.message}" if error.line else error.message
 
 
 def _sample(settings: Settings, trigger: Trigger) -> _Sample:
@@ -126,6 +168,8 @@ def _entry(profile: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _judge(settings: Settings, trigger: Trigger, sample: _Sample, result: Result) -> list[Weighed]:
     match result:
+        case Killed(cause=cause):
+            return [("error", _KILLED[cause].format(trigger.template))]
         case Asserted(message):
             return [sample.doubt(f"{trigger.template}: an assert fails: {message}")]
         case TemplateFailed(message, file, line):

@@ -17,6 +17,17 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     "init": Lazy("ops.cli.init:init", "Write a first configuration into a folder.", "Begin"),
     "config": Lazy("ops.cli.config:app", "Check or show the configuration.", "Begin"),
     "template": Lazy("ops.cli.template:app", "Check or render templates.", "Begin"),
+    "demo": Lazy("ops.cli.demo:demo", "Show the main job on invented people.", "Begin"),
+    "up": Lazy("ops.cli.up:up", "Run Redis, worker and what else is configured.", "Run"),
+    "worker": Lazy(
+        "ops.cli.worker:worker", "Run a worker; takes Celery's options.", "Run", passes_options=True
+    ),
+    "flower": Lazy("ops.cli.flower:flower", "Run Flower, to watch the workers.", "Run"),
+    "redis": Lazy("ops.cli.redis:app", "Start, find or stop the embedded Redis.", "Run"),
+    "send": Lazy("ops.cli.send:send", "Accept the payloads of a file.", "Feed"),
+    "quarantine": Lazy("ops.cli.quarantine:app", "See what could not be placed.", "Feed"),
+    "pause": Lazy("ops.cli.pause:pause", "Pause a destination or a trigger.", "Operate"),
+    "resume": Lazy("ops.cli.pause:resume", "Resume it, with a probe first.", "Operate"),
     "sandbox": Lazy("ops.cli.sandbox:sandbox", "Run a stand-in for Insider.", "Begin"),
 }
 
@@ -61,3 +72,7 @@ def root(
 def run() -> None:
     """Run the command line; the entry point of the console command `segrelay`."""
     run_guarded(app)
+
+
+if __name__ == "__main__":
+    run()

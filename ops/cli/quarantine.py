@@ -27,7 +27,8 @@ from worker.errors import UsageWrong
 app = typer.Typer()
 
 MASK: Final = "•••"
-_UNMASKED: Final = frozenset({SEGMENT_EVENTS, "meta", "specversion", "type", "time", "source"})
+_SHOWN_ELEMENTS: Final = 20
+_ENVELOPE: Final = frozenset({"meta", "specversion", "type", "time", "source"})
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Of `list`.")]
 AudienceOption = Annotated[str, typer.Option("--audience", help="Only of this audience.")]
@@ -236,12 +237,25 @@ def _shown(text: bytes, *, reveal: bool) -> Any:
     return value if reveal else masked(value)
 
 
-def masked(value: Any) -> Any:
+def masked(payload: Any) -> Any:
     """Return a payload whose profile fields are masked; names, times and audiences stay."""
-    if isinstance(value, dict):
+    if isinstance(payload, dict) and isinstance(payload.get("data"), dict):
         return {
-            key: element if key in _UNMASKED else masked(element) for key, element in value.items()
+            key: value if key in _ENVELOPE else masked(value) if key == "data" else _hidden(value)
+            for key, value in payload.items()
         }
+    if isinstance(payload, dict):
+        return {
+            key: value if key == SEGMENT_EVENTS else _hidden(value)
+            for key, value in payload.items()
+        }
+    return _hidden(payload)
+
+
+def _hidden(value: Any) -> Any:
+    """Mask a value but for its shape."""
+    if isinstance(value, dict):
+        return {key: _hidden(element) for key, element in value.items()}
     if isinstance(value, list):
-        return [masked(element) for element in islice(value, 20)]
+        return [_hidden(element) for element in islice(value, _SHOWN_ELEMENTS)]
     return MASK if value is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -12,10 +13,10 @@ from ops.cli.console import Progress, note, print_json, progress, say
 from producer.files import batches, digest_of_file, opened
 from producer.matching import routing_digest
 from producer.payloads import Payload
-from producer.publish import Publisher
+from producer.publish import Publisher, lane_for
 from producer.published import Problem, Published
 from producer.reading import read_payloads
-from producer.room import NoRoom, count_waiting
+from producer.room import Room, count_waiting
 from worker.contract.connection import connect, resolve_url, wait_ready
 from worker.contract.durations import parse_duration
 from worker.contract.settings import Settings, load_settings
@@ -28,7 +29,7 @@ PROBLEMS_LISTED: Final = 10_000
 _PROBLEMS_SHOWN: Final = 10
 _FULL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
-_ROOM_POLL_SECONDS: Final = 1.0
+_TOLD_AGAIN_SECONDS: Final = 10.0
 _AGAIN_SECONDS: Final = 10.0
 
 
@@ -89,14 +90,14 @@ def send(
 ) -> None:
     """Put the payloads of a file into Redis."""
     timeout_seconds = _seconds(timeout)
+    into = lane_for(lane, job)
     with opened(source) as stream:
         settings = load_settings()
         url = resolve_url(settings.redis)
         wait_ready(url)
         client = connect(url)
         digest = digest_of_file(source, salt=routing_digest(settings)) if job else ""
-        target = _Target(Publisher(client, settings), lane, job, digest, timeout_seconds)
-        target.publisher.check(lane, job)
+        target = _Target(Publisher(client, settings), into, job, digest, timeout_seconds)
         totals = _Totals()
         with progress("sent") as shown:
             _send_all(read_payloads(stream), target, totals, shown)
@@ -116,66 +117,81 @@ def _seconds(text: str) -> float | None:
         raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
 
 
-def _send_all(payloads: Any, target: _Target, totals: _Totals, shown: Progress) -> None:
+def _send_all(
+    payloads: Iterable[Payload], target: _Target, totals: _Totals, shown: Progress
+) -> None:
     try:
         for batch in batches(payloads):
-            _await_room(target)
-            published = _publish(batch, target, totals.position + len(batch))
+            published = _publish(batch, target, totals)
             totals.add(published, batch)
             shown.advance(published.payloads)
-    except RedisUnavailable as error:
-        raise RedisUnavailable(f"{error.message} {_state(target, totals)}") from error
     except KeyboardInterrupt:
-        note(f"Interrupted. {_state(target, totals)}")
+        note(f"Interrupted. {_unsure(target, totals)}")
         raise
 
 
-def _publish(batch: list[Payload], target: _Target, position: int) -> Published:
-    """Publish a batch; again and again for a job, whose positions make that harmless."""
-    if not target.source:
-        return target.publisher.publish(batch, target.lane, job=target.job)
-    seconds = _AGAIN_SECONDS if target.timeout_seconds is None else target.timeout_seconds
-    deadline = time.monotonic() + seconds
+def _publish(batch: list[Payload], target: _Target, totals: _Totals) -> Published:
+    """Publish a batch; again and again for a job, whose positions make that harmless.
+
+    Raises:
+        RedisUnavailable: With what is sure.
+    """
+    deadline = time.monotonic() + (target.timeout_seconds or _AGAIN_SECONDS)
+    position = totals.position + len(batch) if target.source else None
     while True:
+        _await_room(target, totals)
         try:
             return target.publisher.publish(
                 batch, target.lane, job=target.job, position=position, source=target.source
             )
-        except RedisUnavailable:
-            if time.monotonic() >= deadline:
-                raise
+        except RedisUnavailable as error:
+            if not target.source or time.monotonic() >= deadline:
+                raise RedisUnavailable(f"{error.message} {_unsure(target, totals)}") from error
             time.sleep(_POLL_SECONDS)
 
 
-def _state(target: _Target, totals: _Totals) -> str:
-    """Say what is sure, and what to do."""
-    sure = f"Up to line {totals.line} everything is in Redis" if totals.line else "Nothing is sure"
+def _unsure(target: _Target, totals: _Totals) -> str:
+    """Say what is sure after a write without an answer, and what to do."""
     if target.source:
-        return f"{sure}; the same command goes on exactly where it stopped."
+        return f"{_sure(totals)}; the same command goes on exactly where it stopped."
     return (
-        f"{sure}, from line {totals.line + 1} on it is unsure. Sending those again is safe: "
-        "what is there twice is delivered once."
+        f"{_sure(totals)}, from line {totals.line + 1} on it is unsure. Sending those again is "
+        "safe: what is there twice is delivered once."
     )
 
 
-def _await_room(target: _Target) -> None:
+def _sure(totals: _Totals) -> str:
+    if not totals.line:
+        return "Nothing is surely in Redis yet"
+    return f"Up to line {totals.line} everything is in Redis"
+
+
+def _await_room(target: _Target, totals: _Totals) -> None:
     """Wait until there is room, with a line that says for what.
 
     Raises:
-        RedisUnavailable: Redis was full for too long.
+        RedisUnavailable: Redis was full for too long, or is not there.
     """
     begun = time.monotonic()
-    lane = target.publisher.check(target.lane, target.job)
-    while isinstance(room := target.publisher.room(lane), NoRoom):
+    told_at = begun - _TOLD_AGAIN_SECONDS
+    while True:
         limit = target.timeout_seconds
-        if limit is None and room.reason == "memory":
-            limit = _FULL_SECONDS
-        waited = time.monotonic() - begun
-        if limit is not None and waited >= limit:
-            raise RedisUnavailable(room.message)
-        if int(waited) % 10 == 0:
-            note(f"waiting for room: {room.message}")
-        time.sleep(_ROOM_POLL_SECONDS)
+        try:
+            room = target.publisher.room(target.lane)
+            if isinstance(room, Room):
+                return
+            message = room.message
+            limit = _FULL_SECONDS if limit is None and room.reason == "memory" else limit
+        except RedisUnavailable as error:
+            message = error.message
+            limit = _AGAIN_SECONDS if limit is None else limit
+        now = time.monotonic()
+        if limit is not None and now - begun >= limit:
+            raise RedisUnavailable(f"{message} {_sure(totals)}, and nothing behind it.")
+        if now - told_at >= _TOLD_AGAIN_SECONDS:
+            note(f"waiting: {message}")
+            told_at = now
+        time.sleep(_POLL_SECONDS)
 
 
 def _wait(client: Any, settings: Settings, timeout_seconds: float | None) -> bool:

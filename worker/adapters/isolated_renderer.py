@@ -1,7 +1,7 @@
 """Renders in a throw-away process with limits, so that an event that kills can be found.
 
-`python -m worker.adapters.isolated_renderer` reads a request from its standard input and writes each
-result as soon as it has it: those that came out, and the one that did not, are known afterwards.
+`python -m worker.adapters.isolated_renderer` reads a request from its standard input and writes
+each result as soon as it has it: those that came out, and the one that did not, are known then.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def render_isolated(
         rows: The events.
         settings: The trigger's settings.
         seconds: Wall-clock time for all rows.
-        memory_bytes: Address space of the process; it needs some 300 MB for itself.
+        memory_bytes: Address space of the process; 256 MB are enough to begin with.
 
     Raises:
         TemplateBroken: The template does not load.

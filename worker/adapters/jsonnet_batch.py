@@ -242,7 +242,7 @@ _NOT_JSON: Final = "the template yields a number that JSON does not have (inf or
 
 
 def _is_json(text: str) -> bool:
-    """rjsonnet prints `inf` and `nan`; any other text it makes is JSON."""
+    """Return whether it is: the engine prints `inf` and `nan`; any other text it makes is JSON."""
     if "inf" not in text and "nan" not in text:
         return True
     try:

@@ -70,7 +70,7 @@ def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:
 
 
 def _frame_of_a_template(trace: str) -> re.Match[str] | None:
-    """Return the innermost frame in a template, else in the library: whose fault it more likely is."""
+    """Return the innermost frame in a template; only if there is none, one in the library."""
     frames = list(_FRAME.finditer(trace))
     in_templates = [frame for frame in frames if frame["name"].startswith("templates:")]
     return next(iter(in_templates or frames), None)

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Literal
 
 from worker.adapters import jsonnet_errors
@@ -96,7 +97,7 @@ def _evaluate_all(request: dict[str, Any]) -> None:
     code = f"import {json.dumps(request['root'])}"
     for encoded in request["profiles"]:
         natives: Natives = {
-            "profile": ((), lambda text=_text_of(encoded): text),
+            "profile": ((), partial(_text_of, encoded)),
             "settings": ((), lambda: request["settings"]),
             **HASHES,
         }

@@ -3,9 +3,10 @@
 A file is evaluated once a call, so `import "lytemplates.libsonnet"` could mean only one event. Each
 file that needs the library, directly or through another, becomes a function of it:
 
-    local event = import "lytemplates.libsonnet";      function(_0)
-    local h = import "h.libsonnet";                →   local event = _0                             ;
-    h.body(event)                                      local h = _1                ;  …
+    local event = import "lytemplates.libsonnet";     function(_0) local _1 = …;
+    local h = import "h.libsonnet";                →  local event = _0                            ;
+    h.body(event)                                     local h = _1                   ;
+                                                      h.body(event)
 
 (`_1` is bound in the first line to the rewritten helper.) Imports are replaced by names padded to
 the same width, so columns stay; the first line is ours, so one is subtracted from line numbers.
@@ -24,7 +25,18 @@ from worker.adapters.template_files import LIBRARY_NAME, Bundle, SourceFile
 RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
 """Adds what rjsonnet 0.5.6 lacks of the standard library."""
 RJSONNET_LACKS: Final = frozenset(
-    "atan2 deg2rad flattenDeepArray hypot isNull log10 log2 pi rad2deg trim".split()
+    {
+        "atan2",
+        "deg2rad",
+        "flattenDeepArray",
+        "hypot",
+        "isNull",
+        "log10",
+        "log2",
+        "pi",
+        "rad2deg",
+        "trim",
+    }
 )
 REFERENCE_STD: Final = "std-for-jsonnet.libsonnet"
 """Adds what the reference implementation leaves to go-jsonnet."""

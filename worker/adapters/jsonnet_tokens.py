@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 MAX_DEPTH: Final = 200
@@ -149,7 +150,7 @@ def imports(found: Sequence[Token]) -> list[Import]:
     """Return the imports among significant tokens. A field named `import` is none."""
     return [
         Import(word.text, target, word.start, string.end)
-        for word, string in zip(found, found[1:], strict=False)
+        for word, string in pairwise(found)
         if word.kind is Kind.WORD
         and word.text in _IMPORT_WORDS
         and (target := value_of(string)) is not None

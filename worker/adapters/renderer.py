@@ -181,9 +181,8 @@ class _Places:
         kind = _VARYING.sub("…", failure.message)
         if kind not in places and self._left and len(places) < _PLACES_KEPT:
             self._left -= 1
-            judged = jsonnet_judge.judge(
-                "jsonnet", self._loaded.bundle, [profile], self._settings
-            )[0]
-            found = isinstance(judged, Failure) and judged.line
-            places[kind] = (judged.file, judged.line) if found else ("", 0)
+            judged = jsonnet_judge.judge("jsonnet", self._loaded.bundle, [profile], self._settings)[
+                0
+            ]
+            places[kind] = (judged.file, judged.line) if isinstance(judged, Failure) else ("", 0)
         return places.get(kind, ("", 0))

@@ -31,6 +31,7 @@ closed gets no answer, and never learns whether the request took effect."""
 
 _SUCCESS: Final = range(200, 300)
 _WRITING: Final = "http11.send_request_headers.started"
+_HEADERS_OUT: Final = "http11.send_request_headers.complete"
 _HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -81,7 +82,7 @@ class HttpSender:
         except TimeoutError:
             return progress.ended(Silence.DEADLINE)
         except httpx.LocalProtocolError as error:
-            if not progress.is_written:
+            if not progress.has_headers_out:
                 raise _unwritable() from None
             return progress.ended(_silence_of(error))
         except httpx.HTTPError as error:
@@ -153,6 +154,7 @@ class _Progress:
 
     def __init__(self) -> None:
         self.is_written = False
+        self.has_headers_out = False
         self.is_whole = False
         self.truncated = False
         self.status = 0
@@ -162,6 +164,8 @@ class _Progress:
     async def watch(self, event: str, _details: Mapping[str, Any]) -> None:
         if event == _WRITING:
             self.is_written = True
+        elif event == _HEADERS_OUT:
+            self.has_headers_out = True
 
     def take(self, chunk: bytes) -> None:
         room = MOST_ANSWER_BYTES - len(self._body)

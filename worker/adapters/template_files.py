@@ -97,7 +97,7 @@ class TemplateFolder:
             template: Relative to the templates folder.
 
         Raises:
-            TemplateBroken: A file is missing, outside, not text, or nested too deep for the engines.
+            TemplateBroken: A file is missing, outside, not text, or nested too deep.
         """
         root = self._root_name(template)
         files: dict[str, SourceFile] = {}

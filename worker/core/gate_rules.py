@@ -260,7 +260,7 @@ def _lowest_rate(gate: GateRecord, rate: float, now: int, policy: Policy) -> flo
 
 
 def _in_force(gate: GateRecord, limit: float) -> float:
-    """Return the lowered limit; not below one a minute, which is what a closed gate lets through."""
+    """Return the lowered limit; not below one a minute."""
     return max(limit * gate.factor / WHOLE, min(limit, 1.0))
 
 

@@ -3,11 +3,13 @@
 import orjson
 import pytest
 
+from producer.publish import Publisher
 from producer.quarantine import Quarantine
 from producer.room import NoRoom, Room, count_waiting
 from tests.integration.producer.conftest import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, WRAPPED, wrapped
+from worker.contract.connection import connect
 from worker.contract.events import Event
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.words import Direction
@@ -280,10 +282,7 @@ def test_what_waits_is_counted_by_kind(configure, publisher_of, client):
     assert waiting == [11, 7, 4]
 
 
-def test_without_redis_it_says_so(configure, publisher_of, doorbell):
-    from producer.publish import Publisher
-    from worker.contract.connection import connect
-
+def test_without_redis_it_says_so(configure, doorbell):
     settings = configure(url="redis://127.0.0.1:1/0")
 
     with pytest.raises(RedisUnavailable, match="can't be reached"):

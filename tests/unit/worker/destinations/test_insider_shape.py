@@ -316,11 +316,11 @@ def test_append_wins_over_not_append() -> None:
     assert result.reason is Skip.EMPTY
 
 
-FIELDS = (
-    "users identifiers attributes events custom email partial whole phone_number age language "
-    "country birthday not_append timestamp event_name event_params lytics_computed_attr insider_id "
-    "uuid append"
-).split()
+FIELDS = [
+    *("users", "identifiers", "attributes", "events", "custom", "email", "partial", "whole"),
+    *("phone_number", "age", "language", "country", "birthday", "not_append", "append"),
+    *("timestamp", "event_name", "event_params", "lytics_computed_attr", "insider_id", "uuid"),
+]
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(max_size=8),

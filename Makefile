@@ -1,0 +1,51 @@
+# Everything is installed into .venv; nothing else of the machine is touched.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/pytest -q
+
+.PHONY: help setup demo up check test test-system bench chaos clean
+.DEFAULT_GOAL := help
+
+help: ## Say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install everything into .venv; again only if something changed
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "segrelay needs Python 3.11 or newer; this is `$(PYTHON) --version`. Try: make PYTHON=python3.12"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)
+
+demo: setup ## The main job on generated people against the sandbox, with a summary
+	$(BIN)/segrelay demo
+
+up: setup ## Redis, worker and what else is configured, in one terminal
+	$(BIN)/segrelay up
+
+check: setup ## The fast part: style, types, imports, unit tests (no services)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(PYTEST) tests/unit tests/house
+
+test: check ## All tests; starts each service that it needs by itself
+	$(PYTEST) tests/conformance tests/integration tests/journeys
+
+test-system: setup ## Tests that need system packages, which it installs (Debian: needs root)
+	sh ops/test-system.sh
+	$(PYTEST) tests/system
+
+bench: setup ## Measure events per second, end to end
+	$(BIN)/python -m ops.bench.end_to_end
+
+chaos: setup ## Kill, stop and break everything, and count what is wrong (ARGS="--events 100000")
+	$(BIN)/python -m ops.chaos $(ARGS)
+
+clean: ## Remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,193 @@
+"""`segrelay template`: are the templates fit, and what do they make of a payload."""
+
+from __future__ import annotations
+
+import json as json_text
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final, assert_never
+
+import orjson
+import typer
+
+from ops.cli.console import note, print_json, say
+from worker.adapters.isolated_renderer import Killed, render_isolated
+from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.template_check import (
+    RENDER_MEMORY_BYTES,
+    RENDER_SECONDS,
+    Case,
+    Report,
+    check_template,
+    in_words,
+)
+from worker.adapters.template_samples import load_profiles, sample_profile
+from worker.contract.settings import Settings, Trigger, load_settings
+from worker.contract.words import Direction
+from worker.errors import TemplateBroken, UsageWrong
+
+app = typer.Typer()
+
+_PATTERN: Final = "*.jsonnet"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--templates", help="This folder; the configuration is not read then.", metavar="DIR"
+    ),
+]
+
+
+@app.command()
+def check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Below the templates folder; all by default.", metavar="[TEMPLATE]..."),
+    ] = None,
+    *,
+    templates: Folder = None,
+    json: Json = False,
+) -> None:
+    """Parse templates, render samples, and compare the engines.
+
+    The exit code is 2 if a template is not fit. A template that triggers use is rendered with their
+    settings and samples; any other with a sample of each direction.
+    """
+    settings = load_settings() if templates is None else None
+    folder = _folder(templates, settings)
+    wanted = names or sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob(_PATTERN) if path.is_file()
+    )
+    if not wanted:
+        raise UsageWrong(f"{folder}: there is no template ({_PATTERN}).")
+    reports = [check_template(folder, name, _cases(name, settings)) for name in wanted]
+    if json:
+        print_json({"templates": [_document(report) for report in reports]})
+    else:
+        _tell(reports)
+    if not all(report.is_fit for report in reports):
+        raise typer.Exit(TemplateBroken.exit_code)
+
+
+@app.command()
+def render(
+    template: Annotated[str, typer.Argument(help="Below the templates folder.")],
+    file: Annotated[Path, typer.Argument(help="One payload, or an array of them, as JSON.")],
+    *,
+    templates: Folder = None,
+    settings: Annotated[
+        str, typer.Option(help="The trigger's settings, a JSON object.", metavar="JSON")
+    ] = "{}",
+    json: Json = False,
+) -> None:
+    """Print what a template makes of each segment event of a payload.
+
+    The exit code is 2 if the template fails for one.
+    """
+    folder = _folder(templates, load_settings() if templates is None else None)
+    rows = [Row(orjson.dumps(profile)) for profile in load_profiles(file)]
+    results = render_isolated(
+        folder,
+        template,
+        rows,
+        _object_of(settings),
+        seconds=RENDER_SECONDS,
+        memory_bytes=RENDER_MEMORY_BYTES,
+    )
+    if isinstance(results, Killed):
+        raise TemplateBroken(
+            f"{template}: rendering event {results.row + 1} of {len(rows)} ends or hangs the"
+            " process.",
+            template,
+        )
+    _print_results(results, as_json=json)
+    if any(isinstance(result, TemplateFailed) for result in results):
+        raise typer.Exit(TemplateBroken.exit_code)
+
+
+def _folder(named: Path | None, settings: Settings | None) -> Path:
+    if settings is not None:
+        return settings.templates_folder
+    assert named is not None
+    if not named.is_dir():
+        raise UsageWrong(f"{named}: there is no such folder.")
+    return named
+
+
+def _cases(template: str, settings: Settings | None) -> list[Case]:
+    triggers = settings.triggers.values() if settings is not None else ()
+    cases = [
+        _case_of_trigger(trigger, settings)
+        for trigger in triggers
+        if settings is not None and trigger.template == template
+    ]
+    if cases:
+        return cases
+    return [Case(direction.value, sample_profile(direction), {}) for direction in Direction]
+
+
+def _case_of_trigger(trigger: Trigger, settings: Settings) -> Case:
+    if trigger.sample:
+        profile = load_profiles(settings.folder / trigger.sample)[0]
+    else:
+        profile = sample_profile(Direction(trigger.on))
+    return Case(f"trigger {trigger.name}", profile, trigger.settings)
+
+
+def _object_of(text: str) -> Mapping[str, Any]:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(f"--settings is not JSON: {error.msg}.") from error
+    if not isinstance(value, dict):
+        raise UsageWrong("--settings has to be a JSON object.")
+    return value
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        "template": report.template,
+        "fit": report.is_fit,
+        "content_hash": report.content_hash,
+        "renders": dict(report.renders),
+        "findings": [asdict(finding) for finding in report.findings],
+    }
+
+
+def _tell(reports: Sequence[Report]) -> None:
+    for report in reports:
+        say(f"{report.template}: {'fit' if report.is_fit else 'not fit'}")
+        for label, words in report.renders.items():
+            say(f"  {label}: {words}")
+        for finding in report.findings:
+            note(f"{finding.level}: {_placed(report, finding.message)}")
+
+
+def _placed(report: Report, message: str) -> str:
+    """Name the template where the message does not begin with it."""
+    return message if report.template in message else f"{report.template}: {message}"
+
+
+def _print_results(results: Sequence[Result], *, as_json: bool) -> None:
+    if as_json:
+        print_json([_outcome(result) for result in results])
+        return
+    for result in results:
+        if isinstance(result, Rendered):
+            say(json_text.dumps(json_text.loads(result.body), indent=2, ensure_ascii=False))
+        else:
+            note(in_words(result))
+
+
+def _outcome(result: Result) -> dict[str, Any]:
+    match result:
+        case Rendered(body):
+            return {"outcome": "rendered", "body": json_text.loads(body)}
+        case Asserted(message):
+            return {"outcome": "skipped", "reason": "asserted", "message": message}
+        case TemplateFailed(message, file, line):
+            return {"outcome": "failed", "message": message, "file": file, "line": line}
+        case _:
+            assert_never(result)

@@ -1,0 +1,75 @@
+"""The doorbell with Celery's real broker."""
+
+import socket
+import time
+
+import orjson
+import pytest
+from celery.app.defaults import DEFAULTS
+from kombu.transport.redis import Channel
+
+from producer.doorbell import CeleryDoorbell
+from worker.contract.celery_options import broker_options
+
+
+def test_ringing_leaves_a_message_in_the_queue(configure, client):
+    doorbell = CeleryDoorbell(configure())
+
+    doorbell.ring("insider", 3, queue="backfill")
+    doorbell.ring("insider", 4, queue="live")
+
+    [message] = client.lrange("live", 0, -1)
+    headers = orjson.loads(message)["headers"]
+    assert client.llen("backfill") == 1
+    assert (headers["task"], headers["argsrepr"]) == ("worker.tasks.drain", "insider 4")
+    assert headers["ignore_result"] is True
+
+
+def test_a_dead_broker_costs_one_timeout_and_raises_nothing(configure):
+    doorbell = CeleryDoorbell(configure(url="redis://127.0.0.1:1/0"))
+    begun = time.monotonic()
+
+    for partition in range(16):
+        doorbell.ring("insider", partition, queue="live")
+
+    assert time.monotonic() - begun < 2.5
+
+
+def test_a_broker_that_does_not_answer_costs_little_more_than_its_timeout(configure):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        doorbell = CeleryDoorbell(configure(url=url))
+        begun = time.monotonic()
+
+        for partition in range(16):
+            doorbell.ring("insider", partition, queue="live")
+
+    assert time.monotonic() - begun < 3
+
+
+def test_a_broker_that_comes_back_is_rung_again(configure, client):
+    clock = [0.0]
+    doorbell = CeleryDoorbell(configure(), now=lambda: clock[0])
+    doorbell.ring("insider", 1, queue="live")
+    client.client_kill_filter(_type="normal", skipme=True)
+    doorbell.ring("insider", 2, queue="live")
+
+    clock[0] = 60.0
+    doorbell.ring("insider", 3, queue="live")
+
+    assert client.llen("live") >= 2
+
+
+def test_every_option_is_one_that_celery_knows(configure):
+    assert set(broker_options(configure())) <= set(DEFAULTS)
+
+
+def test_every_transport_option_is_one_that_kombu_knows(configure):
+    options = broker_options(configure())["broker_transport_options"]
+
+    assert set(options) <= set(Channel.from_transport_options)
+
+
+@pytest.mark.parametrize("queue", ["live", "backfill"])
+def test_both_queues_are_declared(configure, queue):
+    assert queue in [declared.name for declared in broker_options(configure())["task_queues"]]

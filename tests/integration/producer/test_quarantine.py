@@ -1,0 +1,127 @@
+"""The quarantine on a real Redis."""
+
+import orjson
+import pytest
+
+from producer.quarantine import NewRecord, Quarantine, Selection
+from producer.retrying import retry_records
+from tests.integration.producer.conftest import trigger
+from tests.integration.producer.redis_contents import counts, entries
+from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
+
+CAP = 1_000_000
+
+
+def record(number=0, **changes):
+    fields = {"reason": "no_trigger", "audience": "vip", "message": "m", "content": b"%d" % number}
+    return NewRecord(**(fields | changes))
+
+
+@pytest.fixture
+def quarantine(client):
+    return Quarantine(client)
+
+
+def payload(number=0, **entry):
+    entries_ = [{**ENTER, **entry}]
+    return orjson.dumps(wrapped(email=f"person{number}@example.com", segment_events=entries_))
+
+
+def test_the_same_content_is_kept_once_and_counted(quarantine):
+    quarantine.keep([record(), record()], now_ms=1_000, cap_bytes=CAP)
+    quarantine.keep([record(reason="bad_time")], now_ms=2_000, cap_bytes=CAP)
+
+    [kept] = quarantine.records()
+    assert (kept.times, kept.first_seen_ms, kept.last_seen_ms) == (3, 1_000, 2_000)
+    assert kept.reason == "bad_time"
+    assert quarantine.text(kept.id) == b"0"
+
+
+def test_the_oldest_go_when_there_is_too_much_and_are_counted(quarantine):
+    for number in range(20):
+        quarantine.keep([record(number)], now_ms=number, cap_bytes=5_000)
+
+    totals = quarantine.totals()
+    assert totals.bytes <= 5_000
+    assert totals.records + totals.dropped == 20
+    assert min(kept.first_seen_ms for kept in quarantine.records()) == totals.dropped
+
+
+def test_what_is_removed_frees_its_bytes(quarantine):
+    quarantine.keep([record(number) for number in range(10)], now_ms=1, cap_bytes=CAP)
+
+    removed = quarantine.remove([kept.id for kept in quarantine.records()] + ["unknown"])
+
+    assert removed == 10
+    assert (quarantine.totals().records, quarantine.totals().bytes) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (Selection(), 3),
+        (Selection(audience="b"), 1),
+        (Selection(reason="no_trigger"), 2),
+        (Selection(reason="no_trigger", audience="b"), 0),
+        (Selection(ids=frozenset({"nobody"})), 0),
+    ],
+)
+def test_records_are_selected(quarantine, selection, expected):
+    kept = [record(1), record(2, audience="c"), record(3, audience="b", reason="bad_time")]
+    quarantine.keep(kept, now_ms=1, cap_bytes=CAP)
+
+    assert len(list(quarantine.records(selection))) == expected
+
+
+def test_retry_places_what_now_has_a_trigger_and_nothing_else(
+    configure, publisher_of, quarantine, client
+):
+    publisher_of(configure()).publish(
+        [payload(n, id=None, slug="gold") for n in range(3)] + [payload(9, enter="never"), b"{"],
+        skip_hook=True,
+        job="load",
+    )
+
+    retried = retry_records(
+        publisher_of(configure(trigger("gold-enter", ["gold"]))), quarantine, Selection()
+    )
+
+    assert (retried.tried, retried.placed, retried.accepted) == (5, 3, 3)
+    assert retried.kept_by_reason == {"bad_time": 1, "unreadable": 1}
+    assert quarantine.totals().records == 2
+    assert {(e.lane, e.trigger, e.header.skip_hook) for e in entries(client)} == {
+        ("job.load", "gold-enter", True)
+    }
+    assert counts(client)["job|load|accepted"] == 3
+
+
+def test_retry_places_what_now_has_a_known_audience(publisher, quarantine):
+    publisher.publish([payload(1, slug=None)])
+    publisher.publish([payload(2)])
+
+    retried = retry_records(publisher, quarantine, Selection(reason="unknown_audience"))
+
+    assert (retried.placed, quarantine.totals().records) == (1, 0)
+
+
+def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quarantine, client):
+    change = {"email": "ann@example.com", "segment_events": [{"slug": "vip", "event": "change"}]}
+    publisher_of(configure()).publish([orjson.dumps(change)])
+    [kept] = quarantine.records()
+
+    retry_records(
+        publisher_of(configure(trigger("vip-change", on="change"))), quarantine, Selection()
+    )
+
+    [entry] = entries(client)
+    assert entry.header.time_us // 1_000 == kept.first_seen_ms
+
+
+def test_a_payload_with_several_events_keeps_only_what_was_not_placed(publisher, quarantine):
+    mixed = wrapped(segment_events=[ENTER, {"slug": "x", "event": "enter", "enter": "never"}])
+
+    publisher.publish([orjson.dumps(mixed)])
+
+    [kept] = quarantine.records()
+    assert (kept.audience, kept.reason) == ("x", "bad_time")
+    assert VIP.encode() not in quarantine.text(kept.id)

@@ -1,0 +1,96 @@
+"""`segrelay quarantine` as a person calls it."""
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli.quarantine import MASK, app
+from producer.quarantine import Quarantine
+from tests.unit.producer.payload_samples import ENTER, wrapped
+from worker.errors import UsageWrong
+
+
+@pytest.fixture
+def run(configure, publisher_of, monkeypatch):
+    """Call the command on a quarantine that holds a mistyped slug, a bad time and a broken line."""
+    settings = configure()
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(settings.source))
+    mistyped = wrapped(source="secret", segment_events=[{**ENTER, "id": None, "slug": "vipp"}])
+    late = wrapped(segment_events=[{**ENTER, "enter": "never"}])
+    publisher_of(settings).publish([orjson.dumps(mistyped), orjson.dumps(late), b'{"email": "e@x"'])
+
+    def call(*arguments, stdin=None):
+        result = CliRunner().invoke(app, [str(one) for one in arguments], input=stdin)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+def listed(run, *arguments):
+    return orjson.loads(run("list", "--json", *arguments).stdout)
+
+
+def test_a_mistyped_slug_is_found_with_the_one_that_was_meant(run):
+    output = run("list").stdout
+
+    assert "vipp" in output
+    assert "A trigger names 'vip'" in output
+    assert "3 records" in output
+
+
+def test_records_are_listed_by_audience_and_reason(run):
+    assert {one["reason"] for one in listed(run)} == {"no_trigger", "bad_time", "unreadable"}
+    assert [one["audience"] for one in listed(run, "--audience", "vipp")] == ["vipp"]
+    assert [one["audience"] for one in listed(run, "--reason", "bad_time")] == ["vip"]
+    with pytest.raises(UsageWrong, match="no reason 'typo'"):
+        run("list", "--reason", "typo")
+
+
+def test_profile_fields_are_masked_unless_revealed(run):
+    for record in listed(run):
+        hidden = run("show", record["id"], "--json").stdout
+        shown = run("show", record["id"], "--json", "--reveal").stdout
+
+        assert "ann@example.com" not in hidden
+        assert "secret" not in hidden
+        assert "e@x" not in hidden
+        assert MASK in hidden
+        assert MASK not in shown
+    assert "e@x" in shown or "ann@example.com" in shown
+
+
+def test_a_record_that_is_not_there_is_named(run):
+    with pytest.raises(UsageWrong, match="no record f00"):
+        run("show", "f00")
+
+
+def test_retry_says_what_stays_and_why(run, client):
+    document = orjson.loads(run("retry", "--json").stdout)
+
+    assert document == {
+        "tried": 3,
+        "placed": 0,
+        "accepted": 0,
+        "kept": 3,
+        "kept_by_reason": {"no_trigger": 1, "bad_time": 1, "unreadable": 1},
+    }
+    assert Quarantine(client).totals().records == 3
+
+
+def test_drop_counts_and_asks_first(run, client):
+    refused = run("drop", "--audience", "vipp", stdin="n\n")
+    agreed = run("drop", "--audience", "vipp", stdin="y\n")
+    rest = run("drop", "--all", "--yes", "--json")
+
+    assert refused.exit_code == 1
+    assert "Drop 1 records" in refused.stderr
+    assert "1 dropped" in agreed.stdout
+    assert orjson.loads(rest.stdout) == {"dropped": 2}
+    assert Quarantine(client).totals().records == 0
+
+
+def test_drop_wants_to_know_what(run):
+    with pytest.raises(UsageWrong, match="Name ids"):
+        run("drop")

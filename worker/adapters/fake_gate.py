@@ -1,0 +1,113 @@
+"""`FakeGate`: the gate in memory, on a clock of the caller's. Proved by the conformance tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from worker.core.gate import (
+    MICROSECONDS,
+    POLICY,
+    Closed,
+    GateState,
+    GateStatus,
+    Kind,
+    Open,
+    Policy,
+    Slot,
+)
+from worker.core.gate_rules import (
+    UNSENT,
+    Booking,
+    GateRecord,
+    Heard,
+    Report,
+    book,
+    hear,
+    heard,
+    look,
+    put_pause,
+    resume,
+    status,
+)
+from worker.core.verdicts import Verdict
+
+
+@dataclass(slots=True)
+class FakeGate:
+    """Several share a record as several workers share a hash.
+
+    Args:
+        now_us: The time, in microseconds.
+        rate_per_minute: The limit as this worker has it in its configuration.
+        label: The authorization's.
+        fingerprint: Of its credentials.
+    """
+
+    now_us: Callable[[], int]
+    rate_per_minute: float = 25_000.0
+    label: str = ""
+    fingerprint: str = "none"
+    policy: Policy = POLICY
+    record: GateRecord = field(default_factory=GateRecord)
+
+    async def look(self, triggers: Collection[str] = ()) -> Open | Closed:
+        """Say whether it is worth reading anything."""
+        return look(
+            self.record,
+            rate=self.rate_per_minute,
+            fingerprint=self.fingerprint,
+            triggers=triggers,
+            now=self.now_us(),
+            policy=self.policy,
+        )
+
+    async def book(
+        self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
+    ) -> Slot | Closed:
+        """Book the next slot, unless it is further away than the horizon."""
+        wanted = Booking(
+            rate=self.rate_per_minute,
+            fingerprint=self.fingerprint,
+            kind=kind,
+            trigger=trigger,
+            horizon=round(horizon_seconds * MICROSECONDS),
+            probe=probe,
+        )
+        return book(self.record, wanted, self.now_us(), self.policy)
+
+    async def report(
+        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
+    ) -> GateState:
+        """Tell what came of a slot."""
+        what = heard(verdict, policy=self.policy, label=self.label, fingerprint=self.fingerprint)
+        return self._hear(slot, what, trigger, delivered, batch)
+
+    async def cancel(self, slot: Slot, *, trigger: str) -> None:
+        """Tell that nothing was sent."""
+        if slot.probe:
+            self._hear(slot, UNSENT, trigger, 0, "")
+
+    def _hear(self, slot: Slot, what: Heard, trigger: str, delivered: int, batch: str) -> GateState:
+        report = Report(
+            heard=what,
+            incident=slot.incident,
+            probe=slot.probe,
+            trigger=trigger,
+            delivered=delivered,
+            batch=batch,
+            fingerprint=self.fingerprint,
+        )
+        return hear(self.record, report, self.now_us(), self.policy)
+
+    async def pause(self, reason: str, by: str) -> None:
+        """Close it until a person resumes."""
+        put_pause(self.record, reason, by, self.now_us())
+
+    async def resume(self) -> None:
+        """Open it; one probe goes first, all others wait for its result."""
+        resume(self.record)
+
+    def status(self) -> GateStatus:
+        """Return how it stands."""
+        return status(self.record, rate=self.rate_per_minute, now=self.now_us(), policy=self.policy)

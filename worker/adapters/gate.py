@@ -1,0 +1,188 @@
+"""`RedisGate`: the gate of one host and authorization, as one hash in Redis, on Redis' clock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
+from typing import Any, Final
+
+import orjson
+import redis
+import redis.asyncio
+
+from worker.adapters import scripts
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.settings import Authorization, Destination
+from worker.core.gate import (
+    MICROSECONDS,
+    POLICY,
+    Closed,
+    GateState,
+    GateStatus,
+    Kind,
+    Open,
+    Slot,
+    gate_id,
+)
+from worker.core.gate_rules import UNSENT, GateRecord, Heard, heard, look, status
+from worker.core.verdicts import Verdict
+
+NO_CREDENTIALS: Final = "none"
+_FINGERPRINT_DIGITS: Final = 8
+_POLICY_TEXT: Final = orjson.dumps(asdict(POLICY))
+
+
+def fingerprint_of(authorization: Authorization | None) -> str:
+    """Return a fingerprint of the credentials; they can't be read from it."""
+    parts = (authorization.headers, authorization.parameters) if authorization else ()
+    values = [
+        (name, secret.reveal())
+        for part in parts
+        for name, secret in sorted(part.items())
+        if secret.is_set
+    ]
+    if not values:
+        return NO_CREDENTIALS
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
+
+
+class RedisGate:
+    """Keeps a gate in Redis; see `worker.core.gate.Gate`.
+
+    Args:
+        client: Repeats nothing by itself.
+        destination: Whose host and rate it is.
+        authorization: What it sends; None = nothing.
+        script: Returns a script's text.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        destination: Destination,
+        authorization: Authorization | None,
+        *,
+        script: Callable[[str], str] = scripts.source,
+    ) -> None:
+        self.gate_id = gate_id(destination.base_url, destination.authorization)
+        self._client = client
+        self._key = keys.gate(self.gate_id)
+        self._rate = destination.rate_per_minute
+        self._label = authorization.label or authorization.name if authorization else ""
+        self._fingerprint = fingerprint_of(authorization)
+        self._script = script
+
+    async def look(self, triggers: Collection[str] = ()) -> Open | Closed:
+        """Say whether it is worth reading anything."""
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.time()
+            pipe.hgetall(self._key)
+            clock, stored = await pipe.execute()
+        return look(
+            _record(stored),
+            rate=self._rate,
+            fingerprint=self._fingerprint,
+            triggers=triggers,
+            now=_microseconds(clock),
+            policy=POLICY,
+        )
+
+    async def book(
+        self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
+    ) -> Slot | Closed:
+        """Book the next slot, unless it is further away than the horizon."""
+        answer = await self._call(
+            "gate_book",
+            repr(self._rate),
+            self._fingerprint,
+            kind,
+            trigger,
+            round(horizon_seconds * MICROSECONDS),
+            int(probe),
+        )
+        if not answer[0]:
+            _, state, reason, until, message = answer
+            until_ms = None if until < 0 else until / 1000
+            return Closed(state.decode(), reason.decode(), until_ms, message.decode())
+        _, at, now, successes, is_probe, incident, avoid = answer
+        return Slot(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
+
+    async def report(
+        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
+    ) -> GateState:
+        """Tell what came of a slot."""
+        what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self._fingerprint)
+        return await self._report(slot, what, trigger, delivered, batch)
+
+    async def cancel(self, slot: Slot, *, trigger: str) -> None:
+        """Tell that nothing was sent."""
+        if slot.probe:
+            await self._report(slot, UNSENT, trigger, 0, "")
+
+    async def _report(
+        self, slot: Slot, what: Heard, trigger: str, delivered: int, batch: str
+    ) -> GateState:
+        answer = await self._call(
+            "gate_report",
+            what.what,
+            what.about,
+            what.wait,
+            slot.incident,
+            int(slot.probe),
+            trigger,
+            delivered,
+            batch,
+            self._fingerprint,
+        )
+        state, reason, message = (text.decode() for text in answer)
+        return GateState(state, reason, message)
+
+    async def pause(self, reason: str, by: str) -> None:
+        """Close it until a person resumes."""
+        await self._call("gate_pause", reason, by)
+
+    async def resume(self) -> None:
+        """Open it; one probe goes first, all others wait for its result."""
+        await self._call("gate_resume", "")
+
+    async def _call(self, name: str, *args: str | int) -> Any:
+        with redis_errors():
+            return await scripts.call_text(
+                self._client, self._script(name), (self._key,), (_POLICY_TEXT, *args)
+            )
+
+
+def read_state(client: redis.Redis, name: str, *, configured_per_minute: float = 0.0) -> GateStatus:
+    """Return how a gate stands.
+
+    Args:
+        client: Of a command.
+        name: As `gate_id` returns it.
+        configured_per_minute: Counts among the rates of which the lowest holds; 0 = not known.
+    """
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        pipe.time()
+        pipe.hgetall(keys.gate(name))
+        clock, stored = pipe.execute()
+    return status(
+        _record(stored), rate=configured_per_minute, now=_microseconds(clock), policy=POLICY
+    )
+
+
+def resume_gate(client: redis.Redis, name: str, *, trigger: str = "") -> None:
+    """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
+    with redis_errors():
+        scripts.call_sync(client, "gate_resume", (keys.gate(name),), (_POLICY_TEXT, trigger))
+
+
+def _record(stored: Mapping[bytes, bytes]) -> GateRecord:
+    return GateRecord.loads({name.decode(): text.decode() for name, text in stored.items()})
+
+
+def _microseconds(clock: tuple[int, int]) -> int:
+    seconds, rest = clock
+    return seconds * MICROSECONDS + rest

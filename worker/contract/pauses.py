@@ -1,0 +1,99 @@
+"""Pauses by a person, or of a trigger by itself: one hash, read before every drain.
+
+What is paused keeps accepting; its streams are not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import orjson
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+
+Paused = Literal["destination", "trigger"]
+DESTINATION: Final = "destination"
+TRIGGER: Final = "trigger"
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why something is paused.
+
+    Args:
+        by: Who did it; `segrelay` where it paused itself.
+        at: Since when, RFC 3339; "" = not known.
+    """
+
+    reason: str = ""
+    by: str = ""
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pauses:
+    """All that is paused, by name."""
+
+    destinations: Mapping[str, Pause] = field(default_factory=dict)
+    triggers: Mapping[str, Pause] = field(default_factory=dict)
+
+    def of(self, kind: Paused) -> Mapping[str, Pause]:
+        """Return the pauses of one kind."""
+        return self.destinations if kind == DESTINATION else self.triggers
+
+
+def field_of(kind: Paused, name: str) -> str:
+    """Return the field under which a pause stands."""
+    return f"{kind}|{name}"
+
+
+def dumps(pause: Pause) -> bytes:
+    """Return the text of a pause."""
+    return orjson.dumps(pause)
+
+
+def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
+    """Return what the hash says; one that can't be read still pauses."""
+    found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}}
+    for place, text in stored.items():
+        kind, _, name = place.decode().partition("|")
+        if kind in found and name:
+            found[kind][name] = _loads(text)
+    return Pauses(found[DESTINATION], found[TRIGGER])
+
+
+def _loads(text: bytes) -> Pause:
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return Pause()
+    if not isinstance(document, dict):
+        return Pause()
+    return Pause(*(str(document.get(part) or "") for part in ("reason", "by", "at")))
+
+
+def read_pauses(client: Redis) -> Pauses:
+    """Return what is paused.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        stored: Any = client.hgetall(keys.PAUSED)
+    return parse_pauses(stored)
+
+
+def set_pause(client: Redis, kind: Paused, name: str, pause: Pause) -> bool:
+    """Pause something, with the newest reason; returns whether it was not paused before."""
+    with redis_errors():
+        return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
+
+
+def clear_pause(client: Redis, kind: Paused, name: str) -> bool:
+    """End a pause; returns whether there was one."""
+    with redis_errors():
+        return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
