@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, assert_never
+from typing import Any, Final, Literal, Protocol, assert_never
 
 import orjson
 
@@ -240,13 +241,21 @@ class Courier:
         return 0
 
     def _closing(
-        self, request: Request, note: Note, settled: Sequence[Settled] = (), **more: object
+        self,
+        request: Request,
+        note: Note,
+        settled: Sequence[Settled] = (),
+        dropped: Mapping[str, int] | None = None,
+        **more: object,
     ) -> Settlement:
         """Return a settlement that closes the note of a request with a sure answer."""
         return Settlement(
             settled=settled,
             note_id=note.note_id,
-            counts=self._counts(request),
+            counts={
+                **self._counts(request),
+                **{f"dropped|{request.trigger}|{name}": n for name, n in (dropped or {}).items()},
+            },
             **more,  # type: ignore[arg-type]
         )
 
@@ -267,6 +276,7 @@ class Courier:
         deaths: list[tuple[Delivery, Obituary]] = []
         records: dict[bytes, Record] = {}
         sent: list[str] = []
+        dropped: Counter[str] = Counter()
         index = 0
         for packed in request.packed:
             parcel = packed.parcel
@@ -277,6 +287,7 @@ class Courier:
                 case None:
                     record = _delivered(self.state.records[parcel.digest], parcel)
                     records[parcel.digest] = record
+                    dropped.update(packed.dropped)
                     settled.append(Settled(parcel.delivery, ledger=pack(record)))
                     settled += (
                         Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
@@ -294,7 +305,9 @@ class Courier:
         buried = await self.buried(deaths, packer)
         wait_over = {request.trigger: None} if request.trigger in self.state.waits else {}
         await self._settle(
-            self._closing(request, note, [*settled, *buried], waits=wait_over, sent=sent)
+            self._closing(
+                request, note, [*settled, *buried], dropped=dropped, waits=wait_over, sent=sent
+            )
         )
         self.state.records.update(records)
         self.state.waits.pop(request.trigger, None)
@@ -495,10 +508,10 @@ class Courier:
             (setback.failures if setback else 0) + 1,
         )
 
-    async def settle(self, settled: Sequence[Settled], counts: Mapping[str, int]) -> None:
+    async def settle(self, settled: Sequence[Settled]) -> None:
         """Settle what needs no request."""
-        if settled or counts:
-            await self._settle(Settlement(settled=settled, counts=counts))
+        if settled:
+            await self._settle(Settlement(settled=settled))
 
     async def _settle(self, settlement: Settlement) -> int:
         lines = (*settlement.history, *self._lines(settlement.settled))
@@ -550,11 +563,16 @@ class Courier:
 
 
 def _delivered(record: Record, parcel: Parcel) -> Record:
-    data_sent = any("attributes" in user for user in parcel.shaped.users)
+    users: tuple[Any, ...] = parcel.shaped.users
+    data_sent = any(isinstance(user, dict) and "attributes" in user for user in users)
     return with_delivered(record, parcel.fact, data_sent=data_sent)
 
 
 def _sent_line(parcel: Parcel, now_ms: int) -> str:
-    user = parcel.shaped.users[0]
-    who = {key: user[key] for key in ("identifiers", "insider_id") if key in user}
+    user: Any = parcel.shaped.users[0]
+    who = {
+        key: user[key]
+        for key in ("identifiers", "insider_id")
+        if isinstance(user, dict) and key in user
+    }
     return orjson.dumps([now_ms, parcel.digest.hex(), who]).decode()

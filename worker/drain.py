@@ -228,8 +228,7 @@ class Drain:
             going, routes=self.routes, renders=self.renders, state=state, prepared=prepared
         )
         settled = [*prepared.skipped, *await courier.buried(prepared.deaths, None)]
-        dropped = {f"dropped|{name}": n for name, n in prepared.dropped.items()}
-        await courier.settle(settled, dropped)
+        await courier.settle(settled)
         # 7. to 11. Pack, and carry every request to its end.
         packer = Packer(state, self.numbers)
         packer.add(p for p in prepared.parcels if p.delivery.trigger not in state.paused)
@@ -287,7 +286,7 @@ class Drain:
         if packer.skipped or packer.deaths:
             skipped, deaths = packer.skipped, packer.deaths
             packer.skipped, packer.deaths = [], []
-            await courier.settle([*skipped, *await courier.buried(deaths, packer)], {})
+            await courier.settle([*skipped, *await courier.buried(deaths, packer)])
 
     def _courier(
         self,

@@ -22,10 +22,15 @@ FRAME_BYTES: Final = 200
 
 
 class Packed(NamedTuple):
-    """A parcel as it stands in a request."""
+    """A parcel as it stands in a request.
+
+    Attributes:
+        dropped: Names of the fields that were left out.
+    """
 
     parcel: Parcel
     users: tuple[bytes, ...]
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -234,7 +239,7 @@ class Packer:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."
             self._not_sendable(parcel, NotSendable(Death.TOO_LARGE, message))
             return None
-        return Packed(parcel, users)
+        return Packed(parcel, users, shaped.dropped)
 
     def _knowledge(self, parcel: Parcel) -> Knowledge:
         known = memberships(self.state.records[parcel.digest], parcel.fact)

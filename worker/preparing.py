@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -107,13 +106,11 @@ class Prepared:
         skipped: Settled without a request.
         deaths: Not yet settled: how many of one cause may die is asked first.
         parcels: To be sent, in the order of the batch.
-        dropped: Fields that could not be right, `trigger|name` → how often.
     """
 
     skipped: list[Settled] = field(default_factory=list)
     deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
     parcels: list[Parcel] = field(default_factory=list)
-    dropped: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> list[Contender]:
@@ -242,8 +239,6 @@ def _shape(
     if isinstance(shaped, NotSendable):
         _not_sendable(delivery, shaped, template, body, prepared)
         return
-    for name in shaped.dropped:
-        prepared.dropped[f"{delivery.trigger}|{name}"] += 1
     names: set[bytes | str] = {delivery.header.digest}
     names.update(*map(route.api.identifiers, shaped.users))
     prepared.parcels.append(

@@ -166,7 +166,9 @@ def _entry(profile: Mapping[str, Any]) -> Mapping[str, Any]:
     return entry if isinstance(entry, dict) else {}
 
 
-def _judge(settings: Settings, trigger: Trigger, sample: _Sample, result: Result) -> list[Weighed]:
+def _judge(
+    settings: Settings, trigger: Trigger, sample: _Sample, result: Result | Killed
+) -> list[Weighed]:
     match result:
         case Killed(cause=cause):
             return [("error", _KILLED[cause].format(trigger.template))]
@@ -208,7 +210,7 @@ def _occasion(settings: Settings, trigger: Trigger, sample: _Sample) -> Occasion
     moment = instant(entry.get(trigger.on)) or _UNTIMED
     time_us = (moment - _EPOCH) // timedelta(microseconds=1)
     return Occasion(
-        url=trigger.url,
+        url=settings.url_of(trigger),
         audience=str(entry.get("slug") or "sample"),
         direction=Direction(trigger.on),
         time_us=time_us,

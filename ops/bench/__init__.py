@@ -1,1 +1,1 @@
-"""Benchmarks: what segrelay costs, measured."""
+"""Benchmarks: each a module that can be run, each prints how it was measured."""

@@ -71,7 +71,7 @@ class RedisGate:
         self._key = keys.gate(self.gate_id)
         self._rate = destination.rate_per_minute
         self._label = authorization.label or authorization.name if authorization else ""
-        self._fingerprint = fingerprint_of(authorization)
+        self.fingerprint = fingerprint_of(authorization)
         self._script = script
 
     async def look(self, triggers: Collection[str] = ()) -> Open | Closed:
@@ -84,7 +84,7 @@ class RedisGate:
         return look(
             _record(stored),
             rate=self._rate,
-            fingerprint=self._fingerprint,
+            fingerprint=self.fingerprint,
             triggers=triggers,
             now=_microseconds(clock),
             policy=POLICY,
@@ -97,7 +97,7 @@ class RedisGate:
         answer = await self._call(
             "gate_book",
             repr(self._rate),
-            self._fingerprint,
+            self.fingerprint,
             kind,
             trigger,
             round(horizon_seconds * MICROSECONDS),
@@ -114,7 +114,7 @@ class RedisGate:
         self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
     ) -> GateState:
         """Tell what came of a slot."""
-        what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self._fingerprint)
+        what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
         return await self._report(slot, what, trigger, delivered, batch)
 
     async def cancel(self, slot: Slot, *, trigger: str) -> None:
@@ -135,7 +135,7 @@ class RedisGate:
             trigger,
             delivered,
             batch,
-            self._fingerprint,
+            self.fingerprint,
         )
         state, reason, message = (text.decode() for text in answer)
         return GateState(state, reason, message)
@@ -144,9 +144,9 @@ class RedisGate:
         """Close it until a person resumes."""
         await self._call("gate_pause", reason, by)
 
-    async def resume(self) -> None:
-        """Open it; one probe goes first, all others wait for its result."""
-        await self._call("gate_resume", "")
+    async def resume(self, trigger: str = "") -> None:
+        """Open it, a probe first; with a trigger, only let a probe of that one go first."""
+        await self._call("gate_resume", trigger)
 
     async def _call(self, name: str, *args: str | int) -> Any:
         with redis_errors():

@@ -29,7 +29,7 @@ def check(bundle: Bundle) -> None:
         TemplateBroken: One does not parse.
     """
     for file in bundle.files.values():
-        if file.tokens or not file.text.strip():
+        if file.is_code:
             _check_file(file)
 
 

@@ -156,12 +156,12 @@ class Renderer:
 class _Loaded:
     bundle: Bundle
     evaluator: BatchEvaluator
-    places: dict[str, tuple[str, int]]
-    """File and line of messages that rjsonnet gives without."""
+    places: dict[str, tuple[str, int] | None]
+    """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
 
 
 class _Places:
-    """Finds the place of failures that have none, a few a call, and remembers them."""
+    """Finds the place of failures that have none of their own, a few a call, and remembers it."""
 
     def __init__(self, loaded: _Loaded, settings: bytes) -> None:
         self._loaded = loaded
@@ -171,18 +171,21 @@ class _Places:
     def result(self, failure: Failure, profile: bytes) -> Result:
         if failure.asserted:
             return Asserted(failure.message)
-        file, line = failure.file, failure.line
-        if not line:
-            file, line = self._looked_up(failure, profile)
-        return TemplateFailed(failure.message, file, line)
+        place = (failure.file, failure.line)
+        if not failure.line or failure.is_call_site:
+            place = self._looked_up(failure, profile) or place
+        return TemplateFailed(failure.message, *place)
 
-    def _looked_up(self, failure: Failure, profile: bytes) -> tuple[str, int]:
+    def _looked_up(self, failure: Failure, profile: bytes) -> tuple[str, int] | None:
         places = self._loaded.places
-        kind = _VARYING.sub("…", failure.message)
+        kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
         if kind not in places and self._left and len(places) < _PLACES_KEPT:
             self._left -= 1
             judged = jsonnet_judge.judge("jsonnet", self._loaded.bundle, [profile], self._settings)[
                 0
             ]
-            places[kind] = (judged.file, judged.line) if isinstance(judged, Failure) else ("", 0)
-        return places.get(kind, ("", 0))
+            if isinstance(judged, Failure) and judged.line:
+                places[kind] = (judged.file, judged.line)
+            else:
+                places[kind] = None
+        return places.get(kind)

@@ -34,12 +34,14 @@ class SourceFile:
     Args:
         name: As the engines know it.
         text: What it holds.
-        tokens: Its significant tokens; none where it is imported as text only.
+        is_code: It is evaluated; else it is imported as text only.
+        tokens: Its significant tokens; none where it is text only.
         imports: What it imports, and the name under which the bundle holds that.
     """
 
     name: str
     text: str
+    is_code: bool
     tokens: tuple[lexer.Token, ...]
     imports: tuple[tuple[lexer.Import, str], ...]
 
@@ -104,7 +106,7 @@ class TemplateFolder:
         waiting = [(root, True)]
         while waiting:
             name, is_code = waiting.pop()
-            if name in files and (files[name].tokens or not is_code):
+            if name in files and (files[name].is_code or not is_code):
                 continue
             files[name] = self._source_file(name, is_code=is_code)
             waiting.extend(
@@ -125,11 +127,11 @@ class TemplateFolder:
     def _source_file(self, name: str, *, is_code: bool) -> SourceFile:
         text = self._text(name)
         if not is_code:
-            return SourceFile(name, text, (), ())
+            return SourceFile(name, text, is_code, (), ())
         found = tuple(lexer.significant(text))
         _refuse_too_deep(name, text, found)
         targets = tuple((each, self._target(name, text, each)) for each in lexer.imports(found))
-        return SourceFile(name, text, found, targets)
+        return SourceFile(name, text, is_code, found, targets)
 
     def _text(self, name: str) -> str:
         try:

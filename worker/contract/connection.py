@@ -67,7 +67,7 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redi
     sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
-    client: redis.Redis = sentinel.master_for(address.service)  # type: ignore[no-untyped-call]
+    client: redis.Redis = sentinel.master_for(address.service, redis_class=_BehindSentinels)  # type: ignore[no-untyped-call]
     return client
 
 
@@ -82,8 +82,26 @@ def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redi
     sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
-    client: redis.asyncio.Redis = sentinel.master_for(address.service)
+    client: redis.asyncio.Redis = sentinel.master_for(
+        address.service, redis_class=_AsyncBehindSentinels
+    )
     return client
+
+
+class _BehindSentinels(redis.Redis):
+    """Closes its connections to the Sentinels too; the library leaves these open."""
+
+    def close(self) -> None:
+        super().close()
+        self.connection_pool.sentinel_manager.close()  # type: ignore[attr-defined]
+
+
+class _AsyncBehindSentinels(redis.asyncio.Redis):
+    """See `_BehindSentinels`."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
+        await super().aclose(close_connection_pool)
+        await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
 
 
 def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
@@ -241,7 +259,13 @@ def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
     address = parse_redis_url(url)
     if not address.service:
         return {}
-    return {"master_name": address.service, "sentinel_kwargs": address.sentinel_credentials}
+    # Without them a dead Sentinel is asked again for seconds, or for ever.
+    quick = {
+        "socket_timeout": _LOOK_SECONDS,
+        "socket_connect_timeout": _LOOK_SECONDS,
+        "retry": None,
+    }
+    return {"master_name": address.service, "sentinel_kwargs": quick | address.sentinel_credentials}
 
 
 def _answers(url: str) -> bool:

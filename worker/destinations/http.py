@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urljoin
 
-from worker.contract.urls import join, refuse_reason
+from worker.contract.urls import is_same_origin, refuse_reason
 from worker.contract.words import Death, Skip
 from worker.core.verdicts import Accepted, Verdict
 from worker.destinations.answers import classify_status, normalise_message, parsed
@@ -22,15 +23,16 @@ class HttpApi:
     max_bytes: int = MAX_BYTES
 
     def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
-        """Take a body as it is; a bare text is the URL to post an empty object to."""
+        """Take a body as it is; a bare text is the URL to post an empty object to.
+
+        It may be relative to the trigger's, and stays on its host: credentials and rate are those
+        of the destination.
+        """
         if body is None or body in ("", [], {}):
             return NotSendable(Skip.EMPTY, "the template yields nothing")
         if type(body) is not str:
             return Shaped((body,), {})
-        refused = refuse_reason(join(occasion.url, body), "http")
-        if refused:
-            return NotSendable(Death.INVALID, f"the template's URL is refused: {refused}")
-        return Shaped(({},), {}, url=body)
+        return _to_url(urljoin(occasion.url, body), occasion)
 
     def correct(
         self,
@@ -58,6 +60,15 @@ class HttpApi:
     def identifies(self, body: Any, identity_value: str) -> bool:
         """Say whether the value stands anywhere in the body."""
         return _holds(body, identity_value.strip().casefold())
+
+
+def _to_url(url: str, occasion: Occasion) -> Shaped | NotSendable:
+    refused = refuse_reason(url, "http")
+    if refused is None and not is_same_origin(url, occasion.url):
+        refused = "it leads to another host than the destination's"
+    if refused:
+        return NotSendable(Death.INVALID, f"the template's URL is refused: {refused}")
+    return Shaped(({},), {}, url=url)
 
 
 def _said(answer: Answer) -> str:

@@ -38,6 +38,7 @@ _BLOCKED: Final = frozenset({"", "undefined", "anonymous", "0", "1", "null"})
 
 _EVENT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _EVENT_KEYS: Final = frozenset({"event_name", "timestamp", "event_params"})
+_MINUTE_US: Final = 60_000_000
 _OLDEST_EVENT: Final = timedelta(days=90)
 """Insider does not write custom events older than about three months."""
 
@@ -149,7 +150,7 @@ def _event(given: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dic
     if moment is None:
         dropped.append("events.timestamp")
         return None
-    if moment < _oldest(occasion.now_us):
+    if moment < _oldest(occasion.now_us // _MINUTE_US):
         dropped.append(TOO_OLD)
         return None
     for key in sorted(given.keys() - _EVENT_KEYS):
@@ -182,8 +183,8 @@ def _instant_of(time_us: int) -> datetime:
 
 
 @lru_cache(maxsize=64)
-def _oldest(now_us: int) -> datetime:
-    return _instant_of(now_us) - _OLDEST_EVENT
+def _oldest(minute: int) -> datetime:
+    return _instant_of(minute * _MINUTE_US) - _OLDEST_EVENT
 
 
 def _note(name: str, value: Any, dropped: list[str]) -> None:

@@ -168,11 +168,12 @@ def boolean(value: Any) -> bool | None:
 
 def country(value: Any) -> str | None:
     """Return the ISO 3166-1 alpha-2 code of a code or an English name."""
-    return _country(value.strip()) if type(value) is str else None
+    return _country(value) if type(value) is str else None
 
 
 @lru_cache(_REMEMBERED)
-def _country(written: str) -> str | None:
+def _country(given: str) -> str | None:
+    written = given.strip()
     key = written.casefold()
     if key in _country_names():
         return _country_names()[key]
@@ -196,11 +197,12 @@ def language(value: Any) -> str | None:
 
     A language alone gets the country where CLDR says that it is most likely spoken.
     """
-    return _language(value.strip()) if type(value) is str else None
+    return _language(value) if type(value) is str else None
 
 
 @lru_cache(_REMEMBERED)
-def _language(written: str) -> str | None:
+def _language(given: str) -> str | None:
+    written = given.strip()
     parts = _LOCALE.fullmatch(written)
     spoken, script, territory = parts.groups() if parts else (written, None, None)
     code = _language_code(spoken)

@@ -21,7 +21,7 @@ from worker.contract.settings_sections import RedisSettings
 from worker.errors import OperationsMustAct, RedisUnavailable
 
 ROOT = Path(__file__).parents[3]
-SLOW_TO_LOAD = b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$6\r\n0.0001\r\n"
+SLOW_TO_LOAD = b"*3\r\n$5\r\nDEBUG\r\n$5\r\nSLEEP\r\n$7\r\n0.00001\r\n"
 
 
 @pytest.fixture
@@ -49,6 +49,12 @@ def has_ended(pid: int) -> bool:
 def ask(url: str, *command: str) -> object:
     with connect(url) as client:
         return client.execute_command(*command)
+
+
+def why_not_ready(url: str) -> str:
+    with pytest.raises(RedisUnavailable) as found:
+        wait_ready(url, seconds=0.0)
+    return found.value.message
 
 
 def kill(server: EmbeddedRedis) -> None:
@@ -280,11 +286,12 @@ def test_a_server_that_is_loading_is_waited_for(data_dir: Path):
     kill(server)
     (log,) = (data_dir / "appendonlydir").glob("*.incr.aof")
     with log.open("ab") as written:
-        written.write(SLOW_TO_LOAD * 5_000)
+        written.write(SLOW_TO_LOAD * 20_000)
     with pytest.raises(RedisUnavailable, match=r"it is loading its data|does not answer"):
         ensure_running(data_dir, wait_seconds=0.0)
-    assert find(data_dir) is None
 
+    while "is loading its data" not in why_not_ready(server.url):
+        assert find(data_dir) is None
     warnings = wait_ready(server.url)
 
     assert warnings == ()

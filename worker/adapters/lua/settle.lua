@@ -76,7 +76,7 @@ for i in list(2) do
 end
 for i in list(2) do redis.call('HSET', KEYS[9], ARGV[i], ARGV[i + 1]) end
 for i in list(2) do
-  if note ~= '' then redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+  if note ~= '' or removed > 0 then redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 end
 for i in list(1) do redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', 'e', ARGV[i]) end
 for i in list(1) do redis.call('XADD', KEYS[12], 'MAXLEN', '~', 2000, '*', 'k', ARGV[i]) end

@@ -44,8 +44,9 @@ def test_nothing_is_skipped(body: Any) -> None:
     assert result.reason is Skip.EMPTY
 
 
-def test_a_text_is_the_url() -> None:
-    result = API.shape("https://example.com/hook?x=1", OCCASION)
+@pytest.mark.parametrize("url", ["https://example.com/hook?x=1", "/hook?x=1", "hook?x=1"])
+def test_a_text_is_the_url(url: str) -> None:
+    result = API.shape(url, OCCASION)
 
     assert isinstance(result, Shaped)
     assert result.url == "https://example.com/hook?x=1"
@@ -58,6 +59,8 @@ def test_a_text_is_the_url() -> None:
         "https://example.com/api/user/%761/x/../delete",
         "/api//user/v1/DELETE",
         "http://example.com/",
+        "https://other.example.com/hook",
+        "//other.example.com/hook",
         "https://ex ample.com/",
     ],
 )

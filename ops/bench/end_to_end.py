@@ -1,0 +1,104 @@
+"""Events per second, end to end: `segrelay send`, Redis, workers, the sandbox without latency.
+
+Run it with `make bench`. Everything runs on this machine and shares its cores: the sender, Redis
+with `appendfsync always`, the workers, and the sandbox that checks and keeps every user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ops.people import happenings, payloads, truth
+from ops.rig import Rig
+from worker.errors import SegrelayError
+
+
+def main() -> int:
+    """Measure, print, and compare what the sandbox holds with what the events say."""
+    arguments = _arguments()
+    rng = random.Random(arguments.seed)  # noqa: S311 - invented people
+    happened = happenings(rng, events=arguments.events, people=arguments.people)
+    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder, Rig(Path(folder)) as rig:
+        source = Path(folder) / "events.ndjson"
+        source.write_bytes(b"\n".join(payloads(happened)) + b"\n")
+        backlog = _measure(rig, source, arguments, preload=True)
+        wrong = rig.memberships() != truth(happened)
+        together = None
+    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder, Rig(Path(folder)) as rig:
+        source = Path(folder) / "events.ndjson"
+        source.write_bytes(b"\n".join(payloads(happened)) + b"\n")
+        together = _measure(rig, source, arguments, preload=False)
+        wrong = wrong or rig.memberships() != truth(happened)
+    report = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "events": arguments.events,
+        "people": arguments.people,
+        "profile_bytes": 1000,
+        "accept_then_drain": backlog,
+        "accept_while_draining": together,
+        "memberships_wrong": wrong,
+    }
+    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    return int(wrong)
+
+
+def _measure(
+    rig: Rig, source: Path, arguments: argparse.Namespace, *, preload: bool
+) -> dict[str, Any]:
+    if not preload:
+        rig.start_worker()
+        _wait_for_worker(rig)
+    begun = time.monotonic()
+    answer = rig.command("send", str(source), "--json", timeout=600)
+    if answer.returncode:
+        raise SegrelayError(answer.stderr.decode())
+    accepted_seconds = time.monotonic() - begun
+    if preload:
+        rig.start_worker()
+        _wait_for_worker(rig)
+        begun = time.monotonic()
+    rig.wait_until_empty(600)
+    seconds = time.monotonic() - begun
+    counts = rig.counts()
+    accepted = sum(n for name, n in counts.items() if name.startswith("accepted|"))
+    return {
+        "accepted_per_second": round(arguments.events / accepted_seconds),
+        "seconds": round(seconds, 2),
+        "events_per_second": round(arguments.events / seconds),
+        "deliveries": accepted,
+        "deliveries_per_second": round(accepted / seconds),
+        "requests": rig.sandbox.get("summary")["requests"]["total"],
+    }
+
+
+def _wait_for_worker(rig: Rig) -> None:
+    """Wait until the worker has taken its first lease or is there to take one."""
+    log = rig.folder / f"worker-{len(rig.workers) - 1}.log"
+    end = time.monotonic() + 30
+    while b"ready" not in log.read_bytes():
+        if time.monotonic() > end or rig.workers[-1].poll() is not None:
+            raise SegrelayError(f"The worker does not start:\n{log.read_text()[-2000:]}")
+        time.sleep(0.02)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=50_000)
+    parser.add_argument("--people", type=int, default=40_000)
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

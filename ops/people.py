@@ -1,0 +1,101 @@
+"""Invented people, what happens to them, and what must hold afterwards."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import orjson
+
+AUDIENCES: Final = ("vip", "newsletter", "cart-abandoners")
+_FIRST: Final = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gia", "Hugo", "Ida", "Jon")
+_LAST: Final = ("Archer", "Baker", "Cooper", "Draper", "Fisher", "Mason", "Potter", "Weaver")
+_SCORES: Final = ("consistency", "frequency", "intensity", "momentum", "recency", "volatility")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_US: Final = 86_400_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One person entering or leaving one audience at one time."""
+
+    email: str
+    audience: str
+    is_exit: bool
+    time_us: int
+
+
+def happenings(
+    rng: random.Random, *, events: int, people: int, ties: float = 0.02
+) -> list[Happening]:
+    """Invent so many entrances and exits, in the order of their times, within the last day.
+
+    The share `ties` has the time of the one before, of the same person and audience, and the
+    other direction: then the exit holds.
+    """
+    start_us = int(datetime.now(UTC).timestamp() * 1_000_000) - _DAY_US
+    times = sorted(rng.sample(range(start_us, start_us + _DAY_US - 1_000_000_000), events))
+    result: list[Happening] = []
+    for time_us in times:
+        if result and rng.random() < ties:
+            last = result[-1]
+            result.append(Happening(last.email, last.audience, not last.is_exit, last.time_us))
+            continue
+        email = f"person{rng.randrange(people)}@example.com"
+        result.append(Happening(email, rng.choice(AUDIENCES), rng.choice((True, False)), time_us))
+    return result
+
+
+def truth(happened: list[Happening]) -> dict[str, list[str]]:
+    """Return who is where, in the end: the latest time, at equal times the exit."""
+    newest: dict[tuple[str, str], Happening] = {}
+    for event in happened:
+        key = (event.email, event.audience)
+        old = newest.get(key)
+        if old is None or (event.time_us, event.is_exit) > (old.time_us, old.is_exit):
+            newest[key] = event
+    held: dict[str, list[str]] = {}
+    for event in newest.values():
+        if not event.is_exit:
+            held.setdefault(event.email, []).append(event.audience)
+    return {email: sorted(audiences) for email, audiences in held.items()}
+
+
+def payloads(happened: list[Happening], *, profile_bytes: int = 1_000) -> Iterator[bytes]:
+    """Yield a webhook's payload for each, with a profile of about that size."""
+    for number, event in enumerate(happened):
+        yield orjson.dumps(_payload(number, event, profile_bytes))
+
+
+def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any]:
+    kind = "exit" if event.is_exit else "enter"
+    person = int(event.email.removeprefix("person").partition("@")[0])
+    at = (_EPOCH + timedelta(microseconds=event.time_us)).isoformat(timespec="microseconds")
+    data: dict[str, Any] = {
+        "_id": str(1_000_000_000_000_000_000 + person),
+        "email": event.email,
+        "first_name": _FIRST[person % len(_FIRST)],
+        "last_name": _LAST[person % len(_LAST)],
+        "user_language": "en_US",
+        "visit_country": "US",
+        "visit_city": "Portland",
+        "consent_email_status": "t" if person % 3 else "f",
+        "is_mobile": "t",
+        **{f"score_{name}": (person * 7 + at) % 100 for at, name in enumerate(_SCORES)},
+        "segment_events": [
+            {
+                "id": f"{AUDIENCES.index(event.audience) + 1:032x}",
+                "slug": event.audience,
+                "event": kind,
+                kind: at.replace("+00:00", "000Z"),
+            }
+        ],
+    }
+    padding = profile_bytes - len(orjson.dumps(data))
+    if padding > 0:
+        data["last_pages"] = ["/p/" + "x" * 47] * (padding // 53)
+    stamp = {"object": "user", "subscription_id": "f" * 32, "timestamp": at}
+    return {"id": str(number), "data": data, "meta": stamp}

@@ -1,0 +1,255 @@
+"""A whole segrelay in a folder of its own: Redis, sandbox, workers. For demo, benchmark and tests.
+
+Nothing outside the folder is touched, everything that was started ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+import redis
+
+from ops import embedded
+from ops.people import AUDIENCES
+from ops.sandbox.process import SandboxProcess
+from ops.supervisor import own_command
+from worker.contract.connection import connect
+from worker.contract.keys import PartitionKeys
+from worker.contract.settings import Settings, load_settings
+from worker.errors import OperationsMustAct
+
+DESTINATION: Final = "insider"
+_LOOK_SECONDS: Final = 0.05
+_STOP_SECONDS: Final = 15.0
+
+CONFIGURATION: Final = """\
+templates = "{templates}"
+
+[redis]
+url = "embedded"
+{redis}
+
+[delivery]
+{delivery}
+
+[authorizations.insider]
+label = "Sandbox"
+headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "{token}" }}
+
+[destinations.insider]
+api = "insider"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "{rate}"
+{destination}
+
+[triggers.enter]
+destination = "insider"
+audiences = {audiences}
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+
+[triggers.exit]
+destination = "insider"
+audiences = {audiences}
+on = "exit"
+template = "insider/exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+
+[triggers.exit-event]
+destination = "insider"
+audiences = {audiences}
+on = "exit"
+template = "insider/exit-event.jsonnet"
+url = "/api/user/v1/upsert"
+{more}
+"""
+
+
+@dataclass(slots=True)
+class Rig:
+    """Everything that runs, in one folder.
+
+    Args:
+        folder: Empty; holds the configuration, Redis' files and the logs.
+        rate: Of the destination.
+        delivery_lines: Lines of `[delivery]`.
+        redis_lines: Lines of `[redis]`.
+        destination_lines: Further lines of the destination.
+        more: Further tables of the configuration.
+        sandbox_settings: Switches of the sandbox at its start.
+        max_memory: Of the embedded Redis, e.g. "64mb".
+    """
+
+    folder: Path
+    rate: str = "25000/min"
+    delivery_lines: str = ""
+    redis_lines: str = ""
+    destination_lines: str = ""
+    more: str = ""
+    token: str = "demo"  # noqa: S105 - the sandbox takes any
+    max_memory: str = ""
+    sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
+    sandbox: SandboxProcess = field(init=False)
+    settings: Settings = field(init=False)
+    client: redis.Redis = field(init=False)
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        """Start Redis and the sandbox, write the configuration."""
+        try:
+            self.sandbox = self._stack.enter_context(SandboxProcess(**self.sandbox_settings))
+            self._configure()
+            self.start_redis()
+            self._stack.callback(embedded.stop, self.settings.redis.data_dir)
+            self._stack.callback(self.kill_workers)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End all that was started, the last one first."""
+        self._stack.close()
+
+    def _configure(self) -> None:
+        templates = Path(sys.modules["templates"].__file__ or "").parent
+        path = self.folder / "segrelay.toml"
+        path.write_text(
+            CONFIGURATION.format(
+                templates=templates,
+                redis=self.redis_lines,
+                delivery=self.delivery_lines,
+                sandbox=self.sandbox.url,
+                rate=self.rate,
+                token=self.token,
+                destination=self.destination_lines,
+                audiences=list(AUDIENCES),
+                more=self.more,
+            )
+        )
+        self.settings = load_settings(path, environ={})
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return what our commands need to find this rig."""
+        return {**os.environ, "SEGRELAY_CONFIG": str(self.settings.source)}
+
+    def start_redis(self) -> None:
+        """Start Redis, or start it again on the same files."""
+        found = embedded.ensure_running(
+            self.settings.redis.data_dir, wait_seconds=30, max_memory=self.max_memory
+        )
+        self.client = connect(found.url)
+
+    def redis_pid(self) -> int:
+        """Return the process id of Redis, or 0 where it does not run."""
+        found = embedded.find(self.settings.redis.data_dir)
+        return found.pid if found else 0
+
+    def start_worker(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start one more worker, in a process group of its own; its output goes to a log."""
+        number = len(self.workers)
+        with (self.folder / f"worker-{number}.log").open("ab") as log:
+            worker = subprocess.Popen(
+                own_command("worker", f"--hostname=worker{number}@%h", *options),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        self.workers.append(worker)
+        return worker
+
+    def kill_workers(self) -> None:
+        """End every worker's process group with SIGKILL."""
+        for worker in self.workers:
+            kill_group(worker)
+
+    def stop_workers(self) -> list[int]:
+        """End every worker in good order; returns their exit codes."""
+        for worker in self.workers:
+            with suppress(ProcessLookupError):
+                worker.send_signal(signal.SIGTERM)
+        codes = [worker.wait(_STOP_SECONDS) for worker in self.workers]
+        self.workers.clear()
+        return codes
+
+    def command(
+        self, *arguments: str, given: bytes = b"", timeout: float = 120.0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run one of our commands against this rig, to its end."""
+        return subprocess.run(
+            own_command(*arguments),
+            env=self.environment,
+            input=given,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def partitions(self) -> Sequence[PartitionKeys]:
+        """Return the partitions of the destination."""
+        return [PartitionKeys(DESTINATION, p) for p in range(self.settings.redis.partitions)]
+
+    def waiting(self) -> int:
+        """Return how many deliveries wait."""
+        pipe = self.client.pipeline(transaction=False)
+        for keys in self.partitions():
+            pipe.smembers(keys.streams)
+        names = pipe.execute()
+        pipe = self.client.pipeline(transaction=False)
+        for keys, streams in zip(self.partitions(), names, strict=True):
+            for name in streams:
+                pipe.xlen(keys.stream(name.decode()))
+        return sum(pipe.execute())
+
+    def wait_until_empty(self, seconds: float) -> None:
+        """Wait until nothing waits.
+
+        Raises:
+            OperationsMustAct: It takes longer.
+        """
+        end = time.monotonic() + seconds
+        while self.waiting():
+            if time.monotonic() > end:
+                raise OperationsMustAct(
+                    f"After {seconds:.0f} s {self.waiting()} deliveries still wait;"
+                    f" see the workers' logs in {self.folder}."
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts of all partitions, added up, by their field."""
+        pipe = self.client.pipeline(transaction=False)
+        for keys in self.partitions():
+            pipe.hgetall(keys.counts)
+        total: dict[str, int] = {}
+        for counts in pipe.execute():
+            for name, count in counts.items():
+                total[name.decode()] = total.get(name.decode(), 0) + int(count)
+        return total
+
+    def memberships(self) -> dict[str, list[str]]:
+        """Return what the sandbox holds: audiences by email."""
+        report = self.sandbox.get("memberships", attribute="lytics_computed_attr")
+        return {email: sorted(held) for email, held in report.items() if held}
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process group with SIGKILL and wait for its leader."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,197 @@
+"""Gates in memory and in Redis, both on a clock that the test moves."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Protocol
+
+import pytest
+
+from worker.adapters import scripts
+from worker.adapters.fake_gate import FakeGate
+from worker.adapters.gate import RedisGate
+from worker.contract import keys
+from worker.contract.connection import connect_async
+from worker.contract.secrets import Secret
+from worker.contract.settings import Authorization, Destination
+from worker.core.gate import MICROSECONDS, Closed, Gate, GateState, Slot
+from worker.core.gate_rules import GateRecord, resume
+from worker.core.verdicts import Accepted, Verdict
+
+START_US = 1_764_000_000_123_456
+CLOCK = "{gate:clock}"
+
+
+class World(Protocol):
+    """All gates of one host and authorization."""
+
+    def gate(self, rate: float = 600.0, credentials: str = "") -> Gate: ...
+
+    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any: ...
+
+    def set_clock(self, now_us: int) -> None: ...
+
+    def resume_trigger(self, trigger: str) -> None: ...
+
+    def record(self) -> GateRecord: ...
+
+
+def fingerprint(credentials: str) -> str:
+    return RedisGate(None, *_asked(600.0, credentials)).fingerprint
+
+
+def _asked(rate: float, credentials: str, name: str = "one") -> tuple[Destination, Authorization]:
+    destination = Destination(
+        name="insider",
+        api="insider",
+        base_url=f"https://{name}.example.com",
+        authorization="insider",
+        rate=f"{rate}/min" if rate == int(rate) else f"{rate * 60:.0f}/h",
+    )
+    headers = {"X-REQUEST-TOKEN": Secret("literal", credentials or None)}
+    return destination, Authorization(name="insider", label="Insider", headers=headers)
+
+
+class FakeWorld:
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self.now_us = START_US
+        self._record = GateRecord()
+
+    def gate(self, rate: float = 600.0, credentials: str = "") -> Gate:
+        return FakeGate(
+            now_us=lambda: self.now_us,
+            rate_per_minute=_asked(rate, credentials)[0].rate_per_minute,
+            label="Insider",
+            fingerprint=fingerprint(credentials),
+            record=self._record,
+        )
+
+    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(waiting)
+
+    def set_clock(self, now_us: int) -> None:
+        self.now_us = now_us
+
+    def resume_trigger(self, trigger: str) -> None:
+        resume(self._record, trigger)
+
+    def record(self) -> GateRecord:
+        return self._record
+
+
+class RedisWorld:
+    """The real scripts, but for the line that asks Redis for the time."""
+
+    numbers = itertools.count()
+
+    def __init__(self, runner: asyncio.Runner, client: Any) -> None:
+        self._runner = runner
+        self._client = client
+        self._name = f"host-{next(self.numbers)}"
+        self._key = keys.gate(self.gate().gate_id)
+        self.set_clock(START_US)
+
+    def gate(self, rate: float = 600.0, credentials: str = "") -> RedisGate:
+        return RedisGate(
+            self._client, *_asked(rate, credentials, self._name), script=_on_our_clock
+        )
+
+    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(waiting)
+
+    def set_clock(self, now_us: int) -> None:
+        self._runner.run(self._client.set(CLOCK, now_us))
+
+    def resume_trigger(self, trigger: str) -> None:
+        self._runner.run(self.gate().resume(trigger))
+
+    def record(self) -> GateRecord:
+        stored = self._runner.run(self._client.hgetall(self._key))
+        return GateRecord.loads({name.decode(): text.decode() for name, text in stored.items()})
+
+
+def _on_our_clock(name: str) -> str:
+    text = scripts.source(name)
+    theirs = scripts.source("_clock_us")
+    assert theirs in text
+    return text.replace(theirs, f"local now = tonumber(redis.call('GET', '{CLOCK}'))")
+
+
+class Bench:
+    """A gate with what a test does to it, in short words."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.gate = world.gate()
+        self.now_us = START_US
+
+    @property
+    def now_ms(self) -> float:
+        return self.now_us / 1000
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.now_us += round(seconds * MICROSECONDS)
+        self.world.set_clock(self.now_us)
+
+    def book(
+        self,
+        *,
+        trigger: str = "vip",
+        kind: str = "live",
+        horizon_seconds: float = 1.0,
+        gate: Gate | None = None,
+    ) -> Slot | Closed:
+        booking = (gate or self.gate).book(
+            kind=kind, trigger=trigger, horizon_seconds=horizon_seconds
+        )
+        return self.world.run(booking)
+
+    def report(
+        self, slot: Slot | Closed, verdict: Verdict, *, trigger: str = "vip", **more: Any
+    ) -> GateState:
+        gate = more.pop("gate", None) or self.gate
+        delivered = more.pop("delivered", int(isinstance(verdict, Accepted)))
+        assert isinstance(slot, Slot), slot
+        return self.world.run(
+            gate.report(slot, verdict, trigger=trigger, delivered=delivered, **more)
+        )
+
+    def send(self, verdict: Verdict, *, trigger: str = "vip", **more: Any) -> GateState:
+        """Book when there is a slot again, and report."""
+        slot = self.book(trigger=trigger, gate=more.get("gate"))
+        if isinstance(slot, Closed):
+            assert slot.until_ms is not None, slot
+            self.pass_seconds((slot.until_ms - self.now_ms) / 1000)
+            slot = self.book(trigger=trigger, gate=more.get("gate"))
+        assert isinstance(slot, Slot), slot
+        self.pass_seconds(max(0.0, slot.at_ms - self.now_ms) / 1000)
+        return self.report(slot, verdict, trigger=trigger, **more)
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as running:
+        yield running
+
+
+@pytest.fixture
+def redis_client(runner: asyncio.Runner, redis_url: str) -> Iterator[Any]:
+    client = connect_async(redis_url)
+    yield client
+    runner.run(client.aclose())
+
+
+@pytest.fixture
+def two_worlds(
+    runner: asyncio.Runner, redis_client: Any
+) -> Callable[[], tuple[FakeWorld, RedisWorld]]:
+    """Return fresh gates of both kinds at each call."""
+    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client))
+
+
+@pytest.fixture(params=["fake", "redis"])
+def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
+    if request.param == "fake":
+        return Bench(FakeWorld(runner))
+    return Bench(RedisWorld(runner, request.getfixturevalue("redis_client")))

@@ -1,0 +1,400 @@
+"""What every gate does, in memory as in Redis."""
+
+import pytest
+
+from worker.core.gate import Closed, Slot
+from worker.core.verdicts import (
+    Accepted,
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    SlowDown,
+    TooLarge,
+    Unreadable,
+)
+
+FAILED = Failed("503")
+REFUSED = AccessRefused("Access Denied")
+
+
+def break_it(bench, *triggers):
+    for number in range(5):
+        bench.send(FAILED, trigger=triggers[number % len(triggers)], batch=f"batch-{number}")
+
+
+def test_the_first_slot_is_now(bench):
+    slot = bench.book()
+
+    assert slot == Slot(bench.now_ms, bench.now_ms, 0, probe=False, incident=0)
+
+
+def test_slots_lie_apart_after_the_burst(bench):
+    slots = [bench.book() for _ in range(9)]
+
+    ahead = [slot.at_ms - bench.now_ms for slot in slots]
+    assert ahead[:7] == [0.0] * 7
+    assert ahead[7:] == pytest.approx([102.694, 205.388], abs=0.01)
+
+
+def test_a_slot_beyond_the_horizon_is_not_booked(bench):
+    for _ in range(7):
+        bench.book()
+
+    closed = bench.book(horizon_seconds=0.05)
+    afterwards = bench.book()
+
+    assert isinstance(closed, Closed)
+    assert (closed.state, closed.reason) == ("ok", "rate")
+    assert closed.until_ms == pytest.approx(bench.now_ms + 52.694, abs=0.01)
+    assert afterwards.at_ms == pytest.approx(bench.now_ms + 102.694, abs=0.01)
+
+
+def test_backfill_books_nothing_while_a_live_request_waits(bench):
+    for _ in range(7):
+        bench.book(kind="backfill")
+    live = bench.book()
+
+    closed = bench.book(kind="backfill")
+    bench.pass_seconds(0.11)
+    afterwards = bench.book(kind="backfill")
+
+    assert live.at_ms > bench.now_ms - 110
+    assert closed == Closed("ok", "live_first", live.at_ms)
+    assert isinstance(afterwards, Slot)
+
+
+def test_a_live_request_that_found_no_slot_keeps_backfill_away(bench):
+    for _ in range(9):
+        bench.book(kind="backfill")
+    bench.book(horizon_seconds=0.0)
+
+    closed = bench.book(kind="backfill")
+    bench.pass_seconds(2.0)
+    afterwards = bench.book(kind="backfill")
+
+    assert closed.reason == "live_first"
+    assert isinstance(afterwards, Slot)
+
+
+def test_of_two_rates_the_lower_holds_for_a_while(bench):
+    slow = bench.world.gate(rate=60.0)
+    bench.book(gate=slow)
+
+    spaced = [bench.book(horizon_seconds=60.0).at_ms for _ in range(2)]
+    bench.pass_seconds(121)
+    bench.book()
+    bench.pass_seconds(1)
+    again = [bench.book().at_ms for _ in range(7)]
+
+    assert spaced[1] - spaced[0] > 1000
+    assert len(set(again)) == 1
+
+
+def test_successes_of_a_trigger_are_counted_over_all(bench):
+    bench.send(Accepted(), delivered=1000)
+    bench.send(Accepted(), delivered=20, trigger="other")
+
+    assert bench.book(gate=bench.world.gate()).successes == 1000
+
+
+def test_a_429_halves_the_rate_once_an_incident(bench):
+    slots = [bench.book() for _ in range(5)]
+    states = [bench.report(slot, SlowDown()) for slot in slots]
+
+    assert {state.state for state in states} == {"slowed"}
+    assert bench.world.record().factor == 500_000
+
+
+def test_a_429_after_the_lowering_closes_longer_and_longer(bench):
+    bench.send(SlowDown())
+
+    waits = []
+    for _ in range(7):
+        bench.send(SlowDown())
+        closed = bench.book()
+        assert (closed.state, closed.reason) == ("slowed", "too_many_requests")
+        waits.append((closed.until_ms - bench.now_ms) / 1000)
+
+    assert waits == [1, 2, 4, 8, 16, 30, 30]
+    assert bench.world.record().factor == 500_000
+
+
+def test_after_a_closing_one_goes_first_and_success_opens(bench):
+    bench.send(SlowDown())
+    bench.send(SlowDown())
+    bench.pass_seconds(1)
+
+    probe = bench.book()
+    other = bench.book()
+    bench.report(probe, Accepted())
+    afterwards = bench.book()
+
+    assert probe.probe
+    assert (other.state, other.reason) == ("slowed", "probing")
+    assert isinstance(afterwards, Slot)
+    assert not afterwards.probe
+
+
+def test_a_late_success_does_not_open_what_a_429_has_closed(bench):
+    early = bench.book()
+    bench.send(SlowDown())
+    bench.send(SlowDown())
+
+    bench.report(early, Accepted())
+
+    assert isinstance(bench.book(), Closed)
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(17.5, 17.5), (86_400.0, 900.0)])
+def test_retry_after_closes_until_then(bench, seconds, expected):
+    bench.send(SlowDown(retry_after_seconds=seconds))
+
+    closed = bench.book()
+
+    assert (closed.until_ms - bench.now_ms) / 1000 == expected
+
+
+def test_the_rate_rises_slowly_and_short_of_the_one_that_failed(bench):
+    bench.send(SlowDown())
+    factors = {}
+    for second in range(1, 200):
+        bench.pass_seconds(1)
+        bench.send(Accepted())
+        factors[second] = bench.world.record().factor
+
+    assert factors[15] == 500_000
+    assert 700_000 < factors[50] < 900_000
+    assert factors[100] == 900_000
+    assert factors[199] == 1_000_000
+    assert bench.send(Accepted()).state == "ok"
+
+
+def test_five_failures_in_a_row_open_the_breaker(bench):
+    break_it(bench, "vip", "other")
+
+    closed = bench.book()
+
+    assert closed == Closed("broken", "failing", bench.now_ms + 1000, "503")
+
+
+def test_a_success_between_keeps_it_closed(bench):
+    for _ in range(3):
+        bench.send(FAILED)
+        bench.send(FAILED, trigger="other")
+        bench.send(Accepted())
+
+    assert isinstance(bench.book(), Slot)
+
+
+def test_failures_of_one_trigger_stop_no_other(bench):
+    break_it(bench, "vip")
+
+    own = bench.book()
+    other = bench.book(trigger="other")
+    state = bench.report(other, Accepted(), trigger="other")
+
+    assert own.state == "broken"
+    assert not other.probe
+    assert state.state == "ok"
+
+
+def test_the_probe_of_a_breaker_knows_what_failed_last(bench):
+    break_it(bench, "vip", "other")
+    bench.pass_seconds(1)
+
+    probe = bench.book()
+
+    assert probe.probe
+    assert probe.avoid == "batch-4"
+
+
+def test_a_breaker_lets_one_through_at_longer_and_longer_intervals(bench):
+    break_it(bench, "vip", "other")
+
+    waits = []
+    for _ in range(6):
+        closed = bench.book()
+        waits.append((closed.until_ms - bench.now_ms) / 1000)
+        bench.send(FAILED)
+
+    assert waits == [1, 2, 4, 8, 16, 30]
+
+
+def test_late_failures_do_not_lengthen_it(bench):
+    late = [bench.book(trigger="other") for _ in range(3)]
+    break_it(bench, "vip", "other")
+    for slot in late:
+        bench.report(slot, FAILED, trigger="other")
+
+    assert bench.book().until_ms <= bench.now_ms + 1000
+
+
+@pytest.mark.parametrize(
+    "verdict", [Accepted(), BodyRefused("no"), TooLarge("much")], ids=lambda v: type(v).__name__
+)
+def test_any_sure_answer_closes_the_breaker(bench, verdict):
+    break_it(bench, "vip", "other")
+
+    state = bench.send(verdict)
+
+    assert state.state == "ok"
+    assert not bench.book().probe
+
+
+def test_a_probe_without_a_result_is_given_up(bench):
+    break_it(bench, "vip", "other")
+    bench.pass_seconds(1)
+    bench.book()
+
+    waiting = bench.book()
+    bench.pass_seconds((waiting.until_ms - bench.now_ms) / 1000)
+    second = bench.book()
+
+    assert waiting.reason == "probing"
+    assert second.probe
+
+
+def test_a_probe_that_was_not_sent_makes_room_at_once(bench):
+    break_it(bench, "vip", "other")
+    bench.pass_seconds(1)
+    probe = bench.book()
+
+    bench.world.run(bench.gate.cancel(probe, trigger="vip"))
+
+    assert bench.book().probe
+
+
+def test_one_unreadable_answer_lets_a_probe_go_first(bench):
+    bench.send(Unreadable("HTML"))
+
+    slot = bench.book()
+
+    assert slot.probe
+
+
+def test_the_second_unreadable_answer_in_a_row_pauses(bench):
+    bench.send(Unreadable("HTML"))
+    bench.send(Accepted())
+    bench.send(Unreadable("HTML"))
+    state = bench.send(Unreadable("HTML again"))
+
+    assert (state.state, state.reason) == ("paused", "unknown_answer")
+    assert bench.book() == Closed("paused", "unknown_answer", None, "HTML again")
+
+
+def test_refused_credentials_pause_with_label_and_fingerprint(bench):
+    gate = bench.world.gate(credentials="old")
+
+    state = bench.send(REFUSED, gate=gate)
+
+    assert (state.state, state.reason) == ("paused", "access_refused")
+    assert "Insider (credentials " in state.message
+    assert "old" not in state.message
+    assert bench.book(gate=gate).until_ms is None
+
+
+def test_a_worker_with_other_credentials_probes_and_goes_on(bench):
+    old, new = bench.world.gate(credentials="old"), bench.world.gate(credentials="new")
+    bench.send(REFUSED, gate=old)
+
+    probe = bench.book(gate=new)
+    second = bench.book(gate=new)
+    state = bench.report(probe, Accepted(), gate=new)
+
+    assert probe.probe
+    assert second.reason == "probing"
+    assert state.state == "ok"
+    assert not bench.book(gate=new).probe
+    assert bench.book(gate=old).reason == "access_refused"
+
+
+def test_two_wrong_credentials_do_not_take_turns(bench):
+    old, new = bench.world.gate(credentials="old"), bench.world.gate(credentials="new")
+    bench.send(REFUSED, gate=old)
+    bench.send(REFUSED, gate=new)
+
+    assert bench.book(gate=old).state == "paused"
+    assert bench.book(gate=new).state == "paused"
+
+
+def test_a_destination_without_credentials_can_be_refused_too(bench):
+    bench.send(REFUSED)
+
+    assert bench.book().state == "paused"
+
+
+def test_after_a_resume_one_probe_goes_first(bench):
+    bench.send(REFUSED)
+    bench.world.run(bench.gate.resume())
+
+    probe, other = bench.book(), bench.book()
+    bench.report(probe, Accepted())
+
+    assert probe.probe
+    assert other.reason == "probing"
+    assert not bench.book().probe
+
+
+def test_a_refused_probe_pauses_again(bench):
+    bench.send(REFUSED)
+    bench.world.run(bench.gate.resume())
+
+    state = bench.send(REFUSED)
+
+    assert state.state == "paused"
+
+
+def test_a_late_refusal_does_not_undo_a_resume(bench):
+    late = bench.book()
+    bench.send(REFUSED)
+    bench.world.run(bench.gate.resume())
+
+    bench.report(late, REFUSED)
+
+    assert bench.book().probe
+
+
+def test_a_pause_holds_for_all_and_says_why(bench):
+    bench.world.run(bench.gate.pause("too many dead letters", "segrelay"))
+
+    for credentials in ("", "other"):
+        closed = bench.book(gate=bench.world.gate(credentials=credentials))
+        assert closed == Closed("paused", "too many dead letters", None)
+
+
+def test_a_resumed_trigger_sends_a_probe_while_others_go_on(bench):
+    bench.world.resume_trigger("vip")
+
+    probe, second, other = bench.book(), bench.book(), bench.book(trigger="other")
+    bench.report(probe, Accepted())
+
+    assert probe.probe
+    assert second.reason == "probing"
+    assert not other.probe
+    assert not bench.book().probe
+
+
+def test_a_resumed_trigger_probes_again_if_the_first_failed(bench):
+    bench.world.resume_trigger("vip")
+    bench.send(FAILED)
+
+    assert bench.book().probe
+
+
+def test_a_slot_can_be_asked_for_as_a_probe(bench):
+    booking = bench.gate.book(kind="live", trigger="vip", horizon_seconds=1, probe=True)
+
+    assert bench.world.run(booking).probe
+
+
+def test_a_clock_that_was_set_back_is_outlived(bench):
+    for _ in range(7):
+        bench.send(FAILED)
+    bench.now_us -= 86_400_000_000
+    bench.pass_seconds(0)
+
+    closed = bench.book()
+    bench.pass_seconds((closed.until_ms - bench.now_ms) / 1000)
+
+    assert closed.until_ms <= bench.now_ms + 905_000
+    assert isinstance(bench.book(horizon_seconds=60), Slot)

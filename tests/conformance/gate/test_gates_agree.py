@@ -1,0 +1,144 @@
+"""Whatever is asked of them, the gate in memory and the one in Redis answer and remember alike."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from worker.core.gate import MICROSECONDS, Closed, Slot
+from worker.core.verdicts import (
+    Accepted,
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    SlowDown,
+    Unreadable,
+)
+
+WORKERS = [(600.0, "a"), (600.0, "b"), (25_000.0, "a"), (50.0, "a"), (1000 / 60, "c"), (0.5, "a")]
+VERDICTS = [
+    Accepted(),
+    Accepted(),
+    BodyRefused("400"),
+    Failed("503"),
+    Failed("timeout"),
+    SlowDown(),
+    SlowDown(3.25),
+    AccessRefused("Access Denied"),
+    Unreadable("HTML"),
+]
+worker = st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5])
+trigger = st.sampled_from(["vip", "other", "third"])
+step = st.one_of(
+    st.tuples(st.just("pass"), st.sampled_from([0.0013, 0.2, 1.0, 2.5, 31.0, 130.0, -5.0])),
+    st.tuples(
+        st.just("book"),
+        worker,
+        trigger,
+        st.sampled_from(["live", "backfill"]),
+        st.sampled_from([0.0, 1.0, 60.0, 2000.0]),
+        st.booleans(),
+    ),
+    st.tuples(
+        st.just("report"), st.integers(0, 4), st.sampled_from(VERDICTS), st.integers(0, 1000)
+    ),
+    st.tuples(st.just("cancel"), st.integers(0, 4)),
+    st.tuples(st.just("pause")),
+    st.tuples(st.just("resume")),
+    st.tuples(st.just("resume_trigger"), trigger),
+)
+common = st.one_of(step, st.tuples(st.just("round"), worker, trigger, st.sampled_from(VERDICTS)))
+
+
+class Pair:
+    """Both worlds, and the slots that both gave."""
+
+    def __init__(self, worlds: tuple[Any, Any]) -> None:
+        self.worlds = worlds
+        self.now_us = worlds[0].now_us
+        self.slots: list[tuple[int, str, Slot]] = []
+
+    def do(self, name: str, *args: Any) -> None:
+        getattr(self, f"do_{name}")(*args)
+        fake, real = (world.record() for world in self.worlds)
+        assert fake == real
+
+    def both(self, number: int, method: str, *args: Any, **more: Any) -> Any:
+        answers = [
+            world.run(getattr(world.gate(*WORKERS[number]), method)(*args, **more))
+            for world in self.worlds
+        ]
+        assert answers[0] == answers[1]
+        return answers[0]
+
+    def do_pass(self, seconds: float) -> None:
+        self.now_us += round(seconds * MICROSECONDS)
+        for world in self.worlds:
+            world.set_clock(self.now_us)
+
+    def do_book(
+        self, number: int, trigger: str, kind: str, horizon_seconds: float, probe: bool
+    ) -> None:
+        answer = self.both(
+            number,
+            "book",
+            kind=kind,
+            trigger=trigger,
+            horizon_seconds=horizon_seconds,
+            probe=probe,
+        )
+        if isinstance(answer, Slot):
+            self.slots = [(number, trigger, answer), *self.slots[:4]]
+
+    def do_report(self, which: int, verdict: Any, delivered: int) -> None:
+        if which < len(self.slots):
+            number, trigger, slot = self.slots[which]
+            self.both(
+                number, "report", slot, verdict, trigger=trigger, delivered=delivered, batch="b"
+            )
+
+    def do_round(self, number: int, trigger: str, verdict: Any) -> None:
+        self.do_book(number, trigger, "live", 60.0, False)
+        self.do_report(0, verdict, 1)
+        self.do_pass(1.1)
+
+    def do_cancel(self, which: int) -> None:
+        if which < len(self.slots):
+            number, trigger, slot = self.slots[which]
+            self.both(number, "cancel", slot, trigger=trigger)
+
+    def do_pause(self) -> None:
+        self.both(0, "pause", "a person's reason", "ops")
+
+    def do_resume(self) -> None:
+        self.both(0, "resume")
+
+    def do_resume_trigger(self, trigger: str) -> None:
+        for world in self.worlds:
+            world.resume_trigger(trigger)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=st.lists(common, min_size=10, max_size=60))
+def test_any_history_is_answered_and_remembered_alike(two_worlds, steps):
+    pair = Pair(two_worlds())
+
+    for name, *args in steps:
+        pair.do(name, *args)
+
+
+def test_a_long_outage_and_a_slow_down_are_answered_alike(two_worlds):
+    pair = Pair(two_worlds())
+
+    for verdict in [*[Failed("503")] * 12, *[SlowDown()] * 6, *[Accepted()] * 200]:
+        pair.do("round", 0, "vip", verdict)
+        pair.do("round", 0, "other", verdict)
+        booked = pair.both(0, "book", kind="live", trigger="vip", horizon_seconds=1.0)
+        if isinstance(booked, Closed) and booked.until_ms:
+            pair.do("pass", max(0.0, booked.until_ms / 1000 - pair.now_us / 1_000_000))
+
+    assert pair.worlds[0].record().factor == 1_000_000

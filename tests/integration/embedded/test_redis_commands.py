@@ -1,0 +1,75 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli.redis import app
+from ops.embedded import find, stop
+from worker.errors import RedisUnavailable, UsageWrong
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a configuration that says `embedded`."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "segrelay.toml").write_text('[redis]\nurl = "embedded"\n')
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
+    monkeypatch.delenv("SEGRELAY_REDIS_URL", raising=False)
+    yield tmp_path / ".segrelay"
+    stop(tmp_path / ".segrelay")
+
+
+def run(*command: str) -> str:
+    return CliRunner().invoke(app, command, catch_exceptions=False).stdout
+
+
+def test_it_is_started_once_and_stopped_once(data_dir: Path):
+    started = [orjson.loads(run("start", "--json"))["started"] for _ in range(2)]
+    stopped = [orjson.loads(run("stop", "--json"))["stopped"] for _ in range(2)]
+
+    assert started == [True, False]
+    assert stopped == [True, False]
+    assert find(data_dir) is None
+
+
+def test_status_shows_the_address_without_the_password(data_dir: Path):
+    run("start")
+    server = find(data_dir)
+
+    shown = run("status")
+
+    assert server is not None
+    assert f"process {server.pid}" in shown
+    assert "@" not in shown
+    assert orjson.loads(run("status", "--json"))["warnings"] == []
+
+
+def test_url_prints_what_a_client_needs(data_dir: Path):
+    run("start")
+    server = find(data_dir)
+
+    assert server is not None
+    assert run("url").strip() == server.url
+
+
+@pytest.mark.parametrize("command", ["status", "url"])
+def test_looking_starts_nothing(data_dir: Path, command: str):
+    with pytest.raises(RedisUnavailable, match="segrelay redis start"):
+        run(command)
+
+    assert find(data_dir) is None
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "url"])
+def test_a_redis_of_somebody_else_is_left_alone(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, command: str
+):
+    monkeypatch.setenv("SEGRELAY_REDIS_URL", "redis://user:secret@127.0.0.1:1/0")
+
+    with pytest.raises(UsageWrong, match=r"127\.0\.0\.1:1") as found:
+        run(command)
+
+    assert "secret" not in found.value.message
+    assert not data_dir.exists()

@@ -1,0 +1,70 @@
+import asyncio
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import kombu
+import pytest
+
+from ops.embedded_server import find_server
+from worker.contract.connection import (
+    broker_transport_options,
+    connect,
+    connect_async,
+    resolve_broker_url,
+    wait_ready,
+)
+from worker.contract.redis_url import parse_redis_url
+from worker.contract.settings_sections import RedisSettings
+
+
+@pytest.fixture
+def sentinel_url(redis_url: str, tmp_path: Path) -> Iterator[str]:
+    """The URL by which a real Sentinel, with a password of its own, leads to the Valkey."""
+    address = parse_redis_url(redis_url)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"bind 127.0.0.1\nport {port}\nrequirepass guard\ndir {tmp_path}\n"
+        f"sentinel monitor main 127.0.0.1 {address.hosts[0][1]} 1\n"
+        f"sentinel auth-pass main {address.password}\n"
+    )
+    sentinel = subprocess.Popen(
+        [find_server(), config, "--sentinel"], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+    )
+    yield (
+        f"redis+sentinel://:{address.password}@127.0.0.1:1,127.0.0.1:{port}/main/0"
+        "?sentinel_password=guard"
+    )
+    sentinel.kill()
+    sentinel.wait()
+
+
+def test_the_master_is_found_through_sentinels_of_which_one_is_dead(sentinel_url: str):
+    async def ask() -> object:
+        async with connect_async(sentinel_url) as client:
+            return await client.get("key")
+
+    assert wait_ready(sentinel_url) == ()
+    with connect(sentinel_url) as client:
+        client.set("key", "value")
+
+    assert asyncio.run(ask()) == b"value"
+
+
+def test_celery_s_transport_finds_it_too(sentinel_url: str):
+    settings = RedisSettings(url=sentinel_url)
+    wait_ready(sentinel_url)
+
+    with kombu.Connection(
+        resolve_broker_url(settings), transport_options=broker_transport_options(settings)
+    ) as connection:
+        queue = connection.SimpleQueue("letters")
+        queue.put({"a": 1})
+        message = queue.get(timeout=5)
+        message.ack()
+        queue.close()
+
+    assert message.payload == {"a": 1}

@@ -1,0 +1,55 @@
+"""A job survives a Redis that is killed while it is sent."""
+
+import os
+import signal
+import threading
+import time
+
+import orjson
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ops.cli.send import send
+from ops.embedded import ensure_running, stop
+from tests.integration.producer.redis_contents import counts, entries
+from tests.unit.producer.payload_samples import wrapped
+from worker.contract.connection import connect
+
+PAYLOADS = 20_000
+KILLS = 3
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    data_dir = tmp_path / "redis"
+    yield data_dir
+    stop(data_dir)
+
+
+def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, configure, monkeypatch):
+    server = ensure_running(own_redis)
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(configure(url=server.url).source))
+    file = tmp_path / "events.ndjson"
+    people = (orjson.dumps(wrapped(email=f"{n}@example.com")) for n in range(PAYLOADS))
+    file.write_bytes(b"\n".join(people))
+    app = typer.Typer()
+    app.command()(send)
+    results = []
+    arguments = [str(file), "--job", "load", "--timeout", "20s"]
+    sending = threading.Thread(
+        target=lambda: results.append(CliRunner().invoke(app, arguments)), daemon=True
+    )
+
+    sending.start()
+    for _ in range(KILLS):
+        time.sleep(0.15)
+        os.kill(ensure_running(own_redis).pid, signal.SIGKILL)
+        ensure_running(own_redis)
+    sending.join(timeout=60)
+
+    assert [result.exception for result in results] == [None]
+    with connect(ensure_running(own_redis).url) as client:
+        found = entries(client)
+        assert counts(client)["job|load|accepted"] == len(found) == PAYLOADS
+        assert len({entry.header.digest for entry in found}) == PAYLOADS

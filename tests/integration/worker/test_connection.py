@@ -1,0 +1,237 @@
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+import redis.exceptions
+
+from worker.contract.connection import connect, connect_async, redis_errors, wait_ready
+from worker.contract.redis_url import parse_redis_url
+from worker.errors import ConfigurationInvalid, RedisUnavailable
+
+MARK = b"settle-once"
+
+
+class SilentServer:
+    """Takes commands and counts those with a mark; answers OK to others and cuts or hangs."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self.seen = 0
+        self.connections = 0
+        self._hangs = hangs
+        self._held: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self.connections += 1
+                self._held.append(client)
+                self._serve(client)
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError):
+            while received := client.recv(65536):
+                if MARK in received:
+                    self.seen += received.count(MARK)
+                    if not self._hangs:
+                        client.close()
+                    return
+                client.sendall(b"+OK\r\n" * received.count(b"CLIENT"))
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+        for client in self._held:
+            client.close()
+
+
+@pytest.fixture(params=["cuts the connection", "does not answer"])
+def server(request: pytest.FixtureRequest) -> Iterator[SilentServer]:
+    found = SilentServer(hangs=request.param == "does not answer")
+    yield found
+    found.close()
+
+
+def test_a_command_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
+    with (
+        connect(server.url, timeout_seconds=0.2) as client,
+        pytest.raises((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)),
+    ):
+        client.execute_command("EVALSHA", MARK, 0)
+
+    assert server.seen == 1
+    assert server.connections == 1
+
+
+def test_a_pipeline_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
+    with connect(server.url, timeout_seconds=0.2) as client:
+        pipe = client.pipeline(transaction=False)
+        pipe.set(MARK, 1)
+        pipe.incr("b")
+        with pytest.raises((redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)):
+            pipe.execute()
+
+    assert server.seen == 1
+    assert server.connections == 1
+
+
+def test_an_asynchronous_command_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
+    async def run() -> None:
+        async with connect_async(server.url, timeout_seconds=0.2) as client:
+            with pytest.raises(RedisUnavailable), redis_errors():
+                await client.execute_command("EVALSHA", MARK, 0)
+
+    asyncio.run(run())
+
+    assert server.seen == 1
+    assert server.connections == 1
+
+
+def test_an_asynchronous_pipeline_whose_answer_is_lost_is_not_sent_again(server: SilentServer):
+    async def run() -> None:
+        async with connect_async(server.url, timeout_seconds=0.2) as client:
+            pipe = client.pipeline(transaction=False)
+            pipe.set(MARK, 1)
+            with pytest.raises(RedisUnavailable), redis_errors():
+                await pipe.execute()
+
+    asyncio.run(run())
+
+    assert server.seen == 1
+    assert server.connections == 1
+
+
+def test_a_dead_port_is_known_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    begun = time.monotonic()
+
+    with (
+        connect(f"redis://127.0.0.1:{port}") as client,
+        pytest.raises(RedisUnavailable, match=f"127.0.0.1:{port}"),
+        redis_errors(),
+    ):
+        client.ping()
+
+    assert time.monotonic() - begun < 0.5
+
+
+def test_dead_sentinels_are_known_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    begun = time.monotonic()
+    client = connect(f"redis+sentinel://127.0.0.1:{port}/main")
+
+    with client, pytest.raises(RedisUnavailable, match="No master found"), redis_errors():
+        client.ping()
+
+    assert time.monotonic() - begun < 0.5
+
+
+def test_a_connection_that_timed_out_does_not_give_its_late_answer_to_the_next_command(redis_url):
+    with connect(redis_url, timeout_seconds=0.2) as client:
+        with pytest.raises(redis.exceptions.TimeoutError):
+            client.blpop(["nothing"], timeout=1)
+
+        assert client.echo("mine") == b"mine"
+
+
+def test_a_cancelled_command_does_not_give_its_late_answer_to_the_next_one(redis_url):
+    async def run() -> None:
+        async with connect_async(redis_url) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await client.blpop(["nothing"], timeout=1)
+
+            assert await client.echo("mine") == b"mine"
+
+    asyncio.run(run())
+
+
+def test_answers_are_bytes(redis_url):
+    with connect(redis_url) as client:
+        client.set("key", "value")
+
+        assert client.get("key") == b"value"
+
+
+def test_a_full_redis_is_unavailable_in_commands_pipelines_and_scripts(redis_url):
+    with connect(redis_url) as client:
+        client.config_set("maxmemory", "1")
+        try:
+            pipe = client.pipeline(transaction=False)
+            pipe.set("a", "b")
+            for write in (
+                lambda: client.set("a", "b"),
+                lambda: client.eval("return redis.call('SET', KEYS[1], 'b')", 1, "a"),
+                pipe.execute,
+            ):
+                with pytest.raises(RedisUnavailable, match="is full"), redis_errors():
+                    write()
+        finally:
+            client.config_set("maxmemory", "0")
+
+
+def test_a_redis_that_keeps_less_than_promised_is_warned_about(redis_url):
+    with connect(redis_url) as client:
+        client.config_set("appendfsync", "everysec")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            first, second = wait_ready(redis_url)
+        finally:
+            client.config_set("appendfsync", "always")
+            client.config_set("maxmemory-policy", "noeviction")
+
+    assert "appendfsync is everysec" in first
+    assert "maxmemory-policy is allkeys-lru" in second
+    assert wait_ready(redis_url) == ()
+
+
+def test_a_redis_that_is_not_there_is_waited_for_as_long_as_said():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    begun = time.monotonic()
+
+    with pytest.raises(RedisUnavailable, match=f"Redis at 127.0.0.1:{port} can't be reached"):
+        wait_ready(f"redis://127.0.0.1:{port}", seconds=0.3)
+
+    assert 0.3 <= time.monotonic() - begun < 3
+
+
+def test_a_wrong_password_is_not_waited_for(redis_url):
+    host, port = parse_redis_url(redis_url).hosts[0]
+    begun = time.monotonic()
+
+    for url in (f"redis://:wrong@{host}:{port}", f"redis://{host}:{port}"):
+        with pytest.raises(RedisUnavailable, match="password") as found:
+            wait_ready(url)
+        assert "wrong" not in found.value.message
+
+    assert time.monotonic() - begun < 3
+
+
+def test_a_replica_is_not_taken_for_the_master(redis_url):
+    with connect(redis_url) as client:
+        client.replicaof("127.0.0.1", "1")
+        try:
+            with pytest.raises(RedisUnavailable, match="read-only replica"):
+                wait_ready(redis_url, seconds=0.1)
+            with pytest.raises(RedisUnavailable, match="read-only replica"), redis_errors():
+                client.set("a", "b")
+        finally:
+            client.replicaof("NO", "ONE")
+
+
+def test_a_url_that_can_not_be_read_is_a_matter_of_configuration():
+    with pytest.raises(ConfigurationInvalid):
+        connect("http://example.com")

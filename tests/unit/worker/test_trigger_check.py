@@ -1,0 +1,190 @@
+"""Templates tried on samples before anything is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from worker.adapters.isolated_renderer import Killed
+from worker.adapters.renderer import Renderer
+from worker.contract.settings import Settings, load_settings
+from worker.trigger_check import Finding, check_trigger
+
+SHIPPED = Path(__file__).parents[3] / "templates"
+PAGE = """local event = (import "lytemplates.libsonnet");
+local details = event.get("segment_events", "")[0];
+{users: [{
+  insider_id: event.get("insider_id", ""),
+  identifiers: {email: event.get("email", ""), custom: {lytics_id: event.get("_id", "")}},
+  attributes: {age: event.get("age", ""), custom: {lytics_computed_attr: event.get("_segments")}},
+  not_append: true,
+  events: [{event_name: "lytics_trigger", timestamp: details[details.event]}],
+}]}
+"""
+DESTINATIONS = """
+[destinations.insider]
+api = "insider"
+base_url = "https://unification.useinsider.com"
+rate = "100/min"
+[destinations.crm]
+api = "http"
+base_url = "https://crm.example.com"
+rate = "100/min"
+"""
+
+
+def settings_of(folder: Path, template: str, **fields: Any) -> Settings:
+    """Write a configuration with one trigger; `template` is the name of a file or its content."""
+    templates = SHIPPED
+    name = template
+    if not template.endswith(".jsonnet"):
+        templates = folder / "templates"
+        templates.mkdir(exist_ok=True)
+        name = "t.jsonnet"
+        (templates / name).write_text(template)
+    identity = fields.pop("identity", "email")
+    trigger = {
+        "destination": "insider",
+        "audiences": ["vip"],
+        "on": "enter",
+        "url": "/api/user/v1/upsert",
+        "template": name,
+        **fields,
+    }
+    lines = [f"{key} = {orjson.dumps(value).decode()}" for key, value in trigger.items()]
+    text = f'templates = "{templates}"\n[delivery]\nidentity = "{identity}"\n{DESTINATIONS}'
+    path = folder / "segrelay.toml"
+    path.write_text("\n".join([text, "[triggers.vip]", *lines]))
+    return load_settings(path, environ={})
+
+
+def findings(folder: Path, template: str, **fields: Any) -> list[Finding]:
+    settings = settings_of(folder, template, **fields)
+    renderer = Renderer(settings.templates_folder)
+    return check_trigger(settings, settings.triggers["vip"], renderer)
+
+
+def the_one(found: list[Finding]) -> tuple[str, str]:
+    assert len(found) == 1, found
+    assert found[0].trigger == "vip"
+    return found[0].severity, found[0].message
+
+
+EXIT = {"on": "exit", "url": "/api/user/v1/attribute/delete"}
+
+
+@pytest.mark.parametrize(
+    ("template", "fields"),
+    [
+        ("insider/enter.jsonnet", {}),
+        ("insider/enter.jsonnet", {"identity": "id"}),
+        ("insider/enter.jsonnet", {"on": "change"}),
+        ("insider/exit.jsonnet", EXIT),
+        ("insider/exit.jsonnet", {**EXIT, "identity": "id"}),
+        ("insider/exit-event.jsonnet", {"on": "exit"}),
+        (PAGE, {}),
+    ],
+)
+def test_what_is_right_has_no_findings(
+    tmp_path: Path, template: str, fields: dict[str, Any]
+) -> None:
+    assert findings(tmp_path, template, **fields) == []
+
+
+def test_an_entrance_template_on_the_delete_path_is_an_error(tmp_path: Path) -> None:
+    severity, message = the_one(findings(tmp_path, "insider/enter.jsonnet", **EXIT))
+
+    assert severity == "error"
+    assert "does not fit /api/user/v1/attribute/delete" in message
+
+
+def test_an_exit_template_on_the_upsert_path_is_an_error(tmp_path: Path) -> None:
+    severity, _ = the_one(findings(tmp_path, "insider/exit.jsonnet", on="exit"))
+
+    assert severity == "error"
+
+
+def test_a_template_that_does_not_parse_is_an_error_with_its_place(tmp_path: Path) -> None:
+    severity, message = the_one(findings(tmp_path, '{\n  "users": \\[\n}'))
+
+    assert severity == "error"
+    assert "t.jsonnet:2:" in message
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        ("assert false : 'not for samples'; {}", "not for samples"),
+        ("{users: [\nerror 'no']}", "no"),
+        ('{users: [{identifiers: {email: ""}, attributes: {name: "Ann"}}]}', "no valid identifier"),
+    ],
+)
+def test_failing_on_a_sample_is_a_warning_unless_the_sample_is_the_triggers_own(
+    tmp_path: Path, template: str, told: str
+) -> None:
+    sample = {"email": "bob@example.com", "segment_events": [{"slug": "vip", "event": "enter"}]}
+    (tmp_path / "own.json").write_bytes(orjson.dumps(sample))
+
+    shipped = [f for f in findings(tmp_path, template) if told in f.message]
+    own = [f for f in findings(tmp_path, template, sample="own.json") if told in f.message]
+
+    assert the_one(shipped)[0] == "warning"
+    assert the_one(own)[0] == "error"
+
+
+def test_a_sample_without_an_event_of_the_direction_is_an_error(tmp_path: Path) -> None:
+    sample = {"email": "bob@example.com", "segment_events": [{"slug": "vip", "event": "enter"}]}
+    (tmp_path / "own.json").write_bytes(orjson.dumps(sample))
+
+    found = findings(tmp_path, "insider/exit-event.jsonnet", on="exit", sample="own.json")
+
+    assert the_one(found) == (
+        "error",
+        f"{tmp_path / 'own.json'}: holds no exit event, which this trigger is for.",
+    )
+
+
+def test_an_identity_that_is_not_sent_as_an_identifier_is_a_warning(tmp_path: Path) -> None:
+    template = '{users: [{identifiers: {uuid: "u7"}, attributes: {name: "Ann"}}]}'
+
+    severity, message = the_one(findings(tmp_path, template))
+
+    assert severity == "warning"
+    assert "identity field `email`" in message
+
+
+def test_what_is_left_out_is_a_warning_with_names(tmp_path: Path) -> None:
+    user = 'identifiers: {email: event.get("email")}, attributes: {name: "Ann", shoe: 41}'
+    template = f'local event = import "lytemplates.libsonnet"; {{users: [{{{user}}}]}}'
+
+    severity, message = the_one(findings(tmp_path, template))
+
+    assert severity == "warning"
+    assert message.endswith("attributes.shoe")
+
+
+def test_overwriting_the_list_on_exit_is_a_warning(tmp_path: Path) -> None:
+    severity, message = the_one(findings(tmp_path, PAGE, on="exit"))
+
+    assert severity == "warning"
+    assert "attribute/delete" in message
+
+
+def test_a_template_that_kills_its_process_is_an_error(tmp_path: Path) -> None:
+    class Deadly(Renderer):
+        def render(self, *_: Any) -> Any:
+            return Killed(0, "crash", ())
+
+    settings = settings_of(tmp_path, "insider/enter.jsonnet")
+    found = check_trigger(settings, settings.triggers["vip"], Deadly(settings.templates_folder))
+
+    assert the_one(found)[0] == "error"
+
+
+def test_any_json_suits_an_http_destination(tmp_path: Path) -> None:
+    template = 'local event = import "lytemplates.libsonnet"; {mail: event.get("email")}'
+
+    assert findings(tmp_path, template, destination="crm", url="/in") == []
