@@ -55,7 +55,10 @@ def test_a_template_outside_is_refused(folder, outside):
 
 
 def test_an_import_that_is_unreachable_is_refused_too(folder):
-    assert "missing.libsonnet" in _broken(folder, "if true then 1 else import 'missing.libsonnet'").message
+    assert (
+        "missing.libsonnet"
+        in _broken(folder, "if true then 1 else import 'missing.libsonnet'").message
+    )
 
 
 def test_files_beside_above_and_in_the_shipped_folder_are_found(folder):
@@ -104,7 +107,7 @@ def test_the_hash_follows_the_content_of_imports(folder):
         ('{\n"users":\\[1] }', (2, 9), "Markdown"),
         ('{ a: "\\_uid" }', (1, 7), "Markdown"),
         ("[" * 201 + "]" * 201, (1, 201), "nested"),
-        ("!" * 1_500 + "true", (1, 500), "recursion"),
+        ("!" * 1_500 + "true", (1, 500), "depth"),
         ("'open", (1, 1), "nterminated"),
     ],
 )

@@ -74,7 +74,7 @@ _LITERALS = st.sampled_from(
     [
         "1",
         "null",
-        '"import \'lytemplates.libsonnet\'"',
+        "\"import 'lytemplates.libsonnet'\"",
         "'// no \"comment\"'",
         "@'it''s \\ \"import\"'",
         "|||\n  import 'lytemplates.libsonnet' // text\n\n   |||\n|||",

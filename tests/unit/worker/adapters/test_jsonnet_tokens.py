@@ -6,8 +6,37 @@ from worker.adapters import jsonnet_tokens as lexer
 from worker.adapters.jsonnet_tokens import Kind
 
 _PIECES = st.sampled_from(
-    ["import", "importstr", " ", "\n", "//", "#", "/*", "*/", '"', "'", "@", "|||", "||| \n  ", "\\"]
-    + ["a", "_1", "1.5e3", "{", "}", "[", "]", ",", ";", "é", "\t", "\r\n", '"lytemplates.libsonnet"']
+    [
+        "import",
+        "importstr",
+        " ",
+        "\n",
+        "//",
+        "#",
+        "/*",
+        "*/",
+        '"',
+        "'",
+        "@",
+        "|||",
+        "||| \n  ",
+        "\\",
+    ]
+    + [
+        "a",
+        "_1",
+        "1.5e3",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ";",
+        "é",
+        "\t",
+        "\r\n",
+        '"lytemplates.libsonnet"',
+    ]
 )
 
 

@@ -1,0 +1,126 @@
+"""What the engine does that a worker must survive: each trap, and its outcome."""
+
+import pytest
+
+from worker.adapters.isolated_renderer import Killed, render_isolated
+from worker.adapters.renderer import Rendered, Renderer, Row, TemplateFailed
+from worker.adapters.template_check import Case, check_template
+from worker.errors import TemplateBroken
+
+LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
+ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]
+
+
+@pytest.fixture
+def isolated(tmp_path):
+    def render(source, rows=ROWS, seconds=10.0):
+        (tmp_path / "t.jsonnet").write_text(source)
+        return render_isolated(
+            tmp_path, "t.jsonnet", rows, {}, seconds=seconds, memory_bytes=1 << 29
+        )
+
+    return render
+
+
+@pytest.fixture
+def checked(tmp_path):
+    def check(source):
+        (tmp_path / "t.jsonnet").write_text(source)
+        return check_template(tmp_path, "t.jsonnet", [Case("enter", {"n": 3}, {})])
+
+    return check
+
+
+@pytest.fixture
+def rendered(tmp_path):
+    def render(source):
+        (tmp_path / "t.jsonnet").write_text(source)
+        renderer = Renderer(tmp_path)
+        return renderer.render(renderer.load("t.jsonnet"), ROWS, {})
+
+    return render
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        LIBRARY + "if n > 9 then (local a = [a]; a) else n",
+        LIBRARY + "std.length(std.repeat('a', n))",
+        LIBRARY + "std.length('%' + n + 'd' % 1)",
+    ],
+)
+def test_the_event_that_kills_is_known_and_those_before_are_rendered(isolated, source):
+    outcome = isolated(source)
+
+    assert isinstance(outcome, Killed)
+    assert (outcome.row, outcome.cause) == (1, "crash")
+    assert isinstance(outcome.results[0], Rendered)
+
+
+def test_what_hangs_is_ended_in_time(isolated):
+    forever = "std.foldl(function(a, b) a + std.length(std.range(0, 9999)), std.range(0, n), 0)"
+
+    outcome = isolated(
+        LIBRARY + "if n > 9 then " + forever.replace("n)", "999999)") + " else n", seconds=3.0
+    )
+
+    assert isinstance(outcome, Killed)
+    assert (outcome.row, outcome.cause) == (1, "time")
+
+
+def test_isolated_results_are_those_of_the_renderer(isolated, rendered):
+    source = LIBRARY + "assert n != 2 : 'two';\n{ n: if n > 9 then error 'big' else n }"
+
+    assert isolated(source) == rendered(source)
+
+
+def test_a_broken_template_is_broken_there_too(isolated):
+    with pytest.raises(TemplateBroken, match=r"t\.jsonnet:1:4"):
+        isolated("{ a")
+
+
+@pytest.mark.parametrize("source", ["local a = [a]; a", "std.repeat('a', 1e12)"])
+def test_the_check_survives_a_template_that_kills(checked, source):
+    report = checked(source)
+
+    assert not report.is_fit
+    assert "ends or hangs the process" in report.findings[0].message
+
+
+def test_endless_recursion_is_an_error_of_the_event(rendered):
+    results = rendered("local f(x) = f(x + 1) + 1;\n{ a: f(1) }")
+
+    assert [type(result) for result in results] == [TemplateFailed] * 3
+    assert "stack" in results[0].message
+
+
+def test_a_panic_is_an_error_of_the_event(rendered):
+    results = rendered(LIBRARY + "if n == 1 then std.sort([{}, 1]) else n")
+
+    assert isinstance(results[0], TemplateFailed)
+    assert (results[0].file, results[0].line) == ("t.jsonnet", 3)
+    assert [type(result) for result in results[1:]] == [Rendered] * 2
+
+
+@pytest.mark.parametrize("number", ["std.pow(10, 400)", "-std.pow(10, 400)"])
+def test_a_number_that_json_lacks_is_refused(rendered, number):
+    results = rendered(LIBRARY + f"{{ info: 'inf nan', a: if n == 1 then {number} else n }}")
+
+    assert isinstance(results[0], TemplateFailed)
+    assert "inf" in results[0].message
+    assert isinstance(results[1], Rendered)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{ a: [1, 2][-1] }", "{ a: '%5s' % 'é' }", "{ a: '' + 0.1 }"],
+)
+def test_a_value_on_which_the_engines_differ_is_named_by_the_check(checked, source):
+    report = checked(source)
+
+    assert not report.is_fit
+    assert all("the engine" in finding.message for finding in report.findings)
+
+
+def test_the_check_is_silent_where_all_agree(checked):
+    assert not checked(LIBRARY + "{ n: std.trim(' x ') + n, s: event.sha1('x') }").findings

@@ -1,0 +1,148 @@
+import pytest
+
+from worker.adapters.renderer import Renderer, Row, TemplateFailed
+
+EMAIL = "test@lytics.com"
+SHA256 = "e43763399e5318f14cd7473c4902a6b319343d577ec8283898a5edf9dbc6d711"
+SHA1 = "a94a8fe5ccb19ba61c4c0873d391e987982fbbd3"
+ENTER = {"id": "0a" * 16, "slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
+EXIT = {"id": "0b" * 16, "slug": "old", "event": "exit", "exit": "2026-11-01T10:00:00Z"}
+CHANGE = {"id": "0c" * 16, "slug": "any", "event": "change"}
+PROFILE = {
+    "email": EMAIL,
+    "empty": "",
+    "nothing": None,
+    "map": {"x": 1},
+    "favourite": "email",
+    "_segments": ["vip", "news"],
+    "segments_all": ["everybody"],
+}
+SETTINGS = {"attr": "audiences", "field": "email", "absent_field": "none", "size": "big", "n": None}
+
+CALLS = {
+    "has('email')": (True,) * 3,
+    "has('empty')": (True,) * 3,
+    "has('nothing')": (True,) * 3,
+    "has('missing')": (False,) * 3,
+    "has('x', event.get('map'))": (True,) * 3,
+    "has('email', event.get('map'))": (False,) * 3,
+    "has('email', event.get('missing'))": (False,) * 3,
+    "get('email')": (EMAIL,) * 3,
+    "get('missing')": (None,) * 3,
+    "get('missing', 'd')": ("d",) * 3,
+    "get('nothing', 'd')": (None,) * 3,
+    "get('empty', 'd')": ("",) * 3,
+    "get('map').x": (1,) * 3,
+    "jobConfGet('attr')": ("audiences",) * 3,
+    "jobConfGet('missing')": (None,) * 3,
+    "jobConfGet('missing', 7)": (7,) * 3,
+    "profileFieldFromConfig('field')": (EMAIL,) * 3,
+    "profileFieldFromConfig('absent_field', 'd')": (None,) * 3,
+    "profileFieldFromConfig('missing', 'd')": ("d",) * 3,
+    "validatedEnum('size', ['big', 'small'], 'small')": ("big",) * 3,
+    "validatedEnum('size', ['small'], 'small')": ("small",) * 3,
+    "validatedEnum('missing', ['small'], 'small')": ("small",) * 3,
+    "isEnter()": (True, False, False),
+    "isExit()": (False, True, False),
+    "segSlug()": ("vip", "old", "any"),
+    "inSeg('news')": (True,) * 3,
+    "inSeg('everybody')": (True,) * 3,
+    "inSeg('old')": (False,) * 3,
+    "inSeg('any')": (False, False, True),
+    f"inSeg('{'0a' * 16}')": (True, False, False),
+    "enum('a', ['a', 'b'], 'b')": ("a",) * 3,
+    "enum('c', ['a', 'b'], 'b')": ("b",) * 3,
+    "notNull(null, 1)": (1,) * 3,
+    "notNull(false, 1)": (False,) * 3,
+    "slugForEvent(event.get('segment_events')[0])": ("vip", "old", "any"),
+    "idForEvent(event.get('segment_events')[0])": ("0a" * 16, "0b" * 16, "0c" * 16),
+    "segEvIsEnter({ event: 'enter' })": (True,) * 3,
+    "segEvIsExit({ event: 'enter' })": (False,) * 3,
+    "segEvIsExit({})": (False,) * 3,
+    "sha256(event.get('email'))": (SHA256,) * 3,
+    "sha1('test')": (SHA1,) * 3,
+    "sha1(12)": ("7b52009b64fd0a2a49e6d8a939753077792b0554",) * 3,
+    "isValidSha256(event.sha256('x'))": (True,) * 3,
+    f"isValidSha256('{SHA256.upper()}')": (False,) * 3,
+    "isValidSha256('abc')": (False,) * 3,
+    "isValidSha256(null)": (False,) * 3,
+    f"isValidSha1('{SHA1}')": (True,) * 3,
+    f"isValidSha1('{SHA256}')": (False,) * 3,
+}
+
+
+def test_every_documented_function_means_what_the_table_says(agreed_source):
+    fields = ",\n".join(f"'{number}': event.{call}" for number, call in enumerate(CALLS))
+    profiles = [PROFILE | {"segment_events": [event]} for event in (ENTER, EXIT, CHANGE)]
+
+    values = agreed_source(
+        f"local event = import 'lytemplates.libsonnet';\n{{ {fields} }}", profiles, SETTINGS
+    )
+
+    for number, (call, expected) in enumerate(CALLS.items()):
+        assert tuple(value[str(number)] for value in values) == expected, call
+
+
+@pytest.mark.parametrize(
+    "importing",
+    [
+        "import 'lytemplates.libsonnet'",
+        'import "lytemplates.libsonnet"',
+        "(import 'lytemplates.libsonnet')",
+        '(import "lib/lytemplates.libsonnet")',
+    ],
+)
+def test_the_library_is_imported_with_either_quote_and_parentheses(agreed_source, importing):
+    values = agreed_source(f"local e = {importing};\n{{ a: e.get('a') }}", [{"a": 1}, {"a": 2}])
+
+    assert values == [{"a": 1}, {"a": 2}]
+
+
+def test_a_profile_without_events_is_survived(agreed_source):
+    source = (
+        "local e = import 'lytemplates.libsonnet';\n"
+        "[e.isEnter(), e.isExit(), e.segSlug(), e.inSeg('vip')]"
+    )
+
+    assert agreed_source(source, [{}]) == [[False, False, None, False]]
+
+
+def test_what_is_no_text_has_no_digest(tmp_path):
+    source = "local e = import 'lytemplates.libsonnet';\n\n{ a: e.sha256(e.get('missing')) }"
+    (tmp_path / "t.jsonnet").write_text(source)
+    renderer = Renderer(tmp_path)
+
+    [result] = renderer.render(renderer.load("t.jsonnet"), [Row(b"{}")], {})
+
+    assert isinstance(result, TemplateFailed)
+    assert "sha256 needs a string, got null" in result.message
+    assert (result.file, result.line) == ("t.jsonnet", 3)
+
+
+def test_the_library_can_be_handed_on_and_does_not_appear_in_a_body(agreed_source):
+    source = "local e = import 'lytemplates.libsonnet';\nlocal f(lib) = lib.get('a');\n[f(e), e]"
+
+    assert agreed_source(source, [{"a": 1}]) == [[1, {}]]
+
+
+STD_CALLS = {
+    "std.trim(' \\t\\n\\u00a0x y\\u0085\\f\\r ')": "x y",
+    "std.isNull(null)": True,
+    "std.flattenDeepArray([1, [2, [3, []]], 'a'])": [1, 2, 3, "a"],
+    "std.hypot(3, 4)": 5,
+    "std.log2(8)": 3,
+    "std.round(std.log10(1000))": 3,
+    "std.round(std.rad2deg(std.pi))": 180,
+    "std.round(std.deg2rad(180) * 1000)": 3142,
+    "[std.round(1000 * std.atan2(y, x)) for y in [-1, 0, 1] for x in [-1, 0, 1]]": [
+        *(-2356, -1571, -785),
+        *(3142, 0, 0),
+        *(2356, 1571, 785),
+    ],
+    "std.sha256('test@lytics.com')": SHA256,
+    "std.sha1('test')": SHA1,
+}
+
+
+def test_what_an_engine_lacks_of_the_standard_library_is_added(agreed_source):
+    assert agreed_source(f"[{', '.join(STD_CALLS)}]", [{}]) == [list(STD_CALLS.values())]

@@ -1,0 +1,120 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli.template import app
+from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.adapters.template_samples import SAMPLES_FOLDER
+from worker.errors import TemplateBroken, UsageWrong
+
+
+@pytest.fixture
+def run():
+    def invoke(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return invoke
+
+
+def test_the_shipped_templates_are_fit(run):
+    result = run("check", "--templates", SHIPPED_FOLDER, "--json")
+
+    reports = json.loads(result.stdout)["templates"]
+    assert result.exit_code == 0
+    assert [report["template"] for report in reports] == [
+        "insider/enter.jsonnet",
+        "insider/exit-event.jsonnet",
+        "insider/exit.jsonnet",
+    ]
+    assert all(report["fit"] and not report["findings"] for report in reports)
+
+
+def test_a_template_that_is_not_fit_is_named_with_its_place(run, here):
+    result = run("check", "page_exit.jsonnet", "--templates", here)
+
+    assert result.exit_code == 2
+    assert "page_exit.jsonnet:4:9" in result.output
+
+
+def test_the_triggers_settings_and_sample_are_used(run, tmp_path, monkeypatch):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "t.jsonnet").write_text(
+        "local e = import 'lytemplates.libsonnet';\n"
+        "assert e.jobConfGet('k') == 'v' : 'no k';\n{ users: [{ a: e.get('mine') }] }"
+    )
+    (tmp_path / "mine.json").write_text('{"mine": 1, "segment_events": [{"event": "enter"}]}')
+    (tmp_path / "segrelay.toml").write_text(
+        """
+[destinations.d]
+api = "http"
+base_url = "https://example.com"
+rate = "10/s"
+[triggers.t-one]
+destination = "d"
+audiences = ["vip"]
+on = "enter"
+template = "t.jsonnet"
+url = "/x"
+sample = "mine.json"
+settings = { k = "v" }
+"""
+    )
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
+
+    result = run("check", "--json")
+
+    [report] = json.loads(result.stdout)["templates"]
+    assert report["renders"] == {"trigger t-one": "rendered"}
+
+
+def test_rendering_prints_a_body_for_each_segment_event(run, tmp_path):
+    payload = json.loads((SAMPLES_FOLDER / "exit.json").read_text())
+    payload["data"]["segment_events"] *= 2
+    (tmp_path / "two.json").write_text(json.dumps([payload]))
+
+    result = run(
+        *("render", "insider/exit.jsonnet", tmp_path / "two.json", "--templates", SHIPPED_FOLDER),
+        *("--settings", '{"audience_attribute": "audiences"}', "--json"),
+    )
+
+    outcomes = json.loads(result.stdout)
+    assert [outcome["outcome"] for outcome in outcomes] == ["rendered"] * 2
+    assert outcomes[0]["body"]["users"][0]["custom"] == {"partial": {"audiences": ["vip"]}}
+
+
+def test_rendering_tells_a_skip_from_a_failure(run, tmp_path):
+    (tmp_path / "t.jsonnet").write_text(
+        "local e = import 'lytemplates.libsonnet';\n"
+        "assert e.isEnter() : 'no entrance';\n{ a: e.get('none').x }"
+    )
+
+    skipped = run("render", "t.jsonnet", SAMPLES_FOLDER / "exit.json", "--templates", tmp_path)
+    failed = run("render", "t.jsonnet", SAMPLES_FOLDER / "enter.json", "--templates", tmp_path)
+
+    assert (skipped.exit_code, failed.exit_code) == (0, 2)
+    assert "skipped: no entrance" in skipped.output
+    assert "failed: t.jsonnet:3: " in failed.output
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("{", "is not JSON"), ("[1, {}]", "no payload"), (None, "can't be read")]
+)
+def test_a_file_that_holds_no_payload_is_said_to(run, tmp_path, content, words):
+    path = tmp_path / "payload.json"
+    if content is not None:
+        path.write_text(content)
+
+    result = run("render", "insider/exit.jsonnet", path, "--templates", SHIPPED_FOLDER)
+
+    assert isinstance(result.exception, UsageWrong)
+    assert words in result.exception.message
+
+
+def test_a_template_that_kills_ends_the_command_with_a_message(run, tmp_path):
+    (tmp_path / "t.jsonnet").write_text("local a = [a]; a")
+
+    result = run("render", "t.jsonnet", SAMPLES_FOLDER / "exit.json", "--templates", tmp_path)
+
+    assert isinstance(result.exception, TemplateBroken)
+    assert "event 1 of 1" in result.exception.message

@@ -1,0 +1,140 @@
+"""Rules about the code itself, so that they need no reviewer."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("worker", "producer", "ops")
+FORBIDDEN = {
+    "utils", "helpers", "common", "misc", "base", "manager", "service", "handler", "processor",
+    "data", "info",
+}  # fmt: skip
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    listed = subprocess.run(  # noqa: S607 - git is wherever it is
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [ROOT / line for line in listed.stdout.splitlines()]
+    return [path for path in paths if path.suffix in suffixes and path.is_file()]
+
+
+def sources() -> list[Path]:
+    return [path for path in tracked(".py") if path.relative_to(ROOT).parts[0] in PACKAGES]
+
+
+def test_every_module_says_what_it_owns() -> None:
+    silent = [path.name for path in sources() if not path.read_text().startswith(('"""', 'r"""'))]
+
+    assert silent == []
+
+
+def test_no_module_is_named_for_nothing() -> None:
+    words = {path: set(path.stem.split("_")) for path in sources()}
+
+    assert [path.name for path, parts in words.items() if parts & FORBIDDEN] == []
+
+
+def test_no_class_is_named_for_nothing() -> None:
+    pattern = re.compile(
+        r"^class \w*(Manager|Helper|Service|Handler|Processor|Util)\b", re.MULTILINE
+    )
+
+    assert [path.name for path in sources() if pattern.search(path.read_text())] == []
+
+
+def test_no_module_is_too_long() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in sources()}
+
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
+
+
+def test_tests_use_values_and_proved_fakes_never_patches() -> None:
+    words = ("unittest." + "mock", "mock." + "patch", "monkeypatch." + "setattr")
+    always = "task_always_" + "eager"
+    texts = {path: path.read_text() for path in tracked(".py")}
+
+    assert [p.name for p, text in texts.items() if any(w in text for w in (*words, always))] == []
+
+
+def test_keys_have_one_home() -> None:
+    """No module but `keys.py` puts a key of Redis together."""
+    pattern = re.compile(r'f?"(segrelay:|\{\{?quarantine|\{\{?gate:)')
+    home = ROOT / "worker/contract/keys.py"
+
+    assert [p.name for p in sources() if p != home and pattern.search(p.read_text())] == []
+
+
+def test_nothing_names_a_path_of_a_machine_or_a_registry() -> None:
+    pattern = re.compile(r"(^|[^A-Za-z0-9_.-])/(work|farm)/|pypi\.|pythonhosted|registry\.npm")
+    kinds = (".py", ".md", ".toml", ".txt", ".yml", ".lua", ".sh", "")
+
+    guilty = [
+        p.name
+        for p in tracked(*kinds)
+        if p.name != "test_rules.py" and pattern.search(p.read_text())
+    ]
+
+    assert guilty == []
+
+
+def test_versions_are_pinned_without_addresses() -> None:
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+
+    assert lines
+    assert [
+        line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!+]+", line)
+    ] == []
+
+
+def test_every_dependency_is_explained_in_the_readme() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[\[>=;< ]", line)[0] for line in project["dependencies"]}
+    readme = (ROOT / "README.md").read_text()
+
+    assert [name for name in sorted(names) if f"`{name}`" not in readme] == []
+
+
+def test_every_lua_script_begins_with_a_legend() -> None:
+    scripts = [p for p in tracked(".lua") if not p.name.startswith("_")]
+
+    for script in scripts:
+        text = script.read_text()
+        assert text.startswith("#!lua"), script.name
+        assert "KEYS[1]" in text.split("\n\n")[0] + text[:1500], script.name
+
+
+@pytest.mark.parametrize("script", ["take", "renew", "ledger", "note", "open", "settle", "release"])
+def test_scripts_that_drain_work_in_a_full_redis(script: str) -> None:
+    text = (ROOT / f"worker/adapters/lua/{script}.lua").read_text()
+
+    assert text.startswith("#!lua flags=allow-oom\n")
+
+
+def test_ci_runs_the_three_targets_and_nothing_else() -> None:
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    commands = [line for line in lines if line.startswith("make ")]
+
+    assert commands == ["make demo", "make test", "make test-system"]
+
+
+def test_compose_runs_redis_as_the_embedded_one_runs() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    command = compose["services"]["redis"]["command"]
+
+    assert command[command.index("--appendfsync") + 1] == "always"
+    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+    assert command[command.index("--appendonly") + 1] == "yes"
