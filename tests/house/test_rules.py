@@ -17,8 +17,8 @@ FORBIDDEN = {
 
 
 def tracked(*suffixes: str) -> list[Path]:
-    listed = subprocess.run(  # noqa: S607 - git is wherever it is
-        ["git", "ls-files", "-co", "--exclude-standard"],
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],  # noqa: S607 - git is wherever it is
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -46,7 +46,7 @@ def rendered(tmp_path):
     [
         LIBRARY + "if n > 9 then (local a = [a]; a) else n",
         LIBRARY + "std.length(std.repeat('a', n))",
-        LIBRARY + "std.length('%' + n + 'd' % 1)",
+        LIBRARY + "std.length(('%' + n + 'd') % 1)",
     ],
 )
 def test_the_event_that_kills_is_known_and_those_before_are_rendered(isolated, source):
@@ -58,10 +58,12 @@ def test_the_event_that_kills_is_known_and_those_before_are_rendered(isolated, s
 
 
 def test_what_hangs_is_ended_in_time(isolated):
-    forever = "std.foldl(function(a, b) a + std.length(std.range(0, 9999)), std.range(0, n), 0)"
+    long = "std.foldl(function(a, b) a + b, std.range(0, 999999), 0)"
 
     outcome = isolated(
-        LIBRARY + "if n > 9 then " + forever.replace("n)", "999999)") + " else n", seconds=3.0
+        LIBRARY + f"if n > 9 then std.length([x for i in std.range(0, 9999) for x in [{long}]"
+        " if x > 0]) else n",
+        seconds=2.0,
     )
 
     assert isinstance(outcome, Killed)
