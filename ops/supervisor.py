@@ -115,9 +115,14 @@ class Supervisor:
         child.start()
         return child
 
-    def run(self) -> int:
-        """Wait; returns 0 when told to stop, 1 when a child died for good."""
+    def run(self, look: Callable[[], None]) -> int:
+        """Wait; returns 0 when told to stop, 1 when a child died for good.
+
+        Args:
+            look: Called all the time, e.g. to look after what is no child.
+        """
         while not self._stop.wait(_LOOK_SECONDS):
+            look()
             for child in self._children:
                 code = child.died()
                 if code is None:

@@ -28,6 +28,8 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     "quarantine": Lazy("ops.cli.quarantine:app", "See what could not be placed.", "Feed"),
     "pause": Lazy("ops.cli.pause:pause", "Pause a destination or a trigger.", "Operate"),
     "resume": Lazy("ops.cli.pause:resume", "Resume it, with a probe first.", "Operate"),
+    "status": Lazy("ops.cli.status:status", "Show how everything stands.", "Operate"),
+    "dlq": Lazy("ops.cli.dlq:app", "See, replay or discard dead letters.", "Operate"),
     "sandbox": Lazy("ops.cli.sandbox:sandbox", "Run a stand-in for Insider.", "Begin"),
 }
 

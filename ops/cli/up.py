@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
 import typer
 
@@ -12,7 +13,7 @@ from ops.embedded import ensure_running, stop
 from ops.supervisor import Supervisor, own_command
 from worker.contract.connection import wait_ready
 from worker.contract.settings import Settings, load_settings
-from worker.errors import ConfigurationInvalid
+from worker.errors import ConfigurationInvalid, OperationsMustAct
 from worker.trigger_check import check_triggers
 
 _COLOURS = ("36", "33", "35", "32", "34")
@@ -35,13 +36,35 @@ def up() -> None:
             supervisor.start("worker", own_command("worker"))
             if settings.flower:
                 supervisor.start("flower", own_command("flower"))
-            code = supervisor.run()
+            code = supervisor.run(_RedisWatch(settings) if redis_is_ours else _nothing)
             _line("up", "stopping")
     finally:
         if redis_is_ours:
             stop(settings.redis.data_dir)
             _line("redis", "stopped")
     raise typer.Exit(code)
+
+
+class _RedisWatch:
+    """Starts the embedded Redis again if it died; its files survive."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._data_dir = settings.redis.data_dir
+        self._next_at = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next_at:
+            return
+        self._next_at = time.monotonic() + 1.0
+        try:
+            if ensure_running(self._data_dir).started_by_us:
+                _line("redis", "had ended; started again on its files")
+        except OperationsMustAct as error:
+            _line("redis", error.message)
+
+
+def _nothing() -> None:
+    """Look after nothing."""
 
 
 def _check(settings: Settings) -> None:

@@ -27,7 +27,7 @@ _AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 _DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Case:
     """A sample to render.
 
@@ -40,6 +40,16 @@ class Case:
     label: str
     profile: Mapping[str, Any]
     settings: Mapping[str, Any]
+
+    @property
+    def text(self) -> bytes:
+        """The profile as the renderer takes it."""
+        return orjson.dumps(dict(self.profile))
+
+    @property
+    def settings_text(self) -> bytes:
+        """The settings as the engines take them."""
+        return orjson.dumps(dict(self.settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +97,20 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Report
     """Load a template, render the cases, and compare with what other engines make of it."""
     try:
         bundle = TemplateFolder(folder).bundle(template)
-        results = [_rendered(folder, template, case) for case in cases]
+        results = _rendered(folder, template, cases)
     except TemplateBroken as error:
         place = (error.file, error.line, error.column)
         return Report(template, "", {}, [Finding("error", error.message, *place)])
-    killers = [case.label for case, result in zip(cases, results, strict=True) if result is None]
+    killers = [case.label for case in cases if results[case] is None]
     if killers:
         return Report(template, bundle.content_hash, {}, [*map(_kills, killers)])
-    rendered = [
-        (case, result) for case, result in zip(cases, results, strict=True) if result is not None
-    ]
+    rendered = [(case, result) for case, result in results.items() if result is not None]
     findings = list(_findings_about_renders(rendered))
     for engine in engines():
-        for case, result in rendered:
-            [said] = judge(
-                engine,
-                bundle,
-                [orjson.dumps(dict(case.profile))],
-                orjson.dumps(dict(case.settings)),
-            )
-            findings.extend(_disagreements(engine, case, result, said))
+        for settings, group in _by_settings(cases).items():
+            judged = judge(engine, bundle, [case.text for case in group], settings)
+            for case, said in zip(group, judged, strict=True):
+                findings.extend(_disagreements(engine, case, results[case], said))
     renders = {case.label: in_words(result) for case, result in rendered}
     return Report(template, bundle.content_hash, renders, findings)
 
@@ -131,17 +135,32 @@ def in_words(result: Result) -> str:
             assert_never(result)
 
 
-def _rendered(folder: Path, template: str, case: Case) -> Result | None:
-    """Return the result, or None where rendering killed the process or did not end."""
-    outcome = render_isolated(
-        folder,
-        template,
-        [Row(orjson.dumps(dict(case.profile)))],
-        case.settings,
-        seconds=RENDER_SECONDS,
-        memory_bytes=RENDER_MEMORY_BYTES,
-    )
-    return None if isinstance(outcome, Killed) else outcome[0]
+def _by_settings(cases: Sequence[Case]) -> dict[bytes, list[Case]]:
+    groups: dict[bytes, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.settings_text, []).append(case)
+    return groups
+
+
+def _rendered(folder: Path, template: str, cases: Sequence[Case]) -> dict[Case, Result | None]:
+    """Return the results, None where rendering killed the process or did not end."""
+    results: dict[Case, Result | None] = {}
+    for group in _by_settings(cases).values():
+        waiting = group
+        while waiting:
+            outcome = render_isolated(
+                folder,
+                template,
+                [Row(case.text) for case in waiting],
+                waiting[0].settings,
+                seconds=RENDER_SECONDS,
+                memory_bytes=RENDER_MEMORY_BYTES,
+            )
+            is_killed = isinstance(outcome, Killed)
+            done = [*outcome.results, None] if isinstance(outcome, Killed) else outcome
+            results.update(zip(waiting, done, strict=not is_killed))
+            waiting = waiting[len(done) :]
+    return {case: results[case] for case in cases}
 
 
 def _kills(label: str) -> Finding:
@@ -191,9 +210,9 @@ def _overwrites(user: Mapping[str, Any]) -> bool:
 
 
 def _disagreements(
-    engine: Engine, case: Case, result: Result, said: str | Failure | None
+    engine: Engine, case: Case, result: Result | None, said: str | Failure | None
 ) -> Iterable[Finding]:
-    if said is None:
+    if said is None or result is None:
         return
     ours = _value_of(result)
     theirs = said if isinstance(said, Failure) else json.loads(said)

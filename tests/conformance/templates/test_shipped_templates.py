@@ -66,29 +66,28 @@ def test_the_attribute_is_a_setting(shipped):
     assert left["custom"] == {"partial": {"audiences": ["vip"]}}
 
 
-@pytest.mark.parametrize(
-    ("fields", "identifiers"),
-    [
-        ({"email": "Ann@Example.com"}, {"email": "ann@example.com"}),
-        (
-            {"_id": "1007", "payload_id": "9", "_uid": "u"},
-            {"email": "ann@example.com", "custom": {"lytics_id": "1007"}},
-        ),
-        ({"_id": 1007}, {"email": "ann@example.com", "custom": {"lytics_id": "1007"}}),
-        ({"payload_id": "9"}, {"email": "ann@example.com"}),
-        ({"email": "", "payload_id": "9"}, {"custom": {"lytics_id": "9"}}),
-        ({"email": None, "_id": "null"}, {}),
-        ({"email": "undefined", "_id": "0"}, {}),
-        ({"email": "anonymous", "_id": ""}, {}),
-    ],
-)
-def test_all_three_mean_the_same_person(shipped, fields, identifiers):
-    users = [
-        shipped(name, [_profile(kind, **fields)])[0]
-        for name, kind in (("enter", "enter"), ("exit", "exit"), ("exit-event", "exit"))
-    ]
+PEOPLE = [
+    ({"email": "Ann@Example.com"}, {"email": "ann@example.com"}),
+    (
+        {"_id": "1007", "payload_id": "9", "_uid": "u"},
+        {"email": "ann@example.com", "custom": {"lytics_id": "1007"}},
+    ),
+    ({"_id": 1007}, {"email": "ann@example.com", "custom": {"lytics_id": "1007"}}),
+    ({"payload_id": "9"}, {"email": "ann@example.com"}),
+    ({"email": "", "payload_id": "9"}, {"custom": {"lytics_id": "9"}}),
+    ({"email": None, "_id": "null"}, {}),
+    ({"email": "undefined", "_id": "0"}, {}),
+    ({"email": "anonymous", "_id": ""}, {}),
+]
 
-    assert [user["identifiers"] for user in users] == [identifiers] * 3
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("enter", "enter"), ("exit", "exit"), ("exit-event", "exit")]
+)
+def test_all_three_mean_the_same_person(shipped, name, kind):
+    users = shipped(name, [_profile(kind, **fields) for fields, _ in PEOPLE])
+
+    assert [user["identifiers"] for user in users] == [expected for _, expected in PEOPLE]
 
 
 def _values(thing):
@@ -114,61 +113,80 @@ def test_what_is_missing_is_left_out(shipped):
     assert not any(value in (None, "", []) for value in _values(users[0]))
 
 
-def test_values_have_the_types_that_insider_expects(shipped):
-    given = {
-        "age": ["34", 34, "34.5", "-1.05", "0", "old", "1e5", "", ".", "12.", True, "1" * 20],
-        "consent_gdpr_status": ["t", "f", True, False, "true", "FALSE", "yes", "", 1, None, "T"],
-    }
-    ages = shipped("enter", [_profile(age=value) for value in given["age"]])
-    optins = shipped(
-        "enter", [_profile(consent_gdpr_status=value) for value in given["consent_gdpr_status"]]
-    )
+ABSENT = None
+NUMBERS = [
+    *[("34", 34), (34, 34), ("34.5", 34.5), ("-1.05", -1.05), ("0", 0), ("007", 7)],
+    *[(wrong, ABSENT) for wrong in ("old", "1e5", "", ".", "12.", "-", "1" * 20, True, None, [])],
+]
+STATEMENTS = [
+    *[("t", True), ("f", False), (True, True), (False, False), ("true", True), ("FALSE", False)],
+    *[(wrong, ABSENT) for wrong in ("yes", "", "1", 1, 0, None, {})],
+]
+TIMES = [
+    ("2026-11-01T10:00:00.872199615Z", "2026-11-01T10:00:00.872199Z"),
+    ("2026-11-01T10:00:00Z", "2026-11-01T10:00:00Z"),
+    ("2026-11-01T10:00:00.5Z", "2026-11-01T10:00:00.5Z"),
+    ("2026-11-01T10:00:00.123456789+02:00", "2026-11-01T08:00:00.123456Z"),
+    ("2024-02-29T23:30:00-05:30", "2024-03-01T05:00:00Z"),
+    ("2026-01-01T00:15:59+00:30", "2025-12-31T23:45:59Z"),
+    ("2026-01-01T00:00:00-00:00", "2026-01-01T00:00:00Z"),
+]
 
-    absent = "absent"
-    assert [user["attributes"].get("age", absent) for user in ages] == [
-        *(34, 34, 34.5, -1.05, 0),
-        *([absent] * 7),
-    ]
-    assert [user["attributes"].get("gdpr_optin", absent) for user in optins] == [
-        *(True, False, True, False, True, False),
-        *([absent] * 4),
-        True,
-    ]
+
+def _instants():
+    seeded = random.Random(7)
+    start = datetime(1999, 12, 28, tzinfo=UTC)
+    for _ in range(200):
+        zone = timezone(timedelta(minutes=15 * seeded.randrange(-56, 57)))
+        instant = (start + timedelta(minutes=seeded.randrange(20_000_000))).astimezone(zone)
+        yield instant.isoformat(), instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.mark.parametrize(
-    ("given", "sent"),
+    ("function", "table"),
     [
-        ("2026-11-01T10:00:00.872199615Z", "2026-11-01T10:00:00.872199Z"),
-        ("2026-11-01T10:00:00Z", "2026-11-01T10:00:00Z"),
-        ("2026-11-01T10:00:00.5Z", "2026-11-01T10:00:00.5Z"),
-        ("2026-11-01T10:00:00.123456789+02:00", "2026-11-01T08:00:00.123456Z"),
-        ("2024-02-29T23:30:00-05:30", "2024-03-01T05:00:00Z"),
-        ("2026-01-01T00:15:59+00:30", "2025-12-31T23:45:59Z"),
-        ("2026-01-01T00:00:00-00:00", "2026-01-01T00:00:00Z"),
+        ("number", NUMBERS),
+        ("stated", STATEMENTS),
+        ("microseconds", TIMES),
+        ("microseconds", list(_instants())),
     ],
 )
-def test_times_are_sent_in_microseconds_of_utc(shipped, given, sent):
-    [user] = shipped("enter", [_profile(at=given)])
+def test_values_are_what_insider_expects_or_absent(agreed_source, function, table):
+    source = (
+        "local event = import 'lytemplates.libsonnet';\n"
+        "local values = import 'values.libsonnet';\n"
+        f"[values.{function}(x) for x in event.get('given')]"
+    )
 
-    assert user["events"][0]["timestamp"] == sent
+    [values] = agreed_source(source, [{"given": [given for given, _ in table]}])
+
+    assert values == [expected for _, expected in table]
 
 
-def test_any_offset_is_brought_to_utc(shipped):
-    seeded = random.Random(7)
-    start = datetime(1999, 12, 28, tzinfo=UTC)
-    instants = [
-        (start + timedelta(minutes=seeded.randrange(20_000_000))).astimezone(
-            timezone(timedelta(minutes=15 * seeded.randrange(-56, 57)))
-        )
-        for _ in range(40)
-    ]
+def test_values_are_used_where_they_belong(shipped):
+    profile = _profile(
+        at="2026-11-01T12:00:00.872199615+02:00",
+        age="34",
+        score_recency="81.5",
+        consent_email_status="t",
+        consent_gdpr_status="",
+        consent_sms_status="F",
+        first_name="Ann",
+        phone="+14155550123",
+    )
 
-    users = shipped("enter", [_profile(at=instant.isoformat()) for instant in instants])
+    [user] = shipped("enter", [profile])
 
-    assert [user["events"][0]["timestamp"] for user in users] == [
-        instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for instant in instants
-    ]
+    assert user["attributes"] == {
+        "email": "ann@example.com",
+        "age": 34,
+        "name": "Ann",
+        "phone_number": "+14155550123",
+        "email_optin": True,
+        "sms_optin": False,
+        "custom": {"lytics_computed_attr": ["vip"], "score_recency": 81.5},
+    }
+    assert user["events"][0]["timestamp"] == "2026-11-01T10:00:00.872199Z"
 
 
 def test_a_change_has_no_event_and_moves_nobody(shipped):

@@ -28,8 +28,8 @@ REFERENCE = """RUNTIME ERROR: field does not exist: enter
             Failure("Unknown variable: y", False, "t.jsonnet", 2, 9),
         ),
         (
-            "runtime error: assert failed: not really\n    templates:/t.jsonnet:1:2-3: error statement",
-            Failure("assert failed: not really", False, "t.jsonnet", 1, 2),
+            "runtime error: assert failed: no\n    templates:/t.jsonnet:1:2-3: error statement",
+            Failure("assert failed: no", False, "t.jsonnet", 1, 2),
         ),
         (
             "cant index into null\n    field <a> manifestification",

@@ -13,7 +13,8 @@ from worker.adapters.template_files import TemplateFolder, resolutions
 PROFILE = b'{"a": "one", "b": [1, 2], "segment_events": [{"slug": "vip", "event": "enter"}]}'
 HELPERS = {
     "plain.libsonnet": "{ x: 1, y(v):: [v] }",
-    "needs.libsonnet": 'local e = import "lytemplates.libsonnet";\n{ a: e.get("a"), slug: e.segSlug() }',
+    "needs.libsonnet": 'local e = import "lytemplates.libsonnet";\n'
+    '{ a: e.get("a"), slug: e.segSlug() }',
     "through.libsonnet": "{ inner: (import 'needs.libsonnet').a, x: (import 'plain.libsonnet').x }",
     "text.txt": 'import "lytemplates.libsonnet"',
 }
@@ -151,7 +152,8 @@ def test_a_helper_that_does_not_need_the_library_is_untouched(folder):
 
 def test_helpers_that_import_each_other_render(folder):
     (folder / "ping.libsonnet").write_text(
-        "local e = import 'lytemplates.libsonnet'; { a: e.get('a'), b: (import 'pong.libsonnet').c }"
+        "local e = import 'lytemplates.libsonnet';\n"
+        "{ a: e.get('a'), b: (import 'pong.libsonnet').c }"
     )
     (folder / "pong.libsonnet").write_text("{ c: (import 'ping.libsonnet').a }")
     (folder / "t.jsonnet").write_text("import 'ping.libsonnet'")

@@ -7,35 +7,10 @@ from worker.adapters.jsonnet_tokens import Kind
 
 _PIECES = st.sampled_from(
     [
-        "import",
-        "importstr",
-        " ",
-        "\n",
-        "//",
-        "#",
-        "/*",
-        "*/",
-        '"',
-        "'",
-        "@",
-        "|||",
-        "||| \n  ",
-        "\\",
-    ]
-    + [
-        "a",
-        "_1",
-        "1.5e3",
-        "{",
-        "}",
-        "[",
-        "]",
-        ",",
-        ";",
-        "é",
-        "\t",
-        "\r\n",
-        '"lytemplates.libsonnet"',
+        *("import", "importstr", "a", "_1", "1.5e3", "é"),
+        *(" ", "\n", "\t", "\r\n", "//", "#", "/*", "*/"),
+        *('"', "'", "@", "|||", "||| \n  ", "\\", '"lytemplates.libsonnet"'),
+        *("{", "}", "[", "]", ",", ";"),
     ]
 )
 

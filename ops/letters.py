@@ -1,0 +1,241 @@
+"""Reading dead letters: over all partitions, newest first, filtered; and their causes."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from worker.contract.connection import redis_errors
+from worker.contract.keys import PartitionKeys
+from worker.contract.words import Death
+
+REPLAYS_IN_VAIN: Final = 3
+"""After so many a letter is exhausted: replayed only if it is named."""
+
+_READ_AT_ONCE: Final = 200
+
+Letter = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters are meant; an empty one means all.
+
+    Args:
+        ids: If any, nothing else is asked.
+        digest: Hex, of the profile; "" = any.
+        since_ms: Of the death.
+        until_ms: Of the death; 0 = no end.
+    """
+
+    ids: frozenset[str] = frozenset()
+    causes: frozenset[str] = frozenset()
+    trigger: str = ""
+    audience: str = ""
+    reason: str = ""
+    digest: str = ""
+    since_ms: int = 0
+    until_ms: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether it means all letters."""
+        return self == Filter()
+
+    def holds(self, letter: Letter) -> bool:
+        """Say whether a letter is meant; its time has been looked at."""
+        return (
+            (not self.ids or letter["id"] in self.ids)
+            and (not self.causes or letter["cause"] in self.causes)
+            and self.trigger in ("", letter["trigger"])
+            and self.audience in ("", letter["audience"])
+            and self.reason in ("", letter["reason"])
+            and self.digest in ("", digest_of(letter))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Letters that died of the same.
+
+    Args:
+        triggers: How many of each.
+        sample: Id of one of them.
+    """
+
+    cause: str
+    count: int
+    reason: str
+    status: int
+    message: str
+    trigger: str
+    sample: str
+
+
+def digest_of(letter: Letter) -> str:
+    """Return the digest of a letter's profile, hex."""
+    header = letter["header"]
+    return str(header[1]) if header else ""
+
+
+def place_of(letter_id: str) -> tuple[str, int] | None:
+    """Return destination and partition of a letter, which its id begins with; None = no id."""
+    destination, _, rest = letter_id.partition(".")
+    number, _, short = rest.partition(".")
+    if not (destination and short and number.isascii() and number.isdigit()):
+        return None
+    return destination, int(number)
+
+
+def is_exhausted(letter: Letter) -> bool:
+    """Say whether it was replayed in vain so often that only a person who names it may again."""
+    return int(letter["replays"]) >= REPLAYS_IN_VAIN
+
+
+def find_letters(
+    client: Redis, places: Sequence[PartitionKeys], wanted: Filter = Filter()
+) -> Iterator[Letter]:
+    """Yield letters, newest death first; what dies meanwhile may be missing.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    if wanted.ids:
+        yield from _named(client, places, wanted)
+        return
+    streams = [_of_partition(client, place, wanted) for place in places]
+    for _, letter in heapq.merge(*streams, key=lambda found: -found[0]):
+        if wanted.holds(letter):
+            yield letter
+
+
+def _named(client: Redis, places: Sequence[PartitionKeys], wanted: Filter) -> Iterator[Letter]:
+    known = {(place.destination, place.partition): place for place in places}
+    for letter_id in sorted(wanted.ids):
+        place = known.get(place_of(letter_id) or ("", -1))
+        if place is None:
+            continue
+        with redis_errors():
+            text: Any = client.hget(place.letters, letter_id)
+        if text is not None:
+            letter = _parsed(letter_id, place, text)
+            if wanted.holds(letter):
+                yield letter
+
+
+def _of_partition(
+    client: Redis, place: PartitionKeys, wanted: Filter
+) -> Iterator[tuple[float, Letter]]:
+    first = 0
+    latest = wanted.until_ms or "+inf"
+    while True:
+        with redis_errors():
+            rows: Any = client.zrevrangebyscore(
+                place.lettertimes,
+                latest,
+                wanted.since_ms,
+                start=first,
+                num=_READ_AT_ONCE,
+                withscores=True,
+            )
+            texts: Any = client.hmget(place.letters, [row[0] for row in rows]) if rows else ()
+        for (name, died_ms), text in zip(rows, texts, strict=True):
+            if text is not None:
+                yield died_ms, _parsed(name.decode(), place, text)
+        if len(rows) < _READ_AT_ONCE:
+            return
+        first += len(rows)
+
+
+def _parsed(letter_id: str, place: PartitionKeys, text: bytes) -> Letter:
+    """Read a letter; one whose profile was no JSON must not hide the others."""
+    try:
+        letter: Letter = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _UNREADABLE | {
+            "id": letter_id,
+            "destination": place.destination,
+            "partition": place.partition,
+            "body": text.decode(errors="replace"),
+        }
+    return letter
+
+
+_UNREADABLE: Final[Letter] = {
+    "trigger": "",
+    "stream": "",
+    "audience": "",
+    "direction": "",
+    "time_us": 0,
+    "replays": 0,
+    "reason": Death.UNREADABLE.value,
+    "message": "The letter itself can't be read.",
+    "cause": "",
+    "template": "",
+    "status": 0,
+    "answer": "",
+    "attempts": 0,
+    "first_at_ms": 0,
+    "last_at_ms": 0,
+    "header": None,
+    "profile": None,
+}
+
+
+def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
+    """Return what letters died of, the most frequent first.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in places:
+            pipe.hgetall(place.causes)
+        answers = pipe.execute()
+    counts: Counter[str] = Counter()
+    samples: dict[str, dict[str, Any]] = {}
+    for answer in answers:
+        for name, text in answer.items():
+            cause, is_count = _cause_of(name.decode())
+            if is_count:
+                counts[cause] += int(text)
+            else:
+                samples.setdefault(cause, orjson.loads(text))
+    return [
+        _cause(cause, count, samples.get(cause, {}))
+        for cause, count in counts.most_common()
+        if count > 0
+    ]
+
+
+def _cause_of(name: str) -> tuple[str, bool]:
+    cause, _, kind = name.partition("|")
+    return cause, kind == "n"
+
+
+def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
+    return Cause(
+        cause,
+        count,
+        str(sample.get("reason", "")),
+        int(sample.get("status", 0)),
+        str(sample.get("message", "")),
+        str(sample.get("trigger", "")),
+        str(sample.get("letter", "")),
+    )
+
+
+def letters_kept(client: Redis, places: Iterable[PartitionKeys]) -> int:
+    """Return how many letters lie in these partitions; one command each, in one round trip."""
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in places:
+            pipe.hlen(place.letters)
+        return sum(pipe.execute())

@@ -1,0 +1,50 @@
+"""Moments as people write and read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from worker.contract.durations import parse_duration
+from worker.errors import UsageWrong
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def shown_ms(milliseconds: int) -> str:
+    """Return a moment as RFC 3339, in UTC."""
+    return _rfc_3339(_EPOCH + timedelta(milliseconds=milliseconds), "milliseconds")
+
+
+def shown_us(microseconds: int) -> str:
+    """Return a moment as RFC 3339, in UTC; to the microsecond."""
+    return _rfc_3339(_EPOCH + timedelta(microseconds=microseconds), "microseconds")
+
+
+def _rfc_3339(moment: datetime, precision: str) -> str:
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
+    """Read an RFC 3339 moment, a date, or a duration that counts back from now.
+
+    Args:
+        text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`.
+        option: Which one it is, for the message.
+        now_ms: Since 1970.
+
+    Raises:
+        UsageWrong: It is none of these.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        pass
+    else:
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return (moment - _EPOCH) // timedelta(milliseconds=1)
+    try:
+        return now_ms - round(1000 * parse_duration(text))
+    except ValueError:
+        raise UsageWrong(
+            f"{option} {text}: write a moment like 2026-11-24T10:00:00Z, or how long ago, like 2h."
+        ) from None

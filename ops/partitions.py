@@ -1,0 +1,36 @@
+"""Which partitions there are, as Redis knows them: also those that the configuration forgot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.keys import PartitionKeys
+from worker.contract.settings import Settings
+
+
+def partition_count(client: Redis, settings: Settings) -> int:
+    """Return the number with which Redis is in use; the configured one before its first use."""
+    with redis_errors():
+        stored: Any = client.get(keys.PARTITIONS)
+    return int(stored) if stored else settings.redis.partitions
+
+
+def known_destinations(client: Redis, settings: Settings) -> list[str]:
+    """Return the destinations that are configured or have anything."""
+    with redis_errors():
+        stored: Any = client.smembers(keys.DESTINATIONS)
+    return sorted({*settings.destinations, *(name.decode() for name in stored)})
+
+
+def all_partitions(
+    client: Redis, settings: Settings, destinations: Iterable[str] = ()
+) -> list[PartitionKeys]:
+    """Return every partition of these destinations, or of all."""
+    count = partition_count(client, settings)
+    names = list(destinations) or known_destinations(client, settings)
+    return [PartitionKeys(name, number) for name in names for number in range(count)]

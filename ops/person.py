@@ -1,0 +1,38 @@
+"""Whom a person at the command line means: from what they typed to the key of a profile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from producer.identity import profile_key
+from worker.contract.keys import digest_of, partition_of
+from worker.contract.settings import Settings
+from worker.errors import PayloadRefused, UsageWrong
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A profile as Redis knows it.
+
+    Args:
+        partition: Of each destination.
+    """
+
+    digest: bytes
+    partition: int
+
+
+def person_named(text: str, settings: Settings, partitions: int) -> Person:
+    """Return who is meant by a value of the identity field, or by `field:value` of it.
+
+    Raises:
+        UsageWrong: It can't be the value of an identity field.
+    """
+    identity = settings.delivery.identity
+    value = text.removeprefix(f"{identity}:")
+    name = "_id" if identity == "id" else identity
+    try:
+        key = profile_key({name: value}, identity)
+    except PayloadRefused as error:
+        raise UsageWrong(f"This can't be anybody's identity: {error.message}") from error
+    return Person(digest_of(key), partition_of(key, partitions))

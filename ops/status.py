@@ -1,0 +1,238 @@
+"""How everything stands: the counts of all partitions, added up; each is of one moment.
+
+`accepted = delivered + skipped + dead + discarded + waiting` holds in each partition at every
+moment, so it holds in the sums.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from redis import Redis
+
+from ops import scripts
+from ops.partitions import all_partitions, known_destinations
+from producer.quarantine import Quarantine
+from worker.adapters.gate import read_state
+from worker.contract.keys import PartitionKeys, split_stream_name
+from worker.contract.pauses import Pause, Pauses, read_pauses
+from worker.contract.settings import Destination, Settings
+from worker.contract.words import job_of_lane
+from worker.core.gate import gate_id
+
+KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+_JOB: Final = "job"
+_MORE: Final = ("requests", "unanswered", "resent")
+
+
+class Waiting(NamedTuple):
+    """A stream that is not empty.
+
+    Attributes:
+        since_ms: When its first entry came into it, by Redis' clock.
+    """
+
+    lane: str
+    trigger: str
+    length: int
+    since_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One partition at one moment.
+
+    Args:
+        now_ms: Redis' clock.
+        counts: As they stand in Redis, e.g. `skipped|vip-enter|duplicate`.
+    """
+
+    place: PartitionKeys
+    now_ms: int
+    counts: Mapping[str, int]
+    waiting: tuple[Waiting, ...]
+    open_notes: int
+    letters: int
+
+
+@dataclass(slots=True)
+class Totals:
+    """The sums over partitions."""
+
+    now_ms: int = 0
+    by_trigger: dict[str, Counter[str]] = field(default_factory=dict)
+    by_job: dict[str, Counter[str]] = field(default_factory=dict)
+    skipped_by_reason: Counter[str] = field(default_factory=Counter)
+    dead_by_reason: Counter[str] = field(default_factory=Counter)
+    dropped_fields: Counter[str] = field(default_factory=Counter)
+    more: Counter[str] = field(default_factory=Counter)
+    orphans: Counter[str] = field(default_factory=Counter)
+    open_notes: int = 0
+    oldest_ms: int | None = None
+
+    def of_all(self) -> dict[str, int]:
+        """Return the six numbers over all triggers."""
+        return {kind: sum(each[kind] for each in self.by_trigger.values()) for kind in KINDS}
+
+
+def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[Snapshot]:
+    """Look at partitions, at each atomically.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    calls = [scripts.Call((k.counts, k.streams, k.open, k.letters), (k.tag,)) for k in places]
+    answers = scripts.run(client, "look", calls)
+    return [_snapshot(place, answer) for place, answer in zip(places, answers, strict=True)]
+
+
+def _snapshot(place: PartitionKeys, answer: Sequence[Any]) -> Snapshot:
+    now_ms, flat, open_notes, letters, *streams = answer
+    return Snapshot(
+        place,
+        now_ms,
+        {name.decode(): int(n) for name, n in zip(flat[::2], flat[1::2], strict=True)},
+        tuple(_waiting(streams)),
+        open_notes,
+        letters,
+    )
+
+
+def _waiting(streams: Sequence[Any]) -> Iterator[Waiting]:
+    for name, length, first in zip(streams[::3], streams[1::3], streams[2::3], strict=True):
+        lane, trigger = split_stream_name(name.decode())
+        yield Waiting(lane, trigger, length, int(first.partition(b"-")[0] or 0))
+
+
+def add_up(found: Iterable[Snapshot], settings: Settings) -> Totals:
+    """Add partitions up."""
+    totals = Totals()
+    for one in found:
+        totals.now_ms = max(totals.now_ms, one.now_ms)
+        totals.open_notes += one.open_notes
+        for name, count in one.counts.items():
+            _add_count(totals, name.split("|"), count)
+        for stream in one.waiting:
+            _add_waiting(totals, stream, is_orphan=is_orphan(settings, one.place, stream.trigger))
+    return totals
+
+
+def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
+    """Say whether no worker would deliver this trigger's streams in a partition."""
+    known = settings.triggers.get(trigger)
+    return known is None or known.destination != place.destination
+
+
+def _add_count(totals: Totals, parts: list[str], count: int) -> None:
+    kind, name, *rest = parts
+    if kind == _JOB:
+        totals.by_job.setdefault(name, Counter())[rest[0]] += count
+        return
+    if kind in _MORE:
+        totals.more[kind] += count
+        return
+    if kind == "dropped":
+        totals.dropped_fields["|".join(rest)] += count
+        return
+    totals.by_trigger.setdefault(name, Counter())[kind] += count
+    if kind == "skipped":
+        totals.skipped_by_reason[rest[0]] += count
+    elif kind == "dead":
+        totals.dead_by_reason[rest[0]] += count
+
+
+def _add_waiting(totals: Totals, stream: Waiting, *, is_orphan: bool) -> None:
+    totals.by_trigger.setdefault(stream.trigger, Counter())["waiting"] += stream.length
+    job = job_of_lane(stream.lane)
+    if job:
+        totals.by_job.setdefault(job, Counter())["waiting"] += stream.length
+    if is_orphan:
+        totals.orphans[stream.trigger] += stream.length
+    if stream.length:
+        oldest = stream.since_ms if totals.oldest_ms is None else totals.oldest_ms
+        totals.oldest_ms = min(oldest, stream.since_ms)
+
+
+def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
+    """Return the document of `segrelay status`.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    totals = add_up(snapshots(client, all_partitions(client, settings)), settings)
+    pauses = read_pauses(client)
+    oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
+    return {
+        **totals.of_all(),
+        "skipped_by_reason": _sorted(totals.skipped_by_reason),
+        "dead_by_reason": _sorted(totals.dead_by_reason),
+        "triggers": _triggers(totals, settings, pauses),
+        "jobs": {name: _six(counts) for name, counts in sorted(totals.by_job.items())},
+        "destinations": {
+            name: _destination(client, settings, name, pauses.destinations.get(name))
+            for name in known_destinations(client, settings)
+        },
+        "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
+        "open_notes": totals.open_notes,
+        "orphaned": totals.orphans.total(),
+        "orphans": _sorted(totals.orphans),
+        "quarantined": Quarantine(client).totals().records,
+        **{name: totals.more[name] for name in _MORE},
+        "dropped_fields": _sorted(totals.dropped_fields),
+    }
+
+
+def _six(counts: Mapping[str, int]) -> dict[str, int]:
+    return {kind: counts.get(kind, 0) for kind in KINDS}
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return {name: count for name, count in counts.most_common() if count}
+
+
+def _triggers(totals: Totals, settings: Settings, pauses: Pauses) -> dict[str, Any]:
+    names = sorted({*settings.triggers, *totals.by_trigger})
+    return {
+        name: _six(totals.by_trigger.get(name, {}))
+        | _trigger_state(settings, name, pauses.triggers.get(name))
+        for name in names
+    }
+
+
+def _trigger_state(settings: Settings, name: str, pause: Pause | None) -> dict[str, str]:
+    if name not in settings.triggers:
+        return {"state": "orphaned", "reason": "the configuration does not name it any more"}
+    if pause:
+        return {"state": "paused", "reason": pause.reason}
+    return {"state": "ok", "reason": ""}
+
+
+def _destination(
+    client: Redis, settings: Settings, name: str, pause: Pause | None
+) -> dict[str, Any]:
+    known = settings.destinations.get(name)
+    if known is None:
+        reason = "the configuration does not name it any more"
+        return {"state": "orphaned", "reason": reason, "rate": 0.0, "factor": 1.0}
+    found = _gate(client, known)
+    if pause:
+        return found | {"state": "paused", "reason": pause.reason or "paused by a person"}
+    return found
+
+
+def _gate(client: Redis, destination: Destination) -> dict[str, Any]:
+    gate = read_state(
+        client,
+        gate_id(destination.base_url, destination.authorization),
+        configured_per_minute=destination.rate_per_minute,
+    )
+    return {
+        "state": gate.state,
+        "reason": gate.reason,
+        "message": gate.message,
+        "rate": round(gate.rate_per_minute, 2),
+        "factor": gate.factor,
+    }

@@ -1,0 +1,100 @@
+"""Rounds of the sweep: which partitions to ring for, and whether anybody answers.
+
+A lost Celery message must cost nothing, so a bell that nobody answers is rung again; but not while
+the queue still holds as many messages as there are such bells: then they are waiting, not lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+AGAIN_SECONDS: Final = 3.0
+"""How long a bell may ring unanswered before it is rung again."""
+
+
+class Call(NamedTuple):
+    """A request for a drain.
+
+    Attributes:
+        queue: Of Celery: `live` or `backfill`.
+    """
+
+    queue: str
+    destination: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A partition as the sweep found it.
+
+    Args:
+        call: What to ring with.
+        due: There is work that may be done now, and nobody holds the lease.
+        ringing: Its bell rang already.
+        held: Somebody holds its lease.
+    """
+
+    call: Call
+    due: bool
+    ringing: bool
+    held: bool
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Return destination and partition."""
+        return self.call.destination, self.call.partition
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What one sweeper remembers from round to round.
+
+    Args:
+        rang_at_seconds: By place: since when its bell has been rung by us, or seen ringing.
+        silent_since_seconds: Since when we ring and nobody takes a lease; None = somebody does.
+    """
+
+    rang_at_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+    silent_since_seconds: float | None = None
+
+    def ring_for(self, sights: Sequence[Sight], *, queued: int, now_seconds: float) -> list[Call]:
+        """Return whom to ring for in this round.
+
+        Args:
+            sights: Of all partitions whose gate is open.
+            queued: Messages that wait in the broker.
+            now_seconds: By any clock that goes on steadily.
+        """
+        self._listen(sights, now_seconds)
+        due = [sight for sight in sights if sight.due]
+        fresh = [sight for sight in due if not sight.ringing]
+        unanswered = [
+            sight
+            for sight in due
+            if sight.ringing and self._rang_for_seconds(sight, now_seconds) >= AGAIN_SECONDS
+        ]
+        rung = fresh + (unanswered if queued < len(unanswered) else [])
+        places = {sight.place for sight in due}
+        self.rang_at_seconds = {
+            place: at for place, at in self.rang_at_seconds.items() if place in places
+        } | dict.fromkeys((sight.place for sight in rung), now_seconds)
+        return [sight.call for sight in rung]
+
+    def silent_for_seconds(self, now_seconds: float) -> float:
+        """Return for how long we have been ringing without anybody taking a lease."""
+        since = self.silent_since_seconds
+        return 0.0 if since is None else now_seconds - since
+
+    def _listen(self, sights: Sequence[Sight], now_seconds: float) -> None:
+        known = [sight for sight in sights if sight.place in self.rang_at_seconds]
+        answered = any(sight.held or not sight.ringing for sight in known)
+        if answered or not any(sight.due for sight in known):
+            self.silent_since_seconds = None
+        elif self.silent_since_seconds is None:
+            self.silent_since_seconds = now_seconds
+
+    def _rang_for_seconds(self, sight: Sight, now_seconds: float) -> float:
+        return now_seconds - self.rang_at_seconds.setdefault(sight.place, now_seconds)

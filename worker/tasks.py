@@ -1,0 +1,174 @@
+"""The Celery edge: `drain`, the one task that delivers.
+
+Losing its message is harmless, and so is running it twice.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from worker.contract.celery_options import DRAIN_TASK
+from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, LIVE
+from worker.core.rounds import Call
+from worker.drain import Stop
+from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
+from worker.node import Node
+from worker.ringing import Ringer
+from worker.signals import listening
+from worker.state import Tally
+
+HARD_LIMIT_SECONDS: Final = 120
+"""What hangs ends then: a drain takes a slice and the deadline of one request."""
+NO_FREE_SLOT: Final = "no free slot"
+LOG: Final = structlog.get_logger()
+
+
+class Drains(Protocol):
+    """Runs drains; `worker.runtime.Runtime` is the real one."""
+
+    def drain(self, destination: str, partition: int, stop: Stop) -> tuple[Tally, bool]:
+        """Drain one partition for a slice; returns what was done, and whether to ring again."""
+        ...
+
+
+class Line:
+    """A result that Flower shows as it is, without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        """Return the text."""
+        return self._text
+
+
+@dataclass(slots=True)
+class DrainTask:
+    """What the task does; one object, made before the fork, used in each child.
+
+    Args:
+        build: Builds what drains, at the first task of each process.
+        node: What the processes share.
+    """
+
+    settings: Settings
+    build: Callable[[Settings], Drains]
+    ringer: Ringer
+    node: Node
+    drains: Drains | None = None
+
+    def run(self, call: Call) -> str:
+        """Drain, and ring again where there is more to do; returns the result line.
+
+        Raises:
+            UsageWrong: There is no such destination or partition.
+            RedisUnavailable: Redis can't be asked.
+        """
+        self.node.board.begin()
+        self._check(call)
+        slot = self.node.slots.take(call)
+        if slot is None:
+            self.node.waiting.add(call)
+            return NO_FREE_SLOT
+        again = False
+        try:
+            with slot, listening(self.node.board) as stop:
+                tally, again = self._drain(call, stop)
+        finally:
+            self._hand_over(call, again=again)
+        return str(tally)
+
+    def _check(self, call: Call) -> None:
+        partition: Any = call.partition
+        if not isinstance(call.destination, str) or type(partition) is not int:
+            raise UsageWrong(
+                "drain is called with the name of a destination and the number of a partition, "
+                'e.g. ["insider", 3].'
+            )
+        if call.destination not in self.settings.destinations:
+            known = ", ".join(self.settings.destinations) or "none"
+            raise UsageWrong(f"There is no destination `{call.destination}`; known are: {known}.")
+        if not 0 <= partition < self.settings.redis.partitions:
+            raise UsageWrong(
+                f"There is no partition {partition}: they go from 0 to "
+                f"{self.settings.redis.partitions - 1}."
+            )
+
+    def _drain(self, call: Call, stop: Stop) -> tuple[Tally, bool]:
+        begun = time.monotonic()
+        if self.drains is None:
+            self.drains = self.build(self.settings)
+        tally, again = self.drains.drain(call.destination, call.partition, stop)
+        did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
+        (LOG.info if did_something else LOG.debug)(
+            "drain.ended",
+            destination=call.destination,
+            partition=call.partition,
+            queue=call.queue,
+            elapsed_seconds=round(time.monotonic() - begun, 3),
+            **asdict(tally),
+        )
+        return tally, again
+
+    def _hand_over(self, call: Call, *, again: bool) -> None:
+        """Send on who waited for the slot, and only then this partition: all get their turn."""
+        waiting = self.node.waiting.next_after(call)
+        self.ringer.ring([*([waiting] if waiting else []), *([call] if again else [])])
+
+
+def register(app: Any, task: Callable[[], DrainTask]) -> None:
+    """Make `drain` a task of the app.
+
+    Args:
+        app: The Celery app.
+        task: Returns what the task does.
+    """
+
+    @app.task(
+        name=DRAIN_TASK,
+        bind=True,
+        throws=(SegrelayError,),
+        time_limit=HARD_LIMIT_SECONDS,
+        ignore_result=True,
+    )
+    def drain(self: Any, destination: str, partition: int) -> Line:
+        """Drain one partition of one destination for a slice."""
+        info = self.request.delivery_info or {}
+        queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
+        call = Call(queue, destination, partition)
+        try:
+            return Line(task().run(call))
+        except SegrelayError as error:
+            _tell(call, error)
+            raise
+        except Exception as error:
+            bug = Bug(f"{type(error).__name__} at {_place(error)}")
+            LOG.error("drain.failed", **_named(call), message=bug.message, trace=_frames(error))  # noqa: TRY400 - its message may hold a profile
+            # A foreign error's message may hold a profile's fields; Flower would show it.
+            raise bug from None
+
+
+def _tell(call: Call, error: SegrelayError) -> None:
+    tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
+    tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
+
+
+def _named(call: Call) -> dict[str, Any]:
+    return {"destination": str(call.destination)[:100], "partition": call.partition}
+
+
+def _frames(error: BaseException) -> list[str]:
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _place(error: BaseException) -> str:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{last.filename}:{last.lineno}"

@@ -1,0 +1,77 @@
+"""Calls that found no free slot in this node, first come, first served.
+
+Whoever gives a slot back sends the next of them to Celery again, before it rings for its own
+partition: else one busy partition would keep all others waiting.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from worker.contract.words import BACKFILL, LIVE
+from worker.core.rounds import Call
+
+_MOST: Final = 10_000
+"""Calls that are kept; what is lost here is rung for again."""
+
+
+class WaitingCalls:
+    """One list for all processes of a node, in a file without a name; made before they are forked.
+
+    It is not exact: what a killed process leaves behind half written is left out.
+    """
+
+    def __init__(self) -> None:
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the node
+
+    def add(self, call: Call) -> None:
+        """Put a call at the end, if it does not wait already."""
+        with self._all() as calls:
+            if call not in calls and len(calls) < _MOST:
+                calls.append(call)
+
+    def next_after(self, freed: Call) -> Call | None:
+        """Take the first call that the slots of a drain that has ended are good for; live first."""
+        with self._all() as calls:
+            fitting = [call for call in calls if _fits(call, freed)]
+            if not fitting:
+                return None
+            found = min(fitting, key=lambda call: call.queue != LIVE)
+            calls.remove(found)
+            return found
+
+    @contextmanager
+    def _all(self) -> Iterator[list[Call]]:
+        descriptor = self._file.fileno()
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        try:
+            text = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
+            calls = [call for line in text.splitlines() if (call := _parsed(line))]
+            before = list(calls)
+            yield calls
+            if calls != before:
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, "".join(map(_written, calls)).encode(), 0)
+        finally:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
+def _fits(call: Call, freed: Call) -> bool:
+    return call.destination == freed.destination or call.queue == freed.queue == BACKFILL
+
+
+def _written(call: Call) -> str:
+    return f"{call.queue} {call.destination} {call.partition}\n"
+
+
+def _parsed(line: str) -> Call | None:
+    match line.split(" "):
+        case [queue, destination, partition] if partition.isdecimal():
+            return Call(queue, destination, int(partition))
+        case _:
+            return None
