@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -18,6 +17,7 @@ from typing import Any, Final, Self
 
 import redis
 
+import templates as shipped_templates
 from ops import embedded
 from ops.people import AUDIENCES
 from ops.sandbox.process import SandboxProcess
@@ -124,7 +124,7 @@ class Rig:
         self._stack.close()
 
     def _configure(self) -> None:
-        templates = Path(sys.modules["templates"].__file__ or "").parent
+        templates = Path(shipped_templates.__file__).parent
         path = self.folder / "segrelay.toml"
         path.write_text(
             CONFIGURATION.format(

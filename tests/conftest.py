@@ -1,5 +1,6 @@
 """A real Valkey for every test that asks for one; each pytest process has its own."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,9 +8,16 @@ import pytest
 from ops.embedded import EmbeddedRedis, ensure_running, stop
 from worker.contract.connection import connect
 
+OTHER_REDIS = "SEGRELAY_TEST_REDIS_URL"
+
 
 @pytest.fixture(scope="session")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
+    """The embedded one, or the one that the environment names: it will be emptied."""
+    other = os.environ.get(OTHER_REDIS)
+    if other:
+        yield EmbeddedRedis(other, pid=0)
+        return
     data_dir = tmp_path_factory.mktemp("valkey")
     yield ensure_running(data_dir)
     stop(data_dir)

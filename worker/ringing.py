@@ -1,4 +1,4 @@
-"""Ringing from inside of a worker: sends the message `drain`. A bell that can't be rung is no error.
+"""Ringing from inside of a worker: sends `drain`. A bell that can't be rung is no error.
 
 It has a connection of its own with short timeouts: the sweep rings from the worker's event loop.
 """

@@ -61,7 +61,7 @@ class BoardStop(Stop):
         self._board = board
         super().__init__()
 
-    @property  # type: ignore[override]
+    @property
     def told_at_seconds(self) -> float:
         """Return when it was told; 0 = it was not."""
         return self._told_at_seconds or self._board.told_at_seconds

@@ -96,7 +96,7 @@ class Sweep:
             self.ring(calls)
 
     def _is_broken(self, now: float) -> bool:
-        """Say whether we ring and nobody comes, though one of our own processes has nothing to do."""
+        """Say whether we ring and nobody comes, though one of our own processes is idle."""
         idle_seconds = now - self._idle_since if self._idle_since is not None else 0.0
         since_drain_seconds = now - self.board.began_at_seconds
         shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)
@@ -113,7 +113,7 @@ class Sweep:
 def queue_length(client: redis.Redis) -> int:
     """Return how many messages wait in the broker."""
     with redis_errors():
-        return sum(int(client.llen(queue)) for queue in (LIVE, BACKFILL))  # type: ignore[arg-type]
+        return sum(int(client.llen(queue)) for queue in (LIVE, BACKFILL))
 
 
 class SweepStep(bootsteps.StartStopStep):
@@ -131,7 +131,7 @@ class SweepStep(bootsteps.StartStopStep):
     def start(self, consumer: Any) -> None:
         """Begin; also after each reconnection to the broker."""
         if self._sweep is None:
-            self._sweep = consumer.app.sweep_of(consumer.pool)
+            self._sweep = consumer.app.segrelay.sweep(consumer.pool)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature

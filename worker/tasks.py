@@ -148,11 +148,17 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         except SegrelayError as error:
             _tell(call, error)
             raise
-        except Exception as error:
-            bug = Bug(f"{type(error).__name__} at {_place(error)}")
-            LOG.error("drain.failed", **_named(call), message=bug.message, trace=_frames(error))  # noqa: TRY400 - its message may hold a profile
-            # A foreign error's message may hold a profile's fields; Flower would show it.
-            raise bug from None
+        except Exception as error:  # noqa: BLE001 - this is the edge
+            # Its message may hold a profile's fields, and Flower would show it.
+            raise _bug(call, error) from None
+
+
+def _bug(call: Call, error: Exception) -> Bug:
+    frames = traceback.extract_tb(error.__traceback__)
+    trace = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    bug = Bug(f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}")
+    LOG.error("drain.failed", **_named(call), message=bug.message, trace=trace)
+    return bug
 
 
 def _tell(call: Call, error: SegrelayError) -> None:
@@ -162,13 +168,3 @@ def _tell(call: Call, error: SegrelayError) -> None:
 
 def _named(call: Call) -> dict[str, Any]:
     return {"destination": str(call.destination)[:100], "partition": call.partition}
-
-
-def _frames(error: BaseException) -> list[str]:
-    frames = traceback.extract_tb(error.__traceback__)
-    return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-
-
-def _place(error: BaseException) -> str:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{last.filename}:{last.lineno}"

@@ -39,11 +39,15 @@ _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "jsonnet": (REFERENCE_STD, REFERENCE_LACKS),
     "gojsonnet": ("", frozenset()),
 }
-_SECONDS: Final = 10.0
 
 
 def judge(
-    engine: Engine, bundle: Bundle, profiles: Sequence[bytes], settings: bytes
+    engine: Engine,
+    bundle: Bundle,
+    profiles: Sequence[bytes],
+    settings: bytes,
+    *,
+    seconds: float = 10.0,
 ) -> list[str | Failure | None]:
     """Return for each profile the value's JSON text, what failed, or None if nobody can tell.
 
@@ -54,6 +58,7 @@ def judge(
         bundle: The template with its imports.
         profiles: JSON texts.
         settings: JSON text of an object.
+        seconds: Time for all of them; those that are not done by then nobody can tell.
     """
     std_file, lacks = _STD[engine]
     plain = untouched(bundle, std_file, lacks)
@@ -68,17 +73,17 @@ def judge(
         "profiles": [base64.b64encode(profile).decode() for profile in profiles],
         "settings": settings.decode(),
     }
-    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request))]
+    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request), seconds)]
     return [*answers, *[None] * (len(profiles) - len(answers))]
 
 
-def _ask(request: str) -> list[str]:
+def _ask(request: str, seconds: float) -> list[str]:
     command = [sys.executable, "-m", __spec__.name if __spec__ else __name__]
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as child:
         try:
-            output, _ = child.communicate(request, timeout=_SECONDS)
+            output, _ = child.communicate(request, timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
             output, _ = child.communicate()

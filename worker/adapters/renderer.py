@@ -26,8 +26,9 @@ _GROUP: Final = 50
 """Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
 more, and the interpreter lock is held all the time: a lease's renewal would wait."""
 _PLACES_KEPT: Final = 1_000
-_PLACES_A_CALL: Final = 5
+_PLACES_A_CALL: Final = 3
 """How many unplaced errors one call looks up: each costs a process of 0.1 s."""
+_PLACE_SECONDS: Final = 2.0
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
 
@@ -181,9 +182,9 @@ class _Places:
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
         if kind not in places and self._left and len(places) < _PLACES_KEPT:
             self._left -= 1
-            judged = jsonnet_judge.judge("jsonnet", self._loaded.bundle, [profile], self._settings)[
-                0
-            ]
+            [judged] = jsonnet_judge.judge(
+                "jsonnet", self._loaded.bundle, [profile], self._settings, seconds=_PLACE_SECONDS
+            )
             if isinstance(judged, Failure) and judged.line:
                 places[kind] = (judged.file, judged.line)
             else:

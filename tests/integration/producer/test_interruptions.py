@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from unittest.mock import ANY
 
 import orjson
 import pytest
@@ -45,10 +46,10 @@ def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, confi
     for _ in range(KILLS):
         time.sleep(0.15)
         os.kill(ensure_running(own_redis).pid, signal.SIGKILL)
-        ensure_running(own_redis)
+        assert ensure_running(own_redis).url == server.url
     sending.join(timeout=60)
 
-    assert [result.exception for result in results] == [None]
+    assert [(result.exception, result.stderr) for result in results] == [(None, ANY)]
     with connect(ensure_running(own_redis).url) as client:
         found = entries(client)
         assert counts(client)["job|load|accepted"] == len(found) == PAYLOADS

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Installs what `make test-system` needs from the system: a second Redis implementation, and a
+# client that understands docker-compose.yml. Needs root where something is missing.
+set -eu
+missing=""
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+command -v docker-compose >/dev/null 2>&1 || docker compose version >/dev/null 2>&1 || missing="$missing docker-compose"
+[ -z "$missing" ] && exit 0
+command -v apt-get >/dev/null 2>&1 || {
+  echo "Please install:$missing (there is no apt-get here)." >&2
+  exit 2
+}
+[ "$(id -u)" = 0 ] || {
+  echo "Please run as root once, or: sudo apt-get install$missing" >&2
+  exit 2
+}
+export DEBIAN_FRONTEND=noninteractive
+# Installing starts no service: tests start the server that they need.
+printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+chmod +x /usr/sbin/policy-rc.d
+trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,74 @@
+"""A real Celery worker whose drains only write down that they ran, in a list of Redis.
+
+    python fake_worker.py worker --concurrency 3
+
+FAKE_DRAIN is a JSON object: how long a drain takes, how often it wants to be rung again, and what
+partition 13 does.
+"""
+
+import json
+import os
+import sys
+import time
+
+import redis
+
+from worker.contract.settings import Settings, load_settings
+from worker.drain import Stop
+from worker.edge import build_app
+from worker.errors import RedisUnavailable
+from worker.state import Tally
+
+BEHAVIOUR = json.loads(os.environ.get("FAKE_DRAIN", "{}"))
+
+
+class FakeDrains:
+    """Takes the lease away from a partition's streams, as a drain would, and sleeps."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = redis.Redis.from_url(settings.redis.url, socket_timeout=1)
+
+    def drain(self, destination: str, partition: int, stop: Stop) -> tuple[Tally, bool]:
+        if partition == 13:
+            _misbehave(BEHAVIOUR.get("on_13", ""))
+        began = time.time()
+        self._clear_bell(destination, partition)
+        end = time.monotonic() + BEHAVIOUR.get("seconds", 0.05)
+        while time.monotonic() < end and not stop.is_told:
+            time.sleep(0.01)
+        row = {
+            "destination": destination,
+            "partition": partition,
+            "pid": os.getpid(),
+            "began": began,
+            "ended": time.time(),
+            "told": stop.is_told,
+        }
+        try:
+            self._client.rpush("drained", json.dumps(row))
+        except redis.RedisError as error:
+            raise RedisUnavailable("Redis is not there.") from error
+        return Tally(delivered=1, requests=1), bool(BEHAVIOUR.get("again"))
+
+    def _clear_bell(self, destination: str, partition: int) -> None:
+        try:
+            self._client.delete(f"{{{destination}:{partition}}}bell")
+        except redis.RedisError as error:
+            raise RedisUnavailable("Redis is not there.") from error
+
+
+def _misbehave(how: str) -> None:
+    if how == "bug":
+        raise ValueError("somebody@example.com")
+    if how == "die":
+        os.kill(os.getpid(), 9)
+    if how == "hang":
+        time.sleep(60)
+
+
+app = build_app(
+    load_settings(), FakeDrains, silence_seconds=float(os.environ.get("FAKE_SILENCE", "30"))
+)
+
+if __name__ == "__main__":
+    sys.exit(app.start(["worker", *sys.argv[1:]]))

@@ -1,0 +1,96 @@
+"""A small segrelay that drains when a test says so."""
+
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from ops.status import KINDS, read_status
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.contract.settings import load_settings
+from worker.drain import Stop
+from worker.runtime import runtime_for
+
+CONFIGURATION = """
+[redis]
+url = "{redis}"
+partitions = 4
+[delivery]
+late = "1s"
+[authorizations.insider]
+label = "Sandbox"
+headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "secret-token" }}
+[destinations.insider]
+api = "insider"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "25000/min"
+[triggers.vip-enter]
+destination = "insider"
+audiences = ["*"]
+on = "enter"
+template = "enter.jsonnet"
+url = "/api/user/v1/upsert"
+{more}
+"""
+EXIT = """
+[triggers.vip-exit]
+destination = "insider"
+audiences = ["*"]
+on = "exit"
+template = "exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+"""
+BEGUN_AT = datetime.now(UTC) - timedelta(hours=1)
+
+
+def payload(email, audience="vip", direction="enter", minute=0, **fields):
+    at = (BEGUN_AT + timedelta(minutes=minute)).isoformat().replace("+00:00", "Z")
+    entry = {"id": audience * 3, "slug": audience, "event": direction, direction: at}
+    return {"data": {"email": email, "segment_events": [entry], **fields}, "meta": {}, "id": "1"}
+
+
+class Relay:
+    """What a test drives: publishes, drains, and calls commands."""
+
+    def __init__(self, folder, redis_url, sandbox_url, client):
+        self._folder = folder
+        self._urls = {"redis": redis_url, "sandbox": sandbox_url}
+        self.client = client
+        (folder / "templates").mkdir()
+        for name in ("enter.jsonnet", "exit.jsonnet"):
+            self.template(name, (SHIPPED_FOLDER / "insider" / name).read_text())
+        self.configure(EXIT)
+
+    def template(self, name, text):
+        (self._folder / "templates" / name).write_text(text)
+
+    def configure(self, more=""):
+        text = CONFIGURATION.format(more=more, **self._urls)
+        path = self._folder / "segrelay.toml"
+        path.write_text(text)
+        self.settings = load_settings(path, environ={})
+
+    def publish(self, *payloads, **options):
+        publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
+        return publisher.publish([orjson.dumps(one) for one in payloads], **options)
+
+    def drain(self):
+        runtime = runtime_for(self.settings)
+        try:
+            for _ in range(2):
+                for partition in range(self.settings.redis.partitions):
+                    runtime.drain("insider", partition, Stop())
+        finally:
+            runtime.runner.run(runtime.sender.close())
+            runtime.runner.run(runtime.client.aclose())
+            runtime.runner.run(runtime.broker.aclose())
+            runtime.lease_client.close()
+            runtime.runner.close()
+
+    def status(self):
+        found = read_status(self.client, self.settings)
+        for each in (found, *found["triggers"].values(), *found["jobs"].values()):
+            assert each["accepted"] == sum(each[kind] for kind in KINDS[1:])
+        return found

@@ -1,0 +1,62 @@
+"""The suites that speak Redis, over the other implementation."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+SUITES = ["tests/conformance/partition", "tests/conformance/gate", "tests/integration/producer"]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def second_redis(tmp_path: Path) -> Iterator[str]:
+    server = shutil.which("redis-server")
+    assert server, "redis-server is missing: make test-system installs it"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)]
+    options += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+    process = subprocess.Popen([server, *options], stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(port=port) as client:
+            _wait_until_it_answers(client)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_until_it_answers(client: redis.Redis) -> None:
+    end = time.monotonic() + 10
+    while True:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_it_works_the_same_on_redis(second_redis: str, suite: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", suite],
+        cwd=ROOT,
+        env={**os.environ, "SEGRELAY_TEST_REDIS_URL": second_redis},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-4000:]

@@ -1,0 +1,40 @@
+"""How a worker gets back to a broker that went away."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import structlog
+from celery.worker.consumer import Consumer
+from celery.worker.state import maybe_shutdown
+
+MOST_BETWEEN_TRIES_SECONDS: Final = 2
+"""Celery's own grow to 30 s: too long to be delivering again within 10 s of a restart."""
+LOG: Final = structlog.get_logger()
+
+
+class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
+    """Tries again and again, without end, every two seconds at least."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect; ends only when it has, or when the worker is told to stop."""
+        told = False
+
+        def tell(error: BaseException, _interval: float) -> None:
+            nonlocal told
+            if not told:
+                LOG.warning("broker.unreachable", error=str(error))
+            told = True
+
+        conn.ensure_connection(
+            tell,
+            None,
+            interval_start=1,
+            interval_step=1,
+            interval_max=MOST_BETWEEN_TRIES_SECONDS,
+            callback=maybe_shutdown,
+        )
+        if told:
+            LOG.info("broker.reachable")
+        self.first_connection_attempt = False
+        return conn

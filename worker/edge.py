@@ -1,0 +1,95 @@
+"""Builds the Celery app: options, the task, the sweep, and what happens at start and stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from celery import Celery, signals
+
+from worker import logs
+from worker.connecting import PatientConsumer
+from worker.contract.celery_options import broker_options
+from worker.contract.settings import Settings
+from worker.node import Node
+from worker.ringing import Ringer
+from worker.starting import StartingStep
+from worker.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
+from worker.tasks import Drains, DrainTask, register
+
+_WORKER_OPTIONS: Final = {
+    "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
+    "worker_redirect_stdouts": False,
+    "worker_enable_prefetch_count_reduction": False,
+    "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,
+}
+
+
+@dataclass(slots=True)
+class Edge:
+    """What the app's steps and tasks work with; the app's attribute `segrelay`.
+
+    Args:
+        build: Builds what drains, once in each process.
+        silence_seconds: See `worker.sweep`.
+    """
+
+    app: Any
+    settings: Settings
+    build: Callable[[Settings], Drains]
+    silence_seconds: float
+    node: Node | None = None
+    _task: DrainTask | None = None
+
+    def begin(self, processes: int) -> None:
+        """Make what all processes share; before the first fork."""
+        self.node = Node.of(processes, self.settings.destinations)
+        self._task = DrainTask(self.settings, self.build, Ringer(self.app), self.node)
+
+    def task(self) -> DrainTask:
+        """Return what the task `drain` does."""
+        assert self._task is not None
+        return self._task
+
+    def sweep(self, pool: Any) -> Sweep:
+        """Return the sweep of this node."""
+        assert self.node is not None
+        sweep = sweep_of(self.settings, self.node, Ringer(self.app), pool)
+        sweep.silence_seconds = self.silence_seconds
+        return sweep
+
+    def tell_to_stop(self, **_: Any) -> None:
+        """Tell all drains of this node; called within a signal's handler."""
+        if self.node is not None:
+            self.node.board.tell_to_stop()
+
+
+def build_app(
+    settings: Settings,
+    build: Callable[[Settings], Drains],
+    *,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> Any:
+    """Return the Celery app of a worker.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
+    """
+    app = Celery("segrelay")
+    app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
+    app.conf.worker_concurrency = (os.cpu_count() or 1) + 1
+    edge = Edge(app, settings, build, silence_seconds)
+    app.segrelay = edge
+    register(app, edge.task)
+    app.steps["worker"].add(StartingStep)
+    app.steps["consumer"].add(SweepStep)
+    signals.worker_shutting_down.connect(edge.tell_to_stop, weak=False)
+    signals.setup_logging.connect(_set_up_logging, weak=False)
+    return app
+
+
+def _set_up_logging(loglevel: int, logfile: str | None, **_: Any) -> None:
+    logs.configure(loglevel, logfile)

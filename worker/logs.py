@@ -1,0 +1,60 @@
+"""The log of a worker: one line an event, JSON where it is not a terminal; Celery's lines too."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Final
+
+import structlog
+
+_QUIET: Final = ("celery.worker.strategy", "celery.app.trace")
+"""They tell of every task that came and went; a drain has its own line."""
+
+_SHARED: Final[list[Any]] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+
+
+def configure(level: int, file: str | None = None) -> None:
+    """Send everything that is logged in this process to one place.
+
+    Args:
+        level: Of `logging`.
+        file: Its name; None = stderr.
+    """
+    output = logging.FileHandler(file) if file else logging.StreamHandler(sys.stderr)
+    output.setFormatter(_formatter(is_terminal=not file and sys.stderr.isatty()))
+    output.addFilter(_is_worth_reading)
+    root = logging.getLogger()
+    root.handlers = [output]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _formatter(*, is_terminal: bool) -> logging.Formatter:
+    shown: Any = (
+        structlog.dev.ConsoleRenderer() if is_terminal else structlog.processors.JSONRenderer()
+    )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, shown],
+    )
+
+
+def _is_worth_reading(record: logging.LogRecord) -> bool:
+    """Leave out what Celery says about its next version after every lost connection."""
+    return record.name != "py.warnings" or "CPendingDeprecationWarning" not in record.getMessage()
