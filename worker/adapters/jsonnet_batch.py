@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import orjson
 
@@ -49,7 +49,7 @@ local more = std.native('more');
 _MORE_ARGUMENT: Final = "function(field) if field in known then null else more(i, field)"
 
 Natives = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
-_F = TypeVar("_F", bound=Callable[..., Any])
+_IN_A_NATIVE: Final = "error invoking native extension"
 
 
 def sha1(text: str) -> str:
@@ -146,81 +146,68 @@ class BatchEvaluator:
 
 
 class _Group:
-    """Events that share a call, and the calls that go on behind those that fail."""
+    """Events that share a call, and the calls that go on behind those that fail.
+
+    `pull` and `emit` run no Python code: a signal's handler then runs between calls, where what it
+    raises goes its own way, and not in a callback, where the engine would make it an event's error.
+    """
 
     def __init__(
         self, evaluator: BatchEvaluator, profiles: Sequence[bytes], settings: bytes, *, cut: bool
     ) -> None:
         self._evaluator = evaluator
-        self._profiles = profiles
         self._settings = settings.decode()
         self._cut = cut
         self._fields: dict[int, dict[str, Any]] = {}
-        self._results: list[str | Failure] = []
-        self._interrupted: BaseException | None = None
-        self._natives: Natives = {
-            "pull": (("i",), self._guarded(self._pull_cut if cut else self._pull)),
-            "emit": (("text",), self._guarded(self._emit)),
-            "settings": ((), lambda: self._settings),
-            "known": ((), self._known),
-            "more": (("i", "field"), self._guarded(self._more)),
-        }
+        self._rows = {i: self._text(i, profile) for i, profile in enumerate(profiles)}
 
     def run(self) -> list[str | Failure]:
-        while len(self._results) < len(self._profiles):
-            first, last = len(self._results), len(self._profiles) - 1
-            failure = self._failure_of(self._evaluator.driver(first, last, cut=self._cut))
-            if failure is not None:
-                self._results.append(failure)
-        return self._results
+        results: list[str | Failure] = []
+        repeated = -1
+        while len(results) < len(self._rows):
+            first = len(results)
+            failure = self._failure_of(first, results)
+            at = len(results)
+            if failure is not None and _IN_A_NATIVE in failure.message and at != repeated:
+                repeated = at  # it may have been a signal's exception: not the event's fault
+            elif failure is not None:
+                results.append(failure)
+        return [_checked(result) for result in results]
 
-    def _failure_of(self, code: str) -> Failure | None:
+    def _failure_of(self, first: int, results: list[str | Failure]) -> Failure | None:
+        code = self._evaluator.driver(first, len(self._rows) - 1, cut=self._cut)
+        natives: Natives = {
+            "pull": (("i",), self._rows.__getitem__),  # a float finds its integer
+            "emit": (("text",), results.append),
+            "settings": ((), lambda: self._settings),
+            "known": ((), self._known),
+            "more": (("i", "field"), self._more),
+        }
         try:
-            self._evaluator.call(code, self._natives)
+            self._evaluator.call(code, natives)
         except RuntimeError as error:
-            self._raise_if_interrupted()
             return self._evaluator.failure(str(error))
         except BaseException as error:
-            self._raise_if_interrupted()
             if type(error).__name__ != "PanicException":  # it is no Exception, and not importable
                 raise
             return Failure("the engine gave up (a Rust panic)")
         return None
 
-    def _guarded(self, native: _F) -> Callable[..., Any]:
-        """Keep what is not the event's fault (a signal's exception) from becoming its failure."""
-
-        def guarded(*arguments: Any) -> Any:
-            try:
-                return native(*arguments)
-            except ValueError:
-                raise
-            except BaseException as error:
-                self._interrupted = error
-                raise
-
-        return guarded
-
-    def _raise_if_interrupted(self) -> None:
-        if self._interrupted is not None:
-            raise self._interrupted
-
-    def _pull(self, i: float) -> str:
-        return self._profiles[int(i)].decode()
-
-    def _pull_cut(self, i: float) -> str:
-        text = self._profiles[int(i)]
-        if len(text) <= LARGE_PROFILE_BYTES:
-            return text.decode()
+    def _text(self, i: int, profile: bytes) -> str:
+        """Return what the template gets of a profile; text that is no UTF-8 is no JSON either."""
         try:
-            fields = orjson.loads(text)
+            if not self._cut or len(profile) <= LARGE_PROFILE_BYTES:
+                return profile.decode()
+            fields = orjson.loads(profile)
+        except UnicodeDecodeError:
+            return ""
         except orjson.JSONDecodeError:
-            return text.decode()  # the engine says what is wrong with it
+            return profile.decode(errors="replace")  # the engine says what is wrong with it
         if not isinstance(fields, dict):
-            return text.decode()
-        self._fields = {int(i): fields}
+            return profile.decode()
+        self._fields[i] = fields
         known = self._evaluator.known
-        return orjson.dumps({f: fields[f] for f in known if f in fields}).decode()
+        return orjson.dumps({name: fields[name] for name in known if name in fields}).decode()
 
     def _more(self, i: float, field: Any) -> str | None:
         fields = self._fields.get(int(i))
@@ -234,8 +221,9 @@ class _Group:
     def _known(self) -> str:
         return orjson.dumps(dict.fromkeys(self._evaluator.known, 1)).decode()
 
-    def _emit(self, text: str) -> None:
-        self._results.append(text if _is_json(text) else Failure(_NOT_JSON))
+
+def _checked(result: str | Failure) -> str | Failure:
+    return result if isinstance(result, Failure) or _is_json(result) else Failure(_NOT_JSON)
 
 
 _NOT_JSON: Final = "the template yields a number that JSON does not have (inf or nan)"

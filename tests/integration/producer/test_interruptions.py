@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from unittest.mock import ANY
 
 import orjson
 import pytest
@@ -49,7 +48,7 @@ def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, confi
         assert ensure_running(own_redis).url == server.url
     sending.join(timeout=60)
 
-    assert [(result.exception, result.stderr) for result in results] == [(None, ANY)]
+    assert [result.exception for result in results] == [None]
     with connect(ensure_running(own_redis).url) as client:
         found = entries(client)
         assert counts(client)["job|load|accepted"] == len(found) == PAYLOADS

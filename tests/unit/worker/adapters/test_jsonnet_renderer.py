@@ -1,4 +1,5 @@
 import json
+import signal
 
 import orjson
 import pytest
@@ -118,14 +119,33 @@ def test_a_template_that_was_not_loaded_is_a_bug(tmp_path):
         Renderer(tmp_path).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")], {})
 
 
-def test_an_exception_from_outside_is_not_the_events_failure(render, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+class _Stop(Exception):
+    pass
 
-    monkeypatch.setattr("worker.adapters.jsonnet_batch._is_json", interrupted)
 
-    with pytest.raises(KeyboardInterrupt):
-        render("1", [{}])
+def test_an_exception_of_a_signal_is_not_the_events_failure(render):
+    def stop(*_):
+        raise _Stop
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(_Stop):
+            while True:
+                results = render(LIBRARY + "{ a: event.get('a') }", [{"a": 1}] * 2_000)
+                assert results == [Rendered(b'{"a":1}')] * 2_000
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("call", ["sha256')(5)", "pull')(99)", "nothing')(1)"])
+def test_a_template_that_misuses_a_native_fails_alone(render, call):
+    results = render(
+        LIBRARY + f"if event.get('a') == 1 then std.native('{call} else 2", [{}, {"a": 1}, {}]
+    )
+
+    assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
 
 
 FILLER = {f"filler_{n}": "x" * 20 for n in range(300)}

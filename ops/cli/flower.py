@@ -1,0 +1,59 @@
+"""`segrelay flower`: the real Flower, on the workers' broker, behind basic authentication."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import click
+import typer
+from celery import Celery
+from tornado.options import options as flower_options
+
+from worker.contract.celery_options import broker_options
+from worker.contract.settings import FlowerSettings, load_settings
+from worker.errors import ConfigurationInvalid, PortTaken
+
+_CREDENTIALS_VARIABLE = "FLOWER_BASIC_AUTH"
+
+
+def flower() -> None:
+    """Run Flower, to watch the workers. Its own options are taken from FLOWER_… variables."""
+    settings = load_settings()
+    section = settings.flower
+    if section is None:
+        raise ConfigurationInvalid(
+            f'{settings.source.name}: [flower] is missing: add it, with password = "env:NAME".'
+        )
+    credentials = _credentials(section, settings.source.name)
+    app = Celery("segrelay-flower")
+    app.conf.update(broker_options(settings))
+    raise typer.Exit(_run(app, section, credentials))
+
+
+def _credentials(section: FlowerSettings, file: str) -> str:
+    password = section.password.reveal()
+    if not password:
+        raise ConfigurationInvalid(f"{file}: flower.password is empty: whoever asks could see all.")
+    return f"{section.user}:{password}"
+
+
+def _run(app: Any, section: FlowerSettings, credentials: str) -> int:
+    """Run the command `celery flower` in this process: no password stands on a command line."""
+    import flower.command  # noqa: F401, PLC0415 - defines the options; takes a while
+
+    os.environ.pop(_CREDENTIALS_VARIABLE, None)
+    flower_options.basic_auth = [credentials]
+    try:
+        code = app.start(["flower", f"--address={section.host}", f"--port={section.port}"])
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise PortTaken(
+            f"Something listens on {section.listen} already: end it, or set flower.listen."
+        ) from error
+    return int(code or 0)
