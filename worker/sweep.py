@@ -7,6 +7,7 @@ and no process of its own: there is nothing whose death would stop delivery.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -14,7 +15,7 @@ from typing import Any, Final, Protocol
 import redis
 import structlog
 from celery import bootsteps
-from celery.exceptions import WorkerTerminate
+from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
 from worker.adapters.lease import boottime_seconds
@@ -35,6 +36,8 @@ _TIMEOUT_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 2.0
 """How long a Redis that does not answer is left alone: each try stops the event loop for a bit."""
 EXIT_CODE: Final = 1
+END_SECONDS: Final = 10
+"""A broken node that does not end by itself in this time is ended by the kernel."""
 LOG: Final = structlog.get_logger()
 
 
@@ -152,7 +155,8 @@ class SweepStep(bootsteps.StartStopStep):
                 message="Nobody takes a lease though this worker rings and has an idle process: "
                 "it ends, to be started again.",
             )
-            raise WorkerTerminate(EXIT_CODE)
+            signal.alarm(END_SECONDS)
+            raise WorkerShutdown(EXIT_CODE)
 
 
 def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep:

@@ -125,7 +125,7 @@ class Pair:
 
 
 @settings(
-    max_examples=150,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -143,6 +143,7 @@ def test_a_long_outage_and_a_slow_down_are_answered_alike(two_worlds):
     for verdict in [*[Failed("503")] * 12, *[SlowDown()] * 6, *[Accepted()] * 200]:
         pair.do("round", 0, "vip", verdict)
         pair.do("round", 0, "other", verdict)
+        pair.do("rush", 0, "backfill")
         booked = pair.both(0, "book", kind="live", trigger="vip", horizon_seconds=1.0)
         if isinstance(booked, Closed) and booked.until_ms:
             pair.do("pass", max(0.0, booked.until_ms / 1000 - pair.now_us / 1_000_000))

@@ -1,0 +1,26 @@
+#!lua
+-- Puts exported letters back. One that is there already changes nothing.
+--
+-- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes
+-- ARGV per letter: id, the letter, time of death (ms), cause, sample of the cause, trigger, reason, job ("" = none)
+--
+-- Returns how many were not there.
+
+local PER_LETTER = 8
+local added = 0
+for i = 1, #ARGV, PER_LETTER do
+  local id, letter, died, cause, sample, trigger, reason, job = unpack(ARGV, i, i + PER_LETTER - 1)
+  if redis.call('HSETNX', KEYS[2], id, letter) == 1 then
+    added = added + 1
+    redis.call('ZADD', KEYS[3], died, id)
+    redis.call('HSETNX', KEYS[4], cause, sample)
+    redis.call('HINCRBY', KEYS[4], cause .. '|n', 1)
+    redis.call('HINCRBY', KEYS[1], 'accepted|' .. trigger, 1)
+    redis.call('HINCRBY', KEYS[1], 'dead|' .. trigger .. '|' .. reason, 1)
+    if job ~= '' then
+      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|accepted', 1)
+      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead', 1)
+    end
+  end
+end
+return added

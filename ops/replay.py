@@ -1,0 +1,188 @@
+"""Taking letters away: back into the backfill lane, or for good; atomic for each letter.
+
+A replay keeps the event's own time, so that the ledger refuses it if something newer was
+delivered meanwhile. A crash in between neither loses nor doubles a letter: one script takes it
+out and puts it back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from ops import scripts
+from ops.letters import Filter, Letter, find_letters, is_exhausted
+from producer.doorbell import Doorbell
+from worker.contract.events import Header, decode_header, encode_header, pack_profile
+from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, job_of_lane
+from worker.errors import PayloadRefused
+
+STEP: Final = 1_000
+"""Letters a step: what one script may hold up Redis with."""
+
+_STEP_BYTES: Final = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayPolicy:
+    """What is left out.
+
+    Args:
+        retention_ms: What was accepted longer ago is not protected by the ledger any more.
+        force: Replay it all the same.
+        named: The letters were named by their ids: also exhausted ones.
+    """
+
+    now_ms: int
+    retention_ms: int
+    force: bool = False
+    named: bool = False
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a replay or a discard would take.
+
+    Args:
+        ids: In the order in which they will be taken.
+        left_out: How many, by why.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def obstacle(letter: Letter, settings: Settings, policy: ReplayPolicy) -> str:
+    """Say why a letter is not replayed; "" = it is."""
+    trigger = settings.triggers.get(letter["trigger"])
+    if trigger is None or trigger.destination != letter["destination"]:
+        return "orphaned"
+    if _header(letter) is None:
+        return "unreadable"
+    if is_exhausted(letter) and not policy.named:
+        return "exhausted"
+    if policy.now_ms - letter["first_at_ms"] > policy.retention_ms and not policy.force:
+        return "too_old"
+    return ""
+
+
+def plan_replay(letters: Iterable[Letter], settings: Settings, policy: ReplayPolicy) -> Plan:
+    """Choose what is replayed, the oldest death first."""
+    plan = Plan()
+    for letter in letters:
+        reason = obstacle(letter, settings, policy)
+        if reason:
+            plan.left_out[reason] += 1
+        else:
+            plan.ids.append(letter["id"])
+    plan.ids.reverse()
+    return plan
+
+
+def replay(
+    client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str], doorbell: Doorbell
+) -> Iterator[int]:
+    """Replay letters step by step; yields how many each step took.
+
+    Raises:
+        RedisUnavailable: The steps before were taken.
+    """
+    for taken, rings in _steps(client, places, ids, discards=False):
+        for place in rings:
+            doorbell.ring(place.destination, place.partition, queue=BACKFILL)
+        yield taken
+
+
+def discard(client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str]) -> Iterator[int]:
+    """Discard letters for good, step by step; yields how many each step took.
+
+    Raises:
+        RedisUnavailable: The steps before were taken.
+    """
+    for taken, _ in _steps(client, places, ids, discards=True):
+        yield taken
+
+
+def _steps(
+    client: Redis, places: Sequence[PartitionKeys], ids: Sequence[str], *, discards: bool
+) -> Iterator[tuple[int, list[PartitionKeys]]]:
+    remaining = iter(ids)
+    while part := list(islice(remaining, STEP)):
+        groups: defaultdict[tuple[str, int], list[Letter]] = defaultdict(list)
+        for letter in find_letters(client, places, Filter(frozenset(part))):
+            groups[letter["destination"], letter["partition"]].append(letter)
+        for place, letters in groups.items():
+            keys = PartitionKeys(*place)
+            for chunk in _chunks(letters):
+                call = _call(keys, chunk, discards=discards)
+                ((taken, ring),) = scripts.run(client, "leave", [call])
+                yield taken, [keys] if ring else []
+
+
+def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+    """Yield parts that are not too large for one script."""
+    chunk: list[Letter] = []
+    size = 0
+    for letter in letters:
+        chunk.append(letter)
+        size += len(orjson.dumps(letter["profile"]))
+        if size > _STEP_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _call(keys: PartitionKeys, letters: Sequence[Letter], *, discards: bool) -> scripts.Call:
+    targets = [] if discards else list(dict.fromkeys(map(_target, letters)))
+    args: list[scripts.Value] = [len(targets), *targets]
+    for letter in letters:
+        args += (
+            letter["id"],
+            letter["cause"],
+            letter["trigger"],
+            letter["reason"],
+            job_of(letter),
+            0 if discards else targets.index(_target(letter)) + 1,
+            *((b"", b"") if discards else _entry(letter)),
+        )
+    fixed = (keys.counts, keys.streams, keys.bell, keys.letters, keys.lettertimes, keys.causes)
+    return scripts.Call((*fixed, *map(keys.stream, targets)), args)
+
+
+def _target(letter: Letter) -> str:
+    """Return the stream: a job's letter goes back into its job, which is of the backfill kind."""
+    lane, trigger = split_stream_name(letter["stream"])
+    return stream_name(lane if job_of_lane(lane) else BACKFILL, trigger)
+
+
+def job_of(letter: Letter) -> str:
+    """Return the name of the job that a letter came from, or ""."""
+    return job_of_lane(split_stream_name(letter["stream"])[0])
+
+
+def _entry(letter: Letter) -> tuple[bytes, bytes]:
+    header = _header(letter)
+    assert header is not None
+    again = header._replace(replays=header.replays + 1)
+    return encode_header(again), pack_profile(orjson.dumps(letter["profile"]))
+
+
+def _header(letter: Letter) -> Header | None:
+    """Return the header; None where the entry could not be read when it died."""
+    profile: Any = letter["profile"]
+    if not isinstance(profile, dict) or set(profile) == {"unreadable"} or not letter["header"]:
+        return None
+    try:
+        header = decode_header(orjson.dumps(letter["header"]))
+    except PayloadRefused:
+        return None
+    return header if header.digest and header.time_us else None

@@ -1,0 +1,140 @@
+"""Real workers in processes of their own, whose drains only write down that they ran."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from worker.contract.celery_options import DRAIN_TASK
+from worker.contract.connection import connect
+from worker.contract.keys import PartitionKeys
+from worker.core.rounds import Call
+
+FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+CONFIGURATION = """
+[redis]
+url = "{url}"
+partitions = 16
+"""
+DESTINATION = """
+[destinations.{name}]
+api = "http"
+base_url = "http://127.0.0.1:9"
+rate = "25000/min"
+[triggers.of-{name}]
+destination = "{name}"
+audiences = ["vip"]
+on = "enter"
+template = "any.jsonnet"
+url = "/"
+"""
+
+
+def configure(folder, url, destinations=("one", "two")):
+    text = CONFIGURATION.format(url=url) + "".join(
+        DESTINATION.format(name=name) for name in destinations
+    )
+    (folder / "templates").mkdir(exist_ok=True)
+    (folder / "templates" / "any.jsonnet").write_text("{}")
+    (folder / "segrelay.toml").write_text(text)
+    return folder / "segrelay.toml"
+
+
+def until(condition, seconds=10.0):
+    """Wait for something to be true, and return it."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found or time.monotonic() >= end:
+            return found
+        time.sleep(0.02)
+
+
+class Broker:
+    """What a test sees and does in Redis."""
+
+    def __init__(self, url):
+        self.client = connect(url)
+
+    def drained(self):
+        return [json.loads(row) for row in self.client.lrange("drained", 0, -1)]
+
+    def put_work(self, *places, lane="live"):
+        """Leave work in partitions without ringing for it."""
+        for destination, partition in places:
+            keys = PartitionKeys(destination, partition)
+            name = f"{lane}|of-{destination}"
+            self.client.xadd(keys.stream(name), {"h": "", "p": ""})
+            self.client.sadd(keys.streams, name)
+
+    def take_work(self, *places):
+        for place in places:
+            keys = PartitionKeys(*place)
+            for name in self.client.smembers(keys.streams):
+                self.client.delete(keys.stream(name.decode()))
+            self.client.delete(keys.streams)
+
+    def queued(self):
+        return self.client.llen("live") + self.client.llen("backfill")
+
+
+class Node:
+    """A worker; its log can be read while it runs."""
+
+    def __init__(self, configuration, *options, behaviour=None, silence=30.0):
+        self.log_file = configuration.with_name(f"node-{time.monotonic_ns()}.log")
+        environment = {
+            **os.environ,
+            "SEGRELAY_CONFIG": str(configuration),
+            "FAKE_DRAIN": json.dumps(behaviour or {}),
+            "FAKE_SILENCE": str(silence),
+        }
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, FAKE_WORKER, "--loglevel=DEBUG", "--without-mingle", *options],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,
+            )
+
+    def __enter__(self):
+        if not until(lambda: "ready." in self.log, 20):
+            self.__exit__()
+            raise AssertionError(self.log)
+        return self
+
+    def __exit__(self, *_):
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    @property
+    def log(self):
+        return self.log_file.read_text(errors="replace")
+
+    def events(self, name):
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+    def stop(self):
+        """End it in good order; returns its exit code and how long it took."""
+        told = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(20)
+        return code, time.monotonic() - told
+
+
+def send(app, *calls):
+    """Send messages as a producer would."""
+    for call in calls:
+        app.send_task(DRAIN_TASK, args=[call.destination, call.partition], queue=call.queue)
+
+
+def live(destination, *partitions):
+    return [Call("live", destination, partition) for partition in partitions]

@@ -1,0 +1,151 @@
+"""A real worker: what it drains, in which order, how it ends, what it survives."""
+
+import os
+import signal
+import time
+from collections import Counter
+
+from tests.integration.celery.nodes import Node, live, send, until
+from worker.core.rounds import Call
+
+
+def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
+    broker.put_work(("one", 3))
+
+    with Node(configuration, "--concurrency=2"):
+        rows = until(broker.drained)
+
+    assert (rows[0]["destination"], rows[0]["partition"]) == ("one", 3)
+
+
+def test_live_messages_are_taken_before_backfill(configuration, broker, app):
+    places = range(6)
+    send(app, *(Call("backfill", "one", p) for p in places), *live("two", *places))
+
+    with Node(configuration, "--concurrency=1"):
+        until(lambda: len(broker.drained()) == 12)
+
+    destinations = [row["destination"] for row in broker.drained()]
+    assert destinations[1:7].count("two") >= 5
+
+
+def test_one_process_stays_free_of_any_one_destination(configuration, broker, app):
+    with Node(configuration, "--concurrency=3", behaviour={"seconds": 0.5}):
+        send(app, *live("one", *range(6)))
+        time.sleep(0.2)
+        send(app, *live("two", 1))
+        until(lambda: len(broker.drained()) >= 7)
+
+    rows = broker.drained()
+    assert rows[2]["destination"] == "two" or rows[0]["destination"] == "two"
+    assert most_at_once(row for row in rows if row["destination"] == "one") == 2
+
+
+def test_all_partitions_of_a_busy_destination_get_their_turn(configuration, broker, app):
+    with Node(configuration, "--concurrency=3", behaviour={"seconds": 0.1, "again": True}):
+        send(app, *live("one", *range(8)))
+        until(lambda: len(broker.drained()) >= 48)
+
+    turns = Counter(row["partition"] for row in broker.drained()[:48])
+    assert set(turns) == set(range(8))
+    assert max(turns.values()) - min(turns.values()) <= 3
+
+
+def test_the_queue_stays_short_while_all_processes_are_busy(configuration, broker):
+    places = [("one", partition) for partition in range(16)]
+    broker.put_work(*places)
+    lengths = []
+
+    with Node(configuration, "--concurrency=2", behaviour={"seconds": 1.0}):
+        end = time.monotonic() + 12
+        while time.monotonic() < end:
+            lengths.append(broker.queued())
+            time.sleep(0.1)
+
+    assert max(lengths) <= 2 * len(places)
+
+
+def test_a_killed_process_leaves_its_slot(configuration, broker, app):
+    with Node(configuration, "--concurrency=2", behaviour={"on_13": "die"}):
+        send(app, *live("one", 13))
+        time.sleep(1)
+        send(app, *live("one", 1))
+        rows = until(broker.drained)
+
+    assert rows[0]["partition"] == 1
+
+
+def test_told_to_stop_it_ends_within_5_seconds_with_code_0(configuration, broker, app):
+    with Node(configuration, "--concurrency=3", behaviour={"seconds": 30, "again": True}) as node:
+        send(app, *live("one", *range(8)))
+        until(lambda: len(node.events("sweep.rang")) or broker.queued() == 0)
+        time.sleep(0.5)
+        code, seconds = node.stop()
+
+    assert code == 0
+    assert seconds < 5
+    assert [row["told"] for row in broker.drained()] == [True, True]
+
+
+def test_sigterm_for_the_whole_group_ends_drains_in_good_order(configuration, broker, app):
+    with Node(configuration, "--concurrency=3", behaviour={"seconds": 30}) as node:
+        send(app, *live("one", 1, 2))
+        time.sleep(1)
+        os.killpg(node.process.pid, signal.SIGTERM)
+        code = node.process.wait(10)
+
+    assert code == 0
+    assert [row["told"] for row in broker.drained()] == [True, True]
+
+
+def test_wrong_arguments_are_told_in_one_line(configuration, broker, app):
+    with Node(configuration, "--concurrency=1") as node:
+        send(app, *live("three", 1), *live("one", 16), *live("one", "2"), *live("one", 1))
+        until(broker.drained)
+        until(lambda: len(node.events("drain.failed")) == 3)
+
+    messages = [line["message"] for line in node.events("drain.failed")]
+    assert messages[0] == "There is no destination `three`; known are: one, two."
+    assert messages[1] == "There is no partition 16: they go from 0 to 15."
+    assert messages[2].startswith("drain is called with the name of a destination")
+    assert "Traceback" not in node.log
+
+
+def test_a_bug_is_told_without_the_message_that_may_hold_a_profile(configuration, app):
+    with Node(configuration, "--concurrency=1", behaviour={"on_13": "bug"}) as node:
+        send(app, *live("one", 13))
+        failed = until(lambda: node.events("drain.failed"))
+
+    assert failed[0]["message"].startswith("ValueError at ")
+    assert "somebody@example.com" not in node.log
+
+
+def test_a_worker_that_rings_in_vain_ends_itself(configuration, broker, app):
+    with Node(configuration, "--concurrency=2", silence=3.0) as node:
+        for queue in ("live", "backfill"):
+            app.control.cancel_consumer(queue, reply=True, timeout=2)
+        broker.put_work(("one", 1))
+        code = node.process.wait(20)
+
+    assert code != 0
+    assert node.events("worker.broken")
+
+
+def test_pools_of_threads_are_refused(configuration):
+    node = Node(configuration, "--pool=threads")
+
+    code = node.process.wait(20)
+
+    assert code == 2
+    assert "use --pool prefork" in node.log
+    assert "Traceback" not in node.log
+
+
+def most_at_once(rows):
+    """Return how many drains ran at the same time at most."""
+    steps = sorted(step for row in rows for step in ((row["began"], 1), (row["ended"] - 0.001, -1)))
+    running, most = 0, 0
+    for _, step in steps:
+        running += step
+        most = max(most, running)
+    return most
