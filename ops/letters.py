@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from worker.contract.words import Death
 REPLAYS_IN_VAIN: Final = 3
 """After so many a letter is exhausted: replayed only if it is named."""
 
-_READ_AT_ONCE: Final = 200
+_READ_AT_ONCE: Final = 100
+"""Letters; one may hold a profile of a megabyte."""
 
 Letter = dict[str, Any]
 
@@ -28,7 +29,7 @@ class Filter:
     """Which letters are meant; an empty one means all.
 
     Args:
-        ids: If any, nothing else is asked.
+        ids: If any, nothing else counts.
         digest: Hex, of the profile; "" = any.
         since_ms: Of the death.
         until_ms: Of the death; 0 = no end.
@@ -51,8 +52,7 @@ class Filter:
     def holds(self, letter: Letter) -> bool:
         """Say whether a letter is meant; its time has been looked at."""
         return (
-            (not self.ids or letter["id"] in self.ids)
-            and (not self.causes or letter["cause"] in self.causes)
+            (not self.causes or letter["cause"] in self.causes)
             and self.trigger in ("", letter["trigger"])
             and self.audience in ("", letter["audience"])
             and self.reason in ("", letter["reason"])
@@ -117,16 +117,19 @@ def find_letters(
 
 def _named(client: Redis, places: Sequence[PartitionKeys], wanted: Filter) -> Iterator[Letter]:
     known = {(place.destination, place.partition): place for place in places}
+    groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for letter_id in sorted(wanted.ids):
         place = known.get(place_of(letter_id) or ("", -1))
-        if place is None:
-            continue
-        with redis_errors():
-            text: Any = client.hget(place.letters, letter_id)
-        if text is not None:
-            letter = _parsed(letter_id, place, text)
-            if wanted.holds(letter):
-                yield letter
+        if place is not None:
+            groups[place].append(letter_id)
+    for place, ids in groups.items():
+        for first in range(0, len(ids), _READ_AT_ONCE):
+            part = ids[first : first + _READ_AT_ONCE]
+            with redis_errors():
+                texts: Any = client.hmget(place.letters, part)
+            for letter_id, text in zip(part, texts, strict=True):
+                if text is not None:
+                    yield _parsed(letter_id, place, text)
 
 
 def _of_partition(
@@ -208,11 +211,27 @@ def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
                 counts[cause] += int(text)
             else:
                 samples.setdefault(cause, orjson.loads(text))
+    _refresh(client, places, samples)
     return [
         _cause(cause, count, samples.get(cause, {}))
         for cause, count in counts.most_common()
         if count > 0
     ]
+
+
+def _refresh(
+    client: Redis, places: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
+) -> None:
+    """Name another letter where the one that was the sample has been taken away."""
+    named = Filter(frozenset(str(sample["letter"]) for sample in samples.values()))
+    there = {letter["id"] for letter in find_letters(client, places, named)} if samples else set()
+    gone = {cause for cause, sample in samples.items() if sample["letter"] not in there}
+    while gone:
+        letter = next(find_letters(client, places, Filter(causes=frozenset(gone))), None)
+        if letter is None:
+            return
+        samples[letter["cause"]]["letter"] = letter["id"]
+        gone.remove(letter["cause"])
 
 
 def _cause_of(name: str) -> tuple[str, bool]:

@@ -25,8 +25,8 @@ from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, job_of_lane
 from worker.errors import PayloadRefused
 
-STEP: Final = 1_000
-"""Letters a step: what one script may hold up Redis with."""
+STEP: Final = 200
+"""Letters a step; one may hold a profile of a megabyte."""
 
 _STEP_BYTES: Final = 4_000_000
 

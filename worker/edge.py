@@ -17,7 +17,7 @@ from worker.node import Node
 from worker.ringing import Ringer
 from worker.starting import StartingStep
 from worker.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
-from worker.tasks import Drains, DrainTask, register
+from worker.tasks import DrainTask, Ready, register
 
 _WORKER_OPTIONS: Final = {
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
@@ -39,7 +39,7 @@ class Edge:
 
     app: Any
     settings: Settings
-    build: Callable[[Settings], Drains]
+    build: Callable[[Settings], Ready]
     silence_seconds: float
     node: Node | None = None
     _task: DrainTask | None = None
@@ -69,7 +69,7 @@ class Edge:
 
 def build_app(
     settings: Settings,
-    build: Callable[[Settings], Drains],
+    build: Callable[[Settings], Ready],
     *,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Any:

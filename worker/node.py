@@ -6,9 +6,28 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Self
 
+from worker.nameless import nameless_file, read_all, write_all
 from worker.signals import Board
 from worker.slots import Slots
 from worker.waiting import WaitingCalls
+
+
+class StoppedTriggers:
+    """Triggers that this node can't work on, e.g. for a template that is broken.
+
+    Its children find out, at their first task; the sweep must not ring for them.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = nameless_file()
+
+    def write(self, names: Iterable[str]) -> None:
+        """Replace what is known: every process of a node finds the same."""
+        write_all(self._descriptor, "\n".join(sorted(names)))
+
+    def read(self) -> frozenset[str]:
+        """Return their names; none before the first task."""
+        return frozenset(read_all(self._descriptor).splitlines())
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +37,7 @@ class Node:
     slots: Slots
     waiting: WaitingCalls = field(default_factory=WaitingCalls)
     board: Board = field(default_factory=Board)
+    stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
 
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Iterable
 from typing import Final, Self
 
 from worker.contract.words import BACKFILL
 from worker.core.rounds import Call
+from worker.nameless import nameless_file
 
 _ROOM: Final = 65_536
 """Bytes for each kind of slot; more than a node can have processes."""
@@ -49,14 +49,14 @@ class Slots:
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:
         self._most = max(1, processes - 1)
         self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the node
+        self._descriptor = nameless_file()
 
     def take(self, call: Call) -> Slot | None:
         """Take the slots that a drain needs; None where one of them is not free."""
         rooms = [self._rooms.get(call.destination, len(self._rooms) + 1)]
         if call.queue == BACKFILL:
             rooms.append(0)
-        slot = Slot(self._file.fileno(), places := [])
+        slot = Slot(self._descriptor, places := [])
         for room in rooms:
             place = self._lock_one(room)
             if place is None:
@@ -69,9 +69,7 @@ class Slots:
         first = room * _ROOM
         for place in range(first, first + self._most):
             try:
-                fcntl.lockf(
-                    self._file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place, os.SEEK_SET
-                )
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place, os.SEEK_SET)
             except OSError:
                 continue
             return place

@@ -172,7 +172,7 @@ def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep
     broker_url = settings.redis.broker_url
     broker = connect(broker_url, timeout_seconds=_TIMEOUT_SECONDS) if broker_url else client
     return Sweep(
-        survey=RedisSurvey(client, settings),
+        survey=RedisSurvey(client, settings, stopped=node.stopped.read),
         queued=lambda: queue_length(broker),
         ring=ringer.ring,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,

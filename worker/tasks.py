@@ -38,6 +38,18 @@ class Drains(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What drains in one process.
+
+    Args:
+        stopped_triggers: Names of those that it can't work on.
+    """
+
+    drains: Drains
+    stopped_triggers: frozenset[str] = frozenset()
+
+
 class Line:
     """A result that Flower shows as it is, without quotes."""
 
@@ -59,7 +71,7 @@ class DrainTask:
     """
 
     settings: Settings
-    build: Callable[[Settings], Drains]
+    build: Callable[[Settings], Ready]
     ringer: Ringer
     node: Node
     drains: Drains | None = None
@@ -104,7 +116,9 @@ class DrainTask:
     def _drain(self, call: Call, stop: Stop) -> tuple[Tally, bool]:
         begun = time.monotonic()
         if self.drains is None:
-            self.drains = self.build(self.settings)
+            ready = self.build(self.settings)
+            self.node.stopped.write(ready.stopped_triggers)
+            self.drains = ready.drains
         tally, again = self.drains.drain(call.destination, call.partition, stop)
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
         (LOG.info if did_something else LOG.debug)(

@@ -7,14 +7,13 @@ partition: else one busy partition would keep all others waiting.
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Call
+from worker.nameless import nameless_file, read_all, write_all
 
 _MOST: Final = 10_000
 """Calls that are kept; what is lost here is rung for again."""
@@ -27,7 +26,7 @@ class WaitingCalls:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - lives as long as the node
+        self._descriptor = nameless_file()
 
     def add(self, call: Call) -> None:
         """Put a call at the end, if it does not wait already."""
@@ -47,18 +46,16 @@ class WaitingCalls:
 
     @contextmanager
     def _all(self) -> Iterator[list[Call]]:
-        descriptor = self._file.fileno()
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         try:
-            text = os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
-            calls = [call for line in text.splitlines() if (call := _parsed(line))]
+            lines = read_all(self._descriptor).splitlines()
+            calls = [call for line in lines if (call := _parsed(line))]
             before = list(calls)
             yield calls
             if calls != before:
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, "".join(map(_written, calls)).encode(), 0)
+                write_all(self._descriptor, "".join(map(_written, calls)))
         finally:
-            fcntl.lockf(descriptor, fcntl.LOCK_UN)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
 def _fits(call: Call, freed: Call) -> bool:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any
+from typing import Any, NoReturn
 
-import click
-import typer
 from celery import Celery
 from tornado.options import options as flower_options
 
+from ops.cli.celery_command import run_celery
 from worker.contract.celery_options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken
@@ -29,7 +28,7 @@ def flower() -> None:
     credentials = _credentials(section, settings.source.name)
     app = Celery("segrelay-flower")
     app.conf.update(broker_options(settings))
-    raise typer.Exit(_run(app, section, credentials))
+    _run(app, section, credentials)
 
 
 def _credentials(section: FlowerSettings, file: str) -> str:
@@ -39,21 +38,17 @@ def _credentials(section: FlowerSettings, file: str) -> str:
     return f"{section.user}:{password}"
 
 
-def _run(app: Any, section: FlowerSettings, credentials: str) -> int:
+def _run(app: Any, section: FlowerSettings, credentials: str) -> NoReturn:
     """Run the command `celery flower` in this process: no password stands on a command line."""
     import flower.command  # noqa: F401, PLC0415 - defines the options; takes a while
 
     os.environ.pop(_CREDENTIALS_VARIABLE, None)
     flower_options.basic_auth = [credentials]
     try:
-        code = app.start(["flower", f"--address={section.host}", f"--port={section.port}"])
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        run_celery(app, ["flower", f"--address={section.host}", f"--port={section.port}"])
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
         raise PortTaken(
             f"Something listens on {section.listen} already: end it, or set flower.listen."
         ) from error
-    return int(code or 0)

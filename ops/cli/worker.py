@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import click
 import typer
+
+from ops.cli.celery_command import run_celery
 
 
 def worker(ctx: typer.Context) -> None:
@@ -16,9 +17,4 @@ def worker(ctx: typer.Context) -> None:
     options = ["worker", "--loglevel=INFO", *ctx.args]
     # Celery starts itself again (--detach, SIGHUP) from the command line that it sees.
     sys.argv = [str(Path(sys.executable).with_name("celery")), "-A", "worker.app", *options]
-    try:
-        code = app.start(options)
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    raise typer.Exit(code or 0)
+    run_celery(app, options)

@@ -1,11 +1,4 @@
 // The event of an exit, for POST /api/user/v1/upsert: Insider's attribute/delete takes no events.
 local insider = import "insider.libsonnet";
 
-{
-  users: [
-    {
-      identifiers: insider.identifiers,
-      [if insider.hasTime then "events"]: [insider.lyticsEvent],
-    },
-  ],
-}
+{ users: [{ identifiers: insider.identifiers, events: insider.events }] }

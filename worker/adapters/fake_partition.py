@@ -1,4 +1,4 @@
-"""`FakePartition`: a partition in memory, on a clock of the caller's. Proved by the conformance tests.
+"""`FakePartition`: a partition in memory, on a clock of the caller's; proved by conformance tests.
 
 Several holders share one `PartitionStore`, as several workers share the keys of a partition. Each
 method does what the script of its name does.

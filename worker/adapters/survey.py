@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,11 +36,19 @@ class RedisSurvey:
     Args:
         client: With short timeouts: whoever asks must not wait for long.
         settings: Streams of triggers that it does not name are left alone.
+        stopped: Returns the names of triggers that this node can't work on.
     """
 
-    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        stopped: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._client = client
         self._settings = settings
+        self._stopped = stopped
         self._lock = f"{keys.SWEEP}:{settings.fingerprint}"
         self._script = scripts.source("due")
 
@@ -89,7 +97,7 @@ class RedisSurvey:
             for place, names in zip(all_keys, streams, strict=True)
             if names and place.destination in open_ones
         ]
-        return now_us, frozenset(pauses.triggers), places
+        return now_us, frozenset({*pauses.triggers, *self._stopped()}), places
 
     def _is_open(self, destination: Destination, stored: dict[bytes, bytes], now_us: int) -> bool:
         """Say whether a drain would find the gate open; with its own rules and credentials."""

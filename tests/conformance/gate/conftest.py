@@ -93,9 +93,7 @@ class RedisWorld:
         self.set_clock(START_US)
 
     def gate(self, rate: float = 600.0, credentials: str = "") -> RedisGate:
-        return RedisGate(
-            self._client, *_asked(rate, credentials, self._name), script=_on_our_clock
-        )
+        return RedisGate(self._client, *_asked(rate, credentials, self._name), script=_on_our_clock)
 
     def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
         return self._runner.run(waiting)

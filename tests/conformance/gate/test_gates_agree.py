@@ -30,7 +30,9 @@ VERDICTS = [
 worker = st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5])
 trigger = st.sampled_from(["vip", "vip", "other"])
 step = st.one_of(
-    st.tuples(st.just("pass"), st.sampled_from([0.0013, 0.2, 1.0, 2.5, 31.0, 130.0, -5.0, -2000.0])),
+    st.tuples(
+        st.just("pass"), st.sampled_from([0.0013, 0.2, 1.0, 2.5, 31.0, 130.0, -5.0, -2000.0])
+    ),
     st.tuples(
         st.just("book"),
         worker,

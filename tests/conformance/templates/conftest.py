@@ -11,6 +11,9 @@ from worker.adapters.jsonnet_judge import judge
 from worker.adapters.renderer import Rendered, Renderer, Row
 from worker.adapters.template_check import engines
 from worker.adapters.template_files import SHIPPED_FOLDER, TemplateFolder
+from worker.contract.words import Direction
+from worker.destinations.api import NotSendable, Occasion
+from worker.destinations.insider import InsiderApi
 
 FAILED = "failed"
 
@@ -50,14 +53,35 @@ def agreed_source(agreed, tmp_path):
 
 @pytest.fixture
 def shipped(agreed):
-    """The user that a shipped template makes of each profile."""
+    """The user that is sent for each profile: a shipped template, then Insider's shape."""
 
     def users(name, profiles, settings=None):
         bodies = agreed(SHIPPED_FOLDER, f"insider/{name}.jsonnet", profiles, settings)
         assert all(len(body["users"]) == 1 and set(body) == {"users"} for body in bodies)
-        return [body["users"][0] for body in bodies]
+        events = [profile["segment_events"][0]["event"] for profile in profiles]
+        return [_sent(name, body, event) for body, event in zip(bodies, events, strict=True)]
 
     return users
+
+
+def _sent(name, body, event):
+    path = "attribute/delete" if name == "exit" else "upsert"
+    now_us = 1_793_800_000_000_000
+    shaped = InsiderApi().shape(
+        body,
+        Occasion(
+            url=f"https://unification.useinsider.com/api/user/v1/{path}",
+            audience="vip",
+            direction=Direction(event),
+            time_us=now_us,
+            now_us=now_us,
+            skip_hook=False,
+            repair=False,
+            audience_attribute="lytics_computed_attr",
+            phone_region="US",
+        ),
+    )
+    return None if isinstance(shaped, NotSendable) else shaped.users[0]
 
 
 @pytest.fixture

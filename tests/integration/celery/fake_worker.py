@@ -13,11 +13,13 @@ import time
 
 import redis
 
+from ops.cli.celery_command import run_celery
 from worker.contract.settings import Settings, load_settings
 from worker.drain import Stop
 from worker.edge import build_app
 from worker.errors import RedisUnavailable
 from worker.state import Tally
+from worker.tasks import Ready
 
 BEHAVIOUR = json.loads(os.environ.get("FAKE_DRAIN", "{}"))
 
@@ -67,8 +69,10 @@ def _misbehave(how: str) -> None:
 
 
 app = build_app(
-    load_settings(), FakeDrains, silence_seconds=float(os.environ.get("FAKE_SILENCE", "30"))
+    load_settings(),
+    lambda settings: Ready(FakeDrains(settings)),
+    silence_seconds=float(os.environ.get("FAKE_SILENCE", "30")),
 )
 
 if __name__ == "__main__":
-    sys.exit(app.start(["worker", *sys.argv[1:]]))
+    run_celery(app, ["worker", *sys.argv[1:]])

@@ -8,6 +8,7 @@ from ops.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.drain import Stop
 from worker.runtime import runtime_for
@@ -17,7 +18,7 @@ CONFIGURATION = """
 url = "{redis}"
 partitions = 4
 [delivery]
-late = "1s"
+{late}
 [authorizations.insider]
 label = "Sandbox"
 headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "secret-token" }}
@@ -26,13 +27,15 @@ api = "insider"
 base_url = "{sandbox}"
 authorization = "insider"
 rate = "25000/min"
+{more}
+"""
+ENTER = """
 [triggers.vip-enter]
 destination = "insider"
 audiences = ["*"]
 on = "enter"
 template = "enter.jsonnet"
 url = "/api/user/v1/upsert"
-{more}
 """
 EXIT = """
 [triggers.vip-exit]
@@ -60,14 +63,18 @@ class Relay:
         self.client = client
         (folder / "templates").mkdir()
         for name in ("enter.jsonnet", "exit.jsonnet"):
-            self.template(name, (SHIPPED_FOLDER / "insider" / name).read_text())
+            self.template(name, self.shipped(name))
         self.configure(EXIT)
+
+    @staticmethod
+    def shipped(name):
+        return (SHIPPED_FOLDER / "insider" / name).read_text()
 
     def template(self, name, text):
         (self._folder / "templates" / name).write_text(text)
 
-    def configure(self, more=""):
-        text = CONFIGURATION.format(more=more, **self._urls)
+    def configure(self, more="", *, late='late = "1s"', triggers=ENTER):
+        text = CONFIGURATION.format(more=triggers + more, late=late, **self._urls)
         path = self._folder / "segrelay.toml"
         path.write_text(text)
         self.settings = load_settings(path, environ={})
@@ -88,6 +95,24 @@ class Relay:
             runtime.runner.run(runtime.broker.aclose())
             runtime.lease_client.close()
             runtime.runner.close()
+
+    def streams(self):
+        """Return the names of all streams that are not empty."""
+        return {
+            name.decode() for place in self.places() for name in self.client.smembers(place.streams)
+        }
+
+    def places(self):
+        count = self.settings.redis.partitions
+        return [PartitionKeys("insider", number) for number in range(count)]
+
+    def age_letters(self, *, minutes):
+        """Let the letters have been accepted earlier."""
+        for place in self.places():
+            for name, text in self.client.hgetall(place.letters).items():
+                letter = orjson.loads(text)
+                letter["first_at_ms"] -= minutes * 60_000
+                self.client.hset(place.letters, name, orjson.dumps(letter))
 
     def status(self):
         found = read_status(self.client, self.settings)

@@ -5,7 +5,7 @@
 -- ARGV[1] token  [2] 1 = keep the lease if work has become due  [3] the keys' tag  [4] h, the number of holds; h times a name and a hold
 --     ("" = none any more)  then the paused triggers
 --
--- Returns {released, due, ring}; {0, 0, 0} if somebody else holds it. ring is 1 if there is work and the bell was silent.
+-- Returns {released, due, ring}; {0, 0, 0} if somebody else holds it. ring is 1 if there is work and nobody is on the way.
 --@include _clock
 --@include _due
 
@@ -20,6 +20,11 @@ for i = 5 + 2 * h, #ARGV do paused[ARGV[i]] = true end
 local more = due(KEYS[4], KEYS[5], KEYS[3], ARGV[3], paused, now)
 if more == 1 and ARGV[2] == '1' then return {0, 1, 0} end
 redis.call('DEL', KEYS[1])
-local ring = 0
-if more == 1 and redis.call('SET', KEYS[6], '1', 'NX') then ring = 1 end
+local bell, ring = redis.call('GET', KEYS[6]), 0
+if more == 1 and bell ~= '1' then
+  redis.call('SET', KEYS[6], '1')
+  ring = 1
+elseif more == 0 and bell == '2' then
+  redis.call('DEL', KEYS[6])
+end
 return {1, more, ring}

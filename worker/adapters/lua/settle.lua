@@ -17,14 +17,14 @@
 --
 -- XDEL decides: what it did not remove changes no count, no ledger, and writes no letter; of a request whose note is
 -- gone or open already, nothing is written again.
--- Returns {1, removed, end of the note (ms)}; {2, 0, 0} if it had been settled already; {0, 0, 0} if somebody else holds the lease.
+-- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
+-- else holds the lease.
 --@include _clock
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
 local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
-if note ~= '' and (redis.call('HEXISTS', KEYS[3], note) == 0 or redis.call('HEXISTS', KEYS[4], note) == 1) then
-  return {2, 0, 0}
-end
+local opened = note ~= '' and redis.call('HGET', KEYS[4], note)
+if note ~= '' and (opened or redis.call('HEXISTS', KEYS[3], note) == 0) then return {2, 0, tonumber(opened or 0)} end
 
 local FIXED = 13
 local s = tonumber(ARGV[5])

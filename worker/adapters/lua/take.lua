@@ -6,10 +6,14 @@
 --
 -- Returns {0, until} if somebody holds it, else
 -- {1, now, notes, open, rendering, retry, aside, holds}; hashes as flat lists. Notes whose end is past are gone.
+-- The bell is 1 while a drain that was rung for has not begun, 2 if it came while somebody held the lease: then release rings anew.
 --@include _clock
 
 local held = redis.call('HMGET', KEYS[1], 'token', 'until')
-if held[1] and tonumber(held[2]) > now and held[1] ~= ARGV[1] then return {0, tonumber(held[2])} end
+if held[1] and tonumber(held[2]) > now and held[1] ~= ARGV[1] then
+  redis.call('SET', KEYS[2], '2', 'XX')
+  return {0, tonumber(held[2])}
+end
 redis.call('HSET', KEYS[1], 'token', ARGV[1], 'until', string.format('%.0f', now + tonumber(ARGV[2])), 'owner', ARGV[3])
 redis.call('DEL', KEYS[2])
 

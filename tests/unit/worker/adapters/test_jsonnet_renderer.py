@@ -1,5 +1,4 @@
 import json
-import signal
 
 import orjson
 import pytest
@@ -117,29 +116,6 @@ def test_a_change_of_the_file_has_no_effect_until_it_is_loaded_again(tmp_path):
 def test_a_template_that_was_not_loaded_is_a_bug(tmp_path):
     with pytest.raises(Bug):
         Renderer(tmp_path).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")], {})
-
-
-class _StopError(Exception):
-    pass
-
-
-def test_an_exception_of_a_signal_is_not_the_events_failure(render):
-    def stop(*_):
-        raise _StopError
-
-    def render_for_ever():
-        while True:
-            results = render(LIBRARY + "{ a: event.get('a') }", [{"a": 1}] * 2_000)
-            assert results == [Rendered(b'{"a":1}')] * 2_000
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    try:
-        with pytest.raises(_StopError):
-            render_for_ever()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize("call", ["sha256')(5)", "pull')(99)", "nothing')(1)"])

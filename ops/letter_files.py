@@ -1,0 +1,148 @@
+"""Letters as NDJSON: out, and in again; what is there already is not added twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from ops import scripts
+from ops.letters import Letter, place_of
+from ops.replay import job_of
+from producer.identity import profile_key
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.events import decode_header
+from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.settings import Settings
+from worker.contract.words import NAME_PATTERN, Death
+from worker.errors import PayloadRefused
+from worker.letters import normalised
+
+_STEP: Final = 200
+_LONGEST_REASON: Final = 40
+_TEXTS: Final = (
+    "id", "destination", "trigger", "stream", "audience", "direction", "reason", "message",
+    "cause", "template", "body", "answer",
+)  # fmt: skip
+_NUMBERS: Final = (
+    "partition", "time_us", "replays", "status", "attempts", "first_at_ms", "last_at_ms",
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of a file's lines.
+
+    Args:
+        problems: Lines that are no letters for this Redis, with why.
+    """
+
+    lines: int
+    added: int
+    problems: list[tuple[int, str]]
+
+
+def import_letters(
+    client: Redis, lines: Iterable[bytes], settings: Settings, partitions: int
+) -> Imported:
+    """Put letters back where they were; idempotent by their ids.
+
+    Raises:
+        RedisUnavailable: Some are there, others not; importing again is harmless.
+    """
+    imported = Imported(0, 0, [])
+    numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
+    while part := list(islice(numbered, _STEP)):
+        groups: defaultdict[PartitionKeys, list[Letter]] = defaultdict(list)
+        for number, line in part:
+            letter = _read(line, settings, partitions)
+            if isinstance(letter, str):
+                imported.problems.append((number, letter))
+            else:
+                groups[PartitionKeys(letter["destination"], letter["partition"])].append(letter)
+        imported.lines += len(part)
+        imported.added += _write(client, groups)
+    return imported
+
+
+def _write(client: Redis, groups: dict[PartitionKeys, list[Letter]]) -> int:
+    if groups:
+        with redis_errors():
+            client.sadd(keys.DESTINATIONS, *{place.destination for place in groups})
+    calls = [
+        scripts.Call(
+            (place.counts, place.letters, place.lettertimes, place.causes), list(_args(letters))
+        )
+        for place, letters in groups.items()
+    ]
+    return sum(scripts.run(client, "import", calls))
+
+
+def _args(letters: Sequence[Letter]) -> Iterator[scripts.Value]:
+    for letter in letters:
+        sample = {
+            "reason": letter["reason"],
+            "status": letter["status"],
+            "message": normalised(letter["message"]),
+            "trigger": letter["trigger"],
+            "letter": letter["id"],
+        }
+        yield letter["id"]
+        yield orjson.dumps(letter)
+        yield letter["last_at_ms"]
+        yield letter["cause"]
+        yield orjson.dumps(sample)
+        yield letter["trigger"]
+        yield letter["reason"]
+        yield job_of(letter)
+
+
+def _read(line: bytes, settings: Settings, partitions: int) -> Letter | str:
+    """Return a letter, or why the line is none."""
+    try:
+        letter: Any = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        return f"it is not JSON ({error.msg})"
+    if not isinstance(letter, dict):
+        return "it is not an object"
+    wrong = [name for name in _TEXTS if not isinstance(letter.get(name), str)]
+    wrong += [name for name in _NUMBERS if type(letter.get(name)) is not int]
+    if wrong:
+        return f"it lacks {', '.join(wrong)}, or has something else in their place"
+    return _misplaced(letter, settings, partitions) or letter
+
+
+def _misplaced(letter: Letter, settings: Settings, partitions: int) -> str:
+    if place_of(letter["id"]) != (letter["destination"], letter["partition"]):
+        return "its id does not begin with its destination and partition"
+    names = (letter["destination"], letter["trigger"])
+    if not all(map(NAME_PATTERN.fullmatch, names)):
+        return "its destination or trigger is no name"
+    if not letter["stream"].endswith(f"|{letter['trigger']}"):
+        return "its stream is not its trigger's"
+    if letter["reason"] not in {death.value for death in Death}:
+        return f"there is no reason '{letter['reason'][:_LONGEST_REASON]}'"
+    return _foreign(letter, settings, partitions)
+
+
+def _foreign(letter: Letter, settings: Settings, partitions: int) -> str:
+    """Say why a letter can't be of this Redis: a profile must stay in its partition."""
+    try:
+        header = decode_header(orjson.dumps(letter.get("header")))
+    except PayloadRefused:
+        return "" if letter["reason"] == Death.UNREADABLE else "its header can't be read"
+    if not isinstance(letter.get("profile"), dict):
+        return "it has no profile"
+    try:
+        key = profile_key(letter["profile"], settings.delivery.identity)
+    except PayloadRefused:
+        return "" if letter["partition"] < partitions else "there is no such partition here"
+    if digest_of(key) != header.digest or partition_of(key, partitions) != letter["partition"]:
+        return "it comes from a Redis with another identity or number of partitions"
+    return ""

@@ -1,0 +1,276 @@
+"""A partition in memory and one in Valkey, both on a clock that the test moves."""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any, Protocol
+
+import orjson
+import pytest
+
+from worker.adapters import scripts
+from worker.adapters.fake_partition import FakePartition, PartitionStore
+from worker.adapters.partition import RedisPartition
+from worker.contract.accept import NewDelivery
+from worker.contract.connection import connect_async, redis_errors
+from worker.contract.events import Header, decode_header
+from worker.contract.keys import PartitionKeys, digest_of, split_stream_name
+from worker.contract.words import Direction
+from worker.core.backoff import Setback, Wait
+from worker.partition import Delivery, Hold, Note, NotedDelivery, Partition
+
+START_MS = 1_764_000_000_000
+CLOCK = "{insider:0}clock"
+LEASE_SECONDS = 10.0
+RETENTION_SECONDS = 1_000.0
+
+
+class World(Protocol):
+    """One partition, and all who want to hold it."""
+
+    now_ms: int
+
+    def partition(self) -> Partition: ...
+
+    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any: ...
+
+    def set_clock(self, now_ms: int) -> None: ...
+
+    def contents(self) -> dict[str, Any]: ...
+
+    def ledger_lives_ms(self, digest: bytes) -> int: ...
+
+    def renew(self, partition: Partition) -> bool: ...
+
+
+class FakeWorld:
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self.now_ms = START_MS
+        self.store = PartitionStore(lambda: self.now_ms)
+
+    def partition(self) -> Partition:
+        return FakePartition(
+            self.store, lease_seconds=LEASE_SECONDS, retention_seconds=RETENTION_SECONDS
+        )
+
+    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(waiting)
+
+    def set_clock(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+
+    def renew(self, partition: Any) -> bool:
+        return partition.renew()
+
+    def ledger_lives_ms(self, digest: bytes) -> int:
+        return self.store.ledgers[digest][1] - self.now_ms
+
+    def contents(self) -> dict[str, Any]:
+        store = self.store
+        return {
+            "streams": {
+                name: [(decode_header(e.header), e.profile) for e in entries.values()]
+                for name, entries in store.streams.items()
+            },
+            "counts": {name: n for name, n in store.counts.items() if n},
+            "bell": store.bell,
+            "held_until": store.until_ms,
+            "notes": {i: orjson.loads(text) for i, text in store.notes.items()},
+            "open": dict(store.open),
+            "rendering": sorted(store.rendering),
+            "retry": dict(store.retry),
+            "aside": dict(store.aside),
+            "holds": dict(store.holds),
+            "ledgers": {digest: text for digest, (text, _) in store.ledgers.items()},
+            "letters": dict(store.letters),
+            "causes": dict(store.causes),
+            "cause_counts": dict(store.cause_counts),
+            "history": store.history,
+            "sent": store.sent,
+        }
+
+
+class OnOurClock(RedisPartition):
+    """The real scripts, but for the line that asks Redis for the time."""
+
+    async def _call(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        with redis_errors():
+            return await scripts.call_text(self._client, _on_our_clock(name), keys, args)
+
+
+def _on_our_clock(name: str) -> str:
+    theirs = scripts.source("_clock")
+    return scripts.source(name).replace(
+        theirs, f"local now = tonumber(redis.call('GET', '{CLOCK}'))"
+    )
+
+
+class RedisWorld:
+    def __init__(self, runner: asyncio.Runner, client: Any) -> None:
+        self._runner = runner
+        self._client = client
+        self.keys = PartitionKeys("insider", 0)
+        self.run(client.flushdb())
+        self.set_clock(START_MS)
+
+    def partition(self) -> RedisPartition:
+        return OnOurClock(
+            self._client,
+            self.keys,
+            lease_seconds=LEASE_SECONDS,
+            retention_seconds=RETENTION_SECONDS,
+            owner="a test",
+        )
+
+    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(waiting)
+
+    def set_clock(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self.run(self._client.set(CLOCK, now_ms))
+
+    def renew(self, partition: Any) -> bool:
+        args = (partition.token, partition.lease_ms)
+        return bool(self.run(partition._call("renew", (self.keys.lease,), args)))
+
+    def ledger_lives_ms(self, digest: bytes) -> int:
+        return self.run(self._client.pttl(self.keys.ledger(digest)))
+
+    def contents(self) -> dict[str, Any]:
+        return self.run(self._contents())
+
+    async def _contents(self) -> dict[str, Any]:
+        client, keys = self._client, self.keys
+        hashes = {}
+        for part in ("counts", "notes", "open", "retry", "aside", "holds", "letters", "causes"):
+            stored = await client.hgetall(getattr(keys, part))
+            hashes[part] = {name.decode(): text for name, text in stored.items()}
+        names = sorted(name.decode() for name in await client.smembers(keys.streams))
+        all_keys = await client.keys("*")
+        prefix = keys.tag.encode() + b"l"
+        digests = [
+            key.removeprefix(prefix)
+            for key in all_keys
+            if key.startswith(prefix) and key != keys.lease.encode() and not _is_part(keys, key)
+        ]
+        streams = {name: await client.xrange(keys.stream(name)) for name in names}
+        return {
+            "streams": {
+                name: [(decode_header(row[b"h"]), row[b"p"]) for _, row in rows]
+                for name, rows in streams.items()
+            },
+            "counts": {name: int(n) for name, n in hashes["counts"].items()},
+            "bell": (await client.get(keys.bell) or b"").decode(),
+            "held_until": int(await client.hget(keys.lease, "until") or 0),
+            "notes": {i: orjson.loads(text) for i, text in hashes["notes"].items()},
+            "open": {i: int(text) for i, text in hashes["open"].items()},
+            "rendering": sorted(orjson.loads(await client.get(keys.rendering) or b"[]")),
+            "retry": {i: Wait(*orjson.loads(text)) for i, text in hashes["retry"].items()},
+            "aside": {i: Setback(*orjson.loads(text)) for i, text in hashes["aside"].items()},
+            "holds": {i: _hold(text) for i, text in hashes["holds"].items()},
+            "ledgers": {digest: await client.get(keys.ledger(digest)) for digest in digests},
+            "letters": hashes["letters"],
+            "causes": {i: t for i, t in hashes["causes"].items() if not i.endswith("|n")},
+            "cause_counts": {
+                i.removesuffix("|n"): int(t)
+                for i, t in hashes["causes"].items()
+                if i.endswith("|n")
+            },
+            "history": [row[b"e"] for _, row in await client.xrange(keys.history)],
+            "sent": [row[b"k"].decode() for _, row in await client.xrange(keys.sent)],
+        }
+
+
+def _is_part(keys: PartitionKeys, key: bytes) -> bool:
+    return key in {keys.letters.encode(), keys.lettertimes.encode()}
+
+
+def _hold(text: bytes) -> Hold:
+    last_id, until_ms = text.decode().split()
+    return Hold(last_id, int(until_ms))
+
+
+class Bench:
+    """A partition with what a test does to it, in short words."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.one = world.partition()
+        self.two = world.partition()
+
+    @property
+    def now_ms(self) -> int:
+        return self.world.now_ms
+
+    def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
+        return self.world.run(waiting)
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.world.set_clock(self.world.now_ms + round(1000 * seconds))
+
+    def accept(self, *people: str, trigger: str = "vip-enter", lane: str = "live") -> None:
+        self.run(self.one.accept([new(person, trigger, lane) for person in people]))
+
+    def deliveries(self, stream: str = "live|vip-enter") -> list[Delivery]:
+        trigger = split_stream_name(stream)[1]
+        return [
+            Delivery(stream, trigger, e.entry_id, decode_header(e.header), e.profile)
+            for e in self.run(self.one.read(stream, "", 1_000))
+        ]
+
+    def contents(self) -> dict[str, Any]:
+        return self.world.contents()
+
+    def count(self, name: str) -> int:
+        return self.contents()["counts"].get(name, 0)
+
+
+def new(person: str, trigger: str = "vip-enter", lane: str = "live") -> NewDelivery:
+    header = Header(
+        digest_of(f"email:{person}@example.com"),
+        "vip",
+        Direction.ENTER,
+        1_700_000_000_000_000,
+        state=False,
+        skip_hook=False,
+        repair=False,
+        accepted_ms=START_MS,
+    )
+    return NewDelivery(lane, trigger, header, orjson.dumps({"email": f"{person}@example.com"}))
+
+
+def note_of(note_id: str, *deliveries: Delivery) -> Note:
+    rows = tuple(
+        NotedDelivery(
+            d.place, d.header.digest, d.header.audience, d.header.direction, d.header.time_us
+        )
+        for d in deliveries
+    )
+    return Note(note_id, deliveries[0].trigger, rows)
+
+
+@pytest.fixture(scope="session")
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def redis_client(valkey: Any, runner: asyncio.Runner) -> Iterator[Any]:
+    client = connect_async(valkey.url)
+    yield client
+    runner.run(client.aclose())
+
+
+@pytest.fixture
+def two_worlds(runner: asyncio.Runner, redis_client: Any) -> Any:
+    """Return fresh partitions of both kinds at each call."""
+    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client))
+
+
+@pytest.fixture(params=["fake", "redis"])
+def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
+    if request.param == "fake":
+        return Bench(FakeWorld(runner))
+    return Bench(RedisWorld(runner, request.getfixturevalue("redis_client")))
+

@@ -1,0 +1,285 @@
+"""`segrelay dlq` as a person calls it."""
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+from tests.integration.ops.relay import payload
+from worker.contract.keys import PartitionKeys
+from worker.errors import UsageWrong
+
+MASK = "•••"
+
+
+@pytest.fixture
+def dead(relay, sandbox):
+    """Three letters: two refused by Insider, one whose template fails; and one delivered."""
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(
+        payload("ann@example.com", status="poisoned"),
+        payload("ben@example.com", audience="gold", status="poisoned"),
+        payload("eva@example.com", status="fine"),
+    )
+    relay.drain()
+    relay.template("enter.jsonnet", "error 'no such field'")
+    relay.publish(payload("cleo@example.com", first_name="Cleo"))
+    relay.drain()
+    relay.template("enter.jsonnet", relay.shipped("enter.jsonnet"))
+    assert relay.status()["dead"] == 3
+    return relay
+
+
+@pytest.fixture
+def dlq(call):
+    return lambda *arguments, stdin=None: call(app, "dlq", *arguments, stdin=stdin)
+
+
+def listed(dlq, *filters):
+    return orjson.loads(dlq("list", "--json", *filters).stdout)
+
+
+def emails(dlq, *filters):
+    return {one["profile"]["email"] for one in listed(dlq, "--reveal", *filters)}
+
+
+def test_letters_are_listed_the_newest_death_first(dead, dlq):
+    letters = listed(dlq)
+
+    assert [one["reason"] for one in letters] == ["template_error", "refused", "refused"]
+    assert {one["audience"] for one in letters} == {"vip", "gold"}
+    assert "3 shown of 3 letters" in dlq("list").stdout
+
+
+def test_filters_narrow_the_list(dead, dlq):
+    causes = orjson.loads(dlq("causes", "--json").stdout)
+    refused = next(cause for cause in causes if cause["reason"] == "refused")
+
+    assert emails(dlq, "--audience", "gold") == {"ben@example.com"}
+    assert emails(dlq, "--reason", "template_error") == {"cleo@example.com"}
+    assert emails(dlq, "--profile", "Ann@Example.com ") == {"ann@example.com"}
+    assert emails(dlq, "--profile", "email:ann@example.com") == {"ann@example.com"}
+    assert emails(dlq, "--cause", refused["cause"]) == {"ann@example.com", "ben@example.com"}
+    assert emails(dlq, "--trigger", "vip-exit") == set()
+    assert emails(dlq, "--until", "1h") == set()
+    assert len(emails(dlq, "--since", "1h")) == 3
+
+
+def test_pages_do_not_overlap_and_leave_nothing_out(dead, dlq):
+    pages = [listed(dlq, "--limit", "2", "--page", page) for page in (1, 2)]
+
+    assert [len(page) for page in pages] == [2, 1]
+    assert len({one["id"] for page in pages for one in page}) == 3
+
+
+def test_profile_fields_are_masked_unless_revealed(dead, dlq):
+    for letter in listed(dlq):
+        hidden = dlq("show", letter["id"]).stdout + dlq("show", letter["id"], "--json").stdout
+        revealed = dlq("show", letter["id"], "--reveal").stdout
+
+        assert "example.com" not in hidden
+        assert "Cleo" not in hidden
+        assert MASK in hidden
+        assert "example.com" in revealed
+    assert "example.com" not in dlq("list").stdout + dlq("list", "--json").stdout
+
+
+def test_a_letter_tells_all_that_is_known(dead, dlq):
+    letter = next(one for one in listed(dlq) if one["reason"] == "refused")
+
+    assert letter["status"] == 200
+    assert letter["attempts"] == 1
+    assert len(letter["template"]) == 12
+    assert letter["time"].endswith("Z")
+    assert letter["first_at_ms"] <= letter["last_at_ms"]
+    assert letter["body"]["users"][0]["identifiers"] == {"email": MASK}
+
+
+def test_a_letter_that_is_not_there_is_named(dead, dlq):
+    with pytest.raises(UsageWrong, match="no letter insider.0.beef"):
+        dlq("show", "insider.0.beef")
+
+
+def test_causes_group_and_count(dead, dlq):
+    causes = orjson.loads(dlq("causes", "--json").stdout)
+
+    assert [(cause["reason"], cause["count"]) for cause in causes] == [
+        ("refused", 2),
+        ("template_error", 1),
+    ]
+    ids = {one["id"] for one in listed(dlq)}
+    assert all(cause["sample"] in ids for cause in causes)
+
+
+def test_the_sample_of_a_cause_is_one_that_is_there(dead, dlq):
+    sample = orjson.loads(dlq("causes", "--json").stdout)[0]["sample"]
+
+    dlq("discard", sample, "--yes")
+
+    left = orjson.loads(dlq("causes", "--json").stdout)
+    assert len(left) == 2
+    assert {cause["sample"] for cause in left} == {one["id"] for one in listed(dlq)}
+
+
+def test_a_replay_goes_through_the_backfill_lane_and_is_delivered(dead, dlq, sandbox):
+    sandbox.settings(poison="")
+    before = {one["id"]: one["time"] for one in listed(dlq)}
+
+    answer = orjson.loads(dlq("replay", "--yes", "--json").stdout)
+
+    assert answer == {"replayed": 3, "left_out": {}}
+    found = dead.status()
+    assert (found["dead"], found["waiting"], found["dead_by_reason"]) == (0, 3, {})
+    assert dead.streams() == {"backfill|vip-enter"}
+    assert len(before) == 3
+
+    dead.drain()
+
+    assert dead.status()["delivered"] == 4
+    assert listed(dlq) == []
+    assert orjson.loads(dlq("causes", "--json").stdout) == []
+
+
+def test_a_replay_that_something_newer_has_made_stale_is_not_sent(dead, dlq, sandbox):
+    sandbox.settings(poison="")
+    dead.publish(payload("ann@example.com", direction="exit", minute=5))
+    dead.drain()
+
+    dlq("replay", "--profile", "ann@example.com", "--yes")
+    dead.drain()
+
+    assert dead.status()["skipped_by_reason"] == {"superseded": 1}
+    assert dead.status()["dead"] == 2
+
+
+def test_a_letter_replayed_three_times_in_vain_is_left_out_unless_named(dead, dlq):
+    for _ in range(3):
+        assert orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)[
+            "replayed"
+        ]
+        dead.drain()
+
+    again = orjson.loads(dlq("replay", "--reason", "refused", "--yes", "--json").stdout)
+    letter = next(one for one in listed(dlq) if one["exhausted"])
+    named = orjson.loads(dlq("replay", letter["id"], "--yes", "--json").stdout)
+
+    assert again == {"replayed": 0, "left_out": {"exhausted": 2}}
+    assert named == {"replayed": 1, "left_out": {}}
+
+
+def test_what_the_ledger_has_forgotten_is_left_out_unless_forced(dead, dlq):
+    dead.configure(late='late = "1s"\nledger_retention = "1m"')
+    dead.age_letters(minutes=2)
+
+    without = orjson.loads(dlq("replay", "--yes", "--json").stdout)
+    forced = orjson.loads(dlq("replay", "--force", "--yes", "--json").stdout)
+
+    assert without == {"replayed": 0, "left_out": {"too_old": 3}}
+    assert forced["replayed"] == 3
+
+
+def test_a_rehearsal_says_what_would_pass_and_changes_nothing(dead, dlq):
+    answer = orjson.loads(dlq("replay", "--dry-run", "--json").stdout)
+
+    assert (answer["would_be_sent"], answer["would_be_dead"]) == (3, 0)
+    assert dead.status()["dead"] == 3
+
+    dead.template("enter.jsonnet", 'assert false : "not him"; {}')
+    assert "3 would be skipped" in dlq("replay", "--dry-run").stdout
+    dead.template("enter.jsonnet", "error 'still broken'")
+    assert "3 would be dead" in dlq("replay", "--dry-run").stdout
+
+
+def test_where_nobody_can_be_asked_nothing_is_done(dead, dlq):
+    for command in (("replay",), ("discard", "--all")):
+        with pytest.raises(UsageWrong, match="3 letters.*--yes agrees"):
+            dlq(*command)
+    assert dead.status()["dead"] == 3
+
+
+def test_discarded_letters_are_counted_as_discarded(dead, dlq):
+    answer = orjson.loads(dlq("discard", "--reason", "refused", "--yes", "--json").stdout)
+
+    assert answer == {"discarded": 2}
+    found = dead.status()
+    assert (found["dead"], found["discarded"], found["delivered"]) == (1, 2, 1)
+    assert [one["reason"] for one in listed(dlq)] == ["template_error"]
+    with pytest.raises(UsageWrong, match="Name ids"):
+        dlq("discard", "--yes")
+
+
+def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload("ann@example.com", status="poisoned"), job="load")
+    relay.drain()
+    assert relay.status()["jobs"]["load"]["dead"] == 1
+
+    dlq("replay", "--yes")
+
+    assert relay.status()["jobs"]["load"]["waiting"] == 1
+    sandbox.settings(poison="")
+    relay.drain()
+    assert relay.status()["jobs"]["load"]["delivered"] == 1
+
+
+def test_a_letter_whose_trigger_is_gone_is_left_out(dead, dlq, call):
+    letters = listed(dlq)
+    dead.configure(triggers="")
+
+    answer = orjson.loads(dlq("replay", "--yes", "--json").stdout)
+
+    assert answer == {"replayed": 0, "left_out": {"orphaned": len(letters)}}
+
+
+def test_exported_letters_come_back_once(dead, dlq, tmp_path):
+    file = tmp_path / "letters.ndjson"
+    before = listed(dlq, "--reveal")
+    dlq("export", file)
+    dlq("discard", "--all", "--yes")
+
+    first = orjson.loads(dlq("import", file, "--json").stdout)
+    second = orjson.loads(dlq("import", file, "--json").stdout)
+
+    assert first == {"lines": 3, "added": 3, "problems": []}
+    assert second["added"] == 0
+    assert listed(dlq, "--reveal") == before
+    assert dead.status()["dead"] == 3
+    assert len(orjson.loads(dlq("causes", "--json").stdout)) == 2
+    assert file.stat().st_mode & 0o077 == 0
+
+
+def test_lines_that_are_no_letters_are_named(dead, dlq, tmp_path):
+    dlq("export", tmp_path / "good.ndjson")
+    good = orjson.loads((tmp_path / "good.ndjson").read_bytes().splitlines()[0])
+    lines = [
+        b"{",
+        b"[]",
+        b"{}",
+        orjson.dumps(good | {"reason": "bored"}),
+        orjson.dumps(good | {"partition": 9}),
+        orjson.dumps(good | {"profile": good["profile"] | {"email": "dan@example.com"}}),
+        orjson.dumps(good),
+    ]
+    (tmp_path / "bad.ndjson").write_bytes(b"\n".join(lines))
+
+    result = dlq("import", tmp_path / "bad.ndjson", "--json")
+
+    problems = orjson.loads(result.stdout)["problems"]
+    assert [problem["line"] for problem in problems] == [1, 2, 3, 4, 5, 6]
+    assert result.exit_code == 1
+    assert dead.status()["dead"] == 3
+
+
+def test_a_replay_is_atomic_and_happens_once(dead, dlq):
+    ids = [one["id"] for one in listed(dlq)]
+    dlq("replay", *ids, "--yes")
+
+    again = orjson.loads(dlq("replay", *ids, "--yes", "--json").stdout)
+
+    assert again == {"replayed": 0, "left_out": {}}
+    kept = [
+        dead.client.hlen(PartitionKeys("insider", number).letters)
+        + dead.client.zcard(PartitionKeys("insider", number).lettertimes)
+        for number in range(4)
+    ]
+    assert kept == [0, 0, 0, 0]
+    assert dead.status()["waiting"] == 3

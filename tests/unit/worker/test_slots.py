@@ -1,0 +1,194 @@
+"""Slots, waiting calls and the board: what the processes of a node share."""
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from worker.core.rounds import Call
+from worker.nameless import write_all
+from worker.node import StoppedTriggers
+from worker.signals import Board, listening
+from worker.slots import Slots
+from worker.waiting import WaitingCalls
+
+FORK = multiprocessing.get_context("fork")
+
+
+class Holder:
+    """A process of the node that holds what it takes."""
+
+    def __init__(self, slots, call):
+        self._pipe, theirs = FORK.Pipe()
+        self.process = FORK.Process(target=_hold, args=(slots, call, theirs), daemon=True)
+        self.process.start()
+        self.has_slot = self._pipe.recv() if self._pipe.poll(10) else None
+
+    def kill(self):
+        self.process.kill()
+        self.process.join(10)
+
+    def end(self):
+        self._pipe.send("end")
+        self.process.join(10)
+
+
+def _hold(slots, call, pipe):
+    slot = slots.take(call)
+    pipe.send(slot is not None)
+    pipe.recv()
+    os._exit(0)
+
+
+@pytest.fixture
+def holders():
+    found = []
+
+    def hold(slots, *calls):
+        new = [Holder(slots, call) for call in calls]
+        found.extend(new)
+        return new
+
+    yield hold
+    for holder in found:
+        holder.kill()
+
+
+def live(destination="one"):
+    return Call("live", destination, 1)
+
+
+def backfill(destination="one"):
+    return Call("backfill", destination, 1)
+
+
+@pytest.mark.parametrize(("processes", "granted"), [(1, 1), (2, 1), (3, 2), (5, 4)])
+def test_of_one_destination_one_drain_less_runs_than_there_are_processes(
+    holders, processes, granted
+):
+    slots = Slots(processes, ["one", "two"])
+
+    taken = holders(slots, *[live()] * (granted + 1))
+
+    assert [holder.has_slot for holder in taken] == [True] * granted + [False]
+
+
+def test_the_backfill_lane_is_limited_over_all_destinations(holders):
+    slots = Slots(3, ["one", "two"])
+
+    taken = holders(slots, backfill("one"), backfill("two"), backfill("two"), live("two"))
+
+    assert [holder.has_slot for holder in taken] == [True, True, False, True]
+
+
+def test_who_found_no_slot_in_the_lane_keeps_none_of_the_destination(holders):
+    slots = Slots(2, ["one", "two"])
+
+    taken = holders(slots, backfill("one"), backfill("two"), live("two"))
+
+    assert [holder.has_slot for holder in taken] == [True, False, True]
+
+
+def test_a_killed_process_leaves_no_slot_taken(holders):
+    slots = Slots(2, ["one"])
+    (killed,) = holders(slots, live())
+
+    killed.kill()
+
+    assert holders(slots, live())[0].has_slot
+
+
+def test_a_slot_is_given_back_at_its_end(holders):
+    slots = Slots(2, ["one"])
+
+    with slots.take(live()):
+        assert not holders(slots, live())[0].has_slot
+
+    assert holders(slots, live())[0].has_slot
+
+
+def test_calls_wait_in_their_order_and_once():
+    waiting = WaitingCalls()
+    for partition in (1, 2, 1):
+        waiting.add(Call("live", "one", partition))
+
+    found = [waiting.next_after(live()) for _ in range(3)]
+
+    assert found == [Call("live", "one", 1), Call("live", "one", 2), None]
+
+
+def test_live_calls_go_before_backfill():
+    waiting = WaitingCalls()
+    waiting.add(backfill())
+    waiting.add(live())
+
+    assert waiting.next_after(backfill()) == live()
+
+
+@pytest.mark.parametrize(
+    ("call", "freed", "fits"),
+    [
+        (live("one"), live("one"), True),
+        (live("one"), live("two"), False),
+        (backfill("one"), backfill("two"), True),
+        (backfill("one"), live("two"), False),
+        (backfill("one"), live("one"), True),
+    ],
+)
+def test_a_call_waits_for_a_slot_that_is_good_for_it(call, freed, fits):
+    waiting = WaitingCalls()
+    waiting.add(call)
+
+    assert (waiting.next_after(freed) == call) is fits
+
+
+def test_waiting_calls_survive_what_a_killed_process_left_half_written():
+    waiting = WaitingCalls()
+    write_all(waiting._descriptor, "live one 3\nlive on")
+
+    assert waiting.next_after(live()) == Call("live", "one", 3)
+    assert waiting.next_after(live()) is None
+
+
+def test_all_processes_see_when_the_node_is_told_to_stop():
+    board = Board()
+    ours, theirs = FORK.Pipe()
+    child = FORK.Process(target=_tell, args=(board, theirs), daemon=True)
+
+    with listening(board) as stop:
+        assert not stop.is_told
+        child.start()
+        assert ours.poll(10)
+        assert stop.told_at_seconds == ours.recv() > 0
+    child.join(10)
+
+
+def _tell(board, pipe):
+    board.tell_to_stop()
+    pipe.send(board.told_at_seconds)
+    os._exit(0)
+
+
+def test_sigterm_tells_only_the_drain_that_runs():
+    board = Board()
+    before = signal.getsignal(signal.SIGTERM)
+
+    with listening(board) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.is_told
+
+    assert signal.getsignal(signal.SIGTERM) is before
+    with listening(board) as next_stop:
+        assert not next_stop.is_told
+
+
+def test_stopped_triggers_are_those_that_were_written_last():
+    stopped = StoppedTriggers()
+    before = stopped.read()
+
+    stopped.write(["enter", "a-much-longer-name"])
+    stopped.write(["exit"])
+
+    assert before == frozenset()
+    assert stopped.read() == {"exit"}

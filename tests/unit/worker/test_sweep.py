@@ -1,0 +1,118 @@
+"""The sweep's rounds over time: Redis that goes away, and a node that is broken."""
+
+from dataclasses import dataclass, field
+
+from structlog.testing import capture_logs
+
+from worker.core.rounds import Call, Sight
+from worker.errors import RedisUnavailable
+from worker.signals import Board
+from worker.sweep import Sweep
+
+
+@dataclass
+class FakeSurvey:
+    """Shows one due partition whose bell rings once it was looked at."""
+
+    ours: bool = True
+    away: bool = False
+    looks: int = 0
+
+    def may_sweep(self):
+        if self.away:
+            raise RedisUnavailable("Redis is not there.")
+        return self.ours
+
+    def look(self):
+        self.looks += 1
+        return [Sight(Call("live", "one", 1), due=True, ringing=self.looks > 1, held=False)]
+
+
+@dataclass
+class World:
+    """A sweep with a clock of its own."""
+
+    survey: FakeSurvey = field(default_factory=FakeSurvey)
+    now: float = 1_000.0
+    idle: bool = True
+    rang: list[Call] = field(default_factory=list)
+    board: Board = field(default_factory=Board)
+
+    def __post_init__(self):
+        self.sweep = Sweep(
+            survey=self.survey,
+            queued=lambda: 0,
+            ring=self.rang.extend,
+            has_idle_process=lambda: self.idle,
+            board=self.board,
+            clock=lambda: self.now,
+        )
+
+    def pass_seconds(self, seconds):
+        """Tick once a second; returns whether the node was found broken."""
+        for _ in range(seconds):
+            if self.sweep.tick():
+                return True
+            self.now += 1
+        return False
+
+
+def test_only_whose_round_it_is_looks():
+    world = World(FakeSurvey(ours=False))
+
+    world.pass_seconds(5)
+
+    assert world.survey.looks == 0
+    assert world.rang == []
+
+
+def test_it_rings_for_what_it_sees():
+    world = World()
+
+    world.pass_seconds(1)
+
+    assert world.rang == [Call("live", "one", 1)]
+
+
+def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_back():
+    world = World()
+
+    with capture_logs() as lines:
+        world.survey.away = True
+        world.pass_seconds(20)
+        world.survey.away = False
+        world.pass_seconds(5)
+
+    assert [line["event"] for line in lines if line["event"] != "sweep.rang"] == [
+        "sweep.waits",
+        "sweep.resumed",
+    ]
+    assert world.rang
+
+
+def test_ringing_in_vain_with_an_idle_process_for_30_seconds_is_broken():
+    world = World()
+
+    assert not world.pass_seconds(31)
+    assert world.pass_seconds(2)
+
+
+def test_a_node_whose_processes_are_all_busy_is_not_broken():
+    world = World()
+
+    for _ in range(6):
+        world.idle = False
+        assert not world.pass_seconds(1)
+        world.idle = True
+        assert not world.pass_seconds(20)
+
+
+def test_a_node_that_drains_is_not_broken():
+    world = World()
+    world.now = 0.0
+
+    for _ in range(60):
+        world.board.begin()
+        world.now = world.board.began_at_seconds
+        assert not world.pass_seconds(1)
+        world.sweep.rounds.silent_since_seconds = world.now - 60
