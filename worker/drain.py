@@ -13,11 +13,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, Self
 
+from worker.conclusion import Conclusion
 from worker.contract.keys import split_stream_name
 from worker.contract.words import BACKFILL, LIVE, Death, kind_of_lane
 from worker.core.gate import Closed, Gate
 from worker.core.ledger import Fact, pack, unpack, with_tried
-from worker.courier import Courier, Streaks
+from worker.courier import Courier
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost
 from worker.letters import Obituary
@@ -34,6 +35,7 @@ from worker.preparing import (
 )
 from worker.reading import read_batch
 from worker.routes import Route
+from worker.settling import Settler, Streaks
 from worker.state import Clock, State, Tally
 
 BATCH_ENTRIES: Final = 1_000
@@ -227,8 +229,8 @@ class Drain:
         await render_and_shape(
             going, routes=self.routes, renders=self.renders, state=state, prepared=prepared
         )
-        settled = [*prepared.skipped, *await courier.buried(prepared.deaths, None)]
-        await courier.settle(settled)
+        settled = [*prepared.skipped, *await courier.settler.buried(prepared.deaths, None)]
+        await courier.settler.settle(settled)
         # 7. to 11. Pack, and carry every request to its end.
         packer = Packer(state, self.numbers)
         packer.add(p for p in prepared.parcels if p.delivery.trigger not in state.paused)
@@ -286,7 +288,7 @@ class Drain:
         if packer.skipped or packer.deaths:
             skipped, deaths = packer.skipped, packer.deaths
             packer.skipped, packer.deaths = [], []
-            await courier.settle([*skipped, *await courier.buried(deaths, packer)])
+            await courier.settler.settle([*skipped, *await courier.settler.buried(deaths, packer)])
 
     def _courier(
         self,
@@ -295,18 +297,19 @@ class Drain:
         cut: asyncio.Event,
         stopping: asyncio.Event,
     ) -> Courier:
+        settler = Settler(self.partition, self.streaks, state, self.tag)
+        conclusion = Conclusion(
+            self.partition, settler, self.numbers, state, self.jitter, self.policy.late_seconds
+        )
         return Courier(
             partition=self.partition,
             gate=self.gate,
             sender=self.sender,
-            streaks=self.streaks,
-            numbers=self.numbers,
+            settler=settler,
+            conclusion=conclusion,
             state=state,
-            jitter=self.jitter,
-            tag=self.tag,
             kind=kind,
             deadline_seconds=self.policy.request_deadline_seconds,
-            late_seconds=self.policy.late_seconds,
             cut=cut,
             stopping=stopping,
         )

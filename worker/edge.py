@@ -19,7 +19,10 @@ from worker.starting import StartingStep
 from worker.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from worker.tasks import DrainTask, Ready, register
 
+_HARD_LIMIT_SECONDS: Final = 120
+"""What hangs is ended then; a drain takes a slice and the deadline of one request."""
 _WORKER_OPTIONS: Final = {
+    "task_time_limit": _HARD_LIMIT_SECONDS,
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
     "worker_redirect_stdouts": False,
     "worker_enable_prefetch_count_reduction": False,

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import structlog
 
-_QUIET: Final = ("celery.worker.strategy", "celery.app.trace")
-"""They tell of every task that came and went; a drain has its own line."""
+_QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "httpx", "httpcore")
+"""They tell of every task and request, whole URLs included; a drain and a request have their own
+lines."""
 
 _SHARED: Final[list[Any]] = [
     structlog.contextvars.merge_contextvars,

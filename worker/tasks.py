@@ -24,8 +24,6 @@ from worker.ringing import Ringer
 from worker.signals import listening
 from worker.state import Tally
 
-HARD_LIMIT_SECONDS: Final = 120
-"""What hangs ends then: a drain takes a slice and the deadline of one request."""
 NO_FREE_SLOT: Final = "no free slot"
 LOG: Final = structlog.get_logger()
 
@@ -149,7 +147,6 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         name=DRAIN_TASK,
         bind=True,
         throws=(SegrelayError,),
-        time_limit=HARD_LIMIT_SECONDS,
         ignore_result=True,
     )
     def drain(self: Any, destination: str, partition: int) -> Line:

@@ -16,7 +16,7 @@ DEATHS_IN_A_ROW: Final = 500
 
 
 class RedisStreaks:
-    """Counts over all workers; see `worker.courier.Streaks`."""
+    """Counts over all workers; see `worker.settling.Streaks`."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client

@@ -52,12 +52,15 @@ class Policy:
         rates: How long the rate of another worker is remembered, and
         rates_fresh: how old its mark may become before it is written again.
         lapse: After its slot, when a probe without a result is given up.
-        lower: What is left of the rate after a 429; `least` is its end.
+        lower: What is left of the full rate after a 429; `lower_again` of one lowered before;
+            `least` is the end. The limit that is met first is met at full rate, and a host whose
+            limit was halved is met only once.
         apart: Between two lowerings; sooner the gate closes instead.
-        hold: After a 429, until the rate is raised.
+        hold: After a 429, until the rate is raised: a whole minute has shown that it holds.
         memory: How long the rate that failed last is remembered.
         short: How far below it the rate stays.
-        raise_a_second: Of the full rate, while requests succeed.
+        raise_a_second: Of the full rate, while requests succeed; slow, since a host that counts
+            a minute is met long after its limit was passed.
         credit: One success raises for at most this long.
         close: For how long the gate closes first; doubled each time up to `close_most`.
         failures: In a row, that open the breaker.
@@ -75,12 +78,13 @@ class Policy:
     rates_fresh: int = 10 * MICROSECONDS
     lapse: int = 5 * MICROSECONDS
     lower: int = 500_000
+    lower_again: int = 700_000
     least: int = 20_000
     apart: int = 2 * MICROSECONDS
-    hold: int = 20 * MICROSECONDS
+    hold: int = 60 * MICROSECONDS
     memory: int = 120 * MICROSECONDS
     short: int = 900_000
-    raise_a_second: int = 10_000
+    raise_a_second: int = 4_000
     credit: int = MICROSECONDS
     close: int = MICROSECONDS
     close_most: int = 30 * MICROSECONDS

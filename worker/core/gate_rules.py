@@ -410,8 +410,9 @@ def _slow(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_curr
     if is_current:
         gate.incident += 1
         if gate.good and now - gate.lowered_at >= policy.apart:
+            left = policy.lower if gate.factor == WHOLE else policy.lower_again
             gate.failed = gate.factor
-            gate.factor = max(policy.least, math.floor(gate.factor * policy.lower / WHOLE))
+            gate.factor = max(policy.least, math.floor(gate.factor * left / WHOLE))
             gate.good, gate.lowered_at = 0, now
         else:
             _close(gate, TOO_MANY_REQUESTS, now, policy)

@@ -142,7 +142,7 @@ def test_any_history_is_answered_and_remembered_alike(two_worlds, steps):
 def test_a_long_outage_and_a_slow_down_are_answered_alike(two_worlds):
     pair = Pair(two_worlds())
 
-    for verdict in [*[Failed("503")] * 12, *[SlowDown()] * 6, *[Accepted()] * 200]:
+    for verdict in [*[Failed("503")] * 12, *[SlowDown()] * 6, *[Accepted()] * 160]:
         pair.do("round", 0, "vip", verdict)
         pair.do("round", 0, "other", verdict)
         pair.do("rush", 0, "backfill")

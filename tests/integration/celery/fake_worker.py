@@ -74,5 +74,7 @@ app = build_app(
     silence_seconds=float(os.environ.get("FAKE_SILENCE", "30")),
 )
 
+app.conf.task_time_limit = BEHAVIOUR.get("limit", app.conf.task_time_limit)
+
 if __name__ == "__main__":
     run_celery(app, ["worker", *sys.argv[1:]])

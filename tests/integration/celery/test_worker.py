@@ -75,6 +75,17 @@ def test_a_killed_process_leaves_its_slot(configuration, broker, app):
     assert rows[0]["partition"] == 1
 
 
+def test_a_drain_that_hangs_is_ended(configuration, broker, app):
+    behaviour = {"on_13": "hang", "limit": 1}
+    with Node(configuration, "--concurrency=2", behaviour=behaviour) as node:
+        send(app, *live("one", 13))
+        until(lambda: "Hard time limit" in node.log)
+        send(app, *live("one", 1))
+        rows = until(broker.drained)
+
+    assert rows[0]["partition"] == 1
+
+
 def test_told_to_stop_it_ends_within_5_seconds_with_code_0(configuration, broker, app):
     with Node(configuration, "--concurrency=3", behaviour={"seconds": 30, "again": True}) as node:
         send(app, *live("one", *range(8)))

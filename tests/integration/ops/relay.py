@@ -45,6 +45,13 @@ on = "exit"
 template = "exit.jsonnet"
 url = "/api/user/v1/attribute/delete"
 """
+OTHER = """
+[destinations.other]
+api = "insider"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "1000/min"
+"""
 BEGUN_AT = datetime.now(UTC) - timedelta(hours=1)
 
 
@@ -73,7 +80,8 @@ class Relay:
     def template(self, name, text):
         (self._folder / "templates" / name).write_text(text)
 
-    def configure(self, more="", *, late='late = "1s"', triggers=ENTER):
+    def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False):
+        more += OTHER.format(**self._urls) if other else ""
         text = CONFIGURATION.format(more=triggers + more, late=late, **self._urls)
         path = self._folder / "segrelay.toml"
         path.write_text(text)

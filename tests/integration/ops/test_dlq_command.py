@@ -38,11 +38,16 @@ def listed(dlq, *filters):
     return orjson.loads(dlq("list", "--json", *filters).stdout)
 
 
+def by_id(letter):
+    return letter["id"]
+
+
 def emails(dlq, *filters):
     return {one["profile"]["email"] for one in listed(dlq, "--reveal", *filters)}
 
 
-def test_letters_are_listed_the_newest_death_first(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_letters_are_listed_the_newest_death_first(dlq):
     letters = listed(dlq)
 
     assert [one["reason"] for one in letters] == ["template_error", "refused", "refused"]
@@ -50,7 +55,8 @@ def test_letters_are_listed_the_newest_death_first(dead, dlq):
     assert "3 shown of 3 letters" in dlq("list").stdout
 
 
-def test_filters_narrow_the_list(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_filters_narrow_the_list(dlq):
     causes = orjson.loads(dlq("causes", "--json").stdout)
     refused = next(cause for cause in causes if cause["reason"] == "refused")
 
@@ -64,14 +70,16 @@ def test_filters_narrow_the_list(dead, dlq):
     assert len(emails(dlq, "--since", "1h")) == 3
 
 
-def test_pages_do_not_overlap_and_leave_nothing_out(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_pages_do_not_overlap_and_leave_nothing_out(dlq):
     pages = [listed(dlq, "--limit", "2", "--page", page) for page in (1, 2)]
 
     assert [len(page) for page in pages] == [2, 1]
     assert len({one["id"] for page in pages for one in page}) == 3
 
 
-def test_profile_fields_are_masked_unless_revealed(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_profile_fields_are_masked_unless_revealed(dlq):
     for letter in listed(dlq):
         hidden = dlq("show", letter["id"]).stdout + dlq("show", letter["id"], "--json").stdout
         revealed = dlq("show", letter["id"], "--reveal").stdout
@@ -83,7 +91,8 @@ def test_profile_fields_are_masked_unless_revealed(dead, dlq):
     assert "example.com" not in dlq("list").stdout + dlq("list", "--json").stdout
 
 
-def test_a_letter_tells_all_that_is_known(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_a_letter_tells_all_that_is_known(dlq):
     letter = next(one for one in listed(dlq) if one["reason"] == "refused")
 
     assert letter["status"] == 200
@@ -91,15 +100,17 @@ def test_a_letter_tells_all_that_is_known(dead, dlq):
     assert len(letter["template"]) == 12
     assert letter["time"].endswith("Z")
     assert letter["first_at_ms"] <= letter["last_at_ms"]
-    assert letter["body"]["users"][0]["identifiers"] == {"email": MASK}
+    assert letter["body"]["users"][0]["identifiers"]["email"] == MASK
 
 
-def test_a_letter_that_is_not_there_is_named(dead, dlq):
-    with pytest.raises(UsageWrong, match="no letter insider.0.beef"):
+@pytest.mark.usefixtures("dead")
+def test_a_letter_that_is_not_there_is_named(dlq):
+    with pytest.raises(UsageWrong, match=r"no letter insider\.0\.beef"):
         dlq("show", "insider.0.beef")
 
 
-def test_causes_group_and_count(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_causes_group_and_count(dlq):
     causes = orjson.loads(dlq("causes", "--json").stdout)
 
     assert [(cause["reason"], cause["count"]) for cause in causes] == [
@@ -110,7 +121,8 @@ def test_causes_group_and_count(dead, dlq):
     assert all(cause["sample"] in ids for cause in causes)
 
 
-def test_the_sample_of_a_cause_is_one_that_is_there(dead, dlq):
+@pytest.mark.usefixtures("dead")
+def test_the_sample_of_a_cause_is_one_that_is_there(dlq):
     sample = orjson.loads(dlq("causes", "--json").stdout)[0]["sample"]
 
     dlq("discard", sample, "--yes")
@@ -191,7 +203,7 @@ def test_a_rehearsal_says_what_would_pass_and_changes_nothing(dead, dlq):
 
 def test_where_nobody_can_be_asked_nothing_is_done(dead, dlq):
     for command in (("replay",), ("discard", "--all")):
-        with pytest.raises(UsageWrong, match="3 letters.*--yes agrees"):
+        with pytest.raises(UsageWrong, match=r"3 letters.*--yes agrees"):
             dlq(*command)
     assert dead.status()["dead"] == 3
 
@@ -221,7 +233,7 @@ def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
     assert relay.status()["jobs"]["load"]["delivered"] == 1
 
 
-def test_a_letter_whose_trigger_is_gone_is_left_out(dead, dlq, call):
+def test_a_letter_whose_trigger_is_gone_is_left_out(dead, dlq):
     letters = listed(dlq)
     dead.configure(triggers="")
 
@@ -241,7 +253,8 @@ def test_exported_letters_come_back_once(dead, dlq, tmp_path):
 
     assert first == {"lines": 3, "added": 3, "problems": []}
     assert second["added"] == 0
-    assert listed(dlq, "--reveal") == before
+    back = listed(dlq, "--reveal")
+    assert sorted(back, key=by_id) == sorted(before, key=by_id)
     assert dead.status()["dead"] == 3
     assert len(orjson.loads(dlq("causes", "--json").stdout)) == 2
     assert file.stat().st_mode & 0o077 == 0

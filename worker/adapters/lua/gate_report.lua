@@ -60,8 +60,9 @@ function hears.slow()
   if current then
     g.incident = g.incident + 1
     if g.good == 1 and now - g.lowered_at >= policy.apart then
+      local left = g.factor == WHOLE and policy.lower or policy.lower_again
       g.failed = g.factor
-      g.factor = math.max(policy.least, math.floor(g.factor * policy.lower / WHOLE))
+      g.factor = math.max(policy.least, math.floor(g.factor * left / WHOLE))
       g.good, g.lowered_at = 0, now
     else
       close('too_many_requests')

@@ -1,0 +1,196 @@
+"""`segrelay pause` and `segrelay resume`: hold back a destination or a trigger, and let it go on."""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import typer
+from redis import Redis
+
+from ops.cli.console import print_json, say
+from ops.cli.opened import opened
+from ops.partitions import all_partitions, known_destinations
+from ops.waiting import find_streams
+from worker.adapters.gate import read_state, resume_gate
+from worker.contract.pauses import (
+    DESTINATION,
+    TRIGGER,
+    Pause,
+    Paused,
+    clear_pause,
+    read_pauses,
+    set_pause,
+)
+from worker.contract.settings import Settings
+from worker.core.gate import gate_id
+from worker.errors import UsageWrong
+
+_KINDS: Final[tuple[Paused, Paused]] = (DESTINATION, TRIGGER)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="DESTINATION|TRIGGER", help="Or destination:NAME, trigger:NAME."),
+]
+All = Annotated[bool, typer.Option("--all", help="All destinations.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is paused or resumed."""
+
+    kind: Paused
+    name: str
+
+    def __str__(self) -> str:
+        """Return it as a person would say it."""
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a target.
+
+    Args:
+        changed: False where it was so before.
+    """
+
+    kind: Paused
+    name: str
+    changed: bool
+
+
+def pause(
+    names: Names = None,
+    *,
+    everything: All = False,
+    reason: Annotated[str, typer.Option(help="For whoever looks at the status.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Pause destinations or triggers: they go on accepting, and nothing of them is sent."""
+    with opened() as (settings, client):
+        known = known_names(client, settings)
+        targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
+        why = Pause(reason, _who(), datetime.now(UTC).isoformat(timespec="seconds"))
+        done = [
+            Done(target.kind, target.name, set_pause(client, target.kind, target.name, why))
+            for target in targets
+        ]
+    if as_json:
+        print_json({"paused": [asdict(one) for one in done], "reason": reason})
+        return
+    for one, target in zip(done, targets, strict=True):
+        say(f"{target} is paused" if one.changed else f"{target} stays paused, for this reason")
+
+
+def resume(
+    names: Names = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All destinations, and all that is paused.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Let destinations or triggers go on: one probe first, then the rest.
+
+    Of a destination it also ends what it has paused itself for: refused credentials, answers that
+    can't be read, failures in a row.
+    """
+    with opened() as (settings, client):
+        known = known_names(client, settings)
+        targets = chosen(known, names, kinds=_KINDS, everything=everything)
+        done = [_resumed(client, settings, target) for target in targets]
+    if as_json:
+        print_json({"resumed": [asdict(one) for one in done]})
+        return
+    for one, target in zip(done, targets, strict=True):
+        say(f"{target} is resumed" if one.changed else f"{target} was not paused")
+
+
+def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
+    """Return all names there are: configured, waiting in Redis, or paused."""
+    pauses = read_pauses(client)
+    waiting = find_streams(client, all_partitions(client, settings))
+    destinations = {*known_destinations(client, settings), *pauses.destinations}
+    triggers = {*settings.triggers, *pauses.triggers, *(stream.trigger for stream in waiting)}
+    return {DESTINATION: sorted(destinations), TRIGGER: sorted(triggers)}
+
+
+def chosen(
+    known: dict[Paused, list[str]],
+    names: Sequence[str] | None,
+    *,
+    kinds: Iterable[Paused],
+    everything: bool,
+) -> list[Target]:
+    """Return what a person means.
+
+    Args:
+        known: By kind.
+        names: As written; `destination:NAME` and `trigger:NAME` tell two of one name apart.
+        kinds: What `--all` stands for.
+        everything: `--all`.
+
+    Raises:
+        UsageWrong: Nothing is named, or something that is not known, or that is both.
+    """
+    if everything == bool(names):
+        raise UsageWrong("Name a destination or a trigger, or say --all.")
+    if everything:
+        return [Target(kind, name) for kind in kinds for name in known[kind]]
+    return list(dict.fromkeys(_target(known, name) for name in names or ()))
+
+
+def _target(known: dict[Paused, list[str]], written: str) -> Target:
+    prefix, colon, rest = written.partition(":")
+    kinds = [kind for kind in _KINDS if kind == prefix] if colon else list(_KINDS)
+    name = rest if colon else written
+    found = [Target(kind, name) for kind in kinds if name in known[kind]]
+    if not found:
+        raise UsageWrong(_unknown(known, kinds, written))
+    if len(found) > 1:
+        raise UsageWrong(
+            f"{name} is a destination and a trigger: write destination:{name} or trigger:{name}."
+        )
+    return found[0]
+
+
+def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: str) -> str:
+    there = [name for kind in kinds or _KINDS for name in known[kind]]
+    near = difflib.get_close_matches(written.rpartition(":")[2], there, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there) or 'none'}."
+    return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
+
+
+def _resumed(client: Redis, settings: Settings, target: Target) -> Done:
+    """End a pause; whatever waited for it begins with a probe."""
+    is_trigger = target.kind == TRIGGER
+    trigger = settings.triggers.get(target.name) if is_trigger else None
+    name = target.name if not is_trigger else trigger.destination if trigger else ""
+    destination = settings.destinations.get(name)
+    held = False
+    if destination:
+        gate = gate_id(destination.base_url, destination.authorization)
+        was_paused = bool(read_pauses(client).of(target.kind).get(target.name))
+        held = not is_trigger and read_state(client, gate).state in {"paused", "broken"}
+        if not is_trigger or was_paused:
+            resume_gate(client, gate, trigger=target.name if is_trigger else "")
+    return Done(target.kind, target.name, clear_pause(client, target.kind, target.name) or held)
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):
+        return socket.gethostname()
+
+
+def document(done: Sequence[Done]) -> list[dict[str, Any]]:
+    """Return what was done, for machines."""
+    return [asdict(one) for one in done]

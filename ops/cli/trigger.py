@@ -1,0 +1,80 @@
+"""`segrelay trigger`: what to do with the deliveries of a trigger that is gone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ops.cli.asking import confirmed
+from ops.cli.console import note, print_json, progress, say
+from ops.cli.opened import opened
+from ops.partitions import all_partitions
+from ops.status import is_orphan
+from ops.waiting import Choice, find_streams
+from ops.waiting import move as move_entries
+from producer.doorbell import CeleryDoorbell
+from worker.contract.settings import Settings, Trigger
+from worker.errors import UsageWrong
+
+app = typer.Typer()
+
+
+@app.callback()
+def root() -> None:
+    """Deal with the deliveries of a trigger that is gone."""
+
+
+@app.command()
+def move(
+    old: Annotated[str, typer.Argument(help="A trigger that the configuration lost.")],
+    new: Annotated[str, typer.Argument(help="A trigger that it has.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Move what waits for a trigger that is gone to another one, of the same direction.
+
+    What it was counted as accepted for moves along. Dead letters stay what they are.
+    """
+    with opened() as (settings, client):
+        target = _target(settings, new)
+        streams = [
+            stream
+            for stream in find_streams(
+                client, all_partitions(client, settings), Choice(trigger=old)
+            )
+            if is_orphan(settings, stream.place, old)
+        ]
+        _refuse_configured(settings, old, is_anything=bool(streams))
+        count = sum(stream.length for stream in streams)
+        moved = left = 0
+        if count:
+            confirmed(f"Move {count:,} waiting deliveries from {old} to {new}?", yes=yes)
+            steps = move_entries(client, streams, target, CeleryDoorbell(settings))
+            with progress("moved", count) as shown:
+                for step in steps:
+                    moved += step.moved
+                    left += step.left
+                    shown.advance(step.moved)
+    if as_json:
+        print_json({"moved": moved, "left": left})
+        return
+    say(f"{moved:,} deliveries moved")
+    if left:
+        note(f"{left:,} stay: {new} is for another direction.")
+
+
+def _target(settings: Settings, name: str) -> Trigger:
+    if name not in settings.triggers:
+        known = ", ".join(settings.triggers)
+        raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
+    return settings.triggers[name]
+
+
+def _refuse_configured(settings: Settings, old: str, *, is_anything: bool) -> None:
+    if old in settings.triggers and not is_anything:
+        raise UsageWrong(
+            f"{old} is configured, so workers deliver what waits for it; only what the"
+            " configuration does not name any more can be moved."
+        )

@@ -1,0 +1,80 @@
+"""What the ledger says about a profile, with names in the place of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+from worker.contract.keys import PartitionKeys
+from worker.contract.words import Direction
+from worker.core.ledger import Record, unpack
+
+_AUDIENCE = "a|"
+_TRIGGER = "t|"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one trigger has done about one audience of a profile.
+
+    Args:
+        delivered_us: Newest time delivered, by the source's clock; 0 = none.
+        tried_us: Newest time tried without a sure answer; 0 = none.
+        raised: The newest time is of a state event that told what was known, so nothing was sent.
+    """
+
+    audience: str
+    trigger: str
+    direction: Direction
+    delivered_us: int
+    tried_us: int
+    raised: bool
+
+
+class Names:
+    """Audiences and triggers by their numbers in the ledger, as they were when it was made."""
+
+    def __init__(self, client: Redis) -> None:
+        with redis_errors():
+            stored: Any = client.hgetall(keys.NAMES)
+        self._names: Mapping[int, str] = {
+            int(number): name.decode() for name, number in stored.items()
+        }
+
+    def audience(self, number: int) -> str:
+        """Return an audience's slug."""
+        return self._names.get(number, f"{_AUDIENCE}{number}").removeprefix(_AUDIENCE)
+
+    def trigger(self, number: int) -> str:
+        """Return a trigger's name."""
+        return self._names.get(number, f"{_TRIGGER}{number}").removeprefix(_TRIGGER)
+
+    def lines(self, record: Record) -> Iterator[Line]:
+        """Yield what a record says."""
+        for (audience, trigger), item in record.items.items():
+            yield Line(
+                self.audience(audience),
+                self.trigger(trigger),
+                item.direction,
+                item.delivered_us,
+                item.tried_us,
+                item.raised,
+            )
+
+
+def read_records(client: Redis, place: PartitionKeys, digests: Sequence[bytes]) -> list[Record]:
+    """Return the records of profiles of one partition; empty ones where nothing is known.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    if not digests:
+        return []
+    with redis_errors():
+        texts: Any = client.mget([place.ledger(digest) for digest in digests])
+    return [unpack(text) for text in texts]

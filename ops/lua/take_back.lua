@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- Takes back what waits in one stream: these entries, or all of it at once. XDEL decides: what a drain has settled is not counted.
+--
+-- KEYS[1] counts  [2] streams  [3] aside  [4] holds  [5] the stream
+-- ARGV[1] the stream's name `lane|trigger`  then the entries' ids; none = all
+--
+-- Returns how many were taken back.
+
+local name = ARGV[1]
+local job, trigger = string.match(name, '^job%.([^|]+)|'), string.match(name, '|(.*)$')
+local taken = 0
+if #ARGV == 1 then
+  taken = redis.call('XLEN', KEYS[5])
+  redis.call('UNLINK', KEYS[5])
+  for _, place in ipairs(redis.call('HKEYS', KEYS[3])) do
+    if string.sub(place, 1, #name + 1) == name .. '|' then redis.call('HDEL', KEYS[3], place) end
+  end
+else
+  for i = 2, #ARGV do
+    if redis.call('XDEL', KEYS[5], ARGV[i]) == 1 then
+      taken = taken + 1
+      redis.call('HDEL', KEYS[3], name .. '|' .. ARGV[i])
+    end
+  end
+end
+if redis.call('XLEN', KEYS[5]) == 0 then
+  redis.call('SREM', KEYS[2], name)
+  redis.call('HDEL', KEYS[4], name)
+end
+if taken > 0 then
+  redis.call('HINCRBY', KEYS[1], 'discarded|' .. trigger, taken)
+  if job then redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|discarded', taken) end
+end
+return taken

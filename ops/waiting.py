@@ -1,0 +1,214 @@
+"""What waits: reading it without disturbing the drains, taking it back, moving it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from redis import Redis
+
+from ops import scripts
+from ops.status import snapshots
+from producer.doorbell import Doorbell
+from worker.contract.connection import redis_errors
+from worker.contract.events import Header, decode_header
+from worker.contract.keys import PartitionKeys, stream_name
+from worker.contract.settings import Trigger
+from worker.contract.words import kind_of_lane, lane_of_job
+from worker.errors import PayloadRefused
+
+STEP: Final = 1_000
+"""Entries a step: what one script may hold up Redis with."""
+
+_READ_AT_ONCE: Final = 200
+
+
+class Stream(NamedTuple):
+    """A stream that was not empty a moment ago."""
+
+    place: PartitionKeys
+    lane: str
+    trigger: str
+    length: int
+
+    @property
+    def name(self) -> str:
+        """Return `lane|trigger`."""
+        return stream_name(self.lane, self.trigger)
+
+
+class WaitingEntry(NamedTuple):
+    """An entry of a stream.
+
+    Attributes:
+        header: None where it can't be read.
+        profile: Packed, see `events.decode_profile`.
+    """
+
+    stream: Stream
+    entry_id: str
+    header: Header | None
+    profile: bytes
+
+    @property
+    def since_ms(self) -> int:
+        """Return when it came into its stream, by Redis' clock."""
+        return int(self.entry_id.partition("-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of all that waits is meant; an empty one means all."""
+
+    job: str = ""
+    trigger: str = ""
+    audience: str = ""
+
+    def holds(self, stream: Stream) -> bool:
+        """Say whether something of a stream may be meant."""
+        return (not self.job or stream.lane == lane_of_job(self.job)) and (
+            self.trigger in ("", stream.trigger)
+        )
+
+
+def find_streams(
+    client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
+) -> list[Stream]:
+    """Return the streams in which something waits that may be meant.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    found = [
+        Stream(one.place, waiting.lane, waiting.trigger, waiting.length)
+        for one in snapshots(client, places)
+        for waiting in one.waiting
+    ]
+    return [stream for stream in found if choice.holds(stream)]
+
+
+def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
+    """Yield what stands in a stream, the oldest first; what comes meanwhile is there too.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    first = "-"
+    key = stream.place.stream(stream.name)
+    while True:
+        with redis_errors():
+            rows: Any = client.xrange(key, first, "+", count=_READ_AT_ONCE)
+        for entry_id, fields in rows:
+            header = _header(fields.get(b"h", b""))
+            yield WaitingEntry(stream, entry_id.decode(), header, fields.get(b"p", b""))
+        if len(rows) < _READ_AT_ONCE:
+            return
+        first = f"({rows[-1][0].decode()}"
+
+
+def _header(text: bytes) -> Header | None:
+    try:
+        return decode_header(text)
+    except PayloadRefused:
+        return None
+
+
+def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> int:
+    """Return how many entries are meant, now."""
+    if not choice.audience:
+        return sum(stream.length for stream in streams)
+    return sum(len(part) for stream in streams for part in _parts(client, stream, choice))
+
+
+def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Iterator[int]:
+    """Take back what is meant; yields how many each step took. They count as discarded.
+
+    What a drain has read already it may still send; what it has settled by then is not taken.
+
+    Raises:
+        RedisUnavailable: The steps before were taken.
+    """
+    for stream in streams:
+        if not choice.audience:
+            yield _take_back(client, stream, ())
+            continue
+        for part in _parts(client, stream, choice):
+            yield _take_back(client, stream, part)
+
+
+def _take_back(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
+    k = stream.place
+    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name))
+    (taken,) = scripts.run(client, "take_back", [scripts.Call(names, (stream.name, *ids))])
+    return int(taken)
+
+
+def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]:
+    """Yield the ids of what is meant in a stream, step by step."""
+    part: list[str] = []
+    for entry in read_entries(client, stream):
+        if entry.header and entry.header.audience == choice.audience:
+            part.append(entry.entry_id)
+        if len(part) == STEP:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+class Moved(NamedTuple):
+    """What a step of a move did.
+
+    Attributes:
+        left: Entries of another direction, which stay where they are.
+    """
+
+    moved: int
+    left: int
+
+
+def move(
+    client: Redis, streams: Sequence[Stream], trigger: Trigger, doorbell: Doorbell
+) -> Iterator[Moved]:
+    """Move what waits for a trigger that is gone to another one, step by step.
+
+    Args:
+        client: Of Redis.
+        streams: Nobody drains them.
+        trigger: The other one; events of another direction than its stay.
+        doorbell: Rung for what was moved.
+
+    Raises:
+        RedisUnavailable: The steps before were made.
+    """
+    for stream in streams:
+        part: list[str] = []
+        left = 0
+        for entry in read_entries(client, stream):
+            if entry.header is None or entry.header.direction == trigger.on:
+                part.append(entry.entry_id)
+            else:
+                left += 1
+            if len(part) == STEP:
+                yield Moved(_move(client, stream, trigger, part, doorbell), left)
+                part, left = [], 0
+        yield Moved(_move(client, stream, trigger, part, doorbell), left)
+
+
+def _move(
+    client: Redis, stream: Stream, trigger: Trigger, ids: Sequence[str], doorbell: Doorbell
+) -> int:
+    if not ids:
+        return 0
+    old, new = stream.place, PartitionKeys(trigger.destination, stream.place.partition)
+    target = stream_name(stream.lane, trigger.name)
+    names = (
+        *(old.counts, old.streams, old.holds, old.stream(stream.name)),
+        *(new.counts, new.streams, new.bell, new.stream(target)),
+    )
+    call = scripts.Call(names, (stream.name, target, *ids))
+    ((moved, ring),) = scripts.run(client, "move", [call])
+    if ring:
+        doorbell.ring(trigger.destination, new.partition, queue=kind_of_lane(stream.lane))
+    return int(moved)

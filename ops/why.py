@@ -1,0 +1,211 @@
+"""Why somebody is, or is not, in an audience: all that is known of one profile, in one timeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from ops.ledgers import Line, Names, read_records
+from ops.letters import Filter, Letter, find_letters
+from ops.partitions import all_partitions, partition_count
+from ops.person import Person, person_named
+from ops.waiting import WaitingEntry, find_streams, read_entries
+from producer.quarantine import Quarantine, Record
+from worker.contract.connection import redis_errors
+from worker.contract.events import decode_profile
+from worker.contract.keys import PartitionKeys
+from worker.contract.settings import Settings
+from worker.errors import PayloadRefused, UsageWrong
+
+MOST_ENTRIES: Final = 100_000
+"""Waiting entries that are looked at; more would take minutes."""
+MOST_RECORDS: Final = 1_000
+"""Of the quarantine, the newest."""
+
+_MOST_LETTERS: Final = 100
+_MOST_FOUND: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A line of a partition's history: a skip, a refusal or a retry.
+
+    Args:
+        at_ms: By Redis' clock.
+    """
+
+    at_ms: int
+    destination: str
+    audience: str
+    trigger: str
+    direction: str
+    time_us: int
+    outcome: str
+    remark: str
+
+
+@dataclass(slots=True)
+class Known:
+    """All that is known of a profile.
+
+    Args:
+        ledger: By destination.
+        sent_ms: When requests that began with it were taken, by destination; capped.
+        is_whole: All that waits was looked at.
+    """
+
+    person: Person
+    ledger: dict[str, list[Line]] = field(default_factory=dict)
+    waiting: list[WaitingEntry] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    past: list[Past] = field(default_factory=list)
+    sent_ms: dict[str, list[int]] = field(default_factory=dict)
+    quarantined: list[Record] = field(default_factory=list)
+    is_whole: bool = True
+
+    @property
+    def is_nothing(self) -> bool:
+        """Say whether the profile was never heard of."""
+        return not (
+            any(self.ledger.values())
+            or self.waiting
+            or self.letters
+            or self.past
+            or any(self.sent_ms.values())
+        )
+
+
+def explain(client: Redis, settings: Settings, text: str) -> Known:
+    """Return all that is known of whoever is meant.
+
+    Args:
+        client: Of Redis.
+        settings: Of today.
+        text: A value of the identity field; else, of any field of what waits or lies dead:
+            `value` or `field:value`.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+        UsageWrong: It can't be anybody's identity, and nobody has it in a field.
+    """
+    try:
+        known = _known(client, settings, _named(client, settings, text))
+    except UsageWrong:
+        known = None
+    if known is None or known.is_nothing:
+        other = _with_field(client, settings, text)
+        if other is not None:
+            known = _known(client, settings, other)
+    if known is None:
+        raise UsageWrong(f"{text} can't be anybody's {settings.delivery.identity}.")
+    known.quarantined = list(_quarantined(client, text))
+    return known
+
+
+def _named(client: Redis, settings: Settings, text: str) -> Person:
+    return person_named(text, settings, partition_count(client, settings))
+
+
+def _known(client: Redis, settings: Settings, person: Person) -> Known:
+    known = Known(person)
+    names = Names(client)
+    places = [
+        place for place in all_partitions(client, settings) if place.partition == person.partition
+    ]
+    for place in places:
+        (record,) = read_records(client, place, [person.digest])
+        known.ledger[place.destination] = list(names.lines(record))
+        known.sent_ms[place.destination] = list(_sent(client, place, person))
+        known.past += _past(client, place, person)
+    known.waiting, known.is_whole = _waiting(client, places, person)
+    wanted = Filter(digest=person.digest.hex())
+    known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
+    return known
+
+
+def _sent(client: Redis, place: PartitionKeys, person: Person) -> Iterator[int]:
+    with redis_errors():
+        rows: Any = client.xrevrange(place.sent)
+    for _, fields in rows:
+        at_ms, digest, *_ = orjson.loads(fields[b"k"])
+        if digest == person.digest.hex():
+            yield at_ms
+
+
+def _past(client: Redis, place: PartitionKeys, person: Person) -> Iterator[Past]:
+    with redis_errors():
+        rows: Any = client.xrevrange(place.history)
+    wanted = person.digest.hex()
+    for _, fields in rows:
+        at_ms, digest, audience, trigger, direction, time_us, outcome, remark = orjson.loads(
+            fields[b"e"]
+        )
+        if digest == wanted:
+            yield Past(
+                at_ms, place.destination, audience, trigger, direction, time_us, outcome, remark
+            )
+
+
+def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[WaitingEntry]:
+    for stream in find_streams(client, places):
+        yield from read_entries(client, stream)
+
+
+def _waiting(
+    client: Redis, places: Sequence[PartitionKeys], person: Person
+) -> tuple[list[WaitingEntry], bool]:
+    """Return what waits, and whether all of it was looked at."""
+    found: list[WaitingEntry] = []
+    for number, entry in enumerate(_all_waiting(client, places)):
+        if number == MOST_ENTRIES or len(found) == _MOST_FOUND:
+            return found, False
+        if entry.header and entry.header.digest == person.digest:
+            found.append(entry)
+    return found, True
+
+
+def _with_field(client: Redis, settings: Settings, text: str) -> Person | None:
+    """Find somebody by any field of a profile that waits or lies dead."""
+    places = all_partitions(client, settings)
+    for entry in islice(_all_waiting(client, places), MOST_ENTRIES):
+        if entry.header and _has(_profile_of(entry), text):
+            return Person(entry.header.digest, entry.stream.place.partition)
+    for letter in islice(find_letters(client, places), MOST_ENTRIES):
+        if letter["header"] and _has(letter["profile"], text):
+            return Person(bytes.fromhex(letter["header"][1]), letter["partition"])
+    return None
+
+
+def _profile_of(entry: WaitingEntry) -> Any:
+    try:
+        return orjson.loads(decode_profile(entry.profile))
+    except (PayloadRefused, orjson.JSONDecodeError):
+        return None
+
+
+def _has(profile: Any, text: str) -> bool:
+    if not isinstance(profile, dict):
+        return False
+    wanted = text.strip().casefold()
+    for name, value in profile.items():
+        if isinstance(value, str | int) and not isinstance(value, bool):
+            found = str(value).strip().casefold()
+            if wanted in (found, f"{name.casefold()}:{found}"):
+                return True
+    return False
+
+
+def _quarantined(client: Redis, text: str) -> Iterator[Record]:
+    """Yield what could not be placed and holds the text."""
+    quarantine = Quarantine(client)
+    wanted = text.strip().casefold().encode()
+    newest = sorted(quarantine.records(), key=lambda record: -record.last_seen_ms)
+    for record in newest[:MOST_RECORDS]:
+        content = quarantine.text(record.id)
+        if content and wanted in content.lower():
+            yield record

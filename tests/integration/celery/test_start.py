@@ -1,0 +1,70 @@
+"""How a worker starts, and how it says that it can't; in both forms of the command."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from worker.contract import keys
+
+FORMS = {
+    "segrelay": [sys.executable, "-m", "ops.cli.main", "worker"],
+    "celery": [sys.executable, "-m", "celery", "-A", "worker.app", "worker"],
+}
+
+
+@pytest.fixture(params=FORMS)
+def start(request, tmp_path):
+    """Run a worker that should not come far; returns its exit code and what it said."""
+
+    def run(configuration, *options, **environment):
+        done = subprocess.run(
+            [*FORMS[request.param], *options],
+            cwd=tmp_path,
+            env={**os.environ, "SEGRELAY_CONFIG": str(configuration), **environment},
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    return run
+
+
+def test_a_wrong_configuration_is_told_and_ends_with_2(start, tmp_path):
+    (tmp_path / "segrelay.toml").write_text("[redis]\npartitions = 0\n")
+
+    code, said = start(tmp_path / "segrelay.toml")
+
+    assert code == 2
+    assert "redis.partitions" in said
+    assert "Traceback" not in said
+
+
+def test_another_partition_count_than_the_one_in_use_is_refused(start, configuration, broker):
+    broker.client.set(keys.PARTITIONS, "4")
+
+    code, said = start(configuration)
+
+    assert code == 1
+    assert "Redis is in use with 4 partitions" in said
+    assert "Traceback" not in said
+
+
+def test_an_unknown_option_ends_with_2(start, configuration):
+    code, said = start(configuration, "--no-such-option")
+
+    assert code == 2
+    assert "--no-such-option" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("start", ["segrelay"], indirect=True)
+def test_a_redis_that_is_not_there_is_waited_for_and_told(start, configuration):
+    code, said = start(configuration, SEGRELAY_REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert code == 1
+    assert "Redis at 127.0.0.1:1 can't be reached" in said
+    assert "Traceback" not in said

@@ -1,0 +1,116 @@
+"""What the sweep sees in a real Redis."""
+
+import asyncio
+
+import pytest
+
+from tests.integration.celery.nodes import Broker
+from worker.adapters.gate import RedisGate
+from worker.adapters.survey import RedisSurvey
+from worker.contract.connection import connect_async
+from worker.contract.keys import PartitionKeys
+from worker.contract.pauses import Pause, set_pause
+from worker.contract.settings import load_settings
+from worker.core.rounds import Call
+
+ONE = PartitionKeys("one", 5)
+
+
+@pytest.fixture
+def settings(configuration):
+    return load_settings(configuration)
+
+
+@pytest.fixture
+def survey(broker, settings):
+    return RedisSurvey(broker.client, settings)
+
+
+def due(survey):
+    return [sight.call for sight in survey.look() if sight.due]
+
+
+def test_an_empty_redis_has_nothing_due(survey):
+    assert survey.look() == []
+
+
+def test_work_is_due_and_its_bell_rings_from_then_on(survey, broker):
+    broker.put_work(("one", 5))
+
+    first, second = survey.look(), survey.look()
+
+    assert [(s.call, s.due, s.ringing) for s in first] == [(Call("live", "one", 5), True, False)]
+    assert [s.ringing for s in second] == [True]
+
+
+def test_work_of_the_backfill_lane_alone_goes_to_the_backfill_queue(survey, broker):
+    broker.put_work(("one", 5), lane="job.yesterday")
+
+    assert due(survey) == [Call("backfill", "one", 5)]
+
+
+def test_a_held_partition_is_not_due(survey, broker):
+    broker.put_work(("one", 5))
+    seconds, _ = broker.client.time()
+    broker.client.hset(ONE.lease, mapping={"token": "t", "until": (seconds + 10) * 1000})
+
+    (sight,) = survey.look()
+
+    assert (sight.due, sight.held) == (False, True)
+
+
+def test_a_lease_that_lapsed_is_nobodys(survey, broker):
+    broker.put_work(("one", 5))
+    seconds, _ = broker.client.time()
+    broker.client.hset(ONE.lease, mapping={"token": "t", "until": (seconds - 1) * 1000})
+
+    (sight,) = survey.look()
+
+    assert (sight.due, sight.held) == (True, False)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("destination", "one"), ("trigger", "of-one")])
+def test_what_a_person_paused_is_not_due(survey, broker, kind, name):
+    broker.put_work(("one", 5), ("two", 5))
+    set_pause(broker.client, kind, name, Pause())
+
+    assert due(survey) == [Call("live", "two", 5)]
+
+
+def test_triggers_and_destinations_that_the_configuration_lacks_are_left_alone(survey, broker):
+    broker.put_work(("gone", 5))
+    broker.client.xadd(ONE.stream("live|gone"), {"h": "", "p": ""})
+    broker.client.sadd(ONE.streams, "live|gone")
+
+    assert due(survey) == []
+
+
+def test_a_trigger_that_this_node_cannot_work_on_is_not_due(broker, settings):
+    broker.put_work(("one", 5))
+
+    assert due(RedisSurvey(broker.client, settings, stopped=lambda: {"of-one"})) == []
+
+
+def test_what_stands_behind_a_closed_gate_is_not_due(survey, broker, settings, redis_url):
+    # One gate stands before both: they have host and authorization in common.
+    broker.put_work(("one", 5), ("two", 5))
+    asyncio.run(pause_gate(redis_url, settings.destinations["one"]))
+
+    assert due(survey) == []
+
+
+async def pause_gate(url, destination):
+    client = connect_async(url)
+    try:
+        await RedisGate(client, destination, None).pause("access_refused", "segrelay")
+    finally:
+        await client.aclose()
+
+
+def test_one_of_all_workers_sweeps_at_a_time(broker, settings, redis_url):
+    other = Broker(redis_url)
+
+    turns = [RedisSurvey(client, settings).may_sweep() for client in (broker.client, other.client)]
+
+    other.client.close()
+    assert turns == [True, False]

@@ -1,0 +1,135 @@
+"""`segrelay discard` and `segrelay trigger move` as a person calls them."""
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+from tests.integration.ops.relay import ENTER, EXIT, payload
+from worker.errors import UsageWrong
+
+
+@pytest.fixture
+def waiting(relay):
+    """Five deliveries: two of a job, of two audiences and two triggers."""
+    relay.publish(
+        payload("ann@example.com", audience="gold"), payload("ben@example.com"), job="load"
+    )
+    relay.publish(
+        payload("ann@example.com", minute=1),
+        payload("cleo@example.com", audience="gold", minute=1),
+        payload("dan@example.com", direction="exit"),
+    )
+    return relay
+
+
+@pytest.fixture
+def discard(call):
+    def run(*arguments):
+        result = call(app, "discard", *arguments, "--yes", "--json")
+        return orjson.loads(result.stdout)["discarded"]
+
+    return run
+
+
+def test_a_job_is_taken_back_whole(waiting, discard):
+    assert discard("--job", "load") == 2
+
+    found = waiting.status()
+    assert (found["discarded"], found["waiting"]) == (2, 3)
+    assert found["jobs"]["load"]["discarded"] == 2
+    assert waiting.streams() == {"live|vip-enter", "live|vip-exit"}
+
+
+def test_a_triggers_deliveries_are_taken_back_from_all_lanes(waiting, discard):
+    assert discard("--trigger", "vip-enter") == 4
+
+    assert waiting.streams() == {"live|vip-exit"}
+    assert waiting.status()["triggers"]["vip-enter"]["discarded"] == 4
+
+
+def test_an_audience_is_taken_back_and_others_stay(waiting, discard):
+    assert discard("--audience", "gold") == 2
+    assert discard("--audience", "gold") == 0
+
+    found = waiting.status()
+    assert (found["discarded"], found["waiting"]) == (2, 3)
+    waiting.drain()
+    assert waiting.status()["delivered"] == 3
+
+
+@pytest.mark.usefixtures("waiting")
+def test_options_narrow_each_other(discard):
+    assert discard("--job", "load", "--audience", "gold") == 1
+    assert discard("--job", "load", "--trigger", "vip-exit") == 0
+
+
+def test_more_than_one_step_is_taken_back(relay, discard):
+    people = [payload(f"p{number}@example.com", audience="gold") for number in range(2_500)]
+    relay.publish(*people)
+    relay.publish(payload("ann@example.com"))
+
+    assert discard("--audience", "gold") == 2_500
+    assert relay.status()["waiting"] == 1
+
+
+def test_what_was_settled_meanwhile_is_not_counted(waiting, discard):
+    waiting.drain()
+
+    assert discard("--trigger", "vip-enter") == 0
+    assert waiting.status()["delivered"] == 5
+
+
+def test_something_has_to_be_named_and_agreed(waiting, call):
+    with pytest.raises(UsageWrong, match="Name --job"):
+        call(app, "discard", "--yes")
+    with pytest.raises(UsageWrong, match="Discard 2 waiting deliveries"):
+        call(app, "discard", "--job", "load")
+    assert waiting.status()["waiting"] == 5
+
+
+def moved(call, *arguments):
+    return orjson.loads(call(app, "trigger", "move", *arguments, "--yes", "--json").stdout)
+
+
+RENAMED = ENTER.replace("vip-enter", "renamed")
+
+
+def test_what_a_lost_trigger_left_moves_with_its_count(waiting, call):
+    waiting.configure(EXIT, triggers=RENAMED)
+    assert waiting.status()["orphaned"] == 4
+
+    assert moved(call, "vip-enter", "renamed") == {"moved": 4, "left": 0}
+
+    found = waiting.status()
+    assert found["orphaned"] == 0
+    assert found["triggers"]["renamed"]["accepted"] == 4
+    assert found["triggers"]["vip-enter"]["accepted"] == 0
+    assert found["jobs"]["load"]["waiting"] == 2
+    waiting.drain()
+    assert waiting.status()["delivered"] == 5
+
+
+def test_a_lost_destination_is_left_with_the_trigger(waiting, call):
+    waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
+    assert waiting.status()["orphans"] == {"vip-exit": 1}
+
+    assert moved(call, "vip-exit", "vip-exit") == {"moved": 1, "left": 0}
+
+    found = waiting.status()
+    assert found["orphaned"] == 0
+    assert found["accepted"] == 5
+
+
+def test_events_of_another_direction_stay(waiting, call):
+    waiting.configure()
+
+    assert moved(call, "vip-exit", "vip-enter") == {"moved": 0, "left": 1}
+    assert waiting.status()["orphaned"] == 1
+
+
+def test_only_what_nobody_delivers_is_moved(waiting, call):
+    with pytest.raises(UsageWrong, match="vip-enter is configured"):
+        moved(call, "vip-enter", "vip-exit")
+    with pytest.raises(UsageWrong, match="no trigger nowhere"):
+        moved(call, "vip-enter", "nowhere")
+    assert waiting.status()["waiting"] == 5

@@ -1,0 +1,84 @@
+"""`segrelay why` as a person calls it."""
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+from tests.integration.ops.relay import payload
+from worker.errors import UsageWrong
+
+
+@pytest.fixture
+def why(call):
+    return lambda profile: orjson.loads(call(app, "why", profile, "--json").stdout)
+
+
+@pytest.fixture
+def ann(relay, sandbox):
+    """Ann entered, was sent the same again, was refused once, has left; and something waits."""
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    relay.publish(payload("ann@example.com"), payload("ben@example.com"))
+    relay.drain()
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload("ann@example.com", audience="gold", minute=1, status="poisoned"))
+    relay.drain()
+    relay.publish(payload("ann@example.com", direction="exit", minute=2, user_id="u-17"))
+    return relay
+
+
+@pytest.mark.usefixtures("ann")
+def test_everything_stands_in_one_timeline(why):
+    found = why("ann@example.com")
+
+    assert [(line["audience"], line["direction"]) for line in found["ledger"]] == [("vip", "enter")]
+    assert [moment["what"] for moment in found["timeline"]] == [
+        "sent",
+        "skipped",
+        "dead",
+        "dead letter",
+        "waits",
+    ] or {moment["what"] for moment in found["timeline"]} == {
+        "sent",
+        "skipped",
+        "dead",
+        "dead letter",
+        "waits",
+    }
+    assert found["waiting"][0]["direction"] == "exit"
+    assert len(found["letters"]) == 1
+    assert found["waiting_is_whole"]
+
+
+@pytest.mark.usefixtures("ann")
+def test_a_person_is_found_however_the_value_is_written(why):
+    digest = why("ann@example.com")["profile"]["digest"]
+
+    for text in (" ANN@example.com", "email:ann@example.com", "u-17", "user_id:u-17"):
+        assert why(text)["profile"]["digest"] == digest
+
+
+@pytest.mark.usefixtures("ann")
+def test_no_profile_field_is_printed(call):
+    printed = call(app, "why", "u-17").stdout + call(app, "why", "u-17", "--json").stdout
+
+    assert "ann@example.com" not in printed
+    assert "vip-exit" in printed
+
+
+@pytest.mark.usefixtures("relay")
+def test_of_a_stranger_nothing_is_known(why, call):
+    assert why("nobody@example.com")["known"] is False
+    assert "Nothing is known" in call(app, "why", "nobody@example.com").stdout
+    with pytest.raises(UsageWrong, match="can't be anybody's email"):
+        why(" ")
+
+
+def test_what_is_in_the_quarantine_is_found(relay, why):
+    relay.configure(triggers="")
+    relay.publish(payload("ann@example.com", audience="typo"))
+
+    found = why("ann@example.com")
+
+    assert [moment["what"] for moment in found["timeline"]] == ["quarantined"]
+    assert found["timeline"][0]["audience"] == "typo"

@@ -1,0 +1,574 @@
+"""A world for drains without a network: partition, gate, clock and Insider in memory.
+
+Its processes can be killed or stopped in the middle of any call, Insider can answer or fail in
+every way, and time is virtual. It checks after each step that the sum holds, and at each request
+that nothing is sent twice without a reason.
+"""
+
+import asyncio
+import contextvars
+import random
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from tests.unit.worker.virtual_time import VirtualLoop, run
+from worker.adapters.fake_gate import FakeGate
+from worker.adapters.fake_partition import FakePartition, PartitionStore
+from worker.adapters.fake_sender import FakeSender
+from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
+from worker.contract.accept import NewDelivery
+from worker.contract.events import Header, encode_profile
+from worker.contract.keys import digest_of
+from worker.contract.words import Direction
+from worker.core.gate_rules import GateRecord
+from worker.destinations.api import Answer
+from worker.destinations.insider import InsiderApi
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Silence
+from worker.drain import Drain, Policy, Stop
+from worker.letters import Obituary
+from worker.preparing import Killed
+from worker.routes import Route
+from worker.state import Tally
+
+START_MS = 1_764_000_000_000
+BEFORE_US = 1_763_900_000_000_000
+ATTRIBUTE = "lytics_computed_attr"
+UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
+DELETE = "https://unification.useinsider.com/api/user/v1/attribute/delete"
+DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS = 20.0, 30.0, 10.0
+DEATHS_IN_A_ROW = 500
+TAG = ("insider", 0)
+
+CURRENT: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
+NOTE: contextvars.ContextVar[Any] = contextvars.ContextVar("note")
+
+TRIGGERS = {
+    "enter": (Direction.ENTER, UPSERT),
+    "overwrite": (Direction.ENTER, UPSERT),
+    "exit": (Direction.EXIT, DELETE),
+    "exit-event": (Direction.EXIT, UPSERT),
+}
+
+
+@dataclass(frozen=True)
+class Sending:
+    """One request as Insider got it.
+
+    `outcome`: None = not answered yet, else `taken`, `refused` (surely not applied), `unsure`.
+    """
+
+    places: tuple[str, ...]
+    digests: frozenset[bytes]
+    url: str
+    users: tuple[dict[str, Any], ...]
+    process: "Process"
+    at: float
+    box: dict[str, str]
+
+
+@dataclass
+class Reply:
+    """What Insider does with a request.
+
+    Args:
+        answer: What comes back; None = nothing, until the deadline.
+        applied: Whether it takes effect; after `effect_seconds`, which may be after the answer.
+        outcome: See `Sending`.
+    """
+
+    answer: Answer | NoAnswer | None
+    outcome: str
+    applied: bool = False
+    answer_seconds: float = 0.02
+    effect_seconds: float = 0.0
+
+
+Responds = Callable[[Sending], Reply]
+
+
+def taken(sending: Sending, errors: dict[str, list[str]] | None = None) -> Reply:
+    count = len(sending.users)
+    failed = len(errors or {})
+    text = {
+        "data": {
+            "successful": {"count": count - failed},
+            "fail": {"count": failed, "errors": errors or {}},
+        }
+    }
+    return Reply(Answer(200, orjson.dumps(text)), "taken", applied=True)
+
+
+def refused(status: int, message: str = "") -> Reply:
+    text = {"success": False, "message": message or "not right"}
+    return Reply(Answer(status, orjson.dumps(text)), "refused")
+
+
+def failed(status: int = 503, *, applied: bool = False, effect_seconds: float = 0.0) -> Reply:
+    return Reply(
+        Answer(status, b"Service Unavailable"),
+        "unsure",
+        applied=applied,
+        effect_seconds=effect_seconds,
+    )
+
+
+def silent(*, applied: bool = False, effect_seconds: float = 0.0) -> Reply:
+    return Reply(None, "unsure", applied=applied, effect_seconds=effect_seconds)
+
+
+def unreachable() -> Reply:
+    return Reply(NoAnswer(Silence.UNREACHABLE, possibly_applied=False), "refused")
+
+
+class Insider:
+    """The lists of audiences, by email."""
+
+    def __init__(self) -> None:
+        self.lists: dict[str, set[str]] = defaultdict(set)
+        self.events: Counter[str] = Counter()
+
+    def apply(self, url: str, users: Iterable[dict[str, Any]]) -> None:
+        for user in users:
+            email = user["identifiers"]["email"]
+            self.events[email] += 1
+            if url == DELETE:
+                self.lists[email] -= set(user["custom"]["partial"][ATTRIBUTE])
+                continue
+            slugs = user["attributes"].get("custom", {}).get(ATTRIBUTE)
+            if slugs is None:
+                continue
+            if user.get("not_append"):
+                self.lists[email] = set(slugs)
+            else:
+                self.lists[email] |= set(slugs)
+
+
+@dataclass(eq=False)
+class Process:
+    """One worker process. `plan`: at which step (counted over all its calls) what happens to it."""
+
+    world: "World"
+    plan: dict[int, Any] = field(default_factory=dict)
+    steps: int = 0
+    dead: bool = False
+    stopped_until: float = 0.0
+    was_stopped: bool = False
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+
+    def kill(self) -> None:
+        self.dead = True
+        for task in self.tasks:
+            task.cancel()
+
+    async def step(self) -> None:
+        self.steps += 1
+        action = self.plan.get(self.steps)
+        if action == "kill":
+            self.kill()
+        elif action:
+            self.stopped_until = self.world.loop.time() + action
+            self.was_stopped = True
+        await self.breathe()
+        self.world.check_sum()
+
+    async def breathe(self) -> None:
+        if self.dead:
+            raise asyncio.CancelledError
+        while self.world.loop.time() < self.stopped_until:
+            await asyncio.sleep(self.stopped_until - self.world.loop.time())
+            if self.dead:
+                raise asyncio.CancelledError
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.world.loop.time() < self.stopped_until
+
+
+class Edge:
+    """Lets a process die or stop before and after each call of what it wraps."""
+
+    def __init__(self, process: Process, wrapped: Any) -> None:
+        self._process = process
+        self._wrapped = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._wrapped, name)
+
+        async def call(*args: Any, **options: Any) -> Any:
+            if name == "note":
+                NOTE.set(args[0])
+            await self._process.step()
+            result = await method(*args, **options)
+            await self._process.step()
+            return result
+
+        return call
+
+
+class FakeLease:
+    def __init__(self, process: Process, partition: FakePartition) -> None:
+        self._process = process
+        self._partition = partition
+        self._loop = process.world.loop
+        self._until = 0.0
+        self._lost = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def is_valid(self) -> bool:
+        return not self._lost and self._loop.time() < self._until
+
+    def __enter__(self) -> "FakeLease":
+        self._renew()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._timer
+        self._timer.cancel()
+
+    def _renew(self) -> None:
+        wait = 2.0
+        if self._process.is_stopped:
+            wait = self._process.stopped_until - self._loop.time()
+        elif not self._process.dead and not self._lost:
+            self._lost = not self._partition.renew()
+            self._until = self._loop.time() + LEASE_SECONDS
+        self._timer = self._loop.call_later(wait, self._renew)
+        if self._process.dead:
+            self._timer.cancel()
+
+
+class FakeClock:
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def seconds(self) -> float:
+        return self._process.world.loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._process.breathe()
+
+
+class FakeNumbers:
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[str, str], int] = {}
+
+    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
+        for name in [("a", a) for a in audiences] + [("t", t) for t in triggers]:
+            self._numbers.setdefault(name, len(self._numbers) + 1)
+
+    def audience(self, slug: str) -> int:
+        return self._numbers["a", slug]
+
+    def trigger(self, name: str) -> int:
+        return self._numbers["t", name]
+
+    def slug(self, number: int) -> str:
+        return next(slug for (_, slug), n in self._numbers.items() if n == number)
+
+    def triggers(self) -> dict[int, str]:
+        return {n: name for (kind, name), n in self._numbers.items() if kind == "t"}
+
+
+class FakeStreaks:
+    def __init__(self, paused: dict[str, str]) -> None:
+        self.paused = paused
+        self.streaks: dict[str, tuple[str, int]] = {}
+
+    async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
+        cause, before = self.streaks.get(trigger, ("", 0))
+        before = before if cause == obituary.cause else 0
+        may = max(0, min(count, DEATHS_IN_A_ROW - before))
+        self.streaks[trigger] = (obituary.cause, before + may)
+        if before + may >= DEATHS_IN_A_ROW:
+            self.paused[trigger] = obituary.cause
+            del self.streaks[trigger]
+        return may
+
+    async def broken(self, trigger: str) -> None:
+        self.streaks.pop(trigger, None)
+
+    async def pause(self, trigger: str, obituary: Obituary) -> None:
+        self.paused.setdefault(trigger, obituary.cause)
+
+
+class FakeRenders:
+    """Templates in Python; `behave` in a profile says what its template does."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    async def render(self, route: Route, rows: Sequence[Row], *, isolated: bool) -> list[Any]:
+        world = self._process.world
+        await asyncio.sleep(0)
+        world.loop.pass_seconds(world.render_seconds)
+        await self._process.step()
+        results = [self._one(route, orjson.loads(row.profile), isolated) for row in rows]
+        if self._process.dead:
+            raise asyncio.CancelledError
+        return results
+
+    def _one(self, route: Route, profile: dict[str, Any], isolated: bool) -> Any:
+        match profile.get("behave"):
+            case "assert":
+                return Asserted("has no consent")
+            case "fail":
+                return TemplateFailed("field does not exist: plan", "enter.jsonnet", 7)
+            case "kill" if isolated:
+                return Killed()
+            case "kill":
+                self._process.kill()
+        slug = profile["segment_events"][0]["segment"]
+        user: dict[str, Any] = {"identifiers": {"email": profile["email"]}}
+        match route.trigger:
+            case "enter" | "enter-too":
+                user["attributes"] = {"custom": {ATTRIBUTE: [slug]}}
+            case "overwrite":
+                user["attributes"] = {"custom": {ATTRIBUTE: profile["segments"]}}
+                user["not_append"] = True
+            case "exit":
+                user["custom"] = {"partial": {ATTRIBUTE: [slug]}}
+            case _:
+                user["attributes"] = {"custom": {"left": slug}}
+        if "padding" in profile:
+            user["attributes"]["custom"]["padding"] = profile["padding"]
+        return Rendered(orjson.dumps({"users": [user]}))
+
+
+class World:
+    """One partition of Insider, its processes, and what befalls them."""
+
+    def __init__(
+        self,
+        responds: Responds = taken,
+        *,
+        triggers: dict[str, tuple[Direction, str]] | None = None,
+        on_ambiguous: Any = "resend",
+        api: Any = None,
+    ) -> None:
+        self.loop = VirtualLoop()
+        self.responds = responds
+        self.store = PartitionStore(self.now_ms)
+        self.gate = FakeGate(
+            now_us=lambda: START_MS * 1000 + round(self.loop.time() * 1e6),
+            rate_per_minute=1_000_000.0,
+            record=GateRecord(),
+        )
+        self.insider = Insider()
+        self.numbers = FakeNumbers()
+        self.paused: dict[str, str] = {}
+        self.streaks = FakeStreaks(self.paused)
+        self.render_seconds = 0.0
+        self.sendings: list[Sending] = []
+        self.by_place: dict[str, list[Sending]] = defaultdict(list)
+        self.tallies: list[Tally] = []
+        self.policy = Policy(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
+        self.api = api or InsiderApi()
+        self.routes = {
+            name: self._route(name, url, on_ambiguous)
+            for name, (_, url) in (triggers or TRIGGERS).items()
+        }
+        self.pending_effects = 0
+        self.loop.set_task_factory(_task_of_a_process)
+
+    def now_ms(self) -> int:
+        return START_MS + round(1000 * self.loop.time())
+
+    def _route(self, name: str, url: str, on_ambiguous: Any) -> Route:
+        return Route(
+            trigger=name,
+            api=self.api,
+            api_name="insider",
+            template=None,
+            url=url,
+            headers={},
+            params={},
+            settings={},
+            audience_attribute=ATTRIBUTE,
+            phone_region="US",
+            on_ambiguous=on_ambiguous,
+        )
+
+    # What a test does.
+
+    def put(self, *events: NewDelivery) -> None:
+        self.run(FakePartition(self.store).accept(events), close=False)
+
+    def run(self, main: Any, *, close: bool = True) -> Any:
+        return run(main, self.loop) if close else self.loop.run_until_complete(main)
+
+    def drain(self, *, plan: dict[int, Any] | None = None, stop: Stop | None = None) -> Any:
+        """Run one drain to its end; returns (tally, ring), or None if its process died."""
+        return self.run(self.a_drain(plan or {}, stop), close=False)
+
+    def drain_until_nothing_is_left(self, *, seconds: float = 3_600.0) -> None:
+        end = self.loop.time() + seconds
+        while self.store.waiting() and self.loop.time() < end:
+            self.drain()
+            self.pass_seconds(1.0)
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds), close=False)
+
+    async def a_drain(self, plan: dict[int, Any], stop: Stop | None = None) -> Any:
+        process = Process(self, plan)
+        context = contextvars.copy_context()
+        context.run(CURRENT.set, process)
+        drain = self.drain_of(process, stop or Stop())
+        task = self.loop.create_task(drain.run(), context=context)
+        await asyncio.wait({task})
+        if task.cancelled():
+            assert process.dead
+            return None
+        tally, ring = task.result()
+        self.tallies.append(tally)
+        return tally, ring
+
+    def drain_of(self, process: Process, stop: Stop) -> Drain:
+        partition = FakePartition(self.store, lease_seconds=LEASE_SECONDS)
+
+        async def paused() -> frozenset[str]:
+            return frozenset(self.paused)
+
+        async def live_waits() -> bool:
+            return False
+
+        return Drain(
+            tag=TAG,
+            partition=Edge(process, partition),
+            gate=Edge(process, self.gate),
+            sender=Edge(process, FakeSender(self._respond)),
+            renders=FakeRenders(process),
+            numbers=self.numbers,
+            streaks=self.streaks,
+            lease=FakeLease(process, partition),
+            routes=self.routes,
+            paused=paused,
+            live_waits=live_waits,
+            clock=FakeClock(process),
+            jitter=random.Random(1),
+            policy=self.policy,
+            stop=stop,
+        )
+
+    # Insider.
+
+    async def _respond(self, request: OutgoingRequest) -> Answer | NoAnswer:
+        sending = self._sending(request)
+        self._check_explained(sending)
+        self.sendings.append(sending)
+        for place in sending.places:
+            self.by_place[place].append(sending)
+        reply = self.responds(sending)
+        if reply.applied:
+            self._take_effect(sending, reply.effect_seconds)
+        if reply.outcome == "unsure":
+            sending.box["outcome"] = "unsure"
+        await asyncio.sleep(reply.answer_seconds)
+        if reply.answer is None:
+            await asyncio.sleep(10 * DEADLINE_SECONDS)
+        sending.box["outcome"] = reply.outcome
+        assert reply.answer is not None
+        return reply.answer
+
+    def _sending(self, request: OutgoingRequest) -> Sending:
+        note = NOTE.get()
+        return Sending(
+            places=tuple(row.place for row in note.deliveries),
+            digests=frozenset(row.digest for row in note.deliveries),
+            url=request.url,
+            users=tuple(orjson.loads(request.body)["users"]),
+            process=CURRENT.get(),
+            at=self.loop.time(),
+            box={},
+        )
+
+    def _take_effect(self, sending: Sending, seconds: float) -> None:
+        if seconds <= 0:
+            self.insider.apply(sending.url, sending.users)
+            return
+        self.pending_effects += 1
+
+        def late() -> None:
+            self.pending_effects -= 1
+            self.insider.apply(sending.url, sending.users)
+
+        self.loop.call_later(seconds, late)
+
+    # What always holds.
+
+    def check_sum(self) -> None:
+        counts = self.store.counts
+        accepted, ended = 0, 0
+        for name, n in counts.items():
+            kind = name.split("|", 1)[0]
+            accepted += n if kind == "accepted" else 0
+            ended += n if kind in {"delivered", "skipped", "dead", "discarded"} else 0
+        assert accepted == ended + self.store.waiting()
+
+    def _check_explained(self, sending: Sending) -> None:
+        assert len(sending.digests) == len(sending.places), "one profile twice in a request"
+        for other in self.sendings:
+            if other.process is sending.process and not other.box:
+                assert not other.digests & sending.digests, "two requests of a profile at once"
+        for place in sending.places:
+            for before in self.by_place[place]:
+                explained = before.process.dead or before.process.was_stopped
+                assert explained or before.box.get("outcome") in {"refused", "unsure"}, place
+
+    def count(self, kind: str) -> int:
+        return sum(n for name, n in self.store.counts.items() if name.split("|")[0] == kind)
+
+
+def _task_of_a_process(loop: Any, main: Any, **options: Any) -> Any:
+    task: asyncio.Task[Any] = asyncio.Task(main, loop=loop, **options)
+    context = options.get("context")
+    process = context.get(CURRENT) if context else CURRENT.get(None)
+    if process:
+        process.tasks.append(task)
+    return task
+
+
+def event(
+    person: str,
+    audience: str = "vip",
+    trigger: str = "enter",
+    *,
+    at: int = 1,
+    lane: str = "live",
+    state: bool = False,
+    segments: Sequence[str] = (),
+    **profile: Any,
+) -> NewDelivery:
+    """Return a delivery; `at` in seconds since some day."""
+    direction = TRIGGERS.get(trigger, (Direction.ENTER, UPSERT))[0]
+    time_us = BEFORE_US + at * 1_000_000
+    email = f"{person}@example.com"
+    header = Header(
+        digest_of(f"email:{email}"),
+        audience,
+        direction,
+        time_us,
+        state=state,
+        skip_hook=False,
+        repair=False,
+        accepted_ms=START_MS,
+    )
+    stamp = datetime.fromtimestamp(time_us / 1e6, UTC).isoformat()
+    text = {
+        "email": email,
+        "segments": list(segments),
+        "segment_events": [
+            {"segment": audience, "event": direction.value, direction.value: stamp}
+        ],
+        **profile,
+    }
+    return NewDelivery(lane, trigger, header, encode_profile(text))
+
+
+Waits = Callable[[], Awaitable[None]]

@@ -1,0 +1,339 @@
+"""Step 10: what follows from a verdict. Each kind of answer has its own short story here."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, assert_never
+
+import orjson
+
+from worker.contract.words import Death, Skip
+from worker.core.backoff import AfterFailure, Setback, Wait, after_failure
+from worker.core.gate import Slot
+from worker.core.ledger import Record, pack, with_delivered, with_tried
+from worker.core.verdicts import (
+    Accepted,
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    RefusedUser,
+    SlowDown,
+    TooLarge,
+    Unreadable,
+    Verdict,
+)
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer
+from worker.errors import LeaseLost
+from worker.letters import Obituary
+from worker.packing import Halving, Packer, Request
+from worker.partition import Delivery, Note, Partition, Settled, Settlement
+from worker.preparing import Numbers, Parcel
+from worker.repair import repair
+from worker.settling import Settler
+from worker.state import State
+
+SUSPECTS_AT_MOST: Final = 8
+"""So many of one body refused alone, for one cause, and nothing taken: the trigger is wrong."""
+
+
+@dataclass(slots=True)
+class Conclusion:
+    """Obeys verdicts, for one drain."""
+
+    partition: Partition
+    settler: Settler
+    numbers: Numbers
+    state: State
+    jitter: random.Random
+    late_seconds: float
+    _wait_set_ms: dict[str, int] = field(default_factory=dict)
+
+    async def obey(
+        self,
+        request: Request,
+        note: Note,
+        result: tuple[Verdict, Answer | NoAnswer],
+        slot: Slot,
+        packer: Packer,
+    ) -> int:
+        """Do what a verdict says; returns how many were delivered."""
+        verdict, answer = result
+        try:
+            match verdict:
+                case Accepted(refused):
+                    return await self._accepted(request, note, refused, answer, packer)
+                case TooLarge(message):
+                    await self._too_large(request, note, message, answer, packer)
+                case BodyRefused(message):
+                    await self._body_refused(request, note, message, answer, packer)
+                case SlowDown() | AccessRefused():
+                    await self.settler.write(self._closing(request, note))
+                    packer.again(request)
+                case Failed(message, possibly_applied):
+                    await self._failed(
+                        request, note, message, slot, packer, possibly_applied=possibly_applied
+                    )
+                case Unreadable(message):
+                    await self._failed(request, note, message, slot, packer, possibly_applied=True)
+                case _ as never:
+                    assert_never(never)
+        except LeaseLost:
+            unanswered = isinstance(verdict, Failed | Unreadable)
+            if not isinstance(verdict, Failed) or verdict.possibly_applied:
+                await repair(
+                    self.partition,
+                    request.parcels,
+                    names=self.numbers.triggers(),
+                    unanswered_note=note if unanswered else None,
+                    late_seconds=self.late_seconds,
+                )
+            raise
+        return 0
+
+    def _closing(
+        self,
+        request: Request,
+        note: Note,
+        settled: Sequence[Settled] = (),
+        dropped: Mapping[str, int] | None = None,
+        **more: object,
+    ) -> Settlement:
+        """Return a settlement that closes the note of a request with a sure answer."""
+        return Settlement(
+            settled=settled,
+            note_id=note.note_id,
+            counts={
+                **self._counts(request),
+                **{f"dropped|{request.trigger}|{name}": n for name, n in (dropped or {}).items()},
+            },
+            **more,  # type: ignore[arg-type]
+        )
+
+    def _counts(self, request: Request, **more: int) -> dict[str, int]:
+        again = sum(parcel.delivery.place in self.state.ambiguous for parcel in request.parcels)
+        counts = {"requests": 1, "resent": again, **more}
+        return {f"{name}|{request.trigger}": n for name, n in counts.items() if n}
+
+    async def _accepted(
+        self,
+        request: Request,
+        note: Note,
+        refused: Mapping[int, RefusedUser],
+        answer: Answer | NoAnswer,
+        packer: Packer,
+    ) -> int:
+        settled: list[Settled] = []
+        deaths: list[tuple[Delivery, Obituary]] = []
+        records: dict[bytes, Record] = {}
+        sent: list[str] = []
+        dropped: Counter[str] = Counter()
+        index = 0
+        for packed in request.packed:
+            parcel = packed.parcel
+            users = range(index, index + len(packed.users))
+            index = users.stop
+            no = next((refused[i] for i in users if i in refused), None)
+            match no:
+                case None:
+                    record = _delivered(self.state.records[parcel.digest], parcel)
+                    records[parcel.digest] = record
+                    dropped.update(packed.dropped)
+                    settled.append(Settled(parcel.delivery, ledger=pack(record)))
+                    settled += (
+                        Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
+                        for loser in parcel.losers
+                    )
+                    if not sent:
+                        sent.append(_sent_line(parcel, self.state.now_ms()))
+                case RefusedUser(Skip() as reason, message):
+                    settled.append(
+                        Settled(parcel.delivery, reason, remark=f"{reason.value}: {message}")
+                    )
+                case RefusedUser(Death() as reason, message):
+                    obituary = self.settler.obituary(parcel, reason, message, answer)
+                    deaths.append((parcel.delivery, obituary))
+        buried = await self.settler.buried(deaths, packer)
+        wait_over = {request.trigger: None} if request.trigger in self.state.waits else {}
+        await self.settler.write(
+            self._closing(
+                request, note, [*settled, *buried], dropped=dropped, waits=wait_over, sent=sent
+            )
+        )
+        self.state.records.update(records)
+        self.state.waits.pop(request.trigger, None)
+        if records:
+            await self.settler.streaks.broken(request.trigger)
+        await self._part_taken(request, packer)
+        return len(records)
+
+    async def _part_taken(self, request: Request, packer: Packer) -> None:
+        """A part of a halved body was taken: what was refused alone is to blame for itself."""
+        halving = request.halving
+        if halving is None:
+            return
+        halving.open_parts -= 1
+        halving.others_went_through = True
+        await self._bury_suspects(halving, packer)
+
+    async def _too_large(
+        self, request: Request, note: Note, message: str, answer: Answer | NoAnswer, packer: Packer
+    ) -> None:
+        if len(request.packed) > 1:
+            await self.settler.write(self._closing(request, note))
+            packer.split(request, request.halving)
+            return
+        parcel = request.parcels[0]
+        death = (parcel.delivery, self.settler.obituary(parcel, Death.TOO_LARGE, message, answer))
+        await self.settler.write(
+            self._closing(request, note, await self.settler.buried([death], packer))
+        )
+
+    async def _body_refused(
+        self, request: Request, note: Note, message: str, answer: Answer | NoAnswer, packer: Packer
+    ) -> None:
+        """Halve; a delivery refused alone is suspect until something else went through."""
+        await self.settler.write(self._closing(request, note))
+        halving = request.halving or Halving()
+        if len(request.packed) > 1:
+            packer.split(request, halving)
+            return
+        halving.open_parts -= 1
+        parcel = request.parcels[0]
+        obituary = self.settler.obituary(parcel, Death.REFUSED, message, answer)
+        halving.suspects.append((parcel, obituary))
+        causes = {suspect[1].cause for suspect in halving.suspects}
+        if halving.others_went_through or halving.open_parts <= 0:
+            await self._bury_suspects(halving, packer)
+        elif len(halving.suspects) >= SUSPECTS_AT_MOST and len(causes) == 1:
+            await self.settler.streaks.pause(request.trigger, obituary)
+            self.settler.leave(request.trigger, packer)
+
+    async def _bury_suspects(self, halving: Halving, packer: Packer) -> None:
+        deaths = [(parcel.delivery, obituary) for parcel, obituary in halving.suspects]
+        halving.suspects.clear()
+        if deaths:
+            await self.settler.write(Settlement(settled=await self.settler.buried(deaths, packer)))
+
+    async def _failed(
+        self,
+        request: Request,
+        note: Note,
+        message: str,
+        slot: Slot,
+        packer: Packer,
+        *,
+        possibly_applied: bool,
+    ) -> None:
+        if request.halving:
+            request.halving.open_parts -= 1
+        if possibly_applied and request.parcels[0].route.on_ambiguous == "dead_letter":
+            await self._ambiguous(request, note, message, packer)
+            return
+        outcomes = {
+            parcel: self._after_failure(parcel, request, slot) for parcel in request.parcels
+        }
+        wait = next((outcome.wait for outcome in outcomes.values() if outcome.wait), None)
+        deaths = [
+            (parcel.delivery, self.settler.obituary(parcel, Death.FAILED, message, None))
+            for parcel, outcome in outcomes.items()
+            if outcome.setback is None
+        ]
+        setbacks = {
+            parcel.delivery.place: outcome.setback
+            for parcel, outcome in outcomes.items()
+            if outcome.setback
+        }
+        remark = f"retry: {message}"
+        await self._settle_open(
+            request,
+            note,
+            Settlement(
+                settled=await self.settler.buried(deaths, packer),
+                waits={request.trigger: wait},
+                setbacks=setbacks,
+                history=[self.settler.line(p.delivery, "retry", remark) for p in request.parcels],
+            ),
+            possibly_applied=possibly_applied,
+        )
+        self.state.setbacks.update(setbacks)
+        self._set_wait(request.trigger, wait)
+        if wait:
+            packer.drop_trigger(request.trigger)
+
+    def _after_failure(self, parcel: Parcel, request: Request, slot: Slot) -> AfterFailure:
+        setback: Setback | None = self.state.setbacks.get(parcel.delivery.place)
+        wait = self.state.waits.get(request.trigger)
+        now_ms = self.state.now_ms()
+        outcome = after_failure(
+            setback,
+            wait,
+            users=len(request.packed),
+            successes=slot.successes,
+            now_ms=now_ms,
+            jitter=self.jitter.random(),
+        )
+        fresh = wait and self._wait_set_ms.get(request.trigger, 0) >= slot.at_ms
+        return AfterFailure(outcome.setback, wait) if fresh and outcome.wait else outcome
+
+    def _set_wait(self, trigger: str, wait: Wait | None) -> None:
+        if wait is None:
+            self.state.waits.pop(trigger, None)
+            return
+        self.state.waits[trigger] = wait
+        self._wait_set_ms[trigger] = self.state.now_ms()
+
+    async def _ambiguous(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+        """The destination's `on_ambiguous` says that a person decides."""
+        deaths = [
+            (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, None))
+            for parcel in request.parcels
+        ]
+        buried = [self.settler.death(delivery, obituary) for delivery, obituary in deaths]
+        await self._settle_open(request, note, Settlement(settled=buried), possibly_applied=True)
+        packer.drop_trigger(request.trigger)
+
+    async def _settle_open(
+        self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
+    ) -> None:
+        """Settle a request without a sure answer: its note stays open, and `tried` is written."""
+        tried = {
+            parcel.digest: with_tried(self.state.records[parcel.digest], parcel.fact)
+            for parcel in request.parcels
+            if possibly_applied
+        }
+        end_ms = await self.settler.write(
+            Settlement(
+                settled=base.settled,
+                note_id=note.note_id,
+                open_seconds=self.late_seconds if possibly_applied else 0.0,
+                tried={digest: pack(record) for digest, record in tried.items()},
+                waits=base.waits,
+                setbacks=base.setbacks,
+                counts=self._counts(request, unanswered=int(possibly_applied)),
+                history=base.history,
+            )
+        )
+        self.state.records.update(tried)
+        if possibly_applied and end_ms:
+            opened = Note(note.note_id, note.trigger, note.deliveries, end_ms)
+            self.state.keep_open(opened)
+
+
+def _delivered(record: Record, parcel: Parcel) -> Record:
+    users: tuple[Any, ...] = parcel.shaped.users
+    data_sent = any(isinstance(user, dict) and "attributes" in user for user in users)
+    return with_delivered(record, parcel.fact, data_sent=data_sent)
+
+
+def _sent_line(parcel: Parcel, now_ms: int) -> str:
+    user: Any = parcel.shaped.users[0]
+    who = {
+        key: user[key]
+        for key in ("identifiers", "insider_id")
+        if isinstance(user, dict) and key in user
+    }
+    return orjson.dumps([now_ms, parcel.digest.hex(), who]).decode()
