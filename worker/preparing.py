@@ -203,15 +203,16 @@ async def render_and_shape(
             part = group[first : first + RENDER_GROUP]
             rows = [Row(contender.profile) for contender, _ in part]
             results = await renders.render(routes[trigger], rows, isolated=suspect)
-            for (contender, losers), result in zip(part, results, strict=True):
-                _shape((contender, losers), result, routes[trigger], state, prepared)
+            now_us = state.now_ms() * 1000
+            for going_on, result in zip(part, results, strict=True):
+                _shape(going_on, result, routes[trigger], now_us, prepared)
 
 
 def _shape(
     going: tuple[Contender, tuple[Contender, ...]],
     result: Rendered | Asserted | TemplateFailed | Killed,
     route: Route,
-    state: State,
+    now_us: int,
     prepared: Prepared,
 ) -> None:
     contender, losers = going
@@ -234,7 +235,7 @@ def _shape(
             return
         case Rendered(body):
             pass
-    occasion = _occasion(delivery, route, state)
+    occasion = _occasion(delivery, route, now_us)
     shaped = route.api.shape(_loads(body), occasion)
     if isinstance(shaped, NotSendable):
         _not_sendable(delivery, shaped, template, body, prepared)
@@ -266,14 +267,14 @@ def _loads(body: bytes) -> Any:
         return None
 
 
-def _occasion(delivery: Delivery, route: Route, state: State) -> Occasion:
+def _occasion(delivery: Delivery, route: Route, now_us: int) -> Occasion:
     header = delivery.header
     return Occasion(
         url=route.url,
         audience=header.audience,
         direction=header.direction,
         time_us=header.time_us,
-        now_us=state.now_ms() * 1000,
+        now_us=now_us,
         skip_hook=header.skip_hook,
         repair=header.repair,
         audience_attribute=route.audience_attribute,

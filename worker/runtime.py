@@ -14,6 +14,7 @@ import redis
 import redis.asyncio
 import structlog
 
+from worker.adapters import scripts
 from worker.adapters.clock import SystemClock
 from worker.adapters.gate import RedisGate
 from worker.adapters.lease import ThreadedLease, boottime_seconds
@@ -137,7 +138,7 @@ class Runtime:
 
     async def _paused(self, destination: str) -> frozenset[str] | None:
         with redis_errors():
-            pauses = parse_pauses(await self.client.hgetall(keys.PAUSED))
+            pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
         return None if destination in pauses.destinations else frozenset(pauses.triggers)
 
     async def _live_waits(self) -> bool:

@@ -100,6 +100,8 @@ class State:
 
     def waits_until_ms(self, delivery: Delivery) -> int:
         """Return until when a delivery has to step aside; 0 = it may go on."""
+        if not self.waiting and not self.setbacks:
+            return 0
         now_ms = self.now_ms()
         ends = [
             until_ms

@@ -1,4 +1,4 @@
-"""`segrelay pause` and `segrelay resume`: hold back a destination or a trigger, and let it go on."""
+"""`segrelay pause` and `segrelay resume`: hold back a destination or a trigger, let it go on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from redis import Redis
@@ -27,7 +27,7 @@ from worker.contract.pauses import (
     read_pauses,
     set_pause,
 )
-from worker.contract.settings import Settings
+from worker.contract.settings import Destination, Settings
 from worker.core.gate import gate_id
 from worker.errors import UsageWrong
 
@@ -110,7 +110,12 @@ def resume(
         print_json({"resumed": [asdict(one) for one in done]})
         return
     for one, target in zip(done, targets, strict=True):
-        say(f"{target} is resumed" if one.changed else f"{target} was not paused")
+        if one.changed:
+            say(f"{target} is resumed")
+        elif not everything:
+            say(f"{target} was not paused")
+    if everything and not any(one.changed for one in done):
+        say("nothing was paused")
 
 
 def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
@@ -169,19 +174,33 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
 
 
 def _resumed(client: Redis, settings: Settings, target: Target) -> Done:
-    """End a pause; whatever waited for it begins with a probe."""
-    is_trigger = target.kind == TRIGGER
-    trigger = settings.triggers.get(target.name) if is_trigger else None
-    name = target.name if not is_trigger else trigger.destination if trigger else ""
-    destination = settings.destinations.get(name)
-    held = False
-    if destination:
+    """End a pause; the gate is told first, so that nothing overtakes the probe."""
+    if target.kind == DESTINATION:
+        was_held = _open_gate(client, settings.destinations.get(target.name))
+    else:
+        was_held = False
+        if target.name in read_pauses(client).triggers:
+            _probe_trigger(client, settings, target.name)
+    was_paused = clear_pause(client, target.kind, target.name)
+    return Done(target.kind, target.name, was_paused or was_held)
+
+
+def _open_gate(client: Redis, destination: Destination | None) -> bool:
+    """Open a destination's gate; returns whether it had paused itself, or was broken."""
+    if destination is None:
+        return False
+    gate = gate_id(destination.base_url, destination.authorization)
+    was_held = read_state(client, gate).state in {"paused", "broken"}
+    resume_gate(client, gate)
+    return was_held
+
+
+def _probe_trigger(client: Redis, settings: Settings, name: str) -> None:
+    trigger = settings.triggers.get(name)
+    if trigger:
+        destination = settings.destinations[trigger.destination]
         gate = gate_id(destination.base_url, destination.authorization)
-        was_paused = bool(read_pauses(client).of(target.kind).get(target.name))
-        held = not is_trigger and read_state(client, gate).state in {"paused", "broken"}
-        if not is_trigger or was_paused:
-            resume_gate(client, gate, trigger=target.name if is_trigger else "")
-    return Done(target.kind, target.name, clear_pause(client, target.kind, target.name) or held)
+        resume_gate(client, gate, trigger=name)
 
 
 def _who() -> str:
@@ -189,8 +208,3 @@ def _who() -> str:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):
         return socket.gethostname()
-
-
-def document(done: Sequence[Done]) -> list[dict[str, Any]]:
-    """Return what was done, for machines."""
-    return [asdict(one) for one in done]

@@ -38,11 +38,8 @@ class RedisNumbers:
     async def learn_all(self) -> None:
         """Learn all names that there are, so that a number can be told its name."""
         with redis_errors():
-            known = await self._client.execute_command("HGETALL", keys.NAMES)
-        rows = (
-            known.items() if isinstance(known, dict) else zip(known[::2], known[1::2], strict=True)
-        )
-        for name, number in rows:
+            known = await scripts.pairs(self._client, keys.NAMES)
+        for name, number in known:
             self._numbers[name.decode()] = int(number)
             self._names[int(number)] = name.decode()
 

@@ -17,7 +17,7 @@ from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost, RedisUnavailable
-from worker.partition import Entry, Hold, Holding, Note, Release, Settlement
+from worker.partition import Entry, Hold, Holding, Note, Release, Settled, Settlement
 
 _REPEAT_SECONDS: Final = 0.05
 _REPEAT_SECONDS_AT_MOST: Final = 1.0
@@ -83,15 +83,15 @@ class RedisPartition:
     async def streams(self) -> tuple[str, ...]:
         """Return the names of the streams that are not empty, now."""
         with redis_errors():
-            names = await self._client.execute_command("SMEMBERS", self.keys.streams)
+            names = await scripts.command(self._client, "SMEMBERS", self.keys.streams)
         return tuple(sorted(name.decode() for name in names))
 
     async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
         """Read the next entries of a stream, behind `after_id` ("" = from its begin)."""
         first = f"({after_id}" if after_id else "-"
         with redis_errors():
-            rows = await self._client.execute_command(
-                "XRANGE", self.keys.stream(stream), first, "+", "COUNT", count
+            rows = await scripts.command(
+                self._client, "XRANGE", self.keys.stream(stream), first, "+", "COUNT", count
             )
         return [
             Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
@@ -103,7 +103,8 @@ class RedisPartition:
     ) -> list[bytes | None]:
         """Read packed records, and write down what will be rendered."""
         places = list(rendering)
-        keys = (self.keys.lease, self.keys.rendering, *map(self.keys.ledger, digests))
+        keys: list[str | bytes] = [self.keys.lease, self.keys.rendering]
+        keys += map(self.keys.ledger, digests)
         answer = await self._call(
             "ledger", keys, (self.token, orjson.dumps(places) if places else b"")
         )
@@ -114,7 +115,9 @@ class RedisPartition:
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """Read packed records without holding the lease."""
         with redis_errors():
-            return list(await self._client.mget([self.keys.ledger(digest) for digest in digests]))
+            return list(
+                await scripts.command(self._client, "MGET", *map(self.keys.ledger, digests))
+            )
 
     async def note(self, note: Note) -> int:
         """Write a note, renew the lease; returns now (ms, Redis' clock)."""
@@ -238,18 +241,12 @@ def _settle_call(
     args: list[str | bytes | int] = [
         token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
     ]  # fmt: skip
-    args.append(len(what.settled))
+    groups: dict[tuple[str, str, str], list[Settled]] = {}
     for s in what.settled:
-        d = s.delivery
-        args += (
-            stream_index[d.stream],
-            d.entry_id,
-            s.count,
-            s.kind,
-            0 if s.ledger is None else ledgers[d.header.digest],
-            s.ledger or b"",
-            s.letter.dumps() if s.letter else b"",
-        )
+        groups.setdefault((s.delivery.stream, s.count, s.kind), []).append(s)
+    args.append(len(groups))
+    for (stream, count, kind), group in groups.items():
+        args += (stream_index[stream], count, kind, *_packed(group, ledgers))
     _put_list(args, [(ledgers[digest], text) for digest, text in what.tried.items()])
     _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
     _put_list(args, [(place, _setback(setback)) for place, setback in what.setbacks.items()])
@@ -257,6 +254,22 @@ def _settle_call(
     _put_list(args, [(line,) for line in what.history])
     _put_list(args, [(key,) for key in what.sent])
     return keys, args
+
+
+def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
+    """Return what the script reads of a group: few arguments, whatever its size."""
+    texts = [s.ledger or b"" for s in group]
+    letters = [s.letter.dumps() for s in group if s.letter]
+    return [
+        " ".join(s.delivery.entry_id for s in group),
+        " ".join(
+            "0" if s.ledger is None else str(ledgers[s.delivery.header.digest]) for s in group
+        ),
+        " ".join(str(len(text)) for text in texts),
+        b"".join(texts),
+        len(letters),
+        *letters,
+    ]
 
 
 def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | int, ...]]) -> None:

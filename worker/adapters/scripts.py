@@ -48,9 +48,9 @@ async def call_text(
 ) -> Any:
     """Run a script given by its text."""
     try:
-        return await client.execute_command("EVALSHA", digest(text), len(keys), *keys, *args)
+        return await command(client, "EVALSHA", digest(text), len(keys), *keys, *args)
     except NoScriptError:
-        return await client.execute_command("EVAL", text, len(keys), *keys, *args)
+        return await command(client, "EVAL", text, len(keys), *keys, *args)
 
 
 def call_sync(
@@ -62,6 +62,19 @@ def call_sync(
     """Run a script of this folder from a thread or a command."""
     text = source(name)
     try:
-        return client.execute_command("EVALSHA", digest(text), len(keys), *keys, *args)
+        return client.evalsha(digest(text), len(keys), *keys, *args)
     except NoScriptError:
-        return client.execute_command("EVAL", text, len(keys), *keys, *args)
+        return client.eval(text, len(keys), *keys, *args)
+
+
+async def command(client: redis.asyncio.Redis, *words: str | bytes | float) -> Any:
+    """Run one command; the answer is as the wire has it."""
+    return await client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+
+async def pairs(client: redis.asyncio.Redis, key: str) -> list[tuple[bytes, bytes]]:
+    """Return the fields and values of a hash, whichever protocol the client speaks."""
+    answer = await command(client, "HGETALL", key)
+    if isinstance(answer, dict):
+        return list(answer.items())
+    return list(zip(answer[::2], answer[1::2], strict=True))

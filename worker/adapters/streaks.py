@@ -25,7 +25,7 @@ class RedisStreaks:
     async def look(self) -> None:
         """Learn which triggers have a streak, so that `broken` costs nothing elsewhere."""
         with redis_errors():
-            fields = await self._client.execute_command("HKEYS", keys.STREAKS)
+            fields = await scripts.command(self._client, "HKEYS", keys.STREAKS)
         self._running = {field.decode() for field in fields}
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
@@ -53,13 +53,13 @@ class RedisStreaks:
         if trigger in self._running:
             self._running.discard(trigger)
             with redis_errors():
-                await self._client.execute_command("HDEL", keys.STREAKS, trigger)
+                await scripts.command(self._client, "HDEL", keys.STREAKS, trigger)
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger of which nothing else comes."""
         with redis_errors():
-            await self._client.execute_command(
-                "HSETNX", keys.PAUSED, f"trigger|{trigger}", _pause_text(obituary)
+            await scripts.command(
+                self._client, "HSETNX", keys.PAUSED, f"trigger|{trigger}", _pause_text(obituary)
             )
 
 

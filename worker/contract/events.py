@@ -86,11 +86,7 @@ def header_of(event: Event, *, accepted_ms: int) -> Header:
 
 def encode_header(header: Header) -> bytes:
     """Return the text of the entry's field `h`."""
-    flags = (
-        _STATE * header.state
-        | _SKIP_HOOK * header.skip_hook
-        | _REPAIR * header.repair
-    )
+    flags = _STATE * header.state | _SKIP_HOOK * header.skip_hook | _REPAIR * header.repair
     return orjson.dumps(
         [
             ENTRY_FORMAT,

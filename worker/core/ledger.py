@@ -128,13 +128,8 @@ def with_delivered(record: Record, fact: Fact, *, data_sent: bool = True) -> Rec
     old = _item(record, fact)
     if fact.time_us < old.delivered_us:
         return record
-    item = replace(
-        old,
-        delivered_us=fact.time_us,
-        profile_hash=fact.profile_hash,
-        raised=False,
-        tried_us=old.tried_us if old.tried_us > fact.time_us else 0,
-    )
+    tried_us = old.tried_us if old.tried_us > fact.time_us else 0
+    item = Item(fact.direction, fact.time_us, tried_us, fact.profile_hash)
     data_us = max(record.data_us, fact.time_us) if data_sent else record.data_us
     return Record(data_us, {**record.items, (fact.audience, fact.trigger): item})
 

@@ -9,14 +9,14 @@ import asyncio
 import contextvars
 import random
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from tests.unit.worker.virtual_time import VirtualLoop, run
+from tests.unit.worker.virtual_time import VirtualLoop
 from worker.adapters.fake_gate import FakeGate
 from worker.adapters.fake_partition import FakePartition, PartitionStore
 from worker.adapters.fake_sender import FakeSender
@@ -397,14 +397,20 @@ class World:
     # What a test does.
 
     def put(self, *events: NewDelivery) -> None:
-        self.run(FakePartition(self.store).accept(events), close=False)
+        self.run(FakePartition(self.store).accept(events))
 
-    def run(self, main: Any, *, close: bool = True) -> Any:
-        return run(main, self.loop) if close else self.loop.run_until_complete(main)
+    def run(self, main: Any) -> Any:
+        return self.loop.run_until_complete(main)
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.close()
 
     def drain(self, *, plan: dict[int, Any] | None = None, stop: Stop | None = None) -> Any:
         """Run one drain to its end; returns (tally, ring), or None if its process died."""
-        return self.run(self.a_drain(plan or {}, stop), close=False)
+        return self.run(self.a_drain(plan or {}, stop))
 
     def drain_until_nothing_is_left(self, *, seconds: float = 3_600.0) -> None:
         end = self.loop.time() + seconds
@@ -413,7 +419,7 @@ class World:
             self.pass_seconds(1.0)
 
     def pass_seconds(self, seconds: float) -> None:
-        self.run(asyncio.sleep(seconds), close=False)
+        self.run(asyncio.sleep(seconds))
 
     async def a_drain(self, plan: dict[int, Any], stop: Stop | None = None) -> Any:
         process = Process(self, plan)
@@ -570,5 +576,3 @@ def event(
     }
     return NewDelivery(lane, trigger, header, encode_profile(text))
 
-
-Waits = Callable[[], Awaitable[None]]

@@ -5,8 +5,8 @@ import pytest
 from tests.unit.worker.drain_world import World, event, failed, refused, taken
 
 
-def test_events_are_delivered_many_in_one_request() -> None:
-    world = World()
+def test_events_are_delivered_many_in_one_request(make_world) -> None:
+    world = make_world()
     world.put(*(event(f"p{n}") for n in range(300)))
 
     tally, ring = world.drain()

@@ -2,7 +2,6 @@
 
 import asyncio
 import selectors
-from collections.abc import Coroutine
 from typing import Any
 
 
@@ -36,12 +35,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Let time pass in which nothing happens, as while something holds the loop."""
         self._virtual.now += seconds
 
-
-def run(main: Coroutine[Any, Any, Any], loop: VirtualLoop) -> Any:
-    try:
-        return loop.run_until_complete(main)
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+    def close(self) -> None:
+        """Cancel what still runs, and close."""
+        if not self.is_closed():
+            for task in asyncio.all_tasks(self):
+                task.cancel()
+            self.run_until_complete(asyncio.sleep(0))
+        super().close()

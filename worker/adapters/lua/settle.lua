@@ -6,7 +6,8 @@
 -- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
 --     [4] retention of a ledger, ms  [5] s, the number of streams; s names `lane|trigger`
 -- then seven lists, each led by the number of its members:
---     entries: index of the stream, id, field of counts, kind of count, index of a ledger (0 = none), its text, letter ("" = none)
+--     groups:  index of the stream, field of counts, kind of count, ids, indices of ledgers (0 = none), lengths of their texts (these
+--              three separated by spaces), the texts in one, the number of letters (0, or one an entry), the letters
 --     tried:   index of a ledger, its text                          (written if the note becomes open)
 --     waits:   trigger, text ("" = forget)
 --     asides:  `lane|trigger|id`, text
@@ -43,24 +44,39 @@ local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[5 + t
 
 local removed, touched = 0, {}
 local any_aside = redis.call('EXISTS', KEYS[9]) == 1
-for i in list(7) do
-  local stream, name = stream_of(ARGV[i])
-  if redis.call('XDEL', stream, ARGV[i + 1]) == 1 then
-    removed = removed + 1
-    touched[name] = stream
-    redis.call('HINCRBY', KEYS[2], ARGV[i + 2], 1)
-    local job = string.match(name, '^job%.([^|]+)|')
-    if job then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. ARGV[i + 3], 1) end
-    if ARGV[i + 4] ~= '0' then redis.call('SET', ledger(ARGV[i + 4]), ARGV[i + 5], 'PX', retention) end
-    if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. ARGV[i + 1]) end
-    if ARGV[i + 6] ~= '' then
-      local id, cause, sample, letter = string.match(ARGV[i + 6], '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
-      redis.call('HSET', KEYS[5], id, letter)
-      redis.call('ZADD', KEYS[6], now, id)
-      redis.call('HSETNX', KEYS[7], cause, sample)
-      redis.call('HINCRBY', KEYS[7], cause .. '|n', 1)
+local function bury(text)
+  local id, cause, sample, letter = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
+  redis.call('HSET', KEYS[5], id, letter)
+  redis.call('ZADD', KEYS[6], now, id)
+  redis.call('HSETNX', KEYS[7], cause, sample)
+  redis.call('HINCRBY', KEYS[7], cause .. '|n', 1)
+end
+local groups = tonumber(ARGV[at])
+at = at + 1
+for _ = 1, groups do
+  local stream, name = stream_of(ARGV[at])
+  local field, kind, texts, letters = ARGV[at + 1], ARGV[at + 2], ARGV[at + 6], tonumber(ARGV[at + 7])
+  local index, length = string.gmatch(ARGV[at + 4], '%d+'), string.gmatch(ARGV[at + 5], '%d+')
+  local first, gone, entry = 1, 0, 0
+  for id in string.gmatch(ARGV[at + 3], '%S+') do
+    entry = entry + 1
+    local key, size = index(), tonumber(length())
+    if redis.call('XDEL', stream, id) == 1 then
+      gone = gone + 1
+      if key ~= '0' then redis.call('SET', ledger(key), string.sub(texts, first, first + size - 1), 'PX', retention) end
+      if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. id) end
+      if letters > 0 then bury(ARGV[at + 7 + entry]) end
     end
+    first = first + size
   end
+  if gone > 0 then
+    removed = removed + gone
+    touched[name] = stream
+    redis.call('HINCRBY', KEYS[2], field, gone)
+    local job = string.match(name, '^job%.([^|]+)|')
+    if job then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. kind, gone) end
+  end
+  at = at + 8 + letters
 end
 for name, stream in pairs(touched) do
   if redis.call('XLEN', stream) == 0 then redis.call('SREM', KEYS[10], name) end

@@ -28,9 +28,7 @@ NOW = 1_764_000_000_000_000
 
 
 def asked(gate, *, fingerprint="a", triggers=(), rate=600.0, now=NOW):
-    return look(
-        gate, rate=rate, fingerprint=fingerprint, triggers=triggers, now=now, policy=POLICY
-    )
+    return look(gate, rate=rate, fingerprint=fingerprint, triggers=triggers, now=now, policy=POLICY)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,7 @@ class BucketHost(Host):
 
     def answer(self, now: int) -> Heard:
         a_second = self.limit / 60
-        self.tokens = min(
-            a_second, self.tokens + a_second * (now - self.filled_at) / MICROSECONDS
-        )
+        self.tokens = min(a_second, self.tokens + a_second * (now - self.filled_at) / MICROSECONDS)
         self.filled_at = now
         heard = WORKS if self.tokens >= 1 else SLOW
         if heard is WORKS:

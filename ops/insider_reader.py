@@ -1,0 +1,240 @@
+"""Reading from Insider: one profile's attributes, and what its panel defines. Nothing is written.
+
+Both paths are POSTs; they are the only two that this module ever asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Final, Self
+
+import httpx
+import orjson
+
+from worker.contract.settings import Destination, Settings
+from worker.contract.urls import join
+from worker.destinations.answers import normalise_message
+from worker.errors import ConfigurationInvalid, OperationsMustAct
+
+PROFILE_PATH: Final = "/api/user/v1/profile"
+COLUMNS_PATH: Final = "/api/user/v3/metadata/columns"
+CUSTOM: Final = "c_"
+"""Before the name of a custom attribute, where it is read; Insider's documentation."""
+
+UNITS_A_MINUTE: Final = 900
+"""Insider gives 1,000 for reading profiles; somebody else may need some."""
+
+_TIMEOUT_SECONDS: Final = 20.0
+_MOST_BYTES: Final = 10_000_000
+_LONGEST_WAIT_SECONDS: Final = 65.0
+"""A minute's quota is full again by then."""
+_OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 400, 401, 403, 404, 429
+_ROOM_LEFT: Final = 2
+_MESSAGES: Final = ("error", "message")
+
+
+class InsiderUnreadable(OperationsMustAct):
+    """Insider could not be read: not there, or it answered something else."""
+
+
+class InsiderRefuses(OperationsMustAct):
+    """Insider does not accept our credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """An attribute or event that the panel defines.
+
+    Args:
+        kind: Its type as the panel calls it; "" = it does not say.
+        parameters: Of an event: name and type.
+    """
+
+    key: str
+    kind: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+class InsiderReader:
+    """Reads from one destination, within the quota. To be closed.
+
+    Args:
+        sleep: Waits so many seconds, for the quota.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        destination: Destination,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        authorization = settings.authorization_of(destination)
+        self.name = destination.name
+        self.label = (authorization.label or authorization.name) if authorization else "none"
+        self._base_url = destination.base_url
+        self._sleep = sleep
+        self._monotonic = monotonic
+        self._next_at = 0.0
+        headers = {} if authorization is None else authorization.headers
+        parameters = {} if authorization is None else authorization.parameters
+        try:
+            self._client = httpx.Client(
+                headers={name: secret.reveal() for name, secret in headers.items()},
+                params={name: secret.reveal() for name, secret in parameters.items()},
+                timeout=_TIMEOUT_SECONDS,
+                trust_env=False,
+                follow_redirects=False,
+                transport=httpx.HTTPTransport(
+                    trust_env=False,
+                    local_address="0.0.0.0" if settings.delivery.ipv4_only else None,  # noqa: S104 - any address, of IPv4
+                ),
+            )
+        except (ValueError, UnicodeError):
+            raise ConfigurationInvalid(
+                f"authorizations.{destination.authorization}: a header or parameter holds"
+                " characters that HTTP does not allow."
+            ) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
+        """Return attributes of a profile, None where it is not known.
+
+        Args:
+            who: `identifiers` or `insider_id`, as they were sent.
+            attributes: Names; custom ones begin with `c_`.
+
+        Raises:
+            InsiderUnreadable: It is not there, or answers something else.
+            InsiderRefuses: Of our credentials.
+        """
+        body = {**who, "attributes": list(attributes), "quota": True}
+        status, answer = self._ask(PROFILE_PATH, body)
+        if status == _NOT_FOUND:
+            return None
+        if status != _OK:
+            raise self._unreadable(PROFILE_PATH, status, answer)
+        found = _attributes(answer)
+        if found is None:
+            raise self._unreadable(PROFILE_PATH, status, answer)
+        self._obey(answer)
+        return found
+
+    def columns(self, table: str) -> dict[str, Column]:
+        """Return what the panel defines, by its key.
+
+        Args:
+            table: `contacts` or `events`.
+
+        Raises:
+            InsiderUnreadable: It is not there, or answers something else.
+            InsiderRefuses: Of our credentials.
+        """
+        status, answer = self._ask(COLUMNS_PATH, {"table": table})
+        rows = answer.get("data") if isinstance(answer, dict) else answer
+        if status != _OK or not isinstance(rows, list):
+            raise self._unreadable(COLUMNS_PATH, status, answer)
+        columns = [_column(row) for row in rows if isinstance(row, dict) and "key" in row]
+        return {column.key: column for column in columns}
+
+    def _ask(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        status, answer = self._once(path, body)
+        if status == _TOO_MANY:
+            self._sleep(_LONGEST_WAIT_SECONDS)
+            status, answer = self._once(path, body)
+        if status in (_UNAUTHORIZED, _FORBIDDEN) or (
+            status == _BAD_REQUEST and "partner" in _message(answer).lower()
+        ):
+            raise InsiderRefuses(
+                f"Insider refuses the authorization '{self.label}' ({status}: {_message(answer)})."
+            )
+        return status, answer
+
+    def _once(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+        self._pace()
+        try:
+            with self._client.stream(
+                "POST",
+                join(self._base_url, path),
+                content=orjson.dumps(body),
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+            ) as response:
+                content = bytearray()
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) > _MOST_BYTES:
+                        break
+                return response.status_code, _json(bytes(content))
+        except httpx.HTTPError as error:
+            raise InsiderUnreadable(
+                f"{self.name}: {path} gave no answer ({type(error).__name__})."
+            ) from None
+
+    def _pace(self) -> None:
+        now = self._monotonic()
+        if now < self._next_at:
+            self._sleep(self._next_at - now)
+        self._next_at = max(now, self._next_at) + 60 / UNITS_A_MINUTE
+
+    def _obey(self, answer: Any) -> None:
+        """Wait where the answer says that the minute's quota is used up."""
+        quota = answer.get("quota") if isinstance(answer, dict) else None
+        if not isinstance(quota, dict):
+            return
+        limit, used = quota.get("limit"), quota.get("used")
+        if isinstance(limit, int) and isinstance(used, int) and used + _ROOM_LEFT > limit > 0:
+            self._next_at = self._monotonic() + _LONGEST_WAIT_SECONDS
+
+    def _unreadable(self, path: str, status: int, answer: Any) -> InsiderUnreadable:
+        told = _message(answer)
+        return InsiderUnreadable(
+            f"{self.name}: {path} answered {status}{f': {told}' if told else ''}, which is not"
+            " what it should."
+        )
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _message(answer: Any) -> str:
+    if not isinstance(answer, dict):
+        return ""
+    text = next((answer[key] for key in _MESSAGES if isinstance(answer.get(key), str)), "")
+    return normalise_message(text)
+
+
+def _attributes(answer: Any) -> dict[str, Any] | None:
+    """Return the attributes; the answer is known only by example, so both shapes are read."""
+    if not isinstance(answer, dict):
+        return None
+    inner = answer.get("data")
+    found = (inner if isinstance(inner, dict) else answer).get("attributes")
+    return found if isinstance(found, dict) else None
+
+
+def _column(row: Mapping[str, Any]) -> Column:
+    rows = row.get("params")
+    parameters = {
+        str(one["key"]): str(one.get("type") or "")
+        for one in (rows if isinstance(rows, list) else [])
+        if isinstance(one, dict) and "key" in one
+    }
+    return Column(str(row["key"]), str(row.get("type") or "").lower(), parameters)

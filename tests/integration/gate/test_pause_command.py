@@ -1,0 +1,200 @@
+"""`segrelay pause` and `segrelay resume` against a real Valkey."""
+
+import asyncio
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli.main import app
+from worker.adapters.gate import RedisGate, read_state
+from worker.contract import keys
+from worker.contract.connection import connect, connect_async
+from worker.contract.pauses import Pause, read_pauses, set_pause
+from worker.contract.settings import load_settings
+from worker.core.verdicts import AccessRefused
+from worker.errors import UsageWrong
+
+CONFIG = """
+[redis]
+url = "{url}"
+[destinations.insider]
+api = "http"
+base_url = "http://127.0.0.1:9"
+rate = "600/min"
+[destinations.both]
+api = "http"
+base_url = "http://127.0.0.1:10"
+rate = "600/min"
+[triggers.vip-enter]
+destination = "insider"
+audiences = ["vip"]
+on = "enter"
+template = "one.jsonnet"
+url = "/one"
+[triggers.both]
+destination = "insider"
+audiences = ["vip"]
+on = "exit"
+template = "one.jsonnet"
+url = "/one"
+"""
+
+
+@pytest.fixture
+def client(redis_url, tmp_path, monkeypatch):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "one.jsonnet").write_text("{}")
+    (tmp_path / "segrelay.toml").write_text(CONFIG.format(url=redis_url))
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
+    with connect(redis_url) as connected:
+        yield connected
+
+
+def run(*args):
+    result = CliRunner().invoke(app, args)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def at_the_gate(redis_url, act):
+    settings = load_settings()
+
+    async def go():
+        asynchronous = connect_async(redis_url)
+        try:
+            return await act(RedisGate(asynchronous, settings.destinations["insider"], None))
+        finally:
+            await asynchronous.aclose()
+
+    return asyncio.run(go())
+
+
+async def booked(gate, trigger="vip-enter"):
+    return await gate.book(kind="live", trigger=trigger, horizon_seconds=1.0)
+
+
+def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
+    paused = run("pause", "vip-enter", "--reason", "the template is wrong")
+    pauses = read_pauses(client)
+    resumed = run("resume", "vip-enter")
+
+    assert paused.stdout == "trigger vip-enter is paused\n"
+    assert pauses.triggers["vip-enter"].reason == "the template is wrong"
+    assert "@" in pauses.triggers["vip-enter"].by
+    assert pauses.triggers["vip-enter"].at
+    assert resumed.stdout == "trigger vip-enter is resumed\n"
+    assert not read_pauses(client).triggers
+
+
+@pytest.mark.usefixtures("client")
+def test_json_says_what_was_changed():
+    run("pause", "insider")
+
+    document = orjson.loads(run("pause", "insider", "trigger:both", "--json").stdout)
+
+    assert document == {
+        "paused": [
+            {"kind": "destination", "name": "insider", "changed": False},
+            {"kind": "trigger", "name": "both", "changed": True},
+        ],
+        "reason": "",
+    }
+
+
+def test_all_pauses_every_destination_and_resumes_everything(client):
+    set_pause(client, "trigger", "vip-enter", Pause("everything dies", "segrelay"))
+
+    run("pause", "--all")
+    destinations = set(read_pauses(client).destinations)
+    resumed = run("resume", "--all")
+
+    assert destinations == {"both", "insider"}
+    assert resumed.stdout.splitlines() == [
+        "destination both is resumed",
+        "destination insider is resumed",
+        "trigger vip-enter is resumed",
+    ]
+    assert run("resume", "--all").stdout == "nothing was paused\n"
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["vip-entre"], "There is no destination or trigger vip-entre. Did you mean vip-enter?"),
+        (["both"], "write destination:both or trigger:both"),
+        (["destination:vip-enter"], "There is no destination destination:vip-enter."),
+        ([], "Name a destination or a trigger, or say --all."),
+        (["insider", "--all"], "Name a destination or a trigger, or say --all."),
+    ],
+)
+def test_a_name_that_is_not_clear_is_refused(args, message):
+    for command in ("pause", "resume"):
+        with pytest.raises(UsageWrong, match=message.replace("?", r"\?")):
+            run(command, *args)
+
+
+def test_what_only_redis_knows_can_be_paused_too(client):
+    place = keys.PartitionKeys("gone", 3)
+    client.sadd(keys.DESTINATIONS, "gone")
+    client.sadd(place.streams, "live|old")
+    client.xadd(place.stream("live|old"), {"h": "", "p": ""})
+
+    assert run("pause", "gone", "old").exit_code == 0
+    assert run("resume", "gone", "old").stdout.count("resumed") == 2
+
+
+def test_a_resumed_destination_opens_its_gate_and_sends_one_probe(client, redis_url):
+    async def refuse(gate):
+        await gate.report(
+            await booked(gate), AccessRefused("Access Denied"), trigger="vip-enter", delivered=0
+        )
+        return gate.gate_id
+
+    async def twice(gate):
+        return await booked(gate), await booked(gate)
+
+    gate_id = at_the_gate(redis_url, refuse)
+    before = read_state(client, gate_id).state
+    resumed = run("resume", "insider")
+    probe, other = at_the_gate(redis_url, twice)
+
+    assert before == "paused"
+    assert resumed.stdout == "destination insider is resumed\n"
+    assert probe.probe
+    assert other.reason == "probing"
+
+
+@pytest.mark.usefixtures("client")
+def test_a_resumed_trigger_sends_one_probe_while_others_go_on(redis_url):
+    async def three(gate):
+        return await booked(gate), await booked(gate), await booked(gate, "both")
+
+    run("pause", "vip-enter")
+    run("resume", "vip-enter")
+    probe, second, other = at_the_gate(redis_url, three)
+
+    assert probe.probe
+    assert second.reason == "probing"
+    assert not other.probe
+
+
+@pytest.mark.usefixtures("client")
+def test_resuming_a_trigger_that_was_not_paused_changes_nothing(redis_url):
+    resumed = run("resume", "vip-enter")
+
+    assert resumed.stdout == "trigger vip-enter was not paused\n"
+    assert not at_the_gate(redis_url, booked).probe
+
+
+def test_a_pause_that_cannot_be_read_still_pauses(client):
+    client.hset(keys.PAUSED, "trigger|vip-enter", "not JSON")
+    client.hset(keys.PAUSED, "destination|insider", "[1]")
+    client.hset(keys.PAUSED, "nonsense", "{}")
+
+    pauses = read_pauses(client)
+
+    assert pauses.triggers == {"vip-enter": Pause()}
+    assert pauses.destinations == {"insider": Pause()}

@@ -1,0 +1,157 @@
+"""The gate on a real Valkey and its clock, from several connections."""
+
+import asyncio
+import time
+
+import pytest
+
+from worker.adapters.gate import RedisGate, fingerprint_of, read_state, resume_gate
+from worker.contract.connection import connect, connect_async
+from worker.contract.secrets import Secret
+from worker.contract.settings import Authorization, Destination
+from worker.core.gate import Closed, Open, Slot
+from worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown
+from worker.errors import RedisUnavailable
+
+GATE = "api.example.com|insider"
+
+
+def destination(rate="6000/min"):
+    return Destination(
+        name="insider",
+        api="insider",
+        base_url="https://api.example.com",
+        authorization="insider",
+        rate=rate,
+    )
+
+
+def authorization(credentials="t0ken"):
+    headers = {"X-REQUEST-TOKEN": Secret("literal", credentials)}
+    return Authorization(name="insider", label="Insider production", headers=headers)
+
+
+def with_gate(redis_url, act, **more):
+    async def run():
+        client = connect_async(redis_url)
+        try:
+            return await act(RedisGate(client, destination(**more), authorization()))
+        finally:
+            await client.aclose()
+
+    return asyncio.run(run())
+
+
+async def booked(gate, **more):
+    return await gate.book(**{"kind": "live", "trigger": "vip", "horizon_seconds": 1.0} | more)
+
+
+def test_slots_are_given_by_the_clock_of_redis(redis_url):
+    async def act(gate):
+        return await booked(gate)
+
+    before = time.time() * 1000
+    slot = with_gate(redis_url, act)
+
+    assert isinstance(slot, Slot)
+    assert before - 50 <= slot.at_ms <= time.time() * 1000 + 50
+
+
+def test_several_connections_share_one_limit(redis_url):
+    async def run():
+        clients = [connect_async(redis_url) for _ in range(4)]
+        gates = [RedisGate(client, destination(), authorization()) for client in clients]
+
+        async def worker(gate):
+            return [await booked(gate, horizon_seconds=600.0) for _ in range(100)]
+
+        slots = [slot for some in await asyncio.gather(*map(worker, gates)) for slot in some]
+        for client in clients:
+            await client.aclose()
+        return sorted(slot.at_ms for slot in slots)
+
+    at = asyncio.run(run())
+
+    regular = [at[i + 1] - at[i] for i in range(100, 399)]
+    assert min(regular) > 10.0
+    assert at[-1] - at[0] == pytest.approx((400 - 1 - 50) * 61_000 / 5950, abs=30)
+
+
+def test_a_look_opens_and_closes_with_the_gate(redis_url):
+    async def act(gate):
+        first = await gate.look()
+        for _ in range(5):
+            await gate.report(await booked(gate), Failed("503"), trigger="vip", delivered=0)
+        broken = await gate.look(["vip"])
+        await gate.pause("by hand", "ops")
+        paused = await gate.look()
+        await gate.resume()
+        return first, broken, paused, await gate.look()
+
+    first, broken, paused, resumed = with_gate(redis_url, act)
+
+    assert first == Open("ok")
+    assert isinstance(broken, Closed)
+    assert (broken.state, broken.reason, broken.message) == ("broken", "failing", "503")
+    assert (paused.state, paused.reason, paused.until_ms) == ("paused", "by hand", None)
+    assert resumed == Open("ok", probe=True)
+
+
+def test_a_command_reads_the_state_and_resumes(redis_url):
+    async def act(gate):
+        await gate.report(await booked(gate), SlowDown(), trigger="vip", delivered=0)
+        await gate.report(
+            await booked(gate), AccessRefused("Access Denied"), trigger="vip", delivered=0
+        )
+
+    with connect(redis_url) as client:
+        never = read_state(client, GATE)
+        with_gate(redis_url, act)
+        paused = read_state(client, GATE)
+        resume_gate(client, GATE)
+        resumed = read_state(client, GATE)
+
+    assert (never.state, never.rate_per_minute, never.factor) == ("ok", 0.0, 1.0)
+    assert (paused.state, paused.reason, paused.is_open) == ("paused", "access_refused", False)
+    assert paused.message.startswith("Insider production (credentials ")
+    assert paused.since_ms > 0
+    assert (resumed.state, resumed.rate_per_minute, resumed.factor) == ("slowed", 3000.0, 0.5)
+
+
+def test_successes_are_seen_by_others(redis_url):
+    async def act(gate):
+        await gate.report(await booked(gate), Accepted(), trigger="vip", delivered=999)
+        return await booked(gate)
+
+    assert with_gate(redis_url, act).successes == 999
+
+
+def test_it_works_on_a_full_redis(redis_url):
+    async def act(gate):
+        return await booked(gate)
+
+    with connect(redis_url) as client:
+        client.config_set("maxmemory", "1")
+        try:
+            slot = with_gate(redis_url, act)
+        finally:
+            client.config_set("maxmemory", "0")
+
+    assert isinstance(slot, Slot)
+
+
+def test_without_a_redis_nothing_is_booked():
+    async def act(gate):
+        await booked(gate)
+
+    with pytest.raises(RedisUnavailable):
+        with_gate("redis://127.0.0.1:1/0", act)
+
+
+def test_a_fingerprint_tells_credentials_apart_and_hides_them():
+    one, other = fingerprint_of(authorization("t0ken")), fingerprint_of(authorization("n3w"))
+
+    assert one != other
+    assert len(one) == 8
+    assert fingerprint_of(None) == "none"
+    assert fingerprint_of(Authorization(name="a", headers={"X": Secret("env:X")})) == "none"
