@@ -60,7 +60,8 @@ class Courier:
                 request = packer.reduce(request, slot.avoid)
             note = self._note(request)
             now_ms = await self.partition.note(note)
-            if slot.expired(now_ms):
+            # By both clocks: a process that was stopped after its note may have lost the lease.
+            if slot.expired(max(now_ms, self.state.now_ms())):
                 await self.gate.cancel(slot, trigger=request.trigger)
                 await self.settler.write(Settlement(note_id=note.note_id))
                 packer.again(request)

@@ -18,6 +18,7 @@ from worker.adapters import scripts
 from worker.adapters.clock import SystemClock
 from worker.adapters.gate import RedisGate
 from worker.adapters.lease import ThreadedLease, boottime_seconds
+from worker.adapters.letter_limit import LetterLimit
 from worker.adapters.numbers import RedisNumbers
 from worker.adapters.partition import RedisPartition
 from worker.adapters.renderer import Renderer, Template
@@ -64,6 +65,7 @@ class Runtime:
     renders: ProcessRenders
     numbers: RedisNumbers
     sender: HttpSender
+    letter_limit: LetterLimit
     routes: Mapping[str, Mapping[str, Route]]
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
@@ -137,6 +139,7 @@ class Runtime:
         return await drain.run()
 
     async def _paused(self, destination: str) -> frozenset[str] | None:
+        await self.letter_limit.pause_if_full(destination)
         with redis_errors():
             pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
         return None if destination in pauses.destinations else frozenset(pauses.triggers)
@@ -175,6 +178,11 @@ def runtime_for(settings: Settings) -> Runtime:
         sender=HttpSender(
             connections=max(16, settings.delivery.in_flight),
             ipv4_only=settings.delivery.ipv4_only,
+        ),
+        letter_limit=LetterLimit(
+            client,
+            partitions=settings.redis.partitions,
+            kept=settings.delivery.dead_letters_kept,
         ),
         routes=_routes(settings, renderer),
     )

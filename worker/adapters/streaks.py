@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Final
 
-import orjson
 import redis.asyncio
 
 from worker.adapters import scripts
 from worker.contract import keys
 from worker.contract.connection import redis_errors
+from worker.contract.pauses import TRIGGER, Pause, dumps, field_of
 from worker.letters import Obituary
 
 DEATHS_IN_A_ROW: Final = 500
@@ -42,7 +43,7 @@ class RedisStreaks:
                         obituary.cause,
                         count,
                         DEATHS_IN_A_ROW,
-                        f"trigger|{trigger}",
+                        field_of(TRIGGER, trigger),
                         _pause_text(obituary),
                     ),
                 )
@@ -59,10 +60,15 @@ class RedisStreaks:
         """Pause a trigger of which nothing else comes."""
         with redis_errors():
             await scripts.command(
-                self._client, "HSETNX", keys.PAUSED, f"trigger|{trigger}", _pause_text(obituary)
+                self._client,
+                "HSETNX",
+                keys.PAUSED,
+                field_of(TRIGGER, trigger),
+                _pause_text(obituary),
             )
 
 
 def _pause_text(obituary: Obituary) -> bytes:
     reason = f"everything dies of one cause ({obituary.cause}): {obituary.message[:200]}"
-    return orjson.dumps({"reason": reason, "by": "segrelay", "at": ""})
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return dumps(Pause(reason, "segrelay", at))

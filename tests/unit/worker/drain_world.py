@@ -165,9 +165,12 @@ class Process:
         for task in self.tasks:
             task.cancel()
 
-    async def step(self) -> None:
+    async def step(self, *, may_stop: bool = True) -> None:
         self.steps += 1
         action = self.plan.get(self.steps)
+        if action not in {None, "kill"} and not may_stop:
+            self.plan[self.steps + 1] = action
+            action = None
         if action == "kill":
             self.kill()
         elif action:
@@ -202,7 +205,8 @@ class Edge:
         async def call(*args: Any, **options: Any) -> Any:
             if name == "note":
                 NOTE.set(args[0])
-            await self._process.step()
+            # Between its look at the clock and its first byte a process is not stopped here.
+            await self._process.step(may_stop=name != "send")
             result = await method(*args, **options)
             await self._process.step()
             return result

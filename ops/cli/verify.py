@@ -1,0 +1,141 @@
+"""`segrelay verify`: does Insider hold what the ledger says was delivered."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+from redis import Redis
+
+from ops.cli.console import note, print_json, progress, say, table
+from ops.cli.dlq_filters import now_ms
+from ops.cli.opened import opened
+from ops.insider_reader import InsiderReader
+from ops.lists import list_of
+from ops.partitions import all_partitions
+from ops.verification import Delivered, Verified, Verifier, recently_delivered, sampled
+from worker.contract.durations import parse_duration
+from worker.contract.settings import Destination, Settings
+from worker.errors import UsageWrong
+
+DEFAULT_SAMPLE: Final = 100
+_SHOWN: Final = 100
+
+
+def verify(
+    *,
+    sample: Annotated[int, typer.Option(help="So many people.", min=1)] = DEFAULT_SAMPLE,
+    destination: Annotated[str, typer.Option(help="Only this one; all of Insider's else.")] = "",
+    older_than: Annotated[
+        str, typer.Option(help="Delivered longer ago: a write may show only later.")
+    ] = "30m",
+    again_after: Annotated[str, typer.Option(help="When a difference is read again.")] = "10s",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Read people back to whom something was delivered lately, and compare their audiences.
+
+    The exit code is 1 if something differs. At most 900 are read a minute.
+    """
+    older_ms = round(1000 * _seconds(older_than, "--older-than"))
+    again_seconds = _seconds(again_after, "--again-after")
+    with opened() as (settings, client):
+        until_ms = now_ms(client) - older_ms
+        total = Verified()
+        candidates = 0
+        for one in _destinations(settings, destination):
+            places = all_partitions(client, settings, [one.name])
+            everybody = recently_delivered(client, places, until_ms=until_ms)
+            candidates += len(everybody)
+            people = sampled(everybody, sample, random.SystemRandom())
+            _verify(client, settings, one, people, total, until_ms, again_seconds)
+    if as_json:
+        print_json(_document(total, candidates))
+    else:
+        _tell(total, candidates, older_than)
+    if total.differences:
+        raise typer.Exit(1)
+
+
+def _seconds(text: str, option: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageWrong(f"{option}: {error}; write 90s or 15m.") from error
+
+
+def _destinations(settings: Settings, name: str) -> list[Destination]:
+    found = [
+        destination
+        for destination in settings.destinations.values()
+        if destination.api == "insider" and name in ("", destination.name)
+    ]
+    if not found:
+        raise UsageWrong(
+            f"There is no destination '{name}' of Insider's API."
+            if name
+            else "No destination is of Insider's API: there is nothing to read back."
+        )
+    return found
+
+
+def _verify(
+    client: Redis,
+    settings: Settings,
+    destination: Destination,
+    people: Sequence[Delivered],
+    total: Verified,
+    until_ms: int,
+    again_seconds: float,
+) -> None:
+    if not people:
+        return
+    lists = {
+        trigger.name: list_of(settings, trigger)
+        for trigger in settings.triggers.values()
+        if trigger.destination == destination.name
+    }
+    with (
+        InsiderReader(settings, destination) as reader,
+        progress(f"read back from {destination.name}", len(people)) as shown,
+    ):
+        verifier = Verifier(
+            client, reader, lists, until_us=1000 * until_ms, again_seconds=again_seconds
+        )
+        for step in verifier.verify(people):
+            total.profiles += step.profiles
+            total.memberships += step.memberships
+            total.differences += step.differences
+            shown.advance(step.profiles)
+
+
+def _document(total: Verified, candidates: int) -> dict[str, Any]:
+    return {
+        "candidates": candidates,
+        "profiles": total.profiles,
+        "memberships": total.memberships,
+        "differences": [asdict(difference) for difference in total.differences],
+    }
+
+
+def _tell(total: Verified, candidates: int, older_than: str) -> None:
+    if not candidates:
+        note(f"Nobody was delivered longer ago than {older_than}, and is still remembered.")
+    say(
+        f"{total.profiles:,} of {candidates:,} people read back, {total.memberships:,} memberships"
+        f" compared, {len(total.differences):,} differ"
+    )
+    if total.differences:
+        table(
+            ("destination", "profile", "audience", "attribute", "expected", "found"),
+            [
+                (d.destination, d.profile, d.audience, d.attribute, d.expected, d.found)
+                for d in total.differences[:_SHOWN]
+            ],
+        )
+        note(
+            "A list that stays empty for everybody: is the attribute defined in Insider's panel?"
+            " `segrelay config check --live` tells."
+        )

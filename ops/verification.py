@@ -1,0 +1,223 @@
+"""Verifying: what Insider holds, compared with what the ledger says was delivered.
+
+It is the proof against silent drops: Insider answers 200 and writes nothing where an attribute is
+not defined in its panel. A difference is read again after a moment, ledger and profile, before it
+counts: both change while work goes on.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+import orjson
+from redis import Redis
+
+from ops.insider_reader import CUSTOM
+from ops.ledgers import Line, Names, read_records
+from worker.contract.connection import redis_errors
+from worker.contract.keys import PartitionKeys
+from worker.contract.words import Direction
+from worker.core.beats import is_newer
+
+Place = Literal["inside", "outside"]
+
+
+class ReadsProfiles(Protocol):
+    """Whoever can read a profile back."""
+
+    def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
+        """Return attributes of a profile, None where it is not known."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Somebody to whom something was delivered lately.
+
+    Args:
+        who: `identifiers` or `insider_id`, as they were sent.
+    """
+
+    place: PartitionKeys
+    digest: bytes
+    who: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What the ledger says about one audience.
+
+    Args:
+        attribute: Where the list is kept.
+    """
+
+    audience: str
+    attribute: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What Insider does not hold as the ledger says.
+
+    Args:
+        profile: Digest, hex.
+        found: What Insider says; `unknown` = it does not know the profile.
+    """
+
+    destination: str
+    profile: str
+    audience: str
+    attribute: str
+    expected: Place
+    found: str
+
+
+@dataclass(slots=True)
+class Verified:
+    """What a verification found."""
+
+    profiles: int = 0
+    memberships: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+def recently_delivered(
+    client: Redis, places: Sequence[PartitionKeys], *, until_ms: int
+) -> list[Delivered]:
+    """Return who was delivered until then, each once; only what the capped lists still hold.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    found: dict[tuple[PartitionKeys, str], Delivered] = {}
+    for place in places:
+        with redis_errors():
+            rows: Any = client.xrevrange(place.sent)
+        later: set[str] = set()
+        for _, fields in rows:
+            at_ms, digest, who = orjson.loads(fields[b"k"])
+            if at_ms > until_ms:
+                later.add(digest)
+            elif digest not in later and who:
+                found.setdefault((place, digest), Delivered(place, bytes.fromhex(digest), who))
+    return list(found.values())
+
+
+def sampled(everybody: Sequence[Delivered], count: int, chance: random.Random) -> list[Delivered]:
+    """Return so many of them, at random."""
+    return chance.sample(everybody, min(count, len(everybody)))
+
+
+def expected(lines: Iterable[Line], lists: Mapping[str, str], *, until_us: int) -> list[Membership]:
+    """Return what the ledger says of audiences whose lists are kept; what is unsure is left out.
+
+    Args:
+        lines: Of one profile.
+        lists: Attribute by trigger; triggers without one keep no list.
+        until_us: Events later than this may not be written there yet.
+    """
+    groups: defaultdict[tuple[str, str], list[Line]] = defaultdict(list)
+    for line in lines:
+        attribute = lists.get(line.trigger, "")
+        if attribute and line.direction is not Direction.CHANGE:
+            groups[line.audience, attribute].append(line)
+    found = [
+        _membership(audience, attribute, group, until_us)
+        for (audience, attribute), group in groups.items()
+    ]
+    return [membership for membership in found if membership]
+
+
+def _membership(
+    audience: str, attribute: str, lines: Sequence[Line], until_us: int
+) -> Membership | None:
+    newest: tuple[int, Direction] | None = None
+    for line in lines:
+        if line.delivered_us and (
+            newest is None or is_newer(line.delivered_us, line.direction, *newest)
+        ):
+            newest = (line.delivered_us, line.direction)
+    if newest is None or newest[0] > until_us:
+        return None
+    if any(line.tried_us >= newest[0] for line in lines if line.tried_us):
+        return None
+    return Membership(audience, attribute, "inside" if newest[1] is Direction.ENTER else "outside")
+
+
+class Verifier:
+    """Compares the ledger with what one destination holds.
+
+    Args:
+        lists: Attribute by trigger; triggers without one keep no list.
+        until_us: What happened later is not compared.
+        again_seconds: After which a difference is read again.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        reader: ReadsProfiles,
+        lists: Mapping[str, str],
+        *,
+        until_us: int,
+        again_seconds: float,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._reader = reader
+        self._lists = lists
+        self._until_us = until_us
+        self._again_seconds = again_seconds
+        self._sleep = sleep
+        self._names = Names(client)
+
+    def verify(self, people: Sequence[Delivered]) -> Iterator[Verified]:
+        """Compare these people; yields after each of them, and at last what differs twice."""
+        suspects: list[Delivered] = []
+        for person in people:
+            memberships, differences = self._compare(person)
+            if differences:
+                suspects.append(person)
+            yield Verified(1, memberships)
+        if suspects:
+            self._sleep(self._again_seconds)
+        for person in suspects:
+            _, differences = self._compare(person)
+            if differences:
+                yield Verified(differences=differences)
+
+    def _compare(self, person: Delivered) -> tuple[int, list[Difference]]:
+        (record,) = read_records(self._client, person.place, [person.digest])
+        wanted = expected(self._names.lines(record), self._lists, until_us=self._until_us)
+        if not wanted:
+            return 0, []
+        attributes = sorted({CUSTOM + membership.attribute for membership in wanted})
+        found = self._reader.profile(person.who, attributes)
+        differences = [
+            Difference(
+                person.place.destination,
+                person.digest.hex(),
+                membership.audience,
+                membership.attribute,
+                membership.place,
+                actual,
+            )
+            for membership in wanted
+            if (actual := _actual(found, membership)) not in (membership.place, "")
+        ]
+        return len(wanted), differences
+
+
+def _actual(attributes: Mapping[str, Any] | None, membership: Membership) -> str:
+    """Return where somebody is; "" where there is nothing to tell."""
+    if attributes is None:
+        return "unknown" if membership.place == "inside" else ""
+    values = attributes.get(CUSTOM + membership.attribute)
+    listed = values if isinstance(values, list) else [values]
+    return "inside" if membership.audience in listed else "outside"

@@ -1,0 +1,81 @@
+"""`segrelay verify` as a person calls it."""
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+from tests.integration.ops.relay import payload
+from worker.errors import OperationsMustAct, UsageWrong
+
+
+@pytest.fixture
+def verify(call):
+    def run(*options):
+        result = call(
+            app, "verify", "--older-than", "0s", "--again-after", "10ms", "--json", *options
+        )
+        return result.exit_code, orjson.loads(result.stdout)
+
+    return run
+
+
+@pytest.fixture
+def delivered(relay):
+    """People of two audiences, one of whom has left; each sent in a request of their own."""
+    for number in range(4):
+        relay.publish(payload(f"p{number}@example.com"), payload(f"p{number}@example.com", "gold"))
+        relay.drain()
+    relay.publish(payload("p0@example.com", direction="exit", minute=1))
+    relay.drain()
+    return relay
+
+
+@pytest.mark.usefixtures("delivered")
+def test_what_was_delivered_is_found_there(verify):
+    code, found = verify()
+
+    assert code == 0
+    assert found["differences"] == []
+    assert found["profiles"] >= 4
+    assert found["memberships"] >= 6
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_sample_is_no_larger_than_wanted(verify):
+    assert verify("--sample", "2")[1]["profiles"] == 2
+
+
+def test_a_silent_drop_is_found(delivered, sandbox, verify):
+    attributes = sandbox.settings()["panel_attributes"]
+    without = {name: kind for name, kind in attributes.items() if name != "lytics_computed_attr"}
+    sandbox.reset()
+    sandbox.settings(panel_attributes=without)
+    delivered.publish(payload("ben@example.com"))
+    delivered.drain()
+    try:
+        code, found = verify()
+    finally:
+        sandbox.settings(panel_attributes=attributes)
+
+    assert code == 1
+    wrong = {(one["audience"], one["expected"], one["found"]) for one in found["differences"]}
+    assert ("vip", "inside", "outside") in wrong
+    assert ("gold", "inside", "unknown") in wrong
+    assert "ben@example.com" not in orjson.dumps(found).decode()
+
+
+@pytest.mark.usefixtures("delivered")
+def test_only_what_had_time_to_show_is_read(call):
+    found = orjson.loads(call(app, "verify", "--json").stdout)
+
+    assert (found["candidates"], found["profiles"]) == (0, 0)
+
+
+@pytest.mark.usefixtures("delivered")
+def test_what_can_not_be_read_is_an_error(sandbox, verify):
+    sandbox.settings(credentials_status=401)
+
+    with pytest.raises(OperationsMustAct, match="refuses the authorization 'Sandbox'"):
+        verify()
+    with pytest.raises(UsageWrong, match="no destination 'nowhere'"):
+        verify("--destination", "nowhere")
