@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Literal, assert_never
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal, assert_never
 
 import orjson
 from redis import Redis
@@ -53,13 +53,15 @@ class Rehearsed:
     Args:
         reason: "" = it would be sent.
         shaped: What would be sent.
+        body: As rendered.
     """
 
     name: str
     fate: Fate
     reason: str = ""
     message: str = ""
-    shaped: Shaped | None = None
+    shaped: Shaped | None = field(default=None, repr=False)
+    body: bytes = field(default=b"", repr=False)
 
 
 def rehearse_letters(
@@ -157,17 +159,17 @@ def _judged(
             text = f"{file}:{line}: {message}" if file else message
             return _dead(candidate.name, Death.TEMPLATE_ERROR, text)
         case Rendered(body):
-            return _shaped(candidate, orjson.loads(body), trigger, settings, now_us)
+            return replace(_shaped(candidate, body, trigger, settings, now_us), body=body)
         case _ as never:
             assert_never(never)
 
 
 def _shaped(
-    candidate: Candidate, body: Any, trigger: Trigger, settings: Settings, now_us: int
+    candidate: Candidate, body: bytes, trigger: Trigger, settings: Settings, now_us: int
 ) -> Rehearsed:
     api = api_named(settings.destinations[trigger.destination].api)
     occasion = occasion_of(candidate.header, trigger, settings, now_us=now_us)
-    match api.shape(body, occasion):
+    match api.shape(orjson.loads(body), occasion):
         case Shaped() as shaped:
             return Rehearsed(candidate.name, "sent", shaped=shaped)
         case NotSendable(Skip() as reason, message):

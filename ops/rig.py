@@ -6,6 +6,7 @@ Nothing outside the folder is touched, everything that was started ends with it.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -88,6 +89,7 @@ class Rig:
         destination_lines: Further lines of the destination.
         more: Further tables of the configuration.
         sandbox_settings: Switches of the sandbox at its start.
+        templates: Texts that replace shipped ones, by their names.
         max_memory: Of the embedded Redis, e.g. "64mb".
     """
 
@@ -100,6 +102,7 @@ class Rig:
     token: str = "demo"  # noqa: S105 - the sandbox takes any
     max_memory: str = ""
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
+    templates: Mapping[str, str] = field(default_factory=dict)
     sandbox: SandboxProcess = field(init=False)
     settings: Settings = field(init=False)
     client: redis.Redis = field(init=False)
@@ -125,6 +128,8 @@ class Rig:
 
     def _configure(self) -> None:
         templates = Path(shipped_templates.__file__).parent
+        if self.templates:
+            templates = self._own_templates(templates)
         path = self.folder / "segrelay.toml"
         path.write_text(
             CONFIGURATION.format(
@@ -140,6 +145,13 @@ class Rig:
             )
         )
         self.settings = load_settings(path, environ={})
+
+    def _own_templates(self, shipped: Path) -> Path:
+        folder = self.folder / "templates"
+        shutil.copytree(shipped, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        for name, text in self.templates.items():
+            (folder / name).write_text(text)
+        return folder
 
     @property
     def environment(self) -> dict[str, str]:
@@ -158,10 +170,20 @@ class Rig:
         found = embedded.find(self.settings.redis.data_dir)
         return found.pid if found else 0
 
-    def start_worker(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start one more worker, in a process group of its own; its output goes to a log."""
-        number = len(self.workers)
-        with (self.folder / f"worker-{number}.log").open("ab") as log:
+    def worker_log(self, number: int) -> Path:
+        """Return where a worker's output goes."""
+        return self.folder / f"worker-{number}.log"
+
+    def start_worker(self, *options: str, number: int = -1) -> subprocess.Popen[bytes]:
+        """Start one more worker, in a process group of its own; its output goes to a log.
+
+        Args:
+            options: Celery's.
+            number: Of a worker that has ended, whose place the new one takes; -1 = none.
+        """
+        replaces = number >= 0
+        number = number if replaces else len(self.workers)
+        with self.worker_log(number).open("ab") as log:
             worker = subprocess.Popen(
                 own_command("worker", f"--hostname=worker{number}@%h", *options),
                 env=self.environment,
@@ -170,7 +192,10 @@ class Rig:
                 stderr=subprocess.STDOUT,
                 process_group=0,
             )
-        self.workers.append(worker)
+        if replaces:
+            self.workers[number] = worker
+        else:
+            self.workers.append(worker)
         return worker
 
     def kill_workers(self) -> None:

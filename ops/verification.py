@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 from redis import Redis
@@ -85,6 +85,12 @@ class Verified:
     profiles: int = 0
     memberships: int = 0
     differences: list[Difference] = field(default_factory=list)
+
+    def add(self, other: Verified) -> None:
+        """Add what another one found."""
+        self.profiles += other.profiles
+        self.memberships += other.memberships
+        self.differences += other.differences
 
 
 def recently_delivered(

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
+import typer
 from celery import Celery
 from tornado.options import options as flower_options
 
 from ops.cli.celery_command import run_celery
 from worker.contract.celery_options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
-from worker.errors import ConfigurationInvalid, PortTaken
+from worker.errors import ConfigurationInvalid, PortTaken, UsageWrong
 
 _CREDENTIALS_VARIABLE = "FLOWER_BASIC_AUTH"
 
 
-def flower() -> None:
+def flower(
+    *,
+    listen: Annotated[
+        str, typer.Option(help="In the place of flower.listen.", metavar="HOST:PORT")
+    ] = "",
+) -> None:
     """Run Flower, to watch the workers. Its own options are taken from FLOWER_… variables."""
     settings = load_settings()
     section = settings.flower
@@ -26,9 +32,18 @@ def flower() -> None:
             f'{settings.source.name}: [flower] is missing: add it, with password = "env:NAME".'
         )
     credentials = _credentials(section, settings.source.name)
+    if listen:
+        section = section.model_copy(update={"listen": _listen(listen)})
     app = Celery("segrelay-flower")
     app.conf.update(broker_options(settings))
     _run(app, section, credentials)
+
+
+def _listen(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise UsageWrong(f"--listen {text}: write HOST:PORT, e.g. 127.0.0.1:5555.")
+    return text
 
 
 def _credentials(section: FlowerSettings, file: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, Final
 
@@ -50,7 +50,13 @@ def verify(
             everybody = recently_delivered(client, places, until_ms=until_ms)
             candidates += len(everybody)
             people = sampled(everybody, sample, random.SystemRandom())
-            _verify(client, settings, one, people, total, until_ms, again_seconds)
+            with progress(f"read back from {one.name}", len(people)) as shown:
+                steps = _verified(
+                    client, settings, one, people, until_ms=until_ms, again_seconds=again_seconds
+                )
+                for step in steps:
+                    total.add(step)
+                    shown.advance(step.profiles)
     if as_json:
         print_json(_document(total, candidates))
     else:
@@ -81,15 +87,15 @@ def _destinations(settings: Settings, name: str) -> list[Destination]:
     return found
 
 
-def _verify(
+def _verified(
     client: Redis,
     settings: Settings,
     destination: Destination,
     people: Sequence[Delivered],
-    total: Verified,
+    *,
     until_ms: int,
     again_seconds: float,
-) -> None:
+) -> Iterator[Verified]:
     if not people:
         return
     lists = {
@@ -97,18 +103,11 @@ def _verify(
         for trigger in settings.triggers.values()
         if trigger.destination == destination.name
     }
-    with (
-        InsiderReader(settings, destination) as reader,
-        progress(f"read back from {destination.name}", len(people)) as shown,
-    ):
+    with InsiderReader(settings, destination) as reader:
         verifier = Verifier(
             client, reader, lists, until_us=1000 * until_ms, again_seconds=again_seconds
         )
-        for step in verifier.verify(people):
-            total.profiles += step.profiles
-            total.memberships += step.memberships
-            total.differences += step.differences
-            shown.advance(step.profiles)
+        yield from verifier.verify(people)
 
 
 def _document(total: Verified, candidates: int) -> dict[str, Any]:

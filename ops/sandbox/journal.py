@@ -147,8 +147,8 @@ class Journal:
         )
         self._find_overlaps(flight, now)
         self._in_flight.append(flight)
-        self.bodies[path].receive((flight.body_hash,))
-        before = self.entries[path].receive(entries)
+        self.bodies[path].receive((flight.body_hash,), flight.number)
+        before = self.entries[path].receive(entries, flight.number)
         if before is not None:
             self.requests_again[path, before] += 1
         return flight
@@ -181,12 +181,13 @@ class Journal:
     def _note_fates(self, flight: Flight) -> None:
         bodies, entries = self.bodies[flight.path], self.entries[flight.path]
         fate = _fate(flight)
-        bodies.end((flight.body_hash,), fate)
+        bodies.end((flight.body_hash,), fate, flight.number)
         if not flight.refused:
-            entries.end(flight.entries, fate)
+            entries.end(flight.entries, fate, flight.number)
             return
         for position, entry in enumerate(flight.entries):
-            entries.end((entry,), Fate.NOT_APPLIED if position in flight.refused else fate)
+            own = Fate.NOT_APPLIED if position in flight.refused else fate
+            entries.end((entry,), own, flight.number)
 
     def _log(self, flight: Flight) -> None:
         status = flight.status or CLOSED

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 _KEPT_A_GENERATION: Final = 2_000_000
 
@@ -23,6 +23,13 @@ class Fate(IntEnum):
     """Took effect and was answered as delivered: receiving it again needs an explanation."""
 
 
+class _Past(NamedTuple):
+    """What became of something, and which request brought it."""
+
+    fate: Fate
+    number: int
+
+
 class Repeats:
     """Fates by hash, of whole bodies or of single users.
 
@@ -30,45 +37,61 @@ class Repeats:
 
     Attributes:
         counts: Receptions again, by the highest fate before.
+        doubled: Numbers of the requests of which something came again, by their fate.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self.counts: Counter[Fate] = Counter()
-        self._young: dict[int, Fate] = {}
-        self._old: dict[int, Fate] = {}
+        self.doubled: dict[Fate, set[int]] = {fate: set() for fate in Fate}
+        self._young: dict[int, _Past] = {}
+        self._old: dict[int, _Past] = {}
 
-    def receive(self, hashes: Iterable[int]) -> Fate | None:
+    def receive(self, hashes: Iterable[int], number: int = 0) -> Fate | None:
         """Count receptions.
+
+        Args:
+            hashes: Of what was received.
+            number: Of the request that brought them.
 
         Returns:
             The highest fate that one of them had before, None if all are new.
         """
         highest: Fate | None = None
-        fates = self._young
+        past, fates = _Past(Fate.IN_FLIGHT, number), self._young
         for each in hashes:
             self.received += 1
             before = fates.get(each) or self._old.get(each)
             if before is None:
-                fates[each] = Fate.IN_FLIGHT
+                fates[each] = past
                 continue
-            self.counts[before] += 1
-            highest = before if highest is None else max(highest, before)
-            fates[each] = max(before, Fate.IN_FLIGHT)
+            self.counts[before.fate] += 1
+            self.doubled[before.fate].add(before.number)
+            highest = before.fate if highest is None else max(highest, before.fate)
+            fates[each] = before if before.fate > Fate.IN_FLIGHT else past
         self._age()
         return highest
 
-    def end(self, hashes: Iterable[int], fate: Fate) -> None:
+    def end(self, hashes: Iterable[int], fate: Fate, number: int = 0) -> None:
         """Note what became of them."""
-        fates = self._young
+        past, fates = _Past(fate, number), self._young
         for each in hashes:
-            before = fates.get(each, Fate.IN_FLIGHT)
-            fates[each] = fate if before is Fate.IN_FLIGHT else max(before, fate)
+            before = fates.get(each)
+            if before is None or before.fate is Fate.IN_FLIGHT:
+                fates[each] = past
+            else:
+                fates[each] = before if before.fate >= fate else past
 
     def shown(self) -> dict[str, int]:
-        """Return the counts as they are printed."""
+        """Return the counts as they are printed; `doubled_…` counts requests."""
         again = {f"again_after_{fate.name.lower()}": self.counts[fate] for fate in Fate}
-        return {"received": self.received, "again": sum(self.counts.values()), **again}
+        doubled = {f"doubled_{fate.name.lower()}": len(self.doubled[fate]) for fate in Fate}
+        return {
+            "received": self.received,
+            "again": sum(self.counts.values()),
+            **again,
+            **doubled,
+        }
 
     def _age(self) -> None:
         if len(self._young) > _KEPT_A_GENERATION:

@@ -16,20 +16,8 @@ from worker.core.gate import (
     Policy,
     Slot,
 )
-from worker.core.gate_rules import (
-    UNSENT,
-    Booking,
-    GateRecord,
-    Heard,
-    Report,
-    book,
-    hear,
-    heard,
-    look,
-    put_pause,
-    resume,
-    status,
-)
+from worker.core.gate_hearing import UNSENT, Heard, Report, hear, heard
+from worker.core.gate_rules import Booking, GateRecord, book, look, put_pause, resume, status
 from worker.core.verdicts import Verdict
 
 

@@ -26,7 +26,8 @@ from worker.core.gate import (
     Slot,
     gate_id,
 )
-from worker.core.gate_rules import UNSENT, GateRecord, Heard, heard, look, status
+from worker.core.gate_hearing import UNSENT, Heard, heard
+from worker.core.gate_rules import GateRecord, look, status
 from worker.core.verdicts import Verdict
 
 NO_CREDENTIALS: Final = "none"

@@ -1,7 +1,8 @@
 """The gate's words, its numbers, and how far apart two requests must be.
 
 One gate stands before each host and authorization, for all workers. Who wants to send books a
-slot: a time by Redis' clock that is its own. What the gate decides is in `gate_rules`.
+slot: a time by Redis' clock that is its own. `gate_rules` books it, `gate_hearing` hears what
+came of it.
 """
 
 from __future__ import annotations

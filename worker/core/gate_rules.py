@@ -1,4 +1,4 @@
-"""What a gate decides: booking, hearing an answer, pausing. `lua/gate_*.lua` do the same in Redis.
+"""What a gate remembers, and how it books. `lua/gate_book.lua` does the same in Redis.
 
 Both are held together by the conformance tests: the same calls at the same times leave the same
 record. All times are whole microseconds by one clock; factors are parts per million.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Final, Literal, Self, assert_never
+from typing import Final, Self
 
 from worker.core.gate import (
     ACCESS_REFUSED,
@@ -19,7 +19,6 @@ from worker.core.gate import (
     PROBING,
     RATE,
     TOO_MANY_REQUESTS,
-    UNKNOWN_ANSWER,
     WHOLE,
     WORTH_WAITING_SECONDS,
     Closed,
@@ -33,19 +32,7 @@ from worker.core.gate import (
     spacing,
     tolerance,
 )
-from worker.core.verdicts import (
-    Accepted,
-    AccessRefused,
-    BodyRefused,
-    Failed,
-    SlowDown,
-    TooLarge,
-    Unreadable,
-    Verdict,
-)
 
-MOST_DOUBLINGS: Final = 10
-MOST_SUSPECTS: Final = 20
 DELIVERED: Final = "ok|"
 FIRST: Final = "first|"
 
@@ -135,6 +122,90 @@ def _by_trigger(stored: Mapping[str, str], prefix: str) -> dict[str, int]:
     }
 
 
+def steady(gate: GateRecord, now: int, space: int, policy: Policy) -> None:
+    """Outlive a clock that was set back: nothing lies further ahead than can have been booked."""
+    if gate.tat > now + policy.ahead + max(space, policy.minute):
+        gate.tat = now + policy.minute
+    latest = now + policy.ahead + policy.lapse
+    gate.closed = min(gate.closed, latest)
+    gate.probing = min(gate.probing, latest)
+    gate.live = min(gate.live, latest)
+    gate.failed_at = min(gate.failed_at, now)
+    gate.lowered_at = min(gate.lowered_at, now)
+    gate.raised_at = min(gate.raised_at, now)
+
+
+def is_refused(gate: GateRecord, fingerprint: str) -> bool:
+    """Say whether these credentials were refused."""
+    return bool(gate.refused) and fingerprint in gate.refused.split(",")
+
+
+def _concerns(gate: GateRecord, triggers: Collection[str]) -> bool:
+    """Say whether the closing holds for these triggers.
+
+    A breaker that failures of one trigger alone have opened is open for that one only. Where no
+    triggers are given, all are meant that ever delivered something.
+    """
+    if gate.why != FAILING or "," in gate.suspects:
+        return True
+    return all(trigger == gate.suspects for trigger in triggers or gate.delivered)
+
+
+def _probe_is_due(gate: GateRecord, fingerprint: str, triggers: Collection[str]) -> bool:
+    """Say whether the next slot goes to a probe: after a closing, a resume, a pause of others."""
+    if gate.first or (gate.pause and not is_refused(gate, fingerprint)):
+        return True
+    return bool(gate.closed) and _concerns(gate, triggers)
+
+
+def _rate_state(gate: GateRecord) -> State:
+    return "slowed" if gate.factor < WHOLE else "ok"
+
+
+def state_of(gate: GateRecord) -> GateState:
+    """Return how the gate stands."""
+    if gate.pause:
+        return GateState("paused", gate.pause, gate.about)
+    if gate.why == FAILING:
+        return GateState("broken", FAILING, gate.said)
+    if gate.why or gate.factor < WHOLE:
+        return GateState("slowed", TOO_MANY_REQUESTS)
+    return GateState("ok")
+
+
+def transport_works(gate: GateRecord) -> None:
+    """Close the breaker; what a 429 has closed stays closed."""
+    gate.failures, gate.suspects, gate.avoid, gate.said = 0, "", "", ""
+    if gate.why == FAILING:
+        gate.closed, gate.closes, gate.why = 0, 0, ""
+
+
+def put_pause(gate: GateRecord, reason: str, by: str, now: int, *, about: str = "") -> None:
+    """Close the gate for everybody until it is resumed."""
+    gate.pause, gate.scope, gate.by, gate.about, gate.since = reason, "all", by, about, now
+    gate.incident += 1
+
+
+def unpause(gate: GateRecord) -> None:
+    """Forget the pause; refused credentials stay refused."""
+    gate.pause = gate.scope = gate.by = gate.about = ""
+    gate.since = 0
+
+
+def resume(gate: GateRecord, trigger: str = "") -> None:
+    """Open the gate, a probe first; with a trigger, only let a probe of that one go first."""
+    if trigger:
+        gate.firsts[trigger] = 0
+        return
+    unpause(gate)
+    transport_works(gate)
+    gate.refused = ""
+    gate.unread = gate.closed = gate.closes = gate.probing = 0
+    gate.why = ""
+    gate.first = gate.good = 1
+    gate.incident += 1
+
+
 @dataclass(frozen=True, slots=True)
 class Booking:
     """What somebody wants to book.
@@ -153,61 +224,11 @@ class Booking:
     probe: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A verdict as the gate hears it.
-
-    Args:
-        what: `works`: the transport does, and nobody asked us to slow down.
-        about: For a person.
-        wait: What `Retry-After` says, in microseconds; 0 = nothing.
-    """
-
-    what: Literal["works", "unreadable", "slow", "refused", "failed", "unsent"]
-    about: str = ""
-    wait: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What came of a slot."""
-
-    heard: Heard
-    incident: int
-    probe: bool
-    trigger: str
-    delivered: int
-    batch: str
-    fingerprint: str
-
-
-UNSENT: Final = Heard("unsent")
-
-
-def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> Heard:
-    """Return what a verdict means for the gate."""
-    match verdict:
-        case Accepted() | BodyRefused() | TooLarge():
-            return Heard("works")
-        case Unreadable(message):
-            return Heard("unreadable", message)
-        case SlowDown(retry_after_seconds):
-            seconds = min(retry_after_seconds or 0.0, policy.ahead / MICROSECONDS)
-            return Heard("slow", wait=max(0, round(seconds * MICROSECONDS)))
-        case AccessRefused(message):
-            whose = f"{label or 'the authorization'} (credentials {fingerprint or 'none'})"
-            return Heard("refused", f"{whose}: {message}")
-        case Failed(message):
-            return Heard("failed", message)
-        case _ as never:
-            assert_never(never)
-
-
 def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | Closed:
     """Book the next slot, or say why not; nothing is booked then."""
     limit = _lowest_rate(gate, wanted.rate, now, policy)
     in_force = _in_force(gate, limit)
-    _steady(gate, now, spacing(in_force, policy), policy)
+    steady(gate, now, spacing(in_force, policy), policy)
     closed = _obstacle(gate, wanted.fingerprint, (wanted.trigger,), now)
     if closed:
         return closed
@@ -264,26 +285,13 @@ def _in_force(gate: GateRecord, limit: float) -> float:
     return max(limit * gate.factor / WHOLE, min(limit, 1.0))
 
 
-def _steady(gate: GateRecord, now: int, space: int, policy: Policy) -> None:
-    """Outlive a clock that was set back: nothing lies further ahead than can have been booked."""
-    if gate.tat > now + policy.ahead + max(space, policy.minute):
-        gate.tat = now + policy.minute
-    latest = now + policy.ahead + policy.lapse
-    gate.closed = min(gate.closed, latest)
-    gate.probing = min(gate.probing, latest)
-    gate.live = min(gate.live, latest)
-    gate.failed_at = min(gate.failed_at, now)
-    gate.lowered_at = min(gate.lowered_at, now)
-    gate.raised_at = min(gate.raised_at, now)
-
-
 def _obstacle(
     gate: GateRecord, fingerprint: str, triggers: Collection[str], now: int
 ) -> Closed | None:
     """Return why nobody with these credentials may book for any of these triggers."""
     if gate.pause and gate.scope == "all":
         return Closed("paused", gate.pause, None, gate.about)
-    if _is_refused(gate, fingerprint):
+    if is_refused(gate, fingerprint):
         return Closed("paused", ACCESS_REFUSED, None, gate.about)
     if gate.closed > now and _concerns(gate, triggers):
         return _closed(state_of(gate).state, gate.why, gate.closed, gate.said)
@@ -295,213 +303,8 @@ def _obstacle(
     return None
 
 
-def _is_refused(gate: GateRecord, fingerprint: str) -> bool:
-    return bool(gate.refused) and fingerprint in gate.refused.split(",")
-
-
-def _concerns(gate: GateRecord, triggers: Collection[str]) -> bool:
-    """Say whether the closing holds for these triggers.
-
-    A breaker that failures of one trigger alone have opened is open for that one only. Where no
-    triggers are given, all are meant that ever delivered something.
-    """
-    if gate.why != FAILING or "," in gate.suspects:
-        return True
-    return all(trigger == gate.suspects for trigger in triggers or gate.delivered)
-
-
-def _probe_is_due(gate: GateRecord, fingerprint: str, triggers: Collection[str]) -> bool:
-    """Say whether the next slot goes to a probe: after a closing, a resume, a pause of others."""
-    if gate.first or (gate.pause and not _is_refused(gate, fingerprint)):
-        return True
-    return bool(gate.closed) and _concerns(gate, triggers)
-
-
 def _closed(state: State, reason: str, until: int, message: str = "") -> Closed:
     return Closed(state, reason, until / 1000, message)
-
-
-def _rate_state(gate: GateRecord) -> State:
-    return "slowed" if gate.factor < WHOLE else "ok"
-
-
-def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateState:
-    """Change the record by what came of a slot."""
-    _steady(gate, now, policy.minute, policy)
-    if report.delivered:
-        total = gate.delivered.get(report.trigger, 0) + report.delivered
-        gate.delivered[report.trigger] = total
-    is_current = report.incident == gate.incident
-    is_probe = report.probe and is_current and bool(gate.probing)
-    if is_probe:
-        gate.probing = 0
-    if report.probe and report.trigger in gate.firsts:
-        gate.firsts[report.trigger] = 0
-    match report.heard.what:
-        case "works":
-            _works(gate, report, now, policy, is_current=is_current)
-        case "unreadable":
-            _unreadable(gate, report, now, policy)
-        case "slow":
-            _slow(gate, report, now, policy, is_current=is_current)
-        case "refused":
-            _refused(gate, report, now, is_current=is_current)
-        case "failed":
-            _failed(gate, report, now, policy, is_current=is_current, is_probe=is_probe)
-        case "unsent":
-            pass
-        case _ as never:
-            assert_never(never)
-    return state_of(gate)
-
-
-def _works(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_current: bool) -> None:
-    gate.unread = 0
-    _transport_works(gate)
-    if report.probe:
-        gate.firsts.pop(report.trigger, None)
-    if not is_current:
-        return
-    gate.closed, gate.closes, gate.why, gate.first, gate.probing = 0, 0, "", 0, 0
-    gate.good = 1
-    if gate.pause and gate.scope == "access" and not _is_refused(gate, report.fingerprint):
-        _unpause(gate)
-    if gate.factor < WHOLE:
-        _raise(gate, now, policy)
-
-
-def _transport_works(gate: GateRecord) -> None:
-    """Close the breaker; what a 429 has closed stays closed."""
-    gate.failures, gate.suspects, gate.avoid, gate.said = 0, "", "", ""
-    if gate.why == FAILING:
-        gate.closed, gate.closes, gate.why = 0, 0, ""
-
-
-def _raise(gate: GateRecord, now: int, policy: Policy) -> None:
-    """Raise the factor slowly, short of the one that failed as long as that is remembered."""
-    since = now - gate.failed_at
-    if since < policy.hold:
-        return
-    ceiling = WHOLE
-    if since < policy.memory:
-        ceiling = math.floor(gate.failed * policy.short / WHOLE)
-    credit = min(now - gate.raised_at, policy.credit)
-    step = math.floor(credit * policy.raise_a_second / MICROSECONDS)
-    if step < 1 or gate.factor >= ceiling:
-        return
-    gate.factor = min(ceiling, gate.factor + step)
-    gate.raised_at = now
-    if gate.factor >= WHOLE:
-        gate.failed = 0
-
-
-def _unreadable(gate: GateRecord, report: Report, now: int, policy: Policy) -> None:
-    """Let one probe go first after an answer that can't be read, and pause after the next."""
-    gate.unread += 1
-    gate.incident += 1
-    if gate.unread < policy.unreadable:
-        gate.first = 1
-    elif gate.scope != "all":
-        put_pause(gate, UNKNOWN_ANSWER, "", now, about=report.heard.about)
-
-
-def _slow(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_current: bool) -> None:
-    _transport_works(gate)
-    if is_current:
-        gate.incident += 1
-        if gate.good and now - gate.lowered_at >= policy.apart:
-            left = policy.lower if gate.factor == WHOLE else policy.lower_again
-            gate.failed = gate.factor
-            gate.factor = max(policy.least, math.floor(gate.factor * left / WHOLE))
-            gate.good, gate.lowered_at = 0, now
-        else:
-            _close(gate, TOO_MANY_REQUESTS, now, policy)
-        gate.failed_at = gate.raised_at = now
-    if report.heard.wait:
-        gate.incident += 0 if is_current else 1
-        gate.why = TOO_MANY_REQUESTS
-        gate.closed = max(gate.closed, now + report.heard.wait)
-
-
-def _close(gate: GateRecord, why: str, now: int, policy: Policy) -> None:
-    """Close for twice as long as before; afterwards a probe goes first."""
-    doubled = policy.close * 2 ** min(gate.closes, MOST_DOUBLINGS)
-    gate.closed = max(gate.closed, now + min(policy.close_most, doubled))
-    gate.closes += 1
-    gate.why = why
-
-
-def _refused(gate: GateRecord, report: Report, now: int, *, is_current: bool) -> None:
-    _transport_works(gate)
-    if not is_current:
-        return
-    if not _is_refused(gate, report.fingerprint):
-        known = gate.refused.split(",") if gate.refused else []
-        gate.refused = ",".join([*known, report.fingerprint][-MOST_SUSPECTS:])
-    gate.incident += 1
-    if not gate.pause:
-        gate.pause, gate.scope, gate.since = ACCESS_REFUSED, "access", now
-    if gate.scope == "access":
-        gate.about = report.heard.about
-
-
-def _failed(
-    gate: GateRecord,
-    report: Report,
-    now: int,
-    policy: Policy,
-    *,
-    is_current: bool,
-    is_probe: bool,
-) -> None:
-    gate.avoid, gate.said = report.batch, report.heard.about
-    if not is_current and gate.why != FAILING:
-        return
-    names = gate.suspects.split(",") if gate.suspects else []
-    if report.trigger not in names and len(names) < MOST_SUSPECTS:
-        gate.suspects = ",".join([*names, report.trigger])
-    if not is_current:
-        return
-    gate.failures += 1
-    if is_probe or gate.failures >= policy.failures:
-        gate.incident += 1
-        _close(gate, FAILING, now, policy)
-
-
-def put_pause(gate: GateRecord, reason: str, by: str, now: int, *, about: str = "") -> None:
-    """Close the gate for everybody until it is resumed."""
-    gate.pause, gate.scope, gate.by, gate.about, gate.since = reason, "all", by, about, now
-    gate.incident += 1
-
-
-def resume(gate: GateRecord, trigger: str = "") -> None:
-    """Open the gate, a probe first; with a trigger, only let a probe of that one go first."""
-    if trigger:
-        gate.firsts[trigger] = 0
-        return
-    _unpause(gate)
-    _transport_works(gate)
-    gate.refused = ""
-    gate.unread = gate.closed = gate.closes = gate.probing = 0
-    gate.why = ""
-    gate.first = gate.good = 1
-    gate.incident += 1
-
-
-def _unpause(gate: GateRecord) -> None:
-    gate.pause = gate.scope = gate.by = gate.about = ""
-    gate.since = 0
-
-
-def state_of(gate: GateRecord) -> GateState:
-    """Return how the gate stands."""
-    if gate.pause:
-        return GateState("paused", gate.pause, gate.about)
-    if gate.why == FAILING:
-        return GateState("broken", FAILING, gate.said)
-    if gate.why or gate.factor < WHOLE:
-        return GateState("slowed", TOO_MANY_REQUESTS)
-    return GateState("ok")
 
 
 def look(
@@ -516,7 +319,7 @@ def look(
     """Say whether it is worth beginning something; changes nothing that lasts."""
     limit = _lowest_rate(gate, rate, now, policy)
     in_force = _in_force(gate, limit)
-    _steady(gate, now, spacing(in_force, policy), policy)
+    steady(gate, now, spacing(in_force, policy), policy)
     closed = _obstacle(gate, fingerprint, triggers, now)
     if closed:
         return closed
@@ -532,7 +335,7 @@ def status(gate: GateRecord, *, rate: float, now: int, policy: Policy) -> GateSt
     """Return what `status` shows; `rate` as configured, 0 = not known."""
     state = state_of(gate)
     limit = _lowest_rate(gate, rate or math.inf, now, policy)
-    _steady(gate, now, policy.minute, policy)
+    steady(gate, now, policy.minute, policy)
     closed = _obstacle(gate, "", (), now)
     return GateStatus(
         state=state.state,

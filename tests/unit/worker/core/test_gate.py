@@ -13,7 +13,8 @@ from worker.core.gate import (
     spacing,
     tolerance,
 )
-from worker.core.gate_rules import GateRecord, Heard, heard, look, status
+from worker.core.gate_hearing import Heard, heard
+from worker.core.gate_rules import GateRecord, look, status
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.core.gate import MICROSECONDS, POLICY, WHOLE, Closed
-from worker.core.gate_rules import UNSENT, Booking, GateRecord, Heard, Report, book, hear
+from worker.core.gate_hearing import UNSENT, Heard, Report, hear
+from worker.core.gate_rules import Booking, GateRecord, book
 
 MINUTE = 60 * MICROSECONDS
 WORKS, SLOW, FAILED = Heard("works"), Heard("slow"), Heard("failed")

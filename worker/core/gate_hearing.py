@@ -1,0 +1,230 @@
+"""Hearing what came of a slot. `lua/gate_report.lua` does the same in Redis.
+
+Both are held together by the conformance tests: the same calls at the same times leave the same
+record.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final, Literal, assert_never
+
+from worker.core.gate import (
+    ACCESS_REFUSED,
+    FAILING,
+    MICROSECONDS,
+    TOO_MANY_REQUESTS,
+    UNKNOWN_ANSWER,
+    WHOLE,
+    GateState,
+    Policy,
+)
+from worker.core.gate_rules import (
+    GateRecord,
+    is_refused,
+    put_pause,
+    state_of,
+    steady,
+    transport_works,
+    unpause,
+)
+from worker.core.verdicts import (
+    Accepted,
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    SlowDown,
+    TooLarge,
+    Unreadable,
+    Verdict,
+)
+
+MOST_DOUBLINGS: Final = 10
+MOST_SUSPECTS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A verdict as the gate hears it.
+
+    Args:
+        what: `works`: the transport does, and nobody asked us to slow down.
+        about: For a person.
+        wait: What `Retry-After` says, in microseconds; 0 = nothing.
+    """
+
+    what: Literal["works", "unreadable", "slow", "refused", "failed", "unsent"]
+    about: str = ""
+    wait: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of a slot."""
+
+    heard: Heard
+    incident: int
+    probe: bool
+    trigger: str
+    delivered: int
+    batch: str
+    fingerprint: str
+
+
+UNSENT: Final = Heard("unsent")
+
+
+def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> Heard:
+    """Return what a verdict means for the gate."""
+    match verdict:
+        case Accepted() | BodyRefused() | TooLarge():
+            return Heard("works")
+        case Unreadable(message):
+            return Heard("unreadable", message)
+        case SlowDown(retry_after_seconds):
+            seconds = min(retry_after_seconds or 0.0, policy.ahead / MICROSECONDS)
+            return Heard("slow", wait=max(0, round(seconds * MICROSECONDS)))
+        case AccessRefused(message):
+            whose = f"{label or 'the authorization'} (credentials {fingerprint or 'none'})"
+            return Heard("refused", f"{whose}: {message}")
+        case Failed(message):
+            return Heard("failed", message)
+        case _ as never:
+            assert_never(never)
+
+
+def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateState:
+    """Change the record by what came of a slot."""
+    steady(gate, now, policy.minute, policy)
+    if report.delivered:
+        total = gate.delivered.get(report.trigger, 0) + report.delivered
+        gate.delivered[report.trigger] = total
+    is_current = report.incident == gate.incident
+    is_probe = report.probe and is_current and bool(gate.probing)
+    if is_probe:
+        gate.probing = 0
+    if report.probe and report.trigger in gate.firsts:
+        gate.firsts[report.trigger] = 0
+    match report.heard.what:
+        case "works":
+            _works(gate, report, now, policy, is_current=is_current)
+        case "unreadable":
+            _unreadable(gate, report, now, policy)
+        case "slow":
+            _slow(gate, report, now, policy, is_current=is_current)
+        case "refused":
+            _refused(gate, report, now, is_current=is_current)
+        case "failed":
+            _failed(gate, report, now, policy, is_current=is_current, is_probe=is_probe)
+        case "unsent":
+            pass
+        case _ as never:
+            assert_never(never)
+    return state_of(gate)
+
+
+def _works(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_current: bool) -> None:
+    gate.unread = 0
+    transport_works(gate)
+    if report.probe:
+        gate.firsts.pop(report.trigger, None)
+    if not is_current:
+        return
+    gate.closed, gate.closes, gate.why, gate.first, gate.probing = 0, 0, "", 0, 0
+    gate.good = 1
+    if gate.pause and gate.scope == "access" and not is_refused(gate, report.fingerprint):
+        unpause(gate)
+    if gate.factor < WHOLE:
+        _raise(gate, now, policy)
+
+
+def _raise(gate: GateRecord, now: int, policy: Policy) -> None:
+    """Raise the factor slowly, short of the one that failed as long as that is remembered."""
+    since = now - gate.failed_at
+    if since < policy.hold:
+        return
+    ceiling = WHOLE
+    if since < policy.memory:
+        ceiling = math.floor(gate.failed * policy.short / WHOLE)
+    credit = min(now - gate.raised_at, policy.credit)
+    step = math.floor(credit * policy.raise_a_second / MICROSECONDS)
+    if step < 1 or gate.factor >= ceiling:
+        return
+    gate.factor = min(ceiling, gate.factor + step)
+    gate.raised_at = now
+    if gate.factor >= WHOLE:
+        gate.failed = 0
+
+
+def _unreadable(gate: GateRecord, report: Report, now: int, policy: Policy) -> None:
+    """Let one probe go first after an answer that can't be read, and pause after the next."""
+    gate.unread += 1
+    gate.incident += 1
+    if gate.unread < policy.unreadable:
+        gate.first = 1
+    elif gate.scope != "all":
+        put_pause(gate, UNKNOWN_ANSWER, "", now, about=report.heard.about)
+
+
+def _slow(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_current: bool) -> None:
+    transport_works(gate)
+    if is_current:
+        gate.incident += 1
+        if gate.good and now - gate.lowered_at >= policy.apart:
+            left = policy.lower if gate.factor == WHOLE else policy.lower_again
+            gate.failed = gate.factor
+            gate.factor = max(policy.least, math.floor(gate.factor * left / WHOLE))
+            gate.good, gate.lowered_at = 0, now
+        else:
+            _close(gate, TOO_MANY_REQUESTS, now, policy)
+        gate.failed_at = gate.raised_at = now
+    if report.heard.wait:
+        gate.incident += 0 if is_current else 1
+        gate.why = TOO_MANY_REQUESTS
+        gate.closed = max(gate.closed, now + report.heard.wait)
+
+
+def _close(gate: GateRecord, why: str, now: int, policy: Policy) -> None:
+    """Close for twice as long as before; afterwards a probe goes first."""
+    doubled = policy.close * 2 ** min(gate.closes, MOST_DOUBLINGS)
+    gate.closed = max(gate.closed, now + min(policy.close_most, doubled))
+    gate.closes += 1
+    gate.why = why
+
+
+def _refused(gate: GateRecord, report: Report, now: int, *, is_current: bool) -> None:
+    transport_works(gate)
+    if not is_current:
+        return
+    if not is_refused(gate, report.fingerprint):
+        known = gate.refused.split(",") if gate.refused else []
+        gate.refused = ",".join([*known, report.fingerprint][-MOST_SUSPECTS:])
+    gate.incident += 1
+    if not gate.pause:
+        gate.pause, gate.scope, gate.since = ACCESS_REFUSED, "access", now
+    if gate.scope == "access":
+        gate.about = report.heard.about
+
+
+def _failed(
+    gate: GateRecord,
+    report: Report,
+    now: int,
+    policy: Policy,
+    *,
+    is_current: bool,
+    is_probe: bool,
+) -> None:
+    gate.avoid, gate.said = report.batch, report.heard.about
+    if not is_current and gate.why != FAILING:
+        return
+    names = gate.suspects.split(",") if gate.suspects else []
+    if report.trigger not in names and len(names) < MOST_SUSPECTS:
+        gate.suspects = ",".join([*names, report.trigger])
+    if not is_current:
+        return
+    gate.failures += 1
+    if is_probe or gate.failures >= policy.failures:
+        gate.incident += 1
+        _close(gate, FAILING, now, policy)
