@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -49,25 +49,58 @@ def happenings(
     return result
 
 
-def truth(happened: list[Happening]) -> dict[str, list[str]]:
-    """Return who is where, in the end: the latest time, at equal times the exit."""
+def newest_of(happened: list[Happening]) -> dict[tuple[str, str], Happening]:
+    """Return what holds of each person and audience: the latest time, at equal times the exit."""
     newest: dict[tuple[str, str], Happening] = {}
     for event in happened:
         key = (event.email, event.audience)
         old = newest.get(key)
         if old is None or (event.time_us, event.is_exit) > (old.time_us, old.is_exit):
             newest[key] = event
+    return newest
+
+
+def truth(happened: list[Happening]) -> dict[str, list[str]]:
+    """Return who is where, in the end."""
     held: dict[str, list[str]] = {}
-    for event in newest.values():
+    for event in newest_of(happened).values():
         if not event.is_exit:
             held.setdefault(event.email, []).append(event.audience)
     return {email: sorted(audiences) for email, audiences in held.items()}
 
 
-def payloads(happened: list[Happening], *, profile_bytes: int = 1_000) -> Iterator[bytes]:
-    """Yield a webhook's payload for each, with a profile of about that size."""
+def lists(happened: list[Happening]) -> dict[Happening, list[str]]:
+    """Return what the person's list of audiences was right after each, as the source saw it."""
+    held: dict[str, set[str]] = {}
+    result: dict[Happening, list[str]] = {}
+    for event in sorted(happened, key=lambda each: (each.time_us, each.is_exit)):
+        audiences = held.setdefault(event.email, set())
+        if event.is_exit:
+            audiences.discard(event.audience)
+        else:
+            audiences.add(event.audience)
+        result[event] = sorted(audiences)
+    return result
+
+
+def payloads(
+    happened: list[Happening],
+    *,
+    profile_bytes: int = 1_000,
+    segments: Mapping[Happening, list[str]] | None = None,
+) -> Iterator[bytes]:
+    """Yield a webhook's payload for each, with a profile of about that size.
+
+    Args:
+        happened: In the order in which they are sent.
+        profile_bytes: Padded to that.
+        segments: Audiences of the profile at each of them (`_segments`).
+    """
     for number, event in enumerate(happened):
-        yield orjson.dumps(_payload(number, event, profile_bytes))
+        payload = _payload(number, event, profile_bytes)
+        if segments is not None:
+            payload["data"]["_segments"] = segments[event]
+        yield orjson.dumps(payload)
 
 
 def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class Courier:
             self.state.tally.requests += 1
             self._tell(request, answer, verdict, now_ms)
             delivered = await self.conclusion.obey(request, note, (verdict, answer), slot, packer)
+            if self.cut.is_set() and isinstance(answer, NoAnswer):
+                # Our own doing: it says nothing about the destination.
+                await self.gate.cancel(slot, trigger=request.trigger)
+                return
             await self.gate.report(
                 slot,
                 verdict,

@@ -128,8 +128,8 @@ class Drain:
             RedisUnavailable: Nothing more is sent; notes tell the next holder what was.
         """
         # 1. Look: a closed gate or a pause ends the drain before anything is read.
-        look = await self.gate.look()
         paused = await self.paused()
+        look = await self.gate.look(self.routes.keys() - (paused or ()))
         if isinstance(look, Closed) or paused is None:
             reason = look.reason if isinstance(look, Closed) else "paused by a person"
             return Tally(ended=reason), False

@@ -64,7 +64,13 @@ def _line(settings: Settings, finding: Finding) -> str:
 
 
 @app.command()
-def check(*, json: Json = False) -> None:
+def check(
+    *,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask Insider's panel too: credentials, attributes.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Say everything that is wrong.
 
     The exit code is 2 if something is. Each trigger's template is rendered with a sample, and the
@@ -73,12 +79,30 @@ def check(*, json: Json = False) -> None:
     from worker.trigger_check import check_triggers  # noqa: PLC0415 - `config show` needs no engine
 
     report = inspect(load_settings, check_triggers)
+    if live and report.valid:
+        report = _with_live(report, load_settings())
     if json:
         print_json(asdict(report))
     else:
         _tell(report)
     if not report.valid:
         raise typer.Exit(ConfigurationInvalid.exit_code)
+
+
+def _with_live(report: Report, settings: Settings) -> Report:
+    from ops.live_check import check_live  # noqa: PLC0415 - only `--live` asks
+
+    findings = check_live(settings)
+    lines = {
+        severity: [
+            f"{settings.source.name}: {one.place}: {one.message}"
+            for one in findings
+            if one.severity == severity
+        ]
+        for severity in ("error", "warning")
+    }
+    problems = [*report.problems, *lines["error"]]
+    return Report(not problems, problems, [*report.warnings, *lines["warning"]])
 
 
 def _tell(report: Report) -> None:

@@ -31,6 +31,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     "status": Lazy("ops.cli.status:status", "Show how everything stands.", "Operate"),
     "dlq": Lazy("ops.cli.dlq:app", "See, replay or discard dead letters.", "Operate"),
     "why": Lazy("ops.cli.why:why", "Tell all that is known of a person.", "Operate"),
+    "try": Lazy("ops.cli.try_:try_", "Try one person's event; send it if wanted.", "Operate"),
     "verify": Lazy("ops.cli.verify:verify", "Compare Insider with the ledger.", "Operate"),
     "discard": Lazy("ops.cli.discard:discard", "Take back what waits.", "Operate"),
     "trigger": Lazy("ops.cli.trigger:app", "Move what a lost trigger left.", "Operate"),

@@ -1,0 +1,1 @@
+"""Everything that can break, broken while it works, and the count of what is wrong afterwards."""

@@ -1,0 +1,95 @@
+"""`python -m ops.chaos`: break everything while it works, and report; exit 1 on any violation."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from ops.chaos.plan import Plan
+from ops.chaos.run import Run
+from ops.chaos.verdict import SIX, Verdict
+from ops.cli.console import note, print_json, say, table
+
+_HELP: Final = {
+    "events": "different events; some are sent twice",
+    "people": "whom they happen to",
+    "seed": "the same seed invents, orders and breaks the same",
+    "workers": "worker commands at once",
+    "concurrency": "processes in each",
+    "worker_kills": "SIGKILLs of workers' process groups and of single children",
+    "redis_kills": "SIGKILLs of Redis",
+    "stops": "SIGSTOPs for longer than a lease",
+    "orderly_stops": "SIGTERMs of workers",
+    "restarts": "restarts of everything",
+    "limit_changes": "changes of the sandbox's limit",
+    "duplicates": "share of the events that is sent twice",
+    "error_share": "share of the requests answered with 5xx or 429",
+    "lost_share": "share of the requests that take effect without an answer",
+    "late_share": "share of the requests that take effect later, without an answer",
+    "overwrite": "use a template that overwrites the list of audiences",
+    "minutes": "what takes longer has failed",
+}
+
+
+def main() -> int:
+    """Run, report, and say with the exit code whether every promise was kept."""
+    arguments = vars(_arguments())
+    as_json = arguments.pop("json")
+    folder = Path(tempfile.mkdtemp(prefix="segrelay-chaos-"))
+    verdict = Run(Plan(**arguments), folder, note).verdict()
+    document = verdict.document()
+    if as_json:
+        print_json(document)
+    else:
+        _show(verdict, document)
+    if not document["violations"]:
+        shutil.rmtree(folder)
+        return 0
+    report = folder / "report.json"
+    report.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    note(f"The report, with events and ledgers of wrong profiles, and all logs: {report}")
+    return 1
+
+
+def _show(verdict: Verdict, document: dict[str, Any]) -> None:
+    names = (*SIX, "lost", "wrong_memberships", "overlaps_of_different_events", "requests")
+    rows: list[tuple[str, object]] = [(name.replace("_", " "), document[name]) for name in names]
+    rows += [(f"sent twice, {fate.replace('_', ' ')}", n) for fate, n in verdict.sent_twice.items()]
+    rows += [
+        ("explained by kills", verdict.kills_explain),
+        ("explained by faults", verdict.faults_explain),
+        ("sums checked", verdict.sums_checked),
+        ("sends repeated", verdict.sends_unsure),
+        ("slowest orderly stop", document["slowest_orderly_stop_seconds"]),
+        ("seconds", document["seconds"]),
+    ]
+    rows += [(blow.replace("_", " "), n) for blow, n in verdict.blows.items()]
+    table(("what", "how many"), rows)
+    for violation in document["violations"]:
+        note(f"VIOLATION: {violation}")
+    say("Every promise was kept." if document["kept"] else "NOT every promise was kept.")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m ops.chaos", description=__doc__)
+    for each in fields(Plan):
+        option = "--" + each.name.replace("_", "-")
+        kind: Any = type(each.default)
+        if kind is bool:
+            parser.add_argument(option, action="store_true", help=_HELP[each.name])
+        else:
+            text = f"{_HELP[each.name]} (%(default)s)"
+            parser.add_argument(option, type=kind, default=each.default, help=text)
+    parser.add_argument("--json", action="store_true", help="print one document")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""What a run does: sizes, shares, and the order in which things are broken."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+LEASE_SECONDS: Final = 2.0
+LATE_SECONDS: Final = 3.0
+DEADLINE_SECONDS: Final = 4.0
+"""Shorter than in earnest, so that a run fits into minutes; what they promise stays the same."""
+SANDBOX_LATE_SECONDS: Final = 1.5
+"""When a request without an answer takes effect; shorter than LATE_SECONDS, as in earnest."""
+STOPPED_SECONDS: Final = (2.2, 4.0)
+"""How long a process is stopped: longer than a lease."""
+REDIS_GONE_SECONDS: Final = (0.0, 2.0)
+RATE_PER_MINUTE: Final = 6_000
+LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 600)
+
+
+class Blow(StrEnum):
+    """What is done to the system while it works."""
+
+    KILL_WORKER = "kill_worker"
+    """SIGKILL of a worker's whole process group."""
+    KILL_CHILD = "kill_child"
+    """SIGKILL of one process that drains."""
+    KILL_REDIS = "kill_redis"
+    """SIGKILL of Redis; started again on the same files."""
+    STOP = "stop"
+    """SIGSTOP for longer than a lease, then SIGCONT."""
+    ORDERLY = "orderly"
+    """SIGTERM of a worker, which must end by itself."""
+    RESTART = "restart"
+    """Everything ends in good order and is started again."""
+    LIMIT = "limit"
+    """The sandbox changes how many requests a minute it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run; the same plan does the same, but for the machine's timing.
+
+    Args:
+        events: Different ones; some are sent twice.
+        duplicates: Share of them that is sent twice.
+        worker_kills: Of whole process groups and of single children, in turn.
+        stops: SIGSTOPs longer than a lease.
+        error_share: Of requests answered with 5xx or 429; a third of the 5xx take effect.
+        lost_share: Of requests that take effect and get no answer.
+        late_share: Of requests that get no answer and take effect a while later.
+        overwrite: The entrance's template overwrites the list of audiences.
+        minutes: A run that takes longer is broken.
+    """
+
+    events: int = 100_000
+    people: int = 20_000
+    seed: int = 1
+    workers: int = 2
+    concurrency: int = 2
+    worker_kills: int = 60
+    redis_kills: int = 5
+    stops: int = 6
+    orderly_stops: int = 6
+    restarts: int = 2
+    limit_changes: int = 4
+    duplicates: float = 0.1
+    error_share: float = 0.10
+    lost_share: float = 0.02
+    late_share: float = 0.01
+    overwrite: bool = False
+    minutes: float = 15.0
+
+    def blows(self, rng: random.Random) -> list[Blow]:
+        """Return what is done, in a random order."""
+        groups = (self.worker_kills + 1) // 2
+        counts = Counter(
+            {
+                Blow.KILL_WORKER: groups,
+                Blow.KILL_CHILD: self.worker_kills - groups,
+                Blow.KILL_REDIS: self.redis_kills,
+                Blow.STOP: self.stops,
+                Blow.ORDERLY: self.orderly_stops,
+                Blow.RESTART: self.restarts,
+                Blow.LIMIT: self.limit_changes,
+            }
+        )
+        order = list(counts.elements())
+        rng.shuffle(order)
+        return order
+
+    def sandbox_settings(self) -> dict[str, object]:
+        """Return the sandbox's switches."""
+        error = self.error_share
+        return {
+            "seed": self.seed,
+            "latency_seconds": 0.02,
+            "jitter_seconds": 0.03,
+            "limit_per_minute": RATE_PER_MINUTE,
+            "error_shares": {
+                "500": error * 0.4,
+                "502": error * 0.2,
+                "503": error * 0.3,
+                "429": error * 0.1,
+            },
+            "errors_applied": 1 / 3,
+            "lost_answers": self.lost_share,
+            "late_share": self.late_share,
+            "late_seconds": SANDBOX_LATE_SECONDS,
+        }

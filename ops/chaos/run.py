@@ -1,0 +1,142 @@
+"""One run, from its plan to its verdict: feed, strike, feed, strike, work off, judge."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from ops.chaos.feeding import Feeder
+from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_PER_MINUTE, Plan
+from ops.chaos.saboteur import Saboteur
+from ops.chaos.verdict import Verdict, judge
+from ops.chaos.watching import Watch
+from ops.people import Happening, happenings, lists, payloads
+from ops.rig import Rig
+
+AHEAD: Final = 2
+"""So many portions are fed before the first blow, so that every blow meets work."""
+_BUSY_SECONDS: Final = 3.0
+_PAUSE_SECONDS: Final = (0.0, 1.2)
+_LOOK_SECONDS: Final = 0.1
+_DELIVERY: Final = (
+    f'lease = "{LEASE_SECONDS:g}s"\nlate = "{LATE_SECONDS:g}s"\n'
+    f'request_deadline = "{DEADLINE_SECONDS:g}s"'
+)
+_EXIT: Final = "insider/exit.jsonnet"
+_ENTER: Final = "insider/enter.jsonnet"
+_OWN: Final = Path(__file__).parent
+
+Tell = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Run:
+    """One run in an empty folder; `tell` is given a line of progress now and then."""
+
+    plan: Plan
+    folder: Path
+    tell: Tell
+    rng: random.Random = field(init=False)
+    happened: list[Happening] = field(init=False)
+    _stop_at: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Invent the events."""
+        self.rng = random.Random(self.plan.seed)  # noqa: S311 - repeatable on purpose
+        self.happened = happenings(self.rng, events=self.plan.events, people=self.plan.people)
+        self._stop_at = time.monotonic() + 60 * self.plan.minutes
+
+    def verdict(self) -> Verdict:
+        """Run to the end."""
+        begun = time.monotonic()
+        with self._rig() as rig, self._crew(rig) as (feeder, saboteur, watch):
+            self._fight(feeder, saboteur, watch)
+            self._work_off(saboteur, watch)
+            for number in range(self.plan.workers):
+                saboteur.end(number)
+            watch.stop()
+            seconds = time.monotonic() - begun
+            return judge(rig, self.plan, self.happened, (feeder, saboteur, watch), seconds)
+
+    def _rig(self) -> Rig:
+        texts = {_EXIT: (_OWN / "exit.jsonnet").read_text()}
+        if self.plan.overwrite:
+            texts[_ENTER] = (_OWN / "overwriting.jsonnet").read_text()
+        return Rig(
+            self.folder,
+            rate=f"{RATE_PER_MINUTE}/min",
+            delivery_lines=_DELIVERY,
+            sandbox_settings=self.plan.sandbox_settings(),
+            templates=texts,
+        )
+
+    @contextmanager
+    def _crew(self, rig: Rig) -> Iterator[tuple[Feeder, Saboteur, Watch]]:
+        feeder = Feeder(rig, random.Random(self.plan.seed + 1), self._stop_at)  # noqa: S311
+        saboteur = Saboteur(rig, self.plan, self.rng)
+        watch = Watch(rig)
+        saboteur.start_workers()
+        watch.start()
+        feeder.start()
+        try:
+            yield feeder, saboteur, watch
+        finally:
+            watch.stop()
+
+    def _fight(self, feeder: Feeder, saboteur: Saboteur, watch: Watch) -> None:
+        blows = self.plan.blows(self.rng)
+        portions = self._portions(len(blows) + AHEAD)
+        for _ in range(AHEAD):
+            feeder.give(next(portions))
+        for number, blow in enumerate(blows, 1):
+            feeder.give(next(portions))
+            saboteur.victim()
+            self._await_work(watch)
+            if time.monotonic() > self._stop_at:
+                saboteur.problems.append(f"the time was over after {number - 1} blows")
+                break
+            saboteur.strike(blow)
+            self.tell(f"{number}/{len(blows)} {blow.value}: {_line(watch)}")
+        for portion in portions:
+            feeder.give(portion)
+        feeder.finish()
+
+    def _portions(self, count: int) -> Iterator[list[bytes]]:
+        """Yield what is sent, in a random order, some of it twice."""
+        sent = list(self.happened)
+        sent += self.rng.sample(sent, round(len(sent) * self.plan.duplicates))
+        self.rng.shuffle(sent)
+        segments = lists(self.happened) if self.plan.overwrite else None
+        for number in range(count):
+            part = sent[number * len(sent) // count : (number + 1) * len(sent) // count]
+            yield list(payloads(part, segments=segments))
+
+    def _await_work(self, watch: Watch) -> None:
+        """Let a moment pass in which something waits to be delivered."""
+        time.sleep(self.rng.uniform(*_PAUSE_SECONDS))
+        gives_up_at = time.monotonic() + _BUSY_SECONDS
+        while not watch.status.get("waiting") and time.monotonic() < gives_up_at:
+            time.sleep(_LOOK_SECONDS)
+
+    def _work_off(self, saboteur: Saboteur, watch: Watch) -> None:
+        told_at = 0.0
+        looks = watch.looks
+        while watch.looks < looks + 2 or watch.status["waiting"]:
+            if time.monotonic() > self._stop_at:
+                saboteur.problems.append("the time was over before everything was worked off")
+                return
+            saboteur.revive()
+            if time.monotonic() > told_at + 5:
+                told_at = time.monotonic()
+                self.tell(f"working off: {_line(watch)}")
+            time.sleep(_LOOK_SECONDS)
+
+
+def _line(watch: Watch) -> str:
+    names = ("accepted", "delivered", "skipped", "dead", "waiting")
+    return ", ".join(f"{name} {watch.status.get(name, 0)}" for name in names)

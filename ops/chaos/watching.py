@@ -1,0 +1,75 @@
+"""Looks all along whether the sum holds, and that no count ever falls."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ops.embedded import find
+from ops.rig import Rig
+from ops.status import read_status
+from worker.contract.connection import connect
+from worker.errors import RedisUnavailable
+
+_LOOK_SECONDS: Final = 0.3
+_ENDS: Final = ("delivered", "skipped", "dead", "discarded")
+
+
+@dataclass(slots=True)
+class Watch:
+    """A thread that asks for the status while Redis is up.
+
+    Attributes:
+        looks: How often the sum was checked.
+        broken: What did not hold.
+        status: The last one.
+    """
+
+    rig: Rig
+    looks: int = 0
+    broken: list[str] = field(default_factory=list)
+    status: dict[str, Any] = field(default_factory=dict)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start looking."""
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop looking."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+
+    def settled(self) -> int:
+        """Return how many deliveries have come to their end."""
+        return sum(self.status.get(name, 0) for name in _ENDS)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            found = find(self.rig.settings.redis.data_dir)
+            if found is None:
+                continue
+            try:
+                with closing(connect(found.url)) as client:
+                    self._look(read_status(client, self.rig.settings))
+            except RedisUnavailable:
+                continue
+
+    def _look(self, status: dict[str, Any]) -> None:
+        self.looks += 1
+        total = sum(status[name] for name in (*_ENDS, "waiting"))
+        if status["accepted"] != total:
+            self._broken(f"the sum does not hold: accepted {status['accepted']}, found {total}")
+        for name in ("accepted", *_ENDS):
+            if status[name] < self.status.get(name, 0):
+                self._broken(f"{name} fell from {self.status[name]} to {status[name]}")
+        self.status = status
+
+    def _broken(self, message: str) -> None:
+        self.broken.append(f"{time.strftime('%H:%M:%S')} {message}")

@@ -1,0 +1,176 @@
+"""`segrelay try`: one person's event, rendered, shaped, and sent if wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from ops.cli.console import note, print_json, say
+from ops.cli.opened import opened
+from ops.insider_reader import CUSTOM, InsiderReader
+from ops.partitions import partition_count
+from ops.trial import Attempt, attempt_of, event_of, who_of
+from ops.trial_request import NotSent, Sent, send
+from producer.audiences import AudienceBook
+from worker.contract.claim import claim
+from worker.contract.connection import connect_async, resolve_url
+from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger, load_settings
+from worker.destinations.api import Shaped
+from worker.destinations.registry import api_named
+from worker.errors import SegrelayError, UsageWrong
+
+_MICROSECONDS: Final = 1_000_000
+
+
+def try_(
+    file: Annotated[Path, typer.Argument(help="A payload, as JSON.")],
+    *,
+    trigger: Annotated[str, typer.Option(help="The trigger to try it with.")],
+    sends: Annotated[
+        bool, typer.Option("--send", help="Send it for real, and read the person back.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show what becomes of one event; profile fields are shown.
+
+    With --send it is delivered by all the rules: gate, lease and ledger. The exit code is 1 if
+    nothing could be sent, or it was not taken.
+    """
+    settings = load_settings()
+    if trigger not in settings.triggers:
+        known = ", ".join(settings.triggers)
+        raise UsageWrong(f"The configuration has no trigger {trigger}; it has: {known}.")
+    chosen = settings.triggers[trigger]
+    result: dict[str, Any]
+    if sends:
+        result, is_right = _sent(file, chosen)
+    else:
+        attempt = _attempt(file, chosen, settings, _slug_or_id)
+        result, is_right = _document(attempt, settings), attempt.rehearsed.fate == "sent"
+    if as_json:
+        print_json(result)
+    else:
+        _tell(result)
+    if not is_right:
+        raise typer.Exit(1)
+
+
+def _slug_or_id(audience_id: str, slug: str) -> str:
+    return slug or audience_id
+
+
+def _attempt(file: Path, trigger: Trigger, settings: Settings, resolve: Any) -> Attempt:
+    now_us = time.time_ns() // 1000
+    event = event_of(file, trigger, settings, now_us=now_us, resolve_audience=resolve)
+    return attempt_of(event, trigger, settings, now_us=now_us)
+
+
+def _document(attempt: Attempt, settings: Settings) -> dict[str, Any]:
+    event, rehearsed = attempt.event, attempt.rehearsed
+    shaped = rehearsed.shaped
+    return {
+        "event": {
+            "audience": event.audience,
+            "direction": event.direction.value,
+            "wanted": attempt.trigger.wants(event.audience),
+        },
+        "outcome": rehearsed.fate,
+        "reason": rehearsed.reason,
+        "message": rehearsed.message,
+        "rendered": _json(rehearsed.body),
+        "url": (shaped and shaped.url) or settings.url_of(attempt.trigger),
+        "request": _request(attempt, settings, shaped) if shaped else None,
+        "left_out": list(shaped.dropped) if shaped else [],
+    }
+
+
+def _request(attempt: Attempt, settings: Settings, shaped: Shaped) -> Any:
+    api = api_named(settings.destinations[attempt.trigger.destination].api)
+    return _json(api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root))
+
+
+def _json(body: bytes) -> Any:
+    if not body:
+        return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode(errors="replace")
+
+
+def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
+    with opened() as (settings, client):
+        claim(client, settings)
+        attempt = _attempt(file, trigger, settings, AudienceBook(client).resolve)
+        document = _document(attempt, settings)
+        if attempt.rehearsed.fate != "sent":
+            return document, False
+        count = partition_count(client, settings)
+
+        async def carried() -> Sent | NotSent:
+            other = connect_async(resolve_url(settings.redis))
+            try:
+                return await send(attempt, settings, other, client, count)
+            finally:
+                await other.aclose()
+
+        result = asyncio.run(carried())
+    return _with_answer(document, result, attempt, settings)
+
+
+def _with_answer(
+    document: dict[str, Any], result: Sent | NotSent, attempt: Attempt, settings: Settings
+) -> tuple[dict[str, Any], bool]:
+    if isinstance(result, NotSent):
+        return document | {
+            "outcome": "not_sent",
+            "reason": result.reason,
+            "message": result.message,
+        }, False
+    answered = {
+        "outcome": result.outcome,
+        "message": result.message,
+        "request": _json(result.request),
+        "status": result.status,
+        "answer": _json(result.answer),
+    }
+    is_taken = result.outcome == "delivered"
+    return document | answered | _read_back(attempt, settings), is_taken
+
+
+def _read_back(attempt: Attempt, settings: Settings) -> dict[str, Any]:
+    """Return what the destination says of the person now; it may show only later."""
+    destination = settings.destinations[attempt.trigger.destination]
+    shaped = attempt.rehearsed.shaped
+    if destination.api != "insider" or shaped is None:
+        return {}
+    names = {CUSTOM + str(attempt.trigger.settings[AUDIENCE_ATTRIBUTE])}
+    for user in shaped.users:
+        attributes = user.get("attributes", {})
+        names |= {name for name in attributes if name != "custom"}
+        names |= {CUSTOM + name for name in attributes.get("custom", {})}
+    try:
+        with InsiderReader(settings, destination) as reader:
+            return {"read_back": reader.profile(who_of(shaped), sorted(names))}
+    except SegrelayError as error:
+        return {"read_back": None, "read_back_problem": error.message}
+
+
+def _tell(document: dict[str, Any]) -> None:
+    for name, value in document.items():
+        if value in (None, "", []):
+            continue
+        if isinstance(value, str | int | bool):
+            say(f"{name}: {value}")
+        else:
+            say(f"{name}:")
+            say(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    if not document["event"]["wanted"]:
+        note("The trigger does not name this audience: an event like this would not reach it.")
+    if "read_back" in document:
+        note("What was written may show only later; `segrelay verify` compares for many.")

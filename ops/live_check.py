@@ -1,0 +1,155 @@
+"""Asking Insider's panel: are the credentials right, and does it know what our templates send.
+
+What it does not define it drops without a word. An undefined list of audiences is a problem; any
+other attribute, event or type a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, Protocol
+
+from ops.insider_reader import CUSTOM, Column, InsiderReader
+from ops.lists import sample_users
+from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
+from worker.errors import SegrelayError
+
+_KINDS: Final[Mapping[str, frozenset[type]]] = {
+    "string": frozenset({str}),
+    "text": frozenset({str}),
+    "number": frozenset({int, float}),
+    "integer": frozenset({int}),
+    "float": frozenset({int, float}),
+    "boolean": frozenset({bool}),
+    "bool": frozenset({bool}),
+    "date": frozenset({str}),
+    "datetime": frozenset({str}),
+    "array": frozenset({list}),
+    "list": frozenset({list}),
+    "strings": frozenset({list}),
+    "numbers": frozenset({list}),
+}
+"""By the panel's word for a type; of one that is not here nothing is said."""
+
+
+class ReadsColumns(Protocol):
+    """Whoever can read what a panel defines."""
+
+    def columns(self, table: str) -> dict[str, Column]:
+        """Return `contacts` or `events`, by key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFinding:
+    """What the panel says against a trigger or an authorization.
+
+    Args:
+        place: In the configuration, e.g. `triggers.vip-enter`.
+    """
+
+    place: str
+    severity: Literal["error", "warning"]
+    message: str
+
+
+def check_live(settings: Settings) -> list[LiveFinding]:
+    """Ask the panels of all destinations of Insider's API."""
+    findings: list[LiveFinding] = []
+    for destination in settings.destinations.values():
+        if destination.api != "insider":
+            continue
+        triggers = [
+            trigger
+            for trigger in settings.triggers.values()
+            if trigger.destination == destination.name
+        ]
+        try:
+            with InsiderReader(settings, destination) as reader:
+                findings += check_panel(reader, settings, triggers)
+        except SegrelayError as error:
+            place = f"destinations.{destination.name}"
+            findings.append(LiveFinding(place, "error", error.message))
+    return findings
+
+
+def check_panel(
+    reader: ReadsColumns, settings: Settings, triggers: Sequence[Trigger]
+) -> Iterator[LiveFinding]:
+    """Compare what triggers' templates make of a sample with what a panel defines."""
+    contacts, events = reader.columns("contacts"), reader.columns("events")
+    for trigger in triggers:
+        users = sample_users(settings, trigger)
+        if users is None:
+            message = "its template does not render its sample, so what it sends is not known"
+            yield LiveFinding(f"triggers.{trigger.name}", "warning", message)
+            continue
+        seen: set[str] = set()
+        for user in users:
+            for severity, message in _of_user(user, trigger, contacts, events):
+                if message not in seen:
+                    seen.add(message)
+                    yield LiveFinding(f"triggers.{trigger.name}", severity, message)
+
+
+_Told = tuple[Literal["error", "warning"], str]
+
+
+def _of_user(
+    user: Mapping[str, Any],
+    trigger: Trigger,
+    contacts: Mapping[str, Column],
+    events: Mapping[str, Column],
+) -> Iterator[_Told]:
+    attributes = _object(user.get("attributes"))
+    defaults = {name: value for name, value in attributes.items() if name != "custom"}
+    custom = {CUSTOM + name: value for name, value in _object(attributes.get("custom")).items()}
+    removed = _object(user.get("custom"))
+    partial = {CUSTOM + name: value for name, value in _object(removed.get("partial")).items()}
+    audiences = CUSTOM + str(trigger.settings[AUDIENCE_ATTRIBUTE])
+    for name, value in {**defaults, **custom, **partial}.items():
+        problem = _misfit("attribute", name, value, contacts)
+        if problem:
+            yield ("error" if name == audiences else "warning"), problem
+    for event in user.get("events") or ():
+        yield from _of_event(_object(event), events)
+
+
+def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterator[_Told]:
+    name = str(event.get("event_name"))
+    if name not in events:
+        yield "warning", f"event {name} is not defined in Insider's panel: it is dropped there"
+        return
+    parameters = {key: Column(key, kind) for key, kind in events[name].parameters.items()}
+    custom = _object(_object(event.get("event_params")).get("custom"))
+    for key, value in custom.items():
+        known = parameters.get(key) or parameters.get(CUSTOM + key)
+        problem = _misfit(f"parameter of {name}", key, value, {key: known} if known else {})
+        if problem:
+            yield "warning", problem
+
+
+def _misfit(what: str, name: str, value: Any, columns: Mapping[str, Column]) -> str:
+    if value is None or value in ("", [], {}):
+        return ""
+    shown = name.removeprefix(CUSTOM)
+    column = columns.get(name)
+    if column is None:
+        return f"{what} {shown} is not defined in Insider's panel: it is dropped there"
+    kinds = _KINDS.get(column.kind)
+    if kinds and type(value) not in kinds:
+        return (
+            f"{what} {shown} is a {column.kind} in Insider's panel, the template sends"
+            f" {_words(value)}: it is dropped there"
+        )
+    return ""
+
+
+def _words(value: Any) -> str:
+    words = {str: "a text", bool: "a boolean", list: "an array", dict: "an object"}
+    return words.get(type(value), "a number")
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,66 @@
+"""`segrelay config check --live` as a person calls it."""
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+
+
+@pytest.fixture
+def check(call):
+    def run():
+        result = call(app, "config", "check", "--live", "--json")
+        return result.exit_code, orjson.loads(result.stdout)
+
+    return run
+
+
+@pytest.fixture
+def panel(sandbox):
+    """Change what the panel defines, for one test."""
+    before = sandbox.settings()
+    yield lambda **changes: sandbox.settings(**changes)
+    sandbox.settings(
+        panel_attributes=before["panel_attributes"], panel_events=before["panel_events"]
+    )
+
+
+@pytest.mark.usefixtures("relay")
+def test_a_panel_that_knows_what_is_sent_is_right(check):
+    code, found = check()
+
+    assert (code, found["valid"], found["problems"]) == (0, True, [])
+
+
+@pytest.mark.usefixtures("relay")
+def test_an_undefined_list_of_audiences_is_a_problem(check, panel):
+    panel(panel_attributes={"status": "string"})
+
+    code, found = check()
+
+    assert code == 2
+    assert any("triggers.vip-enter: attribute lytics_computed_attr" in p for p in found["problems"])
+    assert any("triggers.vip-exit: attribute lytics_computed_attr" in p for p in found["problems"])
+
+
+@pytest.mark.usefixtures("relay")
+def test_other_attributes_and_events_are_warned_of(check, panel):
+    panel(panel_attributes={"lytics_computed_attr": "array", "status": "number"}, panel_events={})
+
+    code, found = check()
+    warnings = "\n".join(found["warnings"])
+
+    assert code == 0
+    assert "event lytics_trigger is not defined" in warnings
+    assert "status is a number in Insider's panel, the template sends a text" in warnings
+
+
+@pytest.mark.usefixtures("relay")
+def test_refused_credentials_are_a_problem(check, sandbox):
+    sandbox.settings(credentials_status=403)
+
+    code, found = check()
+
+    assert code == 2
+    assert "refuses the authorization 'Sandbox'" in found["problems"][0]
+    assert "secret-token" not in orjson.dumps(found).decode()

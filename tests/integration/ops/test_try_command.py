@@ -1,0 +1,99 @@
+"""`segrelay try` as a person calls it."""
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+from tests.integration.ops.relay import payload
+from worker.errors import UsageWrong
+
+
+@pytest.fixture
+def attempt(call, tmp_path):
+    def run(one, *options, trigger="vip-enter"):
+        file = tmp_path / "one.json"
+        file.write_bytes(orjson.dumps(one))
+        result = call(app, "try", file, "--trigger", trigger, "--json", *options)
+        return result.exit_code, orjson.loads(result.stdout)
+
+    return run
+
+
+def test_an_event_is_rendered_and_shaped_and_nothing_is_sent(attempt, sandbox, relay):
+    code, found = attempt(payload("ann@example.com", first_name="Ann", phone="1234"))
+
+    assert code == 0
+    assert found["outcome"] == "sent"
+    assert found["url"].endswith("/api/user/v1/upsert")
+    assert found["rendered"]["users"][0]["attributes"]["name"] == "Ann"
+    assert found["request"]["users"][0]["attributes"]["custom"] == {"lytics_computed_attr": ["vip"]}
+    assert any("phone_number" in name for name in found["left_out"])
+    assert sandbox.get("summary")["requests"]["total"] == 0
+    assert relay.status()["accepted"] == 0
+
+
+def test_sent_for_real_it_is_answered_and_read_back(attempt, relay):
+    code, found = attempt(payload("ann@example.com"), "--send")
+
+    assert code == 0
+    assert (found["outcome"], found["status"]) == ("delivered", 200)
+    assert found["read_back"]["c_lytics_computed_attr"] == ["vip"]
+    status = relay.status()
+    assert (status["requests"], status["open_notes"], status["accepted"]) == (1, 0, 0)
+
+
+def test_the_ledger_learns_of_it(attempt, relay):
+    one = payload("ann@example.com", minute=5)
+    attempt(one, "--send")
+
+    assert attempt(one, "--send")[1]["reason"] == "duplicate"
+    assert attempt(payload("ann@example.com", minute=1), "--send")[1]["reason"] == "superseded"
+    relay.publish(one)
+    relay.drain()
+    assert relay.status()["skipped_by_reason"] == {"duplicate": 1}
+
+
+def test_what_insider_refuses_is_told(attempt, sandbox, relay):
+    sandbox.settings(poison="poisoned", poison_status=200)
+
+    code, found = attempt(payload("ann@example.com", status="poisoned"), "--send")
+
+    assert (code, found["outcome"]) == (1, "refused")
+    assert found["answer"]["data"]["fail"]
+    assert relay.status()["open_notes"] == 0
+
+
+def test_an_unsure_request_leaves_an_open_note(attempt, sandbox, relay):
+    sandbox.settings(poison="poisoned", poison_status=500)
+
+    code, found = attempt(payload("ann@example.com", status="poisoned"), "--send")
+
+    assert (code, found["outcome"]) == (1, "unsure")
+    assert relay.status()["open_notes"] == 1
+    assert relay.status()["unanswered"] == 1
+
+
+def test_a_closed_gate_is_told(attempt, sandbox):
+    sandbox.settings(credentials_status=401)
+    attempt(payload("ann@example.com"), "--send")
+
+    code, found = attempt(payload("ann@example.com"), "--send")
+
+    assert (code, found["outcome"], found["reason"]) == (1, "not_sent", "paused")
+
+
+def test_a_template_that_fails_is_told(attempt, relay):
+    relay.template("enter.jsonnet", "error 'no'")
+
+    code, found = attempt(payload("ann@example.com"), "--send")
+
+    assert (code, found["outcome"], found["reason"]) == (1, "dead", "template_error")
+
+
+def test_what_can_not_be_tried_is_named(attempt):
+    with pytest.raises(UsageWrong, match="no exit event, which vip-exit is for"):
+        attempt(payload("ann@example.com"), trigger="vip-exit")
+    with pytest.raises(UsageWrong, match="no trigger nowhere"):
+        attempt(payload("ann@example.com"), trigger="nowhere")
+    with pytest.raises(UsageWrong, match="no_identity"):
+        attempt(payload(""))
