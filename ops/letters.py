@@ -13,13 +13,14 @@ from redis import Redis
 
 from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
-from worker.contract.words import Death
 
 REPLAYS_IN_VAIN: Final = 3
 """After so many a letter is exhausted: replayed only if it is named."""
 
 _READ_AT_ONCE: Final = 100
 """Letters; one may hold a profile of a megabyte."""
+
+_PROFILE: Final = b',"profile":'
 
 Letter = dict[str, Any]
 
@@ -127,9 +128,7 @@ def _named(client: Redis, places: Sequence[PartitionKeys], wanted: Filter) -> It
             part = ids[first : first + _READ_AT_ONCE]
             with redis_errors():
                 texts: Any = client.hmget(place.letters, part)
-            for letter_id, text in zip(part, texts, strict=True):
-                if text is not None:
-                    yield _parsed(letter_id, place, text)
+            yield from (_parsed(text) for text in texts if text is not None)
 
 
 def _of_partition(
@@ -148,47 +147,23 @@ def _of_partition(
                 withscores=True,
             )
             texts: Any = client.hmget(place.letters, [row[0] for row in rows]) if rows else ()
-        for (name, died_ms), text in zip(rows, texts, strict=True):
+        for (_, died_ms), text in zip(rows, texts, strict=True):
             if text is not None:
-                yield died_ms, _parsed(name.decode(), place, text)
+                yield died_ms, _parsed(text)
         if len(rows) < _READ_AT_ONCE:
             return
         first += len(rows)
 
 
-def _parsed(letter_id: str, place: PartitionKeys, text: bytes) -> Letter:
-    """Read a letter; one whose profile was no JSON must not hide the others."""
+def _parsed(text: bytes) -> Letter:
+    """Read a letter; where the profile, which stands last, is no JSON, without it."""
+    letter: Letter
     try:
-        letter: Letter = orjson.loads(text)
+        letter = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return _UNREADABLE | {
-            "id": letter_id,
-            "destination": place.destination,
-            "partition": place.partition,
-            "body": text.decode(errors="replace"),
-        }
+        letter = orjson.loads(text.partition(_PROFILE)[0] + b"}")
+        letter["profile"] = None
     return letter
-
-
-_UNREADABLE: Final[Letter] = {
-    "trigger": "",
-    "stream": "",
-    "audience": "",
-    "direction": "",
-    "time_us": 0,
-    "replays": 0,
-    "reason": Death.UNREADABLE.value,
-    "message": "The letter itself can't be read.",
-    "cause": "",
-    "template": "",
-    "status": 0,
-    "answer": "",
-    "attempts": 0,
-    "first_at_ms": 0,
-    "last_at_ms": 0,
-    "header": None,
-    "profile": None,
-}
 
 
 def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:

@@ -170,6 +170,12 @@ class Rig:
         found = embedded.find(self.settings.redis.data_dir)
         return found.pid if found else 0
 
+    def kill_redis(self) -> None:
+        """End Redis with SIGKILL."""
+        pid = self.redis_pid()
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
     def worker_log(self, number: int) -> Path:
         """Return where a worker's output goes."""
         return self.folder / f"worker-{number}.log"

@@ -102,7 +102,9 @@ def explain(client: Redis, settings: Settings, text: str) -> Known:
         if other is not None:
             known = _known(client, settings, other)
     if known is None:
-        raise UsageWrong(f"{text} can't be anybody's {settings.delivery.identity}.")
+        raise UsageWrong(
+            f"This can't be anybody's {settings.delivery.identity}, and nobody has it in a field."
+        )
     known.quarantined = list(_quarantined(client, text))
     return known
 

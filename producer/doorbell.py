@@ -49,7 +49,7 @@ class CeleryDoorbell:
                 DRAIN_TASK,
                 args=[destination, partition],
                 queue=queue,
-                argsrepr=f"{destination} {partition}",
+                argsrepr=f"{destination}, partition {partition}",
                 kwargsrepr="",
                 ignore_result=True,
                 retry=False,

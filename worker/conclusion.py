@@ -13,7 +13,7 @@ import orjson
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure
 from worker.core.gate import Slot
-from worker.core.ledger import Record, pack, with_delivered, with_tried
+from worker.core.ledger import Record, pack, with_delivered, with_tried, with_whole_list
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -26,6 +26,7 @@ from worker.core.verdicts import (
     Verdict,
 )
 from worker.destinations.api import Answer
+from worker.destinations.insider_shape import overwrites
 from worker.destinations.sending import NoAnswer
 from worker.errors import LeaseLost
 from worker.letters import Obituary
@@ -301,7 +302,7 @@ class Conclusion:
     ) -> None:
         """Settle a request without a sure answer: its note stays open, and `tried` is written."""
         tried = {
-            parcel.digest: with_tried(self.state.records[parcel.digest], parcel.fact)
+            parcel.digest: _tried(self.state.records[parcel.digest], parcel)
             for parcel in request.parcels
             if possibly_applied
         }
@@ -326,7 +327,19 @@ class Conclusion:
 def _delivered(record: Record, parcel: Parcel) -> Record:
     users: tuple[Any, ...] = parcel.shaped.users
     data_sent = any(isinstance(user, dict) and "attributes" in user for user in users)
-    return with_delivered(record, parcel.fact, data_sent=data_sent)
+    return _told(with_delivered(record, parcel.fact, data_sent=data_sent), parcel)
+
+
+def _tried(record: Record, parcel: Parcel) -> Record:
+    return _told(with_tried(record, parcel.fact), parcel)
+
+
+def _told(record: Record, parcel: Parcel) -> Record:
+    """Remember that a body may have told something about all audiences."""
+    users: tuple[Any, ...] = parcel.shaped.users
+    if any(isinstance(user, dict) and overwrites(user) for user in users):
+        return with_whole_list(record, parcel.fact.time_us)
+    return record
 
 
 def _sent_line(parcel: Parcel, now_ms: int) -> str:

@@ -17,7 +17,7 @@ from worker.conclusion import Conclusion
 from worker.contract.keys import split_stream_name
 from worker.contract.words import BACKFILL, LIVE, Death, kind_of_lane
 from worker.core.gate import Closed, Gate
-from worker.core.ledger import Fact, pack, unpack, with_tried
+from worker.core.ledger import Fact, pack, unpack, with_tried, with_whole_list
 from worker.courier import Courier
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost
@@ -42,7 +42,7 @@ BATCH_ENTRIES: Final = 1_000
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """Of a destination whose requests carry one user: what is rendered should be sent in a slice."""
 LOOK_SECONDS: Final = 0.2
-STOP_GRACE_SECONDS: Final = 4.0
+STOP_GRACE_SECONDS: Final = 2.5
 """What can't end within this time, once told to stop, is cut and becomes an open note."""
 RELEASE_TRIES: Final = 3
 """How often a drain that found nothing looks again at what has become due meanwhile."""
@@ -165,7 +165,8 @@ class Drain:
                     self.numbers.trigger(note.trigger),
                 )
                 fact = Fact(audience, trigger, row.direction, row.time_us)
-                records[row.digest] = with_tried(records[row.digest], fact)
+                tried = with_tried(records[row.digest], fact)
+                records[row.digest] = with_whole_list(tried, row.time_us)
         end_ms = await self.partition.open_notes(
             [note.note_id for note in vanished],
             self.policy.late_seconds,
@@ -344,7 +345,10 @@ class Drain:
             names = map(split_stream_name, await self.partition.streams())
             unknown = {trigger for _, trigger in names} - set(self.routes)
             release = await self.partition.release(
-                state.changed_holds, {*state.paused, *unknown}, keep_if_due=keep
+                state.changed_holds,
+                {*state.paused, *unknown},
+                suspects=state.suspects,
+                keep_if_due=keep,
             )
             if release.released or not release.due:
                 return release.ring and found

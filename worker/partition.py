@@ -243,9 +243,14 @@ class Partition(Protocol):
         ...
 
     async def release(
-        self, holds: Mapping[str, Hold | None], paused: Iterable[str], *, keep_if_due: bool
+        self,
+        holds: Mapping[str, Hold | None],
+        paused: Iterable[str],
+        *,
+        suspects: Iterable[str] = (),
+        keep_if_due: bool,
     ) -> Release:
-        """Give the lease back."""
+        """Give the lease back; `suspects` are places that the next holder, too, renders apart."""
         ...
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:

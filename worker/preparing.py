@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -22,8 +22,10 @@ from worker.reading import UNREADABLE
 from worker.routes import Route
 from worker.state import State
 
-RENDER_GROUP = 100
+RENDER_GROUP: Final = 100
 """Deliveries between two looks at the clock: rendering holds the interpreter."""
+OPEN_BYTES: Final = 32_000_000
+"""Profiles that are open at once, decompressed; what is beyond stays in its stream."""
 
 
 class Killed(Exception):  # noqa: N818 - it is the event's fate, no error of ours
@@ -36,7 +38,10 @@ class Renders(Protocol):
     async def render(
         self, route: Route, rows: Sequence[Row], *, isolated: bool
     ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
-        """Render; `isolated` in a throw-away process with limits."""
+        """Render; `isolated` in a throw-away process with limits.
+
+        What is isolated may give fewer results than rows: the others are left for another time.
+        """
         ...
 
 
@@ -114,14 +119,18 @@ class Prepared:
 
 
 def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> list[Contender]:
-    """Decode the batch; what can't be decoded is dead."""
+    """Decode the batch; what can't be decoded is dead, what is too much stays where it is."""
     contenders: list[Contender] = []
+    size = 0
     for delivery in batch:
+        if size > OPEN_BYTES:
+            break
         try:
             profile = decode_profile(delivery.profile)
         except PayloadRefused as error:
             prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, error.message)))
             continue
+        size += len(profile)
         if delivery.header is UNREADABLE:
             message = "The entry's header can't be read: it was not written by this version."
             prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, message)))
@@ -204,8 +213,11 @@ async def render_and_shape(
             rows = [Row(contender.profile) for contender, _ in part]
             results = await renders.render(routes[trigger], rows, isolated=suspect)
             now_us = state.now_ms() * 1000
-            for going_on, result in zip(part, results, strict=True):
+            for going_on, result in zip(part, results, strict=not suspect):
+                state.suspects.discard(going_on[0].delivery.place)
                 _shape(going_on, result, routes[trigger], now_us, prepared)
+            if len(results) < len(part):
+                break
 
 
 def _shape(

@@ -53,7 +53,7 @@ class State:
         records: Ledgers of the profiles of the batch at hand.
         waiting: By digest: until when (ms) and which place alone may go on before.
         ambiguous: Places whose last request may have taken effect.
-        suspects: Places that a vanished holder was rendering.
+        suspects: Places that a vanished holder was rendering, and that are not cleared yet.
     """
 
     clock: Clock
@@ -61,7 +61,7 @@ class State:
     waits: dict[str, Wait]
     setbacks: dict[str, Setback]
     holds: dict[str, Hold]
-    suspects: frozenset[str]
+    suspects: set[str]
     records: dict[bytes, Record] = field(default_factory=dict)
     waiting: dict[bytes, list[tuple[int, str]]] = field(default_factory=dict)
     ambiguous: set[str] = field(default_factory=set)
@@ -79,7 +79,7 @@ class State:
             waits=dict(holding.waits),
             setbacks=dict(holding.setbacks),
             holds=dict(holding.holds),
-            suspects=holding.rendering,
+            suspects=set(holding.rendering),
         )
         for note in holding.notes:
             if note.open_until_ms:

@@ -16,12 +16,12 @@ from ops.chaos.saboteur import Saboteur
 from ops.chaos.verdict import Verdict, judge
 from ops.chaos.watching import Watch
 from ops.people import Happening, happenings, lists, payloads
-from ops.rig import Rig
+from ops.rig import DESTINATION, Rig
 
 AHEAD: Final = 2
 """So many portions are fed before the first blow, so that every blow meets work."""
-_BUSY_SECONDS: Final = 3.0
-_PAUSE_SECONDS: Final = (0.0, 1.2)
+_BUSY_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = (0.0, 0.8)
 _LOOK_SECONDS: Final = 0.1
 _DELIVERY: Final = (
     f'lease = "{LEASE_SECONDS:g}s"\nlate = "{LATE_SECONDS:g}s"\n'
@@ -117,11 +117,14 @@ class Run:
             yield list(payloads(part, segments=segments))
 
     def _await_work(self, watch: Watch) -> None:
-        """Let a moment pass in which something waits to be delivered."""
-        time.sleep(self.rng.uniform(*_PAUSE_SECONDS))
+        """Wait until deliveries are being made, and more wait; then a moment at random."""
+        before = watch.settled()
         gives_up_at = time.monotonic() + _BUSY_SECONDS
-        while not watch.status.get("waiting") and time.monotonic() < gives_up_at:
+        while time.monotonic() < gives_up_at:
+            if watch.settled() > before and watch.status.get("waiting"):
+                break
             time.sleep(_LOOK_SECONDS)
+        time.sleep(self.rng.uniform(*_PAUSE_SECONDS))
 
     def _work_off(self, saboteur: Saboteur, watch: Watch) -> None:
         told_at = 0.0
@@ -139,4 +142,6 @@ class Run:
 
 def _line(watch: Watch) -> str:
     names = ("accepted", "delivered", "skipped", "dead", "waiting")
-    return ", ".join(f"{name} {watch.status.get(name, 0)}" for name in names)
+    counts = ", ".join(f"{name} {watch.status.get(name, 0)}" for name in names)
+    gate = watch.status.get("destinations", {}).get(DESTINATION)
+    return f"{counts}; {gate['state']} {gate['reason']}".rstrip() if gate else counts

@@ -114,7 +114,7 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         assert [w["stats"]["pool"]["max-concurrency"] for w in workers.values()] == [2]
         assert {task["name"] for task in tasks} == {"worker.tasks.drain"}
         drain = next(task for task in tasks if "skipped 1" in task["result"])
-        assert drain["args"].startswith("insider")
+        assert drain["args"].startswith("insider, partition ")
         assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests, waited 0.0 s"
         assert "somebody" not in str(tasks)
         assert PASSWORD not in command_line(flower) + command_line(worker)

@@ -168,10 +168,17 @@ class RedisPartition:
             return int(end_ms)
 
     async def release(
-        self, holds: Mapping[str, Hold | None], paused: Iterable[str], *, keep_if_due: bool
+        self,
+        holds: Mapping[str, Hold | None],
+        paused: Iterable[str],
+        *,
+        suspects: Iterable[str] = (),
+        keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
         k = self.keys
+        places = sorted(suspects)
+        kept = orjson.dumps(places) if places else b""
         pairs = [
             part
             for name, hold in holds.items()
@@ -180,7 +187,7 @@ class RedisPartition:
         released, due, ring = await self._call(
             "release",
             (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell),
-            (self.token, int(keep_if_due), k.tag, len(holds), *pairs, *paused),
+            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused),
         )
         return Release(bool(released), bool(due), bool(ring))
 

@@ -14,9 +14,11 @@ from worker.adapters.renderer import Renderer, Result, Row
 from worker.preparing import Killed
 from worker.routes import Route
 
-ISOLATED_SECONDS: Final = 20.0
+ISOLATED_SECONDS: Final = 5.0
 """For a group of at most 100 events, of which one takes half a millisecond."""
 ISOLATED_BYTES: Final = 1_000_000_000
+KILLED_AT_MOST: Final = 3
+"""In one call: each costs the time limit twice, and a drain has a limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,25 @@ class ProcessRenders:
         return results
 
     def _isolated(self, route: Route, rows: list[Row]) -> list[Result | Killed]:
-        """Halve until the one that kills the process is alone."""
+        """Render apart; a row at which the process dies is to blame if it dies there alone."""
+        results: list[Result | Killed] = []
+        killed = 0
+        while len(results) < len(rows) and killed < KILLED_AT_MOST:
+            came_out = self._apart(route, rows[len(results) :])
+            if not isinstance(came_out, DiedAt):
+                return results + list(came_out)
+            results += came_out.results
+            alone = self._apart(route, [rows[len(results)]])
+            if isinstance(alone, DiedAt):
+                killed += 1
+                results.append(Killed())
+            else:
+                results += alone
+        return results
+
+    def _apart(self, route: Route, rows: list[Row]) -> list[Result] | DiedAt:
         assert route.template is not None
-        results = render_isolated(
+        return render_isolated(
             self.templates_folder,
             route.template.name,
             rows,
@@ -50,9 +68,3 @@ class ProcessRenders:
             seconds=ISOLATED_SECONDS,
             memory_bytes=ISOLATED_BYTES,
         )
-        if not isinstance(results, DiedAt):
-            return list(results)
-        if len(rows) == 1:
-            return [Killed()]
-        middle = len(rows) // 2
-        return self._isolated(route, rows[:middle]) + self._isolated(route, rows[middle:])

@@ -12,7 +12,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:paused` | hash | `destination\|name` or `trigger\|name` → JSON: by whom, why, since |
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `segrelay:sweep` | string | the lock of the sweep |
-| `{gate:ID}` | hash | the gate of one host and authorization; with `ok\|trigger`, `first\|trigger` |
+| `{gate:ID}` | hash | the gate of one host and authorization; see `core.gate_rules` |
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |

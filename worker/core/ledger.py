@@ -26,6 +26,8 @@ _RAISED: Final = 32
 _TIME_BYTES: Final = 7
 _HASH_BYTES: Final = 4
 _VARINT_MORE: Final = 0x80
+_WHOLE_LIST: Final = (0, 0)
+"""The item that stands for all audiences; numbers of audiences and triggers begin with 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,9 @@ def _is_duplicate(own: Item, fact: Fact) -> bool:
 def _is_already_there(record: Record, own: Item, fact: Fact) -> bool:
     if not own.delivered_us or own.direction is not fact.direction:
         return False
+    told = record.items.get(_WHOLE_LIST)
+    if told and told.delivered_us > own.delivered_us:
+        return False
     return not any(
         is_newer(time_us, item.direction, own.delivered_us, own.direction)
         for _, item in record.about(fact.audience)
@@ -121,6 +126,19 @@ def _is_already_there(record: Record, own: Item, fact: Fact) -> bool:
         for time_us in (item.delivered_us, item.tried_us)
         if time_us
     )
+
+
+def with_whole_list(record: Record, time_us: int) -> Record:
+    """Return the record after a body that replaces the whole list: it told of every audience.
+
+    Whether or not it was answered: what it may have told of another audience is as old as its
+    event, so that what was delivered before that time is no longer known to be there.
+    """
+    old = record.items.get(_WHOLE_LIST)
+    if old and old.delivered_us >= time_us:
+        return record
+    item = Item(Direction.CHANGE, delivered_us=time_us)
+    return Record(record.data_us, {**record.items, _WHOLE_LIST: item})
 
 
 def with_delivered(record: Record, fact: Fact, *, data_sent: bool = True) -> Record:

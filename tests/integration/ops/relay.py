@@ -61,6 +61,11 @@ def payload(email, audience="vip", direction="enter", minute=0, **fields):
     return {"data": {"email": email, "segment_events": [entry], **fields}, "meta": {}, "id": "1"}
 
 
+def assert_sum(found):
+    for each in (found, *found["triggers"].values(), *found["jobs"].values()):
+        assert each["accepted"] == sum(each[kind] for kind in KINDS[1:])
+
+
 class Relay:
     """What a test drives: publishes, drains, and calls commands."""
 
@@ -114,6 +119,15 @@ class Relay:
         count = self.settings.redis.partitions
         return [PartitionKeys("insider", number) for number in range(count)]
 
+    def spoil_profiles(self):
+        """Let what waits carry no JSON."""
+        for place in self.places():
+            for name in self.client.smembers(place.streams):
+                stream = place.stream(name.decode())
+                for entry_id, fields in self.client.xrange(stream):
+                    self.client.xdel(stream, entry_id)
+                    self.client.xadd(stream, fields | {b"p": b"{no json"})
+
     def age_letters(self, *, minutes):
         """Let the letters have been accepted earlier."""
         for place in self.places():
@@ -124,6 +138,5 @@ class Relay:
 
     def status(self):
         found = read_status(self.client, self.settings)
-        for each in (found, *found["triggers"].values(), *found["jobs"].values()):
-            assert each["accepted"] == sum(each[kind] for kind in KINDS[1:])
+        assert_sum(found)
         return found

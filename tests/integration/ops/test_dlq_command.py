@@ -296,3 +296,18 @@ def test_a_replay_is_atomic_and_happens_once(dead, dlq):
     ]
     assert kept == [0, 0, 0, 0]
     assert dead.status()["waiting"] == 3
+
+
+def test_a_letter_whose_profile_is_no_json_is_listed_and_discarded(relay, dlq):
+    relay.publish(payload("ann@example.com"))
+    relay.spoil_profiles()
+    relay.drain()
+
+    (letter,) = listed(dlq)
+    left_out = orjson.loads(dlq("replay", "--yes", "--json").stdout)
+    dlq("discard", letter["id"], "--yes")
+
+    assert letter["trigger"] == "vip-enter"
+    assert left_out == {"replayed": 0, "left_out": {"unreadable": 1}}
+    assert relay.status()["discarded"] == 1
+    assert relay.status()["triggers"]["vip-enter"]["dead"] == 0

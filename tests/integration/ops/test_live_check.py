@@ -19,7 +19,7 @@ def check(call):
 def panel(sandbox):
     """Change what the panel defines, for one test."""
     before = sandbox.settings()
-    yield lambda **changes: sandbox.settings(**changes)
+    yield sandbox.settings
     sandbox.settings(
         panel_attributes=before["panel_attributes"], panel_events=before["panel_events"]
     )

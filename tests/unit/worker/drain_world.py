@@ -176,7 +176,10 @@ class Process:
         elif action:
             self.stopped_until = self.world.loop.time() + action
             self.was_stopped = True
-        await self.breathe()
+        if self.dead:
+            raise asyncio.CancelledError
+        if may_stop:
+            await self.breathe()
         self.world.check_sum()
 
     async def breathe(self) -> None:

@@ -2,21 +2,21 @@
 -- Gives the lease back, and says whether there is more to do.
 --
 -- KEYS[1] lease  [2] rendering  [3] holds  [4] streams  [5] retry  [6] bell
--- ARGV[1] token  [2] 1 = keep the lease if work has become due  [3] the keys' tag  [4] h, the number of holds; h times a name and a hold
---     ("" = none any more)  then the paused triggers
+-- ARGV[1] token  [2] 1 = keep the lease if work has become due  [3] the keys' tag  [4] what the next holder renders apart: JSON, "" = nothing
+--     [5] h, the number of holds; h times a name and a hold ("" = none any more)  then the paused triggers
 --
 -- Returns {released, due, ring}; {0, 0, 0} if somebody else holds it. ring is 1 if there is work and nobody is on the way.
 --@include _clock
 --@include _due
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
-redis.call('DEL', KEYS[2])
-local h = tonumber(ARGV[4])
-for i = 5, 4 + 2 * h, 2 do
+if ARGV[4] == '' then redis.call('DEL', KEYS[2]) else redis.call('SET', KEYS[2], ARGV[4]) end
+local h = tonumber(ARGV[5])
+for i = 6, 5 + 2 * h, 2 do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[3], ARGV[i]) else redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
 end
 local paused = {}
-for i = 5 + 2 * h, #ARGV do paused[ARGV[i]] = true end
+for i = 6 + 2 * h, #ARGV do paused[ARGV[i]] = true end
 local more = due(KEYS[4], KEYS[5], KEYS[3], ARGV[3], paused, now)
 if more == 1 and ARGV[2] == '1' then return {0, 1, 0} end
 redis.call('DEL', KEYS[1])

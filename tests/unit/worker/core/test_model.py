@@ -7,6 +7,7 @@ effect, or take effect late; the worker may vanish after sending. The rules are 
 
 from __future__ import annotations
 
+import itertools
 import random
 from dataclasses import dataclass, field, replace
 
@@ -179,6 +180,7 @@ def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[i
                 (audience, rng.randint(1, 5), rng.choice([Direction.ENTER, Direction.EXIT]))
             )
     waiting: list[Waiting] = []
+    numbers = itertools.count()
     for audience, time_us, direction in events:
         segments = frozenset(
             a for a in range(1, audiences + 1) if truth(events, a, until=time_us) is Direction.ENTER
@@ -188,8 +190,9 @@ def history(rng: random.Random, rules: Rules, *, overwrite: bool) -> tuple[set[i
             # A scan reads what holds at that time: a state event tells the truth.
             is_state = rng.random() < 0.2 and truth(events, audience, until=time_us) is direction
             fact = Fact(audience, trigger, direction, time_us, state=is_state)
-            copies = rng.choice([1, 1, 1, 2])
-            waiting.extend(Waiting(len(waiting) + n, fact, segments) for n in range(copies))
+            waiting += [
+                Waiting(next(numbers), fact, segments) for _ in range(rng.choice([1, 1, 1, 2]))
+            ]
     rng.shuffle(waiting)
     world = World(rng, rules, overwrite)
     steps = 0

@@ -1,0 +1,70 @@
+"""The sum of all counts, looked at while all of it changes."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+
+import orjson
+import pytest
+from redis import Redis
+
+from ops.cli.main import app
+from ops.status import read_status
+from tests.integration.ops.relay import assert_sum, payload
+from worker.contract.connection import connect
+
+
+@pytest.fixture
+def watched(relay, redis_url):
+    """Look at the status again and again, from a thread of its own."""
+    ended = threading.Event()
+    seen = []
+
+    def look(client: Redis):
+        while not ended.is_set():
+            seen.append(read_status(client, relay.settings))
+
+    with closing(connect(redis_url)) as client:
+        thread = threading.Thread(target=look, args=(client,))
+        thread.start()
+        try:
+            yield seen
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_the_sum_holds_at_every_moment(relay, sandbox, watched, call):
+    sandbox.settings(poison="poisoned", poison_status=200)
+    for minute in range(3):
+        relay.publish(
+            *(payload(f"p{n}@example.com", minute=minute, status="fine") for n in range(100)),
+            *(payload(f"q{n}@example.com", minute=minute, status="poisoned") for n in range(20)),
+            job="load",
+        )
+        relay.drain()
+        call(app, "dlq", "replay", "--yes")
+        call(app, "discard", "--job", "load", "--audience", "vip", "--yes")
+        relay.publish(*(payload(f"p{n}@example.com", minute=minute) for n in range(20)))
+
+    assert len(watched) > 10
+    for found in watched:
+        assert_sum(found)
+    assert relay.status()["accepted"] == 420
+
+
+def test_watching_ends_cleanly_with_ctrl_c(relay):
+    command = [sys.executable, "-m", "ops.cli.main", "--config", str(relay.settings.source)]
+    with subprocess.Popen(
+        [*command, "status", "--watch", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as child:
+        first = orjson.loads(child.stdout.readline())
+        time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        _, problems = child.communicate(timeout=10)
+
+    assert first["accepted"] == 0
+    assert (child.returncode, problems) == (0, b"")

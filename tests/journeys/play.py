@@ -1,0 +1,107 @@
+"""What journeys do: send, wait, look, and hold what is there against what happened."""
+
+import random
+import signal
+import time
+from contextlib import contextmanager
+
+import orjson
+
+from ops.chaos.watching import Watch
+from ops.people import happenings, payloads, truth
+from ops.rig import Rig
+from ops.status import read_status
+
+PATH_OF_EXITS = "/api/user/v1/attribute/delete"
+ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")
+SHORT = 'lease = "2s"\nlate = "2s"\nrequest_deadline = "5s"'
+
+
+def invent(events, people, seed=1):
+    """Return what happened, and the same in the random order in which it is sent."""
+    rng = random.Random(seed)
+    happened = happenings(rng, events=events, people=people)
+    sent = list(happened)
+    rng.shuffle(sent)
+    return happened, sent
+
+
+def lines(events, **options):
+    return b"\n".join(payloads(events, **options)) + b"\n"
+
+
+def send(rig, given, *options):
+    """Send payloads; all must be in Redis afterwards. Returns the command's report."""
+    answer = rig.command("send", "-", "--json", *options, given=given)
+    assert answer.returncode == 0, answer.stderr.decode()
+    return orjson.loads(answer.stdout)
+
+
+def status_of(rig):
+    """Return the status, whose sum must hold."""
+    status = read_status(rig.client, rig.settings)
+    assert status["accepted"] == sum(status[name] for name in ENDS)
+    return status
+
+
+def until(condition, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"it did not come in {seconds} s")
+
+
+def start_worker(rig, *options):
+    """Start a worker and wait until it is ready."""
+    number = len(rig.workers)
+    log = rig.worker_log(number)
+    worker = rig.start_worker(*options)
+    until(lambda: b" ready." in log.read_bytes(), 40)
+    return worker
+
+
+def stop_worker(worker):
+    """Tell a worker to stop; returns its exit code and how long it took."""
+    begun = time.monotonic()
+    worker.send_signal(signal.SIGTERM)
+    code = worker.wait(30)
+    return code, time.monotonic() - begun
+
+
+def nothing_is_wrong(rig, happened):
+    """Assert that the sandbox holds what the newest events say, and that nothing is dead."""
+    status = status_of(rig)
+    assert (status["dead"], status["waiting"]) == (0, 0), status
+    assert rig.memberships() == truth(happened)
+    overlaps = rig.sandbox.get("overlaps")
+    assert (overlaps["different"], overlaps["profiles_twice_in_a_request"]) == (0, 0)
+    return status
+
+
+def sent_twice(rig):
+    """Return how many requests the sandbox took whole or in part twice, but for exits.
+
+    Two exits of one person and audience look alike; an entrance and an event have their time.
+    """
+    repeats = rig.sandbox.get("repeats")["users"]
+    return sum(
+        path["doubled_answered"] + path["doubled_unanswered"] + path["doubled_in_flight"]
+        for name, path in repeats.items()
+        if name != PATH_OF_EXITS
+    )
+
+
+@contextmanager
+def watched(rig: Rig):
+    """Check the sum all along."""
+    watch = Watch(rig)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        watch.stop()
+    assert watch.broken == []
+    assert watch.looks > 0

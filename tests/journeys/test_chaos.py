@@ -1,0 +1,36 @@
+"""A small run of `make chaos`: everything is broken once or twice, and nothing is wrong after."""
+
+import subprocess
+import sys
+
+import orjson
+
+SMALL = {
+    "--events": 4_000,
+    "--people": 1_000,
+    "--worker-kills": 4,
+    "--redis-kills": 1,
+    "--stops": 1,
+    "--orderly-stops": 1,
+    "--restarts": 1,
+    "--limit-changes": 1,
+    "--minutes": 3,
+}
+
+
+def test_a_small_chaos_breaks_no_promise():
+    options = [str(word) for pair in SMALL.items() for word in pair]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ops.chaos", "--json", *options],
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr.decode()[-4_000:]
+    report = orjson.loads(done.stdout)
+    assert report["violations"] == []
+    assert report["accepted"] == report["delivered"] + report["skipped"] > 4_000
+    assert (report["lost"], report["wrong_memberships"]) == (0, 0)
+    assert report["blows"]["kill_redis"] == 1

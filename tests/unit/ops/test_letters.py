@@ -1,0 +1,103 @@
+"""Which letters are meant, and which are replayed."""
+
+import orjson
+import pytest
+
+from ops.letters import Filter, place_of
+from ops.replay import ReplayPolicy, obstacle
+from worker.contract.events import Header, encode_header
+from worker.contract.settings import Destination, Settings, Trigger
+from worker.contract.words import Direction
+
+NOW_MS = 1_795_500_000_000
+DIGEST = bytes(range(10))
+HEADER = Header(
+    DIGEST, "vip", Direction.ENTER, 5, state=False, skip_hook=False, repair=False, accepted_ms=7
+)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    destination = Destination(
+        name="insider", api="insider", base_url="https://unification.useinsider.com", rate="400/s"
+    )
+    trigger = Trigger(
+        name="enter", destination="insider", audiences=("vip",), on="enter", template="e.jsonnet"
+    )
+    empty = Settings.empty(tmp_path)
+    return empty.model_copy(
+        update={"destinations": {"insider": destination}, "triggers": {"enter": trigger}}
+    )
+
+
+def letter(**changes):
+    return {
+        "id": "insider.3.beef",
+        "destination": "insider",
+        "trigger": "enter",
+        "audience": "vip",
+        "reason": "refused",
+        "cause": "c1",
+        "replays": 0,
+        "first_at_ms": NOW_MS - 1_000,
+        "header": orjson.loads(encode_header(HEADER)),
+        "profile": {"email": "ann@example.com", "segment_events": [{}]},
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("wanted", "holds"),
+    [
+        (Filter(), True),
+        (Filter(causes=frozenset({"c1", "c2"})), True),
+        (Filter(causes=frozenset({"c2"})), False),
+        (Filter(trigger="enter", audience="vip", reason="refused"), True),
+        (Filter(trigger="exit"), False),
+        (Filter(audience="gold"), False),
+        (Filter(reason="failed"), False),
+        (Filter(digest=DIGEST.hex()), True),
+        (Filter(digest="00"), False),
+    ],
+)
+def test_filters_narrow_each_other(wanted, holds):
+    assert wanted.holds(letter()) is holds
+
+
+@pytest.mark.parametrize(
+    ("letter_id", "place"),
+    [
+        ("insider.3.beef", ("insider", 3)),
+        ("insider.x.beef", None),
+        ("insider.3", None),
+        ("beef", None),
+        ("", None),
+        (".3.beef", None),
+    ],
+)
+def test_a_letters_id_begins_with_its_place(letter_id, place):
+    assert place_of(letter_id) == place
+
+
+@pytest.mark.parametrize(
+    ("changes", "policy", "why"),
+    [
+        ({}, {}, ""),
+        ({"trigger": "gone"}, {}, "orphaned"),
+        ({"destination": "elsewhere"}, {}, "orphaned"),
+        ({"replays": 2}, {}, ""),
+        ({"replays": 3}, {}, "exhausted"),
+        ({"replays": 3}, {"force": True}, "exhausted"),
+        ({"replays": 3}, {"named": True}, ""),
+        ({"first_at_ms": NOW_MS - 60_001}, {}, "too_old"),
+        ({"first_at_ms": NOW_MS - 60_001}, {"named": True}, "too_old"),
+        ({"first_at_ms": NOW_MS - 60_001}, {"force": True}, ""),
+        ({"header": None}, {}, "unreadable"),
+        ({"header": [9]}, {}, "unreadable"),
+        ({"profile": {"unreadable": "78"}}, {}, "unreadable"),
+        ({"profile": None}, {}, "unreadable"),
+    ],
+)
+def test_what_a_replay_leaves_out(settings, changes, policy, why):
+    how = ReplayPolicy(NOW_MS, 60_000, **policy)
+
+    assert obstacle(letter(**changes), settings, how) == why
