@@ -258,11 +258,15 @@ class Drain:
         return left
 
     async def _deliver(self, courier: Courier, packer: Packer, end: float) -> None:
-        """Keep up to `in_flight` requests of different profiles under way."""
+        """Keep up to `in_flight` requests of different profiles under way.
+
+        What was rendered is sent for a slice at least, however long the rendering took.
+        """
+        over_at = max(end, self.clock.seconds()) + self.policy.slice_seconds
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                while len(running) < self.policy.in_flight and not self._is_over(courier, end):
+                while len(running) < self.policy.in_flight and not self._is_over(courier, over_at):
                     request = packer.next_request()
                     if request is None:
                         break
@@ -276,12 +280,12 @@ class Drain:
         finally:
             await _ended(running)
 
-    def _is_over(self, courier: Courier, end: float) -> bool:
+    def _is_over(self, courier: Courier, over_at: float) -> bool:
         return (
             courier.closed is not None
             or courier.stopping.is_set()
             or courier.cut.is_set()
-            or self.clock.seconds() >= end + self.policy.slice_seconds
+            or self.clock.seconds() >= over_at
         )
 
     async def _settle_packed(self, courier: Courier, packer: Packer) -> None:

@@ -99,6 +99,6 @@ def letter_of(
 
 def _profile(delivery: Delivery) -> Any:
     try:
-        return orjson.Fragment(decode_profile(delivery.profile))
-    except PayloadRefused:
+        return orjson.loads(decode_profile(delivery.profile))
+    except (PayloadRefused, orjson.JSONDecodeError):
         return {"unreadable": delivery.profile.hex()[:ANSWER_BYTES]}

@@ -16,8 +16,8 @@
 --     sent:    profile key
 -- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
 --
--- XDEL decides: what it did not remove changes no count, no ledger, and writes no letter; of a request whose note is
--- gone or open already, nothing is written again.
+-- XDEL decides: what it did not remove changes no count and writes no letter, nor, without a request, a ledger; of a
+-- request whose note is gone or open already, nothing is written again.
 -- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
 --@include _clock
@@ -61,9 +61,13 @@ for _ = 1, groups do
   for id in string.gmatch(ARGV[at + 3], '%S+') do
     entry = entry + 1
     local key, size = index(), tonumber(length())
-    if redis.call('XDEL', stream, id) == 1 then
+    local deleted = redis.call('XDEL', stream, id) == 1
+    -- A request that was made is told to the ledger even if somebody took its delivery back meanwhile.
+    if key ~= '0' and (deleted or note ~= '') then
+      redis.call('SET', ledger(key), string.sub(texts, first, first + size - 1), 'PX', retention)
+    end
+    if deleted then
       gone = gone + 1
-      if key ~= '0' then redis.call('SET', ledger(key), string.sub(texts, first, first + size - 1), 'PX', retention) end
       if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. id) end
       if letters > 0 then bury(ARGV[at + 7 + entry]) end
     end
