@@ -67,13 +67,17 @@ on = "exit"
 template = "insider/exit.jsonnet"
 url = "/api/user/v1/attribute/delete"
 
+{exit_event}
+{more}
+"""
+
+EXIT_EVENT: Final = """\
 [triggers.exit-event]
 destination = "insider"
 audiences = {audiences}
 on = "exit"
 template = "insider/exit-event.jsonnet"
 url = "/api/user/v1/upsert"
-{more}
 """
 
 
@@ -90,6 +94,7 @@ class Rig:
         more: Further tables of the configuration.
         sandbox_settings: Switches of the sandbox at its start.
         templates: Texts that replace shipped ones, by their names.
+        exit_events: With a third trigger, for the event of an exit.
         max_memory: Of the embedded Redis, e.g. "64mb".
     """
 
@@ -101,6 +106,7 @@ class Rig:
     more: str = ""
     token: str = "demo"  # noqa: S105 - the sandbox takes any
     max_memory: str = ""
+    exit_events: bool = True
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     sandbox: SandboxProcess = field(init=False)
@@ -141,6 +147,9 @@ class Rig:
                 token=self.token,
                 destination=self.destination_lines,
                 audiences=list(AUDIENCES),
+                exit_event=(
+                    EXIT_EVENT.format(audiences=list(AUDIENCES)) if self.exit_events else ""
+                ),
                 more=self.more,
             )
         )

@@ -83,8 +83,10 @@ class Conclusion:
                 case _ as never:
                     assert_never(never)
         except LeaseLost:
-            unanswered = isinstance(verdict, Failed | Unreadable)
-            if not isinstance(verdict, Failed) or verdict.possibly_applied:
+            unanswered = isinstance(verdict, Unreadable) or (
+                isinstance(verdict, Failed) and verdict.possibly_applied
+            )
+            if unanswered or isinstance(verdict, Accepted):
                 await repair(
                     self.partition,
                     request.parcels,
@@ -115,9 +117,16 @@ class Conclusion:
         )
 
     def _counts(self, request: Request, **more: int) -> dict[str, int]:
-        again = sum(parcel.delivery.place in self.state.ambiguous for parcel in request.parcels)
+        again = sum(map(self._may_have_been_sent, request.parcels))
         counts = {"requests": 1, "resent": again, **more}
         return {f"{name}|{request.trigger}": n for name, n in counts.items() if n}
+
+    def _may_have_been_sent(self, parcel: Parcel) -> bool:
+        """Say whether an earlier request of it got no sure answer; the ledger remembers longest."""
+        fact = parcel.fact
+        item = self.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
+        tried = item is not None and item.tried_us == fact.time_us
+        return tried or parcel.delivery.place in self.state.ambiguous
 
     async def _accepted(
         self,
@@ -187,6 +196,8 @@ class Conclusion:
             await self.settler.write(self._closing(request, note))
             packer.split(request, request.halving)
             return
+        if request.halving:
+            request.halving.open_parts -= 1
         parcel = request.parcels[0]
         death = (parcel.delivery, self.settler.obituary(parcel, Death.TOO_LARGE, message, answer))
         await self.settler.write(

@@ -22,7 +22,7 @@ from worker.settling import Settler
 from worker.state import State
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""A slot further away than this ends the drain; the sweep comes back."""
+"""What gets no slot within this time is left to a later drain; the sweep comes back."""
 LOG: Final = structlog.get_logger()
 
 
@@ -34,7 +34,7 @@ class Courier:
         kind: Of the lane.
         cut: Set when requests in flight must end: the lease was lost, or the time to stop is over.
         stopping: Set when nothing new may begin.
-        closed: The gate's word that ended the drain.
+        closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
     partition: Partition
@@ -54,7 +54,7 @@ class Courier:
         try:
             slot = await self._slot(request)
             if slot is None:
-                packer.again(request)
+                self._leave(request, packer)
                 return
             if slot.probe and len(request.packed) > 1:
                 request = packer.reduce(request, slot.avoid)
@@ -90,8 +90,15 @@ class Courier:
         finally:
             packer.done(request)
 
+    def _leave(self, request: Request, packer: Packer) -> None:
+        """Leave what got no slot; a gate that is closed for one trigger may be open for others."""
+        if self.closed and not self.stopping.is_set() and not self.cut.is_set():
+            self.settler.leave(request.trigger, packer)
+        else:
+            packer.again(request)
+
     async def _slot(self, request: Request) -> Slot | None:
-        """Book a slot and sleep until it; None if the drain has to end before."""
+        """Book a slot and sleep until it; None if there is none, or the drain has to end before."""
         while True:
             booked = await self.gate.book(
                 kind=self.kind, trigger=request.trigger, horizon_seconds=LONGEST_WAIT_SECONDS

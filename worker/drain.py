@@ -240,7 +240,6 @@ class Drain:
             await self._deliver(courier, packer, end)
         if courier.closed:
             state.tally.ended = courier.closed.reason
-            return False
         return bool(settled) or state.tally.requests > requests
 
     async def _left_to_a_person(
@@ -275,18 +274,12 @@ class Drain:
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
+                await asyncio.gather(*done)
         finally:
             await _ended(running)
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
-        return (
-            courier.closed is not None
-            or courier.stopping.is_set()
-            or courier.cut.is_set()
-            or self.clock.seconds() >= over_at
-        )
+        return courier.stopping.is_set() or courier.cut.is_set() or self.clock.seconds() >= over_at
 
     async def _settle_packed(self, courier: Courier, packer: Packer) -> None:
         """Settle what turned out, while packing, to need no request."""
@@ -362,5 +355,4 @@ class Drain:
 
 async def _ended(tasks: set[asyncio.Task[None]]) -> None:
     """Let the other requests come to their end before an error of one goes on."""
-    if tasks:
-        await asyncio.wait(tasks)
+    await asyncio.gather(*tasks, return_exceptions=True)

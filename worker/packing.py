@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import orjson
@@ -242,7 +242,9 @@ class Packer:
         return Packed(parcel, users, shaped.dropped)
 
     def _knowledge(self, parcel: Parcel) -> Knowledge:
-        known = memberships(self.state.records[parcel.digest], parcel.fact)
+        # The profile of a repair is that of an older event: all that the ledger knows is newer.
+        fact = replace(parcel.fact, time_us=0) if parcel.fact.repair else parcel.fact
+        known = memberships(self.state.records[parcel.digest], fact)
         slug = self.numbers.slug
         return Knowledge(
             frozenset(map(slug, known.inside)),

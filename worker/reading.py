@@ -22,6 +22,7 @@ PASSED_OVER_AT_MOST: Final = 50_000
 _FIRST_STEP: Final = 32
 _LARGEST_STEP: Final = 500
 _STEP_BYTES: Final = 1_000_000
+_LATEST_US: Final = 1 << 56
 
 UNREADABLE: Final = Header(
     bytes(DIGEST_BYTES), "", Direction.CHANGE, 0, state=False, skip_hook=False, repair=False,
@@ -133,7 +134,21 @@ def _delivery(source: _Source, entry: Entry) -> Delivery:
         header = decode_header(entry.header)
     except PayloadRefused:
         header = UNREADABLE
+    if not _is_right(header):
+        header = UNREADABLE
     return Delivery(source.stream, source.trigger, entry.entry_id, header, entry.profile)
+
+
+def _is_right(header: Header) -> bool:
+    """Say whether what follows can work with it: the ledger keeps times in seven bytes."""
+    return (
+        len(header.digest) == DIGEST_BYTES
+        and type(header.audience) is str
+        and type(header.time_us) is int
+        and 0 < header.time_us < _LATEST_US
+        and type(header.accepted_ms) is int
+        and type(header.replays) is int
+    )
 
 
 def _note_hold(state: State, source: _Source) -> None:

@@ -44,14 +44,14 @@ async def repair(
     Returns:
         How many repairs were published.
     """
+    if unanswered_note:
+        await partition.hold_back(unanswered_note, late_seconds)
     texts = await partition.peek([parcel.digest for parcel in parcels])
     repairs = [
         new
         for parcel, text in zip(parcels, texts, strict=True)
         for new in _repairs(parcel, unpack(text), names)
     ]
-    if repairs and unanswered_note:
-        await partition.hold_back(unanswered_note, late_seconds)
     if repairs:
         await partition.accept(repairs)
     return len(repairs)
@@ -61,19 +61,23 @@ def _repairs(parcel: Parcel, record: Record, names: dict[int, str]) -> list[NewD
     newest = _newest(parcel, record)
     if newest is None or newest.direction is parcel.fact.direction:
         return []
+    return [
+        _repair(parcel, names[trigger], item)
+        for trigger, item in record.about(parcel.fact.audience)
+        if item.direction is newest.direction and item.delivered_us and trigger in names
+    ]
+
+
+def _repair(parcel: Parcel, trigger: str, item: Item) -> NewDelivery:
+    """Return what a trigger delivered last, once more: with its own time, it beats nothing new."""
     header = parcel.delivery.header._replace(
-        direction=newest.direction,
-        time_us=newest.delivered_us,
+        direction=item.direction,
+        time_us=item.delivered_us,
         state=False,
         skip_hook=True,
         repair=True,
     )
-    profile = pack_profile(_turned(parcel, newest))
-    return [
-        NewDelivery(LIVE, names[trigger], header, profile)
-        for trigger, item in record.about(parcel.fact.audience)
-        if item.direction is newest.direction and item.delivered_us and trigger in names
-    ]
+    return NewDelivery(LIVE, trigger, header, pack_profile(_turned(parcel, item)))
 
 
 def _newest(parcel: Parcel, record: Record) -> Item | None:

@@ -28,13 +28,19 @@ def main() -> int:
     arguments = _arguments()
     rng = random.Random(arguments.seed)  # noqa: S311 - invented people
     happened = happenings(rng, events=arguments.events, people=arguments.people)
-    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder, Rig(Path(folder)) as rig:
+    with (
+        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
+        _rig(folder, arguments) as rig,
+    ):
         source = Path(folder) / "events.ndjson"
         source.write_bytes(b"\n".join(payloads(happened)) + b"\n")
         backlog = _measure(rig, source, arguments, preload=True)
         wrong = rig.memberships() != truth(happened)
         together = None
-    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder, Rig(Path(folder)) as rig:
+    with (
+        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
+        _rig(folder, arguments) as rig,
+    ):
         source = Path(folder) / "events.ndjson"
         source.write_bytes(b"\n".join(payloads(happened)) + b"\n")
         together = _measure(rig, source, arguments, preload=False)
@@ -45,12 +51,17 @@ def main() -> int:
         "events": arguments.events,
         "people": arguments.people,
         "profile_bytes": 1000,
+        "triggers": 3 if arguments.exit_events else 2,
         "accept_then_drain": backlog,
         "accept_while_draining": together,
         "memberships_wrong": wrong,
     }
     sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
     return int(wrong)
+
+
+def _rig(folder: str, arguments: argparse.Namespace) -> Rig:
+    return Rig(Path(folder), exit_events=arguments.exit_events)
 
 
 def _measure(
@@ -96,6 +107,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--people", type=int, default=40_000)
+    parser.add_argument(
+        "--exit-events", action="store_true", help="a third trigger: two deliveries for an exit"
+    )
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 

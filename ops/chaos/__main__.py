@@ -30,7 +30,7 @@ _HELP: Final = {
     "restarts": "restarts of everything",
     "limit_changes": "changes of the sandbox's limit",
     "duplicates": "share of the events that is sent twice",
-    "error_share": "share of the requests answered with 5xx or 429",
+    "error_share": "share of the requests answered with 5xx",
     "lost_share": "share of the requests that take effect without an answer",
     "late_share": "share of the requests that take effect later, without an answer",
     "overwrite": "use a template that overwrites the list of audiences",

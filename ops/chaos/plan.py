@@ -18,7 +18,7 @@ STOPPED_SECONDS: Final = (2.2, 4.0)
 """How long a process is stopped: longer than a lease."""
 REDIS_GONE_SECONDS: Final = (0.0, 2.0)
 RATE_PER_MINUTE: Final = 6_000
-LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 600)
+LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
 
 class Blow(StrEnum):
@@ -49,7 +49,8 @@ class Plan:
         duplicates: Share of them that is sent twice.
         worker_kills: Of whole process groups and of single children, in turn.
         stops: SIGSTOPs longer than a lease.
-        error_share: Of requests answered with 5xx or 429; a third of the 5xx take effect.
+        error_share: Of requests answered with 5xx, of which a third take effect; changing limits
+            add answers of 429.
         lost_share: Of requests that take effect and get no answer.
         late_share: Of requests that get no answer and take effect a while later.
         overwrite: The entrance's template overwrites the list of audiences.
@@ -103,8 +104,7 @@ class Plan:
             "error_shares": {
                 "500": error * 0.4,
                 "502": error * 0.2,
-                "503": error * 0.3,
-                "429": error * 0.1,
+                "503": error * 0.4,
             },
             "errors_applied": 1 / 3,
             "lost_answers": self.lost_share,

@@ -183,7 +183,9 @@ class FakePartition:
         store, note_id = self.store, settlement.note_id
         if note_id and (note_id not in store.notes or note_id in store.open):
             return store.open.get(note_id, 0)
-        removed = sum(self._remove(settled) for settled in settlement.settled)
+        removed = sum(
+            self._remove(settled, requested=bool(note_id)) for settled in settlement.settled
+        )
         opens = bool(note_id) and settlement.open_seconds > 0
         if opens:
             for digest, text in settlement.tried.items():
@@ -208,11 +210,14 @@ class FakePartition:
         self.store.notes.pop(note_id, None)
         return 0
 
-    def _remove(self, settled: Settled) -> bool:
-        """Take an entry out; what was not there any more changes nothing."""
+    def _remove(self, settled: Settled, *, requested: bool) -> bool:
+        """Take an entry out; without a request, what was not there any more changes nothing."""
         store, delivery = self.store, settled.delivery
         entries = store.streams.get(delivery.stream, {})
-        if entries.pop(delivery.entry_id, None) is None:
+        is_there = entries.pop(delivery.entry_id, None) is not None
+        if settled.ledger is not None and (is_there or requested):
+            self._write_ledger(delivery.header.digest, settled.ledger)
+        if not is_there:
             return False
         if not entries:
             del store.streams[delivery.stream]
@@ -220,8 +225,6 @@ class FakePartition:
         job = job_of_lane(split_stream_name(delivery.stream)[0])
         if job:
             store.counts[f"job|{job}|{settled.kind}"] += 1
-        if settled.ledger is not None:
-            self._write_ledger(delivery.header.digest, settled.ledger)
         store.aside.pop(delivery.place, None)
         if settled.letter:
             self._keep(settled.letter)
@@ -240,13 +243,18 @@ class FakePartition:
         self.store.open[held.note_id] = self.store.now_ms() + round(seconds * 1000)
 
     async def release(
-        self, holds: Mapping[str, Hold | None], paused: Iterable[str], *, keep_if_due: bool
+        self,
+        holds: Mapping[str, Hold | None],
+        paused: Iterable[str],
+        *,
+        suspects: Iterable[str] = (),
+        keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
         store = self.store
         if store.token != self.token:
             return Release(released=False, due=False, ring=False)
-        store.rendering = ()
+        store.rendering = tuple(suspects)
         for name, hold in holds.items():
             if hold:
                 store.holds[name] = hold

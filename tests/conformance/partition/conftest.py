@@ -273,4 +273,3 @@ def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
     if request.param == "fake":
         return Bench(FakeWorld(runner))
     return Bench(RedisWorld(runner, request.getfixturevalue("redis_client")))
-

@@ -318,6 +318,25 @@ def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str
     assert bench.contents()["rendering"] == []
 
 
+def test_suspects_are_told_to_the_next_holder(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+
+    bench.run(bench.one.release({}, (), suspects=[ada.place], keep_if_due=False))
+
+    assert take(bench, bench.two).rendering == {ada.place}
+
+
+def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    bench.run(bench.one.note(note_of("n", ada)))
+    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+
+    settle(bench, Settlement([Settled(ada, ledger=b"sent")], note_id="n"))
+
+    assert bench.contents()["ledgers"] == {ada.header.digest: b"sent"}
+    assert bench.count("delivered|vip-enter") == 0
+
+
 def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     setback, wait = Setback(4, 2, 1, 77, 5), Wait(3, 99, 5)

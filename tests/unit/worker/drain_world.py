@@ -6,6 +6,7 @@ that nothing is sent twice without a reason.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import random
 from collections import Counter, defaultdict
@@ -315,10 +316,16 @@ class FakeRenders:
         await asyncio.sleep(0)
         world.loop.pass_seconds(world.render_seconds)
         await self._process.step()
-        results = [self._one(route, orjson.loads(row.profile), isolated) for row in rows]
+        results = [self._rendered(route, row, isolated) for row in rows]
         if self._process.dead:
             raise asyncio.CancelledError
         return results
+
+    def _rendered(self, route: Route, row: Row, isolated: bool) -> Any:
+        try:
+            return self._one(route, orjson.loads(row.profile), isolated)
+        except orjson.JSONDecodeError:
+            return TemplateFailed("the profile is no JSON", "", 0)
 
     def _one(self, route: Route, profile: dict[str, Any], isolated: bool) -> Any:
         match profile.get("behave"):
@@ -342,7 +349,7 @@ class FakeRenders:
                 user["custom"] = {"partial": {ATTRIBUTE: [slug]}}
             case _:
                 user["attributes"] = {"custom": {"left": slug}}
-        if "padding" in profile:
+        if "padding" in profile and "attributes" in user:
             user["attributes"]["custom"]["padding"] = profile["padding"]
         return Rendered(orjson.dumps({"users": [user]}))
 
@@ -404,7 +411,12 @@ class World:
     # What a test does.
 
     def put(self, *events: NewDelivery) -> None:
-        self.run(FakePartition(self.store).accept(events))
+        self.put_now(*events)
+
+    def put_now(self, *events: NewDelivery) -> None:
+        """Put while the loop is running: nothing is waited for."""
+        with contextlib.suppress(StopIteration):
+            FakePartition(self.store).accept(events).send(None)
 
     def run(self, main: Any) -> Any:
         return self.loop.run_until_complete(main)
@@ -576,10 +588,7 @@ def event(
     text = {
         "email": email,
         "segments": list(segments),
-        "segment_events": [
-            {"segment": audience, "event": direction.value, direction.value: stamp}
-        ],
+        "segment_events": [{"segment": audience, "event": direction.value, direction.value: stamp}],
         **profile,
     }
     return NewDelivery(lane, trigger, header, encode_profile(text))
-

@@ -81,7 +81,9 @@ def truth(events: list[Any], audience: str, until: int = 10**9) -> Direction | N
     return max(about, key=lambda e: (e[1], e[2] is Direction.EXIT))[2]
 
 
-def deliveries_of(rng: random.Random, person: str, enters: list[str]) -> tuple[list[Any], list[Any]]:
+def deliveries_of(
+    rng: random.Random, person: str, enters: list[str]
+) -> tuple[list[Any], list[Any]]:
     """Return what happened to a person, and its deliveries, some of them twice."""
     happened = [
         (audience, rng.randint(1, 5), rng.choice([Direction.ENTER, Direction.EXIT]))

@@ -1,5 +1,6 @@
 import io
 import sys
+from contextlib import redirect_stdout
 
 import orjson
 import pytest
@@ -77,7 +78,7 @@ def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
     assert "Did you mean 'config'?" in err
 
 
-def test_a_reader_that_has_gone_is_not_reported(capsys, monkeypatch, tmp_path):
+def test_a_reader_that_has_gone_is_not_reported(capsys, tmp_path):
     class Gone(io.StringIO):
         def flush(self):
             raise BrokenPipeError
@@ -87,9 +88,8 @@ def test_a_reader_that_has_gone_is_not_reported(capsys, monkeypatch, tmp_path):
 
     gone = Gone()
     gone.spare = (tmp_path / "spare").open("w")
-    monkeypatch.setattr(sys, "stdout", gone)
 
-    with gone.spare, pytest.raises(SystemExit) as stop:
+    with redirect_stdout(gone), gone.spare, pytest.raises(SystemExit) as stop:
         run_guarded(lambda: print_json([]))
 
     assert stop.value.code == 1

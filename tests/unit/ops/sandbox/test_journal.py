@@ -191,3 +191,14 @@ def test_a_better_fate_is_not_forgotten_for_a_worse_one():
     repeats.receive((1,))
 
     assert repeats.counts == {Fate.ANSWERED: 2}
+
+
+def test_a_request_of_which_several_users_come_again_was_sent_twice_once():
+    log = Log()
+    log.whole(user("ann@example.com"), user("bob@example.com"), user("eve@example.com"))
+
+    log.whole(user("ann@example.com"))
+    log.whole(user("eve@example.com"), user("bob@example.com"))
+
+    assert log.journal.entries[UPSERT].counts == {Fate.ANSWERED: 3}
+    assert log.journal.entries[UPSERT].doubled[Fate.ANSWERED] == {1}

@@ -1,0 +1,25 @@
+"""What a plan says: the same seed breaks the same, as often as was asked."""
+
+import random
+from collections import Counter
+
+from ops.chaos.plan import LATE_SECONDS, SANDBOX_LATE_SECONDS, Blow, Plan
+from ops.sandbox.settings import SandboxSettings
+
+
+def test_every_blow_falls_as_often_as_was_asked():
+    blows = Counter(Plan(worker_kills=61, redis_kills=5).blows(random.Random(1)))
+
+    assert blows[Blow.KILL_WORKER] + blows[Blow.KILL_CHILD] == 61
+    assert blows[Blow.KILL_REDIS] == 5
+
+
+def test_the_same_seed_breaks_in_the_same_order():
+    assert Plan().blows(random.Random(3)) == Plan().blows(random.Random(3))
+
+
+def test_the_sandbox_takes_the_switches_of_a_plan():
+    settings = SandboxSettings.model_validate(Plan(error_share=0.2).sandbox_settings())
+
+    assert round(sum(settings.error_shares.values()), 6) == 0.2
+    assert settings.late_seconds == SANDBOX_LATE_SECONDS < LATE_SECONDS
