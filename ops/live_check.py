@@ -13,8 +13,13 @@ from typing import Any, Final, Literal, Protocol
 from ops.insider_reader import CUSTOM, Column, InsiderReader
 from ops.lists import sample_users
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
+from worker.contract.words import Direction
+from worker.destinations.api import Occasion, Shaped
+from worker.destinations.registry import api_named
 from worker.errors import SegrelayError
 
+_INSIDER: Final = "insider"
+_SAMPLE_AUDIENCE: Final = "sample"
 _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "string": frozenset({str}),
     "text": frozenset({str}),
@@ -58,7 +63,7 @@ def check_live(settings: Settings) -> list[LiveFinding]:
     """Ask the panels of all destinations of Insider's API."""
     findings: list[LiveFinding] = []
     for destination in settings.destinations.values():
-        if destination.api != "insider":
+        if destination.api != _INSIDER:
             continue
         triggers = [
             trigger
@@ -86,11 +91,30 @@ def check_panel(
             yield LiveFinding(f"triggers.{trigger.name}", "warning", message)
             continue
         seen: set[str] = set()
-        for user in users:
+        for user in _as_sent(users, settings, trigger):
             for severity, message in _of_user(user, trigger, contacts, events):
                 if message not in seen:
                     seen.add(message)
                     yield LiveFinding(f"triggers.{trigger.name}", severity, message)
+
+
+def _as_sent(
+    users: Sequence[dict[str, Any]], settings: Settings, trigger: Trigger
+) -> Sequence[Mapping[str, Any]]:
+    """Return the users as they would leave: `"34"` has become a number by then."""
+    occasion = Occasion(
+        url=settings.url_of(trigger),
+        audience=_SAMPLE_AUDIENCE,
+        direction=Direction(trigger.on),
+        time_us=0,
+        now_us=0,  # so that no sample is ever too old
+        skip_hook=False,
+        repair=False,
+        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
+        phone_region=settings.delivery.phone_region,
+    )
+    shaped = api_named(_INSIDER).shape({"users": users}, occasion)
+    return shaped.users if isinstance(shaped, Shaped) else users
 
 
 _Told = tuple[Literal["error", "warning"], str]

@@ -19,12 +19,14 @@ from producer.quarantine import Quarantine
 from worker.adapters.gate import read_state
 from worker.contract.keys import PartitionKeys, split_stream_name
 from worker.contract.pauses import Pause, Pauses, read_pauses
+from worker.contract.processes import Process, read_processes
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import job_of_lane
 from worker.core.gate import gate_id
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 _JOB: Final = "job"
+_STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 _MORE: Final = ("requests", "unanswered", "resent")
 
 
@@ -164,12 +166,13 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
     """
     totals = add_up(snapshots(client, all_partitions(client, settings)), settings)
     pauses = read_pauses(client)
+    processes = read_processes(client)
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
     return {
         **totals.of_all(),
         "skipped_by_reason": _sorted(totals.skipped_by_reason),
         "dead_by_reason": _sorted(totals.dead_by_reason),
-        "triggers": _triggers(totals, settings, pauses),
+        "triggers": _triggers(totals, settings, pauses, _stopped(processes, settings)),
         "jobs": {name: _six(counts) for name, counts in sorted(totals.by_job.items())},
         "destinations": {
             name: _destination(client, settings, name, pauses.destinations.get(name))
@@ -182,7 +185,28 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "quarantined": Quarantine(client).totals().records,
         **{name: totals.more[name] for name in _MORE},
         "dropped_fields": _sorted(totals.dropped_fields),
+        "processes": [_process(one, settings) for one in processes],
     }
+
+
+def _process(process: Process, settings: Settings) -> dict[str, Any]:
+    return {
+        "host": process.host,
+        "pid": process.pid,
+        "kind": process.kind,
+        "config": process.config,
+        "current": process.config == settings.fingerprint,
+    }
+
+
+def _stopped(processes: Iterable[Process], settings: Settings) -> frozenset[str]:
+    """Return the triggers that a worker with this very configuration can't work on."""
+    return frozenset(
+        name
+        for process in processes
+        if process.config == settings.fingerprint
+        for name in process.stopped
+    )
 
 
 def _six(counts: Mapping[str, int]) -> dict[str, int]:
@@ -193,20 +217,26 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
     return {name: count for name, count in counts.most_common() if count}
 
 
-def _triggers(totals: Totals, settings: Settings, pauses: Pauses) -> dict[str, Any]:
+def _triggers(
+    totals: Totals, settings: Settings, pauses: Pauses, stopped: frozenset[str]
+) -> dict[str, Any]:
     names = sorted({*settings.triggers, *totals.by_trigger})
     return {
         name: _six(totals.by_trigger.get(name, {}))
-        | _trigger_state(settings, name, pauses.triggers.get(name))
+        | _trigger_state(settings, name, pauses.triggers.get(name), is_stopped=name in stopped)
         for name in names
     }
 
 
-def _trigger_state(settings: Settings, name: str, pause: Pause | None) -> dict[str, str]:
+def _trigger_state(
+    settings: Settings, name: str, pause: Pause | None, *, is_stopped: bool
+) -> dict[str, str]:
     if name not in settings.triggers:
         return {"state": "orphaned", "reason": "the configuration does not name it any more"}
     if pause:
         return {"state": "paused", "reason": pause.reason}
+    if is_stopped:
+        return {"state": "stopped", "reason": _STOPPED}
     return {"state": "ok", "reason": ""}
 
 

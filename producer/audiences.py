@@ -56,7 +56,8 @@ class AudienceBook:
             return known
         raise PayloadRefused(
             Refusal.AUDIENCE_CONFLICT,
-            f"Audience {audience_id} is known as '{known}' and comes as '{slug}' now.",
+            f"Audience {audience_id} is known as '{known}' and comes as '{slug}' now;"
+            " `segrelay audience set` says which holds.",
         )
 
     def slug_of(self, audience_id: str) -> str:
@@ -76,7 +77,8 @@ class AudienceBook:
             return known
         raise PayloadRefused(
             Refusal.UNKNOWN_AUDIENCE,
-            f"Audience {audience_id} comes without a slug, and no payload has told it yet.",
+            f"Audience {audience_id} comes without a slug, and no payload has told it yet;"
+            " `segrelay audience set` can.",
         )
 
     def _may_ask(self, audience_id: str) -> bool:

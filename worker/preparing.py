@@ -24,6 +24,8 @@ from worker.state import State
 
 RENDER_GROUP: Final = 100
 """Deliveries between two looks at the clock: rendering holds the interpreter."""
+ISOLATING_SECONDS: Final = 15.0
+"""After it no further group of suspects is begun in a batch: they stay where they are."""
 OPEN_BYTES: Final = 32_000_000
 """Profiles that are open at once, decompressed; what is beyond stays in its stream."""
 
@@ -207,7 +209,9 @@ async def render_and_shape(
         suspect = contender.delivery.place in state.suspects
         key = (contender.delivery.trigger, suspect)
         by_trigger.setdefault(key, []).append((contender, losers))
-    for (trigger, suspect), group in by_trigger.items():
+    isolating_ends = state.clock.seconds() + ISOLATING_SECONDS
+    # Suspects last: whatever they do, the others have been rendered by then.
+    for (trigger, suspect), group in sorted(by_trigger.items(), key=lambda each: each[0][1]):
         for first in range(0, len(group), RENDER_GROUP):
             part = group[first : first + RENDER_GROUP]
             rows = [Row(contender.profile) for contender, _ in part]
@@ -216,8 +220,12 @@ async def render_and_shape(
             for going_on, result in zip(part, results, strict=not suspect):
                 state.suspects.discard(going_on[0].delivery.place)
                 _shape(going_on, result, routes[trigger], now_us, prepared)
-            if len(results) < len(part):
-                break
+            if suspect and (
+                len(results) < len(part)
+                or any(isinstance(result, Killed) for result in results)
+                or state.clock.seconds() >= isolating_ends
+            ):
+                return
 
 
 def _shape(

@@ -8,7 +8,7 @@ import os
 import random
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import redis
@@ -122,7 +122,7 @@ class Runtime:
             partition=partition,
             gate=self._gate(self.settings.destinations[place.destination]),
             sender=self.sender,
-            renders=self.renders,
+            renders=replace(self.renders, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
             streaks=streaks,
             lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),

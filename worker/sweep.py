@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -19,6 +20,7 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
 from worker.adapters.lease import boottime_seconds
+from worker.adapters.presence import RedisPresence
 from worker.adapters.survey import RedisSurvey
 from worker.contract.connection import connect, redis_errors, resolve_url
 from worker.contract.settings import Settings
@@ -39,6 +41,18 @@ EXIT_CODE: Final = 1
 END_SECONDS: Final = 10
 """A broken node that does not end by itself in this time is ended by the kernel."""
 LOG: Final = structlog.get_logger()
+
+
+class Presence(Protocol):
+    """Tells others that this node runs; `RedisPresence` is the real one."""
+
+    def tell(self) -> None:
+        """Say so, if that has not been done lately."""
+        ...
+
+    def leave(self) -> None:
+        """Take it back."""
+        ...
 
 
 class Survey(Protocol):
@@ -68,6 +82,7 @@ class Sweep:
     ring: Callable[[list[Call]], Any]
     has_idle_process: Callable[[], bool]
     board: Board
+    presence: Presence
     silence_seconds: float = SILENCE_SECONDS
     clock: Callable[[], float] = boottime_seconds
     rounds: Rounds = field(default_factory=Rounds)
@@ -82,6 +97,7 @@ class Sweep:
         if now < self._quiet_until:
             return False
         try:
+            self.presence.tell()
             if self.survey.may_sweep():
                 self._round(now)
             self._tell_reachable(reachable=True)
@@ -91,6 +107,11 @@ class Sweep:
             self.rounds = Rounds()
             return False
         return self._is_broken(now)
+
+    def end(self) -> None:
+        """Take back that this node runs; a Redis that is away forgets it by itself."""
+        with suppress(RedisUnavailable):
+            self.presence.leave()
 
     def _round(self, now: float) -> None:
         calls = self.rounds.ring_for(self.survey.look(), queued=self.queued(), now_seconds=now)
@@ -146,6 +167,8 @@ class SweepStep(bootsteps.StartStopStep):
     def shutdown(self, consumer: Any) -> None:
         """End; Celery calls it at the end of the worker."""
         self.stop(consumer)
+        if self._sweep is not None:
+            self._sweep.end()
 
     def _tick(self) -> None:
         assert self._sweep is not None
@@ -177,4 +200,7 @@ def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep
         ring=ringer.ring,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
+        presence=RedisPresence(
+            client, settings.fingerprint, stopped=node.stopped.read, clock=boottime_seconds
+        ),
     )

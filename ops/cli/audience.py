@@ -106,5 +106,5 @@ def _word(what: str, written: str) -> str:
 
 
 def _unknown(audience_id: str, known: Mapping[str, str]) -> str:
-    hint = did_you_mean(audience_id, known) or "`segrelay audience list` shows what is known."
-    return f"There is no audience with the id {audience_id}. {hint}"
+    hint = did_you_mean(audience_id, known) or "no id is known yet"
+    return f"No audience is known by the id {audience_id}: {hint}."

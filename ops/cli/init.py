@@ -18,12 +18,13 @@ _SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.examp
 """File to write → file in the package, where nothing begins with a dot."""
 
 _TEMPLATES: Final = "insider"
+_SAMPLES: Final = ("enter.json", "exit.json")
 
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there.")],
 ) -> None:
-    """Write a commented segrelay.toml, an .env.example and first templates into a folder.
+    """Write a commented segrelay.toml, an .env.example, templates and samples into a folder.
 
     Nothing that is there already is overwritten.
     """
@@ -31,8 +32,9 @@ def init(
         raise UsageWrong(f"{folder} is a file; name a folder.")
     for path, content in _files():
         say(f"{_write(folder / path, content)} {folder / path}")
-    say(f"Next: copy {folder / '.env.example'} to {folder / '.env'}, fill it in, and run")
-    say(f"  segrelay --config {shlex.quote(str(folder / 'segrelay.toml'))} config check")
+    say("Next, with the credentials filled into .env in between:")
+    say(f"  cd {shlex.quote(str(folder))} && cp .env.example .env")
+    say("  segrelay config check")
 
 
 def _files() -> Iterator[tuple[Path, bytes]]:
@@ -41,6 +43,8 @@ def _files() -> Iterator[tuple[Path, bytes]]:
         yield Path(name), (scaffold / packaged).read_bytes()
     for template in _shipped_templates():
         yield Path("templates", _TEMPLATES, template.name), template.read_bytes()
+    for name in _SAMPLES:
+        yield Path("samples", name), (files("templates") / "samples" / name).read_bytes()
 
 
 def _shipped_templates() -> list[Traversable]:

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     "redis": Lazy("ops.cli.redis:app", "Start, find or stop the embedded Redis.", "Run"),
     "send": Lazy("ops.cli.send:send", "Accept the payloads of a file.", "Feed"),
     "quarantine": Lazy("ops.cli.quarantine:app", "See what could not be placed.", "Feed"),
+    "audience": Lazy("ops.cli.audience:app", "Say which slug an id stands for.", "Feed"),
     "pause": Lazy("ops.cli.pause:pause", "Pause a destination or a trigger.", "Operate"),
     "resume": Lazy("ops.cli.pause:resume", "Resume it, with a probe first.", "Operate"),
     "status": Lazy("ops.cli.status:status", "Show how everything stands.", "Operate"),

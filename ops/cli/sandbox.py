@@ -19,7 +19,9 @@ DEFAULT_PORT: Final = 8900
 
 def sandbox(
     *,
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65_535)
+    ] = DEFAULT_PORT,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
     latency: Annotated[float | None, typer.Option(help="Seconds a request takes.")] = None,
     jitter: Annotated[float | None, typer.Option(help="Up to so many seconds more.")] = None,

@@ -138,8 +138,18 @@ def _lines(document: Mapping[str, Any]) -> Iterator[str]:
             f"orphaned {document['orphaned']:,} ({_counted(document['orphans'])}): "
             "`segrelay trigger move`, or `segrelay discard --trigger`"
         )
+    yield from _about_processes(document)
     if document["dropped_fields"]:
         yield f"fields left out: {_counted(document['dropped_fields'])}"
+
+
+def _about_processes(document: Mapping[str, Any]) -> Iterator[str]:
+    processes = document["processes"]
+    if not processes and document["waiting"]:
+        yield "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
+    older = [f"{one['host']}:{one['pid']}" for one in processes if not one["current"]]
+    if older:
+        yield f"started with another configuration than this: {', '.join(older)}; restart them"
 
 
 def _counted(counts: Mapping[str, int]) -> str:
@@ -176,6 +186,6 @@ def _reason(destination: Mapping[str, Any]) -> str:
 
 
 def _state(trigger: Mapping[str, Any]) -> str:
-    if trigger["reason"] and trigger["state"] == "paused":
-        return f"paused: {trigger['reason']}"
+    if trigger["reason"] and trigger["state"] in {"paused", "stopped"}:
+        return f"{trigger['state']}: {trigger['reason']}"
     return str(trigger["state"])

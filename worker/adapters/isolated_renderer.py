@@ -1,7 +1,9 @@
 """Renders in a throw-away process with limits, so that an event that kills can be found.
 
-`python -m worker.adapters.isolated_renderer` reads a request from its standard input and writes
-each result as soon as it has it: those that came out, and the one that did not, are known then.
+`python -m worker.adapters.isolated_renderer` reads a request from its standard input, says when it
+is ready, and writes each result as soon as it has it: those that came out, and the one that did
+not, are known then. Time is the processor's: neither a stop nor a busy machine is a template's
+fault, and nor is a signal that somebody else sent.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import contextlib
 import json
 import math
 import resource
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -32,8 +36,17 @@ from worker.errors import TemplateBroken
 
 _BROKEN_TEMPLATE: Final = 3
 """The exit status that says: the template does not load; why stands in the last line."""
+_READY: Final = b'"ready"\n'
+"""The line before the first result: whatever ended the process earlier was no row."""
 _CPU_SPARE_SECONDS: Final = 1
-"""The CPU limit only has to hold when the parent is gone and can't kill any more."""
+"""Between the signal that says that time is up and the one that nobody can ignore."""
+_WALL_FACTOR: Final = 4
+"""How much longer than its time a process may take on a busy machine before it is given up."""
+_LOOK_SECONDS: Final = 0.2
+_FROM_OUTSIDE: Final = frozenset(
+    {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+)
+"""What ends a process and is sent by people, supervisors and a machine short of memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +57,14 @@ class Killed:
         row: Index of the row that it was at; alone to blame, if it dies there alone again.
         cause: `time` for the limit on seconds, `crash` for anything else (memory, a fault).
         results: Of the rows before.
+        by_others: It could not begin, was ended from outside, or got no processor: the row may be
+            as good as any.
     """
 
     row: int
     cause: Literal["time", "crash"]
     results: tuple[Result, ...]
+    by_others: bool = False
 
 
 def render_isolated(
@@ -59,6 +75,7 @@ def render_isolated(
     *,
     seconds: float,
     memory_bytes: int,
+    gives_up: Callable[[], bool] = lambda: False,
 ) -> list[Result] | Killed:
     """Render like `Renderer.render`, in a process that may die of it.
 
@@ -67,8 +84,9 @@ def render_isolated(
         template_name: Relative to the folder.
         rows: The events.
         settings: The trigger's settings.
-        seconds: Wall-clock time for all rows.
+        seconds: Processor time for all rows, rounded up to whole ones.
         memory_bytes: Address space of the process; 256 MB are enough to begin with.
+        gives_up: Asked all the time; once it says yes the process is ended, by others.
 
     Raises:
         TemplateBroken: The template does not load.
@@ -83,30 +101,41 @@ def render_isolated(
             "memory_bytes": memory_bytes,
         }
     )
-    lines, status, in_time = _run(request, seconds)
+    lines, status = _run(request, _WALL_FACTOR * math.ceil(seconds), gives_up)
     if status == _BROKEN_TEMPLATE and lines:
         raise TemplateBroken(*json.loads(lines[-1]))
-    results = [_decoded(line) for line in lines]
-    if len(results) < len(rows):
-        return Killed(len(results), "crash" if in_time else "time", tuple(results))
-    return results
+    results = [_decoded(line) for line in lines[1:]]
+    if len(results) == len(rows):
+        return results
+    by_others = lines[:1] != [_READY] or -status in _FROM_OUTSIDE
+    cause: Literal["time", "crash"] = "time" if status == -signal.SIGXCPU else "crash"
+    return Killed(len(results), cause, tuple(results), by_others)
 
 
-def _run(request: bytes, seconds: float) -> tuple[list[bytes], int, bool]:
-    """Return the lines that came out whole, the exit status, and whether it ended in time."""
+def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[list[bytes], int]:
+    """Return the lines that came out whole, and the exit status (negative for a signal)."""
     command = [sys.executable, "-m", "worker.adapters.isolated_renderer"]
+    ends_at = time.monotonic() + seconds
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
-        in_time = True
         try:
-            output, _ = child.communicate(request, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            in_time = False
+            output = _output(child, request, lambda: gives_up() or time.monotonic() > ends_at)
+        finally:
             child.kill()
-            output, _ = child.communicate()
     lines = [line for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
-    return lines, child.returncode, in_time
+    return lines, child.returncode
+
+
+def _output(child: subprocess.Popen[bytes], request: bytes, gives_up: Callable[[], bool]) -> bytes:
+    given: bytes | None = request
+    while True:
+        try:
+            return child.communicate(given, timeout=_LOOK_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            given = None  # the library keeps what has not gone yet
+            if gives_up():
+                child.kill()
 
 
 def _encoded(result: Result) -> list[Any]:
@@ -131,15 +160,15 @@ def _decoded(line: bytes) -> Result:
 
 
 def _limit(seconds: float, memory_bytes: int) -> None:
-    cpu = math.ceil(seconds) + _CPU_SPARE_SECONDS
+    cpu = math.ceil(seconds)
     limits = {
-        resource.RLIMIT_CPU: cpu,
-        resource.RLIMIT_AS: memory_bytes,
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: (cpu, cpu + _CPU_SPARE_SECONDS),
+        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        resource.RLIMIT_CORE: (0, 0),
     }
-    for limit, value in limits.items():
+    for limit, values in limits.items():
         with contextlib.suppress(ValueError, OSError):  # not every system has every limit
-            resource.setrlimit(limit, (value, value))
+            resource.setrlimit(limit, values)
 
 
 def _render_all(request: dict[str, Any]) -> int:
@@ -150,6 +179,8 @@ def _render_all(request: dict[str, Any]) -> int:
     except TemplateBroken as error:
         _write(list(error.args))
         return _BROKEN_TEMPLATE
+    sys.stdout.buffer.write(_READY)
+    sys.stdout.flush()
     for row in request["rows"]:
         [result] = renderer.render(template, [Row(base64.b64decode(row))], request["settings"])
         _write(_encoded(result))

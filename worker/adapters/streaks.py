@@ -11,9 +11,12 @@ from worker.adapters import scripts
 from worker.contract import keys
 from worker.contract.connection import redis_errors
 from worker.contract.pauses import TRIGGER, Pause, dumps, field_of
+from worker.contract.words import Death
 from worker.letters import Obituary
 
 DEATHS_IN_A_ROW: Final = 500
+KILLS_IN_A_ROW: Final = 5
+"""Each took a process with it, and its time twice."""
 
 
 class RedisStreaks:
@@ -42,7 +45,7 @@ class RedisStreaks:
                         trigger,
                         obituary.cause,
                         count,
-                        DEATHS_IN_A_ROW,
+                        most_in_a_row(obituary.reason),
                         field_of(TRIGGER, trigger),
                         _pause_text(obituary),
                     ),
@@ -66,6 +69,11 @@ class RedisStreaks:
                 field_of(TRIGGER, trigger),
                 _pause_text(obituary),
             )
+
+
+def most_in_a_row(reason: Death) -> int:
+    """Return how many may die of one cause before their trigger is paused."""
+    return KILLS_IN_A_ROW if reason is Death.KILLED_WORKER else DEATHS_IN_A_ROW
 
 
 def _pause_text(obituary: Obituary) -> bytes:

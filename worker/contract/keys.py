@@ -12,6 +12,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:paused` | hash | `destination\|name` or `trigger\|name` → JSON: by whom, why, since |
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `segrelay:sweep` | string | the lock of the sweep |
+| `segrelay:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `core.gate_rules` |
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
@@ -51,6 +52,7 @@ AUDIENCES: Final = "segrelay:audiences"
 PAUSED: Final = "segrelay:paused"
 STREAKS: Final = "segrelay:streaks"
 SWEEP: Final = "segrelay:sweep"
+PROCESSES: Final = "segrelay:processes"
 
 DIGEST_BYTES: Final = 10
 """80 bits: ten million profiles in a partition collide with a chance of 4e-11."""

@@ -49,7 +49,7 @@ def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
 
 
 def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]) -> dict[int, int]:
-    """Return for each beaten entrant an unbeaten one that beats it.
+    """Return for each beaten entrant one that goes on and beats it.
 
     What is beaten only by something that is beaten itself goes on: it says what the newest says.
     """
@@ -64,9 +64,14 @@ def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]
         for top in tops.values()
         if not any(beats(entrants[other][1], entrants[top][1]) for other in tops.values())
     ]
+    going = [
+        top
+        for top in tops.values()
+        if not any(beats(entrants[other][1], entrants[top][1]) for other in unbeaten)
+    ]
     winners: dict[int, int] = {}
     for position in positions:
-        for top in unbeaten:
+        for top in going:
             if beats(entrants[top][1], entrants[position][1]):
                 winners[position] = top
                 break

@@ -32,6 +32,14 @@ def test_a_panel_that_knows_what_is_sent_is_right(check):
     assert (code, found["valid"], found["problems"]) == (0, True, [])
 
 
+def test_what_is_made_right_before_sending_is_no_reason_to_warn(check, relay):
+    relay.template("enter.jsonnet", relay.shipped("enter.jsonnet"))
+
+    _, found = check()
+
+    assert not [warning for warning in found["warnings"] if "in Insider's panel" in warning]
+
+
 @pytest.mark.usefixtures("relay")
 def test_an_undefined_list_of_audiences_is_a_problem(check, panel):
     panel(panel_attributes={"status": "string"})

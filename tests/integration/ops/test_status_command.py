@@ -5,6 +5,7 @@ import pytest
 
 from ops.cli.main import app
 from tests.integration.ops.relay import EXIT, payload
+from worker.adapters.presence import RedisPresence
 from worker.contract.pauses import Pause, set_pause
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
@@ -100,3 +101,42 @@ def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
     assert found["destinations"]["insider"]["state"] == "paused"
     assert found["destinations"]["insider"]["reason"] == "access_refused"
     assert found["waiting"] == 1
+
+
+def appear(relay, config, stopped=()):
+    RedisPresence(relay.client, config, stopped=lambda: stopped, clock=lambda: 1.0).tell()
+
+
+def test_a_process_with_an_older_configuration_is_named(call, relay):
+    appear(relay, "older")
+
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+
+    assert (found["kind"], found["config"], found["current"]) == ("worker", "older", False)
+    assert f"{found['host']}:{found['pid']}; restart" in call(app, "status").stdout
+
+
+def test_a_process_with_this_configuration_needs_no_word(call, relay):
+    appear(relay, relay.settings.fingerprint)
+
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+
+    assert found["current"]
+    assert "restart" not in call(app, "status").stdout
+
+
+def test_what_waits_for_nobody_is_told(call, relay):
+    quiet = call(app, "status").stdout
+    relay.publish(payload("ann@example.com", status="fine"))
+
+    assert "no worker" not in quiet
+    assert "no worker has been seen" in call(app, "status").stdout
+
+
+def test_a_trigger_that_a_worker_cannot_work_on_is_not_called_ok(call, relay):
+    appear(relay, relay.settings.fingerprint, stopped=("vip-enter",))
+
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    assert document["triggers"]["vip-enter"]["state"] == "stopped"
+    assert document["triggers"]["vip-exit"]["state"] == "ok"

@@ -9,14 +9,32 @@ import asyncio
 import contextlib
 import contextvars
 import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import orjson
 
+from tests.unit.worker.fake_insider import (
+    ATTRIBUTE,
+    DELETE,
+    UPSERT,
+    Insider,
+    Responds,
+    Sending,
+    taken,
+)
+from tests.unit.worker.processes import (
+    CURRENT,
+    LEASE_SECONDS,
+    NOTE,
+    Edge,
+    FakeClock,
+    FakeLease,
+    Process,
+    task_of_a_process,
+)
 from tests.unit.worker.virtual_time import VirtualLoop
 from worker.adapters.fake_gate import FakeGate
 from worker.adapters.fake_partition import FakePartition, PartitionStore
@@ -29,7 +47,7 @@ from worker.contract.words import Direction
 from worker.core.gate_rules import GateRecord
 from worker.destinations.api import Answer
 from worker.destinations.insider import InsiderApi
-from worker.destinations.sending import NoAnswer, OutgoingRequest, Silence
+from worker.destinations.sending import NoAnswer, OutgoingRequest
 from worker.drain import Drain, Policy, Stop
 from worker.letters import Obituary
 from worker.preparing import Killed
@@ -38,15 +56,10 @@ from worker.state import Tally
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
-ATTRIBUTE = "lytics_computed_attr"
-UPSERT = "https://unification.useinsider.com/api/user/v1/upsert"
-DELETE = "https://unification.useinsider.com/api/user/v1/attribute/delete"
-DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS = 20.0, 30.0, 10.0
+DEADLINE_SECONDS, LATE_SECONDS = 20.0, 30.0
 DEATHS_IN_A_ROW = 500
 TAG = ("insider", 0)
 
-CURRENT: contextvars.ContextVar["Process"] = contextvars.ContextVar("process")
-NOTE: contextvars.ContextVar[Any] = contextvars.ContextVar("note")
 
 TRIGGERS = {
     "enter": (Direction.ENTER, UPSERT),
@@ -54,212 +67,6 @@ TRIGGERS = {
     "exit": (Direction.EXIT, DELETE),
     "exit-event": (Direction.EXIT, UPSERT),
 }
-
-
-@dataclass(frozen=True)
-class Sending:
-    """One request as Insider got it.
-
-    `outcome`: None = not answered yet, else `taken`, `refused` (surely not applied), `unsure`.
-    """
-
-    places: tuple[str, ...]
-    digests: frozenset[bytes]
-    url: str
-    users: tuple[dict[str, Any], ...]
-    process: "Process"
-    at: float
-    box: dict[str, str]
-
-
-@dataclass
-class Reply:
-    """What Insider does with a request.
-
-    Args:
-        answer: What comes back; None = nothing, until the deadline.
-        applied: Whether it takes effect; after `effect_seconds`, which may be after the answer.
-        outcome: See `Sending`.
-    """
-
-    answer: Answer | NoAnswer | None
-    outcome: str
-    applied: bool = False
-    answer_seconds: float = 0.02
-    effect_seconds: float = 0.0
-
-
-Responds = Callable[[Sending], Reply]
-
-
-def taken(sending: Sending, errors: dict[str, list[str]] | None = None) -> Reply:
-    count = len(sending.users)
-    failed = len(errors or {})
-    text = {
-        "data": {
-            "successful": {"count": count - failed},
-            "fail": {"count": failed, "errors": errors or {}},
-        }
-    }
-    return Reply(Answer(200, orjson.dumps(text)), "taken", applied=True)
-
-
-def refused(status: int, message: str = "") -> Reply:
-    text = {"success": False, "message": message or "not right"}
-    return Reply(Answer(status, orjson.dumps(text)), "refused")
-
-
-def failed(status: int = 503, *, applied: bool = False, effect_seconds: float = 0.0) -> Reply:
-    return Reply(
-        Answer(status, b"Service Unavailable"),
-        "unsure",
-        applied=applied,
-        effect_seconds=effect_seconds,
-    )
-
-
-def silent(*, applied: bool = False, effect_seconds: float = 0.0) -> Reply:
-    return Reply(None, "unsure", applied=applied, effect_seconds=effect_seconds)
-
-
-def unreachable() -> Reply:
-    return Reply(NoAnswer(Silence.UNREACHABLE, possibly_applied=False), "refused")
-
-
-class Insider:
-    """The lists of audiences, by email."""
-
-    def __init__(self) -> None:
-        self.lists: dict[str, set[str]] = defaultdict(set)
-        self.events: Counter[str] = Counter()
-
-    def apply(self, url: str, users: Iterable[dict[str, Any]]) -> None:
-        for user in users:
-            email = user["identifiers"]["email"]
-            self.events[email] += 1
-            if url == DELETE:
-                self.lists[email] -= set(user["custom"]["partial"][ATTRIBUTE])
-                continue
-            slugs = user["attributes"].get("custom", {}).get(ATTRIBUTE)
-            if slugs is None:
-                continue
-            if user.get("not_append"):
-                self.lists[email] = set(slugs)
-            else:
-                self.lists[email] |= set(slugs)
-
-
-@dataclass(eq=False)
-class Process:
-    """One worker process. `plan`: at which step (counted over all its calls) what happens to it."""
-
-    world: "World"
-    plan: dict[int, Any] = field(default_factory=dict)
-    steps: int = 0
-    dead: bool = False
-    stopped_until: float = 0.0
-    was_stopped: bool = False
-    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
-
-    def kill(self) -> None:
-        self.dead = True
-        for task in self.tasks:
-            task.cancel()
-
-    async def step(self, *, may_stop: bool = True) -> None:
-        self.steps += 1
-        action = self.plan.get(self.steps)
-        if action not in {None, "kill"} and not may_stop:
-            self.plan[self.steps + 1] = action
-            action = None
-        if action == "kill":
-            self.kill()
-        elif action:
-            self.stopped_until = self.world.loop.time() + action
-            self.was_stopped = True
-        if self.dead:
-            raise asyncio.CancelledError
-        if may_stop:
-            await self.breathe()
-        self.world.check_sum()
-
-    async def breathe(self) -> None:
-        if self.dead:
-            raise asyncio.CancelledError
-        while self.world.loop.time() < self.stopped_until:
-            await asyncio.sleep(self.stopped_until - self.world.loop.time())
-            if self.dead:
-                raise asyncio.CancelledError
-
-    @property
-    def is_stopped(self) -> bool:
-        return self.world.loop.time() < self.stopped_until
-
-
-class Edge:
-    """Lets a process die or stop before and after each call of what it wraps."""
-
-    def __init__(self, process: Process, wrapped: Any) -> None:
-        self._process = process
-        self._wrapped = wrapped
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._wrapped, name)
-
-        async def call(*args: Any, **options: Any) -> Any:
-            if name == "note":
-                NOTE.set(args[0])
-            # Between its look at the clock and its first byte a process is not stopped here.
-            await self._process.step(may_stop=name != "send")
-            result = await method(*args, **options)
-            await self._process.step()
-            return result
-
-        return call
-
-
-class FakeLease:
-    def __init__(self, process: Process, partition: FakePartition) -> None:
-        self._process = process
-        self._partition = partition
-        self._loop = process.world.loop
-        self._until = 0.0
-        self._lost = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    def is_valid(self) -> bool:
-        return not self._lost and self._loop.time() < self._until
-
-    def __enter__(self) -> "FakeLease":
-        self._renew()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        assert self._timer
-        self._timer.cancel()
-
-    def _renew(self) -> None:
-        wait = 2.0
-        if self._process.is_stopped:
-            wait = self._process.stopped_until - self._loop.time()
-        elif not self._process.dead and not self._lost:
-            self._lost = not self._partition.renew()
-            self._until = self._loop.time() + LEASE_SECONDS
-        self._timer = self._loop.call_later(wait, self._renew)
-        if self._process.dead:
-            self._timer.cancel()
-
-
-class FakeClock:
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    def seconds(self) -> float:
-        return self._process.world.loop.time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._process.breathe()
 
 
 class FakeNumbers:
@@ -388,7 +195,7 @@ class World:
             for name, (_, url) in (triggers or TRIGGERS).items()
         }
         self.pending_effects = 0
-        self.loop.set_task_factory(_task_of_a_process)
+        self.loop.set_task_factory(task_of_a_process)
 
     def now_ms(self) -> int:
         return START_MS + round(1000 * self.loop.time())
@@ -421,7 +228,7 @@ class World:
     def run(self, main: Any) -> Any:
         return self.loop.run_until_complete(main)
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -550,15 +357,6 @@ class World:
         return sum(n for name, n in self.store.counts.items() if name.split("|")[0] == kind)
 
 
-def _task_of_a_process(loop: Any, main: Any, **options: Any) -> Any:
-    task: asyncio.Task[Any] = asyncio.Task(main, loop=loop, **options)
-    context = options.get("context")
-    process = context.get(CURRENT) if context else CURRENT.get(None)
-    if process:
-        process.tasks.append(task)
-    return task
-
-
 def event(
     person: str,
     audience: str = "vip",
@@ -592,3 +390,11 @@ def event(
         **profile,
     }
     return NewDelivery(lane, trigger, header, encode_profile(text))
+
+
+def letters(world: World) -> list[dict[str, Any]]:
+    return [orjson.loads(text) for text in world.store.letters.values()]
+
+
+def members(world: World, audience: str = "vip") -> set[str]:
+    return {email for email, slugs in world.insider.lists.items() if audience in slugs}

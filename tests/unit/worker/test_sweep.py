@@ -29,6 +29,23 @@ class FakeSurvey:
 
 
 @dataclass
+class FakePresence:
+    """Counts what it is told."""
+
+    told: int = 0
+    left: int = 0
+    away: bool = False
+
+    def tell(self):
+        self.told += 1
+
+    def leave(self):
+        if self.away:
+            raise RedisUnavailable("Redis is not there.")
+        self.left += 1
+
+
+@dataclass
 class World:
     """A sweep with a clock of its own."""
 
@@ -37,6 +54,7 @@ class World:
     idle: bool = True
     rang: list[Call] = field(default_factory=list)
     board: Board = field(default_factory=Board)
+    presence: FakePresence = field(default_factory=FakePresence)
 
     def __post_init__(self):
         self.sweep = Sweep(
@@ -45,6 +63,7 @@ class World:
             ring=self.rang.extend,
             has_idle_process=lambda: self.idle,
             board=self.board,
+            presence=self.presence,
             clock=lambda: self.now,
         )
 
@@ -116,3 +135,20 @@ def test_a_node_that_drains_is_not_broken():
         world.now = world.board.began_at_seconds
         assert not world.pass_seconds(1)
         world.sweep.rounds.silent_since_seconds = world.now - 60
+
+
+def test_every_node_says_that_it_runs_whoever_sweeps():
+    world = World(FakeSurvey(ours=False))
+
+    world.pass_seconds(3)
+
+    assert world.presence.told == 3
+
+
+def test_a_node_that_ends_says_so_unless_redis_is_away():
+    world, cut_off = World(), World(presence=FakePresence(away=True))
+
+    world.sweep.end()
+    cut_off.sweep.end()
+
+    assert (world.presence.left, cut_off.presence.left) == (1, 0)

@@ -5,7 +5,7 @@ import selectors
 from typing import Any
 
 
-class _NobodyWakes(RuntimeError):
+class _NobodyWakesError(RuntimeError):
     """Everybody waits for something that will never come."""
 
 
@@ -17,7 +17,7 @@ class _Selector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[Any]:
         ready = super().select(0)
         if not ready and timeout is None:
-            raise _NobodyWakes
+            raise _NobodyWakesError
         if not ready and timeout:
             self.now += timeout
         return ready

@@ -1,3 +1,4 @@
+import orjson
 import pytest
 from typer.testing import CliRunner
 
@@ -23,6 +24,18 @@ def test_init_keeps_what_is_there(tmp_path):
     assert (tmp_path / "segrelay.toml").read_text() == "# mine"
     assert f"kept    {tmp_path / 'segrelay.toml'}" in result.stdout
     assert f"written {tmp_path / '.env.example'}" in result.stdout
+
+
+@pytest.mark.parametrize("direction", ["enter", "exit"])
+def test_init_writes_a_sample_that_a_trigger_wants(tmp_path, direction):
+    CliRunner().invoke(app, ["init", str(tmp_path)])
+
+    sample = orjson.loads((tmp_path / "samples" / f"{direction}.json").read_bytes())
+    (entry,) = sample["data"]["segment_events"]
+    trigger = load_settings(tmp_path / "segrelay.toml", environ={}).triggers[f"vip-{direction}"]
+
+    assert entry["event"] == direction == trigger.on
+    assert trigger.wants(entry["slug"])
 
 
 def test_init_refuses_a_file_in_the_place_of_the_folder(tmp_path):

@@ -1,0 +1,81 @@
+"""Requests of one user each, so that few events fill a rate: a destination of the plain HTTP API.
+
+It posts to the same sandbox with the same credentials as the rig's own destination, so that both
+stand before one gate.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from ops.rig import Rig
+
+CROWD: Final = "crowd"
+"""Name of the destination, of its trigger, and of its audience."""
+
+TEMPLATE: Final = """\
+local insider = import "insider.libsonnet";
+
+{ users: [{ identifiers: insider.identifiers, attributes: { name: "Somebody" } }] }
+"""
+_TABLES: Final = """\
+[destinations.crowd]
+api = "http"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "{rate}"
+
+[triggers.crowd]
+destination = "crowd"
+audiences = ["crowd"]
+on = "enter"
+template = "crowd.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+
+
+def crowd_rig(
+    folder: Path,
+    *,
+    rate: str,
+    sandbox_settings: dict[str, Any],
+    delivery_lines: str = "",
+) -> Rig:
+    """Return a rig that has this destination too."""
+    port = _free_port()
+    return Rig(
+        folder,
+        rate=rate,
+        delivery_lines=delivery_lines,
+        more=_TABLES.format(sandbox=f"http://127.0.0.1:{port}", rate=rate),
+        templates={"crowd.jsonnet": TEMPLATE},
+        sandbox_settings={"port": port, **sandbox_settings},
+    )
+
+
+def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[bytes]:
+    """Yield the entrance of one person each; who has the same name and number is the same."""
+    at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
+    for number in numbers:
+        email = crowd_email(number, name)
+        entry = {"id": "c" * 32, "slug": CROWD, "event": "enter", "enter": at}
+        data = {"_id": f"{name}-{number}", "email": email, "segment_events": [entry]}
+        stamp = {"object": "user", "subscription_id": "f" * 32, "timestamp": at}
+        yield orjson.dumps({"id": f"{name}-{number}", "data": data, "meta": stamp})
+
+
+def crowd_email(number: int, name: str = "crowd") -> str:
+    """Return a person's email."""
+    return f"{name}{number}@example.com"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

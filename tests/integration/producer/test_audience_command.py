@@ -1,0 +1,94 @@
+"""`segrelay audience` as a person calls it."""
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli.main import app
+from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
+from worker.errors import UsageWrong
+
+
+@pytest.fixture
+def settings(configure):
+    return configure()
+
+
+@pytest.fixture
+def publish(publisher_of, settings):
+    """Publish one entrance, by a publisher that has learned nothing yet."""
+
+    def run(**entry):
+        payload = wrapped(segment_events=[{**ENTER, **entry}])
+        return publisher_of(settings).publish([orjson.dumps(payload)])
+
+    return run
+
+
+@pytest.fixture
+def run(settings, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(settings.source))
+
+    def call(*arguments):
+        result = CliRunner().invoke(app, list(arguments))
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+def test_what_was_learned_is_listed_with_the_triggers_that_want_it(run, publish):
+    publish()
+
+    assert orjson.loads(run("audience", "list", "--json").stdout) == [
+        {"id": VIP, "slug": "vip", "triggers": ["vip-enter", "vip-exit"]}
+    ]
+    assert "vip-enter, vip-exit" in run("audience", "list").stdout
+
+
+def test_a_conflict_is_over_when_a_person_says_which_slug_holds(run, publish):
+    publish(slug="was")
+    (problem,) = publish(slug="vip").problems
+
+    told = run("audience", "set", VIP, "vip")
+    retried = run("quarantine", "retry", "--reason", "audience_conflict", "--json")
+
+    assert "`segrelay audience set`" in problem.message
+    assert "no longer for 'was'" in told.stdout
+    assert "segrelay quarantine retry --reason audience_conflict" in told.stderr
+    assert orjson.loads(retried.stdout)["accepted"] == 1
+    assert publish(slug="was").problems[0].reason == "audience_conflict"
+
+
+def test_an_id_that_no_payload_has_told_can_be_told_by_a_person(run, publish):
+    (problem,) = publish(slug=None).problems
+
+    told = run("audience", "set", VIP, " vip ", "--json")
+    retried = run("quarantine", "retry", "--json")
+
+    assert problem.reason == "unknown_audience"
+    assert orjson.loads(told.stdout) == {"id": VIP, "slug": "vip", "was": ""}
+    assert orjson.loads(retried.stdout)["placed"] == 1
+
+
+def test_a_forgotten_id_is_learned_again(run, publish):
+    publish(slug="was")
+
+    forgotten = run("audience", "forget", VIP, "--json")
+
+    assert orjson.loads(forgotten.stdout) == {"id": VIP, "was": "was"}
+    assert publish(slug="vip").accepted == 1
+
+
+def test_an_id_that_is_not_known_is_not_forgotten(run, publish):
+    publish()
+
+    with pytest.raises(UsageWrong, match=f"did you mean '{VIP}'"):
+        run("audience", "forget", VIP[:-1])
+
+
+@pytest.mark.parametrize(("audience_id", "slug"), [("", "vip"), (VIP, " ")])
+def test_an_empty_word_is_refused(run, audience_id, slug):
+    with pytest.raises(UsageWrong, match="is empty"):
+        run("audience", "set", audience_id, slug)

@@ -1,0 +1,81 @@
+"""Which processes are seen in a real Redis."""
+
+import os
+from contextlib import closing
+
+import pytest
+
+from worker.adapters.presence import RedisPresence
+from worker.contract import keys
+from worker.contract.connection import connect
+from worker.contract.processes import LIFE_MS, Process, read_processes
+
+
+@pytest.fixture
+def client(redis_url):
+    with closing(connect(redis_url)) as connected:
+        yield connected
+
+
+class Node:
+    """A worker whose clock a test moves."""
+
+    def __init__(self, client, config="aaa"):
+        self.now = 100.0
+        self.stopped = set()
+        self.presence = RedisPresence(
+            client, config, stopped=lambda: self.stopped, clock=lambda: self.now
+        )
+
+
+def test_a_worker_is_seen_with_its_configuration(client):
+    Node(client).presence.tell()
+
+    (found,) = read_processes(client)
+
+    assert (found.pid, found.kind, found.config) == (os.getpid(), "worker", "aaa")
+
+
+def test_a_worker_is_one_process_whatever_it_found_out_meanwhile(client):
+    node = Node(client)
+    node.presence.tell()
+    node.stopped.add("vip-enter")
+    node.now += 60
+    node.presence.tell()
+
+    (found,) = read_processes(client)
+
+    assert found.stopped == ("vip-enter",)
+
+
+def test_a_worker_says_so_every_few_seconds_only(client):
+    node = Node(client)
+    node.presence.tell()
+    client.delete(keys.PROCESSES)
+    node.now += 1
+
+    node.presence.tell()
+
+    assert read_processes(client) == []
+
+
+def test_who_left_is_gone(client):
+    node = Node(client)
+    node.presence.tell()
+
+    node.presence.leave()
+
+    assert read_processes(client) == []
+
+
+def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
+    seconds, _ = client.time()
+    silent = Process("elsewhere", 7, "worker", "aaa")
+    client.zadd(keys.PROCESSES, {silent.dumps(): seconds * 1000 - 2 * LIFE_MS})
+
+    before = read_processes(client)
+    Node(client).presence.tell()
+
+    assert before == []
+    assert client.zcard(keys.PROCESSES) == 1
+    assert 0 < client.pttl(keys.PROCESSES) <= LIFE_MS

@@ -1,0 +1,209 @@
+"""Finding the event that kills: it alone is to blame, whatever else ends a process."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from worker.adapters import rendering
+from worker.adapters.isolated_renderer import Killed as DiedAt
+from worker.adapters.isolated_renderer import render_isolated
+from worker.adapters.renderer import Rendered, Renderer, Row
+from worker.adapters.rendering import KILLED_AT_MOST, ProcessRenders
+from worker.destinations.registry import api_named
+from worker.preparing import Killed
+from worker.routes import Route
+
+LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
+ENDLESS = "local spin(x) = spin(x + 1) tailstrict;\n"
+REFERS_TO_ITSELF = LIBRARY + "if n < 0 then (local a = [a]; a) else n"
+SPINS = LIBRARY + ENDLESS + "if n < 0 then spin(0) else n"
+GIGANTIC = LIBRARY + "std.length(std.repeat('a', if n < 0 then 1000000000000 else 1))"
+TOO_WIDE = LIBRARY + "std.length(('%' + (if n < 0 then 9999999999 else 9) + 'd') % 1)"
+HUNGRY = LIBRARY + "std.length(std.sort(std.range(0, if n < 0 then 100000000 else 1)))"
+
+
+def rows(*numbers):
+    return [Row(b'{"n": %d}' % number) for number in numbers]
+
+
+def route_of(folder, source):
+    (folder / "t.jsonnet").write_text(source)
+    renderer = Renderer(folder)
+    return renderer, Route(
+        trigger="enter",
+        api=api_named("http"),
+        api_name="http",
+        template=renderer.load("t.jsonnet"),
+        url="https://example.com",
+        headers={},
+        params={},
+        settings={},
+        audience_attribute="list",
+        phone_region="US",
+        on_ambiguous="resend",
+    )
+
+
+def render_apart(folder, source, *numbers):
+    renderer, route = route_of(folder, source)
+    return ProcessRenders(renderer, folder)._isolated(route, rows(*numbers))
+
+
+def bodies(results):
+    return [r.body if isinstance(r, Rendered) else type(r) for r in results]
+
+
+@pytest.mark.parametrize("source", [REFERS_TO_ITSELF, GIGANTIC, TOO_WIDE, HUNGRY])
+def test_exactly_the_event_that_kills_is_found(tmp_path, source):
+    results = render_apart(tmp_path, source, 1, -1, 2, 3, -2, 4)
+
+    assert [type(r) for r in results] == [
+        Rendered, Killed, Rendered, Rendered, Killed, Rendered,
+    ]  # fmt: skip
+
+
+def test_what_never_ends_is_found_by_the_time_it_takes(tmp_path):
+    begun = time.monotonic()
+
+    results = render_apart(tmp_path, SPINS, 1, -1, 2)
+
+    assert [type(r) for r in results] == [Rendered, Killed, Rendered]
+    assert time.monotonic() - begun < 40
+
+
+def test_no_more_than_a_few_die_in_one_call(tmp_path):
+    results = render_apart(tmp_path, REFERS_TO_ITSELF, *range(-50, 0))
+
+    assert bodies(results) == [Killed] * KILLED_AT_MOST
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_signal_from_outside_proves_nothing(tmp_path, number):
+    (tmp_path / "t.jsonnet").write_text(SPINS)
+    killer = threading.Thread(target=signal_children, args=(number,))
+    killer.start()
+
+    outcome = render_isolated(tmp_path, "t.jsonnet", rows(-1), {}, seconds=10, memory_bytes=1 << 29)
+    killer.join()
+
+    assert isinstance(outcome, DiedAt)
+    assert outcome.by_others
+
+
+def signal_children(number):
+    """Signal the throw-away process once it is at its row."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        for pid in children():
+            if b"isolated_renderer" in command_of(pid) and cpu_seconds(pid) > 1.0:
+                os.kill(pid, number)
+                return
+        time.sleep(0.05)
+
+
+def children():
+    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return [int(pid) for file in listed for pid in file.read_text().split()]
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
+    (tmp_path / "t.jsonnet").write_text(
+        LIBRARY + "std.foldl(function(a, b) a + b, std.range(0, 400000), 0)"
+    )
+    stopped = []
+
+    def stop_and_go_on():
+        end = time.monotonic() + 10
+        while time.monotonic() < end and not stopped:
+            for pid in children():
+                if b"isolated_renderer" in command_of(pid):
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
+                    time.sleep(3)
+                    os.kill(pid, signal.SIGCONT)
+                    return
+            time.sleep(0.01)
+
+    stopper = threading.Thread(target=stop_and_go_on)
+    stopper.start()
+    outcome = render_isolated(tmp_path, "t.jsonnet", rows(1), {}, seconds=2, memory_bytes=1 << 29)
+    stopper.join()
+
+    assert stopped
+    assert bodies(outcome) == [b"80000200000"]
+
+
+def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
+    renderer, route = route_of(tmp_path, SPINS)
+    told_at = time.monotonic() + 1.0
+    renders = ProcessRenders(renderer, tmp_path, lambda: time.monotonic() > told_at)
+
+    results = renders._isolated(route, rows(1, -1, 2))
+
+    assert bodies(results)[1:] == []
+    assert time.monotonic() - told_at < 2
+
+
+def test_a_template_that_was_deleted_meanwhile_blames_nobody(tmp_path):
+    renderer, route = route_of(tmp_path, SPINS)
+    (tmp_path / "t.jsonnet").unlink()
+
+    assert ProcessRenders(renderer, tmp_path)._isolated(route, rows(1, -1)) == []
+
+
+@pytest.mark.parametrize(("source", "number"), [(SPINS, signal.SIGPROF), (HUNGRY, signal.SIGABRT)])
+def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, source, number):
+    (tmp_path / "t.jsonnet").write_text(source)
+    code = f"""
+        import asyncio, resource
+        from pathlib import Path
+        from tests.integration.worker.test_rendering_apart import route_of, rows
+        from worker.adapters import rendering
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        rendering.GROUP_SECONDS, rendering.GROUP_BYTES = 2, 500_000_000
+        folder = Path({str(tmp_path)!r})
+        renderer, route = route_of(folder, (folder / "t.jsonnet").read_text())
+        renders = rendering.ProcessRenders(renderer, folder)
+        print(asyncio.run(renders.render(route, rows(1, 2), isolated=False)), flush=True)
+        asyncio.run(renders.render(route, rows(1, -1), isolated=False))
+        """
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=30, check=False
+    )
+
+    assert done.stdout.count(b"Rendered(") == 2
+    assert done.returncode == -number, done.stderr
+
+
+def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
+    renderer, route = route_of(tmp_path, SPINS)
+    renders = ProcessRenders(renderer, tmp_path)
+    before = rendering.resource.getrlimit(rendering.resource.RLIMIT_DATA)
+
+    with rendering._limited():
+        pass
+
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+    assert rendering.resource.getrlimit(rendering.resource.RLIMIT_DATA) == before
+    assert renders.is_told_to_stop() is False
+    assert route.template is not None

@@ -1,0 +1,65 @@
+"""When a failed delivery is tried again, with how many others, and when it dies."""
+
+import pytest
+
+from worker.core.backoff import (
+    CAP_SECONDS,
+    TRIES_ALONE,
+    Setback,
+    Wait,
+    after_failure,
+    delay_seconds,
+)
+
+NOW_MS = 1_000_000
+
+
+def fail(setback: Setback | None, wait: Wait | None = None, *, users: int = 8, successes: int = 5):
+    return after_failure(setback, wait, users=users, successes=successes, now_ms=NOW_MS, jitter=0.5)
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 9, 17, 10_000])
+def test_a_delay_grows_and_is_capped(attempts: int) -> None:
+    assert 0 <= delay_seconds(attempts, 0.0) <= delay_seconds(attempts, 0.999) <= CAP_SECONDS
+    assert delay_seconds(attempts, 0.5) <= delay_seconds(attempts + 1, 0.5)
+
+
+def test_the_first_failure_lets_the_trigger_wait_and_halves_nothing() -> None:
+    after = fail(None)
+
+    assert after.wait == Wait(1, NOW_MS + 500, 5)
+    assert after.setback == Setback(8, 1, 0, 0, 5)
+
+
+def test_without_others_going_through_nothing_is_halved_nor_counted() -> None:
+    setback, wait = fail(None).setback, fail(None).wait
+    for _ in range(100):
+        after = fail(setback, wait, users=1)
+        setback, wait = after.setback, after.wait
+
+    assert setback
+    assert (setback.width, setback.tries_alone) == (8, 0)
+    assert wait
+    assert wait.not_before_ms - NOW_MS <= 1_000 * CAP_SECONDS
+
+
+def test_with_others_going_through_it_is_halved_down_to_one() -> None:
+    setback, widths = Setback(1_000, successes=0), []
+    for successes in range(1, 11):
+        after = fail(setback, users=setback.width, successes=successes)
+        assert after.wait is None
+        assert after.setback
+        setback = after.setback
+        widths.append(setback.width)
+
+    assert widths == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1]
+
+
+def test_alone_it_dies_at_the_fifth_try_while_others_go_through() -> None:
+    setback: Setback | None = Setback(1, successes=0)
+    tries = 0
+    while setback:
+        tries += 1
+        setback = fail(setback, users=1, successes=tries).setback
+
+    assert tries == TRIES_ALONE

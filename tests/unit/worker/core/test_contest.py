@@ -1,0 +1,38 @@
+"""Within a batch only what nothing beats goes on."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.contract.words import Direction
+from worker.core.beats import Claim, beats
+from worker.core.contest import contest
+
+claims = st.builds(
+    Claim, st.integers(1, 4), st.sampled_from(list(Direction)), st.sampled_from([1, 2, 3])
+)
+entrants = st.lists(st.tuples(st.sampled_from(["ada", "bob"]), claims), max_size=12)
+
+
+@given(entrants=entrants)
+def test_nobody_who_goes_on_is_beaten_by_another_who_does(entrants: list[object]) -> None:
+    numbered = [(about, claim, n) for n, (about, claim) in enumerate(entrants)]
+
+    result = contest(numbered)
+
+    for one in result.going:
+        for other in result.going:
+            same = numbered[one][0] == numbered[other][0]
+            assert not (same and beats(numbered[one][1], numbered[other][1]))
+
+
+@given(entrants=entrants)
+def test_who_does_not_go_on_was_beaten_by_someone_who_does(entrants: list[object]) -> None:
+    numbered = [(about, claim, n) for n, (about, claim) in enumerate(entrants)]
+
+    result = contest(numbered)
+
+    beaten = [loser for losers in result.beaten_by.values() for loser in losers]
+    assert sorted([*result.going, *beaten]) == list(range(len(entrants)))
+    for place, losers in result.beaten_by.items():
+        for loser in losers:
+            assert beats(numbered[result.going[place]][1], numbered[loser][1])

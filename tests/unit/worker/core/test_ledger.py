@@ -1,0 +1,134 @@
+"""What the ledger remembers of a profile, and what follows for an event."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.contract.words import Direction, Skip
+from worker.core.ledger import (
+    Fact,
+    Item,
+    Record,
+    judge,
+    memberships,
+    pack,
+    unpack,
+    with_delivered,
+    with_raised,
+    with_tried,
+    with_whole_list,
+)
+
+ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
+LARGEST = 2**56 - 1
+
+times = st.integers(0, LARGEST)
+items = st.builds(
+    Item, st.sampled_from(list(Direction)), times, times, st.integers(0, 2**32 - 1), st.booleans()
+)
+numbers = st.integers(0, 2**21)
+records = st.builds(Record, times, st.dictionaries(st.tuples(numbers, numbers), items, max_size=6))
+facts = st.builds(
+    Fact, st.integers(1, 2), st.integers(1, 3), st.sampled_from([ENTER, EXIT]), st.integers(1, 9)
+)
+
+
+def enter(at: int, *, trigger: int = 1, audience: int = 1, **more: bool) -> Fact:
+    return Fact(audience, trigger, ENTER, at, **more)
+
+
+def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: bool) -> Fact:
+    return Fact(audience, trigger, EXIT, at, **more)
+
+
+@given(record=records)
+def test_a_record_survives_being_packed(record: Record) -> None:
+    assert unpack(pack(record)) == record
+
+
+def test_an_unknown_profile_has_an_empty_record() -> None:
+    assert unpack(None) == Record()
+
+
+@given(history=st.lists(st.tuples(facts, st.sampled_from("dtr")), max_size=12))
+def test_no_time_ever_goes_back(history: list[tuple[Fact, str]]) -> None:
+    record = Record()
+    write = {"d": with_delivered, "t": with_tried, "r": with_raised}
+    for drawn, kind in history:
+        trigger = 1 if drawn.direction is ENTER else 2
+        fact = Fact(drawn.audience, trigger, drawn.direction, drawn.time_us)
+        after = write[kind](record, fact)
+
+        assert after.data_us >= record.data_us
+        for key, item in record.items.items():
+            assert after.items[key].delivered_us >= item.delivered_us
+        record = after
+
+
+@pytest.mark.parametrize(
+    ("delivered", "fact", "says"),
+    [
+        ([], enter(5), None),
+        ([enter(5)], enter(5), Skip.DUPLICATE),
+        ([enter(5)], enter(6), None),
+        ([enter(5)], enter(4), Skip.SUPERSEDED),
+        ([enter(5)], enter(4, trigger=3), None),
+        ([leave(5)], enter(4), Skip.SUPERSEDED),
+        ([leave(5)], enter(5), Skip.SUPERSEDED),
+        ([enter(5)], leave(5), None),
+        ([enter(5)], enter(6, state=True), Skip.ALREADY_THERE),
+        ([enter(5)], enter(5, repair=True), None),
+        ([enter(4), leave(5)], enter(6, state=True), None),
+        ([enter(5), leave(4)], enter(6, state=True), Skip.ALREADY_THERE),
+        ([enter(5, audience=2)], enter(6, state=True), None),
+    ],
+)
+def test_a_ledger_says_what_need_not_be_delivered(
+    delivered: list[Fact], fact: Fact, says: Skip | None
+) -> None:
+    record = Record()
+    for done in delivered:
+        record = with_delivered(record, done)
+
+    assert judge(record, fact) is says
+
+
+def test_a_state_event_is_sent_where_the_other_direction_was_tried_since() -> None:
+    record = with_tried(with_delivered(Record(), enter(4)), leave(5))
+
+    assert judge(record, enter(6, state=True)) is None
+
+
+def test_a_state_event_is_sent_where_a_whole_list_was_told_since() -> None:
+    record = with_whole_list(with_delivered(Record(), leave(3)), 4)
+
+    assert judge(record, leave(5, state=True)) is None
+    assert judge(with_delivered(record, leave(5)), leave(6, state=True)) is Skip.ALREADY_THERE
+
+
+def test_a_whole_list_is_no_audience() -> None:
+    record = with_whole_list(Record(), 4)
+
+    known = memberships(record, enter(3))
+
+    assert (known.inside, known.outside, known.stale) == (frozenset(), frozenset(), False)
+    assert judge(record, enter(3)) is None
+
+
+def test_memberships_are_what_is_newer_about_the_other_audiences() -> None:
+    record = Record()
+    for fact in (enter(7, audience=2), leave(8, audience=3), enter(2, audience=4), leave(9)):
+        record = with_delivered(record, fact)
+
+    known = memberships(record, enter(5))
+
+    assert known.inside == {2}
+    assert known.outside == {3}
+    assert known.stale
+
+
+def test_another_change_at_the_same_time_is_no_duplicate() -> None:
+    record = with_delivered(Record(), Fact(1, 1, CHANGE, 5, profile_hash=7))
+
+    assert judge(record, Fact(1, 1, CHANGE, 5, profile_hash=7)) is Skip.DUPLICATE
+    assert judge(record, Fact(1, 1, CHANGE, 5, profile_hash=8)) is None

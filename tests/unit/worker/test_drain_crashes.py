@@ -1,0 +1,246 @@
+"""Workers that vanish or are told to stop, and requests without a sure answer."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.unit.worker.drain_world import (
+    LATE_SECONDS,
+    event,
+    letters,
+    members,
+)
+from tests.unit.worker.fake_insider import (
+    POISON,
+    Sending,
+    emails,
+    failed,
+    holds_poison,
+    silent,
+    taken,
+)
+from worker.destinations.api import Answer
+from worker.drain import Stop
+
+
+def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_world) -> None:
+    world = make_world(lambda s: failed(500) if holds_poison(s) else taken(s))
+    world.put(event("poison"), *(event(f"p{n}") for n in range(20)))
+    for n in range(200):
+        world.put(event(f"later{n}"))
+        world.drain()
+        world.pass_seconds(40)
+
+    assert [letter["reason"] for letter in letters(world)] == ["failed"]
+    assert letters(world)[0]["profile"]["email"] == POISON
+    alone = [s for s in world.sendings if emails(s) == [POISON]]
+    assert len(alone) >= 5
+    assert len(members(world)) == 220
+
+
+def test_what_fails_alone_without_others_never_dies(make_world) -> None:
+    world = make_world(lambda _: failed(500))
+    world.put(event("poison"))
+    for _ in range(300):
+        world.drain()
+        world.pass_seconds(400)
+
+    assert world.count("dead") == 0
+    assert world.store.waiting() == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "profile"),
+    [
+        (b"nonsense", b"{}"),
+        (b"[2]", b"{}"),
+        (b"", b""),
+        (b'[1,"00","vip","enter",1,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter","1",0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",-1,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899",7,"enter",1,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",1.5,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",99999999999999999999,0,1,0]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",1,0,"x",[]]', b"{}"),
+        (b'[1,"00112233445566778899","vip","enter",1,0,1,0]', b"\x78broken"),
+    ],
+)
+def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
+    make_world, header: bytes, profile: bytes
+) -> None:
+    world = make_world()
+    world.put(event("ada"), event("bob"), event("cyd"))
+    entries = world.store.streams["live|enter"]
+    middle = list(entries)[1]
+    entries[middle] = entries[middle]._replace(header=header, profile=profile)
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.dead) == (2, 1)
+    assert letters(world)[0]["reason"] == "unreadable"
+
+
+def test_on_ambiguous_dead_letter_sends_nothing_twice(make_world) -> None:
+    world = make_world(
+        lambda s: failed(502, applied=True) if holds_poison(s) else taken(s),
+        on_ambiguous="dead_letter",
+    )
+    world.put(event("poison"))
+    world.drain()
+    world.put(event("poison", "new", at=5), event("ada"))
+    world.drain()
+
+    assert [letter["reason"] for letter in letters(world)] == ["ambiguous"]
+    assert world.store.waiting() == 1, "the other event of the person waits for the open note"
+    assert len([s for s in world.sendings if holds_poison(s)]) == 1
+
+
+def test_on_ambiguous_dead_letter_holds_for_a_worker_that_vanished(make_world) -> None:
+    world = make_world(on_ambiguous="dead_letter")
+    world.put(event("ada"))
+    killed_after_sending = next(n for n in range(1, 60) if _dies_after_sending(make_world, n))
+
+    assert world.drain(plan={killed_after_sending: "kill"}) is None
+    world.pass_seconds(11)
+    world.drain()
+
+    assert [letter["reason"] for letter in letters(world)] == ["ambiguous"]
+    assert len(world.sendings) == 1
+
+
+def _dies_after_sending(make_world, step: int) -> bool:
+    world = make_world()
+    world.put(event("ada"))
+    world.drain(plan={step: "kill"})
+    return bool(world.sendings) and world.store.waiting() == 1
+
+
+@pytest.mark.parametrize("step", range(1, 30))
+def test_killed_at_any_step_everything_still_arrives(make_world, step: int) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}") for n in range(5)), event("p1", "new", "exit"))
+
+    world.drain(plan={step: "kill"})
+    world.pass_seconds(11)
+    world.drain_until_nothing_is_left()
+
+    assert len(members(world)) == 5
+    assert world.count("delivered") == 6
+
+
+def test_a_vanished_workers_events_are_counted_as_sent_again(make_world) -> None:
+    step = next(n for n in range(1, 60) if _dies_after_sending(make_world, n))
+    world = make_world()
+    world.put(event("ada"))
+    world.drain(plan={step: "kill"})
+    world.pass_seconds(11)
+
+    world.drain()
+
+    assert world.store.counts["resent|enter"] == 1
+
+
+def test_what_got_no_answer_is_counted_as_sent_again_even_much_later(make_world) -> None:
+    world = make_world(lambda s: failed(502) if s.at < 1_001 else taken(s))
+    world.put(event("ada"))
+    world.drain()
+    world.pass_seconds(400)
+
+    world.drain()
+
+    assert world.store.counts["resent|enter"] == 1
+
+
+def test_an_event_that_kills_its_process_dies_alone(make_world) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}") for n in range(20)), event("poison", behave="kill"))
+
+    assert world.drain() is None
+    world.pass_seconds(11)
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert [letter["reason"] for letter in letters(world)] == ["killed_worker"]
+    assert len(members(world)) == 20
+
+
+def test_told_to_stop_a_drain_ends_its_requests_and_gives_the_lease_back(make_world) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}") for n in range(3)))
+
+    tally, _ = world.drain(stop=Stop(told_at_seconds=1.0))
+
+    assert tally.requests == 0
+    assert world.store.token == ""
+    assert world.store.waiting() == 3
+
+
+def test_a_request_that_outlives_the_time_to_stop_is_cut_and_becomes_an_open_note(
+    make_world,
+) -> None:
+    stop = Stop()
+
+    def responds(sending: Sending) -> Any:
+        stop.told_at_seconds = sending.at
+        return silent(applied=True)
+
+    world = make_world(responds)
+    world.put(event("ada"))
+    begun = world.loop.time()
+
+    world.drain(stop=stop)
+
+    assert world.loop.time() - begun < 5
+    assert len(world.store.open) == 1
+    assert world.store.token == ""
+
+
+def test_an_answer_that_cannot_be_read_leaves_the_note_open(make_world) -> None:
+    def responds(sending: Sending) -> Any:
+        reply = taken(sending)
+        reply.answer, reply.outcome = Answer(200, b"<html>"), "unsure"
+        return reply
+
+    world = make_world(responds)
+    world.put(event("ada"))
+
+    world.drain()
+
+    assert len(world.store.open) == 1
+    assert world.store.waiting() == 1
+
+
+@pytest.mark.parametrize("triggers", [("exit", "enter"), ("exit", "overwrite"), ("enter", "exit")])
+def test_a_worker_that_lost_its_lease_repairs_what_it_may_have_undone(
+    make_world, triggers: tuple[str, str]
+) -> None:
+    stale, newer = triggers
+    world = make_world(taken)
+    world.put(event("ada", "new", at=1))
+    world.drain()
+    world.put(event("ada", trigger=stale, at=2, padding="old"))
+    step = next(n for n in range(1, 60) if _dies_after_sending(make_world, n))
+
+    async def others() -> None:
+        await asyncio.sleep(11)
+        await world.a_drain({})
+        world.put_now(event("ada", trigger=newer, at=9, padding="new", segments=["new", "vip"]))
+        world.put_now(event("ada", "far", at=5, padding="new"))
+        await asyncio.sleep(LATE_SECONDS)
+        await world.a_drain({})
+        await world.a_drain({})
+
+    async def both() -> None:
+        await asyncio.gather(world.a_drain({step: 60.0}), others())
+
+    world.run(both())
+    before = len(world.sendings)
+    world.pass_seconds(LATE_SECONDS)
+    world.insider.lists["ada@example.com"] ^= {"vip"}
+    world.drain_until_nothing_is_left(seconds=100)
+
+    expected = {"new", "far"} | ({"vip"} if newer != "exit" else set())
+    assert world.insider.lists["ada@example.com"] == expected
+    repairs = world.sendings[before:]
+    assert repairs
+    assert "old" not in str([s.users for s in repairs])

@@ -1,0 +1,193 @@
+"""Refusals, failures and outages: what is halved, what waits, what dies, what pauses."""
+
+import math
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.unit.worker.drain_world import event, letters, members
+from tests.unit.worker.fake_insider import (
+    POISON,
+    Sending,
+    emails,
+    failed,
+    holds_poison,
+    refused,
+    silent,
+    taken,
+)
+from worker.contract.accept import NewDelivery
+
+
+def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
+    sizes: list[int] = []
+
+    def responds(sending: Sending) -> Any:
+        sizes.append(len(orjson.dumps(sending.users)))
+        return taken(sending)
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}", padding="x" * 200_000) for n in range(60)))
+    world.drain_until_nothing_is_left()
+
+    assert max(sizes) < 5_000_000
+    assert len(members(world)) == 60
+
+
+def test_a_size_that_is_refused_splits_until_it_fits(make_world) -> None:
+    world = make_world(lambda s: taken(s) if len(s.users) <= 100 else refused(413))
+    world.put(*(event(f"p{n}") for n in range(1_000)))
+
+    world.drain_until_nothing_is_left()
+
+    assert len(members(world)) == 1_000
+    assert world.count("dead") == 0
+
+
+@pytest.mark.parametrize("people", [2, 64, 1_000])
+def test_a_400_finds_the_culprit_by_halving(make_world, people: int) -> None:
+    world = make_world(lambda s: refused(400, "users.email") if holds_poison(s) else taken(s))
+    world.put(*(event(f"p{n}") for n in range(people - 1)), event("poison"))
+
+    world.drain_until_nothing_is_left()
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert letters(world)[0]["profile"]["email"] == POISON
+    assert len(members(world)) == people - 1
+    assert len(world.sendings) - 1 <= 2 * math.ceil(math.log2(people))
+
+
+def test_a_user_who_is_refused_costs_the_others_nothing(make_world) -> None:
+    def responds(sending: Sending) -> Any:
+        index = emails(sending).index(POISON)
+        return taken(sending, {f"users.{index}.attributes.age": ["is not right"]})
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}") for n in range(500)), event("poison"))
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.dead, tally.requests) == (500, 1, 1)
+
+
+def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(make_world) -> None:
+    world = make_world(
+        lambda s: refused(400, "users is wrong") if s.url.endswith("upsert") else taken(s)
+    )
+    world.put(*(event(f"p{n}") for n in range(1_000)), event("p1", "new", "exit"))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert list(world.paused) == ["enter"]
+    assert world.count("dead") == 0
+    assert world.store.waiting() == 1_000
+    assert world.store.counts["delivered|exit"] == 1
+
+
+def test_two_events_that_alone_are_refused_both_die(make_world) -> None:
+    world = make_world(lambda _: refused(400, "no"))
+    world.put(event("ada"), event("bob"))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.count("dead") == 2
+
+
+def test_five_hundred_deaths_of_one_cause_pause_the_trigger(make_world) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}", behave="fail") for n in range(1_500)), event("ada", "new", "exit"))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert list(world.paused) == ["enter"]
+    assert world.store.counts["dead|enter|template_error"] == 500
+    assert world.store.waiting() == 1_000
+    assert world.store.counts["delivered|exit"] == 1
+
+
+def test_deaths_between_deliveries_pause_nothing(make_world) -> None:
+    world = make_world()
+    for first in range(0, 900, 300):
+        world.put(*(event(f"p{n}", behave="fail") for n in range(first, first + 300)))
+        world.put(event(f"good{first}"))
+        world.drain_until_nothing_is_left(seconds=60)
+
+    assert world.paused == {}
+    assert world.count("dead") == 900
+
+
+@pytest.mark.parametrize("kind", [lambda _: failed(503), lambda _: silent(), lambda _: failed(500)])
+def test_an_outage_dead_letters_nothing_however_long(make_world, kind: Any) -> None:
+    world = make_world()
+    world.put(*(event(f"w{n}") for n in range(50)))
+    world.drain()
+    world.responds = kind
+    world.put(
+        *(event(f"p{n}") for n in range(300)), *(event(f"x{n}", lane="backfill") for n in range(9))
+    )
+
+    for _ in range(100):
+        world.drain()
+        world.pass_seconds(200)
+    world.responds = taken
+    requests = len(world.sendings)
+    world.drain_until_nothing_is_left()
+
+    assert world.count("dead") == 0
+    assert world.store.waiting() == 0
+    assert len(members(world)) == 359
+    assert requests < 500
+
+
+def test_an_entry_whose_profile_is_no_json_leaves_a_letter_that_can_be_read(make_world) -> None:
+    world = make_world()
+    good = event("ada", behave="fail")
+    world.put(NewDelivery(good.lane, good.trigger, good.header, b"{no json"))
+
+    world.drain()
+
+    assert letters(world)[0]["profile"] == {"unreadable": b"{no json".hex()}
+
+
+def test_what_was_beaten_goes_out_where_the_winner_was_refused(make_world) -> None:
+    def responds(sending: Sending) -> Any:
+        if sending.url.endswith("delete"):
+            return taken(sending, {"users.0.identifiers": ["is not right"]})
+        return taken(sending)
+
+    world = make_world(responds)
+    world.put(event("ada", at=1), event("ada", trigger="exit", at=2))
+
+    world.drain_until_nothing_is_left(seconds=60)
+
+    assert members(world) == {"ada@example.com"}
+    assert (world.count("delivered"), world.count("dead")) == (1, 1)
+
+
+def test_a_breaker_that_one_trigger_opened_lets_the_others_go_on(make_world) -> None:
+    world = make_world(lambda s: failed(500) if s.url.endswith("delete") else taken(s))
+    world.put(event("first"), event("ada", trigger="exit-event"))
+    world.drain()
+    world.put(*(event(f"p{n}", trigger="exit") for n in range(3)))
+    for _ in range(200):
+        world.drain()
+        world.pass_seconds(0.5)
+        if world.gate.status().state == "broken":
+            break
+    assert world.gate.status().state == "broken"
+    world.put(*(event(f"q{n}", trigger="exit") for n in range(3)))
+    world.put(*(event(f"r{n}", padding="x" * 400_000) for n in range(60)))
+
+    world.drain()
+
+    assert len([m for m in members(world) if m.startswith("r")]) == 60
+
+
+def test_a_closed_gate_rings_for_nobody(make_world) -> None:
+    world = make_world(lambda _: refused(429))
+    world.put(*(event(f"p{n}") for n in range(3)))
+    rings = [world.drain()[1] for _ in range(20)]
+
+    assert rings.count(True) <= 2, "a drain that finds the gate closed is not rung for at once"
+    assert world.store.bell == ""

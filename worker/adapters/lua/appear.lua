@@ -1,0 +1,13 @@
+#!lua flags=allow-oom
+-- Writes that a process is there, and forgets those that have not said so for a while.
+--
+-- KEYS[1] processes
+-- ARGV[1] the process  [2] for how long that counts, ms
+--
+-- Returns nothing.
+--@include _clock
+
+local life = tonumber(ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - life))
+redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
+redis.call('PEXPIRE', KEYS[1], life)

@@ -1,0 +1,63 @@
+"""Which processes run, and with which configuration: written by workers, read by `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, cast
+
+import orjson
+import redis
+
+from worker.contract import keys
+from worker.contract.connection import redis_errors
+
+LIFE_MS: Final = 10_000
+"""A process that has not been seen for so long has ended, or hangs."""
+
+WORKER: Final = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that has been seen lately.
+
+    Args:
+        config: `Settings.fingerprint` of what it was started with.
+        stopped: Triggers that it can't work on, for a broken template or a secret that is unset.
+    """
+
+    host: str
+    pid: int
+    kind: str
+    config: str
+    stopped: tuple[str, ...] = ()
+
+    def dumps(self) -> bytes:
+        """Return it as it stands in Redis; the same process as the same text."""
+        return orjson.dumps(asdict(self))
+
+
+def read_processes(client: redis.Redis) -> list[Process]:
+    """Return the processes that run, each as it was last seen.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        pipe.time()
+        pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
+        (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
+    since_ms = seconds * 1000 + rest // 1000 - LIFE_MS
+    seen = [_loads(text) for text, score in members if score > since_ms]
+    return sorted(
+        {(one.host, one.pid): one for one in seen}.values(), key=lambda one: (one.host, one.pid)
+    )
+
+
+def _loads(text: bytes) -> Process:
+    stored = orjson.loads(text)
+    return Process(
+        stored["host"], stored["pid"], stored["kind"], stored["config"], tuple(stored["stopped"])
+    )
