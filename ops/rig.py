@@ -120,8 +120,8 @@ class Rig:
         try:
             self.sandbox = self._stack.enter_context(SandboxProcess(**self.sandbox_settings))
             self._configure()
-            self.start_redis()
             self._stack.callback(embedded.stop, self.settings.redis.data_dir)
+            self.start_redis()
             self._stack.callback(self.kill_workers)
         except BaseException:
             self._stack.close()

@@ -97,10 +97,14 @@ class Supervisor:
         self._children: list[Child] = []
         self._stop = threading.Event()
 
-    def __enter__(self) -> Self:
-        """Handle SIGTERM like Ctrl-C."""
+    def listen(self) -> None:
+        """Hear Ctrl-C, and SIGTERM, from now on; `run` obeys, also to what came before it."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stop.set())
+
+    def __enter__(self) -> Self:
+        """Listen."""
+        self.listen()
         return self
 
     def __exit__(self, *_: object) -> None:

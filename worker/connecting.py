@@ -14,7 +14,17 @@ LOG: Final = structlog.get_logger()
 
 
 class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
-    """Tries again and again, without end, every two seconds at least."""
+    """Tries again and again, without end, every two seconds at least.
+
+    It does not talk to other workers: what they have in common stands in Redis, and the talk costs
+    a second at the start and a traceback in the log whenever the broker goes away.
+    """
+
+    def __init__(
+        self, *arguments: Any, worker_options: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        alone = {"without_gossip": True, "without_mingle": True}
+        super().__init__(*arguments, worker_options=(worker_options or {}) | alone, **options)
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect; ends only when it has, or when the worker is told to stop."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -34,6 +35,7 @@ class Courier:
         kind: Of the lane.
         cut: Set when requests in flight must end: the lease was lost, or the time to stop is over.
         stopping: Set when nothing new may begin.
+        may_send: Says whether the lease holds, by a clock that no stop of this process stops.
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
@@ -47,6 +49,7 @@ class Courier:
     deadline_seconds: float
     cut: asyncio.Event
     stopping: asyncio.Event
+    may_send: Callable[[], bool]
     closed: Closed | None = None
 
     async def carry(self, request: Request, packer: Packer) -> None:
@@ -135,6 +138,8 @@ class Courier:
         return Note(secrets.token_hex(8), request.trigger, rows)
 
     async def _send(self, request: Request) -> Answer | NoAnswer:
+        if not self.may_send():
+            return NoAnswer(Silence.CUT, possibly_applied=False)
         route = request.parcels[0].route
         outgoing = OutgoingRequest(
             request.url, route.headers, route.params, request.body, route.api_name

@@ -259,14 +259,17 @@ class Drain:
     async def _deliver(self, courier: Courier, packer: Packer, end: float) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
-        What was rendered is sent for a slice at least, however long the rendering took.
+        What was rendered is sent for a slice at least, however long the rendering took; of the
+        backfill lane, only until live work waits.
         """
         over_at = max(end, self.clock.seconds()) + self.policy.slice_seconds
         running: set[asyncio.Task[None]] = set()
+        yields = False
         try:
             while True:
-                while len(running) < self.policy.in_flight and not self._is_over(courier, over_at):
-                    request = packer.next_request()
+                while len(running) < self.policy.in_flight:
+                    over = yields or self._is_over(courier, over_at)
+                    request = None if over else packer.next_request()
                     if request is None:
                         break
                     running.add(asyncio.ensure_future(courier.carry(request, packer)))
@@ -275,11 +278,23 @@ class Drain:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.gather(*done)
+                yields = courier.kind == BACKFILL and await self._live_is_due(courier.state)
         finally:
             await _ended(running)
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
         return courier.stopping.is_set() or courier.cut.is_set() or self.clock.seconds() >= over_at
+
+    async def _live_is_due(self, state: State) -> bool:
+        """Say whether live work waits, in this partition or elsewhere."""
+        for name in await self.partition.streams():
+            lane, trigger = split_stream_name(name)
+            if lane == LIVE and trigger in self.routes and state.is_due(trigger):
+                hold = state.holds.get(name)
+                after_id = hold.last_id if hold and hold.until_ms > state.now_ms() else ""
+                if await self.partition.read(name, after_id, 1):
+                    return True
+        return await self.live_waits()
 
     async def _settle_packed(self, courier: Courier, packer: Packer) -> None:
         """Settle what turned out, while packing, to need no request."""
@@ -310,6 +325,7 @@ class Drain:
             deadline_seconds=self.policy.request_deadline_seconds,
             cut=cut,
             stopping=stopping,
+            may_send=self.lease.is_valid,
         )
 
     @contextlib.asynccontextmanager

@@ -146,6 +146,7 @@ class Saboteur:
         """End a worker in good order, and write down how that went."""
         begun = time.monotonic()
         worker = self.rig.workers[number]
+        expected = {0} if self._is_ready(number) else {0, -signal.SIGTERM}
         worker.terminate()
         try:
             code = worker.wait(_STOP_SECONDS_AT_MOST)
@@ -154,7 +155,7 @@ class Saboteur:
             self.problems.append(f"worker {number} did not end in {_STOP_SECONDS_AT_MOST:.0f} s")
             return
         self.stop_seconds.append(round(time.monotonic() - begun, 2))
-        if code:
+        if code not in expected:
             self.problems.append(f"worker {number} ended with {code} when told to stop")
 
     def _restart(self, _number: int) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from ops.cli.console import note, print_json, say, table
+from ops.interrupts import interrupted_once
 from ops.people import Happening, happenings, payloads, truth
 from ops.rig import Rig
 from ops.status import read_status
@@ -40,6 +41,7 @@ def demo(
     rng.shuffle(sent)
     note(f"{events} entrances and exits of {people} invented people, in random order.")
     with (
+        interrupted_once(),
         tempfile.TemporaryDirectory(prefix="segrelay-demo-") as folder,
         Rig(Path(folder), sandbox_settings={"latency_seconds": LATENCY_SECONDS}) as rig,
     ):

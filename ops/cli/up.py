@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import typer
 
@@ -13,6 +16,7 @@ from ops.embedded import ensure_running, stop
 from ops.supervisor import Supervisor, own_command
 from worker.contract.connection import wait_ready
 from worker.contract.settings import Settings, load_settings
+from worker.contract.settings_fields import EMBEDDED
 from worker.errors import ConfigurationInvalid, OperationsMustAct
 from worker.trigger_check import check_triggers
 
@@ -24,25 +28,37 @@ def up() -> None:
     """Run everything; Ctrl-C ends it cleanly."""
     settings = load_settings()
     _check(settings)
-    redis_is_ours = False
-    if settings.redis.url == "embedded":
-        redis_is_ours = ensure_running(settings.redis.data_dir).started_by_us
-        _line("redis", "ready" if redis_is_ours else "was running already")
-    else:
+    supervisor = Supervisor(_line)
+    with ExitStack() as ending:
+        look = _redis(settings, supervisor, ending)
+        ending.enter_context(supervisor)
+        supervisor.start("worker", own_command("worker"))
+        if settings.flower:
+            supervisor.start("flower", own_command("flower"))
+        code = supervisor.run(look)
+        _line("up", "stopping")
+    raise typer.Exit(code)
+
+
+def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], None]:
+    """See that Redis can be used; returns what looks after it from then on."""
+    if settings.redis.url != EMBEDDED:
         for warning in wait_ready(settings.redis.url):
             _line("redis", warning)
-    try:
-        with Supervisor(_line) as supervisor:
-            supervisor.start("worker", own_command("worker"))
-            if settings.flower:
-                supervisor.start("flower", own_command("flower"))
-            code = supervisor.run(_RedisWatch(settings) if redis_is_ours else _nothing)
-            _line("up", "stopping")
-    finally:
-        if redis_is_ours:
-            stop(settings.redis.data_dir)
-            _line("redis", "stopped")
-    raise typer.Exit(code)
+        return _nothing
+    supervisor.listen()  # an interrupt in the middle of the start would leave it running
+    data_dir = settings.redis.data_dir
+    if not ensure_running(data_dir).started_by_us:
+        _line("redis", "was running already, and goes on when this ends")
+        return _nothing
+    ending.callback(_stop_redis, data_dir)
+    _line("redis", "ready")
+    return _RedisWatch(settings)
+
+
+def _stop_redis(data_dir: Path) -> None:
+    stop(data_dir)
+    _line("redis", "stopped")
 
 
 class _RedisWatch:

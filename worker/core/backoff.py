@@ -19,7 +19,7 @@ class Setback:
     """What is remembered of a delivery whose request failed.
 
     Args:
-        width: How many users its next request may have.
+        width: How many users its next request may have; 0 = as many as ever.
         failures: Requests of it that failed.
         tries_alone: Of these, alone in their request, while others of its trigger went through.
         not_before_ms: It steps aside until then (Redis' clock).
@@ -100,7 +100,7 @@ def after_failure(
     if not others_go_through:
         attempts = (wait.attempts if wait else 0) + 1
         until_ms = now_ms + round(1000 * delay_seconds(attempts, jitter))
-        width = setback.width if setback else users
+        width = setback.width if setback else 0  # an outage says nothing about the body
         kept = Setback(width, failures, setback.tries_alone if setback else 0, 0, successes)
         return AfterFailure(kept, Wait(attempts, until_ms, successes))
     tries_alone = (setback.tries_alone if setback else 0) + (users == 1)

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from worker.contract.words import Direction
 from worker.core.beats import Claim, beats
 
 T = TypeVar("T")
@@ -59,16 +60,11 @@ def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]
         top = tops.get((claim.trigger, claim.direction))
         if top is None or beats(claim, entrants[top][1]):
             tops[claim.trigger, claim.direction] = position
-    unbeaten = [
-        top
-        for top in tops.values()
-        if not any(beats(entrants[other][1], entrants[top][1]) for other in tops.values())
-    ]
-    going = [
-        top
-        for top in tops.values()
-        if not any(beats(entrants[other][1], entrants[top][1]) for other in unbeaten)
-    ]
+    newest_first = sorted(tops.values(), key=lambda top: _moment(entrants[top][1]), reverse=True)
+    going: list[int] = []
+    for top in newest_first:
+        if not any(beats(entrants[other][1], entrants[top][1]) for other in going):
+            going.append(top)
     winners: dict[int, int] = {}
     for position in positions:
         for top in going:
@@ -76,3 +72,8 @@ def _winners(positions: list[int], entrants: Sequence[tuple[Hashable, Claim, T]]
                 winners[position] = top
                 break
     return winners
+
+
+def _moment(claim: Claim) -> tuple[int, bool]:
+    """Return what orders claims: nothing is beaten by what comes after it in this order."""
+    return claim.time_us, claim.direction is Direction.EXIT

@@ -21,9 +21,10 @@ from worker.preparing import Killed
 from worker.routes import Route
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
-ENDLESS = "local spin(x) = spin(x + 1) tailstrict;\n"
+ENDLESS = "std.length([1 for i in std.range(1, 1000000000) if i < 0])"
 REFERS_TO_ITSELF = LIBRARY + "if n < 0 then (local a = [a]; a) else n"
-SPINS = LIBRARY + ENDLESS + "if n < 0 then spin(0) else n"
+SPINS = LIBRARY + f"if n < 0 then {ENDLESS} else n"
+RECURS = LIBRARY + "local f(x) = f(x + 1) tailstrict;\nif n < 0 then f(0) else n"
 GIGANTIC = LIBRARY + "std.length(std.repeat('a', if n < 0 then 1000000000000 else 1))"
 TOO_WIDE = LIBRARY + "std.length(('%' + (if n < 0 then 9999999999 else 9) + 'd') % 1)"
 HUNGRY = LIBRARY + "std.length(std.sort(std.range(0, if n < 0 then 100000000 else 1)))"
@@ -60,7 +61,7 @@ def bodies(results):
     return [r.body if isinstance(r, Rendered) else type(r) for r in results]
 
 
-@pytest.mark.parametrize("source", [REFERS_TO_ITSELF, GIGANTIC, TOO_WIDE, HUNGRY])
+@pytest.mark.parametrize("source", [REFERS_TO_ITSELF, RECURS, GIGANTIC, TOO_WIDE, HUNGRY])
 def test_exactly_the_event_that_kills_is_found(tmp_path, source):
     results = render_apart(tmp_path, source, 1, -1, 2, 3, -2, 4)
 

@@ -28,7 +28,7 @@ def test_the_first_failure_lets_the_trigger_wait_and_halves_nothing() -> None:
     after = fail(None)
 
     assert after.wait == Wait(1, NOW_MS + 500, 5)
-    assert after.setback == Setback(8, 1, 0, 0, 5)
+    assert after.setback == Setback(0, 1, 0, 0, 5)
 
 
 def test_without_others_going_through_nothing_is_halved_nor_counted() -> None:
@@ -38,7 +38,7 @@ def test_without_others_going_through_nothing_is_halved_nor_counted() -> None:
         setback, wait = after.setback, after.wait
 
     assert setback
-    assert (setback.width, setback.tries_alone) == (8, 0)
+    assert (setback.width, setback.tries_alone) == (0, 0)
     assert wait
     assert wait.not_before_ms - NOW_MS <= 1_000 * CAP_SECONDS
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.core.rounds import AGAIN_SECONDS, Call, Rounds, Sight
+from worker.core.rounds import AGAIN_SECONDS, TAKEN_SECONDS, Call, Rounds, Sight
 
 
 def sight(partition=1, *, due=True, ringing=False, held=False):
@@ -21,10 +21,19 @@ def test_what_is_not_due_is_left_alone(ringing):
 
 
 def test_a_bell_that_rings_is_given_time():
+    rounds, others = Rounds(), [sight(p, ringing=True) for p in range(2, 9)]
+    rounds.ring_for([sight(), *others], queued=1, now_seconds=0)
+
+    seen = [sight(ringing=True), *others]
+    assert rounds.ring_for(seen, queued=1, now_seconds=AGAIN_SECONDS - 0.1) == []
+
+
+def test_a_bell_whose_message_was_taken_is_rung_again_in_the_next_round():
     rounds = Rounds()
     rounds.ring_for([sight()], queued=0, now_seconds=0)
 
-    assert rounds.ring_for([sight(ringing=True)], queued=0, now_seconds=AGAIN_SECONDS - 0.1) == []
+    assert rounds.ring_for([sight(ringing=True)], queued=0, now_seconds=0.1) == []
+    assert rounds.ring_for([sight(ringing=True)], queued=0, now_seconds=TAKEN_SECONDS)
 
 
 def test_a_bell_that_nobody_answers_is_rung_again():

@@ -1,0 +1,123 @@
+"""The gate on the whole system: two workers of two processes each, Redis, the sandbox."""
+
+import time
+
+import pytest
+
+from ops.bench.crowd import crowd_rig
+from ops.bench.gate import LiveEvents, Phase, figures, publish_crowd, start_workers
+from ops.rig import Rig
+from tests.journeys.play import invent, lines, nothing_is_wrong, send, status_of, until, watched
+
+LIMIT = 600
+MINUTE = 60
+
+
+def requests_of(rig):
+    return rig.sandbox.get("summary")["requests"]["total"]
+
+
+def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tmp_path):
+    strict = {"limit_per_minute": LIMIT, "latency_seconds": 0.05}
+    with crowd_rig(tmp_path, rate=f"{LIMIT}/min", sandbox_settings=strict) as rig:
+        publish_crowd(rig, range(2 * LIMIT))
+        start_workers(rig)
+        until(lambda: requests_of(rig), 20)
+        begun = time.time()
+        live = LiveEvents(rig, 1.0)
+        time.sleep(5)
+        live.start()
+        time.sleep(MINUTE + 2)
+        live.stop()
+
+        full = Phase("full", LIMIT, begun, time.time())
+        found = figures(rig.sandbox.get("requests", last=0)["timeline"], full)
+        limit = rig.sandbox.get("summary")["limit"]
+        assert status_of(rig)["waiting"] > 0
+        assert limit["limited"] == 0
+        assert limit["highest_received"] <= LIMIT
+        assert found["share_of_limit_in_last_minute"] >= 0.95
+        assert live.shown()["median_seconds"] < 1.5
+        assert live.shown()["longest_seconds"] < 4
+
+
+def test_a_halved_limit_is_learnt_at_once(tmp_path):
+    happened_before, halved = 10, 45
+    strict = {"limit_per_minute": LIMIT, "window_seconds": 2.0}
+    with crowd_rig(tmp_path, rate=f"{20 * LIMIT}/min", sandbox_settings=strict) as rig:
+        publish_crowd(rig, range(6_000))
+        start_workers(rig)
+        until(lambda: requests_of(rig), 20)
+        time.sleep(happened_before)
+        rig.sandbox.settings(limit_per_minute=LIMIT // 2)
+        begun = time.time()
+        time.sleep(halved)
+
+        found = figures(
+            rig.sandbox.get("requests", last=0)["timeline"],
+            Phase("halved", LIMIT // 2, begun, time.time()),
+        )
+        assert found["share_limited_after_10_seconds"] <= 0.01
+        assert status_of(rig)["dead"] == 0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_pause_and_a_resume_sends_one_person_first(tmp_path, status):
+    happened, sent = invent(6_000, 2_000, seed=30)
+    with Rig(tmp_path, sandbox_settings={"credentials_status": status}) as rig, watched(rig):
+        start_workers(rig)
+        send(rig, lines(sent[:3_000]))
+        until(lambda: state_of(rig) == ("paused", "access_refused"), 20)
+        send(rig, lines(sent[3_000:]))
+        time.sleep(2)
+        tried = requests_of(rig)
+        time.sleep(4)
+        assert requests_of(rig) == tried <= 16
+
+        assert rig.command("resume", "insider").returncode == 0
+        until(lambda: requests_of(rig) > tried, 20)
+        until(lambda: state_of(rig) == ("paused", "access_refused"), 20)
+        time.sleep(3)
+        assert requests_of(rig) == tried + 1
+        assert last_requests(rig, 1)[0]["users"] <= 1
+        waiting = status_of(rig)
+        assert (waiting["delivered"], waiting["dead"]) == (0, 0)
+
+        rig.sandbox.settings(credentials_status=0)
+        assert rig.command("resume", "insider").returncode == 0
+        rig.wait_until_empty(60)
+        assert rig.sandbox.get("requests", last=5_000)["last"][tried + 1]["users"] == 1
+        nothing_is_wrong(rig, happened)
+
+
+def state_of(rig):
+    found = status_of(rig)["destinations"]["insider"]
+    return found["state"], found["reason"]
+
+
+def last_requests(rig, number):
+    return rig.sandbox.get("requests", last=number)["last"]
+
+
+def test_what_waits_of_a_paused_trigger_slows_no_other(tmp_path):
+    happened, sent = invent(20_000, 10_000, seed=31)
+    _, many = invent(100_000, 20_000, seed=32)
+    exits = [event for event in many if event.is_exit]
+
+    def measured(name, before):
+        folder = tmp_path / name
+        folder.mkdir()
+        with Rig(folder, exit_events=False) as rig:
+            assert rig.command("pause", "trigger:exit").returncode == 0
+            for at in range(0, len(before), 25_000):
+                send(rig, lines(before[at : at + 25_000], profile_bytes=300))
+            send(rig, lines(sent))
+            begun = time.monotonic()
+            start_workers(rig)
+            until(lambda: not status_of(rig)["triggers"]["enter"]["waiting"], 120)
+            return time.monotonic() - begun
+
+    usual = measured("usual", [])
+    beside = measured("beside", exits + exits)
+
+    assert beside <= 1.5 * usual + 2

@@ -1,0 +1,164 @@
+"""Failures on the whole system: who is to blame, who dies of it, and who must not notice."""
+
+import math
+import time
+
+import pytest
+
+from ops.bench.gate import start_workers
+from ops.rig import Rig
+from tests.journeys.play import (
+    PATH_OF_EXITS,
+    SHORT,
+    invent,
+    lines,
+    nothing_is_wrong,
+    send,
+    status_of,
+    until,
+    watched,
+)
+
+ONE_PARTITION = "partitions = 1"
+LATENCY = {"latency_seconds": 0.02}
+
+
+def entrances(number, seed):
+    """Return entrances of so many persons, one of each."""
+    happened, _ = invent(4 * number, 2 * number, seed=seed)
+    first_of = {event.email: event for event in happened if not event.is_exit}
+    return list(first_of.values())[:number]
+
+
+def requests_of(rig):
+    return rig.sandbox.get("summary")["requests"]["total"]
+
+
+@pytest.mark.parametrize("latency_seconds", [0.0, 0.6], ids=["fast", "slow"])
+def test_a_400_costs_two_requests_a_halving(tmp_path, latency_seconds):
+    entered = entrances(1_000, seed=20)
+    culprit = entered[617].email
+    faults = {"poison": f'{culprit}"', "latency_seconds": latency_seconds}
+    with Rig(tmp_path, redis_lines=ONE_PARTITION, sandbox_settings=faults) as rig, watched(rig):
+        send(rig, lines(entered))
+        start_workers(rig)
+        rig.wait_until_empty(60)
+
+        status = status_of(rig)
+        assert (status["delivered"], status["dead_by_reason"]) == (999, {"refused": 1})
+        assert culprit not in rig.memberships()
+        assert requests_of(rig) <= 1 + 2 * math.log2(1_000)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        pytest.param({"poison_status": 500}, id="500"),
+        pytest.param({"poison_status": 503}, id="503"),
+    ],
+)
+def test_who_alone_fails_dies_alone(tmp_path, failure):
+    entered = entrances(1_000, seed=21)
+    culprit = entered[400].email
+    faults = {"poison": f'{culprit}"', **failure, **LATENCY}
+    with Rig(
+        tmp_path, redis_lines=ONE_PARTITION, delivery_lines=SHORT, sandbox_settings=faults
+    ) as rig:
+        send(rig, lines(entered))
+        start_workers(rig)
+        until(lambda: status_of(rig)["delivered"] >= 999, 90)
+        until(lambda: status_of(rig)["dead"], 120)
+
+        status = status_of(rig)
+        assert (status["waiting"], status["dead_by_reason"]) == (0, {"failed": 1})
+        assert len(rig.memberships()) == 999
+        assert status["destinations"]["insider"]["state"] == "ok"
+
+
+def test_a_403_about_one_body_stops_nobody_else(tmp_path):
+    entered = entrances(1_000, seed=22)
+    culprit = entered[10].email
+    failures = [{"status": 403, "contains": f'{culprit}"', "message": "Request Blocked"}]
+    with Rig(tmp_path, redis_lines=ONE_PARTITION, sandbox_settings={"failures": failures}) as rig:
+        send(rig, lines(entered))
+        start_workers(rig)
+        rig.wait_until_empty(60)
+
+        assert status_of(rig)["dead_by_reason"] == {"refused": 1}
+        assert len(rig.memberships()) == 999
+
+
+def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path):
+    happened, sent = invent(6_000, 3_000, seed=23)
+    refusal = [{"status": 400, "path": PATH_OF_EXITS, "message": "unknown attribute"}]
+    with Rig(tmp_path, sandbox_settings=LATENCY | {"failures": refusal}) as rig, watched(rig):
+        send(rig, lines(sent))
+        start_workers(rig)
+        until(lambda: status_of(rig)["triggers"]["exit"]["state"] == "paused", 60)
+        until(lambda: status_of(rig)["waiting"] == waiting_of(rig, "exit"), 60)
+
+        status = status_of(rig)
+        assert status["dead"] <= 16
+        assert "unknown attribute" in status["triggers"]["exit"]["reason"]
+
+        rig.sandbox.settings(failures=[])
+        assert rig.command("dlq", "replay", "--all", "--yes").returncode == 0
+        assert rig.command("resume", "trigger:exit").returncode == 0
+        rig.wait_until_empty(60)
+        nothing_is_wrong(rig, happened)
+
+
+def waiting_of(rig, trigger):
+    return status_of(rig)["triggers"][trigger]["waiting"]
+
+
+def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
+    happened, sent = invent(20_000, 10_000, seed=24)
+    failing = [{"status": 500, "path": PATH_OF_EXITS}]
+
+    def measured(name, failures):
+        folder = tmp_path / name
+        folder.mkdir()
+        with Rig(folder, sandbox_settings=LATENCY | {"failures": failures}) as rig:
+            send(rig, lines(sent))
+            begun = time.monotonic()
+            start_workers(rig)
+            until(lambda: not waiting_of(rig, "enter") + waiting_of(rig, "exit-event"), 120)
+            seconds = time.monotonic() - begun
+            assert status_of(rig)["dead"] == 0
+            rig.sandbox.settings(failures=[])
+            rig.wait_until_empty(120)
+            nothing_is_wrong(rig, happened)
+            return seconds
+
+    usual = measured("usual", [])
+    beside = measured("beside", failing)
+
+    assert beside <= 1.3 * usual + 2
+
+
+def test_an_outage_of_everything_ends_by_itself_and_buries_nobody(tmp_path):
+    happened, sent = invent(10_000, 3_000, seed=25)
+    with Rig(tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY) as rig, watched(rig):
+        start_workers(rig)
+        send(rig, lines(sent[:2_000]))
+        until(lambda: status_of(rig)["delivered"], 30)
+        rig.sandbox.settings(failures=[{"status": 503}])
+        send(rig, lines(sent[2_000:6_000]))
+        until(lambda: status_of(rig)["destinations"]["insider"]["state"] == "broken", 20)
+        time.sleep(10)
+        rig.sandbox.settings(failures=[], lost_requests=1.0)
+        send(rig, lines(sent[6_000:]))
+        before = requests_of(rig)
+        time.sleep(10)
+        during = requests_of(rig) - before
+        status = status_of(rig)
+
+        rig.sandbox.settings(lost_requests=0.0)
+        delivered = status["delivered"]
+        until(lambda: status_of(rig)["delivered"] > delivered, 30)
+        rig.wait_until_empty(90)
+
+        assert (status["dead"], status["destinations"]["insider"]["state"]) == (0, "broken")
+        assert during <= 10
+        nothing_is_wrong(rig, happened)
