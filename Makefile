@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -q
+SIDE_BY_SIDE := -n auto
 
 .PHONY: help setup demo up check test test-system bench chaos clean
 .DEFAULT_GOAL := help
@@ -32,10 +33,11 @@ check: setup ## The fast part: style, types, imports, unit tests (no services)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) tests/unit tests/house
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
 
 test: check ## All tests; starts each service that it needs by itself
-	$(PYTEST) tests/conformance tests/integration tests/journeys
+	$(PYTEST) $(SIDE_BY_SIDE) tests/conformance tests/integration
+	$(PYTEST) tests/journeys
 
 test-system: setup ## Tests that need system packages, which it installs (Debian: needs root)
 	sh ops/test-system.sh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import tempfile
 import threading
@@ -19,6 +20,7 @@ from ops.interrupts import interrupted_once
 from ops.people import Happening, happenings, payloads, truth
 from ops.rig import Rig
 from ops.status import read_status
+from ops.supervisor import own_command
 from worker.errors import OperationsMustAct
 
 LATENCY_SECONDS: Final = 0.02
@@ -98,12 +100,14 @@ def _play(rig: Rig, sent: list[Happening], happened: list[Happening]) -> _Outcom
     note("Redis and the sandbox run; starting a worker.")
     rig.start_worker()
     sending = _Sending(rig, sent)
-    sending.start()
     problems: list[str] = []
     try:
+        sending.start()
         _watch(rig, sending, begun)
     except OperationsMustAct as error:
         problems.append(error.message)
+    finally:
+        sending.end()
     problems += sending.problems
     seconds = time.monotonic() - begun
     rig.stop_workers()
@@ -130,14 +134,24 @@ class _Sending(threading.Thread):
 
     def __init__(self, rig: Rig, sent: list[Happening]) -> None:
         super().__init__(name="send", daemon=True)
-        self._rig = rig
         self._given = b"\n".join(payloads(sent)) + b"\n"
+        self._process = subprocess.Popen(
+            own_command("send", "-", "--json"),
+            env=rig.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         self.problems: list[str] = []
 
     def run(self) -> None:
-        answer = self._rig.command("send", "-", "--json", given=self._given)
-        if answer.returncode:
-            self.problems.append(answer.stderr.decode(errors="replace").strip()[-1_000:])
+        _, told = self._process.communicate(self._given)
+        if self._process.returncode:
+            self.problems.append(told.decode(errors="replace").strip()[-1_000:])
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        self._process.kill()
 
 
 def _watch(rig: Rig, sending: _Sending, begun: float) -> None:

@@ -29,9 +29,7 @@ PEOPLE = 600
 POISON = {17, 300, 423}
 MB = 1_000_000
 DEADLY = {
-    "refers to itself": "local a = [a]; std.toString(a)",
     "recurs without end": "local f(x) = f(x + 1) tailstrict; f(0)",
-    "one huge value": "std.length(std.repeat('a', 1000000000000))",
     "eats memory": "std.length(std.sort(std.range(0, 1000000000)))",
     "never ends": "std.length([1 for i in std.range(1, 1000000000) if i < 0])",
 }
@@ -115,7 +113,7 @@ def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
         until(lambda: status_of(rig)["triggers"]["exit-event"]["waiting"] == 0, 60)
         status = status_of(rig)
         assert dead_by_reason(rig) == {"killed_worker": status["dead"]}
-        assert status["dead"] <= KILLS_IN_A_ROW + 2
+        assert status["dead"] == KILLS_IN_A_ROW
         assert status["waiting"] == PEOPLE - status["dead"]
 
 
@@ -123,33 +121,37 @@ def test_kills_and_stops_while_rendering_make_no_letter(tmp_path):
     happened = entrances(6_000)
     slow = "std.length([1 for i in std.range(1, 3000) if i < 0])"
     templates = {ENTER: template("true", slow)}
-    rng = random.Random(3)
     with Rig(tmp_path, delivery_lines=SHORT, templates=templates) as rig, watched(rig):
         send(rig, lines(happened))
         worker = start_worker(rig, "--concurrency=2")
-        for _ in range(6):
-            time.sleep(rng.uniform(0.5, 1.5))
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM):
+            until(lambda: is_rendering(rig), 20)
             kill_group(worker)
             worker = start_worker(rig, "--concurrency=2")
-        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-            time.sleep(rng.uniform(0.5, 1.5))
-            signal_throw_away_processes(number)
-        for _ in range(3):
-            time.sleep(rng.uniform(0.2, 1.0))
-            worker.send_signal(signal.SIGTERM)
-            worker.wait(20)
-            worker = start_worker(rig, "--concurrency=2")
+            for pid in until(throw_away_processes, 20):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        until(throw_away_processes, 20)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(5) == 0
+        start_worker(rig, "--concurrency=2")
         rig.wait_until_empty(120)
 
         nothing_is_wrong(rig, happened)
 
 
-def signal_throw_away_processes(number):
-    """Send a signal to each process that renders apart."""
+def is_rendering(rig):
+    return rig.client.exists(*(keys.rendering for keys in rig.partitions()))
+
+
+def throw_away_processes():
+    """Return the processes that render apart."""
+    found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if b"isolated_renderer" in (entry / "cmdline").read_bytes():
-                os.kill(int(entry.name), number)
+                found.append(int(entry.name))
+    return found
 
 
 def test_profiles_of_a_megabyte_are_delivered_within_bounded_memory(tmp_path):

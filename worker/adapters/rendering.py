@@ -20,7 +20,7 @@ from worker.errors import TemplateBroken
 from worker.preparing import Killed
 from worker.routes import Route
 
-GROUP_SECONDS: Final = 20
+GROUP_SECONDS: Final = 10
 """Processor time for a group of at most 100 events, of which one takes half a millisecond.
 
 The lease of a process that hangs lapses sooner; this frees the process itself.

@@ -6,7 +6,9 @@
 --     [5] field of paused  [6] its text
 --
 -- Returns how many of them may die; the trigger is paused if that is fewer than asked, or the last.
+-- None may once it is paused: what other workers have under way of it stays where it is.
 
+if redis.call('HEXISTS', KEYS[2], ARGV[5]) == 1 then return 0 end
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 local count = 0
 if old then
