@@ -13,7 +13,7 @@ import structlog
 from worker.conclusion import Conclusion
 from worker.contract.words import Death
 from worker.core.gate import Closed, Gate, Slot
-from worker.core.verdicts import Verdict
+from worker.core.verdicts import AccessRefused, Verdict
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
 from worker.errors import ConfigurationInvalid
@@ -183,7 +183,9 @@ class Courier:
         self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, sent_ms: int
     ) -> None:
         destination, partition = self.settler.tag
-        LOG.info(
+        # Refused credentials pause the destination until somebody acts.
+        tell = LOG.error if isinstance(verdict, AccessRefused) else LOG.info
+        tell(
             "request.answered",
             destination=destination,
             partition=partition,

@@ -100,7 +100,7 @@ def last_requests(rig, number):
 
 
 def test_what_waits_of_a_paused_trigger_slows_no_other(tmp_path):
-    happened, sent = invent(20_000, 10_000, seed=31)
+    _, sent = invent(20_000, 10_000, seed=31)
     _, many = invent(100_000, 20_000, seed=32)
     exits = [event for event in many if event.is_exit]
 

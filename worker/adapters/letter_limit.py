@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import redis.asyncio
+import structlog
 
 from worker.adapters import scripts
 from worker.adapters.lease import boottime_seconds
@@ -15,6 +16,7 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import DESTINATION, Pause, dumps, field_of
 
 LOOK_SECONDS: Final = 2.0
+LOG: Final = structlog.get_logger()
 
 
 class LetterLimit:
@@ -50,4 +52,4 @@ class LetterLimit:
             )
             pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
             field = field_of(DESTINATION, destination)
-            await scripts.command(self._client, "HSETNX", keys.PAUSED, field, dumps(pause))
+            await scripts.call(self._client, "pause", (keys.PAUSED,), (field, dumps(pause)))

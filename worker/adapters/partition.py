@@ -19,6 +19,8 @@ from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost, RedisUnavailable
 from worker.partition import Entry, Hold, Holding, Note, Release, Settled, Settlement
 
+_ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
+"""A repair puts right what is wrong at the destination: a full Redis takes it too."""
 _REPEAT_SECONDS: Final = 0.05
 _REPEAT_SECONDS_AT_MOST: Final = 1.0
 
@@ -202,7 +204,7 @@ class RedisPartition:
         """Add deliveries, e.g. repairs; needs no lease."""
         call = accept_call(self.keys, deliveries)
         with redis_errors():
-            await scripts.call_text(self._client, ACCEPT, call.keys, call.args)
+            await scripts.call_text(self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args)
 
     async def _call(
         self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]

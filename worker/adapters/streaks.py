@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 import redis.asyncio
+import structlog
 
 from worker.adapters import scripts
 from worker.contract import keys
@@ -17,6 +18,7 @@ from worker.letters import Obituary
 DEATHS_IN_A_ROW: Final = 500
 KILLS_IN_A_ROW: Final = 5
 """Each took a process with it, and its time twice."""
+LOG: Final = structlog.get_logger()
 
 
 class RedisStreaks:
@@ -36,7 +38,7 @@ class RedisStreaks:
         """Return how many may; the trigger is paused where that is fewer."""
         self._running.add(trigger)
         with redis_errors():
-            return int(
+            may_die = int(
                 await scripts.call(
                     self._client,
                     "streak",
@@ -51,6 +53,9 @@ class RedisStreaks:
                     ),
                 )
             )
+        if may_die < count:
+            _tell_paused(trigger, obituary)
+        return may_die
 
     async def broken(self, trigger: str) -> None:
         """Something of the trigger was delivered."""
@@ -62,12 +67,11 @@ class RedisStreaks:
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger of which nothing else comes."""
         with redis_errors():
-            await scripts.command(
+            await scripts.call(
                 self._client,
-                "HSETNX",
-                keys.PAUSED,
-                field_of(TRIGGER, trigger),
-                _pause_text(obituary),
+                "pause",
+                (keys.PAUSED,),
+                (field_of(TRIGGER, trigger), _pause_text(obituary)),
             )
 
 

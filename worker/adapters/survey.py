@@ -55,7 +55,7 @@ class RedisSurvey:
     def may_sweep(self) -> bool:
         """Say whether this round is ours; each configuration sweeps for what it knows."""
         with redis_errors():
-            return bool(self._client.set(self._lock, "1", nx=True, px=LOCK_MS))
+            return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
 
     def look(self) -> list[Sight]:
         """Return the partitions that hold anything and whose destination may be sent to.

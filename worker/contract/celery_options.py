@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kombu.entity import Exchange, Queue
 
+from worker.contract.broker_transport import RoomyTransport
 from worker.contract.connection import broker_transport_options, resolve_broker_url
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
@@ -26,7 +27,10 @@ def broker_options(settings: Settings) -> dict[str, Any]:
     """Return what `Celery.conf.update` takes."""
     options = _fixed_options()
     options["broker_url"] = resolve_broker_url(settings.redis)
-    options["broker_transport_options"] |= broker_transport_options(settings.redis)
+    sentinel_options = broker_transport_options(settings.redis)
+    options["broker_transport_options"] |= sentinel_options
+    if not sentinel_options:
+        options["broker_transport"] = f"{RoomyTransport.__module__}:{RoomyTransport.__qualname__}"
     return options
 
 

@@ -6,7 +6,8 @@ keys of one person: both break the truth of what is delivered, so both are refus
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, cast
 
 from redis import Redis
 
@@ -30,23 +31,35 @@ def claim(client: Redis, settings: Settings) -> None:
         keys.PARTITIONS: str(settings.redis.partitions),
         keys.IDENTITY: settings.delivery.identity,
     }
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for key, value in wanted.items():
-            pipe.set(key, value, nx=True)
-            pipe.get(key)
-        answers = pipe.execute()
-    found = {key: bytes(answers[2 * i + 1]).decode() for i, key in enumerate(wanted)}
+    # Read first: a full Redis refuses every write, and then a worker is needed most.
+    found = _read(client, wanted)
+    if None in found.values():
+        with redis_errors():
+            pipe = client.pipeline(transaction=False)
+            for key, value in wanted.items():
+                pipe.set(key, value, nx=True)
+            pipe.execute()
+        found = _read(client, wanted)
     for key, value in wanted.items():
         if found[key] != value:
-            raise RedisMismatch(_complaint(key, found=found[key], wanted=value))
+            raise RedisMismatch(_complaint(key, found=str(found[key]), wanted=value))
     _name_destinations(client, settings)
 
 
+def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
+    names = list(names)
+    with redis_errors():
+        values = cast("list[bytes | None]", client.mget(names))
+    texts = (None if value is None else value.decode() for value in values)
+    return dict(zip(names, texts, strict=True))
+
+
 def _name_destinations(client: Redis, settings: Settings) -> None:
-    if settings.destinations:
-        with redis_errors():
-            client.sadd(keys.DESTINATIONS, *settings.destinations)
+    with redis_errors():
+        known = cast("set[bytes]", client.smembers(keys.DESTINATIONS))
+        new = [name for name in settings.destinations if name.encode() not in known]
+        if new:
+            client.sadd(keys.DESTINATIONS, *new)
 
 
 def _complaint(key: str, *, found: str, wanted: str) -> str:

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- Numbers names, once and for ever.
 -- KEYS[1] names   ARGV: the names
 -- Returns their numbers, from 1, in the same order.
