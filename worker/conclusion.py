@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, assert_never
+from typing import Any, assert_never
 
 import orjson
 
@@ -29,24 +29,23 @@ from worker.destinations.api import Answer
 from worker.destinations.insider_shape import overwrites
 from worker.destinations.sending import NoAnswer
 from worker.errors import LeaseLost
+from worker.halving import Refusals
 from worker.letters import Obituary
-from worker.packing import Halving, Packer, Request
+from worker.packing import Packer, Request
 from worker.partition import Delivery, Note, Partition, Settled, Settlement
 from worker.preparing import Numbers, Parcel
 from worker.repair import repair
 from worker.settling import Settler
 from worker.state import State
 
-SUSPECTS_AT_MOST: Final = 8
-"""So many of one body refused alone, for one cause, and nothing taken: the trigger is wrong."""
-
 
 @dataclass(slots=True)
 class Conclusion:
-    """Obeys verdicts, for one drain."""
+    """Obeys verdicts, for one batch."""
 
     partition: Partition
     settler: Settler
+    refusals: Refusals
     numbers: Numbers
     state: State
     jitter: random.Random
@@ -70,7 +69,8 @@ class Conclusion:
                 case TooLarge(message):
                     await self._too_large(request, note, message, answer, packer)
                 case BodyRefused(message):
-                    await self._body_refused(request, note, message, answer, packer)
+                    await self.settler.write(self._closing(request, note))
+                    await self.refusals.refused(request, message, answer, packer)
                 case SlowDown() | AccessRefused():
                     await self.settler.write(self._closing(request, note))
                     packer.again(request)
@@ -177,17 +177,8 @@ class Conclusion:
         self.state.waits.pop(request.trigger, None)
         if records:
             await self.settler.streaks.broken(request.trigger)
-        await self._part_taken(request, packer)
+        await self.refusals.part_taken(request, packer)
         return len(records)
-
-    async def _part_taken(self, request: Request, packer: Packer) -> None:
-        """A part of a halved body was taken: what was refused alone is to blame for itself."""
-        halving = request.halving
-        if halving is None:
-            return
-        halving.open_parts -= 1
-        halving.others_went_through = True
-        await self._bury_suspects(halving, packer)
 
     async def _too_large(
         self, request: Request, note: Note, message: str, answer: Answer | NoAnswer, packer: Packer
@@ -203,32 +194,6 @@ class Conclusion:
         await self.settler.write(
             self._closing(request, note, await self.settler.buried([death], packer))
         )
-
-    async def _body_refused(
-        self, request: Request, note: Note, message: str, answer: Answer | NoAnswer, packer: Packer
-    ) -> None:
-        """Halve; a delivery refused alone is suspect until something else went through."""
-        await self.settler.write(self._closing(request, note))
-        halving = request.halving or Halving()
-        if len(request.packed) > 1:
-            packer.split(request, halving)
-            return
-        halving.open_parts -= 1
-        parcel = request.parcels[0]
-        obituary = self.settler.obituary(parcel, Death.REFUSED, message, answer)
-        halving.suspects.append((parcel, obituary))
-        causes = {suspect[1].cause for suspect in halving.suspects}
-        if halving.others_went_through or halving.open_parts <= 0:
-            await self._bury_suspects(halving, packer)
-        elif len(halving.suspects) >= SUSPECTS_AT_MOST and len(causes) == 1:
-            await self.settler.streaks.pause(request.trigger, obituary)
-            self.settler.leave(request.trigger, packer)
-
-    async def _bury_suspects(self, halving: Halving, packer: Packer) -> None:
-        deaths = [(parcel.delivery, obituary) for parcel, obituary in halving.suspects]
-        halving.suspects.clear()
-        if deaths:
-            await self.settler.write(Settlement(settled=await self.settler.buried(deaths, packer)))
 
     async def _failed(
         self,

@@ -69,6 +69,7 @@ class Courier:
                 await self.settler.write(Settlement(note_id=note.note_id))
                 packer.again(request)
                 return
+            begun = self.state.clock.seconds()
             try:
                 answer = await self._send(request)
             except ConfigurationInvalid as error:
@@ -77,7 +78,7 @@ class Courier:
                 return
             verdict = self._verdict(request, answer)
             self.state.tally.requests += 1
-            self._tell(request, answer, verdict, now_ms)
+            self._tell(request, answer, verdict, self.state.clock.seconds() - begun)
             delivered = await self.conclusion.obey(request, note, (verdict, answer), slot, packer)
             if self.cut.is_set() and isinstance(answer, NoAnswer):
                 # Our own doing: it says nothing about the destination.
@@ -180,7 +181,7 @@ class Courier:
         return api.classify(answer, users=request.users, url=request.url)
 
     def _tell(
-        self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, sent_ms: int
+        self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, elapsed_seconds: float
     ) -> None:
         destination, partition = self.settler.tag
         # Refused credentials pause the destination until somebody acts.
@@ -194,5 +195,5 @@ class Courier:
             bytes=len(request.body),
             status=answer.status if isinstance(answer, Answer) else answer.kind.value,
             verdict=type(verdict).__name__,
-            elapsed_seconds=round((self.state.now_ms() - sent_ms) / 1000, 3),
+            elapsed_seconds=round(elapsed_seconds, 3),
         )

@@ -21,6 +21,7 @@ from worker.core.ledger import Fact, pack, unpack, with_tried, with_whole_list
 from worker.courier import Courier
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost
+from worker.halving import Refusals
 from worker.letters import Obituary
 from worker.packing import Packer
 from worker.partition import Delivery, Holding, Note, Partition
@@ -238,6 +239,7 @@ class Drain:
         requests = state.tally.requests
         async with self._watch(cut, stopping):
             await self._deliver(courier, packer, end)
+        await courier.conclusion.refusals.finish(packer)
         if courier.closed:
             state.tally.ended = courier.closed.reason
         return bool(settled) or state.tally.requests > requests
@@ -312,7 +314,13 @@ class Drain:
     ) -> Courier:
         settler = Settler(self.partition, self.streaks, state, self.tag)
         conclusion = Conclusion(
-            self.partition, settler, self.numbers, state, self.jitter, self.policy.late_seconds
+            partition=self.partition,
+            settler=settler,
+            refusals=Refusals(settler, state),
+            numbers=self.numbers,
+            state=state,
+            jitter=self.jitter,
+            late_seconds=self.policy.late_seconds,
         )
         return Courier(
             partition=self.partition,

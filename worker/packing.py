@@ -278,6 +278,12 @@ class Packer:
             halving,
         )
 
+    def halves_left(self) -> Iterator[tuple[Parcel, int]]:
+        """Yield what is left of refused bodies, with how many may share its next request."""
+        for parcels, halving in self._parts:
+            if halving:
+                yield from ((parcel, len(parcels)) for parcel in parcels)
+
     def parcels_left(self) -> Iterator[Parcel]:
         """Yield what was not handed out."""
         for parcels in self._groups.values():

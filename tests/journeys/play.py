@@ -56,11 +56,15 @@ def until(condition, seconds):
 
 def start_worker(rig, *options):
     """Start a worker and wait until it is ready."""
-    number = len(rig.workers)
-    log = rig.worker_log(number)
     worker = rig.start_worker(*options)
-    until(lambda: b" ready." in log.read_bytes(), 40)
+    await_ready(rig, worker)
     return worker
+
+
+def await_ready(rig, worker):
+    """Wait until a worker that was started is ready."""
+    log = rig.worker_log(rig.workers.index(worker))
+    until(lambda: b" ready." in log.read_bytes(), 40)
 
 
 def stop_worker(worker):

@@ -52,4 +52,7 @@ class LetterLimit:
             )
             pause = Pause(reason, "segrelay", datetime.now(UTC).isoformat(timespec="seconds"))
             field = field_of(DESTINATION, destination)
-            await scripts.call(self._client, "pause", (keys.PAUSED,), (field, dumps(pause)))
+            args = (field, dumps(pause))
+            is_new = await scripts.call(self._client, "pause", (keys.PAUSED,), args)
+        if is_new:
+            LOG.error("destination.paused", destination=destination, reason=reason)

@@ -67,12 +67,18 @@ class RedisStreaks:
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger of which nothing else comes."""
         with redis_errors():
-            await scripts.call(
+            is_new = await scripts.call(
                 self._client,
                 "pause",
                 (keys.PAUSED,),
                 (field_of(TRIGGER, trigger), _pause_text(obituary)),
             )
+        if is_new:
+            _tell_paused(trigger, obituary)
+
+
+def _tell_paused(trigger: str, obituary: Obituary) -> None:
+    LOG.error("trigger.paused", trigger=trigger, reason=obituary.reason, cause=obituary.cause)
 
 
 def most_in_a_row(reason: Death) -> int:

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import redis
 import redis.client
-from kombu.transport.redis import Channel, Transport
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
-_GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD"})
-_SCRIPT: Final = """\
-#!lua flags=allow-oom
+_GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
+_FLAGS: Final = "#!lua flags=allow-oom"
+_SCRIPT: Final = f"""\
+{_FLAGS}
 -- One command on one key. KEYS[1] key   ARGV[1] the command's name, then its arguments
 return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
 """
@@ -40,14 +42,52 @@ class _Client(redis.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:  # noqa: FBT001, FBT002 - as in the library
         return _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
+    def register_script(self, script: Any) -> Any:
+        return super().register_script(f"{_FLAGS}\n{script}")
 
-class _RoomyChannel(Channel):  # type: ignore[misc] # kombu is not typed
+
+class _QoS(QoS):
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Give back what was fetched and not begun, unless the connection is gone already.
+
+        The library runs into an error of its own then, and ends the worker. What is not given back
+        is found by the sweep.
+        """
+        if self.channel.connection.client is not None:
+            super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call]
+
+
+class _RoomyChannel(Channel):
+    QoS = _QoS
+
     def _get_client(self) -> type[redis.Redis]:
-        super()._get_client()
         return _Client
 
 
-class RoomyTransport(Transport):  # type: ignore[misc] # kombu is not typed
-    """kombu's transport over Redis, whose writes a full Redis takes."""
+class _RoomySentinelChannel(SentinelChannel):
+    QoS = _QoS
+
+    def _get_client(self) -> type[redis.Redis]:
+        return _Client
+
+
+class RoomyTransport(Transport):
+    """kombu's transport for `redis://` and `rediss://`; a full Redis takes its writes."""
 
     Channel = _RoomyChannel
+
+
+class RoomySentinelTransport(SentinelTransport):
+    """kombu's transport for `sentinel://`; a full Redis takes its writes."""
+
+    Channel = _RoomySentinelChannel
+
+
+def register() -> None:
+    """Let kombu use these for its URLs; before it looks one up for the first time."""
+    for scheme, transport in (
+        ("redis", RoomyTransport),
+        ("rediss", RoomyTransport),
+        ("sentinel", RoomySentinelTransport),
+    ):
+        TRANSPORT_ALIASES[scheme] = f"{transport.__module__}:{transport.__qualname__}"

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from kombu.entity import Exchange, Queue
 
-from worker.contract.broker_transport import RoomyTransport
+from worker.contract import broker_transport
 from worker.contract.connection import broker_transport_options, resolve_broker_url
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
@@ -25,12 +25,10 @@ _CONNECT_SECONDS: Final = 1.0
 
 def broker_options(settings: Settings) -> dict[str, Any]:
     """Return what `Celery.conf.update` takes."""
+    broker_transport.register()
     options = _fixed_options()
     options["broker_url"] = resolve_broker_url(settings.redis)
-    sentinel_options = broker_transport_options(settings.redis)
-    options["broker_transport_options"] |= sentinel_options
-    if not sentinel_options:
-        options["broker_transport"] = f"{RoomyTransport.__module__}:{RoomyTransport.__qualname__}"
+    options["broker_transport_options"] |= broker_transport_options(settings.redis)
     return options
 
 

@@ -1,0 +1,105 @@
+"""A Redis whose memory or disk is full: it says so, nothing is lost, it works itself empty."""
+
+import resource
+from contextlib import contextmanager
+
+from ops.rig import Rig
+from tests.journeys.play import (
+    SHORT,
+    invent,
+    lines,
+    nothing_is_wrong,
+    send,
+    start_worker,
+    status_of,
+    until,
+    watched,
+)
+
+PROFILE = {"profile_bytes": 2_000}
+REFUSED = 1
+
+
+def refusal(rig, given):
+    """Send what must be refused; returns what the command says."""
+    answer = rig.command("send", "-", "--json", "--timeout", "2s", given=given)
+    said = answer.stderr.decode()
+    assert answer.returncode == REFUSED, said
+    assert "Traceback" not in said
+    return said
+
+
+def test_what_fills_redis_beyond_its_memory_does_not_stop_the_workers(tmp_path):
+    happened, sent = invent(6_000, 2_000, seed=20)
+    with Rig(tmp_path) as rig, watched(rig):
+        send(rig, lines(sent[:5_000], **PROFILE))
+        used = rig.client.info("memory")["used_memory"]
+        rig.client.config_set("maxmemory", used // 4)  # as if somebody else's keys took it
+
+        said = refusal(rig, lines(sent[5_000:], **PROFILE))
+        start_worker(rig)
+        rig.wait_until_empty(60)
+
+        assert "full" in said
+        rig.client.config_set("maxmemory", 2 * used)
+        send(rig, lines(sent[5_000:], **PROFILE))
+        rig.wait_until_empty(60)
+        nothing_is_wrong(rig, happened)
+
+
+def test_the_sweep_rings_in_a_full_redis(tmp_path):
+    happened, sent = invent(3_000, 1_000, seed=21)
+    with Rig(tmp_path) as rig, watched(rig):
+        start_worker(rig)
+        assert rig.command("pause", "insider").returncode == 0
+        send(rig, lines(sent, **PROFILE))
+        until(lambda: not rig.client.exists("live", "backfill"), 10)
+        used = rig.client.info("memory")["used_memory"]
+        rig.client.config_set("maxmemory", used // 4)
+
+        assert rig.command("resume", "insider").returncode == 0
+        rig.wait_until_empty(60)
+
+        nothing_is_wrong(rig, happened)
+
+
+@contextmanager
+def files_of_at_most(size):
+    """Let what is started meanwhile write no file beyond so many bytes: a full disk."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+def test_a_full_disk_ends_redis_and_loses_nothing(tmp_path):
+    happened, sent = invent(6_000, 2_000, seed=22)
+    with Rig(tmp_path, delivery_lines=SHORT) as rig, watched(rig):
+        accepted = sent[:2_000]
+        send(rig, lines(accepted, **PROFILE))
+        start_worker(rig)
+        until(lambda: status_of(rig)["delivered"] > 100, 20)
+        size = fill_the_disk(rig)
+
+        with files_of_at_most(size):
+            said = refusal(rig, lines(sent[2_000:4_000], **PROFILE))
+        assert rig.workers[0].poll() is None
+
+        rig.start_redis()
+        send(rig, lines(sent[2_000:], **PROFILE))  # the refused ones too
+        rig.wait_until_empty(60)
+
+        assert "Redis" in said
+        nothing_is_wrong(rig, happened)
+        assert rig.workers[0].poll() is None
+
+
+def fill_the_disk(rig):
+    """Let Redis' next write of its log fail, wait for its end; returns what is left of a disk."""
+    size = max(file.stat().st_size for file in rig.settings.redis.data_dir.rglob("*.aof"))
+    pid = rig.redis_pid()
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size // 2, resource.RLIM_INFINITY))
+    until(lambda: not rig.redis_pid(), 20)
+    return size // 2

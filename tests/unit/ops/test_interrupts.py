@@ -1,0 +1,39 @@
+"""Being interrupted, and what follows."""
+
+import os
+import signal
+
+import pytest
+
+from ops.interrupts import interrupted_once
+
+
+def interrupt_again_and_again(number, ended):
+    with interrupted_once():
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGTERM)
+            ended.append("all")
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)]
+)
+def test_the_second_interrupt_does_not_disturb_what_ends_things(number, expected):
+    ended = []
+
+    with pytest.raises(expected):
+        interrupt_again_and_again(number, ended)
+
+    assert ended == ["all"]
+
+
+def test_afterwards_interrupts_are_as_before():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    with interrupted_once():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
