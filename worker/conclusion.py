@@ -185,7 +185,7 @@ class Conclusion:
     ) -> None:
         if len(request.packed) > 1:
             await self.settler.write(self._closing(request, note))
-            packer.split(request, request.halving)
+            packer.split(request, request.halving or self.refusals.begin(request))
             return
         if request.halving:
             request.halving.open_parts -= 1

@@ -37,7 +37,7 @@ class Refusals:
         self, request: Request, message: str, answer: Answer | NoAnswer, packer: Packer
     ) -> None:
         """Halve; a delivery refused alone is suspect until something else went through."""
-        halving = request.halving or self._begin(request)
+        halving = request.halving or self.begin(request)
         if len(request.packed) > 1:
             packer.split(request, halving)
             return
@@ -67,7 +67,7 @@ class Refusals:
         for halving in self._alone.values():
             if not self._is_left(halving):
                 await self._bury(halving, packer)
-        widths = {parcel: width for parcel, width in packer.halves_left()}
+        widths = dict(packer.halves_left())
         widths |= {parcel: 1 for halving in self._halvings for parcel, _ in halving.suspects}
         setbacks = {
             parcel.delivery.place: self._narrowed(parcel, width)
@@ -78,7 +78,7 @@ class Refusals:
             await self.settler.write(Settlement(setbacks=setbacks))
             self.state.setbacks.update(setbacks)
 
-    def _begin(self, request: Request) -> Halving:
+    def begin(self, request: Request) -> Halving:
         """Begin to halve; those whom an earlier batch has left alone share one fate."""
         parcel = request.parcels[0]
         if len(request.packed) == 1 and parcel.delivery.place in self.state.setbacks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -83,6 +84,10 @@ class _Group(NamedTuple):
     width: int
 
 
+def _narrowest_first(item: tuple[_Group, deque[Parcel]]) -> float:
+    return item[0].width or math.inf
+
+
 @dataclass(slots=True)
 class Packer:
     """Holds a batch's parcels and hands out one request after the other.
@@ -104,9 +109,10 @@ class Packer:
     _busy: set[bytes | str] = field(default_factory=set)
 
     def add(self, parcels: Iterable[Parcel]) -> None:
-        """Take parcels in."""
+        """Take parcels in; the narrowest go first, so that a halving comes to its end."""
         for parcel in parcels:
             self._groups.setdefault(self._group(parcel), deque()).append(parcel)
+        self._groups = dict(sorted(self._groups.items(), key=_narrowest_first))
 
     def _group(self, parcel: Parcel) -> _Group:
         setback = self.state.setbacks.get(parcel.delivery.place)

@@ -26,6 +26,7 @@ from ops.rig import Rig, kill_group
 STOP_SECONDS: Final = 5.0
 """A worker that was told to stop ends within this time."""
 _STOP_SECONDS_AT_MOST: Final = 20.0
+_CRY_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05
 _READY: Final = b" ready."
@@ -151,12 +152,23 @@ class Saboteur:
         try:
             code = worker.wait(_STOP_SECONDS_AT_MOST)
         except subprocess.TimeoutExpired:
+            self._ask_where(worker.pid)
             kill_group(worker)
-            self.problems.append(f"worker {number} did not end in {_STOP_SECONDS_AT_MOST:.0f} s")
+            self.problems.append(
+                f"worker {number} did not end in {_STOP_SECONDS_AT_MOST:.0f} s;"
+                " its log tells where its processes stood"
+            )
             return
         self.stop_seconds.append(round(time.monotonic() - begun, 2))
         if code not in expected:
             self.problems.append(f"worker {number} ended with {code} when told to stop")
+
+    def _ask_where(self, parent: int) -> None:
+        """Let a worker and its children write into their log where they stand (Celery's SIGUSR1)."""
+        for pid in (parent, *children(parent)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+            time.sleep(_CRY_SECONDS)
 
     def _restart(self, _number: int) -> None:
         for number in range(self.plan.workers):

@@ -1,6 +1,7 @@
 """Refusals, failures and outages: what is halved, what waits, what dies, what pauses."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -191,3 +192,55 @@ def test_a_closed_gate_rings_for_nobody(make_world) -> None:
 
     assert rings.count(True) <= 2, "a drain that finds the gate closed is not rung for at once"
     assert world.store.bell == ""
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.9], ids=["slow", "slower than a slice"])
+def test_a_slow_destination_finds_its_culprit_in_as_few_requests(make_world, seconds) -> None:
+    def responds(sending: Sending) -> Any:
+        reply = refused(400, "users.email") if holds_poison(sending) else taken(sending)
+        return replace(reply, answer_seconds=seconds)
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}") for n in range(617)), event("poison"))
+    world.put(*(event(f"q{n}") for n in range(382)))
+
+    world.drain_until_nothing_is_left(seconds=300)
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert len(members(world)) == 999
+    assert len(world.sendings) - 1 <= 2 * math.ceil(math.log2(1_000))
+
+
+def test_a_slow_destination_that_refuses_everything_pauses_the_trigger(make_world) -> None:
+    world = make_world(lambda _: replace(refused(400, "unknown attribute"), answer_seconds=0.7))
+    world.put(*(event(f"p{n}") for n in range(1_000)))
+
+    world.drain_until_nothing_is_left(seconds=120)
+
+    assert list(world.paused) == ["enter"]
+    assert world.count("dead") < 50
+
+
+def test_a_slow_destination_that_takes_less_is_served_all_the_same(make_world) -> None:
+    def responds(sending: Sending) -> Any:
+        reply = taken(sending) if len(sending.users) <= 60 else refused(413)
+        return replace(reply, answer_seconds=1.0)
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}") for n in range(1_000)))
+
+    world.drain_until_nothing_is_left(seconds=300)
+
+    assert len(members(world)) == 1_000
+    assert world.count("dead") == 0
+
+
+def test_a_403_about_one_body_is_halved_and_stops_nobody_else(make_world) -> None:
+    world = make_world(lambda s: refused(403, "blocked") if holds_poison(s) else taken(s))
+    world.put(*(event(f"p{n}") for n in range(999)), event("poison"))
+
+    world.drain_until_nothing_is_left()
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert len(members(world)) == 999
+    assert world.paused == {}
