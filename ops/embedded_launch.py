@@ -23,6 +23,8 @@ _PASSWORD_BYTES: Final = 24
 _LOG_TAIL_LINES: Final = 5
 _LOG_MOST_BYTES: Final = 5_000_000
 _KEPT_VARIABLES: Final = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_PORTS: Final = range(20_000, 32_000)
+_TRIES: Final = 50
 
 
 def prepared(data_dir: Path) -> EmbeddedFiles:
@@ -133,6 +135,14 @@ def tail(text: str) -> str:
 
 
 def _free_port() -> int:
+    """Return a free port, below those that the system gives to outgoing connections.
+
+    Another one could be taken while the server is down; then its address would change.
+    """
+    for _ in range(_TRIES):
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        if _is_free(port):
+            return port
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
