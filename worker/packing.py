@@ -95,6 +95,10 @@ class Packer:
     Profiles, and the identifiers by which the destination would take two for one, are busy while
     a request with them is in flight.
 
+    Of a trigger that waits, because nothing of it went through, one delivery goes first, alone:
+    what comes of a failed request is not known for a while, and all other events of its profiles,
+    of whichever trigger, are kept waiting that long.
+
     Args:
         skipped: What the ledger wanted skipped by the time it should have been packed.
         deaths: What turned out not to be sendable.
@@ -107,6 +111,7 @@ class Packer:
     _groups: dict[_Group, deque[Parcel]] = field(default_factory=dict)
     _parts: deque[tuple[tuple[Parcel, ...], Halving | None]] = field(default_factory=deque)
     _busy: set[bytes | str] = field(default_factory=set)
+    _trying: set[str] = field(default_factory=set)
 
     def add(self, parcels: Iterable[Parcel]) -> None:
         """Take parcels in; the narrowest go first, so that a halving comes to its end."""
@@ -124,8 +129,7 @@ class Packer:
         """Take a request back in two halves, to be sent before all else."""
         parcels = request.parcels
         middle = len(parcels) // 2
-        if halving:
-            halving.open_parts += 1
+        self._open_part(halving)
         self._parts.extendleft(((parcels[middle:], halving), (parcels[:middle], halving)))
 
     def again(self, request: Request) -> None:
@@ -144,8 +148,7 @@ class Packer:
         )
         self.done(request)
         others = tuple(p.parcel for p in request.packed if p is not chosen)
-        if request.halving:
-            request.halving.open_parts += 1
+        self._open_part(request.halving)
         self._parts.appendleft((others, request.halving))
         return self._request((chosen,), request.halving)
 
@@ -163,18 +166,28 @@ class Packer:
         """Free the profiles of a request that came to its end."""
         for packed in request.packed:
             self._busy -= packed.parcel.names
+        self._trying.discard(request.trigger)
 
     def _next_part(self) -> Request | None:
         for _ in range(len(self._parts)):
             parcels, halving = self._parts.popleft()
-            if any(self._is_blocked(parcel, ()) for parcel in parcels):
+            trigger = parcels[0].delivery.trigger
+            if trigger in self._trying or any(self._is_blocked(parcel, ()) for parcel in parcels):
                 self._parts.append((parcels, halving))
                 continue
+            if trigger in self.state.waits and len(parcels) > 1:
+                self._parts.appendleft((parcels[1:], halving))
+                parcels = parcels[:1]
+                self._open_part(halving)
             packed = tuple(p for parcel in parcels if (p := self._pack(parcel)))
             if packed:
                 return self._request(packed, halving)
             self._close_part(halving)
         return None
+
+    def _open_part(self, halving: Halving | None) -> None:
+        if halving:
+            halving.open_parts += 1
 
     def _close_part(self, halving: Halving | None) -> None:
         if halving:
@@ -182,6 +195,8 @@ class Packer:
 
     def _next_of_groups(self) -> Request | None:
         for group in list(self._groups):
+            if group.trigger in self._trying:
+                continue
             request = self._of_group(group)
             if not self._groups.get(group):
                 self._groups.pop(group, None)
@@ -193,6 +208,9 @@ class Packer:
         parcels = self._groups[group]
         api = parcels[0].route.api
         most = min(api.max_users, group.width or api.max_users)
+        if group.trigger in self.state.waits:
+            most = 1
+            self._groups[group] = parcels = deque(sorted(parcels, key=self._failures))
         room = api.max_bytes - FRAME_BYTES - len(group.root)
         chosen: list[Packed] = []
         names: set[bytes | str] = set()
@@ -216,6 +234,11 @@ class Packer:
             chosen.append(packed)
         parcels.extendleft(reversed(left))
         return self._request(tuple(chosen), None) if chosen else None
+
+    def _failures(self, parcel: Parcel) -> int:
+        """Return how often its requests failed: who failed least shows best whether others do."""
+        setback = self.state.setbacks.get(parcel.delivery.place)
+        return setback.failures if setback else 0
 
     def _is_blocked(self, parcel: Parcel, names: Iterable[bytes | str]) -> bool:
         own = parcel.names
@@ -276,6 +299,8 @@ class Packer:
         users = [user for p in packed for user in p.users]
         for p in packed:
             self._busy |= p.parcel.names
+        if first.delivery.trigger in self.state.waits:
+            self._trying.add(first.delivery.trigger)
         return Request(
             packed,
             first.shaped.url or first.route.url,

@@ -164,7 +164,7 @@ class Saboteur:
             self.problems.append(f"worker {number} ended with {code} when told to stop")
 
     def _ask_where(self, parent: int) -> None:
-        """Let a worker and its children write into their log where they stand (Celery's SIGUSR1)."""
+        """Let a worker and its children log where they stand (SIGUSR1, as Celery has it)."""
         for pid in (parent, *children(parent)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)

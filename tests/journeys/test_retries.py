@@ -21,6 +21,8 @@ from tests.journeys.play import (
 
 ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}
+LATE = 'late = "5s"'
+LATE_SECONDS = 5
 
 
 def entrances(number, seed):
@@ -86,7 +88,7 @@ def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path)
         assert "unknown attribute" in status["triggers"]["exit"]["reason"]
 
         rig.sandbox.settings(failures=[])
-        assert rig.command("dlq", "replay", "--all", "--yes").returncode == 0
+        assert rig.command("dlq", "replay", "--yes").returncode == 0
         assert rig.command("resume", "trigger:exit").returncode == 0
         rig.wait_until_empty(60)
         nothing_is_wrong(rig, happened)
@@ -103,7 +105,8 @@ def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
     def measured(name, failures):
         folder = tmp_path / name
         folder.mkdir()
-        with Rig(folder, sandbox_settings=LATENCY | {"failures": failures}) as rig:
+        settings = LATENCY | {"failures": failures}
+        with Rig(folder, delivery_lines=LATE, sandbox_settings=settings) as rig:
             send(rig, lines(sent))
             begun = time.monotonic()
             start_workers(rig)
@@ -111,6 +114,7 @@ def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
             seconds = time.monotonic() - begun
             assert status_of(rig)["dead"] == 0
             rig.sandbox.settings(failures=[])
+            assert rig.command("resume", "--all").returncode == 0
             rig.wait_until_empty(120)
             nothing_is_wrong(rig, happened)
             return seconds
@@ -118,7 +122,8 @@ def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
     usual = measured("usual", [])
     beside = measured("beside", failing)
 
-    assert beside <= 1.3 * usual + 2
+    # The people of the first failed requests wait, once, until those can't take effect any more.
+    assert beside <= 1.3 * usual + LATE_SECONDS + 5
 
 
 def test_an_outage_of_everything_ends_by_itself_and_buries_nobody(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.worker.drain_world import event, letters, members
 from tests.unit.worker.fake_insider import (
     POISON,
+    Reply,
     Sending,
     emails,
     failed,
@@ -19,6 +20,7 @@ from tests.unit.worker.fake_insider import (
     taken,
 )
 from worker.contract.accept import NewDelivery
+from worker.destinations.api import Answer
 
 
 def test_a_body_never_exceeds_the_size_that_the_api_takes(make_world) -> None:
@@ -236,7 +238,8 @@ def test_a_slow_destination_that_takes_less_is_served_all_the_same(make_world) -
 
 
 def test_a_403_about_one_body_is_halved_and_stops_nobody_else(make_world) -> None:
-    world = make_world(lambda s: refused(403, "blocked") if holds_poison(s) else taken(s))
+    html = Reply(Answer(403, b"<html>blocked</html>", ""), "refused")
+    world = make_world(lambda s: html if holds_poison(s) else taken(s))
     world.put(*(event(f"p{n}") for n in range(999)), event("poison"))
 
     world.drain_until_nothing_is_left()
@@ -244,3 +247,22 @@ def test_a_403_about_one_body_is_halved_and_stops_nobody_else(make_world) -> Non
     assert [letter["reason"] for letter in letters(world)] == ["refused"]
     assert len(members(world)) == 999
     assert world.paused == {}
+
+
+def test_a_failing_trigger_is_tried_with_one_person_until_that_one_goes_through(make_world) -> None:
+    world = make_world(lambda s: failed(500) if s.url.endswith("delete") and down else taken(s))
+    down = [True]
+    world.put(*(event(f"p{n}", "vip", "exit") for n in range(1_000)))
+    world.drain_until_nothing_is_left(seconds=100)
+    world.put_now(*(event(f"p{n}", "new") for n in range(1_000)))
+    world.drain_until_nothing_is_left(seconds=5)
+
+    tried = [len(s.users) for s in world.sendings if s.url.endswith("delete")]
+    assert (tried[0], set(tried[1:])) == (1_000, {1})
+    assert world.count("delivered") >= 998
+
+    down.clear()
+    world.drain_until_nothing_is_left(seconds=400)
+    assert world.count("delivered") == 2_000
+    assert world.count("dead") == 0
+    assert len(world.sendings) < 40
