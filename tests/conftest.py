@@ -1,12 +1,16 @@
 """A real Valkey for every test that asks for one; each pytest process has its own."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from ops.embedded import EmbeddedRedis, ensure_running, stop
 from worker.contract.connection import connect
+
+# A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OTHER_REDIS = "SEGRELAY_TEST_REDIS_URL"
 
