@@ -42,23 +42,24 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
 
 
 def test_a_halved_limit_is_learnt_at_once(tmp_path):
-    happened_before, halved = 10, 45
-    strict = {"limit_per_minute": LIMIT, "window_seconds": 2.0}
-    with crowd_rig(tmp_path, rate=f"{20 * LIMIT}/min", sandbox_settings=strict) as rig:
-        publish_crowd(rig, range(6_000))
+    before_seconds, halved_seconds = 6, 30
+    strict = {"limit_per_minute": 130, "window_seconds": 2.0}
+    with crowd_rig(tmp_path, rate="2400/min", sandbox_settings=strict) as rig:
+        publish_crowd(rig, range(3_000))
         start_workers(rig)
         until(lambda: requests_of(rig), 20)
-        time.sleep(happened_before)
-        rig.sandbox.settings(limit_per_minute=LIMIT // 2)
+        time.sleep(before_seconds)
+        before = rig.sandbox.get("summary")["limit"]["limited"]
+        rig.sandbox.settings(limit_per_minute=50)
         begun = time.time()
-        time.sleep(halved)
+        time.sleep(halved_seconds)
 
-        found = figures(
-            rig.sandbox.get("requests", last=0)["timeline"],
-            Phase("halved", LIMIT // 2, begun, time.time()),
-        )
+        halved = Phase("halved", 50, begun, time.time())
+        found = figures(rig.sandbox.get("requests", last=0)["timeline"], halved)
+        assert before == 0
+        assert found["limited"] > 0
         assert found["share_limited_after_10_seconds"] <= 0.01
-        assert status_of(rig)["dead"] == 0
+        assert (status_of(rig)["dead"], state_of(rig)[0]) == (0, "slowed")
 
 
 @pytest.mark.parametrize("status", [401, 403])
