@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import billiard
+import structlog
 from celery import Celery, signals
 
 from worker import logs
@@ -19,6 +24,9 @@ from worker.starting import StartingStep
 from worker.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from worker.tasks import DrainTask, Ready, register
 
+STOP_AT_MOST_SECONDS: Final = 10.0
+"""A pool that has not come to its end by then never will; drains are cut after 2.5 s."""
+LOG: Final = structlog.get_logger()
 _HARD_LIMIT_SECONDS: Final = 120
 """What hangs is ended then; a drain takes a slice and the deadline of one request."""
 _WORKER_OPTIONS: Final = {
@@ -68,6 +76,22 @@ class Edge:
         """Tell all drains of this node; called within a signal's handler."""
         if self.node is not None:
             self.node.board.tell_to_stop()
+            last_word = threading.Timer(STOP_AT_MOST_SECONDS, end_at_once, (self.node,))
+            last_word.daemon = True
+            last_word.start()
+
+
+def end_at_once(node: Node) -> None:
+    """End this node's processes: Celery's pool does not come to its end by itself.
+
+    By now every drain has settled or was cut; if none runs, nothing is left open.
+    """
+    orderly = node.slots.are_free()
+    LOG.warning("worker.ended_at_once", drains_ended=orderly)
+    for child in billiard.active_children():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+    os._exit(0 if orderly else 1)
 
 
 def build_app(

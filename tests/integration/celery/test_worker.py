@@ -98,6 +98,19 @@ def test_told_to_stop_it_ends_within_5_seconds_with_code_0(configuration, broker
     assert [row["told"] for row in broker.drained()] == [True, True]
 
 
+def test_what_hangs_does_not_keep_it_from_ending(configuration, app):
+    with Node(configuration, "--concurrency=2", behaviour={"on_13": "hang"}) as node:
+        send(app, *live("one", 13))
+        time.sleep(1)
+        begun = time.monotonic()
+        node.process.terminate()
+        code = node.process.wait(20)
+
+    assert code == 1
+    assert time.monotonic() - begun < 15
+    assert node.events("worker.ended_at_once")[0]["drains_ended"] is False
+
+
 def test_sigterm_for_the_whole_group_ends_drains_in_good_order(configuration, broker, app):
     with Node(configuration, "--concurrency=3", behaviour={"seconds": 30}) as node:
         send(app, *live("one", 1, 2))

@@ -192,3 +192,13 @@ def test_stopped_triggers_are_those_that_were_written_last():
 
     assert before == frozenset()
     assert stopped.read() == {"exit"}
+
+
+def test_slots_are_free_when_nobody_drains():
+    slots = Slots(3, ["one"])
+    holder = Holder(slots, Call("backfill", "one", 1))
+
+    while_held = slots.are_free()
+    holder.kill()
+
+    assert (while_held, slots.are_free()) == (False, True)
