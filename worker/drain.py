@@ -119,11 +119,11 @@ class Drain:
     policy: Policy
     stop: Stop
 
-    async def run(self) -> tuple[Tally, bool]:
+    async def run(self) -> tuple[Tally, str]:
         """Drain for a slice.
 
         Returns:
-            What was done, and whether to ring for this partition again.
+            What was done, and the queue to ring for this partition on; "" = do not ring.
 
         Raises:
             RedisUnavailable: Nothing more is sent; notes tell the next holder what was.
@@ -133,11 +133,11 @@ class Drain:
         look = await self.gate.look(self.routes.keys() - (paused or ()))
         if isinstance(look, Closed) or paused is None:
             reason = look.reason if isinstance(look, Closed) else "paused by a person"
-            return Tally(ended=reason), False
+            return Tally(ended=reason), ""
         # 2. Take the lease.
         holding = await self.partition.take()
         if holding is None:
-            return Tally(ended="held by another worker"), False
+            return Tally(ended="held by another worker"), ""
         state = State.of(holding, self.clock)
         state.paused = {*paused, *(name for name, route in self.routes.items() if route.stopped)}
         try:
@@ -147,7 +147,7 @@ class Drain:
                 return state.tally, await self._release(state, found=found)
         except LeaseLost:
             state.tally.ended = "the lease was taken over"
-            return state.tally, False
+            return state.tally, ""
 
     async def _take_over(self, holding: Holding, state: State) -> None:
         """Open the notes of a holder that vanished: nobody knows what came of their requests."""
@@ -179,13 +179,14 @@ class Drain:
     async def _work(self, state: State) -> bool:
         """Work off batch after batch; returns whether there was anything to do."""
         end = self.clock.seconds() + self.policy.slice_seconds
-        found = False
+        found = had_live = False
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
             kind, batch = await self._read(state)
-            if not batch:
+            if not batch or (had_live and kind == BACKFILL):
+                # What goes on with backfill needs a slot of the backfill lane.
                 return found
-            found = True
+            found, had_live = True, kind == LIVE
             progress = await self._batch(kind, batch, state, end)
             # 12. Go on until empty, until the slice is over, or live work waits elsewhere.
             if not progress or self.clock.seconds() >= end:
@@ -289,6 +290,9 @@ class Drain:
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
+        return await self._own_live_is_due(state) or await self.live_waits()
+
+    async def _own_live_is_due(self, state: State) -> bool:
         for name in await self.partition.streams():
             lane, trigger = split_stream_name(name)
             if lane == LIVE and trigger in self.routes and state.is_due(trigger):
@@ -296,7 +300,7 @@ class Drain:
                 after_id = hold.last_id if hold and hold.until_ms > state.now_ms() else ""
                 if await self.partition.read(name, after_id, 1):
                     return True
-        return await self.live_waits()
+        return False
 
     async def _settle_packed(self, courier: Courier, packer: Packer) -> None:
         """Settle what turned out, while packing, to need no request."""
@@ -359,12 +363,16 @@ class Drain:
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
 
-    async def _release(self, state: State, *, found: bool) -> bool:
-        """Give the lease back; only a drain that found nothing keeps it if work came meanwhile."""
+    async def _release(self, state: State, *, found: bool) -> str:
+        """Give the lease back; only a drain that found nothing keeps it if work came meanwhile.
+
+        Returns the queue to ring on; "" = nobody needs to come.
+        """
         for tries_left in reversed(range(RELEASE_TRIES)):
             keep = not found and not self.stop.is_told and tries_left > 0
             names = map(split_stream_name, await self.partition.streams())
             unknown = {trigger for _, trigger in names} - set(self.routes)
+            queue = LIVE if await self._own_live_is_due(state) else BACKFILL
             release = await self.partition.release(
                 state.changed_holds,
                 {*state.paused, *unknown},
@@ -372,9 +380,9 @@ class Drain:
                 keep_if_due=keep,
             )
             if release.released or not release.due:
-                return release.ring and found
+                return queue if release.ring and found else ""
             found = await self._work(state)
-        return False
+        return ""
 
 
 async def _ended(tasks: set[asyncio.Task[None]]) -> None:

@@ -7,7 +7,7 @@ import gc
 import os
 import random
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -73,16 +73,23 @@ class Runtime:
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
 
-    def drain(self, destination: str, partition: int, stop: Stop) -> tuple[Tally, bool]:
+    def drain(
+        self,
+        destination: str,
+        partition: int,
+        stop: Stop,
+        live_waits: Callable[[], bool] = lambda: False,
+    ) -> tuple[Tally, str]:
         """Drain one partition for a slice.
 
         Args:
             destination: A destination's name.
             partition: 0 to partitions - 1.
             stop: Set from a signal's handler.
+            live_waits: Says whether a live call waits in this node for a slot.
 
         Returns:
-            What was done, and whether to ring for it again.
+            What was done, and the queue to ring for it on; "" = do not ring.
 
         Raises:
             UsageWrong: There is no such destination or partition.
@@ -96,10 +103,15 @@ class Runtime:
                 f"There is no partition {partition}: they go from 0 to "
                 f"{self.settings.redis.partitions - 1}."
             )
-        return self.runner.run(self._drain(PartitionKeys(destination, partition), stop))
+        return self.runner.run(self._drain(PartitionKeys(destination, partition), stop, live_waits))
 
-    async def _drain(self, place: PartitionKeys, stop: Stop) -> tuple[Tally, bool]:
+    async def _drain(
+        self, place: PartitionKeys, stop: Stop, live_waits_here: Callable[[], bool]
+    ) -> tuple[Tally, str]:
         delivery = self.settings.delivery
+
+        async def live_waits() -> bool:
+            return live_waits_here() or await self._live_is_queued()
 
         def may_repeat() -> bool:
             return (
@@ -128,7 +140,7 @@ class Runtime:
             lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
             routes=self.routes[place.destination],
             paused=lambda: self._paused(place.destination),
-            live_waits=self._live_waits,
+            live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
             policy=Policy(
@@ -147,7 +159,7 @@ class Runtime:
             pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
         return None if destination in pauses.destinations else frozenset(pauses.triggers)
 
-    async def _live_waits(self) -> bool:
+    async def _live_is_queued(self) -> bool:
         with redis_errors():
             return bool(await self.broker.llen(LIVE))
 

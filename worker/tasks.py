@@ -25,14 +25,25 @@ from worker.signals import listening
 from worker.state import Tally
 
 NO_FREE_SLOT: Final = "no free slot"
+LIVE_TURNS: Final = 4
+"""So many waiting live calls of its destination may follow a drain in its slot."""
 LOG: Final = structlog.get_logger()
 
 
 class Drains(Protocol):
     """Runs drains; `worker.runtime.Runtime` is the real one."""
 
-    def drain(self, destination: str, partition: int, stop: Stop) -> tuple[Tally, bool]:
-        """Drain one partition for a slice; returns what was done, and whether to ring again."""
+    def drain(
+        self, destination: str, partition: int, stop: Stop, live_waits: Callable[[], bool]
+    ) -> tuple[Tally, str]:
+        """Drain one partition for a slice; returns what was done, and the queue to ring on.
+
+        Args:
+            destination: A destination's name.
+            partition: 0 to partitions - 1.
+            stop: Set when this process was told to stop.
+            live_waits: Says whether a live call waits in this node for a slot.
+        """
         ...
 
 
@@ -87,13 +98,22 @@ class DrainTask:
         if slot is None:
             self.node.waiting.add(call)
             return NO_FREE_SLOT
-        again = False
+        again: list[Call] = []
         try:
             with slot, listening(self.node.board) as stop:
-                tally, again = self._drain(call, stop)
+                tally = self._drain(call, stop, again)
+                self._live_first(call, stop, again)
         finally:
-            self._hand_over(call, again=again)
+            self._hand_over(call, again)
         return str(tally)
+
+    def _live_first(self, call: Call, stop: Stop, again: list[Call]) -> None:
+        """Drain what live work waits for this very slot, before anybody else can take it."""
+        for _ in range(LIVE_TURNS):
+            following = None if stop.is_told else self.node.waiting.next_live(call.destination)
+            if following is None:
+                return
+            self._drain(following, stop, again)
 
     def _check(self, call: Call) -> None:
         partition: Any = call.partition
@@ -111,13 +131,17 @@ class DrainTask:
                 f"{self.settings.redis.partitions - 1}."
             )
 
-    def _drain(self, call: Call, stop: Stop) -> tuple[Tally, bool]:
+    def _drain(self, call: Call, stop: Stop, again: list[Call]) -> Tally:
         begun = time.monotonic()
         if self.drains is None:
             ready = self.build(self.settings)
             self.node.stopped.write(ready.stopped_triggers)
             self.drains = ready.drains
-        tally, again = self.drains.drain(call.destination, call.partition, stop)
+        tally, queue = self.drains.drain(
+            call.destination, call.partition, stop, self.node.waiting.holds_live
+        )
+        if queue:
+            again.append(call._replace(queue=queue))
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
         (LOG.info if did_something else LOG.debug)(
             "drain.ended",
@@ -127,12 +151,12 @@ class DrainTask:
             elapsed_seconds=round(time.monotonic() - begun, 3),
             **asdict(tally),
         )
-        return tally, again
+        return tally
 
-    def _hand_over(self, call: Call, *, again: bool) -> None:
+    def _hand_over(self, call: Call, again: list[Call]) -> None:
         """Send on who waited for the slot, and only then this partition: all get their turn."""
         waiting = self.node.waiting.next_after(call)
-        self.ringer.ring([*([waiting] if waiting else []), *([call] if again else [])])
+        self.ringer.ring([*([waiting] if waiting else []), *again])
 
 
 def register(app: Any, task: Callable[[], DrainTask]) -> None:

@@ -44,6 +44,19 @@ class WaitingCalls:
             calls.remove(found)
             return found
 
+    def next_live(self, destination: str) -> Call | None:
+        """Take the first live call of a destination."""
+        with self._all() as calls:
+            found = next((c for c in calls if c[:2] == (LIVE, destination)), None)
+            if found:
+                calls.remove(found)
+            return found
+
+    def holds_live(self) -> bool:
+        """Say whether a live call waits."""
+        with self._all() as calls:
+            return any(call.queue == LIVE for call in calls)
+
     @contextmanager
     def _all(self) -> Iterator[list[Call]]:
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)

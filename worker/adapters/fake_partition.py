@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from worker.contract.accept import NewDelivery
 from worker.contract.events import encode_header
 from worker.contract.keys import split_stream_name, stream_name
-from worker.contract.words import job_of_lane
+from worker.contract.words import LIVE, job_of_lane
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 from worker.partition import Entry, Hold, Holding, Letter, Note, Release, Settled, Settlement
@@ -22,6 +22,7 @@ from worker.reading import order_of
 
 RUNG = "1"
 MISSED = "2"
+RUNG_FOR_BACKFILL = "3"
 """Whoever was rung for came while somebody held the lease, and went."""
 
 
@@ -69,6 +70,12 @@ class PartitionStore:
         now_ms = self.now_ms()
         self.last_id = f"{now_ms}-0" if now_ms > milliseconds else f"{milliseconds}-{sequence + 1}"
         return self.last_id
+
+    def has_live(self) -> bool:
+        """Say whether the live lane has any."""
+        return any(
+            split_stream_name(name)[0] == LIVE for name, all_of in self.streams.items() if all_of
+        )
 
     def is_due(self, paused: frozenset[str]) -> bool:
         """Say whether some stream has work that may be done now."""
@@ -264,8 +271,11 @@ class FakePartition:
         if due and keep_if_due:
             return Release(released=False, due=True, ring=False)
         store.token, store.until_ms = "", 0
-        ring = due and store.bell != RUNG
-        store.bell = RUNG if due else store.bell.replace(MISSED, "")
+        ring = due and store.bell not in {RUNG, RUNG_FOR_BACKFILL}
+        if ring:
+            store.bell = RUNG if store.has_live() else RUNG_FOR_BACKFILL
+        elif not due:
+            store.bell = store.bell.replace(MISSED, "")
         return Release(released=True, due=due, ring=ring)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
@@ -275,8 +285,9 @@ class FakePartition:
             entries = self.store.streams.setdefault(stream_name(new.lane, new.trigger), {})
             entries[entry.entry_id] = entry
             self.store.counts[f"accepted|{new.trigger}"] += 1
-        if deliveries and not self.store.bell:
-            self.store.bell = RUNG
+        live = any(new.lane == LIVE for new in deliveries)
+        if deliveries and (not self.store.bell or (live and self.store.bell == RUNG_FOR_BACKFILL)):
+            self.store.bell = RUNG if live else RUNG_FOR_BACKFILL
 
     def _write_ledger(self, digest: bytes, text: bytes) -> None:
         self.store.ledgers[digest] = (text, self.store.now_ms() + self._retention_ms)

@@ -6,6 +6,7 @@
 -- ARGV[3] n, the number of streams; then n times: the stream's name `lane|trigger`
 -- then per entry: index of its stream (1-based), header, profile
 --
+-- The bell is 1 if it was rung for live work, 3 for backfill: live work does not wait for the turn of the other.
 -- Returns {added, ring}: ring is 1 if the bell was silent. added is -1 if the job is already beyond that position.
 
 local job, position, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -14,7 +15,7 @@ if position ~= '' then
   if seen and seen >= position then return {-1, 0} end
 end
 
-local added, total = {}, 0
+local added, total, live = {}, 0, false
 for i = 4 + n, #ARGV, 3 do
   local s = tonumber(ARGV[i])
   redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i + 1], 'p', ARGV[i + 2])
@@ -25,6 +26,7 @@ for s, count in pairs(added) do
   local name = ARGV[3 + s]
   local trigger = string.match(name, '|(.*)$')
   redis.call('SADD', KEYS[2], name)
+  if string.sub(name, 1, 5) == 'live|' then live = true end
   redis.call('HINCRBY', KEYS[1], 'accepted|' .. trigger, count)
 end
 if job ~= '' then
@@ -32,5 +34,11 @@ if job ~= '' then
   if position ~= '' then redis.call('HSET', KEYS[4], job, position) end
 end
 local ring = 0
-if total > 0 and redis.call('SET', KEYS[3], '1', 'NX') then ring = 1 end
+if total > 0 then
+  local bell = redis.call('GET', KEYS[3])
+  if not bell or (live and bell == '3') then
+    redis.call('SET', KEYS[3], live and '1' or '3')
+    ring = 1
+  end
+end
 return {total, ring}

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import redis
 
@@ -30,7 +31,13 @@ class FakeDrains:
     def __init__(self, settings: Settings) -> None:
         self._client = redis.Redis.from_url(settings.redis.url, socket_timeout=1)
 
-    def drain(self, destination: str, partition: int, stop: Stop) -> tuple[Tally, bool]:
+    def drain(
+        self,
+        destination: str,
+        partition: int,
+        stop: Stop,
+        live_waits: Callable[[], bool],  # noqa: ARG002 - the protocol's signature
+    ) -> tuple[Tally, str]:
         if partition == 13:
             _misbehave(BEHAVIOUR.get("on_13", ""))
         began = time.time()
@@ -50,7 +57,7 @@ class FakeDrains:
             self._client.rpush("drained", json.dumps(row))
         except redis.RedisError as error:
             raise RedisUnavailable("Redis is not there.") from error
-        return Tally(delivered=1, requests=1), bool(BEHAVIOUR.get("again"))
+        return Tally(delivered=1, requests=1), "live" if BEHAVIOUR.get("again") else ""
 
     def _clear_bell(self, destination: str, partition: int) -> None:
         try:

@@ -1,5 +1,12 @@
 -- due(streams, retry, holds, tag, paused, now): 1 if some stream of this partition has work that may be done now.
 -- A stream is due if it is not empty, its trigger neither waits nor is paused, and not all of it is on hold.
+local function has_live(streams)
+  for _, name in ipairs(redis.call('SMEMBERS', streams)) do
+    if string.sub(name, 1, 5) == 'live|' then return true end
+  end
+  return false
+end
+
 local function due(streams, retry, holds, tag, paused, now)
   for _, name in ipairs(redis.call('SMEMBERS', streams)) do
     local trigger = string.match(name, '|(.*)$')

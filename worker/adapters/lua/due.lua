@@ -13,8 +13,6 @@ if till and tonumber(till) > now then return {0, 0} end
 local paused = {}
 for i = 2, #ARGV do paused[ARGV[i]] = true end
 if due(KEYS[3], KEYS[4], KEYS[2], ARGV[1], paused, now) == 0 then return {0, 0} end
-redis.call('SET', KEYS[5], '1')
-for _, name in ipairs(redis.call('SMEMBERS', KEYS[3])) do
-  if string.sub(name, 1, 5) == 'live|' then return {1, 1} end
-end
-return {1, 0}
+local live = has_live(KEYS[3])
+redis.call('SET', KEYS[5], live and '1' or '3')
+return {1, live and 1 or 0}

@@ -21,8 +21,8 @@ local more = due(KEYS[4], KEYS[5], KEYS[3], ARGV[3], paused, now)
 if more == 1 and ARGV[2] == '1' then return {0, 1, 0} end
 redis.call('DEL', KEYS[1])
 local bell, ring = redis.call('GET', KEYS[6]), 0
-if more == 1 and bell ~= '1' then
-  redis.call('SET', KEYS[6], '1')
+if more == 1 and bell ~= '1' and bell ~= '3' then
+  redis.call('SET', KEYS[6], has_live(KEYS[4]) and '1' or '3')
   ring = 1
 elseif more == 0 and bell == '2' then
   redis.call('DEL', KEYS[6])

@@ -6,7 +6,7 @@
 --
 -- Returns {0, until} if somebody holds it, else
 -- {1, now, notes, open, rendering, retry, aside, holds}; hashes as flat lists. Notes whose end is past are gone.
--- The bell is 1 while a drain that was rung for has not begun, 2 if it came while somebody held the lease: then release rings anew.
+-- The bell is 1 (live) or 3 (backfill) while a drain that was rung for has not begun, 2 if it came while somebody held the lease: then release rings anew.
 --@include _clock
 
 local held = redis.call('HMGET', KEYS[1], 'token', 'until')
