@@ -36,8 +36,6 @@ class Skip(StrEnum):
     """Nothing was left to send after shaping."""
     TOO_OLD = "too_old"
     """Only an event older than the destination accepts was left to send."""
-    NOT_KNOWN_THERE = "not_known_there"
-    """An exit of a person whom the destination does not know: nothing to take away."""
 
 
 class Death(StrEnum):
