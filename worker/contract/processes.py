@@ -49,8 +49,8 @@ def read_processes(client: redis.Redis) -> list[Process]:
         pipe.time()
         pipe.zrange(keys.PROCESSES, 0, -1, withscores=True)
         (seconds, rest), members = cast("tuple[tuple[int, int], Sequence[Any]]", pipe.execute())
-    since_ms = seconds * 1000 + rest // 1000 - LIFE_MS
-    seen = [_loads(text) for text, score in members if score > since_ms]
+    since_us = seconds * 1_000_000 + rest - LIFE_MS * 1_000
+    seen = [_loads(text) for text, score in members if score > since_us]
     return sorted(
         {(one.host, one.pid): one for one in seen}.values(), key=lambda one: (one.host, one.pid)
     )

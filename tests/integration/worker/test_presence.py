@@ -71,7 +71,7 @@ def test_who_left_is_gone(client):
 def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
     seconds, _ = client.time()
     silent = Process("elsewhere", 7, "worker", "aaa")
-    client.zadd(keys.PROCESSES, {silent.dumps(): seconds * 1000 - 2 * LIFE_MS})
+    client.zadd(keys.PROCESSES, {silent.dumps(): (seconds * 1000 - 2 * LIFE_MS) * 1000})
 
     before = read_processes(client)
     Node(client).presence.tell()

@@ -5,9 +5,11 @@
 -- ARGV[1] the process  [2] for how long that counts, ms
 --
 -- Returns nothing.
---@include _clock
 
+local clock = redis.call('TIME')
+-- To the microsecond, so that what was said last stands last.
+local now = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
 local life = tonumber(ARGV[2])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - life))
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - 1000 * life))
 redis.call('ZADD', KEYS[1], string.format('%.0f', now), ARGV[1])
 redis.call('PEXPIRE', KEYS[1], life)
