@@ -27,7 +27,7 @@ from worker.core.gate import gate_id
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 _JOB: Final = "job"
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
-_MORE: Final = ("requests", "unanswered", "resent")
+_MORE: Final = ("requests", "unanswered", "resent", "shared_identity")
 
 
 class Waiting(NamedTuple):

@@ -118,7 +118,8 @@ class Conclusion:
 
     def _counts(self, request: Request, **more: int) -> dict[str, int]:
         again = sum(map(self._may_have_been_sent, request.parcels))
-        counts = {"requests": 1, "resent": again, **more}
+        shared = self.state.identities_shared.pop(request.trigger, 0)
+        counts = {"requests": 1, "resent": again, "shared_identity": shared, **more}
         return {f"{name}|{request.trigger}": n for name, n in counts.items() if n}
 
     def _may_have_been_sent(self, parcel: Parcel) -> bool:

@@ -112,6 +112,7 @@ class Packer:
     _parts: deque[tuple[tuple[Parcel, ...], Halving | None]] = field(default_factory=deque)
     _busy: set[bytes | str] = field(default_factory=set)
     _trying: set[str] = field(default_factory=set)
+    _sharing: set[Parcel] = field(default_factory=set)
 
     def add(self, parcels: Iterable[Parcel]) -> None:
         """Take parcels in; the narrowest go first, so that a halving comes to its end."""
@@ -244,7 +245,7 @@ class Packer:
         own = parcel.names
         if not own.isdisjoint(names) or not own.isdisjoint(self._busy):
             if parcel.digest not in self._busy and parcel.digest not in names:
-                self.state.identities_shared[parcel.delivery.trigger] += 1
+                self._share(parcel)
             return True
         return self.state.waits_until_ms(parcel.delivery) > 0
 
@@ -309,15 +310,14 @@ class Packer:
             halving,
         )
 
+    def _share(self, parcel: Parcel) -> None:
+        """Count, once, that the destination takes this profile and another one for one person."""
+        if parcel not in self._sharing:
+            self._sharing.add(parcel)
+            self.state.identities_shared[parcel.delivery.trigger] += 1
+
     def halves_left(self) -> Iterator[tuple[Parcel, int]]:
         """Yield what is left of refused bodies, with how many may share its next request."""
         for parcels, halving in self._parts:
             if halving:
                 yield from ((parcel, len(parcels)) for parcel in parcels)
-
-    def parcels_left(self) -> Iterator[Parcel]:
-        """Yield what was not handed out."""
-        for parcels in self._groups.values():
-            yield from parcels
-        for parts, _ in self._parts:
-            yield from parts
