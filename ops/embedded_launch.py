@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ _LOG_MOST_BYTES: Final = 5_000_000
 _KEPT_VARIABLES: Final = ("PATH", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 _PORTS: Final = range(20_000, 32_000)
 _TRIES: Final = 50
+_PORT_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.02
 
 
 def prepared(data_dir: Path) -> EmbeddedFiles:
@@ -72,7 +75,7 @@ def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
     with suppress(ConfigurationInvalid):
         address = parse_redis_url(files.read_url())
         password, port = address.password, address.hosts[0][1]
-    if not port or not _is_free(port):
+    if not port or not _gets_free(port):
         port = _free_port()
     return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES), max_memory)
 
@@ -146,6 +149,16 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
+
+
+def _gets_free(port: int) -> bool:
+    """Say whether a port is free in a moment: a killed server gives up its lock a little before."""
+    gives_up_at = time.monotonic() + _PORT_SECONDS
+    while not _is_free(port):
+        if time.monotonic() >= gives_up_at:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 def _is_free(port: int) -> bool:
