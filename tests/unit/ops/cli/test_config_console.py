@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.cli.console import note, print_json, progress, run_guarded, table
+from ops.cli.console import note, print_json, printable, progress, run_guarded, say, table
 from ops.cli.lazy import Lazy, LazyGroup
 from ops.cli.main import COMMANDS, app
 from worker.errors import PortTaken, UsageWrong
@@ -179,3 +179,45 @@ def test_a_function_refuses_options_that_it_does_not_know(cli):
 
 def test_a_group_of_one_command_is_a_group(cli):
     assert CliRunner().invoke(cli, ["group", "one"]).stdout == "one\n"
+
+
+ATTACK = "vip\x1b[2J\x9b31m\r\u202e\u2028\x7f"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Zoë, 東京, 🎉", "Zoë, 東京, 🎉"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("\x9b2J", "\\x9b2J"),
+        ("\u202egpj", "\\u202egpj"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_printed_as_its_escape(text, expected):
+    assert printable(text) == expected
+
+
+def test_an_escape_sequence_reaches_the_terminal_on_no_way(capsys):
+    say(f"audience {ATTACK}")
+    note(f"audience {ATTACK}")
+    table(("audience",), [(ATTACK + "\n",)])
+    print_json({"audience": ATTACK})
+
+    out, err = capsys.readouterr()
+
+    assert {character for character in out + err if not character.isprintable()} == {"\n"}
+    assert orjson.loads(out[out.index("{") :]) == {"audience": ATTACK}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_an_escape_sequence_does_not_reach_a_drawn_table():
+    with redirect_stdout(Terminal()) as terminal:
+        table(("audience",), [("vip\x1b]0;title\x07",)])
+
+    assert "\x1b]0;" not in terminal.getvalue()
