@@ -19,8 +19,8 @@ from typing import Any, Final, Self
 import redis
 
 import templates as shipped_templates
-from ops import embedded
-from ops.people import AUDIENCES
+from ops.embedded import lifecycle as embedded
+from ops.invented import AUDIENCES
 from ops.sandbox.process import SandboxProcess
 from ops.supervisor import own_command
 from worker.contract.connection import connect

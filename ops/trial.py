@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ops.rehearsal import Candidate, Rehearsed, rehearse
+from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from producer.matching import pack_exported, pack_whole
 from producer.payloads import Reading, Refused, ResolveAudience, events_of
 from worker.contract.events import Event, decode_profile, header_of

@@ -16,8 +16,8 @@ import orjson
 import redis
 import redis.asyncio
 
-from ops import scripts
-from ops.rehearsal import occasion_of
+from ops.letters.rehearsal import occasion_of
+from ops.state import scripts
 from ops.trial import Attempt
 from worker.adapters.gate import RedisGate
 from worker.adapters.numbers import RedisNumbers

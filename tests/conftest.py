@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ops.embedded import EmbeddedRedis, ensure_running, stop
+from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from worker.contract.connection import connect
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from ops.people import happenings, payloads, truth
+from ops.invented import happenings, payloads, truth
 from ops.rig import Rig
 from worker.errors import SegrelayError
 

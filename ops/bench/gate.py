@@ -24,7 +24,7 @@ import orjson
 
 from ops.bench.crowd import crowd_email, crowd_payloads, crowd_rig
 from ops.rig import Rig
-from ops.status import read_status
+from ops.state.status import read_status
 from producer.publish import Publisher
 from worker.contract.connection import connect, resolve_url
 from worker.contract.words import BACKFILL, LIVE

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from redis import Redis
 
 from ops.cli.console import say
-from ops.embedded import ensure_running, stop
+from ops.embedded.lifecycle import ensure_running, stop
 from worker.contract.connection import connect
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.words import Direction

@@ -17,7 +17,7 @@ from typing import Final
 import orjson
 
 from ops.cli.console import say
-from ops.embedded import ensure_running, stop
+from ops.embedded.lifecycle import ensure_running, stop
 from producer.doorbell import SilentDoorbell
 from producer.files import batches
 from producer.publish import Publisher

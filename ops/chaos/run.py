@@ -15,7 +15,7 @@ from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_P
 from ops.chaos.saboteur import Saboteur
 from ops.chaos.verdict import Verdict, judge
 from ops.chaos.watching import Watch
-from ops.people import Happening, happenings, lists, payloads
+from ops.invented import Happening, happenings, lists, payloads
 from ops.rig import DESTINATION, Rig
 
 AHEAD: Final = 2

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from ops import embedded
 from ops.chaos.plan import (
     LIMITS_PER_MINUTE,
     REDIS_GONE_SECONDS,
@@ -21,6 +20,7 @@ from ops.chaos.plan import (
     Blow,
     Plan,
 )
+from ops.embedded import lifecycle as embedded
 from ops.rig import Rig, kill_group
 
 STOP_SECONDS: Final = 5.0

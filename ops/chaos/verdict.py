@@ -12,10 +12,10 @@ from ops.chaos.feeding import Feeder
 from ops.chaos.plan import Plan
 from ops.chaos.saboteur import Saboteur
 from ops.chaos.watching import Watch
-from ops.ledgers import Line, Names, read_records
-from ops.people import Happening, newest_of, truth
+from ops.invented import Happening, newest_of, truth
 from ops.rig import DESTINATION, Rig
-from ops.status import read_status
+from ops.state.ledger import Line, Names, read_records
+from ops.state.status import read_status
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 
 SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")

@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.embedded import find
+from ops.embedded.lifecycle import find
 from ops.rig import Rig
-from ops.status import read_status
+from ops.state.status import read_status
 from worker.contract.connection import connect
 from worker.errors import RedisUnavailable
 

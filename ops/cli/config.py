@@ -90,7 +90,7 @@ def check(
 
 
 def _with_live(report: Report, settings: Settings) -> Report:
-    from ops.live_check import check_live  # noqa: PLC0415 - only `--live` asks
+    from ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
 
     findings = check_live(settings)
     lines = {

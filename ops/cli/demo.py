@@ -17,9 +17,9 @@ import typer
 
 from ops.cli.console import note, print_json, say, table
 from ops.interrupts import interrupted_once
-from ops.people import Happening, happenings, payloads, truth
+from ops.invented import Happening, happenings, payloads, truth
 from ops.rig import Rig
-from ops.status import read_status
+from ops.state.status import read_status
 from ops.supervisor import own_command
 from worker.errors import OperationsMustAct
 

@@ -9,8 +9,8 @@ import typer
 from ops.cli.asking import confirmed
 from ops.cli.console import print_json, progress, say
 from ops.cli.opened import opened
-from ops.partitions import all_partitions
-from ops.waiting import Choice, count_chosen, find_streams, take_back
+from ops.state.partitions import all_partitions
+from ops.state.waiting import Choice, count_chosen, find_streams, take_back
 from worker.errors import UsageWrong
 
 

@@ -23,11 +23,18 @@ from ops.cli.dlq_filters import (
     chosen,
 )
 from ops.cli.dlq_moves import discard, export, import_file, replay
+from ops.cli.moments import shown_ms, shown_us
 from ops.cli.opened import opened
-from ops.letters import Filter, Letter, find_letters, is_exhausted, letters_kept, read_causes
-from ops.masking import shown
-from ops.moments import shown_ms, shown_us
-from ops.partitions import all_partitions
+from ops.letters.masking import shown
+from ops.letters.reading import (
+    Filter,
+    Letter,
+    find_letters,
+    is_exhausted,
+    letters_kept,
+    read_causes,
+)
+from ops.state.partitions import all_partitions
 from worker.errors import UsageWrong
 
 app = typer.Typer()

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import typer
 from redis import Redis
 
-from ops.letters import Filter
-from ops.moments import parse_moment_ms
-from ops.partitions import all_partitions, partition_count
-from ops.person import person_named
+from ops.cli.moments import parse_moment_ms
+from ops.letters.reading import Filter
+from ops.person.named import person_named
+from ops.state.partitions import all_partitions, partition_count
 from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import Settings

@@ -31,13 +31,13 @@ from ops.cli.dlq_filters import (
     now_ms,
 )
 from ops.cli.opened import opened
-from ops.letter_files import import_letters
-from ops.letters import find_letters
-from ops.partitions import partition_count
-from ops.rehearsal import rehearse_letters
-from ops.replay import Plan, ReplayPolicy, plan_replay
-from ops.replay import discard as discard_letters
-from ops.replay import replay as replay_letters
+from ops.letters.files import import_letters
+from ops.letters.reading import find_letters
+from ops.letters.rehearsal import rehearse_letters
+from ops.letters.replay import Plan, ReplayPolicy, plan_replay
+from ops.letters.replay import discard as discard_letters
+from ops.letters.replay import replay as replay_letters
+from ops.state.partitions import partition_count
 from producer.doorbell import CeleryDoorbell
 from producer.files import opened as opened_file
 from worker.contract.claim import claim

@@ -15,8 +15,8 @@ from redis import Redis
 
 from ops.cli.console import print_json, say
 from ops.cli.opened import opened
-from ops.partitions import all_partitions, known_destinations
-from ops.waiting import find_streams
+from ops.state.partitions import all_partitions, known_destinations
+from ops.state.waiting import find_streams
 from worker.adapters.gate import read_state, resume_gate
 from worker.contract.pauses import (
     DESTINATION,

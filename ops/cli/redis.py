@@ -7,8 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from ops.cli.console import note, print_json, say
-from ops.embedded import EmbeddedRedis, ensure_running, find
-from ops.embedded import stop as stop_server
+from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
+from ops.embedded.lifecycle import stop as stop_server
 from worker.contract.connection import wait_ready
 from worker.contract.redis_url import parse_redis_url
 from worker.contract.settings import load_settings

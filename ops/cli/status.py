@@ -13,7 +13,7 @@ import typer
 
 from ops.cli.console import note, print_json, say, table
 from ops.cli.opened import opened
-from ops.status import KINDS, read_status
+from ops.state.status import KINDS, read_status
 from worker.errors import RedisUnavailable
 
 if TYPE_CHECKING:

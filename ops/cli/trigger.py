@@ -9,10 +9,10 @@ import typer
 from ops.cli.asking import confirmed
 from ops.cli.console import note, print_json, progress, say
 from ops.cli.opened import opened
-from ops.partitions import all_partitions
-from ops.status import is_orphan
-from ops.waiting import Choice, find_streams
-from ops.waiting import move as move_entries
+from ops.state.partitions import all_partitions
+from ops.state.status import is_orphan
+from ops.state.waiting import Choice, find_streams
+from ops.state.waiting import move as move_entries
 from producer.doorbell import CeleryDoorbell
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong

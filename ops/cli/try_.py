@@ -12,8 +12,8 @@ import typer
 
 from ops.cli.console import note, print_json, say
 from ops.cli.opened import opened
-from ops.insider_reader import CUSTOM, InsiderReader
-from ops.partitions import partition_count
+from ops.insider.reader import CUSTOM, InsiderReader
+from ops.state.partitions import partition_count
 from ops.trial import Attempt, attempt_of, event_of, who_of
 from ops.trial_request import NotSent, Sent, send
 from producer.audiences import AudienceBook

@@ -12,7 +12,7 @@ from pathlib import Path
 import typer
 
 from ops.cli.console import note
-from ops.embedded import ensure_running, stop
+from ops.embedded.lifecycle import ensure_running, stop
 from ops.supervisor import Supervisor, own_command
 from worker.contract.connection import wait_ready
 from worker.contract.settings import Settings, load_settings

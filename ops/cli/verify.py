@@ -13,10 +13,10 @@ from redis import Redis
 from ops.cli.console import note, print_json, progress, say, table
 from ops.cli.dlq_filters import now_ms
 from ops.cli.opened import opened
-from ops.insider_reader import InsiderReader
-from ops.lists import list_of
-from ops.partitions import all_partitions
-from ops.verification import Delivered, Verified, Verifier, recently_delivered, sampled
+from ops.insider.lists import list_of
+from ops.insider.reader import InsiderReader
+from ops.insider.verification import Delivered, Verified, Verifier, recently_delivered, sampled
+from ops.state.partitions import all_partitions
 from worker.contract.durations import parse_duration
 from worker.contract.settings import Destination, Settings
 from worker.errors import UsageWrong

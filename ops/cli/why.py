@@ -8,12 +8,12 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from ops.cli.console import note, print_json, say, table
+from ops.cli.moments import shown_ms, shown_us
 from ops.cli.opened import opened
-from ops.letters import Letter
-from ops.masking import masked_message
-from ops.moments import shown_ms, shown_us
-from ops.waiting import WaitingEntry
-from ops.why import MOST_ENTRIES, Known, Past, explain
+from ops.letters.masking import masked_message
+from ops.letters.reading import Letter
+from ops.person.story import MOST_ENTRIES, Known, Past, explain
+from ops.state.waiting import WaitingEntry
 from producer.quarantine import Record
 
 

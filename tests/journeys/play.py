@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import orjson
 
 from ops.chaos.watching import Watch
-from ops.people import happenings, payloads, truth
+from ops.invented import happenings, payloads, truth
 from ops.rig import Rig
-from ops.status import read_status
+from ops.state.status import read_status
 
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.people import Happening, truth
+from ops.invented import Happening, truth
 from ops.rig import Rig, kill_group
 from tests.journeys.play import (
     SHORT,

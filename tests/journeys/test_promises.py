@@ -3,7 +3,7 @@
 import random
 import time
 
-from ops.people import truth
+from ops.invented import truth
 from ops.rig import Rig, kill_group
 from tests.journeys.play import (
     PATH_OF_EXITS,

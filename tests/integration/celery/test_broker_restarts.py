@@ -4,7 +4,7 @@ import os
 import signal
 import time
 
-from ops.embedded import ensure_running, find, stop
+from ops.embedded.lifecycle import ensure_running, find, stop
 from tests.integration.celery.nodes import Broker, Node, configure, until
 
 RESTARTS = int(os.environ.get("SEGRELAY_TEST_RESTARTS", "3"))

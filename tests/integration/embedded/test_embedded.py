@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from ops.embedded import EmbeddedRedis, ensure_running, find, stop
+from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
 from worker.contract.connection import connect, resolve_url, wait_ready
 from worker.contract.embedded_files import EmbeddedFiles
 from worker.contract.redis_url import parse_redis_url

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.redis import app
-from ops.embedded import find, stop
+from ops.embedded.lifecycle import find, stop
 from worker.errors import RedisUnavailable, UsageWrong
 
 

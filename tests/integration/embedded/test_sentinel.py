@@ -7,7 +7,7 @@ from pathlib import Path
 import kombu
 import pytest
 
-from ops.embedded_server import find_server
+from ops.embedded.binary import find_server
 from worker.contract.connection import (
     broker_transport_options,
     connect,

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ops.cli.init import init
-from ops.embedded import ensure_running, find, stop
+from ops.embedded.lifecycle import ensure_running, find, stop
 from ops.supervisor import own_command
 
 SECONDS = 30.0

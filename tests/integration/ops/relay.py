@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.status import KINDS, read_status
+from ops.state.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from worker.adapters.template_files import SHIPPED_FOLDER

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from ops.cli.main import app
-from ops.status import read_status
+from ops.state.status import read_status
 from tests.integration.ops.relay import assert_sum, payload
 from worker.contract.connection import connect
 

@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from ops.cli.send import send
-from ops.embedded import ensure_running, stop
+from ops.embedded.lifecycle import ensure_running, stop
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import wrapped
 from worker.contract.connection import connect

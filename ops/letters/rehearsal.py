@@ -13,7 +13,7 @@ from typing import Final, Literal, assert_never
 import orjson
 from redis import Redis
 
-from ops.letters import Filter, find_letters
+from ops.letters.reading import Filter, find_letters
 from worker.adapters.isolated_renderer import Killed, render_isolated
 from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.adapters.template_check import RENDER_MEMORY_BYTES, RENDER_SECONDS

@@ -3,8 +3,8 @@
 import orjson
 import pytest
 
-from ops.letters import Filter, place_of
-from ops.replay import ReplayPolicy, obstacle
+from ops.letters.reading import Filter, place_of
+from ops.letters.replay import ReplayPolicy, obstacle
 from worker.contract.events import Header, encode_header
 from worker.contract.settings import Destination, Settings, Trigger
 from worker.contract.words import Direction

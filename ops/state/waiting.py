@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from redis import Redis
 
-from ops import scripts
-from ops.status import snapshots
+from ops.state import scripts
+from ops.state.status import snapshots
 from producer.doorbell import Doorbell
 from worker.contract.connection import redis_errors
 from worker.contract.events import Header, decode_header

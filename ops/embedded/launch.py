@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ops.embedded_config import LOOPBACK, Launch, config_text
-from ops.embedded_server import find_server
+from ops.embedded.binary import find_server
+from ops.embedded.config import LOOPBACK, Launch, config_text
 from worker.contract.embedded_files import EmbeddedFiles
 from worker.contract.redis_url import parse_redis_url
 from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
@@ -19,8 +18,8 @@ from typing import Final
 
 import redis.exceptions
 
-from ops.embedded_config import LOOPBACK
-from ops.embedded_launch import (
+from ops.embedded.config import LOOPBACK
+from ops.embedded.launch import (
     begin_log,
     locked,
     log_since,
@@ -33,7 +32,7 @@ from ops.embedded_launch import (
 from worker.contract.connection import READY_SECONDS, connect
 from worker.contract.embedded_files import EmbeddedFiles
 from worker.contract.redis_url import parse_redis_url
-from worker.errors import ConfigurationInvalid, RedisUnavailable, SegrelayError, UsageWrong
+from worker.errors import ConfigurationInvalid, RedisUnavailable
 
 STOP_SECONDS: Final = 10.0
 
@@ -240,19 +239,3 @@ def _not_ready(files: EmbeddedFiles, reason: str) -> str:
         f"The embedded Redis of {files.data_dir}{process} is not ready: {reason}."
         f" Its log is {files.log}."
     )
-
-
-def main() -> None:
-    """Print the URL of the server of the directory named on the command line."""
-    try:
-        if len(sys.argv) != 2:  # noqa: PLR2004 - the program and one argument
-            raise UsageWrong("usage: python -m ops.embedded DATA_DIR")
-        data_dir = Path(sys.argv[1])
-        sys.stdout.write(f"{ensure_running(data_dir).url}\n")
-    except SegrelayError as error:
-        sys.stderr.write(f"{error.message}\n")
-        sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

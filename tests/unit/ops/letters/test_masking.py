@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.masking import MASK, hidden, masked_message, shown
+from ops.letters.masking import MASK, hidden, masked_message, shown
 
 LETTER = {
     "id": "insider.0.beef",

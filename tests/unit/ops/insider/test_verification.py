@@ -2,8 +2,8 @@
 
 import pytest
 
-from ops.ledgers import Line
-from ops.verification import expected
+from ops.insider.verification import expected
+from ops.state.ledger import Line
 from worker.contract.words import Direction
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE

@@ -2,7 +2,7 @@
 
 import random
 
-from ops.people import Happening, happenings, lists, truth
+from ops.invented import Happening, happenings, lists, truth
 
 
 def test_at_equal_times_the_exit_holds_in_any_order():

@@ -17,8 +17,8 @@ from typing import Any, Literal, Protocol
 import orjson
 from redis import Redis
 
-from ops.insider_reader import CUSTOM
-from ops.ledgers import Line, Names, read_records
+from ops.insider.reader import CUSTOM
+from ops.state.ledger import Line, Names, read_records
 from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
 from worker.contract.words import Direction

@@ -11,9 +11,9 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops import scripts
-from ops.letters import Letter, place_of
-from ops.replay import job_of
+from ops.letters.reading import Letter, place_of
+from ops.letters.replay import job_of
+from ops.state import scripts
 from producer.identity import profile_key
 from worker.contract import keys
 from worker.contract.connection import redis_errors

@@ -16,8 +16,8 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops import scripts
-from ops.letters import Filter, Letter, find_letters, is_exhausted
+from ops.letters.reading import Filter, Letter, find_letters, is_exhausted
+from ops.state import scripts
 from producer.doorbell import Doorbell
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from redis import Redis
 
-from ops import scripts
-from ops.partitions import all_partitions, known_destinations
+from ops.state import scripts
+from ops.state.partitions import all_partitions, known_destinations
 from producer.quarantine import Quarantine
 from worker.adapters.gate import read_state
 from worker.contract.keys import PartitionKeys, split_stream_name

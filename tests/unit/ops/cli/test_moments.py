@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.moments import parse_moment_ms, shown_ms, shown_us
+from ops.cli.moments import parse_moment_ms, shown_ms, shown_us
 from worker.errors import UsageWrong
 
 NOW_MS = 1_795_500_000_000

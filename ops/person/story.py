@@ -10,11 +10,11 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.ledgers import Line, Names, read_records
-from ops.letters import Filter, Letter, find_letters
-from ops.partitions import all_partitions, partition_count
-from ops.person import Person, person_named
-from ops.waiting import WaitingEntry, find_streams, read_entries
+from ops.letters.reading import Filter, Letter, find_letters
+from ops.person.named import Person, person_named
+from ops.state.ledger import Line, Names, read_records
+from ops.state.partitions import all_partitions, partition_count
+from ops.state.waiting import WaitingEntry, find_streams, read_entries
 from producer.quarantine import Quarantine, Record
 from worker.contract.connection import redis_errors
 from worker.contract.events import decode_profile

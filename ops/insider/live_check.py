@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
-from ops.insider_reader import CUSTOM, Column, InsiderReader
-from ops.lists import sample_users
+from ops.insider.lists import sample_users
+from ops.insider.reader import CUSTOM, Column, InsiderReader
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Direction
 from worker.destinations.api import Occasion, Shaped

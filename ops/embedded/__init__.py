@@ -1,0 +1,1 @@
+"""The embedded Redis: its server binary, its configuration, starting, finding and stopping it."""

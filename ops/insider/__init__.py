@@ -1,0 +1,1 @@
+"""Reading Insider back: profiles, its panel, and a comparison with the ledger."""

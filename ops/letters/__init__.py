@@ -1,0 +1,1 @@
+"""Dead letters: reading, masking, exporting and importing them; rehearsing and replaying them."""

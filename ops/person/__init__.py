@@ -1,0 +1,1 @@
+"""One person: whom an operator means, and all that is known of them."""

@@ -1,0 +1,1 @@
+"""What Redis holds, read and changed for people: counts, what waits, and the ledger."""
