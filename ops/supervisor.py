@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Final, Self
+
+from worker.contract.own_processes import own_module
 
 RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
@@ -27,7 +28,7 @@ Print = Callable[[str, str], None]
 
 def own_command(*arguments: str) -> list[str]:
     """Return the command line of one of our commands, run by this very interpreter."""
-    return [sys.executable, "-m", "ops.cli.main", *arguments]
+    return own_module("ops.cli.main", *arguments)
 
 
 @dataclass(slots=True)

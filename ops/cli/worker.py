@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import typer
 
 from ops.cli.celery_command import run_celery
+from worker.contract.own_processes import own_module
+from worker.errors import UsageWrong
 
 
 def worker(ctx: typer.Context) -> None:
     """Run a worker with its processes; `segrelay worker -- --help` shows Celery's options."""
+    if {"-D", "--detach"} & set(ctx.args):
+        raise UsageWrong(
+            "segrelay worker stays in the foreground: leave --detach to what supervises it,"
+            " e.g. systemd or docker compose."
+        )
     from worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
 
     options = ["worker", "--loglevel=INFO", *ctx.args]
-    # Celery starts itself again (--detach, SIGHUP) from the command line that it sees.
-    sys.argv = [str(Path(sys.executable).with_name("celery")), "-A", "worker.app", *options]
+    # On SIGHUP Celery runs Python again, with what it sees here.
+    sys.argv = own_module("ops.cli.main", "worker", *ctx.args)[1:]
     run_celery(app, options)

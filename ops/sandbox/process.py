@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from types import TracebackType
 from typing import Any, Final, Self
@@ -11,6 +10,7 @@ from typing import Any, Final, Self
 import httpx
 import orjson
 
+from worker.contract.own_processes import own_module
 from worker.errors import OperationsMustAct
 
 _START_SECONDS: Final = 15.0
@@ -31,7 +31,7 @@ class SandboxProcess:
     """
 
     def __init__(self, port: int = 0, **settings: Any) -> None:
-        command = [sys.executable, "-m", "ops.cli.sandbox", "--port", str(port)]
+        command = own_module("ops.cli.sandbox", "--port", str(port))
         command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

@@ -138,3 +138,9 @@ def test_compose_runs_redis_as_the_embedded_one_runs() -> None:
     assert command[command.index("--appendfsync") + 1] == "always"
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
     assert command[command.index("--appendonly") + 1] == "yes"
+
+
+def test_our_modules_are_started_without_the_current_folder_in_the_search_path() -> None:
+    home = ROOT / "worker/contract/own_processes.py"
+
+    assert [p.name for p in sources() if p != home and "sys.executable" in p.read_text()] == []

@@ -32,6 +32,7 @@ from worker.adapters.renderer import (
     Row,
     TemplateFailed,
 )
+from worker.contract.own_processes import own_module
 from worker.errors import TemplateBroken
 
 _BROKEN_TEMPLATE: Final = 3
@@ -114,7 +115,7 @@ def render_isolated(
 
 def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[list[bytes], int]:
     """Return the lines that came out whole, and the exit status (negative for a signal)."""
-    command = [sys.executable, "-m", "worker.adapters.isolated_renderer"]
+    command = own_module("worker.adapters.isolated_renderer")
     ends_at = time.monotonic() + seconds
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

@@ -27,6 +27,7 @@ from worker.adapters.jsonnet_rewrite import (
     untouched,
 )
 from worker.adapters.template_files import LIBRARY_FOLDER, Bundle, resolutions
+from worker.contract.own_processes import own_module
 
 Engine = Literal["rjsonnet", "jsonnet", "gojsonnet"]
 _MODULES: Final[Mapping[str, str]] = {
@@ -78,7 +79,7 @@ def judge(
 
 
 def _ask(request: str, seconds: float) -> list[str]:
-    command = [sys.executable, "-m", __spec__.name if __spec__ else __name__]
+    command = own_module(__spec__.name if __spec__ else __name__)
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as child:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -17,6 +16,7 @@ import redis.retry
 import redis.sentinel
 
 from worker.contract.embedded_files import EmbeddedFiles
+from worker.contract.own_processes import own_module
 from worker.contract.redis_judgement import NotYet, Unfit, Usable, judge
 from worker.contract.redis_url import RedisAddress, broker_url_of, parse_redis_url
 from worker.contract.settings_fields import EMBEDDED
@@ -278,8 +278,7 @@ def _answers(url: str) -> bool:
 
 def _started(files: EmbeddedFiles) -> str:
     """Start the embedded Redis, in a process of its own: we don't know who starts it."""
-    # -P: a folder `ops` in the working directory must not be taken for ours.
-    command = [sys.executable, "-P", "-m", "ops.embedded", str(files.data_dir)]
+    command = own_module("ops.embedded", str(files.data_dir))
     try:
         done = subprocess.run(  # noqa: S603 - our own module
             command,
