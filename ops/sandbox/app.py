@@ -12,6 +12,7 @@ from ops.sandbox.answer import Answer, error
 from ops.sandbox.exchange import Exchange, Receive, Scope, Send
 from ops.sandbox.insider import Call
 from ops.sandbox.inspection import PREFIX, inspect
+from ops.sandbox.lytics.lytics import API_PREFIXES
 from ops.sandbox.passage import Passage, pause
 from ops.sandbox.rules import COLUMNS, ERASE, PROFILE, WRITES
 from ops.sandbox.settings import SandboxSettings
@@ -42,6 +43,11 @@ class Sandbox:
             await exchange.close()
         elif exchange.path.startswith(PREFIX):
             await exchange.answer(inspect(self.state, exchange, body))
+        elif exchange.path.startswith(API_PREFIXES):
+            lytics, method, path = self.state.lytics, exchange.method, exchange.path
+            await exchange.answer(
+                await lytics.api(method, path, exchange.queries, exchange.headers, body)
+            )
         else:
             await self._act(exchange, Call(exchange.path, exchange.headers, body))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -43,6 +44,12 @@ class Exchange:
         """Return the first value of a parameter of the URL."""
         found = parse_qs(self._query.decode("latin-1"), keep_blank_values=True).get(name)
         return found[0] if found else default
+
+    @property
+    def queries(self) -> dict[str, str]:
+        """The first value of each parameter of the URL."""
+        found = parse_qs(self._query.decode("latin-1"), keep_blank_values=True)
+        return {name: values[0] for name, values in found.items()}
 
     async def body(self) -> bytes | None:
         """Read the whole body; None if the client went away, or if it is absurdly large."""
@@ -104,6 +111,8 @@ class Exchange:
 
     async def _start(self, answer: Answer, *, sized: bool = True) -> None:
         headers = list(answer.headers)
+        if not any(name == b"date" for name, _ in headers):
+            headers.append((b"date", formatdate(usegmt=True).encode()))
         if sized:
             headers.append((b"content-length", str(len(answer.body)).encode()))
         await self._send(

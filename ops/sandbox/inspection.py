@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ops.sandbox.answer import Answer, error, json_answer
 from ops.sandbox.exchange import Exchange
+from ops.sandbox.lytics.lytics import CONTROL_PREFIX
 from ops.sandbox.state import State
 
 PREFIX: Final = "/_sandbox/"
@@ -19,6 +20,8 @@ _LAST_REQUESTS: Final = "100"
 def inspect(state: State, exchange: Exchange, body: bytes) -> Answer:
     """Answer one request below the prefix."""
     name = exchange.path.removeprefix(PREFIX)
+    if name.startswith(CONTROL_PREFIX):
+        return _lytics(state, exchange, body)
     routes = _CHANGES if exchange.method == "POST" else _REPORTS
     route = routes.get(name)
     if route is None:
@@ -30,6 +33,14 @@ def inspect(state: State, exchange: Exchange, body: bytes) -> Answer:
         return error(400, "; ".join(_described(problem) for problem in problems.errors()))
     except ValueError as problem:
         return error(400, str(problem))
+
+
+def _lytics(state: State, exchange: Exchange, body: bytes) -> Answer:
+    name = exchange.path.removeprefix(PREFIX + CONTROL_PREFIX)
+    try:
+        return state.lytics.control(exchange.method, name, exchange.queries, body)
+    except (KeyError, TypeError, ValueError) as problem:
+        return error(400, f"{type(problem).__name__}: {problem}")
 
 
 def _profiles(state: State, exchange: Exchange, _body: bytes) -> Answer:

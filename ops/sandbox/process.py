@@ -68,11 +68,12 @@ class SandboxProcess:
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """Change switches and return all of them."""
-        return self._post("settings", changes)
+        found: dict[str, Any] = self.post("settings", changes)
+        return found
 
     def reset(self) -> None:
         """Forget everything but the switches."""
-        self._post("reset", {})
+        self.post("reset", {})
 
     def wait(self, timeout_seconds: float) -> int:
         """Wait until it ends by itself, and return its status."""
@@ -83,12 +84,16 @@ class SandboxProcess:
         self._client.close()
         self._end()
 
-    def _post(self, path: str, value: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, value: Any) -> Any:
+        """Post a value below `/_sandbox/`, and return the answer.
+
+        Raises:
+            ValueError: The sandbox refuses it; its message says why.
+        """
         answer = self._client.post(f"/_sandbox/{path}", content=orjson.dumps(value))
         if answer.is_error:
             raise ValueError(answer.json()["error"])
-        found: dict[str, Any] = orjson.loads(answer.content)
-        return found
+        return orjson.loads(answer.content)
 
     def _read_url(self) -> str:
         assert self._process.stdout is not None

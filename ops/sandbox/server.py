@@ -30,7 +30,8 @@ _GC_THRESHOLDS: Final = (100_000, 20, 100)
 """A request is 20,000 objects without a cycle: at the default the collector takes half the time."""
 _CHUNK_BYTES: Final = 1_024
 _OFFERS: Final = (
-    "Stands in for Insider (upsert, attribute/delete, profile, metadata/columns). "
+    "Stands in for Insider (upsert, attribute/delete, profile, metadata/columns) and for Lytics "
+    "(scan, entity, collect, templates, webhooks). "
     "Look at /_sandbox/summary; switch faults with POST /_sandbox/settings. Ctrl-C ends it."
 )
 
@@ -66,6 +67,7 @@ def serve(
             access_log=False,
             proxy_headers=False,
             server_header=False,
+            date_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_STOP_SECONDS,

@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, SecretStr, model_validator
 
+from ops.sandbox.lytics.switches import LyticsSwitches
+
 MAX_CUSTOM_ATTRIBUTES: Final = 80
 """Per account; Insider's documentation."""
 
@@ -154,6 +156,9 @@ class SandboxSettings(BaseModel):
     """200 refuses only the users that contain it."""
     failures: tuple[FailureRule, ...] = ()
 
+    lytics: LyticsSwitches = LyticsSwitches()
+    """The other side: who sends the events."""
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         shares = [*self.error_shares.values(), *self.malformed_shares.values()]
@@ -169,4 +174,6 @@ class SandboxSettings(BaseModel):
 
     def changed(self, changes: dict[str, Any]) -> SandboxSettings:
         """Return these settings with some of them replaced; raises pydantic's ValidationError."""
+        if isinstance(changes.get("lytics"), dict):
+            changes = changes | {"lytics": dict(self.lytics) | changes["lytics"]}
         return SandboxSettings.model_validate({**dict(self), **changes})

@@ -8,6 +8,7 @@ from typing import Any
 from ops.sandbox.faults import Faults
 from ops.sandbox.insider import Insider
 from ops.sandbox.journal import Journal
+from ops.sandbox.lytics.lytics import Lytics
 from ops.sandbox.repeats import Fate, Repeats
 from ops.sandbox.settings import SandboxSettings
 
@@ -18,11 +19,14 @@ class State:
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
         self.faults = Faults(settings)
+        self.lytics = Lytics(settings.lytics)
         self.reset()
 
     def reset(self) -> None:
         """Forget everything but the settings; the random draws go on."""
         self.insider = Insider(self.settings)
+        self.lytics.stop()
+        self.lytics = Lytics(self.settings.lytics)
         self.journal = Journal()
 
     def change(self, changes: dict[str, Any]) -> None:
@@ -30,6 +34,7 @@ class State:
         self.settings = self.settings.changed(changes)
         self.insider.configure(self.settings)
         self.faults.configure(self.settings)
+        self.lytics.configure(self.settings.lytics)
 
     def summary(self) -> dict[str, Any]:
         """Return all counts."""

@@ -1,0 +1,1 @@
+"""A stand-in for Lytics: scans, entities, collect, templates and webhooks."""

@@ -1,0 +1,186 @@
+"""The Lytics side as one: routes of the API, and the controls below `/_sandbox/lytics/`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from email.utils import formatdate
+from random import Random
+from typing import Any, Final
+from urllib.parse import unquote
+
+import orjson
+
+from ops.sandbox.answer import Answer, error, json_answer
+from ops.sandbox.lytics.account import Account, Change, Move
+from ops.sandbox.lytics.collect import Collect
+from ops.sandbox.lytics.remote_templates import RemoteTemplates
+from ops.sandbox.lytics.scans import Scans
+from ops.sandbox.lytics.switches import LyticsSwitches
+from ops.sandbox.lytics.webhooks import WebhookJob, WebhookSender
+
+API_PREFIXES: Final = ("/api/segment/", "/api/entity/", "/collect/json/", "/v2/template")
+CONTROL_PREFIX: Final = "lytics/"
+_NOT_FOUND_SEGMENTS: Final = ["not_found", "all"]
+_RETRIABLE: Final = frozenset({429, 503})
+
+
+class Lytics:
+    """An account at Lytics with its API and its webhook jobs.
+
+    Attributes:
+        requests: How often each kind of path was asked.
+    """
+
+    def __init__(self, switches: LyticsSwitches) -> None:
+        self.account = Account()
+        self.requests: dict[str, int] = {}
+        self._senders: dict[str, WebhookSender] = {}
+        self._random = Random(switches.seed)  # noqa: S311 - repeatable on purpose
+        self.scans = Scans(self.account, switches)
+        self.collect = Collect(switches)
+        self.templates = RemoteTemplates(switches)
+        self.switches = switches
+
+    def configure(self, switches: LyticsSwitches) -> None:
+        """Follow other switches; what is kept stays."""
+        self.switches = self.scans.switches = switches
+        self.collect.switches = self.templates.switches = switches
+
+    async def api(
+        self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes
+    ) -> Answer:
+        """Answer a request to Lytics' API."""
+        if self.switches.latency_seconds:
+            await asyncio.sleep(self.switches.latency_seconds)
+        return _dated(
+            self._fault() or self._answer(method, path, query, headers, body),
+            time.time() + self.switches.date_offset_seconds,
+        )
+
+    def control(self, method: str, name: str, query: dict[str, str], body: bytes) -> Answer:
+        """Answer a request below `/_sandbox/lytics/`: look, fill, move, start jobs."""
+        value = orjson.loads(body) if body else {}
+        match method, name:
+            case "POST", "profiles":
+                return json_answer(200, {"profiles": self.account.put(value)})
+            case "POST", "moves":
+                return json_answer(200, {"moved": self.move(value)})
+            case "GET", "members":
+                slug = query.get("audience", "")
+                members = self.account.members_after(slug, "", self.account.total(slug))
+                return json_answer(200, [member.shown() for member in members])
+            case "POST", "jobs":
+                self._start_job(value.pop("name", "job"), WebhookJob.model_validate(value))
+                return self._jobs()
+            case "GET", "jobs":
+                return self._jobs()
+            case "GET", "collect":
+                records = {name: list(kept) for name, kept in self.collect.records.items()}
+                return json_answer(200, {"records": records, "rejected": self.collect.rejected})
+            case "GET", "templates":
+                kept = self.templates.kept.values()
+                return json_answer(200, [{"name": t.name, "source": t.source} for t in kept])
+            case "GET", "summary":
+                return json_answer(200, self.summary())
+        return error(404, f"nothing here: lytics/{name}")
+
+    def move(self, moves: Iterable[dict[str, Any]]) -> int:
+        """Let profiles enter and leave audiences; webhook jobs send what they want of it.
+
+        Args:
+            moves: `{"uid", "audience", "change"}` each, and `at` for a time other than now.
+        """
+        count = 0
+        for each in moves:
+            change: Change = "enter" if each["change"] == "enter" else "exit"
+            if not self.account.move(str(each["uid"]), str(each["audience"]), change):
+                continue
+            count += 1
+            at = each.get("at") or _now(self.switches.date_offset_seconds)
+            moved = Move(str(each["uid"]), str(each["audience"]), change, at)
+            for sender in self._senders.values():
+                sender.add(moved)
+        return count
+
+    def summary(self) -> dict[str, Any]:
+        """Return all counts of this side."""
+        return {
+            "profiles": len(self.account.profiles),
+            "audiences": self.account.audiences(),
+            "requests": dict(self.requests),
+            "pages": self.scans.pages,
+            "collected": {name: len(kept) for name, kept in self.collect.records.items()},
+            "collect_rejected": self.collect.rejected,
+            "templates": len(self.templates.kept),
+            "jobs": {name: sender.shown() for name, sender in self._senders.items()},
+        }
+
+    def stop(self) -> None:
+        """End the webhook jobs."""
+        for sender in self._senders.values():
+            sender.stop()
+
+    def _start_job(self, name: str, job: WebhookJob) -> None:
+        if name in self._senders:
+            self._senders[name].stop()
+        self._senders[name] = WebhookSender(job, self.account, self.switches)
+
+    def _jobs(self) -> Answer:
+        return json_answer(200, {name: sender.shown() for name, sender in self._senders.items()})
+
+    def _fault(self) -> Answer | None:
+        left = self._random.random()
+        for status, share in self.switches.error_shares.items():
+            left -= share
+            if left < 0:
+                return self._failed(int(status))
+        return None
+
+    def _failed(self, status: int) -> Answer:
+        answer = json_answer(status, {"status": status, "message": "try again later"})
+        if status not in _RETRIABLE:
+            return answer
+        told = str(self.switches.retry_after_seconds).encode()
+        return Answer(status, answer.body, (*answer.headers, (b"retry-after", told)))
+
+    def _answer(
+        self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes
+    ) -> Answer:
+        if not self._may(query, headers):
+            return json_answer(401, {"status": 401, "message": "invalid api key"})
+        parts = [unquote(part) for part in path.split("/") if part]
+        self.requests[parts[1]] = self.requests.get(parts[1], 0) + 1
+        match method, parts:
+            case "GET", ["api", "segment", name, "scan"]:
+                return self.scans.page(name, query, time.time())
+            case "GET", ["api", "entity", _, field, value]:
+                return self._entity(field, value)
+            case "POST", ["collect", "json", stream]:
+                return self.collect.take(stream, body)
+            case _, ["v2", "template", *rest]:
+                return self.templates.answer(method, "/".join(rest), query, body)
+        return json_answer(404, {"status": 404, "message": "not found"})
+
+    def _may(self, query: dict[str, str], headers: dict[str, str]) -> bool:
+        given = headers.get("authorization") or query.get("key", "")
+        wanted = self.switches.token.get_secret_value()
+        return given == wanted if wanted else bool(given)
+
+    def _entity(self, field: str, value: str) -> Answer:
+        """Return one profile; who does not exist is answered 200 too (lytics.md, section 3)."""
+        found = self.account.find(field, value)
+        data = found.shown() if found else {"segments": _NOT_FOUND_SEGMENTS}
+        return json_answer(200, {"status": 200, "message": "success", "data": data})
+
+
+def _dated(answer: Answer, now: float) -> Answer:
+    date = (b"date", formatdate(now, usegmt=True).encode())
+    return Answer(answer.status, answer.body, (*answer.headers, date), answer.failed)
+
+
+def _now(offset_seconds: float) -> str:
+    now = datetime.fromtimestamp(time.time() + offset_seconds, UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "000Z"

@@ -1,0 +1,103 @@
+"""`/v2/template`: templates that are kept at Lytics, with the API's own oddities (lytics.md, 2)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from ops.sandbox.answer import Answer, json_answer
+from ops.sandbox.lytics.switches import LyticsSwitches
+
+
+@dataclass(slots=True)
+class RemoteTemplate:
+    """A template at Lytics. Its source is never returned: the real API does not either."""
+
+    id: str
+    name: str
+    type: str
+    description: str
+    account_id: str
+    source: str
+
+
+class RemoteTemplates:
+    """Creates, updates, lists and tests templates."""
+
+    def __init__(self, switches: LyticsSwitches) -> None:
+        self.switches = switches
+        self.kept: dict[str, RemoteTemplate] = {}
+
+    def answer(self, method: str, rest: str, query: dict[str, str], body: bytes) -> Answer:
+        """Answer a request below `/v2/template`; `rest` is the path behind it."""
+        parts = [part for part in rest.split("/") if part]
+        match method, parts:
+            case "GET", []:
+                return _ok([_shown(template) for template in self.kept.values()])
+            case "POST", []:
+                return self._create(query, body)
+            case _, [known] if known in self.kept:
+                return self._update(method, known, query, body)
+            case "POST", [known, "test"] if known in self.kept:
+                return self._test(known, body)
+        return json_answer(404, {"status": 404, "message": "not found"})
+
+    def _create(self, query: dict[str, str], body: bytes) -> Answer:
+        if not query.get("name") or query.get("type") != "jsonnet":
+            return json_answer(400, {"status": 400, "message": "name and type are required"})
+        name = query["name"]
+        number = f"{name}|{len(self.kept)}"
+        found = hashlib.md5(number.encode(), usedforsecurity=False).hexdigest()
+        self.kept[found] = RemoteTemplate(
+            id=found,
+            name=name,
+            type="jsonnet",
+            description=query.get("description", ""),
+            account_id=query.get("account_id", ""),
+            source=body.decode(errors="replace"),
+        )
+        return _ok(_shown(self.kept[found]))
+
+    def _update(self, method: str, known: str, query: dict[str, str], body: bytes) -> Answer:
+        if method == "GET":
+            return _ok(_shown(self.kept[known]))
+        if method != self.switches.template_update_method:
+            return json_answer(405, {"status": 405, "message": "method not allowed"})
+        template = self.kept[known]
+        template.source = body.decode(errors="replace")
+        template.description = query.get("description", template.description)
+        return _ok(_shown(template))
+
+    def _test(self, known: str, body: bytes) -> Answer:
+        """Answer a test as the live API does: 200 even where the template throws."""
+        try:
+            request = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return json_answer(400, {"status": 400, "message": "invalid json"})
+        if "desired_format" not in request:
+            return Answer(500, b"")
+        return _ok(_evaluated(self.kept[known].source, request))
+
+
+def _evaluated(source: str, request: dict[str, Any]) -> Any:
+    """Return what the stand-in can say of a template without an engine of its own.
+
+    It does not render: it echoes the entity where the source could be a template, and Lytics' error
+    text where it is visibly damaged.
+    """
+    if "\\[" in source or "\\_" in source:
+        return "RUNTIME ERROR: template:1:1 Could not lex the character '\\\\'"
+    return {"entity": request.get("entity", {}), "bytes": len(source)}
+
+
+def _shown(template: RemoteTemplate) -> dict[str, Any]:
+    shown = asdict(template)
+    del shown["source"]
+    return shown
+
+
+def _ok(value: Any) -> Answer:
+    return json_answer(200, {"status": 200, "message": "success", "data": value})
