@@ -268,7 +268,7 @@ class _Trial:
             Settlement(
                 note_id=note.note_id,
                 open_seconds=self.settings.delivery.late_seconds,
-                tried={self.attempt.candidate.header.digest: pack(tried)},
+                ledgers={self.attempt.candidate.header.digest: pack(tried)},
                 counts=counts | {f"unanswered|{trigger}": 1},
             )
         )

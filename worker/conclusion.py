@@ -13,7 +13,7 @@ import orjson
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure
 from worker.core.gate import Slot
-from worker.core.ledger import Record, pack, with_delivered, with_tried, with_whole_list
+from worker.core.ledger import Record, with_delivered, with_tried, with_whole_list
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -150,10 +150,9 @@ class Conclusion:
             no = next((refused[i] for i in users if i in refused), None)
             match no:
                 case None:
-                    record = _delivered(self.state.records[parcel.digest], parcel)
-                    records[parcel.digest] = record
+                    records[parcel.digest] = _delivered(self.state.records[parcel.digest], parcel)
                     dropped.update(packed.dropped)
-                    settled.append(Settled(parcel.delivery, ledger=pack(record)))
+                    settled.append(Settled(parcel.delivery, tells=True))
                     settled += (
                         Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
                         for loser in parcel.losers
@@ -169,12 +168,11 @@ class Conclusion:
                     deaths.append((parcel.delivery, obituary))
         buried = await self.settler.buried(deaths, packer)
         wait_over = {request.trigger: None} if request.trigger in self.state.waits else {}
-        await self.settler.write(
-            self._closing(
-                request, note, [*settled, *buried], dropped=dropped, waits=wait_over, sent=sent
-            )
+        closing = self._closing(
+            request, note, [*settled, *buried], dropped=dropped, waits=wait_over, sent=sent
         )
         self.state.records.update(records)
+        await self.settler.write(closing)
         self.state.waits.pop(request.trigger, None)
         if records:
             await self.settler.streaks.broken(request.trigger)
@@ -278,24 +276,25 @@ class Conclusion:
         self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
     ) -> None:
         """Settle a request without a sure answer: its note stays open, and `tried` is written."""
+        counts = self._counts(request, unanswered=int(possibly_applied))
         tried = {
             parcel.digest: _tried(self.state.records[parcel.digest], parcel)
             for parcel in request.parcels
             if possibly_applied
         }
+        self.state.records.update(tried)
         end_ms = await self.settler.write(
             Settlement(
                 settled=base.settled,
                 note_id=note.note_id,
                 open_seconds=self.late_seconds if possibly_applied else 0.0,
-                tried={digest: pack(record) for digest, record in tried.items()},
                 waits=base.waits,
                 setbacks=base.setbacks,
-                counts=self._counts(request, unanswered=int(possibly_applied)),
+                counts=counts,
                 history=base.history,
-            )
+            ),
+            tried=tried,
         )
-        self.state.records.update(tried)
         if possibly_applied and end_ms:
             opened = Note(note.note_id, note.trigger, note.deliveries, end_ms)
             self.state.keep_open(opened)

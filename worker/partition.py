@@ -143,14 +143,14 @@ class Settled:
 
     Args:
         reason: None = delivered.
-        ledger: The profile's packed record after it; None = unchanged.
+        tells: The profile's ledger tells of it; see `Settlement.ledgers`.
         letter: If it is dead.
         by: Why it was skipped, for the history; "" = nothing to tell.
     """
 
     delivery: Delivery
     reason: Skip | Death | None = None
-    ledger: bytes | None = None
+    tells: bool = False
     letter: Letter | None = None
     remark: str = ""
 
@@ -180,7 +180,8 @@ class Settlement:
         settled: Outcomes.
         note_id: Of the request; "" = none was made.
         open_seconds: For how long its note stays open; 0 = it is closed.
-        tried: By digest: records after a request without a sure answer.
+        ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
+            written if a request was made, or if a delivery that it tells of was still there.
         waits: By trigger; None = forget.
         setbacks: By place.
         counts: Further fields of `counts`.
@@ -191,7 +192,7 @@ class Settlement:
     settled: Sequence[Settled] = ()
     note_id: str = ""
     open_seconds: float = 0.0
-    tried: Mapping[bytes, bytes] = field(default_factory=dict)
+    ledgers: Mapping[bytes, bytes] = field(default_factory=dict)
     waits: Mapping[str, Wait | None] = field(default_factory=dict)
     setbacks: Mapping[str, Setback] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
 from worker.contract.events import decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
-from worker.core.ledger import Fact, Record, judge, pack, with_raised
+from worker.core.ledger import Fact, Record, judge, with_raised
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.errors import PayloadRefused
 from worker.letters import Obituary
@@ -171,8 +171,8 @@ def ask_ledger(
 def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record]) -> Settled | None:
     """Return why the ledger wants a delivery skipped, or None.
 
-    A state event that tells what is known raises the ledger's time, here at once: the write is
-    tied to the entry's removal.
+    A state event that tells what is known raises the ledger's time, here at once: what is judged
+    after it has to know.
     """
     record = records[delivery.header.digest]
     reason = judge(record, fact)
@@ -182,7 +182,7 @@ def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record])
         return Settled(delivery, reason, remark=reason.value)
     raised = with_raised(record, fact)
     records[delivery.header.digest] = raised
-    return Settled(delivery, reason, ledger=pack(raised), remark=reason.value)
+    return Settled(delivery, reason, tells=True, remark=reason.value)
 
 
 def contend(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import orjson
 
 from worker.contract.words import Death
+from worker.core.ledger import pack
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer
 from worker.letters import Obituary, letter_of
@@ -54,21 +55,21 @@ class Settler:
         if settled:
             await self.write(Settlement(settled=settled))
 
-    async def write(self, settlement: Settlement) -> int:
-        """Settle; the history and the tally follow. Returns the end of an open note (ms), or 0."""
+    async def write(self, settlement: Settlement, *, tried: Iterable[bytes] = ()) -> int:
+        """Settle; the history and the tally follow. Returns the end of an open note (ms), or 0.
+
+        Ledgers are written as they are once all settlements before this one are written, so that
+        none goes back.
+
+        Args:
+            settlement: Without ledgers: those of the profiles that it tells of are added.
+            tried: Digests of the profiles of a request without a sure answer.
+        """
         lines = (*settlement.history, *self._lines(settlement.settled))
-        whole = Settlement(
-            settlement.settled,
-            settlement.note_id,
-            settlement.open_seconds,
-            settlement.tried,
-            settlement.waits,
-            settlement.setbacks,
-            settlement.counts,
-            lines,
-            settlement.sent,
-        )
+        told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
         async with self._settling:
+            ledgers = {digest: pack(self.state.records[digest]) for digest in (*told, *tried)}
+            whole = replace(settlement, ledgers=ledgers, history=lines)
             end_ms = await self.partition.settle(whole)
         self._count(settlement.settled)
         return end_ms

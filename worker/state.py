@@ -46,11 +46,11 @@ class Tally:
 
 @dataclass(slots=True)
 class State:
-    """Knowledge of one holder; changed only after Redis has confirmed what it stands for.
+    """Knowledge of one holder; but for the ledgers, changed only after Redis has confirmed it.
 
     Args:
         offset_ms: Redis' clock minus ours.
-        records: Ledgers of the profiles of the batch at hand.
+        records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms) and which place alone may go on before.
         ambiguous: Places whose last request may have taken effect.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.

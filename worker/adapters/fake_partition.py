@@ -190,13 +190,12 @@ class FakePartition:
         store, note_id = self.store, settlement.note_id
         if note_id and (note_id not in store.notes or note_id in store.open):
             return store.open.get(note_id, 0)
-        removed = sum(
-            self._remove(settled, requested=bool(note_id)) for settled in settlement.settled
-        )
-        opens = bool(note_id) and settlement.open_seconds > 0
-        if opens:
-            for digest, text in settlement.tried.items():
+        removed = [settled for settled in settlement.settled if self._remove(settled)]
+        told = {settled.delivery.header.digest for settled in removed if settled.tells}
+        for digest, text in settlement.ledgers.items():
+            if note_id or digest in told:
                 self._write_ledger(digest, text)
+        opens = bool(note_id) and settlement.open_seconds > 0
         for trigger, wait in settlement.waits.items():
             if wait:
                 store.retry[trigger] = wait
@@ -217,14 +216,11 @@ class FakePartition:
         self.store.notes.pop(note_id, None)
         return 0
 
-    def _remove(self, settled: Settled, *, requested: bool) -> bool:
-        """Take an entry out; without a request, what was not there any more changes nothing."""
+    def _remove(self, settled: Settled) -> bool:
+        """Take an entry out; what was not there any more changes nothing."""
         store, delivery = self.store, settled.delivery
         entries = store.streams.get(delivery.stream, {})
-        is_there = entries.pop(delivery.entry_id, None) is not None
-        if settled.ledger is not None and (is_there or requested):
-            self._write_ledger(delivery.header.digest, settled.ledger)
-        if not is_there:
+        if entries.pop(delivery.entry_id, None) is None:
             return False
         if not entries:
             del store.streams[delivery.stream]

@@ -236,12 +236,7 @@ def _settle_call(
 ) -> tuple[list[str | bytes], list[str | bytes | int]]:
     streams = list(dict.fromkeys(s.delivery.stream for s in what.settled))
     stream_index = {name: number for number, name in enumerate(streams, start=1)}
-    ledgers: dict[bytes, int] = {}
-    for settled in what.settled:
-        if settled.ledger is not None:
-            ledgers.setdefault(settled.delivery.header.digest, len(ledgers) + 1)
-    for digest in what.tried:
-        ledgers.setdefault(digest, len(ledgers) + 1)
+    ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
     keys: list[str | bytes] = [
         k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
         k.streams, k.history, k.sent, k.rendering,
@@ -249,6 +244,7 @@ def _settle_call(
     ]  # fmt: skip
     args: list[str | bytes | int] = [
         token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
+        " ".join(str(len(text)) for text in what.ledgers.values()), b"".join(what.ledgers.values()),
     ]  # fmt: skip
     groups: dict[tuple[str, str, str], list[Settled]] = {}
     for s in what.settled:
@@ -256,7 +252,6 @@ def _settle_call(
     args.append(len(groups))
     for (stream, count, kind), group in groups.items():
         args += (stream_index[stream], count, kind, *_packed(group, ledgers))
-    _put_list(args, [(ledgers[digest], text) for digest, text in what.tried.items()])
     _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
     _put_list(args, [(place, _setback(setback)) for place, setback in what.setbacks.items()])
     _put_list(args, list(what.counts.items()))
@@ -267,15 +262,10 @@ def _settle_call(
 
 def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
     """Return what the script reads of a group: few arguments, whatever its size."""
-    texts = [s.ledger or b"" for s in group]
     letters = [s.letter.dumps() for s in group if s.letter]
     return [
         " ".join(s.delivery.entry_id for s in group),
-        " ".join(
-            "0" if s.ledger is None else str(ledgers[s.delivery.header.digest]) for s in group
-        ),
-        " ".join(str(len(text)) for text in texts),
-        b"".join(texts),
+        " ".join(str(ledgers[s.delivery.header.digest]) if s.tells else "0" for s in group),
         len(letters),
         *letters,
     ]

@@ -100,11 +100,12 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     bench.run(bench.one.note(note_of("n", ada, bob, cyd)))
     settlement = Settlement(
         [
-            Settled(ada, ledger=b"record"),
+            Settled(ada, tells=True),
             Settled(bob, Skip.SUPERSEDED, remark="superseded"),
             Settled(cyd, Death.REFUSED, letter=LETTER),
         ],
         note_id="n",
+        ledgers={ada.header.digest: b"record"},
         counts={"requests|vip-enter": 1},
         history=[b"line"],
         sent=["key"],
@@ -135,18 +136,26 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     digest = ada.header.digest
     bench.run(bench.one.note(note_of("n1", ada)))
     old = Settlement(
-        [Settled(ada, ledger=b"old")],
+        [Settled(ada, tells=True)],
         note_id="n1",
+        ledgers={digest: b"old"},
         waits={"vip-enter": Wait(1, bench.now_ms + 1, 0)},
         counts={"requests|vip-enter": 1},
     )
-    without_request = Settlement([Settled(bob, Skip.DUPLICATE, ledger=b"old")])
+    without_request = Settlement(
+        [Settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: b"old"}
+    )
     settle(bench, old)
     settle(bench, without_request)
     bench.accept("ada")
     later = bench.deliveries()[0]
     bench.run(bench.one.note(note_of("n2", later)))
-    newest = Settlement([Settled(later, ledger=b"new")], "n2", waits={"vip-enter": None})
+    newest = Settlement(
+        [Settled(later, tells=True)],
+        "n2",
+        ledgers={digest: b"new"},
+        waits={"vip-enter": None},
+    )
     settle(bench, newest)
     before = bench.contents()
 
@@ -159,12 +168,14 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
 
 def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    settle(bench, Settlement([Settled(ada, ledger=b"right")]))
+    digest = ada.header.digest
+    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={digest: b"right"}))
 
     settle(
         bench,
         Settlement(
-            [Settled(ada, Death.INVALID, ledger=b"wrong", letter=LETTER), Settled(bob)],
+            [Settled(ada, Death.INVALID, tells=True, letter=LETTER), Settled(bob)],
+            ledgers={digest: b"wrong"},
             counts={"requests|vip-enter": 1},
         ),
     )
@@ -182,7 +193,7 @@ def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: B
     settlement = Settlement(
         note_id="n",
         open_seconds=30.0,
-        tried={ada.header.digest: b"tried"},
+        ledgers={ada.header.digest: b"tried"},
         counts={"requests|vip-enter": 1},
     )
 
@@ -193,6 +204,29 @@ def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: B
     assert first == bench.now_ms - 1_000 + 30_000
     assert again == first
     assert bench.contents()["counts"]["requests|vip-enter"] == 1
+
+
+def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there(
+    bench: Bench,
+) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    bench.accept("ada", trigger="other")
+    other = bench.deliveries("live|other")[0]
+    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+
+    settle(
+        bench,
+        Settlement(
+            [
+                Settled(ada, Skip.ALREADY_THERE, tells=True),
+                Settled(other, Skip.ALREADY_THERE, tells=True),
+                Settled(bob, Skip.EMPTY),
+            ],
+            ledgers={ada.header.digest: b"as it is now", bob.header.digest: b"untold"},
+        ),
+    )
+
+    assert bench.contents()["ledgers"] == {ada.header.digest: b"as it is now"}
 
 
 def test_the_sum_holds_after_each_way_out(bench: Bench) -> None:
@@ -331,7 +365,10 @@ def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(ben
     bench.run(bench.one.note(note_of("n", ada)))
     settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
 
-    settle(bench, Settlement([Settled(ada, ledger=b"sent")], note_id="n"))
+    settle(
+        bench,
+        Settlement([Settled(ada, tells=True)], note_id="n", ledgers={ada.header.digest: b"sent"}),
+    )
 
     assert bench.contents()["ledgers"] == {ada.header.digest: b"sent"}
     assert bench.count("delivered|vip-enter") == 0
@@ -360,7 +397,10 @@ def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(benc
 
 def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
-    settle(bench, Settlement([Settled(ada, ledger=b"\x01\x00\xff")]))
+    settle(
+        bench,
+        Settlement([Settled(ada, tells=True)], ledgers={ada.header.digest: b"\x01\x00\xff"}),
+    )
     digests = [bob.header.digest, ada.header.digest]
 
     assert bench.run(bench.one.ledgers(digests)) == [None, b"\x01\x00\xff"]
@@ -372,7 +412,8 @@ def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> 
 def test_every_writer_of_a_ledger_gives_it_its_retention(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     bench.run(bench.one.note(note_of("n1", ada)))
-    settle(bench, Settlement(note_id="n1", open_seconds=30, tried={ada.header.digest: b"tried"}))
+    tried = Settlement(note_id="n1", open_seconds=30, ledgers={ada.header.digest: b"tried"})
+    settle(bench, tried)
     bench.run(bench.one.note(note_of("n2", bob)))
     bench.run(bench.one.open_notes(["n2"], 30, {bob.header.digest: b"tried"}))
 

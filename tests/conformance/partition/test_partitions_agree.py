@@ -105,10 +105,13 @@ class Story:
         text = f"record {self.notes}".encode()
         has_note = bool(note and self.last_note)
         self.settlements[who] = Settlement(
-            [Settled(d, reason, text, _letter(reason, n)) for n, d in enumerate(picked)],
+            [
+                Settled(d, reason, tells=n % 3 != 1, letter=_letter(reason, n))
+                for n, d in enumerate(picked)
+            ],
             note_id=self.last_note.note_id if has_note else "",
             open_seconds=open_seconds if has_note else 0.0,
-            tried={d.header.digest: b"tried" for d in picked},
+            ledgers={d.header.digest: text for d in picked},
             waits={"vip-enter": Wait(1, self.bench.now_ms + 5_000, 7)} if has_note else {},
             setbacks={d.place: Setback(8, 1) for d in self._all()[:2]} if has_note else {},
             counts={"requests|vip-enter": 1},

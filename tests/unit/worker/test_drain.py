@@ -119,3 +119,22 @@ def test_a_state_event_that_tells_what_is_known_is_not_sent(make_world) -> None:
 
     assert (tally.skipped, tally.requests) == (2, 0)
     assert world.store.counts["skipped|enter|already_there"] >= 1
+
+
+def test_a_profiles_state_events_over_two_triggers_stand_in_its_ledger_together(make_world) -> None:
+    world = make_world()
+    slugs = ("far", "new", "vip")
+    told = [("far", "enter"), ("new", "overwrite"), ("vip", "enter")]
+    world.put(*(event("ada", slug, trigger, segments=slugs) for slug, trigger in told))
+    world.drain()
+    world.drain()
+    again = [event("ada", slug, trigger, at=9, state=True) for slug, trigger in told]
+    world.put(*again)
+    world.drain()
+    # Each is older than what the state events tell: none of them may be delivered.
+    world.put(*(event("ada", slug, "exit", at=5) for slug in slugs))
+
+    tally, _ = world.drain()
+
+    assert (tally.skipped, tally.requests) == (3, 0)
+    assert world.insider.lists["ada@example.com"] == set(slugs)

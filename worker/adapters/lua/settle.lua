@@ -5,10 +5,10 @@
 --     [10] streams  [11] history  [12] sent  [13] rendering  then s streams, then ledgers
 -- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
 --     [4] retention of a ledger, ms  [5] s, the number of streams; s names `lane|trigger`
--- then seven lists, each led by the number of its members:
---     groups:  index of the stream, field of counts, kind of count, ids, indices of ledgers (0 = none), lengths of their texts (these
---              three separated by spaces), the texts in one, the number of letters (0, or one an entry), the letters
---     tried:   index of a ledger, its text                          (written if the note becomes open)
+-- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces; the texts in one
+-- then six lists, each led by the number of its members:
+--     groups:  index of the stream, field of counts, kind of count, ids, indices of the ledgers that tell of them (0 = none; both
+--              separated by spaces), the number of letters (0, or one an entry), the letters
 --     waits:   trigger, text ("" = forget)
 --     asides:  `lane|trigger|id`, text
 --     counts:  field, amount                                         (once per request)
@@ -16,8 +16,9 @@
 --     sent:    profile key
 -- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
 --
--- XDEL decides: what it did not remove changes no count and writes no letter, nor, without a request, a ledger; of a
--- request whose note is gone or open already, nothing is written again.
+-- XDEL decides: what it did not remove changes no count and writes no letter. A ledger is written once, as its one text says: if
+-- a request was made, or an entry that it tells of was removed. Of a request whose note is gone or open already, nothing is
+-- written again.
 -- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
 --@include _clock
@@ -29,7 +30,7 @@ if note ~= '' and (opened or redis.call('HEXISTS', KEYS[3], note) == 0) then ret
 
 local FIXED = 13
 local s = tonumber(ARGV[5])
-local at = 6 + s
+local at = 8 + s
 local function list(width)
   local first, n = at + 1, tonumber(ARGV[at])
   at = first + n * width
@@ -39,10 +40,9 @@ local function list(width)
     if i < at then return i end
   end
 end
-local function ledger(index) return KEYS[FIXED + s + tonumber(index)] end
 local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[5 + tonumber(index)] end
 
-local removed, touched = 0, {}
+local removed, touched, told = 0, {}, {}
 local any_aside = redis.call('EXISTS', KEYS[9]) == 1
 local function bury(text)
   local id, cause, sample, letter = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
@@ -55,23 +55,18 @@ local groups = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, groups do
   local stream, name = stream_of(ARGV[at])
-  local field, kind, texts, letters = ARGV[at + 1], ARGV[at + 2], ARGV[at + 6], tonumber(ARGV[at + 7])
-  local index, length = string.gmatch(ARGV[at + 4], '%d+'), string.gmatch(ARGV[at + 5], '%d+')
-  local first, gone, entry = 1, 0, 0
+  local field, kind, letters = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 5])
+  local index = string.gmatch(ARGV[at + 4], '%d+')
+  local gone, entry = 0, 0
   for id in string.gmatch(ARGV[at + 3], '%S+') do
     entry = entry + 1
-    local key, size = index(), tonumber(length())
-    local deleted = redis.call('XDEL', stream, id) == 1
-    -- A request that was made is told to the ledger even if somebody took its delivery back meanwhile.
-    if key ~= '0' and (deleted or note ~= '') then
-      redis.call('SET', ledger(key), string.sub(texts, first, first + size - 1), 'PX', retention)
-    end
-    if deleted then
+    local teller = tonumber(index())
+    if redis.call('XDEL', stream, id) == 1 then
       gone = gone + 1
+      told[teller] = true
       if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. id) end
-      if letters > 0 then bury(ARGV[at + 7 + entry]) end
+      if letters > 0 then bury(ARGV[at + 5 + entry]) end
     end
-    first = first + size
   end
   if gone > 0 then
     removed = removed + gone
@@ -80,17 +75,25 @@ for _ = 1, groups do
     local job = string.match(name, '^job%.([^|]+)|')
     if job then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. kind, gone) end
   end
-  at = at + 8 + letters
+  at = at + 6 + letters
 end
 for name, stream in pairs(touched) do
   if redis.call('XLEN', stream) == 0 then redis.call('SREM', KEYS[10], name) end
 end
 
+-- A request that was made is told to the ledger even if somebody took its deliveries back meanwhile.
+local first, number = 1, 0
+for length in string.gmatch(ARGV[6 + s], '%d+') do
+  number = number + 1
+  local after = first + tonumber(length)
+  if note ~= '' or told[number] then
+    redis.call('SET', KEYS[FIXED + s + number], string.sub(ARGV[7 + s], first, after - 1), 'PX', retention)
+  end
+  first = after
+end
+
 local till = 0
 local opens = note ~= '' and open_for > 0
-for i in list(2) do
-  if opens then redis.call('SET', ledger(ARGV[i]), ARGV[i + 1], 'PX', retention) end
-end
 for i in list(2) do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[8], ARGV[i]) else redis.call('HSET', KEYS[8], ARGV[i], ARGV[i + 1]) end
 end

@@ -1,0 +1,61 @@
+"""What a settlement writes into the ledger: the record as it is when the script runs."""
+
+import asyncio
+from typing import Any
+
+from tests.unit.worker.drain_world import START_MS, event
+from worker.adapters.fake_partition import FakePartition, PartitionStore
+from worker.contract.events import decode_header
+from worker.contract.words import Direction, Skip
+from worker.core.ledger import Fact, Record, unpack, with_delivered, with_raised
+from worker.partition import Delivery, Settled, Settlement
+from worker.settling import Settler
+from worker.state import State
+
+
+class SlowPartition(FakePartition):
+    """Settles as slowly as a Redis that is far away."""
+
+    async def settle(self, settlement: Settlement) -> int:
+        await asyncio.sleep(0.01)
+        return await super().settle(settlement)
+
+
+class NoClock:
+    def seconds(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
+    """Return what it has written, and what the drain knows by then."""
+    partition = SlowPartition(PartitionStore(lambda: START_MS))
+    await partition.accept([event("ada", "far")])
+    holding = await partition.take()
+    assert holding is not None
+    state = State.of(holding, NoClock())
+    streaks: Any = None
+    settler = Settler(partition, streaks, state, ("insider", 0))
+    (entry,) = await partition.read("live|enter", "", 2)
+    header = decode_header(entry.header)
+    skipped = Delivery("live|enter", "enter", entry.entry_id, header, entry.profile)
+    digest = header.digest
+    known = with_delivered(Record(), Fact(1, 1, Direction.ENTER, 3))
+    state.records[digest] = with_raised(known, Fact(1, 1, Direction.ENTER, 5))
+    other = asyncio.ensure_future(settler.write(Settlement()))
+    await asyncio.sleep(0)
+    settled = [Settled(skipped, Skip.ALREADY_THERE, tells=True)]
+    waiting = asyncio.ensure_future(settler.settle(settled))
+    await asyncio.sleep(0)
+    state.records[digest] = with_delivered(state.records[digest], Fact(2, 1, Direction.ENTER, 9))
+    await asyncio.gather(other, waiting)
+    return unpack(partition.store.ledger(digest)), state.records[digest]
+
+
+def test_what_is_settled_late_writes_the_ledger_as_it_is_by_then() -> None:
+    written, known = asyncio.run(_a_settlement_that_waits_for_another())
+
+    assert written == known
+    assert written.items[1, 1].delivered_us == 5
