@@ -6,12 +6,15 @@ SegrelayError
 ├── WeMustAct                   exit code 2: a template or the configuration is wrong
 │   ├── ConfigurationInvalid    one or more problems, each with its place and a hint
 │   ├── TemplateBroken          a template does not parse or load
-│   └── UsageWrong              a command was called with something it can't do
+│   ├── UsageWrong              a command was called with something it can't do
+│   └── LyticsRefused           Lytics refuses the token, or knows nothing of what is asked for
 ├── OperationsMustAct           exit code 1: something outside is not as it must be
 │   ├── RedisUnavailable        not there, loading, read-only, full
 │   ├── RedisMismatch           another format, partition count or identity is in use
 │   ├── LeaseLost               somebody else holds the partition now
-│   └── PortTaken               a port we should listen on is in use
+│   ├── PortTaken               a port we should listen on is in use
+│   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
+│       └── ScanExpired         a scan can't go on where it stood and has to begin anew
 └── Bug                         nobody can act yet: a promise of our own is broken
 
 A message says what is wrong, where, and what to do. No message holds a profile field or a secret.
@@ -84,6 +87,19 @@ class UsageWrong(WeMustAct):
     """A command was called with something that it can't do."""
 
 
+class LyticsRefused(WeMustAct):
+    """Lytics refuses the token, or what is asked for does not exist there.
+
+    Args:
+        status: Of its answer.
+    """
+
+    def __init__(self, message: str, status: int) -> None:
+        SegrelayError.__init__(self, message)
+        self.args = (message, status)
+        self.status = status
+
+
 class OperationsMustAct(SegrelayError):  # noqa: N818
     """Something outside of us is not as it must be."""
 
@@ -102,6 +118,14 @@ class LeaseLost(OperationsMustAct):
 
 class PortTaken(OperationsMustAct):
     """A port that we should listen on is in use."""
+
+
+class LyticsUnavailable(OperationsMustAct):
+    """Lytics does not answer, or not in a form that we know; it is tried again later."""
+
+
+class ScanExpired(LyticsUnavailable):
+    """A scan can't go on where it stood; it has to begin anew."""
 
 
 class Bug(SegrelayError):  # noqa: N818

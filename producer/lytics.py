@@ -1,0 +1,307 @@
+"""Lytics' own API: scans of an audience, single profiles, the collect API, templates.
+
+The facts are those of lytics.md. What can succeed later is tried again, with patience and within
+limits; what can't is an error that says what to do. The token never reaches a message.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+import orjson
+
+from worker.contract.settings import LyticsSettings
+from worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
+
+PAGE_ROWS: Final = 100
+"""Of a scan's page at most (lytics.md, section 3)."""
+TIMEOUT_SECONDS: Final = 30.0
+TRIES: Final = 6
+LONGEST_WAIT_SECONDS: Final = 60.0
+"""Between two tries, also where `Retry-After` asks for more."""
+_FIRST_WAIT_SECONDS: Final = 0.5
+_OK: Final = 200
+_TOO_MANY: Final = 429
+_FIRST_SERVER_ERROR: Final = 500
+_NOT_FOUND: Final = "not_found"
+_MESSAGE_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a scan.
+
+    Args:
+        rows: Profiles, each with `_uid` and `segments`.
+        following: The token of the next page; "" = this was the last.
+        total: How many members Lytics says there are; None where it does not say.
+        at: When Lytics answered, by its own clock; None where the answer has no date.
+    """
+
+    rows: list[dict[str, Any]]
+    following: str
+    total: int | None
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often and how long a request is tried again.
+
+    Args:
+        tries: In all.
+        sleep: Waits between two tries; a caller that must not sleep raises here.
+        jitter: Returns a share between 0 and 1 of the longest wait at that try.
+    """
+
+    tries: int = TRIES
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class _Missed:
+    """A try that can succeed later."""
+
+    problem: str
+    retry_after_seconds: float = 0.0
+
+
+class LyticsApi:
+    """A client of one account; used in a `with` block, by one thread.
+
+    Args:
+        settings: Address and token.
+        timeout_seconds: Of one try, for connecting and for each read.
+
+    Raises:
+        ConfigurationInvalid: The token is not set.
+    """
+
+    def __init__(
+        self,
+        settings: LyticsSettings,
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        patience: Patience | None = None,
+    ) -> None:
+        self._account_id = settings.account_id
+        self._patience = patience or Patience()
+        self._client = httpx.Client(
+            base_url=settings.base_url,
+            headers={"authorization": settings.token.reveal()},
+            timeout=timeout_seconds,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def scan(self, audience: str, *, fields: Sequence[str] = (), start: str = "") -> Page:
+        """Read one page of an audience's members.
+
+        Args:
+            audience: Slug or id.
+            fields: Limits what rows hold; none = the whole profile.
+            start: `following` of the page before; "" begins the scan.
+
+        Raises:
+            ScanExpired: The token is no longer valid; the scan has to begin anew.
+            LyticsRefused: There is no such audience, or the token may not read it.
+            LyticsUnavailable: Lytics did not answer, or not in a form that we know.
+        """
+        query = {"limit": str(PAGE_ROWS)}
+        query |= {"start": start} if start else {}
+        query |= {"fields": ",".join(fields)} if fields else {}
+        path = f"/api/segment/{quote(audience, safe='')}/scan"
+        try:
+            answer = self._get(path, query)
+        except LyticsRefused as refusal:
+            if start and refusal.status in {400, 404, 410}:
+                raise ScanExpired(
+                    f"Lytics no longer knows where the scan of '{audience}' stood; "
+                    "it begins anew with the next run."
+                ) from refusal
+            raise
+        return _page(answer, audience)
+
+    def pages(self, audience: str, *, fields: Sequence[str] = ()) -> Iterator[Page]:
+        """Yield all pages of an audience; raises as `scan`."""
+        start = ""
+        while True:
+            page = self.scan(audience, fields=fields, start=start)
+            yield page
+            start = page.following
+            if not start:
+                return
+
+    def profile(self, field: str, value: str) -> dict[str, Any] | None:
+        """Read one profile; None if there is none, which Lytics answers with 200 too."""
+        path = f"/api/entity/user/{quote(field, safe='')}/{quote(value, safe='')}"
+        found = _object(self._get(path, {}), "data")
+        return None if _NOT_FOUND in found.get("segments", ()) else found
+
+    def collect(self, stream: str, records: Sequence[Mapping[str, Any]]) -> int:
+        """Send records to a stream; returns how many were rejected.
+
+        The caller keeps to the limits of a batch: see `response_stream`.
+        """
+        path = f"/collect/json/{quote(stream, safe='')}"
+        answer = self._ask("POST", path, {}, orjson.dumps(records), "application/json")
+        rejected = _object(answer, "data").get("rejected_count", 0)
+        return rejected if isinstance(rejected, int) else 0
+
+    def list_templates(self) -> list[dict[str, Any]]:
+        """Return what Lytics tells of the account's templates; their sources it never tells."""
+        found = _json(self._get("/v2/template", self._account())).get("data") or []
+        return [each for each in found if isinstance(each, dict)]
+
+    def create_template(self, name: str, source: str, *, description: str = "") -> str:
+        """Create a Jsonnet template; returns its id."""
+        query = {"name": name, "type": "jsonnet", "description": description, **self._account()}
+        answer = self._ask("POST", "/v2/template", query, source.encode(), "text/plain")
+        return str(_object(answer, "data").get("id", ""))
+
+    def update_template(self, template_id: str, source: str, *, description: str = "") -> None:
+        """Replace the source of a template. The documents say POST, the live API takes PUT."""
+        path = f"/v2/template/{quote(template_id, safe='')}"
+        query = {"description": description, **self._account()}
+        self._ask("PUT", path, query, source.encode(), "text/plain")
+
+    def test_template(self, template_id: str, request: Mapping[str, Any]) -> Any:
+        """Let Lytics render a template; a text instead of a body is its error message.
+
+        Args:
+            template_id: As `create_template` returned it.
+            request: `{job_config, entity, sample_segments}`; without `desired_format`, which is
+                added here, Lytics answers 500.
+        """
+        path = f"/v2/template/{quote(template_id, safe='')}/test"
+        body = orjson.dumps({"desired_format": "json", **request})
+        answer = self._ask("POST", path, self._account(), body, "application/json")
+        return _json(answer).get("data")
+
+    def _account(self) -> dict[str, str]:
+        return {"account_id": self._account_id} if self._account_id else {}
+
+    def _get(self, path: str, query: Mapping[str, str]) -> httpx.Response:
+        return self._ask("GET", path, query, b"", "")
+
+    def _ask(
+        self, method: str, path: str, query: Mapping[str, str], body: bytes, kind: str
+    ) -> httpx.Response:
+        """Send a request until it is answered for good."""
+        request = self._client.build_request(
+            method,
+            path,
+            params=query,
+            content=body or None,
+            headers={"content-type": kind} if kind else None,
+        )
+        missed = _Missed("")
+        for number in range(self._patience.tries):
+            if number:
+                self._patience.sleep(self._wait_seconds(number, missed.retry_after_seconds))
+            result = self._try(request)
+            if isinstance(result, httpx.Response):
+                return result
+            missed = result
+        raise LyticsUnavailable(
+            f"Lytics did not serve {path} after {self._patience.tries} tries: {missed.problem}. "
+            "It is tried again with the next run."
+        )
+
+    def _try(self, request: httpx.Request) -> httpx.Response | _Missed:
+        try:
+            answer = self._client.send(request)
+        except httpx.HTTPError as error:
+            return _Missed(f"no answer ({type(error).__name__})")
+        status = answer.status_code
+        if status == _OK:
+            return answer
+        if status != _TOO_MANY and status < _FIRST_SERVER_ERROR:
+            raise _refusal(answer, request.url.path)
+        return _Missed(f"status {status}", _retry_after_seconds(answer))
+
+    def _wait_seconds(self, number: int, retry_after_seconds: float) -> float:
+        longest = min(LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**number)
+        wait = longest * self._patience.jitter()
+        return min(LONGEST_WAIT_SECONDS, max(wait, retry_after_seconds))
+
+
+def _page(answer: httpx.Response, audience: str) -> Page:
+    body = _json(answer)
+    rows = body.get("data")
+    following = body.get("_next", "")
+    if str(body.get("status")) != str(_OK) or not isinstance(following, str | None):
+        raise LyticsUnavailable(f"Lytics answered the scan of '{audience}' in an unknown form.")
+    if rows is not None and not isinstance(rows, list):
+        raise LyticsUnavailable(f"Lytics answered the scan of '{audience}' without rows.")
+    total = body.get("total")
+    return Page(
+        rows=[row for row in rows or [] if isinstance(row, dict)],
+        following=following or "",
+        total=total if isinstance(total, int) and not isinstance(total, bool) else None,
+        at=_date(answer),
+    )
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        raise LyticsUnavailable(f"Lytics answered {answer.url.path} with no JSON object.")
+    return body
+
+
+def _object(answer: httpx.Response, name: str) -> dict[str, Any]:
+    found = _json(answer).get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _refusal(answer: httpx.Response, path: str) -> LyticsRefused:
+    status = answer.status_code
+    if status in {401, 403}:
+        return LyticsRefused(
+            f"Lytics refuses the token of [lytics] for {path} (status {status}): "
+            "check that it is set, valid, and may read this.",
+            status,
+        )
+    try:
+        body = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        body = {}
+    said = str(body.get("message", ""))[:_MESSAGE_CHARACTERS] if isinstance(body, dict) else ""
+    told = f": {said}" if said else ""
+    return LyticsRefused(f"Lytics refuses {path} (status {status}){told}.", status)
+
+
+def _retry_after_seconds(answer: httpx.Response) -> float:
+    text: str = answer.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:6])
+    try:
+        at = parsedate_to_datetime(text)
+        return max(0.0, (at - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+
+
+def _date(answer: httpx.Response) -> datetime | None:
+    try:
+        at = parsedate_to_datetime(answer.headers.get("date", ""))
+    except (ValueError, TypeError):
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

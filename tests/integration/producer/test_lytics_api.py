@@ -1,0 +1,128 @@
+"""The client of Lytics' API, against the stand-in over a real socket."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ops.sandbox.process import SandboxProcess
+from producer.lytics import LyticsApi, Patience
+from worker.contract.secrets import Secret
+from worker.contract.settings import LyticsSettings
+from worker.errors import ConfigurationInvalid, LyticsRefused, LyticsUnavailable, ScanExpired
+
+TOKEN = "a-token-of-nobody"
+CALM = {"error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as process:
+        rows = [
+            {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]}
+            for n in range(230)
+        ]
+        process.post("lytics/profiles", rows)
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def calm(sandbox: SandboxProcess) -> Iterator[None]:
+    yield
+    sandbox.settings(lytics={**CALM, "token": ""})
+
+
+def api(sandbox: SandboxProcess, *, tries: int = 8, token: str = TOKEN) -> LyticsApi:
+    settings = LyticsSettings(base_url=sandbox.url, token=Secret("literal", token))
+    return LyticsApi(settings, patience=Patience(tries=tries, sleep=lambda _: None))
+
+
+def test_all_members_come_in_pages_of_a_hundred(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics:
+        pages = list(lytics.pages("vip"))
+
+    assert [len(page.rows) for page in pages] == [100, 100, 30]
+    assert {page.total for page in pages} == {230}
+
+
+def test_a_page_tells_the_time_by_lytics_clock(sandbox: SandboxProcess) -> None:
+    sandbox.settings(lytics={"date_offset_seconds": 86_400.0})
+
+    with api(sandbox) as lytics:
+        at = lytics.scan("vip").at
+    sandbox.settings(lytics={"date_offset_seconds": 0.0})
+
+    assert at is not None
+    assert abs(at - datetime.now(UTC) - timedelta(days=1)) < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("switches", [{"status_as_text": True}, {"error_shares": {"429": 0.3}}])
+def test_what_can_succeed_later_is_tried_again(
+    sandbox: SandboxProcess, switches: dict[str, Any]
+) -> None:
+    sandbox.settings(lytics=switches)
+
+    with api(sandbox, tries=40) as lytics:
+        rows = [row for page in lytics.pages("vip") for row in page.rows]
+
+    assert len(rows) == 230
+
+
+def test_an_expired_token_means_that_the_scan_begins_anew(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics:
+        start = lytics.scan("vip").following
+        sandbox.settings(lytics={"page_token_seconds": 0.0001})
+
+        with pytest.raises(ScanExpired, match="begins anew"):
+            lytics.scan("vip", start=start)
+
+
+def test_a_refused_token_is_named_but_never_printed(sandbox: SandboxProcess) -> None:
+    sandbox.settings(lytics={"token": "another"})
+
+    with api(sandbox) as lytics, pytest.raises(LyticsRefused, match=r"token of \[lytics\]") as told:
+        lytics.scan("vip")
+
+    assert TOKEN not in str(told.value)
+
+
+def test_an_audience_that_does_not_exist_is_named(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics, pytest.raises(LyticsRefused, match="no-such"):
+        lytics.scan("no-such")
+
+
+def test_an_outage_ends_after_some_tries_with_what_it_was(sandbox: SandboxProcess) -> None:
+    sandbox.settings(lytics={"error_shares": {"503": 1.0}})
+
+    with api(sandbox, tries=3) as lytics, pytest.raises(LyticsUnavailable, match=r"3 tries.*503"):
+        lytics.scan("vip")
+
+
+def test_who_does_not_exist_is_none(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics:
+        assert lytics.profile("email", "nobody@example.com") is None
+        assert lytics.profile("email", "p1@example.com") is not None
+
+
+def test_what_the_collect_api_rejects_is_counted(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics:
+        rejected = lytics.collect("answers", [{"a": 1}, {"a": [{"b": 1}]}])
+
+    assert rejected == 1
+
+
+def test_a_template_is_created_updated_and_listed(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics:
+        made = lytics.create_template("enter", "{}", description="Our entrance")
+        lytics.update_template(made, "{ a: 1 }")
+
+        assert [each["id"] for each in lytics.list_templates()] == [made]
+    assert sandbox.get("lytics/templates") == [{"name": "enter", "source": "{ a: 1 }"}]
+
+
+def test_a_token_that_is_not_set_is_named() -> None:
+    settings = LyticsSettings(token=Secret("env:LYTICS_TOKEN", None, "it is not set"))
+
+    with pytest.raises(ConfigurationInvalid, match="LYTICS_TOKEN"):
+        LyticsApi(settings)
