@@ -234,7 +234,7 @@ class LyticsApi:
         return _Missed(f"status {status}", _retry_after_seconds(answer))
 
     def _wait_seconds(self, number: int, retry_after_seconds: float) -> float:
-        longest = min(LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2**number)
+        longest = min(LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0**number)
         wait = longest * self._patience.jitter()
         return min(LONGEST_WAIT_SECONDS, max(wait, retry_after_seconds))
 
