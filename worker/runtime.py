@@ -123,7 +123,7 @@ class Runtime:
             place,
             lease_seconds=delivery.lease_seconds,
             retention_seconds=delivery.ledger_retention_seconds,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
         )
         streaks = RedisStreaks(self.client)

@@ -20,7 +20,7 @@ app = typer.Typer()
 
 _RETRY: Final = (
     "Programs that are sending now learn of it within a minute. What was refused stays in the"
-    " quarantine until `segrelay quarantine retry --reason {reason}`."
+    " quarantine until `segrelay quarantine replay --reason {reason}`."
 )
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="As payloads carry it.")]

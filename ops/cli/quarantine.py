@@ -14,6 +14,7 @@ import orjson
 import typer
 from redis import Redis
 
+from ops.cli.asking import confirmed
 from ops.cli.console import note, print_json, say, table
 from producer.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
@@ -98,14 +99,17 @@ def show(
 
 
 @app.command()
-def retry(
+def replay(
     ids: Ids = None,
     *,
     audience: AudienceOption = "",
     reason: ReasonOption = "",
     as_json: Json = False,
 ) -> None:
-    """Place what now has a trigger, an identity, a known audience; all if none are named."""
+    """Try again to place records, which now may have a trigger, an identity, a known audience.
+
+    Without ids or a filter all records are tried: what still can't be placed stays where it is.
+    """
     settings, client = _open()
     quarantine = Quarantine(client)
     retried = retry_records(
@@ -128,7 +132,7 @@ def retry(
 
 
 @app.command()
-def drop(
+def discard(
     ids: Ids = None,
     *,
     audience: AudienceOption = "",
@@ -137,19 +141,19 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Drop records for good; says first how many."""
+    """Throw records away for good."""
     if not (ids or audience or reason or everything):
         raise UsageWrong("Name ids, --audience, --reason, or --all.")
     _, client = _open()
     quarantine = Quarantine(client)
     chosen = [record.id for record in quarantine.records(_selection(ids or (), audience, reason))]
-    if chosen and not yes:
-        typer.confirm(f"Drop {len(chosen):,} records for good?", abort=True, err=True)
-    dropped = quarantine.remove(chosen)
+    if chosen:
+        confirmed(f"Discard {len(chosen):,} records for good?", yes=yes)
+    discarded = quarantine.remove(chosen)
     if as_json:
-        print_json({"dropped": dropped})
+        print_json({"discarded": discarded})
     else:
-        say(f"{dropped:,} dropped")
+        say(f"{discarded:,} records discarded")
 
 
 def _open() -> tuple[Settings, Redis]:

@@ -11,8 +11,7 @@ from ops.cli.console import note, print_json, progress, say
 from ops.cli.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.status import is_orphan
-from ops.state.waiting import Choice, find_streams
-from ops.state.waiting import move as move_entries
+from ops.state.waiting import Choice, Mover, find_streams, refuse_other_configurations
 from producer.doorbell import CeleryDoorbell
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
@@ -35,7 +34,8 @@ def move(
 ) -> None:
     """Move what waits for a trigger that is gone to another one, of the same direction.
 
-    What it was counted as accepted for moves along. Dead letters stay what they are.
+    The count of accepted deliveries moves along. Dead letters stay what they are. While a worker
+    runs that was started with another configuration, nothing is moved: it may be sending just that.
     """
     with opened() as (settings, client):
         target = _target(settings, new)
@@ -50,10 +50,11 @@ def move(
         count = sum(stream.length for stream in streams)
         moved = left = 0
         if count:
+            refuse_other_configurations(client, settings)
             confirmed(f"Move {count:,} waiting deliveries from {old} to {new}?", yes=yes)
-            steps = move_entries(client, streams, target, CeleryDoorbell(settings))
+            mover = Mover(client, settings, target, CeleryDoorbell(settings))
             with progress("moved", count) as shown:
-                for step in steps:
+                for step in mover.move(streams):
                     moved += step.moved
                     left += step.left
                     shown.advance(step.moved)

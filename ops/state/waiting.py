@@ -14,14 +14,20 @@ from producer.doorbell import Doorbell
 from worker.contract.connection import redis_errors
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
-from worker.contract.settings import Trigger
+from worker.contract.processes import read_processes
+from worker.contract.settings import Settings, Trigger
 from worker.contract.words import kind_of_lane, lane_of_job
-from worker.errors import PayloadRefused
+from worker.errors import OperationsMustAct, PayloadRefused
 
 STEP: Final = 1_000
 """Entries a step: what one script may hold up Redis with."""
 
 _READ_AT_ONCE: Final = 200
+_BESIDE: Final = (
+    "The worker {} was started with another configuration and may still send these deliveries,"
+    " so that they would be sent twice. Restart it with this configuration, or stop it; then move"
+    " them."
+)
 
 
 class Stream(NamedTuple):
@@ -168,47 +174,67 @@ class Moved(NamedTuple):
     left: int
 
 
-def move(
-    client: Redis, streams: Sequence[Stream], trigger: Trigger, doorbell: Doorbell
-) -> Iterator[Moved]:
-    """Move what waits for a trigger that is gone to another one, step by step.
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Moves what waits for a trigger that is gone to another one.
 
     Args:
-        client: Of Redis.
-        streams: Nobody drains them.
         trigger: The other one; events of another direction than its stay.
         doorbell: Rung for what was moved.
+    """
+
+    client: Redis
+    settings: Settings
+    trigger: Trigger
+    doorbell: Doorbell
+
+    def move(self, streams: Sequence[Stream]) -> Iterator[Moved]:
+        """Move what stands in these streams, step by step.
+
+        Raises:
+            OperationsMustAct: A worker with another configuration may be sending it.
+            RedisUnavailable: The steps before were made.
+        """
+        for stream in streams:
+            part: list[str] = []
+            left = 0
+            for entry in read_entries(self.client, stream):
+                if entry.header is None or entry.header.direction == self.trigger.on:
+                    part.append(entry.entry_id)
+                else:
+                    left += 1
+                if len(part) == STEP:
+                    yield Moved(self._step(stream, part), left)
+                    part, left = [], 0
+            yield Moved(self._step(stream, part), left)
+
+    def _step(self, stream: Stream, ids: Sequence[str]) -> int:
+        if not ids:
+            return 0
+        refuse_other_configurations(self.client, self.settings)
+        old = stream.place
+        new = PartitionKeys(self.trigger.destination, old.partition)
+        target = stream_name(stream.lane, self.trigger.name)
+        names = (
+            *(old.counts, old.streams, old.holds, old.stream(stream.name), old.aside, old.lease),
+            *(new.counts, new.streams, new.bell, new.stream(target)),
+        )
+        call = scripts.Call(names, (stream.name, target, self.settings.fingerprint, *ids))
+        ((moved, ring),) = scripts.run(self.client, "move", [call])
+        if moved < 0:
+            owner, _, _ = ring.decode().partition(" ")
+            raise OperationsMustAct(_BESIDE.format(owner))
+        if ring:
+            self.doorbell.ring(new.destination, new.partition, queue=kind_of_lane(stream.lane))
+        return int(moved)
+
+
+def refuse_other_configurations(client: Redis, settings: Settings) -> None:
+    """Refuse to move beside a worker that may still deliver what is moved.
 
     Raises:
-        RedisUnavailable: The steps before were made.
+        OperationsMustAct: Some worker was started with another configuration than ours.
     """
-    for stream in streams:
-        part: list[str] = []
-        left = 0
-        for entry in read_entries(client, stream):
-            if entry.header is None or entry.header.direction == trigger.on:
-                part.append(entry.entry_id)
-            else:
-                left += 1
-            if len(part) == STEP:
-                yield Moved(_move(client, stream, trigger, part, doorbell), left)
-                part, left = [], 0
-        yield Moved(_move(client, stream, trigger, part, doorbell), left)
-
-
-def _move(
-    client: Redis, stream: Stream, trigger: Trigger, ids: Sequence[str], doorbell: Doorbell
-) -> int:
-    if not ids:
-        return 0
-    old, new = stream.place, PartitionKeys(trigger.destination, stream.place.partition)
-    target = stream_name(stream.lane, trigger.name)
-    names = (
-        *(old.counts, old.streams, old.holds, old.stream(stream.name)),
-        *(new.counts, new.streams, new.bell, new.stream(target)),
-    )
-    call = scripts.Call(names, (stream.name, target, *ids))
-    ((moved, ring),) = scripts.run(client, "move", [call])
-    if ring:
-        doorbell.ring(trigger.destination, new.partition, queue=kind_of_lane(stream.lane))
-    return int(moved)
+    others = [one for one in read_processes(client) if one.config != settings.fingerprint]
+    if others:
+        raise OperationsMustAct(_BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))

@@ -32,7 +32,7 @@ class RedisPartition:
         client: Repeats nothing by itself.
         lease_seconds: How long a lease holds without being renewed.
         retention_seconds: How long a ledger is kept after its last write.
-        owner: For people: who holds the lease.
+        owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
     """
 

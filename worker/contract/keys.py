@@ -18,7 +18,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
 | `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind` → count |
-| `{d:p}lease` | hash | token, until (ms), owner |
+| `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration |
 | `{d:p}bell` | string | a drain was rung for and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}notes` | hash | note id → JSON |

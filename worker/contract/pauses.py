@@ -19,6 +19,13 @@ Paused = Literal["destination", "trigger"]
 DESTINATION: Final = "destination"
 TRIGGER: Final = "trigger"
 
+_SET: Final = """\
+#!lua flags=allow-oom
+-- Pauses something, also in a full Redis. KEYS[1] paused   ARGV[1] field  [2] text
+-- Returns 1 if it was not paused before.
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
@@ -90,7 +97,7 @@ def read_pauses(client: Redis) -> Pauses:
 def set_pause(client: Redis, kind: Paused, name: str, pause: Pause) -> bool:
     """Pause something, with the newest reason; returns whether it was not paused before."""
     with redis_errors():
-        return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
+        return bool(client.eval(_SET, 1, keys.PAUSED, field_of(kind, name), dumps(pause)))
 
 
 def clear_pause(client: Redis, kind: Paused, name: str) -> bool:

@@ -1,11 +1,11 @@
-#!lua
+#!lua flags=allow-oom
 -- Takes dead letters away: back into a stream, or for good. What is not there any more changes nothing.
 --
 -- KEYS[1] counts  [2] streams  [3] bell  [4] letters  [5] lettertimes  [6] causes  then s streams
 -- ARGV[1] s, the number of streams; s names `lane|trigger`
 -- then per letter: id, cause, trigger, reason, job ("" = none), index of its stream (0 = discard it), header, profile
 --
--- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent.
+-- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent. It is rung for backfill, which 3 means.
 
 local FIXED, PER_LETTER = 6, 8
 local s = tonumber(ARGV[1])
@@ -39,5 +39,5 @@ for i = 2 + s, #ARGV, PER_LETTER do
   end
 end
 local ring = 0
-if waits and redis.call('SET', KEYS[3], '1', 'NX') then ring = 1 end
+if waits and redis.call('SET', KEYS[3], '3', 'NX') then ring = 1 end
 return {taken, ring}

@@ -1,11 +1,19 @@
 """`segrelay discard` and `segrelay trigger move` as a person calls them."""
 
+import time
+from contextlib import closing
+
 import orjson
 import pytest
 
 from ops.cli.main import app
+from ops.state.waiting import Choice, Mover, find_streams
+from producer.doorbell import SilentDoorbell
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from worker.errors import UsageWrong
+from worker.adapters.presence import RedisPresence
+from worker.contract.connection import connect
+from worker.contract.keys import PartitionKeys
+from worker.errors import OperationsMustAct, UsageWrong
 
 
 @pytest.fixture
@@ -133,3 +141,79 @@ def test_only_what_nobody_delivers_is_moved(waiting, call):
     with pytest.raises(UsageWrong, match="no trigger nowhere"):
         moved(call, "vip-enter", "nowhere")
     assert waiting.status()["waiting"] == 5
+
+
+def appears(relay, config):
+    presence = RedisPresence(relay.client, config, stopped=frozenset, clock=time.monotonic)
+    presence.tell()
+    return presence
+
+
+def test_nothing_moves_beside_a_worker_with_the_old_configuration(waiting, call):
+    old = appears(waiting, waiting.settings.fingerprint)
+    waiting.configure(EXIT, triggers=RENAMED)
+
+    with pytest.raises(OperationsMustAct, match=r":\d+ .*another configuration"):
+        moved(call, "vip-enter", "renamed")
+
+    assert waiting.status()["orphaned"] == 4
+    old.leave()
+    appears(waiting, waiting.settings.fingerprint)
+    assert moved(call, "vip-enter", "renamed")["moved"] == 4
+
+
+def test_nothing_moves_from_a_partition_that_an_unseen_worker_drains(waiting, call):
+    old = waiting.settings.fingerprint
+    waiting.configure(EXIT, triggers=RENAMED)
+    streams = find_streams(waiting.client, waiting.places(), Choice(trigger="vip-enter"))
+    place = streams[0].place
+    far = 2 * round(time.time() * 1000)
+    waiting.client.hset(
+        place.lease, mapping={"token": "t", "until": far, "owner": f"elsewhere:17 {old}"}
+    )
+
+    with pytest.raises(OperationsMustAct, match="elsewhere:17"):
+        moved(call, "vip-enter", "renamed")
+
+    waiting.client.hset(place.lease, "owner", f"here:18 {waiting.settings.fingerprint}")
+    moved(call, "vip-enter", "renamed")
+    assert waiting.status()["orphaned"] == 0
+
+
+def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url):
+    waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
+    waiting.client.flushdb()
+    waiting.configure(EXIT)
+    gone = payload("ann@example.com", direction="exit")
+    waiting.publish(gone, job="load")
+    (job_stream,) = find_streams(waiting.client, waiting.places())
+    waiting.client.delete(job_stream.place.bell)
+    waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
+    bell = PartitionKeys("other", job_stream.place.partition).bell
+    doorbell = SilentDoorbell()
+
+    with closing(connect(redis_url)) as client:
+        mover = Mover(client, waiting.settings, waiting.settings.triggers["vip-exit"], doorbell)
+        assert [step.moved for step in mover.move([job_stream])] == [1]
+
+        assert doorbell.rang == [("other", job_stream.place.partition, "backfill")]
+        assert client.get(bell) == b"3"
+        waiting.configure(EXIT)
+        waiting.publish(gone)
+        (live_stream,) = find_streams(client, waiting.places())
+        waiting.configure(EXIT.replace('"insider"', '"other"'), other=True)
+        assert [step.moved for step in mover.move([live_stream])] == [1]
+
+        assert doorbell.rang[1:] == [("other", job_stream.place.partition, "live")]
+        assert client.get(bell) == b"1"
+
+
+def test_what_moves_leaves_no_trace_of_its_failures(waiting, call):
+    waiting.configure(EXIT, triggers=RENAMED)
+    stream = find_streams(waiting.client, waiting.places(), Choice(trigger="vip-enter"))[0]
+    (first, *_) = waiting.client.xrange(stream.place.stream(stream.name))
+    waiting.client.hset(stream.place.aside, f"{stream.name}|{first[0].decode()}", "[1, 1, 0, 0, 0]")
+
+    moved(call, "vip-enter", "renamed")
+
+    assert not waiting.client.exists(stream.place.aside)

@@ -52,11 +52,11 @@ def test_a_conflict_is_over_when_a_person_says_which_slug_holds(run, publish):
     (problem,) = publish(slug="vip").problems
 
     told = run("audience", "set", VIP, "vip")
-    retried = run("quarantine", "retry", "--reason", "audience_conflict", "--json")
+    retried = run("quarantine", "replay", "--reason", "audience_conflict", "--json")
 
     assert "`segrelay audience set`" in problem.message
     assert "no longer for 'was'" in told.stdout
-    assert "segrelay quarantine retry --reason audience_conflict" in told.stderr
+    assert "segrelay quarantine replay --reason audience_conflict" in told.stderr
     assert orjson.loads(retried.stdout)["accepted"] == 1
     assert publish(slug="was").problems[0].reason == "audience_conflict"
 
@@ -65,7 +65,7 @@ def test_an_id_that_no_payload_has_told_can_be_told_by_a_person(run, publish):
     (problem,) = publish(slug=None).problems
 
     told = run("audience", "set", VIP, " vip ", "--json")
-    retried = run("quarantine", "retry", "--json")
+    retried = run("quarantine", "replay", "--json")
 
     assert problem.reason == "unknown_audience"
     assert orjson.loads(told.stdout) == {"id": VIP, "slug": "vip", "was": ""}

@@ -66,8 +66,8 @@ def test_a_record_that_is_not_there_is_named(run):
         run("show", "f00")
 
 
-def test_retry_says_what_stays_and_why(run, client):
-    document = orjson.loads(run("retry", "--json").stdout)
+def test_replay_says_what_stays_and_why(run, client):
+    document = orjson.loads(run("replay", "--json").stdout)
 
     assert document == {
         "tried": 3,
@@ -79,18 +79,17 @@ def test_retry_says_what_stays_and_why(run, client):
     assert Quarantine(client).totals().records == 3
 
 
-def test_drop_counts_and_asks_first(run, client):
-    refused = run("drop", "--audience", "vipp", stdin="n\n")
-    agreed = run("drop", "--audience", "vipp", stdin="y\n")
-    rest = run("drop", "--all", "--yes", "--json")
+def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):
+    with pytest.raises(UsageWrong, match="Discard 1 records"):
+        run("discard", "--audience", "vipp", stdin="y\n")
+    agreed = run("discard", "--audience", "vipp", "--yes")
+    rest = run("discard", "--all", "--yes", "--json")
 
-    assert refused.exit_code == 1
-    assert "Drop 1 records" in refused.stderr
-    assert "1 dropped" in agreed.stdout
-    assert orjson.loads(rest.stdout) == {"dropped": 2}
+    assert "1 records discarded" in agreed.stdout
+    assert orjson.loads(rest.stdout) == {"discarded": 2}
     assert Quarantine(client).totals().records == 0
 
 
-def test_drop_wants_to_know_what(run):
+def test_discard_wants_to_know_what(run):
     with pytest.raises(UsageWrong, match="Name ids"):
-        run("drop")
+        run("discard")

@@ -1,0 +1,83 @@
+"""A Redis at its `maxmemory`: whoever operates it can stop and free work there."""
+
+from contextlib import contextmanager
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+from tests.integration.ops.relay import ENTER, EXIT, payload
+from worker.contract.pauses import read_pauses
+from worker.errors import RedisUnavailable
+
+
+@contextmanager
+def full(client):
+    """Let Redis refuse whatever may grow."""
+    client.config_set("maxmemory", "1")
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", "0")
+
+
+@pytest.fixture
+def ask(call):
+    def run(*arguments):
+        return orjson.loads(call(app, *arguments, "--json").stdout)
+
+    return run
+
+
+def test_nothing_is_accepted_by_a_full_redis(relay):
+    with full(relay.client), pytest.raises(RedisUnavailable, match="full"):
+        relay.publish(payload("ann@example.com"))
+
+
+def test_a_full_redis_is_paused_and_resumed(relay, ask):
+    with full(relay.client):
+        ask("pause", "insider", "vip-enter")
+        paused = read_pauses(relay.client)
+        ask("resume", "insider", "vip-enter")
+
+        assert (set(paused.destinations), set(paused.triggers)) == ({"insider"}, {"vip-enter"})
+        assert not read_pauses(relay.client).triggers
+
+
+def test_what_waits_in_a_full_redis_is_discarded_or_moved(relay, ask):
+    relay.publish(payload("ann@example.com"), payload("ben@example.com", audience="gold"))
+    relay.publish(payload("dan@example.com", direction="exit"), job="load")
+    relay.configure(EXIT, triggers=ENTER.replace("vip-enter", "renamed"))
+    with full(relay.client):
+        assert ask("discard", "--audience", "gold", "--yes") == {"discarded": 1}
+        assert ask("discard", "--job", "load", "--yes") == {"discarded": 1}
+        assert ask("trigger", "move", "vip-enter", "renamed", "--yes") == {"moved": 1, "left": 0}
+
+    assert relay.status()["triggers"]["renamed"]["waiting"] == 1
+
+
+@pytest.fixture
+def two_letters(relay, sandbox):
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(
+        payload("ann@example.com", status="poisoned"), payload("ben@example.com", status="poisoned")
+    )
+    relay.drain()
+    assert relay.status()["dead"] == 2
+    return [letter for place in relay.places() for letter in relay.client.hkeys(place.letters)]
+
+
+def test_letters_in_a_full_redis_are_discarded_and_replayed(relay, ask, two_letters):
+    first, second = (letter.decode() for letter in two_letters)
+    with full(relay.client):
+        assert ask("dlq", "discard", first, "--yes") == {"discarded": 1}
+        assert ask("dlq", "replay", second, "--yes")["replayed"] == 1
+
+    found = relay.status()
+    assert (found["discarded"], found["waiting"], found["dead"]) == (1, 1, 0)
+
+
+def test_the_quarantine_of_a_full_redis_is_discarded(relay, ask):
+    relay.publish(payload(""))
+    with full(relay.client):
+        assert ask("quarantine", "discard", "--all", "--yes") == {"discarded": 1}
