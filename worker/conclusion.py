@@ -313,7 +313,8 @@ def _tried(record: Record, parcel: Parcel) -> Record:
 def _told(record: Record, parcel: Parcel) -> Record:
     """Remember that a body may have told something about all audiences."""
     users: tuple[Any, ...] = parcel.shaped.users
-    if any(isinstance(user, dict) and overwrites(user) for user in users):
+    root = parcel.shaped.root
+    if any(isinstance(user, dict) and overwrites(user, root) for user in users):
         return with_whole_list(record, parcel.fact.time_us)
     return record
 

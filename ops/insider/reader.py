@@ -24,15 +24,14 @@ COLUMNS_PATH: Final = "/api/user/v3/metadata/columns"
 CUSTOM: Final = "c_"
 """Before the name of a custom attribute, where it is read; Insider's documentation."""
 
-UNITS_A_MINUTE: Final = 900
-"""Insider gives 1,000 for reading profiles; somebody else may need some."""
+READS_A_MINUTE: Final = 360
+"""Insider gives 1,000 units for reading profiles, of which one takes 2.5; others may need some."""
 
 _TIMEOUT_SECONDS: Final = 20.0
 _MOST_BYTES: Final = 10_000_000
 _LONGEST_WAIT_SECONDS: Final = 65.0
 """A minute's quota is full again by then."""
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 400, 401, 403, 404, 429
-_ROOM_LEFT: Final = 2
 _MESSAGES: Final = ("error", "message")
 
 
@@ -188,15 +187,18 @@ class InsiderReader:
         now = self._monotonic()
         if now < self._next_at:
             self._sleep(self._next_at - now)
-        self._next_at = max(now, self._next_at) + 60 / UNITS_A_MINUTE
+        self._next_at = max(now, self._next_at) + 60 / READS_A_MINUTE
 
     def _obey(self, answer: Any) -> None:
         """Wait where the answer says that the minute's quota is used up."""
         quota = answer.get("quota") if isinstance(answer, dict) else None
         if not isinstance(quota, dict):
             return
-        limit, used = quota.get("limit"), quota.get("used")
-        if isinstance(limit, int) and isinstance(used, int) and used + _ROOM_LEFT > limit > 0:
+        told: list[Any] = [quota.get(name) for name in ("cost", "used", "total")]
+        if not all(type(number) in (int, float) for number in told):
+            return
+        cost, used, total = told
+        if used + 2 * cost > total > 0:  # the next reading, and one of somebody else
             self._next_at = self._monotonic() + _LONGEST_WAIT_SECONDS
 
     def _unreadable(self, path: str, status: int, answer: Any) -> InsiderUnreadable:

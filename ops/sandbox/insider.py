@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Final
@@ -15,16 +15,21 @@ from ops.sandbox.limit import SlidingWindow
 from ops.sandbox.panel import Drops, Panel
 from ops.sandbox.profiles import ArrayRules, Profile, Profiles, remove, write
 from ops.sandbox.rules import (
+    OBJECT_ATTRIBUTES,
     UPSERT,
     Problem,
     check_delete,
     check_identity,
+    check_removals,
     check_upsert,
     identity_keys,
+    valid_part,
 )
 from ops.sandbox.settings import SandboxSettings
 
-_ROOT: Final = frozenset({"users", "skip_hook", "error_callback_endpoint"})
+_ROOT: Final = frozenset(
+    {"users", "skip_hook", "error_callback_endpoint", "append", OBJECT_ATTRIBUTES}
+)
 _QUOTA_SECONDS: Final = 60.0
 
 
@@ -43,12 +48,16 @@ class Write:
 
     Attributes:
         keys: Of each user its identifiers as `kind:value`.
+        append: What the whole body says about arrays; None where it says nothing.
+        objects: The body's own `object_attributes`.
     """
 
     path: str
     users: list[Any]
     keys: list[tuple[str, ...]]
     skip_hook: bool
+    append: bool | None = None
+    objects: Any = None
 
 
 @dataclass(slots=True)
@@ -138,8 +147,10 @@ class Insider:
             return error(404, "no such user for these identifiers: no data")
         answer: dict[str, Any] = {"attributes": _read_back(profile, wanted or [])}
         if body.get("quota"):
-            limit = self.settings.profile_units_per_minute
-            answer["quota"] = {"limit": limit, "used": self.quota.count(now, _QUOTA_SECONDS)}
+            total = self.settings.profile_units_per_minute
+            cost = self.settings.profile_read_cost
+            used = self.quota.count(now, _QUOTA_SECONDS) * cost
+            answer["quota"] = {"cost": cost, "used": used, "total": total}
         return json_answer(200, answer)
 
     def read_columns(self, call: Call) -> Answer:
@@ -193,7 +204,8 @@ class Insider:
         return Answer(answer.status, answer.body, (*answer.headers, header))
 
     def _over_quota(self, now: float) -> Answer | None:
-        if self.quota.count(now, _QUOTA_SECONDS) >= self.settings.profile_units_per_minute:
+        reads = self.quota.count(now, _QUOTA_SECONDS) + 1
+        if reads * self.settings.profile_read_cost > self.settings.profile_units_per_minute:
             return self.slow_down(now)
         self.quota.add(now, _QUOTA_SECONDS)
         return None
@@ -215,13 +227,21 @@ class Insider:
             return error(400, "users must be defined: bad request")
         if len(users) > self.settings.max_users:
             return error(400, f"users must be at most {self.settings.max_users}: bad request")
-        skip_hook = body.get("skip_hook", False)
-        if type(skip_hook) is not bool:
-            return error(400, "skip_hook must be a boolean: bad request")
+        for name in ("skip_hook", "append"):
+            if type(body.get(name, False)) is not bool:
+                return error(400, f"{name} must be a boolean: bad request")
         for name in body.keys() - _ROOT:
             self.drops.note("undefined_root_field", name, "")
+        skip_hook = body.get("skip_hook", False)
         self._count_arrival(len(users), skip_hook=skip_hook)
-        return Write(call.path, users, [identity_keys(user) for user in users], skip_hook)
+        return Write(
+            call.path,
+            users,
+            [identity_keys(user) for user in users],
+            skip_hook,
+            body.get("append"),
+            body.get(OBJECT_ATTRIBUTES),
+        )
 
     def _count_arrival(self, users: int, *, skip_hook: bool) -> None:
         self.tally.users_received += users
@@ -238,8 +258,10 @@ class Insider:
         if self._stopped(profile, attributes, keys[0]):
             return []
         if attributes:
-            append = user["append"] if "append" in user else not user.get("not_append", False)
-            self._write(profile, attributes, append=append, who=keys[0])
+            self._write(profile, attributes, append=self._appends(user, request), who=keys[0])
+        inner = attributes.get(OBJECT_ATTRIBUTES) if attributes else None
+        told = (request.objects, user.get(OBJECT_ATTRIBUTES), inner)
+        self._keep_objects(profile, told, keys[0])
         for event in user.get("events") or ():
             written = self._panel.event(event, now, keys[0])
             if written is not None:
@@ -247,11 +269,33 @@ class Insider:
                 self.tally.journeys_started += not request.skip_hook
         return []
 
+    def _appends(self, user: dict[str, Any], request: Write) -> bool:
+        for_all = request.append
+        if for_all is not None and self.settings.root_append == "wins":
+            return for_all
+        if "append" in user:
+            return bool(user["append"])
+        if "not_append" in user:
+            return not user["not_append"]
+        return for_all is not False
+
+    def _keep_objects(self, profile: Profile, given: tuple[Any, ...], who: str) -> None:
+        """Keep objects' attributes as they were sent: how their patches work is not known."""
+        for objects in given:
+            if objects is None:
+                continue
+            if self.settings.object_attributes == "drop":
+                self.drops.note("undefined_attribute", OBJECT_ATTRIBUTES, who)
+                continue
+            default, custom = profile.attributes()
+            profile.replace({**default, OBJECT_ATTRIBUTES: objects}, custom)
+
     def _write(
         self, profile: Profile, attributes: dict[str, Any], *, append: bool, who: str
     ) -> None:
         default, custom = profile.attributes()
-        new = self._panel.default_attributes(attributes, who)
+        known = {name: value for name, value in attributes.items() if name != OBJECT_ATTRIBUTES}
+        new = self._panel.default_attributes(known, who)
         new_custom = self._panel.custom_attributes(attributes.get("custom") or {}, who)
         write(default, new, append=append, how=self._arrays)
         write(custom, new_custom, append=append, how=self._arrays)
@@ -268,11 +312,18 @@ class Insider:
             message = "no such user for these identifiers: no data"
             return [Problem("identifiers", "exists", message)]
         profile.updated_at = now
+        kept = check_removals(user)
+        if kept and self.settings.identifier_delete == "refuse":
+            return kept
         default, custom = profile.attributes()
-        mistyped = remove(default, user) + remove(custom, user.get("custom", {}))
+        identifiers = user.get("identifiers", {})
+        mistyped = remove(default, user, identifiers)
+        mistyped += remove(custom, user.get("custom", {}), identifiers.get("custom", {}))
         profile.replace(default, custom)
         for name in mistyped:
             self.drops.note("not_an_array", name, keys[0])
+        for each in kept:
+            self.drops.note("identifier_not_deleted", each.place, keys[0])
         return []
 
     def _stopped(self, profile: Profile, attributes: Any, who: str) -> bool:
@@ -295,10 +346,10 @@ class Insider:
         """Apply what is right of a refused user, if Insider does so."""
         if self.settings.failed_user == "nothing" or request.path != UPSERT:
             return
-        user, places = request.users[index], {problem.place for problem in problems}
+        user = request.users[index]
         if type(user) is not dict or not request.keys[index] or check_identity(user):
             return
-        valid = _valid_part(user, lambda place: _touches(places, place))
+        valid = valid_part(user, problems)
         if not check_upsert(valid):
             self._upsert(valid, request.keys[index], request, now)
 
@@ -331,20 +382,3 @@ def _read_back(profile: Profile, wanted: list[Any]) -> dict[str, Any]:
         found.setdefault(kind, value)
     found |= {f"c_{name}": value for name, value in custom.items()}
     return found if "*" in wanted else {name: found[name] for name in wanted if name in found}
-
-
-def _touches(places: set[str], place: str) -> bool:
-    return any(each == place or each.startswith(place + ".") for each in places)
-
-
-def _valid_part(user: dict[str, Any], is_wrong: Callable[[str], bool]) -> dict[str, Any]:
-    """Return a user without the attributes and events that have a problem."""
-    valid = {name: value for name, value in user.items() if name not in {"attributes", "events"}}
-    attributes, events = user.get("attributes"), user.get("events")
-    if type(attributes) is dict:
-        kept = {name: v for name, v in attributes.items() if not is_wrong(f"attributes.{name}")}
-        valid |= {"attributes": kept} if kept else {}
-    if type(events) is list:
-        good = [event for at, event in enumerate(events) if not is_wrong(f"events.{at}")]
-        valid |= {"events": good} if good else {}
-    return valid

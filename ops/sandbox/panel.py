@@ -33,7 +33,8 @@ _CHECKS: Final[dict[Kind, Check]] = {
 }
 DEFAULT_KINDS: Final[dict[str, Kind]] = {
     **dict.fromkeys(("email", "phone_number", "uuid", "name", "surname", "city"), "string"),
-    **dict.fromkeys(("gender", "language", "country"), "string"),
+    **dict.fromkeys(("gender", "language", "country", "lo", "app_version"), "string"),
+    **dict.fromkeys(("static_segment_id", "list_id"), "array"),
     "age": "number",
     "birthday": "date",
     **dict.fromkeys(("email_optin", "sms_optin", "whatsapp_optin", "gdpr_optin"), "boolean"),
@@ -81,7 +82,13 @@ class Kinds:
 
 
 _DEFAULT: Final = Kinds(DEFAULT_KINDS)
-_DEFAULT.checks |= {"language": _LANGUAGE.match, "country": _COUNTRY.match}
+_DEFAULT.checks |= {
+    "language": _LANGUAGE.match,
+    "country": _COUNTRY.match,
+    **dict.fromkeys(
+        ("static_segment_id", "list_id"), lambda values: {int}.issuperset(map(type, values))
+    ),
+}
 _NO_KINDS: Final = Kinds({})
 
 
@@ -125,7 +132,7 @@ class Panel:
             self._drops.note("undefined_event", name, who)
             return None
         written_at = datetime.fromisoformat(event["timestamp"].upper()).timestamp()
-        if now - written_at > self._settings.event_age_days * _SECONDS_A_DAY:
+        if now - written_at > self._oldest_days(name) * _SECONDS_A_DAY:
             self._drops.note("old_event", name, who)
             return None
         parameters = event.get("event_params") or {}
@@ -140,6 +147,11 @@ class Panel:
                 "custom": custom,
             },
         }
+
+    def _oldest_days(self, event_name: str) -> float:
+        settings = self._settings
+        is_purchase = event_name == "purchase"
+        return settings.purchase_age_days if is_purchase else settings.event_age_days
 
     def columns(self, table: str) -> list[dict[str, Any]]:
         """Return what is defined, as the metadata path lists it."""

@@ -220,17 +220,20 @@ def _once(values: list[Any]) -> list[Any]:
         return [value for at, value in enumerate(values) if value not in values[:at]]
 
 
-def remove(values: dict[str, Any], parts: Mapping[str, Any]) -> list[str]:
-    """Remove whole attributes and single values of arrays.
+def remove(
+    values: dict[str, Any], parts: Mapping[str, Any], identifiers: Mapping[str, Any]
+) -> list[str]:
+    """Remove whole attributes and single values of arrays, except those that are identifiers.
 
     Returns:
         Names of `partial` whose attribute is there but is no array.
     """
     for name in parts.get("whole", ()):
-        values.pop(name, None)
+        if name not in identifiers:
+            values.pop(name, None)
     mistyped = []
     for name, unwanted in parts.get("partial", {}).items():
-        there = values.get(name)
+        there = None if name in identifiers else values.get(name)
         if type(there) is list:
             values[name] = [item for item in there if item not in unwanted]
         elif there is not None:

@@ -7,6 +7,7 @@ own answers do.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 UPSERT: Final = "/api/user/v1/upsert"
@@ -14,6 +15,7 @@ ATTRIBUTE_DELETE: Final = "/api/user/v1/attribute/delete"
 ERASE: Final = "/api/user/v1/delete"
 PROFILE: Final = "/api/user/v1/profile"
 COLUMNS: Final = "/api/user/v3/metadata/columns"
+OBJECT_ATTRIBUTES: Final = "object_attributes"
 WRITES: Final = frozenset({UPSERT, ATTRIBUTE_DELETE})
 
 _EMAIL: Final = re.compile(r"^.+@.+\..+$")
@@ -71,7 +73,7 @@ def check_upsert(user: Any) -> list[Problem]:
         return [Problem("", "type(object)", "user must be an object")]
     problems = check_identity(user)
     attributes, events = user.get("attributes"), user.get("events")
-    if attributes is None and events is None:
+    if attributes is None and events is None and OBJECT_ATTRIBUTES not in user:
         problems.append(Problem("", "required(attributes,events)", "attributes or events needed"))
     if attributes is not None:
         problems += _check_attributes(attributes)
@@ -100,6 +102,22 @@ def check_delete(user: Any) -> list[Problem]:
     if type(custom) is not dict:
         return [*problems, Problem("custom", "type(object)", "custom must be an object")]
     return problems + _check_parts(custom, "custom.")
+
+
+def check_removals(user: dict[str, Any]) -> list[Problem]:
+    """Return which attributes can't be deleted because they are identifiers of this user."""
+    identifiers = user.get("identifiers", {})
+    custom = user.get("custom", {})
+    return [
+        Problem(f"{prefix}{part}", "identifier", f"{name} is an identifier")
+        for prefix, parts, kinds in (
+            ("", user, identifiers),
+            ("custom.", custom, identifiers.get("custom", {})),
+        )
+        for part in ("whole", "partial")
+        for name in parts.get(part, ())
+        if name in kinds and name != "custom"
+    ]
 
 
 def check_identity(user: dict[str, Any]) -> list[Problem]:
@@ -195,3 +213,23 @@ def _check_parts(parts: dict[str, Any], prefix: str) -> list[Problem]:
     if type(partial) is not dict or any(type(values) is not list for values in partial.values()):
         problems.append(Problem(f"{prefix}partial", "type(object)", "must map names to lists"))
     return problems
+
+
+def _touches(places: set[str], place: str) -> bool:
+    return any(each == place or each.startswith(place + ".") for each in places)
+
+
+def valid_part(user: dict[str, Any], problems: Sequence[Problem]) -> dict[str, Any]:
+    """Return a user without the attributes and events that have a problem."""
+    wrong = {problem.place for problem in problems}
+    valid = {name: value for name, value in user.items() if name not in {"attributes", "events"}}
+    attributes, events = user.get("attributes"), user.get("events")
+    if type(attributes) is dict:
+        kept = {
+            name: v for name, v in attributes.items() if not _touches(wrong, f"attributes.{name}")
+        }
+        valid |= {"attributes": kept} if kept else {}
+    if type(events) is list:
+        good = [event for at, event in enumerate(events) if not _touches(wrong, f"events.{at}")]
+        valid |= {"events": good} if good else {}
+    return valid

@@ -91,6 +91,8 @@ class SandboxSettings(BaseModel):
     window_seconds: float = Field(default=60.0, gt=0)
     profile_units_per_minute: int = Field(default=1_000, ge=0)
     """The quota of reading profiles back."""
+    profile_read_cost: float = Field(default=2.5, gt=0)
+    """Units of it that one reading takes."""
     max_users: int = Field(default=1_000, ge=1)
     max_bytes: int = Field(default=5_000_000, ge=1)
     oversize_status: Literal[400, 413] = 400
@@ -108,6 +110,8 @@ class SandboxSettings(BaseModel):
     max_custom_attributes: int = MAX_CUSTOM_ATTRIBUTES
     event_age_days: float = 92.0
     """Older custom events are not written ("about 3 months")."""
+    purchase_age_days: float = 730.0
+    """The same for the event `purchase`."""
     keep_scalars: bool = True
     """Off saves memory with a million profiles: only arrays and identifiers are kept."""
 
@@ -119,6 +123,12 @@ class SandboxSettings(BaseModel):
     """Unknown: whether attribute/delete answers counts or `{}`."""
     failed_user: Literal["nothing", "valid_part"] = "nothing"
     """Unknown: what is applied of a user that was refused."""
+    identifier_delete: Literal["refuse", "ignore"] = "refuse"
+    """Unknown: what deleting an attribute answers that is an identifier of the user."""
+    root_append: Literal["yields", "wins"] = "yields"
+    """Unknown: whether the `append` of the whole body or a user's own switch counts."""
+    object_attributes: Literal["keep", "drop"] = "keep"
+    """Unknown: whether an account takes objects' attributes; they are kept as they are sent."""
     append_duplicates: bool = False
     """Unknown: whether appending a value that is already there doubles it."""
     empty_array_overwrites: bool = True

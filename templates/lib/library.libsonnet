@@ -29,7 +29,7 @@ function(settings)
   local unchanging = {
     // The trigger's settings.
     jobConfGet:: jobConfGet,
-    validatedEnum(key, options, default):: enum(jobConfGet(key), options, default),
+    validatedEnum(field, enumOptions, default):: enum(jobConfGet(field), enumOptions, default),
 
     // Any segment event.
     segEvIsEnter(ev):: valueOf(ev, "event") == "enter",
@@ -40,10 +40,10 @@ function(settings)
     // Values.
     enum:: enum,
     notNull(val, def):: if val == null then def else val,
-    sha1(x):: hashed("sha1", x),
-    sha256(x):: hashed("sha256", x),
-    isValidSha1(x):: isHex(x, 40),
-    isValidSha256(x):: isHex(x, 64),
+    sha1(obj):: hashed("sha1", obj),
+    sha256(obj):: hashed("sha256", obj),
+    isValidSha1(obj):: isHex(obj, 40),
+    isValidSha256(obj):: isHex(obj, 64),
   };
 
   function(row, more)
@@ -63,7 +63,8 @@ function(settings)
       has(field, obj=has)::
         if std.isFunction(obj) then has(field) else std.isObject(obj) && field in obj,
       get:: get,
-      profileFieldFromConfig(key, def=null):: if key in settings then get(settings[key]) else def,
+      profileFieldFromConfig(configField, def=null)::
+        if configField in settings then get(settings[configField]) else def,
       inSeg(id)::
         (valueOf(trigger, "event") != "exit"
          && (valueOf(trigger, "id") == id || valueOf(trigger, "slug") == id))

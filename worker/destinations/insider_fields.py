@@ -28,9 +28,16 @@ DEFAULT_ATTRIBUTES: Final[dict[str, Callable[[Any], Any]]] = {
     "birthday": normalise.birthday,
     "language": normalise.language,
     "country": normalise.country,
+    "lo": normalise.text,
+    "app_version": normalise.text,
+    "static_segment_id": normalise.contact_lists,
+    "list_id": normalise.contact_lists,
     **dict.fromkeys(OPT_INS, normalise.boolean),
 }
 PHONE: Final = "phone_number"
+OBJECT_ATTRIBUTES: Final = "object_attributes"
+"""Lists of objects with patch actions, of a newer page; passed on as they are, wherever they stand.
+"""
 TOO_OLD: Final = "too_old"
 
 _BLOCKED: Final = frozenset({"", "undefined", "anonymous", "0", "1", "null"})
@@ -41,6 +48,8 @@ _EVENT_KEYS: Final = frozenset({"event_name", "timestamp", "event_params"})
 _MINUTE_US: Final = 60_000_000
 _OLDEST_EVENT: Final = timedelta(days=90)
 """Insider does not write custom events older than about three months."""
+_OLDEST: Final = {"purchase": timedelta(days=730)}
+"""Events of its own that it writes for longer."""
 
 
 def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
@@ -108,16 +117,21 @@ def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
         if name == "custom":
             _put(right, "custom", _custom_attributes(given, dropped))
             continue
-        made_right = DEFAULT_ATTRIBUTES.get(name)
-        if made_right is not None:
-            found = made_right(given)
-        else:
-            found = normalise.phone(given, region) if name == PHONE else None
+        found = _attribute(name, given, region)
         if found is not None:
             right[name] = found
         else:
             _note(f"attributes.{name}", given, dropped)
     return right
+
+
+def _attribute(name: str, given: Any, region: str) -> Any:
+    made_right = DEFAULT_ATTRIBUTES.get(name)
+    if made_right is not None:
+        return made_right(given)
+    if name == PHONE:
+        return normalise.phone(given, region)
+    return given if name == OBJECT_ATTRIBUTES and not is_empty(given) else None
 
 
 def _custom_attributes(given: Any, dropped: list[str]) -> dict[str, Any]:
@@ -150,7 +164,7 @@ def _event(given: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dic
     if moment is None:
         dropped.append("events.timestamp")
         return None
-    if moment < _oldest(occasion.now_us // _MINUTE_US):
+    if moment < _oldest(occasion.now_us // _MINUTE_US, name):
         dropped.append(TOO_OLD)
         return None
     for key in sorted(given.keys() - _EVENT_KEYS):
@@ -183,8 +197,8 @@ def _instant_of(time_us: int) -> datetime:
 
 
 @lru_cache(maxsize=64)
-def _oldest(minute: int) -> datetime:
-    return _instant_of(minute * _MINUTE_US) - _OLDEST_EVENT
+def _oldest(minute: int, event_name: str) -> datetime:
+    return _instant_of(minute * _MINUTE_US) - _OLDEST.get(event_name, _OLDEST_EVENT)
 
 
 def _note(name: str, value: Any, dropped: list[str]) -> None:

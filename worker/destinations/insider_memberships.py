@@ -15,12 +15,13 @@ template did.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from worker.contract.words import Direction, Skip
 from worker.destinations.api import Knowledge, NotSendable, Occasion, Shaped
-from worker.destinations.insider_fields import OPT_INS
-from worker.destinations.insider_shape import deletes, overwrites
+from worker.destinations.insider_fields import OBJECT_ATTRIBUTES, OPT_INS
+from worker.destinations.insider_shape import TELLING, deletes, overwrites
 
 STALE_ATTRIBUTES: Final = "stale_attributes"
 STALE_OPT_INS: Final = "stale_opt_ins"
@@ -32,23 +33,43 @@ def correct(shaped: Shaped, occasion: Occasion, knowledge: Knowledge) -> Shaped 
     if deletes(occasion.url):
         users = [_corrected_removal(user, occasion, knowledge) for user in shaped.users]
     else:
-        users = [_corrected(user, occasion, knowledge, dropped) for user in shaped.users]
+        root = shaped.root
+        users = [_corrected(user, root, occasion, knowledge, dropped) for user in shaped.users]
     left = tuple(user for user in users if user is not None)
     if not left:
         return NotSendable(Skip.EMPTY, "nothing was left that is still true")
-    return Shaped(left, shaped.root, tuple(dropped), shaped.url)
+    options = _without_objects(shaped.root, knowledge, dropped)
+    return Shaped(left, options, tuple(dropped), shaped.url)
+
+
+def _without_objects(
+    holder: Mapping[str, Any], knowledge: Knowledge, dropped: list[str]
+) -> Mapping[str, Any]:
+    """Leave out objects' attributes, of a user or of the whole body, that newer data replaced."""
+    if not knowledge.stale or OBJECT_ATTRIBUTES not in holder:
+        return holder
+    dropped.append(STALE_ATTRIBUTES)
+    return {name: value for name, value in holder.items() if name != OBJECT_ATTRIBUTES}
 
 
 def _corrected(
-    user: dict[str, Any], occasion: Occasion, knowledge: Knowledge, dropped: list[str]
+    user: dict[str, Any],
+    root: Mapping[str, Any],
+    occasion: Occasion,
+    knowledge: Knowledge,
+    dropped: list[str],
 ) -> dict[str, Any] | None:
+    if OBJECT_ATTRIBUTES in user:
+        user = dict(_without_objects(user, knowledge, dropped))
     given = user.get("attributes", {})
     attributes = _fresh(given, occasion.audience_attribute, knowledge, dropped)
     slugs = _list(attributes, occasion.audience_attribute)
     if slugs is not None:
-        right = _right_list(slugs, occasion, knowledge, whole=overwrites(user))
+        right = _right_list(slugs, occasion, knowledge, whole=overwrites(user, root))
         attributes = attributes if right == slugs else _with_list(attributes, occasion, right)
-    return user if attributes is given else _with_attributes(user, attributes)
+    if attributes is given and not user.keys().isdisjoint(TELLING):
+        return user
+    return _with_attributes(user, attributes)
 
 
 def _fresh(
@@ -113,7 +134,7 @@ def _with_attributes(user: dict[str, Any], attributes: dict[str, Any]) -> dict[s
     changed = {key: value for key, value in user.items() if key != "attributes"}
     if attributes:
         return {**changed, "attributes": attributes}
-    return changed if "events" in changed else None
+    return None if changed.keys().isdisjoint(TELLING) else changed
 
 
 def _corrected_removal(

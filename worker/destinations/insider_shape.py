@@ -12,7 +12,7 @@ out of all other audiences. Other lists of that body are then appended too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,9 +28,13 @@ MAX_USERS: Final = 1_000
 
 _DELETE_PATH: Final = "/attribute/delete"
 _UPSERT_KEYS: Final = frozenset({"attributes", "events"})
+TELLING: Final = frozenset({*_UPSERT_KEYS, fields.OBJECT_ATTRIBUTES})
 _DELETE_KEYS: Final = frozenset({"whole", "partial", "custom"})
 _PERSON_KEYS: Final = frozenset({"identifiers", "insider_id"})
 _SWITCHES: Final = ("not_append", "append")
+_ROOT_SWITCHES: Final = ("skip_hook", "append")
+_URLS: Final = ("https://", "http://")
+_NO_ROOT: Final[Mapping[str, Any]] = {}
 
 
 @lru_cache(maxsize=256)
@@ -83,11 +87,14 @@ def shape(body: Any, occasion: Occasion) -> Shaped | NotSendable:
         return NotSendable(Death.INVALID, f"the body holds more than {MAX_USERS} users")
     dropped: list[str] = []
     root = _root(body, occasion, dropped)
-    one = _delete_user if deletes(occasion.url) else _upsert_user
     problems: list[NotSendable] = []
     users = []
     for user in given:
-        shaped = one(user, occasion, dropped)
+        shaped = (
+            _delete_user(user, occasion, dropped)
+            if deletes(occasion.url)
+            else _upsert_user(user, occasion, root, dropped)
+        )
         if type(shaped) is dict:
             users.append(shaped)
         elif isinstance(shaped, NotSendable):
@@ -123,10 +130,11 @@ def _root(body: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dict[
 
 
 def _root_option(name: str, value: Any) -> Any:
-    if name == "skip_hook":
+    if name in _ROOT_SWITCHES:
         return normalise.boolean(value)
-    is_url = type(value) is str and value.startswith("https://")
-    return value if name == "error_callback_endpoint" and is_url else None
+    if name == "error_callback_endpoint":
+        return value if type(value) is str and value.startswith(_URLS) else None
+    return value if name == fields.OBJECT_ATTRIBUTES else None
 
 
 def _person(user: dict[str, Any], region: str, dropped: list[str]) -> dict[str, Any] | None:
@@ -167,7 +175,7 @@ def _list_of(names: Sequence[str]) -> str:
 
 
 def _upsert_user(
-    user: dict[str, Any], occasion: Occasion, dropped: list[str]
+    user: dict[str, Any], occasion: Occasion, root: dict[str, Any], dropped: list[str]
 ) -> dict[str, Any] | NotSendable:
     first = len(dropped)
     region = occasion.phone_region
@@ -183,10 +191,14 @@ def _upsert_user(
                 right["events"] = log
         elif name in _SWITCHES:
             _put_switch(right, name, value, dropped)
-        elif name not in _PERSON_KEYS and not is_empty(value):
+        elif name in _PERSON_KEYS or is_empty(value):
+            continue
+        elif name == fields.OBJECT_ATTRIBUTES:
+            right[name] = value
+        else:
             dropped.append(name)
-    _tell_empty_memberships(right, user, occasion)
-    if "attributes" in right or "events" in right:
+    _tell_empty_memberships(right, user, occasion, root, dropped)
+    if not right.keys().isdisjoint(TELLING):
         return right
     return _nothing(dropped[first:])
 
@@ -199,16 +211,26 @@ def _put_switch(right: dict[str, Any], name: str, value: Any, dropped: list[str]
         dropped.append(name)
 
 
-def overwrites(user: dict[str, Any]) -> bool:
-    """Say whether a user's lists replace those at Insider: `append` wins over `not_append`."""
+def overwrites(user: Mapping[str, Any], root: Mapping[str, Any] = _NO_ROOT) -> bool:
+    """Say whether a user's lists replace those at Insider: `append` wins over `not_append`.
+
+    Whether the request's own `append: true` wins over a user's `not_append` is not documented; here
+    it does not, because a list that is made right for overwriting is right for appending too.
+    """
     append = user.get("append")
-    return not append if append is not None else bool(user.get("not_append"))
+    if append is not None:
+        return not append
+    return bool(user.get("not_append")) or root.get("append") is False
 
 
 def _tell_empty_memberships(
-    right: dict[str, Any], user: dict[str, Any], occasion: Occasion
+    right: dict[str, Any],
+    user: dict[str, Any],
+    occasion: Occasion,
+    root: dict[str, Any],
+    dropped: list[str],
 ) -> None:
-    if not overwrites(right):
+    if not overwrites(right, root):
         return
     attribute = occasion.audience_attribute
     given = user.get("attributes")
@@ -221,6 +243,8 @@ def _tell_empty_memberships(
         _set_list(right, attribute, [occasion.audience])
         for switch in _SWITCHES:
             right.pop(switch, None)
+        if root.pop("append", None) is not None:
+            dropped.append("append")
 
 
 def _set_list(right: dict[str, Any], attribute: str, slugs: list[str]) -> None:

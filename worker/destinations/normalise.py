@@ -18,8 +18,11 @@ from babel import Locale
 from babel.core import get_global
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_COUNTRY_CODE_ENDS: Final = (2, 3, 4)
+"""A country code has one to three digits, and none begins with another."""
 _EMAIL: Final = re.compile(r".+@.+\..+")
 _LOCALE: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}))?(?:[-_]([A-Za-z]{2}|[0-9]{3}))?")
+_WHOLE: Final = re.compile(r"[0-9]{1,18}")
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}")
 _NUMBERS: Final = (int, float, bool)
 _STATED: Final = {
@@ -27,7 +30,11 @@ _STATED: Final = {
     **dict.fromkeys(("f", "false", "0", "no", "n", "off"), False),
 }
 _OLDEST_AGE: Final = 150
-_OLD_LANGUAGE_CODES: Final = {"iw": "he", "in": "id", "ji": "yi"}
+_OTHER_LANGUAGE_CODES: Final = {"iw": "he", "in": "id", "ji": "yi", "fil": "tl"}
+"""Older codes, and one of three letters that has a near relation of two: Insider takes two."""
+_LATIN_AMERICA: Final = "419"
+_LATIN_AMERICAN: Final = {"es": "MX"}
+"""Of a language whose likeliest country lies elsewhere: the one with most of its speakers there."""
 _REMEMBERED: Final = 8_192
 
 
@@ -84,24 +91,43 @@ def email(value: Any) -> str | None:
 
 
 def phone(value: Any, region: str) -> str | None:
-    """Return a number in E.164 form; one without a country code is of the region."""
+    """Return a number in E.164 form; one without a country code is of the region.
+
+    A number that no country gives out (`9999999999`) is a stopgap that many people share, and as an
+    identifier it would make them one person.
+    """
     number = text(value)
-    if number is None or _E164.fullmatch(number):
-        return number
-    return _parsed_phone(number, region)
+    return None if number is None else _valid_phone(number, region)
 
 
 @lru_cache(_REMEMBERED)
-def _parsed_phone(number: str, region: str) -> str | None:
+def _valid_phone(number: str, region: str) -> str | None:
+    if _E164.fullmatch(number) and _is_given_out(number):
+        return number
     international = "+" + number[2:] if number.startswith("00") else number
     try:
         parsed = phonenumbers.parse(international, region)
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_possible_number(parsed):
+    if not phonenumbers.is_valid_number(parsed):
         return None
     written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
     return written if _E164.fullmatch(written) else None
+
+
+def _is_given_out(number: str) -> bool:
+    """Say whether a number in E.164 form is valid as it stands; parsing it would cost twice that.
+
+    False says nothing yet: with a leading zero or the national prefix only parsing tells.
+    """
+    for end in _COUNTRY_CODE_ENDS:
+        code = int(number[1:end])
+        if code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+            national = number[end:]
+            return not national.startswith("0") and phonenumbers.is_valid_number(
+                phonenumbers.PhoneNumber(country_code=code, national_number=int(national))
+            )
+    return False
 
 
 def age(value: Any) -> int | float | None:
@@ -115,6 +141,19 @@ def age(value: Any) -> int | float | None:
     if type(years) not in (int, float) or not 0 <= years <= _OLDEST_AGE:
         return None
     return int(years) if years == int(years) else years
+
+
+def contact_lists(value: Any) -> list[int] | None:
+    """Return the numbers of contact lists; a single one makes a list."""
+    given = value if type(value) is list else [value]
+    numbers = [_whole(item) for item in given if not is_empty(item)]
+    right = [number for number in numbers if number is not None]
+    return right if right and len(right) == len(numbers) else None
+
+
+def _whole(value: Any) -> int | None:
+    written = text(value)
+    return int(written) if written is not None and _WHOLE.fullmatch(written) else None
 
 
 def birthday(value: Any) -> str | None:
@@ -195,7 +234,8 @@ def _country_names() -> Mapping[str, str]:
 def language(value: Any) -> str | None:
     """Return the `en_US` form of a locale, a language code or an English name of a language.
 
-    A language alone gets the country where CLDR says that it is most likely spoken.
+    A language alone, or of a part of the world (`en-001`), gets the country where CLDR says that it
+    is most likely spoken.
     """
     return _language(value) if type(value) is str else None
 
@@ -208,17 +248,18 @@ def _language(given: str) -> str | None:
     code = _language_code(spoken)
     if code is None:
         return None
-    if territory is None:
-        territory = _likely_territory(code, script)
-    elif (found := pycountry.countries.get(alpha_2=territory.upper())) is None:
-        return None
+    if territory == _LATIN_AMERICA and code in _LATIN_AMERICAN:
+        return f"{code}_{_LATIN_AMERICAN[code]}"
+    if territory is None or territory.isdecimal():
+        country_code = _likely_territory(code, script)
     else:
-        territory = found.alpha_2
-    return f"{code}_{territory}" if territory else None
+        named = pycountry.countries.get(alpha_2=territory.upper())
+        country_code = named.alpha_2 if named else None
+    return f"{code}_{country_code}" if country_code else None
 
 
 def _language_code(spoken: str) -> str | None:
-    wanted = _OLD_LANGUAGE_CODES.get(spoken.lower(), spoken.lower())
+    wanted = _OTHER_LANGUAGE_CODES.get(spoken.lower(), spoken.lower())
     for field in ("alpha_2", "alpha_3", "bibliographic", "name"):
         found = pycountry.languages.get(**{field: wanted.title() if field == "name" else wanted})
         if found is not None:

@@ -491,12 +491,12 @@ def test_a_profile_can_be_read_back():
             "gdpr": True,
             "c_lytics_computed_attr": ["vip"],
         },
-        "quota": {"limit": 1_000, "used": 1},
+        "quota": {"cost": 2.5, "used": 2.5, "total": 1_000},
     }
 
 
 def test_reading_an_unknown_person_back_is_a_404_and_the_quota_is_its_own():
-    insider = account(profile_units_per_minute=1, limit_per_minute=0)
+    insider = account(profile_units_per_minute=3, limit_per_minute=0)
     read = orjson.dumps({"identifiers": {"email": "a@example.com"}, "attributes": ["email"]})
 
     answers = [insider.read_profile(Call(PROFILE, HEADERS, read), NOW) for _ in range(2)]
@@ -516,3 +516,93 @@ def test_the_panel_can_be_listed(table):
         assert columns["email_optin"]["type"] == "boolean"
     else:
         assert {each["key"] for each in columns["lytics_trigger"]["params"]} >= {"audience"}
+
+
+@pytest.mark.parametrize(
+    ("whole", "own", "settings", "held"),
+    [
+        ({}, {}, {}, ["new", "vip"]),
+        ({"append": False}, {}, {}, ["new"]),
+        ({"append": True}, {"not_append": True}, {}, ["new"]),
+        ({"append": True}, {"not_append": True}, {"root_append": "wins"}, ["new", "vip"]),
+        ({"append": False}, {"append": True}, {"root_append": "wins"}, ["new"]),
+    ],
+)
+def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, settings, held):
+    insider = account(**settings)
+    post(insider, person(lists=["vip"]))
+
+    post(insider, person(lists=["new"], **own), **whole)
+
+    assert lists(insider) == {"ann@example.com": held}
+
+
+@pytest.mark.parametrize("place", ["user", "attributes", "root"])
+def test_patches_of_objects_are_kept_as_sent_or_dropped_with_a_note(place):
+    patch = {"object_attributes": {"orders": [{"action": "push"}]}}
+    kept, dropped = account(), account(object_attributes="drop")
+    user = {"identifiers": {"email": "ann@example.com"}, "attributes": {"name": "Ann"}}
+    if place != "root":
+        (user if place == "user" else user["attributes"]).update(patch)
+
+    for insider in (kept, dropped):
+        post(insider, user, **(patch if place == "root" else {}))
+
+    [profile] = kept.profiles
+    assert profile.attributes()[0] == {"name": "Ann", **patch}
+    assert kept.drops.counts == {}
+    assert dropped.drops.counts == {("undefined_attribute", "object_attributes"): 1}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"whole": ["email"]},
+        {"custom": {"whole": ["lytics_id"]}},
+        {"custom": {"partial": {"lytics_id": ["7"]}}},
+    ],
+)
+def test_an_identifier_cannot_be_deleted(parts):
+    ann = {"identifiers": {"email": "ann@example.com", "custom": {"lytics_id": "7"}}}
+    attributes = {"email": "ann@example.com", "custom": {"lytics_id": "7"}}
+    refusing, silent = (
+        account(panel_attributes={"lytics_id": "string"}, identifier_delete=answer)
+        for answer in ("refuse", "ignore")
+    )
+    for insider in (refusing, silent):
+        post(insider, {**ann, "attributes": attributes})
+
+    refused = post(refusing, {**ann, **parts}, path=ATTRIBUTE_DELETE)
+    ignored = post(silent, {**ann, **parts}, path=ATTRIBUTE_DELETE)
+
+    assert [key.split(".")[-1] for key in errors(refused)] == ["identifier"]
+    assert errors(ignored) == {}
+    for insider in (refusing, silent):
+        [profile] = insider.profiles
+        assert profile.attributes() == ({"email": "ann@example.com"}, {"lytics_id": "7"})
+
+
+def test_a_purchase_is_written_for_longer_than_events_of_ones_own():
+    insider = account(panel_events={"purchase": {}, "lytics_trigger": {}})
+    user = {"identifiers": {"email": "ann@example.com"}}
+
+    for name in ("purchase", "lytics_trigger"):
+        post(insider, {**user, "events": [event(name, "2025-06-01T00:00:00Z")]})
+
+    assert insider.profiles.events_written == {"purchase": 1}
+    assert insider.drops.counts == {("old_event", "lytics_trigger"): 1}
+
+
+def test_contact_lists_and_the_app_are_default_attributes():
+    insider = account()
+    attributes = {"static_segment_id": [7], "list_id": ["x"], "lo": "en", "app_version": "7.1"}
+
+    post(insider, {"identifiers": {"email": "ann@example.com"}, "attributes": attributes})
+
+    [profile] = insider.profiles
+    assert profile.attributes()[0] == {
+        "static_segment_id": [7],
+        "lo": "en",
+        "app_version": "7.1",
+    }
+    assert insider.drops.counts == {("mistyped_attribute", "list_id"): 1}

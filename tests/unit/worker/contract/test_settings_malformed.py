@@ -40,6 +40,10 @@ template = "other.jsonnet"
 PATHS = "(/api/user/v1/upsert, /api/user/v1/attribute/delete)"
 ERASES = "/user/v1/delete erases whole profiles, irreversibly"
 EXIT_GOES = f"{ERASES}; an exit goes to /api/user/v1/attribute/delete"
+REGION = (
+    "is not a country with phone numbers — write the two capital letters of its code, like"
+    ' "US" or "GB"'
+)
 DURATION = 'write it as "10s", "15m" or "90d"'
 RATE = 'write it as "25000/min", "400/s" or "1000/h"'
 SECRET = "write env:NAME or file:PATH"
@@ -148,7 +152,9 @@ CASES = [
          'on = "enter"\nsettings = { audience_attribute = "" }',
          "triggers.vip-enter.settings: audience_attribute must be the name of an attribute"),
     case("a country that is none", 'identity = "email"', 'phone_region = "usa"',
-         'delivery.phone_region: is not a country — write two capital letters, like "US"'),
+         f"delivery.phone_region: {REGION}"),
+    case("a country that goes by another code", 'identity = "email"', 'phone_region = "UK"',
+         f"delivery.phone_region: {REGION}"),
     # durations and rates
     case("a duration as a number", 'identity = "email"', "lease = 10",
          f"delivery.lease: must be text in quotes — {DURATION}"),

@@ -82,6 +82,28 @@ def test_append_false_overwrites_as_well() -> None:
     assert slugs_of(API.correct(shaped, ENTER, NOTHING)) == ["new", "vip"]
 
 
+@pytest.mark.parametrize("switch", [{}, {"not_append": True}])
+def test_a_list_that_the_whole_body_overwrites_is_corrected_too(switch: dict[str, Any]) -> None:
+    shaped = replace(user_with(["vip", "new"], **switch), root={"append": bool(switch)})
+
+    assert slugs_of(API.correct(shaped, EXIT, NOTHING)) == ["new"]
+
+
+def test_old_patches_of_objects_are_left_out_where_newer_data_was_sent() -> None:
+    patch = {"orders": [{"action": "push"}]}
+    shaped = replace(
+        user_with(["vip"], object_attributes=patch),
+        root={"append": True, "object_attributes": patch},
+    )
+
+    result = API.correct(shaped, ENTER, Knowledge(stale=True))
+
+    assert isinstance(result, Shaped)
+    assert "object_attributes" not in result.users[0]
+    assert result.root == {"append": True}
+    assert set(result.dropped) == {"stale_attributes"}
+
+
 def test_what_is_true_stays_the_very_same() -> None:
     shaped = overwriting(["vip"])
 

@@ -18,6 +18,7 @@ from worker.destinations.insider import InsiderApi
 API = InsiderApi()
 UPSERT = occasion_of_sample()
 DELETE = replace(UPSERT, url="/api/user/v1/attribute/delete", direction=Direction.EXIT)
+PATCH = {"orders": [{"action": "push", "note": "", "id": None}]}
 ANN = {"identifiers": {"email": "ann@example.com"}}
 
 
@@ -140,6 +141,16 @@ def test_a_body_without_a_valid_identifier_is_dead_and_says_which_were_wrong() -
         ({"custom": {"a": 0, "b": False, "c": ""}}, {"custom": {"a": 0, "b": False}}, ()),
         ({"name": "Ann", "custom": {"a": [""]}}, {"name": "Ann"}, ()),
         ({"name": "Ann", "custom": "x"}, {"name": "Ann"}, ("attributes.custom",)),
+        (
+            {"static_segment_id": [7], "list_id": "8"},
+            {"static_segment_id": [7], "list_id": [8]},
+            (),
+        ),
+        ({"lo": "en", "app_version": 7}, {"lo": "en", "app_version": "7"}, ()),
+        ({"lo": "en", "list_id": ["x"]}, {"lo": "en"}, ("attributes.list_id",)),
+        ({"lo": "en", "language": "yue"}, {"lo": "en"}, ("attributes.language",)),
+        ({"lo": "en", "object_attributes": {}}, {"lo": "en"}, ()),
+        ({"object_attributes": PATCH}, {"object_attributes": PATCH}, ()),
     ],
 )
 def test_attributes_are_made_right_or_left_out_by_name(
@@ -175,6 +186,51 @@ def test_an_event_without_a_time_gets_that_of_its_delivery() -> None:
     assert result.users[0]["events"] == [
         {"event_name": "lytics_trigger", "timestamp": "2026-11-01T10:00:00.872199Z"}
     ]
+
+
+def test_a_purchase_may_be_two_years_old_and_no_older() -> None:
+    young = event(event_name="purchase", timestamp="2024-11-05T00:00:00Z")
+    old = event(event_name="purchase", timestamp="2024-10-20T00:00:00Z")
+
+    result = shaped({**ANN, "events": [young, old]})
+
+    assert [each["timestamp"] for each in result.users[0]["events"]] == ["2024-11-05T00:00:00Z"]
+    assert result.dropped == ("too_old",)
+
+
+@pytest.mark.parametrize(
+    ("root", "kept"),
+    [
+        ({"append": True}, {"append": True}),
+        ({"append": "f"}, {"append": False}),
+        ({"object_attributes": PATCH}, {"object_attributes": PATCH}),
+        (
+            {"error_callback_endpoint": "http://errors.example.com/in"},
+            {"error_callback_endpoint": "http://errors.example.com/in"},
+        ),
+    ],
+)
+def test_what_a_newer_page_shows_beside_the_users_is_kept(
+    root: dict[str, Any], kept: dict[str, Any]
+) -> None:
+    result = shaped({**ANN, "attributes": {"name": "Ann"}}, **root)
+
+    assert (result.root, result.dropped) == (kept, ())
+
+
+def test_patches_of_objects_alone_are_something_to_send() -> None:
+    result = shaped({**ANN, "object_attributes": PATCH})
+
+    assert result.users == ({**ANN, "object_attributes": PATCH},)
+
+
+def test_an_entrance_with_an_unknown_list_is_not_overwritten_by_the_bodys_own_switch() -> None:
+    user = {**ANN, "attributes": {"custom": {"lytics_computed_attr": [""]}}}
+
+    result = shaped(user, append=False)
+
+    assert result.users[0]["attributes"]["custom"] == {"lytics_computed_attr": ["vip"]}
+    assert (result.root, result.dropped) == ({}, ("append",))
 
 
 def test_parameters_are_pruned_and_unknown_keys_of_events_named() -> None:

@@ -54,6 +54,9 @@ def test_an_email_is_trimmed_and_in_lower_case(value: Any, written: str | None) 
         ("0151 23456789", "DE", "+4915123456789"),
         ("0049 151 23456789", "US", "+4915123456789"),
         ("+44 20 7946 0018", "US", "+442079460018"),
+        ("+1 415 555 2671", "US", "+14155552671"),
+        ("+4401234567890", "US", "+441234567890"),
+        ("+390612345678", "US", "+390612345678"),
         ("555", "US", None),
         ("undefined", "US", None),
         (True, "US", None),
@@ -62,6 +65,27 @@ def test_an_email_is_trimmed_and_in_lower_case(value: Any, written: str | None) 
 )
 def test_a_phone_number_becomes_e164(value: Any, region: str, written: str | None) -> None:
     assert normalise.phone(value, region) == written
+
+
+@pytest.mark.parametrize("value", ["9999999999", "+19999999999", "0000000000", "1234567890"])
+def test_a_number_that_no_country_gives_out_is_nobodys(value: str) -> None:
+    assert normalise.phone(value, "US") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "numbers"),
+    [
+        ([1, "2", 3.0], [1, 2, 3]),
+        (["", 7], [7]),
+        ("7", [7]),
+        (["seven", 7], None),
+        ([1.5], None),
+        (True, None),
+        ([], None),
+    ],
+)
+def test_contact_lists_are_numbers(value: Any, numbers: list[int] | None) -> None:
+    assert normalise.contact_lists(value) == numbers
 
 
 @pytest.mark.parametrize(
@@ -76,6 +100,12 @@ def test_a_phone_number_becomes_e164(value: Any, region: str, written: str | Non
         ("zh-Hant", "zh_TW"),
         ("zh_Hans_CN", "zh_CN"),
         ("iw", "he_IL"),
+        ("es-419", "es_MX"),
+        ("en-001", "en_US"),
+        ("pt_419", "pt_BR"),
+        ("fil", "tl_PH"),
+        ("fil-PH", "tl_PH"),
+        ("yue", None),
         ("Klingonish", None),
         ("en_ZZ", None),
         (7, None),
