@@ -76,7 +76,7 @@ def candidate_of(event: Event, trigger: Trigger, settings: Settings, *, now_us: 
     fields = trigger.export_fields
     packed = pack_exported(event, fields, identity) if fields else pack_whole(event)
     header = header_of(event, accepted_ms=now_us // 1000)
-    return Candidate("", trigger.name, header, decode_profile(packed))
+    return Candidate("", trigger.name, header, decode_profile(packed.text))
 
 
 def attempt_of(event: Event, trigger: Trigger, settings: Settings, *, now_us: int) -> Attempt:

@@ -26,11 +26,19 @@ class AudienceBook:
     """Which slug an audience's id stands for.
 
     Args:
+        learns: Whether what payloads tell is written; a dry run only keeps it in mind.
         now: Monotonic clock in seconds.
     """
 
-    def __init__(self, client: Redis, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        *,
+        learns: bool = True,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
+        self._learns = learns
         self._now = now
         self._slugs: dict[str, str] = {}
         self._read_at: float | None = None
@@ -93,10 +101,12 @@ class AudienceBook:
 
     def _ask(self, audience_id: str, slug: str) -> str:
         with redis_errors():
-            if slug:
+            if slug and self._learns:
                 self._client.hsetnx(keys.AUDIENCES, audience_id, slug)
             answer = self._client.hget(keys.AUDIENCES, audience_id)
         known = answer.decode() if isinstance(answer, bytes) else ""
+        if not self._learns:
+            known = known or self._slugs.get(audience_id, "") or slug
         if known and self._slugs.get(audience_id) != known:
             self._slugs[audience_id] = known
             self.version += 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
 from producer.identity import identity_field
+from producer.integers import dumps_exactly
 from producer.payloads import SEGMENT_EVENTS
 from worker.contract.events import Event, pack_profile
 from worker.contract.settings import ALL_AUDIENCES, Settings, Trigger
@@ -80,36 +81,51 @@ def routing_digest(settings: Settings) -> str:
     return hashlib.sha256(text).hexdigest()[:12]
 
 
-def pack_whole(event: Event) -> bytes:
+class Packed(NamedTuple):
+    """What a delivery carries.
+
+    Attributes:
+        as_text: Fields that hold integers above 2^53, which are carried as text.
+    """
+
+    text: bytes
+    as_text: frozenset[str]
+
+
+def pack_whole(event: Event) -> Packed:
     """Return what a delivery without export fields carries.
 
     Raises:
-        PayloadRefused: `unreadable` (nested too deep) or `too_large`.
+        PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
     """
     return _pack(event.profile)
 
 
-def pack_exported(event: Event, fields: tuple[str, ...], identity: str) -> bytes:
+def pack_exported(event: Event, fields: tuple[str, ...], identity: str) -> Packed:
     """Return what a delivery with export fields carries: these, the identity, `segment_events`.
 
     Raises:
-        PayloadRefused: `unreadable` (nested too deep) or `too_large`.
+        PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
     """
     wanted = {*fields, identity_field(event.profile, identity), SEGMENT_EVENTS}
     return _pack({field: value for field, value in event.profile.items() if field in wanted})
 
 
-def _pack(profile: dict[str, Any]) -> bytes:
+def _pack(profile: dict[str, Any]) -> Packed:
     try:
-        text = orjson.dumps(profile)
-    except TypeError as error:
-        raise PayloadRefused(
-            Refusal.UNREADABLE, "The profile is nested deeper than 254 levels."
-        ) from error
+        text, as_text = dumps_exactly(profile)
+    except (TypeError, RecursionError) as error:
+        raise PayloadRefused(Refusal.UNREADABLE, _why_no_json(error)) from error
     if len(text) > LARGEST_PROFILE_BYTES:
         raise PayloadRefused(
             Refusal.TOO_LARGE,
             f"The profile has {len(text)} bytes, at most {LARGEST_PROFILE_BYTES} can be carried; "
             "export_fields make it smaller.",
         )
-    return pack_profile(text)
+    return Packed(pack_profile(text), as_text)
+
+
+def _why_no_json(error: Exception) -> str:
+    if isinstance(error, RecursionError) or "Recursion" in str(error):
+        return "The profile is nested deeper than 254 levels."
+    return "The profile holds something that JSON has no form for."

@@ -8,17 +8,25 @@ that entry. What can't be placed becomes a `Refused` and costs its neighbours no
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import orjson
+import structlog
+from redis.exceptions import RedisError
 
 from producer.identity import PAYLOAD_ID, profile_key
+from producer.integers import loads_exactly
 from producer.times import format_time, parse_time, refuse_future
 from worker.contract.events import Event
 from worker.contract.words import Direction, Refusal
-from worker.errors import PayloadRefused
+from worker.errors import PayloadRefused, SegrelayError
+
+log = structlog.get_logger()
 
 SEGMENT_EVENTS: Final = "segment_events"
 _DIRECTIONS: Final = {direction.value: direction for direction in Direction}
@@ -139,7 +147,7 @@ def load(text: bytes) -> Any:
         PayloadRefused: `unreadable`.
     """
     try:
-        return orjson.loads(text.removeprefix(_BOM))
+        return loads_exactly(text.removeprefix(_BOM))
     except orjson.JSONDecodeError as error:
         where = f"column {error.colno}" if error.lineno == 1 else f"its line {error.lineno}"
         raise PayloadRefused(Refusal.UNREADABLE, f"Not JSON: {error.msg} ({where}).") from error
@@ -152,6 +160,51 @@ def events_of(value: Any, reading: Reading) -> Iterator[Event | Refused]:
             yield from _events_of_one(index, payload, reading)
     else:
         yield from _events_of_one(0, value, reading)
+
+
+@contextmanager
+def one_costs_one() -> Iterator[None]:
+    """Turn whatever is raised about one payload or event into its refusal.
+
+    Raises:
+        PayloadRefused: As it was raised, or `unreadable` for what nobody thought of.
+        RedisUnavailable: That is not the payload's fault.
+    """
+    try:
+        yield
+    except (SegrelayError, RedisError):
+        raise
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{type(error).__name__} at {Path(where.filename).name}:{where.lineno}"
+        log.error("payload.failed", error=place)  # noqa: TRY400 - its text may hold a profile
+        raise PayloadRefused(
+            Refusal.UNREADABLE, f"Reading it failed ({place}): please report that."
+        ) from error
+
+
+def is_timeless(value: Any) -> bool:
+    """Say whether a parsed payload holds a change without any time.
+
+    It gets the time of its arrival: sent again, it is another change, and is delivered again.
+    """
+    if isinstance(value, list):
+        return any(is_timeless(element) for element in value)
+    try:
+        envelope = _open(value)
+        entries = _entries(envelope.profile)
+    except PayloadRefused:
+        return False
+    return envelope.change_time is None and any(
+        isinstance(entry, dict) and entry.get("event") == Direction.CHANGE for entry in entries
+    )
+
+
+def is_row(value: Any) -> bool:
+    """Say whether a parsed value is a profile without events: a row of a table."""
+    if not isinstance(value, dict) or not value or SEGMENT_EVENTS in value:
+        return False
+    return not isinstance(value.get("data"), dict) or is_row(value["data"])
 
 
 def payloads_in(value: Any) -> int:
@@ -245,7 +298,8 @@ def _event(
     index: int, payload: Any, envelope: _Envelope, entry: Any, reading: Reading
 ) -> Event | Refused:
     try:
-        return _build(envelope, entry, reading)
+        with one_costs_one():
+            return _build(envelope, entry, reading)
     except PayloadRefused as refusal:
         content = text_of(_reduced(payload, envelope.profile))
         return _refused(index, refusal, audience=_named(entry), content=content)
@@ -255,7 +309,7 @@ def _build(envelope: _Envelope, entry: Any, reading: Reading) -> Event:
     direction = _direction(entry)
     known_slug = _name(entry, "slug")
     slug = reading.resolve_audience(_name(entry, "id"), known_slug)
-    if not known_slug:
+    if entry.get("slug") != slug:
         entry["slug"] = slug
     time_us = _time_us(entry, direction, envelope.change_time, reading)
     key = profile_key(envelope.profile, reading.identity)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from producer.payloads import Reading, Refused
 from producer.quarantine import NewRecord
-from producer.writing import Place
+from producer.writing import Entries, Place
 from worker.contract.accept import NewDelivery
 from worker.contract.words import Refusal
+
+PROBLEMS_KEPT: Final = 10_000
+"""Of a sum, so that a file without one good line does not fill the memory; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +35,20 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of payloads.
+    """What became of payloads. Two of them can be added: what became of both.
 
     Args:
         events: That could be read, wanted or not.
         accepted: Deliveries that are in Redis now.
         unmatched: Events that no trigger wants; in the quarantine.
         refused: Payloads and events that could not be placed; in the quarantine.
-        repeated: Deliveries that an earlier run of the same job had published already.
+        repeated: Deliveries that an earlier attempt of the same job had published already.
+        without_hook: Deliveries for which the destination is told not to start journeys.
+        as_text: Fields whose integers above 2^53 are carried as text, and in how many events: as
+            the doubles that templates calculate with, two of them could become one.
+        problems: At most 10,000 of a sum.
         rang: Partitions that have something to drain and whose bell was silent.
+        entries: What was added to the streams, by the stream's key.
     """
 
     payloads: int = 0
@@ -46,22 +57,83 @@ class Published:
     unmatched: int = 0
     refused: int = 0
     repeated: int = 0
+    without_hook: int = 0
+    as_text: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     rang: tuple[Place, ...] = ()
+    entries: Mapping[str, Entries] = field(default_factory=dict)
+
+    def __add__(self, other: Published) -> Published:
+        return Published(
+            payloads=self.payloads + other.payloads,
+            events=self.events + other.events,
+            accepted=self.accepted + other.accepted,
+            unmatched=self.unmatched + other.unmatched,
+            refused=self.refused + other.refused,
+            repeated=self.repeated + other.repeated,
+            without_hook=self.without_hook + other.without_hook,
+            as_text=Counter(self.as_text) + Counter(other.as_text),
+            problems=(self.problems + other.problems)[:PROBLEMS_KEPT],
+            rang=tuple(dict.fromkeys(self.rang + other.rang)),
+            entries=dict(_joined(self.entries, other.entries)),
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return it for machines: what `segrelay send --json` prints."""
+        return {
+            "payloads": self.payloads,
+            "events": self.events,
+            "accepted": self.accepted,
+            "unmatched": self.unmatched,
+            "refused": self.refused,
+            "repeated": self.repeated,
+            "without_hook": self.without_hook,
+            "as_text": dict(self.as_text),
+            "problems": [
+                {
+                    "line": problem.line,
+                    "index": problem.index,
+                    "reason": problem.reason,
+                    "message": problem.message,
+                }
+                for problem in self.problems
+            ],
+        }
+
+
+def _joined(
+    earlier: Mapping[str, Entries], later: Mapping[str, Entries]
+) -> Iterator[tuple[str, Entries]]:
+    for stream in {**earlier, **later}:
+        first = earlier.get(stream) or later[stream]
+        last = later.get(stream) or first
+        yield stream, Entries(first.first, last.last)
 
 
 @dataclass(slots=True)
 class Draft:
-    """What a call will write: built first, written then."""
+    """What a call will write: built first, written then.
+
+    Args:
+        numbers: How many events and refusals were read: the number of the next.
+    """
 
     lane: str
     reading: Reading
     payloads: int = 0
     events: int = 0
     unmatched: int = 0
+    numbers: int = 0
+    without_hook: int = 0
+    as_text: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     deliveries: dict[Place, list[NewDelivery]] = field(default_factory=dict)
     kept: list[NewRecord] = field(default_factory=list)
+
+    @property
+    def deliveries_count(self) -> int:
+        """Return how many deliveries there are."""
+        return sum(map(len, self.deliveries.values()))
 
     def keep(self, reason: Refusal, audience: str, message: str, content: bytes) -> None:
         """Put something into the quarantine."""

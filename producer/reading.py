@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Final
 
 import orjson
 
+from producer.integers import loads_exactly
 from producer.payloads import SEGMENT_EVENTS, Payload, load
 from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
@@ -250,14 +251,14 @@ class _Reader:
 
 def _value_of_line(text: bytes) -> tuple[Any] | None:
     try:
-        return (orjson.loads(text),)
+        return (loads_exactly(text),)
     except orjson.JSONDecodeError:
         return None
 
 
 def _payload_alone(text: bytes) -> Any:
     try:
-        value = orjson.loads(text.strip(_BETWEEN))
+        value = loads_exactly(text.strip(_BETWEEN))
     except orjson.JSONDecodeError:
         return None
     is_payload = isinstance(value, dict) and (SEGMENT_EVENTS in value or "data" in value)
@@ -266,7 +267,7 @@ def _payload_alone(text: bytes) -> Any:
 
 def _values_in(text: bytes) -> Iterable[Any] | None:
     try:
-        return list(orjson.loads(b"[" + text + b"]"))
+        return list(loads_exactly(b"[" + text + b"]"))
     except orjson.JSONDecodeError:
         return None
 

@@ -18,6 +18,7 @@ _RFC3339: Final = re.compile(
     re.ASCII,
 )
 _LEAP_SECOND: Final = 60
+_LAST_SECOND: Final = int(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 _MINUTE: Final = 60
 _HOURS: Final = 24
 _HARMLESS: Final = re.compile(r"[-0-9TZtz:+. ]{1,40}", re.ASCII)
@@ -38,6 +39,8 @@ def parse_time(value: object) -> int:
         seconds -= _offset(sign, int(hours), int(minutes))
     if seconds <= 0:
         raise _bad(f"{_shown(value)} is before 1970.")
+    if seconds > _LAST_SECOND:
+        raise _bad(f"{_shown(value)} is after the year 9999 in UTC.")
     return seconds * MICROSECONDS + (int(fraction[:6].ljust(6, "0")) if fraction else 0)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis import Redis
 from redis.exceptions import NoScriptError
@@ -39,18 +39,27 @@ class Progress:
     source: str = ""
 
 
+class Entries(NamedTuple):
+    """The entries that were added to one stream, by the ids of the first and the last."""
+
+    first: str
+    last: str
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """What the scripts answered.
 
     Args:
-        repeated: Deliveries that an earlier run of the job had written already.
+        repeated: Deliveries that an earlier attempt of the job had written already.
         rang: Partitions whose bell was silent.
+        entries: What was added, by stream.
     """
 
     accepted: int
     repeated: int
     rang: tuple[Place, ...]
+    entries: Mapping[str, Entries]
 
 
 def write(
@@ -62,18 +71,23 @@ def write(
         RedisUnavailable: Some partitions may have theirs, others not.
     """
     places = sorted(deliveries)
-    answers = _run(
-        client, [_call(place, deliveries[place], progress) for place in places], progress
-    )
-    accepted = repeated = 0
+    calls = [_call(place, deliveries[place], progress) for place in places]
+    accepted = 0
     rang: list[Place] = []
-    for place, (added, ring) in zip(places, answers, strict=True):
-        if added < 0:
-            repeated += len(deliveries[place])
-        accepted += max(added, 0)
+    entries: dict[str, Entries] = {}
+    for place, call, answer in zip(places, calls, _run(client, calls, progress), strict=True):
+        added, ring, *ids = answer
+        accepted += added
         if ring:
             rang.append(place)
-    return Written(accepted, repeated, tuple(rang))
+        entries |= _entries(call, ids)
+    repeated = sum(map(len, deliveries.values())) - accepted
+    return Written(accepted, repeated, tuple(rang), entries)
+
+
+def _entries(call: AcceptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
+    streams = zip(call.streams, ids[::2], ids[1::2], strict=True)
+    return {key: Entries(first.decode(), last.decode()) for key, first, last in streams if first}
 
 
 def _call(place: Place, deliveries: Sequence[NewDelivery], progress: Progress) -> AcceptCall:
@@ -85,7 +99,7 @@ def _call(place: Place, deliveries: Sequence[NewDelivery], progress: Progress) -
     return replace(call, keys=(counts, streams, bell, f"{jobs}:{progress.source}", *rest))
 
 
-def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list[tuple[int, int]]:
+def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list[Any]:
     if not calls:
         return []
     answers = _pipelined(client, calls, progress)
@@ -98,7 +112,7 @@ def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-    return [(int(added), int(ring)) for added, ring in answers]
+    return answers
 
 
 def _pipelined(

@@ -238,6 +238,7 @@ def _document(totals: _Totals) -> dict[str, Any]:
         "accepted": totals.accepted,
         "unmatched": totals.unmatched,
         "refused": totals.refused,
+        "repeated": totals.repeated,
         "problems": [
             {
                 "line": problem.line,

@@ -4,23 +4,39 @@
 -- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5..] one stream each
 -- ARGV[1] job ("" = none)   ARGV[2] position in the job's source (a decimal string of 20 digits, "" = none)
 -- ARGV[3] n, the number of streams; then n times: the stream's name `lane|trigger`
--- then per entry: index of its stream (1-based), header, profile
+-- then per entry: index of its stream (1-based), header, profile, number of its event within the chunk
 --
 -- The bell is 1 if it was rung for live work, 3 for backfill: live work does not wait for the turn of the other.
--- Returns {added, ring}: ring is 1 if the bell was silent. added is -1 if the job is already beyond that position.
+-- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
+-- position. A chunk behind the position adds nothing; the chunk at the position adds what is not among the numbers.
+-- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}.
+-- ring is 1 if the bell was silent.
 
+local PER_ENTRY = 4
 local job, position, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local chunk = job .. '|chunk'
+local numbers, placed, is_behind = {}, {}, false
 if position ~= '' then
   local seen = redis.call('HGET', KEYS[4], job)
-  if seen and seen >= position then return {-1, 0} end
+  is_behind = seen and seen > position
+  if seen == position then
+    for number in string.gmatch(redis.call('HGET', KEYS[4], chunk) or '', '[^,]+') do
+      placed[number] = true
+      numbers[#numbers + 1] = number
+    end
+  end
 end
 
-local added, total, live = {}, 0, false
-for i = 4 + n, #ARGV, 3 do
-  local s = tonumber(ARGV[i])
-  redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i + 1], 'p', ARGV[i + 2])
-  added[s] = (added[s] or 0) + 1
-  total = total + 1
+local added, total, live, first, last = {}, 0, false, {}, {}
+for i = 4 + n, is_behind and 0 or #ARGV, PER_ENTRY do
+  local s, number = tonumber(ARGV[i]), ARGV[i + 3]
+  if not placed[number] then
+    last[s] = redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i + 1], 'p', ARGV[i + 2])
+    first[s] = first[s] or last[s]
+    added[s] = (added[s] or 0) + 1
+    total = total + 1
+    if number ~= numbers[#numbers] then numbers[#numbers + 1] = number end
+  end
 end
 for s, count in pairs(added) do
   local name = ARGV[3 + s]
@@ -29,9 +45,9 @@ for s, count in pairs(added) do
   if string.sub(name, 1, 5) == 'live|' then live = true end
   redis.call('HINCRBY', KEYS[1], 'accepted|' .. trigger, count)
 end
-if job ~= '' then
+if job ~= '' and total > 0 then
   redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|accepted', total)
-  if position ~= '' then redis.call('HSET', KEYS[4], job, position) end
+  if position ~= '' then redis.call('HSET', KEYS[4], job, position, chunk, table.concat(numbers, ',')) end
 end
 local ring = 0
 if total > 0 then
@@ -41,4 +57,9 @@ if total > 0 then
     ring = 1
   end
 end
-return {total, ring}
+local answer = {total, ring}
+for s = 1, n do
+  answer[#answer + 1] = first[s] or ''
+  answer[#answer + 1] = last[s] or ''
+end
+return answer

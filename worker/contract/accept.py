@@ -15,6 +15,7 @@ from worker.contract.keys import PartitionKeys, stream_name
 
 SCRIPT: Final = (Path(__file__).parent / "accept.lua").read_text()
 _POSITION_DIGITS: Final = 20
+_KEYS_BEFORE_STREAMS: Final = 4
 
 
 class NewDelivery(NamedTuple):
@@ -22,12 +23,14 @@ class NewDelivery(NamedTuple):
 
     Attributes:
         profile: The packed text, see `events.encode_profile`.
+        number: Of its event within a job's chunk, the same in every run of the job.
     """
 
     lane: str
     trigger: str
     header: Header
     profile: bytes
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class AcceptCall:
 
     keys: tuple[str, ...]
     args: tuple[str | bytes | int, ...]
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Return the keys of the streams, in the order in which the script answers for them."""
+        return self.keys[_KEYS_BEFORE_STREAMS:]
 
 
 def accept_call(
@@ -51,8 +59,9 @@ def accept_call(
         keys: Of the partition; every delivery's profile must belong to it.
         deliveries: In the order in which they should stand in their streams.
         job: Name of the job, which counts them, or "".
-        position: Where in the job's source this chunk ends. A chunk that is not beyond the
-            position that Redis knows is ignored.
+        position: Where in the job's source this chunk ends. Of a chunk behind the position that
+            Redis knows nothing is added; of the chunk that ends there, the events whose numbers
+            were not added by an earlier attempt.
     """
     names = list(dict.fromkeys(stream_name(new.lane, new.trigger) for new in deliveries))
     index = {name: str(number) for number, name in enumerate(names, start=1)}
@@ -73,3 +82,4 @@ def _entries(deliveries: Iterable[NewDelivery], index: dict[str, str]) -> Iterab
         yield index[stream_name(new.lane, new.trigger)]
         yield encode_header(new.header)
         yield new.profile
+        yield str(new.number)

@@ -31,7 +31,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
 | `{d:p}sent` | stream | recently delivered profile keys, capped, for `verify` |
-| `{d:p}jobs` | hash | job → position |
+| `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there |
 | `{d:p}jobs:SOURCE` | hash | the same for one source of a job, for 90 days |
 | `{d:p}l<digest>` | string | the ledger of one profile |
 """

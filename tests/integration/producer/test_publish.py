@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from producer.publish import Publisher
+from producer.publish import Publisher, open_publisher
 from producer.quarantine import Quarantine
 from producer.room import NoRoom, Room, count_waiting
 from tests.integration.producer.conftest import trigger
@@ -82,6 +82,114 @@ def test_a_trigger_overrules_skip_hook(configure, publisher_of, client):
 
     flags = {entry.trigger: entry.header.skip_hook for entry in entries(client)}
     assert flags == {"default": True, "hooks": False}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, False),
+        ({"lane": "backfill"}, True),
+        ({"job": "load"}, True),
+        ({"job": "load", "skip_hook": False}, False),
+        ({"skip_hook": True}, True),
+    ],
+)
+def test_a_backfill_starts_no_journeys_unless_it_is_told_to(publisher, client, options, expected):
+    published = publisher.publish([payload()], **options)
+
+    [entry] = entries(client)
+    assert (entry.header.skip_hook, published.without_hook) == (expected, int(expected))
+
+
+def test_an_event_says_itself_whether_it_starts_journeys(publisher, client):
+    profile = {"email": "ann@example.com", "segment_events": [ENTER]}
+    events = [
+        Event("email:ann@example.com", "vip", Direction.ENTER, at, profile, skip_hook=at == 2)
+        for at in (1, 2)
+    ]
+
+    publisher.publish(events)
+
+    assert [entry.header.skip_hook for entry in entries(client)] == [False, True]
+
+
+def test_an_integer_that_a_double_cannot_hold_is_carried_as_text_and_said(
+    configure, publisher_of, client
+):
+    text = (
+        b'{"email":"ann@example.com","small":9007199254740992,"large":9007199254740993,'
+        b'"huge":-12345678901234567890123,"deep":{"ids":[1,9007199254740995]},"real":1.5,'
+        b'"segment_events":[{"slug":"vip","event":"enter","enter":"2026-11-01T10:00:00Z"}]}'
+    )
+    exporting = trigger("few", more='export_fields = ["large", "small"]')
+    publisher = publisher_of(configure(trigger("whole"), exporting))
+
+    published = publisher.publish([text])
+
+    profiles = {entry.trigger: entry.profile for entry in entries(client)}
+    assert published.as_text == {"large": 1, "huge": 1, "deep": 1}
+    assert profiles["whole"]["small"] == 2**53
+    assert profiles["whole"]["large"] == profiles["few"]["large"] == "9007199254740993"
+    assert profiles["whole"]["huge"] == "-12345678901234567890123"
+    assert profiles["whole"]["deep"] == {"ids": [1, "9007199254740995"]}
+
+
+def test_two_people_whose_ids_are_one_double_stay_two(configure, publisher_of, client):
+    publisher = publisher_of(configure(identity="loyalty"))
+
+    publisher.publish([payload(loyalty=2**53 + extra) for extra in (0, 1)])
+
+    assert len({entry.header.digest for entry in entries(client)}) == 2
+
+
+def test_a_dry_run_says_what_would_come_of_it_and_writes_nothing(configure, client, doorbell):
+    publisher = Publisher(client, configure(), doorbell=doorbell, dry_run=True)
+    stranger = payload(1, segment_events=[{**ENTER, "id": None, "slug": "vipp"}])
+    only_id = payload(2, segment_events=[{**ENTER, "slug": None}])
+
+    published = publisher.publish([payload(0), stranger, b"{", only_id])
+
+    assert (published.accepted, published.unmatched, published.refused) == (2, 1, 1)
+    assert client.keys("*") == []
+    assert doorbell.rang == []
+
+
+def test_what_nobody_thought_of_costs_one_event_and_not_the_others(publisher, client):
+    profile = {"email": "ann@example.com", "segment_events": [ENTER], "odd": object()}
+    unheard_of = Event("email:ann@example.com", "vip", Direction.ENTER, 7, profile)
+    no_key = Event(None, "vip", Direction.ENTER, 7, {"segment_events": [ENTER]})
+
+    published = publisher.publish([unheard_of, payload(1), no_key])
+
+    assert (published.accepted, len(entries(client))) == (1, 1)
+    assert [(one.line, one.reason) for one in published.problems] == [
+        (1, "unreadable"),
+        (3, "unreadable"),
+    ]
+
+
+def test_two_answers_add_up_to_what_became_of_both(publisher):
+    one, other = publisher.publish([payload(0), b"{"]), publisher.publish([payload(0), payload(1)])
+
+    both = one + other
+
+    assert both.document() == {
+        "payloads": 4, "events": 3, "accepted": 3, "unmatched": 0, "refused": 1, "repeated": 0,
+        "without_hook": 0, "as_text": {},
+        "problems": [
+            {"line": 2, "index": 0, "reason": "unreadable", "message": one.problems[0].message}
+        ],
+    }  # fmt: skip
+    (stream,) = one.entries
+    assert both.entries[stream].first == one.entries[stream].first
+    assert both.entries[stream].last == other.entries[stream].last
+
+
+def test_an_application_publishes_with_the_configuration_that_the_commands_use(configure, client):
+    with open_publisher(configure().source) as publisher:
+        published = publisher.publish([payload()])
+
+    assert published.document()["accepted"] == len(entries(client)) == 1
 
 
 def test_events_can_be_published_as_they_are(publisher, client):

@@ -59,7 +59,8 @@ def test_the_document_has_exactly_what_was_promised(run, file):
     document = orjson.loads(result.stdout)
     problems = document.pop("problems")
     assert result.exit_code == 0
-    assert document == {"payloads": 5, "events": 3, "accepted": 2, "unmatched": 1, "refused": 2}
+    assert (document["payloads"], document["events"], document["repeated"]) == (5, 3, 0)
+    assert (document["accepted"], document["unmatched"], document["refused"]) == (2, 1, 2)
     assert [(one["line"], one["index"], one["reason"]) for one in problems] == [
         (2, 0, "unreadable"),
         (3, 1, "bad_time"),

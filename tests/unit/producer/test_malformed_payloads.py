@@ -190,7 +190,6 @@ IDENTITIES = [
     (_identity(b"1.5"), "no_identity", "not a whole one that JSON holds exactly"),
     (_identity(b"1.0"), "no_identity", "not a whole one that JSON holds exactly"),
     (_identity(b"1e3"), "no_identity", "not a whole one that JSON holds exactly"),
-    (_identity(b"18446744073709551616"), "no_identity", "not a whole one that JSON holds exactly"),
     (_identity(b'"' + b"x" * 513 + b'"'), "no_identity", "longer than 512 characters"),
     (orjson.dumps(wrapped(email=None, Email="ann@example.com")), "no_identity", "has no `email`"),
     (_identity(b'"ann@example.com","email":null'), "no_identity", "has no `email`"),

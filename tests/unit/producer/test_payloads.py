@@ -5,7 +5,7 @@ import copy
 import orjson
 import pytest
 
-from producer.payloads import Refused, content_of
+from producer.payloads import Refused, content_of, is_row, is_timeless
 from tests.unit.producer.payload_samples import ENTER, NOW_US, WRAPPED, read, with_entry, wrapped
 from worker.contract.events import Event
 from worker.contract.words import Direction
@@ -166,3 +166,42 @@ def test_a_refused_event_is_kept_alone_in_its_form(form):
     assert (refused.reason, refused.audience) == ("bad_time", "b")
     assert (again.reason, again.audience) == ("bad_time", "b")
     assert b"vip" not in refused.content
+
+
+def test_a_template_sees_the_slug_without_the_space_around_it():
+    [event] = read(with_entry(slug="  vip "))
+
+    assert (event.audience, event.profile["segment_events"][0]["slug"]) == ("vip", "vip")
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        ({"segment_events": [{"event": "change", "slug": "a"}]}, True),
+        ({"data": {"segment_events": [ENTER, {"event": "change"}]}}, True),
+        ([WRAPPED, {"segment_events": [{"event": "change"}]}], True),
+        ({"data": {"segment_events": [{"event": "change"}]}, "meta": WRAPPED["meta"]}, False),
+        (WRAPPED, False),
+        (7, False),
+        ({}, False),
+    ],
+)
+def test_a_change_without_a_time_is_known(payload, expected):
+    assert is_timeless(payload) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"email": "ann@example.com"}, True),
+        ({"data": {"email": "ann@example.com"}, "meta": {}}, True),
+        ({"data": 7}, True),
+        (WRAPPED, False),
+        (WRAPPED["data"], False),
+        ({"segment_events": None}, False),
+        ({}, False),
+        ([], False),
+    ],
+)
+def test_a_row_of_a_table_is_known(value, expected):
+    assert is_row(value) is expected

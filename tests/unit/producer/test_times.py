@@ -63,3 +63,18 @@ def test_five_minutes_ahead_are_accepted_and_more_are_not():
     with pytest.raises(PayloadRefused, match="301 s ahead") as refused:
         refuse_future(TEN + 301_000_000, TEN)
     assert refused.value.reason == "future_time"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("9999-12-31T23:59:59-05:00", "bad_time"),
+        ("9999-12-31T23:59:60Z", "bad_time"),
+        ("9999-12-31T23:59:59.999999Z", "future_time"),
+    ],
+)
+def test_the_end_of_time_is_refused_like_any_other_time(text, reason):
+    with pytest.raises(PayloadRefused) as refused:
+        refuse_future(parse_time(text), 1)
+
+    assert refused.value.reason == reason

@@ -1,0 +1,216 @@
+"""Drafting: from payloads or events to the deliveries and quarantine records that they become.
+
+A draft asks Redis for nothing but audiences. Whatever is raised about one payload or event is its
+refusal and costs no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from producer.audiences import AudienceBook
+from producer.matching import Packed, Route, Routes, pack_exported, pack_whole
+from producer.payloads import (
+    Payload,
+    Reading,
+    Refused,
+    content_of,
+    events_of,
+    load,
+    one_costs_one,
+    payloads_in,
+)
+from producer.published import Draft
+from producer.room import Fill
+from producer.writing import Place
+from worker.contract.accept import NewDelivery
+from worker.contract.events import Event, header_of
+from worker.contract.keys import partition_of
+from worker.contract.settings import Settings
+from worker.contract.words import LIVE, Refusal, kind_of_lane
+from worker.errors import PayloadRefused
+
+
+class Manner(NamedTuple):
+    """How something is published: what the caller says of all of it.
+
+    Attributes:
+        state: The events were made up by comparison.
+        skip_hook: See `Publisher.publish`.
+    """
+
+    lane: str = LIVE
+    state: bool = False
+    skip_hook: bool | None = None
+
+    def skips_hook(self, event: Event) -> bool:
+        """Say whether the destination should not start journeys for this event."""
+        return self.skips if self.skip_hook is not None else event.skip_hook or self.skips
+
+    @property
+    def skips(self) -> bool:
+        """Say whether the destination should not start journeys, as far as the event is silent."""
+        return kind_of_lane(self.lane) != LIVE if self.skip_hook is None else self.skip_hook
+
+
+class Drafter:
+    """Makes drafts for one configuration."""
+
+    def __init__(self, settings: Settings, book: AudienceBook, fill: Fill) -> None:
+        self._settings = settings
+        self._book = book
+        self._book_version = book.version
+        self._routes = Routes(settings.triggers.values(), book.slug_of)
+        self._fill = fill
+
+    def draft(self, payloads: Iterable[bytes | Payload | Event], manner: Manner) -> Draft:
+        """Return what becomes of payloads or events.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        draft = self._empty(manner)
+        for number, payload in enumerate(payloads, start=1):
+            if isinstance(payload, Event):
+                draft.payloads += 1
+                event = replace(payload, skip_hook=manner.skips_hook(payload))
+                self._take(event, draft, line=number, index=0)
+            else:
+                self._read(payload, number, draft)
+        return draft
+
+    def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
+        """Return what becomes of events that were judged good a moment ago."""
+        draft = self._empty(Manner(lane))
+        for event in events:
+            self._deliver(event, self._routes_of(event), draft)
+        return draft
+
+    def judged(self, content: bytes, manner: Manner, *, arrived_us: int) -> list[Event | Refused]:
+        """Return what a text from the quarantine gives today; events only if a trigger wants them.
+
+        A change that has no time of its own keeps `arrived_us`, when it came first.
+        """
+        reading = self._reading(manner)._replace(arrived_us=arrived_us)
+        try:
+            found = list(events_of(load(content), reading))
+        except PayloadRefused as refusal:
+            return [Refused(0, Refusal(refusal.reason), refusal.message, "", content)]
+        return [self._judged(item, content) for item in found]
+
+    def _judged(self, item: Event | Refused, content: bytes) -> Event | Refused:
+        if isinstance(item, Refused):
+            return item
+        routes = self._routes_of(item)
+        if not routes:
+            return Refused(0, Refusal.NO_TRIGGER, _no_trigger(item), item.audience, content)
+        try:
+            self._deliver(item, routes, self._empty(Manner()))
+        except PayloadRefused as refusal:
+            return Refused(0, Refusal(refusal.reason), refusal.message, item.audience, content)
+        return item
+
+    def _empty(self, manner: Manner) -> Draft:
+        return Draft(manner.lane, self._reading(manner))
+
+    def _reading(self, manner: Manner) -> Reading:
+        now_us = self._fill.now_us()
+        identity = self._settings.delivery.identity
+        return Reading(now_us, now_us, identity, self._book.resolve, manner.state, manner.skips)
+
+    def _read(self, payload: bytes | Payload, number: int, draft: Draft) -> None:
+        if isinstance(payload, bytes):
+            payload = _parsed(payload, number)
+        line = payload.line or number
+        if payload.error:
+            draft.payloads += 1
+            draft.numbers += 1
+            refused = Refused(0, payload.reason, payload.error, "", payload.text)
+            draft.refuse(refused, line=line, index=payload.index)
+            return
+        draft.payloads += payloads_in(payload.value)
+        for index, item in _items(payload, draft.reading):
+            if isinstance(item, Refused):
+                draft.numbers += 1
+                draft.refuse(item, line=line, index=index)
+            else:
+                self._take(item, draft, line=line, index=index)
+
+    def _take(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
+        draft.numbers += 1
+        routes = self._routes_of(event)
+        if not routes:
+            draft.events += 1
+            draft.unmatched += 1
+            draft.keep(Refusal.NO_TRIGGER, event.audience, _no_trigger(event), content_of(event))
+            return
+        try:
+            self._deliver(event, routes, draft)
+            draft.events += 1
+        except PayloadRefused as refusal:
+            reason = Refusal(refusal.reason)
+            refused = Refused(index, reason, refusal.message, event.audience, content_of(event))
+            draft.refuse(refused, line=line, index=index)
+
+    def _routes_of(self, event: Event) -> tuple[Route, ...]:
+        if self._book.version != self._book_version:
+            self._routes.forget()
+            self._book_version = self._book.version
+        return self._routes.of(event)
+
+    def _deliver(self, event: Event, routes: Sequence[Route], draft: Draft) -> None:
+        """Add the event's deliveries to the draft: all or, if one can't be packed, none.
+
+        Raises:
+            PayloadRefused: One can't be packed.
+        """
+        with one_costs_one():
+            added = list(self._deliveries(event, routes, draft))
+        as_text: set[str] = set()
+        for place, delivery, packed in added:
+            draft.deliveries.setdefault(place, []).append(delivery)
+            draft.without_hook += delivery.header.skip_hook
+            as_text |= packed.as_text
+        draft.as_text.update(as_text)
+
+    def _deliveries(
+        self, event: Event, routes: Sequence[Route], draft: Draft
+    ) -> Iterator[tuple[Place, NewDelivery, Packed]]:
+        header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
+        partition = partition_of(event.profile_key, self._settings.redis.partitions)
+        identity = self._settings.delivery.identity
+        whole: Packed | None = None
+        for route in routes:
+            if route.export_fields:
+                packed = pack_exported(event, route.export_fields, identity)
+            else:
+                packed = whole = whole or pack_whole(event)
+            own = header
+            if route.skip_hook is not None and route.skip_hook != event.skip_hook:
+                own = header._replace(skip_hook=route.skip_hook)
+            delivery = NewDelivery(draft.lane, route.trigger, own, packed.text, draft.numbers)
+            yield (route.destination, partition), delivery, packed
+
+
+def _items(payload: Payload, reading: Reading) -> Iterator[tuple[int, Event | Refused]]:
+    """Yield a payload's events and refusals with the index of their payload."""
+    if not isinstance(payload.value, list) or not payload.value:
+        for item in events_of(payload.value, reading):
+            yield payload.index, item
+        return
+    for index, value in enumerate(payload.value):
+        for item in events_of([value], reading):
+            yield index, item
+
+
+def _parsed(text: bytes, number: int) -> Payload:
+    try:
+        return Payload(text, load(text), number)
+    except PayloadRefused as refusal:
+        return Payload(text, None, number, error=refusal.message)
+
+
+def _no_trigger(event: Event) -> str:
+    return f"No trigger wants the {event.direction} of audience '{event.audience}'."
