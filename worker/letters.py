@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ import orjson
 
 from worker.contract.events import decode_profile, encode_header
 from worker.contract.words import Death
+from worker.core.messages import normalise_message
 from worker.errors import PayloadRefused
 from worker.partition import Delivery, Letter
 
@@ -18,7 +18,6 @@ BODY_BYTES: Final = 100_000
 ANSWER_BYTES: Final = 2_000
 _ID_BYTES: Final = 6
 _CAUSE_BYTES: Final = 4
-_VARIABLE: Final = re.compile(r"[^\s@]+@[^\s@]+|\+?\d+|0x[0-9a-f]+|[0-9a-f]{8,}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +44,8 @@ class Obituary:
     @property
     def cause(self) -> str:
         """Return the fingerprint of reason, status and normalised message."""
-        text = f"{self.reason.value}|{self.status}|{normalised(self.message)}"
+        text = f"{self.reason.value}|{self.status}|{normalise_message(self.message)}"
         return hashlib.blake2b(text.encode(), digest_size=_CAUSE_BYTES).hexdigest()
-
-
-def normalised(message: str) -> str:
-    """Return a message without what differs from one event to the next."""
-    return _VARIABLE.sub("#", message)[:300]
 
 
 def letter_of(
@@ -90,7 +84,7 @@ def letter_of(
     sample = {
         "reason": obituary.reason.value,
         "status": obituary.status,
-        "message": normalised(obituary.message),
+        "message": normalise_message(obituary.message),
         "trigger": delivery.trigger,
         "letter": letter_id,
     }

@@ -242,7 +242,12 @@ def _rehearse(
     fates = Counter(one.fate for one in rehearsed)
     if as_json:
         rows = [
-            {"id": r.name, "fate": r.fate, "reason": r.reason, "message": r.message}
+            {
+                "id": r.name,
+                "fate": r.fate,
+                "reason": r.reason,
+                "message": r.said,
+            }
             for r in rehearsed
         ]
         fate_counts = {f"would_be_{fate}": fates[fate] for fate in ("sent", "skipped", "dead")}
@@ -251,6 +256,6 @@ def _rehearse(
     _tell_left_out(plan)
     table(
         ("letter", "would be", "reason", "message"),
-        [(r.name, r.fate, r.reason or "-", r.message[:_MESSAGE_CHARACTERS]) for r in rehearsed],
+        [(r.name, r.fate, r.reason or "-", r.said[:_MESSAGE_CHARACTERS]) for r in rehearsed],
     )
     say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in ("sent", "skipped", "dead")))

@@ -10,11 +10,11 @@ import typer
 from ops.cli.console import note, print_json, say, table
 from ops.cli.moments import shown_ms, shown_us
 from ops.cli.opened import opened
-from ops.letters.masking import masked_message
 from ops.letters.reading import Letter
 from ops.person.story import MOST_ENTRIES, Known, Past, explain
 from ops.state.waiting import WaitingEntry
 from producer.quarantine import Record
+from worker.core.messages import normalise_message
 
 
 class _Moment(NamedTuple):
@@ -79,7 +79,7 @@ def _of_letter(letter: Letter) -> _Moment:
         letter["audience"],
         letter["direction"],
         letter["time_us"],
-        f"{letter['id']}: {letter['reason']}: {masked_message(letter['message'])}",
+        f"{letter['id']}: {letter['reason']}: {normalise_message(letter['message'])}",
     )
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from worker.contract.settings import Destination, Settings
 from worker.contract.urls import join
-from worker.destinations.answers import normalise_message
+from worker.core.messages import normalise_message
 from worker.errors import ConfigurationInvalid, OperationsMustAct
 
 PROFILE_PATH: Final = "/api/user/v1/profile"

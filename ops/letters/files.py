@@ -21,8 +21,8 @@ from worker.contract.events import decode_header
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN, Death
+from worker.core.messages import normalise_message
 from worker.errors import PayloadRefused
-from worker.letters import normalised
 
 _STEP: Final = 200
 _LONGEST_REASON: Final = 40
@@ -89,7 +89,7 @@ def _args(letters: Sequence[Letter]) -> Iterator[scripts.Value]:
         sample = {
             "reason": letter["reason"],
             "status": letter["status"],
-            "message": normalised(letter["message"]),
+            "message": normalise_message(letter["message"]),
             "trigger": letter["trigger"],
             "letter": letter["id"],
         }

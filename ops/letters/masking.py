@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from itertools import islice
 from typing import Any, Final
 
 import orjson
 
-from worker.destinations.answers import normalise_message
+from worker.core.messages import normalise_message
 
 MASK: Final = "•••"
 _SHOWN_ELEMENTS: Final = 20
-_PLACE: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: ")
 _SEGMENT_EVENTS: Final = "segment_events"
 
 
@@ -23,18 +21,11 @@ def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
     if reveal:
         return public | {"body": body}
     return public | {
-        "message": masked_message(letter["message"]),
+        "message": normalise_message(letter["message"]),
         "body": hidden(body) if body else body,
         "answer": normalise_message(letter["answer"]),
         "profile": masked_profile(letter["profile"]),
     }
-
-
-def masked_message(message: str) -> str:
-    """Return a message without values; the place in a template stays."""
-    place = _PLACE.match(message)
-    begin = place[0] if place else ""
-    return begin + normalise_message(message[len(begin) :])
 
 
 def _json(text: Any) -> Any:

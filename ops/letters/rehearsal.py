@@ -21,6 +21,7 @@ from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Skip
+from worker.core.messages import normalise_message
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.registry import api_named
 from worker.errors import TemplateBroken
@@ -62,6 +63,11 @@ class Rehearsed:
     message: str = ""
     shaped: Shaped | None = field(default=None, repr=False)
     body: bytes = field(default=b"", repr=False)
+
+    @property
+    def said(self) -> str:
+        """Return the message as it may be printed where no profile field is shown."""
+        return normalise_message(self.message)
 
 
 def rehearse_letters(

@@ -20,6 +20,8 @@ from worker.adapters.jsonnet_batch import BatchEvaluator, inner_sources
 from worker.adapters.jsonnet_errors import Failure
 from worker.adapters.jsonnet_rewrite import rewrite
 from worker.adapters.template_files import Bundle, TemplateFolder, resolutions
+from worker.adapters.template_words import words_of
+from worker.core.messages import without_data
 from worker.errors import Bug
 
 _GROUP: Final = 50
@@ -65,7 +67,7 @@ class Asserted:
     """An `assert` of the template failed: the event is to be skipped.
 
     Args:
-        message: What the assert says; at most 300 characters.
+        message: What the assert says, without what it says of the event.
     """
 
     message: str
@@ -76,7 +78,7 @@ class TemplateFailed:
     """The template failed for this event.
 
     Args:
-        message: The engine's; one line of at most 300 characters.
+        message: The engine's, one line, without what it says of the event.
         file: As a person would write it; "" where no engine names a place.
         line: 1-based; 0 where no engine names a place.
     """
@@ -125,7 +127,7 @@ class Renderer:
         if template not in self._loaded:
             jsonnet_syntax.check(bundle)
             evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), self._inner)
-            self._loaded[template] = _Loaded(bundle, evaluator, {})
+            self._loaded[template] = _Loaded(bundle, evaluator, {}, words_of(bundle))
         return template
 
     def render(
@@ -159,6 +161,11 @@ class _Loaded:
     evaluator: BatchEvaluator
     places: dict[str, tuple[str, int] | None]
     """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
+    words: frozenset[str]
+
+    def said(self, failure: Failure) -> str:
+        """Return the message, which is data: a template may say whatever it knows of a person."""
+        return without_data(failure.message, self.words)
 
 
 class _Places:
@@ -171,11 +178,11 @@ class _Places:
 
     def result(self, failure: Failure, profile: bytes) -> Result:
         if failure.asserted:
-            return Asserted(failure.message)
+            return Asserted(self._loaded.said(failure))
         place = (failure.file, failure.line)
         if not failure.line or failure.is_call_site:
             place = self._looked_up(failure, profile) or place
-        return TemplateFailed(failure.message, *place)
+        return TemplateFailed(self._loaded.said(failure), *place)
 
     def _looked_up(self, failure: Failure, profile: bytes) -> tuple[str, int] | None:
         places = self._loaded.places

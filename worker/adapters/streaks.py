@@ -13,6 +13,7 @@ from worker.contract import keys
 from worker.contract.connection import redis_errors
 from worker.contract.pauses import TRIGGER, Pause, dumps, field_of
 from worker.contract.words import Death
+from worker.core.messages import normalise_message
 from worker.letters import Obituary
 
 DEATHS_IN_A_ROW: Final = 500
@@ -87,6 +88,8 @@ def most_in_a_row(reason: Death) -> int:
 
 
 def _pause_text(obituary: Obituary) -> bytes:
-    reason = f"everything dies of one cause ({obituary.cause}): {obituary.message[:200]}"
+    reason = (
+        f"everything dies of one cause ({obituary.cause}): {normalise_message(obituary.message)}"
+    )
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return dumps(Pause(reason, "segrelay", at))

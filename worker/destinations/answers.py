@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any, Final
 
 import orjson
@@ -18,43 +17,10 @@ from worker.core.verdicts import (
 )
 from worker.destinations.api import Answer
 
-MESSAGE_CHARACTERS: Final = 200
-
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 400, 401, 403
 _TOO_LARGE, _TOO_MANY = 413, 429
 _NOT_READ: Final = frozenset({407, 408, 425})
 """A proxy's credentials, a request that did not arrive whole, or too early: not about the body."""
-
-_EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
-_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
-_NAME: Final = re.compile(
-    r"[\"'`][a-z]+(?:[._][a-z]+)+[\"'`]|[\"'`](?:email|uuid|users|events)[\"'`]"
-)
-_HEX: Final = re.compile(r"\b(?=[0-9a-fA-F-]*[0-9])[0-9a-fA-F]{8}[0-9a-fA-F-]{8,}\b")
-_PHONE: Final = re.compile(r"\+?[0-9][0-9 ()./-]{5,}[0-9]")
-_NUMBER: Final = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
-_TAG: Final = re.compile(r"<[^>]*>")
-_SPACE: Final = re.compile(r"\s+")
-_READ_CHARACTERS: Final = 2_000
-
-
-def normalise_message(text: str) -> str:
-    """Return a message without what differs from person to person, to group by and to show.
-
-    Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays.
-    A value that stands bare in the text can't be told from it.
-    """
-    text = _TAG.sub(" ", text[:_READ_CHARACTERS])
-    text = _EMAIL.sub("<email>", text)
-    text = _QUOTED.sub(_unless_name, text)
-    text = _HEX.sub("<id>", text)
-    text = _PHONE.sub("<number>", text)
-    text = _NUMBER.sub("<n>", text)
-    return _SPACE.sub(" ", text).strip()[:MESSAGE_CHARACTERS]
-
-
-def _unless_name(found: re.Match[str]) -> str:
-    return found[0] if _NAME.fullmatch(found[0]) else "<value>"
 
 
 def parsed(body: bytes) -> Any:

@@ -8,8 +8,9 @@ from urllib.parse import urljoin
 
 from worker.contract.urls import is_same_origin, refuse_reason
 from worker.contract.words import Death, Skip
+from worker.core.messages import normalise_message
 from worker.core.verdicts import Accepted, Verdict
-from worker.destinations.answers import classify_status, normalise_message, parsed
+from worker.destinations.answers import classify_status, parsed
 from worker.destinations.api import Answer, Knowledge, NotSendable, Occasion, Shaped
 
 MAX_BYTES: Final = 5_000_000

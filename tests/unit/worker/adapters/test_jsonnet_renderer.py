@@ -73,16 +73,32 @@ def test_a_profile_that_cannot_be_read_fails_alone(render, profile):
     assert results[2] == Rendered(b'{"a":2}')
 
 
-def test_an_asserts_message_keeps_its_lines(render):
-    assert render("assert false : 'one\ntwo'; 1", [{}]) == [Asserted("one\ntwo")]
+def test_an_asserts_message_is_one_line(render):
+    assert render("assert false : 'one\ntwo'; 1", [{}]) == [Asserted("one two")]
+
+
+def test_a_message_says_nothing_of_the_profile(render):
+    name = {"name": "Ann Quince, ann@example.com, \x1b[31m+1 555 0100"}
+
+    sources = (
+        "assert false : 'no plan for ' + event.get('name'); {}",
+        "error 'no plan for ' + event.get('name')",
+        "{ a: {}[event.get('name')] }",
+        "std.parseInt(event.get('name'))",
+    )
+
+    said = [render(LIBRARY + source, [name])[0].message for source in sources]
+
+    assert all(one.startswith("no plan for …") for one in said[:2]), said
+    assert not any("Ann" in one or "555" in one or "\x1b" in one for one in said), said
 
 
 def test_a_message_holds_little_of_the_profile(render):
     source = LIBRARY + "error event.get('a')"
 
-    [result] = render(source, [{"a": "x" * 5_000 + "\nsecond line"}])
+    [result] = render(source, [{"a": "get " * 2_000 + "\nsecond line"}])
 
-    assert result.message == "x" * 300
+    assert result.message == ("get " * 75).strip()[:200]
 
 
 def test_settings_reach_the_template(render):

@@ -1,0 +1,65 @@
+"""Messages without data."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.core.messages import normalise_message, without_data
+
+WORDS = frozenset({"no", "plan", "for", "email"})
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [
+        ("invalid ann@example.com here", "invalid <email> here"),
+        ("phone +1 (415) 555-2671 is wrong", "phone <number> is wrong"),
+        ("user 4711 of 12", "user <n> of <n>"),
+        ("sha256 of user4711, 3.5, users.3.email", "sha256 of user<n>, <n>, users.<n>.email"),
+        ('name "Ann O" is wrong', "name <value> is wrong"),
+        ('field "event_name" is missing', 'field "event_name" is missing'),
+        ("id 0123456789abcdef0123456789abcdef", "id <id>"),
+        ("id 6f1e0f0e-7c1b-4a53-9d0a-0f3f5b6c7d8e", "id <id>"),
+        ("<html><b>400</b>\n\n  Bad</html>", "<n> Bad"),
+        ("x" * 500, "x" * 200),
+        ("", ""),
+        ("enter.jsonnet:12: no such field: x", "enter.jsonnet:12: no such field: x"),
+        ("lib/a-b.libsonnet:7: got 'Ann'", "lib/a-b.libsonnet:7: got <value>"),
+        ("a\x1b[31mred\x07 \u202eline\x9b2J", "a [<n>mred line <n>J"),
+    ],
+)
+def test_a_message_is_shown_without_what_differs_from_person_to_person(
+    text: str, normalised: str
+) -> None:
+    assert normalise_message(text) == normalised
+
+
+@given(st.text(max_size=150))
+def test_normalising_twice_changes_nothing_where_nothing_was_cut(text: str) -> None:
+    once = normalise_message(text)
+
+    if len(once) < 100:
+        assert normalise_message(once) == once
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no plan for Ann Lee", "no plan for …"),
+        ("no plan for ann@example.com, Elm Street 5", "no plan for <email>, … <n>"),
+        ("Ann: no email", "…: no email"),
+        ("no plan for Zoë", "no plan for …"),
+        ("no <script>Ann</script> email", "no … email"),
+        ("", ""),
+    ],
+)
+def test_of_what_a_template_says_only_its_own_words_stay(text: str, said: str) -> None:
+    assert without_data(text, WORDS) == said
+
+
+@given(st.text())
+def test_nothing_but_known_words_and_signs_comes_out(text: str) -> None:
+    said = without_data(f"no plan for Quetzalcoatl {text} Quetzalcoatl", WORDS)
+
+    assert "Quetzalcoatl" not in said
+    assert said.isprintable() or not text.isprintable()

@@ -1,0 +1,73 @@
+"""Messages without data: what differs from person to person is taken out of a message.
+
+Whatever is said about a delivery by a template, a destination or an engine goes through here
+before it is stored beside a cause, a pause or a moment of a person, or is printed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Set as AbstractSet
+from typing import Final
+
+MESSAGE_CHARACTERS: Final = 200
+_READ_CHARACTERS: Final = 2_000
+
+_PLACE: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: ")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+_PLACEHOLDER: Final = r"<(?:email|value|id|number|n)>"
+_TAG: Final = re.compile(rf"(?!{_PLACEHOLDER})<[^<>]*>")
+_EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
+_QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
+_NAME: Final = re.compile(
+    r"[\"'`][a-z]+(?:[._][a-z]+)+[\"'`]|[\"'`](?:email|uuid|users|events)[\"'`]"
+)
+_HEX: Final = re.compile(r"\b(?=[0-9a-fA-F-]*[0-9])[0-9a-fA-F]{8}[0-9a-fA-F-]{8,}\b")
+_PHONE: Final = re.compile(r"\+?[0-9][0-9 ()./-]{5,}[0-9]")
+_NUMBER: Final = re.compile(r"(?:(?<![A-Za-z0-9])[0-9]+|[0-9]{4,})(?:[.,][0-9]+)*")
+"""Not the digits of a name such as `sha256`."""
+_SPACE: Final = re.compile(r"\s+")
+_WORD: Final = re.compile(rf"{_PLACEHOLDER}|\w+")
+_HIDDEN: Final = "…"
+_RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
+
+
+def normalise_message(text: str) -> str:
+    """Return a message without what differs from person to person, to group by and to show.
+
+    Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
+    and so does the place in a template that the message begins with. A value that stands bare in
+    the text can't be told from it: for what a template says there is `without_data`. Normalising
+    twice changes nothing.
+    """
+    place = _PLACE.match(text)
+    begin = place[0] if place else ""
+    said = text[len(begin) : _READ_CHARACTERS]
+    said = _TAG.sub(" ", _CONTROL.sub(" ", said))
+    said = _EMAIL.sub("<email>", said)
+    said = _QUOTED.sub(_unless_name, said)
+    said = _HEX.sub("<id>", said)
+    said = _PHONE.sub("<number>", said)
+    said = _NUMBER.sub("<n>", said)
+    return (begin + _SPACE.sub(" ", said).strip())[:MESSAGE_CHARACTERS]
+
+
+def without_data(text: str, words: AbstractSet[str]) -> str:
+    """Return what a template said, with nothing in it but words that are not from the event.
+
+    Args:
+        text: A template's message, or an engine's about it.
+        words: Those of the template's own source, and of the engine.
+    """
+    said = _EMAIL.sub("<email>", _CONTROL.sub(" ", text[:_READ_CHARACTERS]))
+    said = _WORD.sub(lambda found: found[0] if _is_known(found[0], words) else _HIDDEN, said)
+    return normalise_message(_RUN.sub(_HIDDEN, said))
+
+
+def _is_known(word: str, words: AbstractSet[str]) -> bool:
+    """Say whether a word may stay; a number becomes a sign for a number later."""
+    return word in words or word.startswith("<") or _NUMBER.fullmatch(word) is not None
+
+
+def _unless_name(found: re.Match[str]) -> str:
+    return found[0] if _NAME.fullmatch(found[0]) else "<value>"
