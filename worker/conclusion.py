@@ -123,11 +123,10 @@ class Conclusion:
         return {f"{name}|{request.trigger}": n for name, n in counts.items() if n}
 
     def _may_have_been_sent(self, parcel: Parcel) -> bool:
-        """Say whether an earlier request of it got no sure answer; the ledger remembers longest."""
+        """Say whether an earlier request of it got no sure answer."""
         fact = parcel.fact
         item = self.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
-        tried = item is not None and item.tried_us == fact.time_us
-        return tried or parcel.delivery.place in self.state.ambiguous
+        return item is not None and item.tried_us == fact.time_us
 
     async def _accepted(
         self,

@@ -132,7 +132,7 @@ class Courier:
 
     def _note(self, request: Request) -> Note:
         rows = tuple(
-            NotedDelivery(d.place, d.header.digest, h.audience, h.direction, h.time_us)
+            NotedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
             for d in (parcel.delivery for parcel in request.parcels)
             for h in (d.header,)
         )

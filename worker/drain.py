@@ -15,14 +15,13 @@ from typing import Final, Literal, Protocol, Self
 
 from worker.conclusion import Conclusion
 from worker.contract.keys import split_stream_name
-from worker.contract.words import BACKFILL, LIVE, Death, kind_of_lane
+from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate
 from worker.core.ledger import Fact, pack, unpack, with_tried, with_whole_list
 from worker.courier import Courier
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost
 from worker.halving import Refusals
-from worker.letters import Obituary
 from worker.packing import Packer
 from worker.partition import Delivery, Holding, Note, Partition
 from worker.preparing import (
@@ -165,7 +164,7 @@ class Drain:
                     self.numbers.audience(row.audience),
                     self.numbers.trigger(note.trigger),
                 )
-                fact = Fact(audience, trigger, row.direction, row.time_us)
+                fact = Fact(audience, trigger, row.direction, row.time_us, replays=row.replays)
                 tried = with_tried(records[row.digest], fact)
                 records[row.digest] = with_whole_list(tried, row.time_us)
         end_ms = await self.partition.open_notes(
@@ -220,14 +219,13 @@ class Drain:
         cut, stopping = asyncio.Event(), asyncio.Event()
         courier = self._courier(kind, state, cut, stopping)
         prepared = Prepared()
-        batch = await self._left_to_a_person(batch, state, prepared)
         # 4. Ask the ledger; of what is left only what no other of the batch beats goes on.
         await self.numbers.learn({d.header.audience for d in batch}, {d.trigger for d in batch})
         contenders = open_up(batch, self.numbers, prepared)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         texts = await self.partition.ledgers(digests, (c.delivery.place for c in contenders))
         state.records = dict(zip(digests, map(unpack, texts), strict=True))
-        going = contend(ask_ledger(contenders, state, prepared))
+        going = contend(ask_ledger(contenders, routes=self.routes, state=state, prepared=prepared))
         # 5. Render, 6. shape.
         await render_and_shape(
             going, routes=self.routes, renders=self.renders, state=state, prepared=prepared
@@ -244,20 +242,6 @@ class Drain:
         if courier.closed:
             state.tally.ended = courier.closed.reason
         return bool(settled) or state.tally.requests > requests
-
-    async def _left_to_a_person(
-        self, batch: Sequence[Delivery], state: State, prepared: Prepared
-    ) -> list[Delivery]:
-        """Where `on_ambiguous` says so, what a vanished worker may have sent is not sent again."""
-        left: list[Delivery] = []
-        for delivery in batch:
-            route = self.routes[delivery.trigger]
-            if delivery.place in state.ambiguous and route.on_ambiguous == "dead_letter":
-                message = "Its worker ended while the request was under way."
-                prepared.deaths.append((delivery, Obituary(Death.AMBIGUOUS, message)))
-            else:
-                left.append(delivery)
-        return left
 
     async def _deliver(self, courier: Courier, packer: Packer, end: float) -> None:
         """Keep up to `in_flight` requests of different profiles under way.

@@ -52,6 +52,7 @@ class NotedDelivery(NamedTuple):
     audience: str
     direction: Direction
     time_us: int
+    replays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Note:
     def dumps(self) -> bytes:
         """Return the text that Redis keeps."""
         rows = [
-            [d.place, d.digest.hex(), d.audience, d.direction.value, d.time_us]
+            [d.place, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
             for d in self.deliveries
         ]
         return orjson.dumps([self.trigger, rows])
@@ -83,8 +84,8 @@ class Note:
         """Read what `dumps` wrote."""
         trigger, rows = orjson.loads(text)
         deliveries = tuple(
-            NotedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), time_us)
-            for place, digest, audience, direction, time_us in rows
+            NotedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
+            for place, digest, audience, direction, *more in rows
         )
         return cls(note_id, trigger, deliveries, open_until_ms)
 

@@ -13,7 +13,7 @@ from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
 from worker.contract.events import decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
-from worker.core.ledger import Fact, Record, judge, with_raised
+from worker.core.ledger import Fact, Record, is_in_doubt, judge, with_raised
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.errors import PayloadRefused
 from worker.letters import Obituary
@@ -28,6 +28,9 @@ ISOLATING_SECONDS: Final = 15.0
 """After it no further group of suspects is begun in a batch: they stay where they are."""
 OPEN_BYTES: Final = 32_000_000
 """Profiles that are open at once, decompressed; what is beyond stays in its stream."""
+
+
+_IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
 
 
 class Killed(Exception):  # noqa: N818 - it is the event's fate, no error of ours
@@ -151,20 +154,33 @@ def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
         state=header.state,
         repair=header.repair,
         profile_hash=zlib.crc32(profile) or 1 if header.direction is Direction.CHANGE else 0,
+        replays=header.replays,
     )
 
 
 def ask_ledger(
-    contenders: Sequence[Contender], state: State, prepared: Prepared
+    contenders: Sequence[Contender],
+    *,
+    routes: Mapping[str, Route],
+    state: State,
+    prepared: Prepared,
 ) -> list[Contender]:
-    """Apply the ledger: what need not be delivered is skipped, the rest is returned."""
+    """Apply the ledger: what need not be delivered is skipped, the rest is returned.
+
+    What may have been sent before is a person's to decide, where `on_ambiguous` says so.
+    """
     left: list[Contender] = []
     for contender in contenders:
-        settled = skip_by_ledger(contender.delivery, contender.fact, state.records)
-        if settled is None:
-            left.append(contender)
-        else:
+        delivery, fact = contender.delivery, contender.fact
+        settled = skip_by_ledger(delivery, fact, state.records)
+        if settled:
             prepared.skipped.append(settled)
+        elif routes[delivery.trigger].on_ambiguous == "dead_letter" and is_in_doubt(
+            state.records[delivery.header.digest], fact
+        ):
+            prepared.deaths.append((delivery, Obituary(Death.AMBIGUOUS, _IN_DOUBT)))
+        else:
+            left.append(contender)
     return left
 
 

@@ -83,6 +83,10 @@ class Settler:
             groups.setdefault((delivery.trigger, obituary.cause), []).append((delivery, obituary))
         settled: list[Settled] = []
         for (trigger, _), group in groups.items():
+            # Of doubt it is not the trigger's fault how many there are.
+            if group[0][1].reason is Death.AMBIGUOUS:
+                settled += [self.death(delivery, obituary) for delivery, obituary in group]
+                continue
             may = await self.streaks.may_die(trigger, group[0][1], len(group))
             settled += [self.death(delivery, obituary) for delivery, obituary in group[:may]]
             if may < len(group):

@@ -52,7 +52,6 @@ class State:
         offset_ms: Redis' clock minus ours.
         records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms) and which place alone may go on before.
-        ambiguous: Places whose last request may have taken effect.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
     """
 
@@ -64,7 +63,6 @@ class State:
     suspects: set[str]
     records: dict[bytes, Record] = field(default_factory=dict)
     waiting: dict[bytes, list[tuple[int, str]]] = field(default_factory=dict)
-    ambiguous: set[str] = field(default_factory=set)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     tally: Tally = field(default_factory=Tally)
@@ -96,7 +94,6 @@ class State:
             self.waiting.setdefault(delivery.digest, []).append(
                 (note.open_until_ms, delivery.place)
             )
-            self.ambiguous.add(delivery.place)
 
     def waits_until_ms(self, delivery: Delivery) -> int:
         """Return until when a delivery has to step aside; 0 = it may go on."""

@@ -2,7 +2,8 @@
 
 Packed: one byte of format, the time of the newest profile data sent (8 bytes), then an item per
 audience and trigger: two numbers (LEB128), a byte of flags, the newest time delivered and the
-newest time tried without an answer (7 bytes each, if any), for a change 4 bytes of its hash.
+newest time tried without an answer (7 bytes each, if any), for a change 4 bytes of its hash, and
+how often what was tried had been replayed (a byte, if it had).
 Times are µs since 1970. A record never goes back: both times only grow.
 """
 
@@ -23,8 +24,11 @@ _DELIVERED: Final = 4
 _TRIED: Final = 8
 _HASHED: Final = 16
 _RAISED: Final = 32
+_REPLAYED: Final = 64
 _TIME_BYTES: Final = 7
 _HASH_BYTES: Final = 4
+_REPLAYS_BYTES: Final = 1
+_REPLAYS_AT_MOST: Final = 255
 _VARINT_MORE: Final = 0x80
 _WHOLE_LIST: Final = (0, 0)
 """The item that stands for all audiences; numbers of audiences and triggers begin with 1."""
@@ -39,6 +43,7 @@ class Item:
         tried_us: Newest time tried without a sure answer; 0 = none.
         profile_hash: Of the newest change delivered; 0 for other directions.
         raised: `delivered_us` was raised by a state event that sent nothing.
+        tried_replays: How often what was tried at `tried_us` had come back from the dead letters.
     """
 
     direction: Direction
@@ -46,6 +51,7 @@ class Item:
     tried_us: int = 0
     profile_hash: int = 0
     raised: bool = False
+    tried_replays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,7 @@ class Fact:
         audience: The audience's number.
         trigger: The trigger's number.
         profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
+        replays: How often it came back from the dead letters.
     """
 
     audience: int
@@ -65,6 +72,7 @@ class Fact:
     state: bool = False
     repair: bool = False
     profile_hash: int = 0
+    replays: int = 0
 
     @property
     def claim(self) -> Claim:
@@ -128,6 +136,20 @@ def _is_already_there(record: Record, own: Item, fact: Fact) -> bool:
     )
 
 
+def is_in_doubt(record: Record, fact: Fact) -> bool:
+    """Say whether an event may have been sent by a request that got no sure answer.
+
+    The ledger knows the newest that was tried; of an older one it can't be told any more. What a
+    person replayed since is in doubt only if that replay was tried, too.
+    """
+    own = record.items.get((fact.audience, fact.trigger))
+    if own is None or own.direction is not fact.direction:
+        return False
+    if own.tried_us > fact.time_us:
+        return fact.replays == 0
+    return own.tried_us == fact.time_us and own.tried_replays >= fact.replays
+
+
 def with_whole_list(record: Record, time_us: int) -> Record:
     """Return the record after a body that replaces the whole list: it told of every audience.
 
@@ -146,8 +168,14 @@ def with_delivered(record: Record, fact: Fact, *, data_sent: bool = True) -> Rec
     old = _item(record, fact)
     if fact.time_us < old.delivered_us:
         return record
-    tried_us = old.tried_us if old.tried_us > fact.time_us else 0
-    item = Item(fact.direction, fact.time_us, tried_us, fact.profile_hash)
+    is_tried_later = old.tried_us > fact.time_us
+    item = Item(
+        fact.direction,
+        fact.time_us,
+        old.tried_us if is_tried_later else 0,
+        fact.profile_hash,
+        tried_replays=old.tried_replays if is_tried_later else 0,
+    )
     data_us = max(record.data_us, fact.time_us) if data_sent else record.data_us
     return Record(data_us, {**record.items, (fact.audience, fact.trigger): item})
 
@@ -164,9 +192,10 @@ def with_raised(record: Record, fact: Fact) -> Record:
 def with_tried(record: Record, fact: Fact) -> Record:
     """Return the record after a request that got no sure answer."""
     old = _item(record, fact)
-    if fact.time_us <= old.tried_us:
+    replays = min(fact.replays, _REPLAYS_AT_MOST)
+    if (fact.time_us, replays) <= (old.tried_us, old.tried_replays):
         return record
-    item = replace(old, tried_us=fact.time_us)
+    item = replace(old, tried_us=fact.time_us, tried_replays=replays)
     return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
 
 
@@ -238,6 +267,8 @@ def pack(record: Record) -> bytes:
             out += item.tried_us.to_bytes(_TIME_BYTES, "big")
         if item.profile_hash:
             out += item.profile_hash.to_bytes(_HASH_BYTES, "big")
+        if item.tried_replays:
+            out += item.tried_replays.to_bytes(_REPLAYS_BYTES, "big")
     return bytes(out)
 
 
@@ -248,6 +279,7 @@ def _flags(item: Item) -> int:
         | (_TRIED if item.tried_us else 0)
         | (_HASHED if item.profile_hash else 0)
         | (_RAISED if item.raised else 0)
+        | (_REPLAYED if item.tried_replays else 0)
     )
 
 
@@ -265,8 +297,10 @@ def unpack(text: bytes | None) -> Record:
         delivered, position = _take(text, position, _TIME_BYTES if flags & _DELIVERED else 0)
         tried, position = _take(text, position, _TIME_BYTES if flags & _TRIED else 0)
         hashed, position = _take(text, position, _HASH_BYTES if flags & _HASHED else 0)
+        replays, position = _take(text, position, _REPLAYS_BYTES if flags & _REPLAYED else 0)
+        direction = _DIRECTIONS[flags & _DIRECTION_BITS]
         items[audience, trigger] = Item(
-            _DIRECTIONS[flags & _DIRECTION_BITS], delivered, tried, hashed, bool(flags & _RAISED)
+            direction, delivered, tried, hashed, bool(flags & _RAISED), replays
         )
     return Record(int.from_bytes(text[1:9], "big"), items)
 

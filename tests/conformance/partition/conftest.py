@@ -241,10 +241,9 @@ def new(person: str, trigger: str = "vip-enter", lane: str = "live") -> NewDeliv
 
 def note_of(note_id: str, *deliveries: Delivery) -> Note:
     rows = tuple(
-        NotedDelivery(
-            d.place, d.header.digest, d.header.audience, d.header.direction, d.header.time_us
-        )
+        NotedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
         for d in deliveries
+        for h in (d.header,)
     )
     return Note(note_id, deliveries[0].trigger, rows)
 

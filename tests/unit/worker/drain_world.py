@@ -194,6 +194,7 @@ class World:
             name: self._route(name, url, on_ambiguous)
             for name, (_, url) in (triggers or TRIGGERS).items()
         }
+        self.explains = {"refused"} if on_ambiguous == "dead_letter" else {"refused", "unsure"}
         self.pending_effects = 0
         self.loop.set_task_factory(task_of_a_process)
 
@@ -350,8 +351,9 @@ class World:
                 assert not other.digests & sending.digests, "two requests of a profile at once"
         for place in sending.places:
             for before in self.by_place[place]:
-                explained = before.process.dead or before.process.was_stopped
-                assert explained or before.box.get("outcome") in {"refused", "unsure"}, place
+                vanished = before.process.dead or before.process.was_stopped
+                explained = vanished and "unsure" in self.explains
+                assert explained or before.box.get("outcome") in self.explains, place
 
     def count(self, kind: str) -> int:
         return sum(n for name, n in self.store.counts.items() if name.split("|")[0] == kind)

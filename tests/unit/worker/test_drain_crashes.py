@@ -20,6 +20,7 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
+from worker.contract.accept import NewDelivery
 from worker.destinations.api import Answer
 from worker.drain import Stop
 
@@ -107,6 +108,46 @@ def test_on_ambiguous_dead_letter_holds_for_a_worker_that_vanished(make_world) -
 
     assert [letter["reason"] for letter in letters(world)] == ["ambiguous"]
     assert len(world.sendings) == 1
+
+
+def test_on_ambiguous_dead_letter_holds_while_the_trigger_of_a_vanished_worker_is_paused(
+    make_world,
+) -> None:
+    step = next(n for n in range(1, 60) if _dies_after_sending(make_world, n))
+    world = make_world(on_ambiguous="dead_letter")
+    world.put(event("ada"))
+    assert world.drain(plan={step: "kill"}) is None
+    world.paused["enter"] = "by hand"
+    for _ in range(10):
+        world.put(event("bob", trigger="exit", at=world.now_ms() // 1000))
+        world.pass_seconds(11)
+        world.drain()
+    assert world.store.open == {}
+    world.paused.clear()
+
+    world.put(event("ada", "new"))
+    world.drain_until_nothing_is_left()
+
+    assert [letter["reason"] for letter in letters(world)] == ["ambiguous"]
+    assert [s.users for s in world.sendings if "ada" in str(s.users)] != []
+    assert world.count("delivered") == 11
+
+
+def test_what_a_person_replayed_is_sent_and_then_in_doubt_once_more(make_world) -> None:
+    world = make_world(lambda _: failed(502, applied=True), on_ambiguous="dead_letter")
+    for replays in range(3):
+        world.put(_replayed(event("ada"), replays))
+        world.drain_until_nothing_is_left(seconds=100)
+        # The same once more, without a person: from the stream of another lane.
+        world.put(_replayed(event("ada", lane="backfill"), replays))
+        world.drain_until_nothing_is_left(seconds=100)
+
+    assert len(world.sendings) == 3
+    assert len(world.store.letters) == 6
+
+
+def _replayed(new: NewDelivery, times: int) -> NewDelivery:
+    return new._replace(header=new.header._replace(replays=times))
 
 
 def _dies_after_sending(make_world, step: int) -> bool:

@@ -12,7 +12,7 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.worker.drain_world import LATE_SECONDS, World, event
+from tests.unit.worker.drain_world import LATE_SECONDS, TRIGGERS, World, event
 from tests.unit.worker.fake_insider import Sending, failed, refused, silent, taken, unreachable
 from tests.unit.worker.processes import LEASE_SECONDS
 from worker.adapters.fake_partition import FakePartition
@@ -101,9 +101,10 @@ def deliveries_of(
 class History:
     """One history: what happens, to whom, and what breaks."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, on_ambiguous: str = "resend") -> None:
         self.rng = random.Random(seed)
-        self.world = World(BadLuck(self.rng, self.rng.choice([0, 3, 8, 20])).responds)
+        bad_luck = BadLuck(self.rng, self.rng.choice([0, 3, 8, 20]))
+        self.world = World(bad_luck.responds, on_ambiguous=on_ambiguous)
         self.breaks = self.rng.choice([0, 0, 2, 6])
         enters = self.rng.choice([["enter"], ["overwrite"], ["enter", "overwrite"]])
         self.happened = {}
@@ -131,8 +132,12 @@ class History:
             await asyncio.sleep(self.rng.choice([0.0, 0.1, 3.0, 40.0]))
 
     async def _person(self) -> None:
-        """Resume what has paused itself."""
+        """Pause a trigger now and then, and resume what is paused."""
         while not self.is_over():
+            await asyncio.sleep(self.rng.choice([1.0, 10.0]))
+            self.world.paused.update(
+                dict.fromkeys(self.rng.choices(list(TRIGGERS), k=1), "by hand")
+            )
             await asyncio.sleep(60.0)
             self.world.paused.clear()
             await self.world.gate.resume()
@@ -164,8 +169,8 @@ class History:
         ]
 
 
-def play(seed: int) -> History:
-    history = History(seed)
+def play(seed: int, on_ambiguous: str = "resend") -> History:
+    history = History(seed, on_ambiguous)
     with history.world as world:
         world.run(history.play())
     return history
@@ -180,3 +185,13 @@ def test_whatever_breaks_insider_holds_what_the_newest_events_say(seed: int) -> 
     assert history.world.count("accepted") == sum(
         history.world.count(kind) for kind in ("delivered", "skipped", "dead")
     )
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+def test_where_a_person_decides_nothing_is_sent_again_that_may_have_been_applied(seed: int) -> None:
+    history = play(seed, "dead_letter")
+
+    # That nothing was sent twice, the world has checked at each request.
+    assert history.wrong() == []
+    assert history.world.store.waiting() == 0

@@ -1,5 +1,7 @@
 """What the ledger remembers of a profile, and what follows for an event."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from worker.core.ledger import (
     Fact,
     Item,
     Record,
+    is_in_doubt,
     judge,
     memberships,
     pack,
@@ -24,7 +27,13 @@ LARGEST = 2**56 - 1
 
 times = st.integers(0, LARGEST)
 items = st.builds(
-    Item, st.sampled_from(list(Direction)), times, times, st.integers(0, 2**32 - 1), st.booleans()
+    Item,
+    st.sampled_from(list(Direction)),
+    times,
+    times,
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+    st.integers(0, 255),
 )
 numbers = st.integers(0, 2**21)
 records = st.builds(Record, times, st.dictionaries(st.tuples(numbers, numbers), items, max_size=6))
@@ -33,11 +42,11 @@ facts = st.builds(
 )
 
 
-def enter(at: int, *, trigger: int = 1, audience: int = 1, **more: bool) -> Fact:
+def enter(at: int, *, trigger: int = 1, audience: int = 1, **more: Any) -> Fact:
     return Fact(audience, trigger, ENTER, at, **more)
 
 
-def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: bool) -> Fact:
+def leave(at: int, *, trigger: int = 2, audience: int = 1, **more: Any) -> Fact:
     return Fact(audience, trigger, EXIT, at, **more)
 
 
@@ -48,6 +57,30 @@ def test_a_record_survives_being_packed(record: Record) -> None:
 
 def test_an_unknown_profile_has_an_empty_record() -> None:
     assert unpack(None) == Record()
+
+
+@pytest.mark.parametrize(
+    ("fact", "doubt"),
+    [
+        (enter(5), True),
+        (enter(4), True),
+        (enter(6), False),
+        (enter(5, replays=1), False),
+        (enter(4, replays=1), False),
+        (enter(5, trigger=2), False),
+        (enter(5, audience=2), False),
+        (leave(5, trigger=1), False),
+    ],
+)
+def test_what_may_have_been_sent_is_in_doubt(fact: Fact, doubt: bool) -> None:
+    assert is_in_doubt(with_tried(Record(), enter(5)), fact) is doubt
+
+
+def test_a_replay_that_was_tried_is_in_doubt_again() -> None:
+    record = with_tried(with_tried(Record(), enter(5)), enter(5, replays=1))
+
+    assert is_in_doubt(record, enter(5, replays=1))
+    assert not is_in_doubt(record, enter(5, replays=2))
 
 
 @given(history=st.lists(st.tuples(facts, st.sampled_from("dtr")), max_size=12))
