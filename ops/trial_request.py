@@ -158,8 +158,8 @@ class _Trial:
         """Ask the ledger, correct what is newer, and send."""
         header = self.attempt.candidate.header
         numbers = RedisNumbers(self.client)
+        await numbers.read()
         await numbers.learn([header.audience], [self.attempt.trigger.name])
-        await numbers.learn_all()
         (text,) = await self.partition.peek([header.digest])
         record = unpack(text)
         fact = Fact(
@@ -185,8 +185,8 @@ class _Trial:
             header, self.attempt.trigger, self.settings, now_us=1000 * header.accepted_ms
         )
         knowledge = Knowledge(
-            frozenset(map(numbers.slug, known.inside)),
-            frozenset(map(numbers.slug, known.outside)),
+            numbers.slugs(known.inside),
+            numbers.slugs(known.outside),
             known.stale,
             known.stale_opt_ins,
         )

@@ -133,7 +133,7 @@ class Drain:
         if isinstance(look, Closed) or paused is None:
             reason = look.reason if isinstance(look, Closed) else "paused by a person"
             return Tally(ended=reason), ""
-        # 2. Take the lease.
+        # 2. Take the lease; read the notes, and the numbers of audiences and triggers.
         holding = await self.partition.take()
         if holding is None:
             return Tally(ended="held by another worker"), ""
@@ -141,6 +141,8 @@ class Drain:
         state.paused = {*paused, *(name for name, route in self.routes.items() if route.stopped)}
         try:
             with self.lease:
+                # They are Redis' word: a failover may have lost what this process once learned.
+                await self.numbers.read()
                 await self._take_over(holding, state)
                 found = await self._work(state)
                 return state.tally, await self._release(state, found=found)

@@ -275,10 +275,9 @@ class Packer:
         # The profile of a repair is that of an older event: all that the ledger knows is newer.
         fact = replace(parcel.fact, time_us=0) if parcel.fact.repair else parcel.fact
         known = memberships(self.state.records[parcel.digest], fact)
-        slug = self.numbers.slug
         return Knowledge(
-            frozenset(map(slug, known.inside)),
-            frozenset(map(slug, known.outside)),
+            self.numbers.slugs(known.inside),
+            self.numbers.slugs(known.outside),
             known.stale,
             known.stale_opt_ins,
         )

@@ -53,6 +53,10 @@ class Renders(Protocol):
 class Numbers(Protocol):
     """Whoever numbers audiences and triggers for the ledger."""
 
+    async def read(self) -> None:
+        """Read all numbers anew; they replace what was known."""
+        ...
+
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
         """Make sure that these have numbers."""
         ...
@@ -65,8 +69,8 @@ class Numbers(Protocol):
         """Return a trigger's number."""
         ...
 
-    def slug(self, number: int) -> str:
-        """Return the audience with this number."""
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        """Return the audiences with these numbers; a number whose name was lost has none."""
         ...
 
     def triggers(self) -> dict[int, str]:

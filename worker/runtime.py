@@ -128,7 +128,6 @@ class Runtime:
         )
         streaks = RedisStreaks(self.client)
         await streaks.look()
-        await self.numbers.learn_all()
         drain = Drain(
             tag=(place.destination, place.partition),
             partition=partition,

@@ -16,7 +16,7 @@ _TRIGGER: Final = "t|"
 
 
 class RedisNumbers:
-    """Numbers names; what was learned once is never asked again. See `preparing.Numbers`."""
+    """Numbers names; see `preparing.Numbers`."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
@@ -30,18 +30,19 @@ class RedisNumbers:
         if not unknown:
             return
         with redis_errors():
-            numbers = await scripts.call(self._client, "names", (keys.NAMES,), unknown)
+            numbers = await scripts.call(
+                self._client, "names", (keys.NAMES, keys.NUMBERED), unknown
+            )
         for name, number in zip(unknown, numbers, strict=True):
             self._numbers[name] = int(number)
             self._names[int(number)] = name
 
-    async def learn_all(self) -> None:
-        """Learn all names that there are, so that a number can be told its name."""
+    async def read(self) -> None:
+        """Read all numbers anew; they replace what was known."""
         with redis_errors():
             known = await scripts.pairs(self._client, keys.NAMES)
-        for name, number in known:
-            self._numbers[name.decode()] = int(number)
-            self._names[int(number)] = name.decode()
+        self._numbers = {name.decode(): int(number) for name, number in known}
+        self._names = {number: name for name, number in self._numbers.items()}
 
     def audience(self, slug: str) -> int:
         """Return an audience's number."""
@@ -51,9 +52,12 @@ class RedisNumbers:
         """Return a trigger's number."""
         return self._numbers[_TRIGGER + name]
 
-    def slug(self, number: int) -> str:
-        """Return the audience with this number."""
-        return self._names[number].removeprefix(_AUDIENCE)
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        """Return the audiences with these numbers; a number whose name was lost has none."""
+        names = (self._names.get(number, "") for number in numbers)
+        return frozenset(
+            name.removeprefix(_AUDIENCE) for name in names if name.startswith(_AUDIENCE)
+        )
 
     def triggers(self) -> dict[int, str]:
         """Return the triggers by their numbers."""

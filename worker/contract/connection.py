@@ -190,7 +190,7 @@ def wait_ready(url: str, seconds: float = READY_SECONDS) -> tuple[str, ...]:
     gives_up_at = time.monotonic() + seconds
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         while True:
-            verdict = _look(client, address.shown)
+            verdict = _look(client, address)
             if isinstance(verdict, tuple):
                 return verdict
             if time.monotonic() >= gives_up_at:
@@ -198,11 +198,12 @@ def wait_ready(url: str, seconds: float = READY_SECONDS) -> tuple[str, ...]:
             time.sleep(_LOOK_EVERY_SECONDS)
 
 
-def _look(client: redis.Redis, where: str) -> tuple[str, ...] | RedisUnavailable:
+def _look(client: redis.Redis, address: RedisAddress) -> tuple[str, ...] | RedisUnavailable:
     """Return warnings about a ready Redis, or why it is not ready yet."""
+    where = address.shown
     try:
         with redis_errors(where):
-            verdict = judge(client.info(), _appendfsync(client))
+            verdict = judge(client.info(), _appendfsync(client), by_sentinels=bool(address.service))
     except RedisUnavailable as error:
         if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
             raise

@@ -8,6 +8,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:partitions`, `segrelay:identity` | string | what was configured at first use |
 | `segrelay:destinations` | set | destinations that have anything |
 | `segrelay:names` | hash | name → number, for the ledger's packed records |
+| `segrelay:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `segrelay:audiences` | hash | audience id → slug, learned from payloads |
 | `segrelay:paused` | hash | `destination\|name` or `trigger\|name` → JSON: by whom, why, since |
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
@@ -48,6 +49,7 @@ PARTITIONS: Final = "segrelay:partitions"
 IDENTITY: Final = "segrelay:identity"
 DESTINATIONS: Final = "segrelay:destinations"
 NAMES: Final = "segrelay:names"
+NUMBERED: Final = "segrelay:numbered"
 AUDIENCES: Final = "segrelay:audiences"
 PAUSED: Final = "segrelay:paused"
 STREAKS: Final = "segrelay:streaks"

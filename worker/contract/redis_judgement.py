@@ -11,6 +11,10 @@ LEAST_REDIS: Final = (7, 2)
 LEAST_VALKEY: Final = (8, 0)
 
 _SYNC_LOSS: Final = "a crash of its machine or process can lose events that were accepted"
+_FAILOVER_LOSS: Final = (
+    "it is found through Sentinels: a failover loses what was accepted and had not reached the"
+    " replica yet; set min-replicas-to-write 1 to keep that small"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,15 @@ class Unfit:
     reason: str
 
 
-def judge(info: Mapping[str, Any], appendfsync: str | None) -> Usable | NotYet | Unfit:
+def judge(
+    info: Mapping[str, Any], appendfsync: str | None, *, by_sentinels: bool = False
+) -> Usable | NotYet | Unfit:
     """Judge a Redis.
 
     Args:
         info: Its answer to INFO.
         appendfsync: As configured there; None where it does not let us see.
+        by_sentinels: It is found through Sentinels, which may put a replica in its place.
     """
     outdated = why_outdated(version_of(info), is_valkey="valkey_version" in info)
     if outdated:
@@ -54,7 +61,8 @@ def judge(info: Mapping[str, Any], appendfsync: str | None) -> Usable | NotYet |
         return NotYet("it is loading its data")
     if info.get("role", "master") != "master":
         return NotYet("it is a read-only replica; redis.url has to name the master")
-    return Usable(tuple(_warnings(info, appendfsync)))
+    warnings = _warnings(info, appendfsync)
+    return Usable((*warnings, _FAILOVER_LOSS) if by_sentinels else tuple(warnings))
 
 
 def version_of(info: Mapping[str, Any]) -> str:

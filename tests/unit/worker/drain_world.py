@@ -70,24 +70,37 @@ TRIGGERS = {
 
 
 class FakeNumbers:
+    """One worker's numbers; `given` is what Redis has of them."""
+
     def __init__(self) -> None:
-        self._numbers: dict[tuple[str, str], int] = {}
+        self.given: dict[tuple[str, str], int] = {}
+        self._last = 0
+        self._known: dict[tuple[str, str], int] = {}
+
+    async def read(self) -> None:
+        self._known = dict(self.given)
 
     async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
         for name in [("a", a) for a in audiences] + [("t", t) for t in triggers]:
-            self._numbers.setdefault(name, len(self._numbers) + 1)
+            if name not in self._known and name not in self.given:
+                self._last += 1
+                self.given[name] = self._last
+            self._known.setdefault(name, self.given.get(name, 0))
 
     def audience(self, slug: str) -> int:
-        return self._numbers["a", slug]
+        return self._known["a", slug]
 
     def trigger(self, name: str) -> int:
-        return self._numbers["t", name]
+        return self._known["t", name]
 
-    def slug(self, number: int) -> str:
-        return next(slug for (_, slug), n in self._numbers.items() if n == number)
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        wanted = set(numbers)
+        return frozenset(
+            slug for (kind, slug), n in self._known.items() if kind == "a" and n in wanted
+        )
 
     def triggers(self) -> dict[int, str]:
-        return {n: name for (kind, name), n in self._numbers.items() if kind == "t"}
+        return {n: name for (kind, name), n in self._known.items() if kind == "t"}
 
 
 class FakeStreaks:

@@ -1,9 +1,13 @@
 """One drain after the other, and what becomes of events, in a world without a network."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.unit.worker.drain_world import LATE_SECONDS, event, members
 from tests.unit.worker.fake_insider import POISON, Sending, failed, holds_poison, taken
+from worker.contract.keys import digest_of
+from worker.contract.words import Direction
+from worker.core.ledger import Item, Record, pack, unpack
 
 
 def test_events_are_delivered_many_in_one_request(make_world) -> None:
@@ -138,3 +142,38 @@ def test_a_profiles_state_events_over_two_triggers_stand_in_its_ledger_together(
 
     assert (tally.skipped, tally.requests) == (3, 0)
     assert world.insider.lists["ada@example.com"] == set(slugs)
+
+
+def _record(world: Any, person: str) -> Record:
+    return unpack(world.store.ledger(digest_of(f"email:{person}@example.com")))
+
+
+def test_an_audience_whose_number_was_lost_stops_nobody(make_world) -> None:
+    world = make_world()
+    world.put(event("ada", trigger="overwrite", segments=["vip"]))
+    world.drain()
+    digest = digest_of("email:ada@example.com")
+    record = _record(world, "ada")
+    newer = record.items[1, 2].delivered_us + 10**9
+    lost = {(7_777, 2): Item(Direction.EXIT, newer), (8_888, 2): Item(Direction.ENTER, newer)}
+    text = pack(replace(record, items={**record.items, **lost}))
+    world.store.ledgers[digest] = (text, world.store.ledgers[digest][1])
+    world.put(event("ada", "new", "overwrite", at=3, segments=["new", "vip"]), event("bob"))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 2
+    assert world.insider.lists["ada@example.com"] == {"new", "vip"}
+
+
+def test_a_number_that_redis_has_lost_is_not_used_any_more(make_world) -> None:
+    world = make_world()
+    world.put(event("ada"))
+    world.drain()
+    lost = world.numbers.given.pop(("a", "vip"))
+    world.put(event("bob"))
+
+    world.drain()
+
+    assert world.numbers.given["a", "vip"] != lost
+    assert lost not in {audience for audience, _ in _record(world, "bob").items}

@@ -1,15 +1,35 @@
 #!lua flags=allow-oom
--- Numbers names, once and for ever.
--- KEYS[1] names   ARGV: the names
+-- Numbers names. What was given once is never given to another name.
+--
+-- KEYS[1] names  [2] numbered: the last number that was given, and by which process of Redis
+-- ARGV: the names
+--
+-- A failover can lose the last numbers that were given, while ledgers and workers hold them. The process of Redis is another
+-- one then, and goes on far beyond.
 -- Returns their numbers, from 1, in the same order.
+
+local SKIPPED = 1000
+local last
+local function begin()
+  local known = redis.call('HMGET', KEYS[2], 'last', 'process')
+  last = tonumber(known[1] or 0)
+  for _, number in ipairs(redis.call('HVALS', KEYS[1])) do last = math.max(last, tonumber(number)) end
+  local info = redis.pcall('INFO', 'server')
+  local process = type(info) == 'string' and string.match(info, 'run_id:(%w+)') or ''
+  if last > 0 and known[2] ~= process then last = last + SKIPPED end
+  redis.call('HSET', KEYS[2], 'process', process)
+end
 
 local numbers = {}
 for i, name in ipairs(ARGV) do
   local number = redis.call('HGET', KEYS[1], name)
   if not number then
-    number = redis.call('HLEN', KEYS[1]) + 1
+    if not last then begin() end
+    last = last + 1
+    number = last
     redis.call('HSET', KEYS[1], name, number)
   end
   numbers[i] = tonumber(number)
 end
+if last then redis.call('HSET', KEYS[2], 'last', last) end
 return numbers

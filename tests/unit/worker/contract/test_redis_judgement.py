@@ -34,6 +34,13 @@ def test_one_that_can_lose_something_is_usable_with_a_warning(change, appendfsyn
     assert warning in verdict.warnings[0]
 
 
+def test_one_behind_sentinels_is_usable_and_it_is_said_what_a_failover_loses():
+    verdict = judge(GOOD, "always", by_sentinels=True)
+
+    assert isinstance(verdict, Usable)
+    assert ["a failover loses" in warning for warning in verdict.warnings] == [True]
+
+
 @pytest.mark.parametrize("change", [{"loading": 1}, {"role": "slave"}])
 def test_one_that_loads_or_follows_is_waited_for(change):
     assert isinstance(judge(GOOD | change, "always"), NotYet)
