@@ -79,6 +79,7 @@ class Runtime:
         partition: int,
         stop: Stop,
         live_waits: Callable[[], bool] = lambda: False,
+        adapt: Callable[[Drain], Drain] = lambda drain: drain,
     ) -> tuple[Tally, str]:
         """Drain one partition for a slice.
 
@@ -87,6 +88,7 @@ class Runtime:
             partition: 0 to partitions - 1.
             stop: Set from a signal's handler.
             live_waits: Says whether a live call waits in this node for a slot.
+            adapt: Returns the drain that is run, from the one that would be.
 
         Returns:
             What was done, and the queue to ring for it on; "" = do not ring.
@@ -103,10 +105,23 @@ class Runtime:
                 f"There is no partition {partition}: they go from 0 to "
                 f"{self.settings.redis.partitions - 1}."
             )
-        return self.runner.run(self._drain(PartitionKeys(destination, partition), stop, live_waits))
+        place = PartitionKeys(destination, partition)
+        return self.runner.run(self._drain(place, stop, live_waits, adapt))
+
+    def close(self) -> None:
+        """Give all connections back; for whoever does not end with the process."""
+        self.runner.run(self.sender.close())
+        self.runner.run(self.client.aclose())
+        self.runner.run(self.broker.aclose())
+        self.lease_client.close()
+        self.runner.close()
 
     async def _drain(
-        self, place: PartitionKeys, stop: Stop, live_waits_here: Callable[[], bool]
+        self,
+        place: PartitionKeys,
+        stop: Stop,
+        live_waits_here: Callable[[], bool],
+        adapt: Callable[[Drain], Drain],
     ) -> tuple[Tally, str]:
         delivery = self.settings.delivery
 
@@ -150,7 +165,7 @@ class Runtime:
             ),
             stop=stop,
         )
-        return await drain.run()
+        return await adapt(drain).run()
 
     async def _paused(self, destination: str) -> frozenset[str] | None:
         await self.letter_limit.pause_if_full(destination)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -53,6 +54,19 @@ def run_guarded(app: Callable[[], Any]) -> NoReturn:
     if not _flushed():
         code = code or 1
     sys.exit(code)
+
+
+def log_to_stderr() -> None:
+    """Let warnings of our modules go to stderr: stdout is the command's result.
+
+    Workers set up a log of their own.
+    """
+    import structlog  # noqa: PLC0415 - `--help` has to be quick
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 def _told(error: BaseException, message: str, exit_code: int) -> int:

@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from ops.cli.console import log_to_stderr
+
 
 @dataclass(frozen=True, slots=True)
 class Lazy:
@@ -54,6 +56,7 @@ class LazyGroup(TyperGroup):
 
 def load(name: str, lazy: Lazy) -> Any:
     """Return the command that a line of the table stands for."""
+    log_to_stderr()
     module, _, attribute = lazy.target.partition(":")
     found = getattr(import_module(module), attribute)
     shell = typer.Typer(add_completion=False, rich_markup_mode=None)

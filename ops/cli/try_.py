@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,12 +12,11 @@ import typer
 from ops.cli.console import note, print_json, say
 from ops.cli.opened import opened
 from ops.insider.reader import CUSTOM, InsiderReader
-from ops.state.partitions import partition_count
-from ops.trial import Attempt, attempt_of, event_of, who_of
-from ops.trial_request import NotSent, Sent, send
+from ops.trial.event import Attempt, attempt_of, event_of, who_of
+from ops.trial.sending import NotSent, Sent, send
 from producer.audiences import AudienceBook
+from producer.doorbell import CeleryDoorbell
 from worker.contract.claim import claim
-from worker.contract.connection import connect_async, resolve_url
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
 from worker.destinations.registry import api_named
@@ -32,14 +30,15 @@ def try_(
     *,
     trigger: Annotated[str, typer.Option(help="The trigger to try it with.")],
     sends: Annotated[
-        bool, typer.Option("--send", help="Send it for real, and read the person back.")
+        bool, typer.Option("--send", help="Send it for real, then read the person back.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show what becomes of one event; profile fields are shown.
+    """Show what would become of one event, with all profile fields; nothing is sent.
 
-    With --send it is delivered by all the rules: gate, lease and ledger. The exit code is 1 if
-    nothing could be sent, or it was not taken.
+    With --send a drain of its own delivers it, as a worker would: by gate, lease, ledger and note.
+    A pause of the destination holds, a pause of the trigger does not. The exit code is 1 if it
+    would not be sent, was not sent, or was not taken.
     """
     settings = load_settings()
     if trigger not in settings.triggers:
@@ -79,7 +78,7 @@ def _document(attempt: Attempt, settings: Settings) -> dict[str, Any]:
             "direction": event.direction.value,
             "wanted": attempt.trigger.wants(event.audience),
         },
-        "outcome": rehearsed.fate,
+        "outcome": f"would_be_{rehearsed.fate}",
         "reason": rehearsed.reason,
         "message": rehearsed.message,
         "rendered": _json(rehearsed.body),
@@ -109,17 +108,8 @@ def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
         attempt = _attempt(file, trigger, settings, AudienceBook(client).resolve)
         document = _document(attempt, settings)
         if attempt.rehearsed.fate != "sent":
-            return document, False
-        count = partition_count(client, settings)
-
-        async def carried() -> Sent | NotSent:
-            other = connect_async(resolve_url(settings.redis))
-            try:
-                return await send(attempt, settings, other, client, count)
-            finally:
-                await other.aclose()
-
-        result = asyncio.run(carried())
+            return document | {"outcome": "not_sent"}, False
+        result = send(attempt, settings, client, CeleryDoorbell(settings))
     return _with_answer(document, result, attempt, settings)
 
 
@@ -165,7 +155,9 @@ def _tell(document: dict[str, Any]) -> None:
     for name, value in document.items():
         if value in (None, "", []):
             continue
-        if isinstance(value, str | int | bool):
+        if name == "outcome":
+            say(f"outcome: {value.replace('_', ' ')}")
+        elif isinstance(value, str | int | bool):
             say(f"{name}: {value}")
         else:
             say(f"{name}:")

@@ -103,11 +103,7 @@ class Relay:
                 for partition in range(self.settings.redis.partitions):
                     runtime.drain("insider", partition, Stop())
         finally:
-            runtime.runner.run(runtime.sender.close())
-            runtime.runner.run(runtime.client.aclose())
-            runtime.runner.run(runtime.broker.aclose())
-            runtime.lease_client.close()
-            runtime.runner.close()
+            runtime.close()
 
     def streams(self):
         """Return the names of all streams that are not empty."""

@@ -1,5 +1,7 @@
 """`segrelay try` as a person calls it."""
 
+import time
+
 import orjson
 import pytest
 
@@ -23,7 +25,7 @@ def test_an_event_is_rendered_and_shaped_and_nothing_is_sent(attempt, sandbox, r
     code, found = attempt(payload("ann@example.com", first_name="Ann", phone="1234"))
 
     assert code == 0
-    assert found["outcome"] == "sent"
+    assert found["outcome"] == "would_be_sent"
     assert found["url"].endswith("/api/user/v1/upsert")
     assert found["rendered"]["users"][0]["attributes"]["name"] == "Ann"
     assert found["request"]["users"][0]["attributes"]["custom"] == {"lytics_computed_attr": ["vip"]}
@@ -87,7 +89,64 @@ def test_a_template_that_fails_is_told(attempt, relay):
 
     code, found = attempt(payload("ann@example.com"), "--send")
 
-    assert (code, found["outcome"], found["reason"]) == (1, "dead", "template_error")
+    assert (code, found["outcome"], found["reason"]) == (1, "not_sent", "template_error")
+
+
+def test_without_send_the_text_says_what_would_be(call, tmp_path, sandbox):
+    file = tmp_path / "one.json"
+    file.write_bytes(orjson.dumps(payload("ann@example.com")))
+
+    told = call(app, "try", file, "--trigger", "vip-enter").stdout
+
+    assert "outcome: would be sent\n" in told
+    assert sandbox.get("summary")["requests"]["total"] == 0
+
+
+def test_a_try_waits_for_a_request_about_the_person_that_is_unsure(attempt, sandbox, relay):
+    sandbox.settings(poison="poisoned", poison_status=500)
+    attempt(payload("ann@example.com", status="poisoned"), "--send")
+    begun = time.monotonic()
+
+    code, found = attempt(payload("ann@example.com", minute=1), "--send")
+
+    assert (code, found["outcome"]) == (0, "delivered")
+    assert time.monotonic() - begun > 0.5
+    assert relay.status()["open_notes"] == 0
+
+
+def test_a_try_leaves_nothing_that_would_hold_up_its_trigger(attempt, sandbox, relay):
+    sandbox.settings(poison="poisoned", poison_status=500)
+    attempt(payload("ann@example.com", status="poisoned"), "--send")
+
+    assert not any(relay.client.exists(place.aside, place.retry) for place in relay.places())
+    relay.publish(payload("ben@example.com"))
+    relay.drain()
+    assert relay.status()["delivered"] == 1
+
+
+def test_a_paused_trigger_is_tried_and_a_paused_destination_is_not(attempt, call, sandbox):
+    call(app, "pause", "vip-enter")
+    assert attempt(payload("ann@example.com"), "--send")[1]["outcome"] == "delivered"
+
+    call(app, "pause", "insider")
+    code, found = attempt(payload("ben@example.com"), "--send")
+
+    assert (code, found["outcome"], found["reason"]) == (1, "not_sent", "paused")
+    assert sandbox.get("summary")["requests"]["total"] == 2
+
+
+def test_a_list_that_a_try_overwrites_keeps_what_something_newer_entered(attempt, relay):
+    relay.publish(payload("ann@example.com", audience="gold", minute=9))
+    relay.drain()
+    shipped = relay.shipped("enter.jsonnet")
+    relay.template(
+        "enter.jsonnet", shipped.replace("identifiers: ", "not_append: true, identifiers: ")
+    )
+
+    code, found = attempt(payload("ann@example.com"), "--send")
+
+    assert (code, found["outcome"]) == (0, "delivered")
+    assert sorted(found["read_back"]["c_lytics_computed_attr"]) == ["gold", "vip"]
 
 
 def test_what_can_not_be_tried_is_named(attempt):

@@ -70,13 +70,19 @@ def _parsed(path: Path) -> Any:
         raise UsageWrong(f"{path}:{error.lineno}: is not JSON ({error.msg}).") from error
 
 
+def packed_of(event: Event, trigger: Trigger, settings: Settings) -> bytes:
+    """Return the profile that a delivery of an event carries, packed."""
+    fields = trigger.export_fields
+    identity = settings.delivery.identity
+    packed = pack_exported(event, fields, identity) if fields else pack_whole(event)
+    return packed.text
+
+
 def candidate_of(event: Event, trigger: Trigger, settings: Settings, *, now_us: int) -> Candidate:
     """Return what a delivery of an event would be rendered from."""
-    identity = settings.delivery.identity
-    fields = trigger.export_fields
-    packed = pack_exported(event, fields, identity) if fields else pack_whole(event)
     header = header_of(event, accepted_ms=now_us // 1000)
-    return Candidate("", trigger.name, header, decode_profile(packed.text))
+    profile = decode_profile(packed_of(event, trigger, settings))
+    return Candidate("", trigger.name, header, profile)
 
 
 def attempt_of(event: Event, trigger: Trigger, settings: Settings, *, now_us: int) -> Attempt:

@@ -1,0 +1,132 @@
+"""A partition in which one event waits that is in no stream: what a drain makes of it can be seen.
+
+The rest is the real partition: lease, ledger and notes. The event was never accepted, so nothing of
+it is counted as delivered, skipped or dead, and no letter is written; the request is counted, and
+the ledger learns of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from worker.contract.accept import NewDelivery
+from worker.contract.keys import stream_name
+from worker.contract.words import LIVE
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender
+from worker.letters import Obituary
+from worker.partition import Entry, Hold, Holding, Note, Partition, Release, Settled, Settlement
+from worker.reading import order_of
+
+
+@dataclass(slots=True)
+class OneEvent:
+    """See the module.
+
+    Args:
+        partition: The real one.
+        settled: What became of the event; None = nothing yet.
+    """
+
+    partition: Partition
+    trigger: str
+    entry: Entry
+    settled: Settled | None = None
+    _is_over: bool = False
+
+    async def take(self) -> Holding | None:
+        """Take the lease; what is known of the trigger's other deliveries does not matter here."""
+        holding = await self.partition.take()
+        return holding and replace(holding, holds={}, waits={}, setbacks={})
+
+    async def streams(self) -> tuple[str, ...]:
+        """Return the one stream, until a request was made or the event needs none."""
+        return () if self._is_over else (stream_name(LIVE, self.trigger),)
+
+    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:  # noqa: ARG002 - it holds at most one
+        """Return the event, if it is behind `after_id`."""
+        is_read = after_id and order_of(after_id) >= order_of(self.entry.entry_id)
+        return [] if is_read or self._is_over else [self.entry]
+
+    async def ledgers(
+        self,
+        digests: Sequence[bytes],
+        rendering: Iterable[str] = (),  # noqa: ARG002 - no other worker could find it
+    ) -> list[bytes | None]:
+        """Read packed records."""
+        return await self.partition.ledgers(digests)
+
+    async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Read packed records without holding the lease."""
+        return await self.partition.peek(digests)
+
+    async def note(self, note: Note) -> int:
+        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+        self._is_over = True
+        return await self.partition.note(note)
+
+    async def open_notes(
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+    ) -> int:
+        """Open the notes of a holder that vanished; returns their end (ms)."""
+        return await self.partition.open_notes(note_ids, seconds, records)
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle, but let neither the event nor its trigger wait for a next time."""
+        end_ms = await self.partition.settle(replace(settlement, waits={}, setbacks={}))
+        self.settled = next(iter(settlement.settled), self.settled)
+        self._is_over = self._is_over or self.settled is not None
+        return end_ms
+
+    async def hold_back(self, note: Note, seconds: float) -> None:
+        """Open a note without holding the lease."""
+        await self.partition.hold_back(note, seconds)
+
+    async def release(
+        self,
+        holds: Mapping[str, Hold | None],  # noqa: ARG002 - of the stream that is not there
+        paused: Iterable[str],
+        *,
+        suspects: Iterable[str] = (),
+        keep_if_due: bool,  # noqa: ARG002 - what is due in Redis is the workers' work
+    ) -> Release:
+        """Give the lease back."""
+        return await self.partition.release({}, paused, suspects=suspects, keep_if_due=False)
+
+    async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries: a repair, if the lease was lost."""
+        await self.partition.accept(deliveries)
+
+
+class NoStreaks:
+    """Counts nothing: one event that is tried pauses no trigger."""
+
+    async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:  # noqa: ARG002
+        """Return how many may: all."""
+        return count
+
+    async def broken(self, trigger: str) -> None:
+        """Do nothing."""
+
+    async def pause(self, trigger: str, obituary: Obituary) -> None:
+        """Do nothing."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """Sends, and remembers the last request and its answer."""
+
+    sender: Sender
+    request: OutgoingRequest | None = None
+    answer: Answer | NoAnswer | None = field(default=None, repr=False)
+
+    async def send(self, request: OutgoingRequest, deadline_seconds: float) -> Answer | NoAnswer:
+        """Send; see `Sender`."""
+        self.request, self.answer = request, None
+        self.answer = await self.sender.send(request, deadline_seconds)
+        return self.answer
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.sender.close()

@@ -1,0 +1,189 @@
+"""Sending one event for real: a drain of its own delivers it, by all the rules of a worker's."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+import orjson
+import redis
+
+from ops.trial.event import Attempt, packed_of
+from ops.trial.one_event import NoStreaks, OneEvent, Recording
+from producer.doorbell import Doorbell
+from worker.adapters.gate import read_state
+from worker.contract.events import encode_header
+from worker.contract.keys import partition_of
+from worker.contract.settings import Settings
+from worker.core.gate import gate_id
+from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
+from worker.destinations.api import Answer
+from worker.destinations.registry import api_named
+from worker.destinations.sending import NoAnswer
+from worker.drain import Drain, Stop
+from worker.errors import LeaseLost
+from worker.partition import Entry
+from worker.runtime import Runtime, runtime_for
+
+_WAIT_SECONDS: Final = 15.0
+"""For a partition that others drain; an unsure request about the person is waited for too."""
+_LOOK_SECONDS: Final = 0.1
+_SEQUENCE: Final = 1 << 32
+"""Behind the milliseconds of the entry's id: no entry of Redis has such a number."""
+_CLOSED: Final = frozenset({"paused", "broken"})
+
+Outcome = Literal["delivered", "refused", "unsure", "not_applied"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was made.
+
+    Args:
+        status: 0 = there was no answer.
+        answer: As it came.
+    """
+
+    url: str
+    request: bytes = field(repr=False)
+    status: int
+    answer: bytes = field(repr=False)
+    outcome: Outcome
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """No request was made."""
+
+    reason: str
+    message: str
+
+
+def send(
+    attempt: Attempt, settings: Settings, client: redis.Redis, doorbell: Doorbell
+) -> Sent | NotSent:
+    """Send an event that was rendered and shaped; tries again while its partition is busy.
+
+    Raises:
+        LeaseLost: The partition stayed busy, or an earlier request about the person unsure.
+        RedisUnavailable: Redis can't be asked.
+    """
+    trigger = attempt.trigger
+    # Only this trigger's template is loaded and checked.
+    alone = settings.model_copy(update={"triggers": {trigger.name: trigger}})
+    with closing(runtime_for(alone)) as runtime:
+        return _Trial(attempt, settings, client, doorbell, runtime).sent()
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    attempt: Attempt
+    settings: Settings
+    client: redis.Redis
+    doorbell: Doorbell
+    runtime: Runtime
+    kept: list[tuple[OneEvent, Recording]] = field(default_factory=list)
+
+    def sent(self) -> Sent | NotSent:
+        """Drain until the event is sent or settled."""
+        seconds = _WAIT_SECONDS + self.settings.delivery.late_seconds
+        gives_up_at = time.monotonic() + seconds
+        while time.monotonic() < gives_up_at:
+            result = self._once()
+            if result:
+                return result
+            time.sleep(_LOOK_SECONDS)
+        raise LeaseLost(
+            f"The person's partition was busy for {seconds:.0f} s, or an earlier request about them"
+            " is unsure; nothing was sent."
+        )
+
+    def _once(self) -> Sent | NotSent | None:
+        destination = self.attempt.trigger.destination
+        number = partition_of(self.attempt.event.profile_key, self.settings.redis.partitions)
+        _, queue = self.runtime.drain(destination, number, Stop(), adapt=self._adapted)
+        if queue:
+            self.doorbell.ring(destination, number, queue=queue)
+        if not self.kept:
+            return NotSent("paused", f"{destination} is paused: `segrelay resume {destination}`.")
+        one, recording = self.kept[-1]
+        if recording.request:
+            return self._answered(recording)
+        if one.settled and one.settled.reason:
+            return NotSent(one.settled.reason.value, one.settled.remark or "It need not be sent.")
+        return self._closed()
+
+    def _adapted(self, drain: Drain) -> Drain:
+        """Give a drain this one event, in the place of what waits."""
+        header = self.attempt.candidate.header
+        entry_id = f"{header.accepted_ms}-{_SEQUENCE + secrets.randbelow(_SEQUENCE)}"
+        profile = packed_of(self.attempt.event, self.attempt.trigger, self.settings)
+        entry = Entry(entry_id, encode_header(header), profile)
+        one = OneEvent(drain.partition, self.attempt.trigger.name, entry)
+        recording = Recording(drain.sender)
+        return replace(
+            drain,
+            partition=one,
+            sender=recording,
+            streaks=NoStreaks(),
+            paused=self._paused(drain.paused, one, recording),
+        )
+
+    def _paused(
+        self,
+        ask: Callable[[], Awaitable[frozenset[str] | None]],
+        one: OneEvent,
+        recording: Recording,
+    ) -> Callable[[], Awaitable[frozenset[str] | None]]:
+        """Let a trigger that is paused be tried: whoever mends it has to see whether it works."""
+
+        async def look() -> frozenset[str] | None:
+            if await ask() is None:
+                return None
+            self.kept.append((one, recording))
+            return frozenset()
+
+        return look
+
+    def _closed(self) -> NotSent | None:
+        """Say why the gate lets nothing pass; None = it may let it pass a moment later."""
+        destination = self.settings.destinations[self.attempt.trigger.destination]
+        gate = read_state(self.client, gate_id(destination.base_url, destination.authorization))
+        if gate.state not in _CLOSED:
+            return None
+        return NotSent(gate.state, gate.message or gate.reason)
+
+    def _answered(self, recording: Recording) -> Sent:
+        request, answer = recording.request, recording.answer
+        assert request is not None
+        assert answer is not None
+        status, body = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
+        outcome, message = _outcome(_verdict(request.api, request.body, answer, request.url))
+        return Sent(request.url, request.body, status, body, outcome, message)
+
+
+def _verdict(api: str, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:
+    if isinstance(answer, NoAnswer):
+        return answer.verdict
+    document = orjson.loads(body)
+    users = document.get("users") if isinstance(document, dict) else None
+    count = len(users) if isinstance(users, list) else 1
+    return api_named(api).classify(answer, users=count, url=url)
+
+
+def _outcome(verdict: Verdict) -> tuple[Outcome, str]:
+    message = str(getattr(verdict, "message", ""))
+    match verdict:
+        case Accepted(refused) if refused:
+            return "refused", next(iter(refused.values())).message
+        case Accepted():
+            return "delivered", message
+        case Unreadable() | Failed(possibly_applied=True):
+            return "unsure", message
+        case _:
+            return "not_applied", message
