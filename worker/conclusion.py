@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 import orjson
 
 from worker.contract.words import Death, Skip
-from worker.core.backoff import AfterFailure, Setback, Wait, after_failure
+from worker.core.backoff import AfterFailure
 from worker.core.gate import Slot
 from worker.core.ledger import Record, with_delivered, with_tried, with_whole_list
 from worker.core.verdicts import (
@@ -29,7 +30,7 @@ from worker.destinations.api import Answer
 from worker.destinations.insider_shape import overwrites
 from worker.destinations.sending import NoAnswer
 from worker.errors import LeaseLost
-from worker.halving import Refusals
+from worker.halving import Refusal, Refusals
 from worker.letters import Obituary
 from worker.packing import Packer, Request
 from worker.partition import Delivery, Note, Partition, Settled, Settlement
@@ -37,6 +38,21 @@ from worker.preparing import Numbers, Parcel
 from worker.repair import repair
 from worker.settling import Settler
 from worker.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was made.
+
+    Args:
+        begun_seconds: When, by the drain's clock.
+    """
+
+    request: Request
+    note: Note
+    answer: Answer | NoAnswer
+    slot: Slot
+    begun_seconds: float
 
 
 @dataclass(slots=True)
@@ -50,19 +66,15 @@ class Conclusion:
     state: State
     jitter: random.Random
     late_seconds: float
-    _wait_set_ms: dict[str, int] = field(default_factory=dict)
 
-    async def obey(
-        self,
-        request: Request,
-        note: Note,
-        result: tuple[Verdict, Answer | NoAnswer],
-        slot: Slot,
-        packer: Packer,
-    ) -> int:
+    async def obey(self, sent: Sent, verdict: Verdict, packer: Packer) -> int:
         """Do what a verdict says; returns how many were delivered."""
-        verdict, answer = result
-        try:
+        request, note, answer = sent.request, sent.note, sent.answer
+        unanswered = isinstance(verdict, Unreadable) or (
+            isinstance(verdict, Failed) and verdict.possibly_applied
+        )
+        applied = unanswered or isinstance(verdict, Accepted)
+        async with self._repairing(request, note if unanswered else None, applied=applied):
             match verdict:
                 case Accepted(refused):
                     return await self._accepted(request, note, refused, answer, packer)
@@ -70,32 +82,42 @@ class Conclusion:
                     await self._too_large(request, note, message, answer, packer)
                 case BodyRefused(message):
                     await self.settler.write(self._closing(request, note))
-                    await self.refusals.refused(request, message, answer, packer)
+                    refusal = Refusal(message, answer, sent.slot, sent.begun_seconds)
+                    await self.refusals.refused(request, refusal, packer)
                 case SlowDown() | AccessRefused():
                     await self.settler.write(self._closing(request, note))
                     packer.again(request)
-                case Failed(message, possibly_applied):
-                    await self._failed(
-                        request, note, message, slot, packer, possibly_applied=possibly_applied
-                    )
-                case Unreadable(message):
-                    await self._failed(request, note, message, slot, packer, possibly_applied=True)
+                case Failed(message) | Unreadable(message):
+                    await self._failed(sent, message, packer, possibly_applied=unanswered)
                 case _ as never:
                     assert_never(never)
+        return 0
+
+    async def unfinished(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+        """Leave open what we ended ourselves; it is no failure of anybody."""
+        async with self._repairing(request, note, applied=True):
+            if request.parcels[0].route.on_ambiguous == "dead_letter":
+                await self._ambiguous(request, note, message, packer)
+            else:
+                await self._settle_open(request, note, Settlement(), possibly_applied=True)
+
+    @contextlib.asynccontextmanager
+    async def _repairing(
+        self, request: Request, unanswered_note: Note | None, *, applied: bool
+    ) -> AsyncIterator[None]:
+        """Put right what a newer holder of the lease may have done before this request."""
+        try:
+            yield
         except LeaseLost:
-            unanswered = isinstance(verdict, Unreadable) or (
-                isinstance(verdict, Failed) and verdict.possibly_applied
-            )
-            if unanswered or isinstance(verdict, Accepted):
+            if applied:
                 await repair(
                     self.partition,
                     request.parcels,
                     names=self.numbers.triggers(),
-                    unanswered_note=note if unanswered else None,
+                    unanswered_note=unanswered_note,
                     late_seconds=self.late_seconds,
                 )
             raise
-        return 0
 
     def _closing(
         self,
@@ -172,7 +194,7 @@ class Conclusion:
         )
         self.state.records.update(records)
         await self.settler.write(closing)
-        self.state.waits.pop(request.trigger, None)
+        self.state.went_through(request.trigger)
         if records:
             await self.settler.streaks.broken(request.trigger)
         await self.refusals.part_taken(request, packer)
@@ -183,10 +205,8 @@ class Conclusion:
     ) -> None:
         if len(request.packed) > 1:
             await self.settler.write(self._closing(request, note))
-            packer.split(request, request.halving or self.refusals.begin(request))
+            packer.split(request)
             return
-        if request.halving:
-            request.halving.open_parts -= 1
         parcel = request.parcels[0]
         death = (parcel.delivery, self.settler.obituary(parcel, Death.TOO_LARGE, message, answer))
         await self.settler.write(
@@ -194,22 +214,14 @@ class Conclusion:
         )
 
     async def _failed(
-        self,
-        request: Request,
-        note: Note,
-        message: str,
-        slot: Slot,
-        packer: Packer,
-        *,
-        possibly_applied: bool,
+        self, sent: Sent, message: str, packer: Packer, *, possibly_applied: bool
     ) -> None:
-        if request.halving:
-            request.halving.open_parts -= 1
+        request, note = sent.request, sent.note
         if possibly_applied and request.parcels[0].route.on_ambiguous == "dead_letter":
             await self._ambiguous(request, note, message, packer)
             return
         outcomes = {
-            parcel: self._after_failure(parcel, request, slot) for parcel in request.parcels
+            parcel: self._after_failure(parcel, request, sent.slot) for parcel in request.parcels
         }
         wait = next((outcome.wait for outcome in outcomes.values() if outcome.wait), None)
         deaths = [
@@ -235,31 +247,14 @@ class Conclusion:
             possibly_applied=possibly_applied,
         )
         self.state.setbacks.update(setbacks)
-        self._set_wait(request.trigger, wait)
+        self.state.set_wait(request.trigger, wait)
         if wait:
             packer.drop_trigger(request.trigger)
 
     def _after_failure(self, parcel: Parcel, request: Request, slot: Slot) -> AfterFailure:
-        setback: Setback | None = self.state.setbacks.get(parcel.delivery.place)
-        wait = self.state.waits.get(request.trigger)
-        now_ms = self.state.now_ms()
-        outcome = after_failure(
-            setback,
-            wait,
-            users=len(request.packed),
-            successes=slot.successes,
-            now_ms=now_ms,
-            jitter=self.jitter.random(),
+        return self.state.after_failure(
+            parcel.delivery, slot, users=len(request.packed), jitter=self.jitter.random()
         )
-        fresh = wait and self._wait_set_ms.get(request.trigger, 0) >= slot.at_ms
-        return AfterFailure(outcome.setback, wait) if fresh and outcome.wait else outcome
-
-    def _set_wait(self, trigger: str, wait: Wait | None) -> None:
-        if wait is None:
-            self.state.waits.pop(trigger, None)
-            return
-        self.state.waits[trigger] = wait
-        self._wait_set_ms[trigger] = self.state.now_ms()
 
     async def _ambiguous(self, request: Request, note: Note, message: str, packer: Packer) -> None:
         """The destination's `on_ambiguous` says that a person decides."""

@@ -10,13 +10,14 @@ from typing import Final, Literal
 
 import structlog
 
-from worker.conclusion import Conclusion
+from worker.conclusion import Conclusion, Sent
 from worker.contract.words import Death
-from worker.core.gate import Closed, Gate, Slot
-from worker.core.verdicts import AccessRefused, Verdict
+from worker.core.gate import LIVE_FIRST, Closed, Gate, Slot
+from worker.core.verdicts import AccessRefused, Unreadable, Verdict
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
-from worker.errors import ConfigurationInvalid
+from worker.errors import ConfigurationInvalid, SegrelayError
+from worker.logs import told_bug
 from worker.packing import Packer, Request
 from worker.partition import Note, NotedDelivery, Partition, Settlement
 from worker.settling import Settler
@@ -24,7 +25,55 @@ from worker.state import State
 
 LONGEST_WAIT_SECONDS: Final = 1.0
 """What gets no slot within this time is left to a later drain; the sweep comes back."""
+BOOKINGS: Final = 5
+"""So many slots in a row may have passed by the time that Redis has answered."""
+REDIS_SLOW: Final = "redis_slow"
 LOG: Final = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Passage:
+    """The last look before a request is written: lease and slot may have passed by then.
+
+    Args:
+        slot: In force now.
+        noted_ms: When the note was written, by Redis' clock.
+        was_open: The request may have been written.
+        has_slot: The slot is still ours.
+        closed: Why no other slot could be had after it.
+    """
+
+    courier: Courier
+    request: Request
+    slot: Slot
+    noted_ms: int
+    was_open: bool = False
+    has_slot: bool = True
+    closed: Closed | None = None
+
+    async def is_open(self) -> bool:
+        """Say whether the request may be written now; a slot that has passed is booked anew."""
+        courier = self.courier
+        # By both clocks: a process that was stopped after its note may have lost the lease.
+        if self.slot.expired(max(self.noted_ms, courier.state.now_ms())):
+            await self._rebook()
+        may_go = self.has_slot and courier.may_send() and not courier.cut.is_set()
+        self.was_open = self.was_open or may_go
+        return may_go
+
+    async def _rebook(self) -> None:
+        await self.give_back()
+        booked = await self.courier.rebook(self.request)
+        if isinstance(booked, Slot):
+            self.slot, self.noted_ms, self.has_slot = booked, 0, True
+        else:
+            self.closed = booked
+
+    async def give_back(self) -> None:
+        """Tell the gate that nothing came of the slot."""
+        if self.has_slot:
+            self.has_slot = False
+            await self.courier.gate.cancel(self.slot, trigger=self.request.trigger)
 
 
 @dataclass(slots=True)
@@ -36,6 +85,7 @@ class Courier:
         cut: Set when requests in flight must end: the lease was lost, or the time to stop is over.
         stopping: Set when nothing new may begin.
         may_send: Says whether the lease holds, by a clock that no stop of this process stops.
+        triggers: All that could be sent.
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
@@ -50,42 +100,37 @@ class Courier:
     cut: asyncio.Event
     stopping: asyncio.Event
     may_send: Callable[[], bool]
+    triggers: frozenset[str]
     closed: Closed | None = None
 
     async def carry(self, request: Request, packer: Packer) -> None:
         """Carry one request to its end; the packer's profiles are free afterwards."""
         try:
             slot = await self._slot(request)
-            if slot is None:
-                self._leave(request, packer)
+            if not isinstance(slot, Slot):
+                await self._leave(request, packer, slot)
                 return
             if slot.probe and len(request.packed) > 1:
                 request = packer.reduce(request, slot.avoid)
             note = self._note(request)
-            now_ms = await self.partition.note(note)
-            # By both clocks: a process that was stopped after its note may have lost the lease.
-            if slot.expired(max(now_ms, self.state.now_ms())):
-                await self.gate.cancel(slot, trigger=request.trigger)
-                await self.settler.write(Settlement(note_id=note.note_id))
-                packer.again(request)
-                return
+            noted_ms = await self.partition.note(note)
+            passage = Passage(self, request, slot, noted_ms)
             begun = self.state.clock.seconds()
             try:
-                answer = await self._send(request)
+                verdict, answer = await self._exchange(request, passage)
             except ConfigurationInvalid as error:
-                await self.gate.cancel(slot, trigger=request.trigger)
+                await passage.give_back()
                 await self._unsendable(request, note, error.message, packer)
                 return
-            verdict = self._verdict(request, answer)
+            if isinstance(answer, NoAnswer) and answer.is_ours:
+                await self._end(request, note, answer, passage, packer)
+                return
             self.state.tally.requests += 1
             self._tell(request, answer, verdict, self.state.clock.seconds() - begun)
-            delivered = await self.conclusion.obey(request, note, (verdict, answer), slot, packer)
-            if self.cut.is_set() and isinstance(answer, NoAnswer):
-                # Our own doing: it says nothing about the destination.
-                await self.gate.cancel(slot, trigger=request.trigger)
-                return
+            sent = Sent(request, note, answer, passage.slot, begun)
+            delivered = await self.conclusion.obey(sent, verdict, packer)
             await self.gate.report(
-                slot,
+                passage.slot,
                 verdict,
                 trigger=request.trigger,
                 delivered=delivered,
@@ -94,22 +139,38 @@ class Courier:
         finally:
             packer.done(request)
 
-    def _leave(self, request: Request, packer: Packer) -> None:
-        """Leave what got no slot; a gate that is closed for one trigger may be open for others."""
-        if self.closed and not self.stopping.is_set() and not self.cut.is_set():
-            self.settler.leave(request.trigger, packer)
-        else:
-            packer.again(request)
+    async def _end(
+        self, request: Request, note: Note, answer: NoAnswer, passage: Passage, packer: Packer
+    ) -> None:
+        """End what we ended ourselves: it says nothing about the destination, nor its users."""
+        await passage.give_back()
+        if answer.possibly_applied:
+            self.state.tally.requests += 1
+            await self.conclusion.unfinished(request, note, answer.verdict.message, packer)
+            return
+        await self.settler.write(Settlement(note_id=note.note_id))
+        await self._leave(request, packer, passage.closed)
 
-    async def _slot(self, request: Request) -> Slot | None:
-        """Book a slot and sleep until it; None if there is none, or the drain has to end before."""
-        while True:
+    async def _leave(self, request: Request, packer: Packer, closed: Closed | None) -> None:
+        """Leave what got no slot; a gate that is closed for one trigger may be open for others."""
+        packer.again(request)
+        if closed is None:
+            return
+        self.closed = closed
+        if closed.reason == LIVE_FIRST:
+            self.state.yields = True
+            return
+        self.state.shut.add(request.trigger)
+        self.state.obey(await self.gate.look(self.triggers - self.state.shut))
+
+    async def _slot(self, request: Request) -> Slot | Closed | None:
+        """Book a slot and sleep until it; None if the drain has to end before."""
+        for _ in range(BOOKINGS):
             booked = await self.gate.book(
                 kind=self.kind, trigger=request.trigger, horizon_seconds=LONGEST_WAIT_SECONDS
             )
             if isinstance(booked, Closed):
-                self.closed = booked
-                return None
+                return booked
             wait_seconds = (booked.at_ms - booked.now_ms) / 1000
             if wait_seconds > 0:
                 self.state.tally.waited_seconds += wait_seconds
@@ -120,6 +181,8 @@ class Courier:
             if not booked.expired(self.state.now_ms()):
                 return booked
             await self.gate.cancel(booked, trigger=request.trigger)
+        LOG.warning("redis.slow", message=f"{BOOKINGS} slots had passed when Redis answered.")
+        return Closed("ok", REDIS_SLOW, None)
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but look at the flag every 0.2 s."""
@@ -130,6 +193,14 @@ class Courier:
                 return
             await self.state.clock.sleep(min(left, 0.2))
 
+    async def rebook(self, request: Request) -> Slot | Closed | None:
+        """Book anew for a request whose slot has passed; None = it can't go as it is."""
+        slot = await self._slot(request)
+        if isinstance(slot, Slot) and slot.probe and len(request.packed) > 1:
+            await self.gate.cancel(slot, trigger=request.trigger)
+            return None
+        return slot
+
     def _note(self, request: Request) -> Note:
         rows = tuple(
             NotedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
@@ -138,14 +209,27 @@ class Courier:
         )
         return Note(secrets.token_hex(8), request.trigger, rows)
 
-    async def _send(self, request: Request) -> Answer | NoAnswer:
-        if not self.may_send():
-            return NoAnswer(Silence.CUT, possibly_applied=False)
+    async def _exchange(
+        self, request: Request, passage: Passage
+    ) -> tuple[Verdict, Answer | NoAnswer]:
+        """Send, and say what the answer means; an error of ours is an answer not understood."""
+        try:
+            answer = await self._send(request, passage)
+            return self._verdict(request, answer), answer
+        except SegrelayError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it costs this one request
+            message = told_bug(error, "request.failed")
+            return Unreadable(message), NoAnswer(Silence.CUT, possibly_applied=True)
+
+    async def _send(self, request: Request, passage: Passage) -> Answer | NoAnswer:
         route = request.parcels[0].route
         outgoing = OutgoingRequest(
             request.url, route.headers, route.params, request.body, route.api_name
         )
-        sending = asyncio.ensure_future(self.sender.send(outgoing, self.deadline_seconds))
+        sending = asyncio.ensure_future(
+            self.sender.send(outgoing, self.deadline_seconds, passage.is_open)
+        )
         cutting = asyncio.ensure_future(self.cut.wait())
         try:
             await asyncio.wait({sending, cutting}, return_when=asyncio.FIRST_COMPLETED)
@@ -153,7 +237,7 @@ class Courier:
                 return sending.result()
             sending.cancel()
             await asyncio.wait({sending})
-            return NoAnswer(Silence.CUT, possibly_applied=True)
+            return NoAnswer(Silence.STOPPED, possibly_applied=passage.was_open)
         finally:
             cutting.cancel()
 

@@ -127,18 +127,19 @@ class Drain:
         Raises:
             RedisUnavailable: Nothing more is sent; notes tell the next holder what was.
         """
-        # 1. Look: a closed gate or a pause ends the drain before anything is read.
+        # 1. Look: what is paused, or stands before a closed gate, is not read.
         paused = await self.paused()
-        look = await self.gate.look(self.routes.keys() - (paused or ()))
-        if isinstance(look, Closed) or paused is None:
-            reason = look.reason if isinstance(look, Closed) else "paused by a person"
-            return Tally(ended=reason), ""
+        looks = {} if paused is None else await self.gate.look(self.routes.keys() - paused)
+        closed = [look.reason for look in looks.values() if isinstance(look, Closed)]
+        if paused is None or len(closed) == len(looks):
+            return Tally(ended=closed[0] if closed else "paused by a person"), ""
         # 2. Take the lease; read the notes, and the numbers of audiences and triggers.
         holding = await self.partition.take()
         if holding is None:
             return Tally(ended="held by another worker"), ""
         state = State.of(holding, self.clock)
         state.paused = {*paused, *(name for name, route in self.routes.items() if route.stopped)}
+        state.obey(looks)
         try:
             with self.lease:
                 # They are Redis' word: a failover may have lost what this process once learned.
@@ -190,7 +191,7 @@ class Drain:
             found, had_live = True, kind == LIVE
             progress = await self._batch(kind, batch, state, end)
             # 12. Go on until empty, until the slice is over, or live work waits elsewhere.
-            if not progress or self.clock.seconds() >= end:
+            if not progress or state.yields or self.clock.seconds() >= end:
                 return found
             if kind == BACKFILL and await self.live_waits():
                 return found
@@ -237,13 +238,13 @@ class Drain:
         # 7. to 11. Pack, and carry every request to its end.
         packer = Packer(state, self.numbers)
         packer.add(p for p in prepared.parcels if p.delivery.trigger not in state.paused)
-        requests = state.tally.requests
+        requests, shut = state.tally.requests, len(state.shut)
         async with self._watch(cut, stopping):
             await self._deliver(courier, packer, end)
         await courier.conclusion.refusals.finish(packer)
         if courier.closed:
             state.tally.ended = courier.closed.reason
-        return bool(settled) or state.tally.requests > requests
+        return bool(settled) or state.tally.requests > requests or len(state.shut) > shut
 
     async def _deliver(self, courier: Courier, packer: Packer, end: float) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
@@ -272,7 +273,8 @@ class Drain:
             await _ended(running)
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
-        return courier.stopping.is_set() or courier.cut.is_set() or self.clock.seconds() >= over_at
+        told = courier.stopping.is_set() or courier.cut.is_set()
+        return told or courier.state.yields or self.clock.seconds() >= over_at
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
@@ -306,7 +308,7 @@ class Drain:
         conclusion = Conclusion(
             partition=self.partition,
             settler=settler,
-            refusals=Refusals(settler, state),
+            refusals=Refusals(settler, state, self.jitter),
             numbers=self.numbers,
             state=state,
             jitter=self.jitter,
@@ -324,6 +326,7 @@ class Drain:
             cut=cut,
             stopping=stopping,
             may_send=self.lease.is_valid,
+            triggers=frozenset(self.routes.keys() - state.paused),
         )
 
     @contextlib.asynccontextmanager
@@ -358,15 +361,15 @@ class Drain:
             keep = not found and not self.stop.is_told and tries_left > 0
             names = map(split_stream_name, await self.partition.streams())
             unknown = {trigger for _, trigger in names} - set(self.routes)
-            queue = LIVE if await self._own_live_is_due(state) else BACKFILL
             release = await self.partition.release(
                 state.changed_holds,
-                {*state.paused, *unknown},
+                {*state.paused, *state.shut, *unknown},
                 suspects=state.suspects,
                 keep_if_due=keep,
             )
             if release.released or not release.due:
-                return queue if release.ring and found else ""
+                wanted = found and not (state.yields and release.ring == BACKFILL)
+                return release.ring if wanted else ""
             found = await self._work(state)
         return ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Any, Final
 
 import structlog
@@ -12,6 +13,7 @@ _QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "httpx", "httpcor
 """They tell of every task and request, whole URLs included; a drain and a request have their own
 lines."""
 
+LOG: Final = structlog.get_logger()
 _SHARED: Final[list[Any]] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
@@ -44,6 +46,21 @@ def configure(level: int, file: str | None = None) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+def told_bug(error: Exception, event: str, **named: Any) -> str:
+    """Log an error of our own, and say where it was raised; its text may hold a profile's fields.
+
+    Args:
+        error: What was raised.
+        event: The name of the line.
+        named: What it is about.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    message = f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}"
+    trace = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+    LOG.error(event, **named, message=message, trace=trace)
+    return f"An error of segrelay: {type(error).__name__} at {frames[-1].name}."
 
 
 def _formatter(*, is_terminal: bool) -> logging.Formatter:

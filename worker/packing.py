@@ -34,20 +34,6 @@ class Packed(NamedTuple):
     dropped: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Halving:
-    """What one refused body has come to, over all its halves.
-
-    Args:
-        suspects: Refused alone, with the cause; not dead before anything else went through.
-        others_went_through: Some part of the body was taken.
-    """
-
-    suspects: list[tuple[Parcel, Obituary]] = field(default_factory=list)
-    others_went_through: bool = False
-    open_parts: int = 1
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """One HTTP request: users of one trigger, of different profiles.
@@ -55,14 +41,14 @@ class Request:
     Args:
         body: The whole body.
         users: How many users it has.
-        halving: If it is a part of a body that was refused.
+        is_part: It is a part of a body that was refused.
     """
 
     packed: tuple[Packed, ...]
     url: str
     body: bytes
     users: int
-    halving: Halving | None = None
+    is_part: bool = False
 
     @property
     def parcels(self) -> tuple[Parcel, ...]:
@@ -109,7 +95,7 @@ class Packer:
     skipped: list[Settled] = field(default_factory=list)
     deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
     _groups: dict[_Group, deque[Parcel]] = field(default_factory=dict)
-    _parts: deque[tuple[tuple[Parcel, ...], Halving | None]] = field(default_factory=deque)
+    _parts: deque[tuple[tuple[Parcel, ...], bool]] = field(default_factory=deque)
     _busy: set[bytes | str] = field(default_factory=set)
     _trying: set[str] = field(default_factory=set)
     _sharing: set[Parcel] = field(default_factory=set)
@@ -126,16 +112,15 @@ class Packer:
         url = parcel.shaped.url or parcel.route.url
         return _Group(parcel.delivery.trigger, url, root, setback.width if setback else 0)
 
-    def split(self, request: Request, halving: Halving | None) -> None:
+    def split(self, request: Request) -> None:
         """Take a request back in two halves, to be sent before all else."""
         parcels = request.parcels
         middle = len(parcels) // 2
-        self._open_part(halving)
-        self._parts.extendleft(((parcels[middle:], halving), (parcels[:middle], halving)))
+        self._parts.extendleft(((parcels[middle:], True), (parcels[:middle], True)))
 
     def again(self, request: Request) -> None:
         """Take a request back whole."""
-        self._parts.appendleft((request.parcels, request.halving))
+        self._parts.appendleft((request.parcels, request.is_part))
 
     def reduce(self, request: Request, avoid: str) -> Request:
         """Keep one delivery of a request, for a probe, and take the others back.
@@ -149,15 +134,20 @@ class Packer:
         )
         self.done(request)
         others = tuple(p.parcel for p in request.packed if p is not chosen)
-        self._open_part(request.halving)
-        self._parts.appendleft((others, request.halving))
-        return self._request((chosen,), request.halving)
+        self._parts.appendleft((others, request.is_part))
+        self._trying.add(request.trigger)
+        return self._request((chosen,), is_part=request.is_part)
 
     def drop_trigger(self, trigger: str) -> None:
         """Leave everything of a trigger where it is, in its stream."""
         for group in [group for group in self._groups if group.trigger == trigger]:
             del self._groups[group]
         self._parts = deque(part for part in self._parts if part[0][0].delivery.trigger != trigger)
+
+    def has_left(self, trigger: str) -> bool:
+        """Say whether anything of a trigger has not been sent yet."""
+        groups = any(group.trigger == trigger for group in self._groups)
+        return groups or any(part[0][0].delivery.trigger == trigger for part in self._parts)
 
     def next_request(self) -> Request | None:
         """Pack the next request, or None if all that is left is busy or has to wait."""
@@ -171,32 +161,25 @@ class Packer:
 
     def _next_part(self) -> Request | None:
         for _ in range(len(self._parts)):
-            parcels, halving = self._parts.popleft()
+            parcels, is_part = self._parts.popleft()
             trigger = parcels[0].delivery.trigger
-            if trigger in self._trying or any(self._is_blocked(parcel, ()) for parcel in parcels):
-                self._parts.append((parcels, halving))
+            if not self._may_go(trigger) or any(self._is_blocked(parcel, ()) for parcel in parcels):
+                self._parts.append((parcels, is_part))
                 continue
             if trigger in self.state.waits and len(parcels) > 1:
-                self._parts.appendleft((parcels[1:], halving))
+                self._parts.appendleft((parcels[1:], is_part))
                 parcels = parcels[:1]
-                self._open_part(halving)
             packed = tuple(p for parcel in parcels if (p := self._pack(parcel)))
             if packed:
-                return self._request(packed, halving)
-            self._close_part(halving)
+                return self._request(packed, is_part=is_part)
         return None
 
-    def _open_part(self, halving: Halving | None) -> None:
-        if halving:
-            halving.open_parts += 1
-
-    def _close_part(self, halving: Halving | None) -> None:
-        if halving:
-            halving.open_parts -= 1
+    def _may_go(self, trigger: str) -> bool:
+        return trigger not in self._trying and self.state.is_due(trigger)
 
     def _next_of_groups(self) -> Request | None:
-        for group in list(self._groups):
-            if group.trigger in self._trying:
+        for group in sorted(self._groups, key=self._fewest_failures):
+            if not self._may_go(group.trigger):
                 continue
             request = self._of_group(group)
             if not self._groups.get(group):
@@ -234,7 +217,13 @@ class Packer:
             names |= parcel.names
             chosen.append(packed)
         parcels.extendleft(reversed(left))
-        return self._request(tuple(chosen), None) if chosen else None
+        return self._request(tuple(chosen), is_part=False) if chosen else None
+
+    def _fewest_failures(self, group: _Group) -> int:
+        """Return what orders the groups of a trigger that is tried; all others keep their order."""
+        if group.trigger not in self.state.waits:
+            return 0
+        return min(map(self._failures, self._groups[group]), default=0)
 
     def _failures(self, parcel: Parcel) -> int:
         """Return how often its requests failed: who failed least shows best whether others do."""
@@ -294,7 +283,7 @@ class Packer:
                 )
                 self.deaths.append((parcel.delivery, obituary))
 
-    def _request(self, packed: tuple[Packed, ...], halving: Halving | None) -> Request:
+    def _request(self, packed: tuple[Packed, ...], *, is_part: bool) -> Request:
         first = packed[0].parcel
         users = [user for p in packed for user in p.users]
         for p in packed:
@@ -306,7 +295,7 @@ class Packer:
             first.shaped.url or first.route.url,
             first.route.api.assemble(users, first.shaped.root),
             len(users),
-            halving,
+            is_part,
         )
 
     def _share(self, parcel: Parcel) -> None:
@@ -317,6 +306,6 @@ class Packer:
 
     def halves_left(self) -> Iterator[tuple[Parcel, int]]:
         """Yield what is left of refused bodies, with how many may share its next request."""
-        for parcels, halving in self._parts:
-            if halving:
+        for parcels, is_part in self._parts:
+            if is_part:
                 yield from ((parcel, len(parcels)) for parcel in parcels)

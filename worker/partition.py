@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import orjson
 
@@ -252,7 +252,14 @@ class Partition(Protocol):
         suspects: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
-        """Give the lease back; `suspects` are places that the next holder, too, renders apart."""
+        """Give the lease back.
+
+        Args:
+            holds: What has changed of them.
+            paused: Triggers of which nothing may be done now.
+            suspects: Places that the next holder, too, renders apart.
+            keep_if_due: Keep it where there is work that may be done now.
+        """
         ...
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
@@ -261,8 +268,13 @@ class Partition(Protocol):
 
 
 class Release(NamedTuple):
-    """What became of the lease."""
+    """What became of the lease.
+
+    Attributes:
+        due: There is work that may be done now.
+        ring: On which queue to ring; "" = there is none, or somebody is on the way.
+    """
 
     released: bool
     due: bool
-    ring: bool
+    ring: Literal["live", "backfill", ""]

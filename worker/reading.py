@@ -6,7 +6,7 @@ Entries that have to wait are passed over; up to which id everything in a stream
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -19,6 +19,9 @@ from worker.state import State
 
 BATCH_BYTES: Final = 8_000_000
 PASSED_OVER_AT_MOST: Final = 50_000
+TRIAL_ENTRIES: Final = 100
+"""Of a trigger whose next request carries one delivery alone: the others would be rendered for
+nothing if it fails again. A few more than one, so that not always the same one is tried."""
 _FIRST_STEP: Final = 32
 _LARGEST_STEP: Final = 500
 _STEP_BYTES: Final = 1_000_000
@@ -94,6 +97,7 @@ async def read_batch(
         await source.fill(reads)
         _push(heads, number, source)
     batch: list[Delivery] = []
+    taken: Counter[str] = Counter()
     size = passed_over = 0
     while heads and len(batch) < entries and size < BATCH_BYTES:
         _, number = heapq.heappop(heads)
@@ -109,6 +113,9 @@ async def read_batch(
             source.only_waiting = False
             batch.append(delivery)
             size += len(delivery.profile)
+            taken[source.trigger] += 1
+        if taken[source.trigger] >= TRIAL_ENTRIES and state.is_trial(source.trigger):
+            continue
         await source.fill(reads)
         _push(heads, number, source)
     for source in sources:

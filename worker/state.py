@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from worker.core.backoff import Setback, Wait
+from worker.core.backoff import AfterFailure, Setback, Wait, after_failure
+from worker.core.gate import Closed, Open, Slot
 from worker.core.ledger import Record
 from worker.partition import Delivery, Hold, Holding, Note
 
@@ -53,6 +54,11 @@ class State:
         records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms) and which place alone may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
+        paused: Triggers of which nothing is read: a person, or they themselves, paused them.
+        shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
+        probing: Triggers whose next request will be a probe.
+        yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
+        wait_set_ms: By trigger: when its wait was set.
     """
 
     clock: Clock
@@ -65,6 +71,10 @@ class State:
     waiting: dict[bytes, list[tuple[int, str]]] = field(default_factory=dict)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    shut: set[str] = field(default_factory=set)
+    probing: set[str] = field(default_factory=set)
+    yields: bool = False
+    wait_set_ms: dict[str, int] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
 
@@ -113,7 +123,49 @@ class State:
     def is_due(self, trigger: str) -> bool:
         """Say whether a trigger's streams may be read now."""
         wait = self.waits.get(trigger)
-        return trigger not in self.paused and not (wait and wait.not_before_ms > self.now_ms())
+        is_closed = trigger in self.paused or trigger in self.shut
+        return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
+
+    def is_trial(self, trigger: str) -> bool:
+        """Say whether one delivery alone goes first, because nothing of a trigger went through."""
+        return trigger in self.waits or trigger in self.probing
+
+    def obey(self, looks: Mapping[str, Open | Closed]) -> None:
+        """Take in what the gate says of each trigger."""
+        self.shut |= {name for name, look in looks.items() if isinstance(look, Closed)}
+        self.probing |= {
+            name for name, look in looks.items() if isinstance(look, Open) and look.probe
+        }
+
+    def after_failure(
+        self, delivery: Delivery, slot: Slot, *, users: int, jitter: float
+    ) -> AfterFailure:
+        """Decide about a delivery of a request that failed, with so many users."""
+        setback, wait = self.setbacks.get(delivery.place), self.waits.get(delivery.trigger)
+        outcome = after_failure(
+            setback,
+            wait,
+            users=users,
+            successes=slot.successes,
+            now_ms=self.now_ms(),
+            jitter=jitter,
+        )
+        # What was under way already when the trigger began to wait does not make it wait longer.
+        fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= slot.at_ms
+        return AfterFailure(outcome.setback, wait) if fresh and outcome.wait else outcome
+
+    def set_wait(self, trigger: str, wait: Wait | None) -> None:
+        """Let a trigger wait, or not any more."""
+        if wait is None:
+            self.waits.pop(trigger, None)
+            return
+        self.waits[trigger] = wait
+        self.wait_set_ms[trigger] = self.now_ms()
+
+    def went_through(self, trigger: str) -> None:
+        """Remember that something of a trigger was taken."""
+        self.waits.pop(trigger, None)
+        self.probing.discard(trigger)
 
     def forget_setbacks(self, places: Iterable[str]) -> None:
         """Forget what failed of deliveries that are settled."""

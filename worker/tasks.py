@@ -6,7 +6,6 @@ Losing its message is harmless, and so is running it twice.
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
@@ -19,6 +18,7 @@ from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Call
 from worker.drain import Stop
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
+from worker.logs import told_bug
 from worker.node import Node
 from worker.ringing import Ringer
 from worker.signals import listening
@@ -189,11 +189,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
 
 
 def _bug(call: Call, error: Exception) -> Bug:
-    frames = traceback.extract_tb(error.__traceback__)
-    trace = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
-    bug = Bug(f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}")
-    LOG.error("drain.failed", **_named(call), message=bug.message, trace=trace)
-    return bug
+    return Bug(told_bug(error, "drain.failed", **_named(call)))
 
 
 def _tell(call: Call, error: SegrelayError) -> None:

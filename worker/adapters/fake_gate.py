@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from worker.core.gate import (
@@ -17,7 +17,15 @@ from worker.core.gate import (
     Slot,
 )
 from worker.core.gate_hearing import UNSENT, Heard, Report, hear, heard
-from worker.core.gate_rules import Booking, GateRecord, book, look, put_pause, resume, status
+from worker.core.gate_rules import (
+    Booking,
+    GateRecord,
+    book,
+    look_at_each,
+    put_pause,
+    resume,
+    status,
+)
 from worker.core.verdicts import Verdict
 
 
@@ -39,9 +47,9 @@ class FakeGate:
     policy: Policy = POLICY
     record: GateRecord = field(default_factory=GateRecord)
 
-    async def look(self, triggers: Collection[str] = ()) -> Open | Closed:
-        """Say whether it is worth reading anything."""
-        return look(
+    async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
+        """Say of each trigger whether it is worth reading anything of it."""
+        return look_at_each(
             self.record,
             rate=self.rate_per_minute,
             fingerprint=self.fingerprint,

@@ -10,11 +10,12 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from worker.contract.accept import NewDelivery
 from worker.contract.events import encode_header
 from worker.contract.keys import split_stream_name, stream_name
-from worker.contract.words import LIVE, job_of_lane
+from worker.contract.words import BACKFILL, LIVE, job_of_lane
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 from worker.partition import Entry, Hold, Holding, Letter, Note, Release, Settled, Settlement
@@ -71,15 +72,12 @@ class PartitionStore:
         self.last_id = f"{now_ms}-0" if now_ms > milliseconds else f"{milliseconds}-{sequence + 1}"
         return self.last_id
 
-    def has_live(self) -> bool:
-        """Say whether the live lane has any."""
-        return any(
-            split_stream_name(name)[0] == LIVE for name, all_of in self.streams.items() if all_of
-        )
-
-    def is_due(self, paused: frozenset[str]) -> bool:
-        """Say whether some stream has work that may be done now."""
-        return any(self._is_stream_due(name, paused) for name in self.streams)
+    def due(self, paused: frozenset[str]) -> Literal["live", "backfill", ""]:
+        """Return of which lane some stream has work that may be done now, live first."""
+        lanes = {
+            split_stream_name(name)[0] for name in self.streams if self._is_stream_due(name, paused)
+        }
+        return LIVE if LIVE in lanes else BACKFILL if lanes else ""
 
     def _is_stream_due(self, name: str, paused: frozenset[str]) -> bool:
         trigger = split_stream_name(name)[1]
@@ -256,23 +254,23 @@ class FakePartition:
         """Give the lease back, and say whether there is more to do."""
         store = self.store
         if store.token != self.token:
-            return Release(released=False, due=False, ring=False)
+            return Release(released=False, due=False, ring="")
         store.rendering = tuple(suspects)
         for name, hold in holds.items():
             if hold:
                 store.holds[name] = hold
             else:
                 store.holds.pop(name, None)
-        due = store.is_due(frozenset(paused))
+        due = store.due(frozenset(paused))
         if due and keep_if_due:
-            return Release(released=False, due=True, ring=False)
+            return Release(released=False, due=True, ring="")
         store.token, store.until_ms = "", 0
-        ring = due and store.bell not in {RUNG, RUNG_FOR_BACKFILL}
+        ring = "" if store.bell in {RUNG, RUNG_FOR_BACKFILL} else due
         if ring:
-            store.bell = RUNG if store.has_live() else RUNG_FOR_BACKFILL
+            store.bell = RUNG if ring == LIVE else RUNG_FOR_BACKFILL
         elif not due:
             store.bell = store.bell.replace(MISSED, "")
-        return Release(released=True, due=due, ring=ring)
+        return Release(released=True, due=bool(due), ring=ring)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries; needs no lease."""

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from worker.adapters.sender import refuse
 from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, OutgoingRequest, Silence
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
 
 Respond = Callable[[OutgoingRequest], Awaitable[Answer | NoAnswer]]
 
@@ -23,15 +23,21 @@ class FakeSender:
         self._respond = respond
         self.sent: list[OutgoingRequest] = []
 
-    async def send(self, request: OutgoingRequest, deadline_seconds: float) -> Answer | NoAnswer:
+    async def send(
+        self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
+    ) -> Answer | NoAnswer:
         """Let the function answer, within the deadline."""
         refuse(request)
-        self.sent.append(request)
+        is_written = False
         try:
             async with asyncio.timeout(deadline_seconds):
+                if not await permit():
+                    return NoAnswer(Silence.WITHHELD, possibly_applied=False)
+                is_written = True
+                self.sent.append(request)
                 return await self._respond(request)
         except TimeoutError:
-            return NoAnswer(Silence.DEADLINE, possibly_applied=True)
+            return NoAnswer(Silence.DEADLINE, possibly_applied=is_written)
 
     async def close(self) -> None:
         """Do nothing: there is no connection."""

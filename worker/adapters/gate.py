@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ from worker.core.gate import (
     gate_id,
 )
 from worker.core.gate_hearing import UNSENT, Heard, heard
-from worker.core.gate_rules import GateRecord, look, status
+from worker.core.gate_rules import GateRecord, look_at_each, status
 from worker.core.verdicts import Verdict
 
 NO_CREDENTIALS: Final = "none"
@@ -75,14 +75,14 @@ class RedisGate:
         self.fingerprint = fingerprint_of(authorization)
         self._script = script
 
-    async def look(self, triggers: Collection[str] = ()) -> Open | Closed:
-        """Say whether it is worth reading anything."""
+    async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
+        """Say of each trigger whether it is worth reading anything of it."""
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
             pipe.time()
             pipe.hgetall(self._key)
             clock, stored = await pipe.execute()
-        return look(
+        return look_at_each(
             _record(stored),
             rate=self._rate,
             fingerprint=self.fingerprint,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 import redis.asyncio
@@ -21,6 +21,7 @@ from worker.partition import Entry, Hold, Holding, Note, Release, Settled, Settl
 
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """A repair puts right what is wrong at the destination: a full Redis takes it too."""
+_QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 _REPEAT_SECONDS: Final = 0.05
 _REPEAT_SECONDS_AT_MOST: Final = 1.0
 
@@ -191,7 +192,7 @@ class RedisPartition:
             (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell),
             (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused),
         )
-        return Release(bool(released), bool(due), bool(ring))
+        return Release(bool(released), bool(due), _QUEUES[ring])
 
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease; no delivery of it may go on before its end."""

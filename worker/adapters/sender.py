@@ -18,7 +18,7 @@ import httpx
 
 from worker.contract.urls import refuse_reason
 from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, OutgoingRequest, Silence
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
 from worker.errors import ConfigurationInvalid
 
 MOST_ANSWER_BYTES: Final = 1_000_000
@@ -32,6 +32,7 @@ closed gets no answer, and never learns whether the request took effect."""
 _SUCCESS: Final = range(200, 300)
 _WRITING: Final = "http11.send_request_headers.started"
 _HEADERS_OUT: Final = "http11.send_request_headers.complete"
+_WRITING_BODY: Final = "http11.send_request_body.started"
 _HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept": "application/json",
@@ -71,14 +72,18 @@ class HttpSender:
             timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
         )
 
-    async def send(self, request: OutgoingRequest, deadline_seconds: float) -> Answer | NoAnswer:
+    async def send(
+        self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
+    ) -> Answer | NoAnswer:
         """Send one request and read its answer; see `Sender.send`."""
         refuse(request)
-        progress = _Progress()
+        progress = _Progress(permit)
         outgoing = self._build(request, progress)
         try:
             async with asyncio.timeout(deadline_seconds):
                 await self._exchange(outgoing, progress)
+        except _WithheldError:
+            return NoAnswer(Silence.WITHHELD, possibly_applied=False)
         except TimeoutError:
             return progress.ended(Silence.DEADLINE)
         except httpx.LocalProtocolError as error:
@@ -149,10 +154,15 @@ def _silence_of(error: httpx.HTTPError) -> Silence:
     return Silence.DEADLINE if isinstance(error, httpx.TimeoutException) else Silence.CUT
 
 
+class _WithheldError(Exception):
+    """The permit to write was not given."""
+
+
 class _Progress:
     """How far a request has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, permit: Permit) -> None:
+        self._permit = permit
         self.is_written = False
         self.has_headers_out = False
         self.is_whole = False
@@ -162,7 +172,9 @@ class _Progress:
         self._body = bytearray()
 
     async def watch(self, event: str, _details: Mapping[str, Any]) -> None:
-        if event == _WRITING:
+        if event in {_WRITING, _WRITING_BODY}:
+            if not await self._permit():
+                raise _WithheldError
             self.is_written = True
         elif event == _HEADERS_OUT:
             self.has_headers_out = True
@@ -207,6 +219,6 @@ def resolved_retry_after(headers: Mapping[str, str], *, now_at: datetime) -> str
 def _date(text: str) -> datetime | None:
     try:
         found = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

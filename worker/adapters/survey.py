@@ -17,17 +17,24 @@ from worker.contract.pauses import parse_pauses
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.gate import MICROSECONDS, POLICY, Open, gate_id
-from worker.core.gate_rules import GateRecord, look
+from worker.core.gate_rules import GateRecord, look_at_each
 from worker.core.rounds import Call, Sight
 
+_BACKFILL_IS_DUE: Final = 3
 LOCK_MS: Final = 900
 """Shorter than the second between two rounds, so that a sweeper that dies is followed at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
+    """A partition that holds anything.
+
+    Args:
+        idle: Its triggers of which nothing may be done now.
+    """
+
     keys: PartitionKeys
-    streams: frozenset[str]
+    idle: frozenset[str]
 
 
 class RedisSurvey:
@@ -58,16 +65,15 @@ class RedisSurvey:
             return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
 
     def look(self) -> list[Sight]:
-        """Return the partitions that hold anything and whose destination may be sent to.
+        """Return the partitions that hold anything of a trigger that may be sent.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
         with redis_errors():
-            now_us, paused, places = self._first_look()
-            return self._second_look(now_us, paused, places)
+            return self._second_look(*self._first_look())
 
-    def _first_look(self) -> tuple[int, frozenset[str], list[_Place]]:
+    def _first_look(self) -> tuple[int, list[_Place]]:
         """Read clock, pauses, gates and the names of streams, in one round trip."""
         destinations = list(self._settings.destinations.values())
         all_keys = [
@@ -86,35 +92,40 @@ class RedisSurvey:
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored)
         gates, streams = answers[: len(destinations)], answers[len(destinations) :]
-        open_ones = {
-            destination.name
+        paused = {*pauses.triggers, *self._stopped()}
+        ready = {
+            destination.name: self._open_triggers(destination, gate, now_us) - paused
             for destination, gate in zip(destinations, gates, strict=True)
             if destination.name not in pauses.destinations
-            and self._is_open(destination, gate, now_us)
         }
-        places = [
-            _Place(place, frozenset(name.decode() for name in names))
+        found = (
+            (place, {split_stream_name(name.decode())[1] for name in names})
             for place, names in zip(all_keys, streams, strict=True)
-            if names and place.destination in open_ones
+        )
+        places = [
+            _Place(place, frozenset(triggers - ready[place.destination]))
+            for place, triggers in found
+            if triggers & ready.get(place.destination, set())
         ]
-        return now_us, frozenset({*pauses.triggers, *self._stopped()}), places
+        return now_us, places
 
-    def _is_open(self, destination: Destination, stored: dict[bytes, bytes], now_us: int) -> bool:
-        """Say whether a drain would find the gate open; with its own rules and credentials."""
+    def _open_triggers(
+        self, destination: Destination, stored: dict[bytes, bytes], now_us: int
+    ) -> set[str]:
+        """Return for which a drain would find the gate open, by its own rules and credentials."""
         record = GateRecord.loads({name.decode(): text.decode() for name, text in stored.items()})
-        gate = look(
+        triggers = self._settings.triggers.values()
+        looks = look_at_each(
             record,
             rate=destination.rate_per_minute,
             fingerprint=fingerprint_of(self._settings.authorization_of(destination)),
-            triggers=(),
+            triggers=[each.name for each in triggers if each.destination == destination.name],
             now=now_us,
             policy=POLICY,
         )
-        return isinstance(gate, Open)
+        return {trigger for trigger, look in looks.items() if isinstance(look, Open)}
 
-    def _second_look(
-        self, now_us: int, paused: frozenset[str], places: Sequence[_Place]
-    ) -> list[Sight]:
+    def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
         """Ask which of them are due, in one round trip; rings their bells."""
         if not places:
             return []
@@ -123,22 +134,24 @@ class RedisSurvey:
         for place in places:
             pipe.exists(place.keys.bell)
             pipe.hget(place.keys.lease, "until")
-            self._ask(pipe, place, paused)
+            self._ask(pipe, place)
         answers: Any = pipe.execute()[1:]
         looks = zip(places, answers[0::3], answers[1::3], answers[2::3], strict=True)
         return [
             Sight(
-                Call(LIVE if live else BACKFILL, place.keys.destination, place.keys.partition),
+                Call(
+                    BACKFILL if due == _BACKFILL_IS_DUE else LIVE,
+                    place.keys.destination,
+                    place.keys.partition,
+                ),
                 due=bool(due),
                 ringing=bool(ringing),
                 held=bool(until) and int(until) * 1000 > now_us,
             )
-            for place, ringing, until, (due, live) in looks
+            for place, ringing, until, due in looks
         ]
 
-    def _ask(self, pipe: redis.client.Pipeline, place: _Place, paused: frozenset[str]) -> None:
-        triggers = {split_stream_name(name)[1] for name in place.streams}
-        unknown = triggers - set(self._settings.triggers)
+    def _ask(self, pipe: redis.client.Pipeline, place: _Place) -> None:
         at = place.keys
         pipe.evalsha(
             scripts.digest(self._script),
@@ -149,5 +162,5 @@ class RedisSurvey:
             at.retry,
             at.bell,
             at.tag,
-            *sorted(unknown | (triggers & paused)),
+            *sorted(place.idle),
         )

@@ -8,7 +8,7 @@ came of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
@@ -186,12 +186,10 @@ class GateStatus:
 class Gate(Protocol):
     """The permission to send to one host with one authorization."""
 
-    async def look(self, triggers: Collection[str] = ()) -> Open | Closed:
-        """Say whether it is worth reading anything.
+    async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
+        """Say of each trigger whether it is worth reading anything of it.
 
-        Args:
-            triggers: What could be sent, where that is known: a breaker that only they opened
-                is closed for them, and open for all others.
+        A breaker that one trigger alone has opened is closed for that one, and for no other.
         """
         ...
 

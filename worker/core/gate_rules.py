@@ -7,7 +7,7 @@ record. All times are whole microseconds by one clock; factors are parts per mil
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
@@ -305,6 +305,24 @@ def _obstacle(
 
 def _closed(state: State, reason: str, until: int, message: str = "") -> Closed:
     return Closed(state, reason, until / 1000, message)
+
+
+def look_at_each(
+    gate: GateRecord,
+    *,
+    rate: float,
+    fingerprint: str,
+    triggers: Iterable[str],
+    now: int,
+    policy: Policy,
+) -> dict[str, Open | Closed]:
+    """Say of each trigger whether it is worth beginning something; changes nothing that lasts."""
+    return {
+        trigger: look(
+            gate, rate=rate, fingerprint=fingerprint, triggers=(trigger,), now=now, policy=policy
+        )
+        for trigger in triggers
+    }
 
 
 def look(

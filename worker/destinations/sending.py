@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -39,6 +39,10 @@ class Silence(StrEnum):
     """The connection ended before the answer did."""
     DEADLINE = "deadline"
     """The answer was not whole in time."""
+    STOPPED = "stopped"
+    """We ended the request ourselves."""
+    WITHHELD = "withheld"
+    """We did not let it go: at its first byte the permission was not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +57,37 @@ class NoAnswer:
     possibly_applied: bool
 
     @property
+    def is_ours(self) -> bool:
+        """Say whether it is our own doing, and says nothing about the destination."""
+        return self.kind in {Silence.STOPPED, Silence.WITHHELD}
+
+    @property
     def verdict(self) -> Failed:
         """Return what the drain obeys."""
         return Failed(f"no answer ({self.kind})", possibly_applied=self.possibly_applied)
 
 
+Permit = Callable[[], Awaitable[bool]]
+"""Says whether a request may still be written; asked at the last moment."""
+
+
+async def granted() -> bool:
+    """Let a request go in any case."""
+    return True
+
+
 class Sender(Protocol):
     """Sends one request at a time per call; many calls may be under way."""
 
-    async def send(self, request: OutgoingRequest, deadline_seconds: float) -> Answer | NoAnswer:
+    async def send(
+        self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
+    ) -> Answer | NoAnswer:
         """Send, and read the answer to its end, all within the deadline.
 
-        May be cancelled at any moment; then the request is possibly applied.
+        The permit is asked right before the first byte, and again right before the body: a process
+        may have stood still since its last look. Without it nothing that counts has left.
+
+        May be cancelled at any moment; once the permit was given, the request is possibly applied.
 
         Raises:
             ConfigurationInvalid: The URL may not be sent to, or a header or parameter can't be

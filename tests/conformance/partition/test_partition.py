@@ -428,8 +428,20 @@ def test_a_release_says_whether_there_is_more_and_rings(bench: Bench) -> None:
 
     release = bench.run(bench.one.release({}, (), keep_if_due=False))
 
-    assert tuple(release) == (True, True, True)
+    assert tuple(release) == (True, True, "live")
     assert bench.contents()["bell"] == "1"
+
+
+def test_live_work_that_may_not_be_done_now_rings_no_live_bell(bench: Bench) -> None:
+    take(bench)
+    bench.accept("ada")
+    bench.accept("bob", trigger="vip-exit", lane="backfill")
+    take(bench)
+
+    release = bench.run(bench.one.release({}, ("vip-enter",), keep_if_due=False))
+
+    assert tuple(release) == (True, True, "backfill")
+    assert bench.contents()["bell"] == "3"
 
 
 def test_a_release_keeps_the_lease_where_work_came_meanwhile(bench: Bench) -> None:
@@ -438,7 +450,7 @@ def test_a_release_keeps_the_lease_where_work_came_meanwhile(bench: Bench) -> No
 
     release = bench.run(bench.one.release({}, (), keep_if_due=True))
 
-    assert tuple(release) == (False, True, False)
+    assert tuple(release) == (False, True, "")
     assert bench.run(bench.two.take()) is None
 
 
@@ -457,7 +469,7 @@ def test_what_may_not_be_done_now_is_not_due(bench: Bench, why: str) -> None:
 
     release = bench.run(bench.one.release(holds, paused, keep_if_due=True))
 
-    assert tuple(release) == (True, False, False)
+    assert tuple(release) == (True, False, "")
     bench.pass_seconds(5)
     take(bench)
     later = bench.run(bench.one.release({}, (), keep_if_due=False))
@@ -494,7 +506,7 @@ def test_whoever_came_in_vain_is_rung_for_at_the_release(bench: Bench) -> None:
 
     release = bench.run(bench.one.release({}, (), keep_if_due=False))
 
-    assert release.ring
+    assert release.ring == "live"
     assert bench.contents()["bell"] == "1"
 
 

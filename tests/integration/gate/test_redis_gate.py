@@ -79,22 +79,24 @@ def test_several_connections_share_one_limit(redis_url):
 
 def test_a_look_opens_and_closes_with_the_gate(redis_url):
     async def act(gate):
-        first = await gate.look()
+        first = await gate.look(["vip", "new"])
         for _ in range(5):
             await gate.report(await booked(gate), Failed("503"), trigger="vip", delivered=0)
-        broken = await gate.look(["vip"])
+        broken = await gate.look(["vip", "new"])
         await gate.pause("by hand", "ops")
-        paused = await gate.look()
+        paused = await gate.look(["vip", "new"])
         await gate.resume()
-        return first, broken, paused, await gate.look()
+        return first, broken, paused, await gate.look(["vip"])
 
     first, broken, paused, resumed = with_gate(redis_url, act)
 
-    assert first == Open("ok")
-    assert isinstance(broken, Closed)
-    assert (broken.state, broken.reason, broken.message) == ("broken", "failing", "503")
-    assert (paused.state, paused.reason, paused.until_ms) == ("paused", "by hand", None)
-    assert resumed == Open("ok", probe=True)
+    assert first == {"vip": Open("ok"), "new": Open("ok")}
+    assert isinstance(broken["vip"], Closed)
+    closed = broken["vip"]
+    assert (closed.state, closed.reason, closed.message) == ("broken", "failing", "503")
+    assert isinstance(broken["new"], Open)
+    assert {(look.reason, look.until_ms) for look in paused.values()} == {("by hand", None)}
+    assert resumed == {"vip": Open("ok", probe=True)}
 
 
 def test_a_command_reads_the_state_and_resumes(redis_url):

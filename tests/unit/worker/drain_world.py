@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -50,6 +50,7 @@ from worker.destinations.insider import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
 from worker.drain import Drain, Policy, Stop
 from worker.letters import Obituary
+from worker.partition import Note
 from worker.preparing import Killed
 from worker.routes import Route
 from worker.state import Tally
@@ -135,6 +136,7 @@ class FakeRenders:
         world = self._process.world
         await asyncio.sleep(0)
         world.loop.pass_seconds(world.render_seconds)
+        world.rendered[route.trigger] += len(rows)
         await self._process.step()
         results = [self._rendered(route, row, isolated) for row in rows]
         if self._process.dead:
@@ -174,6 +176,17 @@ class FakeRenders:
         return Rendered(orjson.dumps({"users": [user]}))
 
 
+class SlowPartition(FakePartition):
+    """A partition whose disk may be slow."""
+
+    note_seconds = 0.0
+
+    async def note(self, note: Note) -> int:
+        now_ms = await super().note(note)
+        await asyncio.sleep(self.note_seconds)
+        return now_ms
+
+
 class World:
     """One partition of Insider, its processes, and what befalls them."""
 
@@ -198,6 +211,8 @@ class World:
         self.paused: dict[str, str] = {}
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0
+        self.note_seconds = 0.0
+        self.rendered: Counter[str] = Counter()
         self.sendings: list[Sending] = []
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
@@ -276,7 +291,8 @@ class World:
         return tally, ring
 
     def drain_of(self, process: Process, stop: Stop) -> Drain:
-        partition = FakePartition(self.store, lease_seconds=LEASE_SECONDS)
+        partition = SlowPartition(self.store, lease_seconds=LEASE_SECONDS)
+        partition.note_seconds = self.note_seconds
 
         async def paused() -> frozenset[str]:
             return frozenset(self.paused)

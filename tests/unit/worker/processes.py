@@ -30,12 +30,9 @@ class Process:
         for task in self.tasks:
             task.cancel()
 
-    async def step(self, *, may_stop: bool = True) -> None:
+    async def step(self) -> None:
         self.steps += 1
         action = self.plan.get(self.steps)
-        if action not in {None, "kill"} and not may_stop:
-            self.plan[self.steps + 1] = action
-            action = None
         if action == "kill":
             self.kill()
         elif action:
@@ -43,8 +40,7 @@ class Process:
             self.was_stopped = True
         if self.dead:
             raise asyncio.CancelledError
-        if may_stop:
-            await self.breathe()
+        await self.breathe()
         self.world.check_sum()
 
     async def breathe(self) -> None:
@@ -73,8 +69,7 @@ class Edge:
         async def call(*args: Any, **options: Any) -> Any:
             if name == "note":
                 NOTE.set(args[0])
-            # Between its look at the clock and its first byte a process is not stopped here.
-            await self._process.step(may_stop=name != "send")
+            await self._process.step()
             result = await method(*args, **options)
             await self._process.step()
             return result

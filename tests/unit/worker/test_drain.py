@@ -49,7 +49,7 @@ def test_what_waits_for_an_open_note_is_passed_over_and_held(make_world) -> None
 
     assert members(world) == {POISON, "ada@example.com"}
     assert world.store.waiting() == 3
-    assert not world.store.is_due(frozenset())
+    assert not world.store.due(frozenset())
     world.pass_seconds(LATE_SECONDS)
     world.drain()
     assert world.store.waiting() == 0

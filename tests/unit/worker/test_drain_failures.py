@@ -88,13 +88,63 @@ def test_a_halving_that_finds_only_400s_of_one_cause_pauses_the_trigger(make_wor
     assert world.store.counts["delivered|exit"] == 1
 
 
-def test_two_events_that_alone_are_refused_both_die(make_world) -> None:
-    world = make_world(lambda _: refused(400, "no"))
-    world.put(event("ada"), event("bob"))
+BLOCKED = Reply(Answer(403, b"<html>blocked</html>", ""), "refused")
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+@pytest.mark.parametrize("no", [BLOCKED, refused(400, "no")], ids=["html 403", "400"])
+def test_a_refusal_of_everything_is_no_verdict_about_anybody(make_world, no, at_once) -> None:
+    blocked = [True]
+    world = make_world(lambda s: no if blocked else taken(s))
+    for first in range(0, 240, at_once):
+        world.put(*(event(f"p{first + n}") for n in range(at_once)))
+        world.drain()
+        world.pass_seconds(0.3)
+    requests = len(world.sendings)
+
+    assert world.count("dead") == 0
+    assert world.paused == {}
+    assert requests < 60
+    blocked.clear()
+    world.drain_until_nothing_is_left(seconds=300)
+    assert world.count("delivered") == 240
+    assert world.count("dead") == 0
+
+
+def test_a_refusal_of_everything_that_begins_amid_a_halving_buries_next_to_nobody(
+    make_world,
+) -> None:
+    """The half of a body that was taken says nothing about what is refused later."""
+    blocked: list[bool] = []
+
+    def responds(sending: Sending) -> Any:
+        if len(sending.users) == 500 and not blocked:
+            blocked.append(True)
+            return taken(sending)
+        return refused(400, "no") if len(sending.users) == 1_000 else BLOCKED
+
+    world = make_world(responds)
+    world.put(*(event(f"p{n}") for n in range(1_000)))
 
     world.drain_until_nothing_is_left(seconds=60)
 
-    assert world.count("dead") == 2
+    assert world.count("delivered") == 500
+    assert world.count("dead") <= world.policy.in_flight
+
+
+def test_who_is_refused_alone_dies_once_others_go_through(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
+    world.put(event("poison"))
+    world.drain_until_nothing_is_left(seconds=20)
+    assert world.count("dead") == 0
+
+    for n in range(60):
+        world.put(event(f"p{n}"))
+        world.drain()
+        world.pass_seconds(1)
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert world.count("delivered") == 60
 
 
 def test_five_hundred_deaths_of_one_cause_pause_the_trigger(make_world) -> None:

@@ -3,9 +3,11 @@
 --
 -- KEYS[1] lease  [2] rendering  [3] holds  [4] streams  [5] retry  [6] bell
 -- ARGV[1] token  [2] 1 = keep the lease if work has become due  [3] the keys' tag  [4] what the next holder renders apart: JSON, "" = nothing
---     [5] h, the number of holds; h times a name and a hold ("" = none any more)  then the paused triggers
+--     [5] h, the number of holds; h times a name and a hold ("" = none any more)  then the triggers that are
+--     paused, or whose gate is closed
 --
--- Returns {released, due, ring}; {0, 0, 0} if somebody else holds it. ring is 1 if there is work and nobody is on the way.
+-- Returns {released, due, ring}; {0, 0, 0} if somebody else holds it. ring is 0 if there is no work, or somebody is on the way; else 1
+-- if the live lane has any that may be done now, 3 if not.
 --@include _clock
 --@include _due
 
@@ -18,13 +20,13 @@ end
 local paused = {}
 for i = 6 + 2 * h, #ARGV do paused[ARGV[i]] = true end
 local more = due(KEYS[4], KEYS[5], KEYS[3], ARGV[3], paused, now)
-if more == 1 and ARGV[2] == '1' then return {0, 1, 0} end
+if more ~= 0 and ARGV[2] == '1' then return {0, 1, 0} end
 redis.call('DEL', KEYS[1])
 local bell, ring = redis.call('GET', KEYS[6]), 0
-if more == 1 and bell ~= '1' and bell ~= '3' then
-  redis.call('SET', KEYS[6], has_live(KEYS[4]) and '1' or '3')
-  ring = 1
+if more ~= 0 and bell ~= '1' and bell ~= '3' then
+  redis.call('SET', KEYS[6], tostring(more))
+  ring = more
 elseif more == 0 and bell == '2' then
   redis.call('DEL', KEYS[6])
 end
-return {1, more, ring}
+return {1, more == 0 and 0 or 1, ring}

@@ -1,0 +1,100 @@
+"""A trigger of which nothing can be sent: it is not read, not rendered, and rings nobody."""
+
+import pytest
+
+from tests.unit.worker.drain_world import World, event, members
+from tests.unit.worker.fake_insider import Reply, Sending, failed, taken
+from worker.core.verdicts import Failed
+from worker.partition import Hold
+
+BACKLOG = 20_000
+
+
+def exits_fail(sending: Sending) -> Reply:
+    return failed(500) if sending.url.endswith("delete") else taken(sending)
+
+
+def open_the_breaker(world: World, trigger: str = "exit") -> None:
+    """Let it fail in other partitions."""
+
+    async def fail() -> None:
+        for _ in range(world.gate.policy.failures):
+            slot = await world.gate.book(kind="live", trigger=trigger, horizon_seconds=1.0)
+            await world.gate.report(slot, Failed("500"), trigger=trigger, delivered=0)
+
+    world.run(fail())
+    assert world.gate.status().state == "broken"
+
+
+@pytest.mark.parametrize("lane", ["live", "backfill"])
+def test_a_failing_trigger_with_a_backlog_holds_up_no_other(make_world, lane: str) -> None:
+    world = make_world(exits_fail)
+    world.put(*(event(f"p{n}", "vip", "exit", lane=lane) for n in range(BACKLOG)))
+    waited = []
+    for second in range(130):
+        if second % 10 == 5:
+            world.put(event(f"new{second}"))
+            put_at = world.loop.time()
+        world.drain()
+        newest = f"new{second - (second - 5) % 10}@example.com"
+        if newest in members(world) and len(waited) < len(members(world)):
+            waited.append(world.loop.time() - put_at)
+        world.pass_seconds(1.0)
+
+    assert len(waited) == world.count("delivered") == 13
+    assert max(waited) <= 3.0
+    tries = sum(s.url.endswith("delete") for s in world.sendings)
+    assert tries <= 20
+    assert world.rendered["exit"] <= 1_000 + 100 * tries
+    assert world.count("dead") == 0
+
+
+def test_what_stands_behind_a_closed_gate_is_not_rendered_and_rings_nobody(make_world) -> None:
+    world = make_world(exits_fail)
+    open_the_breaker(world)
+    world.put(*(event(f"p{n}", "vip", "exit") for n in range(3_000)))
+
+    assert world.drain()[1] == ""
+    world.put(event("ada"))
+    tally, ring = world.drain()
+
+    assert (tally.delivered, tally.requests, ring) == (1, 1, "")
+    assert world.rendered == {"enter": 1}
+
+
+def test_live_work_behind_a_closed_gate_does_not_keep_backfill_from_the_others(make_world) -> None:
+    world = make_world(exits_fail)
+    open_the_breaker(world)
+    world.put(*(event(f"p{n}", "vip", "exit") for n in range(10)))
+    world.put(*(event(f"q{n}", lane="backfill") for n in range(2_500)))
+
+    world.drain()
+
+    assert world.count("delivered") == 2_500
+
+
+def test_live_work_that_waits_does_not_make_the_rest_ring_as_live(make_world) -> None:
+    world = make_world()
+    world.put(event("ada", "vip", "exit"), event("bob", lane="backfill"))
+    paused = frozenset({"exit"})
+
+    before = world.store.due(paused)
+    world.store.holds["backfill|enter"] = Hold("9999999999999-0", world.now_ms() + 5_000)
+
+    assert (before, world.store.due(paused)) == ("backfill", "")
+
+
+def test_of_a_trigger_that_is_tried_a_few_are_rendered(make_world) -> None:
+    world = make_world(exits_fail)
+    world.put(*(event(f"p{n}", "vip", "exit") for n in range(3_000)))
+    world.drain()
+    before = world.rendered["exit"]
+
+    for _ in range(5):
+        world.pass_seconds(400)
+        world.drain()
+
+    assert world.rendered["exit"] - before <= 5 * 100
+    world.responds = taken
+    world.drain_until_nothing_is_left()
+    assert world.count("delivered") == 3_000
