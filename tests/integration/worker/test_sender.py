@@ -317,6 +317,48 @@ def test_every_sender_keeps_the_deadline(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["http", "fake"])
+def test_every_sender_asks_for_the_permit_at_the_last_moment(kind: str) -> None:
+    async def test() -> None:
+        asked: list[int] = []
+
+        async def permit() -> bool:
+            asked.append(1)
+            return False
+
+        async with a_sender(kind, answers=True) as (sender, url):
+            result = await sender.send(request_to(url), 5, permit)
+            assert result == NoAnswer(Silence.WITHHELD, possibly_applied=False)
+            assert isinstance(result, NoAnswer)
+            assert result.is_ours
+            assert asked == [1]
+            assert await sender.send(request_to(url), 5) == Answer(200, b'{"data":{}}')
+
+    run(test())
+
+
+def test_without_the_permit_no_body_is_written() -> None:
+    """A process may stand still between the header and the body."""
+    seen: list[bytes] = []
+    answers = iter([True, False])
+
+    async def remember(request: bytes, writer: asyncio.StreamWriter) -> None:
+        seen.append(request)
+        await answer(request, writer)
+
+    async def permit() -> bool:
+        return next(answers)
+
+    async def test() -> None:
+        async with sending(remember) as (sender, url):
+            result = await sender.send(request_to(url), 5, permit)
+            await asyncio.sleep(0.1)
+            assert result == NoAnswer(Silence.WITHHELD, possibly_applied=False)
+            assert seen == []
+
+    run(test())
+
+
+@pytest.mark.parametrize("kind", ["http", "fake"])
 def test_every_sender_can_be_cut(kind: str) -> None:
     async def test() -> None:
         async with a_sender(kind, answers=False) as (sender, url):
@@ -355,6 +397,9 @@ def test_no_sender_sends_to_what_erases_profiles(kind: str, path: str, api: str)
         ({}, ""),
         ({"retry-after": "12"}, "12"),
         ({"retry-after": "soon"}, ""),
+        ({"retry-after": "Wed, 25 Nov 20262026202620262026 10:00:30 GMT"}, ""),
+        ({"retry-after": "Wed, 25 Nov 2026 10:00:30 +99999999999999999999"}, ""),
+        ({"retry-after": "9" * 400}, "9" * 400),
         (
             {
                 "retry-after": "Wed, 25 Nov 2026 10:00:30 GMT",

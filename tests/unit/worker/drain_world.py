@@ -187,6 +187,21 @@ class SlowPartition(FakePartition):
         return now_ms
 
 
+class SlowGate:
+    """The world's gate, whose answers may take their time."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._world.gate, name)
+
+    async def book(self, **wanted: Any) -> Any:
+        booked = await self._world.gate.book(**wanted)
+        await asyncio.sleep(self._world.book_seconds)
+        return booked
+
+
 class World:
     """One partition of Insider, its processes, and what befalls them."""
 
@@ -211,7 +226,7 @@ class World:
         self.paused: dict[str, str] = {}
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0
-        self.note_seconds = 0.0
+        self.note_seconds = self.book_seconds = 0.0
         self.rendered: Counter[str] = Counter()
         self.sendings: list[Sending] = []
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
@@ -303,7 +318,7 @@ class World:
         return Drain(
             tag=TAG,
             partition=Edge(process, partition),
-            gate=Edge(process, self.gate),
+            gate=Edge(process, SlowGate(self)),
             sender=Edge(process, FakeSender(self._respond)),
             renders=FakeRenders(process),
             numbers=self.numbers,

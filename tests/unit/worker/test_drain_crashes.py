@@ -285,3 +285,60 @@ def test_a_worker_that_lost_its_lease_repairs_what_it_may_have_undone(
     repairs = world.sendings[before:]
     assert repairs
     assert "old" not in str([s.users for s in repairs])
+
+
+def test_an_end_of_our_own_counts_no_failure(make_world) -> None:
+    world = make_world(lambda _: silent(applied=True))
+    world.put(*(event(f"p{n}") for n in range(10)))
+    stop = Stop()
+    world.loop.call_later(0.5, lambda: setattr(stop, "told_at_seconds", world.loop.time()))
+
+    world.drain(stop=stop)
+
+    assert len(world.sendings) == 1
+    assert (world.store.aside, world.store.retry) == ({}, {})
+    assert len(world.store.open) == 1
+    assert world.gate.record.failures == 0
+    world.responds = taken
+    world.drain()
+    assert world.count("delivered") == 10
+
+
+def test_a_slow_disk_does_not_keep_everything_from_being_sent(make_world) -> None:
+    world = make_world()
+    world.note_seconds = 1.2
+    world.put(*(event(f"p{n}") for n in range(10)))
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.requests) == (10, 1)
+    assert world.store.notes == {}
+
+
+def test_slots_that_have_passed_when_redis_answers_end_a_drain_with_a_word(make_world) -> None:
+    world = make_world()
+    world.book_seconds = 1.2
+    world.put(event("ada"))
+
+    tally, ring = world.drain()
+
+    assert (tally.requests, tally.ended, ring) == (0, "redis_slow", "")
+    world.book_seconds = 0.0
+    world.drain()
+    assert world.count("delivered") == 1
+
+
+def test_a_process_that_stood_still_before_its_first_byte_sends_nothing_late(make_world) -> None:
+    """At whichever step it stops: nothing old arrives after what is newer."""
+    for step in range(1, 40):
+        world = make_world()
+        world.put(event("ada", at=1))
+        stopped = world.loop.create_task(world.a_drain({step: 12.0}))
+        world.pass_seconds(11)
+        world.put_now(event("ada", trigger="exit", at=2))
+        world.drain()
+        world.run(stopped)
+        world.drain_until_nothing_is_left(seconds=120)
+        assert members(world) == set(), step
+        late = [s for s in world.sendings if s.process.was_stopped and s.at > 1_011]
+        assert not [s for s in late if s.url.endswith("upsert")], step
