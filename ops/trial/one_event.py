@@ -14,7 +14,7 @@ from worker.contract.accept import NewDelivery
 from worker.contract.keys import stream_name
 from worker.contract.words import LIVE
 from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Sender, granted
 from worker.letters import Obituary
 from worker.partition import Entry, Hold, Holding, Note, Partition, Release, Settled, Settlement
 from worker.reading import order_of
@@ -121,10 +121,12 @@ class Recording:
     request: OutgoingRequest | None = None
     answer: Answer | NoAnswer | None = field(default=None, repr=False)
 
-    async def send(self, request: OutgoingRequest, deadline_seconds: float) -> Answer | NoAnswer:
+    async def send(
+        self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
+    ) -> Answer | NoAnswer:
         """Send; see `Sender`."""
         self.request, self.answer = request, None
-        self.answer = await self.sender.send(request, deadline_seconds)
+        self.answer = await self.sender.send(request, deadline_seconds, permit)
         return self.answer
 
     async def close(self) -> None:
