@@ -141,7 +141,7 @@ class Runtime:
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
         )
-        streaks = RedisStreaks(self.client)
+        streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
         drain = Drain(
             tag=(place.destination, place.partition),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
@@ -11,19 +10,18 @@ import orjson
 import redis.asyncio
 
 from worker.adapters import scripts
+from worker.adapters.repeating import until_confirmed
 from worker.contract.accept import SCRIPT as ACCEPT
 from worker.contract.accept import NewDelivery, accept_call
 from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
 from worker.core.backoff import Setback, Wait
-from worker.errors import LeaseLost, RedisUnavailable
+from worker.errors import LeaseLost
 from worker.partition import Entry, Hold, Holding, Note, Release, Settled, Settlement
 
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """A repair puts right what is wrong at the destination: a full Redis takes it too."""
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
-_REPEAT_SECONDS: Final = 0.05
-_REPEAT_SECONDS_AT_MOST: Final = 1.0
 
 
 class RedisPartition:
@@ -156,19 +154,12 @@ class RedisPartition:
     async def settle(self, settlement: Settlement) -> int:
         """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
         keys, args = _settle_call(self.keys, settlement, self.token, self._retention_ms)
-        pause = _REPEAT_SECONDS
-        while True:
-            try:
-                state, _, end_ms = await self._call("settle", keys, args)
-            except RedisUnavailable:
-                if not self._may_repeat():
-                    raise
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _REPEAT_SECONDS_AT_MOST)
-                continue
-            if not state:
-                raise self._lost()
-            return int(end_ms)
+        state, _, end_ms = await until_confirmed(
+            lambda: self._call("settle", keys, args), self._may_repeat
+        )
+        if not state:
+            raise self._lost()
+        return int(end_ms)
 
     async def release(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,6 +11,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters import scripts
+from worker.adapters.repeating import until_confirmed
 from worker.contract import keys
 from worker.contract.connection import redis_errors
 from worker.contract.pauses import TRIGGER, Pause, dumps, field_of
@@ -23,10 +26,18 @@ LOG: Final = structlog.get_logger()
 
 
 class RedisStreaks:
-    """Counts over all workers; see `worker.settling.Streaks`."""
+    """Counts over all workers; see `worker.settling.Streaks`.
 
-    def __init__(self, client: redis.asyncio.Redis) -> None:
+    Args:
+        client: Repeats nothing by itself.
+        may_repeat: Says whether a question that Redis did not answer should still be repeated.
+    """
+
+    def __init__(
+        self, client: redis.asyncio.Redis, *, may_repeat: Callable[[], bool] = lambda: True
+    ) -> None:
         self._client = client
+        self._may_repeat = may_repeat
         self._running: set[str] = set()
 
     async def look(self) -> None:
@@ -36,24 +47,28 @@ class RedisStreaks:
         self._running = {field.decode() for field in fields}
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
-        """Return how many may; the trigger is paused where that is fewer."""
+        """Return how many may; the trigger is paused where that is fewer.
+
+        It is asked between an answer and its settlement, so it is repeated like that.
+        """
         self._running.add(trigger)
-        with redis_errors():
-            may_die = int(
-                await scripts.call(
-                    self._client,
-                    "streak",
-                    (keys.STREAKS, keys.PAUSED),
-                    (
-                        trigger,
-                        obituary.cause,
-                        count,
-                        most_in_a_row(obituary.reason),
-                        field_of(TRIGGER, trigger),
-                        _pause_text(obituary),
-                    ),
+        args = (
+            trigger,
+            obituary.cause,
+            count,
+            most_in_a_row(obituary.reason),
+            field_of(TRIGGER, trigger),
+            _pause_text(obituary),
+            secrets.token_hex(8),
+        )
+
+        async def ask() -> int:
+            with redis_errors():
+                return int(
+                    await scripts.call(self._client, "streak", (keys.STREAKS, keys.PAUSED), args)
                 )
-            )
+
+        may_die = await until_confirmed(ask, self._may_repeat)
         if may_die < count:
             _tell_paused(trigger, obituary)
         return may_die

@@ -27,12 +27,15 @@ _ACCESS_STATUSES: Final = frozenset({400, 401, 403})
 _PERSON_STATUSES: Final = frozenset({400, 404, 422})
 _SUCCESS: Final = range(200, 300)
 _ERROR_KEY: Final = re.compile(r"users\.([0-9]{1,9})(?:\.(.*))?", re.DOTALL)
-_REQUEST_LIMIT: Final = "request limit exceeded"
+_TOO_MANY: Final = re.compile(r"request limit exceeded|too many (?:attempts|requests)")
 _OVERSIZED: Final = "bigger than maximum allowed size"
 _NO_ACCESS: Final = ("partner is invalid", "access denied")
 _NOT_KNOWN: Final = re.compile(
     r"no such user|unknown user|user (?:was |is )?not (?:found|known)|user does(?: not|n't) exist",
     re.IGNORECASE,
+)
+_ABOUT_A_FIELD: Final = re.compile(
+    r"\b(?:attributes?|propert(?:y|ies)|fields?|columns?|parameters?)\b", re.IGNORECASE
 )
 _READ_BYTES: Final = 4_096
 
@@ -44,7 +47,7 @@ def classify(answer: Answer, *, users: int, url: str) -> Verdict:
     document = parsed(answer.body)
     said = _said(document)
     lowered = said.lower()
-    if answer.status == _FORBIDDEN and _REQUEST_LIMIT in _plain(answer.body):
+    if answer.status == _FORBIDDEN and _TOO_MANY.search(_plain(answer.body)):
         return SlowDown(retry_after_seconds(answer.retry_after))
     if answer.status in _ACCESS_STATUSES and any(text in lowered for text in _NO_ACCESS):
         return AccessRefused(f"{answer.status}: {normalise_message(said)}")
@@ -52,10 +55,15 @@ def classify(answer: Answer, *, users: int, url: str) -> Verdict:
         return BodyRefused(_told(answer.status, said))
     if answer.status in _PERSON_STATUSES and _OVERSIZED in lowered:
         return TooLarge(_told(answer.status, said))
-    if answer.status in _PERSON_STATUSES and deletes(url) and _NOT_KNOWN.search(said):
+    if answer.status in _PERSON_STATUSES and deletes(url) and _says_unknown(said):
         # Of one person it says that there is nothing to take away; of several, not of whom.
         return Accepted() if users == 1 else BodyRefused(_told(answer.status, said))
     return classify_status(answer, normalise_message(said))
+
+
+def _says_unknown(text: str) -> bool:
+    """Say whether the person is not known; an "unknown user attribute" is something else."""
+    return bool(_NOT_KNOWN.search(text)) and not _ABOUT_A_FIELD.search(text)
 
 
 def _plain(body: bytes) -> str:
@@ -130,7 +138,7 @@ def _add_up(
         {
             index: RefusedUser(Death.REFUSED, _message(problems))
             for index, problems in by_user.items()
-            if not (deletes(url) and all(_NOT_KNOWN.search(text) for text in problems))
+            if not (deletes(url) and all(map(_says_unknown, problems)))
         }
     )
 

@@ -134,6 +134,20 @@ def test_a_whole_delete_refused_for_an_unknown_person_is_isolated_and_then_deliv
 
 
 @pytest.mark.parametrize(
+    "said",
+    ["unknown user attribute", "Unknown user attribute 'vip'", "attribute of user not found"],
+)
+def test_an_unknown_attribute_is_not_an_unknown_person(said: str) -> None:
+    errors = {"users.0.custom.partial.vip": [said]}
+
+    verdict = read(counted(0, 1, errors), users=1, url=DELETE)
+
+    assert isinstance(verdict, Accepted)
+    assert set(verdict.refused) == {0}
+    assert isinstance(read({"error": said}, 400, users=1, url=DELETE), BodyRefused)
+
+
+@pytest.mark.parametrize(
     ("status", "body", "verdict"),
     [
         (400, {"error": "users is required"}, BodyRefused("400: users is required")),
@@ -150,6 +164,9 @@ def test_a_whole_delete_refused_for_an_unknown_person_is_isolated_and_then_deliv
         (403, {"message": "Forbidden"}, BodyRefused("403: Forbidden")),
         (403, {"success": False, "message": "Request Limit Exceeded"}, SlowDown()),
         (403, b"Request limit exceeded", SlowDown()),
+        (403, {"success": False, "message": "Too many attempts, try later"}, SlowDown()),
+        (403, {"error": "Too Many Attempts."}, SlowDown()),
+        (403, b"<html><h1>Too many requests</h1></html>", SlowDown()),
         (404, b"", BodyRefused("404")),
         (405, b"", BodyRefused("405")),
         (408, b"", Failed("408")),
