@@ -20,7 +20,7 @@ from worker.core.gate import Closed, Gate
 from worker.core.ledger import Fact, pack, unpack, with_tried, with_whole_list
 from worker.courier import Courier
 from worker.destinations.sending import Sender
-from worker.errors import LeaseLost
+from worker.errors import LeaseLost, SegrelayError
 from worker.halving import Refusals
 from worker.packing import Packer
 from worker.partition import Delivery, Holding, Note, Partition
@@ -32,6 +32,7 @@ from worker.preparing import (
     contend,
     open_up,
     render_and_shape,
+    take_in_records,
 )
 from worker.reading import read_batch
 from worker.routes import Route
@@ -134,12 +135,23 @@ class Drain:
         if paused is None or len(closed) == len(looks):
             return Tally(ended=closed[0] if closed else "paused by a person"), ""
         # 2. Take the lease; read the notes, and the numbers of audiences and triggers.
-        holding = await self.partition.take()
-        if holding is None:
-            return Tally(ended="held by another worker"), ""
-        state = State.of(holding, self.clock)
-        state.paused = {*paused, *(name for name, route in self.routes.items() if route.stopped)}
-        state.obey(looks)
+        try:
+            holding = await self.partition.take()
+            if holding is None:
+                return Tally(ended="held by another worker"), ""
+            state = State.of(holding, self.clock)
+            stopped = {name for name, route in self.routes.items() if route.stopped}
+            state.paused = {*paused, *stopped}
+            state.obey(looks)
+            return await self._hold(holding, state)
+        except Exception:
+            # Whatever it was: nobody else has to wait for this lease to lapse.
+            with contextlib.suppress(SegrelayError):
+                await self.partition.release({}, (), keep_if_due=False)
+            raise
+
+    async def _hold(self, holding: Holding, state: State) -> tuple[Tally, str]:
+        """Do what there is to do while the lease holds."""
         try:
             with self.lease:
                 # They are Redis' word: a failover may have lost what this process once learned.
@@ -227,11 +239,17 @@ class Drain:
         contenders = open_up(batch, self.numbers, prepared)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         texts = await self.partition.ledgers(digests, (c.delivery.place for c in contenders))
-        state.records = dict(zip(digests, map(unpack, texts), strict=True))
+        by_digest = dict(zip(digests, texts, strict=True))
+        contenders = take_in_records(contenders, by_digest, state, prepared)
         going = contend(ask_ledger(contenders, routes=self.routes, state=state, prepared=prepared))
         # 5. Render, 6. shape.
         await render_and_shape(
-            going, routes=self.routes, renders=self.renders, state=state, prepared=prepared
+            going,
+            routes=self.routes,
+            renders=self.renders,
+            state=state,
+            prepared=prepared,
+            is_told_to_stop=lambda: self.stop.is_told,
         )
         settled = [*prepared.skipped, *await courier.settler.buried(prepared.deaths, None)]
         await courier.settler.settle(settled)

@@ -14,6 +14,7 @@ from worker.contract.words import Death, Skip
 from worker.core.ledger import memberships
 from worker.destinations.api import Knowledge, NotSendable
 from worker.letters import Obituary
+from worker.logs import told_bug
 from worker.partition import Delivery, Settled
 from worker.preparing import Numbers, Parcel, skip_by_ledger
 from worker.state import State
@@ -248,6 +249,14 @@ class Packer:
         """Ask the ledger again, correct, and encode; None if there is nothing to send any more."""
         if not self._is_current(parcel):
             return None
+        try:
+            return self._corrected(parcel)
+        except Exception as error:  # noqa: BLE001 - it costs this one delivery
+            message = told_bug(error, "packing.failed", trigger=parcel.route.trigger)
+            self._not_sendable(parcel, NotSendable(Death.INVALID, message))
+            return None
+
+    def _corrected(self, parcel: Parcel) -> Packed | None:
         shaped = parcel.route.api.correct(parcel.shaped, parcel.occasion, self._knowledge(parcel))
         if isinstance(shaped, NotSendable):
             self._not_sendable(parcel, shaped)

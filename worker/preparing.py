@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -13,10 +13,11 @@ from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
 from worker.contract.events import decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
-from worker.core.ledger import Fact, Record, is_in_doubt, judge, with_raised
+from worker.core.ledger import Fact, Record, is_in_doubt, judge, unpack, with_raised
 from worker.destinations.api import NotSendable, Occasion, Shaped
-from worker.errors import PayloadRefused
+from worker.errors import PayloadRefused, SegrelayError
 from worker.letters import Obituary
+from worker.logs import told_bug
 from worker.partition import Delivery, Settled
 from worker.reading import UNREADABLE
 from worker.routes import Route
@@ -148,6 +149,31 @@ def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> 
     return contenders
 
 
+def take_in_records(
+    contenders: Sequence[Contender],
+    texts: Mapping[bytes, bytes | None],
+    state: State,
+    prepared: Prepared,
+) -> list[Contender]:
+    """Unpack the ledgers of a batch; one that can't be read costs its own profile's events."""
+    state.records = {}
+    broken: dict[bytes, str] = {}
+    for digest, text in texts.items():
+        try:
+            state.records[digest] = unpack(text)
+        except Exception as error:  # noqa: BLE001 - it costs this one profile
+            broken[digest] = told_bug(error, "ledger.unreadable", profile=digest.hex())
+    left: list[Contender] = []
+    for contender in contenders:
+        why = broken.get(contender.delivery.header.digest)
+        if why is None:
+            left.append(contender)
+        else:
+            message = f"The ledger of its profile can't be read. {why}"
+            prepared.deaths.append((contender.delivery, Obituary(Death.UNREADABLE, message)))
+    return left
+
+
 def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
     header = delivery.header
     return Fact(
@@ -222,8 +248,9 @@ async def render_and_shape(
     renders: Renders,
     state: State,
     prepared: Prepared,
+    is_told_to_stop: Callable[[], bool],
 ) -> None:
-    """Render per trigger and shape; fills `prepared`."""
+    """Render per trigger and shape, until told to stop; fills `prepared`."""
     by_trigger: dict[tuple[str, bool], list[tuple[Contender, tuple[Contender, ...]]]] = {}
     for contender, losers in going:
         suspect = contender.delivery.place in state.suspects
@@ -233,19 +260,56 @@ async def render_and_shape(
     # Suspects last: whatever they do, the others have been rendered by then.
     for (trigger, suspect), group in sorted(by_trigger.items(), key=lambda each: each[0][1]):
         for first in range(0, len(group), RENDER_GROUP):
+            if is_told_to_stop():
+                return
             part = group[first : first + RENDER_GROUP]
             rows = [Row(contender.profile) for contender, _ in part]
-            results = await renders.render(routes[trigger], rows, isolated=suspect)
+            results = await _rendered(renders, routes[trigger], rows, isolated=suspect)
             now_us = state.now_ms() * 1000
             for going_on, result in zip(part, results, strict=not suspect):
                 state.suspects.discard(going_on[0].delivery.place)
-                _shape(going_on, result, routes[trigger], now_us, prepared)
+                _shape_one(going_on, result, routes[trigger], now_us, prepared)
             if suspect and (
                 len(results) < len(part)
                 or any(isinstance(result, Killed) for result in results)
                 or state.clock.seconds() >= isolating_ends
             ):
                 return
+
+
+async def _rendered(
+    renders: Renders, route: Route, rows: Sequence[Row], *, isolated: bool
+) -> list[Rendered | Asserted | TemplateFailed | Killed]:
+    """Render; an error of ours is that of one row, so all are rendered one by one after it."""
+    try:
+        return await renders.render(route, rows, isolated=isolated)
+    except SegrelayError:
+        raise
+    except Exception as error:
+        if isolated:
+            raise
+        if len(rows) == 1:
+            return [
+                TemplateFailed(told_bug(error, "rendering.failed", trigger=route.trigger), "", 0)
+            ]
+    return [
+        result for row in rows for result in await _rendered(renders, route, [row], isolated=False)
+    ]
+
+
+def _shape_one(
+    going: tuple[Contender, tuple[Contender, ...]],
+    result: Rendered | Asserted | TemplateFailed | Killed,
+    route: Route,
+    now_us: int,
+    prepared: Prepared,
+) -> None:
+    try:
+        _shape(going, result, route, now_us, prepared)
+    except Exception as error:  # noqa: BLE001 - it costs this one delivery
+        message = told_bug(error, "shaping.failed", trigger=route.trigger)
+        body = result.body if isinstance(result, Rendered) else b""
+        prepared.deaths.append((going[0].delivery, Obituary(Death.INVALID, message, body=body)))
 
 
 def _shape(

@@ -33,7 +33,11 @@ class HttpApi:
             return NotSendable(Skip.EMPTY, "the template yields nothing")
         if type(body) is not str:
             return Shaped((body,), {})
-        return _to_url(urljoin(occasion.url, body), occasion)
+        try:
+            url = urljoin(occasion.url, body)
+        except ValueError:
+            return NotSendable(Death.INVALID, "the template's URL is refused: it is not a URL")
+        return _to_url(url, occasion)
 
     def correct(
         self,

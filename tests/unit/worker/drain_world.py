@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -50,7 +50,7 @@ from worker.destinations.insider import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
 from worker.drain import Drain, Policy, Stop
 from worker.letters import Obituary
-from worker.partition import Note
+from worker.partition import Entry, Note
 from worker.preparing import Killed
 from worker.routes import Route
 from worker.state import Tally
@@ -155,6 +155,8 @@ class FakeRenders:
                 return Asserted("has no consent")
             case "fail":
                 return TemplateFailed("field does not exist: plan", "enter.jsonnet", 7)
+            case "stumble":
+                raise IndexError(profile["email"])
             case "kill" if isolated:
                 return Killed()
             case "kill":
@@ -177,9 +179,15 @@ class FakeRenders:
 
 
 class SlowPartition(FakePartition):
-    """A partition whose disk may be slow."""
+    """A partition whose disk may be slow, and which may fail."""
 
     note_seconds = 0.0
+    read_error: Exception | None = None
+
+    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
+        if self.read_error:
+            raise self.read_error
+        return await super().read(stream, after_id, count)
 
     async def note(self, note: Note) -> int:
         now_ms = await super().note(note)
@@ -227,6 +235,8 @@ class World:
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0
         self.note_seconds = self.book_seconds = 0.0
+        self.read_error: Exception | None = None
+        self.broken: AssertionError | None = None
         self.rendered: Counter[str] = Counter()
         self.sendings: list[Sending] = []
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
@@ -298,6 +308,8 @@ class World:
         drain = self.drain_of(process, stop or Stop())
         task = self.loop.create_task(drain.run(), context=context)
         await asyncio.wait({task})
+        if self.broken:
+            raise self.broken
         if task.cancelled():
             assert process.dead
             return None
@@ -307,7 +319,7 @@ class World:
 
     def drain_of(self, process: Process, stop: Stop) -> Drain:
         partition = SlowPartition(self.store, lease_seconds=LEASE_SECONDS)
-        partition.note_seconds = self.note_seconds
+        partition.note_seconds, partition.read_error = self.note_seconds, self.read_error
 
         async def paused() -> frozenset[str]:
             return frozenset(self.paused)
@@ -337,7 +349,8 @@ class World:
 
     async def _respond(self, request: OutgoingRequest) -> Answer | NoAnswer:
         sending = self._sending(request)
-        self._check_explained(sending)
+        with self._remembering():
+            self._check_explained(sending)
         self.sendings.append(sending)
         for place in sending.places:
             self.by_place[place].append(sending)
@@ -379,7 +392,20 @@ class World:
 
     # What always holds.
 
+    @contextlib.contextmanager
+    def _remembering(self) -> Iterator[None]:
+        """Remember what does not hold: a drain takes an error in a request for an answer."""
+        try:
+            yield
+        except AssertionError as error:
+            self.broken = self.broken or error
+            raise
+
     def check_sum(self) -> None:
+        with self._remembering():
+            self._check_sum()
+
+    def _check_sum(self) -> None:
         counts = self.store.counts
         accepted, ended = 0, 0
         for name, n in counts.items():

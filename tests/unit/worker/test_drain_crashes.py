@@ -21,8 +21,11 @@ from tests.unit.worker.fake_insider import (
     taken,
 )
 from worker.contract.accept import NewDelivery
+from worker.contract.keys import digest_of
 from worker.destinations.api import Answer
+from worker.destinations.insider import InsiderApi
 from worker.drain import Stop
+from worker.errors import RedisUnavailable
 
 
 def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_world) -> None:
@@ -342,3 +345,96 @@ def test_a_process_that_stood_still_before_its_first_byte_sends_nothing_late(mak
         assert members(world) == set(), step
         late = [s for s in world.sendings if s.process.was_stopped and s.at > 1_011]
         assert not [s for s in late if s.url.endswith("upsert")], step
+
+
+ERRORS = {
+    "reading the ledger": "ledger",
+    "rendering": "render",
+    "shaping": "shape",
+    "correcting": "correct",
+}
+
+
+class Stumbles(InsiderApi):
+    """An API with an error of ours about one person, at one place."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def shape(self, body: Any, occasion: Any) -> Any:
+        if self._at == "shape" and POISON in str(body):
+            raise KeyError(POISON)
+        return super().shape(body, occasion)
+
+    def correct(self, shaped: Any, occasion: Any, knowledge: Any) -> Any:
+        if self._at == "correct" and POISON in str(shaped.users):
+            raise ZeroDivisionError
+        return super().correct(shaped, occasion, knowledge)
+
+
+@pytest.mark.parametrize("at", ERRORS.values(), ids=ERRORS)
+def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str) -> None:
+    world = make_world(api=Stumbles(at))
+    behave = {"behave": "stumble"} if at == "render" else {}
+    world.put(*(event(f"p{n}") for n in range(250)), event("poison", **behave))
+    if at == "ledger":
+        digest = digest_of(f"email:{POISON}")
+        world.store.ledgers[digest] = (bytes(9) + b"\xff", world.now_ms() + 10**9)
+
+    tally, _ = world.drain()
+
+    assert (tally.delivered, tally.dead) == (250, 1)
+    (letter,) = letters(world)
+    assert letter["profile"]["email"] == POISON
+    assert "An error of segrelay" in letter["message"]
+    assert POISON not in letter["message"]
+
+
+def test_an_error_of_ours_in_a_request_is_an_answer_not_understood(make_world) -> None:
+    stumbles = [True]
+
+    def responds(sending: Sending) -> Any:
+        if holds_poison(sending) and stumbles:
+            stumbles.clear()
+            sending.box["outcome"] = "unsure"
+            raise ValueError(POISON)
+        return taken(sending)
+
+    world = make_world(responds)
+    world.put(event("poison"), event("ada"))
+    world.drain()
+
+    assert world.count("unanswered") == 1
+    assert len(world.store.open) == 1
+    assert world.store.token == ""
+    world.drain_until_nothing_is_left(seconds=60)
+    assert world.count("delivered") == 2
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), RedisUnavailable("It blinked.")])
+def test_a_drain_gives_its_lease_back_on_every_way_out(make_world, error: Exception) -> None:
+    world = make_world()
+    world.put(event("ada"))
+    world.read_error = error
+
+    with pytest.raises(type(error)):
+        world.drain()
+
+    assert world.store.token == ""
+    world.read_error = None
+    world.drain()
+    assert world.count("delivered") == 1
+
+
+def test_rendering_ends_when_the_process_is_told_to_stop(make_world) -> None:
+    world = make_world()
+    world.put(*(event(f"p{n}") for n in range(1_000)))
+    world.render_seconds = 0.5
+    stop = Stop()
+    world.loop.call_later(0.1, lambda: setattr(stop, "told_at_seconds", world.loop.time()))
+
+    world.drain(stop=stop)
+
+    assert world.rendered["enter"] <= 300
+    assert world.sendings == []
+    assert world.store.token == ""

@@ -62,6 +62,8 @@ def test_a_text_is_the_url(url: str) -> None:
         "https://other.example.com/hook",
         "//other.example.com/hook",
         "https://ex ample.com/",
+        "http://[bad",
+        "//[::1",
     ],
 )
 def test_a_url_that_may_not_be_sent_to_is_dead(url: str) -> None:
