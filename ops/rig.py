@@ -25,7 +25,7 @@ from ops.sandbox.process import SandboxProcess
 from ops.supervisor import own_command
 from worker.contract.connection import connect
 from worker.contract.keys import PartitionKeys
-from worker.contract.settings import Settings, load_settings
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.errors import OperationsMustAct
 
 DESTINATION: Final = "insider"
@@ -284,7 +284,7 @@ class Rig:
 
     def memberships(self) -> dict[str, list[str]]:
         """Return what the sandbox holds: audiences by email."""
-        report = self.sandbox.get("memberships", attribute="lytics_computed_attr")
+        report = self.sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
         return {email: sorted(held) for email, held in report.items() if held}
 
 

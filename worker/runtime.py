@@ -9,7 +9,8 @@ import random
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from datetime import UTC, datetime
+from typing import Final
 
 import redis
 import redis.asyncio
@@ -26,6 +27,7 @@ from worker.adapters.renderer import Renderer, Template
 from worker.adapters.rendering import ProcessRenders
 from worker.adapters.sender import HttpSender
 from worker.adapters.streaks import RedisStreaks
+from worker.checks.triggers import check_trigger
 from worker.contract import keys
 from worker.contract.connection import (
     connect,
@@ -36,14 +38,13 @@ from worker.contract.connection import (
 )
 from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import parse_pauses
-from worker.contract.settings import Destination, Secret, Settings, Trigger
+from worker.contract.settings import AUDIENCE_ATTRIBUTE, Destination, Secret, Settings, Trigger
 from worker.contract.words import LIVE
 from worker.destinations.registry import api_named
 from worker.drain import STOP_GRACE_SECONDS, Drain, Policy, Stop
 from worker.errors import TemplateBroken, UsageWrong, WeMustAct
 from worker.routes import Route
 from worker.state import Tally
-from worker.trigger_check import check_trigger
 
 SLICE_SECONDS: Final = 1.0
 COLLECT_AFTER: Final = (100_000, 20, 50)
@@ -249,7 +250,7 @@ def _route(settings: Settings, trigger: Trigger, renderer: Renderer) -> Route:
         headers=headers,
         params=params,
         settings=trigger.settings,
-        audience_attribute=_attribute(trigger.settings),
+        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
         phone_region=settings.delivery.phone_region,
         on_ambiguous=destination.on_ambiguous,
         stopped=stopped,
@@ -264,14 +265,10 @@ def _template(
         template = renderer.load(trigger.template)
     except TemplateBroken as error:
         return None, error.message
-    findings = check_trigger(settings, trigger, renderer)
+    findings = check_trigger(settings, trigger, renderer, datetime.now(UTC))
     errors = [finding.message for finding in findings if finding.severity == "error"]
     return template, "; ".join(errors)
 
 
 def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
     return {name: secret.reveal() for name, secret in secrets.items()}
-
-
-def _attribute(settings: Mapping[str, Any]) -> str:
-    return str(settings.get("audience_attribute", "lytics_computed_attr"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from worker.adapters.renderer import Rendered, Renderer, Row, Template
 from worker.adapters.template_files import SHIPPED_FOLDER
-from worker.adapters.template_samples import sample_profile
+from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 
 _EVENTS: Final = 1_000
@@ -43,7 +44,7 @@ def profiles(fields: int, events: int, *, fails_every: int = 0) -> list[Row]:
 
 
 def _profile(fields: int, number: int) -> dict[str, Any]:
-    profile = sample_profile(Direction.ENTER) | {
+    profile = sample_profile(Direction.ENTER, datetime.now(UTC)) | {
         "email": f"person{number}@example.com",
         "_id": str(10**18 + number),
     }

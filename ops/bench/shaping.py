@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import orjson
 
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
 from worker.destinations.api import Knowledge, Occasion, Shaped
 from worker.destinations.insider import InsiderApi
@@ -60,7 +61,7 @@ def occasion_of_sample() -> Occasion:
         now_us=_EVENT_US + _DAY_US,
         skip_hook=False,
         repair=False,
-        audience_attribute="lytics_computed_attr",
+        audience_attribute=DEFAULT_AUDIENCE_ATTRIBUTE,
         phone_region="US",
     )
 
@@ -70,7 +71,7 @@ def body(number: int) -> dict[str, Any]:
     address = f"Ann{number}@example.com"
     custom: dict[str, Any] = {
         "status": "active",
-        "lytics_computed_attr": ["vip", "new", "newsletter"],
+        DEFAULT_AUDIENCE_ATTRIBUTE: ["vip", "new", "newsletter"],
         **{f"score_{name}": 40 + number % 60 for name in _SCORES},
         **{f"score_{name}": "" for name in _UNSCORED},
         "lytics_content": {"travel": 0.71, "sports": 0.2},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Final, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -12,37 +13,32 @@ from ops.cli.console import note, print_json, say
 from worker.contract.settings import Settings, load_settings
 from worker.errors import ConfigurationInvalid
 
+if TYPE_CHECKING:
+    from worker.checks.finding import Finding
+
 app = typer.Typer()
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-class Finding(Protocol):
-    """What is wrong with a trigger's template, or looks wrong."""
-
-    @property
-    def trigger(self) -> str:
-        """Return the trigger's name."""
-        ...
-
-    @property
-    def severity(self) -> str:
-        """Return `error` or `warning`."""
-        ...
-
-    @property
-    def message(self) -> str:
-        """Return what is wrong, where, and what to do."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a check found."""
+    """What a check found.
+
+    Args:
+        valid: Everything can be started with it.
+        problems: Why not.
+        warnings: What keeps something from working, or is probably not meant.
+    """
 
     valid: bool
     problems: Sequence[str]
     warnings: Sequence[str]
+
+    @property
+    def is_right(self) -> bool:
+        """Nothing at all was found."""
+        return self.valid and not self.warnings
 
 
 def inspect(
@@ -69,23 +65,29 @@ def check(
     live: Annotated[
         bool, typer.Option("--live", help="Ask Insider's panel too: credentials, attributes.")
     ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 if there are warnings, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Say everything that is wrong.
 
-    The exit code is 2 if something is. Each trigger's template is rendered with a sample, and the
-    result held against its path.
+    Each trigger's template is rendered with a sample, the result is held against its path, and the
+    triggers are compared with each other. Problems keep everything from starting: the exit code is
+    2. Warnings name what does not work as it is, or is probably not meant: with --strict the exit
+    code is 2 for them as well.
     """
-    from worker.trigger_check import check_triggers  # noqa: PLC0415 - `config show` needs no engine
+    from worker.checks.triggers import check_triggers  # noqa: PLC0415 - `show` needs no engine
 
-    report = inspect(load_settings, check_triggers)
+    now = datetime.now(UTC)
+    report = inspect(load_settings, lambda settings: check_triggers(settings, now))
     if live and report.valid:
         report = _with_live(report, load_settings())
     if json:
-        print_json(asdict(report))
+        print_json(asdict(report) | {"right": report.is_right})
     else:
         _tell(report)
-    if not report.valid:
+    if not (report.is_right if strict else report.valid):
         raise typer.Exit(ConfigurationInvalid.exit_code)
 
 
@@ -110,10 +112,17 @@ def _tell(report: Report) -> None:
         note(problem)
     for warning in report.warnings:
         note(f"warning: {warning}")
-    if report.valid:
+    if report.is_right:
         say("The configuration is right.")
+    elif report.valid:
+        warnings = _counted(len(report.warnings), "warning")
+        say(f"The configuration can be loaded, but see the {warnings} above before you rely on it.")
     else:
-        note(f"{len(report.problems)} problem{'s' * (len(report.problems) != 1)}.")
+        note(f"{_counted(len(report.problems), 'problem')}.")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 @app.command()

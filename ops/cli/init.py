@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Annotated, Final
 import typer
 
 from ops.cli.console import say
+from worker.checks.samples import fresh_sample
+from worker.contract.words import Direction
 from worker.errors import UsageWrong
 
 _SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
 """File to write → file in the package, where nothing begins with a dot."""
 
 _TEMPLATES: Final = "insider"
-_SAMPLES: Final = ("enter.json", "exit.json")
 
 
 def init(
@@ -43,8 +45,9 @@ def _files() -> Iterator[tuple[Path, bytes]]:
         yield Path(name), (scaffold / packaged).read_bytes()
     for template in _shipped_templates():
         yield Path("templates", _TEMPLATES, template.name), template.read_bytes()
-    for name in _SAMPLES:
-        yield Path("samples", name), (files("templates") / "samples" / name).read_bytes()
+    now = datetime.now(UTC)
+    for direction in (Direction.ENTER, Direction.EXIT):
+        yield Path("samples", f"{direction.value}.json"), fresh_sample(direction, now).encode()
 
 
 def _shipped_templates() -> list[Traversable]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, assert_never
 
@@ -13,16 +14,11 @@ import typer
 
 from ops.cli.console import note, print_json, say
 from worker.adapters.isolated_renderer import Killed, render_isolated
+from worker.adapters.jsonnet_judge import judges
 from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
-from worker.adapters.template_check import (
-    RENDER_MEMORY_BYTES,
-    RENDER_SECONDS,
-    Case,
-    Report,
-    check_template,
-    in_words,
-)
-from worker.adapters.template_samples import load_profiles, sample_profile
+from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
+from worker.checks.samples import load_profiles, profile_for, sample_profile
+from worker.checks.templates import Case, TemplateReport, check_template, in_words
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.contract.words import Direction
 from worker.errors import TemplateBroken, UsageWrong
@@ -30,6 +26,11 @@ from worker.errors import TemplateBroken, UsageWrong
 app = typer.Typer()
 
 _PATTERN: Final = "*.jsonnet"
+
+_NOTHING_COMPARED: Final = (
+    "The templates were compared with no other engine: neither jsonnet nor gojsonnet is installed"
+    " here. `pip install gojsonnet` adds one; everything else works without."
+)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Folder = Annotated[
@@ -48,12 +49,17 @@ def check(
     ] = None,
     *,
     templates: Folder = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 if there are warnings, too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Parse templates, render samples, and compare the engines.
 
-    The exit code is 2 if a template is not fit. A template that triggers use is rendered with their
-    settings and samples; any other with a sample of each direction.
+    The exit code is 0 if all templates are fit, and 2 if one does not load, fails for every sample,
+    or means something else to another engine; with --strict, also if there are warnings. A template
+    that triggers use is rendered with their settings and samples, any other with a sample of each
+    direction.
     """
     settings = load_settings() if templates is None else None
     folder = _folder(templates, settings)
@@ -63,12 +69,20 @@ def check(
     if not wanted:
         raise UsageWrong(f"{folder}: there is no template ({_PATTERN}).")
     reports = [check_template(folder, name, _cases(name, settings)) for name in wanted]
+    compared_with = judges()
     if json:
-        print_json({"templates": [_document(report) for report in reports]})
+        documents = [_document(report) for report in reports]
+        print_json({"templates": documents, "compared_with": compared_with})
     else:
         _tell(reports)
-    if not all(report.is_fit for report in reports):
+    if not compared_with:
+        note(_NOTHING_COMPARED)
+    if not all(_passes(report, strict=strict) for report in reports):
         raise typer.Exit(TemplateBroken.exit_code)
+
+
+def _passes(report: TemplateReport, *, strict: bool) -> bool:
+    return report.is_fit and not (strict and report.findings)
 
 
 @app.command()
@@ -125,14 +139,12 @@ def _cases(template: str, settings: Settings | None) -> list[Case]:
     ]
     if cases:
         return cases
-    return [Case(direction.value, sample_profile(direction), {}) for direction in Direction]
+    now = datetime.now(UTC)
+    return [Case(direction.value, sample_profile(direction, now), {}) for direction in Direction]
 
 
 def _case_of_trigger(trigger: Trigger, settings: Settings) -> Case:
-    if trigger.sample:
-        profile = load_profiles(settings.folder / trigger.sample)[0]
-    else:
-        profile = sample_profile(Direction(trigger.on))
+    profile = profile_for(settings, trigger, datetime.now(UTC))
     return Case(f"trigger {trigger.name}", profile, trigger.settings)
 
 
@@ -146,7 +158,7 @@ def _object_of(text: str) -> Mapping[str, Any]:
     return value
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: TemplateReport) -> dict[str, Any]:
     return {
         "template": report.template,
         "fit": report.is_fit,
@@ -156,16 +168,16 @@ def _document(report: Report) -> dict[str, Any]:
     }
 
 
-def _tell(reports: Sequence[Report]) -> None:
+def _tell(reports: Sequence[TemplateReport]) -> None:
     for report in reports:
         say(f"{report.template}: {'fit' if report.is_fit else 'not fit'}")
         for label, words in report.renders.items():
             say(f"  {label}: {words}")
         for finding in report.findings:
-            note(f"{finding.level}: {_placed(report, finding.message)}")
+            note(f"{finding.severity}: {_placed(report, finding.message)}")
 
 
-def _placed(report: Report, message: str) -> str:
+def _placed(report: TemplateReport, message: str) -> str:
     """Name the template where the message does not begin with it."""
     return message if report.template in message else f"{report.template}: {message}"
 

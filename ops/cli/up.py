@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
@@ -14,11 +15,11 @@ import typer
 from ops.cli.console import note
 from ops.embedded.lifecycle import ensure_running, stop
 from ops.supervisor import Supervisor, own_command
+from worker.checks.triggers import check_triggers
 from worker.contract.connection import wait_ready
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings_fields import EMBEDDED
 from worker.errors import ConfigurationInvalid, OperationsMustAct
-from worker.trigger_check import check_triggers
 
 _COLOURS = ("36", "33", "35", "32", "34")
 _LOCK = threading.Lock()
@@ -86,7 +87,7 @@ def _nothing() -> None:
 def _check(settings: Settings) -> None:
     for warning in settings.warnings:
         note(f"warning: {warning}")
-    findings = check_triggers(settings)
+    findings = check_triggers(settings, datetime.now(UTC))
     errors = [f"triggers.{f.trigger}: {f.message}" for f in findings if f.severity == "error"]
     if errors:
         raise ConfigurationInvalid("\n".join(errors))

@@ -16,7 +16,7 @@ from redis import Redis
 from ops.letters.reading import Filter, find_letters
 from worker.adapters.isolated_renderer import Killed, render_isolated
 from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
-from worker.adapters.template_check import RENDER_MEMORY_BYTES, RENDER_SECONDS
+from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger

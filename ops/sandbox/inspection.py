@@ -12,6 +12,7 @@ from ops.sandbox.answer import Answer, error, json_answer
 from ops.sandbox.exchange import Exchange
 from ops.sandbox.lytics.lytics import CONTROL_PREFIX
 from ops.sandbox.state import State
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 PREFIX: Final = "/_sandbox/"
 _LAST_REQUESTS: Final = "100"
@@ -75,7 +76,7 @@ def _requests(state: State, exchange: Exchange, _body: bytes) -> Answer:
 
 
 def _memberships(state: State, exchange: Exchange, _body: bytes) -> Answer:
-    attribute = exchange.query("attribute", "lytics_computed_attr")
+    attribute = exchange.query("attribute", DEFAULT_AUDIENCE_ATTRIBUTE)
     return json_answer(200, state.insider.profiles.lists(attribute))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, SecretStr, model_validator
 
 from ops.sandbox.lytics.switches import LyticsSwitches
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 MAX_CUSTOM_ATTRIBUTES: Final = 80
 """Per account; Insider's documentation."""
@@ -33,7 +34,7 @@ _SCORES: Final = (
 )
 DEFAULT_ATTRIBUTES: Final[dict[str, Kind]] = {
     "status": "string",
-    "lytics_computed_attr": "array",
+    DEFAULT_AUDIENCE_ATTRIBUTE: "array",
     **{f"score_{name}": "number" for name in _SCORES.split()},
     "lytics_content": "array",
     "lytics_content_inferred": "array",

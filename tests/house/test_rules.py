@@ -74,6 +74,14 @@ def test_keys_have_one_home() -> None:
     assert [p.name for p in sources() if p != home and pattern.search(p.read_text())] == []
 
 
+def test_the_default_list_of_audiences_has_one_home() -> None:
+    home = ROOT / "worker/contract/settings_sections.py"
+
+    assert [
+        p.name for p in sources() if p != home and "lytics_computed_attr" in p.read_text()
+    ] == []
+
+
 def test_nothing_names_a_path_of_a_machine_or_a_registry() -> None:
     pattern = re.compile(r"(^|[^A-Za-z0-9_.-])/(work|farm)/|pypi\.|pythonhosted|registry\.npm")
     kinds = (".py", ".md", ".toml", ".txt", ".yml", ".lua", ".sh", "")

@@ -172,7 +172,7 @@ class _Group:
                 repeated = at  # it may have been a signal's exception: not the event's fault
             elif failure is not None:
                 results.append(failure)
-        return [_checked(result) for result in results]
+        return [checked(result) for result in results]
 
     def _failure_of(self, first: int, results: list[str | Failure]) -> Failure | None:
         code = self._evaluator.driver(first, len(self._rows) - 1, cut=self._cut)
@@ -222,7 +222,8 @@ class _Group:
         return orjson.dumps(dict.fromkeys(self._evaluator.known, 1)).decode()
 
 
-def _checked(result: str | Failure) -> str | Failure:
+def checked(result: str | Failure) -> str | Failure:
+    """Return a value that is JSON as it is; what is none has failed."""
     return result if isinstance(result, Failure) or _is_json(result) else Failure(_NOT_JSON)
 
 

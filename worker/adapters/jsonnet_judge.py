@@ -3,6 +3,8 @@
 It says what the template means, whatever our batches do with it: `template check` compares, and an
 error without a place is looked up here. It runs in a process of its own, because the reference
 implementation aborts on a number like 1e999, and `gojsonnet` must not be imported where one forks.
+
+Which judges there are depends on the machine: `jsonnet` has no wheel for Linux on ARM.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any, Final, Literal
 
 from worker.adapters import jsonnet_errors
-from worker.adapters.jsonnet_batch import HASHES, MAX_STACK, Natives
+from worker.adapters.jsonnet_batch import HASHES, MAX_STACK, Natives, checked
 from worker.adapters.jsonnet_errors import Failure
 from worker.adapters.jsonnet_rewrite import (
     REFERENCE_LACKS,
@@ -26,6 +29,7 @@ from worker.adapters.jsonnet_rewrite import (
     RJSONNET_STD,
     untouched,
 )
+from worker.adapters.jsonnet_syntax import REFERENCE
 from worker.adapters.template_files import LIBRARY_FOLDER, Bundle, resolutions
 from worker.contract.own_processes import own_module
 
@@ -40,6 +44,12 @@ _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
     "jsonnet": (REFERENCE_STD, REFERENCE_LACKS),
     "gojsonnet": ("", frozenset()),
 }
+
+
+def judges() -> tuple[Engine, ...]:
+    """Return the engines beside `rjsonnet` that this machine has; the reference is asked first."""
+    found: tuple[Engine, ...] = () if REFERENCE is None else ("jsonnet",)
+    return (*found, "gojsonnet") if find_spec("_gojsonnet") else found
 
 
 def judge(
@@ -93,7 +103,7 @@ def _ask(request: str, seconds: float) -> list[str]:
 
 def _read(line: str, headed: frozenset[str]) -> str | Failure:
     said = json.loads(line)
-    return said["value"] if "value" in said else jsonnet_errors.read(said["error"], headed)
+    return checked(said["value"] if "value" in said else jsonnet_errors.read(said["error"], headed))
 
 
 def _evaluate_all(request: dict[str, Any]) -> None:

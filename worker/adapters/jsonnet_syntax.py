@@ -1,14 +1,15 @@
 """Reports what does not parse, with file, line and column, before a template is ever rendered.
 
 The reference implementation is asked first: it knows places and unknown variables, and refuses what
-is nested too deep. Then rjsonnet, which renders. Neither evaluates anything of the file.
+is nested too deep. Then rjsonnet, which renders. Neither evaluates anything of the file. Where the
+reference implementation is not installed (Linux on ARM), rjsonnet is asked alone.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Final
 
-import _jsonnet
 import rjsonnet
 
 from worker.adapters import jsonnet_errors
@@ -17,6 +18,14 @@ from worker.adapters.jsonnet_errors import Failure
 from worker.adapters.template_files import Bundle, SourceFile, shown
 from worker.errors import TemplateBroken
 
+REFERENCE: ModuleType | None
+"""The reference implementation; None where it is not installed."""
+try:
+    import _jsonnet
+except ImportError:
+    REFERENCE = None
+else:
+    REFERENCE = _jsonnet
 _NOT_EVALUATED: Final = "if true then null else\n"
 """Put before a file: the rest has to parse, and is not evaluated."""
 _PROBE: Final = "templates:/probe"
@@ -36,9 +45,11 @@ def check(bundle: Bundle) -> None:
 def _check_file(file: SourceFile) -> None:
     if not file.tokens:
         raise TemplateBroken(f"{shown(file.name)}: is empty.", shown(file.name), 1, 1)
-    for parse in (_jsonnet.evaluate_snippet, rjsonnet.evaluate_snippet):
+    for engine in (REFERENCE, rjsonnet):
+        if engine is None:
+            continue
         try:
-            parse(_PROBE, _NOT_EVALUATED + file.text)
+            engine.evaluate_snippet(_PROBE, _NOT_EVALUATED + file.text)
         except RuntimeError as error:
             raise _broken(file, _read(str(error))) from error
 

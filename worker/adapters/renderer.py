@@ -189,11 +189,15 @@ class _Places:
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
         if kind not in places and self._left and len(places) < _PLACES_KEPT:
             self._left -= 1
-            [judged] = jsonnet_judge.judge(
-                "jsonnet", self._loaded.bundle, [profile], self._settings, seconds=_PLACE_SECONDS
-            )
-            if isinstance(judged, Failure) and judged.line:
-                places[kind] = (judged.file, judged.line)
-            else:
-                places[kind] = None
+            places[kind] = self._asked(profile)
         return places.get(kind)
+
+    def _asked(self, profile: bytes) -> tuple[str, int] | None:
+        engine = next(iter(jsonnet_judge.judges()), None)
+        if engine is None:
+            return None
+        [judged] = jsonnet_judge.judge(
+            engine, self._loaded.bundle, [profile], self._settings, seconds=_PLACE_SECONDS
+        )
+        is_placed = isinstance(judged, Failure) and judged.line
+        return (judged.file, judged.line) if isinstance(judged, Failure) and is_placed else None

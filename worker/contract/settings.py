@@ -15,6 +15,7 @@ from worker.contract.settings_reading import SectionReader, merged_environment, 
 from worker.contract.settings_sections import (
     ALL_AUDIENCES,
     AUDIENCE_ATTRIBUTE,
+    DEFAULT_AUDIENCE_ATTRIBUTE,
     Authorization,
     DeliverySettings,
     Destination,
@@ -33,6 +34,7 @@ from worker.errors import ConfigurationInvalid
 __all__ = [
     "ALL_AUDIENCES",
     "AUDIENCE_ATTRIBUTE",
+    "DEFAULT_AUDIENCE_ATTRIBUTE",
     "Authorization",
     "DeliverySettings",
     "Destination",

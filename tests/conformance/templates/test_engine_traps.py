@@ -4,7 +4,7 @@ import pytest
 
 from worker.adapters.isolated_renderer import Killed, render_isolated
 from worker.adapters.renderer import Rendered, Renderer, Row, TemplateFailed
-from worker.adapters.template_check import Case, check_template
+from worker.checks.templates import Case, check_template
 from worker.errors import TemplateBroken
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
@@ -126,3 +126,38 @@ def test_a_value_on_which_the_engines_differ_is_named_by_the_check(checked, sour
 
 def test_the_check_is_silent_where_all_agree(checked):
     assert not checked(LIBRARY + "{ n: std.trim(' x ') + n, s: event.sha1('x') }").findings
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{ a: std.pow(10, 400) }",
+        "{ a: -std.pow(10, 400) }",
+        LIBRARY + "{ a: n / 7, b: [n, 2][n / 3 - 1] }",
+        LIBRARY + "{ a: std.repeat('a', n / 2) }",
+    ],
+)
+def test_the_check_survives_a_number_of_another_kind(checked, source):
+    report = checked(source)
+
+    assert report.renders
+    assert all("disagree" in f.message or "fails for" in f.message for f in report.findings)
+
+
+def test_a_template_that_fails_for_every_sample_is_not_fit(checked):
+    assert not checked("{ a: error 'no' }").is_fit
+
+
+def test_a_template_that_skips_every_sample_is_fit_with_a_warning(checked):
+    report = checked("assert false : 'not for samples'; {}")
+
+    assert report.is_fit
+    assert [finding.severity for finding in report.findings] == ["warning"]
+
+
+def test_what_only_the_reference_lacks_is_fit_with_a_warning(checked):
+    report = checked("{ a: std.sha512('x') }")
+
+    assert report.is_fit
+    assert [finding.severity for finding in report.findings] == ["warning"]
+    assert "gojsonnet, which is what Lytics runs, agrees" in report.findings[0].message

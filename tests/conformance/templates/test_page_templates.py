@@ -1,12 +1,16 @@
 """The templates as the documentation page prints them: users have them."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from worker.adapters.renderer import Renderer
-from worker.adapters.template_check import Case, check_template
-from worker.adapters.template_samples import sample_profile
+from worker.checks.samples import sample_profile
+from worker.checks.templates import Case, check_template
 from worker.contract.words import Direction
 from worker.errors import TemplateBroken
+
+NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 
 
 def test_the_entrance_template_renders_unmodified(agreed, here):
@@ -31,12 +35,12 @@ def test_the_entrance_template_renders_unmodified(agreed, here):
 
 
 def test_the_check_warns_that_it_overwrites_the_list(here):
-    case = Case("enter", sample_profile(Direction.ENTER), {})
+    case = Case("enter", sample_profile(Direction.ENTER, NOW), {})
 
     report = check_template(here, "page_entrance.jsonnet", [case])
 
     assert report.is_fit
-    assert [finding.level for finding in report.findings] == ["warning"]
+    assert [finding.severity for finding in report.findings] == ["warning"]
     assert "not_append: true overwrites lytics_computed_attr" in report.findings[0].message
 
 

@@ -1,7 +1,11 @@
+from datetime import UTC, datetime
+
 import pytest
 
-from worker.adapters.template_samples import sample_profile
+from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
+
+NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 
 
 def _profile(kind="enter", at="2026-11-01T10:00:00.872199615Z", **fields):
@@ -97,7 +101,7 @@ def _values(thing):
 
 
 def test_what_is_missing_is_left_out(shipped):
-    names = sample_profile(Direction.ENTER).keys() - {"email", "segment_events"}
+    names = sample_profile(Direction.ENTER, NOW).keys() - {"email", "segment_events"}
     profiles = [
         _profile(),
         _profile(**dict.fromkeys(names, "")),
@@ -158,7 +162,7 @@ def test_a_template_on_the_wrong_direction_changes_no_membership(shipped):
 
 @pytest.mark.parametrize("direction", list(Direction))
 def test_each_direction_has_a_sample_with_one_event(direction):
-    [event] = sample_profile(direction)["segment_events"]
+    [event] = sample_profile(direction, NOW)["segment_events"]
 
     assert event["event"] == direction
     assert (direction.value in event) is (direction is not Direction.CHANGE)

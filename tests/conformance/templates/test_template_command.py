@@ -1,11 +1,16 @@
 import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from ops.cli.template import app
 from worker.adapters.template_files import SHIPPED_FOLDER
-from worker.adapters.template_samples import SAMPLES_FOLDER
+from worker.checks.samples import SAMPLES_FOLDER
 from worker.errors import TemplateBroken, UsageWrong
 
 
@@ -118,3 +123,57 @@ def test_a_template_that_kills_ends_the_command_with_a_message(run, tmp_path):
 
     assert isinstance(result.exception, TemplateBroken)
     assert "event 1 of 1" in result.exception.message
+
+
+def test_a_template_that_fails_or_is_warned_of_is_told_by_the_exit_code(run, tmp_path):
+    (tmp_path / "fails.jsonnet").write_text("{ a: error 'no' }")
+    (tmp_path / "warns.jsonnet").write_text("assert false : 'no'; {}")
+
+    codes = [
+        run("check", name, "--templates", tmp_path, *options).exit_code
+        for name, *options in (
+            ["fails.jsonnet"],
+            ["warns.jsonnet"],
+            ["warns.jsonnet", "--strict"],
+        )
+    ]
+
+    assert codes == [2, 0, 2]
+
+
+@pytest.fixture
+def without_judges(tmp_path):
+    """Our command, on a machine that lacks the other engines."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for installed in Path(sysconfig.get_path("purelib")).iterdir():
+        if not installed.name.startswith(("_jsonnet", "_gojsonnet", "gojsonnet")):
+            (packages / installed.name).symlink_to(installed)
+    code = "from ops.cli.entry import run; run()"
+    path = os.pathsep.join([str(SHIPPED_FOLDER.parent), str(packages)])
+
+    def segrelay(*arguments):
+        return subprocess.run(
+            [sys.executable, "-S", "-c", code, *map(str, arguments)],
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return segrelay
+
+
+def test_everything_works_without_other_engines_and_the_check_says_so(without_judges, tmp_path):
+    (tmp_path / "t.jsonnet").write_text("{ users: [{ a: error 'no' }] }")
+    (tmp_path / "damaged.jsonnet").write_text('{\n  "users": \\[\n}')
+
+    fit = without_judges("template", "check", "--templates", SHIPPED_FOLDER)
+    document = without_judges("template", "check", "--templates", SHIPPED_FOLDER, "--json")
+    broken = without_judges("template", "check", "--templates", tmp_path)
+
+    assert (fit.returncode, document.returncode, broken.returncode) == (0, 0, 2)
+    assert "compared with no other engine" in fit.stderr
+    assert json.loads(document.stdout)["compared_with"] == []
+    assert "damaged.jsonnet:2:" in broken.stderr
+    assert "Markdown" in broken.stderr

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
+from worker.checks.triggers import check_triggers
 from worker.contract.settings import load_settings
-from worker.trigger_check import check_triggers
 
 CONFIGURATION = """
 [destinations.insider]
@@ -26,7 +27,7 @@ def test_a_template_that_refers_to_itself_is_an_error_of_its_trigger(tmp_path: P
     (tmp_path / "templates/deadly.jsonnet").write_text("local a = [a]; a")
     (tmp_path / "segrelay.toml").write_text(CONFIGURATION)
 
-    found = check_triggers(load_settings(tmp_path / "segrelay.toml", environ={}))
+    found = check_triggers(load_settings(tmp_path / "segrelay.toml", environ={}), datetime.now(UTC))
 
     assert [(finding.trigger, finding.severity) for finding in found] == [("deadly", "error")]
     assert "kills the process" in found[0].message

@@ -47,7 +47,38 @@ def test_warnings_alone_leave_it_right():
     report = inspect(lambda: settings_with("w"), lambda _: [])
 
     assert report.valid
+    assert not report.is_right
     assert report.warnings == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        ([], 0, "can be loaded, but see the 3 warnings above"),
+        (["--strict"], 2, "can be loaded"),
+        (["--json"], 0, '"right":false'),
+        (["--strict", "--json"], 2, '"valid":true'),
+    ],
+)
+def test_a_configuration_that_cannot_send_is_never_called_right(
+    tmp_path, monkeypatch, options, code, told
+):
+    (tmp_path / "templates").mkdir()
+    file = tmp_path / "segrelay.toml"
+    file.write_text(
+        '[authorizations.a]\nheaders = { X-PARTNER-NAME = "env:UNSET_ONE" }\n'
+        '[destinations.d]\napi = "insider"\nauthorization = "a"\nrate = "1/s"\n'
+        'base_url = "https://unification.useinsider.com"\n'
+    )
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(file))
+
+    result = CliRunner().invoke(app, ["config", "check", *options])
+
+    assert result.exit_code == code
+    assert told in result.output.replace('": ', '":')
+    assert "is right" not in result.output
+    for named in ("X-REQUEST-TOKEN is missing", "env:UNSET_ONE is not set"):
+        assert named in result.output
 
 
 @pytest.fixture

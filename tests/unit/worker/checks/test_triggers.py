@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,12 @@ import pytest
 
 from worker.adapters.isolated_renderer import Killed
 from worker.adapters.renderer import Renderer
+from worker.checks.finding import Finding
+from worker.checks.triggers import check_trigger, check_triggers
 from worker.contract.settings import Settings, load_settings
-from worker.trigger_check import Finding, check_trigger
 
-SHIPPED = Path(__file__).parents[3] / "templates"
+SHIPPED = Path(__file__).parents[4] / "templates"
+NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 PAGE = """local event = (import "lytemplates.libsonnet");
 local details = event.get("segment_events", "")[0];
 {users: [{
@@ -64,7 +67,7 @@ def settings_of(folder: Path, template: str, **fields: Any) -> Settings:
 def findings(folder: Path, template: str, **fields: Any) -> list[Finding]:
     settings = settings_of(folder, template, **fields)
     renderer = Renderer(settings.templates_folder)
-    return check_trigger(settings, settings.triggers["vip"], renderer)
+    return list(check_trigger(settings, settings.triggers["vip"], renderer, NOW))
 
 
 def the_one(found: list[Finding]) -> tuple[str, str]:
@@ -85,7 +88,6 @@ EXIT = {"on": "exit", "url": "/api/user/v1/attribute/delete"}
         ("insider/exit.jsonnet", EXIT),
         ("insider/exit.jsonnet", {**EXIT, "identity": "id"}),
         ("insider/exit-event.jsonnet", {"on": "exit"}),
-        (PAGE, {}),
     ],
 )
 def test_what_is_right_has_no_findings(
@@ -166,11 +168,130 @@ def test_what_is_left_out_is_a_warning_with_names(tmp_path: Path) -> None:
     assert message.endswith("attributes.shoe")
 
 
-def test_overwriting_the_list_on_exit_is_a_warning(tmp_path: Path) -> None:
-    severity, message = the_one(findings(tmp_path, PAGE, on="exit"))
+def test_overwriting_the_list_is_a_warning(tmp_path: Path) -> None:
+    severity, message = the_one(findings(tmp_path, PAGE))
 
     assert severity == "warning"
-    assert "attribute/delete" in message
+    assert "not_append: true overwrites lytics_computed_attr" in message
+
+
+def test_overwriting_the_list_on_exit_says_how_exits_are_sent(tmp_path: Path) -> None:
+    found = findings(tmp_path, PAGE, on="exit")
+
+    assert {finding.severity for finding in found} == {"warning"}
+    assert any("attribute/delete" in finding.message for finding in found)
+
+
+BODY = """local event = import "lytemplates.libsonnet";
+local id = {{email: event.get("email"), custom: {{lytics_id: event.get("_id")}}}};
+{{users: [{{identifiers: id, {user}}}], {root}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "user", "told"),
+    [
+        (EXIT, 'custom: {partial: {lytics_computed_attr: event.get("_segments")}}',
+         "deletes newsletter from lytics_computed_attr"),
+        (EXIT, 'custom: {whole: ["lytics_computed_attr"]}', "as a whole"),
+        (EXIT, 'whole: ["email"], custom: {whole: ["lytics_id", "status"]}',
+         "deletes email, custom.lytics_id: Insider can't delete"),
+    ],
+)  # fmt: skip
+def test_an_exit_that_deletes_what_it_should_not_is_named(
+    tmp_path: Path, fields: dict[str, Any], user: str, told: str
+) -> None:
+    severity, message = the_one(findings(tmp_path, BODY.format(user=user, root=""), **fields))
+
+    assert severity == "warning"
+    assert told in message
+
+
+def test_a_callback_without_encryption_is_named(tmp_path: Path) -> None:
+    root = 'error_callback_endpoint: "http://errors.example.com"'
+    template = BODY.format(user='attributes: {name: "Ann"}', root=root)
+
+    severity, message = the_one(findings(tmp_path, template))
+
+    assert severity == "warning"
+    assert "unencrypted" in message
+
+
+def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
+    """Check shipped templates of several triggers, in processes of their own."""
+    text = f'templates = "{SHIPPED}"\n{DESTINATIONS}'
+    for number, fields in enumerate(triggers):
+        trigger = {"destination": "insider", "audiences": ["vip"], **fields}
+        lines = [f"{key} = {_toml(value)}" for key, value in trigger.items()]
+        text += "\n".join([f"[triggers.t-{number}]", *lines, ""])
+    (folder / "segrelay.toml").write_text(text)
+    found = check_triggers(load_settings(folder / "segrelay.toml", environ={}), NOW)
+    assert {finding.severity for finding in found} <= {"warning"}
+    return [(finding.trigger, finding.message) for finding in found]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    return orjson.dumps(value).decode()
+
+
+ENTERS = {"on": "enter", "template": "insider/enter.jsonnet", "url": "/api/user/v1/upsert"}
+LEAVES = {"template": "insider/exit.jsonnet", **EXIT}
+LEAVES_A_NOTE = {**ENTERS, "on": "exit", "template": "insider/exit-event.jsonnet"}
+OTHER_LIST = {"settings": {"audience_attribute": "audiences"}}
+
+
+def test_triggers_that_fit_together_have_no_findings(tmp_path: Path) -> None:
+    assert together(tmp_path, ENTERS, LEAVES, LEAVES_A_NOTE) == []
+    assert together(tmp_path, {**ENTERS, **OTHER_LIST}, {**LEAVES, **OTHER_LIST}) == []
+    assert together(tmp_path, {**ENTERS, "audiences": ["*"]}, {**LEAVES, "audiences": ["*"]}) == []
+
+
+@pytest.mark.parametrize(
+    ("triggers", "audiences"),
+    [
+        ([ENTERS], "vip"),
+        ([ENTERS, LEAVES_A_NOTE], "vip"),
+        ([{**ENTERS, "audiences": ["vip", "new"]}, LEAVES], "new"),
+        ([{**ENTERS, "audiences": ["*"]}, LEAVES], "any audience"),
+    ],
+)
+def test_an_audience_with_enters_and_no_exit_is_named(
+    tmp_path: Path, triggers: list[dict[str, Any]], audiences: str
+) -> None:
+    [(trigger, message)] = together(tmp_path, *triggers)
+
+    assert trigger == "t-0"
+    assert message.startswith(f"nothing takes {audiences} out of lytics_computed_attr again")
+
+
+def test_an_id_on_exit_may_mean_the_slug_on_enter(tmp_path: Path) -> None:
+    assert together(tmp_path, ENTERS, {**LEAVES, "audiences": ["0f" * 16]}) == []
+
+
+def test_enter_and_exit_with_different_lists_are_named(tmp_path: Path) -> None:
+    [(trigger, message)] = together(tmp_path, ENTERS, {**LEAVES, **OTHER_LIST})
+
+    assert trigger == "t-0"
+    assert "adds vip to lytics_computed_attr, but t-1 takes it out of audiences" in message
+
+
+def test_a_template_that_writes_to_another_list_than_its_settings_name_is_named(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "templates").mkdir()
+    user = "attributes: {custom: {lytics_computed_attr: [event.segSlug()]}}"
+    (tmp_path / "templates" / "t.jsonnet").write_text(BODY.format(user=user, root=""))
+    trigger = {**ENTERS, **OTHER_LIST, "template": "t.jsonnet"}
+    lines = [f"{key} = {_toml(value)}" for key, value in trigger.items()]
+    more = ['destination = "insider"', 'audiences = ["vip"]']
+    text = "\n".join([DESTINATIONS, "[triggers.vip]", *more, *lines])
+    (tmp_path / "segrelay.toml").write_text(text)
+
+    found = check_triggers(load_settings(tmp_path / "segrelay.toml", environ={}), NOW)
+
+    assert "settings name audiences" in the_one(found)[1]
 
 
 def test_a_template_that_kills_its_process_is_an_error(tmp_path: Path) -> None:
@@ -179,7 +300,8 @@ def test_a_template_that_kills_its_process_is_an_error(tmp_path: Path) -> None:
             return Killed(0, "crash", ())
 
     settings = settings_of(tmp_path, "insider/enter.jsonnet")
-    found = check_trigger(settings, settings.triggers["vip"], Deadly(settings.templates_folder))
+    renderer = Deadly(settings.templates_folder)
+    found = list(check_trigger(settings, settings.triggers["vip"], renderer, NOW))
 
     assert the_one(found)[0] == "error"
 

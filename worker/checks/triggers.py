@@ -9,22 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final, Literal, Protocol, assert_never
+from typing import Any, Final, assert_never
 
 import orjson
 
-from worker.adapters.isolated_renderer import Killed, render_isolated
-from worker.adapters.renderer import (
-    Asserted,
-    Rendered,
-    Renderer,
-    Result,
-    Row,
-    Template,
-    TemplateFailed,
-)
-from worker.adapters.template_samples import load_profiles, sample_profile
+from worker.adapters.isolated_renderer import Killed
+from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.checks.audiences import check_audiences
+from worker.checks.bodies import warnings_of
+from worker.checks.finding import Finding, Severity
+from worker.checks.rendering import RENDER_SECONDS, IsolatedSamples, RendersSamples
+from worker.checks.samples import entry_of, profile_for
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Direction
 from worker.destinations.api import NotSendable, Occasion, Shaped
@@ -37,10 +32,8 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)
 """Of a sample whose event has no time, as a change has none; any would do."""
 
-_RENDER_SECONDS: Final = 20.0
-_RENDER_BYTES: Final = 1_000_000_000
 _KILLED: Final = {
-    "time": f"{{}} does not come to an end within {_RENDER_SECONDS:g} s",
+    "time": f"{{}} does not come to an end within {RENDER_SECONDS:g} s",
     "crash": "{} kills the process that renders it: it refers to itself or wants too much memory",
 }
 
@@ -54,56 +47,19 @@ _OVERWRITES: Final = (
     " send exits to /api/user/v1/attribute/delete"
 )
 
-Severity = Literal["error", "warning"]
 Weighed = tuple[Severity, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about one trigger that its owner should know."""
+class _Tried:
+    """What came of trying a trigger.
 
-    trigger: str
-    severity: Severity
-    message: str
+    Args:
+        body: What its template made of the sample; None where it did not render.
+    """
 
-
-class RendersSamples(Protocol):
-    """What a `Renderer` can do; also one that renders in a process of its own."""
-
-    def load(self, name: str) -> Template:
-        """Read a template, or raise TemplateBroken."""
-        ...
-
-    def render(
-        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
-    ) -> Sequence[Result] | Killed:
-        """Render events; one result each."""
-        ...
-
-
-class IsolatedSamples:
-    """Renders in a throw-away process: a template that nobody has tried may kill it."""
-
-    def __init__(self, templates_folder: Path) -> None:
-        self._folder = templates_folder
-        self._renderer = Renderer(templates_folder)
-
-    def load(self, name: str) -> Template:
-        """Read a template, or raise TemplateBroken."""
-        return self._renderer.load(name)
-
-    def render(
-        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
-    ) -> Sequence[Result] | Killed:
-        """Render events; one result each."""
-        return render_isolated(
-            self._folder,
-            template.name,
-            rows,
-            settings,
-            seconds=_RENDER_SECONDS,
-            memory_bytes=_RENDER_BYTES,
-        )
+    findings: Sequence[Finding]
+    body: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,52 +74,49 @@ class _Sample:
         return "warning", f"{message} (with the shipped sample; `sample` names a better one)"
 
 
-def check_triggers(settings: Settings) -> list[Finding]:
-    """Check all triggers of a configuration."""
+def check_triggers(settings: Settings, now: datetime) -> list[Finding]:
+    """Check all triggers of a configuration, each in a process of its own, and how they fit."""
     renderer = IsolatedSamples(settings.templates_folder)
-    return [
-        finding
-        for trigger in settings.triggers.values()
-        for finding in check_trigger(settings, trigger, renderer)
-    ]
+    tried = {
+        name: _try(settings, trigger, renderer, now) for name, trigger in settings.triggers.items()
+    }
+    bodies = {name: one.body for name, one in tried.items() if one.body is not None}
+    findings = [finding for one in tried.values() for finding in one.findings]
+    return findings + list(check_audiences(settings, bodies))
 
 
-def check_trigger(settings: Settings, trigger: Trigger, renderer: RendersSamples) -> list[Finding]:
+def check_trigger(
+    settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime
+) -> Sequence[Finding]:
     """Render a sample of the trigger's direction, shape it, and say what is wrong with it."""
+    return _try(settings, trigger, renderer, now).findings
+
+
+def sample_body(settings: Settings, trigger: Trigger, now: datetime) -> Any:
+    """Return what a trigger's template makes of its sample; None if it does not render."""
+    return _try(settings, trigger, IsolatedSamples(settings.templates_folder), now).body
+
+
+def _try(settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime) -> _Tried:
     try:
         template = renderer.load(trigger.template)
-        sample = _sample(settings, trigger)
-        row = Row(orjson.dumps(sample.profile))
-        results = renderer.render(template, [row], trigger.settings)
+        profile = profile_for(settings, trigger, now)
+        rows = [Row(orjson.dumps(profile))]
+        results = renderer.render(template, rows, trigger.settings)
     except TemplateBroken as error:
-        return [Finding(trigger.name, "error", _placed(error))]
+        return _Tried([Finding("error", _placed(error), trigger.name)])
     except UsageWrong as error:
-        return [Finding(trigger.name, "error", error.message)]
+        return _Tried([Finding("error", error.message, trigger.name)])
     result = results if isinstance(results, Killed) else results[0]
-    return [
-        Finding(trigger.name, severity, message)
-        for severity, message in _judge(settings, trigger, sample, result)
-    ]
+    body = orjson.loads(result.body) if isinstance(result, Rendered) else None
+    sample = _Sample(profile, is_own=bool(trigger.sample))
+    weighed = _judge(settings, trigger, sample, result)
+    return _Tried([Finding(severity, text, trigger.name) for severity, text in weighed], body)
 
 
 def _placed(error: TemplateBroken) -> str:
     place = f"{error.file}:{error.line}:{error.column}"
     return f"{place}: {error.message}" if error.line else error.message
-
-
-def _sample(settings: Settings, trigger: Trigger) -> _Sample:
-    path = settings.sample_path(trigger)
-    if path is None:
-        return _Sample(sample_profile(Direction(trigger.on)), is_own=False)
-    for profile in load_profiles(path):
-        if _entry(profile).get("event") == trigger.on:
-            return _Sample(profile, is_own=True)
-    raise UsageWrong(f"{path}: holds no {trigger.on} event, which this trigger is for.")
-
-
-def _entry(profile: Mapping[str, Any]) -> Mapping[str, Any]:
-    entry = profile["segment_events"][0]
-    return entry if isinstance(entry, dict) else {}
 
 
 def _judge(
@@ -196,17 +149,21 @@ def _judge_body(settings: Settings, trigger: Trigger, sample: _Sample, body: Any
             findings.append(sample.doubt(f"{trigger.template} yields nothing valid: {message}"))
         case NotSendable(_, message):
             findings.append(("warning", f"{trigger.template} yields nothing to send: {message}"))
-        case Shaped(users, _, dropped):
+        case Shaped(users, root, dropped):
             if dropped:
                 names = ", ".join(dict.fromkeys(dropped))
                 findings.append(("warning", _LEFT_OUT.format(trigger.template, names)))
-            if name == "insider" and _overwrites_on_exit(trigger, users):
+            if name == "insider" and _overwrites_on_exit(trigger, users, root):
                 findings.append(("warning", _OVERWRITES.format(trigger.template)))
+    if name == "insider":
+        attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
+        told = warnings_of(body, attribute, sample.profile)
+        findings += [("warning", f"{trigger.template}: {message}") for message in told]
     return findings
 
 
 def _occasion(settings: Settings, trigger: Trigger, sample: _Sample) -> Occasion:
-    entry = _entry(sample.profile)
+    entry = entry_of(sample.profile)
     moment = instant(entry.get(trigger.on)) or _UNTIMED
     time_us = (moment - _EPOCH) // timedelta(microseconds=1)
     return Occasion(
@@ -233,9 +190,11 @@ def _is_unidentified(settings: Settings, api: str, sample: _Sample, body: Any) -
     return value is not None and not api_named(api).identifies(body, str(value))
 
 
-def _overwrites_on_exit(trigger: Trigger, users: Sequence[dict[str, Any]]) -> bool:
+def _overwrites_on_exit(
+    trigger: Trigger, users: Sequence[dict[str, Any]], root: Mapping[str, Any]
+) -> bool:
     attribute = trigger.settings[AUDIENCE_ATTRIBUTE]
     return trigger.on == "exit" and any(
-        overwrites(user) and attribute in user.get("attributes", {}).get("custom", {})
+        overwrites(user, root) and attribute in user.get("attributes", {}).get("custom", {})
         for user in users
     )

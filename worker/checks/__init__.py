@@ -1,0 +1,1 @@
+"""Checks of templates and triggers on samples, before anything is sent."""

@@ -1,0 +1,134 @@
+"""Whether the triggers of a destination fit together: who enters a list has a way out of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.checks.bodies import adds_to, takes_from
+from worker.checks.finding import Finding
+from worker.contract.settings import (
+    ALL_AUDIENCES,
+    AUDIENCE_ATTRIBUTE,
+    DEFAULT_AUDIENCE_ATTRIBUTE,
+    Settings,
+    Trigger,
+)
+from worker.destinations.insider_shape import deletes
+
+_INSIDER: Final = "insider"
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Keeper:
+    """A trigger that writes to the list of audiences, or takes out of it."""
+
+    trigger: Trigger
+    attribute: str
+
+
+def list_of(trigger: Trigger, body: Any) -> str:
+    """Return the attribute that a trigger's deliveries keep a list of audiences in; "" = none.
+
+    Args:
+        trigger: Whose direction and path decide where there is no body.
+        body: What its template makes of its sample; None where it does not render.
+    """
+    attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
+    if body is None:
+        is_kept = trigger.on == "enter" or deletes(trigger.url)
+    else:
+        is_kept = adds_to(body, attribute) or takes_from(body, attribute)
+    return attribute if is_kept else ""
+
+
+def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield what does not fit together.
+
+    Args:
+        settings: Whose triggers are compared, per destination of Insider's.
+        bodies: By trigger, what its template makes of its sample; those that don't render lack.
+    """
+    for name, destination in settings.destinations.items():
+        if destination.api != _INSIDER:
+            continue
+        triggers = [one for one in settings.triggers.values() if one.destination == name]
+        for trigger in triggers:
+            yield from _unused_setting(trigger, bodies.get(trigger.name))
+        rendered = [trigger for trigger in triggers if trigger.name in bodies]
+        entering = _keepers(rendered, bodies, "enter")
+        leaving = _keepers(triggers, bodies, "exit")
+        for keeper in entering:
+            yield from _no_way_out(keeper, leaving)
+
+
+def _keepers(triggers: Sequence[Trigger], bodies: Mapping[str, Any], on: str) -> list[_Keeper]:
+    return [
+        _Keeper(trigger, attribute)
+        for trigger in triggers
+        if trigger.on == on and (attribute := _kept(trigger, bodies.get(trigger.name)))
+    ]
+
+
+def _kept(trigger: Trigger, body: Any) -> str:
+    attribute = list_of(trigger, body)
+    if not attribute or body is None:
+        return attribute
+    does = adds_to if trigger.on == "enter" else takes_from
+    return attribute if does(body, attribute) else ""
+
+
+def _unused_setting(trigger: Trigger, body: Any) -> Iterator[Finding]:
+    attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
+    if attribute == DEFAULT_AUDIENCE_ATTRIBUTE or body is None:
+        return
+    other = DEFAULT_AUDIENCE_ATTRIBUTE
+    if not list_of(trigger, body) and (adds_to(body, other) or takes_from(body, other)):
+        yield Finding(
+            "warning",
+            f"its settings name {attribute} as the list of audiences, but {trigger.template} writes"
+            f' to {other}; let the template use event.jobConfGet("{AUDIENCE_ATTRIBUTE}").',
+            trigger.name,
+        )
+
+
+def _no_way_out(entering: _Keeper, leaving: Sequence[_Keeper]) -> Iterator[Finding]:
+    without: list[str] = []
+    for audience in entering.trigger.audiences:
+        exits = [one for one in leaving if one.trigger.wants(audience)]
+        same = [one for one in exits if one.attribute == entering.attribute]
+        if exits and not same:
+            yield _other_list(entering, exits[0], audience)
+        elif not exits and not _may_be_meant(audience, leaving):
+            without.append("any audience" if audience == ALL_AUDIENCES else audience)
+    if without:
+        yield Finding(
+            "warning",
+            f"nothing takes {', '.join(without)} out of {entering.attribute} again: there is no"
+            " trigger on exit for it that does; add one with insider/exit.jsonnet and"
+            " /api/user/v1/attribute/delete.",
+            entering.trigger.name,
+        )
+
+
+def _other_list(entering: _Keeper, leaving: _Keeper, audience: str) -> Finding:
+    return Finding(
+        "warning",
+        f"it adds {audience} to {entering.attribute}, but {leaving.trigger.name} takes it out of"
+        f" {leaving.attribute}: nobody would ever leave; give both the same"
+        f" {AUDIENCE_ATTRIBUTE}.",
+        entering.trigger.name,
+    )
+
+
+def _may_be_meant(audience: str, leaving: Sequence[_Keeper]) -> bool:
+    """Say whether an id may stand for this slug, or the contrary: that is known only later."""
+    is_id = _ID.fullmatch(audience) is not None
+    return any(
+        (_ID.fullmatch(other) is not None) != is_id and ALL_AUDIENCES not in (audience, other)
+        for keeper in leaving
+        for other in keeper.trigger.audiences
+    )

@@ -1,0 +1,135 @@
+"""What a rendered body says to Insider about a person's list of audiences, and what it can't do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from worker.destinations.insider_shape import overwrites
+
+_MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")
+"""Fields of a profile that list the audiences it is in; Lytics' documentation."""
+_IDENTIFIERS: Final = frozenset({"email", "phone_number", "uuid"})
+_PLAIN: Final = "http://"
+
+
+def users_of(body: object) -> list[dict[str, Any]]:
+    """Return the users of a body; none where it has another form."""
+    users = _object(body).get("users")
+    return [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def adds_to(body: object, attribute: str) -> bool:
+    """Say whether a body writes the list of audiences."""
+    return any(attribute in _custom(user) for user in users_of(body))
+
+
+def _custom(user: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _object(_object(user.get("attributes")).get("custom"))
+
+
+def takes_from(body: object, attribute: str) -> bool:
+    """Say whether a body takes something out of the list of audiences."""
+    return any(
+        attribute in _removed(user)
+        or _takes_whole(user, attribute)
+        or (attribute in _custom(user) and overwrites(user, _object(body)))
+        for user in users_of(body)
+    )
+
+
+def _removed(user: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _object(_object(user.get("custom")).get("partial"))
+
+
+def _takes_whole(user: Mapping[str, Any], attribute: str) -> bool:
+    whole = _object(user.get("custom")).get("whole")
+    return isinstance(whole, list) and attribute in whole
+
+
+def warnings_of(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:
+    """Say what is wrong with a body, whichever trigger it is for.
+
+    Args:
+        body: As rendered.
+        attribute: The custom attribute that holds the list of audiences.
+        profile: From which it was rendered, with its one segment event.
+    """
+    seen: set[str] = set()
+    for message in _all(body, attribute, profile):
+        if message not in seen:
+            seen.add(message)
+            yield message
+
+
+def _all(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:
+    root = _object(body)
+    for user in users_of(body):
+        yield from _of_overwriting(user, root, attribute)
+        yield from _of_taking_too_much(user, attribute, profile)
+        yield from _of_identifiers(user)
+    endpoint = root.get("error_callback_endpoint")
+    if isinstance(endpoint, str) and endpoint.startswith(_PLAIN):
+        yield (
+            "error_callback_endpoint is an http:// address: Insider would send personal data there"
+            " unencrypted; use https://."
+        )
+
+
+def _of_overwriting(
+    user: Mapping[str, Any], root: Mapping[str, Any], attribute: str
+) -> Iterator[str]:
+    if isinstance(_custom(user).get(attribute), list) and overwrites(user, root):
+        switch = "not_append: true" if user.get("not_append") else "append: false"
+        yield (
+            f"{switch} overwrites {attribute} with the list as it was at that event, so an older"
+            " event brings back what a newer exit took away; leave it out and send only the"
+            " slug of the audience."
+        )
+
+
+def _of_taking_too_much(
+    user: Mapping[str, Any], attribute: str, profile: Mapping[str, Any]
+) -> Iterator[str]:
+    entry = _object(next(iter(profile.get("segment_events") or ()), None))
+    if _takes_whole(user, attribute):
+        yield (
+            f"it deletes {attribute} as a whole, and with it the audiences that the person is"
+            f" still in; remove only the slug that was exited, under custom.partial.{attribute}."
+        )
+    removed = _removed(user).get(attribute)
+    inside = {slug for field in _MEMBERSHIPS for slug in _texts(profile.get(field))}
+    too_much = sorted(inside.intersection(_texts(removed)) - {entry.get("slug")})
+    if too_much:
+        yield (
+            f"it deletes {', '.join(too_much)} from {attribute}, which the person of the sample is"
+            " still in; remove only the slug that was exited: event.segSlug()."
+        )
+
+
+def _texts(values: object) -> list[str]:
+    listed = values if isinstance(values, list) else [values]
+    return [value for value in listed if isinstance(value, str)]
+
+
+def _of_identifiers(user: Mapping[str, Any]) -> Iterator[str]:
+    """Name what is to be deleted and may be an identifier: Insider can't delete these."""
+    identifiers = _object(user.get("identifiers"))
+    custom = _object(user.get("custom"))
+    named = [name for name in _deleted(user) if name in _IDENTIFIERS]
+    named += [
+        f"custom.{name}" for name in _deleted(custom) if name in _object(identifiers.get("custom"))
+    ]
+    if named:
+        yield (
+            f"it deletes {', '.join(named)}: Insider can't delete an attribute that is an"
+            " identifier; leave it out."
+        )
+
+
+def _deleted(parts: Mapping[str, Any]) -> list[str]:
+    return [*_texts(parts.get("whole", [])), *_object(parts.get("partial"))]

@@ -1,0 +1,52 @@
+"""Renders samples in a throw-away process: a template that nobody has tried may kill it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from worker.adapters.isolated_renderer import Killed, render_isolated
+from worker.adapters.renderer import Renderer, Result, Row, Template
+
+RENDER_SECONDS: Final = 20.0
+RENDER_MEMORY_BYTES: Final = 1 << 30
+
+
+class RendersSamples(Protocol):
+    """What a `Renderer` can do; also one that renders in a process of its own."""
+
+    def load(self, name: str) -> Template:
+        """Read a template, or raise TemplateBroken."""
+        ...
+
+    def render(
+        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
+    ) -> Sequence[Result] | Killed:
+        """Render events; one result each."""
+        ...
+
+
+class IsolatedSamples:
+    """Renders in a process of its own."""
+
+    def __init__(self, templates_folder: Path) -> None:
+        self._folder = templates_folder
+        self._renderer = Renderer(templates_folder)
+
+    def load(self, name: str) -> Template:
+        """Read a template, or raise TemplateBroken."""
+        return self._renderer.load(name)
+
+    def render(
+        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
+    ) -> Sequence[Result] | Killed:
+        """Render events; one result each."""
+        return render_isolated(
+            self._folder,
+            template.name,
+            rows,
+            settings,
+            seconds=RENDER_SECONDS,
+            memory_bytes=RENDER_MEMORY_BYTES,
+        )

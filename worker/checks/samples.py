@@ -1,0 +1,105 @@
+"""The sample payloads, shipped ones and those of a trigger, as the profile that a template gets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.contract.settings import Settings, Trigger
+from worker.contract.words import Direction
+from worker.errors import UsageWrong
+
+SAMPLES_FOLDER: Final = SHIPPED_FOLDER / "samples"
+_WRITTEN_AT: Final = datetime(2026, 11, 8, 9, 31, tzinfo=UTC)
+"""The moment at which the shipped samples were written: no time in them is later."""
+_TIME: Final = re.compile(r"(?<=\")(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?=(?:\.\d+)?Z\")")
+
+
+def fresh_sample(direction: Direction, now: datetime) -> str:
+    """Return a shipped sample's text as if it had been written now.
+
+    Insider takes no event of its customers that is older than three months.
+    """
+    return _freshened((SAMPLES_FOLDER / f"{direction.value}.json").read_text("utf-8"), now)
+
+
+def _freshened(text: str, now: datetime) -> str:
+    shift = now.replace(microsecond=0) - _WRITTEN_AT
+    return _TIME.sub(lambda found: _shifted(found[1], shift), text)
+
+
+def _shifted(written: str, shift: timedelta) -> str:
+    moment = datetime.fromisoformat(written).replace(tzinfo=UTC) + shift
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def sample_profile(direction: Direction, now: datetime) -> dict[str, Any]:
+    """Return the shipped sample's profile, with one entry of that direction in `segment_events`."""
+    return _profiles_of(orjson.loads(fresh_sample(direction, now)))[0]
+
+
+def profile_for(settings: Settings, trigger: Trigger, now: datetime) -> dict[str, Any]:
+    """Return the profile that a trigger is tried on: its own sample, else the shipped one.
+
+    Raises:
+        UsageWrong: Its own can't be read, or has no event of its direction.
+    """
+    path = settings.sample_path(trigger)
+    if path is None:
+        return sample_profile(Direction(trigger.on), now)
+    for profile in load_profiles(path):
+        if entry_of(profile).get("event") == trigger.on:
+            return profile
+    raise UsageWrong(f"{path}: holds no {trigger.on} event, which this trigger is for.")
+
+
+def entry_of(profile: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the one segment event of a profile."""
+    entry = profile["segment_events"][0]
+    return entry if isinstance(entry, dict) else {}
+
+
+def load_profiles(path: Path) -> list[dict[str, Any]]:
+    """Read payloads, wrapped or not, as profiles with exactly one entry in `segment_events` each.
+
+    Args:
+        path: A JSON object or an array of them.
+
+    Raises:
+        UsageWrong: The file can't be read, or holds no payload.
+    """
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
+    except orjson.JSONDecodeError as error:
+        message = f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
+        raise UsageWrong(message) from error
+    payloads = content if isinstance(content, list) else [content]
+    profiles = [profile for payload in payloads for profile in _profiles_of(payload)]
+    if not profiles:
+        raise UsageWrong(
+            f"{path}: holds no payload; expected is an object with segment_events, or with `data`"
+            " that has them."
+        )
+    return profiles
+
+
+def _profiles_of(payload: object) -> list[dict[str, Any]]:
+    """Return a profile for each segment event of a payload; none where it is no payload."""
+    if not isinstance(payload, dict):
+        return []
+    wrapped = payload.get("data")
+    profile = wrapped if isinstance(wrapped, dict) else payload
+    events = profile.get("segment_events")
+    if not isinstance(events, list):
+        return []
+    if "_id" not in profile and wrapped is profile and isinstance(payload.get("id"), str):
+        profile = {**profile, "payload_id": payload["id"]}
+    return [{**profile, "segment_events": [event]} for event in events]

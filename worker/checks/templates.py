@@ -1,0 +1,171 @@
+"""Checks a template on samples: does it render, and do all engines and ways agree about the value.
+
+Samples are rendered in processes of their own: a template may kill the one that renders it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+import orjson
+
+from worker.adapters.isolated_renderer import Killed, render_isolated
+from worker.adapters.jsonnet_judge import Engine, judge, judges
+from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.template_files import Bundle, TemplateFolder
+from worker.checks.bodies import warnings_of
+from worker.checks.engines import Said, disagreements
+from worker.checks.finding import Finding
+from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
+from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.errors import TemplateBroken
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """A sample to render.
+
+    Args:
+        label: What it is, e.g. `enter` or `trigger vip-enter`.
+        profile: With one entry in `segment_events`.
+        settings: The trigger's settings.
+    """
+
+    label: str
+    profile: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    @property
+    def text(self) -> bytes:
+        """The profile as the renderer takes it."""
+        return orjson.dumps(dict(self.profile))
+
+    @property
+    def settings_text(self) -> bytes:
+        """The settings as the engines take them."""
+        return orjson.dumps(dict(self.settings))
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateReport:
+    """The check of one template.
+
+    Args:
+        template: Relative to the templates folder.
+        content_hash: "" where it does not load.
+        renders: For each case what came out, in words.
+        findings: In the order of finding.
+    """
+
+    template: str
+    content_hash: str
+    renders: Mapping[str, str]
+    findings: Sequence[Finding]
+
+    @property
+    def is_fit(self) -> bool:
+        """Nothing but warnings was found."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+def check_template(folder: Path, template: str, cases: Sequence[Case]) -> TemplateReport:
+    """Load a template, render the cases, and compare with what other engines make of it."""
+    try:
+        bundle = TemplateFolder(folder).bundle(template)
+        results = _rendered(folder, template, cases)
+    except TemplateBroken as error:
+        place = (error.file, error.line, error.column)
+        return TemplateReport(template, "", {}, [Finding("error", error.message, "", *place)])
+    killers = [case.label for case in cases if results[case] is None]
+    if killers:
+        return TemplateReport(template, bundle.content_hash, {}, [*map(_kills, killers)])
+    rendered = [(case, result) for case, result in results.items() if result is not None]
+    findings = list(_findings_about_renders(rendered))
+    said = _judged(bundle, cases)
+    for case, result in rendered:
+        findings += disagreements(case.label, result, said[case])
+    renders = {case.label: in_words(result) for case, result in rendered}
+    return TemplateReport(template, bundle.content_hash, renders, findings)
+
+
+def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[Engine, Said]]:
+    """Return what each engine makes of each case."""
+    said: dict[Case, dict[Engine, Said]] = {case: {} for case in cases}
+    for engine in ("rjsonnet", *judges()):
+        for settings, group in _by_settings(cases).items():
+            values = judge(engine, bundle, [case.text for case in group], settings)
+            for case, value in zip(group, values, strict=True):
+                said[case][engine] = value
+    return said
+
+
+def in_words(result: Result) -> str:
+    """Say in a line what came out."""
+    match result:
+        case Rendered():
+            return "rendered"
+        case Asserted(message):
+            return f"skipped: {message}"
+        case TemplateFailed(message, file, line):
+            return f"failed: {f'{file}:{line}: ' if line else ''}{message}"
+        case _:
+            assert_never(result)
+
+
+def _by_settings(cases: Sequence[Case]) -> dict[bytes, list[Case]]:
+    groups: dict[bytes, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.settings_text, []).append(case)
+    return groups
+
+
+def _rendered(folder: Path, template: str, cases: Sequence[Case]) -> dict[Case, Result | None]:
+    """Return the results, None where rendering killed the process or did not end."""
+    results: dict[Case, Result | None] = {}
+    for group in _by_settings(cases).values():
+        waiting = group
+        while waiting:
+            outcome = render_isolated(
+                folder,
+                template,
+                [Row(case.text) for case in waiting],
+                waiting[0].settings,
+                seconds=RENDER_SECONDS,
+                memory_bytes=RENDER_MEMORY_BYTES,
+            )
+            is_killed = isinstance(outcome, Killed)
+            done = [*outcome.results, None] if isinstance(outcome, Killed) else outcome
+            results.update(zip(waiting, done, strict=not is_killed))
+            waiting = waiting[len(done) :]
+    return {case: results[case] for case in cases}
+
+
+def _kills(label: str) -> Finding:
+    return Finding(
+        "error",
+        f"rendering the sample ({label}) ends or hangs the process: look for a value that refers to"
+        " itself, an endless recursion, or a huge repetition.",
+    )
+
+
+def _findings_about_renders(rendered: Sequence[tuple[Case, Result]]) -> Iterator[Finding]:
+    results = [result for _, result in rendered]
+    if results and not any(isinstance(result, Rendered) for result in results):
+        said = "; ".join(f"{case.label}: {in_words(result)}" for case, result in rendered)
+        if any(isinstance(result, Asserted) for result in results):
+            yield Finding("warning", f"no sample renders ({said}).")
+        else:
+            yield Finding("error", f"it fails for every sample ({said}).")
+    seen: set[str] = set()
+    for case, result in rendered:
+        if not isinstance(result, Rendered):
+            continue
+        attribute = str(case.settings.get(AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE))
+        for message in warnings_of(json.loads(result.body), attribute, case.profile):
+            if message not in seen:
+                seen.add(message)
+                yield Finding("warning", message)
