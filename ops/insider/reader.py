@@ -32,6 +32,7 @@ _MOST_BYTES: Final = 10_000_000
 _LONGEST_WAIT_SECONDS: Final = 65.0
 """A minute's quota is full again by then."""
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 400, 401, 403, 404, 429
+_SERVER_ERROR: Final = 500
 _MESSAGES: Final = ("error", "message")
 
 
@@ -76,6 +77,7 @@ class InsiderReader:
         self.name = destination.name
         self.label = (authorization.label or authorization.name) if authorization else "none"
         self._base_url = destination.base_url
+        self._authorization = destination.authorization
         self._sleep = sleep
         self._monotonic = monotonic
         self._next_at = 0.0
@@ -159,7 +161,10 @@ class InsiderReader:
             status == _BAD_REQUEST and "partner" in _message(answer).lower()
         ):
             raise InsiderRefuses(
-                f"Insider refuses the authorization '{self.label}' ({status}: {_message(answer)})."
+                f"Insider refuses the authorization '{self.label}' ({status}: {_message(answer)})"
+                f" at {self._url(path)}: check the partner name and the request token in"
+                f" [authorizations.{self._authorization}], and in Insider's panel whether the key"
+                " is locked to addresses (then delivery.ipv4_only may help)."
             )
         return status, answer
 
@@ -168,7 +173,7 @@ class InsiderReader:
         try:
             with self._client.stream(
                 "POST",
-                join(self._base_url, path),
+                self._url(path),
                 content=orjson.dumps(body),
                 headers={"Content-Type": "application/json", "Accept": "application/json"},
             ) as response:
@@ -180,7 +185,9 @@ class InsiderReader:
                 return response.status_code, _json(bytes(content))
         except httpx.HTTPError as error:
             raise InsiderUnreadable(
-                f"{self.name}: {path} gave no answer ({type(error).__name__})."
+                f"{self._url(path)} gave no answer ({_cause(error)}): check the network and"
+                f" destinations.{self.name}.base_url. If that is a sandbox, start it with"
+                " `segrelay sandbox`."
             ) from None
 
     def _pace(self) -> None:
@@ -204,9 +211,29 @@ class InsiderReader:
     def _unreadable(self, path: str, status: int, answer: Any) -> InsiderUnreadable:
         told = _message(answer)
         return InsiderUnreadable(
-            f"{self.name}: {path} answered {status}{f': {told}' if told else ''}, which is not"
-            " what it should."
+            f"{self._url(path)} answered {status}{f' ({told})' if told else ''}, which Insider does"
+            f" not answer here: {_advice(status, self.name)}."
         )
+
+    def _url(self, path: str) -> str:
+        return join(self._base_url, path)
+
+
+def _advice(status: int, destination: str) -> str:
+    if status >= _SERVER_ERROR:
+        return "try again in some minutes"
+    if status == _TOO_MANY:
+        return "somebody else uses up the quota for reading; try again in some minutes"
+    return f"check destinations.{destination}.base_url, and whether a proxy answers in its place"
+
+
+def _cause(error: httpx.HTTPError) -> str:
+    """Return what went wrong; httpx' own text only where it can't hold a header."""
+    if isinstance(error, httpx.TimeoutException):
+        return f"nothing came within {_TIMEOUT_SECONDS:g} s"
+    if isinstance(error, httpx.ConnectError):
+        return str(error) or "no connection"
+    return f"the connection broke: {type(error).__name__}"
 
 
 def _json(content: bytes) -> Any:

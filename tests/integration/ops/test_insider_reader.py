@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.insider_reader import InsiderReader
+from ops.insider.reader import InsiderReader
 from tests.integration.ops.relay import payload
 
 

@@ -72,3 +72,32 @@ def test_refused_credentials_are_a_problem(check, sandbox):
     assert code == 2
     assert "refuses the authorization 'Sandbox'" in found["problems"][0]
     assert "secret-token" not in orjson.dumps(found).decode()
+    assert "/api/user/v3/metadata/columns: check the partner name" in found["problems"][0]
+
+
+@pytest.mark.usefixtures("relay")
+@pytest.mark.parametrize(
+    ("status", "advice"), [(502, "try again in some minutes"), (404, "insider.base_url")]
+)
+def test_an_odd_answer_is_told_with_its_url_and_what_to_do(check, sandbox, status, advice):
+    sandbox.settings(failures=[{"status": status, "path": "/api/user/v3/metadata/columns"}])
+    try:
+        code, found = check()
+    finally:
+        sandbox.settings(failures=[])
+
+    assert code == 2
+    assert f"{sandbox.url}/api/user/v3/metadata/columns answered {status}" in found["problems"][0]
+    assert advice in found["problems"][0]
+
+
+def test_nobody_there_is_told_with_the_url_the_cause_and_what_to_do(check, relay):
+    path = relay.settings.source
+    path.write_text(path.read_text().replace(relay.settings.destinations["insider"].base_url,
+                                             "http://127.0.0.1:9"))  # fmt: skip
+
+    code, found = check()
+
+    assert code == 2
+    for told in ("http://127.0.0.1:9/api/user/v3/metadata/columns", "refused", "base_url"):
+        assert told in found["problems"][0]
