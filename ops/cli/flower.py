@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from celery import Celery
-from tornado.options import options as flower_options
 
-from ops.cli.celery_command import run_celery
 from worker.contract.celery_options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken, UsageWrong
@@ -53,14 +51,13 @@ def _credentials(section: FlowerSettings, file: str) -> str:
     return f"{section.user}:{password}"
 
 
-def _run(app: Any, section: FlowerSettings, credentials: str) -> NoReturn:
-    """Run the command `celery flower` in this process: no password stands on a command line."""
-    import flower.command  # noqa: F401, PLC0415 - defines the options; takes a while
+def _run(app: Any, section: FlowerSettings, credentials: str) -> None:
+    """Run Flower in this process: no password stands on a command line."""
+    from ops.flower import serve  # noqa: PLC0415 - takes a while
 
     os.environ.pop(_CREDENTIALS_VARIABLE, None)
-    flower_options.basic_auth = [credentials]
     try:
-        run_celery(app, ["flower", f"--address={section.host}", f"--port={section.port}"])
+        serve(app, address=section.host, port=section.port, credentials=credentials)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

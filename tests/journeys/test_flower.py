@@ -9,9 +9,13 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from celery import Celery
 
+from ops.supervisor import own_command
 from producer.publish import Publisher
+from worker.contract.celery_options import broker_options
 from worker.contract.connection import connect
+from worker.contract.processes import read_processes
 from worker.contract.settings import load_settings
 
 PASSWORD = "a, long: password"
@@ -44,6 +48,9 @@ PAYLOAD = (
 def configuration(tmp_path, redis_url):
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "never.jsonnet").write_text("assert false : 'not today'; {}")
+    for name in ("flowerconfig.py", "celeryconfig.py", "worker/__init__.py", "flower/__init__.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
     path = tmp_path / "segrelay.toml"
     path.write_text(CONFIGURATION.format(url=redis_url, port=free_port()))
     return path
@@ -59,7 +66,7 @@ def free_port():
 def running(configuration, *command):
     with configuration.with_name(f"{command[0]}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ops.cli.main", *command],
+            own_command(*command),
             env={
                 **os.environ,
                 "SEGRELAY_CONFIG": str(configuration),
@@ -104,11 +111,17 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         running(configuration, "worker", "--concurrency=2") as worker,
         connect(redis_url) as client,
     ):
-        workers = until(lambda: ask("/workers?refresh=1"))
+        until(lambda: read_processes(client))
+        until(lambda: ask("/task/types"))
+        workers = ask("/workers")
         Publisher(client, settings).publish([PAYLOAD])
         tasks = until(lambda: [t for t in ask("/tasks").values() if t["state"] == "SUCCESS"])
 
         assert api.get("/workers").status_code == 401
+        metrics = api.base_url.copy_with(path="/metrics")
+        assert api.get(metrics).status_code == 401
+        assert "flower_events" in api.get(metrics, auth=("ops", PASSWORD)).text
+        assert answers(api)
         assert api.get("/tasks", auth=("ops", "a")).status_code == 401
         assert api.post("/worker/shutdown/any").status_code == 401
         assert [w["stats"]["pool"]["max-concurrency"] for w in workers.values()] == [2]
@@ -118,6 +131,62 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests, waited 0.0 s"
         assert "somebody" not in str(tasks)
         assert PASSWORD not in command_line(flower) + command_line(worker)
+    assert not (configuration.parent / "executed").exists()
+
+
+def test_the_page_of_workers_lists_them_at_the_first_look(configuration, redis_url):
+    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
+    page = httpx.Client(base_url=f"http://{settings.flower.listen}", trust_env=False)
+
+    with page, running(configuration, "worker", "--concurrency=2"), connect(redis_url) as client:
+        until(lambda: read_processes(client))
+        with running(configuration, "flower"):
+            until(lambda: answers(page))
+            listed = page.get("/", auth=("ops", PASSWORD)).text
+
+    assert "celery@" in listed
+
+
+def answers(client):
+    try:
+        return client.get(client.base_url.copy_with(path="/healthcheck")).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_drains_that_found_no_free_slot_do_not_bury_the_others(configuration):
+    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
+    app = Celery("test")
+    app.conf.update(broker_options(settings))
+    api = httpx.Client(base_url=f"http://{settings.flower.listen}/api", trust_env=False)
+    told = [("a", "no free slot"), ("b", "delivered 7, skipped 0, dead 0"), ("c", "no free slot")]
+
+    with api, running(configuration, "flower"), app.connection() as connection:
+        until(lambda: answers(api))
+        with app.events.Dispatcher(connection, hostname="celery@here") as dispatcher:
+
+            def shown():
+                for uuid, result in told:
+                    dispatcher.send("task-received", uuid=uuid, name="drain", args="", kwargs="")
+                    dispatcher.send("task-succeeded", uuid=uuid, result=result, runtime=0.1)
+                return api.get("/tasks", auth=("ops", PASSWORD)).json()
+
+            tasks = until(shown)
+
+    assert set(tasks) == {"b"}
+
+
+def test_a_port_in_use_is_named_at_once(configuration):
+    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", settings.flower.port))
+        taken.listen()
+        with running(configuration, "flower") as flower:
+            assert flower.wait(30) == 1
+
+    said = configuration.with_name("flower.log").read_text()
+    assert f"Something listens on {settings.flower.listen} already" in said
+    assert "Traceback" not in said
 
 
 def command_line(process):
