@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import structlog
 
+from worker.contract.printable import LAYOUT, printable
+
 _QUIET: Final = ("celery.worker.strategy", "celery.app.trace", "httpx", "httpcore")
 """They tell of every task and request, whole URLs included; a drain and a request have their own
 lines."""
@@ -69,8 +71,20 @@ def _formatter(*, is_terminal: bool) -> logging.Formatter:
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, shown],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _only_printable,
+            shown,
+        ],
     )
+
+
+def _only_printable(_: Any, __: str, event: structlog.typing.EventDict) -> dict[str, Any]:
+    """Take out of texts what a terminal would obey; line breaks of a trace stay."""
+    return {
+        name: printable(value, keep=LAYOUT) if isinstance(value, str) else value
+        for name, value in event.items()
+    }
 
 
 def _is_worth_reading(record: logging.LogRecord) -> bool:

@@ -13,6 +13,7 @@ from celery.concurrency.solo import TaskPool as Solo
 
 from worker.contract.claim import claim
 from worker.contract.connection import connect, resolve_url, wait_ready
+from worker.contract.printable import LAYOUT, printable
 from worker.contract.settings import Settings
 from worker.errors import SegrelayError, UsageWrong
 
@@ -52,7 +53,7 @@ def check_redis(settings: Settings) -> None:
 
 def refuse(error: SegrelayError) -> NoReturn:
     """End this process with a message and its exit code, without a traceback."""
-    sys.stderr.write(f"{error.message}\n")
+    sys.stderr.write(printable(error.message, keep=LAYOUT) + "\n")
     raise SystemExit(error.exit_code) from None
 
 

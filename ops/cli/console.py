@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import time
 import traceback
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+from worker.contract.printable import LAYOUT, json_text, printable
 from worker.errors import SegrelayError
 
 if TYPE_CHECKING:
@@ -24,11 +24,6 @@ INTERRUPTED: Final = 130
 
 _PROGRESS_EVERY_SECONDS: Final = 5.0
 _GAP: Final = "  "
-_CONTROLS: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""What a terminal obeys instead of showing it: C0 and C1, marks of direction, line separators."""
-_LAYOUT: Final = "\n\t"
 
 
 def run_guarded(app: Callable[[], Any]) -> NoReturn:
@@ -103,24 +98,6 @@ def _flushed() -> bool:
     return True
 
 
-def printable(text: str, *, keep: str = "") -> str:
-    r"""Return a text in which every control character is written as its escape, like `\x1b`.
-
-    Texts of payloads, templates and answers pass through it before a terminal sees them: an
-    audience named with an escape sequence could otherwise rewrite the screen. `say`, `note`,
-    `table` and `print_json` do it by themselves; what is printed in another way calls it.
-
-    Args:
-        text: What may hold anything.
-        keep: Control characters that may stay, such as the line breaks of a text of ours.
-    """
-    return _CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode()
-
-
 def print_json(document: Any) -> None:
     """Print exactly one JSON document on stdout."""
     import orjson  # noqa: PLC0415 - `--help` has to be quick
@@ -128,22 +105,14 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json_text(orjson.dumps(document, option=orjson.OPT_INDENT_2)) + "\n")
 
 
-def json_text(text: bytes) -> str:
-    r"""Return a JSON text for a terminal: what JSON leaves as it is becomes `\u009b`."""
-    return _CONTROLS.sub(
-        lambda found: found[0] if found[0] in _LAYOUT else f"\\u{ord(found[0]):04x}",
-        text.decode(),
-    )
-
-
 def say(message: str) -> None:
     """Print a line of the command's result on stdout."""
-    sys.stdout.write(printable(message, keep=_LAYOUT) + "\n")
+    sys.stdout.write(printable(message, keep=LAYOUT) + "\n")
 
 
 def note(message: str) -> None:
     """Print what is not the command's result, on stderr."""
-    sys.stderr.write(printable(message, keep=_LAYOUT) + "\n")
+    sys.stderr.write(printable(message, keep=LAYOUT) + "\n")
     sys.stderr.flush()
 
 

@@ -10,6 +10,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from ops.cli.console import note
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
 from worker.errors import SegrelayError, UsageWrong
@@ -99,5 +100,5 @@ if __name__ == "__main__":
     try:
         typer.run(sandbox)
     except SegrelayError as problem:
-        typer.echo(problem.message, err=True)
+        note(problem.message)
         sys.exit(problem.exit_code)

@@ -14,6 +14,7 @@ import typer
 from ops.cli.console import note, print_json, say, table
 from ops.cli.opened import opened
 from ops.state.status import KINDS, read_status
+from worker.contract.printable import json_text, printable
 from worker.errors import RedisUnavailable
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def _tell_again(read: Read, *, as_json: bool) -> None:
     while True:
         document = _read_or_none(read)
         if document is not None and as_json:
-            sys.stdout.write(orjson.dumps(document).decode() + "\n")
+            sys.stdout.write(json_text(orjson.dumps(document)) + "\n")
         elif document is not None:
             say(_sum(document))
         sys.stdout.flush()
@@ -105,7 +106,7 @@ def _drawn(document: Mapping[str, Any]) -> Group:
     from rich.table import Table  # noqa: PLC0415 - see above
     from rich.text import Text  # noqa: PLC0415 - see above
 
-    parts: list[Any] = [Text(line) for line in _lines(document)]
+    parts: list[Any] = [Text(printable(line)) for line in _lines(document)]
     for section in _sections(document):
         drawn = Table(*section.columns, box=box.SIMPLE)
         for row in section.rows:

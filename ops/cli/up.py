@@ -17,6 +17,7 @@ from ops.embedded.lifecycle import ensure_running, stop
 from ops.supervisor import Supervisor, own_command
 from worker.checks.triggers import check_triggers
 from worker.contract.connection import wait_ready
+from worker.contract.printable import printable
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings_fields import EMBEDDED
 from worker.errors import ConfigurationInvalid, OperationsMustAct
@@ -98,5 +99,5 @@ def _line(name: str, text: str) -> None:
     colour = _COLOURS[sum(map(ord, name)) % len(_COLOURS)]
     prefix = f"\x1b[{colour}m{name:<7}\x1b[0m" if sys.stdout.isatty() else f"{name:<7}"
     with _LOCK:
-        sys.stdout.write(f"{prefix} | {text}\n")
+        sys.stdout.write(f"{prefix} | {printable(text)}\n")
         sys.stdout.flush()

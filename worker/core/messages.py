@@ -10,11 +10,12 @@ import re
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from worker.contract.printable import CONTROLS
+
 MESSAGE_CHARACTERS: Final = 200
 _READ_CHARACTERS: Final = 2_000
 
 _PLACE: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: ")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
 _PLACEHOLDER: Final = r"<(?:email|value|id|number|n)>"
 _TAG: Final = re.compile(rf"(?!{_PLACEHOLDER})<[^<>]*>")
 _EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
@@ -43,7 +44,7 @@ def normalise_message(text: str) -> str:
     place = _PLACE.match(text)
     begin = place[0] if place else ""
     said = text[len(begin) : _READ_CHARACTERS]
-    said = _TAG.sub(" ", _CONTROL.sub(" ", said))
+    said = _TAG.sub(" ", CONTROLS.sub(" ", said))
     said = _EMAIL.sub("<email>", said)
     said = _QUOTED.sub(_unless_name, said)
     said = _HEX.sub("<id>", said)
@@ -59,7 +60,7 @@ def without_data(text: str, words: AbstractSet[str]) -> str:
         text: A template's message, or an engine's about it.
         words: Those of the template's own source, and of the engine.
     """
-    said = _EMAIL.sub("<email>", _CONTROL.sub(" ", text[:_READ_CHARACTERS]))
+    said = _EMAIL.sub("<email>", CONTROLS.sub(" ", text[:_READ_CHARACTERS]))
     said = _WORD.sub(lambda found: found[0] if _is_known(found[0], words) else _HIDDEN, said)
     return normalise_message(_RUN.sub(_HIDDEN, said))
 

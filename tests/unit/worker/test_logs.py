@@ -1,0 +1,40 @@
+"""The log of a worker."""
+
+import io
+import logging
+from contextlib import redirect_stderr
+
+import pytest
+import structlog
+
+from worker import logs
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(params=[Terminal, io.StringIO], ids=["terminal", "file"])
+def written(request):
+    """What is logged while a test runs, by this process' only loggers."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level, structlog.get_config())
+    output = request.param()
+    with redirect_stderr(output):
+        logs.configure(logging.INFO)
+        yield output
+    root.handlers, root.level = before[0], before[1]
+    structlog.configure(**before[2])
+
+
+def test_no_value_reaches_a_terminal_as_an_order(written):
+    structlog.get_logger().info("request.answered", audience="vip\x1b]0;title\x07\x9b2J")
+    logging.getLogger("celery").warning("received \x1b[2J")
+
+    assert "request.answered" in written.getvalue()
+    assert not {"\x1b]", "\x07", "\x9b", "\x1b[2J"} & set_of_pieces(written.getvalue())
+
+
+def set_of_pieces(text):
+    return {text[at : at + length] for at in range(len(text)) for length in (1, 2, 4)}

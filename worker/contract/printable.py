@@ -1,0 +1,39 @@
+"""What may reach a terminal: no text can make it do anything but show the text."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+CONTROLS: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What a terminal obeys instead of showing it: C0 and C1, marks of direction, line separators."""
+LAYOUT: Final = "\n\t"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Return a text in which every control character is written as its escape, like `\x1b`.
+
+    Texts of payloads, templates and answers pass through it before a terminal sees them: an
+    audience named with an escape sequence could otherwise rewrite the screen. `say`, `note`,
+    `table` and `print_json` of the command line and the workers' log do it by themselves; what is
+    printed in another way calls it.
+
+    Args:
+        text: What may hold anything.
+        keep: Control characters that may stay, such as the line breaks of a text of ours.
+    """
+    return CONTROLS.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def json_text(text: bytes) -> str:
+    r"""Return a JSON text for a terminal: what JSON leaves as it is becomes `\u009b`."""
+    return CONTROLS.sub(
+        lambda found: found[0] if found[0] in LAYOUT else f"\\u{ord(found[0]):04x}",
+        text.decode(),
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "surrogatepass").decode()
