@@ -6,13 +6,27 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from celery.bin.celery import celery
+from celery.exceptions import ImproperlyConfigured
+
+from worker.contract.words import BACKFILL, LIVE
+from worker.errors import UsageWrong
 
 
 def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
     """Run a command for an app, as `celery -A` would, and end with its exit code.
 
     `Celery.start` would not do: it loses the exit code.
+
+    Raises:
+        UsageWrong: Celery can't start with these arguments.
     """
     celery.params[0].default = app
-    celery.main(args=list(arguments), prog_name="segrelay", auto_envvar_prefix="CELERY")
+    try:
+        celery.main(args=list(arguments), prog_name="segrelay", auto_envvar_prefix="CELERY")
+    except ImproperlyConfigured as error:
+        # What Celery finds only when it starts, e.g. a queue of another name.
+        raise UsageWrong(
+            f"Celery refuses these options: {' '.join(str(error).split())}"
+            f" The queues are {LIVE} and {BACKFILL}."
+        ) from error
     raise SystemExit(0)

@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from ops.cli.console import log_to_stderr
+from ops.cli.options import with_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,19 @@ class Lazy:
         summary: The line in `segrelay --help`.
         part: The heading under which it stands there.
         passes_options: A function takes options that it does not declare (`ctx.args`).
+        examples: Command lines, shown at the end of its help.
     """
 
     target: str
     summary: str
     part: str
     passes_options: bool = False
+    examples: tuple[str, ...] = ()
+
+    @property
+    def epilog(self) -> str | None:
+        """Return the examples as they stand in the help."""
+        return "\n".join(("\b", "Examples:", *(f"  {one}" for one in self.examples))) or None
 
 
 class LazyGroup(TyperGroup):
@@ -61,8 +69,15 @@ def load(name: str, lazy: Lazy) -> Any:
     found = getattr(import_module(module), attribute)
     shell = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(found, typer.Typer):
-        shell.add_typer(found, name=name, help=lazy.summary, no_args_is_help=True)
+        for command in found.registered_commands:
+            assert command.callback is not None
+            command.callback = with_config(command.callback)
+        shell.add_typer(
+            found, name=name, help=lazy.summary, no_args_is_help=True, epilog=lazy.epilog
+        )
     else:
         settings = {"allow_extra_args": True, "ignore_unknown_options": True}
-        shell.command(name, context_settings=settings if lazy.passes_options else None)(found)
+        shell.command(
+            name, context_settings=settings if lazy.passes_options else None, epilog=lazy.epilog
+        )(with_config(found))
     return get_group(shell).commands[name]

@@ -2,41 +2,144 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib.metadata import version
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from ops.cli.console import run_guarded
 from ops.cli.lazy import Lazy, LazyGroup
+from ops.cli.options import ConfigFile, use_config
 
 COMMANDS: Final[Mapping[str, Lazy]] = {
-    "init": Lazy("ops.cli.init:init", "Write a first configuration into a folder.", "Begin"),
-    "config": Lazy("ops.cli.config:app", "Check or show the configuration.", "Begin"),
-    "template": Lazy("ops.cli.template:app", "Check or render templates.", "Begin"),
-    "demo": Lazy("ops.cli.demo:demo", "Show the main job on invented people.", "Begin"),
-    "up": Lazy("ops.cli.up:up", "Run Redis, worker and what else is configured.", "Run"),
-    "worker": Lazy(
-        "ops.cli.worker:worker", "Run a worker; takes Celery's options.", "Run", passes_options=True
+    "init": Lazy(
+        "ops.cli.init:init",
+        "Write a first configuration into a folder.",
+        "Begin",
+        examples=("segrelay init my-relay",),
     ),
-    "flower": Lazy("ops.cli.flower:flower", "Run Flower, to watch the workers.", "Run"),
-    "redis": Lazy("ops.cli.redis:app", "Start, find or stop the embedded Redis.", "Run"),
-    "send": Lazy("ops.cli.send:send", "Accept the payloads of a file.", "Feed"),
-    "quarantine": Lazy("ops.cli.quarantine:app", "See what could not be placed.", "Feed"),
-    "audience": Lazy("ops.cli.audience:app", "Say which slug an id stands for.", "Feed"),
-    "pause": Lazy("ops.cli.pause:pause", "Pause a destination or a trigger.", "Operate"),
-    "resume": Lazy("ops.cli.pause:resume", "Resume it, with a probe first.", "Operate"),
-    "status": Lazy("ops.cli.status:status", "Show how everything stands.", "Operate"),
-    "dlq": Lazy("ops.cli.dlq:app", "See, replay or discard dead letters.", "Operate"),
-    "why": Lazy("ops.cli.why:why", "Tell all that is known of a person.", "Operate"),
-    "try": Lazy("ops.cli.try_:try_", "Try one person's event; send it if wanted.", "Operate"),
-    "verify": Lazy("ops.cli.verify:verify", "Compare Insider with the ledger.", "Operate"),
-    "discard": Lazy("ops.cli.discard:discard", "Take back what waits.", "Operate"),
-    "trigger": Lazy("ops.cli.trigger:app", "Move what a lost trigger left.", "Operate"),
-    "sandbox": Lazy("ops.cli.sandbox:sandbox", "Run a stand-in for Insider.", "Begin"),
+    "config": Lazy(
+        "ops.cli.config:app",
+        "Check or show the configuration.",
+        "Begin",
+        examples=("segrelay config check", "segrelay config check --live"),
+    ),
+    "template": Lazy(
+        "ops.cli.template:app",
+        "Check or render templates.",
+        "Begin",
+        examples=("segrelay template check",),
+    ),
+    "demo": Lazy(
+        "ops.cli.demo:demo",
+        "Show the main job on invented people.",
+        "Begin",
+        examples=("segrelay demo --events 20000",),
+    ),
+    "sandbox": Lazy(
+        "ops.cli.sandbox:sandbox",
+        "Run a stand-in for Insider and Lytics.",
+        "Begin",
+        examples=("segrelay sandbox --error 500=0.05 --latency 0.1",),
+    ),
+    "up": Lazy("ops.cli.up:up", "Run Redis, a worker and what else is configured.", "Run"),
+    "worker": Lazy(
+        "ops.cli.worker:worker",
+        "Run a worker; takes Celery's options.",
+        "Run",
+        passes_options=True,
+        examples=("segrelay worker --concurrency 4",),
+    ),
+    "flower": Lazy("ops.cli.flower:flower", "Run Flower, which shows the workers.", "Run"),
+    "redis": Lazy(
+        "ops.cli.redis:app",
+        "Start, find or stop the embedded Redis.",
+        "Run",
+        examples=("segrelay redis status", 'redis-cli -u "$(segrelay redis url)"'),
+    ),
+    "send": Lazy(
+        "ops.cli.send:send",
+        "Accept the payloads of a file.",
+        "Feed",
+        examples=(
+            "segrelay send events.ndjson --wait",
+            "segrelay send members.ndjson --job november",
+        ),
+    ),
+    "quarantine": Lazy(
+        "ops.cli.quarantine:app",
+        "See, replay or discard what could not be placed.",
+        "Feed",
+        examples=(
+            "segrelay quarantine list --since 2h",
+            "segrelay quarantine replay --reason no_trigger",
+        ),
+    ),
+    "audience": Lazy(
+        "ops.cli.audience:app",
+        "Say which slug an audience's id stands for.",
+        "Feed",
+        examples=("segrelay audience set 4f5a4fb1d0 vip",),
+    ),
+    "status": Lazy(
+        "ops.cli.status:status",
+        "Show how everything stands.",
+        "Operate",
+        examples=("segrelay status --watch", "segrelay status --check"),
+    ),
+    "pause": Lazy(
+        "ops.cli.pause:pause",
+        "Stop sending to a destination or for a trigger.",
+        "Operate",
+        examples=('segrelay pause insider --reason "maintenance until noon"',),
+    ),
+    "resume": Lazy(
+        "ops.cli.pause:resume",
+        "Send again, one request first to see whether it works.",
+        "Operate",
+        examples=("segrelay resume insider", "segrelay resume --all"),
+    ),
+    "dlq": Lazy(
+        "ops.cli.dlq:app",
+        "See, replay or discard dead letters.",
+        "Operate",
+        examples=(
+            "segrelay dlq causes",
+            "segrelay dlq replay --cause 3f2a91c0 --dry-run",
+            "segrelay dlq discard --trigger vip-enter --since 2h",
+        ),
+    ),
+    "why": Lazy(
+        "ops.cli.why:why",
+        "Tell all that is known of one person.",
+        "Operate",
+        examples=("segrelay why ann@example.com",),
+    ),
+    "try": Lazy(
+        "ops.cli.try_:try_",
+        "Try one person's event, or send it.",
+        "Operate",
+        examples=("segrelay try samples/enter.json --trigger vip-enter",),
+    ),
+    "verify": Lazy(
+        "ops.cli.verify:verify",
+        "Compare what Insider holds with the ledger.",
+        "Operate",
+        examples=("segrelay verify --sample 500",),
+    ),
+    "discard": Lazy(
+        "ops.cli.discard:discard",
+        "Take back what waits.",
+        "Operate",
+        examples=("segrelay discard --job november",),
+    ),
+    "trigger": Lazy(
+        "ops.cli.trigger:app",
+        "Move what waits for a trigger that is gone.",
+        "Operate",
+        examples=("segrelay trigger move vip-enter vips-enter",),
+    ),
 }
 
 
@@ -47,7 +150,6 @@ class _Commands(LazyGroup):
 app = typer.Typer(
     cls=_Commands,
     name="segrelay",
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -64,17 +166,24 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
 @app.callback()
 def root(
     *,
-    config: Annotated[
-        Path | None,
-        typer.Option(help="The configuration, in the place of $SEGRELAY_CONFIG.", metavar="FILE"),
-    ] = None,
+    config: ConfigFile = None,
     version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
     ] = False,
 ) -> None:
-    """Carry audience entrances and exits from Lytics to Insider."""
-    if config is not None:
-        os.environ["SEGRELAY_CONFIG"] = str(config.absolute())
+    """Carry audience entrances and exits from Lytics to Insider.
+
+    `segrelay COMMAND --help` shows what a command does, with examples. --config may stand before
+    or behind the command.
+    """
+    use_config(config)
 
 
 def run() -> None:

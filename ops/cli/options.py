@@ -1,0 +1,98 @@
+"""Options that several commands have, and how a command takes a whole group of them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Final, get_type_hints
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+All = Annotated[bool, typer.Option("--all", help="Everything there is.")]
+Reveal = Annotated[bool, typer.Option("--reveal", help="Show the profile's fields too.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `list` shows them.")]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="Use this configuration; else $SEGRELAY_CONFIG.", metavar="FILE"),
+]
+_CONFIG: Final = "config_file"
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take each field of a dataclass as an option of its own.
+
+    A parameter whose type is a dataclass is replaced by the dataclass's fields, with their
+    annotations and defaults; the command gets the dataclass.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if _is_group(kind)}
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        command(**given)
+
+    return _signed(called, list(_parameters(inspect.signature(command), hints)))
+
+
+def with_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take `--config` behind its name too."""
+    hints = get_type_hints(command, include_extras=True)
+    if _CONFIG in hints:
+        return command
+
+    @wraps(command)
+    def called(*given: Any, **named: Any) -> None:
+        use_config(named.pop(_CONFIG))
+        command(*given, **named)
+
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in inspect.signature(command).parameters.values()
+    ]
+    own = inspect.Parameter(
+        _CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile
+    )
+    return _signed(called, [*parameters, own])
+
+
+def use_config(path: Path | None) -> None:
+    """Let this process, and those that it starts, use another configuration."""
+    if path is not None:
+        os.environ["SEGRELAY_CONFIG"] = str(path.absolute())
+
+
+def _signed(
+    command: Callable[..., None], parameters: list[inspect.Parameter]
+) -> Callable[..., None]:
+    """Let typer see these parameters in the place of the function's own."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and hasattr(kind, "__dataclass_fields__")
+
+
+def _parameters(signature: inspect.Signature, hints: dict[str, Any]) -> Iterator[inspect.Parameter]:
+    for parameter in signature.parameters.values():
+        kind = hints[parameter.name]
+        if not _is_group(kind):
+            yield inspect.Parameter(
+                parameter.name, parameter.KEYWORD_ONLY, default=parameter.default, annotation=kind
+            )
+            continue
+        inner = get_type_hints(kind, include_extras=True)
+        for one in fields(kind):
+            default = parameter.empty if one.default is MISSING else one.default
+            yield inspect.Parameter(
+                one.name, parameter.KEYWORD_ONLY, default=default, annotation=inner[one.name]
+            )
