@@ -83,11 +83,18 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records are meant; an empty one means all."""
+    """Which records are meant; an empty one means all.
+
+    Args:
+        since_ms: They came last at this time or later.
+        until_ms: They came last before this time; 0 = no end.
+    """
 
     ids: frozenset[str] = frozenset()
     audience: str = ""
     reason: str = ""
+    since_ms: int = 0
+    until_ms: int = 0
 
     def holds(self, record: Record) -> bool:
         """Whether the record is meant."""
@@ -95,6 +102,8 @@ class Selection:
             (not self.ids or record.id in self.ids)
             and (not self.audience or record.audience == self.audience)
             and (not self.reason or record.reason == self.reason)
+            and record.last_seen_ms >= self.since_ms
+            and (not self.until_ms or record.last_seen_ms < self.until_ms)
         )
 
 

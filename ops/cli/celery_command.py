@@ -26,7 +26,12 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
     except ImproperlyConfigured as error:
         # What Celery finds only when it starts, e.g. a queue of another name.
         raise UsageWrong(
-            f"Celery refuses these options: {' '.join(str(error).split())}"
+            f"Celery can't start with these options: {_first_sentence(str(error))}."
             f" The queues are {LIVE} and {BACKFILL}."
         ) from error
     raise SystemExit(0)
+
+
+def _first_sentence(text: str) -> str:
+    """Return what is wrong; the sentences behind it are about settings that we do not have."""
+    return " ".join(text.split()).partition(". ")[0].rstrip(".")

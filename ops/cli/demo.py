@@ -31,9 +31,11 @@ _SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting
 
 def demo(
     *,
-    events: Annotated[int, typer.Option(help="Entrances and exits to invent.", min=1)] = 5_000,
-    people: Annotated[int, typer.Option(help="People to invent.", min=1)] = 1_500,
-    seed: Annotated[int, typer.Option(help="The same seed invents the same.")] = 7,
+    events: Annotated[
+        int, typer.Option(help="How many entrances and exits to invent.", min=1)
+    ] = 5_000,
+    people: Annotated[int, typer.Option(help="How many people to invent.", min=1)] = 1_500,
+    seed: Annotated[int, typer.Option(help="The same seed invents the same events.")] = 7,
     json: Annotated[bool, typer.Option("--json", help="Print one document.")] = False,
 ) -> None:
     """Invent events, deliver them, and compare what the sandbox holds with what they say."""

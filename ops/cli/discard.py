@@ -9,6 +9,7 @@ import typer
 from ops.cli.asking import confirmed
 from ops.cli.console import print_json, progress, say
 from ops.cli.opened import opened
+from ops.cli.options import All, Json, Yes
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, count_chosen, find_streams, take_back
 from worker.errors import UsageWrong
@@ -16,18 +17,20 @@ from worker.errors import UsageWrong
 
 def discard(
     *,
-    job: Annotated[str, typer.Option(help="What a job has published.")] = "",
-    trigger: Annotated[str, typer.Option(help="What waits for a trigger.")] = "",
-    audience: Annotated[str, typer.Option(help="What is about an audience.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    job: Annotated[str, typer.Option(help="Only what this job has published.")] = "",
+    trigger: Annotated[str, typer.Option(help="Only what waits for this trigger.")] = "",
+    audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = "",
+    everything: All = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
-    """Take back what waits: it is counted as discarded. Several options narrow each other.
+    """Take back what waits; it is counted as discarded. Several options narrow each other.
 
-    What a worker has read already may still be sent. Dead letters: `segrelay dlq discard`.
+    A worker may still send what it has read already. `segrelay dlq discard` is for dead letters,
+    `segrelay quarantine discard` for what could not be placed.
     """
-    if not (job or trigger or audience):
-        raise UsageWrong("Name --job, --trigger or --audience.")
+    if not (job or trigger or audience or everything):
+        raise UsageWrong("Name --job, --trigger or --audience, or say --all.")
     choice = Choice(job, trigger, audience)
     with opened() as (settings, client):
         streams = find_streams(client, all_partitions(client, settings), choice)

@@ -10,21 +10,11 @@ import orjson
 import typer
 
 from ops.cli.console import note, print_json, say, table
-from ops.cli.dlq_filters import (
-    AudienceOption,
-    CauseOption,
-    Json,
-    ProfileOption,
-    ReasonOption,
-    Reveal,
-    SinceOption,
-    TriggerOption,
-    UntilOption,
-    chosen,
-)
+from ops.cli.dlq_filters import LetterOptions
 from ops.cli.dlq_moves import discard, export, import_file, replay
 from ops.cli.moments import shown_ms, shown_us
 from ops.cli.opened import opened
+from ops.cli.options import Json, Reveal, spread
 from ops.letters.masking import shown
 from ops.letters.reading import (
     Filter,
@@ -66,33 +56,18 @@ def causes(*, as_json: Json = False) -> None:
 
 
 @app.command("list")
+@spread
 def list_letters(
     *,
-    cause: CauseOption = None,
-    trigger: TriggerOption = "",
-    audience: AudienceOption = "",
-    reason: ReasonOption = "",
-    profile: ProfileOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
-    limit: Annotated[int, typer.Option(help="Letters on a page.", min=1)] = _PAGE,
-    page: Annotated[int, typer.Option(help="Which page, from 1.", min=1)] = 1,
+    options: LetterOptions,
+    limit: Annotated[int, typer.Option(help="Show at most so many letters.", min=1)] = _PAGE,
+    page: Annotated[int, typer.Option(help="Show this page of them, counted from 1.", min=1)] = 1,
     reveal: Reveal = False,
     as_json: Json = False,
 ) -> None:
     """List letters, the newest death first."""
     with opened() as (settings, client):
-        places, wanted = chosen(
-            client,
-            settings,
-            cause=cause or (),
-            trigger=trigger,
-            audience=audience,
-            reason=reason,
-            profile=profile,
-            since=since,
-            until=until,
-        )
+        places, wanted = options.chosen(client, settings)
         first = (page - 1) * limit
         letters = list(islice(find_letters(client, places, wanted), first, first + limit))
         kept = letters_kept(client, all_partitions(client, settings))

@@ -1,8 +1,9 @@
-"""The filters of `segrelay dlq`: which letters are meant."""
+"""Which letters `segrelay dlq` means: one set of options for all its commands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -18,62 +19,59 @@ from worker.contract.settings import Settings
 from worker.contract.words import Death
 from worker.errors import UsageWrong
 
-CauseOption = Annotated[list[str] | None, typer.Option("--cause", help="Of `causes`; repeatable.")]
-TriggerOption = Annotated[str, typer.Option("--trigger", help="Only of this trigger.")]
-AudienceOption = Annotated[str, typer.Option("--audience", help="Only of this audience.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Only with this reason.")]
-ProfileOption = Annotated[
-    str, typer.Option("--profile", help="Only of this person: a value of the identity field.")
-]
-SinceOption = Annotated[
-    str, typer.Option("--since", help="Died since: 2026-11-24T10:00:00Z, or 2h ago.")
-]
-UntilOption = Annotated[str, typer.Option("--until", help="Died before; as --since.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Of `list`.")]
-All = Annotated[bool, typer.Option("--all", help="All letters.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Reveal = Annotated[bool, typer.Option("--reveal", help="With the profile's fields.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
+@dataclass(frozen=True, slots=True)
+class LetterOptions:
+    """Options that narrow each other; none means all letters."""
 
-def chosen(
-    client: Redis,
-    settings: Settings,
-    *,
-    ids: Iterable[str] = (),
-    cause: Iterable[str] = (),
-    trigger: str = "",
-    audience: str = "",
-    reason: str = "",
-    profile: str = "",
-    since: str = "",
-    until: str = "",
-) -> tuple[list[PartitionKeys], Filter]:
-    """Return where to look and for what.
+    cause: Annotated[
+        list[str] | None,
+        typer.Option("--cause", help="Only of this cause, as `dlq causes` shows it; repeatable."),
+    ] = None
+    trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
+    audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
+    reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
+    profile: Annotated[
+        str, typer.Option(help="Only of this person: a value of the identity field.")
+    ] = ""
+    since: Annotated[
+        str, typer.Option(help="Died since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
+    ] = ""
+    until: Annotated[str, typer.Option(help="Died before; written like --since.")] = ""
 
-    Raises:
-        UsageWrong: A filter names what there can't be.
-    """
-    if reason and reason not in {known.value for known in Death}:
-        known = ", ".join(death.value for death in Death)
-        raise UsageWrong(f"There is no reason '{reason}': {known}.")
-    places = all_partitions(client, settings)
-    now = now_ms(client)
-    digest = ""
-    if profile:
-        person = person_named(profile, settings, partition_count(client, settings))
-        places = [place for place in places if place.partition == person.partition]
-        digest = person.digest.hex()
-    return places, Filter(
-        ids=frozenset(ids),
-        causes=frozenset(cause),
-        trigger=trigger,
-        audience=audience,
-        reason=reason,
-        digest=digest,
-        since_ms=parse_moment_ms(since, "--since", now_ms=now) if since else 0,
-        until_ms=parse_moment_ms(until, "--until", now_ms=now) if until else 0,
-    )
+    @property
+    def is_empty(self) -> bool:
+        """Say whether no option was given."""
+        return self == LetterOptions()
+
+    def chosen(
+        self, client: Redis, settings: Settings, ids: Iterable[str] = ()
+    ) -> tuple[list[PartitionKeys], Filter]:
+        """Return where to look and for what.
+
+        Raises:
+            UsageWrong: A filter names what there can't be.
+        """
+        if self.reason and self.reason not in {known.value for known in Death}:
+            known = ", ".join(death.value for death in Death)
+            raise UsageWrong(f"There is no reason '{self.reason}': {known}.")
+        places = all_partitions(client, settings)
+        now = now_ms(client)
+        digest = ""
+        if self.profile:
+            person = person_named(self.profile, settings, partition_count(client, settings))
+            places = [place for place in places if place.partition == person.partition]
+            digest = person.digest.hex()
+        return places, Filter(
+            ids=frozenset(ids),
+            causes=frozenset(self.cause or ()),
+            trigger=self.trigger,
+            audience=self.audience,
+            reason=self.reason,
+            digest=digest,
+            since_ms=parse_moment_ms(self.since, "--since", now_ms=now) if self.since else 0,
+            until_ms=parse_moment_ms(self.until, "--until", now_ms=now) if self.until else 0,
+        )
 
 
 def now_ms(client: Redis) -> int:

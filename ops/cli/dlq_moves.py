@@ -15,22 +15,9 @@ from redis import Redis
 
 from ops.cli.asking import confirmed, counted
 from ops.cli.console import note, print_json, say, table
-from ops.cli.dlq_filters import (
-    All,
-    AudienceOption,
-    CauseOption,
-    Ids,
-    Json,
-    ProfileOption,
-    ReasonOption,
-    SinceOption,
-    TriggerOption,
-    UntilOption,
-    Yes,
-    chosen,
-    now_ms,
-)
+from ops.cli.dlq_filters import LetterOptions, now_ms
 from ops.cli.opened import opened
+from ops.cli.options import All, Ids, Json, Yes, spread
 from ops.letters.files import import_letters
 from ops.letters.reading import find_letters
 from ops.letters.rehearsal import rehearse_letters
@@ -54,43 +41,32 @@ _LEFT_OUT: Final = {
 }
 
 
+@spread
 def replay(
     ids: Ids = None,
     *,
-    cause: CauseOption = None,
-    trigger: TriggerOption = "",
-    audience: AudienceOption = "",
-    reason: ReasonOption = "",
-    profile: ProfileOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    options: LetterOptions,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only render with today's templates, and show.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Send nothing: render with today's templates, and show what would be."
+        ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Also what is older than the ledger remembers.")
+        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
     ] = False,
+    everything: All = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Send letters back through the backfill lane, with their event's own time; all by default.
+    """Send letters again, through the backfill lane and with their event's own time.
 
-    The ledger refuses what something newer has made stale. A letter that was replayed three times
-    in vain is left out unless it is named.
+    What something newer has made stale is skipped. A letter that was replayed three times in vain
+    is left out unless it is named by its id.
     """
+    _refuse_all_unsaid(ids, options, everything=everything or dry_run)
     with opened() as (settings, client):
-        places, wanted = chosen(
-            client,
-            settings,
-            ids=ids or (),
-            cause=cause or (),
-            trigger=trigger,
-            audience=audience,
-            reason=reason,
-            profile=profile,
-            since=since,
-            until=until,
-        )
+        places, wanted = options.chosen(client, settings, ids or ())
         policy = ReplayPolicy(
             now_ms(client),
             round(1000 * settings.delivery.ledger_retention_seconds),
@@ -112,35 +88,19 @@ def replay(
         say(f"{done:,} letters replayed")
 
 
+@spread
 def discard(
     ids: Ids = None,
     *,
-    cause: CauseOption = None,
-    trigger: TriggerOption = "",
-    audience: AudienceOption = "",
-    reason: ReasonOption = "",
-    profile: ProfileOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    options: LetterOptions,
     everything: All = False,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Throw letters away for good; they are counted as discarded."""
-    _named(ids, cause, trigger, audience, reason, profile, since, until, everything=everything)
+    _refuse_all_unsaid(ids, options, everything=everything)
     with opened() as (settings, client):
-        places, wanted = chosen(
-            client,
-            settings,
-            ids=ids or (),
-            cause=cause or (),
-            trigger=trigger,
-            audience=audience,
-            reason=reason,
-            profile=profile,
-            since=since,
-            until=until,
-        )
+        places, wanted = options.chosen(client, settings, ids or ())
         plan = Plan([letter["id"] for letter in find_letters(client, places, wanted)])
         if plan.ids:
             confirmed(f"Discard {len(plan.ids):,} letters for good?", yes=yes)
@@ -151,30 +111,15 @@ def discard(
         say(f"{done:,} letters discarded")
 
 
+@spread
 def export(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A new file.")],
     *,
-    cause: CauseOption = None,
-    trigger: TriggerOption = "",
-    audience: AudienceOption = "",
-    reason: ReasonOption = "",
-    profile: ProfileOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    options: LetterOptions,
 ) -> None:
     """Write letters as NDJSON, whole: with the profiles' fields. They also stay where they are."""
     with opened() as (settings, client), _created(file) as stream:
-        places, wanted = chosen(
-            client,
-            settings,
-            cause=cause or (),
-            trigger=trigger,
-            audience=audience,
-            reason=reason,
-            profile=profile,
-            since=since,
-            until=until,
-        )
+        places, wanted = options.chosen(client, settings)
         written = 0
         for letter in find_letters(client, places, wanted):
             stream.write(orjson.dumps(letter) + b"\n")
@@ -220,8 +165,10 @@ def import_file(
         raise typer.Exit(1)
 
 
-def _named(*filters: object, everything: bool) -> None:
-    if not (everything or any(filters)):
+def _refuse_all_unsaid(
+    ids: Sequence[str] | None, options: LetterOptions, *, everything: bool
+) -> None:
+    if not (everything or ids) and options.is_empty:
         raise UsageWrong("Name ids, a filter (--cause, --trigger, …), or --all.")
 
 

@@ -36,7 +36,8 @@ class Lazy:
     @property
     def epilog(self) -> str | None:
         """Return the examples as they stand in the help."""
-        return "\n".join(("\b", "Examples:", *(f"  {one}" for one in self.examples))) or None
+        lines = [f"  {one}" for one in self.examples]
+        return "\n".join(("\b", "Examples:", *lines)) if lines else None
 
 
 class LazyGroup(TyperGroup):

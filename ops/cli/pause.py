@@ -15,6 +15,7 @@ from redis import Redis
 
 from ops.cli.console import print_json, say
 from ops.cli.opened import opened
+from ops.cli.options import Json
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
 from worker.adapters.gate import read_state, resume_gate
@@ -38,7 +39,6 @@ Names = Annotated[
     typer.Argument(metavar="DESTINATION|TRIGGER", help="Or destination:NAME, trigger:NAME."),
 ]
 All = Annotated[bool, typer.Option("--all", help="All destinations.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def pause(
     names: Names = None,
     *,
     everything: All = False,
-    reason: Annotated[str, typer.Option(help="For whoever looks at the status.")] = "",
+    reason: Annotated[str, typer.Option(help="Say why; `segrelay status` shows it.")] = "",
     as_json: Json = False,
 ) -> None:
     """Pause destinations or triggers: they go on accepting, and nothing of them is sent."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import islice
 from typing import Annotated, Any, Final
 
 import orjson
@@ -16,6 +15,9 @@ from redis import Redis
 
 from ops.cli.asking import confirmed
 from ops.cli.console import note, print_json, say, table
+from ops.cli.moments import parse_moment_ms, shown_ms
+from ops.cli.options import All, Ids, Json, Reveal, Yes, spread
+from ops.letters.masking import MASK, hidden
 from producer.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
 from producer.quarantine import Quarantine, Record, Selection
@@ -27,14 +29,42 @@ from worker.errors import UsageWrong
 
 app = typer.Typer()
 
-MASK: Final = "•••"
-_SHOWN_ELEMENTS: Final = 20
 _ENVELOPE: Final = frozenset({"meta", "specversion", "type", "time", "source"})
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Of `list`.")]
-AudienceOption = Annotated[str, typer.Option("--audience", help="Only of this audience.")]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Only with this reason.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+@dataclass(frozen=True, slots=True)
+class RecordOptions:
+    """Options that narrow each other; none means all records."""
+
+    audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
+    reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
+    since: Annotated[
+        str, typer.Option(help="Seen since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
+    ] = ""
+    until: Annotated[str, typer.Option(help="Last seen before; written like --since.")] = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether no option was given."""
+        return self == RecordOptions()
+
+    def selection(self, ids: Iterable[str] = ()) -> Selection:
+        """Return which records are meant.
+
+        Raises:
+            UsageWrong: There is no such reason or moment.
+        """
+        known = {reason.value for reason in Refusal}
+        if self.reason and self.reason not in known:
+            raise UsageWrong(f"There is no reason '{self.reason}': {', '.join(sorted(known))}.")
+        now = time.time_ns() // 1_000_000
+        return Selection(
+            frozenset(ids),
+            self.audience,
+            self.reason,
+            since_ms=parse_moment_ms(self.since, "--since", now_ms=now) if self.since else 0,
+            until_ms=parse_moment_ms(self.until, "--until", now_ms=now) if self.until else 0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +80,19 @@ class _Group:
 
 
 @app.command("list")
+@spread
 def list_records(
     *,
-    audience: AudienceOption = "",
-    reason: ReasonOption = "",
-    limit: Annotated[int, typer.Option(help="Of single records.", min=1)] = 1_000,
+    options: RecordOptions,
+    limit: Annotated[
+        int, typer.Option(help="With --json, print at most so many records.", min=1)
+    ] = 1_000,
     as_json: Json = False,
 ) -> None:
     """List what is kept, by audience and reason; as JSON, record by record."""
     settings, client = _open()
     quarantine = Quarantine(client)
-    selection = _selection((), audience, reason)
+    selection = options.selection()
     if as_json:
         records = sorted(quarantine.records(selection), key=lambda one: -one.last_seen_ms)
         print_json([_document(record) for record in records[:limit]])
@@ -80,7 +112,7 @@ def list_records(
 def show(
     record_id: Annotated[str, typer.Argument(metavar="ID")],
     *,
-    reveal: Annotated[bool, typer.Option("--reveal", help="With the profile's fields.")] = False,
+    reveal: Reveal = False,
     as_json: Json = False,
 ) -> None:
     """Show one record with its payload; profile fields are masked."""
@@ -99,22 +131,22 @@ def show(
 
 
 @app.command()
+@spread
 def replay(
     ids: Ids = None,
     *,
-    audience: AudienceOption = "",
-    reason: ReasonOption = "",
+    options: RecordOptions,
+    everything: All = False,
     as_json: Json = False,
 ) -> None:
     """Try again to place records, which now may have a trigger, an identity, a known audience.
 
-    Without ids or a filter all records are tried: what still can't be placed stays where it is.
+    What still can't be placed stays where it is.
     """
+    _refuse_all_unsaid(ids, options, everything=everything)
     settings, client = _open()
     quarantine = Quarantine(client)
-    retried = retry_records(
-        Publisher(client, settings), quarantine, _selection(ids or (), audience, reason)
-    )
+    retried = retry_records(Publisher(client, settings), quarantine, options.selection(ids or ()))
     if as_json:
         print_json(
             {
@@ -132,21 +164,20 @@ def replay(
 
 
 @app.command()
+@spread
 def discard(
     ids: Ids = None,
     *,
-    audience: AudienceOption = "",
-    reason: ReasonOption = "",
-    everything: Annotated[bool, typer.Option("--all", help="All records.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    options: RecordOptions,
+    everything: All = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Throw records away for good."""
-    if not (ids or audience or reason or everything):
-        raise UsageWrong("Name ids, --audience, --reason, or --all.")
+    _refuse_all_unsaid(ids, options, everything=everything)
     _, client = _open()
     quarantine = Quarantine(client)
-    chosen = [record.id for record in quarantine.records(_selection(ids or (), audience, reason))]
+    chosen = [record.id for record in quarantine.records(options.selection(ids or ()))]
     if chosen:
         confirmed(f"Discard {len(chosen):,} records for good?", yes=yes)
     discarded = quarantine.remove(chosen)
@@ -163,12 +194,11 @@ def _open() -> tuple[Settings, Redis]:
     return settings, connect(url)
 
 
-def _selection(ids: Iterable[str], audience: str, reason: str) -> Selection:
-    if reason and reason not in {known.value for known in Refusal}:
-        raise UsageWrong(
-            f"There is no reason '{reason}': {', '.join(known.value for known in Refusal)}."
-        )
-    return Selection(frozenset(ids), audience, reason)
+def _refuse_all_unsaid(
+    ids: Iterable[str] | None, options: RecordOptions, *, everything: bool
+) -> None:
+    if not (everything or ids) and options.is_empty:
+        raise UsageWrong("Name ids, a filter (--audience, --reason, …), or --all.")
 
 
 def _document(record: Record) -> dict[str, Any]:
@@ -179,14 +209,9 @@ def _document(record: Record) -> dict[str, Any]:
         "message": record.message,
         "lane": record.lane,
         "times": record.times,
-        "first_seen_at": _at(record.first_seen_ms),
-        "last_seen_at": _at(record.last_seen_ms),
+        "first_seen_at": shown_ms(record.first_seen_ms),
+        "last_seen_at": shown_ms(record.last_seen_ms),
     }
-
-
-def _at(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1_000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _grouped(records: Iterable[Record]) -> list[_Group]:
@@ -213,7 +238,7 @@ def _row(group: _Group, settings: Settings) -> tuple[str, ...]:
         group.reason,
         f"{group.records:,}",
         f"{group.times:,}",
-        _at(group.last_seen_ms),
+        shown_ms(group.last_seen_ms),
         group.sample.id,
         group.sample.message + _did_you_mean(group, settings),
     )
@@ -245,21 +270,11 @@ def masked(payload: Any) -> Any:
     """Return a payload whose profile fields are masked; names, times and audiences stay."""
     if isinstance(payload, dict) and isinstance(payload.get("data"), dict):
         return {
-            key: value if key in _ENVELOPE else masked(value) if key == "data" else _hidden(value)
+            key: value if key in _ENVELOPE else masked(value) if key == "data" else hidden(value)
             for key, value in payload.items()
         }
     if isinstance(payload, dict):
         return {
-            key: value if key == SEGMENT_EVENTS else _hidden(value)
-            for key, value in payload.items()
+            key: value if key == SEGMENT_EVENTS else hidden(value) for key, value in payload.items()
         }
-    return _hidden(payload)
-
-
-def _hidden(value: Any) -> Any:
-    """Mask a value but for its shape."""
-    if isinstance(value, dict):
-        return {key: _hidden(element) for key, element in value.items()}
-    if isinstance(value, list):
-        return [_hidden(element) for element in islice(value, _SHOWN_ELEMENTS)]
-    return MASK if value is not None else None
+    return hidden(payload)

@@ -9,6 +9,7 @@ import typer
 from ops.cli.asking import confirmed
 from ops.cli.console import note, print_json, progress, say
 from ops.cli.opened import opened
+from ops.cli.options import Json, Yes
 from ops.state.partitions import all_partitions
 from ops.state.status import is_orphan
 from ops.state.waiting import Choice, Mover, find_streams, refuse_other_configurations
@@ -29,8 +30,8 @@ def move(
     old: Annotated[str, typer.Argument(help="A trigger that the configuration lost.")],
     new: Annotated[str, typer.Argument(help="A trigger that it has.")],
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
     """Move what waits for a trigger that is gone to another one, of the same direction.
 

@@ -11,6 +11,7 @@ import typer
 
 from ops.cli.console import note, print_json, say
 from ops.cli.opened import opened
+from ops.cli.options import Json
 from ops.insider.reader import CUSTOM, InsiderReader
 from ops.trial.event import Attempt, attempt_of, event_of, who_of
 from ops.trial.sending import NotSent, Sent, send
@@ -32,7 +33,7 @@ def try_(
     sends: Annotated[
         bool, typer.Option("--send", help="Send it for real, then read the person back.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Show what would become of one event, with all profile fields; nothing is sent.
 

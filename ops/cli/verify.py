@@ -13,6 +13,7 @@ from redis import Redis
 from ops.cli.console import note, print_json, progress, say, table
 from ops.cli.dlq_filters import now_ms
 from ops.cli.opened import opened
+from ops.cli.options import Json
 from ops.insider.lists import list_of
 from ops.insider.reader import InsiderReader
 from ops.insider.verification import Delivered, Verified, Verifier, recently_delivered, sampled
@@ -27,13 +28,17 @@ _SHOWN: Final = 100
 
 def verify(
     *,
-    sample: Annotated[int, typer.Option(help="So many people.", min=1)] = DEFAULT_SAMPLE,
-    destination: Annotated[str, typer.Option(help="Only this one; all of Insider's else.")] = "",
+    sample: Annotated[
+        int, typer.Option(help="How many people to read back.", min=1)
+    ] = DEFAULT_SAMPLE,
+    destination: Annotated[str, typer.Option(help="Only people of this destination.")] = "",
     older_than: Annotated[
-        str, typer.Option(help="Delivered longer ago: a write may show only later.")
+        str, typer.Option(help="Only what was delivered longer ago: Insider shows a write late.")
     ] = "30m",
-    again_after: Annotated[str, typer.Option(help="When a difference is read again.")] = "10s",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    again_after: Annotated[
+        str, typer.Option(help="Read a difference again after this time.")
+    ] = "10s",
+    as_json: Json = False,
 ) -> None:
     """Read people back to whom something was delivered lately, and compare their audiences.
 

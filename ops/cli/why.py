@@ -10,6 +10,7 @@ import typer
 from ops.cli.console import note, print_json, say, table
 from ops.cli.moments import shown_ms, shown_us
 from ops.cli.opened import opened
+from ops.cli.options import Json
 from ops.letters.reading import Letter
 from ops.person.story import MOST_ENTRIES, Known, Past, explain
 from ops.state.waiting import WaitingEntry
@@ -35,7 +36,7 @@ def why(
         str, typer.Argument(metavar="PROFILE", help="A value of the identity, or field:value.")
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Tell what the ledger says of a person, what waits, what died, and what happened lately."""
     with opened() as (settings, client):

@@ -90,7 +90,7 @@ def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path)
         assert "unknown attribute" in status["triggers"]["exit"]["reason"]
 
         rig.sandbox.settings(failures=[])
-        assert rig.command("dlq", "replay", "--yes").returncode == 0
+        assert rig.command("dlq", "replay", "--all", "--yes").returncode == 0
         assert rig.command("resume", "trigger:exit").returncode == 0
         rig.wait_until_empty(60)
         nothing_is_wrong(rig, happened)

@@ -68,3 +68,17 @@ def test_a_redis_that_is_not_there_is_waited_for_and_told(start, configuration):
     assert code == 1
     assert "Redis at 127.0.0.1:1 can't be reached" in said
     assert "Traceback" not in said
+
+
+def test_a_queue_that_there_is_not_is_a_wrong_option_and_no_bug(tmp_path, redis_url):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "segrelay.toml").write_text(f'[redis]\nurl = "{redis_url}"\n')
+    command = [sys.executable, "-P", "-m", "ops.cli.main", "worker", "-Q", "foo"]
+
+    told = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert told.returncode == 2
+    assert "The queues are live and backfill." in told.stderr
+    assert "should not have happened" not in told.stderr

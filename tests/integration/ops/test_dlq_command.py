@@ -136,7 +136,7 @@ def test_a_replay_goes_through_the_backfill_lane_and_is_delivered(dead, dlq, san
     sandbox.settings(poison="")
     before = {one["id"]: one["time"] for one in listed(dlq)}
 
-    answer = orjson.loads(dlq("replay", "--yes", "--json").stdout)
+    answer = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
 
     assert answer == {"replayed": 3, "left_out": {}}
     found = dead.status()
@@ -182,8 +182,8 @@ def test_what_the_ledger_has_forgotten_is_left_out_unless_forced(dead, dlq):
     dead.configure(late='late = "1s"\nledger_retention = "1m"')
     dead.age_letters(minutes=2)
 
-    without = orjson.loads(dlq("replay", "--yes", "--json").stdout)
-    forced = orjson.loads(dlq("replay", "--force", "--yes", "--json").stdout)
+    without = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
+    forced = orjson.loads(dlq("replay", "--all", "--force", "--yes", "--json").stdout)
 
     assert without == {"replayed": 0, "left_out": {"too_old": 3}}
     assert forced["replayed"] == 3
@@ -202,7 +202,7 @@ def test_a_rehearsal_says_what_would_pass_and_changes_nothing(dead, dlq):
 
 
 def test_where_nobody_can_be_asked_nothing_is_done(dead, dlq):
-    for command in (("replay",), ("discard", "--all")):
+    for command in (("replay", "--all"), ("discard", "--all")):
         with pytest.raises(UsageWrong, match=r"3 letters.*--yes agrees"):
             dlq(*command)
     assert dead.status()["dead"] == 3
@@ -225,7 +225,7 @@ def test_a_jobs_letter_goes_back_into_its_job(relay, dlq, sandbox):
     relay.drain()
     assert relay.status()["jobs"]["load"]["dead"] == 1
 
-    dlq("replay", "--yes")
+    dlq("replay", "--all", "--yes")
 
     assert relay.status()["jobs"]["load"]["waiting"] == 1
     sandbox.settings(poison="")
@@ -237,7 +237,7 @@ def test_a_letter_whose_trigger_is_gone_is_left_out(dead, dlq):
     letters = listed(dlq)
     dead.configure(triggers="")
 
-    answer = orjson.loads(dlq("replay", "--yes", "--json").stdout)
+    answer = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
 
     assert answer == {"replayed": 0, "left_out": {"orphaned": len(letters)}}
 
@@ -304,7 +304,7 @@ def test_a_letter_whose_profile_is_no_json_is_listed_and_discarded(relay, dlq):
     relay.drain()
 
     (letter,) = listed(dlq)
-    left_out = orjson.loads(dlq("replay", "--yes", "--json").stdout)
+    left_out = orjson.loads(dlq("replay", "--all", "--yes", "--json").stdout)
     dlq("discard", letter["id"], "--yes")
 
     assert letter["trigger"] == "vip-enter"

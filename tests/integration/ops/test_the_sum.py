@@ -46,7 +46,7 @@ def test_the_sum_holds_at_every_moment(relay, sandbox, watched, call):
             job="load",
         )
         relay.drain()
-        call(app, "dlq", "replay", "--yes")
+        call(app, "dlq", "replay", "--all", "--yes")
         call(app, "discard", "--job", "load", "--audience", "vip", "--yes")
         relay.publish(*(payload(f"p{n}@example.com", minute=minute) for n in range(20)))
 

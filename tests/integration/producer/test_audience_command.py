@@ -65,7 +65,7 @@ def test_an_id_that_no_payload_has_told_can_be_told_by_a_person(run, publish):
     (problem,) = publish(slug=None).problems
 
     told = run("audience", "set", VIP, " vip ", "--json")
-    retried = run("quarantine", "replay", "--json")
+    retried = run("quarantine", "replay", "--all", "--json")
 
     assert problem.reason == "unknown_audience"
     assert orjson.loads(told.stdout) == {"id": VIP, "slug": "vip", "was": ""}

@@ -67,7 +67,7 @@ def test_a_record_that_is_not_there_is_named(run):
 
 
 def test_replay_says_what_stays_and_why(run, client):
-    document = orjson.loads(run("replay", "--json").stdout)
+    document = orjson.loads(run("replay", "--all", "--json").stdout)
 
     assert document == {
         "tried": 3,
