@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from worker.contract.connection import connect
@@ -13,6 +14,13 @@ from worker.contract.connection import connect
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OTHER_REDIS = "SEGRELAY_TEST_REDIS_URL"
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """A command that a test calls sets up its log; the next test has one of its own."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")
