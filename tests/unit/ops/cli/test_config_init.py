@@ -1,3 +1,5 @@
+from datetime import UTC, datetime, timedelta
+
 import orjson
 import pytest
 from typer.testing import CliRunner
@@ -36,6 +38,19 @@ def test_init_writes_a_sample_that_a_trigger_wants(tmp_path, direction):
 
     assert entry["event"] == direction == trigger.on
     assert trigger.wants(entry["slug"])
+
+
+def test_init_writes_samples_that_insider_does_not_find_too_old(tmp_path):
+    before = datetime.now(UTC) - timedelta(days=30)
+
+    CliRunner().invoke(app, ["init", str(tmp_path)])
+
+    moments = []
+    for direction in ("enter", "exit"):
+        sample = orjson.loads((tmp_path / "samples" / f"{direction}.json").read_bytes())
+        (entry,) = sample["data"]["segment_events"]
+        moments.append(datetime.fromisoformat(entry[direction]))
+    assert before < moments[0] < moments[1] <= datetime.now(UTC)
 
 
 def test_init_refuses_a_file_in_the_place_of_the_folder(tmp_path):
