@@ -17,7 +17,7 @@ from worker.conclusion import Conclusion
 from worker.contract.keys import split_stream_name
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate
-from worker.core.ledger import Fact, pack, unpack, with_tried, with_whole_list
+from worker.core.ledger import Fact, pack, unpack_all, with_tried, with_whole_list
 from worker.courier import Courier
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
@@ -172,9 +172,11 @@ class Drain:
         await self.numbers.learn({row.audience for row in rows}, {n.trigger for n in vanished})
         digests = list(dict.fromkeys(row.digest for row in rows))
         texts = await self.partition.ledgers(digests)
-        records = dict(zip(digests, map(unpack, texts), strict=True))
+        records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
         for note in vanished:
             for row in note.deliveries:
+                if row.digest not in records:
+                    continue
                 audience, trigger = (
                     self.numbers.audience(row.audience),
                     self.numbers.trigger(note.trigger),
@@ -235,12 +237,14 @@ class Drain:
         courier = self._courier(kind, state, cut, stopping)
         prepared = Prepared()
         # 4. Ask the ledger; of what is left only what no other of the batch beats goes on.
-        await self.numbers.learn({d.header.audience for d in batch}, {d.trigger for d in batch})
+        audiences = {d.header.audience for d in batch if d.header.audience}
+        await self.numbers.learn(audiences, {d.trigger for d in batch})
         contenders = open_up(batch, self.numbers, prepared)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         texts = await self.partition.ledgers(digests, (c.delivery.place for c in contenders))
         by_digest = dict(zip(digests, texts, strict=True))
         contenders = take_in_records(contenders, by_digest, state, prepared)
+        await courier.settler.stop(prepared.stopped)
         going = contend(ask_ledger(contenders, routes=self.routes, state=state, prepared=prepared))
         # 5. Render, 6. shape.
         await render_and_shape(
@@ -262,7 +266,8 @@ class Drain:
         await courier.conclusion.refusals.finish(packer)
         if courier.closed:
             state.tally.ended = courier.closed.reason
-        return bool(settled) or state.tally.requests > requests or len(state.shut) > shut
+        did = settled or prepared.stopped or state.tally.requests > requests
+        return bool(did) or len(state.shut) > shut
 
     async def _deliver(self, courier: Courier, packer: Packer, end: float) -> None:
         """Keep up to `in_flight` requests of different profiles under way.

@@ -12,6 +12,7 @@ SegrelayError
 │   ├── RedisUnavailable        not there, loading, read-only, full
 │   ├── RedisMismatch           another format, partition count or identity is in use
 │   ├── LeaseLost               somebody else holds the partition now
+│   ├── FormatUnknown           another version wrote it, and only that one can read it
 │   ├── PortTaken               a port we should listen on is in use
 │   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
 │       └── ScanExpired         a scan can't go on where it stood and has to begin anew
@@ -114,6 +115,10 @@ class RedisMismatch(OperationsMustAct):
 
 class LeaseLost(OperationsMustAct):
     """Somebody else holds the partition now; nothing of ours may be written any more."""
+
+
+class FormatUnknown(OperationsMustAct):
+    """Something in Redis has a format that this version does not know; a newer one wrote it."""
 
 
 class PortTaken(OperationsMustAct):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
@@ -79,7 +80,7 @@ def letter_of(
         "first_at_ms": header.accepted_ms,
         "last_at_ms": now_ms,
         "header": orjson.Fragment(encode_header(header)),
-        "profile": _profile(delivery),
+        **_entry(delivery),
     }
     sample = {
         "reason": obituary.reason.value,
@@ -91,8 +92,14 @@ def letter_of(
     return Letter(letter_id, obituary.cause, orjson.dumps(sample), orjson.dumps(text))
 
 
-def _profile(delivery: Delivery) -> Any:
+def _entry(delivery: Delivery) -> dict[str, Any]:
+    """Return the profile; of an entry that can't be read, also the whole entry, byte for byte."""
     try:
-        return orjson.loads(decode_profile(delivery.profile))
+        profile = orjson.loads(decode_profile(delivery.profile))
+        is_readable = isinstance(profile, dict) and delivery.header.time_us > 0
     except (PayloadRefused, orjson.JSONDecodeError):
-        return {"unreadable": delivery.profile.hex()[:ANSWER_BYTES]}
+        is_readable = False
+    if is_readable:
+        return {"profile": profile}
+    fields = (delivery.header_text, delivery.profile)
+    return {"entry": [base64.b64encode(text).decode() for text in fields], "profile": None}

@@ -30,6 +30,7 @@ class Delivery:
         stream: `lane|trigger`.
         trigger: The trigger's name.
         profile: What the trigger exports, packed; see `events.decode_profile`.
+        header_text: The header as it stands in the stream.
     """
 
     stream: str
@@ -37,6 +38,7 @@ class Delivery:
     entry_id: str
     header: Header
     profile: bytes
+    header_text: bytes = b""
 
     @property
     def place(self) -> str:

@@ -10,16 +10,16 @@ from typing import Any, Final, Protocol
 import orjson
 
 from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
-from worker.contract.events import decode_profile
+from worker.contract.events import decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
-from worker.core.ledger import Fact, Record, is_in_doubt, judge, unpack, with_raised
+from worker.core.ledger import Fact, Record, is_in_doubt, judge, unpack_all, with_raised
 from worker.destinations.api import NotSendable, Occasion, Shaped
-from worker.errors import PayloadRefused, SegrelayError
+from worker.errors import Bug, FormatUnknown, PayloadRefused, SegrelayError
 from worker.letters import Obituary
 from worker.logs import told_bug
 from worker.partition import Delivery, Settled
-from worker.reading import UNREADABLE
+from worker.reading import UNKNOWN_FORMAT, UNREADABLE
 from worker.routes import Route
 from worker.state import State
 
@@ -121,11 +121,17 @@ class Prepared:
         skipped: Settled without a request.
         deaths: Not yet settled: how many of one cause may die is asked first.
         parcels: To be sent, in the order of the batch.
+        stopped: By trigger: why only another version of segrelay can go on with it.
     """
 
     skipped: list[Settled] = field(default_factory=list)
     deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
     parcels: list[Parcel] = field(default_factory=list)
+    stopped: dict[str, str] = field(default_factory=dict)
+
+    def left(self, contenders: Iterable[Contender]) -> list[Contender]:
+        """Return those whose triggers can go on; the others stay in their streams."""
+        return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
 
 def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> list[Contender]:
@@ -135,6 +141,9 @@ def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> 
     for delivery in batch:
         if size > OPEN_BYTES:
             break
+        if delivery.header is UNKNOWN_FORMAT:
+            prepared.stopped[delivery.trigger] = _why_unknown(delivery)
+            continue
         try:
             profile = decode_profile(delivery.profile)
         except PayloadRefused as error:
@@ -142,11 +151,19 @@ def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> 
             continue
         size += len(profile)
         if delivery.header is UNREADABLE:
-            message = "The entry's header can't be read: it was not written by this version."
+            message = "The entry's header can't be read: it is damaged."
             prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, message)))
             continue
         contenders.append(Contender(delivery, _fact(delivery, profile, numbers), profile))
-    return contenders
+    return prepared.left(contenders)
+
+
+def _why_unknown(delivery: Delivery) -> str:
+    try:
+        decode_header(delivery.header_text)
+    except FormatUnknown as error:
+        return error.message
+    raise Bug(f"The entry {delivery.place} has a format that is known.")
 
 
 def take_in_records(
@@ -155,23 +172,28 @@ def take_in_records(
     state: State,
     prepared: Prepared,
 ) -> list[Contender]:
-    """Unpack the ledgers of a batch; one that can't be read costs its own profile's events."""
-    state.records = {}
-    broken: dict[bytes, str] = {}
-    for digest, text in texts.items():
-        try:
-            state.records[digest] = unpack(text)
-        except Exception as error:  # noqa: BLE001 - it costs this one profile
-            broken[digest] = told_bug(error, "ledger.unreadable", profile=digest.hex())
+    """Unpack the ledgers of a batch; one that is damaged costs its own profile's events.
+
+    One that another version wrote stops the triggers of its profile's events.
+    """
+    state.records, unreadable = unpack_all(texts)
+    damaged: dict[bytes, str] = {}
+    for digest, error in unreadable.items():
+        if not isinstance(error, FormatUnknown):
+            damaged[digest] = told_bug(error, "ledger.unreadable", profile=digest.hex())
     left: list[Contender] = []
     for contender in contenders:
-        why = broken.get(contender.delivery.header.digest)
-        if why is None:
-            left.append(contender)
-        else:
-            message = f"The ledger of its profile can't be read. {why}"
-            prepared.deaths.append((contender.delivery, Obituary(Death.UNREADABLE, message)))
-    return left
+        digest, trigger = contender.delivery.header.digest, contender.delivery.trigger
+        match unreadable.get(digest):
+            case None:
+                left.append(contender)
+            case FormatUnknown(message=why):
+                prepared.stopped[trigger] = why
+            case _:
+                message = f"The ledger of its profile can't be read. {damaged[digest]}"
+                obituary = Obituary(Death.UNREADABLE, message)
+                prepared.deaths.append((contender.delivery, obituary))
+    return prepared.left(left)
 
 
 def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import DIGEST_BYTES, split_stream_name
 from worker.contract.words import Direction
-from worker.errors import PayloadRefused
+from worker.errors import FormatUnknown, PayloadRefused
 from worker.partition import Delivery, Entry, Hold
 from worker.state import State
 
@@ -32,6 +32,8 @@ UNREADABLE: Final = Header(
     accepted_ms=0,
 )  # fmt: skip
 """Stands for a header that can't be decoded."""
+UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
+"""Stands for a header of a format that another version knows."""
 
 
 class Reads(Protocol):
@@ -141,9 +143,13 @@ def _delivery(source: _Source, entry: Entry) -> Delivery:
         header = decode_header(entry.header)
     except PayloadRefused:
         header = UNREADABLE
-    if not _is_right(header):
+    except FormatUnknown:
+        header = UNKNOWN_FORMAT
+    if header is not UNKNOWN_FORMAT and not _is_right(header):
         header = UNREADABLE
-    return Delivery(source.stream, source.trigger, entry.entry_id, header, entry.profile)
+    return Delivery(
+        source.stream, source.trigger, entry.entry_id, header, entry.profile, entry.header
+    )
 
 
 def _is_right(header: Header) -> bool:

@@ -16,7 +16,7 @@ from worker.contract.accept import NewDelivery
 from worker.contract.events import decode_profile, pack_profile
 from worker.contract.words import LIVE, Direction
 from worker.core.beats import Claim, beats, is_newer
-from worker.core.ledger import Item, Record, unpack
+from worker.core.ledger import Item, Record, unpack_all
 from worker.partition import Note, Partition
 from worker.preparing import Parcel
 
@@ -47,10 +47,13 @@ async def repair(
     if unanswered_note:
         await partition.hold_back(unanswered_note, late_seconds)
     texts = await partition.peek([parcel.digest for parcel in parcels])
+    digests = [parcel.digest for parcel in parcels]
+    records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
     repairs = [
         new
-        for parcel, text in zip(parcels, texts, strict=True)
-        for new in _repairs(parcel, unpack(text), names)
+        for parcel in parcels
+        if parcel.digest in records
+        for new in _repairs(parcel, records[parcel.digest], names)
     ]
     if repairs:
         await partition.accept(repairs)

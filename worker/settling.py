@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -33,6 +33,10 @@ class Streaks(Protocol):
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger of which nothing else comes."""
+        ...
+
+    async def stop(self, trigger: str, reason: str) -> None:
+        """Pause a trigger for a reason that is not what its events die of."""
         ...
 
 
@@ -98,6 +102,12 @@ class Settler:
         self.state.paused.add(trigger)
         if packer:
             packer.drop_trigger(trigger)
+
+    async def stop(self, reasons: Mapping[str, str]) -> None:
+        """Pause triggers, each for its reason, and leave all of them in their streams."""
+        for trigger, reason in reasons.items():
+            await self.streaks.stop(trigger, reason)
+            self.leave(trigger, None)
 
     def death(self, delivery: Delivery, obituary: Obituary) -> Settled:
         """Return the outcome of a delivery that died, with its letter."""

@@ -35,7 +35,7 @@ from worker.errors import UsageWrong
 _MESSAGE_CHARACTERS: Final = 80
 _LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
-    "unreadable": "what they hold can't be read",
+    "unreadable": "what they hold can't be read; name them by id to put them back as they were",
     "exhausted": "replayed three times in vain; name them by id to try again",
     "too_old": "accepted longer ago than the ledger remembers; --force replays them",
 }

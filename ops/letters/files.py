@@ -12,7 +12,7 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Letter, place_of
-from ops.letters.replay import job_of
+from ops.letters.replay import entry_of, job_of
 from ops.state import scripts
 from producer.identity import profile_key
 from worker.contract import keys
@@ -22,7 +22,7 @@ from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN, Death
 from worker.core.messages import normalise_message
-from worker.errors import PayloadRefused
+from worker.errors import FormatUnknown, PayloadRefused
 
 _STEP: Final = 200
 _LONGEST_REASON: Final = 40
@@ -133,10 +133,14 @@ def _misplaced(letter: Letter, settings: Settings, partitions: int) -> str:
 
 def _foreign(letter: Letter, settings: Settings, partitions: int) -> str:
     """Say why a letter can't be of this Redis: a profile must stay in its partition."""
+    if "entry" in letter:
+        return "" if entry_of(letter) else "its entry is not two texts in base64"
     try:
         header = decode_header(orjson.dumps(letter.get("header")))
     except PayloadRefused:
         return "" if letter["reason"] == Death.UNREADABLE else "its header can't be read"
+    except FormatUnknown as error:
+        return error.message
     if not isinstance(letter.get("profile"), dict):
         return "it has no profile"
     try:

@@ -17,7 +17,7 @@ _SEGMENT_EVENTS: Final = "segment_events"
 def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
     """Return a letter as it is printed: the body as JSON, and all of it masked unless revealed."""
     body = _json(letter["body"])
-    public = {key: value for key, value in letter.items() if key != "header"}
+    public = {key: value for key, value in letter.items() if key not in {"header", "entry"}}
     if reveal:
         return public | {"body": body}
     return public | {

@@ -70,6 +70,9 @@ class Rehearsed:
         return normalise_message(self.message)
 
 
+_STILL_UNREADABLE: Final = "The entry can't be read by this version of segrelay."
+
+
 def rehearse_letters(
     client: Redis,
     settings: Settings,
@@ -80,6 +83,7 @@ def rehearse_letters(
     """Rehearse letters that could be replayed."""
     for first in range(0, len(ids), _GROUP):
         part = Filter(frozenset(ids[first : first + _GROUP]))
+        letters = list(find_letters(client, places, part))
         candidates = [
             Candidate(
                 letter["id"],
@@ -87,9 +91,13 @@ def rehearse_letters(
                 decode_header(orjson.dumps(letter["header"])),
                 orjson.dumps(letter["profile"]),
             )
-            for letter in find_letters(client, places, part)
+            for letter in letters
+            if "entry" not in letter
         ]
         yield from rehearse(candidates, settings, now_us=1000 * now_ms)
+        for letter in letters:
+            if "entry" in letter:
+                yield _dead(letter["id"], Death.UNREADABLE, _STILL_UNREADABLE)
 
 
 def rehearse(

@@ -7,6 +7,8 @@ out and puts it back.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +25,7 @@ from worker.contract.events import Header, decode_header, encode_header, pack_pr
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, job_of_lane
-from worker.errors import PayloadRefused
+from worker.errors import FormatUnknown, PayloadRefused
 
 STEP: Final = 200
 """Letters a step; one may hold a profile of a megabyte."""
@@ -65,7 +67,7 @@ def obstacle(letter: Letter, settings: Settings, policy: ReplayPolicy) -> str:
     trigger = settings.triggers.get(letter["trigger"])
     if trigger is None or trigger.destination != letter["destination"]:
         return "orphaned"
-    if _header(letter) is None:
+    if _header(letter) is None and not (policy.named and entry_of(letter)):
         return "unreadable"
     if is_exhausted(letter) and not policy.named:
         return "exhausted"
@@ -133,7 +135,7 @@ def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
     size = 0
     for letter in letters:
         chunk.append(letter)
-        size += len(orjson.dumps(letter["profile"]))
+        size += len(orjson.dumps(letter))
         if size > _STEP_BYTES:
             yield chunk
             chunk, size = [], 0
@@ -171,18 +173,35 @@ def job_of(letter: Letter) -> str:
 
 def _entry(letter: Letter) -> tuple[bytes, bytes]:
     header = _header(letter)
-    assert header is not None
+    if header is None:
+        entry = entry_of(letter)
+        assert entry is not None
+        return entry
     again = header._replace(replays=header.replays + 1)
     return encode_header(again), pack_profile(orjson.dumps(letter["profile"]))
+
+
+def entry_of(letter: Letter) -> tuple[bytes, bytes] | None:
+    """Return header and profile as they stood in the stream, where a letter holds them."""
+    match letter.get("entry"):
+        case [str(header), str(profile)]:
+            try:
+                return base64.b64decode(header, validate=True), base64.b64decode(
+                    profile, validate=True
+                )
+            except binascii.Error:
+                return None
+        case _:
+            return None
 
 
 def _header(letter: Letter) -> Header | None:
     """Return the header; None where the entry could not be read when it died."""
     profile: Any = letter["profile"]
-    if not isinstance(profile, dict) or set(profile) == {"unreadable"} or not letter["header"]:
+    if not isinstance(profile, dict) or not letter["header"]:
         return None
     try:
         header = decode_header(orjson.dumps(letter["header"]))
-    except PayloadRefused:
+    except (PayloadRefused, FormatUnknown):
         return None
     return header if header.digest and header.time_us else None

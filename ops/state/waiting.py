@@ -17,7 +17,7 @@ from worker.contract.keys import PartitionKeys, stream_name
 from worker.contract.processes import read_processes
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import kind_of_lane, lane_of_job
-from worker.errors import OperationsMustAct, PayloadRefused
+from worker.errors import FormatUnknown, OperationsMustAct, PayloadRefused
 
 STEP: Final = 1_000
 """Entries a step: what one script may hold up Redis with."""
@@ -116,7 +116,7 @@ def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
 def _header(text: bytes) -> Header | None:
     try:
         return decode_header(text)
-    except PayloadRefused:
+    except (PayloadRefused, FormatUnknown):
         return None
 
 

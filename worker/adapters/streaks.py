@@ -82,15 +82,18 @@ class RedisStreaks:
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger of which nothing else comes."""
-        with redis_errors():
-            is_new = await scripts.call(
-                self._client,
-                "pause",
-                (keys.PAUSED,),
-                (field_of(TRIGGER, trigger), _pause_text(obituary)),
-            )
-        if is_new:
+        if await self._pause(trigger, _pause_text(obituary)):
             _tell_paused(trigger, obituary)
+
+    async def stop(self, trigger: str, reason: str) -> None:
+        """Pause a trigger for a reason that is not what its events die of."""
+        if await self._pause(trigger, _text_of(reason)):
+            LOG.error("trigger.paused", trigger=trigger, reason=reason)
+
+    async def _pause(self, trigger: str, text: bytes) -> bool:
+        with redis_errors():
+            fields = (field_of(TRIGGER, trigger), text)
+            return bool(await scripts.call(self._client, "pause", (keys.PAUSED,), fields))
 
 
 def _tell_paused(trigger: str, obituary: Obituary) -> None:
@@ -106,5 +109,9 @@ def _pause_text(obituary: Obituary) -> bytes:
     reason = (
         f"everything dies of one cause ({obituary.cause}): {normalise_message(obituary.message)}"
     )
+    return _text_of(reason)
+
+
+def _text_of(reason: str) -> bytes:
     at = datetime.now(UTC).isoformat(timespec="seconds")
     return dumps(Pause(reason, "segrelay", at))

@@ -14,7 +14,7 @@ import orjson
 
 from worker.contract.keys import digest_of
 from worker.contract.words import Direction
-from worker.errors import PayloadRefused
+from worker.errors import FormatUnknown, PayloadRefused
 
 ENTRY_FORMAT: Final = 1
 COMPRESS_ABOVE_BYTES: Final = 2_048
@@ -108,16 +108,17 @@ def decode_header(text: bytes) -> Header:
     """Read the entry's field `h`.
 
     Raises:
-        PayloadRefused: It is not a header of a format that we know.
+        FormatUnknown: Another version of segrelay wrote it.
+        PayloadRefused: It is no header.
     """
     try:
-        version, digest, audience, direction, time_us, flags, accepted_ms, replays = orjson.loads(
-            text
-        )
-        if version != ENTRY_FORMAT:
-            raise PayloadRefused(
-                "unreadable", f"An entry has format {version}, we know {ENTRY_FORMAT}."
+        version, *rest = orjson.loads(text)
+        if type(version) is int and version != ENTRY_FORMAT:
+            raise FormatUnknown(
+                f"An entry has format {version}, and this version of segrelay knows {ENTRY_FORMAT}:"
+                " another version wrote it, and can deliver it."
             )
+        digest, audience, direction, time_us, flags, accepted_ms, replays = rest
         return Header(
             bytes.fromhex(digest),
             audience,

@@ -9,12 +9,13 @@ Times are µs since 1970. A record never goes back: both times only grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from worker.contract.words import Direction, Skip
 from worker.core.beats import Claim, beats, is_newer
+from worker.errors import FormatUnknown
 
 RECORD_FORMAT: Final = 1
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
@@ -284,9 +285,37 @@ def _flags(item: Item) -> int:
 
 
 def unpack(text: bytes | None) -> Record:
-    """Read a packed record; None is the record of a profile that is not known."""
+    """Read a packed record; None is the record of a profile that is not known.
+
+    Raises:
+        FormatUnknown: A newer version of segrelay wrote it.
+        IndexError: It is damaged.
+    """
     if not text:
         return Record()
+    if text[0] > RECORD_FORMAT:
+        raise FormatUnknown(
+            f"A profile's ledger has format {text[0]}, and this version of segrelay knows"
+            f" {RECORD_FORMAT}: a newer version wrote it, and can go on from it."
+        )
+    return _unpacked(text)
+
+
+def unpack_all(
+    texts: Mapping[bytes, bytes | None],
+) -> tuple[dict[bytes, Record], dict[bytes, Exception]]:
+    """Read packed records by digest; returns those that can be read, and why the others can't."""
+    records: dict[bytes, Record] = {}
+    unreadable: dict[bytes, Exception] = {}
+    for digest, text in texts.items():
+        try:
+            records[digest] = unpack(text)
+        except (FormatUnknown, IndexError) as error:
+            unreadable[digest] = error
+    return records, unreadable
+
+
+def _unpacked(text: bytes) -> Record:
     position = 9
     items: dict[tuple[int, int], Item] = {}
     while position < len(text):

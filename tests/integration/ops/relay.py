@@ -124,6 +124,15 @@ class Relay:
                     self.client.xdel(stream, entry_id)
                     self.client.xadd(stream, fields | {b"p": b"{no json"})
 
+    def entries(self):
+        """Return the fields of all that waits."""
+        return [
+            fields
+            for place in self.places()
+            for name in self.client.smembers(place.streams)
+            for _, fields in self.client.xrange(place.stream(name.decode()))
+        ]
+
     def age_letters(self, *, minutes):
         """Let the letters have been accepted earlier."""
         for place in self.places():

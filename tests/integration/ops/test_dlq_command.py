@@ -311,3 +311,18 @@ def test_a_letter_whose_profile_is_no_json_is_listed_and_discarded(relay, dlq):
     assert left_out == {"replayed": 0, "left_out": {"unreadable": 1}}
     assert relay.status()["discarded"] == 1
     assert relay.status()["triggers"]["vip-enter"]["dead"] == 0
+
+
+def test_a_letter_that_cannot_be_read_goes_back_byte_for_byte_if_it_is_named(relay, dlq):
+    relay.publish(payload("ann@example.com"))
+    relay.spoil_profiles()
+    (before,) = relay.entries()
+    relay.drain()
+    (letter,) = listed(dlq)
+
+    rehearsed = dlq("replay", letter["id"], "--dry-run", "--json")
+    replayed = orjson.loads(dlq("replay", letter["id"], "--yes", "--json").stdout)
+
+    assert rehearsed.exit_code == 0
+    assert replayed == {"replayed": 1, "left_out": {}}
+    assert relay.entries() == [before]

@@ -125,6 +125,9 @@ class FakeStreaks:
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         self.paused.setdefault(trigger, obituary.cause)
 
+    async def stop(self, trigger: str, reason: str) -> None:
+        self.paused.setdefault(trigger, reason)
+
 
 class FakeRenders:
     """Templates in Python; `behave` in a profile says what its template does."""

@@ -1,6 +1,7 @@
 """Workers that vanish or are told to stop, and requests without a sure answer."""
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -58,7 +59,6 @@ def test_what_fails_alone_without_others_never_dies(make_world) -> None:
     ("header", "profile"),
     [
         (b"nonsense", b"{}"),
-        (b"[2]", b"{}"),
         (b"", b""),
         (b'[1,"00","vip","enter",1,0,1,0]', b"{}"),
         (b'[1,"00112233445566778899","vip","enter","1",0,1,0]', b"{}"),
@@ -82,7 +82,56 @@ def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
     tally, _ = world.drain()
 
     assert (tally.delivered, tally.dead) == (2, 1)
-    assert letters(world)[0]["reason"] == "unreadable"
+    (letter,) = letters(world)
+    assert letter["reason"] == "unreadable"
+    assert [base64.b64decode(text) for text in letter["entry"]] == [header, profile]
+
+
+def test_an_entry_of_another_version_pauses_its_trigger_and_stays(make_world) -> None:
+    world = make_world()
+    world.put(event("ada"), event("bob"), event("cyd", trigger="exit"))
+    entries = world.store.streams["live|enter"]
+    last = list(entries)[-1]
+    entries[last] = entries[last]._replace(header=b'[2,{"of":"another version"}]')
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert world.count("delivered") == 1
+    assert world.count("dead") == 0
+    assert len(world.store.streams["live|enter"]) == 2
+    assert "format 2" in world.paused["enter"]
+
+
+def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_world) -> None:
+    world = make_world()
+    world.put(event("ada"))
+    world.drain()
+    ((digest, (text, lapses_ms)),) = world.store.ledgers.items()
+    newer = bytes([2]) + text[1:]
+    world.store.ledgers[digest] = (newer, lapses_ms)
+    world.put(event("ada", at=5), event("bob"), event("cyd", trigger="exit"))
+
+    world.drain_until_nothing_is_left(seconds=20)
+
+    assert world.count("delivered") == 2
+    assert world.store.waiting() == 2
+    assert world.store.ledger(digest) == newer
+    assert "ledger has format 2" in world.paused["enter"]
+
+
+def test_a_vanished_workers_note_leaves_a_ledger_of_another_version_alone(make_world) -> None:
+    step = next(n for n in range(1, 60) if _dies_after_sending(make_world, n))
+    world = make_world()
+    world.put(event("ada"))
+    world.drain(plan={step: "kill"})
+    digest = digest_of("email:ada@example.com")
+    world.store.ledgers[digest] = (b"\x02of another version", 10**15)
+    world.pass_seconds(11)
+
+    world.drain()
+
+    assert world.store.ledger(digest) == b"\x02of another version"
+    assert len(world.store.open) == 1
 
 
 def test_on_ambiguous_dead_letter_sends_nothing_twice(make_world) -> None:

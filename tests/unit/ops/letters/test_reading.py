@@ -93,8 +93,11 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
         ({"first_at_ms": NOW_MS - 60_001}, {"force": True}, ""),
         ({"header": None}, {}, "unreadable"),
         ({"header": [9]}, {}, "unreadable"),
-        ({"profile": {"unreadable": "78"}}, {}, "unreadable"),
         ({"profile": None}, {}, "unreadable"),
+        ({"profile": None}, {"named": True}, "unreadable"),
+        ({"profile": None, "entry": ["aGVhZGVy", "eA=="]}, {}, "unreadable"),
+        ({"profile": None, "entry": ["aGVhZGVy", "eA=="]}, {"named": True}, ""),
+        ({"profile": None, "entry": ["no base64", "eA=="]}, {"named": True}, "unreadable"),
     ],
 )
 def test_what_a_replay_leaves_out(settings, changes, policy, why):
