@@ -15,6 +15,7 @@ from worker.contract.keys import stream_name
 from worker.contract.words import LIVE
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Sender, granted
+from worker.errors import FormatUnknown
 from worker.letters import Obituary
 from worker.partition import Entry, Hold, Holding, Note, Partition, Release, Settled, Settlement
 from worker.reading import order_of
@@ -111,6 +112,10 @@ class NoStreaks:
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Do nothing."""
+
+    async def stop(self, trigger: str, reason: str) -> None:  # noqa: ARG002
+        """End the trial: the person's ledger is of another version of segrelay."""
+        raise FormatUnknown(reason)
 
 
 @dataclass(slots=True)
