@@ -1,5 +1,6 @@
 """Refusals, failures and outages: what is halved, what waits, what dies, what pauses."""
 
+import base64
 import math
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from tests.unit.worker.fake_insider import (
     taken,
 )
 from worker.contract.accept import NewDelivery
+from worker.contract.events import decode_header
 from worker.destinations.api import Answer
 
 
@@ -200,7 +202,9 @@ def test_an_entry_whose_profile_is_no_json_leaves_a_letter_that_can_be_read(make
 
     world.drain()
 
-    assert letters(world)[0]["profile"] == {"unreadable": b"{no json".hex()}
+    header, profile = letters(world)[0]["entry"]
+    assert decode_header(base64.b64decode(header)) == good.header
+    assert base64.b64decode(profile) == b"{no json"
 
 
 def test_what_was_beaten_goes_out_where_the_winner_was_refused(make_world) -> None:
