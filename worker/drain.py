@@ -17,23 +17,14 @@ from worker.conclusion import Conclusion
 from worker.contract.keys import split_stream_name
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate
-from worker.core.ledger import Fact, pack, unpack_all, with_tried, with_whole_list
 from worker.courier import Courier
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
 from worker.halving import Refusals
+from worker.opening import ask_ledger, contend, open_up, take_in_records, tried_by
 from worker.packing import Packer
 from worker.partition import Delivery, Holding, Note, Partition
-from worker.preparing import (
-    Numbers,
-    Prepared,
-    Renders,
-    ask_ledger,
-    contend,
-    open_up,
-    render_and_shape,
-    take_in_records,
-)
+from worker.preparing import Numbers, Prepared, Renders, render_and_shape
 from worker.reading import read_batch
 from worker.routes import Route
 from worker.settling import Settler, Streaks
@@ -172,22 +163,10 @@ class Drain:
         await self.numbers.learn({row.audience for row in rows}, {n.trigger for n in vanished})
         digests = list(dict.fromkeys(row.digest for row in rows))
         texts = await self.partition.ledgers(digests)
-        records, _ = unpack_all(dict(zip(digests, texts, strict=True)))
-        for note in vanished:
-            for row in note.deliveries:
-                if row.digest not in records:
-                    continue
-                audience, trigger = (
-                    self.numbers.audience(row.audience),
-                    self.numbers.trigger(note.trigger),
-                )
-                fact = Fact(audience, trigger, row.direction, row.time_us, replays=row.replays)
-                tried = with_tried(records[row.digest], fact)
-                records[row.digest] = with_whole_list(tried, row.time_us)
         end_ms = await self.partition.open_notes(
             [note.note_id for note in vanished],
             self.policy.late_seconds,
-            {digest: pack(record) for digest, record in records.items()},
+            tried_by(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
         )
         for note in vanished:
             state.keep_open(Note(note.note_id, note.trigger, note.deliveries, end_ms))

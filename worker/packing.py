@@ -15,8 +15,9 @@ from worker.core.ledger import memberships
 from worker.destinations.api import Knowledge, NotSendable
 from worker.letters import Obituary
 from worker.logs import told_bug
+from worker.opening import skip_by_ledger
 from worker.partition import Delivery, Settled
-from worker.preparing import Numbers, Parcel, skip_by_ledger
+from worker.preparing import Numbers, Parcel
 from worker.state import State
 
 FRAME_BYTES: Final = 200

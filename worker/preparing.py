@@ -1,8 +1,7 @@
-"""Steps 4 to 6: ask the ledger, let the batch's events contend, render, shape."""
+"""Steps 5 and 6: render, shape; and what a batch is while it is being prepared."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -10,16 +9,13 @@ from typing import Any, Final, Protocol
 import orjson
 
 from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
-from worker.contract.events import decode_header, decode_profile
-from worker.contract.words import Death, Direction, Skip
-from worker.core.contest import contest
-from worker.core.ledger import Fact, Record, is_in_doubt, judge, unpack_all, with_raised
+from worker.contract.words import Death, Skip
+from worker.core.ledger import Fact
 from worker.destinations.api import NotSendable, Occasion, Shaped
-from worker.errors import Bug, FormatUnknown, PayloadRefused, SegrelayError
+from worker.errors import SegrelayError
 from worker.letters import Obituary
 from worker.logs import told_bug
 from worker.partition import Delivery, Settled
-from worker.reading import UNKNOWN_FORMAT, UNREADABLE
 from worker.routes import Route
 from worker.state import State
 
@@ -27,11 +23,6 @@ RENDER_GROUP: Final = 100
 """Deliveries between two looks at the clock: rendering holds the interpreter."""
 ISOLATING_SECONDS: Final = 15.0
 """After it no further group of suspects is begun in a batch: they stay where they are."""
-OPEN_BYTES: Final = 32_000_000
-"""Profiles that are open at once, decompressed; what is beyond stays in its stream."""
-
-
-_IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
 
 
 class Killed(Exception):  # noqa: N818 - it is the event's fate, no error of ours
@@ -132,135 +123,6 @@ class Prepared:
     def left(self, contenders: Iterable[Contender]) -> list[Contender]:
         """Return those whose triggers can go on; the others stay in their streams."""
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
-
-
-def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> list[Contender]:
-    """Decode the batch; what can't be decoded is dead, what is too much stays where it is."""
-    contenders: list[Contender] = []
-    size = 0
-    for delivery in batch:
-        if size > OPEN_BYTES:
-            break
-        if delivery.header is UNKNOWN_FORMAT:
-            prepared.stopped[delivery.trigger] = _why_unknown(delivery)
-            continue
-        try:
-            profile = decode_profile(delivery.profile)
-        except PayloadRefused as error:
-            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, error.message)))
-            continue
-        size += len(profile)
-        if delivery.header is UNREADABLE:
-            message = "The entry's header can't be read: it is damaged."
-            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, message)))
-            continue
-        contenders.append(Contender(delivery, _fact(delivery, profile, numbers), profile))
-    return prepared.left(contenders)
-
-
-def _why_unknown(delivery: Delivery) -> str:
-    try:
-        decode_header(delivery.header_text)
-    except FormatUnknown as error:
-        return error.message
-    raise Bug(f"The entry {delivery.place} has a format that is known.")
-
-
-def take_in_records(
-    contenders: Sequence[Contender],
-    texts: Mapping[bytes, bytes | None],
-    state: State,
-    prepared: Prepared,
-) -> list[Contender]:
-    """Unpack the ledgers of a batch; one that is damaged costs its own profile's events.
-
-    One that another version wrote stops the triggers of its profile's events.
-    """
-    state.records, unreadable = unpack_all(texts)
-    damaged: dict[bytes, str] = {}
-    for digest, error in unreadable.items():
-        if not isinstance(error, FormatUnknown):
-            damaged[digest] = told_bug(error, "ledger.unreadable", profile=digest.hex())
-    left: list[Contender] = []
-    for contender in contenders:
-        digest, trigger = contender.delivery.header.digest, contender.delivery.trigger
-        match unreadable.get(digest):
-            case None:
-                left.append(contender)
-            case FormatUnknown(message=why):
-                prepared.stopped[trigger] = why
-            case _:
-                message = f"The ledger of its profile can't be read. {damaged[digest]}"
-                obituary = Obituary(Death.UNREADABLE, message)
-                prepared.deaths.append((contender.delivery, obituary))
-    return prepared.left(left)
-
-
-def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
-    header = delivery.header
-    return Fact(
-        audience=numbers.audience(header.audience),
-        trigger=numbers.trigger(delivery.trigger),
-        direction=header.direction,
-        time_us=header.time_us,
-        state=header.state,
-        repair=header.repair,
-        profile_hash=zlib.crc32(profile) or 1 if header.direction is Direction.CHANGE else 0,
-        replays=header.replays,
-    )
-
-
-def ask_ledger(
-    contenders: Sequence[Contender],
-    *,
-    routes: Mapping[str, Route],
-    state: State,
-    prepared: Prepared,
-) -> list[Contender]:
-    """Apply the ledger: what need not be delivered is skipped, the rest is returned.
-
-    What may have been sent before is a person's to decide, where `on_ambiguous` says so.
-    """
-    left: list[Contender] = []
-    for contender in contenders:
-        delivery, fact = contender.delivery, contender.fact
-        settled = skip_by_ledger(delivery, fact, state.records)
-        if settled:
-            prepared.skipped.append(settled)
-        elif routes[delivery.trigger].on_ambiguous == "dead_letter" and is_in_doubt(
-            state.records[delivery.header.digest], fact
-        ):
-            prepared.deaths.append((delivery, Obituary(Death.AMBIGUOUS, _IN_DOUBT)))
-        else:
-            left.append(contender)
-    return left
-
-
-def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record]) -> Settled | None:
-    """Return why the ledger wants a delivery skipped, or None.
-
-    A state event that tells what is known raises the ledger's time, here at once: what is judged
-    after it has to know.
-    """
-    record = records[delivery.header.digest]
-    reason = judge(record, fact)
-    if reason is None:
-        return None
-    if reason is not Skip.ALREADY_THERE:
-        return Settled(delivery, reason, remark=reason.value)
-    raised = with_raised(record, fact)
-    records[delivery.header.digest] = raised
-    return Settled(delivery, reason, tells=True, remark=reason.value)
-
-
-def contend(
-    contenders: Sequence[Contender],
-) -> list[tuple[Contender, tuple[Contender, ...]]]:
-    """Let the batch's events contend; returns who goes on, each with those it beat."""
-    result = contest(
-        [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
-    )
-    return [(c, result.beaten_by.get(number, ())) for number, c in enumerate(result.going)]
 
 
 async def render_and_shape(
