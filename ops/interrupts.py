@@ -1,8 +1,9 @@
-"""Being interrupted once: what was started must end, however often Ctrl-C is pressed."""
+"""Being interrupted: what was started must end in order, however often Ctrl-C is pressed."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -30,3 +31,49 @@ def _unwind(number: int, _frame: Any) -> NoReturn:
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     raise SystemExit(128 + number)
+
+
+class Interruption:
+    """Whether somebody wants an end: by Ctrl-C, or by SIGTERM as `kill` and containers send it."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    @property
+    def is_requested(self) -> bool:
+        """Say whether somebody does."""
+        return bool(self._number)
+
+    def obey(self) -> None:
+        """Unwind if somebody does.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed.
+            SystemExit: SIGTERM came.
+        """
+        if self._number:
+            _unwind(self._number, None)
+
+    def note(self, number: int, frame: Any) -> None:
+        """Note the first signal, unwind at the second."""
+        if self._number:
+            _unwind(number, frame)
+        self._number = number
+
+
+@contextmanager
+def interruptible_between_steps() -> Iterator[Interruption]:
+    """Note the first Ctrl-C or SIGTERM, for who looks at it between two steps; unwind at the next.
+
+    Only the main thread is interrupted.
+    """
+    interruption = Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = {number: signal.signal(number, interruption.note) for number in _NUMBERS}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
+import os
+import select
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from producer.payloads import Payload, payloads_in
 from worker.errors import UsageWrong
@@ -17,7 +22,11 @@ from worker.errors import UsageWrong
 STANDARD_INPUT: Final = "-"
 BATCH_PAYLOADS: Final = 1_000
 BATCH_BYTES: Final = 4 * 1024 * 1024
+LIVE_SECONDS: Final = 0.7
+"""With the wait for a line it stays below the second within which a live line is written."""
+IDLE_SECONDS: Final = 0.2
 _SNIFFED_BYTES: Final = 4_096
+_PIPE_BYTES: Final = 1 << 18
 _MAGIC: Final = {
     b"\x1f\x8b": "gzip: `zcat FILE | segrelay send -`",
     b"\x28\xb5\x2f\xfd": "zstd: `zstdcat FILE | segrelay send -`",
@@ -27,49 +36,164 @@ _MAGIC: Final = {
 }
 
 
+class Lines(Protocol):
+    """What `read_payloads` reads from."""
+
+    def readline(self, limit: int, /) -> bytes | None:
+        """Return the next line or piece of one, b"" at the end; None if none came for a while."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A source that was opened once, for all that is asked of it.
+
+    Args:
+        is_live: More of it may come at any time: it is written as it comes, not by the thousand.
+    """
+
+    lines: Lines
+    is_live: bool
+    _file: BinaryIO | None = None
+
+    def digest(self, salt: str) -> str:
+        """Return what tells this file's content from any other; "" where it can't be read twice.
+
+        Args:
+            salt: What else decides about the deliveries that come of it.
+        """
+        if self._file is None:
+            return ""
+        self._file.seek(0)
+        content = hashlib.file_digest(self._file, "sha256")  # type: ignore[arg-type]
+        self._file.seek(0)
+        content.update(f"|{salt}|{BATCH_PAYLOADS}|{BATCH_BYTES}".encode())
+        return content.hexdigest()[:24]
+
+
 @contextmanager
-def opened(name: str) -> Iterator[io.BufferedReader]:
-    """Open a source and look whether it can be JSON at all.
+def opened(name: str) -> Iterator[Source]:
+    """Open a source of payloads and look whether it can be JSON at all.
 
     Args:
         name: Path of a file, or `-` for standard input.
 
     Raises:
+        UsageWrong: It is missing, a directory, unreadable, or no JSON.
+    """
+    with _stream(name) as stream:
+        descriptor = _descriptor(stream) if name == STANDARD_INPUT else None
+        if descriptor is not None and not _is_regular(descriptor):
+            yield Source(PipeLines(descriptor, name), is_live=True)
+            return
+        _refuse_other_formats(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
+        is_file = name != STANDARD_INPUT and _is_regular(stream.fileno())
+        yield Source(stream, is_live=False, _file=stream if is_file else None)
+
+
+class PipeLines:
+    """The lines of a pipe or a terminal; None where none was completed for a while.
+
+    Args:
+        descriptor: Of the pipe.
+        name: For the message, if it is no JSON.
+    """
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self._descriptor = descriptor
+        self._name = name
+        self._pending = bytearray()
+        self._looked_at = 0
+        self._begun = False
+        self._ended = False
+
+    def readline(self, limit: int, /) -> bytes | None:
+        """Return the next line, b"" at the end, None if none was completed for 0.2 s.
+
+        Raises:
+            UsageWrong: It begins as no JSON does.
+        """
+        deadline = time.monotonic() + IDLE_SECONDS
+        while (size := self._line_size(limit)) is None:
+            remaining = max(0.0, deadline - time.monotonic())
+            if not select.select([self._descriptor], [], [], remaining)[0]:
+                return None
+            self._take(os.read(self._descriptor, _PIPE_BYTES))
+        line = bytes(self._pending[:size])
+        del self._pending[:size]
+        self._looked_at = 0
+        return line
+
+    def _line_size(self, limit: int) -> int | None:
+        found = self._pending.find(b"\n", self._looked_at, limit)
+        if found >= 0:
+            return found + 1
+        self._looked_at = len(self._pending)
+        return min(limit, len(self._pending)) if self._ended or self._looked_at >= limit else None
+
+    def _take(self, data: bytes) -> None:
+        if data and not self._begun:
+            _refuse_other_formats(self._name, data[:_SNIFFED_BYTES])
+            self._begun = True
+        self._ended = not data
+        self._pending += data
+
+
+def batches(
+    payloads: Iterable[Payload | None],
+    *,
+    is_live: bool = False,
+    stops: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Payload]]:
+    """Yield payloads by the thousand, or by 4 MB; always the same ones of the same source.
+
+    Args:
+        payloads: None where none came for a while.
+        is_live: Yield also what came in the last second, however little it is.
+        stops: Whether to stop reading; what was read is yielded before.
+    """
+    batch: list[Payload] = []
+    count = size = 0
+    begun = time.monotonic()
+    for payload in payloads:
+        if payload is not None:
+            begun = begun if batch else time.monotonic()
+            batch.append(payload)
+            count += payloads_in(payload.value)
+            size += len(payload.text)
+        waited = is_live and (payload is None or time.monotonic() - begun >= LIVE_SECONDS)
+        stopped = stops()
+        if batch and (count >= BATCH_PAYLOADS or size >= BATCH_BYTES or waited or stopped):
+            yield batch
+            batch, count, size = [], 0, 0
+        if stopped:
+            return
+    if batch:
+        yield batch
+
+
+@contextmanager
+def opened_bytes(name: str) -> Iterator[io.BufferedReader]:
+    """Open a file of JSON text that holds no payloads; standard input if it is called `-`.
+
+    Raises:
         UsageWrong: It is missing, a directory, unreadable, or no text.
     """
     with _stream(name) as stream:
-        _sniff(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
+        _refuse_binary(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
         yield stream
 
 
-def digest_of_file(name: str, *, salt: str) -> str:
-    """Return what tells this file's content from any other; "" where it can't be read twice.
-
-    Args:
-        name: As for `opened`.
-        salt: What else decides about the deliveries that come of it.
-    """
-    if name == STANDARD_INPUT or not stat.S_ISREG(Path(name).stat().st_mode):
-        return ""
-    with Path(name).open("rb") as file:
-        content = hashlib.file_digest(file, "sha256")
-    content.update(f"|{salt}|{BATCH_PAYLOADS}|{BATCH_BYTES}".encode())
-    return content.hexdigest()[:24]
+def _descriptor(stream: io.BufferedReader) -> int | None:
+    """Return the file descriptor, None where there is none: a stand-in for standard input."""
+    try:
+        return stream.fileno()
+    except OSError:
+        return None
 
 
-def batches(payloads: Iterable[Payload]) -> Iterator[list[Payload]]:
-    """Yield payloads by the thousand, or by 4 MB; always the same ones of the same source."""
-    batch: list[Payload] = []
-    count = size = 0
-    for payload in payloads:
-        batch.append(payload)
-        count += payloads_in(payload.value)
-        size += len(payload.text)
-        if count >= BATCH_PAYLOADS or size >= BATCH_BYTES:
-            yield batch
-            batch, count, size = [], 0, 0
-    if batch:
-        yield batch
+def _is_regular(descriptor: int) -> bool:
+    return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def _stream(name: str) -> nullcontext[io.BufferedReader] | io.BufferedReader:
@@ -95,9 +219,34 @@ def _buffered(raw: BinaryIO) -> io.BufferedReader:
     return io.BufferedReader(io.BytesIO(raw.read()))
 
 
-def _sniff(name: str, head: bytes) -> None:
+def _refuse_other_formats(name: str, head: bytes) -> None:
+    _refuse_binary(name, head)
+    if _is_table(head):
+        raise UsageWrong(
+            f"{name} is a table (CSV), not JSON. Its rows hold no events; {rows_hint(name)}"
+        )
+
+
+def _refuse_binary(name: str, head: bytes) -> None:
     for magic, hint in _MAGIC.items():
         if head.startswith(magic):
             raise UsageWrong(f"{name} is not JSON text but {hint}.")
     if b"\x00" in head:
         raise UsageWrong(f"{name} is not JSON text: it holds binary zeros.")
+
+
+def rows_hint(name: str) -> str:
+    """Return which command takes rows of profiles."""
+    return (
+        f"`segrelay backfill start {name} --audience SLUG` makes events of them: each row is a "
+        "person who is in the audience."
+    )
+
+
+def _is_table(head: bytes) -> bool:
+    """Say whether this begins a table: separators in its first line, and JSON in none."""
+    lines = [line.strip() for line in head.removeprefix(codecs.BOM_UTF8).split(b"\n")]
+    lines = [line for line in lines if line]
+    if not lines or any(line.startswith((b"{", b"[")) for line in lines):
+        return False
+    return any(separator in lines[0] for separator in (b",", b";", b"\t", b"|"))

@@ -7,15 +7,16 @@ become one person. orjson reads integers beyond 64 bits as doubles, which is the
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 import orjson
 
 LARGEST_EXACT: Final = 2**53
-_BEYOND_64_BITS: Final = re.compile(rb"[:,\[]\s*-?\d{19}")
-"""Where there may be one; in a text it is a false alarm that costs only time."""
-_ABOVE_2_53: Final = re.compile(rb"[:,\[]-?\d{16}")
+_DIGITS_OF_64_BITS: Final = 19
+_SHAPE: Final = bytes.maketrans(b"123456789,[", b"000000000::")
+_IGNORED: Final = b" \t\r\n-"
+_LONG_INTEGER: Final = b":" + b"0" * _DIGITS_OF_64_BITS
+"""How a number of so many digits looks in the shape of a text: no regex is as fast."""
 
 
 def loads_exactly(text: bytes) -> Any:
@@ -25,7 +26,7 @@ def loads_exactly(text: bytes) -> Any:
         JSONDecodeError: It is not JSON; orjson's.
     """
     value = orjson.loads(text)
-    if _BEYOND_64_BITS.search(text):
+    if _LONG_INTEGER in text.translate(_SHAPE, _IGNORED):
         try:
             return json.loads(text)
         except RecursionError:
@@ -41,11 +42,9 @@ def dumps_exactly(value: dict[str, Any]) -> tuple[bytes, frozenset[str]]:
         RecursionError: It is nested deeper still.
     """
     try:
-        text = orjson.dumps(value)
-    except TypeError:
-        text = b""
-    if text and not _ABOVE_2_53.search(text):
-        return text, frozenset()
+        return orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER), frozenset()
+    except TypeError:  # an integer from 2^53 on, or no JSON at all
+        pass
     exact = {field: _as_text(inner) for field, inner in value.items()}
     changed = frozenset(field for field, inner in exact.items() if inner is not value[field])
     return orjson.dumps(exact), changed

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import orjson
 
+from producer.files import Lines
 from producer.integers import loads_exactly
 from producer.payloads import SEGMENT_EVENTS, Payload, load
 from worker.contract.words import Refusal
@@ -29,9 +30,12 @@ _KEPT_OF_TOO_LARGE: Final = 1_024
 
 
 def read_payloads(
-    source: BinaryIO, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES
-) -> Iterator[Payload]:
+    source: Lines, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES
+) -> Iterator[Payload | None]:
     """Yield the payloads of a source; a whole line that is an array is one with a list.
+
+    Yields None whenever the source has nothing for a while, so that what came before it can be
+    written.
 
     Args:
         source: Bytes of UTF-8, with or without a byte order mark.
@@ -40,7 +44,10 @@ def read_payloads(
     reader = _Reader(largest_bytes)
     number = 0
     ended = True
-    while fragment := source.readline(largest_bytes):
+    while (fragment := source.readline(largest_bytes)) != b"":
+        if fragment is None:
+            yield None
+            continue
         number += ended
         if number == 1 and ended:
             fragment = fragment.removeprefix(_BOM)

@@ -26,7 +26,7 @@ from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
 from ops.state.partitions import partition_count
 from producer.doorbell import CeleryDoorbell
-from producer.files import opened as opened_file
+from producer.files import opened_bytes as opened_file
 from worker.contract.claim import claim
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import Settings

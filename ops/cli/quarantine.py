@@ -23,6 +23,7 @@ from producer.publish import Publisher
 from producer.quarantine import Quarantine, Record, Selection
 from producer.retrying import retry_records
 from worker.contract.connection import connect, resolve_url, wait_ready
+from worker.contract.printable import printable
 from worker.contract.settings import ALL_AUDIENCES, Settings, load_settings
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong
@@ -127,7 +128,8 @@ def show(
         print_json(document)
         return
     for name, value in document.items():
-        say(f"{name}: {value if isinstance(value, str) else orjson.dumps(value).decode()}")
+        shown = value if isinstance(value, str) else orjson.dumps(value).decode()
+        say(f"{name}: {printable(shown)}")
 
 
 @app.command()

@@ -2,76 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from functools import partial
+from typing import Annotated, Final
 
 import typer
 
-from ops.cli.console import Progress, note, print_json, progress, say
-from producer.files import batches, digest_of_file, opened
+from ops.cli.console import note, print_json, progress, say
+from ops.cli.opened import opened as opened_redis
+from ops.feeding.sending import Deadline, Sending, Target
+from ops.feeding.watching import Watch, waiting_of, waiting_of_job
+from ops.interrupts import Interruption, interruptible_between_steps
+from producer.files import Source, batches, opened
 from producer.matching import routing_digest
-from producer.payloads import Payload
 from producer.publish import Publisher, lane_for
-from producer.published import Problem, Published
+from producer.published import Published
 from producer.reading import read_payloads
-from producer.room import Room, count_waiting
-from worker.contract.connection import connect, resolve_url, wait_ready
 from worker.contract.durations import parse_duration
-from worker.contract.settings import Settings, load_settings
+from worker.contract.printable import printable
 from worker.contract.words import LIVE
-from worker.errors import RedisUnavailable, UsageWrong
-
-PROBLEMS_LISTED: Final = 10_000
-"""So that a file without one good line does not fill the memory; all of them are counted."""
+from worker.errors import UsageWrong
 
 _PROBLEMS_SHOWN: Final = 10
-_FULL_SECONDS: Final = 30.0
-_POLL_SECONDS: Final = 0.2
-_TOLD_AGAIN_SECONDS: Final = 10.0
-_AGAIN_SECONDS: Final = 10.0
-
-
-@dataclass(slots=True)
-class _Totals:
-    """What became of the payloads so far."""
-
-    payloads: int = 0
-    events: int = 0
-    accepted: int = 0
-    unmatched: int = 0
-    refused: int = 0
-    repeated: int = 0
-    line: int = 0
-    position: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-    def add(self, published: Published, batch: list[Payload]) -> None:
-        self.payloads += published.payloads
-        self.events += published.events
-        self.accepted += published.accepted
-        self.unmatched += published.unmatched
-        self.refused += published.refused
-        self.repeated += published.repeated
-        self.line = batch[-1].line
-        self.position += len(batch)
-        self.problems += published.problems[: PROBLEMS_LISTED - len(self.problems)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Where a file goes.
-
-    Args:
-        source: Digest with which an interrupted job goes on where it stopped; "" = it can't.
-    """
-
-    publisher: Publisher
-    lane: str
-    job: str
-    source: str
-    timeout_seconds: float | None
 
 
 def send(
@@ -79,32 +30,68 @@ def send(
     *,
     lane: Annotated[str, typer.Option(help="live or backfill.")] = LIVE,
     job: Annotated[
-        str, typer.Option(help="A name: a lane of its own, which goes on where it was interrupted.")
+        str,
+        typer.Option(
+            help="Name of a job, which has a lane of its own of the backfill kind. Sending the "
+            "same file again goes on where it was interrupted."
+        ),
     ] = "",
-    wait: Annotated[bool, typer.Option("--wait", help="Return when nothing waits.")] = False,
+    hooks: Annotated[
+        bool | None,
+        typer.Option(
+            "--hooks/--no-hooks",
+            help="Whether Insider may start journeys. By default it may for the live lane, and "
+            "not for backfill and jobs. A trigger's skip_hook overrules it.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be accepted, and write nothing.")
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Wait until all that was sent, or all of the job, is settled."),
+    ] = False,
     timeout: Annotated[
-        str, typer.Option(help="Wait at most so long, e.g. 90s or 15m.", metavar="DURATION")
+        str,
+        typer.Option(
+            help="Give up this long after the start, whatever is being waited for: Redis, room in "
+            "it, or (with --wait) deliveries. For example 90s or 15m.",
+            metavar="DURATION",
+        ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if any was refused.")] = False,
 ) -> None:
-    """Put the payloads of a file into Redis."""
-    timeout_seconds = _seconds(timeout)
+    """Put the payloads of a file into Redis, from where the workers deliver them.
+
+    Exits with 1 if nothing was accepted, or if --timeout has passed.
+    """
+    deadline = Deadline(_seconds(timeout))
     into = lane_for(lane, job)
-    with opened(source) as stream:
-        settings = load_settings()
-        url = resolve_url(settings.redis)
-        wait_ready(url)
-        client = connect(url)
-        digest = digest_of_file(source, salt=routing_digest(settings)) if job else ""
-        target = _Target(Publisher(client, settings), into, job, digest, timeout_seconds)
-        totals = _Totals()
-        with progress("sent") as shown:
-            _send_all(read_payloads(stream), target, totals, shown)
-    _report(source, totals, target, as_json=as_json)
-    if wait and not _wait(client, settings, timeout_seconds):
-        raise typer.Exit(1)
-    if strict and totals.refused:
+    if dry_run and wait:
+        raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
+    skip_hook = None if hooks is None else not hooks
+    with (
+        interruptible_between_steps() as interruption,
+        opened(source) as file,
+        opened_redis() as (settings, client),
+    ):
+        publisher = Publisher(client, settings, dry_run=dry_run)
+        digest = file.digest(routing_digest(settings)) if job and not dry_run else ""
+        target = Target(publisher, source, into, job, digest, skip_hook, dry_run)
+        sending = Sending(target, deadline, interruption, note)
+        _send(file, sending, interruption)
+        published = sending.published
+        _report(published, target, as_json=as_json)
+        waiting = (
+            partial(waiting_of_job, client, settings, job)
+            if job
+            else partial(waiting_of, client, published)
+        )
+        watch = Watch(waiting, client, deadline, interruption, note)
+        if wait and not _wait(watch):
+            raise typer.Exit(1)
+    if _failed(published, strict=strict):
         raise typer.Exit(1)
 
 
@@ -117,135 +104,66 @@ def _seconds(text: str) -> float | None:
         raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
 
 
-def _send_all(
-    payloads: Iterable[Payload], target: _Target, totals: _Totals, shown: Progress
-) -> None:
-    try:
-        for batch in batches(payloads):
-            published = _publish(batch, target, totals)
-            totals.add(published, batch)
-            shown.advance(published.payloads)
-    except KeyboardInterrupt:
-        note(f"Interrupted. {_unsure(target, totals)}")
-        raise
+def _send(file: Source, sending: Sending, interruption: Interruption) -> None:
+    payloads = read_payloads(file.lines)
+    parts = batches(payloads, is_live=file.is_live, stops=lambda: interruption.is_requested)
+    with progress("sent") as shown:
+        sending.run(parts, shown.advance, is_live=file.is_live)
 
 
-def _publish(batch: list[Payload], target: _Target, totals: _Totals) -> Published:
-    """Publish a batch; again and again for a job, whose positions make that harmless.
-
-    Raises:
-        RedisUnavailable: With what is sure.
-    """
-    deadline = time.monotonic() + (target.timeout_seconds or _AGAIN_SECONDS)
-    position = totals.position + len(batch) if target.source else None
-    while True:
-        _await_room(target, totals)
-        try:
-            return target.publisher.publish(
-                batch, target.lane, job=target.job, position=position, source=target.source
-            )
-        except RedisUnavailable as error:
-            if not target.source or time.monotonic() >= deadline:
-                raise RedisUnavailable(f"{error.message} {_unsure(target, totals)}") from error
-            time.sleep(_POLL_SECONDS)
+def _wait(watch: Watch) -> bool:
+    left = watch.waiting()
+    with progress("settled", left) as shown:
+        return watch.until_settled(left, shown.advance)
 
 
-def _unsure(target: _Target, totals: _Totals) -> str:
-    """Say what is sure after a write without an answer, and what to do."""
-    if target.source:
-        return f"{_sure(totals)}; the same command goes on exactly where it stopped."
-    return (
-        f"{_sure(totals)}, from line {totals.line + 1} on it is unsure. Sending those again is "
-        "safe: what is there twice is delivered once."
-    )
+def _failed(published: Published, *, strict: bool) -> bool:
+    """Say whether nothing of something was accepted or, if that is wanted, any was refused."""
+    nothing = published.payloads and not (published.accepted or published.repeated)
+    return bool(nothing or (strict and published.refused))
 
 
-def _sure(totals: _Totals) -> str:
-    if not totals.line:
-        return "Nothing is surely in Redis yet"
-    return f"Up to line {totals.line} everything is in Redis"
-
-
-def _await_room(target: _Target, totals: _Totals) -> None:
-    """Wait until there is room, with a line that says for what.
-
-    Raises:
-        RedisUnavailable: Redis was full for too long, or is not there.
-    """
-    begun = time.monotonic()
-    told_at = begun - _TOLD_AGAIN_SECONDS
-    while True:
-        limit = target.timeout_seconds
-        try:
-            room = target.publisher.room(target.lane)
-            if isinstance(room, Room):
-                return
-            message = room.message
-            limit = _FULL_SECONDS if limit is None and room.reason == "memory" else limit
-        except RedisUnavailable as error:
-            message = error.message
-            limit = _AGAIN_SECONDS if limit is None else limit
-        now = time.monotonic()
-        if limit is not None and now - begun >= limit:
-            raise RedisUnavailable(f"{message} {_sure(totals)}, and nothing behind it.")
-        if now - told_at >= _TOLD_AGAIN_SECONDS:
-            note(f"waiting: {message}")
-            told_at = now
-        time.sleep(_POLL_SECONDS)
-
-
-def _wait(client: Any, settings: Settings, timeout_seconds: float | None) -> bool:
-    """Wait until nothing waits; say so and return False where that takes too long."""
-    deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
-    while waiting := count_waiting(client, settings):
-        if deadline is not None and time.monotonic() >= deadline:
-            note(
-                f"{waiting} deliveries still wait after {timeout_seconds:g} s. "
-                "Does a worker run? `segrelay status` tells what they wait for."
-            )
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
-
-
-def _report(source: str, totals: _Totals, target: _Target, *, as_json: bool) -> None:
+def _report(published: Published, target: Target, *, as_json: bool) -> None:
     if as_json:
-        print_json(_document(totals))
+        print_json(published.document() | {"dry_run": target.dry_run})
     else:
-        say(
-            f"{totals.payloads:,} payloads, {totals.events:,} events: {totals.accepted:,} "
-            f"deliveries accepted, {totals.unmatched:,} unmatched, {totals.refused:,} refused"
-        )
-        for problem in totals.problems[:_PROBLEMS_SHOWN]:
-            note(f"line {problem.line}[{problem.index}]: {problem.reason}: {problem.message}")
-        if totals.refused > _PROBLEMS_SHOWN:
-            note(f"… and {totals.refused - _PROBLEMS_SHOWN:,} more problems")
-    if not totals.payloads:
-        note(f"{source} holds no payloads.")
-    if totals.repeated:
+        _say_summary(published, target)
+    if not published.payloads:
+        note(f"{target.name} holds no payloads.")
+    if published.repeated:
         note(
-            f"{totals.repeated:,} deliveries were in Redis already, from an earlier run of job "
-            f"'{target.job}' over the same file."
+            f"{published.repeated:,} deliveries were in Redis already, from an earlier attempt of "
+            f"job '{target.job}' with the same file."
         )
-    if totals.unmatched or totals.refused:
+    if published.as_text:
+        fields = ", ".join(f"{name} ({n:,} events)" for name, n in published.as_text.items())
+        note(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
+    if (published.unmatched or published.refused) and not target.dry_run:
         note("What was refused or unmatched is kept: `segrelay quarantine list`.")
 
 
-def _document(totals: _Totals) -> dict[str, Any]:
-    return {
-        "payloads": totals.payloads,
-        "events": totals.events,
-        "accepted": totals.accepted,
-        "unmatched": totals.unmatched,
-        "refused": totals.refused,
-        "repeated": totals.repeated,
-        "problems": [
-            {
-                "line": problem.line,
-                "index": problem.index,
-                "reason": problem.reason,
-                "message": problem.message,
-            }
-            for problem in totals.problems
-        ],
-    }
+def _say_summary(published: Published, target: Target) -> None:
+    accepted = "would be accepted" if target.dry_run else "accepted"
+    say(
+        f"{published.payloads:,} payloads, {published.events:,} events: {published.accepted:,} "
+        f"deliveries {accepted}, {published.unmatched:,} unmatched, {published.refused:,} refused"
+    )
+    if published.accepted or published.repeated:
+        say(_journeys(published))
+    if target.dry_run:
+        note("This was a dry run: nothing was written.")
+    for problem in published.problems[:_PROBLEMS_SHOWN]:
+        message = printable(problem.message)
+        note(f"line {problem.line}[{problem.index}]: {problem.reason}: {message}")
+    if published.refused > _PROBLEMS_SHOWN:
+        note(f"… and {published.refused - _PROBLEMS_SHOWN:,} more problems")
+
+
+def _journeys(published: Published) -> str:
+    """Say whether the destination may start journeys."""
+    total, without = published.accepted + published.repeated, published.without_hook
+    if not without:
+        return "journeys: Insider may start them"
+    if without == total:
+        return "journeys: Insider is told not to start any (--hooks lets it)"
+    return f"journeys: Insider is told not to start any for {without:,} of {total:,} deliveries"

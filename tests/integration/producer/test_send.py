@@ -1,13 +1,18 @@
 """`segrelay send` as a person calls it."""
 
 import gzip
+import re
+import threading
 
 import orjson
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from ops.cli.audience import app as audience
+from ops.cli.quarantine import app as quarantine
 from ops.cli.send import send
+from producer.quarantine import Quarantine
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from worker.errors import RedisUnavailable, UsageWrong
@@ -150,23 +155,138 @@ def test_two_files_of_one_job_are_both_sent(run, file, client):
     assert len(entries(client)) == 2
 
 
-def test_waiting_for_a_worker_that_does_not_run_ends_at_the_timeout(run, file):
-    result = run(file(lines(person(1))), "--wait", "--timeout", "0.3")
+def test_waiting_for_a_worker_that_does_not_run_says_so_and_ends_at_the_timeout(run, file):
+    result = run(file(lines(person(1))), "--wait", "--timeout", "1")
 
     assert result.exit_code == 1
+    assert "No worker runs" in result.stderr
     assert "1 deliveries still wait" in result.stderr
 
 
-def test_waiting_ends_when_nothing_waits(run, file):
-    assert run(file(lines(7)), "--wait").exit_code == 0
+@pytest.fixture
+def settle(client):
+    """Take what waits out of its streams, as a worker's settle does, once it is there."""
+
+    def start(*, job="", count):
+        def take():
+            lane = f"job.{job}" if job else "live"
+            taken = 0
+            while taken < count:
+                for stream in client.scan_iter(match=f"*s:{lane}|*"):
+                    ids = [entry for entry, _ in client.xrange(stream) if entry not in kept]
+                    taken += client.xdel(stream, *ids) if ids else 0
+
+        kept = {
+            entry for stream in client.scan_iter(match="*s:*") for entry, _ in client.xrange(stream)
+        }
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        return thread
+
+    return start
+
+
+@pytest.mark.parametrize("job", ["", "load"])
+def test_waiting_is_for_what_was_sent_and_not_for_the_others(
+    run, file, publisher, client, settle, *, job
+):
+    publisher.publish([orjson.dumps(person(number)) for number in range(20)])
+    settling = settle(job=job, count=20)
+
+    result = run(
+        file(lines(*(person(number) for number in range(20)))),
+        *("--wait", "--timeout", "20s"),
+        *(("--job", job) if job else ()),
+    )
+
+    settling.join()
+    assert result.exit_code == 0
+    assert re.search(r"settled: (\d+) of \1\n", result.stderr)
+    assert len(entries(client)) == 20
+
+
+@pytest.mark.parametrize("content", [lines(7), lines(person(1, id=None, slug="unknown"))])
+def test_a_file_of_which_nothing_was_accepted_has_failed(run, file, content):
+    assert run(file(content), "--wait").exit_code == 1
+
+
+def test_rows_without_events_are_refused_at_the_first_look(run, file, client):
+    rows = file(lines({"email": "ann@example.com"}, {"email": "bob@example.com"}), "rows.ndjson")
+
+    with pytest.raises(UsageWrong, match=r"segrelay backfill start .*rows\.ndjson --audience"):
+        run(rows)
+    assert client.keys("*") == []
+
+
+def test_one_row_without_events_among_others_costs_only_itself(run, file):
+    document = orjson.loads(run(file(lines({"email": "x"}, person(1))), "--json").stdout)
+
+    assert (document["accepted"], document["refused"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"email,name\nann@example.com,Ann\n", b'"email";"name"\n', b"\xef\xbb\xbfemail\tname\n"],
+)
+def test_a_table_is_refused_at_the_first_look(run, file, content):
+    with pytest.raises(UsageWrong, match=r"is a table \(CSV\).*segrelay backfill start"):
+        run(file(content))
+
+
+def test_a_dry_run_says_what_would_be_accepted_and_writes_nothing(run, file, client):
+    source = file(lines(person(1), 7, person(2, id=None, slug="other")))
+
+    result = run(source, "--dry-run", "--job", "load", "--json")
+    told = run(source, "--dry-run")
+
+    document = orjson.loads(result.stdout)
+    assert (document["accepted"], document["unmatched"], document["refused"]) == (1, 1, 1)
+    assert (document["dry_run"], client.keys("*")) == (True, [])
+    assert "1 deliveries would be accepted" in told.stdout
+    assert "nothing was written" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "skipped", "said"),
+    [
+        ((), 0, "may start them"),
+        (("--lane", "backfill"), 1, "told not to start any"),
+        (("--job", "load"), 1, "told not to start any"),
+        (("--job", "load", "--hooks"), 0, "may start them"),
+        (("--no-hooks",), 1, "told not to start any"),
+    ],
+)
+def test_the_summary_says_whether_journeys_start(run, file, client, *, arguments, skipped, said):
+    result = run(file(lines(person(1))), *arguments)
+
+    assert said in result.stdout
+    assert [entry.header.skip_hook for entry in entries(client)] == [bool(skipped)]
+
+
+def test_what_a_payload_holds_is_escaped_before_a_terminal_sees_it(run, file, client):
+    slug = "vip\x1b[2J\u202e"
+    source = file(lines(person(1, slug=slug, id=None), person(2, slug=slug, event="\x1b[2J")))
+    run(source)
+    app = typer.Typer()
+    app.add_typer(quarantine, name="quarantine")
+    app.add_typer(audience, name="audience")
+    client.hset("segrelay:audiences", "1\x1b[2J", slug)
+
+    commands = [
+        *(["quarantine", "list"], ["quarantine", "list", "--json"], ["audience", "list"]),
+        *(["quarantine", "show", record.id] for record in Quarantine(client).records()),
+    ]
+    texts = [CliRunner().invoke(app, command).output for command in commands]
+    texts.append(run(source).output)
+
+    assert "vip\\x1b[2J\\u202e" in texts[0]
+    assert {char for text in texts for char in text if not char.isprintable()} == {"\n"}
 
 
 def test_a_full_redis_is_said_after_the_timeout(run, file, client):
     client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.1))
     try:
-        with pytest.raises(
-            RedisUnavailable, match="Nothing is surely in Redis yet, and nothing behind it"
-        ):
+        with pytest.raises(RedisUnavailable, match="Nothing is sure yet: nothing was written"):
             run(file(lines(person(1))), "--timeout", "1.2")
     finally:
         client.config_set("maxmemory", 0)

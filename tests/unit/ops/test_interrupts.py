@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from ops.interrupts import interrupted_once
+from ops.interrupts import interrupted_once, interruptible_between_steps
 
 
 def interrupt_again_and_again(number, ended):
@@ -37,3 +37,22 @@ def test_afterwards_interrupts_are_as_before():
         assert signal.getsignal(signal.SIGINT) != before[0]
 
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_first_interrupt_is_noted_and_the_second_unwinds():
+    with interruptible_between_steps() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        noted = interruption.is_requested
+        with pytest.raises(SystemExit) as stop:
+            interruption.obey()
+        with pytest.raises(SystemExit):
+            interruption.note(signal.SIGTERM, None)
+
+    assert (noted, stop.value.code) == (True, 143)
+
+
+def test_nobody_is_unwound_who_was_not_interrupted():
+    with interruptible_between_steps() as interruption:
+        interruption.obey()
+
+    assert not interruption.is_requested

@@ -1,0 +1,226 @@
+"""Sending payloads batch by batch, and knowing at every moment what is surely in Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ops.interrupts import Interruption
+from producer.files import rows_hint
+from producer.payloads import Payload, is_row, is_timeless
+from producer.publish import Publisher
+from producer.published import Published
+from producer.room import Room
+from worker.errors import RedisUnavailable, UsageWrong
+
+_FULL_SECONDS: Final = 30.0
+_AGAIN_SECONDS: Final = 10.0
+_POLL_SECONDS: Final = 0.2
+_TOLD_AGAIN_SECONDS: Final = 10.0
+_ROWS_BELIEVED: Final = 10
+"""So many rows without events in a live pipe, and none with, are no accident."""
+
+
+class Deadline:
+    """When a command gives up: one limit for all that it waits for.
+
+    Args:
+        seconds: From now; None where the caller gave no limit.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._at = None if seconds is None else time.monotonic() + seconds
+
+    def passed(self, *, since: float = 0.0, unless_given: float | None = None) -> bool:
+        """Say whether the limit has passed.
+
+        Args:
+            since: When the trouble began, by the monotonic clock.
+            unless_given: How long that trouble is borne where there is no limit; None is for ever.
+        """
+        if self._at is not None:
+            return time.monotonic() >= self._at
+        return unless_given is not None and time.monotonic() >= since + unless_given
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where payloads go.
+
+    Args:
+        name: Of the source, for messages.
+        digest: Of the source, with which an interrupted job goes on where it stopped; "" = it
+            can't.
+        skip_hook: See `Publisher.publish`.
+        dry_run: Nothing is written, so there need be no room.
+    """
+
+    publisher: Publisher
+    name: str
+    lane: str
+    job: str
+    digest: str
+    skip_hook: bool | None
+    dry_run: bool
+
+
+class Sending:
+    """One run over a source.
+
+    Args:
+        interruption: Looked at whenever it waits.
+        tell: Takes a line for the person who waits.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        deadline: Deadline,
+        interruption: Interruption,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._tell = tell
+        self._target = target
+        self._deadline = deadline
+        self._interruption = interruption
+        self._position = 0
+        self._last: Sequence[Payload] = ()
+        self._in_flight: Sequence[Payload] = ()
+        self.published = Published()
+
+    def run(
+        self,
+        batches: Iterable[Sequence[Payload]],
+        advance: Callable[[int], None],
+        *,
+        is_live: bool,
+    ) -> None:
+        """Publish the batches.
+
+        Args:
+            batches: Of the source, in its order.
+            advance: Takes how many payloads were published, after each batch.
+            is_live: The source is a pipe, of which a batch may be a single line.
+
+        Raises:
+            RedisUnavailable: With what is surely in Redis, and how to go on.
+            UsageWrong: The source holds rows without events.
+            KeyboardInterrupt, SystemExit: It was interrupted, and has said the same.
+        """
+        try:
+            for batch in batches:
+                self._refuse_rows(batch, is_live=is_live)
+                self._add(self._publish(batch), batch)
+                advance(len(batch))
+            self._interruption.obey()
+        except (KeyboardInterrupt, SystemExit):
+            self._tell(f"Interrupted. {self._how_to_go_on()}")
+            raise
+
+    def _add(self, published: Published, batch: Sequence[Payload]) -> None:
+        self.published += published
+        self._position += len(batch)
+        self._last, self._in_flight = batch, ()
+
+    def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
+        """Refuse at the first look what holds no events at all."""
+        if self._position or (is_live and len(batch) < _ROWS_BELIEVED):
+            return
+        readable = [payload.value for payload in batch if not payload.error]
+        values = [
+            one for value in readable for one in (value if isinstance(value, list) else [value])
+        ]
+        if values and all(map(is_row, values)):
+            name = self._target.name
+            raise UsageWrong(
+                f"{name} holds profiles without `segment_events`: what `segrelay send` takes are "
+                f"events. Nothing was sent. {rows_hint(name).capitalize()}"
+            )
+
+    def _publish(self, batch: Sequence[Payload]) -> Published:
+        """Publish a batch; again and again for a job, whose positions make that harmless.
+
+        Raises:
+            RedisUnavailable: With what is sure.
+        """
+        target = self._target
+        begun = time.monotonic()
+        position = self._position + len(batch) if target.digest else None
+        while True:
+            self._await_room()
+            self._in_flight = batch
+            try:
+                return target.publisher.publish(
+                    batch,
+                    target.lane,
+                    job=target.job,
+                    skip_hook=target.skip_hook,
+                    position=position,
+                    source=target.digest,
+                )
+            except RedisUnavailable as error:
+                if not target.digest or self._deadline.passed(
+                    since=begun, unless_given=_AGAIN_SECONDS
+                ):
+                    raise RedisUnavailable(f"{error.message} {self._how_to_go_on()}") from error
+            self._pause()
+
+    def _await_room(self) -> None:
+        """Wait until there is room, with a line that says for what.
+
+        Raises:
+            RedisUnavailable: Redis was full for too long, or is not there.
+        """
+        if self._target.dry_run:
+            return
+        begun = time.monotonic()
+        told_at = begun - _TOLD_AGAIN_SECONDS
+        while True:
+            borne_seconds: float | None = None
+            try:
+                room = self._target.publisher.room(self._target.lane)
+                if isinstance(room, Room):
+                    return
+                message = room.message
+                borne_seconds = _FULL_SECONDS if room.reason == "memory" else None
+            except RedisUnavailable as error:
+                message = error.message
+                borne_seconds = _AGAIN_SECONDS
+            if self._deadline.passed(since=begun, unless_given=borne_seconds):
+                raise RedisUnavailable(f"{message} {self._how_to_go_on()}")
+            if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
+                self._tell(f"waiting: {message}")
+                told_at = time.monotonic()
+            self._pause()
+
+    def _pause(self) -> None:
+        self._interruption.obey()
+        time.sleep(_POLL_SECONDS)
+
+    def _how_to_go_on(self) -> str:
+        """Say what is surely in Redis, and what to do about the rest.
+
+        The last line that was published may hold more payloads, or be the first of many that
+        belong to one: it is named as the first one to send again.
+        """
+        line = self._last[-1].line if self._last else 1
+        sure = f"Everything before line {line} is in Redis" if self._last else "Nothing is sure yet"
+        if self._target.digest:
+            return f"{sure}; the same command goes on exactly where it stopped."
+        if not self._in_flight:
+            sure += ", and nothing behind that line" if self._last else ": nothing was written"
+        if self._may_double(line):
+            return (
+                f"{sure}. Among what may be there twice, if all from line {line} on is sent again, "
+                "are changes without a time: these would be delivered twice."
+            )
+        return (
+            f"{sure}. Sending all from line {line} on again is safe: what is there twice is "
+            "delivered once."
+        )
+
+    def _may_double(self, line: int) -> bool:
+        unsure = [payload for payload in self._last if payload.line >= line]
+        return any(is_timeless(payload.value) for payload in (*unsure, *self._in_flight))

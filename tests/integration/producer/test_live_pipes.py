@@ -1,0 +1,150 @@
+"""Promise 2 for `segrelay send -` from a pipe that stays open, and for who is interrupted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.integration.producer.redis_contents import entries
+from tests.unit.producer.payload_samples import ENTER, wrapped
+
+SEGRELAY = Path(sys.executable).with_name("segrelay")
+LIMIT_SECONDS = 20.0
+
+
+def line(number, **entry):
+    payload = wrapped(
+        email=f"person{number}@example.com", segment_events=[{**ENTER, "id": None, **entry}]
+    )
+    return orjson.dumps(payload)
+
+
+def until(condition, limit=LIMIT_SECONDS):
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def sending(configure):
+    settings = configure()
+    processes = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [SEGRELAY, "send", *arguments],
+            env={**os.environ, "SEGRELAY_CONFIG": str(settings.source)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def write(process, *lines):
+    process.stdin.write(b"".join(one + b"\n" for one in lines))
+    process.stdin.flush()
+
+
+def ended(process, number):
+    process.send_signal(number)
+    _, told = process.communicate(timeout=LIMIT_SECONDS)
+    return process.returncode, told.decode()
+
+
+def test_a_line_of_a_pipe_is_in_redis_within_a_second(sending, client):
+    process = sending("-")
+    write(process, line(0))
+    until(lambda: len(entries(client)) == 1)
+    slowest = 0.0
+
+    for number in range(1, 12):
+        write(process, line(number))
+        begun = time.monotonic()
+        until(lambda expected=number + 1: len(entries(client)) == expected)
+        slowest = max(slowest, time.monotonic() - begun)
+
+    assert slowest < 1.0
+
+
+def test_a_trickle_without_a_pause_is_written_within_a_second_too(sending, client):
+    process = sending("-")
+    write(process, line(0))
+    until(lambda: len(entries(client)) == 1)
+    begun = time.monotonic()
+
+    number = 0
+    while len(entries(client)) < 2:
+        number += 1
+        write(process, line(number))
+        time.sleep(0.05)
+
+    assert time.monotonic() - begun < 1.5
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interruption_writes_what_has_come_and_names_the_line(sending, client, number, code):
+    process = sending("-")
+    write(process, line(0))
+    until(lambda: len(entries(client)) == 1)
+    write(process, line(1), line(2))
+    time.sleep(0.05)
+
+    returned, told = ended(process, number)
+
+    assert returned == code
+    assert len(entries(client)) == 3
+    assert "Interrupted. Everything before line 3 is in Redis" in told
+    assert "from line 3 on again is safe" in told
+
+
+def test_of_several_payloads_on_a_line_the_line_itself_is_named(sending, client):
+    process = sending("-")
+    write(process, line(0), line(1) + b" " + line(2) + b" " + line(3))
+    until(lambda: len(entries(client)) == 4)
+
+    _, told = ended(process, signal.SIGTERM)
+
+    assert "Everything before line 2 is in Redis" in told
+    assert "from line 2 on again is safe" in told
+
+
+def test_a_change_without_a_time_is_never_said_to_be_safe_to_repeat(sending, client):
+    process = sending("-")
+    timeless = {"email": "a@example.com", "segment_events": [{"slug": "vip", "event": "change"}]}
+    write(process, line(0), orjson.dumps(timeless))
+    until(lambda: len(client.hgetall("{quarantine}:about")) == 1)
+
+    _, told = ended(process, signal.SIGTERM)
+
+    assert "delivered twice" in told
+    assert "is safe" not in told
+
+
+def test_a_pipe_that_ends_is_sent_whole(sending, client):
+    process = sending("-", "--json")
+
+    out, _ = process.communicate(b"\n".join(line(number) for number in range(3_000)), LIMIT_SECONDS)
+
+    assert orjson.loads(out)["accepted"] == len(entries(client)) == 3_000
+
+
+def test_a_table_in_a_pipe_is_refused_at_once(sending):
+    process = sending("-")
+
+    write(process, b"email,name", b"ann@example.com,Ann")
+
+    assert process.wait(LIMIT_SECONDS) == 2
+    assert b"is a table (CSV)" in process.stderr.read()

@@ -1,0 +1,43 @@
+"""Integers keep every digit."""
+
+import json
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from producer.integers import dumps_exactly, loads_exactly
+
+VALUES = st.recursive(
+    st.integers() | st.integers(-(10**40), 10**40) | st.text() | st.booleans() | st.none(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(VALUES, st.sampled_from([None, 0, 2]))
+def test_every_integer_is_read_as_it_stands(value, indent):
+    text = json.dumps(value, indent=indent).encode()
+
+    if not isinstance(value, int):
+        assert loads_exactly(text) == value
+
+
+@given(st.dictionaries(st.text(), VALUES))
+def test_what_a_double_holds_stays_and_the_rest_becomes_text(value):
+    text, changed = dumps_exactly(value)
+
+    written = orjson.loads(text)
+    assert changed == {field for field in value if written[field] != value[field]}
+    assert json.loads(text, parse_int=float) == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [(2**53, 2**53), (-(2**53), -(2**53)), (2**53 + 1, "9007199254740993"), (10**30, str(10**30))],
+)
+def test_the_border_is_where_doubles_stop_telling_integers_apart(number, expected):
+    text, _ = dumps_exactly({"a": number})
+
+    assert orjson.loads(text) == {"a": expected}
