@@ -48,3 +48,15 @@ def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
         raise UsageWrong(
             f"{option} {text}: write a moment like 2026-11-24T10:00:00Z, or how long ago, like 2h."
         ) from None
+
+
+def parse_seconds(text: str, option: str) -> float:
+    """Read a duration like 90s, 15m or 2h.
+
+    Raises:
+        UsageWrong: It is none.
+    """
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageWrong(f"{option} {text}: {error}; write 90s, 15m or 2h.") from error

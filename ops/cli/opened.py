@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Final
 
 from redis import Redis
 
+from ops.embedded.lifecycle import find
 from worker.contract.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, load_settings
+from worker.contract.settings_fields import EMBEDDED
+from worker.errors import RedisUnavailable
+
+_LOOK_SECONDS: Final = 2.0
 
 
 @contextmanager
@@ -23,4 +29,26 @@ def opened() -> Iterator[tuple[Settings, Redis]]:
     url = resolve_url(settings.redis)
     wait_ready(url)
     with closing(connect(url)) as client:
+        yield settings, client
+
+
+@contextmanager
+def already_there() -> Iterator[tuple[Settings, Redis]]:
+    """Load the configuration, and connect to a Redis that runs: nothing is started or waited for.
+
+    Raises:
+        ConfigurationInvalid: With every problem.
+        RedisUnavailable: Redis is not there, or not ready.
+    """
+    settings = load_settings()
+    url = settings.redis.url
+    if url == EMBEDDED:
+        server = find(settings.redis.data_dir)
+        if server is None:
+            raise RedisUnavailable(
+                f"The embedded Redis of {settings.redis.data_dir} is not running, or not ready yet."
+            )
+        url = server.url
+    wait_ready(url, _LOOK_SECONDS)
+    with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         yield settings, client

@@ -6,19 +6,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
-from ops.cli.console import note, print_json, say, table
-from ops.cli.opened import opened
+from ops.cli.console import note, print_json, say
+from ops.cli.moments import parse_seconds
+from ops.cli.opened import already_there, opened
+from ops.cli.options import Json
+from ops.cli.status_text import drawn, sum_of, tell
+from ops.state.health import OLDEST_SECONDS, problems_of
 from ops.state.status import KINDS, read_status
-from worker.contract.printable import json_text, printable
-from worker.errors import RedisUnavailable
+from worker.contract.printable import json_text
+from worker.errors import RedisUnavailable, UsageWrong
 
-if TYPE_CHECKING:
-    from rich.console import Group
+ILL: Final = 1
+UNREACHABLE: Final = 3
+"""Exit codes of `--check`."""
 
 _EVERY_SECONDS: Final = 1.0
 
@@ -27,12 +33,35 @@ Read = Callable[[], dict[str, Any]]
 
 def status(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: Json = False,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Again and again, until Ctrl-C; as JSON, a line each.")
+        bool,
+        typer.Option(
+            "--watch", help="Show it again and again, until Ctrl-C; as JSON, a line each."
+        ),
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say only what is wrong, for a monitor.")
+    ] = False,
+    oldest: Annotated[
+        str,
+        typer.Option(
+            help="With --check: a delivery may wait for so long, e.g. 15m.", metavar="DURATION"
+        ),
+    ] = "",
 ) -> None:
-    """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting."""
+    """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting.
+
+    The exit code of --check is 0 if all is well, 1 if something wants a person (something is
+    paused, stopped, broken or orphaned, a worker is missing or has another configuration, a
+    delivery has waited for more than 15 minutes), 3 if Redis can't be reached. It starts nothing.
+    """
+    if check and watch:
+        raise UsageWrong("--check looks once; leave out --watch.")
+    if oldest and not check:
+        raise UsageWrong("--oldest belongs to --check.")
+    if check:
+        raise typer.Exit(_checked(_oldest_seconds(oldest), as_json=as_json))
     with opened() as (settings, client):
 
         def read() -> dict[str, Any]:
@@ -43,7 +72,31 @@ def status(
         elif as_json:
             print_json(read())
         else:
-            _tell(read())
+            tell(read())
+
+
+def _oldest_seconds(text: str) -> float:
+    return parse_seconds(text, "--oldest") if text else OLDEST_SECONDS
+
+
+def _checked(oldest_seconds: float, *, as_json: bool) -> int:
+    """Tell what is wrong; returns the exit code."""
+    try:
+        with already_there() as (settings, client):
+            document = read_status(client, settings)
+    except RedisUnavailable as error:
+        if as_json:
+            print_json({"reachable": False, "problems": [error.message]})
+        else:
+            say(error.message)
+        return UNREACHABLE
+    problems = list(problems_of(document, oldest_seconds=oldest_seconds))
+    if as_json:
+        print_json({"reachable": True, "problems": problems})
+    else:
+        for line in problems or ["All is well."]:
+            say(line)
+    return ILL if problems else 0
 
 
 def _watch(read: Read, *, as_json: bool) -> None:
@@ -55,138 +108,52 @@ def _watch(read: Read, *, as_json: bool) -> None:
 
 
 def _tell_again(read: Read, *, as_json: bool) -> None:
-    while True:
-        document = _read_or_none(read)
-        if document is not None and as_json:
-            sys.stdout.write(json_text(orjson.dumps(document)) + "\n")
-        elif document is not None:
-            say(_sum(document))
+    for document, rates in _readings(read):
+        if as_json:
+            line = json_text(orjson.dumps({**document, "per_second": rates}))
+            sys.stdout.write(line + "\n")
+        else:
+            say(sum_of(document, rates))
         sys.stdout.flush()
-        time.sleep(_EVERY_SECONDS)
-
-
-def _read_or_none(read: Read) -> dict[str, Any] | None:
-    """Return the status; a Redis that is away for a while does not end the watching."""
-    try:
-        return read()
-    except RedisUnavailable as error:
-        note(error.message)
-        return None
 
 
 def _draw_again(read: Read) -> None:
     from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
     from rich.live import Live  # noqa: PLC0415 - see above
 
-    console = Console()
-    with Live(console=console, auto_refresh=False, screen=False) as live:
-        while True:
-            document = _read_or_none(read)
-            if document is not None:
-                live.update(_drawn(document), refresh=True)
-            time.sleep(_EVERY_SECONDS)
+    with Live(console=Console(), auto_refresh=False, screen=False) as live:
+        for document, rates in _readings(read):
+            live.update(drawn(document, rates), refresh=True)
 
 
-class _Section(NamedTuple):
-    columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
+    """Yield the status every second, with what it grew by a second; None at first.
+
+    A Redis that is away for a while does not end the watching.
+    """
+    meter = Meter()
+    while True:
+        try:
+            document = read()
+        except RedisUnavailable as error:
+            note(error.message)
+        else:
+            yield document, meter.rates(document, time.monotonic())
+        time.sleep(_EVERY_SECONDS)
 
 
-def _tell(document: Mapping[str, Any]) -> None:
-    for line in _lines(document):
-        say(line)
-    for section in _sections(document):
-        say("")
-        table(section.columns, section.rows)
+@dataclass(slots=True)
+class Meter:
+    """Measures how quickly the counts grow, from one look to the next."""
 
+    _last: Mapping[str, int] | None = None
+    _at_seconds: float = 0.0
 
-def _drawn(document: Mapping[str, Any]) -> Group:
-    from rich import box  # noqa: PLC0415 - `--help` has to be quick
-    from rich.console import Group  # noqa: PLC0415 - see above
-    from rich.table import Table  # noqa: PLC0415 - see above
-    from rich.text import Text  # noqa: PLC0415 - see above
-
-    parts: list[Any] = [Text(printable(line)) for line in _lines(document)]
-    for section in _sections(document):
-        drawn = Table(*section.columns, box=box.SIMPLE)
-        for row in section.rows:
-            drawn.add_row(*map(Text, row))
-        parts.append(drawn)
-    return Group(*parts)
-
-
-def _sum(document: Mapping[str, Any]) -> str:
-    accepted, *others = (f"{kind} {document[kind]:,}" for kind in KINDS)
-    return f"{accepted} = {' + '.join(others)}"
-
-
-def _lines(document: Mapping[str, Any]) -> Iterator[str]:
-    yield _sum(document)
-    for kind in ("skipped", "dead"):
-        if document[f"{kind}_by_reason"]:
-            yield f"{kind}: {_counted(document[f'{kind}_by_reason'])}"
-    oldest = document["oldest_waiting_seconds"]
-    if oldest is not None:
-        yield f"the oldest waits for {oldest:,.0f} s"
-    yield (
-        f"requests {document['requests']:,}, unanswered {document['unanswered']:,}, "
-        f"deliveries sent again {document['resent']:,}, open notes {document['open_notes']:,}"
-    )
-    if document["quarantined"]:
-        yield f"quarantined {document['quarantined']:,}: `segrelay quarantine list`"
-    if document["orphaned"]:
-        yield (
-            f"orphaned {document['orphaned']:,} ({_counted(document['orphans'])}): "
-            "`segrelay trigger move`, or `segrelay discard --trigger`"
-        )
-    yield from _about_processes(document)
-    if document["dropped_fields"]:
-        yield f"fields left out: {_counted(document['dropped_fields'])}"
-
-
-def _about_processes(document: Mapping[str, Any]) -> Iterator[str]:
-    processes = document["processes"]
-    if not processes and document["waiting"]:
-        yield "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
-    older = [f"{one['host']}:{one['pid']}" for one in processes if not one["current"]]
-    if older:
-        yield f"started with another configuration than this: {', '.join(older)}; restart them"
-
-
-def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
-
-
-def _sections(document: Mapping[str, Any]) -> Iterator[_Section]:
-    yield _Section(
-        ("destination", "state", "rate/min", "factor", "reason"),
-        [
-            (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", _reason(d))
-            for name, d in document["destinations"].items()
-        ],
-    )
-    yield _Section(
-        ("trigger", *KINDS, "state"),
-        [
-            (name, *(f"{t[kind]:,}" for kind in KINDS), _state(t))
-            for name, t in document["triggers"].items()
-        ],
-    )
-    if document["jobs"]:
-        yield _Section(
-            ("job", *KINDS),
-            [
-                (name, *(f"{job[kind]:,}" for kind in KINDS))
-                for name, job in document["jobs"].items()
-            ],
-        )
-
-
-def _reason(destination: Mapping[str, Any]) -> str:
-    return str(destination.get("message") or destination["reason"])
-
-
-def _state(trigger: Mapping[str, Any]) -> str:
-    if trigger["reason"] and trigger["state"] in {"paused", "stopped"}:
-        return f"{trigger['state']}: {trigger['reason']}"
-    return str(trigger["state"])
+    def rates(self, document: Mapping[str, Any], now_seconds: float) -> dict[str, float] | None:
+        """Return how much each count grew a second since the last look; None at the first."""
+        counts = {kind: document[kind] for kind in KINDS}
+        last, since = self._last, now_seconds - self._at_seconds
+        self._last, self._at_seconds = counts, now_seconds
+        if last is None or since <= 0:
+            return None
+        return {kind: round((counts[kind] - last[kind]) / since, 1) for kind in KINDS}

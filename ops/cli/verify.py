@@ -12,13 +12,13 @@ from redis import Redis
 
 from ops.cli.console import note, print_json, progress, say, table
 from ops.cli.dlq_filters import now_ms
+from ops.cli.moments import parse_seconds
 from ops.cli.opened import opened
 from ops.cli.options import Json
 from ops.insider.lists import list_of
 from ops.insider.reader import InsiderReader
 from ops.insider.verification import Delivered, Verified, Verifier, recently_delivered, sampled
 from ops.state.partitions import all_partitions
-from worker.contract.durations import parse_duration
 from worker.contract.settings import Destination, Settings
 from worker.errors import UsageWrong
 
@@ -44,8 +44,8 @@ def verify(
 
     The exit code is 1 if something differs. At most 900 are read a minute.
     """
-    older_ms = round(1000 * _seconds(older_than, "--older-than"))
-    again_seconds = _seconds(again_after, "--again-after")
+    older_ms = round(1000 * parse_seconds(older_than, "--older-than"))
+    again_seconds = parse_seconds(again_after, "--again-after")
     with opened() as (settings, client):
         until_ms = now_ms(client) - older_ms
         total = Verified()
@@ -68,13 +68,6 @@ def verify(
         _tell(total, candidates, older_than)
     if total.differences:
         raise typer.Exit(1)
-
-
-def _seconds(text: str, option: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageWrong(f"{option}: {error}; write 90s or 15m.") from error
 
 
 def _destinations(settings: Settings, name: str) -> list[Destination]:

@@ -194,6 +194,7 @@ def _process(process: Process, settings: Settings) -> dict[str, Any]:
         "host": process.host,
         "pid": process.pid,
         "kind": process.kind,
+        "version": process.version,
         "config": process.config,
         "current": process.config == settings.fingerprint,
     }

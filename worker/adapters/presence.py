@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Collection
+from importlib.metadata import version
 from typing import Final
 
 import redis
@@ -40,6 +41,7 @@ class RedisPresence:
         self._stopped = stopped
         self._clock = clock
         self._host = socket.gethostname()
+        self._version = version("segrelay")
         self._next_at = 0.0
 
     def tell(self) -> None:
@@ -67,4 +69,4 @@ class RedisPresence:
 
     def _process(self) -> Process:
         stopped = tuple(sorted(self._stopped()))
-        return Process(self._host, os.getpid(), WORKER, self._config, stopped)
+        return Process(self._host, os.getpid(), WORKER, self._config, stopped, self._version)

@@ -25,6 +25,7 @@ class Process:
     Args:
         config: `Settings.fingerprint` of what it was started with.
         stopped: Triggers that it can't work on, for a broken template or a secret that is unset.
+        version: Of segrelay; "" = an older one, which did not tell.
     """
 
     host: str
@@ -32,6 +33,7 @@ class Process:
     kind: str
     config: str
     stopped: tuple[str, ...] = ()
+    version: str = ""
 
     def dumps(self) -> bytes:
         """Return it as it stands in Redis; the same process as the same text."""
@@ -59,5 +61,10 @@ def read_processes(client: redis.Redis) -> list[Process]:
 def _loads(text: bytes) -> Process:
     stored = orjson.loads(text)
     return Process(
-        stored["host"], stored["pid"], stored["kind"], stored["config"], tuple(stored["stopped"])
+        stored["host"],
+        stored["pid"],
+        stored["kind"],
+        stored["config"],
+        tuple(stored["stopped"]),
+        stored.get("version", ""),
     )

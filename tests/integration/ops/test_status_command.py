@@ -1,5 +1,12 @@
 """`segrelay status` as a person calls it."""
 
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from importlib.metadata import version
+
 import orjson
 import pytest
 
@@ -140,3 +147,87 @@ def test_a_trigger_that_a_worker_cannot_work_on_is_not_called_ok(call, relay):
 
     assert document["triggers"]["vip-enter"]["state"] == "stopped"
     assert document["triggers"]["vip-exit"]["state"] == "ok"
+
+
+def check(call, *options):
+    result = call(app, "status", "--check", "--json", *options)
+    return result.exit_code, orjson.loads(result.stdout)["problems"]
+
+
+def test_a_monitor_is_told_that_all_is_well(call, relay):
+    appear(relay, relay.settings.fingerprint)
+    relay.publish(payload("ann@example.com", status="fine"))
+
+    assert check(call) == (0, [])
+    assert call(app, "status", "--check").stdout == "All is well.\n"
+
+
+def test_a_monitor_is_told_what_wants_a_person(call, relay):
+    set_pause(relay.client, "trigger", "vip-enter", Pause("all of one cause", "segrelay"))
+    relay.publish(payload("ann@example.com", direction="exit"))
+    relay.configure()
+    appear(relay, "older")
+
+    code, problems = check(call, "--oldest", "0s")
+
+    assert code == 1
+    told = "\n".join(problems)
+    for part in ("trigger vip-enter is paused: all of", "orphaned 1", "another conf", "has waited"):
+        assert part in told
+
+
+def test_work_without_a_worker_is_ill(call, relay):
+    assert check(call) == (0, [])
+    relay.publish(payload("ann@example.com"))
+
+    assert check(call)[0] == 1
+
+
+def test_a_redis_that_is_not_there_is_unreachable_and_none_is_started(call, relay, tmp_path):
+    gone = relay.settings.source.read_text().replace(
+        relay.settings.redis.url, "redis://127.0.0.1:9"
+    )
+    relay.settings.source.write_text(gone)
+    assert check(call)[0] == 3
+
+    embedded = gone.replace("redis://127.0.0.1:9", "embedded")
+    relay.settings.source.write_text(embedded)
+    assert check(call)[0] == 3
+    assert not (tmp_path / ".segrelay").exists()
+
+
+def test_a_worker_stands_in_the_text_with_its_version_and_configuration(call, relay):
+    appear(relay, relay.settings.fingerprint)
+
+    told = call(app, "status").stdout
+
+    (line,) = [line for line in told.splitlines() if relay.settings.fingerprint in line]
+    assert line.split()[1:] == [version("segrelay"), relay.settings.fingerprint]
+
+
+def test_what_wants_a_person_is_red_on_a_terminal_unless_it_wants_no_colour(relay):
+    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"))
+    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
+
+    plain = on_a_terminal("status", env={**environment, "NO_COLOR": "1"})
+    drawn = on_a_terminal("status", env=environment)
+
+    assert "\x1b[31m" in drawn
+    assert "maintenance" in plain
+    assert "\x1b[31m" not in plain
+
+
+def on_a_terminal(*arguments, env):
+    """Run a command in a pseudo-terminal; returns what stands there."""
+    mine, its = pty.openpty()
+    command = [sys.executable, "-P", "-m", "ops.cli.main", *arguments]
+    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=env)
+    os.close(its)
+    shown = b""
+    with suppress(OSError):
+        while part := os.read(mine, 4096):
+            shown += part
+    os.close(mine)
+    assert process.wait(timeout=20) == 0
+    return shown.decode()
