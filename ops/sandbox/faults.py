@@ -126,7 +126,12 @@ class Faults:
 
 
 def _ruled(rule: FailureRule, *, html: bool) -> Fault:
-    answer = denial(rule.status, rule.message) if rule.message else _failure(rule.status, html=html)
+    if rule.html:
+        answer = html_page(rule.status)
+    elif rule.message:
+        answer = denial(rule.status, rule.message)
+    else:
+        answer = _failure(rule.status, html=html)
     return Fault("rule", "now" if rule.applied else "never", answer)
 
 

@@ -60,6 +60,7 @@ class FailureRule(BaseModel):
         contains: A text the body must contain; "" is every body.
         message: Text of the answer, in the shape of a denial; "" gives the usual one.
         applied: Whether the request takes effect all the same.
+        html: Answer with a page, as something in front of Insider does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +71,7 @@ class FailureRule(BaseModel):
     share: Share = Field(default=1.0, ge=0, le=1)
     message: str = ""
     applied: bool = False
+    html: bool = False
 
 
 class SandboxSettings(BaseModel):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -126,6 +127,52 @@ def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
 
     # The people of the first failed requests wait, once, until those can't take effect any more.
     assert beside <= 1.5 * usual + LATE_SECONDS + 5
+
+
+@pytest.mark.parametrize("lane", ["live", "backfill"])
+def test_single_live_events_pass_a_failing_path_with_a_backlog_in_three_seconds(tmp_path, lane):
+    entered = entrances(20_030, seed=26)
+    leaving = [replace(event, is_exit=True) for event in entered[30:]]
+    failing = LATENCY | {"failures": [{"status": 500, "path": PATH_OF_EXITS}]}
+    with Rig(tmp_path, exit_events=False, sandbox_settings=failing) as rig, watched(rig):
+        for at in range(0, len(leaving), 5_000):
+            send(rig, lines(leaving[at : at + 5_000]), "--lane", lane)
+        start_workers(rig)
+        until(lambda: requests_of(rig) >= 5, 30)
+        waited = []
+        for event in entered[:30]:
+            send(rig, lines([event]))
+            begun = time.monotonic()
+            until(lambda: waiting_of(rig, "enter") == 0, 60)
+            waited.append(time.monotonic() - begun)
+            time.sleep(1)
+
+        status = status_of(rig)
+        assert max(waited) <= 3.0, sorted(waited)[-5:]
+        assert (status["dead"], status["triggers"]["exit"]["waiting"]) == (0, len(leaving))
+        assert status["triggers"]["exit"]["state"] == "ok"
+
+
+def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp_path):
+    entered = entrances(360, seed=27)
+    with Rig(tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY) as rig, watched(rig):
+        start_workers(rig)
+        send(rig, lines(entered[:30]))
+        rig.wait_until_empty(30)
+        rig.sandbox.settings(failures=[{"status": 403, "html": True}])
+        for at in range(30, 150, 3):
+            send(rig, lines(entered[at : at + 3]))
+        status = status_of(rig)
+        assert (status["dead"], status["waiting"]) == (0, 120)
+        assert status["triggers"]["enter"]["state"] == "ok"
+
+        rig.sandbox.settings(failures=[])
+        for at in range(150, 360, 30):
+            send(rig, lines(entered[at : at + 30]))
+        rig.wait_until_empty(60)
+
+        assert status_of(rig)["delivered"] == 360
+        nothing_is_wrong(rig, entered)
 
 
 def test_an_outage_of_everything_ends_by_itself_and_buries_nobody(tmp_path):
