@@ -21,6 +21,7 @@ from worker.core.gate import (
     Policy,
 )
 from worker.core.gate_rules import (
+    MOST_SUSPECTS,
     GateRecord,
     is_refused,
     put_pause,
@@ -41,7 +42,6 @@ from worker.core.verdicts import (
 )
 
 MOST_DOUBLINGS: Final = 10
-MOST_SUSPECTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from worker.core.gate import (
     tolerance,
 )
 
+MOST_SUSPECTS: Final = 20
 DELIVERED: Final = "ok|"
 FIRST: Final = "first|"
 
@@ -143,12 +144,14 @@ def is_refused(gate: GateRecord, fingerprint: str) -> bool:
 def _concerns(gate: GateRecord, triggers: Collection[str]) -> bool:
     """Say whether the closing holds for these triggers.
 
-    A breaker that failures of one trigger alone have opened is open for that one only. Where no
-    triggers are given, all are meant that ever delivered something.
+    A breaker holds for the triggers whose requests have failed, and for no other, unless they are
+    too many to be remembered: one of which nothing failed finds out for itself. Where no triggers
+    are given, all are meant that ever delivered something.
     """
-    if gate.why != FAILING or "," in gate.suspects:
+    suspects = gate.suspects.split(",")
+    if gate.why != FAILING or len(suspects) >= MOST_SUSPECTS:
         return True
-    return all(trigger == gate.suspects for trigger in triggers or gate.delivered)
+    return all(trigger in suspects for trigger in triggers or gate.delivered)
 
 
 def _probe_is_due(gate: GateRecord, fingerprint: str, triggers: Collection[str]) -> bool:

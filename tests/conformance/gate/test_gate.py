@@ -202,6 +202,32 @@ def test_failures_of_one_trigger_stop_no_other(bench):
     assert state.state == "ok"
 
 
+def test_failures_of_several_triggers_stop_no_other(bench):
+    break_it(bench, "vip", "new")
+
+    other = bench.book(trigger="other")
+
+    assert bench.book(trigger="new").state == "broken"
+    assert isinstance(other, Slot)
+    assert not other.probe
+
+
+def test_in_an_outage_each_trigger_finds_out_for_itself(bench):
+    break_it(bench, "vip", "new")
+
+    bench.send(FAILED, trigger="other")
+
+    assert bench.book(trigger="other").state == "broken"
+
+
+def test_failures_of_more_triggers_than_are_remembered_stop_all(bench):
+    slots = {f"t{n}": bench.book(trigger=f"t{n}") for n in range(20)}
+    for trigger, slot in slots.items():
+        bench.report(slot, FAILED, trigger=trigger)
+
+    assert bench.book(trigger="other").state == "broken"
+
+
 def test_the_probe_of_a_breaker_knows_what_failed_last(bench):
     break_it(bench, "vip", "other")
     bench.pass_seconds(1)

@@ -2,7 +2,7 @@
 -- Numbers are whole, below 2^53, and are written without tostring. `g` is the record, `save` writes what has changed of it.
 --@include _clock_us
 local policy = cjson.decode(ARGV[1])
-local WHOLE = 1000000
+local WHOLE, MOST_SUSPECTS = 1000000, 20
 local NUMBERS = {tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, lowered_at = 0, failed = 0, failed_at = 0, raised_at = 0,
   closed = 0, closes = 0, first = 0, probing = 0, failures = 0, unread = 0, since = 0}
 local TEXTS = {why = '', suspects = '', avoid = '', said = '', pause = '', scope = '', by = '', about = '', refused = '', rates = ''}
@@ -33,7 +33,10 @@ end
 
 local function has(list, name) return string.find(',' .. list .. ',', ',' .. name .. ',', 1, true) ~= nil end
 
-local function many(list) return string.find(list, ',', 1, true) ~= nil end
+local function number_of(list)
+  local _, commas = string.gsub(list, ',', ',')
+  return commas + 1
+end
 
 local function added(list, name, most)
   local all = {}

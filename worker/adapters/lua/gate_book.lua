@@ -47,7 +47,7 @@ local function spacing(limit)
   return math.max(late, math.ceil(policy.minute / (regular - 1)))
 end
 
-local function concerns() return g.why ~= 'failing' or many(g.suspects) or trigger == g.suspects end
+local function concerns() return g.why ~= 'failing' or has(g.suspects, trigger) or number_of(g.suspects) >= MOST_SUSPECTS end
 
 local function probe_is_due()
   if g.first == 1 or (g.pause ~= '' and not is_refused(fingerprint)) then return true end

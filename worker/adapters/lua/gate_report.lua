@@ -10,7 +10,7 @@
 
 local what, about, wait, trigger, fingerprint = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[7], ARGV[10]
 local current = tonumber(ARGV[5]) == g.incident
-local MOST_DOUBLINGS, MOST_SUSPECTS = 10, 20
+local MOST_DOUBLINGS = 10
 
 local function close(why)
   local doubled = policy.close * 2 ^ math.min(g.closes, MOST_DOUBLINGS)
@@ -88,8 +88,7 @@ end
 function hears.failed(is_probe)
   g.avoid, g.said = ARGV[9], about
   if not current and g.why ~= 'failing' then return end
-  local _, commas = string.gsub(g.suspects, ',', ',')
-  if g.suspects == '' or (not has(g.suspects, trigger) and commas + 1 < MOST_SUSPECTS) then
+  if g.suspects == '' or (not has(g.suspects, trigger) and number_of(g.suspects) < MOST_SUSPECTS) then
     g.suspects = added(g.suspects, trigger, MOST_SUSPECTS)
   end
   if not current then return end

@@ -23,6 +23,16 @@ def test_without_switches_nothing_goes_wrong():
     assert (fault.name, fault.takes_effect, fault.delivery) == ("", "now", "whole")
 
 
+def test_something_in_front_of_insider_answers_with_a_page():
+    rule = {"status": 403, "html": True}
+
+    fault = faults(failures=[rule]).draw(UPSERT, b"{}")
+
+    assert fault.answer is not None
+    assert (fault.answer.status, fault.answer.body[:6]) == (403, b"<html>")
+    assert fault.takes_effect == "never"
+
+
 def test_shares_are_met_and_a_seed_repeats_them():
     settings = {
         "error_shares": {"500": 0.1, "429": 0.1},
