@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 
-.PHONY: help setup demo up check test test-system bench chaos clean
+.PHONY: help setup demo up check test test-system bench chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
@@ -48,6 +48,9 @@ bench: setup ## Measure events per second, end to end
 
 chaos: setup ## Kill, stop and break everything, and count what is wrong (ARGS="--events 100000")
 	$(BIN)/python -m ops.chaos $(ARGS)
+
+fuzz: setup ## Compare compiled templates with the engines on random ones (ARGS="--seed 1 --seconds 60")
+	$(BIN)/python -m ops.fuzz $(ARGS)
 
 clean: ## Remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

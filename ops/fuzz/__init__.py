@@ -1,0 +1,1 @@
+"""Random templates, rendered by the compiled form and by the engines, and compared."""

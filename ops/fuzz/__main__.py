@@ -1,0 +1,212 @@
+"""Compares the compiled form with rjsonnet on random templates; gojsonnet judges differences.
+
+    python -m ops.fuzz [--seed 1] [--seconds 60] [--renders 1000000] [--report FOLDER]
+
+Ends with 1 if gojsonnet does not take the compiled side somewhere; what differed is in the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+import orjson
+
+from ops.fuzz.engines import Engine, Outcome
+from ops.fuzz.grammar import HELPERS, Grammar, helper
+from ops.fuzz.people import SETTINGS, person
+from worker.adapters.jsonnet.compiled import Compiled, compiled
+from worker.adapters.jsonnet.compiled.limits import AssertFailed, Doubtful, Exhausted
+from worker.adapters.jsonnet_compiled import sources_of
+from worker.adapters.template_files import TemplateFolder
+
+_PEOPLE: Final = 12
+_MAX_MESSAGE: Final = 300
+_TEMPLATE: Final = "t.jsonnet"
+
+
+@dataclass(slots=True)
+class Findings:
+    """What came out so far.
+
+    Args:
+        counts: By compiled outcome, rjsonnet's, and the judge's verdict where it was asked.
+        refused: Templates that were not compiled, by what it was.
+        wrong: Differences in which the judge did not take the compiled side.
+        listed: All other differences of values.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+    listed: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Fuzzer:
+    """Makes templates from a seed, one after the other."""
+
+    random: Random
+    folder: Path
+    findings: Findings = field(default_factory=Findings)
+    engine: Engine = field(default_factory=lambda: Engine("rjsonnet"))
+    judge: Engine = field(default_factory=lambda: Engine("gojsonnet"))
+
+    def close(self) -> None:
+        """End the engines."""
+        self.engine.close()
+        self.judge.close()
+
+    def one_template(self) -> None:
+        """Make a template and compare what all sides make of it."""
+        texts = _files(self.random)
+        for name, text in texts.items():
+            (self.folder / name).write_text(text)
+        settings = self.random.choice(SETTINGS)
+        people = [person(self.random) for _ in range(_PEOPLE)]
+        made = compiled(sources_of(TemplateFolder(self.folder).bundle(_TEMPLATE)))
+        if not isinstance(made, Compiled):
+            self.findings.refused[made.what] += 1
+            return
+        profiles = [orjson.dumps(each) for each in people]
+        said = self.engine.render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
+        if said[0][0] == "error" and said[0][1].startswith("syntax error"):
+            self.findings.refused["(rjsonnet does not parse it: never loaded)"] += 1
+            return
+        for profile, theirs in zip(profiles, said, strict=True):
+            ours = _ours(made, profile, settings)
+            self._compare(ours, theirs, profile, settings, texts)
+
+    def _compare(
+        self,
+        ours: tuple[str, Any],
+        theirs: Outcome,
+        profile: bytes,
+        settings: dict[str, Any],
+        texts: dict[str, str],
+    ) -> None:
+        key = f"{ours[0]} / {theirs[0]}"
+        if ours[0] == "unsure" or (ours[0] == theirs[0] and _same(ours[1], theirs[1])):
+            self.findings.counts[key + (" (same)" if ours[0] == theirs[0] else "")] += 1
+            return
+        [judged] = self.judge.render(self.folder, _TEMPLATE, [profile], orjson.dumps(settings))
+        agrees = _agrees(ours, judged)
+        self.findings.counts[f"{key}: judge {'agrees' if agrees else f'says {judged[0]}'}"] += 1
+        case = {
+            "ours": ours,
+            "rjsonnet": theirs,
+            "gojsonnet": judged,
+            "profile": orjson.loads(profile),
+            "settings": settings,
+            "files": texts,
+        }
+        (self.findings.listed if agrees else self.findings.wrong).append(case)
+
+
+def _files(random: Random) -> dict[str, str]:
+    texts = {
+        name: helper(random, name, HELPERS[:number] if name != "plain.libsonnet" else ())
+        for number, name in enumerate(HELPERS)
+    }
+    texts[_TEMPLATE] = Grammar(random, HELPERS).template()
+    return texts
+
+
+def _ours(made: Compiled, profile: bytes, settings: dict[str, Any]) -> tuple[str, Any]:
+    before = orjson.loads(profile)
+    given = orjson.loads(profile)
+    try:
+        body = made.render(given, settings)
+    except AssertFailed as failed:
+        return "assert", failed.message.strip()[:_MAX_MESSAGE]
+    except Exhausted as exhausted:
+        return "exhausted", exhausted.message
+    except Doubtful:
+        return "unsure", None
+    assert given == before, "the profile was changed"
+    text = orjson.dumps(body)
+    _scribble(body)
+    assert given == before, "the body shares a container with the profile"
+    return "value", json.loads(text)
+
+
+def _scribble(body: Any) -> None:
+    """Change every container of a body."""
+    if isinstance(body, list):
+        for each in body:
+            _scribble(each)
+        body.append("changed")
+    elif isinstance(body, dict):
+        for each in body.values():
+            _scribble(each)
+        body["changed"] = True
+
+
+def _same(mine: Any, other: Any) -> bool:
+    """Compare JSON values as doubles; a boolean is no number."""
+    if isinstance(mine, bool) or isinstance(other, bool):
+        return mine is other
+    if isinstance(mine, int | float) and isinstance(other, int | float):
+        return float(mine) == float(other)
+    if isinstance(mine, list) and isinstance(other, list):
+        return len(mine) == len(other) and all(map(_same, mine, other))
+    if isinstance(mine, dict) and isinstance(other, dict):
+        return mine.keys() == other.keys() and all(_same(mine[key], other[key]) for key in mine)
+    return bool(mine == other)
+
+
+def _agrees(ours: tuple[str, Any], judged: Outcome) -> bool:
+    """Say whether the judge takes our side; it does not tell an assert from an error."""
+    if ours[0] == "assert":
+        return judged[0] == "error" and str(judged[1]).startswith(ours[1][:40].split("\n")[0])
+    if ours[0] == "exhausted":
+        return judged[0] in ("error", "died")
+    return judged[0] == "value" and _same(ours[1], judged[1])
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Fuzz until time or renders are used up, and say what came out."""
+    parser = argparse.ArgumentParser(prog="python -m ops.fuzz", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--renders", type=int, default=10**9)
+    parser.add_argument("--report", type=Path, default=None)
+    options = parser.parse_args(arguments)
+    ends_at = time.monotonic() + options.seconds
+    with tempfile.TemporaryDirectory(prefix="segrelay-fuzz-") as folder:
+        fuzzer = Fuzzer(Random(options.seed), Path(folder))
+        try:
+            templates = 0
+            while time.monotonic() < ends_at and fuzzer.findings.counts.total() < options.renders:
+                fuzzer.one_template()
+                templates += 1
+        finally:
+            fuzzer.close()
+    _say(fuzzer.findings, templates)
+    if options.report is not None:
+        options.report.mkdir(parents=True, exist_ok=True)
+        for name in ("wrong", "listed"):
+            cases = getattr(fuzzer.findings, name)
+            (options.report / f"{name}.json").write_text(json.dumps(cases, indent=1))
+    return 1 if fuzzer.findings.wrong else 0
+
+
+def _say(findings: Findings, templates: int) -> None:
+    sys.stdout.write(f"{templates} templates, {findings.counts.total()} renders\n")
+    for key, count in sorted(findings.counts.items(), key=lambda each: -each[1]):
+        sys.stdout.write(f"{count:>9}  {key}\n")
+    for what, count in findings.refused.most_common(12):
+        sys.stdout.write(f"{count:>9}  templates are not compiled: {what}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

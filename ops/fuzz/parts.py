@@ -1,0 +1,137 @@
+"""Names, constants and chances: what all parts of the grammar share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+LIBRARY: Final = "lytemplates.libsonnet"
+HELPERS: Final = ("plain.libsonnet", "about.libsonnet", "through.libsonnet")
+FIELDS: Final = (
+    "email",
+    "age",
+    "name",
+    "tags",
+    "map",
+    "rows",
+    "flag",
+    "nothing",
+    "city",
+    "text",
+    "segment_events",
+    "_segments",
+    "absent",
+)
+KINDS: Final = ("number", "string", "bool", "array", "object")
+STRINGS: Final = (
+    "",
+    "a",
+    "b",
+    "ab",
+    "x,y,z",
+    " pad ",
+    "é",
+    "日本語",
+    "UPPER lower",
+    "12",
+    "-7",
+    'q"uote',
+    "a.b",
+    "vip",
+    "enter",
+    "email",
+    "new\nline",
+    "back\\slash",
+    "null",
+    "😀",
+)
+KEYS: Final = ("a", "b", "c", "email", "x y", "id", "slug", "event", "é")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What may be named at a place.
+
+    Args:
+        variables: By kind; `any` for those whose kind nobody knows.
+        functions: Names with their number of parameters.
+        self_fields: Fields of the object around, that are safe to refer to.
+        in_object: There is one around.
+    """
+
+    variables: tuple[tuple[str, str], ...] = ()
+    functions: tuple[tuple[str, int], ...] = ()
+    self_fields: tuple[str, ...] = ()
+    in_object: bool = False
+
+
+@dataclass
+class Base(ABC):
+    """Makes the parts of which expressions consist.
+
+    Args:
+        random: Decides everything.
+        helpers: Files that may be imported.
+        names: What may be named here.
+    """
+
+    random: Random
+    helpers: Sequence[str] = ()
+    names: Names = field(default_factory=Names)
+    _count: int = 0
+
+    @abstractmethod
+    def some(self, depth: int, kind: str) -> str:
+        """Return an expression of a kind; now and then of another."""
+
+    @abstractmethod
+    def array(self, depth: int) -> str:
+        """Return an array."""
+
+    @abstractmethod
+    def object(self, depth: int) -> str:
+        """Return an object."""
+
+    def fresh(self, letter: str) -> str:
+        self._count += 1
+        return f"{letter}{self._count}"
+
+    def chance(self, part: float) -> bool:
+        return self.random.random() < part
+
+    def variable(self, kind: str) -> str | None:
+        fitting = [name for name, own in self.names.variables if own in (kind, "any")]
+        return self.random.choice(fitting) if fitting else None
+
+    def field(self) -> str:
+        return self.quoted(self.random.choice(FIELDS))
+
+    def default(self, depth: int, kind: str) -> str:
+        return f", {self.some(depth - 1, kind)}" if self.chance(0.6) else ""
+
+    def quoted(self, text: str) -> str:
+        """Write a string in one of the ways that the language has."""
+        escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
+        match self.random.randint(0, 3):
+            case 0:
+                return '"' + escaped.replace('"', '\\"') + '"'
+            case 1 if "\n" not in text:
+                return "@'" + text.replace("'", "''") + "'"
+            case _:
+                return "'" + escaped.replace("'", "\\'") + "'"
+
+    def block(self) -> str:
+        """Write a text block."""
+        indent = self.random.choice(("  ", "\t", "   "))
+        lines = self.random.choice((("one",), ("one", "  two"), ("x", "", "%s"), ("a \\n b",)))
+        chomp = self.random.choice(("", "-"))
+        text = "".join(f"{indent}{line}\n" if line else "\n" for line in lines)
+        return f"|||{chomp}\n{text}|||"
+
+    def slice(self) -> str:
+        bounds = ("", "0", "1", "2", "5", "-1")
+        start, end, step = (self.random.choice(bounds) for _ in range(3))
+        return f"[{start}:{end}]" if self.chance(0.7) else f"[{start}:{end}:{step.strip('-')}]"

@@ -1,0 +1,1 @@
+"""Jsonnet: reading templates, and rendering events with them."""
