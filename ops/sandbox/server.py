@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -20,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ops.sandbox.app import build_app
 from ops.sandbox.exchange import CONNECTION
 from ops.sandbox.settings import SandboxSettings
-from worker.errors import PortTaken
+from producer.webhook.server import listening
 
 LOOPBACK: Final = "127.0.0.1"
 _KEEP_ALIVE_SECONDS: Final = 60
@@ -54,7 +52,7 @@ def serve(
     Raises:
         PortTaken: Somebody listens there already.
     """
-    with _listening(host, port) as listener:
+    with listening(host, port, hint="choose another with --port") as listener:
         shown_host, shown_port = listener.getsockname()[:2]
         print(f"http://{shown_host}:{shown_port}", flush=True)  # noqa: T201 - the interface
         print(_OFFERS, flush=True)  # noqa: T201 - the interface
@@ -110,21 +108,3 @@ class _Server(uvicorn.Server):
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # requests are cut on purpose
         self.force_exit = self.should_exit
         self.should_exit = True
-
-
-@contextlib.contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.bind((host, port))
-        yield listener
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise PortTaken(
-            f"port {port} of {host} is in use: choose another with --port, or end what listens"
-        ) from error
-    finally:
-        listener.close()

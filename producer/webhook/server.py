@@ -1,0 +1,198 @@
+"""Serves the receiver on uvicorn: bounded for slow and silent clients, ended without a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import resource
+import signal
+import socket
+from asyncio import TimerHandle
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from worker.errors import PortTaken
+
+KEEP_ALIVE_SECONDS: Final = 75
+"""Longer than the 60 s after which usual proxies give up an idle connection: they should do it."""
+HEADER_SECONDS: Final = 20.0
+"""In which a client has to send a request's headers."""
+LARGEST_HEADERS_BYTES: Final = 64 * 1024
+LINGER_SECONDS: Final = 0.5
+"""How long open connections are still answered after the server was told to stop."""
+STOP_SECONDS: Final = 10
+"""For requests that are under way when the server is told to stop."""
+_BACKLOG: Final = 4_096
+_MOST_CONNECTIONS: Final = 65_536
+
+
+def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then answer what is under way and end.
+
+    Args:
+        app: The ASGI application.
+        host: Address to listen on.
+        port: 0 takes a free one.
+        on_ready: Called with the URL once connections are taken.
+
+    Raises:
+        PortTaken: Somebody listens there already.
+    """
+    _raise_file_limit()
+    with listening(host, port, hint="change producer.webhook.listen") as listener:
+        shown_host, shown_port = listener.getsockname()[:2]
+        shown = f"[{shown_host}]" if ":" in shown_host else shown_host
+        config = _Config(
+            app,
+            http=PromptProtocol,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS,
+        )
+        server = _Server(config, lambda: on_ready(f"http://{shown}:{shown_port}"))
+        server.run(sockets=[listener])
+
+
+class PromptProtocol(HttpToolsProtocol):
+    """Closes connections whose client does not send a request's headers in time, or without end."""
+
+    _waiting: TimerHandle | None = None
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for headers."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; too many of them without a whole header end the connection."""
+        if self._waiting is None and self.timeout_keep_alive_task is not None:
+            self._wait()
+        if self._waiting is not None:
+            if self._header_bytes > LARGEST_HEADERS_BYTES:
+                self._close()
+                return
+            self._header_bytes += len(data)
+        super().data_received(data)
+
+    def on_headers_complete(self) -> None:
+        """Wait no longer; the last answer of a server that ends closes its connection."""
+        self._wait_no_longer()
+        super().on_headers_complete()
+        if getattr(self.config, "is_stopping", False) and self.cycle is not None:
+            self.cycle.keep_alive = False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        self._wait_no_longer()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        self._header_bytes = 0
+        self._waiting = self.loop.call_later(HEADER_SECONDS, self._close)
+
+    def _wait_no_longer(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.close()
+
+
+class _Config(uvicorn.Config):
+    """Known to every connection; says whether the server ends."""
+
+    is_stopping = False
+
+
+class _Server(uvicorn.Server):
+    """Ends with status 0 on a signal, where uvicorn would raise the signal once more."""
+
+    config: _Config
+
+    def __init__(self, config: _Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say where it listens once it does."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no further connections; answer for a moment what open ones still send, and end.
+
+        A connection that is closed at once is reset if its client has just sent a request.
+        """
+        self.config.is_stopping = True
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(LINGER_SECONDS)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Hear SIGINT and SIGTERM; a second one ends it at once."""
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, self._stop)
+        yield
+
+    def _stop(self) -> None:
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a cut is told by ourselves
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+@contextlib.contextmanager
+def listening(host: str, port: int, *, hint: str) -> Iterator[socket.socket]:
+    """Bind a socket; it is closed at the end.
+
+    Args:
+        host: An address of this machine.
+        port: 0 takes a free one.
+        hint: What a person can do where the port is taken.
+
+    Raises:
+        PortTaken: Somebody listens there already.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise PortTaken(_why_not(error, host, port, hint)) from error
+        yield listener
+
+
+def _why_not(error: OSError, host: str, port: int, hint: str) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"port {port} of {host} is in use: {hint}, or end what listens there"
+        case errno.EACCES:
+            return f"port {port} of {host} may not be listened on by this user: {hint}"
+        case _:
+            return f"{host}:{port} can't be listened on ({error.strerror}): {hint}"
+
+
+def _raise_file_limit() -> None:
+    """Take as many files as the system lets this process have: a connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else min(_MOST_CONNECTIONS, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
