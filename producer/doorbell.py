@@ -6,8 +6,10 @@ within a second.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any, Final, Protocol
 
 import structlog
@@ -70,6 +72,28 @@ class CeleryDoorbell:
             app.conf.update(options)
             self._app = app
         return self._app
+
+
+class BackgroundDoorbell:
+    """Rings from a thread of its own: whoever has events to take never waits for a broker.
+
+    Args:
+        doorbell: What the thread rings; Celery's if not given.
+    """
+
+    def __init__(self, settings: Settings, *, doorbell: Doorbell | None = None) -> None:
+        self._doorbell = doorbell or CeleryDoorbell(settings)
+        self._calls: SimpleQueue[tuple[str, int, str]] = SimpleQueue()
+        threading.Thread(target=self._run, name="doorbell", daemon=True).start()
+
+    def ring(self, destination: str, partition: int, *, queue: str) -> None:
+        """Let the thread ring; returns at once."""
+        self._calls.put((destination, partition, queue))
+
+    def _run(self) -> None:
+        while True:
+            destination, partition, queue = self._calls.get()
+            self._doorbell.ring(destination, partition, queue=queue)
 
 
 class SilentDoorbell:

@@ -51,6 +51,15 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         passes_options=True,
         examples=("segrelay worker --concurrency 4",),
     ),
+    "serve": Lazy(
+        "ops.cli.serve:serve",
+        "Receive Lytics' webhooks.",
+        "Run",
+        examples=(
+            "segrelay serve",
+            "segrelay serve --check --url https://relay.example.com/v1/lytics",
+        ),
+    ),
     "flower": Lazy("ops.cli.flower:flower", "Run Flower, which shows the workers.", "Run"),
     "redis": Lazy(
         "ops.cli.redis:app",

@@ -99,7 +99,9 @@ class Intake:
             for _, future in group:
                 _fail(future, error)
         except Exception as error:  # noqa: BLE001 - one body must not cost its neighbours anything
-            LOG.error("webhook.failed", bodies=len(group), error=type(error).__name__)
+            LOG.error(  # noqa: TRY400 - a traceback may hold a profile
+                "webhook.failed", bodies=len(group), error=type(error).__name__
+            )
             await self._write_alone(group, error)
         else:
             for (_, future), stored in zip(group, results, strict=True):

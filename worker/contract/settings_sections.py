@@ -191,6 +191,8 @@ class WebhookSettings(ListeningSettings):
     """The receiver of Lytics' webhooks. Several secrets are valid at once, for rotation."""
 
     listen: Listen = "127.0.0.1:8080"
+    path: str = Field(default="/v1/lytics", pattern=r"^/[A-Za-z0-9._~/-]+$")
+    public_url: BaseUrl | Literal[""] = ""
     secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
         alias="secret", min_length=1
     )
