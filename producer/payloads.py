@@ -258,6 +258,12 @@ def _open(payload: Any, *, within_cloud_event: bool = False) -> _Envelope:
         raise PayloadRefused(
             Refusal.UNREADABLE, f"A payload is an object, this is {_kind_of(payload)}."
         )
+    if SEGMENT_EVENTS not in payload and isinstance(payload.get("users"), list):
+        raise PayloadRefused(
+            Refusal.RENDERED,
+            "The body is already rendered (`users`): take the template out of the webhook job at "
+            "Lytics; segrelay renders with its own.",
+        )
     if SEGMENT_EVENTS in payload or "data" not in payload:
         return _Envelope(payload, None, None)
     profile = payload["data"]

@@ -21,7 +21,7 @@ from producer.audiences import AudienceBook
 from producer.doorbell import CeleryDoorbell, Doorbell
 from producer.drafting import Drafter, Manner
 from producer.payloads import Payload, Refused
-from producer.published import Draft, Published
+from producer.published import Draft, Published, joined, published_of
 from producer.quarantine import CAP_BYTES, Quarantine
 from producer.room import Fill, NoRoom, Room
 from producer.writing import Place, Progress, Written, write
@@ -114,6 +114,20 @@ class Publisher:
         draft = self._drafter.draft(payloads, Manner(lane, state, skip_hook))
         return self._carried_out(draft, Progress(job_of_lane(lane), position, source))
 
+    def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:
+        """Publish groups of payloads with one write, and tell of each what became of it.
+
+        Args:
+            groups: For example the bodies of requests that arrived together.
+
+        Raises:
+            RedisUnavailable: As `publish`; of some groups a part may be written.
+        """
+        self._prepare()
+        drafts = [self._drafter.draft(group, Manner()) for group in groups]
+        self._carried_out(joined(drafts), Progress())
+        return [published_of(draft, Written(draft.deliveries_count)) for draft in drafts]
+
     def place(self, events: Sequence[Event], lane: str) -> int:
         """Write the deliveries of events that are in the quarantine; return how many.
 
@@ -150,19 +164,7 @@ class Publisher:
             written = write(self._client, draft.deliveries, progress)
             self._fill.add(written.accepted)
             self._ring(written.rang, draft.lane)
-        return Published(
-            payloads=draft.payloads,
-            events=draft.events,
-            accepted=written.accepted,
-            unmatched=draft.unmatched,
-            refused=len(draft.problems),
-            repeated=written.repeated,
-            without_hook=draft.without_hook,
-            as_text=draft.as_text,
-            problems=tuple(draft.problems),
-            rang=written.rang,
-            entries=written.entries,
-        )
+        return published_of(draft, written)
 
     def _keep(self, draft: Draft) -> None:
         if draft.kept:

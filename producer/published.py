@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from producer.payloads import Reading, Refused
 from producer.quarantine import NewRecord
-from producer.writing import Entries, Place
+from producer.writing import Entries, Place, Written
 from worker.contract.accept import NewDelivery
 from worker.contract.words import Refusal
 
@@ -151,3 +151,30 @@ class Draft:
         )
         if refused.content:
             self.keep(refused.reason, refused.audience, refused.message, refused.content)
+
+
+def joined(drafts: Sequence[Draft]) -> Draft:
+    """Return one draft of several, at least one, to be written at once; of no job."""
+    whole = Draft(drafts[0].lane, drafts[0].reading)
+    for draft in drafts:
+        for place, deliveries in draft.deliveries.items():
+            whole.deliveries.setdefault(place, []).extend(deliveries)
+        whole.kept.extend(draft.kept)
+    return whole
+
+
+def published_of(draft: Draft, written: Written) -> Published:
+    """Return what became of a draft that was written."""
+    return Published(
+        payloads=draft.payloads,
+        events=draft.events,
+        accepted=written.accepted,
+        unmatched=draft.unmatched,
+        refused=len(draft.problems),
+        repeated=written.repeated,
+        without_hook=draft.without_hook,
+        as_text=draft.as_text,
+        problems=tuple(draft.problems),
+        rang=written.rang,
+        entries=written.entries,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
@@ -57,9 +57,9 @@ class Written:
     """
 
     accepted: int
-    repeated: int
-    rang: tuple[Place, ...]
-    entries: Mapping[str, Entries]
+    repeated: int = 0
+    rang: tuple[Place, ...] = ()
+    entries: Mapping[str, Entries] = field(default_factory=dict)
 
 
 def write(

@@ -64,6 +64,8 @@ class Refusal(StrEnum):
 
     UNREADABLE = "unreadable"
     """Not JSON, or not a payload."""
+    RENDERED = "rendered"
+    """A body that a template has rendered already, before it came."""
     NO_EVENTS = "no_events"
     """A payload without `segment_events`."""
     BAD_EVENT = "bad_event"
