@@ -1,0 +1,212 @@
+"""The receiver as a process, fed by a stand-in that follows Lytics' retry rules."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ops.embedded import lifecycle as embedded
+from ops.sandbox.process import SandboxProcess
+from ops.supervisor import own_command
+from worker.contract.connection import connect
+from worker.contract.keys import PartitionKeys
+
+SECRET = "a-secret-of-nobody"
+CONFIGURATION = """
+[redis]
+url = "embedded"
+partitions = 4
+[authorizations.insider]
+headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "t" }}
+[destinations.insider]
+api = "insider"
+base_url = "https://unification.useinsider.com"
+authorization = "insider"
+rate = "25000/min"
+[triggers.vip-enter]
+destination = "insider"
+audiences = ["vip"]
+on = "enter"
+template = "any.jsonnet"
+url = "/api/user/v1/upsert"
+[producer.webhook]
+listen = "127.0.0.1:{port}"
+secret = "{secret}"
+"""
+
+
+def until(claim: Callable[[], Any], seconds: float = 20.0) -> None:
+    gives_up_at = time.monotonic() + seconds
+    while not claim():
+        assert time.monotonic() < gives_up_at, "it did not come true in time"
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Relay:
+    """A configuration with a receiver that can be started, killed and asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        (folder / "templates").mkdir()
+        (folder / "templates" / "any.jsonnet").write_text("{}")
+        self.config = folder / "segrelay.toml"
+        self.config.write_text(CONFIGURATION.format(port=self.port, secret=SECRET))
+        self.data_dir = folder / ".segrelay"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
+        self.process = subprocess.Popen(own_command("serve"), env=environment)
+        until(self.is_alive)
+
+    def is_alive(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/healthz").is_success
+        except httpx.TransportError:
+            return False
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(15)
+
+    def post(self, body: bytes, **headers: str) -> httpx.Response:
+        given = {"x-segrelay-secret": SECRET, **headers}
+        return httpx.post(f"{self.url}/v1/lytics", content=body, headers=given, timeout=30)
+
+    def waiting(self) -> int:
+        with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
+            keys = [PartitionKeys("insider", number) for number in range(4)]
+            return sum(client.xlen(each.stream("live|vip-enter")) for each in keys)
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    built = Relay(tmp_path)
+    built.start()
+    yield built
+    if built.process is not None and built.process.poll() is None:
+        built.kill()
+    embedded.stop(built.data_dir)
+
+
+@pytest.fixture
+def lytics(relay: Relay) -> Iterator[SandboxProcess]:
+    quick = {"webhook_retry_seconds": 0.1, "webhook_sleep_seconds": 0.3}
+    with SandboxProcess(lytics=quick) as process:
+        people = [{"_uid": f"u{n}", "email": f"p{n}@example.com"} for n in range(400)]
+        process.post("lytics/profiles", people)
+        job = {"webhook_url": f"{relay.url}/v1/lytics", "headers": {"x-segrelay-secret": SECRET}}
+        process.post("lytics/jobs", job | {"batch_requests": True, "batch_size": 7})
+        yield process
+
+
+def enter(lytics: SandboxProcess, first: int, last: int) -> None:
+    moves = [{"uid": f"u{n}", "audience": "vip", "change": "enter"} for n in range(first, last)]
+    lytics.post("lytics/moves", moves)
+
+
+def sent(lytics: SandboxProcess) -> int:
+    return int(lytics.get("lytics/jobs")["job"]["sent"])
+
+
+def test_every_event_that_was_answered_200_is_in_its_stream(
+    relay: Relay, lytics: SandboxProcess
+) -> None:
+    enter(lytics, 0, 400)
+    until(lambda: sent(lytics) == 400)
+
+    assert relay.waiting() == 400
+
+
+def test_nothing_is_lost_when_the_receiver_and_redis_are_killed(
+    relay: Relay, lytics: SandboxProcess
+) -> None:
+    enter(lytics, 0, 150)
+    time.sleep(0.2)
+    relay.kill()
+    enter(lytics, 150, 300)
+    relay.start()
+    time.sleep(0.2)
+    found = embedded.find(relay.data_dir)
+    assert found is not None
+    os.kill(found.pid, signal.SIGKILL)
+    enter(lytics, 300, 400)
+    embedded.ensure_running(relay.data_dir, wait_seconds=30)
+    until(lambda: sent(lytics) == 400, 60)
+
+    # What was stored, but not answered, came twice; the ledger knows it when it is drained.
+    assert relay.waiting() >= 400
+    assert lytics.get("lytics/jobs")["job"]["omitted"] == 0
+
+
+def test_an_orderly_end_resets_no_connection_and_loses_nothing(
+    relay: Relay, lytics: SandboxProcess
+) -> None:
+    enter(lytics, 0, 200)
+
+    assert relay.stop() == 0
+    relay.start()
+    enter(lytics, 200, 400)
+    until(lambda: sent(lytics) == 400, 60)
+
+    assert relay.waiting() == 400
+
+
+def test_a_body_that_can_not_be_placed_is_quarantined_and_answered_200(relay: Relay) -> None:
+    answers = [relay.post(body).json() for body in (b"no JSON", b'{"users": []}', b"{}")]
+
+    assert answers == [{"accepted": 0, "quarantined": 1}] * 3
+
+
+def test_a_check_says_that_it_receives_and_stores_nothing(relay: Relay) -> None:
+    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.config)}
+
+    ran = subprocess.run(
+        own_command("serve", "--check", "--json"), env=environment, capture_output=True, check=False
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert b'"ok": true' in ran.stdout
+    assert relay.waiting() == 0
+
+
+def test_a_silent_connection_does_not_stop_others(relay: Relay) -> None:
+    idle = [socket.create_connection(("127.0.0.1", relay.port)) for _ in range(500)]
+    slow = socket.create_connection(("127.0.0.1", relay.port))
+    slow.send(b"POST /v1/lytics HTTP/1.1\r\nhost: relay\r\n")
+    try:
+        assert relay.post(b"{}").status_code == 200
+    finally:
+        for each in [*idle, slow]:
+            each.close()
+
+
+def test_a_taken_port_is_named(relay: Relay) -> None:
+    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.config)}
+
+    ran = subprocess.run(own_command("serve"), env=environment, capture_output=True, check=False)
+
+    assert ran.returncode == 1
+    assert str(relay.port).encode() in ran.stderr
+    assert b"Traceback" not in ran.stderr
