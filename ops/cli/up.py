@@ -35,6 +35,8 @@ def up() -> None:
         look = _redis(settings, supervisor, ending)
         ending.enter_context(supervisor)
         supervisor.start("worker", own_command("worker"))
+        if settings.producer.webhook:
+            supervisor.start("serve", own_command("serve"))
         if settings.flower:
             supervisor.start("flower", own_command("flower"))
         code = supervisor.run(look)
