@@ -41,13 +41,7 @@ def serve(
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="With --check: one document.")] = False,
 ) -> None:
-    """Receive Lytics' webhooks until Ctrl-C, or check that they arrive.
-
-    Examples:
-        segrelay serve
-        segrelay serve --check
-        segrelay serve --check --url https://relay.example.com/v1/lytics
-    """
+    """Receive Lytics' webhooks until Ctrl-C, or check that they arrive."""
     settings = load_settings()
     webhook = settings.producer.webhook
     if webhook is None:
