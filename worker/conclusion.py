@@ -161,7 +161,7 @@ class Conclusion:
         settled: list[Settled] = []
         deaths: list[tuple[Delivery, Obituary]] = []
         records: dict[bytes, Record] = {}
-        sent: list[str] = []
+        reached: dict[str, bytes] = {}
         dropped: Counter[str] = Counter()
         index = 0
         for packed in request.packed:
@@ -178,8 +178,7 @@ class Conclusion:
                         Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
                         for loser in parcel.losers
                     )
-                    if not sent:
-                        sent.append(_sent_line(parcel, self.state.now_ms()))
+                    reached[parcel.digest.hex()] = _reached(parcel, self.state.now_ms())
                 case RefusedUser(Skip() as reason, message):
                     settled.append(
                         Settled(parcel.delivery, reason, remark=f"{reason.value}: {message}")
@@ -190,7 +189,7 @@ class Conclusion:
         buried = await self.settler.buried(deaths, packer)
         wait_over = {request.trigger: None} if request.trigger in self.state.waits else {}
         closing = self._closing(
-            request, note, [*settled, *buried], dropped=dropped, waits=wait_over, sent=sent
+            request, note, [*settled, *buried], dropped=dropped, waits=wait_over, reached=reached
         )
         self.state.records.update(records)
         await self.settler.write(closing)
@@ -313,11 +312,12 @@ def _told(record: Record, parcel: Parcel) -> Record:
     return record
 
 
-def _sent_line(parcel: Parcel, now_ms: int) -> str:
+def _reached(parcel: Parcel, now_ms: int) -> bytes:
+    """Return by what the destination knows a person, as Redis keeps it."""
     user: Any = parcel.shaped.users[0]
     who = {
         key: user[key]
         for key in ("identifiers", "insider_id")
         if isinstance(user, dict) and key in user
     }
-    return orjson.dumps([now_ms, parcel.digest.hex(), who]).decode()
+    return orjson.dumps([now_ms, who])

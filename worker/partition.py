@@ -189,7 +189,8 @@ class Settlement:
         setbacks: By place.
         counts: Further fields of `counts`.
         history: Lines about deliveries that were not made, or not yet.
-        sent: Profile keys of delivered profiles, a few, for `verify`.
+        reached: By digest (hex), for `verify`: JSON of now (ms) and by what the destination knows
+            the person; of each to whom something was delivered.
     """
 
     settled: Sequence[Settled] = ()
@@ -200,7 +201,7 @@ class Settlement:
     setbacks: Mapping[str, Setback] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[bytes] = ()
-    sent: Sequence[str] = ()
+    reached: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Partition(Protocol):

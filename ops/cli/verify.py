@@ -17,7 +17,7 @@ from ops.cli.opened import opened
 from ops.cli.options import Json
 from ops.insider.lists import list_of
 from ops.insider.reader import InsiderReader
-from ops.insider.verification import Delivered, Verified, Verifier, recently_delivered, sampled
+from ops.insider.verification import Delivered, Verified, Verifier, read_reached, sampled
 from ops.state.partitions import all_partitions
 from worker.contract.settings import Destination, Settings
 from worker.errors import UsageWrong
@@ -40,21 +40,24 @@ def verify(
     ] = "10s",
     as_json: Json = False,
 ) -> None:
-    """Read people back to whom something was delivered lately, and compare their audiences.
+    """Read people back from Insider, and compare their audiences with the ledger.
 
-    The exit code is 1 if something differs. At most 900 are read a minute.
+    They are chosen at random from everybody to whom something was delivered; where these are many,
+    from an even sample of them. The exit code is 1 if something differs. At most 900 people are
+    read a minute.
     """
     older_ms = round(1000 * parse_seconds(older_than, "--older-than"))
     again_seconds = parse_seconds(again_after, "--again-after")
     with opened() as (settings, client):
         until_ms = now_ms(client) - older_ms
         total = Verified()
-        candidates = 0
+        candidates = about = 0
         for one in _destinations(settings, destination):
             places = all_partitions(client, settings, [one.name])
-            everybody = recently_delivered(client, places, until_ms=until_ms)
-            candidates += len(everybody)
-            people = sampled(everybody, sample, random.SystemRandom())
+            reached = read_reached(client, places, until_ms=until_ms)
+            candidates += len(reached.people)
+            about += reached.about
+            people = sampled(reached.people, sample, random.SystemRandom())
             with progress(f"read back from {one.name}", len(people)) as shown:
                 steps = _verified(
                     client, settings, one, people, until_ms=until_ms, again_seconds=again_seconds
@@ -63,9 +66,9 @@ def verify(
                     total.add(step)
                     shown.advance(step.profiles)
     if as_json:
-        print_json(_document(total, candidates))
+        print_json(_document(total, candidates, about))
     else:
-        _tell(total, candidates, older_than)
+        _tell(total, candidates, about, older_than)
     if total.differences:
         raise typer.Exit(1)
 
@@ -108,20 +111,24 @@ def _verified(
         yield from verifier.verify(people)
 
 
-def _document(total: Verified, candidates: int) -> dict[str, Any]:
+def _document(total: Verified, candidates: int, about: int) -> dict[str, Any]:
     return {
+        "people": about,
         "candidates": candidates,
+        "candidates_are": "everybody" if candidates == about else "an even sample",
         "profiles": total.profiles,
         "memberships": total.memberships,
         "differences": [asdict(difference) for difference in total.differences],
     }
 
 
-def _tell(total: Verified, candidates: int, older_than: str) -> None:
+def _tell(total: Verified, candidates: int, about: int, older_than: str) -> None:
     if not candidates:
-        note(f"Nobody was delivered longer ago than {older_than}, and is still remembered.")
+        note(f"There is nobody to whom the last delivery was made longer ago than {older_than}.")
+    elif candidates < about:
+        note(f"They were chosen from an even sample: {candidates:,} of about {about:,} people.")
     say(
-        f"{total.profiles:,} of {candidates:,} people read back, {total.memberships:,} memberships"
+        f"{total.profiles:,} of {about:,} people read back, {total.memberships:,} memberships"
         f" compared, {len(total.differences):,} differ"
     )
     if total.differences:
@@ -132,6 +139,7 @@ def _tell(total: Verified, candidates: int, older_than: str) -> None:
                 for d in total.differences[:_SHOWN]
             ],
         )
+        note("`segrelay why PROFILE` tells all that is known of one of them.")
         note(
             "A list that stays empty for everybody: is the attribute defined in Insider's panel?"
             " `segrelay config check --live` tells."

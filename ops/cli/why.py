@@ -33,7 +33,11 @@ class _Moment(NamedTuple):
 
 def why(
     profile: Annotated[
-        str, typer.Argument(metavar="PROFILE", help="A value of the identity, or field:value.")
+        str,
+        typer.Argument(
+            metavar="PROFILE",
+            help="A value of the identity, a digest of `verify`, or FIELD:VALUE.",
+        ),
     ],
     *,
     as_json: Json = False,
@@ -53,9 +57,9 @@ def _moments(known: Known) -> Iterator[_Moment]:
     yield from map(_of_letter, known.letters)
     yield from map(_of_entry, known.waiting)
     yield from map(_of_record, known.quarantined)
-    for destination, moments in known.sent_ms.items():
-        for at_ms in moments:
-            yield _Moment(at_ms, "sent", destination, "", "", "", 0, "a request was taken")
+    for destination, at_ms in known.written_ms.items():
+        detail = "what was delivered or tried last was written down"
+        yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
 
 
 def _of_past(past: Past) -> _Moment:

@@ -12,7 +12,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import orjson
 from redis import Redis
@@ -20,11 +20,14 @@ from redis import Redis
 from ops.insider.reader import CUSTOM
 from ops.state.ledger import Line, Names, read_records
 from worker.contract.connection import redis_errors
-from worker.contract.keys import PartitionKeys
+from worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from worker.contract.words import Direction
 from worker.core.beats import is_newer
 
 Place = Literal["inside", "outside"]
+
+_LARGEST: Final = "f" * 2 * DIGEST_BYTES
+"""No digest is larger."""
 
 
 class ReadsProfiles(Protocol):
@@ -37,7 +40,7 @@ class ReadsProfiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Somebody to whom something was delivered lately.
+    """Somebody to whom something was delivered.
 
     Args:
         who: `identifiers` or `insider_id`, as they were sent.
@@ -93,26 +96,47 @@ class Verified:
         self.differences += other.differences
 
 
-def recently_delivered(
-    client: Redis, places: Sequence[PartitionKeys], *, until_ms: int
-) -> list[Delivered]:
-    """Return who was delivered until then, each once; only what the capped lists still hold.
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Whom something was delivered to, as far as Redis remembers it.
+
+    Args:
+        people: Everybody, or an even sample.
+        about: How many people there are; where the people are a sample, an estimate.
+    """
+
+    people: Sequence[Delivered]
+    about: int
+
+    @property
+    def is_sample(self) -> bool:
+        """Say whether there are more people than these."""
+        return self.about > len(self.people)
+
+
+def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
+    """Return to whom something was delivered, and nothing later than that.
+
+    Of a partition with many people Redis keeps those with the smallest digests. Over all
+    partitions those up to the smallest of these bounds are an even sample.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    found: dict[tuple[PartitionKeys, str], Delivered] = {}
+    found: list[Delivered] = []
+    bounds = [_LARGEST]
     for place in places:
         with redis_errors():
-            rows: Any = client.xrevrange(place.sent)
-        later: set[str] = set()
-        for _, fields in rows:
-            at_ms, digest, who = orjson.loads(fields[b"k"])
-            if at_ms > until_ms:
-                later.add(digest)
-            elif digest not in later and who:
-                found.setdefault((place, digest), Delivered(place, bytes.fromhex(digest), who))
-    return list(found.values())
+            rows: Any = client.hgetall(place.who)
+        if len(rows) >= REACHED_KEPT:
+            bounds.append(max(rows).decode())
+        for digest, text in rows.items():
+            at_ms, who = orjson.loads(text)
+            if at_ms <= until_ms and who:
+                found.append(Delivered(place, bytes.fromhex(digest.decode()), who))
+    bound = min(bounds)
+    people = [one for one in found if one.digest.hex() <= bound]
+    return Reached(people, round(len(people) * int(_LARGEST, 16) / max(1, int(bound, 16))))
 
 
 def sampled(everybody: Sequence[Delivered], count: int, chance: random.Random) -> list[Delivered]:

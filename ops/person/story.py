@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,7 +19,7 @@ from ops.state.waiting import WaitingEntry, find_streams, read_entries
 from producer.quarantine import Quarantine, Record
 from worker.contract.connection import redis_errors
 from worker.contract.events import decode_profile
-from worker.contract.keys import PartitionKeys
+from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.settings import Settings
 from worker.errors import PayloadRefused, UsageWrong
 
@@ -27,6 +28,7 @@ MOST_ENTRIES: Final = 100_000
 MOST_RECORDS: Final = 1_000
 """Of the quarantine, the newest."""
 
+_DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _MOST_LETTERS: Final = 100
 _MOST_FOUND: Final = 1_000
 
@@ -55,7 +57,7 @@ class Known:
 
     Args:
         ledger: By destination.
-        sent_ms: When requests that began with it were taken, by destination; capped.
+        written_ms: When its ledger was written last, by destination.
         is_whole: All that waits was looked at.
     """
 
@@ -64,20 +66,14 @@ class Known:
     waiting: list[WaitingEntry] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     past: list[Past] = field(default_factory=list)
-    sent_ms: dict[str, list[int]] = field(default_factory=dict)
+    written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[Record] = field(default_factory=list)
     is_whole: bool = True
 
     @property
     def is_nothing(self) -> bool:
         """Say whether the profile was never heard of."""
-        return not (
-            any(self.ledger.values())
-            or self.waiting
-            or self.letters
-            or self.past
-            or any(self.sent_ms.values())
-        )
+        return not (any(self.ledger.values()) or self.waiting or self.letters or self.past)
 
 
 def explain(client: Redis, settings: Settings, text: str) -> Known:
@@ -86,8 +82,8 @@ def explain(client: Redis, settings: Settings, text: str) -> Known:
     Args:
         client: Of Redis.
         settings: Of today.
-        text: A value of the identity field; else, of any field of what waits or lies dead:
-            `value` or `field:value`.
+        text: A value of the identity field; else a digest as `verify` prints it; else a value of
+            any field of what waits or lies dead: `value` or `field:value`.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -98,7 +94,7 @@ def explain(client: Redis, settings: Settings, text: str) -> Known:
     except UsageWrong:
         known = None
     if known is None or known.is_nothing:
-        other = _with_field(client, settings, text)
+        other = _with_digest(client, settings, text) or _with_field(client, settings, text)
         if other is not None:
             known = _known(client, settings, other)
     if known is None:
@@ -122,7 +118,8 @@ def _known(client: Redis, settings: Settings, person: Person) -> Known:
     for place in places:
         (record,) = read_records(client, place, [person.digest])
         known.ledger[place.destination] = list(names.lines(record))
-        known.sent_ms[place.destination] = list(_sent(client, place, person))
+        if known.ledger[place.destination]:
+            known.written_ms[place.destination] = _written_ms(client, settings, place, person)
         known.past += _past(client, place, person)
     known.waiting, known.is_whole = _waiting(client, places, person)
     wanted = Filter(digest=person.digest.hex())
@@ -130,13 +127,16 @@ def _known(client: Redis, settings: Settings, person: Person) -> Known:
     return known
 
 
-def _sent(client: Redis, place: PartitionKeys, person: Person) -> Iterator[int]:
+def _written_ms(client: Redis, settings: Settings, place: PartitionKeys, person: Person) -> int:
+    """Return when a ledger was written last: each time it is kept for so long from then on."""
     with redis_errors():
-        rows: Any = client.xrevrange(place.sent)
-    for _, fields in rows:
-        at_ms, digest, *_ = orjson.loads(fields[b"k"])
-        if digest == person.digest.hex():
-            yield at_ms
+        pipe = client.pipeline(transaction=False)
+        pipe.time()
+        pipe.pttl(place.ledger(person.digest))
+        (seconds, micros), left_ms = pipe.execute()
+    since_ms = seconds * 1000 + micros // 1000
+    kept_ms = round(1000 * settings.delivery.ledger_retention_seconds)
+    return int(since_ms - kept_ms + left_ms)
 
 
 def _past(client: Redis, place: PartitionKeys, person: Person) -> Iterator[Past]:
@@ -169,6 +169,20 @@ def _waiting(
         if entry.header and entry.header.digest == person.digest:
             found.append(entry)
     return found, True
+
+
+def _with_digest(client: Redis, settings: Settings, text: str) -> Person | None:
+    """Find somebody by the digest that other commands print."""
+    if not _DIGEST.fullmatch(text.strip().lower()):
+        return None
+    digest = bytes.fromhex(text.strip())
+    for place in all_partitions(client, settings):
+        (record,) = read_records(client, place, [digest])
+        if record.items:
+            return Person(digest, place.partition)
+    letters = find_letters(client, all_partitions(client, settings), Filter(digest=digest.hex()))
+    letter = next(letters, None)
+    return Person(digest, letter["partition"]) if letter else None
 
 
 def _with_field(client: Redis, settings: Settings, text: str) -> Person | None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from worker.contract.accept import NewDelivery
 from worker.contract.events import encode_header
-from worker.contract.keys import split_stream_name, stream_name
+from worker.contract.keys import REACHED_KEPT, split_stream_name, stream_name
 from worker.contract.words import BACKFILL, LIVE, job_of_lane
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
@@ -53,7 +53,7 @@ class PartitionStore:
     causes: dict[str, bytes] = field(default_factory=dict)
     cause_counts: Counter[str] = field(default_factory=Counter)
     history: list[bytes] = field(default_factory=list)
-    sent: list[str] = field(default_factory=list)
+    reached: dict[str, bytes] = field(default_factory=dict)
     last_id: str = "0-0"
 
     def ledger(self, digest: bytes) -> bytes | None:
@@ -203,7 +203,8 @@ class FakePartition:
         if note_id or removed:
             store.counts.update(settlement.counts)
         store.history += settlement.history
-        store.sent += settlement.sent
+        everybody = sorted({**store.reached, **settlement.reached}.items())
+        store.reached = dict(everybody[:REACHED_KEPT])
         store.rendering = ()
         return self._end_note(note_id, settlement.open_seconds if opens else 0.0)
 

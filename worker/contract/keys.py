@@ -31,7 +31,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
-| `{d:p}sent` | stream | recently delivered profile keys, capped, for `verify` |
+| `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
+| `{d:p}who` | hash | digest → JSON: when it was reached last (ms), identifiers; for `verify` |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there |
 | `{d:p}jobs:SOURCE` | hash | the same for one source of a job, for 90 days |
 | `{d:p}l<digest>` | string | the ledger of one profile |
@@ -58,6 +59,10 @@ PROCESSES: Final = "segrelay:processes"
 
 DIGEST_BYTES: Final = 10
 """80 bits: ten million profiles in a partition collide with a chance of 4e-11."""
+
+REACHED_KEPT: Final = 2_000
+"""People of a partition in `who`: all while they are few, else those with the smallest digests,
+which are an even sample. `settle.lua` knows the number too. A person takes about 300 bytes."""
 
 
 def gate(gate_id: str) -> str:
@@ -121,6 +126,6 @@ class PartitionKeys:
 _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
-        "holds", "letters", "lettertimes", "causes", "history", "sent", "jobs",
+        "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
     }
 )  # fmt: skip

@@ -86,7 +86,7 @@ class FakeWorld:
             "causes": dict(store.causes),
             "cause_counts": dict(store.cause_counts),
             "history": store.history,
-            "sent": store.sent,
+            "reached": store.reached,
         }
 
 
@@ -177,7 +177,10 @@ class RedisWorld:
                 if i.endswith("|n")
             },
             "history": [row[b"e"] for _, row in await client.xrange(keys.history)],
-            "sent": [row[b"k"].decode() for _, row in await client.xrange(keys.sent)],
+            "reached": {
+                digest.decode(): await client.hget(keys.who, digest)
+                for digest in await client.zrange(keys.reached, 0, -1)
+            },
         }
 
 

@@ -1,10 +1,12 @@
 """What everybody may expect of a partition, wherever it is kept."""
 
+import random
 from typing import Any
 
 import pytest
 
 from tests.conformance.partition.conftest import LEASE_SECONDS, RETENTION_SECONDS, Bench, note_of
+from worker.contract.keys import REACHED_KEPT
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
@@ -108,7 +110,7 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
         ledgers={ada.header.digest: b"record"},
         counts={"requests|vip-enter": 1},
         history=[b"line"],
-        sent=["key"],
+        reached={"aa": b"[1,{}]"},
     )
 
     settle(bench, settlement)
@@ -520,3 +522,26 @@ def test_a_bell_that_was_answered_in_vain_is_silent_once_all_is_done(bench: Benc
     bench.run(bench.one.release({}, (), keep_if_due=False))
 
     assert bench.contents()["bell"] == ""
+
+
+def test_everybody_who_was_reached_is_kept_while_they_are_few(bench: Bench) -> None:
+    take(bench)
+    settle(bench, Settlement(reached={"0b": b"[1,{}]", "0a": b"[1,{}]"}))
+    settle(bench, Settlement(reached={"0a": b"[2,{}]"}))
+
+    assert bench.contents()["reached"] == {"0a": b"[2,{}]", "0b": b"[1,{}]"}
+
+
+def test_of_many_who_were_reached_an_even_sample_is_kept(bench: Bench) -> None:
+    take(bench)
+    chance = random.Random(5)
+    everybody = [chance.randbytes(10).hex() for _ in range(2 * REACHED_KEPT)]
+
+    for first in range(0, len(everybody), 500):
+        part = everybody[first : first + 500]
+        settle(bench, Settlement(reached=dict.fromkeys(part, b"[1,{}]")))
+
+    kept = bench.contents()["reached"]
+    assert list(kept) == sorted(everybody)[:REACHED_KEPT]
+    firsts = sum(everybody.index(one) < REACHED_KEPT for one in kept)
+    assert 0.4 < firsts / REACHED_KEPT < 0.6

@@ -1,10 +1,13 @@
 """`segrelay verify` as a person calls it."""
 
+import random
+
 import orjson
 import pytest
 
 from ops.cli.main import app
 from tests.integration.ops.relay import payload
+from worker.contract.keys import REACHED_KEPT
 from worker.errors import OperationsMustAct, UsageWrong
 
 
@@ -38,6 +41,43 @@ def test_what_was_delivered_is_found_there(verify):
     assert found["differences"] == []
     assert found["profiles"] >= 4
     assert found["memberships"] >= 6
+
+
+def test_all_people_of_one_request_are_known(relay, verify):
+    people = [payload(f"p{number}@example.com") for number in range(40)]
+    relay.publish(*people)
+    relay.drain()
+    assert relay.status()["requests"] <= len(relay.places())
+
+    code, found = verify()
+
+    assert (code, found["people"], found["profiles"]) == (0, 40, 40)
+    assert found["candidates_are"] == "everybody"
+
+
+def test_where_people_are_many_an_even_sample_is_said_to_be_one(relay, verify):
+    chance = random.Random(3)
+    for place in relay.places():
+        digests = sorted(chance.randbytes(10).hex() for _ in range(6_000))[:REACHED_KEPT]
+        relay.client.hset(place.who, mapping=dict.fromkeys(digests, b'[1,{"identifiers":{}}]'))
+
+    _, found = verify("--sample", "1")
+
+    assert found["candidates_are"] == "an even sample"
+    assert 7_000 < found["candidates"] <= 8_000
+    assert 22_000 < found["people"] < 26_000
+
+
+@pytest.mark.usefixtures("delivered")
+def test_why_takes_what_verify_prints(sandbox, verify, call):
+    sandbox.reset()
+
+    _, found = verify()
+
+    wrong = found["differences"][0]
+    known = orjson.loads(call(app, "why", wrong["profile"], "--json").stdout)
+    assert known["known"]
+    assert wrong["audience"] in {line["audience"] for line in known["ledger"]}
 
 
 @pytest.mark.usefixtures("delivered")

@@ -2,7 +2,7 @@
 -- Settles deliveries: entries, counts, ledgers, letters, note, all or nothing, and once however often it is called.
 --
 -- KEYS[1] lease  [2] counts  [3] notes  [4] open  [5] letters  [6] lettertimes  [7] causes  [8] retry  [9] aside
---     [10] streams  [11] history  [12] sent  [13] rendering  then s streams, then ledgers
+--     [10] streams  [11] history  [12] reached  [13] who  [14] rendering  then s streams, then ledgers
 -- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
 --     [4] retention of a ledger, ms  [5] s, the number of streams; s names `lane|trigger`
 -- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces; the texts in one
@@ -13,7 +13,7 @@
 --     asides:  `lane|trigger|id`, text
 --     counts:  field, amount                                         (once per request)
 --     history: text
---     sent:    profile key
+--     reached: digest (hex), text
 -- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no letter. A ledger is written once, as its one text says: if
@@ -28,7 +28,7 @@ local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local opened = note ~= '' and redis.call('HGET', KEYS[4], note)
 if note ~= '' and (opened or redis.call('HEXISTS', KEYS[3], note) == 0) then return {2, 0, tonumber(opened or 0)} end
 
-local FIXED = 13
+local FIXED = 14
 local s = tonumber(ARGV[5])
 local at = 8 + s
 local function list(width)
@@ -102,7 +102,26 @@ for i in list(2) do
   if note ~= '' or removed > 0 then redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 end
 for i in list(1) do redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', 'e', ARGV[i]) end
-for i in list(1) do redis.call('XADD', KEYS[12], 'MAXLEN', '~', 2000, '*', 'k', ARGV[i]) end
+
+-- Digests are random: the smallest of all that were ever reached are an even sample of them.
+local REACHED_KEPT = 2000
+local kept = redis.call('ZCARD', KEYS[12])
+local largest = kept >= REACHED_KEPT and redis.call('ZRANGE', KEYS[12], -1, -1)[1]
+for i in list(2) do
+  local digest = ARGV[i]
+  if not largest or digest <= largest then
+    kept = kept + redis.call('ZADD', KEYS[12], 0, digest)
+    redis.call('HSET', KEYS[13], digest, ARGV[i + 1])
+  end
+end
+if kept > 0 then
+  redis.call('PEXPIRE', KEYS[12], retention)
+  redis.call('PEXPIRE', KEYS[13], retention)
+end
+while kept > REACHED_KEPT do
+  redis.call('HDEL', KEYS[13], redis.call('ZPOPMAX', KEYS[12])[1])
+  kept = kept - 1
+end
 
 if opens then
   till = now + open_for
@@ -110,5 +129,5 @@ if opens then
 elseif note ~= '' then
   redis.call('HDEL', KEYS[3], note)
 end
-redis.call('DEL', KEYS[13])
+redis.call('DEL', KEYS[14])
 return {1, removed, till}
