@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
+PARENT_VARIABLE: Final = "SEGRELAY_ENDS_WITH_STDIN"
+"""Set for what shall not outlive its parent, however that ends: its standard input is a pipe that
+only the parent holds open."""
+_PIPE_BYTES: Final = 1_024
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -23,6 +29,18 @@ def interrupted_once() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_parent() -> None:
+    """End in good order when the parent has gone, if it has asked for that."""
+    if os.environ.pop(PARENT_VARIABLE, "") == "1":
+        threading.Thread(target=_wait_for_the_end, args=(sys.stdin.fileno(),), daemon=True).start()
+
+
+def _wait_for_the_end(descriptor: int) -> None:
+    while os.read(descriptor, _PIPE_BYTES):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _unwind(number: int, _frame: Any) -> NoReturn:

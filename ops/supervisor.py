@@ -15,11 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Final, Self
 
+from ops.interrupts import PARENT_VARIABLE
 from worker.contract.own_processes import own_module
 
 RESTARTS: Final = 5
 RESTART_WINDOW_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 15.0
+WRONGLY_CALLED: Final = 2
+"""The exit code for usage and configuration."""
 _LOOK_SECONDS: Final = 0.2
 
 Print = Callable[[str, str], None]
@@ -45,10 +48,17 @@ class Child:
     def start(self) -> None:
         """Start it."""
         self.starts.append(time.monotonic())
+        if self.process and self.process.stdin:
+            self.process.stdin.close()
         self.process = subprocess.Popen(
             self.command,
-            env={**os.environ, **self.environment, "PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
+            env={
+                **os.environ,
+                **self.environment,
+                "PYTHONUNBUFFERED": "1",
+                PARENT_VARIABLE: "1",
+            },
+            stdin=subprocess.PIPE,  # held open, and never written to: it ends when we do
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -84,6 +94,8 @@ class Child:
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 class Supervisor:
@@ -121,7 +133,7 @@ class Supervisor:
         return child
 
     def run(self, look: Callable[[], None]) -> int:
-        """Wait; returns 0 when told to stop, 1 when a child died for good.
+        """Wait; returns 0 when told to stop, 1 when a child died for good, 2 when it was wrong.
 
         Args:
             look: Called all the time, e.g. to look after what is no child.
@@ -132,6 +144,9 @@ class Supervisor:
                 code = child.died()
                 if code is None:
                     continue
+                if code == WRONGLY_CALLED:
+                    self._print(child.name, "can't work like that; it is not started again")
+                    return code
                 if not child.may_restart():
                     self._print(child.name, f"ended with {code} again and again; giving up")
                     return 1

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from celery import Celery
 
+from ops.interrupts import end_with_parent
 from worker.contract.celery_options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken, UsageWrong
@@ -23,6 +24,7 @@ def flower(
     ] = "",
 ) -> None:
     """Run Flower, to watch the workers. Its own options are taken from FLOWER_… variables."""
+    end_with_parent()
     settings = load_settings()
     section = settings.flower
     if section is None:

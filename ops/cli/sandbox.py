@@ -11,8 +11,10 @@ import typer
 from pydantic import ValidationError
 
 from ops.cli.console import note
+from ops.interrupts import end_with_parent
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
+from worker.contract.urls import is_loopback
 from worker.errors import SegrelayError, UsageWrong
 
 DEFAULT_PORT: Final = 8900
@@ -49,6 +51,8 @@ def sandbox(
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
 ) -> None:
     """Run a stand-in for Insider, with switches for everything that can go wrong there."""
+    end_with_parent()
+    _tell_who_can_reach(host)
     named = {
         "latency_seconds": latency,
         "jitter_seconds": jitter,
@@ -62,6 +66,15 @@ def sandbox(
     }
     switches = _parsed(settings) | {name: v for name, v in named.items() if v is not None}
     serve(_validated(switches), port, host=host, until_stdin_ends=until_stdin_ends)
+
+
+def _tell_who_can_reach(host: str) -> None:
+    if not is_loopback(host):
+        note(
+            f"warning: whoever reaches this machine at {host} can read everything that the sandbox"
+            " is sent, with the people's data and the headers' names, and can switch its faults;"
+            f" nothing asks for a password. The default, {LOOPBACK}, opens it to this machine only."
+        )
 
 
 def _shares(pairs: list[str]) -> dict[str, str]:

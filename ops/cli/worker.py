@@ -7,6 +7,7 @@ import sys
 import typer
 
 from ops.cli.celery_command import run_celery
+from ops.interrupts import end_with_parent
 from worker.contract.own_processes import own_module
 from worker.errors import UsageWrong
 
@@ -18,6 +19,7 @@ def worker(ctx: typer.Context) -> None:
             "segrelay worker stays in the foreground: leave --detach to what supervises it,"
             " e.g. systemd or docker compose."
         )
+    end_with_parent()
     from worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
 
     options = ["worker", "--loglevel=INFO", *ctx.args]

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from worker.contract.sandboxed import sandbox_url, sandboxed
 from worker.contract.secrets import Secret
 from worker.contract.settings_checks import Draft, problems_of, warnings_of
 from worker.contract.settings_fields import Surroundings
@@ -126,6 +127,7 @@ def load_settings(
         ConfigurationInvalid: With every problem, one a line.
     """
     environ = os.environ if environ is None else environ
+    sandbox = sandbox_url(environ)
     source = settings_path(path, environ)
     content = read_text(source)
     environ = merged_environment(source.parent, environ)
@@ -135,7 +137,7 @@ def load_settings(
     if settings is None:
         lines = [problem.line(source.name) for problem in reader.problems]
         raise ConfigurationInvalid("\n".join(lines))
-    return settings
+    return sandboxed(settings, sandbox) if sandbox else settings
 
 
 def _overridden(

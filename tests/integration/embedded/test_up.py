@@ -1,10 +1,15 @@
 """`segrelay up` as a process: what it started ends with it."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
+import httpx
 import pytest
 
 from ops.cli.init import init
@@ -105,3 +110,126 @@ def test_a_redis_that_somebody_else_started_goes_on(folder):
 
     assert told
     assert pid_of(folder) == before.pid
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def rehearsal(folder):
+    """The environment of whoever takes part in a rehearsal."""
+    yield {
+        **os.environ,
+        "SEGRELAY_CONFIG": str(folder / "segrelay.toml"),
+        "SEGRELAY_SANDBOX": f"http://127.0.0.1:{free_port()}",
+    }
+    stop(folder / ".segrelay-sandbox")
+
+
+@contextmanager
+def running(environment, *arguments):
+    process = subprocess.Popen(
+        own_command("up", *arguments),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        process_group=0,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=SECONDS)
+
+
+def asked(environment, *arguments, given=""):
+    done = subprocess.run(
+        own_command(*arguments),
+        env=environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_a_rehearsal_delivers_to_its_sandbox_and_touches_nothing_real(folder, rehearsal):
+    at = datetime.now(UTC).isoformat()
+    entrance = {"slug": "vip", "event": "enter", "enter": at}
+    payload = {"data": {"email": "ann@example.com", "segment_events": [entrance]}}
+
+    with running(rehearsal, "--sandbox") as up:
+        assert line_with(up, "ready.")
+        asked(rehearsal, "send", "-", "--json", given=json.dumps(payload))
+        assert until(lambda: asked(rehearsal, "status", "--json")["delivered"])
+        held = httpx.get(f"{rehearsal['SEGRELAY_SANDBOX']}/_sandbox/summary", trust_env=False)
+
+    assert held.json()["users"]["applied"] == 1
+    assert not (folder / ".segrelay").exists()
+    assert (folder / ".segrelay-sandbox").is_dir()
+
+
+def test_nothing_outlives_an_up_that_is_killed(rehearsal):
+    with running(rehearsal, "--sandbox") as up:
+        assert line_with(up, "ready.")
+        children = children_of(up.pid)
+        assert len(children) >= 2
+
+        up.kill()
+
+        assert until(lambda: not any(map(lives, children)))
+
+
+def children_of(pid):
+    listed = subprocess.run(
+        ["/bin/ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    )
+    pairs = [map(int, line.split()) for line in listed.stdout.splitlines()]
+    return [child for child, parent in pairs if parent == pid]
+
+
+def lives(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_worker_that_runs_already_is_named(folder, rehearsal):
+    ensure_running(folder / ".segrelay-sandbox")
+    worker = subprocess.Popen(
+        own_command("worker"),
+        env=rehearsal,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        process_group=0,
+    )
+    try:
+        assert until(lambda: asked(rehearsal, "status", "--json")["processes"])
+        with running(rehearsal, "--sandbox") as up:
+            assert line_with(up, f"process {worker.pid}")
+    finally:
+        worker.terminate()
+        worker.wait(SECONDS)
+
+
+def test_a_port_in_use_is_named_before_anything_starts(folder, rehearsal):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(rehearsal["SEGRELAY_SANDBOX"].rpartition(":")[2])))
+        taken.listen()
+        with running(rehearsal, "--sandbox") as up:
+            said, _ = up.communicate(timeout=SECONDS)
+
+    assert up.returncode == 1
+    assert "already" in said
+    assert not (folder / ".segrelay-sandbox").exists()

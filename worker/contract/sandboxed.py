@@ -1,0 +1,109 @@
+"""The configuration as it is in a rehearsal: all goes to the sandbox, and nothing real is touched.
+
+`SEGRELAY_SANDBOX` in the environment asks for it: every process that has it works on the same
+rehearsal, in a Redis of its own, and every other process on the real configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from worker.contract.secrets import Secret
+from worker.contract.settings_fields import EMBEDDED
+from worker.contract.urls import is_loopback, refuse_base_reason
+from worker.errors import ConfigurationInvalid
+
+if TYPE_CHECKING:
+    from worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
+
+SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
+DEFAULT_SANDBOX: Final = "http://127.0.0.1:8900"
+_OFF: Final = frozenset({"", "0"})
+_SUFFIX: Final = "-sandbox"
+_PLACEHOLDER: Final = Secret("sandbox", "sandbox")
+"""No real secret is sent to the sandbox; one that is not set stops no trigger there."""
+
+
+def sandbox_url(environ: Mapping[str, str]) -> str:
+    """Return where the sandbox is, or "" where this is no rehearsal.
+
+    Raises:
+        ConfigurationInvalid: The variable is neither 1 nor the URL of a sandbox on this machine.
+    """
+    value = environ.get(SANDBOX_VARIABLE, "").strip()
+    if value in _OFF:
+        return ""
+    url = DEFAULT_SANDBOX if value == "1" else value.rstrip("/")
+    if refuse_base_reason(url) or not is_loopback(urlsplit(url).hostname or ""):
+        raise ConfigurationInvalid(
+            f"{SANDBOX_VARIABLE}: is neither 1 nor the URL of a sandbox on this machine,"
+            f" e.g. {DEFAULT_SANDBOX}"
+        )
+    return url
+
+
+def sandboxed(settings: Settings, url: str) -> Settings:
+    """Return a configuration with the sandbox in the place of Insider and Lytics.
+
+    Redis is an embedded one beside the real data directory, whatever `redis.url` says.
+    """
+    data_dir = settings.redis.data_dir
+    changed: dict[str, Any] = {
+        "redis": settings.redis.model_copy(
+            update={
+                "url": EMBEDDED,
+                "broker_url": "",
+                "data_dir": data_dir.with_name(data_dir.name + _SUFFIX),
+            }
+        ),
+        "destinations": {
+            name: one.model_copy(update={"base_url": url})
+            for name, one in settings.destinations.items()
+        },
+        "triggers": {name: _below(trigger) for name, trigger in settings.triggers.items()},
+        "authorizations": {
+            name: _without_secrets(one) for name, one in settings.authorizations.items()
+        },
+        "flower": _with_password(settings.flower),
+        "warnings": (*settings.warnings, *_said(settings, url)),
+    }
+    if settings.lytics:
+        lytics = {"base_url": url, "token": _PLACEHOLDER}
+        changed["lytics"] = settings.lytics.model_copy(update=lytics)
+    return settings.model_copy(update=changed)
+
+
+def _below(trigger: Trigger) -> Trigger:
+    """Return a trigger whose URL, where it is a whole one, leads to the sandbox too."""
+    parts = urlsplit(trigger.url)
+    return trigger.model_copy(update={"url": parts.path}) if parts.scheme else trigger
+
+
+def _without_secrets(authorization: Authorization) -> Authorization:
+    return authorization.model_copy(
+        update={
+            "headers": dict.fromkeys(authorization.headers, _PLACEHOLDER),
+            "parameters": {},
+        }
+    )
+
+
+def _with_password(flower: FlowerSettings | None) -> FlowerSettings | None:
+    """Return Flower, or none where its password is not set: it shows nothing without one."""
+    return flower if flower and flower.password.is_set else None
+
+
+def _said(settings: Settings, url: str) -> list[str]:
+    rehearsal = (
+        f"{SANDBOX_VARIABLE}: this is a rehearsal; everything goes to the sandbox at {url},"
+        " and the real Redis is not touched"
+    )
+    refused = [
+        f"{SANDBOX_VARIABLE}: destinations.{name}: the sandbox stands in for Insider only, and"
+        " refuses what goes to this one"
+        for name, one in settings.destinations.items()
+        if one.api != "insider"
+    ]
+    return [rehearsal, *refused]
