@@ -39,11 +39,15 @@ class Manner(NamedTuple):
     Attributes:
         state: The events were made up by comparison.
         skip_hook: See `Publisher.publish`.
+        triggers: See `Publisher.publish`.
+        again: See `Publisher.publish`.
     """
 
     lane: str = LIVE
     state: bool = False
     skip_hook: bool | None = None
+    triggers: tuple[str, ...] = ()
+    again: bool = False
 
     def skips_hook(self, event: Event) -> bool:
         """Say whether the destination should not start journeys for this event."""
@@ -113,7 +117,7 @@ class Drafter:
         return item
 
     def _empty(self, manner: Manner) -> Draft:
-        return Draft(manner.lane, self._reading(manner))
+        return Draft(manner.lane, self._reading(manner), manner.triggers, manner.again)
 
     def _reading(self, manner: Manner) -> Reading:
         now_us = self._fill.now_us()
@@ -131,7 +135,8 @@ class Drafter:
             draft.refuse(refused, line=line, index=payload.index)
             return
         draft.payloads += payloads_in(payload.value)
-        for index, item in _items(payload, draft.reading):
+        reading = draft.reading._replace(state=True) if payload.state else draft.reading
+        for index, item in _items(payload, reading):
             if isinstance(item, Refused):
                 draft.numbers += 1
                 draft.refuse(item, line=line, index=index)
@@ -141,6 +146,8 @@ class Drafter:
     def _take(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
         draft.numbers += 1
         routes = self._routes_of(event)
+        if draft.triggers:
+            routes = tuple(route for route in routes if route.trigger in draft.triggers)
         if not routes:
             draft.events += 1
             draft.unmatched += 1
@@ -179,6 +186,8 @@ class Drafter:
         self, event: Event, routes: Sequence[Route], draft: Draft
     ) -> Iterator[tuple[Place, NewDelivery, Packed]]:
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
+        if draft.again:
+            header = header._replace(again=True)
         partition = partition_of(event.profile_key, self._settings.redis.partitions)
         identity = self._settings.delivery.identity
         whole: Packed | None = None

@@ -74,6 +74,7 @@ class Payload:
         line: Where it begins in its source, from 1; 0 where there are no lines.
         index: Of its place in the source's array.
         error: Why it can't be read; then `value` means nothing.
+        state: Its events were made up by comparison, whatever is said of the others.
     """
 
     text: bytes
@@ -82,6 +83,7 @@ class Payload:
     index: int = 0
     error: str = ""
     reason: Refusal = Refusal.UNREADABLE
+    state: bool = False
 
 
 class Reading(NamedTuple):

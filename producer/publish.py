@@ -82,6 +82,8 @@ class Publisher:
         skip_hook: bool | None = None,
         position: int | None = None,
         source: str = "",
+        triggers: Sequence[str] = (),
+        again: bool = False,
     ) -> Published:
         """Keep what can't be placed, write the deliveries of all else, ring.
 
@@ -98,6 +100,9 @@ class Publisher:
                 of what ends at or before it, only what no earlier attempt placed is placed. So
                 calls must end at the same positions in every run.
             source: What the positions count in, e.g. a digest of the file.
+            triggers: The only ones that get deliveries; none = all that want the events.
+            again: Deliver also what was delivered before, or is already there; never what
+                something newer has superseded.
 
         Returns:
             When Redis has it. With `dry_run`: what it would have.
@@ -111,7 +116,9 @@ class Publisher:
         """
         lane = lane_for(lane, job)
         self._prepare()
-        draft = self._drafter.draft(payloads, Manner(lane, state, skip_hook))
+        draft = self._drafter.draft(
+            payloads, Manner(lane, state, skip_hook, tuple(triggers), again)
+        )
         return self._carried_out(draft, Progress(job_of_lane(lane), position, source))
 
     def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:

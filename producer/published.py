@@ -120,6 +120,8 @@ class Draft:
 
     lane: str
     reading: Reading
+    triggers: tuple[str, ...] = ()
+    again: bool = False
     payloads: int = 0
     events: int = 0
     unmatched: int = 0

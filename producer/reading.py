@@ -30,7 +30,7 @@ _KEPT_OF_TOO_LARGE: Final = 1_024
 
 
 def read_payloads(
-    source: Lines, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES
+    source: Lines, *, largest_bytes: int = LARGEST_PAYLOAD_BYTES, first_line: int = 1
 ) -> Iterator[Payload | None]:
     """Yield the payloads of a source; a whole line that is an array is one with a list.
 
@@ -40,16 +40,17 @@ def read_payloads(
     Args:
         source: Bytes of UTF-8, with or without a byte order mark.
         largest_bytes: What is larger is refused as `too_large`.
+        first_line: Number of the line with which the source begins.
     """
     reader = _Reader(largest_bytes)
-    number = 0
+    number = first_line - 1
     ended = True
     while (fragment := source.readline(largest_bytes)) != b"":
         if fragment is None:
             yield None
             continue
         number += ended
-        if number == 1 and ended:
+        if number == first_line and ended:
             fragment = fragment.removeprefix(_BOM)
         began, ended = ended, fragment.endswith(b"\n")
         yield from reader.feed(fragment, number, is_line=began and ended, ends_line=ended)

@@ -14,6 +14,7 @@ SegrelayError
 │   ├── LeaseLost               somebody else holds the partition now
 │   ├── FormatUnknown           another version wrote it, and only that one can read it
 │   ├── PortTaken               a port we should listen on is in use
+│   ├── JobHeld                 somebody else reads this backfill now
 │   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
 │       └── ScanExpired         a scan can't go on where it stood and has to begin anew
 └── Bug                         nobody can act yet: a promise of our own is broken
@@ -123,6 +124,10 @@ class FormatUnknown(OperationsMustAct):
 
 class PortTaken(OperationsMustAct):
     """A port that we should listen on is in use."""
+
+
+class JobHeld(OperationsMustAct):
+    """Another process reads the source of this backfill now."""
 
 
 class LyticsUnavailable(OperationsMustAct):

@@ -127,6 +127,7 @@ def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
         repair=header.repair,
         profile_hash=zlib.crc32(profile) or 1 if header.direction is Direction.CHANGE else 0,
         replays=header.replays,
+        again=header.again,
     )
 
 

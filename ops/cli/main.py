@@ -76,6 +76,16 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay send members.ndjson --job november",
         ),
     ),
+    "backfill": Lazy(
+        "ops.cli.backfill:app",
+        "Bring whole files in, as jobs that can be stopped and resumed.",
+        "Feed",
+        examples=(
+            "segrelay backfill start vip.csv --audience vip --as-of 2026-11-25T06:00:00Z --wait",
+            "segrelay backfill start 'export/*.json.gz' --audience vip --as-of now --canary 100",
+            "segrelay backfill resume vip",
+        ),
+    ),
     "quarantine": Lazy(
         "ops.cli.quarantine:app",
         "See, replay or discard what could not be placed.",

@@ -22,6 +22,7 @@ _ZLIB_HEADER: Final = b"\x78"
 _STATE: Final = 1
 _SKIP_HOOK: Final = 2
 _REPAIR: Final = 4
+_AGAIN: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Header(NamedTuple):
         time_us: Of the event, in µs since 1970.
         accepted_ms: When Redis accepted it, by the producer's clock; kept over a replay.
         replays: How often it came back from the dead letters.
+        again: Deliver it although it was delivered before, or is already there.
     """
 
     digest: bytes
@@ -68,6 +70,7 @@ class Header(NamedTuple):
     repair: bool
     accepted_ms: int
     replays: int = 0
+    again: bool = False
 
 
 def header_of(event: Event, *, accepted_ms: int) -> Header:
@@ -86,7 +89,12 @@ def header_of(event: Event, *, accepted_ms: int) -> Header:
 
 def encode_header(header: Header) -> bytes:
     """Return the text of the entry's field `h`."""
-    flags = _STATE * header.state | _SKIP_HOOK * header.skip_hook | _REPAIR * header.repair
+    flags = (
+        _STATE * header.state
+        | _SKIP_HOOK * header.skip_hook
+        | _REPAIR * header.repair
+        | _AGAIN * header.again
+    )
     return orjson.dumps(
         [
             ENTRY_FORMAT,
@@ -129,6 +137,7 @@ def decode_header(text: bytes) -> Header:
             bool(flags & _REPAIR),
             accepted_ms,
             replays,
+            bool(flags & _AGAIN),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise PayloadRefused("unreadable", "An entry's header can't be read.") from error

@@ -14,6 +14,9 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `segrelay:sweep` | string | the lock of the sweep |
 | `segrelay:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
+| `segrelay:jobs` | set | names of the backfills |
+| `segrelay:job:NAME` | hash | a backfill: spec, phase, claim, and `stripe\|n` → what was read |
+| `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `core.gate_rules` |
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
@@ -56,6 +59,7 @@ PAUSED: Final = "segrelay:paused"
 STREAKS: Final = "segrelay:streaks"
 SWEEP: Final = "segrelay:sweep"
 PROCESSES: Final = "segrelay:processes"
+JOBS: Final = "segrelay:jobs"
 
 DIGEST_BYTES: Final = 10
 """80 bits: ten million profiles in a partition collide with a chance of 4e-11."""
@@ -68,6 +72,16 @@ which are an even sample. `settle.lua` knows the number too. A person takes abou
 def gate(gate_id: str) -> str:
     """Return the key of a gate."""
     return f"{{gate:{gate_id}}}"
+
+
+def job(name: str) -> str:
+    """Return the key of a backfill's record."""
+    return f"segrelay:job:{name}"
+
+
+def job_bad_rows(name: str) -> str:
+    """Return the key of the rows of a backfill that could not be placed."""
+    return f"segrelay:job:{name}:bad"
 
 
 def quarantine(part: str) -> str:

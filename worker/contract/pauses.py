@@ -15,9 +15,11 @@ from redis import Redis
 from worker.contract import keys
 from worker.contract.connection import redis_errors
 
-Paused = Literal["destination", "trigger"]
+Paused = Literal["destination", "trigger", "job"]
 DESTINATION: Final = "destination"
 TRIGGER: Final = "trigger"
+JOB: Final = "job"
+"""What a job has published waits in a lane of its own, which is not read."""
 
 _SET: Final = """\
 #!lua flags=allow-oom
@@ -47,10 +49,17 @@ class Pauses:
 
     destinations: Mapping[str, Pause] = field(default_factory=dict)
     triggers: Mapping[str, Pause] = field(default_factory=dict)
+    jobs: Mapping[str, Pause] = field(default_factory=dict)
 
     def of(self, kind: Paused) -> Mapping[str, Pause]:
         """Return the pauses of one kind."""
-        return self.destinations if kind == DESTINATION else self.triggers
+        match kind:
+            case "destination":
+                return self.destinations
+            case "trigger":
+                return self.triggers
+            case "job":
+                return self.jobs
 
 
 def field_of(kind: Paused, name: str) -> str:
@@ -65,12 +74,12 @@ def dumps(pause: Pause) -> bytes:
 
 def parse_pauses(stored: Mapping[bytes, bytes]) -> Pauses:
     """Return what the hash says; one that can't be read still pauses."""
-    found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}}
+    found: dict[str, dict[str, Pause]] = {DESTINATION: {}, TRIGGER: {}, JOB: {}}
     for place, text in stored.items():
         kind, _, name = place.decode().partition("|")
         if kind in found and name:
             found[kind][name] = _loads(text)
-    return Pauses(found[DESTINATION], found[TRIGGER])
+    return Pauses(found[DESTINATION], found[TRIGGER], found[JOB])
 
 
 def _loads(text: bytes) -> Pause:

@@ -198,10 +198,19 @@ class WebhookSettings(ListeningSettings):
     )
 
 
+class BackfillSettings(Section):
+    """How the columns of CSV files become fields."""
+
+    columns: Mapping[Text, Text] = {}
+    lists: tuple[Text, ...] = ()
+    maps: tuple[Text, ...] = ()
+
+
 class ProducerSettings(Section):
-    """What brings events in by itself."""
+    """What brings events in."""
 
     webhook: WebhookSettings | None = None
+    backfill: BackfillSettings = BackfillSettings()
 
 
 class FlowerSettings(ListeningSettings):

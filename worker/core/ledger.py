@@ -64,6 +64,7 @@ class Fact:
         trigger: The trigger's number.
         profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
         replays: How often it came back from the dead letters.
+        again: Deliver it although it was delivered before, or is already there.
     """
 
     audience: int
@@ -74,6 +75,7 @@ class Fact:
     repair: bool = False
     profile_hash: int = 0
     replays: int = 0
+    again: bool = False
 
     @property
     def claim(self) -> Claim:
@@ -101,7 +103,7 @@ class Record:
 def judge(record: Record, fact: Fact) -> Skip | None:
     """Say why an event need not be delivered, or None if it has to be."""
     own = record.items.get((fact.audience, fact.trigger))
-    if own and not fact.repair and _is_duplicate(own, fact):
+    if own and not fact.repair and not fact.again and _is_duplicate(own, fact):
         return Skip.DUPLICATE
     if any(
         beats(Claim(item.delivered_us, item.direction, trigger), fact.claim)
@@ -109,7 +111,7 @@ def judge(record: Record, fact: Fact) -> Skip | None:
         if item.delivered_us
     ):
         return Skip.SUPERSEDED
-    if fact.state and own and _is_already_there(record, own, fact):
+    if fact.state and own and not fact.again and _is_already_there(record, own, fact):
         return Skip.ALREADY_THERE
     return None
 

@@ -1,0 +1,192 @@
+"""From what a person asks for to a job: files are found, times read, triggers checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from glob import glob
+from itertools import count
+from pathlib import Path
+from typing import Final, Literal
+
+from producer.backfill.job import Spec
+from producer.backfill.rows import Membership
+from producer.matching import routing_digest
+from producer.sources.csv_rows import Columns
+from producer.sources.opening import STANDARD_INPUT, opened
+from producer.times import format_time, parse_time
+from worker.contract.problems import did_you_mean
+from worker.contract.settings import Settings
+from worker.contract.words import NAME_PATTERN
+from worker.errors import PayloadRefused, UsageWrong
+
+AS_OF_FILE: Final = "file"
+AS_OF_NOW: Final = "now"
+_NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
+_MOST_STRIPES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks for.
+
+    Args:
+        sources: Files, globs, or `-`.
+        audience: "" where every row brings its own events.
+        as_of: RFC 3339, `now`, `file`, or "" where it was not said.
+        columns: Of a file without a header.
+        stripes: Processes that read; 0 = one for each core.
+    """
+
+    sources: Sequence[str]
+    audience: str = ""
+    audience_id: str = ""
+    on: Literal["enter", "exit"] = "enter"
+    as_of: str = ""
+    triggers: tuple[str, ...] = ()
+    name: str = ""
+    columns: tuple[str, ...] = ()
+    hooks: bool = False
+    again: bool = False
+    canary: int = 0
+    stripes: int = 0
+
+
+def spec_of(wanted: Wanted, settings: Settings, taken: Sequence[str]) -> Spec:
+    """Return the job that a person asks for.
+
+    Args:
+        wanted: As it was typed.
+        settings: The configuration.
+        taken: Names of jobs that exist.
+
+    Raises:
+        UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.
+    """
+    files = list(_files(wanted.sources))
+    triggers = _checked_triggers(wanted, settings)
+    measured = [_measured(name) for name in files]
+    return Spec(
+        name=_name(wanted, files, taken),
+        sources=tuple(files),
+        digests=tuple(digest for digest, _ in measured),
+        size=sum(size for _, size in measured),
+        membership=_membership(wanted, files),
+        columns=_columns(wanted, settings),
+        triggers=triggers,
+        skip_hook=not wanted.hooks,
+        again=wanted.again,
+        canary=wanted.canary,
+        stripes=wanted.stripes or min(_MOST_STRIPES, os.cpu_count() or 1),
+        routing=routing_digest(settings),
+        started_at=_now(),
+    )
+
+
+def _files(sources: Sequence[str]) -> Iterator[str]:
+    for source in sources:
+        if source == STANDARD_INPUT or Path(source).exists():
+            yield source
+            continue
+        pattern = str(Path(source).expanduser())
+        found = sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
+        if not found:
+            raise UsageWrong(f"{source}: there is no such file.")
+        yield from found
+
+
+def _measured(name: str) -> tuple[str, int]:
+    if name == STANDARD_INPUT:
+        return "", 0
+    with opened(name) as found:
+        return found.digest, found.size
+
+
+def _columns(wanted: Wanted, settings: Settings) -> Columns:
+    known = settings.producer.backfill
+    return Columns(
+        identity=settings.delivery.identity,
+        names=wanted.columns,
+        renamed=dict(known.columns),
+        lists=known.lists,
+        maps=known.maps,
+    )
+
+
+def _membership(wanted: Wanted, files: Sequence[str]) -> Membership | None:
+    if not wanted.audience:
+        return None
+    return Membership(wanted.audience, wanted.audience_id, wanted.on, _time(wanted.as_of, files))
+
+
+def _time(as_of: str, files: Sequence[str]) -> str:
+    """Return when the rows were true.
+
+    Raises:
+        UsageWrong: It was not said, or can't be read.
+    """
+    match as_of:
+        case "":
+            raise UsageWrong(
+                "Say with --as-of when the rows were true, for example when the export began: "
+                "--as-of 2026-11-25T06:00:00Z. Everything that happened later wins over them. "
+                "(`now` and `file`, the file's own time, are for exports that were made right "
+                "now: a copy or a download has the time of the copy.)"
+            )
+        case "now":
+            return _now()
+        case "file":
+            if STANDARD_INPUT in files:
+                raise UsageWrong("--as-of file: standard input has no time; write the time.")
+            oldest = min(Path(name).stat().st_mtime for name in files)
+            return format_time(int(oldest * 1_000_000))
+    try:
+        return format_time(parse_time(as_of))
+    except PayloadRefused as refusal:
+        raise UsageWrong(
+            f"--as-of {as_of}: {refusal.message} Write it like 2026-11-25T06:00:00Z."
+        ) from refusal
+
+
+def _checked_triggers(wanted: Wanted, settings: Settings) -> tuple[str, ...]:
+    for name in wanted.triggers:
+        if name not in settings.triggers:
+            raise UsageWrong(
+                f"There is no trigger '{name}'. {did_you_mean(name, settings.triggers)}".strip()
+            )
+    if wanted.audience and not _someone_wants(wanted, settings):
+        raise UsageWrong(
+            f"No trigger wants the {wanted.on} of audience '{wanted.audience}': add one to "
+            f"{settings.source.name}, or correct --audience or --on."
+        )
+    return wanted.triggers
+
+
+def _someone_wants(wanted: Wanted, settings: Settings) -> bool:
+    return any(
+        trigger.on == wanted.on
+        and (
+            trigger.wants(wanted.audience)
+            or (wanted.audience_id and trigger.wants(wanted.audience_id))
+        )
+        for trigger in settings.triggers.values()
+        if not wanted.triggers or trigger.name in wanted.triggers
+    )
+
+
+def _name(wanted: Wanted, files: Sequence[str], taken: Sequence[str]) -> str:
+    if wanted.name:
+        if NAME_PATTERN.fullmatch(wanted.name):
+            return wanted.name
+        raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{wanted.name}' has others.")
+    first = "input" if files[0] == STANDARD_INPUT else Path(files[0]).name.partition(".")[0]
+    stem = _NOT_IN_NAMES.sub("-", f"{wanted.audience or first}".lower()).strip("-") or "job"
+    free = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(name for name in free if name not in taken)
+
+
+def _now() -> str:
+    return format_time(int(datetime.now(UTC).timestamp() * 1_000_000))

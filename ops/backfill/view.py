@@ -1,0 +1,118 @@
+"""How a job stands: what was read, and what became of its deliveries."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.state.partitions import all_partitions
+from ops.state.waiting import Choice, find_streams
+from producer.backfill.job import Job, JobBook
+from worker.contract.connection import redis_errors
+from worker.contract.settings import Settings
+
+KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A job, and what became of what it published.
+
+    Args:
+        counts: By kind, see KINDS; in deliveries.
+        reasons: By `skipped` and `dead`: how many for which reason.
+    """
+
+    job: Job
+    counts: Mapping[str, int]
+    reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    @property
+    def state(self) -> str:
+        """Return in a word or two how it stands."""
+        match self.job.phase:
+            case "reading":
+                return "reading" if self.job.claimed else "interrupted"
+            case "read":
+                return "delivering" if self.counts["waiting"] else "done"
+            case "canary":
+                return "canary under way" if self.counts["waiting"] else "canary delivered"
+            case phase:
+                return phase
+
+    @property
+    def next_step(self) -> str:
+        """Return what a person can do about it; "" = nothing needs to be done."""
+        name = self.job.spec.name
+        match self.state:
+            case "interrupted" | "paused":
+                return f"segrelay backfill resume {name}"
+            case "canary delivered":
+                return f"segrelay backfill resume {name}   (or abort {name})"
+            case _:
+                return ""
+
+    def document(self) -> dict[str, Any]:
+        """Return it for machines."""
+        spec, tally = self.job.spec, self.job.tally
+        membership = spec.membership
+        return {
+            "job": spec.name,
+            "state": self.state,
+            "sources": list(spec.sources),
+            "started_at": spec.started_at,
+            "audience": membership.audience if membership else None,
+            "on": membership.direction if membership else None,
+            "as_of": membership.at if membership else None,
+            "triggers": list(spec.triggers),
+            "skip_hook": spec.skip_hook,
+            "rows": tally.rows,
+            "events": tally.events,
+            "unmatched": tally.unmatched,
+            "refused": tally.refused,
+            "bytes": spec.size,
+            **{kind: self.counts[kind] for kind in KINDS},
+            "skipped_by_reason": dict(self.reasons.get("skipped", {})),
+            "dead_by_reason": dict(self.reasons.get("dead", {})),
+            "next": self.next_step or None,
+        }
+
+
+def read_view(client: Redis, settings: Settings, job: Job) -> View:
+    """Return how a job stands.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    name = job.spec.name
+    counts: Counter[str] = Counter()
+    reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}
+    places = all_partitions(client, settings)
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in places:
+            pipe.hgetall(place.counts)
+        for answer in pipe.execute():
+            for raw, number in answer.items():
+                parts = raw.decode().split("|")
+                if parts[:2] != ["job", name]:
+                    continue
+                if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
+                    counts[parts[2]] += int(number)
+                elif parts[2] in reasons:
+                    reasons[parts[2]][parts[3]] += int(number)
+    streams = find_streams(client, places, Choice(job=name))
+    counts["waiting"] = sum(stream.length for stream in streams)
+    return View(job, {kind: counts[kind] for kind in KINDS}, reasons)
+
+
+def read_all(client: Redis, settings: Settings) -> list[View]:
+    """Return how all jobs stand, the newest first."""
+    book = JobBook(client)
+    found = [job for name in book.names() if (job := book.find(name))]
+    found.sort(key=lambda job: job.spec.started_at, reverse=True)
+    return [read_view(client, settings, job) for job in found]

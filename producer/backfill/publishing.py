@@ -1,0 +1,201 @@
+"""A process that publishes one stripe of a job: blocks in, what became of them out.
+
+It is started anew (not forked), hears nothing of Ctrl-C, and ends when whoever started it does.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final, TypeVar
+
+from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, Spec, Tally
+from producer.backfill.rows import as_payloads
+from producer.doorbell import BackgroundDoorbell
+from producer.payloads import Payload, text_of
+from producer.publish import Publisher
+from producer.published import Problem, Published
+from producer.room import NoRoom
+from producer.sources.blocks import Block
+from worker.contract.connection import connect, resolve_url
+from worker.contract.settings import load_settings
+from worker.contract.words import lane_of_job
+from worker.errors import RedisUnavailable, SegrelayError
+
+AWAY_SECONDS: Final = 120.0
+"""How long a Redis that is away or full is waited for before the reading ends."""
+_LOOK_SECONDS: Final = 0.2
+_TOLD_AGAIN_SECONDS: Final = 5.0
+
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A block to publish.
+
+    Args:
+        number: Of the block in the whole job.
+        file: As it was named.
+    """
+
+    number: int
+    file: str
+    block: Block
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A block was published.
+
+    Args:
+        tally: Of the stripe, up to this block.
+        bad_rows: Of this block.
+    """
+
+    number: int
+    tally: Tally
+    bad_rows: tuple[BadRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing can be published now.
+
+    Args:
+        message: What is waited for.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The stripe can't go on; what it published is safe."""
+
+    error: SegrelayError
+
+
+Word = Done | Waiting | Failed
+
+
+def publish_stripe(
+    connection: Connection, config: Path, spec: Spec, stripe: int, tally: Tally
+) -> None:
+    """Publish the tasks that arrive, until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = load_settings(config)
+    with closing(connect(resolve_url(settings.redis))) as client:
+        publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
+        publishing = Publishing(connection, publisher, JobBook(client), spec, stripe, tally)
+        try:
+            publishing.run()
+        except SegrelayError as error:
+            publishing.say(Failed(error))
+
+
+@dataclass(slots=True)
+class Publishing:
+    """Publishes one stripe.
+
+    Args:
+        connection: To whoever reads the source.
+        tally: What an earlier run of the stripe has published.
+    """
+
+    connection: Connection
+    publisher: Publisher
+    book: JobBook
+    spec: Spec
+    stripe: int
+    tally: Tally
+
+    def run(self) -> None:
+        """Publish what arrives, until the other side has ended.
+
+        Raises:
+            RedisUnavailable: Redis was away or full for too long.
+        """
+        while True:
+            try:
+                task: Task | None = self.connection.recv()
+            except (EOFError, OSError):
+                return
+            if task is None:
+                return
+            self.say(self.publish(task))
+
+    def publish(self, task: Task) -> Done:
+        """Publish one block, again and again until Redis has it.
+
+        Raises:
+            RedisUnavailable: Redis was away or full for too long.
+        """
+        rows = list(task.block.payloads())
+        published = self._insisting(lambda: self._publish(task.number, rows))
+        bad_rows = tuple(_bad_rows(task.file, rows, published.problems))
+        self.tally += Tally(
+            task.number,
+            published.payloads,
+            published.events,
+            published.accepted + published.repeated,
+            published.unmatched,
+            published.refused,
+        )
+        self._insisting(lambda: self.book.note(self.spec, self.stripe, self.tally, bad_rows))
+        return Done(task.number, self.tally, bad_rows)
+
+    def say(self, word: Word) -> None:
+        """Tell the other side, if it is still there."""
+        with suppress(OSError):
+            self.connection.send(word)
+
+    def _publish(self, number: int, rows: list[Payload]) -> Published:
+        self._await_room()
+        return self.publisher.publish(
+            as_payloads(rows, self.spec.membership),
+            job=self.spec.name,
+            skip_hook=self.spec.skip_hook,
+            triggers=self.spec.triggers,
+            again=self.spec.again,
+            position=number,
+            source=self.spec.source_of(self.stripe),
+        )
+
+    def _await_room(self) -> None:
+        """Wait until the backfill lane has room; draining makes it, however long that takes."""
+        told_at = -_TOLD_AGAIN_SECONDS
+        while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
+            if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
+                told_at = time.monotonic()
+                self.say(Waiting(room.message))
+            time.sleep(_LOOK_SECONDS)
+
+    def _insisting(self, action: Callable[[], Answer]) -> Answer:
+        """Do something until Redis has confirmed it; both of ours may be repeated."""
+        gives_up_at = time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                return action()
+            except RedisUnavailable as error:
+                if time.monotonic() >= gives_up_at:
+                    raise
+                self.say(Waiting(error.message))
+                time.sleep(_LOOK_SECONDS)
+
+
+def _bad_rows(file: str, rows: Iterable[Payload], problems: Sequence[Problem]) -> Iterator[BadRow]:
+    """Yield the rows that have problems, each as it can be sent again once it is mended."""
+    if not problems:
+        return
+    by_place = {(row.line, row.index): row for row in rows}
+    for problem in problems:
+        row = by_place.get((problem.line, problem.index)) or by_place.get((problem.line, 0))
+        text = (row.text or text_of(row.value)) if row else b""
+        shown = text.decode(errors="replace") if len(text) <= BAD_ROW_BYTES else ""
+        yield BadRow(file, problem.line, problem.reason, problem.message, shown)

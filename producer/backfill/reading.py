@@ -1,0 +1,246 @@
+"""Reading a job's source: cut into blocks here, parsed and published by a process for each core.
+
+A block goes to the stripe of its number; what a stripe has published before is passed over. The job
+is claimed all the while, so that nobody else reads it, and looked at once a second, so that a
+person can pause or abort it from another terminal.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Final
+
+from producer.backfill.job import Job, JobBook, Phase, Spec, Tally, new_token
+from producer.backfill.publishing import Done, Failed, Task, Waiting, publish_stripe
+from producer.sources.blocks import Block, blocks_of
+from producer.sources.opening import opened
+from worker.errors import Bug, JobHeld, SegrelayError, UsageWrong
+
+_LOOK_SECONDS: Final = 1.0
+_ON_THE_WAY: Final = 2
+"""Blocks that a stripe has at once: one that is published, and the next."""
+_END_SECONDS: Final = 130.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far a reading is.
+
+    Args:
+        tally: What is published, over all stripes.
+        bytes_read: Of the files as they lie on the disk.
+        waiting_for: Why nothing is published now; "" = it is.
+    """
+
+    tally: Tally
+    bytes_read: int = 0
+    waiting_for: str = ""
+
+
+Watch = Callable[[Reading], None]
+"""Called whenever something was published, and while nothing can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A block with its place in the whole job."""
+
+    number: int
+    file: str
+    block: Block
+    bytes_read: int
+
+
+def read_job(
+    book: JobBook,
+    job: Job,
+    config: Path,
+    watch: Watch,
+    *,
+    is_told_to_stop: Callable[[], bool] = lambda: False,
+) -> Phase:
+    """Read a job's source to its end, or until it is paused, aborted, or at its canary.
+
+    Args:
+        book: Where jobs are kept.
+        job: What an earlier run has published is passed over.
+        config: The configuration's file; the processes read it themselves.
+        watch: Told of the progress.
+        is_told_to_stop: Looked at after each block; what is under way is published.
+
+    Returns:
+        The phase in which the job is now; `reading` if it was told to stop.
+
+    Raises:
+        JobHeld: Somebody else reads it.
+        UsageWrong: A file is not what it was when the job began, or can't be read.
+        RedisUnavailable: Redis was away for too long; what was published is safe.
+    """
+    with _claimed(book, job.spec.name) as token, ExitStack() as ending:
+        stripes = [
+            ending.enter_context(_started(config, job.spec, number, tally))
+            for number, tally in enumerate(job.tallies)
+        ]
+        return _Reader(book, job.spec, token, stripes, watch, is_told_to_stop).run()
+
+
+@dataclass(slots=True)
+class _Stripe:
+    """One process that publishes, seen from here."""
+
+    number: int
+    process: BaseProcess
+    connection: Connection
+    tally: Tally
+    on_the_way: int = 0
+
+
+@dataclass(slots=True)
+class _Reader:
+    book: JobBook
+    spec: Spec
+    token: str
+    stripes: list[_Stripe]
+    watch: Watch
+    is_told_to_stop: Callable[[], bool]
+    _looked_at: float = field(default_factory=time.monotonic)
+    _bytes_read: int = 0
+    _waiting_for: str = ""
+
+    def run(self) -> Phase:
+        phase: Phase = "read"
+        for piece in pieces_of(self.spec):
+            stripe = self.stripes[piece.number % len(self.stripes)]
+            if piece.number <= stripe.tally.position:
+                continue
+            stripe.connection.send(Task(piece.number, piece.file, piece.block))
+            stripe.on_the_way += 1
+            self._bytes_read = piece.bytes_read
+            while stripe.on_the_way >= _ON_THE_WAY:
+                self._hear()
+            phase = self._next_phase(piece)
+            if phase != "read":
+                break
+        while any(stripe.on_the_way for stripe in self.stripes):
+            self._hear()
+        if phase in ("read", "canary"):
+            self.book.set_phase(self.spec.name, phase)
+        return phase
+
+    def _next_phase(self, piece: _Piece) -> Phase:
+        """Return `read` to go on, or the phase in which the reading stops behind this block."""
+        if self.is_told_to_stop():
+            return "reading"
+        wanted = self._look()
+        if wanted:
+            return wanted
+        return "canary" if self.spec.canary and piece.number == 1 else "read"
+
+    def _look(self) -> Phase | None:
+        """Keep the claim; returns what a person wants of the job instead of going on."""
+        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return None
+        self._looked_at = time.monotonic()
+        if self.book.claim(self.spec.name, self.token):
+            raise JobHeld(f"Job '{self.spec.name}' was taken over by another reader.")
+        phase = self.book.phase(self.spec.name)
+        return None if phase == "reading" else phase
+
+    def _hear(self) -> None:
+        """Wait until a stripe says something, and keep the claim meanwhile."""
+        by_connection = {stripe.connection: stripe for stripe in self.stripes}
+        ready = multiprocessing.connection.wait(list(by_connection), _LOOK_SECONDS)
+        for connection in ready:
+            self._obey(by_connection[connection])  # type: ignore[index] # one of ours
+        self._look()
+        self.watch(Reading(self._tally(), self._bytes_read, self._waiting_for))
+
+    def _obey(self, stripe: _Stripe) -> None:
+        try:
+            word = stripe.connection.recv()
+        except (EOFError, OSError):
+            raise Bug(
+                f"The process that publishes stripe {stripe.number} ended "
+                f"(exit code {stripe.process.exitcode}). `segrelay backfill resume "
+                f"{self.spec.name}` goes on exactly where it stopped."
+            ) from None
+        match word:
+            case Done(_, tally, _):
+                stripe.tally = tally
+                stripe.on_the_way -= 1
+                self._waiting_for = ""
+            case Waiting(message):
+                self._waiting_for = message
+            case Failed(error):
+                raise error
+
+    def _tally(self) -> Tally:
+        return sum((stripe.tally for stripe in self.stripes), Tally())
+
+
+def pieces_of(spec: Spec) -> Iterator[_Piece]:
+    """Yield the blocks of all files, numbered from 1.
+
+    Raises:
+        UsageWrong: A file is not what it was when the job began.
+    """
+    number = bytes_before = 0
+    for name, digest in zip(spec.sources, spec.digests, strict=True):
+        with opened(name, with_digest=bool(digest)) as found:
+            if digest and found.digest != digest:
+                raise UsageWrong(
+                    f"{name} has changed since job '{spec.name}' began: what was published is "
+                    "counted in blocks of the old file. Start a new job for the new one; people "
+                    "who are in both are delivered once."
+                )
+            first_rows = spec.canary if number == 0 else 0
+            for block in blocks_of(found, spec.columns, first_rows=first_rows):
+                number += 1
+                yield _Piece(number, name, block, bytes_before + found.read_bytes())
+            bytes_before += found.size
+
+
+@contextmanager
+def _claimed(book: JobBook, name: str) -> Iterator[str]:
+    token = new_token()
+    left = book.claim(name, token)
+    if left:
+        raise JobHeld(
+            f"Job '{name}' is being read by another process; if that was killed, its claim ends "
+            f"in {left:.0f} s."
+        )
+    try:
+        yield token
+    finally:
+        with suppress(SegrelayError):
+            book.release(name)
+
+
+@contextmanager
+def _started(config: Path, spec: Spec, number: int, tally: Tally) -> Iterator[_Stripe]:
+    """Start the process of one stripe; it ends when nothing more can come."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=publish_stripe, args=(theirs, config, spec, number, tally), daemon=True
+    )
+    process.start()
+    theirs.close()
+    try:
+        yield _Stripe(number, process, ours, replace(tally))
+    finally:
+        with suppress(OSError):
+            ours.send(None)
+        ours.close()
+        process.join(_END_SECONDS)
+        if process.is_alive():
+            process.kill()
+            process.join()

@@ -1,0 +1,62 @@
+"""From a row to a payload: a profile gets the job's event, a webhook's body keeps its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from producer.payloads import SEGMENT_EVENTS, Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What the rows of a job say of the people in them.
+
+    Args:
+        audience: The slug.
+        audience_id: "" = not told; templates that read it find none.
+        at: RFC 3339; when the rows were true.
+    """
+
+    audience: str
+    audience_id: str
+    direction: Literal["enter", "exit"]
+    at: str
+
+    def entry(self) -> dict[str, str]:
+        """Return the segment event of one row; a new one each time, since it is taken over."""
+        known = {"id": self.audience_id} if self.audience_id else {}
+        return {**known, "slug": self.audience, "event": self.direction, self.direction: self.at}
+
+
+def as_payloads(rows: Iterable[Payload], membership: Membership | None) -> Iterator[Payload]:
+    """Yield what is published of rows.
+
+    Args:
+        rows: As a source reads them; a row may be an array of several.
+        membership: None where every row has to bring its own events.
+    """
+    for row in rows:
+        if row.error or membership is None:
+            yield row
+        elif isinstance(row.value, list):
+            for index, value in enumerate(row.value):
+                single = replace(row, text=b"", value=value, index=index)
+                yield _with_event(single, membership)
+        else:
+            yield _with_event(row, membership)
+
+
+def _with_event(row: Payload, membership: Membership) -> Payload:
+    if not isinstance(row.value, dict) or has_own_events(row.value):
+        return row
+    value = {**row.value, SEGMENT_EVENTS: [membership.entry()]}
+    return Payload(row.text, value, row.line, row.index, state=True)
+
+
+def has_own_events(value: dict[str, Any]) -> bool:
+    """Say whether a row is a webhook's payload, in any of its forms."""
+    if SEGMENT_EVENTS in value:
+        return True
+    return isinstance(value.get("data"), dict) and ("meta" in value or "specversion" in value)

@@ -1,0 +1,1 @@
+"""Where rows come from: files in every format that exports have, and scans of an audience."""

@@ -1,0 +1,147 @@
+"""Blocks: sources in pieces of about a megabyte, numbered, the same in every run.
+
+So a job can go on where it stopped. JSON objects are cut where a line begins with `{`, which needs
+no parser: whoever gets a block parses it, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO, Final, NamedTuple
+
+from producer.payloads import Payload, payloads_in
+from producer.reading import LARGEST_PAYLOAD_BYTES, read_payloads
+from producer.sources.csv_rows import Columns, read_csv
+from producer.sources.opening import DAMAGED, Format, Opened
+from producer.sources.parquet_rows import read_parquet
+from worker.errors import UsageWrong
+
+BLOCK_BYTES: Final = 1_000_000
+BLOCK_ROWS: Final = 1_000
+_CUT: Final = b"\n{"
+_STEP_BYTES: Final = 1 << 20
+_LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
+_PARSED_ROW_BYTES: Final = 1_000
+"""What a row that was parsed already counts for: CSV and Parquet keep no text of it."""
+
+
+class Block(NamedTuple):
+    """A piece of one file.
+
+    Attributes:
+        line: Of its first row, from 1; of Parquet the row's number.
+        text: JSON objects that are not parsed yet; b"" where there are rows.
+        rows: Parsed.
+    """
+
+    line: int
+    text: bytes = b""
+    rows: tuple[Payload, ...] = ()
+
+    def payloads(self) -> Iterator[Payload]:
+        """Yield the rows, each with its line in the file."""
+        if not self.text:
+            yield from self.rows
+        else:
+            yield from _payloads(io.BytesIO(self.text), self.line)
+
+
+def blocks_of(opened: Opened, columns: Columns, *, first_rows: int = 0) -> Iterator[Block]:
+    """Yield the blocks of one file.
+
+    Args:
+        opened: The file.
+        columns: How to read CSV.
+        first_rows: How many rows the first block has, to deliver it as a canary; 0 = as all.
+
+    Raises:
+        UsageWrong: The file is not what its beginning looked like, or its columns are not known.
+    """
+    line = 0
+    try:
+        for block in _blocks_of(opened, columns, first_rows):
+            line = block.line
+            yield block
+    except DAMAGED as error:
+        raise UsageWrong(
+            f"{opened.name} is damaged: behind the block of line {line} it can't be unpacked "
+            f"({type(error).__name__}). What stands before it was read; mend the file, and start "
+            "a job for it: people who are in both are delivered once."
+        ) from error
+
+
+def _blocks_of(opened: Opened, columns: Columns, first_rows: int) -> Iterator[Block]:
+    match opened.format:
+        case Format.OBJECTS:
+            return _cut(opened.stream, first_rows)
+        case Format.ARRAY:
+            return _grouped(_payloads(opened.stream), first_rows)
+        case Format.CSV:
+            return _grouped(read_csv(opened, columns), first_rows)
+        case Format.PARQUET:
+            return _grouped(read_parquet(opened), first_rows)
+        case Format.EMPTY:
+            return iter(())
+
+
+def _cut(stream: BinaryIO, first_rows: int) -> Iterator[Block]:
+    """Cut before lines that begin with `{`."""
+    line, left = 1, b""
+    while True:
+        piece = stream.read(_STEP_BYTES)
+        text = left + piece
+        at = _first_cut(text, first_rows) if first_rows else text.rfind(_CUT) + 1
+        if not piece:
+            break
+        if (at <= 0 or (len(text) < BLOCK_BYTES and not first_rows)) and (
+            len(text) < _LARGEST_BLOCK_BYTES
+        ):
+            left = text
+            continue
+        block, left = (text[:at], text[at:]) if at > 0 else (text, b"")
+        first_rows = 0
+        yield Block(line, block)
+        line += block.count(b"\n")
+    if first_rows and 0 < at < len(text):
+        yield Block(line, text[:at])
+        line, text = line + text[:at].count(b"\n"), text[at:]
+    if text:
+        yield Block(line, text)
+
+
+def _first_cut(text: bytes, rows: int) -> int:
+    """Return where so many objects end; 0 where that is not in this text."""
+    at = 0
+    for _ in range(rows):
+        found = text.find(_CUT, at)
+        if found < 0:
+            return 0
+        at = found + 1
+    return at
+
+
+def _grouped(payloads: Iterable[Payload], first_rows: int) -> Iterator[Block]:
+    rows: list[Payload] = []
+    count = size = 0
+    for payload in payloads:
+        rows.append(payload)
+        count += payloads_in(payload.value)
+        size += len(payload.text) or _PARSED_ROW_BYTES
+        if count >= (first_rows or BLOCK_ROWS) or size >= BLOCK_BYTES:
+            yield Block(rows[0].line, rows=tuple(rows))
+            rows, count, size, first_rows = [], 0, 0, 0
+    if rows:
+        yield Block(rows[0].line, rows=tuple(rows))
+
+
+def _payloads(source: BinaryIO, first_line: int = 1) -> Iterator[Payload]:
+    """Yield the rows of a source that never pauses; an array in one line is many rows."""
+    for payload in read_payloads(source, first_line=first_line):
+        if payload is None:
+            continue
+        if isinstance(payload.value, list) and payload.value and not payload.error:
+            for index, value in enumerate(payload.value):
+                yield Payload(b"", value, payload.line, index)
+        else:
+            yield payload

@@ -1,0 +1,140 @@
+"""Rows of CSV: separators and header by looking, lists and maps joined by `&` as Lytics joins them.
+
+All values stay texts, as Lytics' own webhook often sends them; an empty cell is a field that the
+profile does not have.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote_plus
+
+from producer.payloads import Payload
+from producer.sources.opening import Opened
+from worker.contract.words import Refusal
+from worker.errors import UsageWrong
+
+LARGEST_FIELD_BYTES: Final = 16 * 1024 * 1024
+LIST_COLUMNS: Final = ("segments", "_segments", "segments_all")
+"""Lists in every export of Lytics."""
+_SEPARATORS: Final = ",;\t|"
+_SHOWN_COLUMNS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """How the columns of a CSV file become fields.
+
+    Args:
+        identity: The field that a profile must have, to see whether there is a header.
+        names: Of the columns, where the file has no header.
+        renamed: From a column's name to the field's.
+        lists: Fields whose values are lists, joined by `&`.
+        maps: Fields whose values are maps, `key=value` joined by `&`.
+    """
+
+    identity: str = "email"
+    names: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    lists: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
+
+
+def read_csv(opened: Opened, columns: Columns) -> Iterator[Payload]:
+    """Yield a payload for each row, with the line in which the row begins.
+
+    Raises:
+        UsageWrong: It can't be told which column is which.
+    """
+    csv.field_size_limit(LARGEST_FIELD_BYTES)
+    text = io.TextIOWrapper(opened.stream, encoding="utf-8", errors="surrogateescape", newline="")
+    try:
+        yield from _rows(opened.name, text, columns)
+    finally:
+        text.detach()
+
+
+def _rows(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[Payload]:
+    first = text.readline()
+    reader = csv.reader(_again(first, text), delimiter=_separator(first))
+    if columns.names:
+        header: Sequence[str] = columns.names
+    else:
+        header = _header(name, next(reader, []), columns)
+    fields = [columns.renamed.get(each.strip(), each.strip()) for each in header]
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Payload(b"", None, line, error=f"Not a row of CSV: {error}.")
+            continue
+        if cells:
+            yield _row(cells, fields, columns, line)
+
+
+def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
+    """Yield the line that was looked at, and all others."""
+    if first:
+        yield first
+    yield from rest
+
+
+def _separator(line: str) -> str:
+    """Return the separator that splits the first line most often, outside of quotes."""
+    outside = "".join(line.split('"')[::2])
+    return max(_SEPARATORS, key=outside.count)
+
+
+def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
+    names = [cell.strip() for cell in cells]
+    if columns.identity in {columns.renamed.get(each, each) for each in names}:
+        return names
+    shown = ", ".join(names[:_SHOWN_COLUMNS])
+    more = "" if len(names) <= _SHOWN_COLUMNS else ", …"
+    looks_like_row = any("@" in each or each.isdigit() for each in names)
+    what = "has no header" if looks_like_row else f"has the columns {shown}{more}"
+    raise UsageWrong(
+        f"{name} {what}, and none is the identity field '{columns.identity}'. Name the columns "
+        f"with --columns email,first_name,…, or map one of them: "
+        f'[producer.backfill] columns = {{ "E-mail" = "{columns.identity}" }}.'
+    )
+
+
+def _row(cells: Sequence[str], fields: Sequence[str], columns: Columns, line: int) -> Payload:
+    if len(cells) > len(fields):
+        message = f"The row has {len(cells)} cells, but there are {len(fields)} columns."
+        return Payload(_text(cells), None, line, error=message)
+    profile: dict[str, Any] = {}
+    for name, cell in zip(fields, cells, strict=False):
+        if cell and name:
+            profile[name] = _value(name, cell, columns)
+    if any(_is_damaged(cell) for cell in cells):
+        message = "The row holds bytes that are no UTF-8."
+        return Payload(_text(cells), None, line, error=message, reason=Refusal.UNREADABLE)
+    return Payload(b"", profile, line)
+
+
+def _value(name: str, cell: str, columns: Columns) -> Any:
+    if name in LIST_COLUMNS or name in columns.lists:
+        return [unquote_plus(each) for each in cell.split("&") if each]
+    if name in columns.maps:
+        pairs = (each.partition("=") for each in cell.split("&") if each)
+        return {unquote_plus(key): unquote_plus(value) for key, _, value in pairs}
+    return cell
+
+
+def _is_damaged(cell: str) -> bool:
+    return not cell.isascii() and any("\udc80" <= character <= "\udcff" for character in cell)
+
+
+def _text(cells: Sequence[str]) -> bytes:
+    out = io.StringIO()
+    csv.writer(out).writerow(cells)
+    return out.getvalue().rstrip("\r\n").encode(errors="replace")

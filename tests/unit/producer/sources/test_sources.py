@@ -1,0 +1,205 @@
+"""Sources: every format that exports have, told by its content, in blocks that never differ."""
+
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+import zstandard
+
+from producer.payloads import Payload
+from producer.sources.blocks import Block, blocks_of
+from producer.sources.csv_rows import Columns
+from producer.sources.opening import Format, opened
+from worker.errors import UsageWrong
+
+ROWS = [{"email": f"p{n}@example.com", "first_name": "Ann"} for n in range(5)]
+LINES = b"\n".join(map(orjson.dumps, ROWS)) + b"\n"
+PRETTY = b"\n".join(orjson.dumps(row, option=orjson.OPT_INDENT_2) for row in ROWS)
+ARRAY = orjson.dumps(ROWS)
+CSV = b"email,first_name\n" + b"".join(f"{r['email']},Ann\n".encode() for r in ROWS)
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> Callable[..., list[Block]]:
+    """Return the blocks of a file with this content."""
+
+    def read(content: bytes, *, first_rows: int = 0, **columns: Any) -> list[Block]:
+        path = tmp_path / "export"
+        path.write_bytes(content)
+        with opened(str(path)) as found:
+            return list(blocks_of(found, Columns(**columns), first_rows=first_rows))
+
+    return read
+
+
+@pytest.fixture
+def rows(blocks: Callable[..., list[Block]]) -> Callable[..., list[Payload]]:
+    """Return the rows of a file with this content."""
+    return lambda content, **how: [row for b in blocks(content, **how) for row in b.payloads()]
+
+
+def parquet() -> bytes:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table  # noqa: PLC0415
+
+    out = io.BytesIO()
+    write_table(pyarrow.Table.from_pylist(ROWS), out)
+    return out.getvalue()
+
+
+CONTENTS = {
+    "lines": LINES,
+    "lines without a last break": LINES.rstrip(),
+    "lines of Windows": LINES.replace(b"\n", b"\r\n"),
+    "pretty": PRETTY,
+    "array": ARRAY,
+    "array, pretty": orjson.dumps(ROWS, option=orjson.OPT_INDENT_2),
+    "with a mark": b"\xef\xbb\xbf" + LINES,
+    "utf-16": LINES.decode().encode("utf-16"),
+    "csv": CSV,
+    "csv of Windows": CSV.replace(b"\n", b"\r\n"),
+    "csv with semicolons": CSV.replace(b",", b";"),
+    "csv with tabs": CSV.replace(b",", b"\t"),
+    "csv, utf-16": CSV.decode().encode("utf-16"),
+    "csv in quotes": CSV.replace(b"Ann", b'"Ann"'),
+    "gzip": gzip.compress(LINES),
+    "gzip in two members": gzip.compress(LINES[:60]) + gzip.compress(LINES[60:]),
+    "zstd": zstandard.compress(LINES),
+    "zstd csv": zstandard.compress(CSV),
+    "parquet": parquet(),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_each_format_gives_the_same_rows(name: str, rows: Callable[..., list[Payload]]) -> None:
+    assert [row.value for row in rows(CONTENTS[name])] == ROWS
+
+
+@pytest.mark.parametrize("content", [LINES, PRETTY, ARRAY, CSV])
+def test_a_canary_is_exactly_the_first_block(
+    content: bytes, blocks: Callable[..., list[Block]]
+) -> None:
+    found = blocks(content, first_rows=2)
+
+    counts = [len(list(block.payloads())) for block in found]
+    assert counts[0] == 2
+    assert sum(counts) == 5
+
+
+def test_many_rows_are_cut_into_blocks_that_lose_none(
+    blocks: Callable[..., list[Block]],
+) -> None:
+    lines = b"".join(
+        orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 900}) + b"\n" for n in range(5_000)
+    )
+
+    found = blocks(lines)
+
+    read = [row for block in found for row in block.payloads()]
+    assert len(found) > 3
+    assert [row.value["email"] for row in read] == [f"p{n}@example.com" for n in range(5_000)]
+    assert [row.line for row in read] == list(range(1, 5_001))
+
+
+def test_a_broken_row_is_named_with_its_line_and_costs_no_other(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    lines = LINES.splitlines(keepends=True)
+    lines.insert(2, b"{broken\n")
+
+    found = rows(b"".join(lines))
+
+    assert [(row.line, bool(row.error)) for row in found] == [
+        (1, False), (2, False), (3, True), (4, False), (5, False), (6, False),
+    ]  # fmt: skip
+
+
+def test_a_csv_row_with_too_many_cells_is_named_and_costs_no_other(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    found = rows(b"email,first_name\na@example.com,Ann,x\nb@example.com,Bob\n")
+
+    assert [(row.line, bool(row.error)) for row in found] == [(2, True), (3, False)]
+
+
+def test_lists_and_maps_are_split_where_lytics_joins_them(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    content = b"email,segments,hours\na@example.com,vip&all,8=1&17=2\n"
+
+    [row] = rows(content, maps=("hours",))
+
+    assert row.value == {
+        "email": "a@example.com",
+        "segments": ["vip", "all"],
+        "hours": {"8": "1", "17": "2"},
+    }
+
+
+def test_an_empty_cell_is_a_field_that_is_not_there(rows: Callable[..., list[Payload]]) -> None:
+    [row] = rows(b"email,first_name\na@example.com,\n")
+
+    assert row.value == {"email": "a@example.com"}
+
+
+def test_columns_are_renamed(rows: Callable[..., list[Payload]]) -> None:
+    [row] = rows(b"E-Mail;Name\na@example.com;Ann\n", renamed={"E-Mail": "email"})
+
+    assert row.value == {"email": "a@example.com", "Name": "Ann"}
+
+
+def test_a_file_without_a_header_says_what_to_do(rows: Callable[..., list[Payload]]) -> None:
+    with pytest.raises(UsageWrong, match=r"has no header.*--columns"):
+        rows(b"a@example.com,Ann\n")
+
+
+def test_a_file_without_a_header_is_read_with_named_columns(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    [row] = rows(b"a@example.com,Ann\n", names=("email", "first_name"))
+
+    assert row.value == {"email": "a@example.com", "first_name": "Ann"}
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04...", b"%PDF-1.7", b"BZh9..."])
+def test_what_holds_no_rows_is_named(content: bytes, rows: Callable[..., list[Payload]]) -> None:
+    with pytest.raises(UsageWrong, match="export is"):
+        rows(content)
+
+
+def test_an_empty_file_holds_no_rows(rows: Callable[..., list[Payload]]) -> None:
+    assert rows(b" \n") == []
+
+
+def test_a_damaged_archive_is_named(rows: Callable[..., list[Payload]]) -> None:
+    with pytest.raises(UsageWrong, match="damaged"):
+        rows(gzip.compress(LINES)[:30])
+
+
+def test_an_archive_that_is_cut_in_the_middle_is_named_with_the_line(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    many = b"".join(
+        orjson.dumps({"email": f"{n}@x.example", "n": n * 7919}) + b"\n" for n in range(90_000)
+    )
+    packed = gzip.compress(many)
+
+    with pytest.raises(UsageWrong, match="behind the block of line"):
+        rows(packed[: len(packed) - 2_000])
+
+
+def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
+    for name, content in (("a", LINES), ("b", LINES), ("c", LINES + b" ")):
+        (tmp_path / name).write_bytes(content)
+
+    digests = []
+    for name in "abc":
+        with opened(str(tmp_path / name)) as found:
+            digests.append(found.digest)
+            assert found.format is Format.OBJECTS
+
+    assert digests[0] == digests[1] != digests[2]
