@@ -186,7 +186,7 @@ class Settlement:
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
             written if a request was made, or if a delivery that it tells of was still there.
         waits: By trigger; None = forget.
-        setbacks: By place.
+        setbacks: By place; those of deliveries that are not there any more are not kept.
         counts: Further fields of `counts`.
         history: Lines about deliveries that were not made, or not yet.
         reached: By digest (hex), for `verify`: JSON of now (ms) and by what the destination knows

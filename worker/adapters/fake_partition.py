@@ -61,6 +61,11 @@ class PartitionStore:
         text, until_ms = self.ledgers.get(digest, (None, 0))
         return text if until_ms > self.now_ms() else None
 
+    def holds_entry(self, place: str) -> bool:
+        """Say whether a delivery waits: `lane|trigger|id`."""
+        stream, _, entry_id = place.rpartition("|")
+        return entry_id in self.streams.get(stream, {})
+
     def waiting(self) -> int:
         """Return how many deliveries wait."""
         return sum(map(len, self.streams.values()))
@@ -199,7 +204,13 @@ class FakePartition:
                 store.retry[trigger] = wait
             else:
                 store.retry.pop(trigger, None)
-        store.aside.update(settlement.setbacks)
+        store.aside.update(
+            {
+                place: setback
+                for place, setback in settlement.setbacks.items()
+                if store.holds_entry(place)
+            }
+        )
         if note_id or removed:
             store.counts.update(settlement.counts)
         store.history += settlement.history

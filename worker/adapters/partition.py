@@ -226,7 +226,9 @@ def _hold(text: bytes) -> Hold:
 def _settle_call(
     k: PartitionKeys, what: Settlement, token: str, retention_ms: int
 ) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    streams = list(dict.fromkeys(s.delivery.stream for s in what.settled))
+    setbacks = [(*place.rpartition("|")[::2], value) for place, value in what.setbacks.items()]
+    named = (*(s.delivery.stream for s in what.settled), *(stream for stream, _, _ in setbacks))
+    streams = list(dict.fromkeys(named))
     stream_index = {name: number for number, name in enumerate(streams, start=1)}
     ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
     keys: list[str | bytes] = [
@@ -245,7 +247,10 @@ def _settle_call(
     for (stream, count, kind), group in groups.items():
         args += (stream_index[stream], count, kind, *_packed(group, ledgers))
     _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
-    _put_list(args, [(place, _setback(setback)) for place, setback in what.setbacks.items()])
+    _put_list(
+        args,
+        [(stream_index[stream], entry_id, _setback(value)) for stream, entry_id, value in setbacks],
+    )
     _put_list(args, list(what.counts.items()))
     _put_list(args, [(line,) for line in what.history])
     _put_list(args, list(what.reached.items()))

@@ -397,6 +397,17 @@ def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(benc
     assert holding.setbacks == {bob.place: setback}
 
 
+def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    bench.run(bench.one.note(note_of("n", ada, bob)))
+    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+
+    setbacks = {ada.place: Setback(4), bob.place: Setback(4)}
+    settle(bench, Settlement([Settled(ada)], note_id="n", setbacks=setbacks))
+
+    assert bench.contents()["aside"] == {bob.place: Setback(4)}
+
+
 def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     settle(

@@ -10,7 +10,7 @@
 --     groups:  index of the stream, field of counts, kind of count, ids, indices of the ledgers that tell of them (0 = none; both
 --              separated by spaces), the number of letters (0, or one an entry), the letters
 --     waits:   trigger, text ("" = forget)
---     asides:  `lane|trigger|id`, text
+--     asides:  index of the stream, id, text                        (what is not there any more is not remembered)
 --     counts:  field, amount                                         (once per request)
 --     history: text
 --     reached: digest (hex), text
@@ -97,7 +97,11 @@ local opens = note ~= '' and open_for > 0
 for i in list(2) do
   if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[8], ARGV[i]) else redis.call('HSET', KEYS[8], ARGV[i], ARGV[i + 1]) end
 end
-for i in list(2) do redis.call('HSET', KEYS[9], ARGV[i], ARGV[i + 1]) end
+for i in list(3) do
+  local stream, name = stream_of(ARGV[i])
+  local id = ARGV[i + 1]
+  if #redis.call('XRANGE', stream, id, id) > 0 then redis.call('HSET', KEYS[9], name .. '|' .. id, ARGV[i + 2]) end
+end
 for i in list(2) do
   if note ~= '' or removed > 0 then redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
 end
