@@ -69,6 +69,36 @@ def truth(happened: list[Happening]) -> dict[str, list[str]]:
     return {email: sorted(audiences) for email, audiences in held.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Where one person was at one time, as a comparison of memberships tells it.
+
+    Args:
+        inside: By audience, of those that the person had entered or left before.
+    """
+
+    email: str
+    time_us: int
+    inside: Mapping[str, bool]
+
+
+def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> list[Snapshot]:
+    """Invent so many looks at somebody, each right after something happened to them.
+
+    They tell nothing new: the truth about what happened stays the truth.
+    """
+    of_person: dict[str, list[Happening]] = {}
+    for event in happened:
+        of_person.setdefault(event.email, []).append(event)
+    result = []
+    for event in rng.choices(happened, k=count):
+        time_us = event.time_us + 1
+        before = [each for each in of_person[event.email] if each.time_us <= time_us]
+        inside = {audience: not e.is_exit for (_, audience), e in newest_of(before).items()}
+        result.append(Snapshot(event.email, time_us, inside))
+    return result
+
+
 def lists(happened: list[Happening]) -> dict[Happening, list[str]]:
     """Return what the person's list of audiences was right after each, as the source saw it."""
     held: dict[str, set[str]] = {}
@@ -103,10 +133,39 @@ def payloads(
         yield orjson.dumps(payload)
 
 
-def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any]:
+def snapshot_payloads(
+    seen: list[Snapshot], *, profile_bytes: int = 1_000, with_segments: bool = False
+) -> Iterator[bytes]:
+    """Yield a payload for each, with an event for each of its audiences."""
+    for number, snapshot in enumerate(seen):
+        told = [
+            Happening(snapshot.email, audience, not is_inside, snapshot.time_us)
+            for audience, is_inside in snapshot.inside.items()
+        ]
+        payload = _payload(number, told[0], profile_bytes)
+        payload["data"]["segment_events"] = [_segment_event(event) for event in told]
+        if with_segments:
+            inside = sorted(audience for audience, held in snapshot.inside.items() if held)
+            payload["data"]["_segments"] = inside
+        yield orjson.dumps(payload)
+
+
+def _segment_event(event: Happening) -> dict[str, str]:
     kind = "exit" if event.is_exit else "enter"
+    return {
+        "id": f"{AUDIENCES.index(event.audience) + 1:032x}",
+        "slug": event.audience,
+        "event": kind,
+        kind: _moment(event).replace("+00:00", "000Z"),
+    }
+
+
+def _moment(event: Happening) -> str:
+    return (_EPOCH + timedelta(microseconds=event.time_us)).isoformat(timespec="microseconds")
+
+
+def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any]:
     person = int(event.email.removeprefix("person").partition("@")[0])
-    at = (_EPOCH + timedelta(microseconds=event.time_us)).isoformat(timespec="microseconds")
     data: dict[str, Any] = {
         "_id": str(1_000_000_000_000_000_000 + person),
         "email": event.email,
@@ -118,17 +177,10 @@ def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any
         "consent_email_status": "t" if person % 3 else "f",
         "is_mobile": "t",
         **{f"score_{name}": (person * 7 + at) % 100 for at, name in enumerate(_SCORES)},
-        "segment_events": [
-            {
-                "id": f"{AUDIENCES.index(event.audience) + 1:032x}",
-                "slug": event.audience,
-                "event": kind,
-                kind: at.replace("+00:00", "000Z"),
-            }
-        ],
+        "segment_events": [_segment_event(event)],
     }
     padding = profile_bytes - len(orjson.dumps(data))
     if padding > 0:
         data["last_pages"] = ["/p/" + "x" * 47] * (padding // 53)
-    stamp = {"object": "user", "subscription_id": "f" * 32, "timestamp": at}
+    stamp = {"object": "user", "subscription_id": "f" * 32, "timestamp": _moment(event)}
     return {"id": str(number), "data": data, "meta": stamp}

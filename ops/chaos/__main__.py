@@ -30,6 +30,7 @@ _HELP: Final = {
     "restarts": "restarts of everything",
     "limit_changes": "changes of the sandbox's limit",
     "duplicates": "share of the events that is sent twice",
+    "states": "state events of all audiences of a person, for each event",
     "error_share": "share of the requests answered with 5xx",
     "lost_share": "share of the requests that take effect without an answer",
     "late_share": "share of the requests that take effect later, without an answer",

@@ -1,4 +1,8 @@
-"""Feeds portions of events through `segrelay send`, several at once, until each is surely in."""
+"""Feeds portions of events, several at once, until each is surely in.
+
+Events go through `segrelay send`; state events, which a comparison of memberships makes up, are
+published as a comparison does it.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,20 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import orjson
+from redis import Redis
 
+from ops.embedded.lifecycle import find
 from ops.rig import Rig
+from producer.publish import Publisher
+from worker.contract.connection import connect
+from worker.contract.words import BACKFILL
+from worker.errors import RedisUnavailable
 
 _PRODUCERS: Final = 3
 _SEND_SECONDS: Final = 120.0
@@ -41,7 +52,7 @@ class Feeder:
     confirmed: int = 0
     unsure: int = 0
     problems: list[str] = field(default_factory=list)
-    _waiting: queue.Queue[Path | None] = field(default_factory=queue.Queue)
+    _waiting: queue.Queue[Path | Sequence[bytes] | None] = field(default_factory=queue.Queue)
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _portions: int = 0
@@ -60,6 +71,11 @@ class Feeder:
         path.write_bytes(b"\n".join(lines) + b"\n")
         self._waiting.put(path)
 
+    def give_states(self, payloads: Sequence[bytes]) -> None:
+        """Hand payloads over that tell how things stand."""
+        if payloads:
+            self._waiting.put(payloads)
+
     def finish(self) -> None:
         """Wait until all portions are in."""
         for _ in self._threads:
@@ -68,14 +84,40 @@ class Feeder:
             thread.join(max(0.0, self.stop_at - time.monotonic()))
 
     def _feed(self) -> None:
-        while (path := self._waiting.get()) is not None:
-            self._send(path, self._lane(path))
-            path.unlink()
+        while (portion := self._waiting.get()) is not None:
+            if isinstance(portion, Path):
+                self._send(portion, self._lane(portion))
+                portion.unlink()
+            else:
+                self._publish(portion)
 
     def _lane(self, path: Path) -> tuple[str, str]:
         with self._lock:
             option, value = self.rng.choice(_LANES)
         return option, path.stem if option == "--job" else value
+
+    def _publish(self, payloads: Sequence[bytes]) -> None:
+        """Publish state events, again from the first wherever Redis was lost in between."""
+        while time.monotonic() < self.stop_at:
+            found = find(self.rig.settings.redis.data_dir)
+            try:
+                if found:
+                    with closing(connect(found.url)) as client:
+                        self._published(client, payloads)
+                    return
+            except RedisUnavailable:
+                with self._lock:
+                    self.unsure += 1
+            time.sleep(_PAUSE_SECONDS)
+        self.problems.append("some state events were never surely published")
+
+    def _published(self, client: Redis, payloads: Sequence[bytes]) -> None:
+        publisher = Publisher(client, self.rig.settings)
+        published = publisher.publish(payloads, BACKFILL, state=True)
+        with self._lock:
+            self.confirmed += published.accepted
+            if published.refused or published.unmatched:
+                self.problems.append(f"publish refused state events: {published.problems[:3]}")
 
     def _send(self, path: Path, lane: Iterable[str]) -> None:
         """Send a portion, again from its first line wherever the command was not sure."""

@@ -47,6 +47,8 @@ class Plan:
     Args:
         events: Different ones; some are sent twice.
         duplicates: Share of them that is sent twice.
+        states: So many times that share of them, somebody's memberships in all audiences are told
+            as state events, while older events of the same person are still to come.
         worker_kills: Of whole process groups and of single children, in turn.
         stops: SIGSTOPs longer than a lease.
         error_share: Of requests answered with 5xx, of which a third take effect; changing limits
@@ -69,6 +71,7 @@ class Plan:
     restarts: int = 2
     limit_changes: int = 4
     duplicates: float = 0.1
+    states: float = 0.05
     error_share: float = 0.10
     lost_share: float = 0.02
     late_share: float = 0.01

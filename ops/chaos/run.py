@@ -15,7 +15,14 @@ from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_P
 from ops.chaos.saboteur import Saboteur
 from ops.chaos.verdict import Verdict, judge
 from ops.chaos.watching import Watch
-from ops.invented import Happening, happenings, lists, payloads
+from ops.invented import (
+    Happening,
+    happenings,
+    lists,
+    payloads,
+    snapshot_payloads,
+    snapshots,
+)
 from ops.rig import DESTINATION, Rig
 
 AHEAD: Final = 2
@@ -90,10 +97,13 @@ class Run:
 
     def _fight(self, feeder: Feeder, saboteur: Saboteur, watch: Watch) -> None:
         blows = self.plan.blows(self.rng)
-        portions = self._portions(len(blows) + AHEAD)
+        count = len(blows) + AHEAD
+        portions, states = self._portions(count), self._states(count)
         for _ in range(AHEAD):
+            feeder.give_states(next(states))
             feeder.give(next(portions))
         for number, blow in enumerate(blows, 1):
+            feeder.give_states(next(states))
             feeder.give(next(portions))
             saboteur.victim()
             self._await_work(watch)
@@ -115,6 +125,13 @@ class Run:
         for number in range(count):
             part = sent[number * len(sent) // count : (number + 1) * len(sent) // count]
             yield list(payloads(part, segments=segments))
+
+    def _states(self, count: int) -> Iterator[list[bytes]]:
+        """Yield what is told of people as it stood, of any time: older events come after it."""
+        seen = snapshots(self.rng, self.happened, count=round(self.plan.events * self.plan.states))
+        told = list(snapshot_payloads(seen, with_segments=self.plan.overwrite))
+        for number in range(count):
+            yield told[number * len(told) // count : (number + 1) * len(told) // count]
 
     def _await_work(self, watch: Watch) -> None:
         """Wait until deliveries are being made, and more wait; then a moment at random."""

@@ -155,7 +155,10 @@ def _sent_twice(users: Iterable[Mapping[str, int]]) -> dict[str, int]:
 
 
 def _not_delivered(rig: Rig, happened: list[Happening]) -> list[tuple[Happening, str]]:
-    """Return the newest events that the ledger does not know as delivered, by trigger."""
+    """Return the newest events that the ledger does not know as delivered, by trigger.
+
+    A state event that told the same later stands for it.
+    """
     newest = newest_of(happened)
     ledgers = _ledgers(rig, sorted({email for email, _ in newest}))
     return [
@@ -165,7 +168,7 @@ def _not_delivered(rig: Rig, happened: list[Happening]) -> list[tuple[Happening,
         if not any(
             line.trigger == trigger
             and line.audience == event.audience
-            and line.delivered_us == event.time_us
+            and line.delivered_us >= event.time_us
             for line in ledgers[event.email]
         )
     ]

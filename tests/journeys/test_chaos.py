@@ -8,6 +8,7 @@ import orjson
 SMALL = {
     "--events": 4_000,
     "--people": 1_000,
+    "--states": 0.3,
     "--worker-kills": 4,
     "--redis-kills": 1,
     "--stops": 1,
