@@ -29,6 +29,7 @@ _KEEP_ALIVE_SECONDS: Final = 4.0
 """Below the 5 s after which many servers close idle connections: who sends on one that is being
 closed gets no answer, and never learns whether the request took effect."""
 
+_NO_STREAM: Final = httpx.ByteStream(b"")
 _SUCCESS: Final = range(200, 300)
 _WRITING: Final = "http11.send_request_headers.started"
 _HEADERS_OUT: Final = "http11.send_request_headers.complete"
@@ -123,6 +124,9 @@ class HttpSender:
             progress.is_whole = True
         finally:
             await response.aclose()
+            # httpx ties an answer and its stream to each other, and the body of the request would
+            # stay in memory with them until the garbage collector comes.
+            response.stream = _NO_STREAM
 
 
 def refuse(request: OutgoingRequest) -> None:

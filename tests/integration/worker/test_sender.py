@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
 
 from worker.adapters.fake_sender import FakeSender
@@ -158,6 +160,25 @@ def test_connections_are_kept() -> None:
     run(test())
 
     assert len(peers) == 1
+
+
+@pytest.mark.parametrize("behave", [answer, hang_up, say_nothing, drip(200), drip(400)])
+def test_nothing_of_a_request_is_left_to_the_garbage_collector(behave: Behaviour) -> None:
+    left: list[object] = []
+
+    async def test() -> None:
+        async with sending(behave) as (sender, url):
+            await sender.send(request_to(url), 0.3)
+            left.extend(each for each in gc.get_objects() if isinstance(each, httpx.Request))
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(test())
+    finally:
+        gc.enable()
+
+    assert not left
 
 
 @pytest.mark.parametrize(
