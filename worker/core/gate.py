@@ -58,11 +58,13 @@ class Policy:
             limit was halved is met only once.
         apart: Between two lowerings; sooner the gate closes instead.
         hold: After a 429, until the rate is raised: a whole minute has shown that it holds.
-        memory: How long the rate that failed last is remembered.
-        short: How far below it the rate stays.
-        raise_a_second: Of the full rate, while requests succeed; slow, since a host that counts
-            a minute is met long after its limit was passed.
-        credit: One success raises for at most this long.
+        raise_a_second: Then, of the full rate; slow, since a host that counts a minute is met
+            long after its limit was passed. It is raised by time alone: requests that are not
+            made prove nothing, and few are made at a low rate.
+        short: How far below the rate that failed last it stays,
+        memory: and until when after the last 429.
+        recovered: After the last 429 the full rate is in force again, however low it was: from
+            `memory` on it rises evenly to that end, or as fast as before if that is faster.
         close: For how long the gate closes first; doubled each time up to `close_most`.
         failures: In a row, that open the breaker.
         unreadable: In a row, that pause.
@@ -83,10 +85,10 @@ class Policy:
     least: int = 20_000
     apart: int = 2 * MICROSECONDS
     hold: int = 60 * MICROSECONDS
-    memory: int = 120 * MICROSECONDS
-    short: int = 900_000
     raise_a_second: int = 4_000
-    credit: int = MICROSECONDS
+    short: int = 900_000
+    memory: int = 120 * MICROSECONDS
+    recovered: int = 270 * MICROSECONDS
     close: int = MICROSECONDS
     close_most: int = 30 * MICROSECONDS
     failures: int = 5

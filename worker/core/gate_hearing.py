@@ -23,6 +23,7 @@ from worker.core.gate import (
 from worker.core.gate_rules import (
     MOST_SUSPECTS,
     GateRecord,
+    factor_of,
     is_refused,
     put_pause,
     state_of,
@@ -108,7 +109,7 @@ def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateStat
         gate.firsts[report.trigger] = 0
     match report.heard.what:
         case "works":
-            _works(gate, report, now, policy, is_current=is_current)
+            _works(gate, report, is_current=is_current)
         case "unreadable":
             _unreadable(gate, report, now, policy)
         case "slow":
@@ -121,10 +122,10 @@ def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateStat
             pass
         case _ as never:
             assert_never(never)
-    return state_of(gate)
+    return state_of(gate, now, policy)
 
 
-def _works(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_current: bool) -> None:
+def _works(gate: GateRecord, report: Report, *, is_current: bool) -> None:
     gate.unread = 0
     transport_works(gate)
     if report.probe:
@@ -135,26 +136,6 @@ def _works(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_cur
     gate.good = 1
     if gate.pause and gate.scope == "access" and not is_refused(gate, report.fingerprint):
         unpause(gate)
-    if gate.factor < WHOLE:
-        _raise(gate, now, policy)
-
-
-def _raise(gate: GateRecord, now: int, policy: Policy) -> None:
-    """Raise the factor slowly, short of the one that failed as long as that is remembered."""
-    since = now - gate.failed_at
-    if since < policy.hold:
-        return
-    ceiling = WHOLE
-    if since < policy.memory:
-        ceiling = math.floor(gate.failed * policy.short / WHOLE)
-    credit = min(now - gate.raised_at, policy.credit)
-    step = math.floor(credit * policy.raise_a_second / MICROSECONDS)
-    if step < 1 or gate.factor >= ceiling:
-        return
-    gate.factor = min(ceiling, gate.factor + step)
-    gate.raised_at = now
-    if gate.factor >= WHOLE:
-        gate.failed = 0
 
 
 def _unreadable(gate: GateRecord, report: Report, now: int, policy: Policy) -> None:
@@ -171,14 +152,15 @@ def _slow(gate: GateRecord, report: Report, now: int, policy: Policy, *, is_curr
     transport_works(gate)
     if is_current:
         gate.incident += 1
-        if gate.good and now - gate.lowered_at >= policy.apart:
-            left = policy.lower if gate.factor == WHOLE else policy.lower_again
-            gate.failed = gate.factor
-            gate.factor = max(policy.least, math.floor(gate.factor * left / WHOLE))
+        factor = factor_of(gate, now, policy)
+        if (gate.good or factor > gate.factor) and now - gate.lowered_at >= policy.apart:
+            left = policy.lower if factor == WHOLE else policy.lower_again
+            gate.failed = factor
+            gate.factor = max(policy.least, math.floor(factor * left / WHOLE))
             gate.good, gate.lowered_at = 0, now
         else:
             _close(gate, TOO_MANY_REQUESTS, now, policy)
-        gate.failed_at = gate.raised_at = now
+        gate.failed_at = now
     if report.heard.wait:
         gate.incident += 0 if is_current else 1
         gate.why = TOO_MANY_REQUESTS

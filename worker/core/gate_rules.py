@@ -45,13 +45,12 @@ class GateRecord:
     Args:
         tat: When the next regular slot would be.
         live: Until then a live request waits for its slot.
-        factor: What is left of the rate.
+        factor: What the last lowering has left of the rate; `factor_of` says what is left now.
         incident: Counts lowerings, closings and resumptions.
         good: 1 if a request succeeded since the last lowering.
         lowered_at: When the rate was lowered last.
         failed: The factor at which a 429 came last; 0 = none remembered.
         failed_at: When it came.
-        raised_at: Up to when successes have raised the factor.
         closed: Closed until then, and afterwards one probe goes first; 0 = open.
         why: It closed: `too_many_requests` or `failing`.
         closes: How often it has closed in a row.
@@ -81,7 +80,6 @@ class GateRecord:
     lowered_at: int = 0
     failed: int = 0
     failed_at: int = 0
-    raised_at: int = 0
     closed: int = 0
     why: str = ""
     closes: int = 0
@@ -133,7 +131,6 @@ def steady(gate: GateRecord, now: int, space: int, policy: Policy) -> None:
     gate.live = min(gate.live, latest)
     gate.failed_at = min(gate.failed_at, now)
     gate.lowered_at = min(gate.lowered_at, now)
-    gate.raised_at = min(gate.raised_at, now)
 
 
 def is_refused(gate: GateRecord, fingerprint: str) -> bool:
@@ -161,17 +158,34 @@ def _probe_is_due(gate: GateRecord, fingerprint: str, triggers: Collection[str])
     return bool(gate.closed) and _concerns(gate, triggers)
 
 
-def _rate_state(gate: GateRecord) -> State:
-    return "slowed" if gate.factor < WHOLE else "ok"
+def factor_of(gate: GateRecord, now: int, policy: Policy) -> int:
+    """Return what slow-downs have left of the rate by now; it rises with the time without any."""
+    since = now - gate.failed_at
+    if gate.factor == WHOLE or since >= policy.recovered:
+        return WHOLE
+    climbing = max(0, min(since, policy.memory) - policy.hold)
+    ceiling = max(gate.factor, math.floor(gate.failed * policy.short / WHOLE))
+    risen = math.floor(climbing * policy.raise_a_second / MICROSECONDS)
+    factor = min(ceiling, gate.factor + risen)
+    if since > policy.memory:
+        climbing = since - policy.memory
+        evenly = (WHOLE - factor) * climbing / (policy.recovered - policy.memory)
+        usual = climbing * policy.raise_a_second / MICROSECONDS
+        factor = min(WHOLE, factor + math.floor(max(evenly, usual)))
+    return factor
 
 
-def state_of(gate: GateRecord) -> GateState:
+def _rate_state(gate: GateRecord, now: int, policy: Policy) -> State:
+    return "slowed" if factor_of(gate, now, policy) < WHOLE else "ok"
+
+
+def state_of(gate: GateRecord, now: int, policy: Policy) -> GateState:
     """Return how the gate stands."""
     if gate.pause:
         return GateState("paused", gate.pause, gate.about)
     if gate.why == FAILING:
         return GateState("broken", FAILING, gate.said)
-    if gate.why or gate.factor < WHOLE:
+    if gate.why or factor_of(gate, now, policy) < WHOLE:
         return GateState("slowed", TOO_MANY_REQUESTS)
     return GateState("ok")
 
@@ -230,18 +244,18 @@ class Booking:
 def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | Closed:
     """Book the next slot, or say why not; nothing is booked then."""
     limit = _lowest_rate(gate, wanted.rate, now, policy)
-    in_force = _in_force(gate, limit)
+    in_force = _in_force(gate, limit, now, policy)
     steady(gate, now, spacing(in_force, policy), policy)
-    closed = _obstacle(gate, wanted.fingerprint, (wanted.trigger,), now)
+    closed = _obstacle(gate, wanted.fingerprint, (wanted.trigger,), now, policy)
     if closed:
         return closed
     if wanted.kind == "backfill" and gate.live > now:
-        return _closed(_rate_state(gate), LIVE_FIRST, gate.live)
+        return _closed(_rate_state(gate, now, policy), LIVE_FIRST, gate.live)
     at = max(now, gate.tat - tolerance(limit, in_force, policy))
     if at - now > min(wanted.horizon, policy.ahead):
         if wanted.kind == "live":
             gate.live = max(gate.live, now + policy.live)
-        return _closed(_rate_state(gate), RATE, at - wanted.horizon)
+        return _closed(_rate_state(gate, now, policy), RATE, at - wanted.horizon)
     gate.tat = max(now, gate.tat) + spacing(in_force, policy)
     if wanted.kind == "live" and at > now:
         gate.live = max(gate.live, at)
@@ -283,13 +297,13 @@ def _lowest_rate(gate: GateRecord, rate: float, now: int, policy: Policy) -> flo
     return lowest
 
 
-def _in_force(gate: GateRecord, limit: float) -> float:
+def _in_force(gate: GateRecord, limit: float, now: int, policy: Policy) -> float:
     """Return the lowered limit; not below one a minute."""
-    return max(limit * gate.factor / WHOLE, min(limit, 1.0))
+    return max(limit * factor_of(gate, now, policy) / WHOLE, min(limit, 1.0))
 
 
 def _obstacle(
-    gate: GateRecord, fingerprint: str, triggers: Collection[str], now: int
+    gate: GateRecord, fingerprint: str, triggers: Collection[str], now: int, policy: Policy
 ) -> Closed | None:
     """Return why nobody with these credentials may book for any of these triggers."""
     if gate.pause and gate.scope == "all":
@@ -297,12 +311,12 @@ def _obstacle(
     if is_refused(gate, fingerprint):
         return Closed("paused", ACCESS_REFUSED, None, gate.about)
     if gate.closed > now and _concerns(gate, triggers):
-        return _closed(state_of(gate).state, gate.why, gate.closed, gate.said)
+        return _closed(state_of(gate, now, policy).state, gate.why, gate.closed, gate.said)
     if gate.probing > now and _probe_is_due(gate, fingerprint, triggers):
-        return _closed(state_of(gate).state, PROBING, gate.probing)
+        return _closed(state_of(gate, now, policy).state, PROBING, gate.probing)
     lapses = [gate.firsts.get(trigger, 0) for trigger in triggers]
     if lapses and min(lapses) > now:
-        return _closed(_rate_state(gate), PROBING, min(lapses))
+        return _closed(_rate_state(gate, now, policy), PROBING, min(lapses))
     return None
 
 
@@ -339,31 +353,31 @@ def look(
 ) -> Open | Closed:
     """Say whether it is worth beginning something; changes nothing that lasts."""
     limit = _lowest_rate(gate, rate, now, policy)
-    in_force = _in_force(gate, limit)
+    in_force = _in_force(gate, limit, now, policy)
     steady(gate, now, spacing(in_force, policy), policy)
-    closed = _obstacle(gate, fingerprint, triggers, now)
+    closed = _obstacle(gate, fingerprint, triggers, now, policy)
     if closed:
         return closed
     at = gate.tat - tolerance(limit, in_force, policy)
     worth_waiting = round(WORTH_WAITING_SECONDS * MICROSECONDS)
     if at - now > worth_waiting:
-        return _closed(_rate_state(gate), RATE, at - worth_waiting)
+        return _closed(_rate_state(gate, now, policy), RATE, at - worth_waiting)
     due = _probe_is_due(gate, fingerprint, triggers)
-    return Open(state_of(gate).state, probe=due, avoid=gate.avoid)
+    return Open(state_of(gate, now, policy).state, probe=due, avoid=gate.avoid)
 
 
 def status(gate: GateRecord, *, rate: float, now: int, policy: Policy) -> GateStatus:
     """Return what `status` shows; `rate` as configured, 0 = not known."""
-    state = state_of(gate)
+    state = state_of(gate, now, policy)
     limit = _lowest_rate(gate, rate or math.inf, now, policy)
     steady(gate, now, policy.minute, policy)
-    closed = _obstacle(gate, "", (), now)
+    closed = _obstacle(gate, "", (), now, policy)
     return GateStatus(
         state=state.state,
         reason=state.reason,
         message=state.message,
-        rate_per_minute=0.0 if limit == math.inf else _in_force(gate, limit),
-        factor=gate.factor / WHOLE,
+        rate_per_minute=0.0 if limit == math.inf else _in_force(gate, limit, now, policy),
+        factor=factor_of(gate, now, policy) / WHOLE,
         until_ms=closed.until_ms if closed else None,
         is_open=closed is None and not gate.pause,
         by=gate.by,

@@ -14,8 +14,8 @@ from worker.contract import keys
 from worker.contract.connection import connect_async
 from worker.contract.secrets import Secret
 from worker.contract.settings import Authorization, Destination
-from worker.core.gate import MICROSECONDS, Closed, Gate, GateState, Slot
-from worker.core.gate_rules import GateRecord, resume
+from worker.core.gate import MICROSECONDS, POLICY, Closed, Gate, GateState, Slot
+from worker.core.gate_rules import GateRecord, factor_of, resume
 from worker.core.verdicts import Accepted, Verdict
 
 START_US = 1_764_000_000_123_456
@@ -123,6 +123,11 @@ class Bench:
         self.world = world
         self.gate = world.gate()
         self.now_us = START_US
+
+    @property
+    def factor(self) -> int:
+        """What is left of the rate by now."""
+        return factor_of(self.world.record(), self.now_us, POLICY)
 
     @property
     def now_ms(self) -> float:

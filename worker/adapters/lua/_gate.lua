@@ -3,7 +3,7 @@
 --@include _clock_us
 local policy = cjson.decode(ARGV[1])
 local WHOLE, MOST_SUSPECTS = 1000000, 20
-local NUMBERS = {tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, lowered_at = 0, failed = 0, failed_at = 0, raised_at = 0,
+local NUMBERS = {tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, lowered_at = 0, failed = 0, failed_at = 0,
   closed = 0, closes = 0, first = 0, probing = 0, failures = 0, unread = 0, since = 0}
 local TEXTS = {why = '', suspects = '', avoid = '', said = '', pause = '', scope = '', by = '', about = '', refused = '', rates = ''}
 
@@ -57,16 +57,31 @@ local function steady(space)
   g.live = math.min(g.live, latest)
   g.failed_at = math.min(g.failed_at, now)
   g.lowered_at = math.min(g.lowered_at, now)
-  g.raised_at = math.min(g.raised_at, now)
 end
 
-local function rate_state() return g.factor < WHOLE and 'slowed' or 'ok' end
+-- What slow-downs have left of the rate by now; it rises with the time without any.
+local function factor_now()
+  local since = now - g.failed_at
+  if g.factor == WHOLE or since >= policy.recovered then return WHOLE end
+  local climbing = math.max(0, math.min(since, policy.memory) - policy.hold)
+  local ceiling = math.max(g.factor, math.floor(g.failed * policy.short / WHOLE))
+  local factor = math.min(ceiling, g.factor + math.floor(climbing * policy.raise_a_second / 1000000))
+  if since > policy.memory then
+    climbing = since - policy.memory
+    local evenly = (WHOLE - factor) * climbing / (policy.recovered - policy.memory)
+    local usual = climbing * policy.raise_a_second / 1000000
+    factor = math.min(WHOLE, factor + math.floor(math.max(evenly, usual)))
+  end
+  return factor
+end
+
+local function rate_state() return factor_now() < WHOLE and 'slowed' or 'ok' end
 
 -- Returns state, reason and message.
 local function state_of()
   if g.pause ~= '' then return 'paused', g.pause, g.about end
   if g.why == 'failing' then return 'broken', 'failing', g.said end
-  if g.why ~= '' or g.factor < WHOLE then return 'slowed', 'too_many_requests', '' end
+  if g.why ~= '' or factor_now() < WHOLE then return 'slowed', 'too_many_requests', '' end
   return 'ok', '', ''
 end
 

@@ -60,7 +60,7 @@ local function closed(state, reason, till, message)
 end
 
 local limit = lowest_rate()
-local in_force = math.max(limit * g.factor / WHOLE, math.min(limit, 1))
+local in_force = math.max(limit * factor_now() / WHOLE, math.min(limit, 1))
 local space = spacing(in_force)
 steady(space)
 

@@ -19,19 +19,6 @@ local function close(why)
   g.why = why
 end
 
-local function raise()
-  local since = now - g.failed_at
-  if since < policy.hold then return end
-  local ceiling = WHOLE
-  if since < policy.memory then ceiling = math.floor(g.failed * policy.short / WHOLE) end
-  local credit = math.min(now - g.raised_at, policy.credit)
-  local step = math.floor(credit * policy.raise_a_second / 1000000)
-  if step < 1 or g.factor >= ceiling then return end
-  g.factor = math.min(ceiling, g.factor + step)
-  g.raised_at = now
-  if g.factor >= WHOLE then g.failed = 0 end
-end
-
 local hears = {}
 
 function hears.works()
@@ -42,7 +29,6 @@ function hears.works()
   g.closed, g.closes, g.why, g.first, g.probing = 0, 0, '', 0, 0
   g.good = 1
   if g.pause ~= '' and g.scope == 'access' and not is_refused(fingerprint) then unpause() end
-  if g.factor < WHOLE then raise() end
 end
 
 function hears.unreadable()
@@ -59,15 +45,16 @@ function hears.slow()
   transport_works()
   if current then
     g.incident = g.incident + 1
-    if g.good == 1 and now - g.lowered_at >= policy.apart then
-      local left = g.factor == WHOLE and policy.lower or policy.lower_again
-      g.failed = g.factor
-      g.factor = math.max(policy.least, math.floor(g.factor * left / WHOLE))
+    local factor = factor_now()
+    if (g.good == 1 or factor > g.factor) and now - g.lowered_at >= policy.apart then
+      local left = factor == WHOLE and policy.lower or policy.lower_again
+      g.failed = factor
+      g.factor = math.max(policy.least, math.floor(factor * left / WHOLE))
       g.good, g.lowered_at = 0, now
     else
       close('too_many_requests')
     end
-    g.failed_at, g.raised_at = now, now
+    g.failed_at = now
   end
   if wait > 0 then
     if not current then g.incident = g.incident + 1 end

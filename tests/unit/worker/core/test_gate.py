@@ -1,5 +1,7 @@
 """The gate's arithmetic, its words, and what `look` and `status` say."""
 
+from dataclasses import replace
+
 import pytest
 
 from worker.core.gate import (
@@ -26,6 +28,7 @@ from worker.core.verdicts import (
 )
 
 NOW = 1_764_000_000_000_000
+LOWERED = GateRecord(factor=500_000, failed=1_000_000, failed_at=NOW)
 
 
 def asked(gate, *, fingerprint="a", triggers=(), rate=600.0, now=NOW):
@@ -109,7 +112,7 @@ def test_a_verdict_is_heard_as(verdict, expected):
         (GateRecord(), Open("ok")),
         (GateRecord(tat=NOW + 900_000), Open("ok")),
         (GateRecord(first=1), Open("ok", probe=True)),
-        (GateRecord(factor=500_000), Open("slowed")),
+        (LOWERED, Open("slowed")),
         (
             GateRecord(why="failing", closed=NOW - 1, suspects="vip,other", avoid="x"),
             Open("broken", probe=True, avoid="x"),
@@ -169,7 +172,7 @@ def test_a_look_for_the_failing_trigger_alone_is_closed():
     ("gate", "state", "is_open"),
     [
         (GateRecord(), "ok", True),
-        (GateRecord(factor=500_000), "slowed", True),
+        (LOWERED, "slowed", True),
         (GateRecord(why="too_many_requests", closed=NOW + 1), "slowed", False),
         (GateRecord(why="failing", closed=NOW + 1, suspects="vip,other"), "broken", False),
         (GateRecord(why="failing", closed=NOW - 1, suspects="vip,other"), "broken", True),
@@ -184,7 +187,7 @@ def test_a_status_names_the_state(gate, state, is_open):
 
 
 def test_a_status_shows_the_lowest_rate_and_what_is_left_of_it():
-    gate = GateRecord(rates=f"300.0@{NOW};50.0@{NOW - 10**9}", factor=500_000)
+    gate = replace(LOWERED, rates=f"300.0@{NOW};50.0@{NOW - 10**9}")
 
     shown = status(gate, rate=600.0, now=NOW, policy=POLICY)
 

@@ -81,9 +81,10 @@ class Simulation:
     seed: int = 1
     gate: GateRecord = field(default_factory=GateRecord)
 
-    def run(self, until_seconds: float, changes=()) -> Host:
+    def run(self, until_seconds: float, changes=(), *, begins_seconds: float = 0.0) -> Host:
         chance = random.Random(self.seed)
-        queue = [(0, number, "ask", None) for number in range(self.senders)]
+        begins = round(begins_seconds * MICROSECONDS)
+        queue = [(begins, number, "ask", None) for number in range(self.senders)]
         queue += [(round(at * MICROSECONDS), -1, "change", act) for at, act in changes]
         heapq.heapify(queue)
         order = self.senders
@@ -160,6 +161,23 @@ def test_the_rate_recovers_when_the_limit_is_raised_again():
     assert host.count("slow", 200) <= 20
 
 
+@pytest.mark.parametrize("senders", [16, 0])
+def test_five_minutes_after_the_last_429_the_limit_is_used_again(senders):
+    refusing = Simulation(Host(0), 6_000).run(400)
+    last = max(at for at, what in refusing.answers if what == "slow") / MICROSECONDS
+    simulation = Simulation(Host(0), 6_000)
+    simulation.run(last + 1e-6)
+    simulation.host.limit = 6_000
+
+    simulation.senders = senders
+    simulation.run(last + 300, begins_seconds=last + 1e-6)
+    simulation.senders = 16
+    host = simulation.run(last + 360, begins_seconds=last + 300)
+
+    assert host.count("slow", last + 1e-6) == 0
+    assert host.count("works", last + 300, last + 360) >= 0.9 * 6_000
+
+
 def test_an_outage_costs_few_requests_and_ends_by_itself():
     def fall(host: Host) -> None:
         host.is_up = False
@@ -233,7 +251,7 @@ def test_no_minute_holds_more_than_the_limit_whatever_the_pattern(rate, walk):
 
     for seconds, wanted, late, factor in walk:
         walker.now += round(seconds * MICROSECONDS)
-        walker.gate.factor = factor
+        walker.gate.factor, walker.gate.failed_at = factor, walker.now
         walker.rush(wanted, late)
 
     assert walker.most_in_a_minute() <= rate
