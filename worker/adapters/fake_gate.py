@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 from worker.core.gate import (
@@ -25,6 +26,7 @@ from worker.core.gate_rules import (
     put_pause,
     resume,
     status,
+    steady,
 )
 from worker.core.verdicts import Verdict
 
@@ -50,7 +52,7 @@ class FakeGate:
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
         """Say of each trigger whether it is worth reading anything of it."""
         return look_at_each(
-            self.record,
+            deepcopy(self.record),
             rate=self.rate_per_minute,
             fingerprint=self.fingerprint,
             triggers=triggers,
@@ -98,12 +100,18 @@ class FakeGate:
 
     async def pause(self, reason: str, by: str) -> None:
         """Close it until a person resumes."""
+        steady(self.record, self.now_us())
         put_pause(self.record, reason, by, self.now_us())
 
     async def resume(self) -> None:
         """Open it; one probe goes first, all others wait for its result."""
-        resume(self.record)
+        resume(self.record, self.now_us())
 
     def status(self) -> GateStatus:
         """Return how it stands."""
-        return status(self.record, rate=self.rate_per_minute, now=self.now_us(), policy=self.policy)
+        return status(
+            deepcopy(self.record),
+            rate=self.rate_per_minute,
+            now=self.now_us(),
+            policy=self.policy,
+        )

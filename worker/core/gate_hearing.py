@@ -97,7 +97,7 @@ def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> 
 
 def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateState:
     """Change the record by what came of a slot."""
-    steady(gate, now, policy.minute, policy)
+    steady(gate, now)
     if report.delivered:
         total = gate.delivered.get(report.trigger, 0) + report.delivered
         gate.delivered[report.trigger] = total

@@ -34,6 +34,7 @@ from worker.core.gate import (
 )
 
 MOST_SUSPECTS: Final = 20
+TIMES: Final = ("tat", "live", "lowered_at", "failed_at", "closed", "probing", "since")
 DELIVERED: Final = "ok|"
 FIRST: Final = "first|"
 
@@ -43,6 +44,7 @@ class GateRecord:
     """What is remembered of a gate; in Redis the fields of one hash. Changed in place.
 
     Args:
+        seen: When it was changed last.
         tat: When the next regular slot would be.
         live: Until then a live request waits for its slot.
         factor: What the last lowering has left of the rate; `factor_of` says what is left now.
@@ -72,6 +74,7 @@ class GateRecord:
         firsts: By trigger: it was resumed, and a probe of it goes first; as `probing`.
     """
 
+    seen: int = 0
     tat: int = 0
     live: int = 0
     factor: int = WHOLE
@@ -121,16 +124,16 @@ def _by_trigger(stored: Mapping[str, str], prefix: str) -> dict[str, int]:
     }
 
 
-def steady(gate: GateRecord, now: int, space: int, policy: Policy) -> None:
-    """Outlive a clock that was set back: nothing lies further ahead than can have been booked."""
-    if gate.tat > now + policy.ahead + max(space, policy.minute):
-        gate.tat = now + policy.minute
-    latest = now + policy.ahead + policy.lapse
-    gate.closed = min(gate.closed, latest)
-    gate.probing = min(gate.probing, latest)
-    gate.live = min(gate.live, latest)
-    gate.failed_at = min(gate.failed_at, now)
-    gate.lowered_at = min(gate.lowered_at, now)
+def steady(gate: GateRecord, now: int) -> None:
+    """Outlive a clock that was set back: all that was written down by it moves with it."""
+    step = gate.seen - now
+    gate.seen = now
+    if step <= 0:
+        return
+    for name in TIMES:
+        if getattr(gate, name):
+            setattr(gate, name, getattr(gate, name) - step)
+    gate.firsts = {name: until and until - step for name, until in gate.firsts.items()}
 
 
 def is_refused(gate: GateRecord, fingerprint: str) -> bool:
@@ -209,8 +212,9 @@ def unpause(gate: GateRecord) -> None:
     gate.since = 0
 
 
-def resume(gate: GateRecord, trigger: str = "") -> None:
+def resume(gate: GateRecord, now: int, trigger: str = "") -> None:
     """Open the gate, a probe first; with a trigger, only let a probe of that one go first."""
+    steady(gate, now)
     if trigger:
         gate.firsts[trigger] = 0
         return
@@ -243,9 +247,9 @@ class Booking:
 
 def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | Closed:
     """Book the next slot, or say why not; nothing is booked then."""
+    steady(gate, now)
     limit = _lowest_rate(gate, wanted.rate, now, policy)
     in_force = _in_force(gate, limit, now, policy)
-    steady(gate, now, spacing(in_force, policy), policy)
     closed = _obstacle(gate, wanted.fingerprint, (wanted.trigger,), now, policy)
     if closed:
         return closed
@@ -352,9 +356,9 @@ def look(
     policy: Policy,
 ) -> Open | Closed:
     """Say whether it is worth beginning something; changes nothing that lasts."""
+    steady(gate, now)
     limit = _lowest_rate(gate, rate, now, policy)
     in_force = _in_force(gate, limit, now, policy)
-    steady(gate, now, spacing(in_force, policy), policy)
     closed = _obstacle(gate, fingerprint, triggers, now, policy)
     if closed:
         return closed
@@ -368,9 +372,9 @@ def look(
 
 def status(gate: GateRecord, *, rate: float, now: int, policy: Policy) -> GateStatus:
     """Return what `status` shows; `rate` as configured, 0 = not known."""
+    steady(gate, now)
     state = state_of(gate, now, policy)
     limit = _lowest_rate(gate, rate or math.inf, now, policy)
-    steady(gate, now, policy.minute, policy)
     closed = _obstacle(gate, "", (), now, policy)
     return GateStatus(
         state=state.state,

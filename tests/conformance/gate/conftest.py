@@ -74,7 +74,7 @@ class FakeWorld:
         self.now_us = now_us
 
     def resume_trigger(self, trigger: str) -> None:
-        resume(self._record, trigger)
+        resume(self._record, self.now_us, trigger)
 
     def record(self) -> GateRecord:
         return self._record

@@ -448,14 +448,50 @@ def test_a_slot_can_be_asked_for_as_a_probe(bench):
     assert bench.world.run(booking).probe
 
 
-def test_a_clock_that_was_set_back_is_outlived(bench):
-    for _ in range(7):
-        bench.send(FAILED)
-    bench.now_us -= 86_400_000_000
+def set_back(bench, seconds):
+    bench.now_us -= round(seconds * 1_000_000)
     bench.pass_seconds(0)
 
-    closed = bench.book()
-    bench.pass_seconds((closed.until_ms - bench.now_ms) / 1000)
 
-    assert closed.until_ms <= bench.now_ms + 905_000
-    assert isinstance(bench.book(horizon_seconds=60), Slot)
+@pytest.mark.parametrize("seconds", [0.3, 300, 86_400])
+def test_a_clock_that_was_set_back_keeps_nothing_closed_for_longer(bench, seconds):
+    break_it(bench, "vip", "other")
+    set_back(bench, seconds)
+
+    closed = bench.book()
+    bench.pass_seconds(1)
+
+    assert closed == Closed("broken", "failing", bench.now_ms, "503")
+    assert bench.book().probe
+
+
+def test_a_clock_that_was_set_back_leaves_the_slots_where_they_were_among_themselves(bench):
+    before = [bench.book() for _ in range(8)][-1].at_ms - bench.now_ms
+    set_back(bench, 300)
+
+    after = bench.book().at_ms - bench.now_ms
+
+    assert after == pytest.approx(before + 102.694, abs=0.01)
+
+
+def test_a_clock_that_was_set_back_lengthens_no_slow_down(bench):
+    bench.send(SlowDown())
+    bench.pass_seconds(200)
+    bench.send(Accepted())
+    set_back(bench, 3600)
+
+    bench.pass_seconds(80)
+
+    assert bench.send(Accepted()).state == "ok"
+
+
+def test_a_clock_that_was_set_back_lengthens_no_probe_of_a_trigger(bench):
+    bench.world.resume_trigger("vip")
+    bench.book()
+    set_back(bench, 3600)
+
+    closed = bench.book()
+    bench.pass_seconds(5)
+
+    assert closed.reason == "probing"
+    assert bench.book().probe

@@ -3,8 +3,9 @@
 --@include _clock_us
 local policy = cjson.decode(ARGV[1])
 local WHOLE, MOST_SUSPECTS = 1000000, 20
-local NUMBERS = {tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, lowered_at = 0, failed = 0, failed_at = 0,
+local NUMBERS = {seen = 0, tat = 0, live = 0, factor = WHOLE, incident = 0, good = 1, lowered_at = 0, failed = 0, failed_at = 0,
   closed = 0, closes = 0, first = 0, probing = 0, failures = 0, unread = 0, since = 0}
+local TIMES = {'tat', 'live', 'lowered_at', 'failed_at', 'closed', 'probing', 'since'}
 local TEXTS = {why = '', suspects = '', avoid = '', said = '', pause = '', scope = '', by = '', about = '', refused = '', rates = ''}
 
 local function whole(number) return string.format('%.0f', number) end
@@ -48,15 +49,18 @@ end
 
 local function is_refused(fingerprint) return g.refused ~= '' and has(g.refused, fingerprint) end
 
--- Outlives a clock that was set back.
-local function steady(space)
-  if g.tat > now + policy.ahead + math.max(space, policy.minute) then g.tat = now + policy.minute end
-  local latest = now + policy.ahead + policy.lapse
-  g.closed = math.min(g.closed, latest)
-  g.probing = math.min(g.probing, latest)
-  g.live = math.min(g.live, latest)
-  g.failed_at = math.min(g.failed_at, now)
-  g.lowered_at = math.min(g.lowered_at, now)
+-- Outlives a clock that was set back: all that was written down by it moves with it. For whoever writes, first of all.
+local function steady()
+  local step = g.seen - now
+  g.seen = now
+  if step <= 0 then return end
+  for _, name in ipairs(TIMES) do
+    if g[name] > 0 then g[name] = g[name] - step end
+  end
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    local till = string.sub(name, 1, 6) == 'first|' and tonumber(redis.call('HGET', KEYS[1], name)) or 0
+    if till > 0 then redis.call('HSET', KEYS[1], name, whole(till - step)) end
+  end
 end
 
 -- What slow-downs have left of the rate by now; it rises with the time without any.

@@ -8,6 +8,7 @@
 -- Returns {1, at, now, successes, probe, incident, avoid}, or {0, state, reason, until (-1 = when a person resumes), message}; us.
 --@include _gate
 
+steady()
 local rate, fingerprint, kind, trigger, horizon = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 local own = redis.call('HMGET', KEYS[1], 'ok|' .. trigger, 'first|' .. trigger)
 local lapse = own[2] and tonumber(own[2])
@@ -62,7 +63,6 @@ end
 local limit = lowest_rate()
 local in_force = math.max(limit * factor_now() / WHOLE, math.min(limit, 1))
 local space = spacing(in_force)
-steady(space)
 
 local state = state_of()
 if g.pause ~= '' and g.scope == 'all' then return closed('paused', g.pause, -1, g.about) end
