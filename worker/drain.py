@@ -130,7 +130,7 @@ class Drain:
             holding = await self.partition.take()
             if holding is None:
                 return Tally(ended="held by another worker"), ""
-            state = State.of(holding, self.clock)
+            state = State.of(holding, self.clock, self.policy.late_seconds)
             stopped = {name for name, route in self.routes.items() if route.stopped}
             state.paused = {*paused, *stopped}
             state.obey(looks)

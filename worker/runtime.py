@@ -143,6 +143,7 @@ class Runtime:
             place,
             lease_seconds=delivery.lease_seconds,
             retention_seconds=delivery.ledger_retention_seconds,
+            late_seconds=delivery.late_seconds,
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
         )

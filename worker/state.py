@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
-from worker.core.backoff import AfterFailure, Setback, Wait, after_failure
+from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
 from worker.core.gate import Closed, Open, Slot
 from worker.core.ledger import Record
 from worker.partition import Delivery, Hold, Holding, Note
+
+_Delay = TypeVar("_Delay", Wait, Setback)
 
 
 class Clock(Protocol):
@@ -79,14 +81,23 @@ class State:
     identities_shared: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    def of(cls, holding: Holding, clock: Clock) -> State:
-        """Return the state of a fresh holder."""
+    def of(cls, holding: Holding, clock: Clock, late_seconds: float) -> State:
+        """Return the state of a fresh holder; what ends later than it can have been set has ended.
+
+        Args:
+            holding: What Redis has told.
+            clock: Ours.
+            late_seconds: For how long a note is open.
+        """
+        latest_ms = holding.now_ms + longest_ms(late_seconds)
         state = cls(
             clock=clock,
             offset_ms=holding.now_ms - 1000 * clock.seconds(),
-            waits=dict(holding.waits),
-            setbacks=dict(holding.setbacks),
-            holds=dict(holding.holds),
+            waits=_ending(holding.waits, latest_ms),
+            setbacks=_ending(holding.setbacks, latest_ms),
+            holds={
+                name: hold for name, hold in holding.holds.items() if hold.until_ms <= latest_ms
+            },
             suspects=set(holding.rendering),
         )
         for note in holding.notes:
@@ -171,3 +182,10 @@ class State:
         """Forget what failed of deliveries that are settled."""
         for place in places:
             self.setbacks.pop(place, None)
+
+
+def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:
+    return {
+        name: delay if delay.not_before_ms <= latest_ms else replace(delay, not_before_ms=0)
+        for name, delay in delays.items()
+    }

@@ -41,6 +41,7 @@ class PartitionStore:
     counts: Counter[str] = field(default_factory=Counter)
     token: str = ""
     until_ms: int = 0
+    length_ms: int = 0
     bell: str = ""
     notes: dict[str, bytes] = field(default_factory=dict)
     open: dict[str, int] = field(default_factory=dict)
@@ -102,26 +103,38 @@ class FakePartition:
         store: Shared by all holders.
         lease_seconds: How long a lease holds without being renewed.
         retention_seconds: How long a ledger is kept after its last write.
+        late_seconds: For how long a note is open.
     """
 
     def __init__(
-        self, store: PartitionStore, *, lease_seconds: float = 10.0, retention_seconds: float = 1e6
+        self,
+        store: PartitionStore,
+        *,
+        lease_seconds: float = 10.0,
+        retention_seconds: float = 1e6,
+        late_seconds: float = 30.0,
     ) -> None:
         self.store = store
         self.token = secrets.token_hex(8)
         self._lease_ms = round(lease_seconds * 1000)
         self._retention_ms = round(retention_seconds * 1000)
+        self._late_ms = round(late_seconds * 1000)
 
     async def take(self) -> Holding | None:
         """Take the lease if it is free; clears the bell."""
         store, now_ms = self.store, self.store.now_ms()
+        # Outlives a clock that was set back.
+        store.until_ms = min(store.until_ms, now_ms + store.length_ms)
         if store.token not in {"", self.token} and store.until_ms > now_ms:
             store.bell = MISSED if store.bell else ""
             return None
         store.token, store.until_ms, store.bell = self.token, now_ms + self._lease_ms, ""
+        store.length_ms = self._lease_ms
         for note_id in [note_id for note_id, end in store.open.items() if end <= now_ms]:
             del store.open[note_id]
             store.notes.pop(note_id, None)
+        latest_ms = now_ms + self._late_ms
+        store.open = {note_id: min(end, latest_ms) for note_id, end in store.open.items()}
         return Holding(
             now_ms=now_ms,
             notes=tuple(

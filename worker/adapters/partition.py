@@ -31,6 +31,7 @@ class RedisPartition:
         client: Repeats nothing by itself.
         lease_seconds: How long a lease holds without being renewed.
         retention_seconds: How long a ledger is kept after its last write.
+        late_seconds: For how long a note is open.
         owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
     """
@@ -42,6 +43,7 @@ class RedisPartition:
         *,
         lease_seconds: float,
         retention_seconds: float,
+        late_seconds: float,
         owner: str,
         may_repeat: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -49,6 +51,7 @@ class RedisPartition:
         self.keys = keys
         self.lease_ms = round(lease_seconds * 1000)
         self._retention_ms = round(retention_seconds * 1000)
+        self._late_ms = round(late_seconds * 1000)
         self._owner = owner
         self._may_repeat = may_repeat
         self.token = secrets.token_hex(8)
@@ -67,7 +70,8 @@ class RedisPartition:
             k.holds,
             k.streams,
         )
-        answer = await self._call("take", names, (self.token, self.lease_ms, self._owner))
+        args = (self.token, self.lease_ms, self._owner, self._late_ms)
+        answer = await self._call("take", names, args)
         if not answer[0]:
             return None
         _, now_ms, notes, opened, rendering, retry, aside, holds = answer

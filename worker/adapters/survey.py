@@ -16,6 +16,7 @@ from worker.contract.keys import PartitionKeys, split_stream_name
 from worker.contract.pauses import parse_pauses
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import BACKFILL, LIVE
+from worker.core.backoff import longest_ms
 from worker.core.gate import MICROSECONDS, POLICY, Open, gate_id
 from worker.core.gate_rules import GateRecord, look_at_each
 from worker.core.rounds import Call, Sight
@@ -162,5 +163,6 @@ class RedisSurvey:
             at.retry,
             at.bell,
             at.tag,
+            longest_ms(self._settings.delivery.late_seconds),
             *sorted(place.idle),
         )

@@ -48,6 +48,14 @@ class Wait:
     successes: int = -1
 
 
+def longest_ms(late_seconds: float) -> int:
+    """Return for how long anything can be put off: by a wait, a setback, or an open note.
+
+    What ends later than that was set before Redis' clock was set back, and has ended.
+    """
+    return round(1000 * max(CAP_SECONDS, late_seconds))
+
+
 def delay_seconds(attempts: int, jitter: float) -> float:
     """Return an exponential delay with full jitter, capped.
 

@@ -22,6 +22,7 @@ START_MS = 1_764_000_000_000
 CLOCK = "{insider:0}clock"
 LEASE_SECONDS = 10.0
 RETENTION_SECONDS = 1_000.0
+LATE_SECONDS = 30.0
 
 
 class World(Protocol):
@@ -50,7 +51,10 @@ class FakeWorld:
 
     def partition(self) -> Partition:
         return FakePartition(
-            self.store, lease_seconds=LEASE_SECONDS, retention_seconds=RETENTION_SECONDS
+            self.store,
+            lease_seconds=LEASE_SECONDS,
+            retention_seconds=RETENTION_SECONDS,
+            late_seconds=LATE_SECONDS,
         )
 
     def run(self, waiting: Coroutine[Any, Any, Any]) -> Any:
@@ -119,6 +123,7 @@ class RedisWorld:
             self.keys,
             lease_seconds=LEASE_SECONDS,
             retention_seconds=RETENTION_SECONDS,
+            late_seconds=LATE_SECONDS,
             owner="a test",
         )
 

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.partition.conftest import LEASE_SECONDS, RETENTION_SECONDS, Bench, note_of
+from tests.conformance.partition.conftest import (
+    LATE_SECONDS,
+    LEASE_SECONDS,
+    RETENTION_SECONDS,
+    Bench,
+    note_of,
+)
 from worker.contract.keys import REACHED_KEPT
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Setback, Wait
@@ -75,6 +81,46 @@ def test_a_renewed_lease_and_a_note_put_the_end_off(bench: Bench) -> None:
     bench.pass_seconds(LEASE_SECONDS - 1)
 
     assert bench.run(bench.two.take()) is None
+
+
+def test_a_clock_that_was_set_back_takes_no_lease_from_a_holder_that_lives(bench: Bench) -> None:
+    take(bench)
+    bench.pass_seconds(-3_600)
+
+    early = bench.run(bench.two.take())
+    bench.pass_seconds(LEASE_SECONDS - 1)
+    assert bench.world.renew(bench.one)
+    bench.pass_seconds(LEASE_SECONDS - 1)
+
+    assert early is None
+    assert bench.run(bench.two.take()) is None
+
+
+def test_a_clock_that_was_set_back_lengthens_no_lease_of_a_holder_that_is_gone(
+    bench: Bench,
+) -> None:
+    take(bench)
+    bench.pass_seconds(-3_600)
+    assert bench.run(bench.two.take()) is None
+
+    bench.pass_seconds(LEASE_SECONDS)
+
+    assert bench.run(bench.two.take())
+
+
+def test_a_clock_that_was_set_back_lengthens_no_open_note(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    bench.run(bench.one.note(note_of("n", ada)))
+    settle(bench, Settlement(note_id="n", open_seconds=LATE_SECONDS))
+    bench.run(bench.one.release({}, (), keep_if_due=False))
+    bench.pass_seconds(-3_600)
+
+    seen = take(bench, bench.two)
+    bench.run(bench.two.release({}, (), keep_if_due=False))
+    bench.pass_seconds(LATE_SECONDS)
+
+    assert [n.open_until_ms - seen.now_ms for n in seen.notes] == [1000 * LATE_SECONDS]
+    assert take(bench).notes == ()
 
 
 def test_entries_are_read_in_steps_in_their_order(bench: Bench) -> None:

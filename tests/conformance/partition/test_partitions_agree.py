@@ -17,7 +17,7 @@ REASONS = [None, None, Skip.SUPERSEDED, Skip.ALREADY_THERE, Death.REFUSED, Death
 holder = st.sampled_from([0, 0, 0, 1, 2])
 picks = st.lists(st.integers(0, 5), max_size=4)
 step = st.one_of(
-    st.tuples(st.just("pass"), st.sampled_from([0.001, 1.0, 4.0, 10.0, 31.0])),
+    st.tuples(st.just("pass"), st.sampled_from([0.001, 1.0, 4.0, 10.0, 31.0, -5.0, -7_200.0])),
     st.tuples(st.just("accept"), st.sampled_from(PEOPLE), st.sampled_from(STREAMS)),
     st.tuples(st.just("accept"), st.sampled_from(PEOPLE), st.sampled_from(STREAMS)),
     st.tuples(st.just("take"), holder),

@@ -1,7 +1,9 @@
 """What the sweep sees in a real Redis."""
 
 import asyncio
+import time
 
+import orjson
 import pytest
 
 from tests.integration.celery.nodes import Broker
@@ -67,6 +69,40 @@ def test_a_lease_that_lapsed_is_nobodys(survey, broker):
     (sight,) = survey.look()
 
     assert (sight.due, sight.held) == (True, False)
+
+
+def test_a_clock_that_was_set_back_keeps_no_partition_held(survey, broker):
+    broker.put_work(("one", 5))
+    seconds, _ = broker.client.time()
+    lease = {"token": "t", "until": (seconds + 3600) * 1000, "length": 100}
+    broker.client.hset(ONE.lease, mapping=lease)
+
+    first = due(survey)
+    time.sleep(0.2)
+
+    assert first == []
+    assert due(survey) == [Call("live", "one", 5)]
+
+
+def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
+    broker.put_work(("one", 5))
+    seconds, _ = broker.client.time()
+    ahead_ms = (seconds + 3600) * 1000
+    (stream,) = broker.client.smembers(ONE.streams)
+    trigger = stream.decode().partition("|")[2]
+    broker.client.hset(ONE.retry, trigger, orjson.dumps([3, ahead_ms, 0]))
+    broker.client.hset(ONE.holds, stream, f"{ahead_ms}-0 {ahead_ms}")
+
+    assert due(survey) == [Call("live", "one", 5)]
+
+
+def test_a_clock_that_was_set_back_lets_somebody_sweep(survey, broker):
+    survey.may_sweep()
+    (lock,) = broker.client.keys("*sweep*")
+    broker.client.pexpire(lock, 3_600_000)
+
+    assert survey.may_sweep()
+    assert not survey.may_sweep()
 
 
 @pytest.mark.parametrize(("kind", "name"), [("destination", "one"), ("trigger", "of-one")])

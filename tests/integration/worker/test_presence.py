@@ -36,6 +36,16 @@ def test_a_worker_is_seen_with_its_configuration(client):
     assert (found.pid, found.kind, found.config) == (os.getpid(), "worker", "aaa")
 
 
+def test_who_was_seen_by_a_clock_that_was_set_back_is_forgotten(client):
+    seconds, _ = client.time()
+    gone = Process("elsewhere", 1, "worker", "aaa", ()).dumps()
+    client.zadd(keys.PROCESSES, {gone: (seconds + 3600) * 1_000_000})
+
+    Node(client).presence.tell()
+
+    assert [process.pid for process in read_processes(client)] == [os.getpid()]
+
+
 def test_a_worker_is_one_process_whatever_it_found_out_meanwhile(client):
     node = Node(client)
     node.presence.tell()

@@ -35,7 +35,7 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     await partition.accept([event("ada", "far")])
     holding = await partition.take()
     assert holding is not None
-    state = State.of(holding, NoClock())
+    state = State.of(holding, NoClock(), 30.0)
     streaks: Any = None
     settler = Settler(partition, streaks, state, ("insider", 0))
     (entry,) = await partition.read("live|enter", "", 2)

@@ -19,7 +19,7 @@ for i = 6, 5 + 2 * h, 2 do
 end
 local paused = {}
 for i = 6 + 2 * h, #ARGV do paused[ARGV[i]] = true end
-local more = due(KEYS[4], KEYS[5], KEYS[3], ARGV[3], paused, now)
+local more = due(KEYS[4], KEYS[5], KEYS[3], ARGV[3], paused, now, math.huge)
 if more ~= 0 and ARGV[2] == '1' then return {0, 1, 0} end
 redis.call('DEL', KEYS[1])
 local bell, ring = redis.call('GET', KEYS[6]), 0

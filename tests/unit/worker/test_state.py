@@ -1,0 +1,47 @@
+"""What a fresh holder of a lease makes of what it was told."""
+
+from worker.core.backoff import Setback, Wait
+from worker.partition import Hold, Holding
+from worker.state import State
+
+NOW_MS = 1_764_000_000_000
+MINUTE_MS = 60_000
+
+
+class StoppedClock:
+    def seconds(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+
+def state_with(until_ms: int) -> State:
+    holding = Holding(
+        now_ms=NOW_MS,
+        notes=(),
+        rendering=frozenset(),
+        waits={"vip": Wait(3, until_ms, 7)},
+        setbacks={"live|vip|1-0": Setback(8, 2, 1, until_ms, 7)},
+        holds={"live|vip": Hold("1-0", until_ms)},
+    )
+    return State.of(holding, StoppedClock(), 30.0)
+
+
+def test_what_waits_goes_on_waiting() -> None:
+    until_ms = NOW_MS + 5 * MINUTE_MS
+
+    state = state_with(until_ms)
+
+    assert not state.is_due("vip")
+    assert state.setbacks["live|vip|1-0"].not_before_ms == until_ms
+    assert state.holds == {"live|vip": Hold("1-0", until_ms)}
+
+
+def test_what_waits_by_a_clock_that_was_set_back_is_due_and_keeps_its_history() -> None:
+    state = state_with(NOW_MS + 6 * MINUTE_MS)
+
+    assert state.is_due("vip")
+    assert state.waits == {"vip": Wait(3, 0, 7)}
+    assert state.setbacks == {"live|vip|1-0": Setback(8, 2, 1, 0, 7)}
+    assert state.holds == {}
