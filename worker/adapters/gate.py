@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -18,20 +18,24 @@ from worker.contract.settings import Authorization, Destination
 from worker.core.gate import (
     MICROSECONDS,
     POLICY,
+    UNSENT,
+    WHOLE,
+    WORTH_WAITING_SECONDS,
     Closed,
     GateState,
     GateStatus,
+    Heard,
     Kind,
     Open,
     Slot,
     gate_id,
+    heard,
 )
-from worker.core.gate_hearing import UNSENT, Heard, heard
-from worker.core.gate_rules import GateRecord, look_at_each, status
 from worker.core.verdicts import Verdict
 
 NO_CREDENTIALS: Final = "none"
 _FINGERPRINT_DIGITS: Final = 8
+LOOK: Final = "gate_look"
 _POLICY_TEXT: Final = orjson.dumps(asdict(POLICY))
 
 
@@ -77,19 +81,9 @@ class RedisGate:
 
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
         """Say of each trigger whether it is worth reading anything of it."""
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.time()
-            pipe.hgetall(self._key)
-            clock, stored = await pipe.execute()
-        return look_at_each(
-            _record(stored),
-            rate=self._rate,
-            fingerprint=self.fingerprint,
-            triggers=triggers,
-            now=_microseconds(clock),
-            policy=POLICY,
-        )
+        names = list(triggers)
+        answers = await self._call(LOOK, *_look_args(self._rate, self.fingerprint), *names)
+        return looks(names, answers)
 
     async def book(
         self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
@@ -105,9 +99,7 @@ class RedisGate:
             int(probe),
         )
         if not answer[0]:
-            _, state, reason, until, message = answer
-            until_ms = None if until < 0 else until / 1000
-            return Closed(state.decode(), reason.decode(), until_ms, message.decode())
+            return _closed(answer)
         _, at, now, successes, is_probe, incident, avoid = answer
         return Slot(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
 
@@ -156,21 +148,64 @@ class RedisGate:
             )
 
 
-def read_state(client: redis.Redis, name: str, *, configured_per_minute: float = 0.0) -> GateStatus:
+def ask_look(
+    pipe: redis.client.Pipeline,
+    destination: Destination,
+    authorization: Authorization | None,
+    triggers: Sequence[str],
+) -> None:
+    """Put a look at a gate into a pipeline; `looks` reads its answer.
+
+    The pipeline has to load the script `LOOK` before.
+    """
+    pipe.evalsha(
+        scripts.digest(scripts.source(LOOK)),
+        1,
+        keys.gate(gate_id(destination.base_url, destination.authorization)),
+        _POLICY_TEXT,
+        *_look_args(destination.rate_per_minute, fingerprint_of(authorization)),
+        *triggers,
+    )
+
+
+def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | Closed]:
+    """Return what a gate says of each trigger that it was asked for."""
+    return {
+        trigger: _open(answer) if answer[0] else _closed(answer)
+        for trigger, answer in zip(triggers, answers, strict=True)
+    }
+
+
+def read_state(
+    client: redis.Redis,
+    name: str,
+    *,
+    configured_per_minute: float = 0.0,
+    script: Callable[[str], str] = scripts.source,
+) -> GateStatus:
     """Return how a gate stands.
 
     Args:
         client: Of a command.
         name: As `gate_id` returns it.
         configured_per_minute: Counts among the rates of which the lowest holds; 0 = not known.
+        script: Returns a script's text.
     """
+    rate = repr(configured_per_minute) if configured_per_minute else "0"
     with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        pipe.time()
-        pipe.hgetall(keys.gate(name))
-        clock, stored = pipe.execute()
-    return status(
-        _record(stored), rate=configured_per_minute, now=_microseconds(clock), policy=POLICY
+        state, reason, message, limit, factor, is_open, until, by, since = scripts.call_text_sync(
+            client, script("gate_status"), (keys.gate(name),), (_POLICY_TEXT, rate)
+        )
+    return GateStatus(
+        state=state.decode(),
+        reason=reason.decode(),
+        message=message.decode(),
+        rate_per_minute=float(limit),
+        factor=factor / WHOLE,
+        until_ms=until / 1000 if until else None,
+        is_open=bool(is_open),
+        by=by.decode(),
+        since_ms=since / 1000,
     )
 
 
@@ -180,10 +215,16 @@ def resume_gate(client: redis.Redis, name: str, *, trigger: str = "") -> None:
         scripts.call_sync(client, "gate_resume", (keys.gate(name),), (_POLICY_TEXT, trigger))
 
 
-def _record(stored: Mapping[bytes, bytes]) -> GateRecord:
-    return GateRecord.loads({name.decode(): text.decode() for name, text in stored.items()})
+def _look_args(rate: float, fingerprint: str) -> tuple[str, str, int]:
+    return repr(rate), fingerprint, round(WORTH_WAITING_SECONDS * MICROSECONDS)
 
 
-def _microseconds(clock: tuple[int, int]) -> int:
-    seconds, rest = clock
-    return seconds * MICROSECONDS + rest
+def _open(answer: Sequence[Any]) -> Open:
+    _, state, probe, avoid = answer
+    return Open(state.decode(), probe=bool(probe), avoid=avoid.decode())
+
+
+def _closed(answer: Sequence[Any]) -> Closed:
+    _, state, reason, until, message = answer
+    until_ms = None if until < 0 else until / 1000
+    return Closed(state.decode(), reason.decode(), until_ms, message.decode())

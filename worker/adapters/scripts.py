@@ -60,7 +60,16 @@ def call_sync(
     args: Sequence[str | bytes | int | float],
 ) -> Any:
     """Run a script of this folder from a thread or a command."""
-    text = source(name)
+    return call_text_sync(client, source(name), keys, args)
+
+
+def call_text_sync(
+    client: redis.Redis,
+    text: str,
+    keys: Sequence[str | bytes],
+    args: Sequence[str | bytes | int | float],
+) -> Any:
+    """Run a script given by its text, from a thread or a command."""
     try:
         return client.evalsha(digest(text), len(keys), *keys, *args)
     except NoScriptError:

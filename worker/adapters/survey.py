@@ -9,7 +9,7 @@ from typing import Any, Final
 import redis
 
 from worker.adapters import scripts
-from worker.adapters.gate import fingerprint_of
+from worker.adapters.gate import LOOK, ask_look, looks
 from worker.contract import keys
 from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys, split_stream_name
@@ -17,8 +17,7 @@ from worker.contract.pauses import parse_pauses
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.backoff import longest_ms
-from worker.core.gate import MICROSECONDS, POLICY, Open, gate_id
-from worker.core.gate_rules import GateRecord, look_at_each
+from worker.core.gate import MICROSECONDS, Open
 from worker.core.rounds import Call, Sight
 
 _BACKFILL_IS_DUE: Final = 3
@@ -83,19 +82,21 @@ class RedisSurvey:
             for partition in range(self._settings.redis.partitions)
         ]
         pipe = self._client.pipeline(transaction=False)
+        pipe.script_load(scripts.source(LOOK))
         pipe.time()
         pipe.hgetall(keys.PAUSED)
         for destination in destinations:
-            pipe.hgetall(keys.gate(gate_id(destination.base_url, destination.authorization)))
+            authorization = self._settings.authorization_of(destination)
+            ask_look(pipe, destination, authorization, self._triggers_of(destination))
         for place in all_keys:
             pipe.smembers(place.streams)
-        (seconds, rest), stored, *answers = pipe.execute()
+        _, (seconds, rest), stored, *answers = pipe.execute()
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored)
         gates, streams = answers[: len(destinations)], answers[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
         ready = {
-            destination.name: self._open_triggers(destination, gate, now_us) - paused
+            destination.name: self._open_triggers(destination, gate) - paused
             for destination, gate in zip(destinations, gates, strict=True)
             if destination.name not in pauses.destinations
         }
@@ -110,21 +111,14 @@ class RedisSurvey:
         ]
         return now_us, places
 
-    def _open_triggers(
-        self, destination: Destination, stored: dict[bytes, bytes], now_us: int
-    ) -> set[str]:
-        """Return for which a drain would find the gate open, by its own rules and credentials."""
-        record = GateRecord.loads({name.decode(): text.decode() for name, text in stored.items()})
+    def _triggers_of(self, destination: Destination) -> list[str]:
         triggers = self._settings.triggers.values()
-        looks = look_at_each(
-            record,
-            rate=destination.rate_per_minute,
-            fingerprint=fingerprint_of(self._settings.authorization_of(destination)),
-            triggers=[each.name for each in triggers if each.destination == destination.name],
-            now=now_us,
-            policy=POLICY,
-        )
-        return {trigger for trigger, look in looks.items() if isinstance(look, Open)}
+        return [each.name for each in triggers if each.destination == destination.name]
+
+    def _open_triggers(self, destination: Destination, answers: Sequence[Any]) -> set[str]:
+        """Return for which a drain would find the gate open, by its own rules and credentials."""
+        found = looks(self._triggers_of(destination), answers)
+        return {trigger for trigger, look in found.items() if isinstance(look, Open)}
 
     def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
         """Ask which of them are due, in one round trip; rings their bells."""

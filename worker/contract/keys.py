@@ -17,7 +17,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:jobs` | set | names of the backfills |
 | `segrelay:job:NAME` | hash | a backfill: spec, phase, claim, and `stripe\|n` → what was read |
 | `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
-| `{gate:ID}` | hash | the gate of one host and authorization; see `core.gate_rules` |
+| `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |

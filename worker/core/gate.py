@@ -1,19 +1,27 @@
-"""The gate's words, its numbers, and how far apart two requests must be.
+"""The gate's words and numbers: what is asked of it, and what it answers.
 
 One gate stands before each host and authorization, for all workers. Who wants to send books a
-slot: a time by Redis' clock that is its own. `gate_rules` books it, `gate_hearing` hears what
-came of it.
+slot: a time by Redis' clock that is its own, and tells afterwards what came of it. The rules
+stand in `adapters/lua/gate_*.lua`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, assert_never
 from urllib.parse import urlsplit
 
-from worker.core.verdicts import Verdict
+from worker.core.verdicts import (
+    Accepted,
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    SlowDown,
+    TooLarge,
+    Unreadable,
+    Verdict,
+)
 
 State = Literal["ok", "slowed", "paused", "broken"]
 Kind = Literal["live", "backfill"]
@@ -29,13 +37,8 @@ USABLE_SECONDS: Final = 0.8
 WORTH_WAITING_SECONDS: Final = 1.0
 """A drain is not begun while the next slot is further away than this."""
 
-TOO_MANY_REQUESTS: Final = "too_many_requests"
-FAILING: Final = "failing"
-PROBING: Final = "probing"
 LIVE_FIRST: Final = "live_first"
-RATE: Final = "rate"
-ACCESS_REFUSED: Final = "access_refused"
-UNKNOWN_ANSWER: Final = "unknown_answer"
+"""Why a backfill gets no slot while a live request waits for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,33 +248,38 @@ def gate_id(base_url: str, authorization: str) -> str:
     return f"{host}{port}|{authorization}"
 
 
-def burst(limit: float, policy: Policy) -> int:
-    """Return how many requests may go at once, beyond the first."""
-    if limit < policy.burst_from:
-        return 0
-    return min(policy.burst_most, math.floor(limit * policy.burst_percent / 100))
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A verdict as the gate hears it.
 
-
-def spacing(limit: float, policy: Policy) -> int:
-    """Return the microseconds between two slots.
-
-    60 s / (limit - burst - 1); and so far apart that a minute holds no more than the limit even
-    if each slot is used up to `late` after its time.
+    Args:
+        what: `works`: the transport does, and nobody asked us to slow down.
+        about: For a person.
+        wait: What `Retry-After` says, in microseconds; 0 = nothing.
     """
-    if limit < 1:
-        return math.ceil((policy.minute + policy.late) / limit)
-    steady = math.floor(limit) - burst(limit, policy)
-    late = math.ceil((policy.minute + policy.late) / steady)
-    return late if steady == 1 else max(late, math.ceil(policy.minute / (steady - 1)))
+
+    what: Literal["works", "unreadable", "slow", "refused", "failed", "unsent"]
+    about: str = ""
+    wait: int = 0
 
 
-def tolerance(limit: float, in_force: float, policy: Policy) -> int:
-    """Return how far behind its regular time a slot may lie, in microseconds: the burst.
+UNSENT: Final = Heard("unsent")
 
-    That of a lowered rate is no longer than that of the full one: a burst on top of what went
-    before would break the limit.
-    """
-    return min(
-        burst(limit, policy) * spacing(limit, policy),
-        burst(in_force, policy) * spacing(in_force, policy),
-    )
+
+def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> Heard:
+    """Return what a verdict means for the gate."""
+    match verdict:
+        case Accepted() | BodyRefused() | TooLarge():
+            return Heard("works")
+        case Unreadable(message):
+            return Heard("unreadable", message)
+        case SlowDown(retry_after_seconds):
+            seconds = min(retry_after_seconds or 0.0, policy.ahead / MICROSECONDS)
+            return Heard("slow", wait=max(0, round(seconds * MICROSECONDS)))
+        case AccessRefused(message):
+            whose = f"{label or 'the authorization'} (credentials {fingerprint or 'none'})"
+            return Heard("refused", f"{whose}: {message}")
+        case Failed(message):
+            return Heard("failed", message)
+        case _ as never:
+            assert_never(never)

@@ -3,19 +3,21 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Coroutine, Iterator
+from copy import copy
+from dataclasses import asdict, fields
 from typing import Any, Protocol
 
 import pytest
 
+from tests.fakes.gate import FakeGate
+from tests.fakes.gate_rules import DELIVERED, FIRST, GateRecord
 from worker.adapters import scripts
-from worker.adapters.fake_gate import FakeGate
-from worker.adapters.gate import RedisGate
+from worker.adapters.gate import RedisGate, read_state
 from worker.contract import keys
-from worker.contract.connection import connect_async
+from worker.contract.connection import connect, connect_async
 from worker.contract.secrets import Secret
 from worker.contract.settings import Authorization, Destination
-from worker.core.gate import MICROSECONDS, POLICY, Closed, Gate, GateState, Slot
-from worker.core.gate_rules import GateRecord, factor_of, resume
+from worker.core.gate import MICROSECONDS, WHOLE, Closed, Gate, GateState, GateStatus, Open, Slot
 from worker.core.verdicts import Accepted, Verdict
 
 START_US = 1_764_000_000_123_456
@@ -33,7 +35,11 @@ class World(Protocol):
 
     def resume_trigger(self, trigger: str) -> None: ...
 
+    def status(self, configured_per_minute: float = 0.0) -> GateStatus: ...
+
     def record(self) -> GateRecord: ...
+
+    def put(self, record: GateRecord) -> None: ...
 
 
 def fingerprint(credentials: str) -> str:
@@ -74,10 +80,17 @@ class FakeWorld:
         self.now_us = now_us
 
     def resume_trigger(self, trigger: str) -> None:
-        resume(self._record, self.now_us, trigger)
+        self._runner.run(self.gate().resume(trigger))
+
+    def status(self, configured_per_minute: float = 0.0) -> GateStatus:
+        return self.gate().status(configured_per_minute)
 
     def record(self) -> GateRecord:
         return self._record
+
+    def put(self, record: GateRecord) -> None:
+        for place in fields(record):
+            setattr(self._record, place.name, copy(getattr(record, place.name)))
 
 
 class RedisWorld:
@@ -85,9 +98,10 @@ class RedisWorld:
 
     numbers = itertools.count()
 
-    def __init__(self, runner: asyncio.Runner, client: Any) -> None:
+    def __init__(self, runner: asyncio.Runner, client: Any, commands: Any) -> None:
         self._runner = runner
         self._client = client
+        self._commands = commands
         self._name = f"host-{next(self.numbers)}"
         self._key = keys.gate(self.gate().gate_id)
         self.set_clock(START_US)
@@ -108,6 +122,20 @@ class RedisWorld:
         stored = self._runner.run(self._client.hgetall(self._key))
         return GateRecord.loads({name.decode(): text.decode() for name, text in stored.items()})
 
+    def status(self, configured_per_minute: float = 0.0) -> GateStatus:
+        return read_state(
+            self._commands,
+            self.gate().gate_id,
+            configured_per_minute=configured_per_minute,
+            script=_on_our_clock,
+        )
+
+    def put(self, record: GateRecord) -> None:
+        stored = asdict(record)
+        for prefix, name in ((DELIVERED, "delivered"), (FIRST, "firsts")):
+            stored |= {f"{prefix}{trigger}": n for trigger, n in stored.pop(name).items()}
+        self._commands.hset(self._key, mapping=stored)
+
 
 def _on_our_clock(name: str) -> str:
     text = scripts.source(name)
@@ -126,8 +154,8 @@ class Bench:
 
     @property
     def factor(self) -> int:
-        """What is left of the rate by now."""
-        return factor_of(self.world.record(), self.now_us, POLICY)
+        """What is left of the rate by now, in parts per million."""
+        return round(self.world.status().factor * WHOLE)
 
     @property
     def now_ms(self) -> float:
@@ -149,6 +177,9 @@ class Bench:
             kind=kind, trigger=trigger, horizon_seconds=horizon_seconds
         )
         return self.world.run(booking)
+
+    def look(self, *triggers: str, gate: Gate | None = None) -> dict[str, Open | Closed]:
+        return self.world.run((gate or self.gate).look(triggers))
 
     def report(
         self, slot: Slot | Closed, verdict: Verdict, *, trigger: str = "vip", **more: Any
@@ -186,15 +217,23 @@ def redis_client(runner: asyncio.Runner, redis_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
+def commands(redis_url: str) -> Iterator[Any]:
+    """A client as commands have one."""
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
 def two_worlds(
-    runner: asyncio.Runner, redis_client: Any
+    runner: asyncio.Runner, redis_client: Any, commands: Any
 ) -> Callable[[], tuple[FakeWorld, RedisWorld]]:
     """Return fresh gates of both kinds at each call."""
-    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client))
+    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client, commands))
 
 
 @pytest.fixture(params=["fake", "redis"])
 def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
     if request.param == "fake":
         return Bench(FakeWorld(runner))
-    return Bench(RedisWorld(runner, request.getfixturevalue("redis_client")))
+    clients = map(request.getfixturevalue, ("redis_client", "commands"))
+    return Bench(RedisWorld(runner, *clients))

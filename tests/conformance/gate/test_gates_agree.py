@@ -45,6 +45,8 @@ step = st.one_of(
         st.just("report"), st.integers(0, 4), st.sampled_from(VERDICTS), st.integers(0, 1000)
     ),
     st.tuples(st.just("cancel"), st.integers(0, 4)),
+    st.tuples(st.just("look"), worker),
+    st.tuples(st.just("status"), st.sampled_from([0.0, 30.0, 600.0])),
     st.tuples(st.just("pause")),
     st.tuples(st.just("resume")),
     st.tuples(st.just("resume_trigger"), trigger),
@@ -114,6 +116,13 @@ class Pair:
         if which < len(self.slots):
             number, trigger, slot = self.slots[which]
             self.both(number, "cancel", slot, trigger=trigger)
+
+    def do_look(self, number: int) -> None:
+        self.both(number, "look", ["vip", "other", "new"])
+
+    def do_status(self, configured_per_minute: float) -> None:
+        fake, real = (world.status(configured_per_minute) for world in self.worlds)
+        assert fake == real
 
     def do_pause(self) -> None:
         self.both(0, "pause", "a person's reason", "ops")

@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import orjson
 
+from tests.fakes.gate import FakeGate
+from tests.fakes.gate_rules import GateRecord
 from tests.unit.worker.fake_insider import (
     ATTRIBUTE,
     DELETE,
@@ -36,7 +38,6 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.adapters.fake_gate import FakeGate
 from worker.adapters.fake_partition import FakePartition, PartitionStore
 from worker.adapters.fake_sender import FakeSender
 from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
@@ -44,7 +45,6 @@ from worker.contract.accept import NewDelivery
 from worker.contract.events import Header, encode_profile
 from worker.contract.keys import digest_of
 from worker.contract.words import Direction
-from worker.core.gate_rules import GateRecord
 from worker.destinations.api import Answer
 from worker.destinations.insider import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest

@@ -1,5 +1,36 @@
--- What the scripts of the gate share; the same as worker/core/gate_rules.py, line by line.
--- Numbers are whole, below 2^53, and are written without tostring. `g` is the record, `save` writes what has changed of it.
+-- What the scripts of the gate share: what it remembers, and the rules by which it opens and closes.
+--
+-- ARGV[1] is the policy, JSON: see `Policy` in worker/core/gate.py. `g` is the record, `save` writes what has changed of it. All times
+-- are whole microseconds by Redis' clock, factors are parts per million; whole numbers are written without tostring.
+-- The record is the hash KEYS[1]:
+--   seen        when it was changed last
+--   tat         when the next regular slot would be
+--   live        until then a live request waits for its slot
+--   factor      what the last lowering has left of the rate; `factor_now` says what is left now
+--   incident    counts lowerings, closings and resumptions
+--   good        1 if a request succeeded since the last lowering
+--   lowered_at  when the rate was lowered last
+--   failed      the factor at which a 429 came last; 0 = none remembered
+--   failed_at   when it came
+--   closed      closed until then, and afterwards one probe goes first; 0 = open
+--   why         it closed: too_many_requests or failing
+--   closes      how often it has closed in a row
+--   first       1 = a probe goes first
+--   probing     a probe is on its way, and given up at this time; 0 = none
+--   failures    in a row
+--   suspects    the triggers that had them, with commas
+--   avoid       the batch that failed last
+--   said        what failed last, for a person
+--   unread      answers in a row that could not be read
+--   pause       why it is paused; '' = it is not
+--   scope       access = only for the credentials in `refused`; all
+--   by          who paused it
+--   since       when
+--   about       for a person: what led to the pause
+--   refused     fingerprints of credentials that were refused, with commas
+--   rates       `rate@seen` of all workers, with semicolons
+--   ok|TRIGGER     how many deliveries it has made
+--   first|TRIGGER  it was resumed, and a probe of it goes first; as `probing`
 --@include _clock_us
 local policy = cjson.decode(ARGV[1])
 local WHOLE, MOST_SUSPECTS = 1000000, 20
@@ -49,7 +80,7 @@ end
 
 local function is_refused(fingerprint) return g.refused ~= '' and has(g.refused, fingerprint) end
 
--- Outlives a clock that was set back: all that was written down by it moves with it. For whoever writes, first of all.
+-- Outlives a clock that was set back: all that was written down by it moves with it.
 local function steady()
   local step = g.seen - now
   g.seen = now
@@ -61,7 +92,9 @@ local function steady()
     local till = string.sub(name, 1, 6) == 'first|' and tonumber(redis.call('HGET', KEYS[1], name)) or 0
     if till > 0 then redis.call('HSET', KEYS[1], name, whole(till - step)) end
   end
+  save()
 end
+steady()
 
 -- What slow-downs have left of the rate by now; it rises with the time without any.
 local function factor_now()
@@ -100,3 +133,89 @@ local function put_pause(reason, by, about)
 end
 
 local function unpause() g.pause, g.scope, g.by, g.about, g.since = '', '', '', '', 0 end
+
+-- The lowest rate that a worker was given lately; `text` is this one's, which is remembered if the record is saved.
+local function lowest_rate(text)
+  local rate, kept, fresh = tonumber(text), {}, false
+  local lowest = rate
+  for known, seen in string.gmatch(g.rates, '([^@;]+)@(%d+)') do
+    local age, keep = now - tonumber(seen), true
+    if tonumber(known) == rate then
+      fresh = age >= 0 and age < policy.rates_fresh
+      keep = fresh
+    else
+      keep = age >= 0 and age < policy.rates
+    end
+    if keep then
+      kept[#kept + 1] = known .. '@' .. seen
+      lowest = math.min(lowest, tonumber(known))
+    end
+  end
+  if not fresh then
+    kept[#kept + 1] = text .. '@' .. whole(now)
+    g.rates = table.concat(kept, ';')
+  end
+  return lowest
+end
+
+-- The lowered limit; not below one a minute.
+local function in_force_of(limit) return math.max(limit * factor_now() / WHOLE, math.min(limit, 1)) end
+
+-- How many requests may go at once, beyond the first.
+local function burst(limit)
+  if limit < policy.burst_from then return 0 end
+  return math.min(policy.burst_most, math.floor(limit * policy.burst_percent / 100))
+end
+
+-- The microseconds between two slots: 60 s / (limit - burst - 1); and so far apart that a minute holds no more than the limit even if
+-- each slot is used up to `late` after its time.
+local function spacing(limit)
+  if limit < 1 then return math.ceil((policy.minute + policy.late) / limit) end
+  local regular = math.floor(limit) - burst(limit)
+  local late = math.ceil((policy.minute + policy.late) / regular)
+  if regular == 1 then return late end
+  return math.max(late, math.ceil(policy.minute / (regular - 1)))
+end
+
+-- How far behind its regular time a slot may lie: the burst. That of a lowered rate is no longer than that of the full one: a burst on
+-- top of what went before would break the limit.
+local function tolerance(limit, in_force)
+  return math.min(burst(limit) * spacing(limit), burst(in_force) * spacing(in_force))
+end
+
+-- Whether the closing holds for a trigger; '' = for all that ever delivered something.
+-- A breaker holds for the triggers whose requests have failed, and for no other, unless they are too many to be remembered: one of which
+-- nothing failed finds out for itself.
+local function concerns(trigger)
+  if g.why ~= 'failing' or number_of(g.suspects) >= MOST_SUSPECTS then return true end
+  if trigger ~= '' then return has(g.suspects, trigger) end
+  for _, name in ipairs(redis.call('HKEYS', KEYS[1])) do
+    if string.sub(name, 1, 3) == 'ok|' and not has(g.suspects, string.sub(name, 4)) then return false end
+  end
+  return true
+end
+
+-- Whether the next slot goes to a probe: after a closing, a resume, a pause of others.
+local function probe_is_due(fingerprint, trigger)
+  if g.first == 1 or (g.pause ~= '' and not is_refused(fingerprint)) then return true end
+  return g.closed > 0 and concerns(trigger)
+end
+
+-- Until when a probe of a resumed trigger is on its way; 0 = it may go, nil = none has to go first.
+local function lapse_of(trigger)
+  local lapse = redis.call('HGET', KEYS[1], 'first|' .. trigger)
+  return lapse and tonumber(lapse) or nil
+end
+
+-- An answer of a gate that is closed; till: -1 = when a person resumes.
+local function closed(state, reason, till, message) return {0, state, reason, till, message or ''} end
+
+-- Why nobody with these credentials may book for this trigger, or nil.
+local function obstacle(fingerprint, trigger)
+  if g.pause ~= '' and g.scope == 'all' then return closed('paused', g.pause, -1, g.about) end
+  if is_refused(fingerprint) then return closed('paused', 'access_refused', -1, g.about) end
+  if g.closed > now and concerns(trigger) then return closed(state_of(), g.why, g.closed, g.said) end
+  if g.probing > now and probe_is_due(fingerprint, trigger) then return closed(state_of(), 'probing', g.probing) end
+  local lapse = lapse_of(trigger)
+  if lapse and lapse > now then return closed(rate_state(), 'probing', lapse) end
+end

@@ -5,7 +5,6 @@
 -- ARGV[1] policy, JSON  [2] reason  [3] who
 --@include _gate
 
-steady()
 put_pause(ARGV[2], ARGV[3], '')
 save()
 return redis.status_reply('OK')

@@ -88,7 +88,6 @@ end
 
 function hears.unsent() end
 
-steady()
 if ARGV[8] ~= '0' then redis.call('HINCRBY', KEYS[1], 'ok|' .. trigger, ARGV[8]) end
 local is_probe = ARGV[6] == '1' and current and g.probing > 0
 if is_probe then g.probing = 0 end

@@ -5,7 +5,6 @@
 -- ARGV[1] policy, JSON  [2] trigger or ""
 --@include _gate
 
-steady()
 if ARGV[2] ~= '' then
   redis.call('HSET', KEYS[1], 'first|' .. ARGV[2], '0')
   save()

@@ -1,22 +1,10 @@
-"""The gate's arithmetic, its words, and what `look` and `status` say."""
-
-from dataclasses import replace
+"""The gate's arithmetic, its names, and how it hears verdicts."""
 
 import pytest
 
-from worker.core.gate import (
-    MICROSECONDS,
-    POLICY,
-    Closed,
-    Open,
-    Slot,
-    burst,
-    gate_id,
-    spacing,
-    tolerance,
-)
-from worker.core.gate_hearing import Heard, heard
-from worker.core.gate_rules import GateRecord, look, status
+from tests.fakes.gate_rules import GateRecord
+from tests.fakes.gate_spacing import burst, spacing, tolerance
+from worker.core.gate import MICROSECONDS, POLICY, Heard, Slot, gate_id, heard
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -28,11 +16,6 @@ from worker.core.verdicts import (
 )
 
 NOW = 1_764_000_000_000_000
-LOWERED = GateRecord(factor=500_000, failed=1_000_000, failed_at=NOW)
-
-
-def asked(gate, *, fingerprint="a", triggers=(), rate=600.0, now=NOW):
-    return look(gate, rate=rate, fingerprint=fingerprint, triggers=triggers, now=now, policy=POLICY)
 
 
 @pytest.mark.parametrize(
@@ -104,98 +87,6 @@ def test_a_verdict_is_heard_as(verdict, expected):
     said = heard(verdict, policy=POLICY, label="Production", fingerprint="1a2b3c4d")
 
     assert said == expected
-
-
-@pytest.mark.parametrize(
-    ("gate", "expected"),
-    [
-        (GateRecord(), Open("ok")),
-        (GateRecord(tat=NOW + 900_000), Open("ok")),
-        (GateRecord(first=1), Open("ok", probe=True)),
-        (LOWERED, Open("slowed")),
-        (
-            GateRecord(why="failing", closed=NOW - 1, suspects="vip,other", avoid="x"),
-            Open("broken", probe=True, avoid="x"),
-        ),
-        (
-            GateRecord(why="failing", closed=NOW + 5000, suspects="vip,other", said="503"),
-            Closed("broken", "failing", NOW / 1000 + 5, "503"),
-        ),
-        (
-            GateRecord(why="failing", closed=NOW + 5000, suspects="vip", said="503"),
-            Closed("broken", "failing", NOW / 1000 + 5, "503"),
-        ),
-        (
-            GateRecord(
-                why="failing", closed=NOW + 5000, suspects="vip", delivered={"vip": 1, "other": 1}
-            ),
-            Open("broken"),
-        ),
-        (
-            GateRecord(first=1, probing=NOW + 5000),
-            Closed("ok", "probing", NOW / 1000 + 5),
-        ),
-        (
-            GateRecord(pause="access_refused", scope="access", refused="a", about="no"),
-            Closed("paused", "access_refused", None, "no"),
-        ),
-        (
-            GateRecord(pause="access_refused", scope="access", refused="b"),
-            Open("paused", probe=True),
-        ),
-        (
-            GateRecord(pause="unknown_answer", scope="all"),
-            Closed("paused", "unknown_answer", None),
-        ),
-    ],
-)
-def test_a_look_says_whether_to_begin(gate, expected):
-    assert asked(gate) == expected
-
-
-def test_a_look_sees_that_the_next_slot_is_far_away():
-    gate = GateRecord(tat=NOW + 40 * MICROSECONDS)
-
-    assert asked(gate, rate=1.0) == Closed("ok", "rate", NOW / 1000 + 39_000)
-
-
-def test_a_look_for_the_failing_trigger_alone_is_closed():
-    gate = GateRecord(
-        why="failing", closed=NOW + 5000, suspects="vip", delivered={"vip": 1, "other": 1}
-    )
-
-    assert isinstance(asked(gate, triggers=["vip"]), Closed)
-    assert isinstance(asked(gate, triggers=["vip", "other"]), Open)
-
-
-@pytest.mark.parametrize(
-    ("gate", "state", "is_open"),
-    [
-        (GateRecord(), "ok", True),
-        (LOWERED, "slowed", True),
-        (GateRecord(why="too_many_requests", closed=NOW + 1), "slowed", False),
-        (GateRecord(why="failing", closed=NOW + 1, suspects="vip,other"), "broken", False),
-        (GateRecord(why="failing", closed=NOW - 1, suspects="vip,other"), "broken", True),
-        (GateRecord(pause="access_refused", scope="access", refused="a"), "paused", False),
-        (GateRecord(pause="unknown_answer", scope="all"), "paused", False),
-    ],
-)
-def test_a_status_names_the_state(gate, state, is_open):
-    shown = status(gate, rate=600.0, now=NOW, policy=POLICY)
-
-    assert (shown.state, shown.is_open) == (state, is_open)
-
-
-def test_a_status_shows_the_lowest_rate_and_what_is_left_of_it():
-    gate = replace(LOWERED, rates=f"300.0@{NOW};50.0@{NOW - 10**9}")
-
-    shown = status(gate, rate=600.0, now=NOW, policy=POLICY)
-
-    assert (shown.rate_per_minute, shown.factor) == (150.0, 0.5)
-
-
-def test_a_status_without_any_rate_is_possible():
-    assert status(GateRecord(), rate=0.0, now=NOW, policy=POLICY).rate_per_minute == 0.0
 
 
 def test_a_record_survives_being_stored():

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.core.gate import MICROSECONDS, POLICY, WHOLE, Closed
-from worker.core.gate_hearing import UNSENT, Heard, Report, hear
-from worker.core.gate_rules import Booking, GateRecord, book
+from tests.fakes.gate_hearing import Report, hear
+from tests.fakes.gate_rules import Booking, GateRecord, book
+from worker.core.gate import MICROSECONDS, POLICY, UNSENT, WHOLE, Closed, Heard
 
 MINUTE = 60 * MICROSECONDS
 WORKS, SLOW, FAILED = Heard("works"), Heard("slow"), Heard("failed")

@@ -6,19 +6,8 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 
-from worker.core.gate import (
-    MICROSECONDS,
-    POLICY,
-    Closed,
-    GateState,
-    GateStatus,
-    Kind,
-    Open,
-    Policy,
-    Slot,
-)
-from worker.core.gate_hearing import UNSENT, Heard, Report, hear, heard
-from worker.core.gate_rules import (
+from tests.fakes.gate_hearing import Report, hear
+from tests.fakes.gate_rules import (
     Booking,
     GateRecord,
     book,
@@ -27,6 +16,20 @@ from worker.core.gate_rules import (
     resume,
     status,
     steady,
+)
+from worker.core.gate import (
+    MICROSECONDS,
+    POLICY,
+    UNSENT,
+    Closed,
+    GateState,
+    GateStatus,
+    Heard,
+    Kind,
+    Open,
+    Policy,
+    Slot,
+    heard,
 )
 from worker.core.verdicts import Verdict
 
@@ -52,7 +55,7 @@ class FakeGate:
     async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
         """Say of each trigger whether it is worth reading anything of it."""
         return look_at_each(
-            deepcopy(self.record),
+            self._seen(),
             rate=self.rate_per_minute,
             fingerprint=self.fingerprint,
             triggers=triggers,
@@ -103,15 +106,21 @@ class FakeGate:
         steady(self.record, self.now_us())
         put_pause(self.record, reason, by, self.now_us())
 
-    async def resume(self) -> None:
-        """Open it; one probe goes first, all others wait for its result."""
-        resume(self.record, self.now_us())
+    async def resume(self, trigger: str = "") -> None:
+        """Open it, a probe first; with a trigger, only let a probe of that one go first."""
+        resume(self.record, self.now_us(), trigger)
 
-    def status(self) -> GateStatus:
+    def status(self, configured_per_minute: float = 0.0) -> GateStatus:
         """Return how it stands."""
         return status(
-            deepcopy(self.record),
-            rate=self.rate_per_minute,
+            self._seen(),
+            rate=configured_per_minute,
             now=self.now_us(),
             policy=self.policy,
         )
+
+    def _seen(self) -> GateRecord:
+        """Return a record for who only looks; a clock that was set back is outlived even so."""
+        if self.record.seen > self.now_us():
+            steady(self.record, self.now_us())
+        return deepcopy(self.record)

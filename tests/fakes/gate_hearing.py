@@ -1,27 +1,17 @@
-"""Hearing what came of a slot. `lua/gate_report.lua` does the same in Redis.
-
-Both are held together by the conformance tests: the same calls at the same times leave the same
-record.
-"""
+"""The model of the gate: how it hears what came of a slot; see `gate_rules`."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Literal, assert_never
+from typing import Final, assert_never
 
-from worker.core.gate import (
+from tests.fakes.gate_rules import (
     ACCESS_REFUSED,
     FAILING,
-    MICROSECONDS,
+    MOST_SUSPECTS,
     TOO_MANY_REQUESTS,
     UNKNOWN_ANSWER,
-    WHOLE,
-    GateState,
-    Policy,
-)
-from worker.core.gate_rules import (
-    MOST_SUSPECTS,
     GateRecord,
     factor_of,
     is_refused,
@@ -31,33 +21,9 @@ from worker.core.gate_rules import (
     transport_works,
     unpause,
 )
-from worker.core.verdicts import (
-    Accepted,
-    AccessRefused,
-    BodyRefused,
-    Failed,
-    SlowDown,
-    TooLarge,
-    Unreadable,
-    Verdict,
-)
+from worker.core.gate import WHOLE, GateState, Heard, Policy
 
 MOST_DOUBLINGS: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A verdict as the gate hears it.
-
-    Args:
-        what: `works`: the transport does, and nobody asked us to slow down.
-        about: For a person.
-        wait: What `Retry-After` says, in microseconds; 0 = nothing.
-    """
-
-    what: Literal["works", "unreadable", "slow", "refused", "failed", "unsent"]
-    about: str = ""
-    wait: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,28 +37,6 @@ class Report:
     delivered: int
     batch: str
     fingerprint: str
-
-
-UNSENT: Final = Heard("unsent")
-
-
-def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> Heard:
-    """Return what a verdict means for the gate."""
-    match verdict:
-        case Accepted() | BodyRefused() | TooLarge():
-            return Heard("works")
-        case Unreadable(message):
-            return Heard("unreadable", message)
-        case SlowDown(retry_after_seconds):
-            seconds = min(retry_after_seconds or 0.0, policy.ahead / MICROSECONDS)
-            return Heard("slow", wait=max(0, round(seconds * MICROSECONDS)))
-        case AccessRefused(message):
-            whose = f"{label or 'the authorization'} (credentials {fingerprint or 'none'})"
-            return Heard("refused", f"{whose}: {message}")
-        case Failed(message):
-            return Heard("failed", message)
-        case _ as never:
-            assert_never(never)
 
 
 def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateState:

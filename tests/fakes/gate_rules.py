@@ -1,24 +1,21 @@
-"""What a gate remembers, and how it books. `lua/gate_book.lua` does the same in Redis.
+"""The model of the gate: what it remembers, and how it books.
 
-Both are held together by the conformance tests: the same calls at the same times leave the same
+The rules are those of `worker/adapters/lua/gate_*.lua`. The simulations prove them on this model,
+and the conformance tests hold both together: the same calls at the same times leave the same
 record. All times are whole microseconds by one clock; factors are parts per million.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
+from tests.fakes.gate_spacing import spacing, tolerance
 from worker.core.gate import (
-    ACCESS_REFUSED,
-    FAILING,
     LIVE_FIRST,
     MICROSECONDS,
-    PROBING,
-    RATE,
-    TOO_MANY_REQUESTS,
     WHOLE,
     WORTH_WAITING_SECONDS,
     Closed,
@@ -29,11 +26,16 @@ from worker.core.gate import (
     Policy,
     Slot,
     State,
-    spacing,
-    tolerance,
 )
 
 MOST_SUSPECTS: Final = 20
+TOO_MANY_REQUESTS: Final = "too_many_requests"
+FAILING: Final = "failing"
+PROBING: Final = "probing"
+RATE: Final = "rate"
+ACCESS_REFUSED: Final = "access_refused"
+UNKNOWN_ANSWER: Final = "unknown_answer"
+
 TIMES: Final = ("tat", "live", "lowered_at", "failed_at", "closed", "probing", "since")
 DELIVERED: Final = "ok|"
 FIRST: Final = "first|"
@@ -141,24 +143,23 @@ def is_refused(gate: GateRecord, fingerprint: str) -> bool:
     return bool(gate.refused) and fingerprint in gate.refused.split(",")
 
 
-def _concerns(gate: GateRecord, triggers: Collection[str]) -> bool:
-    """Say whether the closing holds for these triggers.
+def _concerns(gate: GateRecord, trigger: str) -> bool:
+    """Say whether the closing holds for a trigger; "" = for all that ever delivered something.
 
     A breaker holds for the triggers whose requests have failed, and for no other, unless they are
-    too many to be remembered: one of which nothing failed finds out for itself. Where no triggers
-    are given, all are meant that ever delivered something.
+    too many to be remembered: one of which nothing failed finds out for itself.
     """
     suspects = gate.suspects.split(",")
     if gate.why != FAILING or len(suspects) >= MOST_SUSPECTS:
         return True
-    return all(trigger in suspects for trigger in triggers or gate.delivered)
+    return all(name in suspects for name in ([trigger] if trigger else gate.delivered))
 
 
-def _probe_is_due(gate: GateRecord, fingerprint: str, triggers: Collection[str]) -> bool:
+def _probe_is_due(gate: GateRecord, fingerprint: str, trigger: str) -> bool:
     """Say whether the next slot goes to a probe: after a closing, a resume, a pause of others."""
     if gate.first or (gate.pause and not is_refused(gate, fingerprint)):
         return True
-    return bool(gate.closed) and _concerns(gate, triggers)
+    return bool(gate.closed) and _concerns(gate, trigger)
 
 
 def factor_of(gate: GateRecord, now: int, policy: Policy) -> int:
@@ -250,7 +251,7 @@ def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | 
     steady(gate, now)
     limit = _lowest_rate(gate, wanted.rate, now, policy)
     in_force = _in_force(gate, limit, now, policy)
-    closed = _obstacle(gate, wanted.fingerprint, (wanted.trigger,), now, policy)
+    closed = _obstacle(gate, wanted.fingerprint, wanted.trigger, now, policy)
     if closed:
         return closed
     if wanted.kind == "backfill" and gate.live > now:
@@ -264,7 +265,7 @@ def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | 
     if wanted.kind == "live" and at > now:
         gate.live = max(gate.live, at)
     probe = wanted.probe
-    if _probe_is_due(gate, wanted.fingerprint, (wanted.trigger,)):
+    if _probe_is_due(gate, wanted.fingerprint, wanted.trigger):
         gate.probing = at + policy.lapse
         probe = True
     elif wanted.trigger in gate.firsts:
@@ -307,25 +308,49 @@ def _in_force(gate: GateRecord, limit: float, now: int, policy: Policy) -> float
 
 
 def _obstacle(
-    gate: GateRecord, fingerprint: str, triggers: Collection[str], now: int, policy: Policy
+    gate: GateRecord, fingerprint: str, trigger: str, now: int, policy: Policy
 ) -> Closed | None:
-    """Return why nobody with these credentials may book for any of these triggers."""
+    """Return why nobody with these credentials may book for this trigger."""
     if gate.pause and gate.scope == "all":
         return Closed("paused", gate.pause, None, gate.about)
     if is_refused(gate, fingerprint):
         return Closed("paused", ACCESS_REFUSED, None, gate.about)
-    if gate.closed > now and _concerns(gate, triggers):
+    if gate.closed > now and _concerns(gate, trigger):
         return _closed(state_of(gate, now, policy).state, gate.why, gate.closed, gate.said)
-    if gate.probing > now and _probe_is_due(gate, fingerprint, triggers):
+    if gate.probing > now and _probe_is_due(gate, fingerprint, trigger):
         return _closed(state_of(gate, now, policy).state, PROBING, gate.probing)
-    lapses = [gate.firsts.get(trigger, 0) for trigger in triggers]
-    if lapses and min(lapses) > now:
-        return _closed(_rate_state(gate, now, policy), PROBING, min(lapses))
+    lapse = gate.firsts.get(trigger, 0)
+    if lapse > now:
+        return _closed(_rate_state(gate, now, policy), PROBING, lapse)
     return None
 
 
 def _closed(state: State, reason: str, until: int, message: str = "") -> Closed:
     return Closed(state, reason, until / 1000, message)
+
+
+def look(
+    gate: GateRecord,
+    *,
+    rate: float,
+    fingerprint: str,
+    trigger: str,
+    now: int,
+    policy: Policy,
+) -> Open | Closed:
+    """Say whether it is worth beginning something; changes nothing that lasts."""
+    steady(gate, now)
+    limit = _lowest_rate(gate, rate, now, policy)
+    in_force = _in_force(gate, limit, now, policy)
+    closed = _obstacle(gate, fingerprint, trigger, now, policy)
+    if closed:
+        return closed
+    at = gate.tat - tolerance(limit, in_force, policy)
+    worth_waiting = round(WORTH_WAITING_SECONDS * MICROSECONDS)
+    if at - now > worth_waiting:
+        return _closed(_rate_state(gate, now, policy), RATE, at - worth_waiting)
+    due = _probe_is_due(gate, fingerprint, trigger)
+    return Open(state_of(gate, now, policy).state, probe=due, avoid=gate.avoid)
 
 
 def look_at_each(
@@ -340,34 +365,10 @@ def look_at_each(
     """Say of each trigger whether it is worth beginning something; changes nothing that lasts."""
     return {
         trigger: look(
-            gate, rate=rate, fingerprint=fingerprint, triggers=(trigger,), now=now, policy=policy
+            gate, rate=rate, fingerprint=fingerprint, trigger=trigger, now=now, policy=policy
         )
         for trigger in triggers
     }
-
-
-def look(
-    gate: GateRecord,
-    *,
-    rate: float,
-    fingerprint: str,
-    triggers: Collection[str],
-    now: int,
-    policy: Policy,
-) -> Open | Closed:
-    """Say whether it is worth beginning something; changes nothing that lasts."""
-    steady(gate, now)
-    limit = _lowest_rate(gate, rate, now, policy)
-    in_force = _in_force(gate, limit, now, policy)
-    closed = _obstacle(gate, fingerprint, triggers, now, policy)
-    if closed:
-        return closed
-    at = gate.tat - tolerance(limit, in_force, policy)
-    worth_waiting = round(WORTH_WAITING_SECONDS * MICROSECONDS)
-    if at - now > worth_waiting:
-        return _closed(_rate_state(gate, now, policy), RATE, at - worth_waiting)
-    due = _probe_is_due(gate, fingerprint, triggers)
-    return Open(state_of(gate, now, policy).state, probe=due, avoid=gate.avoid)
 
 
 def status(gate: GateRecord, *, rate: float, now: int, policy: Policy) -> GateStatus:
@@ -375,7 +376,7 @@ def status(gate: GateRecord, *, rate: float, now: int, policy: Policy) -> GateSt
     steady(gate, now)
     state = state_of(gate, now, policy)
     limit = _lowest_rate(gate, rate or math.inf, now, policy)
-    closed = _obstacle(gate, "", (), now, policy)
+    closed = _obstacle(gate, "", "", now, policy)
     return GateStatus(
         state=state.state,
         reason=state.reason,

@@ -1,0 +1,127 @@
+"""What a gate says to who only looks, in memory as in Redis."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.conformance.gate.conftest import START_US, fingerprint
+from tests.fakes.gate_rules import GateRecord
+from worker.core.gate import MICROSECONDS, Closed, Open
+
+NOW = START_US
+OWN, ANOTHER = fingerprint(""), fingerprint("another")
+LOWERED = GateRecord(factor=500_000, failed=1_000_000, failed_at=NOW)
+FAILING = GateRecord(why="failing", closed=NOW + 5000, suspects="vip,other", said="503")
+ONE_FAILS = replace(FAILING, suspects="vip", delivered={"vip": 1, "other": 1})
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (GateRecord(), Open("ok")),
+        (GateRecord(tat=NOW + 900_000), Open("ok")),
+        (GateRecord(first=1), Open("ok", probe=True)),
+        (LOWERED, Open("slowed")),
+        (replace(FAILING, closed=NOW - 1, avoid="x"), Open("broken", probe=True, avoid="x")),
+        (FAILING, Closed("broken", "failing", NOW / 1000 + 5, "503")),
+        (ONE_FAILS, Closed("broken", "failing", NOW / 1000 + 5, "503")),
+        (replace(ONE_FAILS, suspects="other"), Open("broken")),
+        (GateRecord(firsts={"vip": NOW + 5000}), Closed("ok", "probing", NOW / 1000 + 5)),
+        (GateRecord(first=1, probing=NOW + 5000), Closed("ok", "probing", NOW / 1000 + 5)),
+        (
+            GateRecord(pause="access_refused", scope="access", refused=OWN, about="no"),
+            Closed("paused", "access_refused", None, "no"),
+        ),
+        (
+            GateRecord(pause="access_refused", scope="access", refused=ANOTHER),
+            Open("paused", probe=True),
+        ),
+        (
+            GateRecord(pause="unknown_answer", scope="all"),
+            Closed("paused", "unknown_answer", None),
+        ),
+    ],
+)
+def test_a_look_says_whether_to_begin(bench, record, expected):
+    bench.world.put(record)
+
+    assert bench.look("vip") == {"vip": expected}
+
+
+def test_a_look_sees_that_the_next_slot_is_far_away(bench):
+    bench.world.put(GateRecord(tat=NOW + 40 * MICROSECONDS))
+
+    looks = bench.look("vip", gate=bench.world.gate(rate=1.0))
+
+    assert looks == {"vip": Closed("ok", "rate", NOW / 1000 + 39_000)}
+
+
+def test_a_breaker_that_one_trigger_has_opened_is_closed_for_that_one_alone(bench):
+    bench.world.put(ONE_FAILS)
+
+    looks = bench.look("vip", "other")
+
+    assert isinstance(looks["vip"], Closed)
+    assert isinstance(looks["other"], Open)
+
+
+def test_a_look_and_a_status_change_nothing(bench):
+    bench.world.put(ONE_FAILS)
+
+    bench.look("vip", "other")
+    bench.world.status(30.0)
+
+    assert bench.world.record() == ONE_FAILS
+
+
+def test_a_look_outlives_a_clock_that_was_set_back(bench):
+    bench.world.put(replace(FAILING, seen=NOW, firsts={"vip": NOW + 7000}))
+    bench.pass_seconds(-3600)
+
+    looks = bench.look("vip")
+
+    assert looks == {"vip": Closed("broken", "failing", bench.now_ms + 5, "503")}
+    assert bench.world.status().until_ms == bench.now_ms + 5
+    assert bench.world.record().firsts == {"vip": bench.now_us + 7000}
+
+
+@pytest.mark.parametrize(
+    ("record", "state", "is_open"),
+    [
+        (GateRecord(), "ok", True),
+        (LOWERED, "slowed", True),
+        (GateRecord(why="too_many_requests", closed=NOW + 1), "slowed", False),
+        (FAILING, "broken", False),
+        (ONE_FAILS, "broken", True),
+        (replace(FAILING, closed=NOW - 1), "broken", True),
+        (GateRecord(pause="access_refused", scope="access", refused=OWN), "paused", False),
+        (GateRecord(pause="unknown_answer", scope="all"), "paused", False),
+    ],
+)
+def test_a_status_names_the_state(bench, record, state, is_open):
+    bench.world.put(record)
+
+    shown = bench.world.status(600.0)
+
+    assert (shown.state, shown.is_open) == (state, is_open)
+
+
+def test_a_status_shows_the_lowest_rate_and_what_is_left_of_it(bench):
+    bench.world.put(replace(LOWERED, rates=f"300.0@{NOW};50.0@{NOW - 10**9}"))
+
+    shown = bench.world.status(600.0)
+
+    assert (shown.rate_per_minute, shown.factor) == (150.0, 0.5)
+
+
+def test_a_status_says_who_paused_it_and_since_when(bench):
+    bench.world.run(bench.gate.pause("by hand", "ops"))
+
+    shown = bench.world.status()
+
+    assert (shown.reason, shown.by, shown.since_ms) == ("by hand", "ops", bench.now_ms)
+    assert shown.until_ms is None
+
+
+def test_a_status_without_any_rate_is_possible(bench):
+    assert bench.world.status().rate_per_minute == 0.0
