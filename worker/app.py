@@ -25,7 +25,8 @@ def _ready(settings: Settings) -> Ready:
     gc.collect()
     gc.freeze()
     routes = [route for routes in runtime.routes.values() for route in routes.values()]
-    return Ready(runtime, frozenset(route.trigger for route in routes if route.stopped))
+    stopped = frozenset(route.trigger for route in routes if route.stopped)
+    return Ready(runtime, stopped, lambda: runtime.renders.renderer.doubted)
 
 
 def _configured_app() -> Any:

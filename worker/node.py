@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -30,6 +31,25 @@ class StoppedTriggers:
         return frozenset(read_all(self._descriptor).splitlines())
 
 
+class DoubtedTemplates:
+    """Templates whose compiled form differed from the engine, and how often, in this node."""
+
+    def __init__(self) -> None:
+        self._descriptor = nameless_file()
+
+    def add(self, found: Mapping[str, int]) -> None:
+        """Put in what one process found; of several processes the most counts."""
+        known = self.read()
+        most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
+        if most.items() - known.items():
+            write_all(self._descriptor, json.dumps({**known, **most}))
+
+    def read(self) -> dict[str, int]:
+        """Return them."""
+        text = read_all(self._descriptor)
+        return json.loads(text) if text else {}
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """What the processes of one node share."""
@@ -38,6 +58,7 @@ class Node:
     waiting: WaitingCalls = field(default_factory=WaitingCalls)
     board: Board = field(default_factory=Board)
     stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
+    doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
 
     @classmethod
     def of(cls, processes: int, destinations: Iterable[str]) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worker.adapters.renderer import Template
+from worker.adapters.renderer import Engine, Template
 from worker.destinations.api import Api
 
 
@@ -22,6 +22,7 @@ class Route:
         params: Of the authorization, revealed.
         settings: The template's `jobConfGet`.
         audience_attribute: Name of the attribute that holds the list of audiences.
+        engine: `jsonnet`: never the compiled form of the template.
         stopped: Why it can't deliver until the worker is restarted; "" = it can.
     """
 
@@ -36,4 +37,5 @@ class Route:
     audience_attribute: str
     phone_region: str
     on_ambiguous: Literal["resend", "dead_letter"]
+    engine: Engine = "auto"
     stopped: str = ""

@@ -257,6 +257,7 @@ def _route(settings: Settings, trigger: Trigger, renderer: Renderer) -> Route:
         audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
         phone_region=settings.delivery.phone_region,
         on_ambiguous=destination.on_ambiguous,
+        engine=trigger.engine,
         stopped=stopped,
     )
 

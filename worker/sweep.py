@@ -201,6 +201,10 @@ def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
         presence=RedisPresence(
-            client, settings.fingerprint, stopped=node.stopped.read, clock=boottime_seconds
+            client,
+            settings.fingerprint,
+            stopped=node.stopped.read,
+            clock=boottime_seconds,
+            doubted=node.doubted.read,
         ),
     )

@@ -6,7 +6,7 @@ Losing its message is harmless, and so is running it twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
@@ -53,10 +53,12 @@ class Ready:
 
     Args:
         stopped_triggers: Names of those that it can't work on.
+        doubted: Returns the templates whose compiled form is off, and how often it differed.
     """
 
     drains: Drains
     stopped_triggers: frozenset[str] = frozenset()
+    doubted: Callable[[], Mapping[str, int]] = dict
 
 
 class Line:
@@ -83,7 +85,7 @@ class DrainTask:
     build: Callable[[Settings], Ready]
     ringer: Ringer
     node: Node
-    drains: Drains | None = None
+    ready: Ready | None = None
 
     def run(self, call: Call) -> str:
         """Drain, and ring again where there is more to do; returns the result line.
@@ -133,13 +135,15 @@ class DrainTask:
 
     def _drain(self, call: Call, stop: Stop, again: list[Call]) -> Tally:
         begun = time.monotonic()
-        if self.drains is None:
-            ready = self.build(self.settings)
-            self.node.stopped.write(ready.stopped_triggers)
-            self.drains = ready.drains
-        tally, queue = self.drains.drain(
+        if self.ready is None:
+            self.ready = self.build(self.settings)
+            self.node.stopped.write(self.ready.stopped_triggers)
+        tally, queue = self.ready.drains.drain(
             call.destination, call.partition, stop, self.node.waiting.holds_live
         )
+        doubted = self.ready.doubted()
+        if doubted:
+            self.node.doubted.add(doubted)
         if queue:
             again.append(call._replace(queue=queue))
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead

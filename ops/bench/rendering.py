@@ -2,7 +2,7 @@
 
     python -m ops.bench.rendering [TEMPLATE FOLDER]…
 
-The best of some rounds counts: the machine may be doing other things.
+Processor time, and the best of some rounds: the machine may be doing other things.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from worker.adapters.renderer import Rendered, Renderer, Row, Template
-from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.adapters.jsonnet.compiled import Compiled, compiled
+from worker.adapters.jsonnet_compiled import sources_of
+from worker.adapters.renderer import Engine, Rendered, Renderer, Row, Template
+from worker.adapters.rendering import GROUP
+from worker.adapters.template_files import SHIPPED_FOLDER, TemplateFolder
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 
@@ -55,37 +58,60 @@ def _profile(fields: int, number: int) -> dict[str, Any]:
     raise AssertionError
 
 
-def microseconds(renderer: Renderer, template: Template, rows: Sequence[Row]) -> float:
+def microseconds(
+    renderer: Renderer, template: Template, rows: Sequence[Row], engine: Engine
+) -> float:
     """Return the time of one event, in µs: the best of some rounds."""
     best = float("inf")
     for _ in range(_ROUNDS):
-        started = time.perf_counter()
-        results = renderer.render(template, rows, {})
-        best = min(best, time.perf_counter() - started)
+        started = time.process_time()
+        for first in range(0, len(rows), GROUP):
+            results = renderer.render(template, rows[first : first + GROUP], {}, engine)
+        best = min(best, time.process_time() - started)
         assert any(isinstance(result, Rendered) for result in results)
     return best / len(rows) * 1e6
 
 
-def measure(folder: Path, name: str) -> tuple[float, float, float]:
+def measure(folder: Path, name: str, engine: Engine) -> tuple[float, ...]:
     """Return µs per event for 30 fields, for 300 fields, and for 30 fields with 1 % failing."""
     renderer = Renderer(folder)
     template = renderer.load(name)
-    small, large = profiles(30, _EVENTS), profiles(300, _EVENTS)
     failing = profiles(30, _EVENTS, fails_every=_FAILS_EVERY)
-    return (
-        microseconds(renderer, template, small),
-        microseconds(renderer, template, large),
-        microseconds(renderer, template, failing),
-    )
+    all_rows = (profiles(30, _EVENTS), profiles(300, _EVENTS), failing)
+    return tuple(microseconds(renderer, template, rows, engine) for rows in all_rows)
+
+
+def bare(folder: Path, name: str) -> tuple[float, ...]:
+    """Return µs per event from a profile to a body, without JSON on either side."""
+    form = compiled(sources_of(TemplateFolder(folder).bundle(name)))
+    assert isinstance(form, Compiled)
+    best = [float("inf")] * 2
+    for at, fields in enumerate((30, 300)):
+        people = [orjson.loads(row.profile) for row in profiles(fields, _EVENTS)]
+        for _ in range(_ROUNDS):
+            started = time.process_time()
+            for profile in people:
+                form.render(profile, {})
+            best[at] = min(best[at], (time.process_time() - started) / _EVENTS * 1e6)
+    return tuple(best)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Print a table for the shipped templates, and for the templates that are named."""
-    table = Table("template", "30 fields", "300 fields", "1 % failing", title="µs per event")
+    columns = ("template", "way", "30 fields", "300 fields", "1 % failing")
+    table = Table(*columns, title="µs per event, whole results; the last way without JSON")
     shipped = [(SHIPPED_FOLDER, f"insider/{name}.jsonnet") for name in ("enter", "exit")]
     named = [(Path(path).parent, Path(path).name) for path in arguments]
     for folder, name in [*shipped, *named]:
-        table.add_row(name, *(f"{value:.0f}" for value in measure(folder, name)))
+        engine = measure(folder, name, "jsonnet")
+        auto = measure(folder, name, "auto")
+        ratios = (f"{slow / fast:.1f}" for slow, fast in zip(engine, auto, strict=True))
+        table.add_row(name, "rjsonnet", *(f"{value:.0f}" for value in engine))
+        table.add_row("", "compiled", *(f"{value:.1f}" for value in auto))
+        table.add_row("", "times as fast", *ratios)
+        table.add_row(
+            "", "bare", *(f"{value:.1f}" for value in bare(folder, name)), end_section=True
+        )
     Console().print(table)
 
 

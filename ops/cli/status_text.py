@@ -129,14 +129,20 @@ def sections(document: Mapping[str, Any]) -> Iterator[Section]:
         yield Section(
             ("worker", "version", "configuration"),
             [
-                Row((f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)), not p["current"])
+                Row(
+                    (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),
+                    not p["current"] or bool(p["doubted"]),
+                )
                 for p in document["processes"]
             ],
         )
 
 
 def _config(process: Mapping[str, Any]) -> str:
-    return f"{process['config']}{'' if process['current'] else ' (another than this)'}"
+    text = f"{process['config']}{'' if process['current'] else ' (another than this)'}"
+    for name, count in process["doubted"].items():
+        text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
+    return text
 
 
 def _state(trigger: Mapping[str, Any]) -> str:

@@ -164,6 +164,8 @@ def _document(report: TemplateReport) -> dict[str, Any]:
         "fit": report.is_fit,
         "content_hash": report.content_hash,
         "renders": dict(report.renders),
+        "compiled": bool(report.content_hash) and not report.not_compiled,
+        "not_compiled": report.not_compiled,
         "findings": [asdict(finding) for finding in report.findings],
     }
 
@@ -173,6 +175,10 @@ def _tell(reports: Sequence[TemplateReport]) -> None:
         say(f"{report.template}: {'fit' if report.is_fit else 'not fit'}")
         for label, words in report.renders.items():
             say(f"  {label}: {words}")
+        if report.not_compiled:
+            say(f"  not compiled to Python, so ten times as slow, for {report.not_compiled}")
+        elif report.content_hash:
+            say("  compiled to Python")
         for finding in report.findings:
             note(f"{finding.severity}: {_placed(report, finding.message)}")
 

@@ -197,6 +197,7 @@ def _process(process: Process, settings: Settings) -> dict[str, Any]:
         "version": process.version,
         "config": process.config,
         "current": process.config == settings.fingerprint,
+        "doubted": dict(process.doubted),
     }
 
 

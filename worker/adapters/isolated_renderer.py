@@ -175,7 +175,7 @@ def _limit(seconds: float, memory_bytes: int) -> None:
 def _render_all(request: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own waits for the engine to return
     _limit(request["seconds"], request["memory_bytes"])
-    renderer = Renderer(Path(request["folder"]))
+    renderer = Renderer(Path(request["folder"]), compiles=False)
     try:
         template = renderer.load(request["template"])
     except TemplateBroken as error:

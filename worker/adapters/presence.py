@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from typing import Final
 
@@ -26,6 +26,7 @@ class RedisPresence:
         config: The configuration's fingerprint.
         stopped: Returns the names of triggers that this node can't work on.
         clock: In seconds.
+        doubted: Returns the templates whose compiled form is off in this node.
     """
 
     def __init__(
@@ -35,11 +36,13 @@ class RedisPresence:
         *,
         stopped: Callable[[], Collection[str]],
         clock: Callable[[], float],
+        doubted: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._client = client
         self._config = config
         self._stopped = stopped
         self._clock = clock
+        self._doubted = doubted
         self._host = socket.gethostname()
         self._version = version("segrelay")
         self._next_at = 0.0
@@ -69,4 +72,12 @@ class RedisPresence:
 
     def _process(self) -> Process:
         stopped = tuple(sorted(self._stopped()))
-        return Process(self._host, os.getpid(), WORKER, self._config, stopped, self._version)
+        return Process(
+            self._host,
+            os.getpid(),
+            WORKER,
+            self._config,
+            stopped,
+            self._version,
+            self._doubted(),
+        )

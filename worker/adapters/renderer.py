@@ -11,12 +11,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
 from worker.adapters import jsonnet_judge, jsonnet_syntax
 from worker.adapters.jsonnet_batch import BatchEvaluator, inner_sources
+from worker.adapters.jsonnet_compiled import Accelerator, Answer, can_be_compared, shipped_profiles
 from worker.adapters.jsonnet_errors import Failure
 from worker.adapters.jsonnet_rewrite import rewrite
 from worker.adapters.template_files import Bundle, TemplateFolder, resolutions
@@ -24,6 +25,7 @@ from worker.adapters.template_words import words_of
 from worker.core.messages import without_data
 from worker.errors import Bug
 
+Engine = Literal["auto", "jsonnet"]
 _GROUP: Final = 50
 """Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
 more, and the interpreter lock is held all the time: a lease's renewal would wait."""
@@ -109,10 +111,12 @@ class Renderer:
 
     Args:
         templates_folder: The configured folder. The shipped `lib/` is always importable.
+        compiles: Templates are compiled to Python, too; without it only the engine renders.
     """
 
-    def __init__(self, templates_folder: Path) -> None:
+    def __init__(self, templates_folder: Path, *, compiles: bool = True) -> None:
         self._folder = TemplateFolder(templates_folder)
+        self._compiles = compiles
         self._inner = inner_sources()
         self._loaded: dict[Template, _Loaded] = {}
 
@@ -127,11 +131,37 @@ class Renderer:
         if template not in self._loaded:
             jsonnet_syntax.check(bundle)
             evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), self._inner)
-            self._loaded[template] = _Loaded(bundle, evaluator, {}, words_of(bundle))
+            accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
+            self._loaded[template] = _Loaded(bundle, evaluator, accelerator, {}, words_of(bundle))
+            self._try_both(template)
         return template
 
+    def _try_both(self, template: Template) -> None:
+        """Render the shipped samples by both engines, so that they see themselves differ early."""
+        loaded = self._loaded[template]
+        for profile in shipped_profiles():
+            if not loaded.accelerator.is_trusted:
+                return
+            answer = loaded.accelerator.answer(profile, {})
+            if answer is not None and can_be_compared(answer):
+                [theirs] = loaded.evaluated([profile], b"{}")
+                loaded.accelerator.compare(answer, theirs)
+
+    @property
+    def doubted(self) -> dict[str, int]:
+        """Templates whose compiled form differed from the engine, and how often."""
+        return {
+            template.name: loaded.accelerator.differences
+            for template, loaded in self._loaded.items()
+            if loaded.accelerator.differences
+        }
+
     def render(
-        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
+        self,
+        template: Template,
+        rows: Sequence[Row],
+        settings: Mapping[str, Any],
+        engine: Engine = "auto",
     ) -> list[Result]:
         """Render events; the results have the rows' order and number.
 
@@ -139,6 +169,8 @@ class Renderer:
             template: From this renderer's `load`.
             rows: The events.
             settings: The trigger's settings, for the template's `jobConfGet`.
+            engine: `auto` uses the compiled form where there is one that is trusted; `jsonnet` only
+                the engine of record.
         """
         loaded = self._loaded.get(template)
         if loaded is None:
@@ -147,10 +179,13 @@ class Renderer:
             return []
         profiles = [row.profile for row in rows]
         settings_text = orjson.dumps(dict(settings))
-        answers = loaded.evaluator.evaluate(profiles, settings_text, _GROUP)
+        if engine == "auto" and loaded.accelerator.is_trusted:
+            answers = loaded.accelerated(profiles, settings, settings_text)
+        else:
+            answers = loaded.evaluated(profiles, settings_text)
         places = _Places(loaded, settings_text)
         return [
-            Rendered(answer.encode()) if isinstance(answer, str) else places.result(answer, profile)
+            Rendered(answer) if isinstance(answer, bytes) else places.result(answer, profile)
             for answer, profile in zip(answers, profiles, strict=True)
         ]
 
@@ -159,9 +194,46 @@ class Renderer:
 class _Loaded:
     bundle: Bundle
     evaluator: BatchEvaluator
+    accelerator: Accelerator
     places: dict[str, tuple[str, int] | None]
     """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
     words: frozenset[str]
+
+    def evaluated(self, profiles: Sequence[bytes], settings: bytes) -> list[Answer]:
+        """Return what the engine of record makes of profiles."""
+        answers = self.evaluator.evaluate(profiles, settings, _GROUP)
+        return [each.encode() if isinstance(each, str) else each for each in answers]
+
+    def accelerated(
+        self, profiles: Sequence[bytes], settings: Mapping[str, Any], settings_text: bytes
+    ) -> list[Answer]:
+        """Return what the compiled form makes of profiles, and the engine of the others.
+
+        Those that are due are given to both. Where they differ the engine is asked about all that
+        the compiled form has answered in this call.
+        """
+        accelerator = self.accelerator
+        answers = [accelerator.answer(profile, settings) for profile in profiles]
+        both = {
+            at
+            for at, answer in enumerate(answers)
+            if can_be_compared(answer) and accelerator.is_due(settings_text)
+        }
+        asked = [at for at, answer in enumerate(answers) if answer is None or at in both]
+        said = self.evaluated([profiles[at] for at in asked], settings_text) if asked else []
+        for at, theirs in zip(asked, said, strict=True):
+            ours = answers[at]
+            if ours is not None:
+                accelerator.compare(ours, theirs)
+            answers[at] = theirs
+        if not accelerator.is_trusted:
+            rest = [at for at in range(len(answers)) if at not in asked]
+            again = [at for at in rest if can_be_compared(answers[at])]
+            said = self.evaluated([profiles[at] for at in again], settings_text)
+            answers = [
+                dict(zip(again, said, strict=True)).get(at, each) for at, each in enumerate(answers)
+            ]
+        return [answer for answer in answers if answer is not None]
 
     def said(self, failure: Failure) -> str:
         """Return the message, which is data: a template may say whatever it knows of a person."""

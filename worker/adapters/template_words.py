@@ -28,7 +28,8 @@ _ENGINE: Final = frozenset(
         an and for a from while parse parsing json JSON invalid unicode codepoint base integer
         decimal hex octal digit character characters char std join parseInt parseJson top level
         usable inside super self loop iterate over arrays objects length must positive negative
-        non empty empty key keys overflow range element elements
+        non empty empty key keys overflow range element elements endless evaluation takes many steps
+        loop large memory
         """
     )
 )

@@ -32,7 +32,7 @@ class IsolatedSamples:
 
     def __init__(self, templates_folder: Path) -> None:
         self._folder = templates_folder
-        self._renderer = Renderer(templates_folder)
+        self._renderer = Renderer(templates_folder, compiles=False)
 
     def load(self, name: str) -> Template:
         """Read a template, or raise TemplateBroken."""

@@ -14,6 +14,7 @@ from typing import Any, assert_never
 import orjson
 
 from worker.adapters.isolated_renderer import Killed, render_isolated
+from worker.adapters.jsonnet_compiled import Accelerator, can_be_compared, is_same
 from worker.adapters.jsonnet_judge import Engine, judge, judges
 from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.adapters.template_files import Bundle, TemplateFolder
@@ -59,12 +60,14 @@ class TemplateReport:
         content_hash: "" where it does not load.
         renders: For each case what came out, in words.
         findings: In the order of finding.
+        not_compiled: Because of what only Jsonnet renders it; "" where it is compiled, too.
     """
 
     template: str
     content_hash: str
     renders: Mapping[str, str]
     findings: Sequence[Finding]
+    not_compiled: str = ""
 
     @property
     def is_fit(self) -> bool:
@@ -89,7 +92,27 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     for case, result in rendered:
         findings += disagreements(case.label, result, said[case])
     renders = {case.label: in_words(result) for case, result in rendered}
-    return TemplateReport(template, bundle.content_hash, renders, findings)
+    accelerator = Accelerator.of(template, bundle)
+    findings += _doubts(accelerator, cases, said)
+    not_compiled = accelerator.why_not
+    return TemplateReport(template, bundle.content_hash, renders, findings, not_compiled)
+
+
+def _doubts(
+    accelerator: Accelerator, cases: Sequence[Case], said: Mapping[Case, Mapping[Engine, Said]]
+) -> Iterator[Finding]:
+    """Say where the compiled form makes something else of a sample than the engine of record."""
+    for case in cases if accelerator.is_trusted else ():
+        answer, theirs = accelerator.answer(case.text, case.settings), said[case]["rjsonnet"]
+        if answer is None or theirs is None or not can_be_compared(answer):
+            continue
+        if not is_same(answer, theirs.encode() if isinstance(theirs, str) else theirs):
+            yield Finding(
+                "warning",
+                f"compiled to Python it gives something else for the sample ({case.label});"
+                ' Jsonnet counts, and the worker uses nothing else then. `engine = "jsonnet"` does'
+                " so from the start. Please report it.",
+            )
 
 
 def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[Engine, Said]]:

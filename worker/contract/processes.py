@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, cast
 
 import orjson
@@ -26,6 +26,7 @@ class Process:
         config: `Settings.fingerprint` of what it was started with.
         stopped: Triggers that it can't work on, for a broken template or a secret that is unset.
         version: Of segrelay; "" = an older one, which did not tell.
+        doubted: Templates whose compiled form differed from the engine, and is off; how often.
     """
 
     host: str
@@ -34,6 +35,7 @@ class Process:
     config: str
     stopped: tuple[str, ...] = ()
     version: str = ""
+    doubted: Mapping[str, int] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
         """Return it as it stands in Redis; the same process as the same text."""
@@ -67,4 +69,5 @@ def _loads(text: bytes) -> Process:
         stored["config"],
         tuple(stored["stopped"]),
         stored.get("version", ""),
+        stored.get("doubted", {}),
     )

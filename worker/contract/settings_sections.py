@@ -145,6 +145,7 @@ class Trigger(Section):
     )
     sample: str = ""
     skip_hook: Switch | None = None
+    engine: Literal["auto", "jsonnet"] = "auto"
     response_stream: str = ""
 
     @field_validator("audiences")

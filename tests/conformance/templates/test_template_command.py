@@ -35,6 +35,33 @@ def test_the_shipped_templates_are_fit(run):
     assert all(report["fit"] and not report["findings"] for report in reports)
 
 
+def test_the_shipped_templates_are_compiled(run):
+    result = run("check", "--templates", SHIPPED_FOLDER, "--json")
+
+    reports = json.loads(result.stdout)["templates"]
+    assert all(report["compiled"] and not report["not_compiled"] for report in reports)
+
+
+def test_a_template_that_is_not_compiled_is_named_with_the_place_that_forbids_it(run, tmp_path):
+    (tmp_path / "a.jsonnet").write_text("{\n  flags: 5 & 4,\n}")
+
+    result = run("check", "--templates", tmp_path)
+
+    assert result.exit_code == 0
+    assert "not compiled to Python" in result.output
+    assert "a.jsonnet:2:12: the operator &" in result.output
+
+
+def test_a_template_whose_compiled_form_differs_is_named(run, tmp_path):
+    (tmp_path / "a.jsonnet").write_text("{ a: std.escapeStringJson(1) }")
+
+    result = run("check", "--templates", tmp_path, "--json")
+
+    [report] = json.loads(result.stdout)["templates"]
+    said = [finding["message"] for finding in report["findings"]]
+    assert any("compiled to Python it gives something else" in message for message in said)
+
+
 def test_a_template_that_is_not_fit_is_named_with_its_place(run, here):
     result = run("check", "page_exit.jsonnet", "--templates", here)
 

@@ -132,6 +132,21 @@ def test_a_process_with_this_configuration_needs_no_word(call, relay):
     assert "restart" not in call(app, "status").stdout
 
 
+def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
+    RedisPresence(
+        relay.client,
+        relay.settings.fingerprint,
+        stopped=tuple,
+        clock=lambda: 1.0,
+        doubted=lambda: {"insider/enter.jsonnet": 1},
+    ).tell()
+
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+
+    assert found["doubted"] == {"insider/enter.jsonnet": 1}
+    assert "insider/enter.jsonnet is off" in " ".join(call(app, "status").stdout.split())
+
+
 def test_what_waits_for_nobody_is_told(call, relay):
     quiet = call(app, "status").stdout
     relay.publish(payload("ann@example.com", status="fine"))

@@ -10,6 +10,8 @@ from worker.adapters.jsonnet.compiled.values import number
 from worker.adapters.jsonnet.syntax import tree
 
 _ARITHMETIC: Final = {"-": "minus", "*": "times", "/": "divided", "%": "remainder"}
+_PLAIN: Final = frozenset({"number", "string"})
+"""Two values of one of these kinds are compared as Python does."""
 _ORDER: Final = {
     "<": "less({left}, {right})",
     ">": "less({right}, {left})",
@@ -40,6 +42,8 @@ def operation(
             kind = "any" if node.operator == "%" else "number"
             run = f"{_ARITHMETIC[node.operator]}({one.text}, {other.text})"
             return Code(run, kind)
+        case "<" | ">" | "<=" | ">=" if one.kind == other.kind and one.kind in _PLAIN:
+            return _both(f"({one.text} {node.operator} {other.text})", "bool", one, other)
         case "<" | ">" | "<=" | ">=":
             text = _ORDER[node.operator].format(left=one.text, right=other.text)
             return Code(text, "bool")
@@ -96,6 +100,8 @@ def _equality(one: Code, other: Code, *, negated: bool) -> Code:
         text = f"({one.text} {'!=' if negated else '=='} {other.text})"
     elif other.constant and not one.constant and other.kind in ("null", "bool"):
         text = f"({one.text} {'is not' if negated else 'is'} {other.text})"
+    elif one.kind == other.kind and one.kind in _PLAIN:
+        text = f"({one.text} {'!=' if negated else '=='} {other.text})"
     else:
         text = f"{'(not ' if negated else '('}equal({one.text}, {other.text}))"
         total = False

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from worker.adapters.jsonnet.compiled.formats import formatted
-from worker.adapters.jsonnet.compiled.limits import AssertFailed, Doubtful, spend, spend_text
+from worker.adapters.jsonnet.compiled.limits import (
+    A_TURN,
+    AssertFailed,
+    Doubtful,
+    spend,
+    spend_text,
+)
 from worker.adapters.jsonnet.compiled.printing import text_of
 from worker.adapters.jsonnet.compiled.values import (
     Composite,
@@ -137,7 +143,7 @@ def add_to_base(base: Super, name: str, value: Callable[[], Any]) -> Any:
 def each(source: Any, body: Callable[[Any], Handle]) -> list[Handle]:
     """Return what a body makes of each element."""
     elements = array(source)
-    spend(len(elements))
+    spend(len(elements) * A_TURN)
     return [body(element) for element in elements]
 
 
@@ -145,7 +151,7 @@ def over(source: Any, body: Callable[[Any], list[Handle] | tuple[Handle, ...]]) 
     """Return all that a body makes of each element, in one list."""
     found: list[Handle] = []
     elements = array(source)
-    spend(len(elements))
+    spend(len(elements) * A_TURN)
     for element in elements:
         found += body(element)
     spend(len(found))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from worker.adapters.jsonnet.compiled.limits import Doubtful, spend, tick
+from worker.adapters.jsonnet.compiled.limits import A_TURN, Doubtful, spend, tick
 from worker.adapters.jsonnet.compiled.natives import native
 from worker.adapters.jsonnet.compiled.operators import equal, less, plus, sliced
 from worker.adapters.jsonnet.compiled.values import (
@@ -35,7 +35,7 @@ def _function(func: Any) -> Func:
 def _elements(value: Any) -> list[Any]:
     """Return the elements of an array, or the characters of a string."""
     elements = list(value) if value.__class__ is str else array(value)
-    spend(len(elements))
+    spend(len(elements) * A_TURN)
     return elements
 
 
@@ -51,7 +51,7 @@ def map_with_index(func: Any, arr: Any) -> list[Any]:
 
 @native("func arr", gives="array", name="filter", calls=True)
 def filtered(func: Any, arr: Any) -> list[Any]:
-    spend(len(array(arr)))
+    spend(len(array(arr)) * A_TURN)
     return [element for element in arr if boolean(call(_function(func), (element,)))]
 
 

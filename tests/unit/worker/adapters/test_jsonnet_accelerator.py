@@ -1,0 +1,167 @@
+"""The compiled form beside the engine of record: who answers, and when it is turned off."""
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from worker.adapters.jsonnet.compiled import Compiled, NotCompiled
+from worker.adapters.jsonnet_compiled import BOTH_EVERY, Accelerator, is_same
+from worker.adapters.jsonnet_errors import Failure
+from worker.adapters.renderer import Asserted, Rendered, Renderer, Row, TemplateFailed
+
+LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
+DIFFERS = LIBRARY + "{ n: std.escapeStringJson(event.get('n', '')) }"
+"""rjsonnet refuses what is no string; Jsonnet, and the compiled form, make a string of it."""
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    def load(source, **options):
+        (tmp_path / "t.jsonnet").write_text(source)
+        renderer = Renderer(tmp_path, **options)
+        return renderer, renderer.load("t.jsonnet")
+
+    return load
+
+
+def _rows(*values):
+    return [Row(json.dumps({"n": value}).encode()) for value in values]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{ n: event.get('n'), a: [event.get('n')], c: 'x' + event.get('n') }",
+        "assert event.get('n') != 2 : 'two'; { n: event.get('n') }",
+        "{ n: if event.get('n') == 2 then error 'no' else 1 }",
+        "{ b: event.get('n') + 0.5, a: event.jobConfGet('k') }",
+        "if event.get('n') == 2 then 'a' else '/url'",
+    ],
+)
+def test_both_ways_give_the_same_results(loaded, source):
+    renderer, template = loaded(LIBRARY + source)
+    rows = _rows(1, 2, 3, 0.1, "é", None, {"z": 1, "a": [True]})
+
+    auto = renderer.render(template, rows, {"k": "v"})
+
+    assert auto == renderer.render(template, rows, {"k": "v"}, "jsonnet")
+    assert not renderer.doubted
+
+
+def test_what_is_no_profile_is_the_engines_to_refuse(loaded):
+    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
+    rows = [Row(b'{"n":'), Row(b"\xff"), Row(b"[]"), *_rows(1)]
+
+    results = renderer.render(template, rows, {})
+
+    assert [type(result) for result in results] == [TemplateFailed] * 3 + [Rendered]
+    assert results == renderer.render(template, rows, {}, "jsonnet")
+
+
+def test_what_does_not_end_is_that_events_error_with_this_reason(loaded):
+    source = "local f(n) = if n == 2 then f(n) else n; { n: f(event.get('n')) }"
+    renderer, template = loaded(LIBRARY + source)
+
+    one, two, three = renderer.render(template, _rows(1, 2, 3), {})
+
+    assert (one, three) == (Rendered(b'{"n":1}'), Rendered(b'{"n":3}'))
+    assert isinstance(two, TemplateFailed)
+    assert "endless recursion" in two.message
+
+
+def test_a_value_that_contains_itself_does_not_reach_the_engine_that_it_would_kill(loaded):
+    renderer, template = loaded(LIBRARY + "local a = [a]; if event.get('n') == 2 then a else 1")
+
+    results = renderer.render(template, _rows(1, 2), {})
+
+    assert isinstance(results[1], TemplateFailed)
+
+
+def test_the_first_event_of_each_settings_is_rendered_by_both(loaded):
+    renderer, template = loaded(DIFFERS)
+    assert renderer.render(template, _rows("a"), {"of": "one"})[0] == Rendered(b'{"n":"\\"a\\""}')
+    assert not renderer.doubted
+
+    with capture_logs() as logs:
+        results = renderer.render(template, _rows(1, "b"), {"of": "another"})
+
+    assert isinstance(results[0], TemplateFailed)
+    assert renderer.doubted == {"t.jsonnet": 1}
+    assert [line["template"] for line in logs] == ["t.jsonnet"]
+    assert logs[0]["log_level"] == "error"
+
+
+def test_one_event_of_many_is_rendered_by_both_and_a_difference_turns_the_compiled_form_off(loaded):
+    renderer, template = loaded(DIFFERS)
+    renderer.render(template, _rows("first of these settings"), {})
+    good = _rows(*["a"] * (BOTH_EVERY - 2))
+
+    before = renderer.render(template, [*_rows(1), *good], {})
+    assert isinstance(before[0], Rendered), "it was not compared"
+    during = renderer.render(template, _rows(2, 3), {})
+    after = renderer.render(template, _rows(4), {})
+
+    assert [type(result) for result in during + after] == [TemplateFailed] * 3
+    assert renderer.doubted == {"t.jsonnet": 1}
+
+
+def test_a_difference_on_a_shipped_sample_turns_it_off_at_once(loaded):
+    renderer, template = loaded(LIBRARY + "{ n: std.escapeStringJson(event.get('absent', 1)) }")
+
+    assert renderer.doubted == {"t.jsonnet": 1}
+    assert isinstance(renderer.render(template, _rows(1), {})[0], TemplateFailed)
+
+
+def test_a_trigger_may_insist_on_the_engine(loaded):
+    renderer, template = loaded(DIFFERS)
+
+    assert isinstance(renderer.render(template, _rows(1), {}, "jsonnet")[0], TemplateFailed)
+
+
+def test_without_compiling_only_the_engine_renders(loaded):
+    renderer, template = loaded(DIFFERS, compiles=False)
+
+    assert isinstance(renderer.render(template, _rows(1), {})[0], TemplateFailed)
+    assert not renderer.doubted
+
+
+def test_a_failed_assert_is_skipped_with_its_message(loaded):
+    renderer, template = loaded(LIBRARY + "assert event.get('n') > 1 : ' too small '; 1")
+
+    assert renderer.render(template, _rows(1, 2), {}) == [Asserted("too small"), Rendered(b"1")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "same"),
+    [
+        (b'{"a":1}', b'{"a":1}', True),
+        (b'{"b":1,"a":2}', b'{ "a": 2, "b": 1 }', True),
+        (b'{"a":1}', b'{"a":true}', False),
+        (b'{"a":1}', b'{"a":2}', False),
+        (b"[1,2]", b"[2,1]", False),
+        (b"1", Failure("no"), False),
+        (Failure("x", asserted=True), Failure("x", asserted=True), True),
+        (Failure("x", asserted=True), Failure("y", asserted=True), False),
+        (Failure("x", asserted=True), Failure("x"), False),
+        (Failure("x", asserted=True), b"1", False),
+    ],
+)
+def test_what_is_the_same(ours, theirs, same):
+    assert is_same(ours, theirs) is same
+
+
+def test_a_wrong_compiled_form_is_found_out():
+    accelerator = Accelerator("t", Compiled("", lambda _profile, _settings: {"wrong": 1}))
+    answer = accelerator.answer(b"{}", {})
+
+    assert not accelerator.compare(answer, b'{"right":1}')
+    assert not accelerator.is_trusted
+    assert accelerator.differences == 1
+
+
+def test_why_a_template_is_not_compiled_is_said_with_its_place():
+    form = NotCompiled("std.extVar", "templates:/a/b.jsonnet", 3, 5)
+
+    assert Accelerator("t", form).why_not == "a/b.jsonnet:3:5: std.extVar"
+    assert not Accelerator("t", form).is_trusted

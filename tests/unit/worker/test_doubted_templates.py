@@ -1,0 +1,18 @@
+"""Which templates a node no longer renders by their compiled form, told by its processes."""
+
+from worker.node import DoubtedTemplates
+
+
+def test_of_several_processes_the_most_counts():
+    doubted = DoubtedTemplates()
+
+    doubted.add({"a.jsonnet": 1})
+    doubted.add({"b.jsonnet": 2})
+    doubted.add({"a.jsonnet": 3})
+    doubted.add({"a.jsonnet": 1})
+
+    assert doubted.read() == {"a.jsonnet": 3, "b.jsonnet": 2}
+
+
+def test_nothing_is_doubted_at_first():
+    assert DoubtedTemplates().read() == {}
