@@ -23,7 +23,7 @@ from flower.views.workers import WorkersView
 from tornado import web
 from tornado.options import options
 
-from worker.tasks import NO_FREE_SLOT
+from worker.node.task import NO_FREE_SLOT
 
 _ANY_HOST: Final = r".*"
 

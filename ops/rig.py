@@ -23,8 +23,8 @@ from ops.embedded import lifecycle as embedded
 from ops.invented import AUDIENCES
 from ops.sandbox.process import SandboxProcess
 from ops.supervisor import own_command
-from worker.contract.connection import connect
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.errors import OperationsMustAct
 

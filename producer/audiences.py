@@ -12,7 +12,7 @@ from typing import Final, cast
 from redis import Redis
 
 from worker.contract import keys
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 

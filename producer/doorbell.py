@@ -16,7 +16,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from worker.contract.celery_options import DRAIN_TASK, broker_options
+from worker.contract.celery.options import DRAIN_TASK, broker_options
 from worker.contract.settings import Settings
 
 log = structlog.get_logger()

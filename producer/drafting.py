@@ -25,9 +25,9 @@ from producer.payloads import (
 from producer.published import Draft
 from producer.room import Fill
 from producer.writing import Place
-from worker.contract.accept import NewDelivery
 from worker.contract.events import Event, header_of
 from worker.contract.keys import partition_of
+from worker.contract.redis.accept import NewDelivery
 from worker.contract.settings import Settings
 from worker.contract.words import LIVE, Refusal, kind_of_lane
 from worker.errors import PayloadRefused

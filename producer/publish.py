@@ -25,9 +25,9 @@ from producer.published import Draft, Published, joined, published_of
 from producer.quarantine import CAP_BYTES, Quarantine
 from producer.room import Fill, NoRoom, Room
 from producer.writing import Place, Progress, Written, write
-from worker.contract.claim import claim
-from worker.contract.connection import connect, resolve_url, wait_ready
 from worker.contract.events import Event
+from worker.contract.redis.claim import claim
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, load_settings
 from worker.contract.words import (
     BACKFILL,
@@ -45,7 +45,7 @@ class Publisher:
     """Publishes for one configuration; not for several threads at once.
 
     Args:
-        client: Of the Redis of the configuration, from `worker.contract.connection.connect`.
+        client: Of the Redis of the configuration, from `worker.contract.redis.connection.connect`.
         settings: The configuration.
         doorbell: Rung for partitions whose bell was silent; Celery's if not given.
         dry_run: Say what would come of everything, and write nothing.

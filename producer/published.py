@@ -10,7 +10,7 @@ from typing import Any, Final
 from producer.payloads import Reading, Refused
 from producer.quarantine import NewRecord
 from producer.writing import Entries, Place, Written
-from worker.contract.accept import NewDelivery
+from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Refusal
 
 PROBLEMS_KEPT: Final = 10_000

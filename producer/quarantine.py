@@ -20,7 +20,7 @@ import structlog
 from redis import Redis
 
 from worker.contract import keys
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 from worker.contract.words import LIVE
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ from typing import Final, Literal, cast
 from redis import Redis
 
 from worker.contract import keys
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, kind_of_lane
 

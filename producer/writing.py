@@ -10,10 +10,10 @@ from typing import Any, Final, NamedTuple
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from worker.contract import accept
-from worker.contract.accept import AcceptCall, NewDelivery, accept_call
-from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis import accept
+from worker.contract.redis.accept import AcceptCall, NewDelivery, accept_call
+from worker.contract.redis.connection import redis_errors
 
 Place = tuple[str, int]
 """Destination and partition."""

@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

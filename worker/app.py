@@ -6,11 +6,11 @@ import gc
 from typing import Any, Final
 
 from worker.contract.settings import Settings, load_settings
-from worker.edge import build_app
 from worker.errors import SegrelayError
-from worker.runtime import runtime_for
-from worker.starting import refuse
-from worker.tasks import Ready
+from worker.node.edge import build_app
+from worker.node.runtime import runtime_for
+from worker.node.starting import refuse
+from worker.node.task import Ready
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
 """Of the garbage collector while a drain runs: a batch makes many objects and hardly a cycle.

@@ -13,22 +13,22 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, Self
 
-from worker.conclusion import Conclusion
+from worker.batch.conclude import Conclusion
+from worker.batch.halve import Refusals
+from worker.batch.open import ask_ledger, contend, open_up, take_in_records, tried_by
+from worker.batch.pack import Packer
+from worker.batch.partition import Delivery, Holding, Note, Partition
+from worker.batch.prepare import Numbers, Prepared, Renders, render_and_shape
+from worker.batch.read import read_batch
+from worker.batch.routes import Route
+from worker.batch.send import Courier
+from worker.batch.settle import Settler, Streaks
+from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate
-from worker.courier import Courier
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
-from worker.halving import Refusals
-from worker.opening import ask_ledger, contend, open_up, take_in_records, tried_by
-from worker.packing import Packer
-from worker.partition import Delivery, Holding, Note, Partition
-from worker.preparing import Numbers, Prepared, Renders, render_and_shape
-from worker.reading import read_batch
-from worker.routes import Route
-from worker.settling import Settler, Streaks
-from worker.state import Clock, State, Tally
 
 BATCH_ENTRIES: Final = 1_000
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100

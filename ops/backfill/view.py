@@ -12,7 +12,7 @@ from redis import Redis
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
 from producer.backfill.job import Job, JobBook
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")

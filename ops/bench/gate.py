@@ -26,7 +26,7 @@ from ops.bench.crowd import crowd_email, crowd_payloads, crowd_rig
 from ops.rig import Rig
 from ops.state.status import read_status
 from producer.publish import Publisher
-from worker.contract.connection import connect, resolve_url
+from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.words import BACKFILL, LIVE
 from worker.errors import OperationsMustAct
 

@@ -18,8 +18,8 @@ from redis import Redis
 
 from ops.cli.console import say
 from ops.embedded.lifecycle import ensure_running, stop
-from worker.contract.connection import connect
 from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.redis.connection import connect
 from worker.contract.words import Direction
 from worker.core.ledger import Fact, Record, pack, with_delivered
 

@@ -22,7 +22,7 @@ from producer.doorbell import SilentDoorbell
 from producer.files import batches
 from producer.publish import Publisher
 from producer.reading import read_payloads
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 from worker.contract.settings import Settings, load_settings
 
 _EVENTS: Final = 100_000

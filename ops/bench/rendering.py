@@ -19,11 +19,11 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from worker.adapters.jsonnet.accelerated import sources_of
 from worker.adapters.jsonnet.compiled import Compiled, compiled
-from worker.adapters.jsonnet_compiled import sources_of
-from worker.adapters.renderer import Engine, Rendered, Renderer, Row, Template
-from worker.adapters.rendering import GROUP
-from worker.adapters.template_files import SHIPPED_FOLDER, TemplateFolder
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from worker.adapters.jsonnet.renderer import Engine, Rendered, Renderer, Row, Template
+from worker.adapters.jsonnet.rendering import GROUP
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 

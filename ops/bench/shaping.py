@@ -15,7 +15,7 @@ import orjson
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
 from worker.destinations.api import Knowledge, Occasion, Shaped
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 
 _EVENT_US: Final = 1_793_527_200_872_199
 _DAY_US: Final = 86_400_000_000

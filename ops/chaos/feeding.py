@@ -22,7 +22,7 @@ from redis import Redis
 from ops.embedded.lifecycle import find
 from ops.rig import Rig
 from producer.publish import Publisher
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 from worker.contract.words import BACKFILL
 from worker.errors import RedisUnavailable
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from ops.embedded.lifecycle import find
 from ops.rig import Rig
 from ops.state.status import read_status
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 from worker.errors import RedisUnavailable
 
 _LOOK_SECONDS: Final = 0.3

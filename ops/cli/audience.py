@@ -11,8 +11,8 @@ from redis import Redis
 from ops.cli.console import note, print_json, say, table
 from ops.cli.opened import opened
 from worker.contract import keys
-from worker.contract.connection import redis_errors
 from worker.contract.problems import did_you_mean
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 

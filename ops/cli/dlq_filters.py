@@ -13,8 +13,8 @@ from ops.cli.moments import parse_moment_ms
 from ops.letters.reading import Filter
 from ops.person.named import person_named
 from ops.state.partitions import all_partitions, partition_count
-from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import Death
 from worker.errors import UsageWrong

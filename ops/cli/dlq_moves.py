@@ -27,8 +27,8 @@ from ops.letters.replay import replay as replay_letters
 from ops.state.partitions import partition_count
 from producer.doorbell import CeleryDoorbell
 from producer.files import opened_bytes as opened_file
-from worker.contract.claim import claim
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 

@@ -10,7 +10,7 @@ import typer
 from celery import Celery
 
 from ops.interrupts import end_with_parent
-from worker.contract.celery_options import broker_options
+from worker.contract.celery.options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken, UsageWrong
 

@@ -9,9 +9,9 @@ from typing import Final
 from redis import Redis
 
 from ops.embedded.lifecycle import find
-from worker.contract.connection import connect, resolve_url, wait_ready
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, load_settings
-from worker.contract.settings_fields import EMBEDDED
+from worker.contract.settings.fields import EMBEDDED
 from worker.errors import RedisUnavailable
 
 _LOOK_SECONDS: Final = 2.0

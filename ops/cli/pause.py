@@ -18,7 +18,7 @@ from ops.cli.opened import opened
 from ops.cli.options import Json
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
-from worker.adapters.gate import read_state, resume_gate
+from worker.adapters.redis.gate import read_state, resume_gate
 from worker.contract.pauses import (
     DESTINATION,
     TRIGGER,

@@ -22,8 +22,8 @@ from producer.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
 from producer.quarantine import Quarantine, Record, Selection
 from producer.retrying import retry_records
-from worker.contract.connection import connect, resolve_url, wait_ready
 from worker.contract.printable import printable
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import ALL_AUDIENCES, Settings, load_settings
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong

@@ -9,11 +9,11 @@ import typer
 from ops.cli.console import note, print_json, say
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
-from worker.contract.connection import wait_ready
-from worker.contract.redis_url import parse_redis_url
+from worker.contract.redis.connection import wait_ready
+from worker.contract.redis.url import parse_redis_url
 from worker.contract.settings import load_settings
-from worker.contract.settings_fields import EMBEDDED
-from worker.contract.settings_sections import RedisSettings
+from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.sections import RedisSettings
 from worker.errors import RedisUnavailable, UsageWrong
 
 app = typer.Typer()

@@ -14,7 +14,7 @@ from ops.cli.console import note
 from ops.interrupts import end_with_parent
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
-from worker.contract.urls import is_loopback
+from worker.contract.settings.urls import is_loopback
 from worker.errors import SegrelayError, UsageWrong
 
 DEFAULT_PORT: Final = 8900

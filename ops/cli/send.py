@@ -17,8 +17,8 @@ from producer.matching import routing_digest
 from producer.publish import Publisher, lane_for
 from producer.published import Published
 from producer.reading import read_payloads
-from worker.contract.durations import parse_duration
 from worker.contract.printable import printable
+from worker.contract.settings.durations import parse_duration
 from worker.contract.words import LIVE
 from worker.errors import UsageWrong
 

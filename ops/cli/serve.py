@@ -15,8 +15,8 @@ from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_ap
 from producer.webhook.intake import Intake
 from producer.webhook.server import serve as serve_app
 from producer.webhook.stores import Inspector, PublisherStores
-from worker.contract.claim import claim
-from worker.contract.connection import connect, resolve_url, wait_ready
+from worker.contract.redis.claim import claim
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, WebhookSettings, load_settings
 from worker.errors import ConfigurationInvalid, OperationsMustAct
 

@@ -13,9 +13,9 @@ import orjson
 import typer
 
 from ops.cli.console import note, print_json, say
-from worker.adapters.isolated_renderer import Killed, render_isolated
-from worker.adapters.jsonnet_judge import judges
-from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import Killed, render_isolated
+from worker.adapters.jsonnet.judge import judges
+from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.checks.samples import load_profiles, profile_for, sample_profile
 from worker.checks.templates import Case, TemplateReport, check_template, in_words

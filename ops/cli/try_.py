@@ -17,7 +17,7 @@ from ops.trial.event import Attempt, attempt_of, event_of, who_of
 from ops.trial.sending import NotSent, Sent, send
 from producer.audiences import AudienceBook
 from producer.doorbell import CeleryDoorbell
-from worker.contract.claim import claim
+from worker.contract.redis.claim import claim
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
 from worker.destinations.registry import api_named

@@ -10,11 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from worker.contract.redis_judgement import (
-    LEAST_REDIS,
-    LEAST_VALKEY,
-    why_outdated,
-)
+from worker.contract.redis.judgement import LEAST_REDIS, LEAST_VALKEY, why_outdated
 from worker.errors import OperationsMustAct
 
 _ON_PATH: Final = ("valkey-server", "redis-server")

@@ -7,7 +7,7 @@ import string
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.contract.embedded_files import EmbeddedFiles
+from worker.contract.redis.embedded_files import EmbeddedFiles
 
 LOOPBACK: Final = "127.0.0.1"
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from ops.embedded.binary import find_server
 from ops.embedded.config import LOOPBACK, Launch, config_text
-from worker.contract.embedded_files import EmbeddedFiles
-from worker.contract.redis_url import parse_redis_url
+from worker.contract.redis.embedded_files import EmbeddedFiles
+from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, OperationsMustAct, RedisUnavailable
 
 _FORK_SECONDS: Final = 10.0

@@ -29,9 +29,9 @@ from ops.embedded.launch import (
     tail,
     usable,
 )
-from worker.contract.connection import READY_SECONDS, connect
-from worker.contract.embedded_files import EmbeddedFiles
-from worker.contract.redis_url import parse_redis_url
+from worker.contract.redis.connection import READY_SECONDS, connect
+from worker.contract.redis.embedded_files import EmbeddedFiles
+from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, RedisUnavailable
 
 STOP_SECONDS: Final = 10.0

@@ -14,8 +14,8 @@ from ops.interrupts import Interruption
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
 from producer.published import Published
-from worker.contract.connection import redis_errors
 from worker.contract.processes import WORKER, read_processes
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
 _POLL_SECONDS: Final = 0.3

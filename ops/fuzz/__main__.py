@@ -24,10 +24,10 @@ import orjson
 from ops.fuzz.engines import Engine, Outcome
 from ops.fuzz.grammar import HELPERS, Grammar, helper
 from ops.fuzz.people import SETTINGS, person
+from worker.adapters.jsonnet.accelerated import sources_of
 from worker.adapters.jsonnet.compiled import Compiled, compiled
 from worker.adapters.jsonnet.compiled.limits import AssertFailed, Doubtful, Exhausted
-from worker.adapters.jsonnet_compiled import sources_of
-from worker.adapters.template_files import TemplateFolder
+from worker.adapters.jsonnet.files import TemplateFolder
 
 _PEOPLE: Final = 12
 _MAX_MESSAGE: Final = 300

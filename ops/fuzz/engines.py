@@ -14,11 +14,11 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from worker.adapters import jsonnet_errors
-from worker.adapters.jsonnet_batch import HASHES, MAX_STACK, BatchEvaluator, inner_sources
-from worker.adapters.jsonnet_errors import Failure
-from worker.adapters.jsonnet_rewrite import rewrite
-from worker.adapters.template_files import TemplateFolder, resolutions
+from worker.adapters.jsonnet import failures as jsonnet_errors
+from worker.adapters.jsonnet.batch import HASHES, MAX_STACK, BatchEvaluator, inner_sources
+from worker.adapters.jsonnet.failures import Failure
+from worker.adapters.jsonnet.files import TemplateFolder, resolutions
+from worker.adapters.jsonnet.rewrite import rewrite
 
 Outcome = tuple[Literal["value", "assert", "error", "died"], Any]
 _SECONDS: Final = 20.0

@@ -19,8 +19,8 @@ from redis import Redis
 
 from ops.insider.reader import CUSTOM
 from ops.state.ledger import Line, Names, read_records
-from worker.contract.connection import redis_errors
 from worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
+from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Direction
 from worker.core.beats import is_newer
 

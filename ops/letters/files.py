@@ -16,9 +16,9 @@ from ops.letters.replay import entry_of, job_of
 from ops.state import scripts
 from producer.identity import profile_key
 from worker.contract import keys
-from worker.contract.connection import redis_errors
 from worker.contract.events import decode_header
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN, Death
 from worker.core.messages import normalise_message

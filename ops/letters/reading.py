@@ -11,8 +11,8 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
 
 REPLAYS_IN_VAIN: Final = 3
 """After so many a letter is exhausted: replayed only if it is named."""

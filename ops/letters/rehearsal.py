@@ -14,8 +14,8 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, find_letters
-from worker.adapters.isolated_renderer import Killed, render_isolated
-from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import Killed, render_isolated
+from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys

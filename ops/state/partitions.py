@@ -8,8 +8,8 @@ from typing import Any
 from redis import Redis
 
 from worker.contract import keys
-from worker.contract.connection import redis_errors
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
 

@@ -10,8 +10,8 @@ from typing import Any, Final, NamedTuple
 from redis import Redis
 from redis.exceptions import NoScriptError
 
-from worker.adapters.scripts import digest
-from worker.contract.connection import redis_errors
+from worker.adapters.redis.scripts import digest
+from worker.contract.redis.connection import redis_errors
 
 FOLDER: Final = Path(__file__).parent / "lua"
 

@@ -11,10 +11,10 @@ from redis import Redis
 from ops.state import scripts
 from ops.state.status import snapshots
 from producer.doorbell import Doorbell
-from worker.contract.connection import redis_errors
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
 from worker.contract.processes import read_processes
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import kind_of_lane, lane_of_job
 from worker.errors import FormatUnknown, OperationsMustAct, PayloadRefused

@@ -10,15 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from worker.contract.accept import NewDelivery
+from worker.batch.letters import Obituary
+from worker.batch.partition import (
+    Entry,
+    Hold,
+    Holding,
+    Note,
+    Partition,
+    Release,
+    Settled,
+    Settlement,
+)
+from worker.batch.read import order_of
 from worker.contract.keys import stream_name
+from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import LIVE
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Sender, granted
 from worker.errors import FormatUnknown
-from worker.letters import Obituary
-from worker.partition import Entry, Hold, Holding, Note, Partition, Release, Settled, Settlement
-from worker.reading import order_of
 
 
 @dataclass(slots=True)

@@ -15,7 +15,8 @@ import redis
 from ops.trial.event import Attempt, packed_of
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
-from worker.adapters.gate import read_state
+from worker.adapters.redis.gate import read_state
+from worker.batch.partition import Entry
 from worker.contract.events import encode_header
 from worker.contract.keys import partition_of
 from worker.contract.settings import Settings
@@ -26,8 +27,7 @@ from worker.destinations.registry import api_named
 from worker.destinations.sending import NoAnswer
 from worker.drain import Drain, Stop
 from worker.errors import LeaseLost
-from worker.partition import Entry
-from worker.runtime import Runtime, runtime_for
+from worker.node.runtime import Runtime, runtime_for
 
 _WAIT_SECONDS: Final = 15.0
 """For a partition that others drain; an unsure request about the person is waited for too."""

@@ -19,7 +19,7 @@ from redis import Redis
 from producer.backfill.rows import Membership
 from producer.sources.csv_rows import Columns
 from worker.contract import keys
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 from worker.errors import UsageWrong
 
 Phase = Literal["reading", "canary", "paused", "read", "aborted"]

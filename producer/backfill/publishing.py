@@ -22,7 +22,7 @@ from producer.publish import Publisher
 from producer.published import Problem, Published
 from producer.room import NoRoom
 from producer.sources.blocks import Block
-from worker.contract.connection import connect, resolve_url
+from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings
 from worker.contract.words import lane_of_job
 from worker.errors import RedisUnavailable, SegrelayError

@@ -13,9 +13,9 @@ from celery import Celery
 
 from ops.supervisor import own_command
 from producer.publish import Publisher
-from worker.contract.celery_options import broker_options
-from worker.contract.connection import connect
+from worker.contract.celery.options import broker_options
 from worker.contract.processes import read_processes
+from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 
 PASSWORD = "a, long: password"
@@ -125,7 +125,7 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         assert api.get("/tasks", auth=("ops", "a")).status_code == 401
         assert api.post("/worker/shutdown/any").status_code == 401
         assert [w["stats"]["pool"]["max-concurrency"] for w in workers.values()] == [2]
-        assert {task["name"] for task in tasks} == {"worker.tasks.drain"}
+        assert {task["name"] for task in tasks} == {"worker.node.task.drain"}
         drain = next(task for task in tasks if "skipped 1" in task["result"])
         assert drain["args"].startswith("insider, partition ")
         assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests, waited 0.0 s"

@@ -22,7 +22,7 @@ from tests.journeys.play import (
     until,
     watched,
 )
-from worker.adapters.streaks import KILLS_IN_A_ROW
+from worker.adapters.redis.streaks import KILLS_IN_A_ROW
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 600

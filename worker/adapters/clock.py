@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from worker.adapters.lease import boottime_seconds
+from worker.adapters.redis.lease import boottime_seconds
 
 
 class SystemClock:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import httpx
 
-from worker.contract.urls import refuse_reason
+from worker.contract.settings.urls import refuse_reason
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
 from worker.errors import ConfigurationInvalid

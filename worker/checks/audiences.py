@@ -16,7 +16,7 @@ from worker.contract.settings import (
     Settings,
     Trigger,
 )
-from worker.destinations.insider_shape import deletes
+from worker.destinations.insider.shape import deletes
 
 _INSIDER: Final = "insider"
 _ID: Final = re.compile(r"[0-9a-f]{32}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from worker.destinations.insider_shape import overwrites
+from worker.destinations.insider.shape import overwrites
 
 _MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")
 """Fields of a profile that list the audiences it is in; Lytics' documentation."""

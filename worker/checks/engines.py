@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, assert_never
 
-from worker.adapters.jsonnet_errors import Failure
-from worker.adapters.jsonnet_judge import Engine
-from worker.adapters.renderer import Asserted, Rendered, Result, TemplateFailed
+from worker.adapters.jsonnet.failures import Failure
+from worker.adapters.jsonnet.judge import Engine
+from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, TemplateFailed
 from worker.checks.finding import Finding
 
 Said = str | Failure | None

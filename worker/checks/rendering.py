@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from worker.adapters.isolated_renderer import Killed, render_isolated
-from worker.adapters.renderer import Renderer, Result, Row, Template
+from worker.adapters.jsonnet.isolated import Killed, render_isolated
+from worker.adapters.jsonnet.renderer import Renderer, Result, Row, Template
 
 RENDER_SECONDS: Final = 20.0
 RENDER_MEMORY_BYTES: Final = 1 << 30

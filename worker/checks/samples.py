@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import Direction
 from worker.errors import UsageWrong

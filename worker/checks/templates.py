@@ -13,11 +13,11 @@ from typing import Any, assert_never
 
 import orjson
 
-from worker.adapters.isolated_renderer import Killed, render_isolated
-from worker.adapters.jsonnet_compiled import Accelerator, can_be_compared, is_same
-from worker.adapters.jsonnet_judge import Engine, judge, judges
-from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
-from worker.adapters.template_files import Bundle, TemplateFolder
+from worker.adapters.jsonnet.accelerated import Accelerator, can_be_compared, is_same
+from worker.adapters.jsonnet.files import Bundle, TemplateFolder
+from worker.adapters.jsonnet.isolated import Killed, render_isolated
+from worker.adapters.jsonnet.judge import Engine, judge, judges
+from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.checks.bodies import warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding

@@ -13,8 +13,8 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from worker.adapters.isolated_renderer import Killed
-from worker.adapters.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import Killed
+from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
 from worker.checks.finding import Finding, Severity
@@ -23,7 +23,7 @@ from worker.checks.samples import entry_of, profile_for
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Direction
 from worker.destinations.api import NotSendable, Occasion, Shaped
-from worker.destinations.insider_shape import overwrites
+from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
 from worker.destinations.registry import api_named, path_misfit
 from worker.errors import TemplateBroken, UsageWrong

@@ -13,7 +13,7 @@ import orjson
 from redis import Redis
 
 from worker.contract import keys
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 
 Paused = Literal["destination", "trigger", "job"]
 DESTINATION: Final = "destination"

@@ -10,7 +10,7 @@ import orjson
 import redis
 
 from worker.contract import keys
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 
 LIFE_MS: Final = 10_000
 """A process that has not been seen for so long has ended, or hangs."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
-from worker.contract.secrets import Secret
-from worker.contract.settings_fields import EMBEDDED
-from worker.contract.urls import is_loopback, refuse_base_reason
+from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.secrets import Secret
+from worker.contract.settings.urls import is_loopback, refuse_base_reason
 from worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urljoin
 
-from worker.contract.urls import is_same_origin, refuse_reason
+from worker.contract.settings.urls import is_same_origin, refuse_reason
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
 from worker.core.verdicts import Accepted, Verdict

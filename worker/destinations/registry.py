@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from worker.destinations import insider_shape
 from worker.destinations.api import Api
 from worker.destinations.http import HttpApi
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider import shape as insider_shape
+from worker.destinations.insider.api import InsiderApi
 from worker.errors import ConfigurationInvalid
 
 _APIS: Final[Mapping[str, Api]] = {"insider": InsiderApi(), "http": HttpApi()}

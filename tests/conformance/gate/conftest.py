@@ -11,12 +11,12 @@ import pytest
 
 from tests.fakes.gate import FakeGate
 from tests.fakes.gate_rules import DELIVERED, FIRST, GateRecord
-from worker.adapters import scripts
-from worker.adapters.gate import RedisGate, read_state
+from worker.adapters.redis import scripts
+from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
-from worker.contract.connection import connect, connect_async
-from worker.contract.secrets import Secret
+from worker.contract.redis.connection import connect, connect_async
 from worker.contract.settings import Authorization, Destination
+from worker.contract.settings.secrets import Secret
 from worker.core.gate import MICROSECONDS, WHOLE, Closed, Gate, GateState, GateStatus, Open, Slot
 from worker.core.verdicts import Accepted, Verdict
 

@@ -7,16 +7,16 @@ from typing import Any, Protocol
 import orjson
 import pytest
 
-from worker.adapters import scripts
-from worker.adapters.fake_partition import FakePartition, PartitionStore
-from worker.adapters.partition import RedisPartition
-from worker.contract.accept import NewDelivery
-from worker.contract.connection import connect_async, redis_errors
+from tests.fakes.fake_partition import FakePartition, PartitionStore
+from worker.adapters.redis import scripts
+from worker.adapters.redis.partition import RedisPartition
+from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, digest_of, split_stream_name
+from worker.contract.redis.accept import NewDelivery
+from worker.contract.redis.connection import connect_async, redis_errors
 from worker.contract.words import Direction
 from worker.core.backoff import Setback, Wait
-from worker.partition import Delivery, Hold, Note, NotedDelivery, Partition
 
 START_MS = 1_764_000_000_000
 CLOCK = "{insider:0}clock"

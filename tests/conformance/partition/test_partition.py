@@ -12,11 +12,11 @@ from tests.conformance.partition.conftest import (
     Bench,
     note_of,
 )
+from worker.batch.partition import Delivery, Hold, Letter, Settled, Settlement
 from worker.contract.keys import REACHED_KEPT
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
-from worker.partition import Delivery, Hold, Letter, Settled, Settlement
 
 VIP = "live|vip-enter"
 LETTER = Letter("insider.0.1f", "c4", b'{"reason":"refused"}', b'{"id":"insider.0.1f",\n"a":1}')

@@ -6,10 +6,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.partition.conftest import Bench, note_of
+from worker.batch.partition import Hold, Letter, Settled, Settlement
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
-from worker.partition import Hold, Letter, Settled, Settlement
 
 PEOPLE = ["ada", "bob", "cyd"]
 STREAMS = ["live|vip-enter", "backfill|vip-enter", "job.may|vip-exit"]

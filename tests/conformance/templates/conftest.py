@@ -6,13 +6,13 @@ from pathlib import Path
 import orjson
 import pytest
 
-from worker.adapters.jsonnet_errors import Failure
-from worker.adapters.jsonnet_judge import judge, judges
-from worker.adapters.renderer import Rendered, Renderer, Row
-from worker.adapters.template_files import SHIPPED_FOLDER, TemplateFolder
+from worker.adapters.jsonnet.failures import Failure
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from worker.adapters.jsonnet.judge import judge, judges
+from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
 from worker.contract.words import Direction
 from worker.destinations.api import NotSendable, Occasion
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 
 FAILED = "failed"
 

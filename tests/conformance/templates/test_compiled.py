@@ -10,12 +10,12 @@ import pytest
 
 import ops.chaos
 from ops.fuzz.people import person
+from worker.adapters.jsonnet.accelerated import sources_of
+from worker.adapters.jsonnet.batch import BatchEvaluator, inner_sources
 from worker.adapters.jsonnet.compiled import Compiled, Doubtful, compiled
-from worker.adapters.jsonnet_batch import BatchEvaluator, inner_sources
-from worker.adapters.jsonnet_compiled import sources_of
-from worker.adapters.jsonnet_judge import judge, judges
-from worker.adapters.jsonnet_rewrite import rewrite
-from worker.adapters.template_files import SHIPPED_FOLDER, TemplateFolder, resolutions
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
+from worker.adapters.jsonnet.judge import judge, judges
+from worker.adapters.jsonnet.rewrite import rewrite
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 

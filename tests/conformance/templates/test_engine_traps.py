@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.adapters.isolated_renderer import Killed, render_isolated
-from worker.adapters.renderer import Rendered, Renderer, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import Killed, render_isolated
+from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row, TemplateFailed
 from worker.checks.templates import Case, check_template
 from worker.errors import TemplateBroken
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.adapters.renderer import Renderer
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.samples import sample_profile
 from worker.checks.templates import Case, check_template
 from worker.contract.words import Direction

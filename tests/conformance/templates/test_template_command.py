@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.template import app
-from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.checks.samples import SAMPLES_FOLDER
 from worker.errors import TemplateBroken, UsageWrong
 

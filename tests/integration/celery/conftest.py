@@ -4,7 +4,7 @@ import pytest
 from celery import Celery
 
 from tests.integration.celery.nodes import Broker, configure
-from worker.contract.celery_options import broker_options
+from worker.contract.celery.options import broker_options
 from worker.contract.settings import load_settings
 
 

@@ -15,12 +15,12 @@ from collections.abc import Callable
 import redis
 
 from ops.cli.celery_command import run_celery
+from worker.batch.state import Tally
 from worker.contract.settings import Settings, load_settings
 from worker.drain import Stop
-from worker.edge import build_app
 from worker.errors import RedisUnavailable
-from worker.state import Tally
-from worker.tasks import Ready
+from worker.node.edge import build_app
+from worker.node.task import Ready
 
 BEHAVIOUR = json.loads(os.environ.get("FAKE_DRAIN", "{}"))
 

@@ -9,9 +9,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from worker.contract.celery_options import DRAIN_TASK
-from worker.contract.connection import connect
+from worker.contract.celery.options import DRAIN_TASK
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
 from worker.core.rounds import Call
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")

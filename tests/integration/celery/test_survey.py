@@ -7,11 +7,11 @@ import orjson
 import pytest
 
 from tests.integration.celery.nodes import Broker
-from worker.adapters.gate import RedisGate
-from worker.adapters.survey import RedisSurvey
-from worker.contract.connection import connect_async
+from worker.adapters.redis.gate import RedisGate
+from worker.adapters.redis.survey import RedisSurvey
 from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import Pause, set_pause
+from worker.contract.redis.connection import connect_async
 from worker.contract.settings import load_settings
 from worker.core.rounds import Call
 

@@ -14,10 +14,10 @@ import pytest
 import redis
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
-from worker.contract.connection import connect, resolve_url, wait_ready
-from worker.contract.embedded_files import EmbeddedFiles
-from worker.contract.redis_url import parse_redis_url
-from worker.contract.settings_sections import RedisSettings
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
+from worker.contract.redis.embedded_files import EmbeddedFiles
+from worker.contract.redis.url import parse_redis_url
+from worker.contract.settings.sections import RedisSettings
 from worker.errors import OperationsMustAct, RedisUnavailable
 
 ROOT = Path(__file__).parents[3]

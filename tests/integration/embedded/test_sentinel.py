@@ -8,15 +8,15 @@ import kombu
 import pytest
 
 from ops.embedded.binary import find_server
-from worker.contract.connection import (
+from worker.contract.redis.connection import (
     broker_transport_options,
     connect,
     connect_async,
     resolve_broker_url,
     wait_ready,
 )
-from worker.contract.redis_url import parse_redis_url
-from worker.contract.settings_sections import RedisSettings
+from worker.contract.redis.url import parse_redis_url
+from worker.contract.settings.sections import RedisSettings
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.main import app
-from worker.adapters.gate import RedisGate, read_state
+from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
-from worker.contract.connection import connect, connect_async
 from worker.contract.pauses import Pause, read_pauses, set_pause
+from worker.contract.redis.connection import connect, connect_async
 from worker.contract.settings import load_settings
 from worker.core.verdicts import AccessRefused
 from worker.errors import UsageWrong

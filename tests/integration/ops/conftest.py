@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from ops.sandbox.process import SandboxProcess
 from tests.integration.ops.relay import Relay
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 
 
 @pytest.fixture(scope="session")

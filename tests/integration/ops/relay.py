@@ -7,11 +7,11 @@ import orjson
 from ops.state.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
-from worker.adapters.template_files import SHIPPED_FOLDER
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.drain import Stop
-from worker.runtime import runtime_for
+from worker.node.runtime import runtime_for
 
 CONFIGURATION = """
 [redis]

@@ -12,7 +12,7 @@ import pytest
 
 from ops.cli.main import app
 from tests.integration.ops.relay import EXIT, payload
-from worker.adapters.presence import RedisPresence
+from worker.adapters.redis.presence import RedisPresence
 from worker.contract.pauses import Pause, set_pause
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")

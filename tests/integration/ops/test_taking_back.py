@@ -10,9 +10,9 @@ from ops.cli.main import app
 from ops.state.waiting import Choice, Mover, find_streams
 from producer.doorbell import SilentDoorbell
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from worker.adapters.presence import RedisPresence
-from worker.contract.connection import connect
+from worker.adapters.redis.presence import RedisPresence
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
 from worker.errors import OperationsMustAct, UsageWrong
 
 

@@ -14,7 +14,7 @@ from redis import Redis
 from ops.cli.main import app
 from ops.state.status import read_status
 from tests.integration.ops.relay import assert_sum, payload
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 
 TRIGGER = """

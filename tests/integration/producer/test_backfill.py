@@ -15,9 +15,9 @@ import pytest
 
 from ops.embedded import lifecycle as embedded
 from ops.supervisor import own_command
-from worker.contract.connection import connect
 from worker.contract.events import decode_profile
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
 
 PARTITIONS = 4
 CONFIGURATION = f"""

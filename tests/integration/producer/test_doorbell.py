@@ -9,7 +9,7 @@ from celery.app.defaults import DEFAULTS
 from kombu.transport.redis import Channel
 
 from producer.doorbell import CeleryDoorbell
-from worker.contract.celery_options import broker_options
+from worker.contract.celery.options import broker_options
 
 
 def test_ringing_leaves_a_message_in_the_queue(configure, client):
@@ -21,7 +21,10 @@ def test_ringing_leaves_a_message_in_the_queue(configure, client):
     [message] = client.lrange("live", 0, -1)
     headers = orjson.loads(message)["headers"]
     assert client.llen("backfill") == 1
-    assert (headers["task"], headers["argsrepr"]) == ("worker.tasks.drain", "insider, partition 4")
+    assert (headers["task"], headers["argsrepr"]) == (
+        "worker.node.task.drain",
+        "insider, partition 4",
+    )
     assert headers["ignore_result"] is True
 
 

@@ -14,7 +14,7 @@ from ops.cli.send import send
 from ops.embedded.lifecycle import ensure_running, stop
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import wrapped
-from worker.contract.connection import connect
+from worker.contract.redis.connection import connect
 
 PAYLOADS = 20_000
 KILLS = 3

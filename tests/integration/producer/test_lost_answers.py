@@ -16,8 +16,8 @@ from producer.retrying import retry_records
 from tests.integration.producer.cutting_proxy import CuttingProxy
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
-from worker.contract import accept
-from worker.contract.connection import connect
+from worker.contract.redis import accept
+from worker.contract.redis.connection import connect
 from worker.errors import RedisUnavailable
 
 ACCEPT = hashlib.sha1(accept.SCRIPT.encode(), usedforsecurity=False).hexdigest().encode()

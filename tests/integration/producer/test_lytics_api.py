@@ -8,8 +8,8 @@ import pytest
 
 from ops.sandbox.process import SandboxProcess
 from producer.lytics import LyticsApi, Patience
-from worker.contract.secrets import Secret
 from worker.contract.settings import LyticsSettings
+from worker.contract.settings.secrets import Secret
 from worker.errors import ConfigurationInvalid, LyticsRefused, LyticsUnavailable, ScanExpired
 
 TOKEN = "a-token-of-nobody"

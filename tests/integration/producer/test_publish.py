@@ -9,9 +9,9 @@ from producer.room import NoRoom, Room, count_waiting
 from tests.integration.producer.conftest import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, WRAPPED, wrapped
-from worker.contract.connection import connect
 from worker.contract.events import Event
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.redis.connection import connect
 from worker.contract.words import Direction
 from worker.errors import RedisMismatch, RedisUnavailable, UsageWrong
 

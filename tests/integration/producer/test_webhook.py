@@ -16,8 +16,8 @@ import pytest
 from ops.embedded import lifecycle as embedded
 from ops.sandbox.process import SandboxProcess
 from ops.supervisor import own_command
-from worker.contract.connection import connect
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
 
 SECRET = "a-secret-of-nobody"
 CONFIGURATION = """

@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 import redis.exceptions
 
-from worker.contract.connection import connect, connect_async, redis_errors, wait_ready
-from worker.contract.redis_url import parse_redis_url
+from worker.contract.redis.connection import connect, connect_async, redis_errors, wait_ready
+from worker.contract.redis.url import parse_redis_url
 from worker.errors import ConfigurationInvalid, RedisUnavailable
 
 MARK = b"settle-once"

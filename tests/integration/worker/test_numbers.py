@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker.adapters.numbers import RedisNumbers
+from worker.adapters.redis.numbers import RedisNumbers
 from worker.contract import keys
-from worker.contract.connection import connect_async
+from worker.contract.redis.connection import connect_async
 
 
 @pytest.fixture

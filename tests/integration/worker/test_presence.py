@@ -5,10 +5,10 @@ from contextlib import closing
 
 import pytest
 
-from worker.adapters.presence import RedisPresence
+from worker.adapters.redis.presence import RedisPresence
 from worker.contract import keys
-from worker.contract.connection import connect
 from worker.contract.processes import LIFE_MS, Process, read_processes
+from worker.contract.redis.connection import connect
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.adapters import rendering
-from worker.adapters.isolated_renderer import Killed as DiedAt
-from worker.adapters.isolated_renderer import render_isolated
-from worker.adapters.renderer import Rendered, Renderer, Row
-from worker.adapters.rendering import KILLED_AT_MOST, ProcessRenders
+from worker.adapters.jsonnet import rendering
+from worker.adapters.jsonnet.isolated import Killed as DiedAt
+from worker.adapters.jsonnet.isolated import render_isolated
+from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
+from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
+from worker.batch.prepare import Killed
+from worker.batch.routes import Route
 from worker.destinations.registry import api_named
-from worker.preparing import Killed
-from worker.routes import Route
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 ENDLESS = "std.length([1 for i in std.range(1, 1000000000) if i < 0])"

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.adapters.fake_sender import FakeSender
+from tests.fakes.fake_sender import FakeSender
 from worker.adapters.sender import MOST_ANSWER_BYTES, HttpSender, resolved_retry_after
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import redis.exceptions
 
-from worker.adapters.streaks import DEATHS_IN_A_ROW, RedisStreaks
-from worker.contract.connection import connect, connect_async
+from worker.adapters.redis.streaks import DEATHS_IN_A_ROW, RedisStreaks
+from worker.batch.letters import Obituary
 from worker.contract.pauses import read_pauses
+from worker.contract.redis.connection import connect, connect_async
 from worker.contract.words import Death
 from worker.errors import RedisUnavailable
-from worker.letters import Obituary
 
 OBITUARY = Obituary(Death.REFUSED, "no")
 

@@ -16,6 +16,8 @@ from typing import Any, Self
 
 import orjson
 
+from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.fakes.fake_sender import FakeSender
 from tests.fakes.gate import FakeGate
 from tests.fakes.gate_rules import GateRecord
 from tests.unit.worker.fake_insider import (
@@ -38,22 +40,20 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.adapters.fake_partition import FakePartition, PartitionStore
-from worker.adapters.fake_sender import FakeSender
-from worker.adapters.renderer import Asserted, Rendered, Row, TemplateFailed
-from worker.contract.accept import NewDelivery
+from worker.adapters.jsonnet.renderer import Asserted, Rendered, Row, TemplateFailed
+from worker.batch.letters import Obituary
+from worker.batch.partition import Entry, Note
+from worker.batch.prepare import Killed
+from worker.batch.routes import Route
+from worker.batch.state import Tally
 from worker.contract.events import Header, encode_profile
 from worker.contract.keys import digest_of
+from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Direction
 from worker.destinations.api import Answer
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
 from worker.drain import Drain, Policy, Stop
-from worker.letters import Obituary
-from worker.partition import Entry, Note
-from worker.preparing import Killed
-from worker.routes import Route
-from worker.state import Tally
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000

@@ -5,7 +5,7 @@ import contextvars
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from worker.adapters.fake_partition import FakePartition
+from tests.fakes.fake_partition import FakePartition
 
 LEASE_SECONDS = 10.0
 

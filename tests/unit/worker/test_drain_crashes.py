@@ -21,10 +21,10 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
-from worker.contract.accept import NewDelivery
 from worker.contract.keys import digest_of
+from worker.contract.redis.accept import NewDelivery
 from worker.destinations.api import Answer
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 from worker.drain import Stop
 from worker.errors import RedisUnavailable
 

@@ -20,8 +20,8 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
-from worker.contract.accept import NewDelivery
 from worker.contract.events import decode_header
+from worker.contract.redis.accept import NewDelivery
 from worker.destinations.api import Answer
 
 

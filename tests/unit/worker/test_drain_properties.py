@@ -12,10 +12,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.fake_partition import FakePartition
 from tests.unit.worker.drain_world import LATE_SECONDS, TRIGGERS, World, event
 from tests.unit.worker.fake_insider import Sending, failed, refused, silent, taken, unreachable
 from tests.unit.worker.processes import LEASE_SECONDS
-from worker.adapters.fake_partition import FakePartition
 from worker.contract.words import Direction
 from worker.destinations.api import Answer
 

@@ -4,8 +4,8 @@ import pytest
 
 from tests.unit.worker.drain_world import World, event, members
 from tests.unit.worker.fake_insider import Reply, Sending, failed, taken
+from worker.batch.partition import Hold
 from worker.core.verdicts import Failed
-from worker.partition import Hold
 
 BACKLOG = 20_000
 

@@ -3,14 +3,14 @@
 import asyncio
 from typing import Any
 
+from tests.fakes.fake_partition import FakePartition, PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
-from worker.adapters.fake_partition import FakePartition, PartitionStore
+from worker.batch.partition import Delivery, Settled, Settlement
+from worker.batch.settle import Settler
+from worker.batch.state import State
 from worker.contract.events import decode_header
 from worker.contract.words import Direction, Skip
 from worker.core.ledger import Fact, Record, unpack, with_delivered, with_raised
-from worker.partition import Delivery, Settled, Settlement
-from worker.settling import Settler
-from worker.state import State
 
 
 class SlowPartition(FakePartition):

@@ -1,8 +1,8 @@
 """What a fresh holder of a lease makes of what it was told."""
 
+from worker.batch.partition import Hold, Holding
+from worker.batch.state import State
 from worker.core.backoff import Setback, Wait
-from worker.partition import Hold, Holding
-from worker.state import State
 
 NOW_MS = 1_764_000_000_000
 MINUTE_MS = 60_000

@@ -6,8 +6,8 @@ from structlog.testing import capture_logs
 
 from worker.core.rounds import Call, Sight
 from worker.errors import RedisUnavailable
-from worker.signals import Board
-from worker.sweep import Sweep
+from worker.node.stop import Board
+from worker.node.sweep import Sweep
 
 
 @dataclass

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.adapters.jsonnet_errors import Failure, read
+from worker.adapters.jsonnet.failures import Failure, read
 
 ASSERT = """assert failed: no email
  and no phone

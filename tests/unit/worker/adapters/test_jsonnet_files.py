@@ -1,7 +1,7 @@
 import pytest
 
-from worker.adapters.renderer import Renderer
-from worker.adapters.template_files import TemplateFolder
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.errors import TemplateBroken
 
 

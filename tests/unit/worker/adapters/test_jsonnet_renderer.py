@@ -3,7 +3,14 @@ import json
 import orjson
 import pytest
 
-from worker.adapters.renderer import Asserted, Rendered, Renderer, Row, Template, TemplateFailed
+from worker.adapters.jsonnet.renderer import (
+    Asserted,
+    Rendered,
+    Renderer,
+    Row,
+    Template,
+    TemplateFailed,
+)
 from worker.errors import Bug
 
 LIBRARY = 'local event = import "lytemplates.libsonnet";\n'

@@ -5,10 +5,10 @@ import rjsonnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.adapters.jsonnet_batch import HASHES, inner_sources
-from worker.adapters.jsonnet_rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
-from worker.adapters.renderer import Rendered, Renderer, Row
-from worker.adapters.template_files import TemplateFolder, resolutions
+from worker.adapters.jsonnet.batch import HASHES, inner_sources
+from worker.adapters.jsonnet.files import TemplateFolder, resolutions
+from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
+from worker.adapters.jsonnet.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
 
 PROFILE = b'{"a": "one", "b": [1, 2], "segment_events": [{"slug": "vip", "event": "enter"}]}'
 HELPERS = {

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.adapters import jsonnet_tokens as lexer
-from worker.adapters.jsonnet_tokens import Kind
+from worker.adapters.jsonnet import tokens as lexer
+from worker.adapters.jsonnet.tokens import Kind
 
 _PIECES = st.sampled_from(
     [

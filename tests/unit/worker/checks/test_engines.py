@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.adapters.jsonnet_errors import Failure
-from worker.adapters.renderer import Rendered, TemplateFailed
+from worker.adapters.jsonnet.failures import Failure
+from worker.adapters.jsonnet.renderer import Rendered, TemplateFailed
 from worker.checks.engines import disagreements
 
 RENDERED = Rendered(b'{"a":1}')

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from worker.adapters.isolated_renderer import Killed
-from worker.adapters.renderer import Renderer
+from worker.adapters.jsonnet.isolated import Killed
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.finding import Finding
 from worker.checks.triggers import check_trigger, check_triggers
 from worker.contract.settings import Settings, load_settings

@@ -1,7 +1,7 @@
 import pytest
 from redis import exceptions
 
-from worker.contract.connection import redis_errors
+from worker.contract.redis.connection import redis_errors
 from worker.errors import RedisUnavailable
 
 

@@ -1,13 +1,13 @@
 import pytest
 
-from worker.contract.connection import (
+from worker.contract.redis.connection import (
     broker_transport_options,
     connect,
     resolve_broker_url,
     resolve_url,
 )
-from worker.contract.redis_url import broker_url_of, parse_redis_url
-from worker.contract.settings_sections import RedisSettings
+from worker.contract.redis.url import broker_url_of, parse_redis_url
+from worker.contract.settings.sections import RedisSettings
 from worker.errors import ConfigurationInvalid
 
 

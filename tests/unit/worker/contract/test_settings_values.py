@@ -4,9 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.contract.durations import format_duration, format_rate, parse_duration, parse_rate
-from worker.contract.secrets import read_secret
-from worker.contract.urls import (
+from worker.contract.settings.durations import (
+    format_duration,
+    format_rate,
+    parse_duration,
+    parse_rate,
+)
+from worker.contract.settings.secrets import read_secret
+from worker.contract.settings.urls import (
     INSIDER_PATHS,
     erases,
     is_same_origin,

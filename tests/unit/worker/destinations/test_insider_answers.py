@@ -21,7 +21,7 @@ from worker.core.verdicts import (
     Verdict,
 )
 from worker.destinations.api import Answer
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 
 UPSERT = "https://example.com/api/user/v1/upsert"
 DELETE = "https://example.com/api/user/v1/attribute/delete"

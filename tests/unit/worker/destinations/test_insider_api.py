@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 from worker.destinations.registry import api_named
 from worker.errors import ConfigurationInvalid
 

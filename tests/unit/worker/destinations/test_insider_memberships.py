@@ -10,7 +10,7 @@ import pytest
 from ops.bench.shaping import occasion_of_sample
 from worker.contract.words import Direction, Skip
 from worker.destinations.api import Knowledge, NotSendable, Shaped
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 
 API = InsiderApi()
 ENTER = occasion_of_sample()

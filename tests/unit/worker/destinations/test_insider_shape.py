@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ops.bench.shaping import body, occasion_of_sample
 from worker.contract.words import Death, Direction, Skip
 from worker.destinations.api import NotSendable, Occasion, Shaped
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 
 API = InsiderApi()
 UPSERT = occasion_of_sample()

@@ -13,7 +13,7 @@ from worker.core.verdicts import (
     Unreadable,
 )
 from worker.destinations.api import Answer
-from worker.destinations.insider import InsiderApi
+from worker.destinations.insider.api import InsiderApi
 
 UPSERT = "https://example.com/api/user/v1/upsert"
 DELETE = "https://example.com/api/user/v1/attribute/delete"

@@ -1,0 +1,316 @@
+"""`FakePartition`: a partition in memory, on a clock of the caller's; proved by conformance tests.
+
+Several holders share one `PartitionStore`, as several workers share the keys of a partition. Each
+method does what the script of its name does.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from worker.batch.partition import Entry, Hold, Holding, Letter, Note, Release, Settled, Settlement
+from worker.batch.read import order_of
+from worker.contract.events import encode_header
+from worker.contract.keys import REACHED_KEPT, split_stream_name, stream_name
+from worker.contract.redis.accept import NewDelivery
+from worker.contract.words import BACKFILL, LIVE, job_of_lane
+from worker.core.backoff import Setback, Wait
+from worker.errors import LeaseLost
+
+RUNG = "1"
+MISSED = "2"
+RUNG_FOR_BACKFILL = "3"
+"""Whoever was rung for came while somebody held the lease, and went."""
+
+
+@dataclass(slots=True)
+class PartitionStore:
+    """What Redis keeps of one partition; the names are those of its keys.
+
+    Args:
+        now_ms: Redis' clock.
+        ledgers: By digest: the packed record, and when it lapses (ms).
+    """
+
+    now_ms: Callable[[], int]
+    streams: dict[str, dict[str, Entry]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    token: str = ""
+    until_ms: int = 0
+    length_ms: int = 0
+    bell: str = ""
+    notes: dict[str, bytes] = field(default_factory=dict)
+    open: dict[str, int] = field(default_factory=dict)
+    rendering: tuple[str, ...] = ()
+    retry: dict[str, Wait] = field(default_factory=dict)
+    aside: dict[str, Setback] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
+    ledgers: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    letters: dict[str, bytes] = field(default_factory=dict)
+    causes: dict[str, bytes] = field(default_factory=dict)
+    cause_counts: Counter[str] = field(default_factory=Counter)
+    history: list[bytes] = field(default_factory=list)
+    reached: dict[str, bytes] = field(default_factory=dict)
+    last_id: str = "0-0"
+
+    def ledger(self, digest: bytes) -> bytes | None:
+        """Return the packed record of a profile, if it is known and has not lapsed."""
+        text, until_ms = self.ledgers.get(digest, (None, 0))
+        return text if until_ms > self.now_ms() else None
+
+    def holds_entry(self, place: str) -> bool:
+        """Say whether a delivery waits: `lane|trigger|id`."""
+        stream, _, entry_id = place.rpartition("|")
+        return entry_id in self.streams.get(stream, {})
+
+    def waiting(self) -> int:
+        """Return how many deliveries wait."""
+        return sum(map(len, self.streams.values()))
+
+    def next_id(self) -> str:
+        """Return an entry id beyond all others."""
+        milliseconds, sequence = order_of(self.last_id)
+        now_ms = self.now_ms()
+        self.last_id = f"{now_ms}-0" if now_ms > milliseconds else f"{milliseconds}-{sequence + 1}"
+        return self.last_id
+
+    def due(self, paused: frozenset[str]) -> Literal["live", "backfill", ""]:
+        """Return of which lane some stream has work that may be done now, live first."""
+        lanes = {
+            split_stream_name(name)[0] for name in self.streams if self._is_stream_due(name, paused)
+        }
+        return LIVE if LIVE in lanes else BACKFILL if lanes else ""
+
+    def _is_stream_due(self, name: str, paused: frozenset[str]) -> bool:
+        trigger = split_stream_name(name)[1]
+        wait = self.retry.get(trigger)
+        if trigger in paused or (wait and wait.not_before_ms > self.now_ms()):
+            return False
+        hold = self.holds.get(name)
+        if hold is None or hold.until_ms <= self.now_ms():
+            return True
+        return any(order_of(entry_id) > order_of(hold.last_id) for entry_id in self.streams[name])
+
+
+class FakePartition:
+    """One holder of a partition in memory; see `worker.batch.partition.Partition`.
+
+    Args:
+        store: Shared by all holders.
+        lease_seconds: How long a lease holds without being renewed.
+        retention_seconds: How long a ledger is kept after its last write.
+        late_seconds: For how long a note is open.
+    """
+
+    def __init__(
+        self,
+        store: PartitionStore,
+        *,
+        lease_seconds: float = 10.0,
+        retention_seconds: float = 1e6,
+        late_seconds: float = 30.0,
+    ) -> None:
+        self.store = store
+        self.token = secrets.token_hex(8)
+        self._lease_ms = round(lease_seconds * 1000)
+        self._retention_ms = round(retention_seconds * 1000)
+        self._late_ms = round(late_seconds * 1000)
+
+    async def take(self) -> Holding | None:
+        """Take the lease if it is free; clears the bell."""
+        store, now_ms = self.store, self.store.now_ms()
+        # Outlives a clock that was set back.
+        store.until_ms = min(store.until_ms, now_ms + store.length_ms)
+        if store.token not in {"", self.token} and store.until_ms > now_ms:
+            store.bell = MISSED if store.bell else ""
+            return None
+        store.token, store.until_ms, store.bell = self.token, now_ms + self._lease_ms, ""
+        store.length_ms = self._lease_ms
+        for note_id in [note_id for note_id, end in store.open.items() if end <= now_ms]:
+            del store.open[note_id]
+            store.notes.pop(note_id, None)
+        latest_ms = now_ms + self._late_ms
+        store.open = {note_id: min(end, latest_ms) for note_id, end in store.open.items()}
+        return Holding(
+            now_ms=now_ms,
+            notes=tuple(
+                Note.loads(note_id, text, store.open.get(note_id, 0))
+                for note_id, text in store.notes.items()
+            ),
+            rendering=frozenset(store.rendering),
+            waits=dict(store.retry),
+            setbacks=dict(store.aside),
+            holds=dict(store.holds),
+        )
+
+    def renew(self) -> bool:
+        """Renew the lease, as the thread does; False if somebody else holds it."""
+        if self.store.token != self.token:
+            return False
+        self.store.until_ms = self.store.now_ms() + self._lease_ms
+        return True
+
+    async def streams(self) -> tuple[str, ...]:
+        """Return the names of the streams that are not empty, now."""
+        return tuple(sorted(self.store.streams))
+
+    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
+        """Read the next entries of a stream, behind `after_id` ("" = from its begin)."""
+        entries = self.store.streams.get(stream, {}).values()
+        after = order_of(after_id) if after_id else (-1, -1)
+        return [entry for entry in entries if order_of(entry.entry_id) > after][:count]
+
+    async def ledgers(
+        self, digests: Sequence[bytes], rendering: Iterable[str] = ()
+    ) -> list[bytes | None]:
+        """Read packed records, and write down what will be rendered."""
+        self._check()
+        places = tuple(rendering)
+        if places:
+            self.store.rendering = places
+        return [self.store.ledger(digest) for digest in digests]
+
+    async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Read packed records without holding the lease."""
+        return [self.store.ledger(digest) for digest in digests]
+
+    async def note(self, note: Note) -> int:
+        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+        self._check()
+        now_ms = self.store.now_ms()
+        self.store.until_ms = now_ms + self._lease_ms
+        self.store.notes[note.note_id] = note.dumps()
+        self.store.rendering = ()
+        return now_ms
+
+    async def open_notes(
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+    ) -> int:
+        """Open the notes of a holder that vanished; returns their end (ms)."""
+        self._check()
+        end_ms = self.store.now_ms() + round(seconds * 1000)
+        fresh = [i for i in note_ids if i in self.store.notes and i not in self.store.open]
+        self.store.open.update(dict.fromkeys(fresh, end_ms))
+        if fresh:
+            for digest, text in records.items():
+                self._write_ledger(digest, text)
+        return end_ms
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle, once however often it is called."""
+        self._check()
+        store, note_id = self.store, settlement.note_id
+        if note_id and (note_id not in store.notes or note_id in store.open):
+            return store.open.get(note_id, 0)
+        removed = [settled for settled in settlement.settled if self._remove(settled)]
+        told = {settled.delivery.header.digest for settled in removed if settled.tells}
+        for digest, text in settlement.ledgers.items():
+            if note_id or digest in told:
+                self._write_ledger(digest, text)
+        opens = bool(note_id) and settlement.open_seconds > 0
+        for trigger, wait in settlement.waits.items():
+            if wait:
+                store.retry[trigger] = wait
+            else:
+                store.retry.pop(trigger, None)
+        store.aside.update(
+            {
+                place: setback
+                for place, setback in settlement.setbacks.items()
+                if store.holds_entry(place)
+            }
+        )
+        if note_id or removed:
+            store.counts.update(settlement.counts)
+        store.history += settlement.history
+        everybody = sorted({**store.reached, **settlement.reached}.items())
+        store.reached = dict(everybody[:REACHED_KEPT])
+        store.rendering = ()
+        return self._end_note(note_id, settlement.open_seconds if opens else 0.0)
+
+    def _end_note(self, note_id: str, open_seconds: float) -> int:
+        if open_seconds:
+            self.store.open[note_id] = self.store.now_ms() + round(open_seconds * 1000)
+            return self.store.open[note_id]
+        self.store.notes.pop(note_id, None)
+        return 0
+
+    def _remove(self, settled: Settled) -> bool:
+        """Take an entry out; what was not there any more changes nothing."""
+        store, delivery = self.store, settled.delivery
+        entries = store.streams.get(delivery.stream, {})
+        if entries.pop(delivery.entry_id, None) is None:
+            return False
+        if not entries:
+            del store.streams[delivery.stream]
+        store.counts[settled.count] += 1
+        job = job_of_lane(split_stream_name(delivery.stream)[0])
+        if job:
+            store.counts[f"job|{job}|{settled.kind}"] += 1
+        store.aside.pop(delivery.place, None)
+        if settled.letter:
+            self._keep(settled.letter)
+        return True
+
+    def _keep(self, letter: Letter) -> None:
+        self.store.letters[letter.letter_id] = letter.text
+        self.store.causes.setdefault(letter.cause, letter.sample)
+        self.store.cause_counts[letter.cause] += 1
+
+    async def hold_back(self, note: Note, seconds: float) -> None:
+        """Open a note without holding the lease; no delivery of it may go on before its end."""
+        nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
+        held = Note(f"{note.note_id}-repair", note.trigger, nobodys)
+        self.store.notes[held.note_id] = held.dumps()
+        self.store.open[held.note_id] = self.store.now_ms() + round(seconds * 1000)
+
+    async def release(
+        self,
+        holds: Mapping[str, Hold | None],
+        paused: Iterable[str],
+        *,
+        suspects: Iterable[str] = (),
+        keep_if_due: bool,
+    ) -> Release:
+        """Give the lease back, and say whether there is more to do."""
+        store = self.store
+        if store.token != self.token:
+            return Release(released=False, due=False, ring="")
+        store.rendering = tuple(suspects)
+        for name, hold in holds.items():
+            if hold:
+                store.holds[name] = hold
+            else:
+                store.holds.pop(name, None)
+        due = store.due(frozenset(paused))
+        if due and keep_if_due:
+            return Release(released=False, due=True, ring="")
+        store.token, store.until_ms = "", 0
+        ring = "" if store.bell in {RUNG, RUNG_FOR_BACKFILL} else due
+        if ring:
+            store.bell = RUNG if ring == LIVE else RUNG_FOR_BACKFILL
+        elif not due:
+            store.bell = store.bell.replace(MISSED, "")
+        return Release(released=True, due=bool(due), ring=ring)
+
+    async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries; needs no lease."""
+        for new in deliveries:
+            entry = Entry(self.store.next_id(), encode_header(new.header), new.profile)
+            entries = self.store.streams.setdefault(stream_name(new.lane, new.trigger), {})
+            entries[entry.entry_id] = entry
+            self.store.counts[f"accepted|{new.trigger}"] += 1
+        live = any(new.lane == LIVE for new in deliveries)
+        if deliveries and (not self.store.bell or (live and self.store.bell == RUNG_FOR_BACKFILL)):
+            self.store.bell = RUNG if live else RUNG_FOR_BACKFILL
+
+    def _write_ledger(self, digest: bytes, text: bytes) -> None:
+        self.store.ledgers[digest] = (text, self.store.now_ms() + self._retention_ms)
+
+    def _check(self) -> None:
+        if self.store.token != self.token:
+            raise LeaseLost("The lease was taken over by another worker.")

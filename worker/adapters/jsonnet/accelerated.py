@@ -1,0 +1,148 @@
+"""The compiled form of a template, beside the engine of record: as long as it is trusted.
+
+It answers what it is sure of; the rest goes to rjsonnet. The first event of each settings (when a
+worker starts that is each trigger's sample), and then one of so many, is rendered by both. If they
+differ, rjsonnet's value counts, and the compiled form answers nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from worker.adapters.jsonnet.compiled import (
+    AssertFailed,
+    Compiled,
+    Doubtful,
+    Exhausted,
+    NotCompiled,
+    Sources,
+    compiled,
+)
+from worker.adapters.jsonnet.failures import MAX_MESSAGE, Failure
+from worker.adapters.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
+
+SAMPLES: Final = SHIPPED_FOLDER / "samples"
+BOTH_EVERY: Final = 500
+"""One event of so many is rendered by both."""
+LOG: Final = structlog.get_logger()
+
+Answer = bytes | Failure
+"""A body, or what failed."""
+
+
+def sources_of(bundle: Bundle) -> Sources:
+    """Return what the compiler needs of a bundle."""
+    targets = {
+        (name, found.target): target
+        for name, file in bundle.files.items()
+        for found, target in file.imports
+    }
+    texts = {name: file.text for name, file in bundle.files.items()}
+    return Sources(bundle.root, texts, targets, LIBRARY_NAME)
+
+
+class Accelerator:
+    """Answers for one template.
+
+    Args:
+        name: The template's.
+        form: What became of compiling it.
+    """
+
+    def __init__(self, name: str, form: Compiled | NotCompiled) -> None:
+        self._name = name
+        self._form = form if isinstance(form, Compiled) else None
+        self._seen: set[bytes] = set()
+        self._until_both = BOTH_EVERY
+        self.why_not = "" if isinstance(form, Compiled) else reason(form)
+        self.differences = 0
+
+    @classmethod
+    def of(cls, name: str, bundle: Bundle) -> Accelerator:
+        """Compile a bundle."""
+        return cls(name, compiled(sources_of(bundle)))
+
+    @classmethod
+    def off(cls, name: str) -> Accelerator:
+        """Leave everything to the engine."""
+        return cls(name, NotCompiled("it was not to be compiled"))
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it may answer."""
+        return self._form is not None and not self.differences
+
+    def answer(self, profile: bytes, settings: Mapping[str, Any]) -> Answer | None:
+        """Return what the template makes of a profile; None where only the engine can tell."""
+        assert self._form is not None
+        try:
+            return orjson.dumps(self._form.render(orjson.loads(profile), settings))
+        except AssertFailed as failed:
+            return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
+        except Exhausted as exhausted:
+            return Failure(exhausted.message)
+        except (Doubtful, orjson.JSONDecodeError, orjson.JSONEncodeError):
+            return None
+
+    def is_due(self, settings: bytes) -> bool:
+        """Say whether this event is to be rendered by both."""
+        if settings not in self._seen:
+            self._seen.add(settings)
+            return True
+        self._until_both -= 1
+        if self._until_both:
+            return False
+        self._until_both = BOTH_EVERY
+        return True
+
+    def compare(self, ours: Answer, theirs: Answer) -> bool:
+        """Return whether both say the same; if not, the compiled form is off from now on."""
+        if is_same(ours, theirs):
+            return True
+        self.differences += 1
+        LOG.error(
+            "template.compiled_form_differs",
+            template=self._name,
+            hint="rjsonnet renders it from now on; `segrelay template check` shows more",
+        )
+        return False
+
+
+@cache
+def shipped_profiles() -> tuple[bytes, ...]:
+    """Return the profiles of the shipped samples."""
+    samples = (orjson.loads(path.read_bytes()) for path in sorted(SAMPLES.glob("*.json")))
+    return tuple(orjson.dumps(sample.get("data", sample)) for sample in samples)
+
+
+def reason(form: NotCompiled) -> str:
+    """Say because of what a template is not compiled."""
+    where = f"{shown(form.file)}:{form.line}:{form.column}: " if form.file else ""
+    return where + form.what
+
+
+def can_be_compared(answer: Answer | None) -> bool:
+    """Say whether the engine can be asked about the same: what does not end might kill it."""
+    return isinstance(answer, bytes) or (isinstance(answer, Failure) and answer.asserted)
+
+
+def is_same(ours: Answer, theirs: Answer) -> bool:
+    """Compare an answer with the engine's."""
+    if isinstance(ours, Failure) or isinstance(theirs, Failure):
+        return (
+            isinstance(ours, Failure)
+            and isinstance(theirs, Failure)
+            and ours.asserted
+            and theirs.asserted
+            and ours.message == theirs.message
+        )
+    return ours == theirs or _ordered(ours) == _ordered(theirs)
+
+
+def _ordered(text: bytes) -> bytes:
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)

@@ -1,0 +1,198 @@
+"""Renders in a throw-away process with limits, so that an event that kills can be found.
+
+`python -m worker.adapters.jsonnet.isolated` reads a request from its standard input, says when it
+is ready, and writes each result as soon as it has it: those that came out, and the one that did
+not, are known then. Time is the processor's: neither a stop nor a busy machine is a template's
+fault, and nor is a signal that somebody else sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import math
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+
+from worker.adapters.jsonnet.renderer import (
+    Asserted,
+    Rendered,
+    Renderer,
+    Result,
+    Row,
+    TemplateFailed,
+)
+from worker.contract.own_processes import own_module
+from worker.errors import TemplateBroken
+
+_BROKEN_TEMPLATE: Final = 3
+"""The exit status that says: the template does not load; why stands in the last line."""
+_READY: Final = b'"ready"\n'
+"""The line before the first result: whatever ended the process earlier was no row."""
+_CPU_SPARE_SECONDS: Final = 1
+"""Between the signal that says that time is up and the one that nobody can ignore."""
+_WALL_FACTOR: Final = 4
+"""How much longer than its time a process may take on a busy machine before it is given up."""
+_LOOK_SECONDS: Final = 0.2
+_FROM_OUTSIDE: Final = frozenset(
+    {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
+)
+"""What ends a process and is sent by people, supervisors and a machine short of memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The process ended before it had rendered every row.
+
+    Args:
+        row: Index of the row that it was at; alone to blame, if it dies there alone again.
+        cause: `time` for the limit on seconds, `crash` for anything else (memory, a fault).
+        results: Of the rows before.
+        by_others: It could not begin, was ended from outside, or got no processor: the row may be
+            as good as any.
+    """
+
+    row: int
+    cause: Literal["time", "crash"]
+    results: tuple[Result, ...]
+    by_others: bool = False
+
+
+def render_isolated(
+    templates_folder: Path,
+    template_name: str,
+    rows: Sequence[Row],
+    settings: Mapping[str, Any],
+    *,
+    seconds: float,
+    memory_bytes: int,
+    gives_up: Callable[[], bool] = lambda: False,
+) -> list[Result] | Killed:
+    """Render like `Renderer.render`, in a process that may die of it.
+
+    Args:
+        templates_folder: The configured folder.
+        template_name: Relative to the folder.
+        rows: The events.
+        settings: The trigger's settings.
+        seconds: Processor time for all rows, rounded up to whole ones.
+        memory_bytes: Address space of the process; 256 MB are enough to begin with.
+        gives_up: Asked all the time; once it says yes the process is ended, by others.
+
+    Raises:
+        TemplateBroken: The template does not load.
+    """
+    request = orjson.dumps(
+        {
+            "folder": str(templates_folder),
+            "template": template_name,
+            "rows": [base64.b64encode(row.profile).decode() for row in rows],
+            "settings": dict(settings),
+            "seconds": seconds,
+            "memory_bytes": memory_bytes,
+        }
+    )
+    lines, status = _run(request, _WALL_FACTOR * math.ceil(seconds), gives_up)
+    if status == _BROKEN_TEMPLATE and lines:
+        raise TemplateBroken(*json.loads(lines[-1]))
+    results = [_decoded(line) for line in lines[1:]]
+    if len(results) == len(rows):
+        return results
+    by_others = lines[:1] != [_READY] or -status in _FROM_OUTSIDE
+    cause: Literal["time", "crash"] = "time" if status == -signal.SIGXCPU else "crash"
+    return Killed(len(results), cause, tuple(results), by_others)
+
+
+def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[list[bytes], int]:
+    """Return the lines that came out whole, and the exit status (negative for a signal)."""
+    command = own_module("worker.adapters.jsonnet.isolated")
+    ends_at = time.monotonic() + seconds
+    with subprocess.Popen(  # noqa: S603 - our own module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        try:
+            output = _output(child, request, lambda: gives_up() or time.monotonic() > ends_at)
+        finally:
+            child.kill()
+    lines = [line for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
+    return lines, child.returncode
+
+
+def _output(child: subprocess.Popen[bytes], request: bytes, gives_up: Callable[[], bool]) -> bytes:
+    given: bytes | None = request
+    while True:
+        try:
+            return child.communicate(given, timeout=_LOOK_SECONDS)[0]
+        except subprocess.TimeoutExpired:
+            given = None  # the library keeps what has not gone yet
+            if gives_up():
+                child.kill()
+
+
+def _encoded(result: Result) -> list[Any]:
+    match result:
+        case Rendered(body):
+            return ["rendered", base64.b64encode(body).decode()]
+        case Asserted(message):
+            return ["asserted", message]
+        case TemplateFailed(message, file, line):
+            return ["failed", message, file, line]
+
+
+def _decoded(line: bytes) -> Result:
+    kind, *values = json.loads(line)
+    match kind:
+        case "rendered":
+            return Rendered(base64.b64decode(values[0]))
+        case "asserted":
+            return Asserted(*values)
+        case _:
+            return TemplateFailed(*values)
+
+
+def _limit(seconds: float, memory_bytes: int) -> None:
+    cpu = math.ceil(seconds)
+    limits = {
+        resource.RLIMIT_CPU: (cpu, cpu + _CPU_SPARE_SECONDS),
+        resource.RLIMIT_AS: (memory_bytes, memory_bytes),
+        resource.RLIMIT_CORE: (0, 0),
+    }
+    for limit, values in limits.items():
+        with contextlib.suppress(ValueError, OSError):  # not every system has every limit
+            resource.setrlimit(limit, values)
+
+
+def _render_all(request: dict[str, Any]) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own waits for the engine to return
+    _limit(request["seconds"], request["memory_bytes"])
+    renderer = Renderer(Path(request["folder"]), compiles=False)
+    try:
+        template = renderer.load(request["template"])
+    except TemplateBroken as error:
+        _write(list(error.args))
+        return _BROKEN_TEMPLATE
+    sys.stdout.buffer.write(_READY)
+    sys.stdout.flush()
+    for row in request["rows"]:
+        [result] = renderer.render(template, [Row(base64.b64decode(row))], request["settings"])
+        _write(_encoded(result))
+    return 0
+
+
+def _write(line: list[Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(_render_all(json.load(sys.stdin)))

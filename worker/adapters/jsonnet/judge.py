@@ -1,0 +1,153 @@
+"""Evaluates a template with its files untouched, by an engine of one's choice, one event at a time.
+
+It says what the template means, whatever our batches do with it: `template check` compares, and an
+error without a place is looked up here. It runs in a process of its own, because the reference
+implementation aborts on a number like 1e999, and `gojsonnet` must not be imported where one forks.
+
+Which judges there are depends on the machine: `jsonnet` has no wheel for Linux on ARM.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, Final, Literal
+
+from worker.adapters.jsonnet import failures as jsonnet_errors
+from worker.adapters.jsonnet.batch import HASHES, MAX_STACK, Natives, checked
+from worker.adapters.jsonnet.damage import REFERENCE
+from worker.adapters.jsonnet.failures import Failure
+from worker.adapters.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
+from worker.adapters.jsonnet.rewrite import (
+    REFERENCE_LACKS,
+    REFERENCE_STD,
+    RJSONNET_LACKS,
+    RJSONNET_STD,
+    untouched,
+)
+from worker.contract.own_processes import own_module
+
+Engine = Literal["rjsonnet", "jsonnet", "gojsonnet"]
+_MODULES: Final[Mapping[str, str]] = {
+    "rjsonnet": "rjsonnet",
+    "jsonnet": "_jsonnet",
+    "gojsonnet": "_gojsonnet",
+}
+_STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
+    "rjsonnet": (RJSONNET_STD, RJSONNET_LACKS),
+    "jsonnet": (REFERENCE_STD, REFERENCE_LACKS),
+    "gojsonnet": ("", frozenset()),
+}
+
+
+def judges() -> tuple[Engine, ...]:
+    """Return the engines beside `rjsonnet` that this machine has; the reference is asked first."""
+    found: tuple[Engine, ...] = () if REFERENCE is None else ("jsonnet",)
+    return (*found, "gojsonnet") if find_spec("_gojsonnet") else found
+
+
+def judge(
+    engine: Engine,
+    bundle: Bundle,
+    profiles: Sequence[bytes],
+    settings: bytes,
+    *,
+    seconds: float = 10.0,
+) -> list[str | Failure | None]:
+    """Return for each profile the value's JSON text, what failed, or None if nobody can tell.
+
+    Nobody can tell when the engine is not installed, or died of this event or an earlier one.
+
+    Args:
+        engine: Which engine.
+        bundle: The template with its imports.
+        profiles: JSON texts.
+        settings: JSON text of an object.
+        seconds: Time for all of them; those that are not done by then nobody can tell.
+    """
+    std_file, lacks = _STD[engine]
+    plain = untouched(bundle, std_file, lacks)
+    sources = dict(plain.sources)
+    if std_file:
+        sources[f"lib:/{std_file}"] = (LIBRARY_FOLDER / std_file).read_text("utf-8")
+    request = {
+        "module": _MODULES[engine],
+        "root": plain.root,
+        "sources": sources,
+        "resolve": [[*key, name] for key, name in resolutions(bundle).items()],
+        "profiles": [base64.b64encode(profile).decode() for profile in profiles],
+        "settings": settings.decode(),
+    }
+    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request), seconds)]
+    return [*answers, *[None] * (len(profiles) - len(answers))]
+
+
+def _ask(request: str, seconds: float) -> list[str]:
+    command = own_module(__spec__.name if __spec__ else __name__)
+    with subprocess.Popen(  # noqa: S603 - our own module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
+        try:
+            output, _ = child.communicate(request, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            output, _ = child.communicate()
+    return [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _read(line: str, headed: frozenset[str]) -> str | Failure:
+    said = json.loads(line)
+    return checked(said["value"] if "value" in said else jsonnet_errors.read(said["error"], headed))
+
+
+def _evaluate_all(request: dict[str, Any]) -> None:
+    """Evaluate each profile and write an answer a line, so that a crash loses only what follows."""
+    module = importlib.import_module(request["module"])
+    imported = _importer(request, as_bytes=request["module"] != "rjsonnet")
+    code = f"import {json.dumps(request['root'])}"
+    for encoded in request["profiles"]:
+        natives: Natives = {
+            "profile": ((), partial(_text_of, encoded)),
+            "settings": ((), lambda: request["settings"]),
+            **HASHES,
+        }
+        try:
+            value = module.evaluate_snippet(
+                "/main",
+                code,
+                max_stack=MAX_STACK,
+                import_callback=imported,
+                native_callbacks=natives,
+            )
+        except RuntimeError as error:
+            sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
+        else:
+            sys.stdout.write(json.dumps({"value": value}) + "\n")
+        sys.stdout.flush()
+
+
+def _text_of(encoded: str) -> str:
+    return base64.b64decode(encoded).decode(errors="replace")
+
+
+def _importer(
+    request: dict[str, Any], *, as_bytes: bool
+) -> Callable[[str, str], tuple[str, str | bytes]]:
+    resolve = {(folder, path): name for folder, path, name in request["resolve"]}
+    sources: dict[str, str] = request["sources"]
+
+    def imported(folder: str, path: str) -> tuple[str, str | bytes]:
+        name = resolve.get((folder.rstrip("/"), path), path)
+        return name, sources[name].encode() if as_bytes else sources[name]
+
+    return imported
+
+
+if __name__ == "__main__":
+    _evaluate_all(json.load(sys.stdin))

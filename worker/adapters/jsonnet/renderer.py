@@ -1,0 +1,281 @@
+"""Renders events with the user's Jsonnet templates, many in one evaluation.
+
+The renderer never raises for an event: what fails is an answer like any other. What kills the
+process (a template that refers to itself, one that asks for more memory than there is) can't be
+stopped here: `isolated_renderer` does the same in a process of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+
+from worker.adapters.jsonnet import damage as jsonnet_syntax
+from worker.adapters.jsonnet import judge as jsonnet_judge
+from worker.adapters.jsonnet.accelerated import (
+    Accelerator,
+    Answer,
+    can_be_compared,
+    shipped_profiles,
+)
+from worker.adapters.jsonnet.batch import BatchEvaluator, inner_sources
+from worker.adapters.jsonnet.failures import Failure
+from worker.adapters.jsonnet.files import Bundle, TemplateFolder, resolutions
+from worker.adapters.jsonnet.rewrite import rewrite
+from worker.adapters.jsonnet.words import words_of
+from worker.core.messages import without_data
+from worker.errors import Bug
+
+Engine = Literal["auto", "jsonnet"]
+_GROUP: Final = 50
+"""Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
+more, and the interpreter lock is held all the time: a lease's renewal would wait."""
+_PLACES_KEPT: Final = 1_000
+_PLACES_A_CALL: Final = 3
+"""How many unplaced errors one call looks up: each costs a process of 0.1 s."""
+_PLACE_SECONDS: Final = 2.0
+_VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event to render.
+
+    Args:
+        profile: JSON object of the profile, with exactly one entry in `segment_events`.
+    """
+
+    profile: bytes
+
+    def __repr__(self) -> str:
+        return f"Row({len(self.profile)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The template's value.
+
+    Args:
+        body: Minified JSON: an object, or a string where the template yields a URL.
+    """
+
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Rendered({len(self.body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Asserted:
+    """An `assert` of the template failed: the event is to be skipped.
+
+    Args:
+        message: What the assert says, without what it says of the event.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFailed:
+    """The template failed for this event.
+
+    Args:
+        message: The engine's, one line, without what it says of the event.
+        file: As a person would write it; "" where no engine names a place.
+        line: 1-based; 0 where no engine names a place.
+    """
+
+    message: str
+    file: str
+    line: int
+
+
+Result = Rendered | Asserted | TemplateFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template that loads.
+
+    Args:
+        name: Relative to the templates folder.
+        content_hash: Over its source and everything that it imports; 12 hex digits.
+    """
+
+    name: str
+    content_hash: str
+
+
+class Renderer:
+    """Loads and renders the templates of one folder.
+
+    Args:
+        templates_folder: The configured folder. The shipped `lib/` is always importable.
+        compiles: Templates are compiled to Python, too; without it only the engine renders.
+    """
+
+    def __init__(self, templates_folder: Path, *, compiles: bool = True) -> None:
+        self._folder = TemplateFolder(templates_folder)
+        self._compiles = compiles
+        self._inner = inner_sources()
+        self._loaded: dict[Template, _Loaded] = {}
+
+    def load(self, name: str) -> Template:
+        """Read a template and what it imports; from then on changes to the files have no effect.
+
+        Raises:
+            TemplateBroken: Missing, not parsable, or it reaches outside of the folder.
+        """
+        bundle = self._folder.bundle(name)
+        template = Template(name, bundle.content_hash)
+        if template not in self._loaded:
+            jsonnet_syntax.check(bundle)
+            evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), self._inner)
+            accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
+            self._loaded[template] = _Loaded(bundle, evaluator, accelerator, {}, words_of(bundle))
+            self._try_both(template)
+        return template
+
+    def _try_both(self, template: Template) -> None:
+        """Render the shipped samples by both engines, so that they see themselves differ early."""
+        loaded = self._loaded[template]
+        for profile in shipped_profiles():
+            if not loaded.accelerator.is_trusted:
+                return
+            answer = loaded.accelerator.answer(profile, {})
+            if answer is not None and can_be_compared(answer):
+                [theirs] = loaded.evaluated([profile], b"{}")
+                loaded.accelerator.compare(answer, theirs)
+
+    @property
+    def doubted(self) -> dict[str, int]:
+        """Templates whose compiled form differed from the engine, and how often."""
+        return {
+            template.name: loaded.accelerator.differences
+            for template, loaded in self._loaded.items()
+            if loaded.accelerator.differences
+        }
+
+    def render(
+        self,
+        template: Template,
+        rows: Sequence[Row],
+        settings: Mapping[str, Any],
+        engine: Engine = "auto",
+    ) -> list[Result]:
+        """Render events; the results have the rows' order and number.
+
+        Args:
+            template: From this renderer's `load`.
+            rows: The events.
+            settings: The trigger's settings, for the template's `jobConfGet`.
+            engine: `auto` uses the compiled form where there is one that is trusted; `jsonnet` only
+                the engine of record.
+        """
+        loaded = self._loaded.get(template)
+        if loaded is None:
+            raise Bug(f"Template {template.name} was not loaded by this renderer.")
+        if not rows:
+            return []
+        profiles = [row.profile for row in rows]
+        settings_text = orjson.dumps(dict(settings))
+        if engine == "auto" and loaded.accelerator.is_trusted:
+            answers = loaded.accelerated(profiles, settings, settings_text)
+        else:
+            answers = loaded.evaluated(profiles, settings_text)
+        places = _Places(loaded, settings_text)
+        return [
+            Rendered(answer) if isinstance(answer, bytes) else places.result(answer, profile)
+            for answer, profile in zip(answers, profiles, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    bundle: Bundle
+    evaluator: BatchEvaluator
+    accelerator: Accelerator
+    places: dict[str, tuple[str, int] | None]
+    """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
+    words: frozenset[str]
+
+    def evaluated(self, profiles: Sequence[bytes], settings: bytes) -> list[Answer]:
+        """Return what the engine of record makes of profiles."""
+        answers = self.evaluator.evaluate(profiles, settings, _GROUP)
+        return [each.encode() if isinstance(each, str) else each for each in answers]
+
+    def accelerated(
+        self, profiles: Sequence[bytes], settings: Mapping[str, Any], settings_text: bytes
+    ) -> list[Answer]:
+        """Return what the compiled form makes of profiles, and the engine of the others.
+
+        Those that are due are given to both. Where they differ the engine is asked about all that
+        the compiled form has answered in this call.
+        """
+        accelerator = self.accelerator
+        answers = [accelerator.answer(profile, settings) for profile in profiles]
+        both = {
+            at
+            for at, answer in enumerate(answers)
+            if can_be_compared(answer) and accelerator.is_due(settings_text)
+        }
+        asked = [at for at, answer in enumerate(answers) if answer is None or at in both]
+        said = self.evaluated([profiles[at] for at in asked], settings_text) if asked else []
+        for at, theirs in zip(asked, said, strict=True):
+            ours = answers[at]
+            if ours is not None:
+                accelerator.compare(ours, theirs)
+            answers[at] = theirs
+        if not accelerator.is_trusted:
+            rest = [at for at in range(len(answers)) if at not in asked]
+            again = [at for at in rest if can_be_compared(answers[at])]
+            said = self.evaluated([profiles[at] for at in again], settings_text)
+            answers = [
+                dict(zip(again, said, strict=True)).get(at, each) for at, each in enumerate(answers)
+            ]
+        return [answer for answer in answers if answer is not None]
+
+    def said(self, failure: Failure) -> str:
+        """Return the message, which is data: a template may say whatever it knows of a person."""
+        return without_data(failure.message, self.words)
+
+
+class _Places:
+    """Finds the place of failures that have none of their own, a few a call, and remembers it."""
+
+    def __init__(self, loaded: _Loaded, settings: bytes) -> None:
+        self._loaded = loaded
+        self._settings = settings
+        self._left = _PLACES_A_CALL
+
+    def result(self, failure: Failure, profile: bytes) -> Result:
+        if failure.asserted:
+            return Asserted(self._loaded.said(failure))
+        place = (failure.file, failure.line)
+        if not failure.line or failure.is_call_site:
+            place = self._looked_up(failure, profile) or place
+        return TemplateFailed(self._loaded.said(failure), *place)
+
+    def _looked_up(self, failure: Failure, profile: bytes) -> tuple[str, int] | None:
+        places = self._loaded.places
+        kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
+        if kind not in places and self._left and len(places) < _PLACES_KEPT:
+            self._left -= 1
+            places[kind] = self._asked(profile)
+        return places.get(kind)
+
+    def _asked(self, profile: bytes) -> tuple[str, int] | None:
+        engine = next(iter(jsonnet_judge.judges()), None)
+        if engine is None:
+            return None
+        [judged] = jsonnet_judge.judge(
+            engine, self._loaded.bundle, [profile], self._settings, seconds=_PLACE_SECONDS
+        )
+        is_placed = isinstance(judged, Failure) and judged.line
+        return (judged.file, judged.line) if isinstance(judged, Failure) and is_placed else None

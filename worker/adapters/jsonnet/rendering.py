@@ -1,0 +1,124 @@
+"""`ProcessRenders`: renders here, or in a throw-away process what may have killed another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.adapters.jsonnet.isolated import Killed as DiedAt
+from worker.adapters.jsonnet.isolated import render_isolated
+from worker.adapters.jsonnet.renderer import Renderer, Result, Row
+from worker.batch.prepare import Killed
+from worker.batch.routes import Route
+from worker.errors import TemplateBroken
+
+GROUP: Final = 50
+"""Rows that share the limits below."""
+GROUP_SECONDS: Final = 10
+"""Processor time for a group, of which one row takes half a millisecond, and one whose compiled
+template does not end 0.1 s.
+
+The lease of a process that hangs lapses sooner; this frees the process itself.
+"""
+GROUP_BYTES: Final = 2_000_000_000
+"""What a worker's process may hold in all; more than ten times what it needs."""
+ISOLATED_SECONDS: Final = 5.0
+ISOLATED_BYTES: Final = 1_000_000_000
+ISOLATED_AT_MOST_SECONDS: Final = 15.0
+"""In one call, by the clock on the wall: then nothing more is begun, a drain has a limit too."""
+KILLED_AT_MOST: Final = 3
+"""In one call: each costs its time twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRenders:
+    """Renders for a drain; see `worker.batch.prepare.Renders`.
+
+    Args:
+        is_told_to_stop: What is rendered apart is given up then.
+    """
+
+    renderer: Renderer
+    templates_folder: Path
+    is_told_to_stop: Callable[[], bool] = lambda: False
+
+    async def render(
+        self, route: Route, rows: Sequence[Row], *, isolated: bool
+    ) -> list[Result | Killed]:
+        """Render rows of one route, in order."""
+        if isolated:
+            return await asyncio.to_thread(self._isolated, route, list(rows))
+        assert route.template is not None
+        results: list[Result | Killed] = []
+        for first in range(0, len(rows), GROUP):
+            group = rows[first : first + GROUP]
+            with _limited():
+                results += self.renderer.render(route.template, group, route.settings, route.engine)
+            await asyncio.sleep(0)
+        return results
+
+    def _isolated(self, route: Route, rows: list[Row]) -> list[Result | Killed]:
+        """Render apart; a row at which the process dies is to blame if it dies there alone."""
+        results: list[Result | Killed] = []
+        killed = 0
+        ends_at = time.monotonic() + ISOLATED_AT_MOST_SECONDS
+        while len(results) < len(rows) and killed < KILLED_AT_MOST and time.monotonic() < ends_at:
+            came_out = self._apart(route, rows[len(results) :])
+            if not isinstance(came_out, DiedAt):
+                return results + list(came_out)
+            results += came_out.results
+            if came_out.by_others:
+                return results
+            alone = self._apart(route, [rows[len(results)]])
+            if not isinstance(alone, DiedAt):
+                results += alone
+            elif alone.by_others:
+                return results
+            else:
+                killed += 1
+                results.append(Killed())
+        return results
+
+    def _apart(self, route: Route, rows: list[Row]) -> list[Result] | DiedAt:
+        assert route.template is not None
+        try:
+            return render_isolated(
+                self.templates_folder,
+                route.template.name,
+                rows,
+                route.settings,
+                seconds=ISOLATED_SECONDS,
+                memory_bytes=ISOLATED_BYTES,
+                gives_up=self.is_told_to_stop,
+            )
+        except (OSError, TemplateBroken):
+            # No process to be had, or the template's file was changed under a running worker.
+            return DiedAt(0, "crash", (), by_others=True)
+
+
+@contextlib.contextmanager
+def _limited() -> Iterator[None]:
+    """Let the kernel end this process if rendering takes too long or too much memory.
+
+    Nothing else can: the engine holds the interpreter.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = min(limit for limit in (GROUP_BYTES, soft, hard) if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    signal.setitimer(signal.ITIMER_PROF, GROUP_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

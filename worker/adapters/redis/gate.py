@@ -1,0 +1,230 @@
+"""`RedisGate`: the gate of one host and authorization, as one hash in Redis, on Redis' clock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any, Final
+
+import orjson
+import redis
+import redis.asyncio
+
+from worker.adapters.redis import scripts
+from worker.contract import keys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Authorization, Destination
+from worker.core.gate import (
+    MICROSECONDS,
+    POLICY,
+    UNSENT,
+    WHOLE,
+    WORTH_WAITING_SECONDS,
+    Closed,
+    GateState,
+    GateStatus,
+    Heard,
+    Kind,
+    Open,
+    Slot,
+    gate_id,
+    heard,
+)
+from worker.core.verdicts import Verdict
+
+NO_CREDENTIALS: Final = "none"
+_FINGERPRINT_DIGITS: Final = 8
+LOOK: Final = "gate_look"
+_POLICY_TEXT: Final = orjson.dumps(asdict(POLICY))
+
+
+def fingerprint_of(authorization: Authorization | None) -> str:
+    """Return a fingerprint of the credentials; they can't be read from it."""
+    parts = (authorization.headers, authorization.parameters) if authorization else ()
+    values = [
+        (name, secret.reveal())
+        for part in parts
+        for name, secret in sorted(part.items())
+        if secret.is_set
+    ]
+    if not values:
+        return NO_CREDENTIALS
+    return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
+
+
+class RedisGate:
+    """Keeps a gate in Redis; see `worker.core.gate.Gate`.
+
+    Args:
+        client: Repeats nothing by itself.
+        destination: Whose host and rate it is.
+        authorization: What it sends; None = nothing.
+        script: Returns a script's text.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        destination: Destination,
+        authorization: Authorization | None,
+        *,
+        script: Callable[[str], str] = scripts.source,
+    ) -> None:
+        self.gate_id = gate_id(destination.base_url, destination.authorization)
+        self._client = client
+        self._key = keys.gate(self.gate_id)
+        self._rate = destination.rate_per_minute
+        self._label = authorization.label or authorization.name if authorization else ""
+        self.fingerprint = fingerprint_of(authorization)
+        self._script = script
+
+    async def look(self, triggers: Iterable[str]) -> dict[str, Open | Closed]:
+        """Say of each trigger whether it is worth reading anything of it."""
+        names = list(triggers)
+        answers = await self._call(LOOK, *_look_args(self._rate, self.fingerprint), *names)
+        return looks(names, answers)
+
+    async def book(
+        self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
+    ) -> Slot | Closed:
+        """Book the next slot, unless it is further away than the horizon."""
+        answer = await self._call(
+            "gate_book",
+            repr(self._rate),
+            self.fingerprint,
+            kind,
+            trigger,
+            round(horizon_seconds * MICROSECONDS),
+            int(probe),
+        )
+        if not answer[0]:
+            return _closed(answer)
+        _, at, now, successes, is_probe, incident, avoid = answer
+        return Slot(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
+
+    async def report(
+        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
+    ) -> GateState:
+        """Tell what came of a slot."""
+        what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
+        return await self._report(slot, what, trigger, delivered, batch)
+
+    async def cancel(self, slot: Slot, *, trigger: str) -> None:
+        """Tell that nothing was sent."""
+        if slot.probe:
+            await self._report(slot, UNSENT, trigger, 0, "")
+
+    async def _report(
+        self, slot: Slot, what: Heard, trigger: str, delivered: int, batch: str
+    ) -> GateState:
+        answer = await self._call(
+            "gate_report",
+            what.what,
+            what.about,
+            what.wait,
+            slot.incident,
+            int(slot.probe),
+            trigger,
+            delivered,
+            batch,
+            self.fingerprint,
+        )
+        state, reason, message = (text.decode() for text in answer)
+        return GateState(state, reason, message)
+
+    async def pause(self, reason: str, by: str) -> None:
+        """Close it until a person resumes."""
+        await self._call("gate_pause", reason, by)
+
+    async def resume(self, trigger: str = "") -> None:
+        """Open it, a probe first; with a trigger, only let a probe of that one go first."""
+        await self._call("gate_resume", trigger)
+
+    async def _call(self, name: str, *args: str | int) -> Any:
+        with redis_errors():
+            return await scripts.call_text(
+                self._client, self._script(name), (self._key,), (_POLICY_TEXT, *args)
+            )
+
+
+def ask_look(
+    pipe: redis.client.Pipeline,
+    destination: Destination,
+    authorization: Authorization | None,
+    triggers: Sequence[str],
+) -> None:
+    """Put a look at a gate into a pipeline; `looks` reads its answer.
+
+    The pipeline has to load the script `LOOK` before.
+    """
+    pipe.evalsha(
+        scripts.digest(scripts.source(LOOK)),
+        1,
+        keys.gate(gate_id(destination.base_url, destination.authorization)),
+        _POLICY_TEXT,
+        *_look_args(destination.rate_per_minute, fingerprint_of(authorization)),
+        *triggers,
+    )
+
+
+def looks(triggers: Sequence[str], answers: Sequence[Any]) -> dict[str, Open | Closed]:
+    """Return what a gate says of each trigger that it was asked for."""
+    return {
+        trigger: _open(answer) if answer[0] else _closed(answer)
+        for trigger, answer in zip(triggers, answers, strict=True)
+    }
+
+
+def read_state(
+    client: redis.Redis,
+    name: str,
+    *,
+    configured_per_minute: float = 0.0,
+    script: Callable[[str], str] = scripts.source,
+) -> GateStatus:
+    """Return how a gate stands.
+
+    Args:
+        client: Of a command.
+        name: As `gate_id` returns it.
+        configured_per_minute: Counts among the rates of which the lowest holds; 0 = not known.
+        script: Returns a script's text.
+    """
+    rate = repr(configured_per_minute) if configured_per_minute else "0"
+    with redis_errors():
+        state, reason, message, limit, factor, is_open, until, by, since = scripts.call_text_sync(
+            client, script("gate_status"), (keys.gate(name),), (_POLICY_TEXT, rate)
+        )
+    return GateStatus(
+        state=state.decode(),
+        reason=reason.decode(),
+        message=message.decode(),
+        rate_per_minute=float(limit),
+        factor=factor / WHOLE,
+        until_ms=until / 1000 if until else None,
+        is_open=bool(is_open),
+        by=by.decode(),
+        since_ms=since / 1000,
+    )
+
+
+def resume_gate(client: redis.Redis, name: str, *, trigger: str = "") -> None:
+    """Open a gate, a probe first; with a trigger, only let a probe of that one go first."""
+    with redis_errors():
+        scripts.call_sync(client, "gate_resume", (keys.gate(name),), (_POLICY_TEXT, trigger))
+
+
+def _look_args(rate: float, fingerprint: str) -> tuple[str, str, int]:
+    return repr(rate), fingerprint, round(WORTH_WAITING_SECONDS * MICROSECONDS)
+
+
+def _open(answer: Sequence[Any]) -> Open:
+    _, state, probe, avoid = answer
+    return Open(state.decode(), probe=bool(probe), avoid=avoid.decode())
+
+
+def _closed(answer: Sequence[Any]) -> Closed:
+    _, state, reason, until, message = answer
+    until_ms = None if until < 0 else until / 1000
+    return Closed(state.decode(), reason.decode(), until_ms, message.decode())

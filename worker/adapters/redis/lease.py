@@ -1,0 +1,84 @@
+"""`ThreadedLease`: renews a lease from the one thread that a drain has.
+
+Rendering holds the event loop; the thread goes on. Its clock is CLOCK_BOOTTIME, which goes on while
+the process or the machine is stopped, so that a lease that lapsed meanwhile is never believed in.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final, Self
+
+import redis
+
+from worker.adapters.redis import scripts
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
+from worker.errors import RedisUnavailable
+
+RENEW_SECONDS: Final = 2.0
+
+
+def boottime_seconds() -> float:
+    """Return seconds since the machine started; elsewhere than on Linux, monotonic seconds."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+class ThreadedLease:
+    """Keeps a lease that was just taken; see `worker.drain.Lease`.
+
+    Args:
+        client: Of its own: used by the thread only.
+        token: What the partition was taken with.
+        lease_seconds: How long it holds without being renewed.
+    """
+
+    def __init__(
+        self, client: redis.Redis, keys: PartitionKeys, token: str, lease_seconds: float
+    ) -> None:
+        self._client = client
+        self._keys = keys
+        self._token = token
+        self._lease_seconds = lease_seconds
+        self._until = 0.0
+        self._lost = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to renew; the lease was taken a moment ago."""
+        self._renew()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop renewing; whoever holds the lease gives it back."""
+        self._ended.set()
+        self._thread.join(timeout=self._lease_seconds)
+
+    def is_valid(self) -> bool:
+        """Say whether it still holds."""
+        return not self._lost and boottime_seconds() < self._until
+
+    def _keep(self) -> None:
+        while not self._lost and not self._ended.wait(RENEW_SECONDS):
+            self._renew()
+
+    def _renew(self) -> None:
+        asked = boottime_seconds()
+        try:
+            with redis_errors():
+                now_ms = scripts.call_sync(
+                    self._client,
+                    "renew",
+                    (self._keys.lease,),
+                    (self._token, round(self._lease_seconds * 1000)),
+                )
+        except RedisUnavailable:
+            return
+        if now_ms:
+            self._until = asked + self._lease_seconds
+        else:
+            self._lost = True

@@ -1,0 +1,68 @@
+"""`RedisNumbers`: gives audiences and triggers their numbers in the ledger, once and for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import redis.asyncio
+
+from worker.adapters.redis import scripts
+from worker.contract import keys
+from worker.contract.redis.connection import redis_errors
+
+_AUDIENCE: Final = "a|"
+_TRIGGER: Final = "t|"
+
+
+class RedisNumbers:
+    """Numbers names; see `preparing.Numbers`."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._numbers: dict[str, int] = {}
+        self._names: dict[int, str] = {}
+
+    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
+        """Make sure that these have numbers."""
+        wanted = [_AUDIENCE + name for name in audiences] + [_TRIGGER + name for name in triggers]
+        unknown = [name for name in wanted if name not in self._numbers]
+        if not unknown:
+            return
+        with redis_errors():
+            numbers = await scripts.call(
+                self._client, "names", (keys.NAMES, keys.NUMBERED), unknown
+            )
+        for name, number in zip(unknown, numbers, strict=True):
+            self._numbers[name] = int(number)
+            self._names[int(number)] = name
+
+    async def read(self) -> None:
+        """Read all numbers anew; they replace what was known."""
+        with redis_errors():
+            known = await scripts.pairs(self._client, keys.NAMES)
+        self._numbers = {name.decode(): int(number) for name, number in known}
+        self._names = {number: name for name, number in self._numbers.items()}
+
+    def audience(self, slug: str) -> int:
+        """Return an audience's number."""
+        return self._numbers[_AUDIENCE + slug]
+
+    def trigger(self, name: str) -> int:
+        """Return a trigger's number."""
+        return self._numbers[_TRIGGER + name]
+
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        """Return the audiences with these numbers; a number whose name was lost has none."""
+        names = (self._names.get(number, "") for number in numbers)
+        return frozenset(
+            name.removeprefix(_AUDIENCE) for name in names if name.startswith(_AUDIENCE)
+        )
+
+    def triggers(self) -> dict[int, str]:
+        """Return the triggers by their numbers."""
+        return {
+            number: name.removeprefix(_TRIGGER)
+            for number, name in self._names.items()
+            if name.startswith(_TRIGGER)
+        }

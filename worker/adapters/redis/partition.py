@@ -1,0 +1,296 @@
+"""`RedisPartition`: a partition as Redis keeps it; the scripts' arguments are put together here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import orjson
+import redis.asyncio
+
+from worker.adapters.redis import scripts
+from worker.adapters.redis.repeating import until_confirmed
+from worker.batch.partition import Entry, Hold, Holding, Note, Release, Settled, Settlement
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.accept import SCRIPT as ACCEPT
+from worker.contract.redis.accept import NewDelivery, accept_call
+from worker.contract.redis.connection import redis_errors
+from worker.core.backoff import Setback, Wait
+from worker.errors import LeaseLost
+
+_ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
+"""A repair puts right what is wrong at the destination: a full Redis takes it too."""
+_QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
+
+
+class RedisPartition:
+    """Keeps one partition of one destination in Redis; see `worker.batch.partition.Partition`.
+
+    Args:
+        client: Repeats nothing by itself.
+        lease_seconds: How long a lease holds without being renewed.
+        retention_seconds: How long a ledger is kept after its last write.
+        late_seconds: For how long a note is open.
+        owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
+        may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        keys: PartitionKeys,
+        *,
+        lease_seconds: float,
+        retention_seconds: float,
+        late_seconds: float,
+        owner: str,
+        may_repeat: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._client = client
+        self.keys = keys
+        self.lease_ms = round(lease_seconds * 1000)
+        self._retention_ms = round(retention_seconds * 1000)
+        self._late_ms = round(late_seconds * 1000)
+        self._owner = owner
+        self._may_repeat = may_repeat
+        self.token = secrets.token_hex(8)
+
+    async def take(self) -> Holding | None:
+        """Take the lease if it is free; clears the bell."""
+        k = self.keys
+        names = (
+            k.lease,
+            k.bell,
+            k.notes,
+            k.open,
+            k.rendering,
+            k.retry,
+            k.aside,
+            k.holds,
+            k.streams,
+        )
+        args = (self.token, self.lease_ms, self._owner, self._late_ms)
+        answer = await self._call("take", names, args)
+        if not answer[0]:
+            return None
+        _, now_ms, notes, opened, rendering, retry, aside, holds = answer
+        ends = {note: int(end) for note, end in _pairs(opened)}
+        return Holding(
+            now_ms=now_ms,
+            notes=tuple(Note.loads(i.decode(), text, ends.get(i, 0)) for i, text in _pairs(notes)),
+            rendering=frozenset(orjson.loads(rendering) if rendering else ()),
+            waits={i.decode(): Wait(*orjson.loads(text)) for i, text in _pairs(retry)},
+            setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
+            holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
+        )
+
+    async def streams(self) -> tuple[str, ...]:
+        """Return the names of the streams that are not empty, now."""
+        with redis_errors():
+            names = await scripts.command(self._client, "SMEMBERS", self.keys.streams)
+        return tuple(sorted(name.decode() for name in names))
+
+    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
+        """Read the next entries of a stream, behind `after_id` ("" = from its begin)."""
+        first = f"({after_id}" if after_id else "-"
+        with redis_errors():
+            rows = await scripts.command(
+                self._client, "XRANGE", self.keys.stream(stream), first, "+", "COUNT", count
+            )
+        return [
+            Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
+            for entry_id, fields in _entries(rows)
+        ]
+
+    async def ledgers(
+        self, digests: Sequence[bytes], rendering: Iterable[str] = ()
+    ) -> list[bytes | None]:
+        """Read packed records, and write down what will be rendered."""
+        places = list(rendering)
+        keys: list[str | bytes] = [self.keys.lease, self.keys.rendering]
+        keys += map(self.keys.ledger, digests)
+        answer = await self._call(
+            "ledger", keys, (self.token, orjson.dumps(places) if places else b"")
+        )
+        if not answer[0]:
+            raise self._lost()
+        return list(answer[1:])
+
+    async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Read packed records without holding the lease."""
+        with redis_errors():
+            return list(
+                await scripts.command(self._client, "MGET", *map(self.keys.ledger, digests))
+            )
+
+    async def note(self, note: Note) -> int:
+        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+        keys = (self.keys.lease, self.keys.notes, self.keys.rendering)
+        now_ms = await self._call(
+            "note", keys, (self.token, self.lease_ms, note.note_id, note.dumps())
+        )
+        if not now_ms:
+            raise self._lost()
+        return int(now_ms)
+
+    async def open_notes(
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+    ) -> int:
+        """Open the notes of a holder that vanished; returns their end (ms)."""
+        k = self.keys
+        end_ms = await self._call(
+            "open",
+            (k.lease, k.notes, k.open, *map(k.ledger, records)),
+            (
+                self.token,
+                round(seconds * 1000),
+                self._retention_ms,
+                len(note_ids),
+                *note_ids,
+                *records.values(),
+            ),
+        )
+        if not end_ms:
+            raise self._lost()
+        return int(end_ms)
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
+        keys, args = _settle_call(self.keys, settlement, self.token, self._retention_ms)
+        state, _, end_ms = await until_confirmed(
+            lambda: self._call("settle", keys, args), self._may_repeat
+        )
+        if not state:
+            raise self._lost()
+        return int(end_ms)
+
+    async def release(
+        self,
+        holds: Mapping[str, Hold | None],
+        paused: Iterable[str],
+        *,
+        suspects: Iterable[str] = (),
+        keep_if_due: bool,
+    ) -> Release:
+        """Give the lease back, and say whether there is more to do."""
+        k = self.keys
+        places = sorted(suspects)
+        kept = orjson.dumps(places) if places else b""
+        pairs = [
+            part
+            for name, hold in holds.items()
+            for part in (name, f"{hold.last_id} {hold.until_ms}" if hold else "")
+        ]
+        released, due, ring = await self._call(
+            "release",
+            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell),
+            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused),
+        )
+        return Release(bool(released), bool(due), _QUEUES[ring])
+
+    async def hold_back(self, note: Note, seconds: float) -> None:
+        """Open a note without holding the lease; no delivery of it may go on before its end."""
+        nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
+        held = Note(f"{note.note_id}-repair", note.trigger, nobodys)
+        keys = (self.keys.notes, self.keys.open)
+        await self._call("hold_back", keys, (held.note_id, held.dumps(), round(seconds * 1000)))
+
+    async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries, e.g. repairs; needs no lease."""
+        call = accept_call(self.keys, deliveries)
+        with redis_errors():
+            await scripts.call_text(self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args)
+
+    async def _call(
+        self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
+    ) -> Any:
+        with redis_errors():
+            return await scripts.call(self._client, name, keys, args)
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(f"The lease of {self.keys.tag} was taken over by another worker.")
+
+
+def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _entries(rows: Sequence[Any]) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
+    """Read XRANGE's answer, which the client returns flat or as pairs, by its version."""
+    for entry_id, fields in rows:
+        yield entry_id, fields if isinstance(fields, dict) else dict(_pairs(fields or ()))
+
+
+def _hold(text: bytes) -> Hold:
+    last_id, until = text.decode().split(" ")
+    return Hold(last_id, int(until))
+
+
+def _settle_call(
+    k: PartitionKeys, what: Settlement, token: str, retention_ms: int
+) -> tuple[list[str | bytes], list[str | bytes | int]]:
+    setbacks = [(*place.rpartition("|")[::2], value) for place, value in what.setbacks.items()]
+    named = (*(s.delivery.stream for s in what.settled), *(stream for stream, _, _ in setbacks))
+    streams = list(dict.fromkeys(named))
+    stream_index = {name: number for number, name in enumerate(streams, start=1)}
+    ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
+    keys: list[str | bytes] = [
+        k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
+        k.streams, k.history, k.reached, k.who, k.rendering,
+        *map(k.stream, streams), *map(k.ledger, ledgers),
+    ]  # fmt: skip
+    args: list[str | bytes | int] = [
+        token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
+        " ".join(str(len(text)) for text in what.ledgers.values()), b"".join(what.ledgers.values()),
+    ]  # fmt: skip
+    groups: dict[tuple[str, str, str], list[Settled]] = {}
+    for s in what.settled:
+        groups.setdefault((s.delivery.stream, s.count, s.kind), []).append(s)
+    args.append(len(groups))
+    for (stream, count, kind), group in groups.items():
+        args += (stream_index[stream], count, kind, *_packed(group, ledgers))
+    _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
+    _put_list(
+        args,
+        [(stream_index[stream], entry_id, _setback(value)) for stream, entry_id, value in setbacks],
+    )
+    _put_list(args, list(what.counts.items()))
+    _put_list(args, [(line,) for line in what.history])
+    _put_list(args, list(what.reached.items()))
+    return keys, args
+
+
+def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str | bytes | int]:
+    """Return what the script reads of a group: few arguments, whatever its size."""
+    letters = [s.letter.dumps() for s in group if s.letter]
+    return [
+        " ".join(s.delivery.entry_id for s in group),
+        " ".join(str(ledgers[s.delivery.header.digest]) if s.tells else "0" for s in group),
+        len(letters),
+        *letters,
+    ]
+
+
+def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | int, ...]]) -> None:
+    args.append(len(rows))
+    for row in rows:
+        args += row
+
+
+def _wait(wait: Wait | None) -> bytes:
+    if wait is None:
+        return b""
+    return orjson.dumps([wait.attempts, wait.not_before_ms, wait.successes])
+
+
+def _setback(setback: Setback) -> bytes:
+    return orjson.dumps(
+        [
+            setback.width,
+            setback.failures,
+            setback.tries_alone,
+            setback.not_before_ms,
+            setback.successes,
+        ]
+    )

@@ -1,0 +1,83 @@
+"""`RedisPresence`: tells Redis that this worker runs, and with which configuration."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection, Mapping
+from importlib.metadata import version
+from typing import Final
+
+import redis
+
+from worker.adapters.redis import scripts
+from worker.contract import keys
+from worker.contract.processes import LIFE_MS, WORKER, Process
+from worker.contract.redis.connection import redis_errors
+
+EVERY_SECONDS: Final = 3.0
+
+
+class RedisPresence:
+    """Writes a line about this process every few seconds.
+
+    Args:
+        client: With short timeouts.
+        config: The configuration's fingerprint.
+        stopped: Returns the names of triggers that this node can't work on.
+        clock: In seconds.
+        doubted: Returns the templates whose compiled form is off in this node.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        config: str,
+        *,
+        stopped: Callable[[], Collection[str]],
+        clock: Callable[[], float],
+        doubted: Callable[[], Mapping[str, int]] = dict,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._stopped = stopped
+        self._clock = clock
+        self._doubted = doubted
+        self._host = socket.gethostname()
+        self._version = version("segrelay")
+        self._next_at = 0.0
+
+    def tell(self) -> None:
+        """Write it, if that has not been done lately.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        now = self._clock()
+        if now < self._next_at:
+            return
+        self._next_at = now + EVERY_SECONDS
+        text = self._process().dumps()
+        with redis_errors():
+            scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
+
+    def leave(self) -> None:
+        """Take it back, at an orderly end.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        with redis_errors():
+            self._client.zrem(keys.PROCESSES, self._process().dumps())
+
+    def _process(self) -> Process:
+        stopped = tuple(sorted(self._stopped()))
+        return Process(
+            self._host,
+            os.getpid(),
+            WORKER,
+            self._config,
+            stopped,
+            self._version,
+            self._doubted(),
+        )

@@ -1,0 +1,323 @@
+"""Step 10: what follows from a verdict. Each kind of answer has its own short story here."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import orjson
+
+from worker.batch.halve import Refusal, Refusals
+from worker.batch.letters import Obituary
+from worker.batch.pack import Packer, Request
+from worker.batch.partition import Delivery, Note, Partition, Settled, Settlement
+from worker.batch.prepare import Numbers, Parcel
+from worker.batch.repair import repair
+from worker.batch.settle import Settler
+from worker.batch.state import State
+from worker.contract.words import Death, Skip
+from worker.core.backoff import AfterFailure
+from worker.core.gate import Slot
+from worker.core.ledger import Record, with_delivered, with_tried, with_whole_list
+from worker.core.verdicts import (
+    Accepted,
+    AccessRefused,
+    BodyRefused,
+    Failed,
+    RefusedUser,
+    SlowDown,
+    TooLarge,
+    Unreadable,
+    Verdict,
+)
+from worker.destinations.api import Answer
+from worker.destinations.insider.shape import overwrites
+from worker.destinations.sending import NoAnswer
+from worker.errors import LeaseLost
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was made.
+
+    Args:
+        begun_seconds: When, by the drain's clock.
+    """
+
+    request: Request
+    note: Note
+    answer: Answer | NoAnswer
+    slot: Slot
+    begun_seconds: float
+
+
+@dataclass(slots=True)
+class Conclusion:
+    """Obeys verdicts, for one batch."""
+
+    partition: Partition
+    settler: Settler
+    refusals: Refusals
+    numbers: Numbers
+    state: State
+    jitter: random.Random
+    late_seconds: float
+
+    async def obey(self, sent: Sent, verdict: Verdict, packer: Packer) -> int:
+        """Do what a verdict says; returns how many were delivered."""
+        request, note, answer = sent.request, sent.note, sent.answer
+        unanswered = isinstance(verdict, Unreadable) or (
+            isinstance(verdict, Failed) and verdict.possibly_applied
+        )
+        applied = unanswered or isinstance(verdict, Accepted)
+        async with self._repairing(request, note if unanswered else None, applied=applied):
+            match verdict:
+                case Accepted(refused):
+                    return await self._accepted(request, note, refused, answer, packer)
+                case TooLarge(message):
+                    await self._too_large(request, note, message, answer, packer)
+                case BodyRefused(message):
+                    await self.settler.write(self._closing(request, note))
+                    refusal = Refusal(message, answer, sent.slot, sent.begun_seconds)
+                    await self.refusals.refused(request, refusal, packer)
+                case SlowDown() | AccessRefused():
+                    await self.settler.write(self._closing(request, note))
+                    packer.again(request)
+                case Failed(message) | Unreadable(message):
+                    await self._failed(sent, message, packer, possibly_applied=unanswered)
+                case _ as never:
+                    assert_never(never)
+        return 0
+
+    async def unfinished(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+        """Leave open what we ended ourselves; it is no failure of anybody."""
+        async with self._repairing(request, note, applied=True):
+            if request.parcels[0].route.on_ambiguous == "dead_letter":
+                await self._ambiguous(request, note, message, packer)
+            else:
+                await self._settle_open(request, note, Settlement(), possibly_applied=True)
+
+    @contextlib.asynccontextmanager
+    async def _repairing(
+        self, request: Request, unanswered_note: Note | None, *, applied: bool
+    ) -> AsyncIterator[None]:
+        """Put right what a newer holder of the lease may have done before this request."""
+        try:
+            yield
+        except LeaseLost:
+            if applied:
+                await repair(
+                    self.partition,
+                    request.parcels,
+                    names=self.numbers.triggers(),
+                    unanswered_note=unanswered_note,
+                    late_seconds=self.late_seconds,
+                )
+            raise
+
+    def _closing(
+        self,
+        request: Request,
+        note: Note,
+        settled: Sequence[Settled] = (),
+        dropped: Mapping[str, int] | None = None,
+        **more: object,
+    ) -> Settlement:
+        """Return a settlement that closes the note of a request with a sure answer."""
+        return Settlement(
+            settled=settled,
+            note_id=note.note_id,
+            counts={
+                **self._counts(request),
+                **{f"dropped|{request.trigger}|{name}": n for name, n in (dropped or {}).items()},
+            },
+            **more,  # type: ignore[arg-type]
+        )
+
+    def _counts(self, request: Request, **more: int) -> dict[str, int]:
+        again = sum(map(self._may_have_been_sent, request.parcels))
+        shared = self.state.identities_shared.pop(request.trigger, 0)
+        counts = {"requests": 1, "resent": again, "shared_identity": shared, **more}
+        return {f"{name}|{request.trigger}": n for name, n in counts.items() if n}
+
+    def _may_have_been_sent(self, parcel: Parcel) -> bool:
+        """Say whether an earlier request of it got no sure answer."""
+        fact = parcel.fact
+        item = self.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
+        return item is not None and item.tried_us == fact.time_us
+
+    async def _accepted(
+        self,
+        request: Request,
+        note: Note,
+        refused: Mapping[int, RefusedUser],
+        answer: Answer | NoAnswer,
+        packer: Packer,
+    ) -> int:
+        settled: list[Settled] = []
+        deaths: list[tuple[Delivery, Obituary]] = []
+        records: dict[bytes, Record] = {}
+        reached: dict[str, bytes] = {}
+        dropped: Counter[str] = Counter()
+        index = 0
+        for packed in request.packed:
+            parcel = packed.parcel
+            users = range(index, index + len(packed.users))
+            index = users.stop
+            no = next((refused[i] for i in users if i in refused), None)
+            match no:
+                case None:
+                    records[parcel.digest] = _delivered(self.state.records[parcel.digest], parcel)
+                    dropped.update(packed.dropped)
+                    settled.append(Settled(parcel.delivery, tells=True))
+                    settled += (
+                        Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
+                        for loser in parcel.losers
+                    )
+                    reached[parcel.digest.hex()] = _reached(parcel, self.state.now_ms())
+                case RefusedUser(Skip() as reason, message):
+                    settled.append(
+                        Settled(parcel.delivery, reason, remark=f"{reason.value}: {message}")
+                    )
+                case RefusedUser(Death() as reason, message):
+                    obituary = self.settler.obituary(parcel, reason, message, answer)
+                    deaths.append((parcel.delivery, obituary))
+        buried = await self.settler.buried(deaths, packer)
+        wait_over = {request.trigger: None} if request.trigger in self.state.waits else {}
+        closing = self._closing(
+            request, note, [*settled, *buried], dropped=dropped, waits=wait_over, reached=reached
+        )
+        self.state.records.update(records)
+        await self.settler.write(closing)
+        self.state.went_through(request.trigger)
+        if records:
+            await self.settler.streaks.broken(request.trigger)
+        await self.refusals.part_taken(request, packer)
+        return len(records)
+
+    async def _too_large(
+        self, request: Request, note: Note, message: str, answer: Answer | NoAnswer, packer: Packer
+    ) -> None:
+        if len(request.packed) > 1:
+            await self.settler.write(self._closing(request, note))
+            packer.split(request)
+            return
+        parcel = request.parcels[0]
+        death = (parcel.delivery, self.settler.obituary(parcel, Death.TOO_LARGE, message, answer))
+        await self.settler.write(
+            self._closing(request, note, await self.settler.buried([death], packer))
+        )
+
+    async def _failed(
+        self, sent: Sent, message: str, packer: Packer, *, possibly_applied: bool
+    ) -> None:
+        request, note = sent.request, sent.note
+        if possibly_applied and request.parcels[0].route.on_ambiguous == "dead_letter":
+            await self._ambiguous(request, note, message, packer)
+            return
+        outcomes = {
+            parcel: self._after_failure(parcel, request, sent.slot) for parcel in request.parcels
+        }
+        wait = next((outcome.wait for outcome in outcomes.values() if outcome.wait), None)
+        deaths = [
+            (parcel.delivery, self.settler.obituary(parcel, Death.FAILED, message, None))
+            for parcel, outcome in outcomes.items()
+            if outcome.setback is None
+        ]
+        setbacks = {
+            parcel.delivery.place: outcome.setback
+            for parcel, outcome in outcomes.items()
+            if outcome.setback
+        }
+        remark = f"retry: {message}"
+        await self._settle_open(
+            request,
+            note,
+            Settlement(
+                settled=await self.settler.buried(deaths, packer),
+                waits={request.trigger: wait},
+                setbacks=setbacks,
+                history=[self.settler.line(p.delivery, "retry", remark) for p in request.parcels],
+            ),
+            possibly_applied=possibly_applied,
+        )
+        self.state.setbacks.update(setbacks)
+        self.state.set_wait(request.trigger, wait)
+        if wait:
+            packer.drop_trigger(request.trigger)
+
+    def _after_failure(self, parcel: Parcel, request: Request, slot: Slot) -> AfterFailure:
+        return self.state.after_failure(
+            parcel.delivery, slot, users=len(request.packed), jitter=self.jitter.random()
+        )
+
+    async def _ambiguous(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+        """The destination's `on_ambiguous` says that a person decides."""
+        deaths = [
+            (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, None))
+            for parcel in request.parcels
+        ]
+        buried = [self.settler.death(delivery, obituary) for delivery, obituary in deaths]
+        await self._settle_open(request, note, Settlement(settled=buried), possibly_applied=True)
+        packer.drop_trigger(request.trigger)
+
+    async def _settle_open(
+        self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
+    ) -> None:
+        """Settle a request without a sure answer: its note stays open, and `tried` is written."""
+        counts = self._counts(request, unanswered=int(possibly_applied))
+        tried = {
+            parcel.digest: _tried(self.state.records[parcel.digest], parcel)
+            for parcel in request.parcels
+            if possibly_applied
+        }
+        self.state.records.update(tried)
+        end_ms = await self.settler.write(
+            Settlement(
+                settled=base.settled,
+                note_id=note.note_id,
+                open_seconds=self.late_seconds if possibly_applied else 0.0,
+                waits=base.waits,
+                setbacks=base.setbacks,
+                counts=counts,
+                history=base.history,
+            ),
+            tried=tried,
+        )
+        if possibly_applied and end_ms:
+            opened = Note(note.note_id, note.trigger, note.deliveries, end_ms)
+            self.state.keep_open(opened)
+
+
+def _delivered(record: Record, parcel: Parcel) -> Record:
+    users: tuple[Any, ...] = parcel.shaped.users
+    data_sent = any(isinstance(user, dict) and "attributes" in user for user in users)
+    return _told(with_delivered(record, parcel.fact, data_sent=data_sent), parcel)
+
+
+def _tried(record: Record, parcel: Parcel) -> Record:
+    return _told(with_tried(record, parcel.fact), parcel)
+
+
+def _told(record: Record, parcel: Parcel) -> Record:
+    """Remember that a body may have told something about all audiences."""
+    users: tuple[Any, ...] = parcel.shaped.users
+    root = parcel.shaped.root
+    if any(isinstance(user, dict) and overwrites(user, root) for user in users):
+        return with_whole_list(record, parcel.fact.time_us)
+    return record
+
+
+def _reached(parcel: Parcel, now_ms: int) -> bytes:
+    """Return by what the destination knows a person, as Redis keeps it."""
+    user: Any = parcel.shaped.users[0]
+    who = {
+        key: user[key]
+        for key in ("identifiers", "insider_id")
+        if isinstance(user, dict) and key in user
+    }
+    return orjson.dumps([now_ms, who])

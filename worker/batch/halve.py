@@ -1,0 +1,189 @@
+"""Bodies that are refused: halving them, until it is clear which deliveries are to blame.
+
+Who is refused alone is to blame only where something else of the trigger goes through: what was
+taken after that request began shows it. Where nothing goes through, the refusal is no verdict about
+anybody: the trigger waits, and nobody dies.
+
+What is left of a halving when a batch ends is remembered as the width of the deliveries' next
+request, so that a slow destination, or a low rate, does not make it start anew each time.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+import structlog
+
+from worker.batch.letters import Obituary
+from worker.batch.pack import Packer, Request
+from worker.batch.partition import Settlement
+from worker.batch.prepare import Parcel
+from worker.batch.settle import Settler
+from worker.batch.state import State
+from worker.contract.words import Death
+from worker.core.backoff import Setback, Wait, delay_seconds
+from worker.core.gate import Slot
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer
+
+SUSPECTS_AT_MOST: Final = 8
+"""So many refused alone and nothing taken: it is not they who are to blame."""
+LONGEST_WAIT_SECONDS: Final = 10.0
+"""Of a trigger whose users are refused; one bad event must not hold up those that come after it."""
+WAITS_WORTH_TELLING: Final = 5
+LOG: Final = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A body was refused.
+
+    Args:
+        begun_seconds: When the request was made, by the drain's clock.
+    """
+
+    message: str
+    answer: Answer | NoAnswer
+    slot: Slot
+    begun_seconds: float
+
+
+class _Suspect(NamedTuple):
+    """A delivery that was refused alone in its request."""
+
+    parcel: Parcel
+    obituary: Obituary
+    slot: Slot
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Halves refused bodies, for one batch."""
+
+    settler: Settler
+    state: State
+    jitter: random.Random
+    _suspects: dict[str, list[_Suspect]] = field(default_factory=dict)
+    _taken_seconds: dict[str, float] = field(default_factory=dict)
+
+    async def refused(self, request: Request, refusal: Refusal, packer: Packer) -> None:
+        """Halve; a delivery refused alone is suspect until something else goes through."""
+        if len(request.packed) > 1:
+            packer.split(request)
+            return
+        trigger, parcel = request.trigger, request.parcels[0]
+        obituary = self.settler.obituary(parcel, Death.REFUSED, refusal.message, refusal.answer)
+        suspects = self._suspects.setdefault(trigger, [])
+        suspects.append(_Suspect(parcel, obituary, refusal.slot))
+        if self._taken_seconds.get(trigger, -1.0) >= refusal.begun_seconds:
+            await self._bury(trigger, packer)
+        elif trigger in self.state.waits:
+            await self._acquit([trigger], packer)
+        elif len(suspects) >= SUSPECTS_AT_MOST:
+            await self._stop(request, packer)
+
+    async def part_taken(self, request: Request, packer: Packer) -> None:
+        """Something was taken: who was refused alone meanwhile is to blame for itself."""
+        self._taken_seconds[request.trigger] = self.state.clock.seconds()
+        await self._bury(request.trigger, packer)
+
+    async def finish(self, packer: Packer) -> None:
+        """Let those wait who are suspect still, and remember what is not done."""
+        widths = dict(packer.halves_left())
+        halved = {parcel.delivery.trigger for parcel in widths}
+        await self._acquit([name for name in self._suspects if name not in halved], packer)
+        # Amid a halving nobody knows yet whether anything goes through.
+        widths |= {suspect.parcel: 1 for each in self._suspects.values() for suspect in each}
+        setbacks = {
+            parcel.delivery.place: self._narrowed(parcel, width)
+            for parcel, width in widths.items()
+            if parcel.delivery.trigger not in self.state.paused
+        }
+        if setbacks:
+            await self.settler.write(Settlement(setbacks=setbacks))
+            self.state.setbacks.update(setbacks)
+
+    async def _stop(self, request: Request, packer: Packer) -> None:
+        """Go no further through a body of which nothing is taken: its trigger pauses, or waits."""
+        causes = {suspect.obituary.cause for suspect in self._suspects[request.trigger]}
+        shared = request.parcels[0].route.api.max_users > 1
+        if len(causes) == 1 and shared and packer.has_left(request.trigger):
+            obituary = self._suspects.pop(request.trigger)[-1].obituary
+            await self.settler.streaks.pause(request.trigger, obituary)
+            self.settler.leave(request.trigger, packer)
+        else:
+            await self._acquit([request.trigger], packer)
+
+    async def _bury(self, trigger: str, packer: Packer) -> None:
+        suspects = self._suspects.pop(trigger, [])
+        deaths = [(suspect.parcel.delivery, suspect.obituary) for suspect in suspects]
+        if deaths:
+            await self.settler.write(Settlement(settled=await self.settler.buried(deaths, packer)))
+
+    async def _acquit(self, triggers: list[str], packer: Packer) -> None:
+        """Let suspects step aside; where nothing of a trigger goes through, all of it waits."""
+        for trigger in triggers:
+            suspects = self._suspects.pop(trigger, [])
+            if suspects and trigger not in self.state.paused:
+                await self._step_aside(trigger, suspects, packer)
+
+    async def _step_aside(self, trigger: str, suspects: list[_Suspect], packer: Packer) -> None:
+        outcomes = [
+            self.state.after_failure(
+                suspect.parcel.delivery, suspect.slot, users=1, jitter=self.jitter.random()
+            )
+            for suspect in suspects
+        ]
+        others_go_through = any(outcome.wait is None for outcome in outcomes)
+        wait = None if others_go_through else self._short(outcomes[0].wait)
+        deaths = []
+        setbacks = {}
+        for suspect, outcome in zip(suspects, outcomes, strict=True):
+            if outcome.setback is None:
+                deaths.append((suspect.parcel.delivery, suspect.obituary))
+            else:
+                setbacks[suspect.parcel.delivery.place] = self._alone(outcome.setback, wait)
+        remark = f"retry: {suspects[0].obituary.message}"
+        await self.settler.write(
+            Settlement(
+                settled=await self.settler.buried(deaths, packer),
+                waits={trigger: wait},
+                setbacks=setbacks,
+                history=[self.settler.line(s.parcel.delivery, "retry", remark) for s in suspects],
+            )
+        )
+        self.state.setbacks.update(setbacks)
+        self.state.set_wait(trigger, wait)
+        if wait:
+            packer.drop_trigger(trigger)
+            self._tell(trigger, wait, suspects[0].obituary)
+
+    def _short(self, wait: Wait | None) -> Wait | None:
+        """Bound a wait: the destination answers, so that others may well go through."""
+        if wait is None:
+            return None
+        latest_ms = self.state.now_ms() + round(1000 * LONGEST_WAIT_SECONDS * self.jitter.random())
+        return replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
+
+    def _alone(self, setback: Setback, wait: Wait | None) -> Setback:
+        """Let a suspect be alone in its next request, which comes a little later."""
+        not_before_ms = setback.not_before_ms
+        if wait is None and not not_before_ms:
+            delay_ms = round(1000 * delay_seconds(1, self.jitter.random()))
+            not_before_ms = self.state.now_ms() + delay_ms
+        return replace(setback, width=1, not_before_ms=not_before_ms)
+
+    def _narrowed(self, parcel: Parcel, width: int) -> Setback:
+        known = self.state.setbacks.get(parcel.delivery.place)
+        return replace(known, width=width) if known else Setback(width)
+
+    def _tell(self, trigger: str, wait: Wait, obituary: Obituary) -> None:
+        if wait.attempts >= WAITS_WORTH_TELLING:
+            LOG.warning(
+                "trigger.waits",
+                trigger=trigger,
+                attempts=wait.attempts,
+                reason=obituary.message,
+            )

@@ -1,0 +1,105 @@
+"""Dead letters: all that a person needs to understand a death, and a replay to undo it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from worker.batch.partition import Delivery, Letter
+from worker.contract.events import decode_profile, encode_header
+from worker.contract.words import Death
+from worker.core.messages import normalise_message
+from worker.errors import PayloadRefused
+
+BODY_BYTES: Final = 100_000
+ANSWER_BYTES: Final = 2_000
+_ID_BYTES: Final = 6
+_CAUSE_BYTES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Obituary:
+    """Why a delivery died.
+
+    Args:
+        message: For a person; no profile field.
+        template: Content hash of the template.
+        body: What was rendered, if it came so far.
+        status: Of the last answer; 0 = none.
+        answer: Begin of the last answer's body.
+        attempts: Requests that were made of it.
+    """
+
+    reason: Death
+    message: str
+    template: str = ""
+    body: bytes = b""
+    status: int = 0
+    answer: bytes = b""
+    attempts: int = 0
+
+    @property
+    def cause(self) -> str:
+        """Return the fingerprint of reason, status and normalised message."""
+        text = f"{self.reason.value}|{self.status}|{normalise_message(self.message)}"
+        return hashlib.blake2b(text.encode(), digest_size=_CAUSE_BYTES).hexdigest()
+
+
+def letter_of(
+    delivery: Delivery, obituary: Obituary, *, tag: tuple[str, int], now_ms: int
+) -> Letter:
+    """Return the letter of a delivery that died; `tag` is destination and partition."""
+    destination, partition = tag
+    place = f"{destination}|{partition}|{delivery.place}"
+    short = hashlib.blake2b(place.encode(), digest_size=_ID_BYTES).hexdigest()
+    letter_id = f"{destination}.{partition}.{short}"
+    header = delivery.header
+    text: dict[str, Any] = {
+        "id": letter_id,
+        "destination": destination,
+        "partition": partition,
+        "trigger": delivery.trigger,
+        "stream": delivery.stream,
+        "entry_id": delivery.entry_id,
+        "audience": header.audience,
+        "direction": header.direction.value,
+        "time_us": header.time_us,
+        "replays": header.replays,
+        "reason": obituary.reason.value,
+        "message": obituary.message[:1000],
+        "cause": obituary.cause,
+        "template": obituary.template,
+        "body": obituary.body[:BODY_BYTES].decode(errors="replace"),
+        "status": obituary.status,
+        "answer": obituary.answer[:ANSWER_BYTES].decode(errors="replace"),
+        "attempts": obituary.attempts,
+        "first_at_ms": header.accepted_ms,
+        "last_at_ms": now_ms,
+        "header": orjson.Fragment(encode_header(header)),
+        **_entry(delivery),
+    }
+    sample = {
+        "reason": obituary.reason.value,
+        "status": obituary.status,
+        "message": normalise_message(obituary.message),
+        "trigger": delivery.trigger,
+        "letter": letter_id,
+    }
+    return Letter(letter_id, obituary.cause, orjson.dumps(sample), orjson.dumps(text))
+
+
+def _entry(delivery: Delivery) -> dict[str, Any]:
+    """Return the profile; of an entry that can't be read, also the whole entry, byte for byte."""
+    try:
+        profile = orjson.loads(decode_profile(delivery.profile))
+        is_readable = isinstance(profile, dict) and delivery.header.time_us > 0
+    except (PayloadRefused, orjson.JSONDecodeError):
+        is_readable = False
+    if is_readable:
+        return {"profile": profile}
+    fields = (delivery.header_text, delivery.profile)
+    return {"entry": [base64.b64encode(text).decode() for text in fields], "profile": None}

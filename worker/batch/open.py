@@ -1,0 +1,184 @@
+"""Step 4: open a batch, ask the ledger, and let what is left of its events contend."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from worker.batch.letters import Obituary
+from worker.batch.partition import Delivery, Note, Settled
+from worker.batch.prepare import Contender, Numbers, Prepared
+from worker.batch.read import UNKNOWN_FORMAT, UNREADABLE
+from worker.batch.routes import Route
+from worker.batch.state import State
+from worker.contract.events import decode_header, decode_profile
+from worker.contract.words import Death, Direction, Skip
+from worker.core.contest import contest
+from worker.core.ledger import (
+    Fact,
+    Record,
+    is_in_doubt,
+    judge,
+    pack,
+    unpack_all,
+    with_raised,
+    with_tried,
+    with_whole_list,
+)
+from worker.errors import Bug, FormatUnknown, PayloadRefused
+from worker.logs import told_bug
+
+OPEN_BYTES: Final = 32_000_000
+"""Profiles that are open at once, decompressed; what is beyond stays in its stream."""
+_IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
+
+
+def tried_by(
+    notes: Sequence[Note], texts: Mapping[bytes, bytes | None], numbers: Numbers
+) -> dict[bytes, bytes]:
+    """Return the ledgers after requests of which nobody knows what came; by digest.
+
+    What can't be read is left as it is.
+    """
+    records, _ = unpack_all(texts)
+    for note in notes:
+        trigger = numbers.trigger(note.trigger)
+        for row in note.deliveries:
+            if row.digest not in records:
+                continue
+            audience = numbers.audience(row.audience)
+            fact = Fact(audience, trigger, row.direction, row.time_us, replays=row.replays)
+            tried = with_tried(records[row.digest], fact)
+            records[row.digest] = with_whole_list(tried, row.time_us)
+    return {digest: pack(record) for digest, record in records.items()}
+
+
+def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> list[Contender]:
+    """Decode the batch; what can't be decoded is dead, what is too much stays where it is."""
+    contenders: list[Contender] = []
+    size = 0
+    for delivery in batch:
+        if size > OPEN_BYTES:
+            break
+        if delivery.header is UNKNOWN_FORMAT:
+            prepared.stopped[delivery.trigger] = _why_unknown(delivery)
+            continue
+        try:
+            profile = decode_profile(delivery.profile)
+        except PayloadRefused as error:
+            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, error.message)))
+            continue
+        size += len(profile)
+        if delivery.header is UNREADABLE:
+            message = "The entry's header can't be read: it is damaged."
+            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, message)))
+            continue
+        contenders.append(Contender(delivery, _fact(delivery, profile, numbers), profile))
+    return prepared.left(contenders)
+
+
+def _why_unknown(delivery: Delivery) -> str:
+    try:
+        decode_header(delivery.header_text)
+    except FormatUnknown as error:
+        return error.message
+    raise Bug(f"The entry {delivery.place} has a format that is known.")
+
+
+def take_in_records(
+    contenders: Sequence[Contender],
+    texts: Mapping[bytes, bytes | None],
+    state: State,
+    prepared: Prepared,
+) -> list[Contender]:
+    """Unpack the ledgers of a batch; one that is damaged costs its own profile's events.
+
+    One that another version wrote stops the triggers of its profile's events.
+    """
+    state.records, unreadable = unpack_all(texts)
+    damaged: dict[bytes, str] = {}
+    for digest, error in unreadable.items():
+        if not isinstance(error, FormatUnknown):
+            damaged[digest] = told_bug(error, "ledger.unreadable", profile=digest.hex())
+    left: list[Contender] = []
+    for contender in contenders:
+        digest, trigger = contender.delivery.header.digest, contender.delivery.trigger
+        match unreadable.get(digest):
+            case None:
+                left.append(contender)
+            case FormatUnknown(message=why):
+                prepared.stopped[trigger] = why
+            case _:
+                message = f"The ledger of its profile can't be read. {damaged[digest]}"
+                obituary = Obituary(Death.UNREADABLE, message)
+                prepared.deaths.append((contender.delivery, obituary))
+    return prepared.left(left)
+
+
+def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
+    header = delivery.header
+    return Fact(
+        audience=numbers.audience(header.audience),
+        trigger=numbers.trigger(delivery.trigger),
+        direction=header.direction,
+        time_us=header.time_us,
+        state=header.state,
+        repair=header.repair,
+        profile_hash=zlib.crc32(profile) or 1 if header.direction is Direction.CHANGE else 0,
+        replays=header.replays,
+        again=header.again,
+    )
+
+
+def ask_ledger(
+    contenders: Sequence[Contender],
+    *,
+    routes: Mapping[str, Route],
+    state: State,
+    prepared: Prepared,
+) -> list[Contender]:
+    """Apply the ledger: what need not be delivered is skipped, the rest is returned.
+
+    What may have been sent before is a person's to decide, where `on_ambiguous` says so.
+    """
+    left: list[Contender] = []
+    for contender in contenders:
+        delivery, fact = contender.delivery, contender.fact
+        settled = skip_by_ledger(delivery, fact, state.records)
+        if settled:
+            prepared.skipped.append(settled)
+        elif routes[delivery.trigger].on_ambiguous == "dead_letter" and is_in_doubt(
+            state.records[delivery.header.digest], fact
+        ):
+            prepared.deaths.append((delivery, Obituary(Death.AMBIGUOUS, _IN_DOUBT)))
+        else:
+            left.append(contender)
+    return left
+
+
+def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record]) -> Settled | None:
+    """Return why the ledger wants a delivery skipped, or None.
+
+    A state event that tells what is known raises the ledger's time, here at once: what is judged
+    after it has to know.
+    """
+    record = records[delivery.header.digest]
+    reason = judge(record, fact)
+    if reason is None:
+        return None
+    if reason is not Skip.ALREADY_THERE:
+        return Settled(delivery, reason, remark=reason.value)
+    raised = with_raised(record, fact)
+    records[delivery.header.digest] = raised
+    return Settled(delivery, reason, tells=True, remark=reason.value)
+
+
+def contend(
+    contenders: Sequence[Contender],
+) -> list[tuple[Contender, tuple[Contender, ...]]]:
+    """Let the batch's events contend; returns who goes on, each with those it beat."""
+    result = contest(
+        [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
+    )
+    return [(c, result.beaten_by.get(number, ())) for number, c in enumerate(result.going)]

@@ -1,0 +1,283 @@
+"""What a drain wants of a partition: its words, as values, and the protocol of whoever keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import orjson
+
+from worker.contract.events import Header
+from worker.contract.redis.accept import NewDelivery
+from worker.contract.words import Death, Direction, Skip
+from worker.core.backoff import Setback, Wait
+
+
+class Entry(NamedTuple):
+    """An entry of a stream as Redis returns it."""
+
+    entry_id: str
+    header: bytes
+    profile: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """One event for one trigger, waiting in a stream.
+
+    Args:
+        stream: `lane|trigger`.
+        trigger: The trigger's name.
+        profile: What the trigger exports, packed; see `events.decode_profile`.
+        header_text: The header as it stands in the stream.
+    """
+
+    stream: str
+    trigger: str
+    entry_id: str
+    header: Header
+    profile: bytes
+    header_text: bytes = b""
+
+    @property
+    def place(self) -> str:
+        """Return where it stands: `lane|trigger|id`."""
+        return f"{self.stream}|{self.entry_id}"
+
+
+class NotedDelivery(NamedTuple):
+    """What a note holds of one delivery."""
+
+    place: str
+    digest: bytes
+    audience: str
+    direction: Direction
+    time_us: int
+    replays: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is written before a request.
+
+    Args:
+        note_id: Unique.
+        trigger: The trigger's name.
+        deliveries: All that the request carries.
+        open_until_ms: Its end, if it is open (Redis' clock); 0 = the request is under way.
+    """
+
+    note_id: str
+    trigger: str
+    deliveries: tuple[NotedDelivery, ...]
+    open_until_ms: int = 0
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        rows = [
+            [d.place, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
+            for d in self.deliveries
+        ]
+        return orjson.dumps([self.trigger, rows])
+
+    @classmethod
+    def loads(cls, note_id: str, text: bytes, open_until_ms: int) -> Note:
+        """Read what `dumps` wrote."""
+        trigger, rows = orjson.loads(text)
+        deliveries = tuple(
+            NotedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
+            for place, digest, audience, direction, *more in rows
+        )
+        return cls(note_id, trigger, deliveries, open_until_ms)
+
+
+class Hold(NamedTuple):
+    """Up to `last_id` everything in a stream waits, until then (Redis' clock)."""
+
+    last_id: str
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What the holder of a fresh lease has to know.
+
+    Args:
+        now_ms: Redis' clock.
+        notes: All that are there; open ones and those of a holder that vanished.
+        rendering: Places of what a vanished holder was rendering.
+        waits: By trigger.
+        setbacks: By place.
+        holds: By stream.
+    """
+
+    now_ms: int
+    notes: tuple[Note, ...]
+    rendering: frozenset[str]
+    waits: Mapping[str, Wait]
+    setbacks: Mapping[str, Setback]
+    holds: Mapping[str, Hold]
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter: what a person needs to understand and to replay.
+
+    Args:
+        cause: Fingerprint of reason, status and normalised message.
+        sample: JSON, one line, about the cause; no profile field.
+        text: The whole letter, as Redis keeps it.
+    """
+
+    letter_id: str
+    cause: str
+    sample: bytes
+    text: bytes
+
+    def dumps(self) -> bytes:
+        """Return what the settling script splits."""
+        return b"\n".join((self.letter_id.encode(), self.cause.encode(), self.sample, self.text))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The outcome of one delivery.
+
+    Args:
+        reason: None = delivered.
+        tells: The profile's ledger tells of it; see `Settlement.ledgers`.
+        letter: If it is dead.
+        by: Why it was skipped, for the history; "" = nothing to tell.
+    """
+
+    delivery: Delivery
+    reason: Skip | Death | None = None
+    tells: bool = False
+    letter: Letter | None = None
+    remark: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Return the word of its count."""
+        match self.reason:
+            case None:
+                return "delivered"
+            case Skip():
+                return "skipped"
+            case Death():
+                return "dead"
+
+    @property
+    def count(self) -> str:
+        """Return the field of `counts` that grows."""
+        trigger = self.delivery.trigger
+        return f"{self.kind}|{trigger}" + (f"|{self.reason.value}" if self.reason else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """All that one script writes.
+
+    Args:
+        settled: Outcomes.
+        note_id: Of the request; "" = none was made.
+        open_seconds: For how long its note stays open; 0 = it is closed.
+        ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
+            written if a request was made, or if a delivery that it tells of was still there.
+        waits: By trigger; None = forget.
+        setbacks: By place; those of deliveries that are not there any more are not kept.
+        counts: Further fields of `counts`.
+        history: Lines about deliveries that were not made, or not yet.
+        reached: By digest (hex), for `verify`: JSON of now (ms) and by what the destination knows
+            the person; of each to whom something was delivered.
+    """
+
+    settled: Sequence[Settled] = ()
+    note_id: str = ""
+    open_seconds: float = 0.0
+    ledgers: Mapping[bytes, bytes] = field(default_factory=dict)
+    waits: Mapping[str, Wait | None] = field(default_factory=dict)
+    setbacks: Mapping[str, Setback] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    history: Sequence[bytes] = ()
+    reached: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Partition(Protocol):
+    """Keeps one partition of one destination. Its writers raise `LeaseLost`."""
+
+    async def take(self) -> Holding | None:
+        """Take the lease if it is free; clears the bell."""
+        ...
+
+    async def streams(self) -> tuple[str, ...]:
+        """Return the names of the streams that are not empty, now."""
+        ...
+
+    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
+        """Read the next entries of a stream."""
+        ...
+
+    async def ledgers(
+        self, digests: Sequence[bytes], rendering: Iterable[str] = ()
+    ) -> list[bytes | None]:
+        """Read packed records, and write down what will be rendered."""
+        ...
+
+    async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Read packed records without holding the lease."""
+        ...
+
+    async def note(self, note: Note) -> int:
+        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+        ...
+
+    async def open_notes(
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+    ) -> int:
+        """Open the notes of a holder that vanished; returns their end (ms)."""
+        ...
+
+    async def settle(self, settlement: Settlement) -> int:
+        """Settle; repeated until it is confirmed. Returns the end of an open note (ms), or 0."""
+        ...
+
+    async def hold_back(self, note: Note, seconds: float) -> None:
+        """Open a note without holding the lease: nothing of its profiles may go on until then."""
+        ...
+
+    async def release(
+        self,
+        holds: Mapping[str, Hold | None],
+        paused: Iterable[str],
+        *,
+        suspects: Iterable[str] = (),
+        keep_if_due: bool,
+    ) -> Release:
+        """Give the lease back.
+
+        Args:
+            holds: What has changed of them.
+            paused: Triggers of which nothing may be done now.
+            suspects: Places that the next holder, too, renders apart.
+            keep_if_due: Keep it where there is work that may be done now.
+        """
+        ...
+
+    async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries, e.g. repairs; needs no lease."""
+        ...
+
+
+class Release(NamedTuple):
+    """What became of the lease.
+
+    Attributes:
+        due: There is work that may be done now.
+        ring: On which queue to ring; "" = there is none, or somebody is on the way.
+    """
+
+    released: bool
+    due: bool
+    ring: Literal["live", "backfill", ""]

@@ -1,0 +1,270 @@
+"""Steps 5 and 6: render, shape; and what a batch is while it is being prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import orjson
+
+from worker.adapters.jsonnet.renderer import Asserted, Rendered, Row, TemplateFailed
+from worker.batch.letters import Obituary
+from worker.batch.partition import Delivery, Settled
+from worker.batch.routes import Route
+from worker.batch.state import State
+from worker.contract.words import Death, Skip
+from worker.core.ledger import Fact
+from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.errors import SegrelayError
+from worker.logs import told_bug
+
+RENDER_GROUP: Final = 100
+"""Deliveries between two looks at the clock: rendering holds the interpreter."""
+ISOLATING_SECONDS: Final = 15.0
+"""After it no further group of suspects is begun in a batch: they stay where they are."""
+
+
+class Killed(Exception):  # noqa: N818 - it is the event's fate, no error of ours
+    """The throw-away process died of a delivery that was alone in it."""
+
+
+class Renders(Protocol):
+    """Whoever renders rows of one route, in order."""
+
+    async def render(
+        self, route: Route, rows: Sequence[Row], *, isolated: bool
+    ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
+        """Render; `isolated` in a throw-away process with limits.
+
+        What is isolated may give fewer results than rows: the others are left for another time.
+        """
+        ...
+
+
+class Numbers(Protocol):
+    """Whoever numbers audiences and triggers for the ledger."""
+
+    async def read(self) -> None:
+        """Read all numbers anew; they replace what was known."""
+        ...
+
+    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
+        """Make sure that these have numbers."""
+        ...
+
+    def audience(self, slug: str) -> int:
+        """Return an audience's number."""
+        ...
+
+    def trigger(self, name: str) -> int:
+        """Return a trigger's number."""
+        ...
+
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        """Return the audiences with these numbers; a number whose name was lost has none."""
+        ...
+
+    def triggers(self) -> dict[int, str]:
+        """Return the triggers by their numbers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contender:
+    """A delivery with what the ledger needs to know of it, and its profile's JSON text."""
+
+    delivery: Delivery
+    fact: Fact
+    profile: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parcel:
+    """A delivery that is ready to be packed into a request.
+
+    Args:
+        losers: What it beat in this batch; settled with it.
+        body: As rendered, for a letter.
+        names: Its digest, and the identifiers by which the destination knows its profile.
+    """
+
+    delivery: Delivery
+    fact: Fact
+    route: Route
+    occasion: Occasion
+    shaped: Shaped
+    body: bytes
+    losers: tuple[Contender, ...]
+    names: frozenset[bytes | str]
+
+    @property
+    def digest(self) -> bytes:
+        """Return under which digest its profile is known."""
+        return self.delivery.header.digest
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What became of a batch before anything was sent.
+
+    Args:
+        skipped: Settled without a request.
+        deaths: Not yet settled: how many of one cause may die is asked first.
+        parcels: To be sent, in the order of the batch.
+        stopped: By trigger: why only another version of segrelay can go on with it.
+    """
+
+    skipped: list[Settled] = field(default_factory=list)
+    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
+    parcels: list[Parcel] = field(default_factory=list)
+    stopped: dict[str, str] = field(default_factory=dict)
+
+    def left(self, contenders: Iterable[Contender]) -> list[Contender]:
+        """Return those whose triggers can go on; the others stay in their streams."""
+        return [c for c in contenders if c.delivery.trigger not in self.stopped]
+
+
+async def render_and_shape(
+    going: Sequence[tuple[Contender, tuple[Contender, ...]]],
+    *,
+    routes: Mapping[str, Route],
+    renders: Renders,
+    state: State,
+    prepared: Prepared,
+    is_told_to_stop: Callable[[], bool],
+) -> None:
+    """Render per trigger and shape, until told to stop; fills `prepared`."""
+    by_trigger: dict[tuple[str, bool], list[tuple[Contender, tuple[Contender, ...]]]] = {}
+    for contender, losers in going:
+        suspect = contender.delivery.place in state.suspects
+        key = (contender.delivery.trigger, suspect)
+        by_trigger.setdefault(key, []).append((contender, losers))
+    isolating_ends = state.clock.seconds() + ISOLATING_SECONDS
+    # Suspects last: whatever they do, the others have been rendered by then.
+    for (trigger, suspect), group in sorted(by_trigger.items(), key=lambda each: each[0][1]):
+        for first in range(0, len(group), RENDER_GROUP):
+            if is_told_to_stop():
+                return
+            part = group[first : first + RENDER_GROUP]
+            rows = [Row(contender.profile) for contender, _ in part]
+            results = await _rendered(renders, routes[trigger], rows, isolated=suspect)
+            now_us = state.now_ms() * 1000
+            for going_on, result in zip(part, results, strict=not suspect):
+                state.suspects.discard(going_on[0].delivery.place)
+                _shape_one(going_on, result, routes[trigger], now_us, prepared)
+            if suspect and (
+                len(results) < len(part)
+                or any(isinstance(result, Killed) for result in results)
+                or state.clock.seconds() >= isolating_ends
+            ):
+                return
+
+
+async def _rendered(
+    renders: Renders, route: Route, rows: Sequence[Row], *, isolated: bool
+) -> list[Rendered | Asserted | TemplateFailed | Killed]:
+    """Render; an error of ours is that of one row, so all are rendered one by one after it."""
+    try:
+        return await renders.render(route, rows, isolated=isolated)
+    except SegrelayError:
+        raise
+    except Exception as error:
+        if isolated:
+            raise
+        if len(rows) == 1:
+            return [
+                TemplateFailed(told_bug(error, "rendering.failed", trigger=route.trigger), "", 0)
+            ]
+    return [
+        result for row in rows for result in await _rendered(renders, route, [row], isolated=False)
+    ]
+
+
+def _shape_one(
+    going: tuple[Contender, tuple[Contender, ...]],
+    result: Rendered | Asserted | TemplateFailed | Killed,
+    route: Route,
+    now_us: int,
+    prepared: Prepared,
+) -> None:
+    try:
+        _shape(going, result, route, now_us, prepared)
+    except Exception as error:  # noqa: BLE001 - it costs this one delivery
+        message = told_bug(error, "shaping.failed", trigger=route.trigger)
+        body = result.body if isinstance(result, Rendered) else b""
+        prepared.deaths.append((going[0].delivery, Obituary(Death.INVALID, message, body=body)))
+
+
+def _shape(
+    going: tuple[Contender, tuple[Contender, ...]],
+    result: Rendered | Asserted | TemplateFailed | Killed,
+    route: Route,
+    now_us: int,
+    prepared: Prepared,
+) -> None:
+    contender, losers = going
+    delivery = contender.delivery
+    template = route.template.content_hash if route.template else ""
+    match result:
+        case Asserted(message):
+            prepared.skipped.append(
+                Settled(delivery, Skip.ASSERTED, remark=f"asserted: {message[:200]}")
+            )
+            return
+        case TemplateFailed(message, file, line):
+            text = f"{file}:{line}: {message}" if file else message
+            obituary = Obituary(Death.TEMPLATE_ERROR, text, template)
+            prepared.deaths.append((delivery, obituary))
+            return
+        case Killed():
+            text = "Rendering this event, alone, killed the process or ran out of time or memory."
+            prepared.deaths.append((delivery, Obituary(Death.KILLED_WORKER, text, template)))
+            return
+        case Rendered(body):
+            pass
+    occasion = _occasion(delivery, route, now_us)
+    shaped = route.api.shape(_loads(body), occasion)
+    if isinstance(shaped, NotSendable):
+        _not_sendable(delivery, shaped, template, body, prepared)
+        return
+    names: set[bytes | str] = {delivery.header.digest}
+    names.update(*map(route.api.identifiers, shaped.users))
+    prepared.parcels.append(
+        Parcel(delivery, contender.fact, route, occasion, shaped, body, losers, frozenset(names))
+    )
+
+
+def _not_sendable(
+    delivery: Delivery, shaped: NotSendable, template: str, body: bytes, prepared: Prepared
+) -> None:
+    match shaped.reason:
+        case Skip() as reason:
+            prepared.skipped.append(
+                Settled(delivery, reason, remark=f"{reason.value}: {shaped.message}")
+            )
+        case Death() as reason:
+            obituary = Obituary(reason, shaped.message, template, body)
+            prepared.deaths.append((delivery, obituary))
+
+
+def _loads(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _occasion(delivery: Delivery, route: Route, now_us: int) -> Occasion:
+    header = delivery.header
+    return Occasion(
+        url=route.url,
+        audience=header.audience,
+        direction=header.direction,
+        time_us=header.time_us,
+        now_us=now_us,
+        skip_hook=header.skip_hook,
+        repair=header.repair,
+        audience_attribute=route.audience_attribute,
+        phone_region=route.phone_region,
+    )

@@ -1,0 +1,175 @@
+"""Step 3: read a batch from the streams that are due, merged by entry id, in small steps.
+
+Entries that have to wait are passed over; up to which id everything in a stream waits is noted.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from worker.batch.partition import Delivery, Entry, Hold
+from worker.batch.state import State
+from worker.contract.events import Header, decode_header
+from worker.contract.keys import DIGEST_BYTES, split_stream_name
+from worker.contract.words import Direction
+from worker.errors import FormatUnknown, PayloadRefused
+
+BATCH_BYTES: Final = 8_000_000
+PASSED_OVER_AT_MOST: Final = 50_000
+TRIAL_ENTRIES: Final = 100
+"""Of a trigger whose next request carries one delivery alone: the others would be rendered for
+nothing if it fails again. A few more than one, so that not always the same one is tried."""
+_FIRST_STEP: Final = 32
+_LARGEST_STEP: Final = 500
+_STEP_BYTES: Final = 1_000_000
+_LATEST_US: Final = 1 << 56
+
+UNREADABLE: Final = Header(
+    bytes(DIGEST_BYTES), "", Direction.CHANGE, 0, state=False, skip_hook=False, repair=False,
+    accepted_ms=0,
+)  # fmt: skip
+"""Stands for a header that can't be decoded."""
+UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
+"""Stands for a header of a format that another version knows."""
+
+
+class Reads(Protocol):
+    """Whoever can read a stream."""
+
+    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
+        """Read the next entries of a stream."""
+        ...
+
+
+@dataclass(slots=True)
+class _Source:
+    """One stream while it is being read."""
+
+    stream: str
+    trigger: str
+    after_id: str
+    hold: Hold | None
+    entries: deque[Entry] = field(default_factory=deque)
+    step: int = _FIRST_STEP
+    exhausted: bool = False
+    only_waiting: bool = True
+
+    async def fill(self, reads: Reads) -> None:
+        """Read the next step, as large as what was seen of the entries' size allows."""
+        if self.entries or self.exhausted:
+            return
+        rows = await reads.read(self.stream, self.after_id, self.step)
+        self.exhausted = len(rows) < self.step
+        if rows:
+            self.after_id = rows[-1].entry_id
+            size = sum(len(row.profile) + len(row.header) for row in rows) / len(rows)
+            self.step = int(max(1, min(_LARGEST_STEP, _STEP_BYTES / max(1.0, size))))
+        self.entries.extend(rows)
+
+    def pass_over(self, entry_id: str, until_ms: int) -> None:
+        """Let an entry wait; while nothing else was seen, the hold grows."""
+        if self.only_waiting:
+            earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
+            self.hold = Hold(entry_id, earliest)
+
+
+def order_of(entry_id: str) -> tuple[int, int]:
+    """Return an entry id as something that can be compared."""
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+async def read_batch(
+    reads: Reads, state: State, streams: list[str], *, entries: int
+) -> list[Delivery]:
+    """Read up to so many deliveries, or 8 MB, in the order in which they came.
+
+    Args:
+        reads: The partition.
+        state: Says who has to wait; its holds are brought up to date.
+        streams: `lane|trigger`, of triggers that are due.
+        entries: How many at most.
+    """
+    sources = [_source(state, stream) for stream in streams]
+    heads: list[tuple[tuple[int, int], int]] = []
+    for number, source in enumerate(sources):
+        await source.fill(reads)
+        _push(heads, number, source)
+    batch: list[Delivery] = []
+    taken: Counter[str] = Counter()
+    size = passed_over = 0
+    while heads and len(batch) < entries and size < BATCH_BYTES:
+        _, number = heapq.heappop(heads)
+        source = sources[number]
+        delivery = _delivery(source, source.entries.popleft())
+        until_ms = state.waits_until_ms(delivery)
+        if until_ms:
+            source.pass_over(delivery.entry_id, until_ms)
+            passed_over += 1
+            if passed_over >= PASSED_OVER_AT_MOST:
+                break
+        else:
+            source.only_waiting = False
+            batch.append(delivery)
+            size += len(delivery.profile)
+            taken[source.trigger] += 1
+        if taken[source.trigger] >= TRIAL_ENTRIES and state.is_trial(source.trigger):
+            continue
+        await source.fill(reads)
+        _push(heads, number, source)
+    for source in sources:
+        _note_hold(state, source)
+    return batch
+
+
+def _source(state: State, stream: str) -> _Source:
+    hold = state.holds.get(stream)
+    if hold and hold.until_ms <= state.now_ms():
+        hold = None
+    trigger = split_stream_name(stream)[1]
+    return _Source(stream, trigger, hold.last_id if hold else "", hold)
+
+
+def _push(heads: list[tuple[tuple[int, int], int]], number: int, source: _Source) -> None:
+    if source.entries:
+        heapq.heappush(heads, (order_of(source.entries[0].entry_id), number))
+
+
+def _delivery(source: _Source, entry: Entry) -> Delivery:
+    try:
+        header = decode_header(entry.header)
+    except PayloadRefused:
+        header = UNREADABLE
+    except FormatUnknown:
+        header = UNKNOWN_FORMAT
+    if header is not UNKNOWN_FORMAT and not _is_right(header):
+        header = UNREADABLE
+    return Delivery(
+        source.stream, source.trigger, entry.entry_id, header, entry.profile, entry.header
+    )
+
+
+def _is_right(header: Header) -> bool:
+    """Say whether what follows can work with it: the ledger keeps times in seven bytes."""
+    return (
+        len(header.digest) == DIGEST_BYTES
+        and type(header.audience) is str
+        and type(header.time_us) is int
+        and 0 < header.time_us < _LATEST_US
+        and type(header.accepted_ms) is int
+        and type(header.replays) is int
+    )
+
+
+def _note_hold(state: State, source: _Source) -> None:
+    known = state.holds.get(source.stream)
+    if source.hold == known:
+        return
+    state.changed_holds[source.stream] = source.hold
+    if source.hold:
+        state.holds[source.stream] = source.hold
+    else:
+        state.holds.pop(source.stream, None)

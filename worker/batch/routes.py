@@ -1,0 +1,41 @@
+"""A route: all that a drain needs to know of one trigger, put together once per process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from worker.adapters.jsonnet.renderer import Engine, Template
+from worker.destinations.api import Api
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One trigger, ready to deliver.
+
+    Args:
+        api_name: As configured: `insider` or `http`.
+        template: None where it is broken; then the trigger is stopped.
+        url: Absolute, checked.
+        headers: Of the authorization, revealed.
+        params: Of the authorization, revealed.
+        settings: The template's `jobConfGet`.
+        audience_attribute: Name of the attribute that holds the list of audiences.
+        engine: `jsonnet`: never the compiled form of the template.
+        stopped: Why it can't deliver until the worker is restarted; "" = it can.
+    """
+
+    trigger: str
+    api: Api
+    api_name: str
+    template: Template | None
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    params: Mapping[str, str] = field(repr=False)
+    settings: Mapping[str, Any]
+    audience_attribute: str
+    phone_region: str
+    on_ambiguous: Literal["resend", "dead_letter"]
+    engine: Engine = "auto"
+    stopped: str = ""

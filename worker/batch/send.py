@@ -1,0 +1,283 @@
+"""Steps 8 to 11: book a slot, write the note, send, read the answer, settle. One request each."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import structlog
+
+from worker.batch.conclude import Conclusion, Sent
+from worker.batch.pack import Packer, Request
+from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
+from worker.batch.settle import Settler
+from worker.batch.state import State
+from worker.contract.words import Death
+from worker.core.gate import LIVE_FIRST, Closed, Gate, Slot
+from worker.core.verdicts import AccessRefused, Unreadable, Verdict
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
+from worker.errors import ConfigurationInvalid, SegrelayError
+from worker.logs import told_bug
+
+LONGEST_WAIT_SECONDS: Final = 1.0
+"""What gets no slot within this time is left to a later drain; the sweep comes back."""
+BOOKINGS: Final = 5
+"""So many slots in a row may have passed by the time that Redis has answered."""
+REDIS_SLOW: Final = "redis_slow"
+LOG: Final = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Passage:
+    """The last look before a request is written: lease and slot may have passed by then.
+
+    Args:
+        slot: In force now.
+        noted_ms: When the note was written, by Redis' clock.
+        was_open: The request may have been written.
+        has_slot: The slot is still ours.
+        closed: Why no other slot could be had after it.
+    """
+
+    courier: Courier
+    request: Request
+    slot: Slot
+    noted_ms: int
+    was_open: bool = False
+    has_slot: bool = True
+    closed: Closed | None = None
+
+    async def is_open(self) -> bool:
+        """Say whether the request may be written now; a slot that has passed is booked anew."""
+        courier = self.courier
+        # By both clocks: a process that was stopped after its note may have lost the lease.
+        if self.slot.expired(max(self.noted_ms, courier.state.now_ms())):
+            await self._rebook()
+        may_go = self.has_slot and courier.may_send() and not courier.cut.is_set()
+        self.was_open = self.was_open or may_go
+        return may_go
+
+    async def _rebook(self) -> None:
+        await self.give_back()
+        booked = await self.courier.rebook(self.request)
+        if isinstance(booked, Slot):
+            self.slot, self.noted_ms, self.has_slot = booked, 0, True
+        else:
+            self.closed = booked
+
+    async def give_back(self) -> None:
+        """Tell the gate that nothing came of the slot."""
+        if self.has_slot:
+            self.has_slot = False
+            await self.courier.gate.cancel(self.slot, trigger=self.request.trigger)
+
+
+@dataclass(slots=True)
+class Courier:
+    """Carries the requests of one batch.
+
+    Args:
+        kind: Of the lane.
+        cut: Set when requests in flight must end: the lease was lost, or the time to stop is over.
+        stopping: Set when nothing new may begin.
+        may_send: Says whether the lease holds, by a clock that no stop of this process stops.
+        triggers: All that could be sent.
+        closed: The gate's last word, where it let nothing pass of some trigger.
+    """
+
+    partition: Partition
+    gate: Gate
+    sender: Sender
+    settler: Settler
+    conclusion: Conclusion
+    state: State
+    kind: Literal["live", "backfill"]
+    deadline_seconds: float
+    cut: asyncio.Event
+    stopping: asyncio.Event
+    may_send: Callable[[], bool]
+    triggers: frozenset[str]
+    closed: Closed | None = None
+
+    async def carry(self, request: Request, packer: Packer) -> None:
+        """Carry one request to its end; the packer's profiles are free afterwards."""
+        try:
+            slot = await self._slot(request)
+            if not isinstance(slot, Slot):
+                await self._leave(request, packer, slot)
+                return
+            if slot.probe and len(request.packed) > 1:
+                request = packer.reduce(request, slot.avoid)
+            note = self._note(request)
+            noted_ms = await self.partition.note(note)
+            passage = Passage(self, request, slot, noted_ms)
+            begun = self.state.clock.seconds()
+            try:
+                verdict, answer = await self._exchange(request, passage)
+            except ConfigurationInvalid as error:
+                await passage.give_back()
+                await self._unsendable(request, note, error.message, packer)
+                return
+            if isinstance(answer, NoAnswer) and answer.is_ours:
+                await self._end(request, note, answer, passage, packer)
+                return
+            self.state.tally.requests += 1
+            self._tell(request, answer, verdict, self.state.clock.seconds() - begun)
+            sent = Sent(request, note, answer, passage.slot, begun)
+            delivered = await self.conclusion.obey(sent, verdict, packer)
+            await self.gate.report(
+                passage.slot,
+                verdict,
+                trigger=request.trigger,
+                delivered=delivered,
+                batch=request.parcels[0].delivery.place,
+            )
+        finally:
+            packer.done(request)
+
+    async def _end(
+        self, request: Request, note: Note, answer: NoAnswer, passage: Passage, packer: Packer
+    ) -> None:
+        """End what we ended ourselves: it says nothing about the destination, nor its users."""
+        await passage.give_back()
+        if answer.possibly_applied:
+            self.state.tally.requests += 1
+            await self.conclusion.unfinished(request, note, answer.verdict.message, packer)
+            return
+        await self.settler.write(Settlement(note_id=note.note_id))
+        await self._leave(request, packer, passage.closed)
+
+    async def _leave(self, request: Request, packer: Packer, closed: Closed | None) -> None:
+        """Leave what got no slot; a gate that is closed for one trigger may be open for others."""
+        packer.again(request)
+        if closed is None:
+            return
+        self.closed = closed
+        if closed.reason == LIVE_FIRST:
+            self.state.yields = True
+            return
+        self.state.shut.add(request.trigger)
+        self.state.obey(await self.gate.look(self.triggers - self.state.shut))
+
+    async def _slot(self, request: Request) -> Slot | Closed | None:
+        """Book a slot and sleep until it; None if the drain has to end before."""
+        for _ in range(BOOKINGS):
+            booked = await self.gate.book(
+                kind=self.kind, trigger=request.trigger, horizon_seconds=LONGEST_WAIT_SECONDS
+            )
+            if isinstance(booked, Closed):
+                return booked
+            wait_seconds = (booked.at_ms - booked.now_ms) / 1000
+            if wait_seconds > 0:
+                self.state.tally.waited_seconds += wait_seconds
+                await self._sleep(wait_seconds)
+            if self.stopping.is_set() or self.cut.is_set():
+                await self.gate.cancel(booked, trigger=request.trigger)
+                return None
+            if not booked.expired(self.state.now_ms()):
+                return booked
+            await self.gate.cancel(booked, trigger=request.trigger)
+        LOG.warning("redis.slow", message=f"{BOOKINGS} slots had passed when Redis answered.")
+        return Closed("ok", REDIS_SLOW, None)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, but look at the flag every 0.2 s."""
+        end = self.state.clock.seconds() + seconds
+        while not self.stopping.is_set():
+            left = end - self.state.clock.seconds()
+            if left <= 0:
+                return
+            await self.state.clock.sleep(min(left, 0.2))
+
+    async def rebook(self, request: Request) -> Slot | Closed | None:
+        """Book anew for a request whose slot has passed; None = it can't go as it is."""
+        slot = await self._slot(request)
+        if isinstance(slot, Slot) and slot.probe and len(request.packed) > 1:
+            await self.gate.cancel(slot, trigger=request.trigger)
+            return None
+        return slot
+
+    def _note(self, request: Request) -> Note:
+        rows = tuple(
+            NotedDelivery(d.place, h.digest, h.audience, h.direction, h.time_us, h.replays)
+            for d in (parcel.delivery for parcel in request.parcels)
+            for h in (d.header,)
+        )
+        return Note(secrets.token_hex(8), request.trigger, rows)
+
+    async def _exchange(
+        self, request: Request, passage: Passage
+    ) -> tuple[Verdict, Answer | NoAnswer]:
+        """Send, and say what the answer means; an error of ours is an answer not understood."""
+        try:
+            answer = await self._send(request, passage)
+            return self._verdict(request, answer), answer
+        except SegrelayError:
+            raise
+        except Exception as error:  # noqa: BLE001 - it costs this one request
+            message = told_bug(error, "request.failed")
+            return Unreadable(message), NoAnswer(Silence.CUT, possibly_applied=True)
+
+    async def _send(self, request: Request, passage: Passage) -> Answer | NoAnswer:
+        route = request.parcels[0].route
+        outgoing = OutgoingRequest(
+            request.url, route.headers, route.params, request.body, route.api_name
+        )
+        sending = asyncio.ensure_future(
+            self.sender.send(outgoing, self.deadline_seconds, passage.is_open)
+        )
+        cutting = asyncio.ensure_future(self.cut.wait())
+        try:
+            await asyncio.wait({sending, cutting}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                return sending.result()
+            sending.cancel()
+            await asyncio.wait({sending})
+            return NoAnswer(Silence.STOPPED, possibly_applied=passage.was_open)
+        finally:
+            cutting.cancel()
+
+    async def _unsendable(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+        """Nothing has left: the template named a forbidden URL, or the credentials are no HTTP."""
+        parcels = request.parcels
+        if any(parcel.shaped.url for parcel in parcels):
+            deaths = [
+                (p.delivery, self.settler.obituary(p, Death.INVALID, message, None))
+                for p in parcels
+            ]
+            buried = await self.settler.buried(deaths, packer)
+            await self.settler.write(Settlement(settled=buried, note_id=note.note_id))
+            return
+        await self.settler.write(Settlement(note_id=note.note_id))
+        await self.settler.streaks.pause(
+            request.trigger, self.settler.obituary(parcels[0], Death.INVALID, message, None)
+        )
+        self.settler.leave(request.trigger, packer)
+
+    def _verdict(self, request: Request, answer: Answer | NoAnswer) -> Verdict:
+        if isinstance(answer, NoAnswer):
+            return answer.verdict
+        api = request.parcels[0].route.api
+        return api.classify(answer, users=request.users, url=request.url)
+
+    def _tell(
+        self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, elapsed_seconds: float
+    ) -> None:
+        destination, partition = self.settler.tag
+        # Refused credentials pause the destination until somebody acts.
+        tell = LOG.error if isinstance(verdict, AccessRefused) else LOG.info
+        tell(
+            "request.answered",
+            destination=destination,
+            partition=partition,
+            trigger=request.trigger,
+            users=request.users,
+            bytes=len(request.body),
+            status=answer.status if isinstance(answer, Answer) else answer.kind.value,
+            verdict=type(verdict).__name__,
+            elapsed_seconds=round(elapsed_seconds, 3),
+        )

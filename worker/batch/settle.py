@@ -1,0 +1,164 @@
+"""Settling: the one way by which outcomes, notes, waits and letters reach Redis."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import orjson
+
+from worker.batch.letters import Obituary, letter_of
+from worker.batch.pack import Packer
+from worker.batch.partition import Delivery, Partition, Settled, Settlement
+from worker.batch.prepare import Parcel
+from worker.batch.state import State
+from worker.contract.words import Death
+from worker.core.ledger import pack
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer
+
+
+class Streaks(Protocol):
+    """Counts deaths of one cause in a row, over all workers."""
+
+    async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
+        """Return how many may; the trigger is paused where that is fewer."""
+        ...
+
+    async def broken(self, trigger: str) -> None:
+        """Something of the trigger was delivered."""
+        ...
+
+    async def pause(self, trigger: str, obituary: Obituary) -> None:
+        """Pause a trigger of which nothing else comes."""
+        ...
+
+    async def stop(self, trigger: str, reason: str) -> None:
+        """Pause a trigger for a reason that is not what its events die of."""
+        ...
+
+
+@dataclass(slots=True)
+class Settler:
+    """Settles for one drain; one script at a time.
+
+    Args:
+        tag: Destination and partition.
+    """
+
+    partition: Partition
+    streaks: Streaks
+    state: State
+    tag: tuple[str, int]
+    _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """Settle what needs no request."""
+        if settled:
+            await self.write(Settlement(settled=settled))
+
+    async def write(self, settlement: Settlement, *, tried: Iterable[bytes] = ()) -> int:
+        """Settle; the history and the tally follow. Returns the end of an open note (ms), or 0.
+
+        Ledgers are written as they are once all settlements before this one are written, so that
+        none goes back.
+
+        Args:
+            settlement: Without ledgers: those of the profiles that it tells of are added.
+            tried: Digests of the profiles of a request without a sure answer.
+        """
+        lines = (*settlement.history, *self._lines(settlement.settled))
+        told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
+        async with self._settling:
+            ledgers = {digest: pack(self.state.records[digest]) for digest in (*told, *tried)}
+            whole = replace(settlement, ledgers=ledgers, history=lines)
+            end_ms = await self.partition.settle(whole)
+        self._count(settlement.settled)
+        return end_ms
+
+    async def buried(
+        self, deaths: Sequence[tuple[Delivery, Obituary]], packer: Packer | None
+    ) -> list[Settled]:
+        """Return the settled deaths; those beyond a streak of one cause stay where they are."""
+        groups: dict[tuple[str, str], list[tuple[Delivery, Obituary]]] = {}
+        for delivery, obituary in deaths:
+            groups.setdefault((delivery.trigger, obituary.cause), []).append((delivery, obituary))
+        settled: list[Settled] = []
+        for (trigger, _), group in groups.items():
+            # Of doubt it is not the trigger's fault how many there are.
+            if group[0][1].reason is Death.AMBIGUOUS:
+                settled += [self.death(delivery, obituary) for delivery, obituary in group]
+                continue
+            may = await self.streaks.may_die(trigger, group[0][1], len(group))
+            settled += [self.death(delivery, obituary) for delivery, obituary in group[:may]]
+            if may < len(group):
+                self.leave(trigger, packer)
+        return settled
+
+    def leave(self, trigger: str, packer: Packer | None) -> None:
+        """Leave all of a trigger that was paused just now in its streams."""
+        self.state.paused.add(trigger)
+        if packer:
+            packer.drop_trigger(trigger)
+
+    async def stop(self, reasons: Mapping[str, str]) -> None:
+        """Pause triggers, each for its reason, and leave all of them in their streams."""
+        for trigger, reason in reasons.items():
+            await self.streaks.stop(trigger, reason)
+            self.leave(trigger, None)
+
+    def death(self, delivery: Delivery, obituary: Obituary) -> Settled:
+        """Return the outcome of a delivery that died, with its letter."""
+        letter = letter_of(delivery, obituary, tag=self.tag, now_ms=self.state.now_ms())
+        remark = f"{obituary.reason.value}: cause {obituary.cause}"
+        return Settled(delivery, obituary.reason, letter=letter, remark=remark)
+
+    def obituary(
+        self, parcel: Parcel, reason: Death, message: str, answer: Answer | NoAnswer | None
+    ) -> Obituary:
+        """Return why a parcel died, with what was sent and answered."""
+        setback = self.state.setbacks.get(parcel.delivery.place)
+        template = parcel.route.template
+        status, text = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
+        return Obituary(
+            reason,
+            message,
+            template.content_hash if template else "",
+            parcel.body,
+            status,
+            text,
+            (setback.failures if setback else 0) + 1,
+        )
+
+    def _lines(self, settled: Iterable[Settled]) -> list[bytes]:
+        return [self.line(s.delivery, s.kind, s.remark) for s in settled if s.remark]
+
+    def line(self, delivery: Delivery, outcome: str, remark: str) -> bytes:
+        """Return a line of the history."""
+        h = delivery.header
+        return orjson.dumps(
+            [
+                self.state.now_ms(),
+                h.digest.hex(),
+                h.audience,
+                delivery.trigger,
+                h.direction.value,
+                h.time_us,
+                outcome,
+                remark,
+            ]
+        )
+
+    def _count(self, settled: Iterable[Settled]) -> None:
+        tally = self.state.tally
+        for outcome in settled:
+            match outcome.kind:
+                case "delivered":
+                    tally.delivered += 1
+                case "skipped":
+                    tally.skipped += 1
+                case _:
+                    tally.dead += 1
+        self.state.forget_setbacks(outcome.delivery.place for outcome in settled)

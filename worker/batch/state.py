@@ -1,0 +1,191 @@
+"""What the holder of a lease knows of its partition, from taking it to giving it back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
+
+from worker.batch.partition import Delivery, Hold, Holding, Note
+from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
+from worker.core.gate import Closed, Open, Slot
+from worker.core.ledger import Record
+
+_Delay = TypeVar("_Delay", Wait, Setback)
+
+
+class Clock(Protocol):
+    """Time as a drain sees it."""
+
+    def seconds(self) -> float:
+        """Return seconds that never stop nor go back (CLOCK_BOOTTIME)."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a drain did, for Flower's result line and for the log."""
+
+    delivered: int = 0
+    skipped: int = 0
+    dead: int = 0
+    requests: int = 0
+    waited_seconds: float = 0.0
+    ended: str = ""
+
+    def __str__(self) -> str:
+        """Return the line that Flower shows."""
+        line = (
+            f"delivered {self.delivered}, skipped {self.skipped}, dead {self.dead}, "
+            f"{self.requests} requests, waited {self.waited_seconds:.1f} s"
+        )
+        return f"{line}; {self.ended}" if self.ended else line
+
+
+@dataclass(slots=True)
+class State:
+    """Knowledge of one holder; but for the ledgers, changed only after Redis has confirmed it.
+
+    Args:
+        offset_ms: Redis' clock minus ours.
+        records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
+        waiting: By digest: until when (ms) and which place alone may go on before.
+        suspects: Places that a vanished holder was rendering, and that are not cleared yet.
+        paused: Triggers of which nothing is read: a person, or they themselves, paused them.
+        shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
+        probing: Triggers whose next request will be a probe.
+        yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
+        wait_set_ms: By trigger: when its wait was set.
+    """
+
+    clock: Clock
+    offset_ms: float
+    waits: dict[str, Wait]
+    setbacks: dict[str, Setback]
+    holds: dict[str, Hold]
+    suspects: set[str]
+    records: dict[bytes, Record] = field(default_factory=dict)
+    waiting: dict[bytes, list[tuple[int, str]]] = field(default_factory=dict)
+    changed_holds: dict[str, Hold | None] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    shut: set[str] = field(default_factory=set)
+    probing: set[str] = field(default_factory=set)
+    yields: bool = False
+    wait_set_ms: dict[str, int] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    identities_shared: Counter[str] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, holding: Holding, clock: Clock, late_seconds: float) -> State:
+        """Return the state of a fresh holder; what ends later than it can have been set has ended.
+
+        Args:
+            holding: What Redis has told.
+            clock: Ours.
+            late_seconds: For how long a note is open.
+        """
+        latest_ms = holding.now_ms + longest_ms(late_seconds)
+        state = cls(
+            clock=clock,
+            offset_ms=holding.now_ms - 1000 * clock.seconds(),
+            waits=_ending(holding.waits, latest_ms),
+            setbacks=_ending(holding.setbacks, latest_ms),
+            holds={
+                name: hold for name, hold in holding.holds.items() if hold.until_ms <= latest_ms
+            },
+            suspects=set(holding.rendering),
+        )
+        for note in holding.notes:
+            if note.open_until_ms:
+                state.keep_open(note)
+        return state
+
+    def now_ms(self) -> int:
+        """Return now by Redis' clock."""
+        return round(1000 * self.clock.seconds() + self.offset_ms)
+
+    def keep_open(self, note: Note) -> None:
+        """Let other events of a note's profiles wait until its end."""
+        for delivery in note.deliveries:
+            self.waiting.setdefault(delivery.digest, []).append(
+                (note.open_until_ms, delivery.place)
+            )
+
+    def waits_until_ms(self, delivery: Delivery) -> int:
+        """Return until when a delivery has to step aside; 0 = it may go on."""
+        if not self.waiting and not self.setbacks:
+            return 0
+        now_ms = self.now_ms()
+        ends = [
+            until_ms
+            for until_ms, place in self.waiting.get(delivery.header.digest, ())
+            if until_ms > now_ms and place != delivery.place
+        ]
+        setback = self.setbacks.get(delivery.place)
+        if setback and setback.not_before_ms > now_ms:
+            ends.append(setback.not_before_ms)
+        return max(ends, default=0)
+
+    def is_due(self, trigger: str) -> bool:
+        """Say whether a trigger's streams may be read now."""
+        wait = self.waits.get(trigger)
+        is_closed = trigger in self.paused or trigger in self.shut
+        return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
+
+    def is_trial(self, trigger: str) -> bool:
+        """Say whether one delivery alone goes first, because nothing of a trigger went through."""
+        return trigger in self.waits or trigger in self.probing
+
+    def obey(self, looks: Mapping[str, Open | Closed]) -> None:
+        """Take in what the gate says of each trigger."""
+        self.shut |= {name for name, look in looks.items() if isinstance(look, Closed)}
+        self.probing |= {
+            name for name, look in looks.items() if isinstance(look, Open) and look.probe
+        }
+
+    def after_failure(
+        self, delivery: Delivery, slot: Slot, *, users: int, jitter: float
+    ) -> AfterFailure:
+        """Decide about a delivery of a request that failed, with so many users."""
+        setback, wait = self.setbacks.get(delivery.place), self.waits.get(delivery.trigger)
+        outcome = after_failure(
+            setback,
+            wait,
+            users=users,
+            successes=slot.successes,
+            now_ms=self.now_ms(),
+            jitter=jitter,
+        )
+        # What was under way already when the trigger began to wait does not make it wait longer.
+        fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= slot.at_ms
+        return AfterFailure(outcome.setback, wait) if fresh and outcome.wait else outcome
+
+    def set_wait(self, trigger: str, wait: Wait | None) -> None:
+        """Let a trigger wait, or not any more."""
+        if wait is None:
+            self.waits.pop(trigger, None)
+            return
+        self.waits[trigger] = wait
+        self.wait_set_ms[trigger] = self.now_ms()
+
+    def went_through(self, trigger: str) -> None:
+        """Remember that something of a trigger was taken."""
+        self.waits.pop(trigger, None)
+        self.probing.discard(trigger)
+
+    def forget_setbacks(self, places: Iterable[str]) -> None:
+        """Forget what failed of deliveries that are settled."""
+        for place in places:
+            self.setbacks.pop(place, None)
+
+
+def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:
+    return {
+        name: delay if delay.not_before_ms <= latest_ms else replace(delay, not_before_ms=0)
+        for name, delay in delays.items()
+    }

@@ -1,0 +1,72 @@
+"""Celery's options, one set for everybody who touches the broker: worker, doorbell and Flower.
+
+Celery carries no events here. It says who works on which partition; a lost message costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from kombu.entity import Exchange, Queue
+
+from worker.contract.celery import transport as broker_transport
+from worker.contract.redis.connection import broker_transport_options, resolve_broker_url
+from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, LIVE
+
+DRAIN_TASK: Final = "worker.node.task.drain"
+
+_EXCHANGE: Final = "segrelay"
+_VISIBILITY_SECONDS: Final = 60
+"""A message that a killed worker had fetched but not begun comes back after it."""
+_SOCKET_SECONDS: Final = 5.0
+_CONNECT_SECONDS: Final = 1.0
+
+
+def broker_options(settings: Settings) -> dict[str, Any]:
+    """Return what `Celery.conf.update` takes."""
+    broker_transport.register()
+    options = _fixed_options()
+    options["broker_url"] = resolve_broker_url(settings.redis)
+    options["broker_transport_options"] |= broker_transport_options(settings.redis)
+    return options
+
+
+def _queue(name: str, exchange: Exchange) -> Queue:
+    return Queue(name, exchange, routing_key=name)  # type: ignore[no-untyped-call]
+
+
+def _fixed_options() -> dict[str, Any]:
+    exchange = Exchange(_EXCHANGE, type="direct")  # type: ignore[no-untyped-call]
+    return {
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "enable_utc": True,
+        "broker_connection_timeout": _CONNECT_SECONDS,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            "queue_order_strategy": "priority",  # kombu's default takes turns: live must be first
+            "visibility_timeout": _VISIBILITY_SECONDS,
+            "socket_timeout": _SOCKET_SECONDS,
+            "socket_connect_timeout": _CONNECT_SECONDS,
+            "socket_keepalive": True,
+        },
+        "task_queues": [
+            _queue(LIVE, exchange),
+            _queue(BACKFILL, exchange),
+        ],
+        "task_default_queue": LIVE,
+        "task_default_exchange": _EXCHANGE,
+        "task_default_routing_key": LIVE,
+        "task_create_missing_queues": False,
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "task_send_sent_event": False,
+        "task_publish_retry": False,
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        "worker_send_task_events": True,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_proc_alive_timeout": 60.0,
+        "worker_hijack_root_logger": False,
+    }

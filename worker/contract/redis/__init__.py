@@ -1,0 +1,1 @@
+"""How everyone gets at Redis, and the one script by which deliveries come in."""

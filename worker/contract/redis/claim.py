@@ -1,0 +1,79 @@
+"""Claiming a Redis at first use: format, partition count and identity stay what they were then.
+
+Another partition count would put one profile into two partitions, another identity would make two
+keys of one person: both break the truth of what is delivered, so both are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, cast
+
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.errors import RedisMismatch
+
+FORMAT_NUMBER: Final = 1
+
+
+def claim(client: Redis, settings: Settings) -> None:
+    """Write what is configured where nothing was yet, compare where something was.
+
+    Raises:
+        RedisMismatch: Redis holds another format, partition count or identity.
+        RedisUnavailable: Redis can't be asked.
+    """
+    wanted = {
+        keys.FORMAT: str(FORMAT_NUMBER),
+        keys.PARTITIONS: str(settings.redis.partitions),
+        keys.IDENTITY: settings.delivery.identity,
+    }
+    # Read first: a full Redis refuses every write, and then a worker is needed most.
+    found = _read(client, wanted)
+    if None in found.values():
+        with redis_errors():
+            pipe = client.pipeline(transaction=False)
+            for key, value in wanted.items():
+                pipe.set(key, value, nx=True)
+            pipe.execute()
+        found = _read(client, wanted)
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise RedisMismatch(_complaint(key, found=str(found[key]), wanted=value))
+    _name_destinations(client, settings)
+
+
+def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:
+    names = list(names)
+    with redis_errors():
+        values = cast("list[bytes | None]", client.mget(names))
+    texts = (None if value is None else value.decode() for value in values)
+    return dict(zip(names, texts, strict=True))
+
+
+def _name_destinations(client: Redis, settings: Settings) -> None:
+    with redis_errors():
+        known = cast("set[bytes]", client.smembers(keys.DESTINATIONS))
+        new = [name for name in settings.destinations if name.encode() not in known]
+        if new:
+            client.sadd(keys.DESTINATIONS, *new)
+
+
+def _complaint(key: str, *, found: str, wanted: str) -> str:
+    if key == keys.FORMAT:
+        return (
+            f"Redis holds format {found}, this segrelay knows {wanted}. "
+            "Use the version that wrote it, or another Redis database."
+        )
+    if key == keys.PARTITIONS:
+        return (
+            f"Redis is in use with {found} partitions, the configuration says {wanted}: profiles "
+            f"would change their partition. Set redis.partitions = {found}, or use another Redis."
+        )
+    return (
+        f"Redis is in use with the identity `{found}`, the configuration says `{wanted}`: one "
+        f'person would have two ledgers. Set delivery.identity = "{found}", or use another Redis.'
+    )

@@ -1,0 +1,298 @@
+"""How everyone gets at Redis: connections that repeat nothing, and one border for their errors."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any, Final, assert_never
+
+import redis.asyncio.retry
+import redis.asyncio.sentinel
+import redis.backoff
+import redis.exceptions
+import redis.retry
+import redis.sentinel
+
+from worker.contract.own_processes import own_module
+from worker.contract.redis.embedded_files import EmbeddedFiles
+from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
+from worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
+from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.sections import RedisSettings
+from worker.errors import RedisMismatch, RedisUnavailable
+
+TIMEOUT_SECONDS: Final = 5.0
+READY_SECONDS: Final = 10.0
+"""How long a command waits for a Redis that is starting or loading."""
+
+_LOOK_SECONDS: Final = 1.0
+_LOOK_EVERY_SECONDS: Final = 0.05
+_START_SECONDS: Final = 30.0
+_RESP: Final = 2
+"""The protocol's version: the third would add a handshake and notifications that move timeouts."""
+
+_REFUSALS: Final[Mapping[str, str]] = {
+    "OOM": "is full (maxmemory): nothing is accepted until what waits has been worked off",
+    "MISCONF": "can't write to its disk: free some space there, and look at its log",
+    "READONLY": "is a read-only replica: redis.url has to name the master",
+    "CLUSTERDOWN": "says that its cluster is down",
+    "MASTERDOWN": "is a replica that has lost its master",
+    "NOREPLICAS": "has too few replicas for a write (min-replicas-to-write)",
+    "BUSY": "is busy with a script",
+    "NOPERM": "does not let this user do what is needed: widen its ACL",
+    "NOAUTH": "wants a password: set it in redis.url",
+    "LOADING": "is loading its data; wait",
+}
+"""Error words of Redis that say: not now, or not with this Redis."""
+
+
+def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
+    """Return a client. A command goes out at most once; answers are bytes.
+
+    Args:
+        url: `redis://`, `rediss://` or `redis+sentinel://`.
+        timeout_seconds: For a connection, and for each answer.
+
+    Raises:
+        ConfigurationInvalid: The URL can't be read.
+    """
+    address = parse_redis_url(url)
+    options = _options(address, timeout_seconds)
+    options["retry"] = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
+    if not address.service:
+        host, port = address.hosts[0]
+        return redis.Redis(host=host, port=port, ssl=address.tls, **options)
+    sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
+    )
+    client: redis.Redis = sentinel.master_for(address.service, redis_class=_BehindSentinels)  # type: ignore[no-untyped-call]
+    return client
+
+
+def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.asyncio.Redis:
+    """Return an asynchronous client; see `connect`."""
+    address = parse_redis_url(url)
+    options = _options(address, timeout_seconds)
+    options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
+    if not address.service:
+        host, port = address.hosts[0]
+        return redis.asyncio.Redis(host=host, port=port, ssl=address.tls, **options)
+    sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
+    )
+    client: redis.asyncio.Redis = sentinel.master_for(
+        address.service, redis_class=_AsyncBehindSentinels
+    )
+    return client
+
+
+class _BehindSentinels(redis.Redis):
+    """Closes its connections to the Sentinels too; the library leaves these open."""
+
+    def close(self) -> None:
+        super().close()
+        self.connection_pool.sentinel_manager.close()  # type: ignore[attr-defined]
+
+
+class _AsyncBehindSentinels(redis.asyncio.Redis):
+    """See `_BehindSentinels`."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
+        await super().aclose(close_connection_pool)
+        await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
+
+
+def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
+    return {
+        "db": address.database,
+        "username": address.username or None,
+        "password": address.password or None,
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "socket_keepalive": True,
+        "health_check_interval": 0,
+        "protocol": _RESP,
+        "decode_responses": False,
+    } | address.tls_options
+
+
+def _sentinel_options(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+    same = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "protocol", "retry")
+    return {name: options[name] for name in same} | address.sentinel_credentials
+
+
+@contextmanager
+def redis_errors(where: str = "") -> Iterator[None]:
+    """Turn the client library's errors that mean "Redis can't be used now" into ours.
+
+    After it nobody knows whether the command took effect. Other errors (a missing script, a wrong
+    type) pass: they are not the Redis' fault.
+
+    Args:
+        where: The address, for the message; `RedisAddress.shown`.
+
+    Raises:
+        RedisUnavailable: It is not there, loading, read-only, full, or refuses us.
+    """
+    name = f"Redis at {where}" if where else "Redis"
+    try:
+        yield
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError) as error:
+        raise RedisUnavailable(f"{name} {_why_unreachable(error)}.") from error
+    except redis.exceptions.ResponseError as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        # In a pipeline the library's message repeats the command, which may hold a profile.
+        raise RedisUnavailable(f"{name} {refusal}.") from None
+
+
+def _why_unreachable(error: redis.exceptions.RedisError) -> str:
+    match error:
+        case redis.exceptions.BusyLoadingError():
+            return _REFUSALS["LOADING"]
+        case redis.exceptions.AuthenticationError():
+            return "refuses the user name or password: correct redis.url"
+        case redis.exceptions.TimeoutError():
+            return "did not answer in time"
+    detail = str(error).rstrip(".") or "the connection was cut"
+    return f"can't be reached ({detail}): see that it runs, and that redis.url is right"
+
+
+def _refusal(error: redis.exceptions.ResponseError) -> str | None:
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return _REFUSALS["READONLY"]
+    if isinstance(error, redis.exceptions.OutOfMemoryError):
+        return _REFUSALS["OOM"]
+    if isinstance(error, redis.exceptions.MasterDownError):
+        return _REFUSALS["MASTERDOWN"]
+    if isinstance(error, redis.exceptions.ClusterDownError):
+        return _REFUSALS["CLUSTERDOWN"]
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return _REFUSALS["NOPERM"]
+    answer = str(error).rpartition(" caused error: ")[2]
+    return _REFUSALS.get(answer.partition(" ")[0])
+
+
+def wait_ready(url: str, seconds: float = READY_SECONDS) -> tuple[str, ...]:
+    """Wait for a Redis that is starting or loading, and check that it is one for us.
+
+    Returns:
+        Warnings: where it keeps less than we promise; one sentence each.
+
+    Raises:
+        RedisUnavailable: It was not ready in time, or refuses our password.
+        RedisMismatch: It is too old, or a cluster.
+    """
+    address = parse_redis_url(url)
+    gives_up_at = time.monotonic() + seconds
+    with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
+        while True:
+            verdict = _look(client, address)
+            if isinstance(verdict, tuple):
+                return verdict
+            if time.monotonic() >= gives_up_at:
+                raise verdict
+            time.sleep(_LOOK_EVERY_SECONDS)
+
+
+def _look(client: redis.Redis, address: RedisAddress) -> tuple[str, ...] | RedisUnavailable:
+    """Return warnings about a ready Redis, or why it is not ready yet."""
+    where = address.shown
+    try:
+        with redis_errors(where):
+            verdict = judge(client.info(), _appendfsync(client), by_sentinels=bool(address.service))
+    except RedisUnavailable as error:
+        if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
+            raise
+        return error
+    match verdict:
+        case Usable(warnings):
+            return tuple(f"Redis at {where}: {warning}" for warning in warnings)
+        case NotYet(reason):
+            return RedisUnavailable(f"Redis at {where} can't be used yet: {reason}.")
+        case Unfit(reason):
+            raise RedisMismatch(f"Redis at {where} can't be used: {reason}.")
+        case _:
+            assert_never(verdict)
+
+
+def _appendfsync(client: redis.Redis) -> str | None:
+    try:
+        answer = client.config_get("appendfsync")
+    except redis.exceptions.ResponseError:
+        return None
+    found = {_text(name): _text(value) for name, value in dict(answer).items()}
+    return found.get("appendfsync")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def resolve_url(settings: RedisSettings) -> str:
+    """Return the URL to connect to; starts the embedded Redis where it is not running.
+
+    Raises:
+        RedisUnavailable: The embedded Redis does not start; with what its log says.
+    """
+    if settings.url != EMBEDDED:
+        return settings.url
+    files = EmbeddedFiles(settings.data_dir)
+    url = files.read_url()
+    if url and files.is_locked() and _answers(url):
+        return url
+    return _started(files)
+
+
+def resolve_broker_url(settings: RedisSettings) -> str:
+    """Return the URL of Celery's broker, as Celery reads it; see `broker_transport_options`."""
+    return broker_url_of(parse_redis_url(settings.broker_url or resolve_url(settings)))
+
+
+def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
+    """Return what Celery's transport has to be told beside the URL; only Sentinels need any."""
+    url = settings.broker_url or settings.url
+    if url == EMBEDDED:
+        return {}
+    address = parse_redis_url(url)
+    if not address.service:
+        return {}
+    # Without them a dead Sentinel is asked again for seconds, or for ever.
+    quick = {
+        "socket_timeout": _LOOK_SECONDS,
+        "socket_connect_timeout": _LOOK_SECONDS,
+        "retry": None,
+    }
+    return {"master_name": address.service, "sentinel_kwargs": quick | address.sentinel_credentials}
+
+
+def _answers(url: str) -> bool:
+    with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
+        try:
+            return bool(client.ping())
+        except redis.exceptions.RedisError:
+            return False
+
+
+def _started(files: EmbeddedFiles) -> str:
+    """Start the embedded Redis, in a process of its own: we don't know who starts it."""
+    command = own_module("ops.embedded", str(files.data_dir))
+    try:
+        done = subprocess.run(  # noqa: S603 - our own module
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_START_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RedisUnavailable(
+            f"The embedded Redis of {files.data_dir} did not start; see {files.log}."
+        ) from None
+    if done.returncode:
+        raise RedisUnavailable(done.stderr.strip() or f"See {files.log}.")
+    return done.stdout.strip()

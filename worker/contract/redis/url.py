@@ -1,0 +1,172 @@
+"""Addresses of a Redis, read from `redis://`, `rediss://` and `redis+sentinel://` URLs.
+
+Read here and not by the client library: there a query such as `?retry=3` wins over what the code
+says, and a command that was repeated unasked is counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+from worker.contract.settings.urls import masked
+from worker.errors import ConfigurationInvalid
+
+SENTINEL_SCHEME: Final = "redis+sentinel"
+
+_SCHEMES: Final = ("redis", "rediss", SENTINEL_SCHEME)
+_PORT: Final = 6379
+_SENTINEL_PORT: Final = 26379
+_TLS_OPTIONS: Final = (
+    "ssl_cert_reqs",
+    "ssl_ca_certs",
+    "ssl_certfile",
+    "ssl_keyfile",
+    "ssl_check_hostname",
+)
+_SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
+_CERT_REQS: Final = ("required", "optional", "none")
+_BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "yes": True, "false": False, "no": False}
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """Where a Redis is, and what it asks for.
+
+    Args:
+        hosts: Host and port; several only for Sentinels.
+        service: The name under which the Sentinels know the master; empty without Sentinel.
+        options: The `ssl_…` and `sentinel_…` values of the query, as written.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    database: int = 0
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    tls: bool = False
+    service: str = ""
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The address as a message may show it, without user and password."""
+        hosts = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
+        return f"{self.service} of the Sentinels {hosts}" if self.service else hosts
+
+    @property
+    def tls_options(self) -> dict[str, str | bool]:
+        """What the client library is told about TLS."""
+        found: dict[str, str | bool] = {
+            name: value for name, value in self.options.items() if name in _TLS_OPTIONS
+        }
+        if "ssl_check_hostname" in found:
+            found["ssl_check_hostname"] = _BOOLEANS[self.options["ssl_check_hostname"].lower()]
+        return found
+
+    @property
+    def sentinel_credentials(self) -> dict[str, str]:
+        """User and password of the Sentinels themselves, where they want any."""
+        return {
+            name.removeprefix("sentinel_"): value
+            for name, value in self.options.items()
+            if name in _SENTINEL_OPTIONS
+        }
+
+
+def parse_redis_url(url: str) -> RedisAddress:
+    """Read a URL.
+
+    Raises:
+        ConfigurationInvalid: With what is wrong with it; never with its password.
+    """
+    try:
+        return _address(urlsplit(url))
+    except ValueError as problem:
+        raise ConfigurationInvalid(f"redis.url: {masked(url)}: {problem}") from None
+
+
+def broker_url_of(address: RedisAddress) -> str:
+    """Write an address the way Celery reads it."""
+    user = ""
+    if address.username or address.password:
+        user = f"{quote(address.username, safe='')}:{quote(address.password, safe='')}@"
+    hosts = [f"{_bracketed(host)}:{port}" for host, port in address.hosts]
+    if address.service:
+        return ";".join(f"sentinel://{user}{host}/{address.database}" for host in hosts)
+    if not address.tls:
+        return f"redis://{user}{hosts[0]}/{address.database}"
+    # Without any ssl_… in the query Celery's transport would talk plain TCP to a rediss:// URL.
+    options = {"ssl_cert_reqs": "required"} | address.tls_options
+    return f"rediss://{user}{hosts[0]}/{address.database}?{urlencode(options)}"
+
+
+def _address(parts: SplitResult) -> RedisAddress:
+    if parts.scheme not in _SCHEMES:
+        raise ValueError(f"write {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
+    if parts.fragment or "@" in parts.path:
+        raise ValueError("a # or / in the password is written as %23 or %2F")
+    by_sentinel = parts.scheme == SENTINEL_SCHEME
+    login, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = login.partition(":")
+    service, database = _place(parts.path, by_sentinel=by_sentinel)
+    return RedisAddress(
+        hosts=_hosts(hosts, by_sentinel=by_sentinel),
+        database=database,
+        username=unquote(username),
+        password=unquote(password),
+        tls=parts.scheme == "rediss",
+        service=service,
+        options=_options(parts),
+    )
+
+
+def _place(path: str, *, by_sentinel: bool) -> tuple[str, int]:
+    """Return Sentinel's service and the database."""
+    words = [unquote(word) for word in path.strip("/").split("/") if word]
+    service = words.pop(0) if by_sentinel and words else ""
+    if by_sentinel and not service:
+        raise ValueError("name the master: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0")
+    if not words:
+        return service, 0
+    if len(words) > 1 or not (words[0].isascii() and words[0].isdigit()):
+        raise ValueError("the path ends with the number of a database, e.g. /0")
+    return service, int(words[0])
+
+
+def _hosts(text: str, *, by_sentinel: bool) -> tuple[tuple[str, int], ...]:
+    default = _SENTINEL_PORT if by_sentinel else _PORT
+    hosts = tuple(_host(word.strip(), default) for word in text.split(","))
+    if len(hosts) > 1 and not by_sentinel:
+        raise ValueError(f"several hosts need {SENTINEL_SCHEME}://")
+    return hosts
+
+
+def _host(text: str, default_port: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if not parts.hostname or port == 0:
+        raise ValueError("a host is written as HOST or HOST:PORT")
+    return parts.hostname, port or default_port
+
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    known = {"rediss": _TLS_OPTIONS, SENTINEL_SCHEME: _SENTINEL_OPTIONS}.get(parts.scheme, ())
+    for name in options:
+        if name not in known:
+            allowed = ", ".join(known) or "nothing"
+            raise ValueError(f"?{name}= is not known here; {parts.scheme}:// takes {allowed}")
+    if options.get("ssl_cert_reqs", "none") not in _CERT_REQS:
+        raise ValueError(f"ssl_cert_reqs is one of {', '.join(_CERT_REQS)}")
+    if options.get("ssl_check_hostname", "no").lower() not in _BOOLEANS:
+        raise ValueError("ssl_check_hostname is true or false")
+    return options
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,209 @@
+"""The configuration: one file, validated whole, every problem listed with its place and a hint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+from worker.contract.sandboxed import sandbox_url, sandboxed
+from worker.contract.settings.checks import Draft, problems_of, warnings_of
+from worker.contract.settings.fields import Surroundings
+from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
+from worker.contract.settings.secrets import Secret
+from worker.contract.settings.sections import (
+    ALL_AUDIENCES,
+    AUDIENCE_ATTRIBUTE,
+    DEFAULT_AUDIENCE_ATTRIBUTE,
+    Authorization,
+    DeliverySettings,
+    Destination,
+    FlowerSettings,
+    Frozen,
+    LyticsSettings,
+    ProducerSettings,
+    RedisSettings,
+    SyncSchedule,
+    Trigger,
+    WebhookSettings,
+)
+from worker.contract.settings.urls import join
+from worker.errors import ConfigurationInvalid
+
+__all__ = [
+    "ALL_AUDIENCES",
+    "AUDIENCE_ATTRIBUTE",
+    "DEFAULT_AUDIENCE_ATTRIBUTE",
+    "Authorization",
+    "DeliverySettings",
+    "Destination",
+    "FlowerSettings",
+    "LyticsSettings",
+    "ProducerSettings",
+    "RedisSettings",
+    "Secret",
+    "Settings",
+    "SyncSchedule",
+    "Trigger",
+    "WebhookSettings",
+    "load_settings",
+    "settings_path",
+]
+
+FILE_NAME: Final = "segrelay.toml"
+FILE_VARIABLE: Final = "SEGRELAY_CONFIG"
+REDIS_VARIABLE: Final = "SEGRELAY_REDIS_URL"
+BROKER_VARIABLE: Final = "SEGRELAY_BROKER_URL"
+_FINGERPRINT_CHARACTERS: Final = 12
+
+
+class Settings(Frozen):
+    """The whole configuration, with everything resolved.
+
+    Attributes:
+        source: The file.
+        folder: Of the file; relative paths in it start here.
+        fingerprint: Of the file's content, to see which process runs an older one.
+        warnings: What works but is probably not meant; one line each, with its place.
+    """
+
+    source: Path
+    folder: Path
+    templates_folder: Path
+    redis: RedisSettings
+    delivery: DeliverySettings
+    authorizations: Mapping[str, Authorization] = {}
+    destinations: Mapping[str, Destination] = {}
+    triggers: Mapping[str, Trigger] = {}
+    producer: ProducerSettings = ProducerSettings()
+    flower: FlowerSettings | None = None
+    lytics: LyticsSettings | None = None
+    sync: Mapping[str, SyncSchedule] = {}
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def empty(cls, folder: Path) -> Self:
+        """Return a configuration with nothing but defaults, as if its file were in a folder."""
+        return cls(
+            source=folder / FILE_NAME,
+            folder=folder,
+            templates_folder=folder / "templates",
+            redis=RedisSettings(data_dir=folder / ".segrelay"),
+            delivery=DeliverySettings(),
+            fingerprint="",
+        )
+
+    def url_of(self, trigger: Trigger) -> str:
+        """Return the whole URL of a trigger, without the authorization's parameters."""
+        return join(self.destinations[trigger.destination].base_url, trigger.url)
+
+    def authorization_of(self, destination: Destination) -> Authorization | None:
+        """Return what a destination is sent with, or None where it needs nothing."""
+        return self.authorizations.get(destination.authorization)
+
+    def sample_path(self, trigger: Trigger) -> Path | None:
+        """Return the trigger's own sample, or None where a shipped one serves."""
+        return self.folder / trigger.sample if trigger.sample else None
+
+
+def settings_path(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the absolute path of the file: the one named, $SEGRELAY_CONFIG, ./segrelay.toml."""
+    return (path or Path(environ.get(FILE_VARIABLE) or FILE_NAME)).expanduser().absolute()
+
+
+def load_settings(
+    path: Path | None = None, *, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Read and validate the configuration.
+
+    Args:
+        path: The file; None for `$SEGRELAY_CONFIG` or `./segrelay.toml`.
+        environ: In the place of the process' own environment.
+
+    Raises:
+        ConfigurationInvalid: With every problem, one a line.
+    """
+    environ = os.environ if environ is None else environ
+    sandbox = sandbox_url(environ)
+    source = settings_path(path, environ)
+    content = read_text(source)
+    environ = merged_environment(source.parent, environ)
+    reader = SectionReader(Surroundings(environ, source.parent))
+    document = parse(source, content, reader.problems)
+    settings = _build(source, content, _overridden(document, environ, reader), reader)
+    if settings is None:
+        lines = [problem.line(source.name) for problem in reader.problems]
+        raise ConfigurationInvalid("\n".join(lines))
+    return sandboxed(settings, sandbox) if sandbox else settings
+
+
+def _overridden(
+    document: dict[str, Any], environ: Mapping[str, str], reader: SectionReader
+) -> dict[str, Any]:
+    redis = document.get("redis", {})
+    if not isinstance(redis, dict):
+        return document
+    for key, variable in (("url", REDIS_VARIABLE), ("broker_url", BROKER_VARIABLE)):
+        if environ.get(variable):
+            redis = redis | {key: environ[variable]}
+            reader.places[f"redis.{key}"] = variable
+    return document | {"redis": redis}
+
+
+def _build(
+    source: Path, content: str, document: dict[str, Any], reader: SectionReader
+) -> Settings | None:
+    if reader.problems:
+        return None
+    reader.refuse_unknown(document, _TABLES)
+    folder = source.parent
+    redis = reader.table(RedisSettings, document, "redis")
+    delivery = reader.table(DeliverySettings, document, "delivery")
+    draft = _draft(folder, document, reader)
+    reader.problems.extend(problems_of(draft))
+    if reader.problems or redis is None or delivery is None:
+        return None
+    return Settings(
+        source=source,
+        folder=folder,
+        templates_folder=draft.templates_folder,
+        redis=redis.model_copy(update={"data_dir": folder / redis.data_dir.expanduser()}),
+        delivery=delivery,
+        authorizations=draft.authorizations,
+        destinations=draft.destinations,
+        triggers=draft.triggers,
+        producer=draft.producer,
+        flower=draft.flower,
+        lytics=draft.lytics,
+        sync=draft.sync,
+        fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
+        warnings=tuple(problem.line(source.name) for problem in warnings_of(draft)),
+    )
+
+
+_TABLES: Final = (
+    "templates", "redis", "delivery", "authorizations", "destinations", "triggers", "producer",
+    "flower", "lytics", "sync",
+)  # fmt: skip
+
+
+def _draft(folder: Path, document: dict[str, Any], reader: SectionReader) -> Draft:
+    return Draft(
+        folder=folder,
+        templates_folder=folder / reader.text(document, "templates", "templates"),
+        authorizations=reader.named(Authorization, document, "authorizations"),
+        destinations=reader.named(Destination, document, "destinations"),
+        triggers=reader.named(Trigger, document, "triggers"),
+        producer=reader.table(ProducerSettings, document, "producer") or ProducerSettings(),
+        flower=reader.optional(FlowerSettings, document, "flower"),
+        lytics=reader.optional(LyticsSettings, document, "lytics"),
+        has_lytics="lytics" in document,
+        sync=reader.named(SyncSchedule, document, "sync"),
+        named={
+            table: frozenset(rows) if isinstance(rows := document.get(table), dict) else frozenset()
+            for table in ("authorizations", "destinations")
+        },
+    )

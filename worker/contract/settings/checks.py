@@ -1,0 +1,197 @@
+"""What no table can know alone: whether names, URLs, files and secrets fit together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.contract.problems import Problem, did_you_mean, place_of
+from worker.contract.settings.secrets import Secret
+from worker.contract.settings.sections import (
+    Authorization,
+    Destination,
+    FlowerSettings,
+    LyticsSettings,
+    ProducerSettings,
+    SyncSchedule,
+    Trigger,
+)
+from worker.contract.settings.urls import INSIDER_PATHS, erases, is_same_origin, join, refuse_reason
+
+PARTNER_NAME: Final = "X-PARTNER-NAME"
+REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_OUR_HEADERS: Final = frozenset(
+    {"host", "content-length", "content-type", "content-encoding", "transfer-encoding"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A configuration whose tables were read one by one; those with problems are left out.
+
+    Args:
+        named: All names that the file has in `destinations` and `authorizations`, so that a table
+            with a problem of its own is not also reported as missing.
+    """
+
+    folder: Path
+    templates_folder: Path
+    authorizations: Mapping[str, Authorization]
+    destinations: Mapping[str, Destination]
+    triggers: Mapping[str, Trigger]
+    producer: ProducerSettings
+    flower: FlowerSettings | None
+    lytics: LyticsSettings | None
+    has_lytics: bool
+    sync: Mapping[str, SyncSchedule]
+    named: Mapping[str, frozenset[str]]
+
+
+def problems_of(draft: Draft) -> Iterator[Problem]:
+    """Yield what makes the configuration unusable."""
+    if not draft.templates_folder.is_dir():
+        yield Problem("templates", f"there is no folder {draft.templates_folder}",
+                      "relative paths start at the folder of this file")  # fmt: skip
+    for authorization in draft.authorizations.values():
+        yield from _problems_of_headers(authorization)
+    for destination in draft.destinations.values():
+        yield from _problem_of_name(
+            draft, "authorizations", destination.authorization,
+            place_of(("destinations", destination.name, "authorization")),
+        )  # fmt: skip
+    for trigger in draft.triggers.values():
+        yield from _problems_of_trigger(draft, trigger)
+    for schedule in draft.sync.values():
+        if not draft.has_lytics:
+            yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
+
+
+def warnings_of(draft: Draft) -> Iterator[Problem]:
+    """Yield what works but is probably not meant."""
+    used = {trigger.destination for trigger in draft.triggers.values()}
+    for name, destination in draft.destinations.items():
+        if name not in used:
+            yield Problem(place_of(("destinations", name)), "no trigger uses it")
+        yield from _warnings_of_credentials(draft, destination)
+    for schedule in draft.sync.values():
+        if not any(trigger.wants(schedule.audience) for trigger in draft.triggers.values()):
+            yield Problem(place_of(("sync", schedule.name, "audience")),
+                          f"no trigger wants {schedule.audience!r}")  # fmt: skip
+    yield from _unset_secrets(draft)
+
+
+def _problems_of_headers(authorization: Authorization) -> Iterator[Problem]:
+    for header, secret in authorization.headers.items():
+        place = place_of(("authorizations", authorization.name, "headers", header))
+        value = secret.value or ""
+        if not _HEADER_NAME.fullmatch(header):
+            yield Problem(place, "is not the name of a header")
+        if header.lower() in _OUR_HEADERS:
+            yield Problem(place, "is set by segrelay itself")
+        if not _HEADER_VALUE.fullmatch(value):
+            yield Problem(place, f"{secret.origin} holds characters that a header can't carry")
+        if header.upper() == PARTNER_NAME and value != value.lower():
+            yield Problem(place, f"{secret.origin} holds an uppercase letter",
+                          "Insider wants the partner name in lower case")  # fmt: skip
+
+
+def _problem_of_name(draft: Draft, table: str, name: str, place: str) -> Iterator[Problem]:
+    if name and name not in draft.named[table]:
+        hint = did_you_mean(name, draft.named[table]) or f"add the table [{table}.{name}]"
+        yield Problem(place, f"there is no [{table}.{name}]", hint)
+
+
+def _problems_of_trigger(draft: Draft, trigger: Trigger) -> Iterator[Problem]:
+    path = ("triggers", trigger.name)
+    if not trigger.destination:
+        yield Problem(place_of((*path, "destination")), "must not be empty")
+    yield from _problem_of_name(
+        draft, "destinations", trigger.destination, place_of((*path, "destination"))
+    )
+    destination = draft.destinations.get(trigger.destination)
+    if destination is not None:
+        yield from _problem_of_url(trigger, destination)
+    if draft.templates_folder.is_dir():
+        yield from _problem_of_template(draft.templates_folder, trigger)
+    if trigger.sample and not (draft.folder / trigger.sample).is_file():
+        yield Problem(place_of((*path, "sample")), f"there is no file {trigger.sample}",
+                      "relative paths start at the folder of this file")  # fmt: skip
+    if trigger.response_stream and not draft.has_lytics:
+        yield Problem(place_of((*path, "response_stream")), "needs the table [lytics]")
+
+
+def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
+    place = place_of(("triggers", trigger.name, "url"))
+    if not trigger.url and destination.api == "insider":
+        yield Problem(place, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
+        return
+    url = join(destination.base_url, trigger.url)
+    reason = refuse_reason(url, destination.api)
+    if reason is not None:
+        yield Problem(place, reason, _near_path(url, trigger, destination))
+    elif not is_same_origin(url, destination.base_url):
+        yield Problem(place, f"leads to another host than {destination.base_url}",
+                      "the authorization would go there too: make it a destination of its own"
+                      )  # fmt: skip
+
+
+def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
+    """Suggest an allowed path for a slip, but none in the place of one that erases."""
+    if destination.api != "insider" or erases(url):
+        return ""
+    near = did_you_mean(trigger.url, INSIDER_PATHS)
+    return near if "mean" in near else ""
+
+
+def _problem_of_template(folder: Path, trigger: Trigger) -> Iterator[Problem]:
+    if (folder / trigger.template).is_file():
+        return
+    there = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.jsonnet"))]
+    near = did_you_mean(trigger.template, there)
+    yield Problem(place_of(("triggers", trigger.name, "template")),
+                  f"there is no {trigger.template} in {folder}",
+                  near if "mean" in near else "")  # fmt: skip
+
+
+def _warnings_of_credentials(draft: Draft, destination: Destination) -> Iterator[Problem]:
+    if destination.api != "insider":
+        return
+    place = place_of(("destinations", destination.name))
+    if not destination.authorization:
+        yield Problem(place, "has no authorization; Insider will refuse every request")
+    authorization = draft.authorizations.get(destination.authorization)
+    if authorization is None:
+        return
+    given = {header.upper() for header in authorization.headers}
+    for header in (PARTNER_NAME, REQUEST_TOKEN):
+        if header not in given:
+            yield Problem(place_of(("authorizations", authorization.name, "headers")),
+                          f"{header} is missing; Insider will refuse every request")  # fmt: skip
+
+
+def _unset_secrets(draft: Draft) -> Iterator[Problem]:
+    for authorization in draft.authorizations.values():
+        path = ("authorizations", authorization.name)
+        for table in ("headers", "parameters"):
+            for key, secret in getattr(authorization, table).items():
+                if not secret.is_set:
+                    yield Problem(place_of((*path, table, key)),
+                                  f"{secret.origin} is not set; nothing can be sent with it"
+                                  )  # fmt: skip
+    for place, secret in _other_secrets(draft):
+        if not secret.is_set:
+            yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
+
+
+def _other_secrets(draft: Draft) -> Iterator[tuple[str, Secret]]:
+    for secret in draft.producer.webhook.secrets if draft.producer.webhook else ():
+        yield "producer.webhook.secret", secret
+    if draft.flower:
+        yield "flower.password", draft.flower.password
+    if draft.lytics:
+        yield "lytics.token", draft.lytics.token

@@ -1,0 +1,172 @@
+"""From the file's text to tables, collecting problems instead of stopping at the first."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+
+from worker.contract.problems import Problem, did_you_mean, place_of, problem_of
+from worker.contract.settings.fields import Surroundings
+from worker.contract.settings.sections import Section
+from worker.contract.words import NAME_PATTERN
+from worker.errors import ConfigurationInvalid
+
+_Table = TypeVar("_Table", bound=Section)
+_POSITION: Final = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_SYNTAX_HINTS: Final[Mapping[str, str]] = {
+    "Cannot overwrite a value": "the key is there twice",
+    "Cannot declare": "the table is there twice",
+    "Invalid value": "text stands in quotes",
+    "Invalid initial character": "a name with other characters than A-Z a-z 0-9 _ - is quoted",
+    "Expected '=' after a key": "a key and its value stand on one line",
+    "Illegal character": "close the quotes on the same line",
+    "Unescaped '\\' in a string": "write \\\\, or the text in single quotes",
+}
+
+
+def read_text(source: Path) -> str:
+    """Return the file's text.
+
+    Raises:
+        ConfigurationInvalid: It is not there or can't be read.
+    """
+    try:
+        return source.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigurationInvalid(
+            f"{source.name}: there is no {source} — `segrelay init DIR` writes one;"
+            " SEGRELAY_CONFIG names another"
+        ) from None
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{source.name}: {source} can't be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigurationInvalid(
+            f"{source.name}: line {line}: is not UTF-8 — save the file as UTF-8"
+        ) from None
+
+
+def merged_environment(folder: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment with what `.env` in a folder adds; the environment wins."""
+    file = folder / ".env"
+    if not file.is_file():
+        return environ
+    try:
+        written = dotenv_values(file, interpolate=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ConfigurationInvalid(f".env: {file} can't be read as UTF-8 text") from error
+    return {key: value for key, value in written.items() if value is not None} | dict(environ)
+
+
+def parse(source: Path, text: str, problems: list[Problem]) -> dict[str, Any]:
+    """Return the file as nested tables; nothing, and a problem, where it is not TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        problems.append(_syntax_problem(str(error), text))
+    except RecursionError:
+        problems.append(Problem("", f"{source.name} is nested too deeply"))
+    return {}
+
+
+def _syntax_problem(message: str, text: str) -> Problem:
+    lines = text.rstrip("\n").split("\n")
+    found = _POSITION.search(message)
+    line, column = (found[1], found[2]) if found and found[1] else (len(lines), len(lines[-1]) + 1)
+    plain = _POSITION.sub("", message)
+    hint = next((hint for start, hint in _SYNTAX_HINTS.items() if plain.startswith(start)), "")
+    return Problem(f"line {line}, column {column}", f"not TOML: {plain}", hint)
+
+
+class SectionReader:
+    """Validates table after table.
+
+    Args:
+        surroundings: What the values refer to.
+
+    Attributes:
+        problems: All that were found so far.
+        places: Key path → where the value really came from.
+    """
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self.problems: list[Problem] = []
+        self.places: dict[str, str] = {}
+
+    def refuse_unknown(self, document: Mapping[str, Any], known: Iterable[str]) -> None:
+        """Add a problem for every key of the whole file that is not known."""
+        known = list(known)
+        for key in document:
+            if key not in known:
+                hint = did_you_mean(key, known)
+                self._add(Problem(place_of((key,)), "unknown key", hint))
+
+    def text(self, document: Mapping[str, Any], key: str, default: str) -> str:
+        """Return a text of the whole file."""
+        value = document.get(key, default)
+        if isinstance(value, str) and value.strip():
+            return value
+        self._add(Problem(key, "must be text in quotes, and not empty"))
+        return default
+
+    def table(self, model: type[_Table], document: Mapping[str, Any], key: str) -> _Table | None:
+        """Return one table, with its defaults where the file does not have it."""
+        return self._validated(model, document.get(key, {}), (key,))
+
+    def optional(self, model: type[_Table], document: Mapping[str, Any], key: str) -> _Table | None:
+        """Return one table, or None where the file does not have it."""
+        return self.table(model, document, key) if key in document else None
+
+    def named(
+        self, model: type[_Table], document: Mapping[str, Any], key: str
+    ) -> dict[str, _Table]:  # fmt: skip
+        """Return the valid ones among the tables `[key.NAME]`."""
+        rows = document.get(key, {})
+        if not isinstance(rows, dict):
+            self._add(Problem(key, "must be a table", f"write [{key}.NAME]"))
+            return {}
+        tables = {name: self._one_named(model, row, (key, name)) for name, row in rows.items()}
+        return {name: table for name, table in tables.items() if table is not None}
+
+    def _one_named(self, model: type[_Table], row: Any, path: tuple[str, str]) -> _Table | None:
+        key, name = path
+        if not NAME_PATTERN.fullmatch(name):
+            self._add(Problem(place_of(path), "is not a name",
+                              "names are made of a-z, 0-9 and -"))  # fmt: skip
+        if not isinstance(row, dict):
+            self._add(Problem(place_of(path), "must be a table", f"write [{key}.NAME]"))
+            return None
+        if "name" in row:
+            self._add(Problem(place_of((*path, "name")), "unknown key",
+                              f"the name stands in the table's header: [{key}.NAME]"))  # fmt: skip
+        return self._validated(model, row | {"name": name}, path)
+
+    def _validated(self, model: type[_Table], raw: Any, path: tuple[str, ...]) -> _Table | None:
+        try:
+            return model.model_validate(
+                raw, context=self._surroundings, by_alias=True, by_name=False
+            )
+        except ValidationError as error:
+            known = _keys_of(model)
+            for one in error.errors(include_url=False):
+                self._add(problem_of(one, path=path, known=known))
+        return None
+
+    def _add(self, problem: Problem) -> None:
+        place = self.places.get(problem.place, problem.place)
+        self.problems.append(Problem(place, problem.message, problem.hint))
+
+
+def _keys_of(model: type[Section]) -> list[str]:
+    return [
+        field.alias or name for name, field in model.model_fields.items() if name != "name"
+    ]  # fmt: skip

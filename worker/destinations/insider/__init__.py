@@ -1,0 +1,1 @@
+"""Insider: what a body has to be, and what its answers mean."""

@@ -1,0 +1,68 @@
+"""Insider's user API: up to a thousand users in one request, answered for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from worker.core.verdicts import Verdict
+from worker.destinations.api import Answer, Knowledge, NotSendable, Occasion, Shaped
+from worker.destinations.insider import answers as insider_answers
+from worker.destinations.insider import memberships as insider_memberships
+from worker.destinations.insider import shape as insider_shape
+
+MAX_BYTES: Final = 5_000_000
+
+
+class InsiderApi:
+    """Upsert and attribute delete, as Insider documents them."""
+
+    max_users: int = insider_shape.MAX_USERS
+    max_bytes: int = MAX_BYTES
+
+    def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
+        """Make one rendered body valid, or say why it can't be."""
+        return insider_shape.shape(body, occasion)
+
+    def correct(
+        self, shaped: Shaped, occasion: Occasion, knowledge: Knowledge
+    ) -> Shaped | NotSendable:
+        """Take back what something newer has made untrue."""
+        return insider_memberships.correct(shaped, occasion, knowledge)
+
+    def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:
+        """Combine users into one body, with their common root options."""
+        options = b"," + orjson.dumps(dict(root))[1:-1] if root else b""
+        return b"".join((b'{"users":[', b",".join(users), b"]", options, b"}"))
+
+    def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:
+        """Say what an answer means for each user."""
+        return insider_answers.classify(answer, users=users, url=url)
+
+    def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
+        """Return `kind:value` of each identifier: users that share one are one person there."""
+        return frozenset(f"{kind}:{value}" for kind, value in _identifiers(user))
+
+    def identifies(self, body: Any, identity_value: str) -> bool:
+        """Say whether a rendered body sends this value as an identifier."""
+        users = body.get("users") if isinstance(body, dict) else None
+        wanted = identity_value.strip().casefold()
+        return any(
+            str(value).strip().casefold() == wanted
+            for user in (users if isinstance(users, list) else [])
+            if isinstance(user, dict)
+            for _, value in _identifiers(user)
+        )
+
+
+def _identifiers(user: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if "insider_id" in user:
+        yield "insider_id", user["insider_id"]
+    given = user.get("identifiers")
+    for kind, value in (given if isinstance(given, dict) else {}).items():
+        if kind == "custom" and isinstance(value, dict):
+            yield from ((f"custom.{name}", text) for name, text in value.items())
+        else:
+            yield kind, value

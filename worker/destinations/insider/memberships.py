@@ -1,0 +1,167 @@
+"""Takes back, right before sending, what something newer has made untrue.
+
+What a body says about the list of audiences, and what becomes of it:
+
+- **It overwrites the list.** What something newer entered is in, what something newer exited is
+  out, the event's own slug is in or out by its direction. Where that leaves nothing, `[]` is sent:
+  whether Insider empties an attribute for it is not documented, but leaving the list out would
+  surely leave the exited audience in. (`attribute/delete` is the documented way for exits.)
+- **It appends.** What something newer exited is not added again.
+- **It removes** (attribute delete). What something newer entered is not removed.
+
+Profile data that is older than what this template already sent is left out; opt-ins, if any
+template did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from worker.contract.words import Direction, Skip
+from worker.destinations.api import Knowledge, NotSendable, Occasion, Shaped
+from worker.destinations.insider.fields import OBJECT_ATTRIBUTES, OPT_INS
+from worker.destinations.insider.shape import TELLING, deletes, overwrites
+
+STALE_ATTRIBUTES: Final = "stale_attributes"
+STALE_OPT_INS: Final = "stale_opt_ins"
+
+
+def correct(shaped: Shaped, occasion: Occasion, knowledge: Knowledge) -> Shaped | NotSendable:
+    """Return what is still true of a shaped body. The body given is not changed."""
+    dropped = list(shaped.dropped)
+    if deletes(occasion.url):
+        users = [_corrected_removal(user, occasion, knowledge) for user in shaped.users]
+    else:
+        root = shaped.root
+        users = [_corrected(user, root, occasion, knowledge, dropped) for user in shaped.users]
+    left = tuple(user for user in users if user is not None)
+    if not left:
+        return NotSendable(Skip.EMPTY, "nothing was left that is still true")
+    options = _without_objects(shaped.root, knowledge, dropped)
+    return Shaped(left, options, tuple(dropped), shaped.url)
+
+
+def _without_objects(
+    holder: Mapping[str, Any], knowledge: Knowledge, dropped: list[str]
+) -> Mapping[str, Any]:
+    """Leave out objects' attributes, of a user or of the whole body, that newer data replaced."""
+    if not knowledge.stale or OBJECT_ATTRIBUTES not in holder:
+        return holder
+    dropped.append(STALE_ATTRIBUTES)
+    return {name: value for name, value in holder.items() if name != OBJECT_ATTRIBUTES}
+
+
+def _corrected(
+    user: dict[str, Any],
+    root: Mapping[str, Any],
+    occasion: Occasion,
+    knowledge: Knowledge,
+    dropped: list[str],
+) -> dict[str, Any] | None:
+    if OBJECT_ATTRIBUTES in user:
+        user = dict(_without_objects(user, knowledge, dropped))
+    given = user.get("attributes", {})
+    attributes = _fresh(given, occasion.audience_attribute, knowledge, dropped)
+    slugs = _list(attributes, occasion.audience_attribute)
+    if slugs is not None:
+        right = _right_list(slugs, occasion, knowledge, whole=overwrites(user, root))
+        attributes = attributes if right == slugs else _with_list(attributes, occasion, right)
+    if attributes is given and not user.keys().isdisjoint(TELLING):
+        return user
+    return _with_attributes(user, attributes)
+
+
+def _fresh(
+    attributes: dict[str, Any], attribute: str, knowledge: Knowledge, dropped: list[str]
+) -> dict[str, Any]:
+    """Leave out what newer data of the same person has replaced."""
+    if knowledge.stale:
+        slugs = attributes.get("custom", {}).get(attribute)
+        kept = {} if slugs is None else {"custom": {attribute: slugs}}
+        if kept != attributes:
+            dropped.append(STALE_ATTRIBUTES)
+        return kept
+    if knowledge.stale_opt_ins and not attributes.keys().isdisjoint(OPT_INS):
+        dropped.append(STALE_OPT_INS)
+        return {name: value for name, value in attributes.items() if name not in OPT_INS}
+    return attributes
+
+
+def _list(attributes: dict[str, Any], attribute: str) -> list[Any] | None:
+    slugs = attributes.get("custom", {}).get(attribute)
+    return slugs if type(slugs) is list else None
+
+
+def _right_list(
+    slugs: list[Any], occasion: Occasion, knowledge: Knowledge, *, whole: bool
+) -> list[Any] | None:
+    """Return the list as it should be sent; None where there is nothing to append."""
+    kept = _without(slugs, _outside(occasion, knowledge))
+    if not whole:
+        return kept or None
+    inside = sorted(knowledge.inside)
+    if occasion.direction is Direction.ENTER:
+        inside.append(occasion.audience)
+    return kept + [slug for slug in inside if slug not in kept]
+
+
+def _without(slugs: list[Any], gone: frozenset[str]) -> list[Any]:
+    return [slug for slug in slugs if type(slug) is not str or slug not in gone]
+
+
+def _outside(occasion: Occasion, knowledge: Knowledge) -> frozenset[str]:
+    if occasion.direction is Direction.EXIT:
+        return knowledge.outside | {occasion.audience}
+    return knowledge.outside
+
+
+def _with_list(
+    attributes: dict[str, Any], occasion: Occasion, slugs: list[Any] | None
+) -> dict[str, Any]:
+    """Return the attributes with this list; None leaves it out."""
+    custom = dict(attributes.get("custom", {}))
+    if slugs is None:
+        custom.pop(occasion.audience_attribute, None)
+    else:
+        custom[occasion.audience_attribute] = slugs
+    changed = {name: value for name, value in attributes.items() if name != "custom"}
+    return {**changed, "custom": custom} if custom else changed
+
+
+def _with_attributes(user: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the user with these attributes, or None if nothing is left to tell."""
+    changed = {key: value for key, value in user.items() if key != "attributes"}
+    if attributes:
+        return {**changed, "attributes": attributes}
+    return None if changed.keys().isdisjoint(TELLING) else changed
+
+
+def _corrected_removal(
+    user: dict[str, Any], occasion: Occasion, knowledge: Knowledge
+) -> dict[str, Any] | None:
+    partial = user.get("custom", {}).get("partial", {})
+    slugs = partial.get(occasion.audience_attribute)
+    if slugs is None:
+        return user
+    still_in = knowledge.inside
+    if occasion.direction is Direction.ENTER:
+        still_in = still_in | {occasion.audience}
+    kept = _without(slugs, still_in)
+    if len(kept) == len(slugs):
+        return user
+    return _without_removals(user, occasion.audience_attribute, kept)
+
+
+def _without_removals(
+    user: dict[str, Any], attribute: str, kept: list[Any]
+) -> dict[str, Any] | None:
+    custom = user["custom"]
+    partial = {name: values for name, values in custom["partial"].items() if name != attribute}
+    if kept:
+        partial[attribute] = kept
+    rest = {name: value for name, value in custom.items() if name != "partial"}
+    changed = {key: value for key, value in user.items() if key != "custom"}
+    if partial or rest:
+        changed["custom"] = {**rest, "partial": partial} if partial else rest
+    return changed if changed.keys() & {"whole", "partial", "custom"} else None

@@ -1,0 +1,264 @@
+"""Makes one rendered body valid for Insider's two paths, or says why it can't be.
+
+An upsert's user holds identifiers, attributes, events; an attribute delete's names what to remove
+and may hold neither attributes nor events. A body made for the other path is refused whole: it
+would do the contrary of what was meant.
+
+The list of audiences in a body that overwrites is the one thing whose emptiness tells something:
+`[]` says "in no audience" and is kept (see `insider_memberships`). An entrance whose list is there
+but unknown (`[""]`, null) appends its own slug: overwriting with that alone would take the person
+out of all other audiences. Other lists of that body are then appended too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from worker.contract.words import Death, Direction, Skip
+from worker.destinations import normalise
+from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.insider import fields
+from worker.destinations.insider.removals import removals
+from worker.destinations.normalise import is_empty
+
+MAX_USERS: Final = 1_000
+
+_DELETE_PATH: Final = "/attribute/delete"
+_UPSERT_KEYS: Final = frozenset({"attributes", "events"})
+TELLING: Final = frozenset({*_UPSERT_KEYS, fields.OBJECT_ATTRIBUTES})
+_DELETE_KEYS: Final = frozenset({"whole", "partial", "custom"})
+_PERSON_KEYS: Final = frozenset({"identifiers", "insider_id"})
+_SWITCHES: Final = ("not_append", "append")
+_ROOT_SWITCHES: Final = ("skip_hook", "append")
+_URLS: Final = ("https://", "http://")
+_NO_ROOT: Final[Mapping[str, Any]] = {}
+
+
+@lru_cache(maxsize=256)
+def deletes(url: str) -> bool:
+    """Say whether a URL or path is that of the attribute delete."""
+    return urlsplit(url).path.rstrip("/").endswith(_DELETE_PATH)
+
+
+def misfit(body: Any, url: str) -> str | None:
+    """Say why a body can't be meant for a path, or None if its form fits."""
+    if type(body) is str:
+        return "the template yields a text; Insider's URL comes from the trigger"
+    if type(body) is not dict:
+        return f"the body is not an object but {_kind_of(body)}"
+    users = body.get("users")
+    if type(users) is not list:
+        return "the body has no `users`" if users is None else "`users` is not a list"
+    foreign = _UPSERT_KEYS if deletes(url) else _DELETE_KEYS
+    for user in users:
+        if type(user) is not dict:
+            return f"`users` holds {_kind_of(user)}, not only objects"
+        if not foreign.isdisjoint(user) and (wrong := _given(user, foreign)):
+            return _misfit_message(wrong, url)
+    return None
+
+
+def _given(user: dict[str, Any], keys: frozenset[str]) -> list[str]:
+    return sorted(key for key in keys & user.keys() if not is_empty(user[key]))
+
+
+def _misfit_message(wrong: Sequence[str], url: str) -> str:
+    named = " and ".join(f"`{key}`" for key in wrong)
+    if deletes(url):
+        return f"an attribute delete may not hold {named}: this is a body for an upsert"
+    return f"an upsert may not hold {named}: this is a body for an attribute delete"
+
+
+def _kind_of(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "a boolean"}
+    return "null" if value is None else names.get(type(value), "a number")
+
+
+def shape(body: Any, occasion: Occasion) -> Shaped | NotSendable:
+    """Make one rendered body valid, or say why it can't be."""
+    wrong = misfit(body, occasion.url)
+    if wrong:
+        return NotSendable(Death.INVALID, wrong)
+    given: list[dict[str, Any]] = body["users"]
+    if len(given) > MAX_USERS:
+        return NotSendable(Death.INVALID, f"the body holds more than {MAX_USERS} users")
+    dropped: list[str] = []
+    root = _root(body, occasion, dropped)
+    problems: list[NotSendable] = []
+    users = []
+    for user in given:
+        shaped = (
+            _delete_user(user, occasion, dropped)
+            if deletes(occasion.url)
+            else _upsert_user(user, occasion, root, dropped)
+        )
+        if type(shaped) is dict:
+            users.append(shaped)
+        elif isinstance(shaped, NotSendable):
+            problems.append(shaped)
+    if not users:
+        return _worst(problems)
+    dropped += ["users" for problem in problems if problem.reason is Death.INVALID]
+    return Shaped(tuple(users), root, tuple(dropped))
+
+
+def _worst(problems: Sequence[NotSendable]) -> NotSendable:
+    """Return the problem that a person should see: what is wrong before what is merely empty."""
+    for problem in problems:
+        if problem.reason is Death.INVALID:
+            return problem
+    return problems[0] if problems else NotSendable(Skip.EMPTY, "the body has no users")
+
+
+def _root(body: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dict[str, Any]:
+    """Return the options beside `users`; an attribute delete has none."""
+    root: dict[str, Any] = {}
+    for name, value in body.items():
+        if name == "users" or is_empty(value):
+            continue
+        right = None if deletes(occasion.url) else _root_option(name, value)
+        if right is None:
+            dropped.append(name)
+        else:
+            root[name] = right
+    if occasion.skip_hook and not deletes(occasion.url):
+        root["skip_hook"] = True
+    return root
+
+
+def _root_option(name: str, value: Any) -> Any:
+    if name in _ROOT_SWITCHES:
+        return normalise.boolean(value)
+    if name == "error_callback_endpoint":
+        return value if type(value) is str and value.startswith(_URLS) else None
+    return value if name == fields.OBJECT_ATTRIBUTES else None
+
+
+def _person(user: dict[str, Any], region: str, dropped: list[str]) -> dict[str, Any] | None:
+    """Return who the user is: valid identifiers or Insider's own id, or None."""
+    person: dict[str, Any] = {}
+    insider_id = user.get("insider_id")
+    if not is_empty(insider_id):
+        if found := fields.unshared(insider_id):
+            person["insider_id"] = found
+        else:
+            dropped.append("insider_id")
+    given = user.get("identifiers")
+    if given is not None and (right := fields.identifiers(given, region, dropped)):
+        person["identifiers"] = right
+    return person or None
+
+
+def _nobody(dropped: Sequence[str]) -> NotSendable:
+    wrong = _list_of([name for name in dropped if name.startswith(("identifiers", "insider_id"))])
+    return NotSendable(Death.INVALID, "no valid identifier" + (wrong and f" (not valid: {wrong})"))
+
+
+def _nothing(dropped: Sequence[str]) -> NotSendable:
+    wrong = [name for name in dropped if name != fields.TOO_OLD and not _is_personal(name)]
+    if wrong:
+        return NotSendable(Death.INVALID, f"nothing valid to send; dropped: {_list_of(wrong)}")
+    if fields.TOO_OLD in dropped:
+        return NotSendable(Skip.TOO_OLD, "only events older than Insider accepts")
+    return NotSendable(Skip.EMPTY, "neither attributes nor events")
+
+
+def _is_personal(name: str) -> bool:
+    return name.startswith(("identifiers", "insider_id"))
+
+
+def _list_of(names: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
+
+
+def _upsert_user(
+    user: dict[str, Any], occasion: Occasion, root: dict[str, Any], dropped: list[str]
+) -> dict[str, Any] | NotSendable:
+    first = len(dropped)
+    region = occasion.phone_region
+    right = _person(user, region, dropped)
+    if right is None:
+        return _nobody(dropped[first:])
+    for name, value in user.items():
+        if name == "attributes":
+            if found := fields.attributes(value, region, dropped):
+                right["attributes"] = found
+        elif name == "events":
+            if not occasion.repair and (log := fields.events(value, occasion, dropped)):
+                right["events"] = log
+        elif name in _SWITCHES:
+            _put_switch(right, name, value, dropped)
+        elif name in _PERSON_KEYS or is_empty(value):
+            continue
+        elif name == fields.OBJECT_ATTRIBUTES:
+            right[name] = value
+        else:
+            dropped.append(name)
+    _tell_empty_memberships(right, user, occasion, root, dropped)
+    if not right.keys().isdisjoint(TELLING):
+        return right
+    return _nothing(dropped[first:])
+
+
+def _put_switch(right: dict[str, Any], name: str, value: Any, dropped: list[str]) -> None:
+    switch = normalise.boolean(value)
+    if switch is not None:
+        right[name] = switch
+    elif not is_empty(value):
+        dropped.append(name)
+
+
+def overwrites(user: Mapping[str, Any], root: Mapping[str, Any] = _NO_ROOT) -> bool:
+    """Say whether a user's lists replace those at Insider: `append` wins over `not_append`.
+
+    Whether the request's own `append: true` wins over a user's `not_append` is not documented; here
+    it does not, because a list that is made right for overwriting is right for appending too.
+    """
+    append = user.get("append")
+    if append is not None:
+        return not append
+    return bool(user.get("not_append")) or root.get("append") is False
+
+
+def _tell_empty_memberships(
+    right: dict[str, Any],
+    user: dict[str, Any],
+    occasion: Occasion,
+    root: dict[str, Any],
+    dropped: list[str],
+) -> None:
+    if not overwrites(right, root):
+        return
+    attribute = occasion.audience_attribute
+    given = user.get("attributes")
+    custom = given.get("custom") if type(given) is dict else None
+    if type(custom) is not dict or attribute not in custom or not is_empty(custom[attribute]):
+        return
+    if custom[attribute] == []:
+        _set_list(right, attribute, [])
+    elif occasion.direction is Direction.ENTER:
+        _set_list(right, attribute, [occasion.audience])
+        for switch in _SWITCHES:
+            right.pop(switch, None)
+        if root.pop("append", None) is not None:
+            dropped.append("append")
+
+
+def _set_list(right: dict[str, Any], attribute: str, slugs: list[str]) -> None:
+    right.setdefault("attributes", {}).setdefault("custom", {})[attribute] = slugs
+
+
+def _delete_user(
+    user: dict[str, Any], occasion: Occasion, dropped: list[str]
+) -> dict[str, Any] | NotSendable:
+    first = len(dropped)
+    right = _person(user, occasion.phone_region, dropped)
+    if right is None:
+        return _nobody(dropped[first:])
+    found = removals(user, dropped)
+    ignored = sorted(user.keys() - _PERSON_KEYS - _DELETE_KEYS)
+    dropped += [name for name in ignored if not is_empty(user[name])]
+    return right | found if found else _nothing(dropped[first:])

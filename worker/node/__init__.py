@@ -1,0 +1,1 @@
+"""One Celery worker with its processes: how it starts, takes turns, is told, and ends."""

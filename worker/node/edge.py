@@ -1,0 +1,122 @@
+"""Builds the Celery app: options, the task, the sweep, and what happens at start and stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import billiard
+import structlog
+from celery import Celery, signals
+
+from worker import logs
+from worker.contract.celery.options import broker_options
+from worker.contract.settings import Settings
+from worker.node.connecting import PatientConsumer
+from worker.node.ringing import Ringer
+from worker.node.shared import Node
+from worker.node.starting import StartingStep
+from worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
+from worker.node.task import DrainTask, Ready, register
+
+STOP_AT_MOST_SECONDS: Final = 10.0
+"""A pool that has not come to its end by then never will; drains are cut after 2.5 s."""
+LOG: Final = structlog.get_logger()
+_HARD_LIMIT_SECONDS: Final = 120
+"""What hangs is ended then; a drain takes a slice and the deadline of one request."""
+_WORKER_OPTIONS: Final = {
+    "task_time_limit": _HARD_LIMIT_SECONDS,
+    "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
+    "worker_redirect_stdouts": False,
+    "worker_enable_prefetch_count_reduction": False,
+    "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,
+}
+
+
+@dataclass(slots=True)
+class Edge:
+    """What the app's steps and tasks work with; the app's attribute `segrelay`.
+
+    Args:
+        build: Builds what drains, once in each process.
+        silence_seconds: See `worker.node.sweep`.
+    """
+
+    app: Any
+    settings: Settings
+    build: Callable[[Settings], Ready]
+    silence_seconds: float
+    node: Node | None = None
+    _task: DrainTask | None = None
+
+    def begin(self, processes: int) -> None:
+        """Make what all processes share; before the first fork."""
+        self.node = Node.of(processes, self.settings.destinations)
+        self._task = DrainTask(self.settings, self.build, Ringer(self.app), self.node)
+
+    def task(self) -> DrainTask:
+        """Return what the task `drain` does."""
+        assert self._task is not None
+        return self._task
+
+    def sweep(self, pool: Any) -> Sweep:
+        """Return the sweep of this node."""
+        assert self.node is not None
+        sweep = sweep_of(self.settings, self.node, Ringer(self.app), pool)
+        sweep.silence_seconds = self.silence_seconds
+        return sweep
+
+    def tell_to_stop(self, **_: Any) -> None:
+        """Tell all drains of this node; called within a signal's handler."""
+        if self.node is not None:
+            self.node.board.tell_to_stop()
+            last_word = threading.Timer(STOP_AT_MOST_SECONDS, end_at_once, (self.node,))
+            last_word.daemon = True
+            last_word.start()
+
+
+def end_at_once(node: Node) -> None:
+    """End this node's processes: Celery's pool does not come to its end by itself.
+
+    By now every drain has settled or was cut; if none runs, nothing is left open.
+    """
+    orderly = node.slots.are_free()
+    LOG.warning("worker.ended_at_once", drains_ended=orderly)
+    for child in billiard.active_children():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+    os._exit(0 if orderly else 1)
+
+
+def build_app(
+    settings: Settings,
+    build: Callable[[Settings], Ready],
+    *,
+    silence_seconds: float = SILENCE_SECONDS,
+) -> Any:
+    """Return the Celery app of a worker.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
+    """
+    app = Celery("segrelay")
+    app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
+    app.conf.worker_concurrency = (os.cpu_count() or 1) + 1
+    edge = Edge(app, settings, build, silence_seconds)
+    app.segrelay = edge
+    register(app, edge.task)
+    app.steps["worker"].add(StartingStep)
+    app.steps["consumer"].add(SweepStep)
+    signals.worker_shutting_down.connect(edge.tell_to_stop, weak=False)
+    signals.setup_logging.connect(_set_up_logging, weak=False)
+    return app
+
+
+def _set_up_logging(loglevel: int, logfile: str | None, **_: Any) -> None:
+    logs.configure(loglevel, logfile)

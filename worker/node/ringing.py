@@ -1,0 +1,76 @@
+"""Ringing from inside of a worker: sends `drain`. A bell that can't be rung is no error.
+
+It has a connection of its own with short timeouts: the sweep rings from the worker's event loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, Final
+
+import structlog
+from kombu.exceptions import KombuError
+
+from worker.contract.celery.options import DRAIN_TASK
+from worker.core.rounds import Call
+
+LOG: Final = structlog.get_logger()
+
+_TIMEOUT_SECONDS: Final = 1.0
+
+
+def shown(destination: str, partition: int) -> str:
+    """Return the argument line that Flower shows."""
+    return f"{destination}, partition {partition}"
+
+
+class Ringer:
+    """Sends `drain` messages; a process that was forked connects anew.
+
+    Args:
+        app: The Celery app.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._producer: Any = None
+        self._pid = 0
+
+    def ring(self, calls: Iterable[Call]) -> int:
+        """Send a message for each; the first that can't be sent ends it. Returns how many went."""
+        sent = 0
+        try:
+            for call in calls:
+                self._send(call)
+                sent += 1
+        except (KombuError, OSError) as error:
+            self._producer = None
+            LOG.debug("doorbell.failed", error=type(error).__name__)
+        return sent
+
+    def _send(self, call: Call) -> None:
+        self._app.send_task(
+            DRAIN_TASK,
+            args=[call.destination, call.partition],
+            queue=call.queue,
+            argsrepr=shown(call.destination, call.partition),
+            kwargsrepr="",
+            ignore_result=True,
+            retry=False,
+            add_to_parent=False,
+            producer=self._connected(),
+        )
+
+    def _connected(self) -> Any:
+        if self._producer is None or self._pid != os.getpid():
+            connection = self._app.connection_for_write(
+                transport_options={
+                    "socket_timeout": _TIMEOUT_SECONDS,
+                    "socket_connect_timeout": _TIMEOUT_SECONDS,
+                    "max_retries": 0,
+                }
+            )
+            self._producer = self._app.amqp.Producer(connection, auto_declare=False)
+            self._pid = os.getpid()
+        return self._producer

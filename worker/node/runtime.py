@@ -1,0 +1,279 @@
+"""Builds the adapters, once per process, at the first task; runs drains with them."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+import redis
+import redis.asyncio
+import structlog
+
+from worker.adapters.clock import SystemClock
+from worker.adapters.jsonnet.renderer import Renderer, Template
+from worker.adapters.jsonnet.rendering import ProcessRenders
+from worker.adapters.redis import scripts
+from worker.adapters.redis.gate import RedisGate
+from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
+from worker.adapters.redis.letter_limit import LetterLimit
+from worker.adapters.redis.numbers import RedisNumbers
+from worker.adapters.redis.partition import RedisPartition
+from worker.adapters.redis.streaks import RedisStreaks
+from worker.adapters.sender import HttpSender
+from worker.batch.routes import Route
+from worker.batch.state import Tally
+from worker.checks.triggers import check_trigger
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.pauses import parse_pauses
+from worker.contract.redis.connection import (
+    connect,
+    connect_async,
+    redis_errors,
+    resolve_broker_url,
+    resolve_url,
+)
+from worker.contract.settings import AUDIENCE_ATTRIBUTE, Destination, Secret, Settings, Trigger
+from worker.contract.words import LIVE
+from worker.destinations.registry import api_named
+from worker.drain import STOP_GRACE_SECONDS, Drain, Policy, Stop
+from worker.errors import TemplateBroken, UsageWrong, WeMustAct
+
+SLICE_SECONDS: Final = 1.0
+LOG: Final = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Everything that outlives a drain: clients, templates, one event loop.
+
+    Args:
+        runner: Owns the loop; all that is asynchronous lives in it.
+        lease_client: Of the renewing thread, alone.
+    """
+
+    settings: Settings
+    runner: asyncio.Runner
+    client: redis.asyncio.Redis
+    broker: redis.asyncio.Redis
+    lease_client: redis.Redis
+    renders: ProcessRenders
+    numbers: RedisNumbers
+    sender: HttpSender
+    letter_limit: LetterLimit
+    routes: Mapping[str, Mapping[str, Route]]
+    gates: dict[str, RedisGate] = field(default_factory=dict)
+    jitter: random.Random = field(default_factory=random.SystemRandom)
+
+    def drain(
+        self,
+        destination: str,
+        partition: int,
+        stop: Stop,
+        live_waits: Callable[[], bool] = lambda: False,
+        adapt: Callable[[Drain], Drain] = lambda drain: drain,
+    ) -> tuple[Tally, str]:
+        """Drain one partition for a slice.
+
+        Args:
+            destination: A destination's name.
+            partition: 0 to partitions - 1.
+            stop: Set from a signal's handler.
+            live_waits: Says whether a live call waits in this node for a slot.
+            adapt: Returns the drain that is run, from the one that would be.
+
+        Returns:
+            What was done, and the queue to ring for it on; "" = do not ring.
+
+        Raises:
+            UsageWrong: There is no such destination or partition.
+            RedisUnavailable: Redis can't be asked.
+        """
+        if destination not in self.settings.destinations:
+            known = ", ".join(self.settings.destinations)
+            raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
+        if not 0 <= partition < self.settings.redis.partitions:
+            raise UsageWrong(
+                f"There is no partition {partition}: they go from 0 to "
+                f"{self.settings.redis.partitions - 1}."
+            )
+        place = PartitionKeys(destination, partition)
+        try:
+            return self.runner.run(self._drain(place, stop, live_waits, adapt))
+        finally:
+            # No batch is held here. Where what was loaded at the start is frozen, as in a worker,
+            # a full collection takes less than a millisecond.
+            if gc.get_freeze_count():
+                gc.collect()
+
+    def close(self) -> None:
+        """Give all connections back; for whoever does not end with the process."""
+        self.runner.run(self.sender.close())
+        self.runner.run(self.client.aclose())
+        self.runner.run(self.broker.aclose())
+        self.lease_client.close()
+        self.runner.close()
+
+    async def _drain(
+        self,
+        place: PartitionKeys,
+        stop: Stop,
+        live_waits_here: Callable[[], bool],
+        adapt: Callable[[Drain], Drain],
+    ) -> tuple[Tally, str]:
+        delivery = self.settings.delivery
+
+        async def live_waits() -> bool:
+            return live_waits_here() or await self._live_is_queued()
+
+        def may_repeat() -> bool:
+            return (
+                not stop.is_told or boottime_seconds() < stop.told_at_seconds + STOP_GRACE_SECONDS
+            )
+
+        partition = RedisPartition(
+            self.client,
+            place,
+            lease_seconds=delivery.lease_seconds,
+            retention_seconds=delivery.ledger_retention_seconds,
+            late_seconds=delivery.late_seconds,
+            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
+            may_repeat=may_repeat,
+        )
+        streaks = RedisStreaks(self.client, may_repeat=may_repeat)
+        await streaks.look()
+        drain = Drain(
+            tag=(place.destination, place.partition),
+            partition=partition,
+            gate=self._gate(self.settings.destinations[place.destination]),
+            sender=self.sender,
+            renders=replace(self.renders, is_told_to_stop=lambda: stop.is_told),
+            numbers=self.numbers,
+            streaks=streaks,
+            lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
+            routes=self.routes[place.destination],
+            paused=lambda: self._paused(place.destination),
+            live_waits=live_waits,
+            clock=SystemClock(),
+            jitter=self.jitter,
+            policy=Policy(
+                slice_seconds=SLICE_SECONDS,
+                request_deadline_seconds=delivery.request_deadline_seconds,
+                late_seconds=delivery.late_seconds,
+                in_flight=delivery.in_flight,
+            ),
+            stop=stop,
+        )
+        return await adapt(drain).run()
+
+    async def _paused(self, destination: str) -> frozenset[str] | None:
+        await self.letter_limit.pause_if_full(destination)
+        with redis_errors():
+            pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
+        return None if destination in pauses.destinations else frozenset(pauses.triggers)
+
+    async def _live_is_queued(self) -> bool:
+        with redis_errors():
+            return bool(await self.broker.llen(LIVE))
+
+    def _gate(self, destination: Destination) -> RedisGate:
+        if destination.name not in self.gates:
+            self.gates[destination.name] = RedisGate(
+                self.client, destination, self.settings.authorization_of(destination)
+            )
+        return self.gates[destination.name]
+
+
+def runtime_for(settings: Settings) -> Runtime:
+    """Build the runtime of this process.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
+    """
+    url = resolve_url(settings.redis)
+    runner = asyncio.Runner()
+    runner.get_loop()
+    renderer = Renderer(settings.templates_folder)
+    client = connect_async(url)
+    return Runtime(
+        settings=settings,
+        runner=runner,
+        client=client,
+        broker=connect_async(resolve_broker_url(settings.redis)),
+        lease_client=connect(url, timeout_seconds=1.0),
+        renders=ProcessRenders(renderer, settings.templates_folder),
+        numbers=RedisNumbers(client),
+        sender=HttpSender(
+            connections=max(16, settings.delivery.in_flight),
+            ipv4_only=settings.delivery.ipv4_only,
+        ),
+        letter_limit=LetterLimit(
+            client,
+            partitions=settings.redis.partitions,
+            kept=settings.delivery.dead_letters_kept,
+        ),
+        routes=_routes(settings, renderer),
+    )
+
+
+def _routes(settings: Settings, renderer: Renderer) -> dict[str, dict[str, Route]]:
+    routes: dict[str, dict[str, Route]] = {name: {} for name in settings.destinations}
+    for trigger in settings.triggers.values():
+        route = _route(settings, trigger, renderer)
+        routes[trigger.destination][trigger.name] = route
+        if route.stopped:
+            LOG.error("trigger.stopped", trigger=trigger.name, reason=route.stopped)
+    return routes
+
+
+def _route(settings: Settings, trigger: Trigger, renderer: Renderer) -> Route:
+    destination = settings.destinations[trigger.destination]
+    template, stopped = _template(settings, trigger, renderer)
+    headers: dict[str, str] = {}
+    params: dict[str, str] = {}
+    try:
+        authorization = settings.authorization_of(destination)
+        if authorization:
+            headers = _revealed(authorization.headers)
+            params = _revealed(authorization.parameters)
+    except WeMustAct as error:
+        stopped = stopped or error.message
+    return Route(
+        trigger=trigger.name,
+        api=api_named(destination.api),
+        api_name=destination.api,
+        template=template,
+        url=settings.url_of(trigger),
+        headers=headers,
+        params=params,
+        settings=trigger.settings,
+        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
+        phone_region=settings.delivery.phone_region,
+        on_ambiguous=destination.on_ambiguous,
+        engine=trigger.engine,
+        stopped=stopped,
+    )
+
+
+def _template(
+    settings: Settings, trigger: Trigger, renderer: Renderer
+) -> tuple[Template | None, str]:
+    """Load and try a template; a broken one stops its trigger and no other."""
+    try:
+        template = renderer.load(trigger.template)
+    except TemplateBroken as error:
+        return None, error.message
+    findings = check_trigger(settings, trigger, renderer, datetime.now(UTC))
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    return template, "; ".join(errors)
+
+
+def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
+    return {name: secret.reveal() for name, secret in secrets.items()}

@@ -1,0 +1,89 @@
+"""How a drain learns that its process should end: the node's board, and SIGTERM.
+
+The parent writes the time of a warm shutdown on the board; every drain of the node sees it, also
+one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a whole
+process group. A drain has its own answer to it, set while it runs: Celery's pool would end the
+process at once, in the middle of a request, and replaces what was set before the first task.
+"""
+
+from __future__ import annotations
+
+import mmap
+import signal
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from worker.adapters.redis.lease import boottime_seconds
+from worker.drain import Stop
+
+_SECONDS: Final = struct.Struct("d")
+
+
+class Board:
+    """Two times that all processes of a node see; made before they are forked."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 2 * _SECONDS.size)
+
+    @property
+    def told_at_seconds(self) -> float:
+        """When the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
+        return self._read(0)
+
+    @property
+    def began_at_seconds(self) -> float:
+        """When a drain began last in this node; 0 = none has."""
+        return self._read(1)
+
+    def tell_to_stop(self) -> None:
+        """Write down that the node should stop, if it is not there yet."""
+        if not self.told_at_seconds:
+            _SECONDS.pack_into(self._memory, 0, boottime_seconds())
+
+    def begin(self) -> None:
+        """Write down that a drain begins."""
+        _SECONDS.pack_into(self._memory, _SECONDS.size, boottime_seconds())
+
+    def _read(self, number: int) -> float:
+        seconds: float = _SECONDS.unpack_from(self._memory, number * _SECONDS.size)[0]
+        return seconds
+
+
+class BoardStop(Stop):
+    """Told by the board, or by a signal to this process."""
+
+    __slots__ = ("_board", "_told_at_seconds")
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        super().__init__()
+
+    @property
+    def told_at_seconds(self) -> float:
+        """Return when it was told; 0 = it was not."""
+        return self._told_at_seconds or self._board.told_at_seconds
+
+    @told_at_seconds.setter
+    def told_at_seconds(self, seconds: float) -> None:
+        self._told_at_seconds = seconds
+
+
+@contextmanager
+def listening(board: Board) -> Iterator[BoardStop]:
+    """Return what tells a drain to stop; SIGTERM counts as being told, until the end."""
+    stop = BoardStop(board)
+
+    def tell(*_: object) -> None:
+        stop.told_at_seconds = boottime_seconds()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, tell)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,210 @@
+"""The sweep: a timer in the worker's own event loop that rings for what has been forgotten.
+
+A doorbell can get lost with its message, its sender or its Redis. Once a second one worker looks at
+all partitions and rings for those that have due work, no lease and an open gate. It has no thread
+and no process of its own: there is nothing whose death would stop delivery.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import redis
+import structlog
+from celery import bootsteps
+from celery.exceptions import WorkerShutdown
+from celery.worker import state as worker_state
+
+from worker.adapters.redis.lease import boottime_seconds
+from worker.adapters.redis.presence import RedisPresence
+from worker.adapters.redis.survey import RedisSurvey
+from worker.contract.redis.connection import connect, redis_errors, resolve_url
+from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, LIVE
+from worker.core.rounds import Call, Rounds, Sight
+from worker.errors import RedisUnavailable
+from worker.node.ringing import Ringer
+from worker.node.shared import Node
+from worker.node.stop import Board
+
+EVERY_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 30.0
+"""A node that rings for so long, with an idle process, and nobody comes, is broken."""
+_TIMEOUT_SECONDS: Final = 1.0
+_QUIET_SECONDS: Final = 2.0
+"""How long a Redis that does not answer is left alone: each try stops the event loop for a bit."""
+EXIT_CODE: Final = 1
+END_SECONDS: Final = 10
+"""A broken node that does not end by itself in this time is ended by the kernel."""
+LOG: Final = structlog.get_logger()
+
+
+class Presence(Protocol):
+    """Tells others that this node runs; `RedisPresence` is the real one."""
+
+    def tell(self) -> None:
+        """Say so, if that has not been done lately."""
+        ...
+
+    def leave(self) -> None:
+        """Take it back."""
+        ...
+
+
+class Survey(Protocol):
+    """Looks at all partitions; `RedisSurvey` is the real one."""
+
+    def may_sweep(self) -> bool:
+        """Say whether this round is ours."""
+        ...
+
+    def look(self) -> list[Sight]:
+        """Return what there is to see; rings the bells of what is due."""
+        ...
+
+
+@dataclass(slots=True)
+class Sweep:
+    """Rings for forgotten partitions, and notices that nobody comes.
+
+    Args:
+        queued: Returns how many messages wait in the broker.
+        ring: Sends messages for calls.
+        has_idle_process: Says whether this node has one now.
+    """
+
+    survey: Survey
+    queued: Callable[[], int]
+    ring: Callable[[list[Call]], Any]
+    has_idle_process: Callable[[], bool]
+    board: Board
+    presence: Presence
+    silence_seconds: float = SILENCE_SECONDS
+    clock: Callable[[], float] = boottime_seconds
+    rounds: Rounds = field(default_factory=Rounds)
+    _idle_since: float | None = None
+    _quiet_until: float = 0.0
+    _reachable: bool = True
+
+    def tick(self) -> bool:
+        """Do one round, if it is ours; returns whether this node is broken and should end."""
+        now = self.clock()
+        self._idle_since = (self._idle_since or now) if self.has_idle_process() else None
+        if now < self._quiet_until:
+            return False
+        try:
+            self.presence.tell()
+            if self.survey.may_sweep():
+                self._round(now)
+            self._tell_reachable(reachable=True)
+        except RedisUnavailable as error:
+            self._quiet_until = self.clock() + _QUIET_SECONDS
+            self._tell_reachable(reachable=False, reason=error.message)
+            self.rounds = Rounds()
+            return False
+        return self._is_broken(now)
+
+    def end(self) -> None:
+        """Take back that this node runs; a Redis that is away forgets it by itself."""
+        with suppress(RedisUnavailable):
+            self.presence.leave()
+
+    def _round(self, now: float) -> None:
+        calls = self.rounds.ring_for(self.survey.look(), queued=self.queued(), now_seconds=now)
+        if calls:
+            LOG.debug("sweep.rang", partitions=len(calls))
+            self.ring(calls)
+
+    def _is_broken(self, now: float) -> bool:
+        """Say whether we ring and nobody comes, though one of our own processes is idle."""
+        idle_seconds = now - self._idle_since if self._idle_since is not None else 0.0
+        since_drain_seconds = now - self.board.began_at_seconds
+        shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)
+        return shortest >= self.silence_seconds
+
+    def _tell_reachable(self, *, reachable: bool, reason: str = "") -> None:
+        if reachable and not self._reachable:
+            LOG.info("sweep.resumed")
+        if self._reachable and not reachable:
+            LOG.warning("sweep.waits", reason=reason)
+        self._reachable = reachable
+
+
+def queue_length(client: redis.Redis) -> int:
+    """Return how many messages wait in the broker."""
+    with redis_errors():
+        return sum(int(client.llen(queue)) for queue in (LIVE, BACKFILL))
+
+
+class SweepStep(bootsteps.StartStopStep):
+    """Runs the sweep while the worker is connected to its broker; a step of Celery's consumer."""
+
+    name = "Sweep"
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+    conditional = False
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        self._timer: Any = None
+        self._sweep: Sweep | None = None
+        super().__init__(consumer, **options)
+
+    def start(self, consumer: Any) -> None:
+        """Begin; also after each reconnection to the broker."""
+        if self._sweep is None:
+            self._sweep = consumer.app.segrelay.sweep(consumer.pool)
+        self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """End."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def shutdown(self, consumer: Any) -> None:
+        """End; Celery calls it at the end of the worker."""
+        self.stop(consumer)
+        if self._sweep is not None:
+            self._sweep.end()
+
+    def _tick(self) -> None:
+        assert self._sweep is not None
+        if self._sweep.tick():
+            LOG.error(
+                "worker.broken",
+                message="Nobody takes a lease though this worker rings and has an idle process: "
+                "it ends, to be started again.",
+            )
+            signal.alarm(END_SECONDS)
+            raise WorkerShutdown(EXIT_CODE)
+
+
+def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep:
+    """Return the sweep of a node.
+
+    Args:
+        settings: Of the node.
+        node: What its processes share.
+        ringer: Sends messages.
+        pool: Celery's.
+    """
+    client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
+    broker_url = settings.redis.broker_url
+    broker = connect(broker_url, timeout_seconds=_TIMEOUT_SECONDS) if broker_url else client
+    return Sweep(
+        survey=RedisSurvey(client, settings, stopped=node.stopped.read),
+        queued=lambda: queue_length(broker),
+        ring=ringer.ring,
+        has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
+        board=node.board,
+        presence=RedisPresence(
+            client,
+            settings.fingerprint,
+            stopped=node.stopped.read,
+            clock=boottime_seconds,
+            doubted=node.doubted.read,
+        ),
+    )

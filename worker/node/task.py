@@ -1,0 +1,205 @@
+"""The Celery edge: `drain`, the one task that delivers.
+
+Losing its message is harmless, and so is running it twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from worker.batch.state import Tally
+from worker.contract.celery.options import DRAIN_TASK
+from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, LIVE
+from worker.core.rounds import Call
+from worker.drain import Stop
+from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
+from worker.logs import told_bug
+from worker.node.ringing import Ringer
+from worker.node.shared import Node
+from worker.node.stop import listening
+
+NO_FREE_SLOT: Final = "no free slot"
+LIVE_TURNS: Final = 4
+"""So many waiting live calls of its destination may follow a drain in its slot."""
+LOG: Final = structlog.get_logger()
+
+
+class Drains(Protocol):
+    """Runs drains; `worker.node.runtime.Runtime` is the real one."""
+
+    def drain(
+        self, destination: str, partition: int, stop: Stop, live_waits: Callable[[], bool]
+    ) -> tuple[Tally, str]:
+        """Drain one partition for a slice; returns what was done, and the queue to ring on.
+
+        Args:
+            destination: A destination's name.
+            partition: 0 to partitions - 1.
+            stop: Set when this process was told to stop.
+            live_waits: Says whether a live call waits in this node for a slot.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What drains in one process.
+
+    Args:
+        stopped_triggers: Names of those that it can't work on.
+        doubted: Returns the templates whose compiled form is off, and how often it differed.
+    """
+
+    drains: Drains
+    stopped_triggers: frozenset[str] = frozenset()
+    doubted: Callable[[], Mapping[str, int]] = dict
+
+
+class Line:
+    """A result that Flower shows as it is, without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        """Return the text."""
+        return self._text
+
+
+@dataclass(slots=True)
+class DrainTask:
+    """What the task does; one object, made before the fork, used in each child.
+
+    Args:
+        build: Builds what drains, at the first task of each process.
+        node: What the processes share.
+    """
+
+    settings: Settings
+    build: Callable[[Settings], Ready]
+    ringer: Ringer
+    node: Node
+    ready: Ready | None = None
+
+    def run(self, call: Call) -> str:
+        """Drain, and ring again where there is more to do; returns the result line.
+
+        Raises:
+            UsageWrong: There is no such destination or partition.
+            RedisUnavailable: Redis can't be asked.
+        """
+        self.node.board.begin()
+        self._check(call)
+        slot = self.node.slots.take(call)
+        if slot is None:
+            self.node.waiting.add(call)
+            return NO_FREE_SLOT
+        again: list[Call] = []
+        try:
+            with slot, listening(self.node.board) as stop:
+                tally = self._drain(call, stop, again)
+                self._live_first(call, stop, again)
+        finally:
+            self._hand_over(call, again)
+        return str(tally)
+
+    def _live_first(self, call: Call, stop: Stop, again: list[Call]) -> None:
+        """Drain what live work waits for this very slot, before anybody else can take it."""
+        for _ in range(LIVE_TURNS):
+            following = None if stop.is_told else self.node.waiting.next_live(call.destination)
+            if following is None:
+                return
+            self._drain(following, stop, again)
+
+    def _check(self, call: Call) -> None:
+        partition: Any = call.partition
+        if not isinstance(call.destination, str) or type(partition) is not int:
+            raise UsageWrong(
+                "drain is called with the name of a destination and the number of a partition, "
+                'e.g. ["insider", 3].'
+            )
+        if call.destination not in self.settings.destinations:
+            known = ", ".join(self.settings.destinations) or "none"
+            raise UsageWrong(f"There is no destination `{call.destination}`; known are: {known}.")
+        if not 0 <= partition < self.settings.redis.partitions:
+            raise UsageWrong(
+                f"There is no partition {partition}: they go from 0 to "
+                f"{self.settings.redis.partitions - 1}."
+            )
+
+    def _drain(self, call: Call, stop: Stop, again: list[Call]) -> Tally:
+        begun = time.monotonic()
+        if self.ready is None:
+            self.ready = self.build(self.settings)
+            self.node.stopped.write(self.ready.stopped_triggers)
+        tally, queue = self.ready.drains.drain(
+            call.destination, call.partition, stop, self.node.waiting.holds_live
+        )
+        doubted = self.ready.doubted()
+        if doubted:
+            self.node.doubted.add(doubted)
+        if queue:
+            again.append(call._replace(queue=queue))
+        did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
+        (LOG.info if did_something else LOG.debug)(
+            "drain.ended",
+            destination=call.destination,
+            partition=call.partition,
+            queue=call.queue,
+            elapsed_seconds=round(time.monotonic() - begun, 3),
+            **asdict(tally),
+        )
+        return tally
+
+    def _hand_over(self, call: Call, again: list[Call]) -> None:
+        """Send on who waited for the slot, and only then this partition: all get their turn."""
+        waiting = self.node.waiting.next_after(call)
+        self.ringer.ring([*([waiting] if waiting else []), *again])
+
+
+def register(app: Any, task: Callable[[], DrainTask]) -> None:
+    """Make `drain` a task of the app.
+
+    Args:
+        app: The Celery app.
+        task: Returns what the task does.
+    """
+
+    @app.task(
+        name=DRAIN_TASK,
+        bind=True,
+        throws=(SegrelayError,),
+        ignore_result=True,
+    )
+    def drain(self: Any, destination: str, partition: int) -> Line:
+        """Drain one partition of one destination for a slice."""
+        info = self.request.delivery_info or {}
+        queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
+        call = Call(queue, destination, partition)
+        try:
+            return Line(task().run(call))
+        except SegrelayError as error:
+            _tell(call, error)
+            raise
+        except Exception as error:  # noqa: BLE001 - this is the edge
+            # Its message may hold a profile's fields, and Flower would show it.
+            raise _bug(call, error) from None
+
+
+def _bug(call: Call, error: Exception) -> Bug:
+    return Bug(told_bug(error, "drain.failed", **_named(call)))
+
+
+def _tell(call: Call, error: SegrelayError) -> None:
+    tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
+    tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
+
+
+def _named(call: Call) -> dict[str, Any]:
+    return {"destination": str(call.destination)[:100], "partition": call.partition}
