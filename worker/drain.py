@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol, Self
 
 from worker.batch.conclude import Conclusion
 from worker.batch.halve import Refusals
-from worker.batch.open import ask_ledger, contend, open_up, take_in_records, tried_by
+from worker.batch.opening import ask_ledger, contend, open_up, take_in_records, tried_by
 from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Holding, Note, Partition
 from worker.batch.prepare import Numbers, Prepared, Renders, render_and_shape

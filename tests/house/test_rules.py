@@ -75,7 +75,7 @@ def test_keys_have_one_home() -> None:
 
 
 def test_the_default_list_of_audiences_has_one_home() -> None:
-    home = ROOT / "worker/contract/settings_sections.py"
+    home = ROOT / "worker/contract/settings/sections.py"
 
     assert [
         p.name for p in sources() if p != home and "lytics_computed_attr" in p.read_text()
@@ -127,7 +127,7 @@ def test_every_lua_script_begins_with_a_legend() -> None:
 
 @pytest.mark.parametrize("script", ["take", "renew", "ledger", "note", "open", "settle", "release"])
 def test_scripts_that_drain_work_in_a_full_redis(script: str) -> None:
-    text = (ROOT / f"worker/adapters/lua/{script}.lua").read_text()
+    text = (ROOT / f"worker/adapters/redis/lua/{script}.lua").read_text()
 
     assert text.startswith("#!lua flags=allow-oom\n")
 

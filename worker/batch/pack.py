@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from worker.batch.letters import Obituary
-from worker.batch.open import skip_by_ledger
+from worker.batch.opening import skip_by_ledger
 from worker.batch.partition import Delivery, Settled
 from worker.batch.prepare import Numbers, Parcel
 from worker.batch.state import State
