@@ -17,7 +17,7 @@ from worker.batch.settle import Settler
 from worker.batch.state import State
 from worker.contract.words import Death
 from worker.core.gate import LIVE_FIRST, Closed, Gate, Slot
-from worker.core.verdicts import AccessRefused, Unreadable, Verdict
+from worker.core.verdicts import AccessRefused, Unreadable, Verdict, quoting_nothing
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
 from worker.errors import ConfigurationInvalid, SegrelayError
@@ -262,7 +262,9 @@ class Courier:
         if isinstance(answer, NoAnswer):
             return answer.verdict
         api = request.parcels[0].route.api
-        return api.classify(answer, users=request.users, url=request.url)
+        verdict = api.classify(answer, users=request.users, url=request.url)
+        users = [user for packed in request.packed for user in packed.users]
+        return quoting_nothing(verdict, request.body, users)
 
     def _tell(
         self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, elapsed_seconds: float

@@ -30,6 +30,8 @@ _NUMBER: Final = re.compile(r"(?:(?<![A-Za-z0-9])[0-9]+|[0-9]{4,})(?:[.,][0-9]+)
 _SPACE: Final = re.compile(r"\s+")
 _WORD: Final = re.compile(rf"{_PLACEHOLDER}|\w+")
 _HIDDEN: Final = "…"
+_SHORTEST_VALUE: Final = 2
+_ENDS_A_NAME: Final = b'":'
 _RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 
 
@@ -38,8 +40,8 @@ def normalise_message(text: str) -> str:
 
     Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
     and so does the place in a template that the message begins with. A value that stands bare in
-    the text can't be told from it: for what a template says there is `without_data`. Normalising
-    twice changes nothing.
+    the text can't be told from it: for what a template says there is `without_data`, for what a
+    destination says `without_values`. Normalising twice changes nothing.
     """
     place = _PLACE.match(text)
     begin = place[0] if place else ""
@@ -63,6 +65,37 @@ def without_data(text: str, words: AbstractSet[str]) -> str:
     said = _EMAIL.sub("<email>", CONTROLS.sub(" ", text[:_READ_CHARACTERS]))
     said = _WORD.sub(lambda found: found[0] if _is_known(found[0], words) else _HIDDEN, said)
     return normalise_message(_RUN.sub(_HIDDEN, said))
+
+
+def without_values(text: str, sent: bytes) -> str:
+    """Return what a destination said, without the words that stand as values in what it was sent.
+
+    Args:
+        text: A normalised message.
+        sent: JSON; the names of its fields stay.
+    """
+    low = sent.lower()
+    said = _WORD.sub(lambda found: _HIDDEN if _is_value(found[0], low) else found[0], text)
+    return _RUN.sub(_HIDDEN, said)
+
+
+def _is_value(word: str, sent: bytes) -> bool:
+    """Say whether a word stands anywhere in JSON, in lower case, but as the name of a field."""
+    if word.startswith("<") or word.isdigit() or len(word) < _SHORTEST_VALUE:
+        return False
+    wanted = word.lower().encode()
+    at = sent.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        is_whole = not (_is_in_word(sent[at - 1 : at]) or _is_in_word(sent[end : end + 1]))
+        if is_whole and sent[end : end + 2] != _ENDS_A_NAME:
+            return True
+        at = sent.find(wanted, end)
+    return False
+
+
+def _is_in_word(byte: bytes) -> bool:
+    return byte.isalnum() or byte == b"_"
 
 
 def _is_known(word: str, words: AbstractSet[str]) -> bool:

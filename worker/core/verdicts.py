@@ -6,10 +6,11 @@ effect all the same, because then its note stays open.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from worker.contract.words import Death, Skip
+from worker.core.messages import without_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +81,25 @@ class Unreadable:
 
 
 Verdict = Accepted | TooLarge | BodyRefused | SlowDown | AccessRefused | Failed | Unreadable
+
+
+def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Verdict:
+    """Return a verdict whose messages quote nothing of what was sent.
+
+    Args:
+        verdict: Of the whole request.
+        body: What was sent.
+        users: Its users, in their order.
+    """
+    match verdict:
+        case Accepted(refused):
+            return Accepted(
+                {
+                    at: replace(each, message=without_values(each.message, users[at]))
+                    for at, each in refused.items()
+                }
+            )
+        case SlowDown():
+            return verdict
+        case _:
+            return replace(verdict, message=without_values(verdict.message, body))

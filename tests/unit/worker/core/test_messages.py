@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.messages import normalise_message, without_data
+from worker.core.messages import normalise_message, without_data, without_values
 
 WORDS = frozenset({"no", "plan", "for", "email"})
 
@@ -63,3 +63,22 @@ def test_nothing_but_known_words_and_signs_comes_out(text: str) -> None:
 
     assert "Quetzalcoatl" not in said
     assert said.isprintable() or not text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("400: no: Quetzalina Lee of <email>", "400: no: … of <email>"),
+        ("name zoë is wrong", "name … is wrong"),
+        ("users.<n>.identifiers.email is wrong", "users.<n>.identifiers.email is wrong"),
+        ("is wrong", "is wrong"),
+        ("", ""),
+    ],
+)
+def test_of_what_was_sent_only_the_names_of_fields_stay(text: str, said: str) -> None:
+    sent = (
+        '{"users":[{"identifiers":{"email":"ann@example.com"},"attributes":'
+        '{"name":"Quetzalina","surname":"Lee","nick":"Zoë","wrongly":"iso"}}]}'
+    )
+
+    assert without_values(text, sent.encode()) == said
