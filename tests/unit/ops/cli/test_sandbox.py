@@ -23,3 +23,11 @@ from worker.errors import UsageWrong
 def test_options_that_make_no_sense_are_named(options, message):
     with pytest.raises(UsageWrong, match=message):
         sandbox(**options)
+
+
+@pytest.mark.parametrize(("host", "warns"), [("192.0.2.1", True), ("127.0.0.1", False)])
+def test_a_host_that_others_reach_is_warned_of(host, warns, capsys):
+    with pytest.raises(UsageWrong, match="an object is needed"):
+        sandbox(host=host, settings="[]")
+
+    assert ("nothing asks for a password" in capsys.readouterr().err) is warns
