@@ -91,7 +91,7 @@ class Rig:
         delivery_lines: Lines of `[delivery]`.
         redis_lines: Lines of `[redis]`.
         destination_lines: Further lines of the destination.
-        more: Further tables of the configuration.
+        more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
         sandbox_settings: Switches of the sandbox at its start.
         templates: Texts that replace shipped ones, by their names.
         exit_events: With a third trigger, for the event of an exit.
@@ -150,7 +150,7 @@ class Rig:
                 exit_event=(
                     EXIT_EVENT.format(audiences=list(AUDIENCES)) if self.exit_events else ""
                 ),
-                more=self.more,
+                more=self.more.replace("SANDBOX", self.sandbox.url),
             )
         )
         self.settings = load_settings(path, environ={})

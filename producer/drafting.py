@@ -27,9 +27,9 @@ from producer.room import Fill
 from producer.writing import Place
 from worker.contract.events import Event, header_of
 from worker.contract.keys import partition_of
-from worker.contract.redis.accept import NewDelivery
+from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.settings import Settings
-from worker.contract.words import LIVE, Refusal, kind_of_lane
+from worker.contract.words import LIVE, Direction, Refusal, kind_of_lane
 from worker.errors import PayloadRefused
 
 
@@ -57,6 +57,17 @@ class Manner(NamedTuple):
     def skips(self) -> bool:
         """Say whether the destination should not start journeys, as far as the event is silent."""
         return kind_of_lane(self.lane) != LIVE if self.skip_hook is None else self.skip_hook
+
+
+class MemberChange(NamedTuple):
+    """What a sync found of one person: how its mark changes, and the event that this means.
+
+    Attributes:
+        event: None where nothing has to be told.
+    """
+
+    member: Member
+    event: Event | None = None
 
 
 class Drafter:
@@ -91,6 +102,37 @@ class Drafter:
         for event in events:
             self._deliver(event, self._routes_of(event), draft)
         return draft
+
+    def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
+        """Return what becomes of what a sync found, at one destination.
+
+        An event that none of its triggers wants is none; what can't be packed is refused, and its
+        member changes all the same.
+        """
+        draft = self._empty(Manner(lane))
+        partitions = self._settings.redis.partitions
+        for change in changes:
+            place = (destination, partition_of(change.member.key, partitions))
+            members = draft.members.setdefault(place, [])
+            members.append(change.member)
+            draft.numbers = len(members)
+            if change.event is not None:
+                self._tell(change.event, destination, draft)
+        return draft
+
+    def _tell(self, event: Event, destination: str, draft: Draft) -> None:
+        routes = [route for route in self._routes_of(event) if route.destination == destination]
+        try:
+            self._deliver(event, routes, draft)
+            draft.events += 1
+        except PayloadRefused as refusal:
+            reason = Refusal(refusal.reason)
+            refused = Refused(0, reason, refusal.message, event.audience, content_of(event))
+            draft.refuse(refused, line=0, index=0)
+
+    def routes_for(self, audience: str, direction: Direction) -> tuple[Route, ...]:
+        """Return the triggers that want such events."""
+        return self._routes_of(Event("", audience, direction, 0, {}))
 
     def judged(self, content: bytes, manner: Manner, *, arrived_us: int) -> list[Event | Refused]:
         """Return what a text from the quarantine gives today; events only if a trigger wants them.

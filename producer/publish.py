@@ -11,21 +11,24 @@ From an application of your own, with the `segrelay.toml` that the commands use:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from redis import Redis
 
 from producer.audiences import AudienceBook
 from producer.doorbell import CeleryDoorbell, Doorbell
-from producer.drafting import Drafter, Manner
+from producer.drafting import Drafter, Manner, MemberChange
+from producer.matching import Route
 from producer.payloads import Payload, Refused
 from producer.published import Draft, Published, joined, published_of
-from producer.quarantine import CAP_BYTES, Quarantine
+from producer.quarantine import CAP_BYTES, NewRecord, Quarantine
 from producer.room import Fill, NoRoom, Room
 from producer.writing import Place, Progress, Written, write
 from worker.contract.events import Event
+from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, load_settings
@@ -34,11 +37,12 @@ from worker.contract.words import (
     JOB_PREFIX,
     LIVE,
     NAME_PATTERN,
+    Direction,
     job_of_lane,
     kind_of_lane,
     lane_of_job,
 )
-from worker.errors import RedisUnavailable, UsageWrong
+from worker.errors import PayloadRefused, RedisUnavailable, UsageWrong
 
 
 class Publisher:
@@ -145,6 +149,38 @@ class Publisher:
         draft = self._drafter.draft_as_they_are(events, lane)
         return self._carried_out(draft, Progress(job_of_lane(lane))).accepted
 
+    def publish_members(
+        self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
+    ) -> Published:
+        """Write what a run of a sync found at one destination: members and deliveries together.
+
+        Raises:
+            RedisUnavailable: As `publish`; comparing and publishing it again is safe.
+            LeaseLost: Another run of the sync has begun.
+        """
+        self._prepare()
+        draft = self._drafter.draft_members(destination, changes, lane)
+        rolls = {place: Roll(sync, token, members) for place, members in draft.members.items()}
+        return self._carried_out(draft, Progress(), rolls)
+
+    def keep_rows(self, refused: Sequence[tuple[PayloadRefused, bytes]], audience: str) -> None:
+        """Put rows of a source that hold no event of their own into the quarantine."""
+        if not refused or self._dry_run:
+            return
+        records = [
+            NewRecord(refusal.reason, audience, refusal.message, content, state=True)
+            for refusal, content in refused
+        ]
+        self._quarantine.keep(
+            records,
+            now_ms=self._fill.now_us() // 1_000,
+            cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
+        )
+
+    def routes_for(self, audience: str, direction: Direction) -> tuple[Route, ...]:
+        """Return the triggers that want such events of an audience."""
+        return self._drafter.routes_for(audience, direction)
+
     def read_again(
         self, content: bytes, *, arrived_us: int, state: bool, skip_hook: bool
     ) -> list[Event | Refused]:
@@ -161,14 +197,19 @@ class Publisher:
             claim(self._client, self._settings)
             self._claimed = True
 
-    def _carried_out(self, draft: Draft, progress: Progress) -> Published:
+    def _carried_out(
+        self,
+        draft: Draft,
+        progress: Progress,
+        rolls: Mapping[Place, Roll] = MappingProxyType({}),
+    ) -> Published:
         if self._dry_run:
             written = Written(draft.deliveries_count, 0, (), {})
         else:
             # First what was refused: if the answer to the deliveries is lost, and by the next
             # attempt one of the refused can be placed, its partition may be beyond this chunk.
             self._keep(draft)
-            written = write(self._client, draft.deliveries, progress)
+            written = write(self._client, draft.deliveries, progress, rolls)
             self._fill.add(written.accepted)
             self._ring(written.rang, draft.lane)
         return published_of(draft, written)

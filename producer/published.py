@@ -10,7 +10,7 @@ from typing import Any, Final
 from producer.payloads import Reading, Refused
 from producer.quarantine import NewRecord
 from producer.writing import Entries, Place, Written
-from worker.contract.redis.accept import NewDelivery
+from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 
 PROBLEMS_KEPT: Final = 10_000
@@ -116,6 +116,7 @@ class Draft:
 
     Args:
         numbers: How many events and refusals were read: the number of the next.
+        members: What a sync changes; its deliveries have the numbers of their members.
     """
 
     lane: str
@@ -130,6 +131,7 @@ class Draft:
     as_text: Counter[str] = field(default_factory=Counter)
     problems: list[Problem] = field(default_factory=list)
     deliveries: dict[Place, list[NewDelivery]] = field(default_factory=dict)
+    members: dict[Place, list[Member]] = field(default_factory=dict)
     kept: list[NewRecord] = field(default_factory=list)
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
@@ -12,8 +13,9 @@ from redis.exceptions import NoScriptError
 
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
-from worker.contract.redis.accept import AcceptCall, NewDelivery, accept_call
+from worker.contract.redis.accept import AcceptCall, NewDelivery, Roll, accept_call
 from worker.contract.redis.connection import redis_errors
+from worker.errors import LeaseLost
 
 Place = tuple[str, int]
 """Destination and partition."""
@@ -63,19 +65,27 @@ class Written:
 
 
 def write(
-    client: Redis, deliveries: Mapping[Place, Sequence[NewDelivery]], progress: Progress
+    client: Redis,
+    deliveries: Mapping[Place, Sequence[NewDelivery]],
+    progress: Progress,
+    rolls: Mapping[Place, Roll] = MappingProxyType({}),
 ) -> Written:
-    """Write these deliveries.
+    """Write these deliveries, and what changes in the members that a sync knows.
 
     Raises:
         RedisUnavailable: Some partitions may have theirs, others not.
+        LeaseLost: Another run of the sync has begun.
     """
-    places = sorted(deliveries)
-    calls = [_call(place, deliveries[place], progress) for place in places]
+    places = sorted({*deliveries, *rolls})
+    calls = [
+        _call(place, deliveries.get(place, ()), progress, rolls.get(place)) for place in places
+    ]
     accepted = 0
     rang: list[Place] = []
     entries: dict[str, Entries] = {}
     for place, call, answer in zip(places, calls, _run(client, calls, progress), strict=True):
+        if answer[0] < 0:
+            raise LeaseLost("Another run of this sync has begun; this one changes nothing more.")
         added, ring, *ids = answer
         accepted += added
         if ring:
@@ -90,9 +100,11 @@ def _entries(call: AcceptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
     return {key: Entries(first.decode(), last.decode()) for key, first, last in streams if first}
 
 
-def _call(place: Place, deliveries: Sequence[NewDelivery], progress: Progress) -> AcceptCall:
+def _call(
+    place: Place, deliveries: Sequence[NewDelivery], progress: Progress, roll: Roll | None
+) -> AcceptCall:
     keys = PartitionKeys(*place)
-    call = accept_call(keys, deliveries, job=progress.job, position=progress.position)
+    call = accept_call(keys, deliveries, job=progress.job, position=progress.position, roll=roll)
     if not progress.source:
         return call
     counts, streams, bell, jobs, *rest = call.keys

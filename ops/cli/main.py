@@ -101,6 +101,12 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         "Feed",
         examples=("segrelay audience set 4f5a4fb1d0 vip",),
     ),
+    "sync": Lazy(
+        "ops.cli.sync:app",
+        "Keep audiences as their source has them.",
+        "Feed",
+        examples=("segrelay sync run vip", "segrelay sync status"),
+    ),
     "status": Lazy(
         "ops.cli.status:status",
         "Show how everything stands.",

@@ -17,6 +17,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:jobs` | set | names of the backfills |
 | `segrelay:job:NAME` | hash | a backfill: spec, phase, claim, and `stripe\|n` → what was read |
 | `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
+| `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms) |
+| `segrelay:sync:NAME:bell` | string | a step of the sync was rung for and has not begun |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
@@ -38,6 +40,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}who` | hash | digest → JSON: when it was reached last (ms), identifiers; for `verify` |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there |
 | `{d:p}jobs:SOURCE` | hash | the same for one source of a job, for 90 days |
+| `{d:p}sync:NAME` | hash | profile key → mark of a member that a sync knows |
+| `{d:p}synctokens` | hash | sync → token of the run that may change its members |
 | `{d:p}l<digest>` | string | the ledger of one profile |
 """
 
@@ -84,6 +88,16 @@ def job_bad_rows(name: str) -> str:
     return f"segrelay:job:{name}:bad"
 
 
+def sync(name: str) -> str:
+    """Return the key of a sync's state."""
+    return f"segrelay:sync:{name}"
+
+
+def sync_bell(name: str) -> str:
+    """Return the key of a sync's bell."""
+    return f"segrelay:sync:{name}:bell"
+
+
 def quarantine(part: str) -> str:
     """Return a key of the quarantine; all of it is in one slot."""
     return f"{{quarantine}}:{part}"
@@ -126,6 +140,10 @@ class PartitionKeys:
         """Return the key of the stream `lane|trigger`."""
         return f"{self.tag}s:{name}"
 
+    def members(self, sync: str) -> str:
+        """Return the key of the members that a sync knows."""
+        return f"{self.tag}sync:{sync}"
+
     def ledger(self, digest: bytes) -> bytes:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
         return self.tag.encode() + b"l" + digest
@@ -141,5 +159,6 @@ _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
+        "synctokens",
     }
 )  # fmt: skip

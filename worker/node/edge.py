@@ -6,8 +6,8 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import billiard
@@ -15,14 +15,19 @@ import structlog
 from celery import Celery, signals
 
 from worker import logs
+from worker.contract.celery.errands import TASKS_MODULE, Errand, Turn
 from worker.contract.celery.options import broker_options
 from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL
+from worker.core.rounds import Call
 from worker.node.connecting import PatientConsumer
 from worker.node.ringing import Ringer
 from worker.node.shared import Node
 from worker.node.starting import StartingStep
+from worker.node.stop import listening
 from worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from worker.node.task import DrainTask, Ready, register
+from worker.node.turn import node_turn
 
 STOP_AT_MOST_SECONDS: Final = 10.0
 """A pool that has not come to its end by then never will; drains are cut after 2.5 s."""
@@ -33,13 +38,14 @@ _WORKER_OPTIONS: Final = {
     "task_time_limit": _HARD_LIMIT_SECONDS,
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
     "worker_redirect_stdouts": False,
+    "imports": (TASKS_MODULE,),
     "worker_enable_prefetch_count_reduction": False,
     "broker_connection_max_retries": None,
     "broker_channel_error_retry": True,
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Edge:
     """What the app's steps and tasks work with; the app's attribute `segrelay`.
 
@@ -53,12 +59,17 @@ class Edge:
     build: Callable[[Settings], Ready]
     silence_seconds: float
     node: Node | None = None
+    ringer: Ringer = field(init=False)
     _task: DrainTask | None = None
+
+    def __post_init__(self) -> None:
+        """Make what rings; it connects when it is used."""
+        self.ringer = Ringer(self.app)
 
     def begin(self, processes: int) -> None:
         """Make what all processes share; before the first fork."""
         self.node = Node.of(processes, self.settings.destinations)
-        self._task = DrainTask(self.settings, self.build, Ringer(self.app), self.node)
+        self._task = DrainTask(self.settings, self.build, self.ringer, self.node)
 
     def task(self) -> DrainTask:
         """Return what the task `drain` does."""
@@ -71,6 +82,31 @@ class Edge:
         sweep = sweep_of(self.settings, self.node, Ringer(self.app), pool)
         sweep.silence_seconds = self.silence_seconds
         return sweep
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[Turn | None]:
+        """Return this node's turn for an errand, if it is free; see `Turns`.
+
+        At its end whoever waits for the slot is rung for.
+        """
+        assert self.node is not None
+        slot = self.node.slots.take_for_errand()
+        if slot is None:
+            yield None
+            return
+        with (
+            slot,
+            listening(self.node.board) as stop,
+            node_turn(self.settings, self.node, stop) as turn,
+        ):
+            yield turn
+        waiting = self.node.waiting.next_after(Call(BACKFILL, "", 0))
+        if waiting:
+            self.ringer.ring([waiting])
+
+    def ring(self, errands: Iterable[Errand]) -> None:
+        """Send messages for errands."""
+        self.ringer.ring_errands(errands)
 
     def tell_to_stop(self, **_: Any) -> None:
         """Tell all drains of this node; called within a signal's handler."""

@@ -1,7 +1,8 @@
 """Slots: how many drains of one kind a node runs at once.
 
 One process of a node always stays free: of the backfill lane, and of any one destination, one drain
-less runs than there are processes. A slot is a locked byte of a file without a name: the kernel
+less runs than there are processes. Of errands a node does one at a time, in the place of a drain of
+the backfill lane. A slot is a locked byte of a file without a name: the kernel
 gives it back whatever its holder dies of.
 """
 
@@ -18,6 +19,7 @@ from worker.node.nameless import nameless_file
 
 _ROOM: Final = 65_536
 """Bytes for each kind of slot; more than a node can have processes."""
+_OF_BACKFILL: Final = 0
 
 
 class Slot:
@@ -53,12 +55,20 @@ class Slots:
 
     def take(self, call: Call) -> Slot | None:
         """Take the slots that a drain needs; None where one of them is not free."""
-        rooms = [self._rooms.get(call.destination, len(self._rooms) + 1)]
+        rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
         if call.queue == BACKFILL:
-            rooms.append(0)
+            rooms.append((_OF_BACKFILL, self._most))
+        return self._take(rooms)
+
+    def take_for_errand(self) -> Slot | None:
+        """Take the node's one slot for errands, and one of the backfill lane's."""
+        return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most)])
+
+    def _take(self, rooms: Iterable[tuple[int, int]]) -> Slot | None:
+        """Take a slot of each room, of at most so many; None where there is none."""
         slot = Slot(self._descriptor, places := [])
-        for room in rooms:
-            place = self._lock_one(room)
+        for room, most in rooms:
+            place = self._lock_one(room, most)
             if place is None:
                 slot.__exit__()
                 return None
@@ -76,9 +86,9 @@ class Slots:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
         return True
 
-    def _lock_one(self, room: int) -> int | None:
+    def _lock_one(self, room: int, most: int) -> int | None:
         first = room * _ROOM
-        for place in range(first, first + self._most):
+        for place in range(first, first + most):
             try:
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place, os.SEEK_SET)
             except OSError:

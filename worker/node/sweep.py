@@ -21,7 +21,9 @@ from celery.worker import state as worker_state
 
 from worker.adapters.redis.lease import boottime_seconds
 from worker.adapters.redis.presence import RedisPresence
+from worker.adapters.redis.schedule import RedisSchedule
 from worker.adapters.redis.survey import RedisSurvey
+from worker.contract.celery.errands import Errand
 from worker.contract.redis.connection import connect, redis_errors, resolve_url
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
@@ -67,11 +69,20 @@ class Survey(Protocol):
         ...
 
 
+class Schedule(Protocol):
+    """Knows which errands are due; `RedisSchedule` is the real one."""
+
+    def due(self) -> list[Errand]:
+        """Return those that nobody does, and that nobody was rung for lately."""
+        ...
+
+
 @dataclass(slots=True)
 class Sweep:
-    """Rings for forgotten partitions, and notices that nobody comes.
+    """Rings for forgotten partitions and for errands, and notices that nobody comes.
 
     Args:
+        ring_errands: Sends messages for errands.
         queued: Returns how many messages wait in the broker.
         ring: Sends messages for calls.
         has_idle_process: Says whether this node has one now.
@@ -83,6 +94,8 @@ class Sweep:
     has_idle_process: Callable[[], bool]
     board: Board
     presence: Presence
+    schedule: Schedule
+    ring_errands: Callable[[list[Errand]], Any]
     silence_seconds: float = SILENCE_SECONDS
     clock: Callable[[], float] = boottime_seconds
     rounds: Rounds = field(default_factory=Rounds)
@@ -118,6 +131,9 @@ class Sweep:
         if calls:
             LOG.debug("sweep.rang", partitions=len(calls))
             self.ring(calls)
+        errands = self.schedule.due()
+        if errands:
+            self.ring_errands(errands)
 
     def _is_broken(self, now: float) -> bool:
         """Say whether we ring and nobody comes, though one of our own processes is idle."""
@@ -198,6 +214,8 @@ def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep
         survey=RedisSurvey(client, settings, stopped=node.stopped.read),
         queued=lambda: queue_length(broker),
         ring=ringer.ring,
+        schedule=RedisSchedule(client, settings),
+        ring_errands=ringer.ring_errands,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
         presence=RedisPresence(

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from worker.batch.state import Tally
-from worker.contract.celery.options import DRAIN_TASK
+from worker.contract.celery.options import DRAIN_TASK, Line
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Call
@@ -59,17 +59,6 @@ class Ready:
     drains: Drains
     stopped_triggers: frozenset[str] = frozenset()
     doubted: Callable[[], Mapping[str, int]] = dict
-
-
-class Line:
-    """A result that Flower shows as it is, without quotes."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        """Return the text."""
-        return self._text
 
 
 @dataclass(slots=True)

@@ -52,6 +52,11 @@ class WaitingCalls:
                 calls.remove(found)
             return found
 
+    def holds_any(self) -> bool:
+        """Say whether a call waits."""
+        with self._all() as calls:
+            return bool(calls)
+
     def holds_live(self) -> bool:
         """Say whether a live call waits."""
         with self._all() as calls:

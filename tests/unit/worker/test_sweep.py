@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from structlog.testing import capture_logs
 
+from worker.contract.celery.errands import Errand
 from worker.core.rounds import Call, Sight
 from worker.errors import RedisUnavailable
 from worker.node.stop import Board
@@ -46,6 +47,17 @@ class FakePresence:
 
 
 @dataclass
+class FakeSchedule:
+    """Has one errand that is due until it was rung for."""
+
+    errands: list[Errand] = field(default_factory=list)
+
+    def due(self):
+        found, self.errands = self.errands, []
+        return found
+
+
+@dataclass
 class World:
     """A sweep with a clock of its own."""
 
@@ -55,6 +67,8 @@ class World:
     rang: list[Call] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     presence: FakePresence = field(default_factory=FakePresence)
+    schedule: FakeSchedule = field(default_factory=FakeSchedule)
+    errands: list[Errand] = field(default_factory=list)
 
     def __post_init__(self):
         self.sweep = Sweep(
@@ -64,6 +78,8 @@ class World:
             has_idle_process=lambda: self.idle,
             board=self.board,
             presence=self.presence,
+            schedule=self.schedule,
+            ring_errands=self.errands.extend,
             clock=lambda: self.now,
         )
 
@@ -74,6 +90,15 @@ class World:
                 return True
             self.now += 1
         return False
+
+
+def test_what_is_scheduled_is_rung_for():
+    errand = Errand("segrelay.sync", "vip")
+    world = World(schedule=FakeSchedule([errand]))
+
+    world.pass_seconds(3)
+
+    assert world.errands == [errand]
 
 
 def test_only_whose_round_it_is_looks():

@@ -23,6 +23,17 @@ _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 1.0
 
 
+class Line:
+    """A result that Flower shows as it is, without quotes."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        """Return the text."""
+        return self._text
+
+
 def broker_options(settings: Settings) -> dict[str, Any]:
     """Return what `Celery.conf.update` takes."""
     broker_transport.register()

@@ -2,14 +2,19 @@
 -- Adds deliveries to one partition: entries, their count, the job's position. All or nothing.
 --
 -- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5..] one stream each
+--     then, for a sync: the members that it knows, the tokens of runs
 -- ARGV[1] job ("" = none)   ARGV[2] position in the job's source (a decimal string of 20 digits, "" = none)
 -- ARGV[3] n, the number of streams; then n times: the stream's name `lane|trigger`
--- then per entry: index of its stream (1-based), header, profile, number of its event within the chunk
+-- then the name of the sync ("" = none); for a sync: the token of its run, m, then m times: field, value as it was found
+--     ("" = there was none), value that it becomes ("" = it goes)
+-- then per entry: index of its stream (1-based), header, profile, number of its event within the chunk, or of its member (1-based)
 --
 -- The bell is 1 if it was rung for live work, 3 for backfill: live work does not wait for the turn of the other.
 -- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
 -- position. A chunk behind the position adds nothing; the chunk at the position adds what is not among the numbers.
--- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}.
+-- A member changes only if it is still as it was found, and its entries are added only if it changes: so a call that is
+-- repeated does nothing. A run whose token is not the current one changes nothing.
+-- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a run.
 -- ring is 1 if the bell was silent.
 
 local PER_ENTRY = 4
@@ -27,8 +32,25 @@ if position ~= '' then
   end
 end
 
+local at = 5 + n
+if ARGV[4 + n] ~= '' then
+  local known, m = KEYS[5 + n], tonumber(ARGV[6 + n])
+  if redis.call('HGET', KEYS[6 + n], ARGV[4 + n]) ~= ARGV[5 + n] then return {-1} end
+  at = 7 + n + 3 * m
+  for number = 1, m do
+    local field, was, becomes = ARGV[4 + n + 3 * number], ARGV[5 + n + 3 * number], ARGV[6 + n + 3 * number]
+    if (redis.call('HGET', known, field) or '') ~= was then
+      placed[tostring(number)] = true
+    elseif becomes == '' then
+      redis.call('HDEL', known, field)
+    else
+      redis.call('HSET', known, field, becomes)
+    end
+  end
+end
+
 local added, total, live, first, last = {}, 0, false, {}, {}
-for i = 4 + n, is_behind and 0 or #ARGV, PER_ENTRY do
+for i = at, is_behind and 0 or #ARGV, PER_ENTRY do
   local s, number = tonumber(ARGV[i]), ARGV[i + 3]
   if not placed[number] then
     last[s] = redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i + 1], 'p', ARGV[i + 2])

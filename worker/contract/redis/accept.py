@@ -15,7 +15,6 @@ from worker.contract.keys import PartitionKeys, stream_name
 
 SCRIPT: Final = (Path(__file__).parent / "accept.lua").read_text()
 _POSITION_DIGITS: Final = 20
-_KEYS_BEFORE_STREAMS: Final = 4
 
 
 class NewDelivery(NamedTuple):
@@ -33,17 +32,46 @@ class NewDelivery(NamedTuple):
     number: int = 0
 
 
+class Member(NamedTuple):
+    """A member that a sync knows, and what becomes of it; deliveries name it by their `number`.
+
+    Attributes:
+        key: The profile's key.
+        found: Its mark as it was found; b"" = it was not known.
+        becomes: Its mark from now on; b"" = it is forgotten.
+    """
+
+    key: str
+    found: bytes
+    becomes: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Roll:
+    """What a run of a sync changes in the members of one partition.
+
+    Args:
+        sync: The sync's name.
+        token: Of the run.
+        members: Their numbers begin with 1.
+    """
+
+    sync: str
+    token: str
+    members: Sequence[Member]
+
+
 @dataclass(frozen=True, slots=True)
 class AcceptCall:
-    """Keys and arguments for one call of the script; whoever has a client runs it."""
+    """Keys and arguments for one call of the script; whoever has a client runs it.
+
+    Args:
+        streams: Keys of the streams, in the order in which the script answers for them.
+    """
 
     keys: tuple[str, ...]
     args: tuple[str | bytes | int, ...]
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Return the keys of the streams, in the order in which the script answers for them."""
-        return self.keys[_KEYS_BEFORE_STREAMS:]
+    streams: tuple[str, ...]
 
 
 def accept_call(
@@ -52,6 +80,7 @@ def accept_call(
     *,
     job: str = "",
     position: int | None = None,
+    roll: Roll | None = None,
 ) -> AcceptCall:
     """Return the call that adds these deliveries to one partition.
 
@@ -62,19 +91,32 @@ def accept_call(
         position: Where in the job's source this chunk ends. Of a chunk behind the position that
             Redis knows nothing is added; of the chunk that ends there, the events whose numbers
             were not added by an earlier attempt.
+        roll: Members that change with these deliveries, each only if it is as it was found; of the
+            deliveries, those are added whose member changes.
     """
     names = list(dict.fromkeys(stream_name(new.lane, new.trigger) for new in deliveries))
     index = {name: str(number) for number, name in enumerate(names, start=1)}
+    streams = tuple(map(keys.stream, names))
+    of_roll = (keys.members(roll.sync), keys.synctokens) if roll else ()
     return AcceptCall(
-        keys=(keys.counts, keys.streams, keys.bell, keys.jobs, *map(keys.stream, names)),
+        keys=(keys.counts, keys.streams, keys.bell, keys.jobs, *streams, *of_roll),
         args=(
             job,
             "" if position is None else str(position).zfill(_POSITION_DIGITS),
             len(names),
             *names,
+            *_told_of(roll),
             *_entries(deliveries, index),
         ),
+        streams=streams,
     )
+
+
+def _told_of(roll: Roll | None) -> Iterable[str | bytes | int]:
+    if roll is None:
+        return ("",)
+    members = (part for member in roll.members for part in member)
+    return (roll.sync, roll.token, len(roll.members), *members)
 
 
 def _entries(deliveries: Iterable[NewDelivery], index: dict[str, str]) -> Iterable[str | bytes]:

@@ -82,6 +82,12 @@ def warnings_of(draft: Draft) -> Iterator[Problem]:
         if not any(trigger.wants(schedule.audience) for trigger in draft.triggers.values()):
             yield Problem(place_of(("sync", schedule.name, "audience")),
                           f"no trigger wants {schedule.audience!r}")  # fmt: skip
+        if schedule.on_change and not any(
+            trigger.wants(schedule.audience) and trigger.on == "change"
+            for trigger in draft.triggers.values()
+        ):
+            yield Problem(place_of(("sync", schedule.name, "on_change")),
+                          f"no trigger wants changes of {schedule.audience!r}")  # fmt: skip
     yield from _unset_secrets(draft)
 
 

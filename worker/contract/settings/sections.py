@@ -231,8 +231,13 @@ class LyticsSettings(Section):
 
 
 class SyncSchedule(Section):
-    """One audience that is compared with Lytics again and again."""
+    """One audience that is compared with Lytics again and again.
+
+    Args:
+        on_change: Changes of members are events too.
+    """
 
     name: str
     audience: Text
     every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
+    on_change: Switch = False

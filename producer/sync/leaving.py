@@ -1,0 +1,152 @@
+"""The second part of a run: who was not seen is counted, looked at once more, and has left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from producer.drafting import MemberChange
+from producer.identity import ID, PAYLOAD_ID
+from producer.payloads import SEGMENT_EVENTS
+from producer.publish import Publisher
+from producer.sync.book import SyncBook
+from producer.sync.marks import Mark
+from producer.sync.run import Phase, Run
+from producer.sync.sources import Look, Source
+from producer.times import format_time
+from worker.contract.events import Event
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.accept import Member
+from worker.contract.words import LIVE, Direction
+
+_BATCH: Final = 50
+"""So many are looked at before what was found is written."""
+
+
+@dataclass(slots=True)
+class Leaving:
+    """Finds who has left, for one run.
+
+    Args:
+        check_room: Raises where nothing more may be published into a lane.
+    """
+
+    book: SyncBook
+    publisher: Publisher
+    identity: str
+    run: Run
+    check_room: Callable[[str], None]
+    _looks: dict[str, Look] = field(default_factory=dict)
+
+    def count(self, is_over: Callable[[], bool]) -> None:
+        """Count, partition by partition, who was seen; then decide what follows."""
+        places = self.book.places(self.run.destinations)
+        while self.run.place < len(places):
+            place = places[self.run.place]
+            marks = dict(self.book.members(place))
+            seen = sum(Mark.loads(mark).run == self.run.number for mark in marks.values())
+            self.run.seen[place.destination] += seen
+            self.run.gone[place.destination] += len(marks) - seen
+            self.run.place += 1
+            self.book.save(self.run)
+            if is_over() and self.run.place < len(places):
+                return
+        self._decide()
+
+    def _decide(self) -> None:
+        run = self.run
+        run.place = 0
+        run.doubt = run.doubts()
+        if run.doubt:
+            run.phase = Phase.CONFIRM
+            run.last = {"outcome": "doubted", **run.results()}
+        elif any(run.gone.values()):
+            run.phase = Phase.EXITS
+        else:
+            self._end()
+        self.book.save(run)
+
+    def _end(self) -> None:
+        self.run.known = list(self.run.destinations)
+        self.run.allowed = 0
+        self.run.end(self.book.now_ms(), outcome="done")
+
+    def go_on(self, source: Source, is_over: Callable[[], bool]) -> None:
+        """Publish exits until the end, or until the step is over.
+
+        Args:
+            source: For a second look.
+            is_over: Says that the step should end.
+
+        Raises:
+            LyticsUnavailable: It can't be asked now; what was found out is written.
+        """
+        places = self.book.places(self.run.destinations)
+        while self.run.place < len(places):
+            self.check_room(LIVE)
+            if not self._empty(places[self.run.place], source, is_over):
+                return
+            self.run.place += 1
+            self.book.save(self.run)
+        self._end()
+        self.book.save(self.run)
+
+    def _empty(self, place: PartitionKeys, source: Source, is_over: Callable[[], bool]) -> bool:
+        """Settle the missing members of a partition; returns whether it was all of them."""
+        changes: list[MemberChange] = []
+        try:
+            for key, mark in self._missing(place):
+                changes.append(self._change(key, mark, source))
+                if is_over():
+                    return False
+                if len(changes) >= _BATCH:
+                    self._write(place.destination, changes)
+                    changes = []
+            return True
+        finally:
+            self._write(place.destination, changes)
+
+    def _missing(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
+        looked: set[str] = set()
+        for key, mark in self.book.members(place):
+            if Mark.loads(mark).run != self.run.number and key not in looked:
+                looked.add(key)
+                yield key, mark
+
+    def _change(self, key: str, mark: bytes, source: Source) -> MemberChange:
+        if key not in self._looks:
+            self._looks[key] = source.look(key)
+        look = self._looks[key]
+        if look.is_member:
+            seen = Mark.loads(mark)._replace(run=self.run.number)
+            return MemberChange(Member(key, mark, seen.dumps()))
+        return MemberChange(Member(key, mark, b""), self._exit(key, look.profile))
+
+    def _exit(self, key: str, profile: dict[str, Any]) -> Event:
+        field_name, _, value = key.partition(":")
+        if field_name == ID:
+            field_name = PAYLOAD_ID
+        entry = {
+            "slug": self.run.audience,
+            "event": Direction.EXIT.value,
+            Direction.EXIT.value: format_time(self.run.at_us),
+        }
+        return Event(
+            key,
+            self.run.audience,
+            Direction.EXIT,
+            self.run.at_us,
+            {field_name: value, **profile, SEGMENT_EVENTS: [entry]},
+            state=True,
+        )
+
+    def _write(self, destination: str, changes: list[MemberChange]) -> None:
+        if not changes:
+            return
+        self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.run.token)
+        if destination == self.run.destinations[0]:
+            gone = sum(change.event is not None for change in changes)
+            self.run.left += gone
+            self.run.stayed += len(changes) - gone
+        self.book.save(self.run)

@@ -1,0 +1,87 @@
+"""From a configured sync to what does its steps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Final
+
+from redis import Redis
+
+from producer.audiences import AudienceBook
+from producer.publish import Publisher
+from producer.sync.book import SyncBook
+from producer.sync.sources import LyticsSource, OpenSource, Source
+from producer.sync.step import Syncing
+from worker.contract.problems import did_you_mean
+from worker.contract.settings import Settings, SyncSchedule
+from worker.contract.words import Direction
+from worker.errors import ConfigurationInvalid, UsageWrong
+
+_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publisher) -> Syncing:
+    """Return what does the steps of a sync.
+
+    Raises:
+        UsageWrong: There is no such sync, or its audience's id is not known.
+    """
+    schedule = settings.sync.get(name)
+    if schedule is None:
+        raise UsageWrong(f"There is no [sync.{name}]: {did_you_mean(name, settings.sync)}.")
+    audience = slug_of(AudienceBook(client, learns=False), schedule.audience)
+    return Syncing(
+        book=SyncBook(client, name, settings.redis.partitions),
+        publisher=publisher,
+        audience=audience,
+        identity=settings.delivery.identity,
+        every_seconds=schedule.every_seconds,
+        on_change=schedule.on_change,
+        open_source=_opener(settings, schedule, audience, publisher),
+    )
+
+
+def slug_of(book: AudienceBook, name: str) -> str:
+    """Return the slug of an audience that is named by slug or id.
+
+    Raises:
+        UsageWrong: It is an id, and no payload has told its slug.
+    """
+    known = book.slug_of(name)
+    if known or not _ID.fullmatch(name):
+        return known or name
+    raise UsageWrong(
+        f"Audience {name} is an id whose slug is not known yet: name the slug, or tell it by"
+        f" `segrelay audience set {name} SLUG`."
+    )
+
+
+def _opener(
+    settings: Settings, schedule: SyncSchedule, audience: str, publisher: Publisher
+) -> OpenSource:
+    def opened(sleep: Callable[[float], None]) -> AbstractContextManager[Source]:
+        if settings.lytics is None:
+            raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
+        return LyticsSource(
+            settings.lytics,
+            name=schedule.audience,
+            slug=audience,
+            identity=settings.delivery.identity,
+            fields=fields_of(publisher, audience, settings.delivery.identity),
+            sleep=sleep,
+        )
+
+    return opened
+
+
+def fields_of(publisher: Publisher, audience: str, identity: str) -> Sequence[str]:
+    """Return the fields that the triggers of an audience export; none = some exports all."""
+    routes = [
+        route for direction in Direction for route in publisher.routes_for(audience, direction)
+    ]
+    if not all(route.export_fields for route in routes):
+        return ()
+    exported = {name for route in routes for name in route.export_fields}
+    return sorted(exported | ({"_id", "_uid"} if identity == "id" else {identity, "_uid"}))

@@ -1,0 +1,190 @@
+"""A run of a sync: how far it has come, and what it found. What a step leaves to the next."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Final, Self
+
+import orjson
+
+MOST_GONE: Final = 100
+MOST_GONE_SHARE: Final = 0.1
+"""So many may leave between two runs, or a hundred, without a person's word."""
+TOLERANCE_SHARE: Final = 0.01
+"""Of the members: people join and leave while a scan is under way."""
+
+
+class Phase(StrEnum):
+    """Where a run stands."""
+
+    IDLE = "idle"
+    SCAN = "scan"
+    COUNT = "count"
+    EXITS = "exits"
+    CONFIRM = "confirm"
+    """Who has left is known, and a person has to say that it is true."""
+
+
+@dataclass(slots=True)
+class Run:
+    """The state of a sync.
+
+    Args:
+        audience: As configured when the run began.
+        number: Of the run; members that it saw carry it in their mark.
+        token: Of the run; partitions refuse the changes of others.
+        start: Token of the next page.
+        at_us: When the scan began, by the source's clock: the time of all its events.
+        destinations: That are compared.
+        known: Destinations that have had a whole run.
+        place: Of the partitions of all destinations, the next to be counted or asked for exits.
+        rows: That came.
+        unplaced: Rows without an identity.
+        shared: Rows of another profile with the same identity.
+        first_total, last_total: Members as the first and the last page told; -1 = they didn't.
+        restarts: How often the scan began anew.
+        seen, gone: By destination, known members that came in this run, and that did not.
+        stayed: Were missing in the scan, and in the audience at a second look.
+        allowed: So many may be gone: a person has said so.
+        doubt: Why a person has to confirm.
+        failures: Steps in a row that came to nothing.
+        problem: What stopped the last of them.
+        begun_ms, ended_ms, next_ms: By Redis' clock.
+        last: What the last run that ended came to.
+    """
+
+    audience: str = ""
+    number: int = 0
+    token: str = ""
+    phase: Phase = Phase.IDLE
+    start: str = ""
+    at_us: int = 0
+    destinations: list[str] = field(default_factory=list)
+    known: list[str] = field(default_factory=list)
+    place: int = 0
+    pages: int = 0
+    rows: int = 0
+    unplaced: int = 0
+    shared: int = 0
+    first_total: int = -1
+    last_total: int = -1
+    restarts: int = 0
+    seen: dict[str, int] = field(default_factory=dict)
+    gone: dict[str, int] = field(default_factory=dict)
+    entered: int = 0
+    changed: int = 0
+    left: int = 0
+    stayed: int = 0
+    allowed: int = 0
+    doubt: str = ""
+    failures: int = 0
+    problem: str = ""
+    begun_ms: int = 0
+    ended_ms: int = 0
+    next_ms: int = 0
+    last: dict[str, Any] = field(default_factory=dict)
+
+    def dumps(self) -> bytes:
+        """Return the text that Redis keeps."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: bytes) -> Self:
+        """Read what `dumps` wrote; b"" is a sync that has never run."""
+        stored = orjson.loads(text or b"{}")
+        run = cls(**{name: value for name, value in stored.items() if name in cls.__slots__})
+        run.phase = Phase(run.phase)
+        return run
+
+    @property
+    def is_under_way(self) -> bool:
+        """Say whether it has steps to do now."""
+        return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}
+
+    def following(self, audience: str, destinations: list[str], token: str, now_ms: int) -> Run:
+        """Return the run after this one, at its begin."""
+        return Run(
+            audience=audience,
+            number=self.number + 1,
+            token=token,
+            phase=Phase.SCAN,
+            at_us=self.at_us,
+            destinations=destinations,
+            known=self.known,
+            failures=self.failures,
+            begun_ms=now_ms,
+            last=self.last,
+        )
+
+    def scan_anew(self) -> None:
+        """Begin the scan again within this run: whom it saw, it saw."""
+        self.start = ""
+        self.rows = self.unplaced = self.shared = 0
+        self.first_total = self.last_total = -1
+        self.restarts += 1
+
+    def doubts(self) -> str:
+        """Return why a person has to confirm those who are gone; "" = nobody has to."""
+        gone = max(self.gone.values(), default=0)
+        if gone <= self.allowed:
+            return ""
+        distinct = min(self.seen.values(), default=0) + self.unplaced + self.shared
+        if distinct < self._expected():
+            return (
+                f"the scan is incomplete: {distinct:,} of {self.last_total:,} members came,"
+                f" {gone:,} are missing"
+            )
+        members = gone + max(self.seen.values(), default=0)
+        most = max(MOST_GONE, int(MOST_GONE_SHARE * members))
+        if gone > most:
+            return f"{gone:,} of {members:,} members are gone, at most {most:,} are believed"
+        return ""
+
+    def _expected(self) -> int:
+        """Return how many rows there must be, where the totals of first and last page differ."""
+        totals = [total for total in (self.first_total, self.last_total) if total >= 0]
+        return min(totals) - int(TOLERANCE_SHARE * max(totals)) if totals else 0
+
+    def end(self, now_ms: int, *, outcome: str) -> None:
+        """End it; its results are the last ones from now on."""
+        self.phase, self.ended_ms, self.start = Phase.IDLE, now_ms, ""
+        self.last = {"outcome": outcome, **self.results()}
+
+    def results(self) -> dict[str, Any]:
+        """Return what it came to, for people and machines."""
+        return {
+            "run": self.number,
+            "at_us": self.at_us,
+            "begun_ms": self.begun_ms,
+            "ended_ms": self.ended_ms,
+            "rows": self.rows,
+            "total": self.last_total if self.last_total >= 0 else None,
+            "members": max(self.seen.values(), default=0),
+            "unplaced": self.unplaced,
+            "entered": self.entered,
+            "changed": self.changed,
+            "gone": max(self.gone.values(), default=0),
+            "left": self.left,
+            "stayed": self.stayed,
+            "problem": self.problem,
+        }
+
+    def line(self) -> str:
+        """Return how far it has come, in a few words."""
+        counts = f"{self.entered:,} entered"
+        if self.changed:
+            counts += f", {self.changed:,} changed"
+        match self.phase:
+            case Phase.SCAN:
+                total = f" of {self.last_total:,}" if self.last_total >= 0 else ""
+                return f"scanned {self.rows:,}{total}, {counts}"
+            case Phase.COUNT:
+                return f"scanned {self.rows:,}, {counts}, counting who has left"
+            case Phase.EXITS:
+                gone = max(self.gone.values(), default=0)
+                return f"{self.left:,} of {gone:,} who are missing have left, {self.stayed:,} stay"
+            case Phase.CONFIRM:
+                return f"waits for `segrelay sync confirm`: {self.doubt}"
+            case Phase.IDLE:
+                return f"done: {self.rows:,} scanned, {counts}, {self.left:,} left"

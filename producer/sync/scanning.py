@@ -1,0 +1,223 @@
+"""The first part of a run: pages of the source against the members that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from producer.drafting import MemberChange
+from producer.identity import profile_key
+from producer.lytics import Page
+from producer.payloads import SEGMENT_EVENTS, text_of
+from producer.publish import Publisher
+from producer.sync.book import SyncBook
+from producer.sync.marks import Mark, content_hash, uid_of
+from producer.sync.run import Phase, Run
+from producer.sync.sources import Source
+from producer.times import FUTURE_TOLERANCE_US, MICROSECONDS, format_time
+from worker.contract.events import Event
+from worker.contract.redis.accept import Member
+from worker.contract.words import BACKFILL, LIVE, Direction
+from worker.errors import LyticsUnavailable, PayloadRefused, ScanExpired
+
+GROUP_ROWS: Final = 1_000
+UNPLACED_KEPT: Final = 100
+"""Of the rows without an identity, so many of a run are kept in the quarantine to be looked at."""
+RESTARTS: Final = 5
+"""So often a scan begins anew within a run, before the run ends as incomplete."""
+
+
+@dataclass(slots=True)
+class Scanning:
+    """Scans for one run.
+
+    Args:
+        check_room: Raises where nothing more may be published into a lane.
+        on_change: Changes of members are events.
+    """
+
+    book: SyncBook
+    publisher: Publisher
+    source: Source
+    identity: str
+    run: Run
+    check_room: Callable[[str], None]
+    on_change: bool
+    _hashed: dict[str, frozenset[str] | None] = field(default_factory=dict)
+
+    def go_on(self, is_over: Callable[[], bool]) -> None:
+        """Scan until the end, or until the step is over; what was compared is saved.
+
+        Raises:
+            LyticsUnavailable: The source can't be read now, or its clock is wrong.
+        """
+        while self.run.phase is Phase.SCAN:
+            for destination in self.run.destinations:
+                self.check_room(self._lane(destination))
+            rows, last = self._group(is_over)
+            self._compare(rows)
+            if last is None:
+                self._scan_anew()
+                continue
+            self.run.rows += len(rows)
+            self.run.start = last.following
+            if not last.following:
+                self.run.phase, self.run.place = Phase.COUNT, 0
+                self.run.seen = dict.fromkeys(self.run.destinations, 0)
+                self.run.gone = dict.fromkeys(self.run.destinations, 0)
+            self.book.save(self.run)
+            if is_over():
+                return
+
+    def _group(self, is_over: Callable[[], bool]) -> tuple[list[dict[str, Any]], Page | None]:
+        """Gather some pages; returns their rows and the last page, None if the scan expired."""
+        rows: list[dict[str, Any]] = []
+        last: Page | None = None
+        start = self.run.start
+        while last is None or (start and len(rows) < GROUP_ROWS and not is_over()):
+            try:
+                page = self.source.page(start)
+            except ScanExpired:
+                return rows, None
+            except LyticsUnavailable:
+                if last is None:
+                    raise
+                break
+            if not start:
+                self._begin(page)
+            self._hear(page)
+            rows += page.rows
+            last, start = page, page.following
+        return rows, last
+
+    def _begin(self, page: Page) -> None:
+        """Take the scan's time from the source's clock; it never goes back from run to run."""
+        if self.run.restarts:
+            return
+        at_us = _microseconds(page.at)
+        ahead_us = at_us - 1000 * self.book.now_ms()
+        if abs(ahead_us) > FUTURE_TOLERANCE_US:
+            raise LyticsUnavailable(
+                f"Lytics' clock is {abs(ahead_us) // MICROSECONDS:,} s"
+                f" {'ahead of' if ahead_us > 0 else 'behind'} Redis' clock, at most 300 s are"
+                " believed: the events of this run would be older or newer than they are."
+            )
+        self.run.at_us = max(at_us, self.run.at_us + 1)
+
+    def _hear(self, page: Page) -> None:
+        self.run.pages += 1
+        if page.total is None:
+            return
+        self.run.last_total = page.total
+        if self.run.first_total < 0:
+            self.run.first_total = page.total
+
+    def _scan_anew(self) -> None:
+        self.run.scan_anew()
+        if self.run.restarts > RESTARTS:
+            self.run.problem = (
+                f"Lytics gave up the scan {RESTARTS + 1} times; who has joined is published, who"
+                " has left is not known. The next run begins anew."
+            )
+            self.run.end(self.book.now_ms(), outcome="expired")
+        self.book.save(self.run)
+
+    def _compare(self, rows: Iterable[dict[str, Any]]) -> None:
+        people = self._keyed(rows)
+        for destination in self.run.destinations:
+            found = self.book.marks(destination, list(people))
+            changes = list(self._changes(destination, people, found))
+            if not changes:
+                continue
+            self.publisher.publish_members(
+                destination, changes, self._lane(destination), self.book.name, self.run.token
+            )
+            if destination == self.run.destinations[0]:
+                self._count(changes)
+
+    def _keyed(self, rows: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        people: dict[str, dict[str, Any]] = {}
+        refused: list[tuple[PayloadRefused, bytes]] = []
+        for row in rows:
+            try:
+                key = profile_key(row, self.identity)
+            except PayloadRefused as refusal:
+                self.run.unplaced += 1
+                if self.run.unplaced <= UNPLACED_KEPT:
+                    refused.append((refusal, text_of(row)))
+                continue
+            before = people.get(key)
+            self.run.shared += before is not None and uid_of(before) != uid_of(row)
+            people[key] = row
+        self.publisher.keep_rows(refused, self.run.audience)
+        return people
+
+    def _changes(
+        self,
+        destination: str,
+        people: Mapping[str, dict[str, Any]],
+        found: Mapping[str, bytes],
+    ) -> Iterable[MemberChange]:
+        is_first = destination == self.run.destinations[0]
+        for key, row in people.items():
+            mark = Mark(self.run.number, uid_of(row), *self._content(destination, row))
+            text = found.get(key, b"")
+            if not text:
+                member = Member(key, b"", mark.dumps())
+                yield MemberChange(member, self._event(destination, Direction.ENTER, key, row))
+                continue
+            old = Mark.loads(text)
+            if old.run == self.run.number:
+                self.run.shared += is_first and old.uid != mark.uid
+                continue
+            changed = self.on_change and mark.differs(old)
+            event = self._event(destination, Direction.CHANGE, key, row) if changed else None
+            yield MemberChange(Member(key, text, mark.dumps()), event)
+
+    def _content(self, destination: str, row: dict[str, Any]) -> tuple[bytes, ...]:
+        if not self.on_change:
+            return ()
+        if destination not in self._hashed:
+            self._hashed[destination] = self._fields_of_changes(destination)
+        fields = self._hashed[destination]
+        return () if fields is not None and not fields else (content_hash(row, fields),)
+
+    def _fields_of_changes(self, destination: str) -> frozenset[str] | None:
+        """Return which fields a change is about; None = all, none = of nobody's."""
+        routes = self.publisher.routes_for(self.run.audience, Direction.CHANGE)
+        exports = [route.export_fields for route in routes if route.destination == destination]
+        return None if () in exports else frozenset(name for names in exports for name in names)
+
+    def _event(
+        self, destination: str, direction: Direction, key: str, row: dict[str, Any]
+    ) -> Event:
+        entry: dict[str, Any] = {"slug": self.run.audience, "event": direction.value}
+        if direction is not Direction.CHANGE:
+            entry[direction.value] = format_time(self.run.at_us)
+        return Event(
+            key,
+            self.run.audience,
+            direction,
+            self.run.at_us,
+            {**row, SEGMENT_EVENTS: [entry]},
+            state=direction is not Direction.CHANGE,  # a change that was told is no longer there
+            skip_hook=destination not in self.run.known,
+        )
+
+    def _lane(self, destination: str) -> str:
+        """Return where to publish: what is new to a destination is a backfill of the audience."""
+        return LIVE if destination in self.run.known else BACKFILL
+
+    def _count(self, changes: Iterable[MemberChange]) -> None:
+        for change in changes:
+            if change.event is not None:
+                self.run.entered += change.event.direction is Direction.ENTER
+                self.run.changed += change.event.direction is Direction.CHANGE
+
+
+def _microseconds(at: datetime | None) -> int:
+    if at is None:
+        raise LyticsUnavailable("Lytics does not tell the time of its answer (header Date).")
+    return round(at.timestamp() * MICROSECONDS)

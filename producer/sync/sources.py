@@ -1,0 +1,96 @@
+"""Where a sync reads who is in an audience: Lytics' scan, or a folder of exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, Protocol, Self
+
+from producer.identity import ID, PROFILE_ID
+from producer.lytics import LyticsApi, Page, Patience
+from worker.contract.settings import LyticsSettings
+from worker.errors import LyticsUnavailable
+
+REQUEST_SECONDS: Final = 5.0
+"""Of one try: a step begins none when it has lasted as long."""
+_SEGMENTS: Final = "segments"
+
+
+class Look(NamedTuple):
+    """A second look at somebody who was missing in the scan.
+
+    Attributes:
+        profile: {} where there is none any more.
+    """
+
+    is_member: bool
+    profile: dict[str, Any]
+
+
+class Source(Protocol):
+    """Who is in the audience, page by page."""
+
+    def page(self, start: str) -> Page:
+        """Return a page; "" is the first.
+
+        Raises:
+            ScanExpired: The scan has to begin anew.
+            LyticsUnavailable: It can't be read now.
+        """
+        ...
+
+    def look(self, profile_key: str) -> Look:
+        """Look at one person again; raises as `page`."""
+        ...
+
+
+OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[Source]]
+"""Opens a source for one step; what it is given waits, or raises where that takes too long."""
+
+
+class LyticsSource:
+    """Reads Lytics' own API; used in a `with` block.
+
+    Args:
+        name: The audience's slug or id, as Lytics is asked for it.
+        slug: As profiles name it.
+        identity: The configured identity field.
+        fields: That rows hold; none = all.
+    """
+
+    def __init__(
+        self,
+        settings: LyticsSettings,
+        *,
+        name: str,
+        slug: str,
+        identity: str,
+        fields: Sequence[str],
+        sleep: Callable[[float], None],
+    ) -> None:
+        patience = Patience(sleep=sleep)
+        self._api = LyticsApi(settings, timeout_seconds=REQUEST_SECONDS, patience=patience)
+        self._name = name
+        self._slug = slug
+        self._field = PROFILE_ID if identity == ID else identity
+        self._fields = fields
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._api.__exit__()
+
+    def page(self, start: str) -> Page:
+        """Return a page of the scan."""
+        return self._api.scan(self._name, fields=self._fields, start=start)
+
+    def look(self, profile_key: str) -> Look:
+        """Ask for one profile."""
+        found = self._api.profile(self._field, profile_key.partition(":")[2])
+        if found is None:
+            return Look(is_member=False, profile={})
+        segments = found.get(_SEGMENTS)
+        if not isinstance(segments, list):
+            raise LyticsUnavailable("Lytics does not tell the audiences of a profile.")
+        return Look(self._slug in segments or self._name in segments, found)

@@ -1,0 +1,246 @@
+"""One step of a sync: at most ten seconds of a run, which can end anywhere and be taken up again.
+
+A run scans its source and compares it with the members that are known, then counts who was not
+seen, then looks at these once more and publishes their exits. Members and events change in one
+script, each member only if it still is as it was found: a step that is repeated, or that goes on
+after another has taken its place, does nothing twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from producer.publish import Publisher
+from producer.room import NoRoom
+from producer.sync.book import SyncBook
+from producer.sync.leaving import Leaving
+from producer.sync.run import Phase, Run
+from producer.sync.scanning import Scanning
+from producer.sync.sources import OpenSource, Source
+from worker.contract.words import Direction
+from worker.errors import (
+    LeaseLost,
+    LyticsUnavailable,
+    OperationsMustAct,
+    SegrelayError,
+    UsageWrong,
+    WeMustAct,
+)
+
+LOG: Final = structlog.get_logger()
+STEP_SECONDS: Final = 5.0
+"""After it nothing more is begun; a request takes five more at most."""
+_FIRST_WAIT_SECONDS: Final = 1.0
+_LONGEST_WAIT_SECONDS: Final = 60.0
+_NO_ROOM_SECONDS: Final = 5.0
+_SOONER_SECONDS: Final = 300.0
+"""After a scan that is in doubt the next run comes so soon, at most."""
+
+
+class _Full(OperationsMustAct):
+    """Redis has no room now; the step ends and is no failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step came to.
+
+    Args:
+        line: For people, e.g. in Flower.
+        more: The next step may begin.
+        wait_seconds: But not before.
+        taken: False where another step is under way: this one did nothing.
+    """
+
+    line: str
+    more: bool = False
+    wait_seconds: float = 0.0
+    taken: bool = True
+
+
+@dataclass(slots=True)
+class Syncing:
+    """Does the steps of one sync.
+
+    Args:
+        audience: The slug.
+        every_seconds: From the begin of one run to the begin of the next.
+        on_change: Changes of members are events.
+        open_source: See `OpenSource`.
+    """
+
+    book: SyncBook
+    publisher: Publisher
+    audience: str
+    identity: str
+    every_seconds: float
+    on_change: bool
+    open_source: OpenSource
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def step(self, *, is_over: Callable[[], bool] = lambda: False, forced: bool = False) -> Step:
+        """Do one step.
+
+        Args:
+            is_over: Says that the step should end, e.g. because live work waits.
+            forced: Begin a run even if none is due.
+
+        Raises:
+            RedisUnavailable: The next step goes on where the last saving was.
+            WeMustAct: The configuration does not fit; the run stays where it is.
+        """
+        ends_at = self.monotonic() + STEP_SECONDS
+        taken = self.book.take()
+        if taken is None:
+            return Step("another step of it is under way", taken=False)
+        run, now_ms = taken
+        try:
+            return self._step(run, now_ms, lambda: self.monotonic() > ends_at or is_over(), forced)
+        except LeaseLost as error:
+            return Step(error.message, taken=False)
+
+    def _step(
+        self,
+        run: Run,
+        now_ms: int,
+        is_over: Callable[[], bool],
+        forced: bool,  # noqa: FBT001
+    ) -> Step:
+        if not (run.is_under_way or forced or run.next_ms <= now_ms):
+            self.book.save(run, ends=True)
+            return Step("nothing is due")
+        try:
+            if not run.is_under_way:
+                run = self._following(run, now_ms)
+            self.book.claim(run)
+            run.problem = ""
+            self._go_on(run, is_over)
+        except (_Full, LyticsUnavailable, WeMustAct) as error:
+            self._note(run, error)
+            if isinstance(error, WeMustAct):
+                raise
+            return Step(f"{run.line()}; {error.message}", wait_seconds=self._left(run))
+        run.failures, run.next_ms = 0, self._next_ms(run)
+        self.book.save(run, ends=True)
+        return Step(run.line(), more=run.is_under_way)
+
+    def _following(self, run: Run, now_ms: int) -> Run:
+        if run.audience not in ("", self.audience):
+            raise UsageWrong(
+                f"Sync '{self.book.name}' was of the audience '{run.audience}' and is of"
+                f" '{self.audience}' now: all members of the first would seem to have left."
+                f" `segrelay sync reset {self.book.name}` forgets them, or give it another name."
+            )
+        destinations = {
+            route.destination
+            for direction in Direction
+            for route in self.publisher.routes_for(self.audience, direction)
+        }
+        if not destinations:
+            raise UsageWrong(
+                f"No trigger wants the audience '{self.audience}' of sync '{self.book.name}'."
+            )
+        run = run.following(self.audience, sorted(destinations), secrets.token_hex(8), now_ms)
+        self.book.save(run)
+        LOG.info("sync.begun", sync=self.book.name, run=run.number)
+        return run
+
+    def _go_on(self, run: Run, is_over: Callable[[], bool]) -> None:
+        """Do what is next, at least a bit of it, and go on with what follows."""
+        with self.open_source(self._pausing()) as source:
+            if run.phase is Phase.SCAN:
+                self._scanning(source, run).go_on(is_over)
+                if is_over():
+                    return
+            leaving = Leaving(self.book, self.publisher, self.identity, run, self._check_room)
+            if run.phase is Phase.COUNT:
+                leaving.count(is_over)
+                if is_over():
+                    return
+            if run.phase is Phase.EXITS:
+                leaving.go_on(source, is_over)
+        if run.phase is Phase.IDLE:
+            LOG.info("sync.ended", sync=self.book.name, **run.last)
+        if run.phase is Phase.CONFIRM:
+            LOG.error("sync.doubts", sync=self.book.name, reason=run.doubt)
+
+    def _scanning(self, source: Source, run: Run) -> Scanning:
+        return Scanning(
+            self.book,
+            self.publisher,
+            source,
+            self.identity,
+            run,
+            self._check_room,
+            on_change=self.on_change,
+        )
+
+    def _pausing(self) -> Callable[[float], None]:
+        """Return what waits between two requests, within this step."""
+        ends_at = self.monotonic() + STEP_SECONDS
+
+        def pause(seconds: float) -> None:
+            if self.monotonic() + seconds > ends_at:
+                raise LyticsUnavailable("Lytics is busy or away: the next step tries again.")
+            self.sleep(seconds)
+
+        return pause
+
+    def _check_room(self, lane: str) -> None:
+        room = self.publisher.room(lane)
+        if isinstance(room, NoRoom):
+            raise _Full(room.message)
+
+    def _note(self, run: Run, error: SegrelayError) -> None:
+        run.problem = error.message
+        run.failures += not isinstance(error, _Full)
+        run.next_ms = self.book.now_ms() + round(1000 * self._wait_seconds(run, error))
+        self.book.save(run, ends=True)
+        LOG.warning("sync.waits", sync=self.book.name, failures=run.failures, reason=error.message)
+
+    def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
+        match error:
+            case _Full():
+                return _NO_ROOM_SECONDS
+            case WeMustAct():
+                return max(_LONGEST_WAIT_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
+            case _:
+                return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(run.failures, 9))
+
+    def _left(self, run: Run) -> float:
+        return max(0.0, (run.next_ms - self.book.now_ms()) / 1000)
+
+    def _next_ms(self, run: Run) -> int:
+        """Return when the next step, or the next run, is due."""
+        if run.is_under_way:
+            return 0
+        certain = run.phase is Phase.IDLE and run.last.get("outcome") == "done"
+        every = self.every_seconds if certain else min(self.every_seconds, _SOONER_SECONDS)
+        return max(run.begun_ms + round(1000 * every), self.book.now_ms())
+
+
+def confirm(book: SyncBook, run: Run) -> int:
+    """Believe that those who are missing have left; the lock must be held.
+
+    Returns:
+        How many may be missing: now, or at the end of the scan that has begun meanwhile.
+
+    Raises:
+        UsageWrong: Nobody is in doubt.
+    """
+    if run.phase is Phase.CONFIRM:
+        run.allowed, run.doubt = max(run.gone.values(), default=0), ""
+        run.phase, run.place, run.next_ms = Phase.EXITS, 0, 0
+    elif run.is_under_way and run.last.get("outcome") == "doubted":
+        run.allowed = int(run.last["gone"])
+    else:
+        raise UsageWrong(f"Sync '{book.name}' waits for nobody's word: {run.line()}.")
+    book.save(run, ends=True)
+    return run.allowed

@@ -1,0 +1,77 @@
+"""The producer's Celery tasks: steps of syncs. They run in the workers, one at a time in a node.
+
+A worker imports this module by its name (`TASKS_MODULE` of `worker.contract.celery.errands`).
+Losing a message is harmless, since the sweep starts what is due; so is running two steps at once,
+since each sync has a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+import structlog
+from celery import shared_task
+from redis import Redis
+
+from producer.publish import Publisher
+from producer.sync.opening import syncing_for
+from worker.contract.celery.errands import SYNC_TASK, Errand, Turn, Turns
+from worker.contract.celery.options import Line
+from worker.contract.redis.connection import connect, resolve_url
+from worker.errors import Bug, SegrelayError
+from worker.logs import told_bug
+
+LOG: Final = structlog.get_logger()
+NO_TURN: Final = "no free slot"
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What the tasks of one process work with."""
+
+    client: Redis
+    publisher: Publisher
+
+
+@cache
+def _tools(node: Turns) -> _Tools:
+    """Make them at the first task: a process that was forked later has its own."""
+    client = connect(resolve_url(node.settings.redis))
+    return _Tools(client, Publisher(client, node.settings))
+
+
+@shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
+def sync(self: Any, name: str) -> Line:
+    """Do one step of a sync, and ring for the next."""
+    return _errand(self.app.segrelay, Errand(SYNC_TASK, name), _sync_step)
+
+
+def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
+    tools = _tools(node)
+    syncing = syncing_for(tools.client, node.settings, name, tools.publisher)
+    step = syncing.step(is_over=turn.is_over)
+    return step.line, step.more
+
+
+def _errand(
+    node: Turns, errand: Errand, do_step: Callable[[Turns, str, Turn], tuple[str, bool]]
+) -> Line:
+    """Do a step in the node's turn; returns the result line."""
+    more = False
+    try:
+        with node.turn() as turn:
+            if turn is None:
+                return Line(NO_TURN)
+            line, more = do_step(node, errand.name, turn)
+    except SegrelayError as error:
+        LOG.warning("errand.failed", **errand._asdict(), message=error.message)
+        raise
+    except Exception as error:  # noqa: BLE001 - this is the edge
+        # Its message may hold a profile's fields, and Flower would show it.
+        raise Bug(told_bug(error, "errand.failed", **errand._asdict())) from None
+    if more:
+        node.ring([errand])
+    return Line(line)

@@ -1,0 +1,150 @@
+"""Lytics, Redis and Insider with a sync between them; a test says when a step is done."""
+
+import orjson
+
+import templates
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from producer.sync.opening import syncing_for
+from worker.contract.settings import load_settings
+
+CONFIGURATION = """
+[redis]
+url = "{redis}"
+partitions = 4
+[authorizations.insider]
+label = "Sandbox"
+headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "secret-token" }}
+[lytics]
+base_url = "{sandbox}"
+token = "a-token-of-nobody"
+[sync.vip]
+audience = "vip"
+every = "{every}"
+{sync}
+"""
+DESTINATION = """
+[destinations.{name}]
+api = "insider"
+base_url = "{sandbox}"
+authorization = "insider"
+rate = "25000/min"
+[triggers.{name}-enter]
+destination = "{name}"
+audiences = ["vip"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+[triggers.{name}-exit]
+destination = "{name}"
+audiences = ["vip"]
+on = "exit"
+template = "insider/exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+"""
+CHANGE = """
+[triggers.changed]
+destination = "insider"
+audiences = ["vip"]
+on = "change"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+export_fields = ["first_name"]
+"""
+
+
+def person(number, *audiences, **fields):
+    return {
+        "_uid": f"u{number:05}",
+        "email": f"p{number}@example.com",
+        "segments": list(audiences),
+        **fields,
+    }
+
+
+class World:
+    """What a test drives and looks at."""
+
+    def __init__(self, folder, redis_url, sandbox, client):
+        self._folder = folder
+        self._urls = {"redis": redis_url, "sandbox": sandbox.url}
+        self.sandbox = sandbox
+        self.client = client
+        self.configure()
+
+    def configure(self, *, every="15m", sync="", more="", destinations=("insider",)):
+        shipped = self._folder / "segrelay.toml"
+        text = CONFIGURATION.format(every=every, sync=sync, **self._urls) + more
+        for name in destinations:
+            text += DESTINATION.format(name=name, **self._urls)
+        shipped.write_text(f'templates = "{_templates()}"\n' + text)
+        self.settings = load_settings(shipped, environ={})
+        self.publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
+
+    def people(self, *rows):
+        self.sandbox.post("lytics/profiles", list(rows))
+
+    def move(self, number, change, audience="vip"):
+        self.sandbox.post(
+            "lytics/moves", [{"uid": f"u{number:05}", "audience": audience, "change": change}]
+        )
+
+    def switch(self, **switches):
+        self.sandbox.settings(lytics=switches)
+
+    def syncing(self, **options):
+        found = syncing_for(self.client, self.settings, "vip", self.publisher)
+        for name, value in options.items():
+            setattr(found, name, value)
+        return found
+
+    def run(self, *, small_steps=False, **options):
+        """Do the steps of a run to its end; returns what it came to."""
+        syncing = self.syncing(sleep=lambda _: None, **options)
+        forced = True
+        for _ in range(1_000):
+            step = syncing.step(forced=forced, is_over=lambda: small_steps)
+            assert step.taken, step.line
+            forced = False
+            if not (step.more or step.wait_seconds):
+                return syncing.book.peek()
+            self._forget_the_wait(syncing)
+        raise AssertionError("the run does not end")
+
+    def _forget_the_wait(self, syncing):
+        run = syncing.book.peek()
+        assert syncing.book.take()
+        run.next_ms = 0
+        syncing.book.save(run, ends=True)
+
+    def deliveries(self):
+        """Return direction and email of all that waits, sorted."""
+        return sorted((header[4], email) for header, email in self._entries())
+
+    def headers(self):
+        return [header for header, _ in self._entries()]
+
+    def _entries(self):
+        for destination in self.settings.destinations:
+            for place in self.places(destination):
+                for name in self.client.smembers(place.streams):
+                    for _, fields in self.client.xrange(place.stream(name.decode())):
+                        yield (
+                            [name.decode(), *orjson.loads(fields[b"h"])],
+                            orjson.loads(fields[b"p"])["email"],
+                        )
+
+    def places(self, destination="insider"):
+        return self.syncing().book.places([destination])
+
+    def clear(self):
+        """Take away what waits."""
+        for destination in self.settings.destinations:
+            for place in self.places(destination):
+                for name in self.client.smembers(place.streams):
+                    self.client.delete(place.stream(name.decode()))
+                self.client.delete(place.streams)
+
+
+def _templates():
+    return templates.__path__[0]

@@ -1,0 +1,41 @@
+"""Syncs in real workers: scheduled by the sweep, done by Celery tasks, true at the end."""
+
+from ops.rig import Rig
+from tests.journeys.play import SHORT, start_worker, until
+
+SYNC = """
+[lytics]
+base_url = "SANDBOX"
+token = "a-token-of-nobody"
+[sync.vips]
+audience = "vip"
+every = "1s"
+"""
+
+
+def people(numbers):
+    return [
+        {"_uid": f"u{n:05}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in numbers
+    ]
+
+
+def moves(numbers, change):
+    return [{"uid": f"u{n:05}", "audience": "vip", "change": change} for n in numbers]
+
+
+def test_a_sync_keeps_insider_true_in_the_background(tmp_path):
+    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC) as rig:
+        rig.sandbox.post("lytics/profiles", people(range(1_500)))
+        workers = [start_worker(rig), start_worker(rig)]
+
+        until(lambda: len(rig.memberships()) == 1_500, 60)
+        rig.sandbox.post("lytics/moves", moves(range(40), "exit"))
+        rig.sandbox.post("lytics/profiles", people(range(2_000, 2_050)))
+        until(lambda: len(rig.memberships()) == 1_510, 60)
+        until(lambda: not rig.waiting(), 20)
+
+        assert set(rig.memberships()) == {
+            f"p{n}@example.com" for n in [*range(40, 1_500), *range(2_000, 2_050)]
+        }
+        assert rig.counts().get("dead|enter", 0) == 0
+        assert "sync.ended" in "".join(rig.worker_log(n).read_text() for n in range(len(workers)))

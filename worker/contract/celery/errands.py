@@ -1,0 +1,51 @@
+"""Errands: what workers do beside drains, in steps of at most ten seconds, e.g. those of a sync.
+
+The tasks are the producer's; whoever runs them has to be a node of the worker. This is what the two
+know of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Final, NamedTuple, Protocol
+
+from worker.contract.settings import Settings
+
+TASKS_MODULE: Final = "producer.tasks"
+"""Celery imports it where a worker starts: the worker itself knows no producer."""
+SYNC_TASK: Final = "segrelay.sync"
+
+
+class Errand(NamedTuple):
+    """A step of something.
+
+    Attributes:
+        task: Name of the Celery task.
+        name: Of what the step is of; it stands in Flower.
+    """
+
+    task: str
+    name: str
+
+
+class Turn(Protocol):
+    """The permission to do one step."""
+
+    def is_over(self) -> bool:
+        """Say whether the step should end: the node was told to, or a drain waits."""
+        ...
+
+
+class Turns(Hashable, Protocol):
+    """A node, as the tasks see it; the app's attribute `segrelay`."""
+
+    settings: Settings
+
+    def turn(self) -> AbstractContextManager[Turn | None]:
+        """Return the node's one turn for errands; None if it is taken, or no slot is free."""
+        ...
+
+    def ring(self, errands: Iterable[Errand]) -> Any:
+        """Send messages for errands; what can't be sent, the sweep finds."""
+        ...
