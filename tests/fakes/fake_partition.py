@@ -145,6 +145,7 @@ class FakePartition:
             waits=dict(store.retry),
             setbacks=dict(store.aside),
             holds=dict(store.holds),
+            reached_up_to=max(store.reached) if len(store.reached) >= REACHED_KEPT else "",
         )
 
     def renew(self) -> bool:

@@ -178,7 +178,8 @@ class Conclusion:
                         Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
                         for loser in parcel.losers
                     )
-                    reached[parcel.digest.hex()] = _reached(parcel, self.state.now_ms())
+                    if self.state.is_sampled(parcel.digest):
+                        reached[parcel.digest.hex()] = _reached(parcel, self.state.now_ms())
                 case RefusedUser(Skip() as reason, message):
                     settled.append(
                         Settled(parcel.delivery, reason, remark=f"{reason.value}: {message}")

@@ -110,6 +110,8 @@ class Holding:
         waits: By trigger.
         setbacks: By place.
         holds: By stream.
+        reached_up_to: Who is reached and has a larger digest (hex) need not be told to `settle`;
+            "" = all are told.
     """
 
     now_ms: int
@@ -118,6 +120,7 @@ class Holding:
     waits: Mapping[str, Wait]
     setbacks: Mapping[str, Setback]
     holds: Mapping[str, Hold]
+    reached_up_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class State:
         records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms) and which place alone may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
+        reached_up_to: See `Holding`.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them.
         shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
         probing: Triggers whose next request will be a probe.
@@ -77,6 +78,7 @@ class State:
     probing: set[str] = field(default_factory=set)
     yields: bool = False
     wait_set_ms: dict[str, int] = field(default_factory=dict)
+    reached_up_to: str = ""
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
 
@@ -99,11 +101,16 @@ class State:
                 name: hold for name, hold in holding.holds.items() if hold.until_ms <= latest_ms
             },
             suspects=set(holding.rendering),
+            reached_up_to=holding.reached_up_to,
         )
         for note in holding.notes:
             if note.open_until_ms:
                 state.keep_open(note)
         return state
+
+    def is_sampled(self, digest: bytes) -> bool:
+        """Say whether a person who is reached belongs to those whom `verify` chooses from."""
+        return not self.reached_up_to or digest.hex() <= self.reached_up_to
 
     def now_ms(self) -> int:
         """Return now by Redis' clock."""

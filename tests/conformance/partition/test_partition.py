@@ -585,7 +585,9 @@ def test_everybody_who_was_reached_is_kept_while_they_are_few(bench: Bench) -> N
     take(bench)
     settle(bench, Settlement(reached={"0b": b"[1,{}]", "0a": b"[1,{}]"}))
     settle(bench, Settlement(reached={"0a": b"[2,{}]"}))
+    bench.run(bench.one.release({}, (), keep_if_due=False))
 
+    assert take(bench).reached_up_to == ""
     assert bench.contents()["reached"] == {"0a": b"[2,{}]", "0b": b"[1,{}]"}
 
 
@@ -598,7 +600,9 @@ def test_of_many_who_were_reached_an_even_sample_is_kept(bench: Bench) -> None:
         part = everybody[first : first + 500]
         settle(bench, Settlement(reached=dict.fromkeys(part, b"[1,{}]")))
 
+    bench.run(bench.one.release({}, (), keep_if_due=False))
     kept = bench.contents()["reached"]
+    assert take(bench).reached_up_to == max(kept)
     assert list(kept) == sorted(everybody)[:REACHED_KEPT]
     firsts = sum(everybody.index(one) < REACHED_KEPT for one in kept)
     assert 0.4 < firsts / REACHED_KEPT < 0.6

@@ -12,7 +12,7 @@ import redis.asyncio
 from worker.adapters.redis import scripts
 from worker.adapters.redis.repeating import until_confirmed
 from worker.batch.partition import Entry, Hold, Holding, Note, Release, Settled, Settlement
-from worker.contract.keys import PartitionKeys
+from worker.contract.keys import REACHED_KEPT, PartitionKeys
 from worker.contract.redis.accept import SCRIPT as ACCEPT
 from worker.contract.redis.accept import NewDelivery, accept_call
 from worker.contract.redis.connection import redis_errors
@@ -68,13 +68,13 @@ class RedisPartition:
             k.retry,
             k.aside,
             k.holds,
-            k.streams,
+            k.reached,
         )
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
             return None
-        _, now_ms, notes, opened, rendering, retry, aside, holds = answer
+        _, now_ms, notes, opened, rendering, retry, aside, holds, largest, reached = answer
         ends = {note: int(end) for note, end in _pairs(opened)}
         return Holding(
             now_ms=now_ms,
@@ -83,6 +83,7 @@ class RedisPartition:
             waits={i.decode(): Wait(*orjson.loads(text)) for i, text in _pairs(retry)},
             setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
             holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
+            reached_up_to=largest.decode() if reached >= REACHED_KEPT else "",
         )
 
     async def streams(self) -> tuple[str, ...]:
