@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import getpass
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -13,10 +13,13 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.cli.console import print_json, say
+from ops.cli.console import note, print_json, say
+from ops.cli.dlq_filters import now_ms
+from ops.cli.moments import parse_seconds
 from ops.cli.opened import opened
 from ops.cli.options import Json
 from ops.state.partitions import all_partitions, known_destinations
+from ops.state.probe import Probe, Probed
 from ops.state.waiting import find_streams
 from worker.adapters.redis.gate import read_state, resume_gate
 from worker.contract.pauses import (
@@ -95,26 +98,54 @@ def resume(
     everything: Annotated[
         bool, typer.Option("--all", help="All destinations, and all that is paused.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the first request's answer.")
+    ] = True,
+    timeout: Annotated[
+        str, typer.Option(help="Wait at most so long, e.g. 90s or 15m.", metavar="DURATION")
+    ] = "30s",
     as_json: Json = False,
 ) -> None:
-    """Let destinations or triggers go on: one probe first, then the rest.
+    """Let destinations or triggers go on: one request goes first, then the rest.
 
-    Of a destination it also ends what it has paused itself for: refused credentials, answers that
-    can't be read, failures in a row.
+    It waits for the answer to that request and says what it was. For a destination this also ends
+    what it has paused itself for: refused credentials, answers that can't be read, failures in a
+    row. The exit code is 1 if the first request failed.
     """
+    timeout_seconds = parse_seconds(timeout, "--timeout")
     with opened() as (settings, client):
         known = known_names(client, settings)
         targets = chosen(known, names, kinds=_KINDS, everything=everything)
+        since_ms = now_ms(client)
         done = [_resumed(client, settings, target) for target in targets]
+        probes = {
+            target: Probe(client, settings, target.kind, target.name, since_ms)
+            for target, one in zip(targets, done, strict=True)
+            if wait and one.changed
+        }
+        probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
     if as_json:
-        print_json({"resumed": [asdict(one) for one in done]})
-        return
-    for one, target in zip(done, targets, strict=True):
+        rows = [(one, probed.get(target)) for one, target in zip(done, targets, strict=True)]
+        print_json({"resumed": [asdict(one) | {"probe": was and asdict(was)} for one, was in rows]})
+    else:
+        _tell_resumed(dict(zip(targets, done, strict=True)), probed, everything=everything)
+    if any(one.outcome == "failed" for one in probed.values()):
+        raise typer.Exit(1)
+
+
+def _tell_resumed(
+    done: Mapping[Target, Done], probed: Mapping[Target, Probed], *, everything: bool
+) -> None:
+    for target, one in done.items():
         if one.changed:
-            say(f"{target} is resumed")
+            told = f": {probed[target].message}" if target in probed else ""
+            say(f"{target} is resumed{told}")
         elif not everything:
             say(f"{target} was not paused")
-    if everything and not any(one.changed for one in done):
+    for target, probe in probed.items():
+        if probe.outcome == "failed":
+            note(f"{target}: correct what the message says, then resume it again.")
+    if everything and not any(one.changed for one in done.values()):
         say("nothing was paused")
 
 

@@ -75,7 +75,8 @@ def test_refused_credentials_pause_and_a_resume_sends_one_person_first(tmp_path,
         time.sleep(4)
         assert requests_of(rig) == tried <= 16
 
-        assert rig.command("resume", "insider").returncode == 0
+        refused = rig.command("resume", "insider")
+        assert (refused.returncode, b"paused again" in refused.stdout) == (1, True)
         until(lambda: requests_of(rig) > tried, 20)
         until(lambda: state_of(rig) == ("paused", "access_refused"), 20)
         time.sleep(3)
@@ -85,7 +86,8 @@ def test_refused_credentials_pause_and_a_resume_sends_one_person_first(tmp_path,
         assert (waiting["delivered"], waiting["dead"]) == (0, 0)
 
         rig.sandbox.settings(credentials_status=0)
-        assert rig.command("resume", "insider").returncode == 0
+        taken = rig.command("resume", "insider")
+        assert (taken.returncode, b"was taken" in taken.stdout) == (0, True)
         rig.wait_until_empty(60)
         assert rig.sandbox.get("requests", last=5_000)["last"][tried + 1]["users"] == 1
         nothing_is_wrong(rig, happened)

@@ -15,6 +15,7 @@ from worker.contract.settings import load_settings
 from worker.core.verdicts import AccessRefused
 from worker.errors import UsageWrong
 
+NOTHING = "nothing waits; the first delivery that comes goes alone"
 CONFIG = """
 [redis]
 url = "{url}"
@@ -84,7 +85,7 @@ def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
     assert pauses.triggers["vip-enter"].reason == "the template is wrong"
     assert "@" in pauses.triggers["vip-enter"].by
     assert pauses.triggers["vip-enter"].at
-    assert resumed.stdout == "trigger vip-enter is resumed\n"
+    assert resumed.stdout == f"trigger vip-enter is resumed: {NOTHING}\n"
     assert not read_pauses(client).triggers
 
 
@@ -112,9 +113,9 @@ def test_all_pauses_every_destination_and_resumes_everything(client):
 
     assert destinations == {"both", "insider"}
     assert resumed.stdout.splitlines() == [
-        "destination both is resumed",
-        "destination insider is resumed",
-        "trigger vip-enter is resumed",
+        f"destination both is resumed: {NOTHING}",
+        f"destination insider is resumed: {NOTHING}",
+        f"trigger vip-enter is resumed: {NOTHING}",
     ]
     assert run("resume", "--all").stdout == "nothing was paused\n"
 
@@ -162,7 +163,7 @@ def test_a_resumed_destination_opens_its_gate_and_sends_one_probe(client, redis_
     probe, other = at_the_gate(redis_url, twice)
 
     assert before == "paused"
-    assert resumed.stdout == "destination insider is resumed\n"
+    assert resumed.stdout == f"destination insider is resumed: {NOTHING}\n"
     assert probe.probe
     assert other.reason == "probing"
 

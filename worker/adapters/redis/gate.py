@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import orjson
@@ -34,6 +34,7 @@ from worker.core.gate import (
 from worker.core.verdicts import Verdict
 
 NO_CREDENTIALS: Final = "none"
+_FIRST: Final = "first|"
 _FINGERPRINT_DIGITS: Final = 8
 LOOK: Final = "gate_look"
 _POLICY_TEXT: Final = orjson.dumps(asdict(POLICY))
@@ -51,6 +52,19 @@ def fingerprint_of(authorization: Authorization | None) -> str:
     if not values:
         return NO_CREDENTIALS
     return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Requests that go first and whose answers are not there yet.
+
+    Args:
+        for_all: One for all triggers.
+        triggers: Those that have to send one each.
+    """
+
+    for_all: bool
+    triggers: frozenset[str]
 
 
 class RedisGate:
@@ -206,6 +220,20 @@ def read_state(
         is_open=bool(is_open),
         by=by.decode(),
         since_ms=since / 1000,
+    )
+
+
+def read_probes(client: redis.Redis, name: str) -> Probes:
+    """Return who of a gate has to send one request first."""
+    with redis_errors():
+        stored: Any = client.hgetall(keys.gate(name))
+    return Probes(
+        for_all=any(stored.get(field, b"0") != b"0" for field in (b"first", b"probing")),
+        triggers=frozenset(
+            field.decode().removeprefix(_FIRST)
+            for field in stored
+            if field.startswith(_FIRST.encode())
+        ),
     )
 
 

@@ -1,0 +1,124 @@
+"""What came of the request that goes first when something is resumed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+from redis import Redis
+
+from ops.state.partitions import all_partitions
+from ops.state.status import is_orphan
+from ops.state.waiting import Choice, find_streams
+from worker.adapters.redis.gate import read_probes, read_state
+from worker.contract.pauses import DESTINATION, Paused, read_pauses
+from worker.contract.processes import read_processes
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Destination, Settings
+from worker.core.gate import gate_id
+
+_LOOK_SECONDS: Final = 0.1
+_FAILED: Final = frozenset({"retry", "dead"})
+_NEWEST: Final = 50
+"""Lines of a partition's history that are looked at."""
+
+Outcome = Literal["taken", "failed", "not_sent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What came of it.
+
+    Args:
+        message: For a person.
+    """
+
+    outcome: Outcome
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Watches one destination or trigger that was resumed.
+
+    Args:
+        since_ms: When that was, by Redis' clock.
+    """
+
+    client: Redis
+    settings: Settings
+    kind: Paused
+    name: str
+    since_ms: int
+
+    def outcome(self, timeout_seconds: float) -> Probed:
+        """Wait for the first request, and say what came of it."""
+        destination = self._destination()
+        if destination is None:
+            return Probed("not_sent", "the configuration does not name it, so nothing is sent")
+        why_not = self._why_nothing_goes(destination)
+        if why_not:
+            return Probed("not_sent", why_not)
+        gives_up_at = time.monotonic() + timeout_seconds
+        while time.monotonic() < gives_up_at:
+            found = self._seen(destination)
+            if found:
+                return found
+            time.sleep(_LOOK_SECONDS)
+        return Probed(
+            "not_sent",
+            f"no request has gone for {timeout_seconds:.0f} s: `segrelay status` tells what waits"
+            " for what",
+        )
+
+    def _destination(self) -> Destination | None:
+        if self.kind == DESTINATION:
+            return self.settings.destinations.get(self.name)
+        trigger = self.settings.triggers.get(self.name)
+        return self.settings.destinations[trigger.destination] if trigger else None
+
+    def _why_nothing_goes(self, destination: Destination) -> str:
+        places = all_partitions(self.client, self.settings, [destination.name])
+        choice = Choice() if self.kind == DESTINATION else Choice(trigger=self.name)
+        pauses = read_pauses(self.client)
+        waiting = {
+            stream.trigger
+            for stream in find_streams(self.client, places, choice)
+            if stream.length and not is_orphan(self.settings, stream.place, stream.trigger)
+        }
+        if not waiting:
+            return "nothing waits; the first delivery that comes goes alone"
+        if destination.name in pauses.destinations:
+            return f"its destination {destination.name} is paused"
+        if waiting <= pauses.triggers.keys():
+            return "all that waits is of triggers that are paused"
+        if not read_processes(self.client):
+            return "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
+        return ""
+
+    def _seen(self, destination: Destination) -> Probed | None:
+        name = gate_id(destination.base_url, destination.authorization)
+        gate, probes = read_state(self.client, name), read_probes(self.client, name)
+        if gate.state in {"paused", "broken"}:
+            return Probed("failed", f"{gate.state} again: {gate.message or gate.reason}")
+        if self.kind == DESTINATION:
+            return None if probes.for_all else Probed("taken", "the first request was taken")
+        if self.name not in probes.triggers:
+            return Probed("taken", "the first request was taken")
+        return self._failure(destination)
+
+    def _failure(self, destination: Destination) -> Probed | None:
+        """Look for a failure of the trigger in the history."""
+        with redis_errors():
+            pipe = self.client.pipeline(transaction=False)
+            for place in all_partitions(self.client, self.settings, [destination.name]):
+                pipe.xrevrange(place.history, "+", self.since_ms, count=_NEWEST)
+            answers: Any = pipe.execute()
+        for rows in answers:
+            for _, fields in rows:
+                _, _, _, trigger, _, _, outcome, remark = orjson.loads(fields[b"e"])
+                if trigger == self.name and outcome in _FAILED:
+                    return Probed("failed", remark)
+        return None
