@@ -16,7 +16,7 @@ from ops.rig import Rig
 from ops.state.partitions import all_partitions
 from tests.journeys.play import start_worker, status_of, until
 from worker.contract import keys
-from worker.contract.celery_options import broker_options
+from worker.contract.celery.options import broker_options
 
 NAME = "Quetzalina"
 EMAIL = "ann.planted@example.com"
