@@ -116,6 +116,11 @@ def note(message: str) -> None:
     sys.stderr.flush()
 
 
+def wants_colour() -> bool:
+    """Say whether colours may be printed on stdout: it is a terminal, and NO_COLOR is not set."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table on stdout: drawn on a terminal, aligned text elsewhere."""
     cells = [[printable(str(cell)) for cell in row] for row in rows]

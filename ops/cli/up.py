@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from ops.cli.console import note
+from ops.cli.console import note, wants_colour
 from ops.embedded.lifecycle import ensure_running, stop
 from ops.supervisor import Supervisor, own_command
 from worker.checks.triggers import check_triggers
@@ -174,7 +174,7 @@ def _check(settings: Settings) -> None:
 def _line(name: str, text: str) -> None:
     """Print a line with its process' name; one at a time."""
     colour = _COLOURS[sum(map(ord, name)) % len(_COLOURS)]
-    prefix = f"\x1b[{colour}m{name:<7}\x1b[0m" if sys.stdout.isatty() else f"{name:<7}"
+    prefix = f"\x1b[{colour}m{name:<7}\x1b[0m" if wants_colour() else f"{name:<7}"
     with _LOCK:
         sys.stdout.write(f"{prefix} | {printable(text)}\n")
         sys.stdout.flush()

@@ -2,11 +2,12 @@
 
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import httpx
@@ -233,3 +234,27 @@ def test_a_port_in_use_is_named_before_anything_starts(folder, rehearsal):
     assert up.returncode == 1
     assert "already" in said
     assert not (folder / ".segrelay-sandbox").exists()
+
+
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+def test_up_has_colours_on_a_terminal_unless_it_wants_none(folder, no_color, is_coloured):
+    mine, its = pty.openpty()
+    process = subprocess.Popen(
+        own_command("--config", str(folder / "segrelay.toml"), "up"),
+        env={**os.environ, "NO_COLOR": no_color},
+        stdout=its,
+        stderr=its,
+        process_group=0,
+    )
+    os.close(its)
+    shown = b""
+    with suppress(OSError):
+        while part := os.read(mine, 4096):
+            if b"ready." not in shown and b"ready." in shown + part:
+                os.killpg(process.pid, signal.SIGINT)
+            shown += part
+    os.close(mine)
+
+    assert process.wait(SECONDS) == 0
+    assert b"ready." in shown
+    assert (b"\x1b[" in shown) == is_coloured
