@@ -90,7 +90,8 @@ class Drain:
     Args:
         tag: Destination and partition.
         routes: By trigger's name; streams of others are left alone.
-        paused: Returns the names of paused triggers, or None if the destination is paused.
+        paused: Returns the names of paused triggers and the lanes of paused jobs, or None if the
+            destination is paused.
         live_waits: Says whether live work waits elsewhere.
     """
 
@@ -197,7 +198,7 @@ class Drain:
             streams = [
                 name
                 for name, lane, trigger in waiting
-                if kind_of_lane(lane) == kind and trigger in self.routes and state.is_due(trigger)
+                if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
             ]
             batch = await read_batch(self.partition, state, streams, entries=most)
             if batch:

@@ -12,6 +12,7 @@ from redis import Redis
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
 from producer.backfill.job import Job, JobBook
+from worker.contract.pauses import Pause, read_pauses
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
@@ -25,11 +26,13 @@ class View:
     Args:
         counts: By kind, see KINDS; in deliveries.
         reasons: By `skipped` and `dead`: how many for which reason.
+        pause: Why nothing of it is delivered; None = it is not paused.
     """
 
     job: Job
     counts: Mapping[str, int]
     reasons: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pause: Pause | None = None
 
     @property
     def state(self) -> str:
@@ -37,6 +40,8 @@ class View:
         match self.job.phase:
             case "reading":
                 return "reading" if self.job.claimed else "interrupted"
+            case "read" | "canary" if self.pause and self.counts["waiting"]:
+                return "paused"
             case "read":
                 return "delivering" if self.counts["waiting"] else "done"
             case "canary":
@@ -78,6 +83,7 @@ class View:
             **{kind: self.counts[kind] for kind in KINDS},
             "skipped_by_reason": dict(self.reasons.get("skipped", {})),
             "dead_by_reason": dict(self.reasons.get("dead", {})),
+            "paused": self.pause.reason if self.pause else None,
             "next": self.next_step or None,
         }
 
@@ -107,7 +113,8 @@ def read_view(client: Redis, settings: Settings, job: Job) -> View:
                     reasons[parts[2]][parts[3]] += int(number)
     streams = find_streams(client, places, Choice(job=name))
     counts["waiting"] = sum(stream.length for stream in streams)
-    return View(job, {kind: counts[kind] for kind in KINDS}, reasons)
+    pause = read_pauses(client).jobs.get(name)
+    return View(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
 
 
 def read_all(client: Redis, settings: Settings) -> list[View]:

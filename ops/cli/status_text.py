@@ -74,7 +74,7 @@ def _rates(rates: Mapping[str, float] | None) -> str:
 
 def problems(document: Mapping[str, Any]) -> list[str]:
     """Return what wants a person, apart from what the tables show with its reason."""
-    in_tables = ("destination ", "trigger ")
+    in_tables = ("destination ", "trigger ", "job ")
     found = problems_of(document, oldest_seconds=OLDEST_SECONDS)
     return [problem for problem in found if not problem.startswith(in_tables)]
 
@@ -119,9 +119,11 @@ def sections(document: Mapping[str, Any]) -> Iterator[Section]:
     )
     if document["jobs"]:
         yield Section(
-            ("job", *KINDS),
+            ("job", *KINDS, "state"),
             [
-                Row((name, *(f"{job[kind]:,}" for kind in KINDS)))
+                Row(
+                    (name, *(f"{job[kind]:,}" for kind in KINDS), _state(job)), is_ill(job["state"])
+                )
                 for name, job in document["jobs"].items()
             ],
         )

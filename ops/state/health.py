@@ -18,7 +18,7 @@ def problems_of(document: Mapping[str, Any], *, oldest_seconds: float) -> Iterat
         document: The status.
         oldest_seconds: How long a delivery may wait.
     """
-    for kind in ("destination", "trigger"):
+    for kind in ("destination", "trigger", "job"):
         for name, one in document[f"{kind}s"].items():
             if one["state"] in _ILL:
                 yield f"{kind} {name} is {one['state']}: {reason_of(one) or 'no reason was given'}"

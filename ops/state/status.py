@@ -173,7 +173,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "skipped_by_reason": _sorted(totals.skipped_by_reason),
         "dead_by_reason": _sorted(totals.dead_by_reason),
         "triggers": _triggers(totals, settings, pauses, _stopped(processes, settings)),
-        "jobs": {name: _six(counts) for name, counts in sorted(totals.by_job.items())},
+        "jobs": _jobs(totals, pauses),
         "destinations": {
             name: _destination(client, settings, name, pauses.destinations.get(name))
             for name in known_destinations(client, settings)
@@ -228,6 +228,19 @@ def _triggers(
         | _trigger_state(settings, name, pauses.triggers.get(name), is_stopped=name in stopped)
         for name in names
     }
+
+
+def _jobs(totals: Totals, pauses: Pauses) -> dict[str, Any]:
+    return {
+        name: _six(totals.by_job.get(name, {})) | _job_state(pauses.jobs.get(name))
+        for name in sorted({*totals.by_job, *pauses.jobs})
+    }
+
+
+def _job_state(pause: Pause | None) -> dict[str, str]:
+    if pause is None:
+        return {"state": "ok", "reason": ""}
+    return {"state": "paused", "reason": pause.reason or "paused by a person"}
 
 
 def _trigger_state(

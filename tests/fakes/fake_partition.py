@@ -86,9 +86,9 @@ class PartitionStore:
         return LIVE if LIVE in lanes else BACKFILL if lanes else ""
 
     def _is_stream_due(self, name: str, paused: frozenset[str]) -> bool:
-        trigger = split_stream_name(name)[1]
+        lane, trigger = split_stream_name(name)
         wait = self.retry.get(trigger)
-        if trigger in paused or (wait and wait.not_before_ms > self.now_ms()):
+        if lane in paused or trigger in paused or (wait and wait.not_before_ms > self.now_ms()):
             return False
         hold = self.holds.get(name)
         if hold is None or hold.until_ms <= self.now_ms():

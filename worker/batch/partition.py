@@ -262,7 +262,7 @@ class Partition(Protocol):
 
         Args:
             holds: What has changed of them.
-            paused: Triggers of which nothing may be done now.
+            paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: Places that the next holder, too, renders apart.
             keep_if_due: Keep it where there is work that may be done now.
         """

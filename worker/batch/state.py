@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Holding, Note
+from worker.contract.keys import split_stream_name
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
 from worker.core.gate import Closed, Open, Slot
 from worker.core.ledger import Record
@@ -57,7 +58,8 @@ class State:
         waiting: By digest: until when (ms) and which place alone may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
         reached_up_to: See `Holding`.
-        paused: Triggers of which nothing is read: a person, or they themselves, paused them.
+        paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
+            lanes of jobs that a person paused.
         shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
         probing: Triggers whose next request will be a probe.
         yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
@@ -143,6 +145,11 @@ class State:
         wait = self.waits.get(trigger)
         is_closed = trigger in self.paused or trigger in self.shut
         return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
+
+    def may_read(self, stream: str) -> bool:
+        """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""
+        lane, trigger = split_stream_name(stream)
+        return lane not in self.paused and self.is_due(trigger)
 
     def is_trial(self, trigger: str) -> bool:
         """Say whether one delivery alone goes first, because nothing of a trigger went through."""

@@ -10,7 +10,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:names` | hash | name → number, for the ledger's packed records |
 | `segrelay:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `segrelay:audiences` | hash | audience id → slug, learned from payloads |
-| `segrelay:paused` | hash | `destination\|name` or `trigger\|name` → JSON: by whom, why, since |
+| `segrelay:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `segrelay:sweep` | string | the lock of the sweep |
 | `segrelay:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |

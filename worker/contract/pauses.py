@@ -14,6 +14,7 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.words import lane_of_job
 
 Paused = Literal["destination", "trigger", "job"]
 DESTINATION: Final = "destination"
@@ -50,6 +51,11 @@ class Pauses:
     destinations: Mapping[str, Pause] = field(default_factory=dict)
     triggers: Mapping[str, Pause] = field(default_factory=dict)
     jobs: Mapping[str, Pause] = field(default_factory=dict)
+
+    @property
+    def lanes(self) -> frozenset[str]:
+        """Return the lanes of the jobs that are paused; no trigger has such a name."""
+        return frozenset(map(lane_of_job, self.jobs))
 
     def of(self, kind: Paused) -> Mapping[str, Pause]:
         """Return the pauses of one kind."""

@@ -177,7 +177,9 @@ class Runtime:
         await self.letter_limit.pause_if_full(destination)
         with redis_errors():
             pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
-        return None if destination in pauses.destinations else frozenset(pauses.triggers)
+        if destination in pauses.destinations:
+            return None
+        return frozenset({*pauses.triggers, *pauses.lanes})
 
     async def _live_is_queued(self) -> bool:
         with redis_errors():

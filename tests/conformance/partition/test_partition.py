@@ -535,6 +535,18 @@ def test_what_may_not_be_done_now_is_not_due(bench: Bench, why: str) -> None:
     assert later.due
 
 
+def test_what_waits_of_a_paused_job_is_not_due(bench: Bench) -> None:
+    take(bench)
+    bench.accept("ada", lane="job.load")
+    take(bench)
+
+    release = bench.run(bench.one.release({}, ("job.load",), keep_if_due=True))
+
+    assert tuple(release) == (True, False, "")
+    take(bench)
+    assert bench.run(bench.one.release({}, ("job.other",), keep_if_due=False)).ring == "backfill"
+
+
 def test_behind_a_hold_a_stream_is_due(bench: Bench) -> None:
     ada, _ = held_with(bench, "ada", "bob")
     holds = {VIP: Hold(ada.entry_id, bench.now_ms + 5_000)}

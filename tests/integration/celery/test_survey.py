@@ -113,6 +113,18 @@ def test_what_a_person_paused_is_not_due(survey, broker, kind, name):
     assert due(survey) == [Call("live", "two", 5)]
 
 
+def test_a_paused_job_is_not_due_and_others_beside_it_are(survey, broker):
+    broker.put_work(("one", 5), lane="job.yesterday")
+    broker.put_work(("two", 5), lane="job.yesterday")
+    broker.put_work(("two", 5), lane="job.today")
+    set_pause(broker.client, "job", "yesterday", Pause())
+
+    first = due(survey)
+    set_pause(broker.client, "job", "today", Pause())
+
+    assert (first, due(survey)) == ([Call("backfill", "two", 5)], [])
+
+
 def test_triggers_and_destinations_that_the_configuration_lacks_are_left_alone(survey, broker):
     broker.put_work(("gone", 5))
     broker.client.xadd(ONE.stream("live|gone"), {"h": "", "p": ""})

@@ -84,6 +84,21 @@ def test_live_work_that_waits_does_not_make_the_rest_ring_as_live(make_world) ->
     assert (before, world.store.due(paused)) == ("backfill", "")
 
 
+def test_a_paused_job_is_neither_read_nor_rung_for(make_world) -> None:
+    world = make_world()
+    world.put(event("ada", lane="job.load"), event("bob", lane="job.other"), event("eve"))
+    world.paused["job.load"] = "by hand"
+
+    world.drain_until_nothing_is_left(seconds=5)
+
+    assert members(world) == {"bob@example.com", "eve@example.com"}
+    assert world.store.waiting() == 1
+    assert world.store.bell == ""
+    world.paused.clear()
+    world.drain_until_nothing_is_left()
+    assert members(world) == {"ada@example.com", "bob@example.com", "eve@example.com"}
+
+
 def test_of_a_trigger_that_is_tried_a_few_are_rendered(make_world) -> None:
     world = make_world(exits_fail)
     world.put(*(event(f"p{n}", "vip", "exit") for n in range(3_000)))

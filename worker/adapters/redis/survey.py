@@ -30,7 +30,7 @@ class _Place:
     """A partition that holds anything.
 
     Args:
-        idle: Its triggers of which nothing may be done now.
+        idle: Its triggers of which nothing may be done now, and the lanes that are paused.
     """
 
     keys: PartitionKeys
@@ -101,15 +101,15 @@ class RedisSurvey:
             if destination.name not in pauses.destinations
         }
         found = (
-            (place, {split_stream_name(name.decode())[1] for name in names})
+            (place, [split_stream_name(name.decode()) for name in names])
             for place, names in zip(all_keys, streams, strict=True)
         )
-        places = [
-            _Place(place, frozenset(triggers - ready[place.destination]))
-            for place, triggers in found
-            if triggers & ready.get(place.destination, set())
-        ]
-        return now_us, places
+        looks = (
+            _place(place, names, ready[place.destination], pauses.lanes)
+            for place, names in found
+            if place.destination in ready
+        )
+        return now_us, [place for place in looks if place]
 
     def _triggers_of(self, destination: Destination) -> list[str]:
         triggers = self._settings.triggers.values()
@@ -160,3 +160,24 @@ class RedisSurvey:
             longest_ms(self._settings.delivery.late_seconds),
             *sorted(place.idle),
         )
+
+
+def _place(
+    place: PartitionKeys,
+    streams: Sequence[tuple[str, str]],
+    ready: Collection[str],
+    paused_lanes: Collection[str],
+) -> _Place | None:
+    """Return a partition with what of it is idle; None if all of it is.
+
+    Args:
+        place: Its keys.
+        streams: Lane and trigger of each.
+        ready: Triggers that are not paused, and whose gate is open.
+        paused_lanes: Lanes of jobs that are paused.
+    """
+    idle = {trigger for _, trigger in streams if trigger not in ready}
+    paused = {lane for lane, _ in streams if lane in paused_lanes}
+    if all(trigger in idle or lane in paused for lane, trigger in streams):
+        return None
+    return _Place(place, frozenset(idle | paused))

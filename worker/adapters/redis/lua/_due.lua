@@ -1,13 +1,14 @@
 -- due(streams, retry, holds, tag, paused, now, longest): 1 if a stream of the live lane has work that may be done now, 3 if only others have,
 -- 0 if none has: what the bell says.
--- A stream is due if it is not empty, its trigger neither waits nor is paused, and not all of it is on hold.
+-- A stream is due if it is not empty, its trigger neither waits nor is paused, nor is its lane (a job's), and not all of it is on hold.
 -- A wait or a hold that ends later than in `longest` (ms) was set before Redis' clock was set back: it has ended.
 local function due(streams, retry, holds, tag, paused, now, longest)
   local function is_ahead(till) return till > now and till <= now + longest end
   local found = 0
   for _, name in ipairs(redis.call('SMEMBERS', streams)) do
-    local live, trigger = string.sub(name, 1, 5) == 'live|', string.match(name, '|(.*)$')
-    if not paused[trigger] and (live or found == 0) then
+    local lane, trigger = string.match(name, '^([^|]*)|(.*)$')
+    local live = lane == 'live'
+    if not paused[trigger] and not paused[lane] and (live or found == 0) then
       local wait = redis.call('HGET', retry, trigger)
       if not wait or not is_ahead(cjson.decode(wait)[2]) then
         local hold = redis.call('HGET', holds, name)

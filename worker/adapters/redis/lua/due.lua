@@ -2,7 +2,7 @@
 -- Says whether somebody should be sent to this partition, and rings its bell.
 --
 -- KEYS[1] lease  [2] holds  [3] streams  [4] retry  [5] bell
--- ARGV[1] the keys' tag  [2] for how long a trigger waits or a stream is on hold at most, ms  then the triggers that are paused, or whose gate is closed
+-- ARGV[1] the keys' tag  [2] for how long a trigger waits or a stream is on hold at most, ms  then the triggers that are paused, or whose gate is closed, and the lanes that are paused
 --
 -- Returns 0 if there is nothing that may be done now, or somebody holds the lease; else 1 if the live lane has any such work, 3 if not.
 --@include _clock

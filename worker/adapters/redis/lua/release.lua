@@ -4,7 +4,7 @@
 -- KEYS[1] lease  [2] rendering  [3] holds  [4] streams  [5] retry  [6] bell
 -- ARGV[1] token  [2] 1 = keep the lease if work has become due  [3] the keys' tag  [4] what the next holder renders apart: JSON, "" = nothing
 --     [5] h, the number of holds; h times a name and a hold ("" = none any more)  then the triggers that are
---     paused, or whose gate is closed
+--     paused, or whose gate is closed, and the lanes that are paused
 --
 -- Returns {released, due, ring}; {0, 0, 0} if somebody else holds it. ring is 0 if there is no work, or somebody is on the way; else 1
 -- if the live lane has any that may be done now, 3 if not.

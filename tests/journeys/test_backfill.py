@@ -1,0 +1,86 @@
+"""Backfills on the whole system: beside live work, paused, killed, and never wrong."""
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import orjson
+
+from ops.invented import AUDIENCES, Happening
+from ops.rig import Rig
+from tests.journeys.play import (
+    invent,
+    lines,
+    nothing_is_wrong,
+    send,
+    start_worker,
+    status_of,
+    until,
+    watched,
+)
+
+LATENCY = {"latency_seconds": 0.02}
+AS_OF = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=12)
+
+
+def write_rows(path, emails):
+    """Write a profile a line; returns the path as a command takes it."""
+    rows = (orjson.dumps({"email": email, "first_name": "Ann"}) for email in emails)
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    return str(path)
+
+
+def backfill(rig, *arguments):
+    """Run `segrelay backfill`; returns its document."""
+    answer = rig.command("backfill", *arguments, "--json")
+    assert answer.returncode == 0, answer.stderr.decode()
+    return orjson.loads(answer.stdout)
+
+
+def start(rig, path, audience, *options):
+    as_of = AS_OF.isoformat()
+    return backfill(rig, "start", path, "--audience", audience, "--as-of", as_of, *options)
+
+
+def rows_as_happenings(emails, audience, *, is_exit=False):
+    time_us = int(AS_OF.timestamp()) * 1_000_000
+    return [Happening(email, audience, is_exit, time_us) for email in emails]
+
+
+def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
+    happened, sent = invent(2_000, 500, seed=21)
+    emails = [f"person{number}@example.com" for number in range(5_000, 8_000)]
+    with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
+        start(rig, write_rows(tmp_path / "rows.ndjson", emails), "vip", "--name", "load")
+        assert rig.command("backfill", "pause", "load").returncode == 0
+        start_worker(rig)
+        send(rig, lines(sent))
+        until(lambda: status_of(rig)["waiting"] <= len(emails), 40)
+
+        status = status_of(rig)
+        assert status["jobs"]["load"]["waiting"] == len(emails)
+        assert status["jobs"]["load"]["state"] == "paused"
+        assert backfill(rig, "status", "load")["state"] == "paused"
+        nobody = rig.sandbox.get("summary")["requests"]["total"]
+        assert backfill(rig, "resume", "load", "--wait")["delivered"] == len(emails)
+        assert rig.sandbox.get("summary")["requests"]["total"] > nobody
+        nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
+
+
+def test_backfills_of_several_audiences_and_late_events_end_as_the_newest_says(tmp_path):
+    rng = random.Random(22)
+    happened, sent = invent(8_000, 1_500, seed=22)
+    people = [f"person{number}@example.com" for number in range(2_000)]
+    parts = [sent[at::3] for at in range(3)]
+    with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
+        start_worker(rig)
+        for number, (audience, part) in enumerate(zip(AUDIENCES, parts, strict=True)):
+            on = "exit" if number == 1 else "enter"
+            emails = rng.sample(people, 1_200)
+            send(rig, lines(part[: len(part) // 2]))
+            path = write_rows(tmp_path / f"{audience}.ndjson", emails)
+            start(rig, path, audience, "--on", on)
+            send(rig, lines(part[len(part) // 2 :]))
+            happened += rows_as_happenings(emails, audience, is_exit=on == "exit")
+        rig.wait_until_empty(60)
+
+        nothing_is_wrong(rig, happened)
