@@ -20,7 +20,7 @@ from producer.doorbell import CeleryDoorbell
 from worker.contract.redis.claim import claim
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
-from worker.destinations.registry import api_named
+from worker.destinations.registry import api_of
 from worker.errors import SegrelayError, UsageWrong
 
 _MICROSECONDS: Final = 1_000_000
@@ -90,7 +90,7 @@ def _document(attempt: Attempt, settings: Settings) -> dict[str, Any]:
 
 
 def _request(attempt: Attempt, settings: Settings, shaped: Shaped) -> Any:
-    api = api_named(settings.destinations[attempt.trigger.destination].api)
+    api = api_of(settings, attempt.trigger)
     return _json(api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root))
 
 

@@ -15,7 +15,7 @@ from ops.insider.reader import CUSTOM, Column, InsiderReader
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Direction
 from worker.destinations.api import Occasion, Shaped
-from worker.destinations.registry import api_named
+from worker.destinations.insider.api import InsiderApi
 from worker.errors import SegrelayError
 
 _INSIDER: Final = "insider"
@@ -113,7 +113,7 @@ def _as_sent(
         audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
         phone_region=settings.delivery.phone_region,
     )
-    shaped = api_named(_INSIDER).shape({"users": users}, occasion)
+    shaped = InsiderApi().shape({"users": users}, occasion)
     return shaped.users if isinstance(shaped, Shaped) else users
 
 

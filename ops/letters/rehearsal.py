@@ -23,7 +23,7 @@ from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
 from worker.destinations.api import NotSendable, Occasion, Shaped
-from worker.destinations.registry import api_named
+from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken
 
 _GROUP: Final = 100
@@ -181,7 +181,7 @@ def _judged(
 def _shaped(
     candidate: Candidate, body: bytes, trigger: Trigger, settings: Settings, now_us: int
 ) -> Rehearsed:
-    api = api_named(settings.destinations[trigger.destination].api)
+    api = api_of(settings, trigger)
     occasion = occasion_of(candidate.header, trigger, settings, now_us=now_us)
     match api.shape(orjson.loads(body), occasion):
         case Shaped() as shaped:

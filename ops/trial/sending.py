@@ -22,8 +22,8 @@ from worker.contract.keys import partition_of
 from worker.contract.settings import Settings
 from worker.core.gate import gate_id
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
-from worker.destinations.api import Answer
-from worker.destinations.registry import api_named
+from worker.destinations.api import Answer, Api
+from worker.destinations.registry import api_of
 from worker.destinations.sending import NoAnswer
 from worker.drain import Drain, Stop
 from worker.errors import LeaseLost
@@ -163,17 +163,19 @@ class _Trial:
         assert request is not None
         assert answer is not None
         status, body = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
-        outcome, message = _outcome(_verdict(request.api, request.body, answer, request.url))
+        outcome, message = _outcome(
+            _verdict(api_of(self.settings, self.attempt.trigger), request.body, answer, request.url)
+        )
         return Sent(request.url, request.body, status, body, outcome, message)
 
 
-def _verdict(api: str, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:
+def _verdict(api: Api, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:
     if isinstance(answer, NoAnswer):
         return answer.verdict
-    document = orjson.loads(body)
+    document = orjson.loads(body) if body else None
     users = document.get("users") if isinstance(document, dict) else None
     count = len(users) if isinstance(users, list) else 1
-    return api_named(api).classify(answer, users=count, url=url)
+    return api.classify(answer, users=count, url=url)
 
 
 def _outcome(verdict: Verdict) -> tuple[Outcome, str]:

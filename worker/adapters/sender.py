@@ -14,8 +14,15 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 
+import httpcore
 import httpx
 
+from worker.adapters.guarded_network import (
+    AddressRefusedError,
+    GuardedNetwork,
+    Resolve,
+    resolved_by_the_system,
+)
 from worker.contract.settings.urls import refuse_reason
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
@@ -45,33 +52,27 @@ _HEADERS: Final = {
 class HttpSender:
     """Implements `worker.destinations.sending.Sender`. To be used from one event loop.
 
+    Each rule about addresses has connections of its own.
+
     Proxies and credentials that the environment names are not used, and redirects not followed.
 
     Args:
         connections: How many requests may be under way at once; more wait, within their deadline.
         ipv4_only: For keys that are locked to addresses, which are IPv4 at Insider.
+        resolve: Who knows the addresses of names, where these have to be looked at.
     """
 
-    def __init__(self, *, connections: int = 16, ipv4_only: bool = False) -> None:
-        transport = httpx.AsyncHTTPTransport(
-            http1=True,
-            http2=False,
-            trust_env=False,
-            retries=0,
-            local_address="0.0.0.0" if ipv4_only else None,  # noqa: S104 - any address, of IPv4
-            limits=httpx.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=_KEEP_ALIVE_SECONDS,
-            ),
-        )
-        self._client = httpx.AsyncClient(
-            transport=transport,
-            trust_env=False,
-            follow_redirects=False,
-            headers=_HEADERS,
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-        )
+    def __init__(
+        self,
+        *,
+        connections: int = 16,
+        ipv4_only: bool = False,
+        resolve: Resolve = resolved_by_the_system,
+    ) -> None:
+        self._resolve = resolve
+        self._connections = connections
+        self._ipv4_only = ipv4_only
+        self._clients: dict[tuple[str, ...] | None, httpx.AsyncClient] = {}
 
     async def send(
         self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
@@ -79,12 +80,15 @@ class HttpSender:
         """Send one request and read its answer; see `Sender.send`."""
         refuse(request)
         progress = _Progress(permit)
-        outgoing = self._build(request, progress)
+        client = self._client(request.networks)
+        outgoing = _build(client, request, progress)
         try:
             async with asyncio.timeout(deadline_seconds):
-                await self._exchange(outgoing, progress)
+                await _exchange(client, outgoing, progress)
         except _WithheldError:
             return NoAnswer(Silence.WITHHELD, possibly_applied=False)
+        except AddressRefusedError as error:
+            raise _refused_address(error) from None
         except TimeoutError:
             return progress.ended(Silence.DEADLINE)
         except httpx.LocalProtocolError as error:
@@ -97,36 +101,88 @@ class HttpSender:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        for client in self._clients.values():
+            await client.aclose()
 
-    def _build(self, request: OutgoingRequest, progress: _Progress) -> httpx.Request:
-        try:
-            return self._client.build_request(
-                "POST",
-                httpx.URL(request.url).copy_merge_params(dict(request.params)),
-                headers=dict(request.headers),
-                content=request.body,
-                extensions={"trace": progress.watch},
+    def _client(self, networks: tuple[str, ...] | None) -> httpx.AsyncClient:
+        """Return the client whose connections obey a destination's rule, and no other's."""
+        if networks not in self._clients:
+            self._clients[networks] = httpx.AsyncClient(
+                transport=self._transport(networks),
+                trust_env=False,
+                follow_redirects=False,
+                headers=_HEADERS,
+                timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
             )
-        except (httpx.InvalidURL, ValueError):
-            # Their text quotes the header or the URL.
-            raise _unwritable() from None
+        return self._clients[networks]
 
-    async def _exchange(self, outgoing: httpx.Request, progress: _Progress) -> None:
-        response = await self._client.send(outgoing, stream=True)
-        try:
-            progress.status = response.status_code
-            progress.headers = response.headers
-            async for chunk in response.aiter_bytes():
-                progress.take(chunk)
-                if progress.truncated:
-                    return
-            progress.is_whole = True
-        finally:
-            await response.aclose()
-            # httpx ties an answer and its stream to each other, and the body of the request would
-            # stay in memory with them until the garbage collector comes.
-            response.stream = _NO_STREAM
+    def _transport(self, networks: tuple[str, ...] | None) -> httpx.AsyncHTTPTransport:
+        local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
+        ssl_context = httpx.create_ssl_context(trust_env=False)
+        transport = httpx.AsyncHTTPTransport(
+            verify=ssl_context,
+            http1=True,
+            http2=False,
+            trust_env=False,
+            retries=0,
+            local_address=local_address,
+            limits=httpx.Limits(
+                max_connections=self._connections,
+                max_keepalive_connections=self._connections,
+                keepalive_expiry=_KEEP_ALIVE_SECONDS,
+            ),
+        )
+        if networks is not None:
+            # httpx hands no network backend on to the pool that it makes, so this one is ours.
+            transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
+                ssl_context=ssl_context,
+                max_connections=self._connections,
+                max_keepalive_connections=self._connections,
+                keepalive_expiry=_KEEP_ALIVE_SECONDS,
+                http1=True,
+                http2=False,
+                retries=0,
+                local_address=local_address,
+                network_backend=GuardedNetwork(
+                    networks, ipv4_only=self._ipv4_only, resolve=self._resolve
+                ),
+            )
+        return transport
+
+
+def _build(
+    client: httpx.AsyncClient, request: OutgoingRequest, progress: _Progress
+) -> httpx.Request:
+    try:
+        return client.build_request(
+            request.method,
+            httpx.URL(request.url).copy_merge_params(dict(request.params)),
+            headers=dict(request.headers),
+            content=request.body,
+            extensions={"trace": progress.watch},
+        )
+    except (httpx.InvalidURL, ValueError):
+        # Their text quotes the header or the URL.
+        raise _unwritable() from None
+
+
+async def _exchange(
+    client: httpx.AsyncClient, outgoing: httpx.Request, progress: _Progress
+) -> None:
+    response = await client.send(outgoing, stream=True)
+    try:
+        progress.status = response.status_code
+        progress.headers = response.headers
+        async for chunk in response.aiter_bytes():
+            progress.take(chunk)
+            if progress.truncated:
+                return
+        progress.is_whole = True
+    finally:
+        await response.aclose()
+        # httpx ties an answer and its stream to each other, and the body of the request would stay
+        # in memory with them until the garbage collector comes.
+        response.stream = _NO_STREAM
 
 
 def refuse(request: OutgoingRequest) -> None:
@@ -149,6 +205,13 @@ def _unwritable() -> ConfigurationInvalid:
     return ConfigurationInvalid(
         "Not sent: a header or parameter of the authorization, or the URL, holds characters that"
         " HTTP does not allow. Look for line breaks and letters outside ASCII in the secrets."
+    )
+
+
+def _refused_address(error: AddressRefusedError) -> ConfigurationInvalid:
+    return ConfigurationInvalid(
+        f"Not sent: {error.host} leads to {error.reason}. If that is right, the destination allows"
+        " it with http.networks."
     )
 
 

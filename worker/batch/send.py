@@ -223,10 +223,7 @@ class Courier:
             return Unreadable(message), NoAnswer(Silence.CUT, possibly_applied=True)
 
     async def _send(self, request: Request, passage: Passage) -> Answer | NoAnswer:
-        route = request.parcels[0].route
-        outgoing = OutgoingRequest(
-            request.url, route.headers, route.params, request.body, route.api_name
-        )
+        outgoing = self._outgoing(request)
         sending = asyncio.ensure_future(
             self.sender.send(outgoing, self.deadline_seconds, passage.is_open)
         )
@@ -240,6 +237,23 @@ class Courier:
             return NoAnswer(Silence.STOPPED, possibly_applied=passage.was_open)
         finally:
             cutting.cancel()
+
+    def _outgoing(self, request: Request) -> OutgoingRequest:
+        route = request.parcels[0].route
+        destination, _ = self.settler.tag
+        deliveries = [
+            f"{destination}|{delivery.place}|{delivery.header.digest.hex()}"
+            for delivery in (parcel.delivery for parcel in request.parcels)
+        ]
+        return OutgoingRequest(
+            request.url,
+            {**route.api.headers(deliveries), **route.headers},
+            route.params,
+            request.body,
+            route.api_name,
+            route.api.method,
+            route.api.networks,
+        )
 
     async def _unsendable(self, request: Request, note: Note, message: str, packer: Packer) -> None:
         """Nothing has left: the template named a forbidden URL, or the credentials are no HTTP."""

@@ -25,7 +25,7 @@ from worker.contract.words import Death, Direction
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
-from worker.destinations.registry import api_named, path_misfit
+from worker.destinations.registry import api_of, path_misfit
 from worker.errors import TemplateBroken, UsageWrong
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -142,9 +142,9 @@ def _judge_body(settings: Settings, trigger: Trigger, sample: _Sample, body: Any
     if misfit:
         return [("error", f"{trigger.template} does not fit {trigger.url}: {misfit}")]
     findings: list[Weighed] = []
-    if _is_unidentified(settings, name, sample, body):
+    if _is_unidentified(settings, trigger, sample, body):
         findings.append(("warning", _UNIDENTIFIED.format(trigger.template, _identity(settings))))
-    match api_named(name).shape(body, _occasion(settings, trigger, sample)):
+    match api_of(settings, trigger).shape(body, _occasion(settings, trigger, sample)):
         case NotSendable(Death(), message):
             findings.append(sample.doubt(f"{trigger.template} yields nothing valid: {message}"))
         case NotSendable(_, message):
@@ -183,11 +183,11 @@ def _identity(settings: Settings) -> str:
     return settings.delivery.identity
 
 
-def _is_unidentified(settings: Settings, api: str, sample: _Sample, body: Any) -> bool:
+def _is_unidentified(settings: Settings, trigger: Trigger, sample: _Sample, body: Any) -> bool:
     identity = _identity(settings)
     keys = ("_id", "payload_id") if identity == "id" else (identity,)
     value = next((sample.profile[key] for key in keys if sample.profile.get(key)), None)
-    return value is not None and not api_named(api).identifies(body, str(value))
+    return value is not None and not api_of(settings, trigger).identifies(body, str(value))
 
 
 def _overwrites_on_exit(

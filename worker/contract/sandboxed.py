@@ -17,11 +17,13 @@ from worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
     from worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
+    from worker.contract.settings.http import HttpDestination
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
 DEFAULT_SANDBOX: Final = "http://127.0.0.1:8900"
 _OFF: Final = frozenset({"", "0"})
 _SUFFIX: Final = "-sandbox"
+_THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
 """No real secret is sent to the sandbox; one that is not set stops no trigger there."""
 
@@ -59,7 +61,7 @@ def sandboxed(settings: Settings, url: str) -> Settings:
             }
         ),
         "destinations": {
-            name: one.model_copy(update={"base_url": url})
+            name: one.model_copy(update={"base_url": url, "http": _on_this_machine(one.http)})
             for name, one in settings.destinations.items()
         },
         "triggers": {name: _below(trigger) for name, trigger in settings.triggers.items()},
@@ -79,6 +81,10 @@ def _below(trigger: Trigger) -> Trigger:
     """Return a trigger whose URL, where it is a whole one, leads to the sandbox too."""
     parts = urlsplit(trigger.url)
     return trigger.model_copy(update={"url": parts.path}) if parts.scheme else trigger
+
+
+def _on_this_machine(http: HttpDestination) -> HttpDestination:
+    return http.model_copy(update={"hosts": (), "networks": _THIS_MACHINE})
 
 
 def _without_secrets(authorization: Authorization) -> Authorization:

@@ -89,8 +89,33 @@ class Answer:
 class Api(Protocol):
     """How bodies combine, what is valid, how an answer is read."""
 
-    max_users: int
-    max_bytes: int
+    @property
+    def max_users(self) -> int:
+        """Return how many users a request may have."""
+        ...
+
+    @property
+    def max_bytes(self) -> int:
+        """Return how large a body may be."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """Return the method of every request."""
+        ...
+
+    @property
+    def networks(self) -> tuple[str, ...] | None:
+        """Return what may be connected to beside public addresses; None = anything."""
+        ...
+
+    def headers(self, deliveries: Sequence[str]) -> Mapping[str, str]:
+        """Return what goes with a request beside the authorization.
+
+        Args:
+            deliveries: All that the request carries, each by a text that never changes.
+        """
+        ...
 
     def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
         """Make one rendered body valid, or say why it can't be."""

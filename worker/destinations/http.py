@@ -1,43 +1,83 @@
-"""Any HTTP endpoint that takes JSON: one delivery a request, the body as the template yields it."""
+"""Any HTTP endpoint that takes JSON: one result a request as the template yields it, or an array.
+
+What is known of the endpoint stands in the `http` tables of the configuration: which statuses mean
+yes, and where a successful answer names results that it refuses (see `http_answers`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urljoin
 
-from worker.contract.settings.urls import is_same_origin, refuse_reason
+from worker.contract.settings.http import HttpRequests
+from worker.contract.settings.urls import is_listed, is_same_origin, refuse_reason
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
-from worker.core.verdicts import Accepted, Verdict
+from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.answers import classify_status, parsed
 from worker.destinations.api import Answer, Knowledge, NotSendable, Occasion, Shaped
+from worker.destinations.http_answers import is_status, refused_results
 
-MAX_BYTES: Final = 5_000_000
-_SUCCESS: Final = range(200, 300)
+_NO_OBJECT: Final = b"{}"
+_WITHOUT_BODY: Final = frozenset({"GET", "DELETE"})
+_KEY_CHARACTERS: Final = 32
+_CLIENT_ERRORS: Final = range(400, 500)
 
 
+@dataclass(frozen=True, slots=True)
 class HttpApi:
-    """Where nothing is known of the destination but that 2xx means yes."""
+    """An endpoint of which nothing is known but what the configuration says.
 
-    max_users: int = 1
-    max_bytes: int = MAX_BYTES
+    Args:
+        requests: How requests are made and read; of the destination, changed by the trigger.
+        hosts: To which a template's URL may lead beside the trigger's own.
+        networks: What may be connected to beside public addresses.
+    """
+
+    requests: HttpRequests = field(default_factory=HttpRequests)
+    hosts: tuple[str, ...] = ()
+    networks: tuple[str, ...] | None = ()
+
+    @property
+    def max_users(self) -> int:
+        """Return how many results a request may carry."""
+        return self.requests.results
+
+    @property
+    def max_bytes(self) -> int:
+        """Return how large a body may be."""
+        return self.requests.max_bytes
+
+    @property
+    def method(self) -> str:
+        """Return the method of every request."""
+        return self.requests.method
+
+    def headers(self, deliveries: Sequence[str]) -> Mapping[str, str]:
+        """Return the configured headers, and the text that stays the same at each attempt."""
+        if not self.requests.idempotency_header:
+            return self.requests.headers
+        key = sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
+        return {**self.requests.headers, self.requests.idempotency_header: key}
 
     def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
-        """Take a body as it is; a bare text is the URL to post an empty object to.
+        """Take a body as it is; a bare text is the URL of a request.
 
-        It may be relative to the trigger's, and stays on its host: credentials and rate are those
-        of the destination.
+        It may be relative to the trigger's, and stays on the allowed hosts: credentials and rate
+        are those of the destination.
         """
         if body is None or body in ("", [], {}):
             return NotSendable(Skip.EMPTY, "the template yields nothing")
-        if type(body) is not str:
-            return Shaped((body,), {})
-        try:
-            url = urljoin(occasion.url, body)
-        except ValueError:
-            return NotSendable(Death.INVALID, "the template's URL is refused: it is not a URL")
-        return _to_url(url, occasion)
+        if type(body) is str:
+            return self._to_url(body, occasion)
+        if self.method == "GET":
+            return NotSendable(
+                Death.INVALID, "a GET has no body: let the template yield the URL, as a text"
+            )
+        return Shaped((body,), {})
 
     def correct(
         self,
@@ -49,13 +89,18 @@ class HttpApi:
         return shaped
 
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:  # noqa: ARG002
-        """Return the one body."""
-        return users[0]
+        """Return the one body, or the array of all."""
+        if self.max_users > 1:
+            return b"[" + b",".join(users) + b"]"
+        # Only a template that yields a URL has nothing to put into a body.
+        return b"" if users[0] == _NO_OBJECT and self.method in _WITHOUT_BODY else users[0]
 
     def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:  # noqa: ARG002
-        """Say what an answer means by its status."""
-        if answer.status in _SUCCESS:
-            return Accepted()
+        """Say what an answer means by its status, and by what it says of single results."""
+        if is_status(answer.status, self.requests.success):
+            return self._taken(answer, users)
+        if is_status(answer.status, self.requests.retry):
+            return Failed(str(answer.status), possibly_applied=answer.status not in _CLIENT_ERRORS)
         return classify_status(answer, _said(answer))
 
     def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
@@ -66,14 +111,34 @@ class HttpApi:
         """Say whether the value stands anywhere in the body."""
         return _holds(body, identity_value.strip().casefold())
 
+    def _taken(self, answer: Answer, users: int) -> Verdict:
+        failures = self.requests.failures
+        if failures is None:
+            return Accepted()
+        if answer.truncated:
+            return Unreadable(f"{answer.status}: the answer was cut")
+        refused = refused_results(parsed(answer.body), failures, users)
+        if isinstance(refused, str):
+            return Unreadable(f"{answer.status}: {refused}")
+        return Accepted(refused)
 
-def _to_url(url: str, occasion: Occasion) -> Shaped | NotSendable:
-    refused = refuse_reason(url, "http")
-    if refused is None and not is_same_origin(url, occasion.url):
-        refused = "it leads to another host than the destination's"
-    if refused:
+    def _to_url(self, text: str, occasion: Occasion) -> Shaped | NotSendable:
+        refused = self._refused(text, occasion)
+        if refused is None:
+            return Shaped(({},), {}, url=urljoin(occasion.url, text))
         return NotSendable(Death.INVALID, f"the template's URL is refused: {refused}")
-    return Shaped(({},), {}, url=url)
+
+    def _refused(self, text: str, occasion: Occasion) -> str | None:
+        if self.max_users > 1:
+            return "this destination takes arrays of results (http.results); it needs 1 for URLs"
+        try:
+            url = urljoin(occasion.url, text)
+        except ValueError:
+            return "it is not a URL"
+        refused = refuse_reason(url, "http")
+        if refused or is_same_origin(url, occasion.url) or is_listed(url, self.hosts):
+            return refused
+        return "it leads to another host than the destination's and those of http.hosts"
 
 
 def _said(answer: Answer) -> str:

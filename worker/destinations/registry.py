@@ -1,28 +1,27 @@
-"""The APIs by the names that the configuration gives them."""
+"""The API of a trigger's requests, as its destination and the trigger itself configure it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
+from urllib.parse import urlsplit
 
+from worker.contract.settings import Settings, Trigger
 from worker.destinations.api import Api
 from worker.destinations.http import HttpApi
 from worker.destinations.insider import shape as insider_shape
 from worker.destinations.insider.api import InsiderApi
-from worker.errors import ConfigurationInvalid
-
-_APIS: Final[Mapping[str, Api]] = {"insider": InsiderApi(), "http": HttpApi()}
 
 
-def api_named(name: str) -> Api:
-    """Return an API; they hold no state.
-
-    Raises:
-        ConfigurationInvalid: There is none of that name.
-    """
-    if name not in _APIS:
-        raise ConfigurationInvalid(f"There is no API {name!r}; known are {', '.join(_APIS)}.")
-    return _APIS[name]
+def api_of(settings: Settings, trigger: Trigger) -> Api:
+    """Return what a trigger's destination is like."""
+    destination = settings.destinations[trigger.destination]
+    if destination.api == "insider":
+        return InsiderApi()
+    return HttpApi(
+        destination.http.changed_by(trigger.http),
+        (*destination.http.hosts, urlsplit(destination.base_url).netloc),
+        destination.http.networks,
+    )
 
 
 def path_misfit(api_name: str, body: Any, url: str) -> str | None:

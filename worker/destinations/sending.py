@@ -13,14 +13,15 @@ from worker.destinations.api import Answer
 
 @dataclass(frozen=True, slots=True)
 class OutgoingRequest:
-    """One POST. Its repr shows neither credentials nor profiles.
+    """One request. Its repr shows neither credentials nor profiles.
 
     Args:
         url: Absolute, without the authorization's parameters.
-        headers: Of the authorization, revealed.
+        headers: The destination's own, and of the authorization, revealed.
         params: Of the authorization, revealed; added to the URL.
-        body: JSON.
+        body: JSON, or nothing.
         api: The destination's; decides which URLs are refused.
+        networks: What may be connected to beside public addresses; None = anything.
     """
 
     url: str
@@ -28,6 +29,8 @@ class OutgoingRequest:
     params: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     api: str = "insider"
+    method: str = "POST"
+    networks: tuple[str, ...] | None = None
 
 
 class Silence(StrEnum):
@@ -90,8 +93,9 @@ class Sender(Protocol):
         May be cancelled at any moment; once the permit was given, the request is possibly applied.
 
         Raises:
-            ConfigurationInvalid: The URL may not be sent to, or a header or parameter can't be
-                written as HTTP. Nothing has left.
+            ConfigurationInvalid: The URL may not be sent to, its host leads only to addresses
+                that may not be connected to, or a header or parameter can't be written as HTTP.
+                Nothing has left.
         """
         ...
 

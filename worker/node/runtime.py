@@ -42,7 +42,7 @@ from worker.contract.redis.connection import (
 )
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Destination, Secret, Settings, Trigger
 from worker.contract.words import LIVE
-from worker.destinations.registry import api_named
+from worker.destinations.registry import api_of
 from worker.drain import STOP_GRACE_SECONDS, Drain, Policy, Stop
 from worker.errors import TemplateBroken, UsageWrong, WeMustAct
 
@@ -249,7 +249,7 @@ def _route(settings: Settings, trigger: Trigger, renderer: Renderer) -> Route:
         stopped = stopped or error.message
     return Route(
         trigger=trigger.name,
-        api=api_named(destination.api),
+        api=api_of(settings, trigger),
         api_name=destination.api,
         template=template,
         url=settings.url_of(trigger),

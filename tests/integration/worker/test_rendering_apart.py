@@ -18,7 +18,7 @@ from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
 from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
 from worker.batch.prepare import Killed
 from worker.batch.routes import Route
-from worker.destinations.registry import api_named
+from worker.destinations.http import HttpApi
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 ENDLESS = "std.length([1 for i in std.range(1, 1000000000) if i < 0])"
@@ -39,7 +39,7 @@ def route_of(folder, source):
     renderer = Renderer(folder)
     return renderer, Route(
         trigger="enter",
-        api=api_named("http"),
+        api=HttpApi(),
         api_name="http",
         template=renderer.load("t.jsonnet"),
         url="https://example.com",

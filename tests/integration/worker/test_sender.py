@@ -39,7 +39,7 @@ async def server(behave: Behaviour) -> AsyncIterator[str]:
         try:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+                length = int((*head.lower().split(b"content-length: "), b"0")[1].split(b"\r\n")[0])
                 await behave(head + await reader.readexactly(length), writer)
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from worker.contract.problems import Problem, did_you_mean, place_of
+from worker.contract.settings.addresses import literal_address, refuse_address_reason
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     Authorization,
@@ -19,7 +21,15 @@ from worker.contract.settings.sections import (
     SyncSchedule,
     Trigger,
 )
-from worker.contract.settings.urls import INSIDER_PATHS, erases, is_same_origin, join, refuse_reason
+from worker.contract.settings.urls import (
+    INSIDER_PATHS,
+    erases,
+    is_listed,
+    is_loopback,
+    is_same_origin,
+    join,
+    refuse_reason,
+)
 
 PARTNER_NAME: Final = "X-PARTNER-NAME"
 REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
@@ -28,6 +38,8 @@ _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"host", "content-length", "content-type", "content-encoding", "transfer-encoding"}
 )
+_HTTP_ONLY: Final = 'is for destinations with api = "http" only'
+_LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +76,7 @@ def problems_of(draft: Draft) -> Iterator[Problem]:
             draft, "authorizations", destination.authorization,
             place_of(("destinations", destination.name, "authorization")),
         )  # fmt: skip
+        yield from _problems_of_http(draft, destination)
     for trigger in draft.triggers.values():
         yield from _problems_of_trigger(draft, trigger)
     for schedule in draft.sync.values():
@@ -112,6 +125,33 @@ def _problem_of_name(draft: Draft, table: str, name: str, place: str) -> Iterato
         yield Problem(place, f"there is no [{table}.{name}]", hint)
 
 
+def _problems_of_http(draft: Draft, destination: Destination) -> Iterator[Problem]:
+    path = ("destinations", destination.name)
+    if destination.api != "http":
+        if destination.http.model_fields_set:
+            yield Problem(place_of((*path, "http")), _HTTP_ONLY)
+        return
+    authorization = draft.authorizations.get(destination.authorization)
+    both = {header.lower() for header in authorization.headers} if authorization else set()
+    for header in destination.http.headers:
+        if header.lower() in both:
+            yield Problem(place_of((*path, "http", "headers", header)),
+                          "stands in the authorization too")  # fmt: skip
+    host = urlsplit(destination.base_url).hostname or ""
+    reason = _refuse_host_reason(host, destination.http.networks)
+    if reason:
+        yield Problem(place_of((*path, "base_url")), f"leads to {reason}",
+                      f"allow it in [{'.'.join(path)}.http] with networks = "
+                      + ('["127.0.0.0/8"]' if is_loopback(host) else f'["{host}"]'))  # fmt: skip
+
+
+def _refuse_host_reason(host: str, networks: Sequence[str]) -> str | None:
+    """Say why a host may not be connected to, as far as its text alone tells."""
+    written = [literal_address(host)] if host.rstrip(".").lower() != "localhost" else _LOCALHOST
+    reasons = [refuse_address_reason(one, networks) for one in written if one is not None]
+    return reasons[0] if reasons and all(reasons) else None
+
+
 def _problems_of_trigger(draft: Draft, trigger: Trigger) -> Iterator[Problem]:
     path = ("triggers", trigger.name)
     if not trigger.destination:
@@ -140,10 +180,14 @@ def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Prob
     reason = refuse_reason(url, destination.api)
     if reason is not None:
         yield Problem(place, reason, _near_path(url, trigger, destination))
-    elif not is_same_origin(url, destination.base_url):
+    elif not is_same_origin(url, destination.base_url) and not (
+        destination.api == "http" and is_listed(url, destination.http.hosts)
+    ):
         yield Problem(place, f"leads to another host than {destination.base_url}",
                       "the authorization would go there too: make it a destination of its own"
                       )  # fmt: skip
+    if destination.api != "http" and trigger.http.model_fields_set:
+        yield Problem(place_of(("triggers", trigger.name, "http")), _HTTP_ONLY)
 
 
 def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:

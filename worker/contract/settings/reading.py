@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from dotenv import dotenv_values
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from worker.contract.problems import Problem, did_you_mean, place_of, problem_of
 from worker.contract.settings.fields import Surroundings
@@ -156,8 +156,8 @@ class SectionReader:
                 raw, context=self._surroundings, by_alias=True, by_name=False
             )
         except ValidationError as error:
-            known = _keys_of(model)
             for one in error.errors(include_url=False):
+                known = _keys_of(_model_at(model, one["loc"][:-1]))
                 self._add(problem_of(one, path=path, known=known))
         return None
 
@@ -166,7 +166,17 @@ class SectionReader:
         self.problems.append(Problem(place, problem.message, problem.hint))
 
 
-def _keys_of(model: type[Section]) -> list[str]:
+def _model_at(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """Return the model of a table inside a table."""
+    for step in path:
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        kind = fields[step].annotation if step in fields else None
+        inner = [one for one in (kind, *get_args(kind)) if isinstance(one, type)]
+        model = next((one for one in inner if issubclass(one, BaseModel)), model)
+    return model
+
+
+def _keys_of(model: type[BaseModel]) -> list[str]:
     return [
         field.alias or name for name, field in model.model_fields.items() if name != "name"
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from worker.contract.settings.fields import (
     between,
     wrong,
 )
+from worker.contract.settings.http import HttpDestination, HttpRequests
 
 AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
@@ -122,6 +123,7 @@ class Destination(Section):
     authorization: str = ""
     rate_per_minute: PerMinute = Field(alias="rate")
     on_ambiguous: Literal["resend", "dead_letter"] = "resend"
+    http: HttpDestination = HttpDestination()
 
 
 def _with_defaults(settings: Any) -> Any:
@@ -147,6 +149,7 @@ class Trigger(Section):
     skip_hook: Switch | None = None
     engine: Literal["auto", "jsonnet"] = "auto"
     response_stream: str = ""
+    http: HttpRequests = HttpRequests()
 
     @field_validator("audiences")
     @classmethod

@@ -6,11 +6,13 @@ profiles for good and is refused for every API, however it is written.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from worker.contract.settings.addresses import literal_address
 
 INSIDER_PATHS: Final = ("/api/user/v1/upsert", "/api/user/v1/attribute/delete")
 """All that is ever written to at Insider."""
@@ -21,6 +23,8 @@ _DANGER: Final = "/user/v1/delete erases whole profiles, irreversibly"
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _UNWANTED: Final = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+_PORT: Final = re.compile(r"(?:^[^:]*|\]):[0-9]{1,5}$")
+_HIGHEST_PORT: Final = 65_535
 _MOST_ENCODINGS: Final = 8
 """How often a path may be percent-encoded before it counts as an attempt to hide something."""
 
@@ -67,6 +71,47 @@ def is_same_origin(url: str, base_url: str) -> bool:
     return _origin(first) == _origin(second)
 
 
+def host_problem(text: str) -> str | None:
+    """Say why a text can't stand in a list of allowed hosts, or None where it can."""
+    name, _, port = text.rpartition(":") if _PORT.search(text) else (text, "", "443")
+    bare = name.removeprefix("*.")
+    if not _HOST.fullmatch(bare) or not 0 < int(port) <= _HIGHEST_PORT:
+        return "is not a host"
+    if bare != name and ("." not in bare or _is_address(bare)):
+        return "allows too much"
+    return None
+
+
+def is_listed(url: str, hosts: Sequence[str]) -> bool:
+    """Say whether a URL leads to one of the allowed hosts.
+
+    Args:
+        url: Absolute.
+        hosts: Names or addresses, with a port where it is not the usual one; `*.` stands for one or
+            more further names before it.
+    """
+    parts = _split(url)
+    if isinstance(parts, str):
+        return False
+    _, host, port = _origin(parts)
+    return any(_is_meant(host, port, text.lower()) for text in hosts)
+
+
+def _is_meant(host: str, port: int | None, listed: str) -> bool:
+    if _PORT.search(listed):
+        listed, _, wanted = listed.rpartition(":")
+    else:
+        wanted = "443"
+    if str(port) != wanted:
+        return False
+    listed = listed.strip("[]").rstrip(".")
+    return host.endswith(listed[1:]) if listed.startswith("*.") else host == listed
+
+
+def _is_address(host: str) -> bool:
+    return literal_address(host) is not None
+
+
 def masked(url: str) -> str:
     """Return a Redis URL as it may be shown: without user, password and what else is secret."""
     shown = re.sub(r"(?<=://).*@", "***@", url)
@@ -105,10 +150,8 @@ def is_loopback(host: str) -> bool:
     """Say whether a host is this machine, by its name or address alone."""
     if host.rstrip(".").lower() == "localhost":
         return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = literal_address(host)
+    return address is not None and address.is_loopback
 
 
 def _is_insider(parts: SplitResult) -> bool:

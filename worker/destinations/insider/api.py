@@ -21,6 +21,12 @@ class InsiderApi:
 
     max_users: int = insider_shape.MAX_USERS
     max_bytes: int = MAX_BYTES
+    method: str = "POST"
+    networks: tuple[str, ...] | None = None
+
+    def headers(self, deliveries: Sequence[str]) -> Mapping[str, str]:  # noqa: ARG002
+        """Return nothing: Insider knows no key for repetitions."""
+        return {}
 
     def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
         """Make one rendered body valid, or say why it can't be."""

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from ops.bench.shaping import occasion_of_sample
+from worker.contract.settings.http import Failures, HttpRequests
 from worker.contract.words import Death, Skip
 from worker.core.verdicts import (
     Accepted,
@@ -17,6 +18,7 @@ from worker.core.verdicts import (
     Failed,
     SlowDown,
     TooLarge,
+    Unreadable,
     Verdict,
 )
 from worker.destinations.api import Answer, Knowledge, NotSendable, Shaped
@@ -101,3 +103,148 @@ def test_the_identity_may_stand_anywhere_in_the_body() -> None:
     assert API.identifies(body, "ann@example.com")
     assert not API.identifies(body, "bob@example.com")
     assert API.identifiers(body) == frozenset()
+
+
+def api(**requests: Any) -> HttpApi:
+    return HttpApi(HttpRequests.model_validate(requests), hosts=("other.example.com", "*.x.org"))
+
+
+def url_of(result: Shaped | NotSendable) -> str:
+    assert isinstance(result, Shaped)
+    return result.url
+
+
+def test_a_templates_url_may_lead_to_the_listed_hosts() -> None:
+    assert url_of(api().shape("https://other.example.com/a", OCCASION)).endswith("/a")
+    assert url_of(api().shape("https://b.x.org/", OCCASION)) == "https://b.x.org/"
+    assert isinstance(api().shape("https://x.org/", OCCASION), NotSendable)
+
+
+@pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("GET", b""), ("DELETE", b"")])
+def test_a_url_alone_has_no_body_where_the_method_needs_none(method: str, body: bytes) -> None:
+    result = api(method=method).shape("/x", OCCASION)
+
+    assert isinstance(result, Shaped)
+    assert api(method=method).assemble([b"{}"], result.root) == body
+
+
+def test_a_delete_may_have_a_body_and_a_get_may_not() -> None:
+    assert isinstance(api(method="DELETE").shape({"a": 1}, OCCASION), Shaped)
+    refused = api(method="GET").shape({"a": 1}, OCCASION)
+    assert isinstance(refused, NotSendable)
+    assert refused.reason is Death.INVALID
+
+
+def test_several_results_go_in_an_array_even_if_there_is_one() -> None:
+    several = api(results=100)
+
+    assert several.max_users == 100
+    assert several.assemble([b'{"a":1}', b"[2]"], {}) == b'[{"a":1},[2]]'
+    assert several.assemble([b"1"], {}) == b"[1]"
+
+
+def test_an_array_of_results_has_no_place_for_urls() -> None:
+    refused = api(results=2).shape("/x", OCCASION)
+
+    assert isinstance(refused, NotSendable)
+    assert "arrays of results" in refused.message
+
+
+def test_the_key_of_a_request_depends_on_its_deliveries_alone() -> None:
+    first = api().headers(["crm|live|enter|1-0|aa"])["Idempotency-Key"]
+
+    assert first == api().headers(["crm|live|enter|1-0|aa"])["Idempotency-Key"]
+    assert first != api().headers(["crm|live|enter|1-1|aa"])["Idempotency-Key"]
+    assert len(first) == 32
+
+
+def test_the_header_of_the_key_can_be_renamed_and_left_out() -> None:
+    named = api(idempotency_header="X-Once", headers={"X-From": "us"}).headers(["a"])
+    without = api(idempotency_header="").headers(["a"])
+
+    assert named.keys() == {"X-From", "X-Once"}
+    assert without == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [
+        (202, Failed),
+        (200, Accepted),
+        (404, Accepted),
+        (409, Failed),
+        (423, Failed),
+        (422, BodyRefused),
+        (500, Failed),
+    ],
+)
+def test_which_statuses_mean_yes_and_not_now_is_configured(status: int, verdict: type) -> None:
+    chosen = api(success=[200, 404], retry=[409, 423])
+
+    said = chosen.classify(Answer(status, b""), users=1, url=OCCASION.url)
+
+    assert isinstance(said, verdict)
+
+
+def test_a_refusal_to_repeat_was_surely_not_applied() -> None:
+    said = api(retry=["409"]).classify(Answer(409, b""), users=1, url=OCCASION.url)
+
+    assert said == Failed("409", possibly_applied=False)
+
+
+BY_INDEX = {"at": "errors"}
+BY_FIELD = {"at": "items", "field": "status", "succeeded": ["2xx", "ok"], "message": "error.text"}
+PRESENCE = {"at": "", "field": "error", "message": "error"}
+READ: list[tuple[dict[str, Any], int, Any, dict[int, str] | None]] = [
+    (BY_INDEX, 3, {}, {}),
+    (BY_INDEX, 3, {"errors": []}, {}),
+    (BY_INDEX, 3, {"errors": None}, {}),
+    (BY_INDEX, 3, {"errors": [{"index": 1, "message": "no phone"}]}, {1: "no phone"}),
+    (BY_INDEX, 3, {"errors": {"2": "bad"}}, {2: "bad"}),
+    (BY_INDEX, 3, {"errors": {"2": {"message": "bad"}}}, {2: "bad"}),
+    (BY_INDEX, 3, {"errors": [{"index": "0"}]}, {0: "refused"}),
+    (BY_INDEX, 3, {"errors": [{"index": 3}]}, None),
+    (BY_INDEX, 3, {"errors": [{"index": True}]}, None),
+    (BY_INDEX, 3, {"errors": ["bad"]}, None),
+    (BY_INDEX, 3, {"errors": "bad"}, None),
+    (BY_INDEX, 3, None, None),
+    ({"at": "a.b", "index": "pos.at"}, 2, {"a": {"b": [{"pos": {"at": 1}}]}}, {1: "refused"}),
+    (BY_FIELD, 2, {"items": [{"status": 201}, {"status": "ok"}]}, {}),
+    (
+        BY_FIELD,
+        2,
+        {"items": [{"status": 400, "error": {"text": "bad"}}, {"status": 201}]},
+        {0: "bad"},
+    ),
+    (BY_FIELD, 2, {"items": [{"status": 201}]}, None),
+    (BY_FIELD, 2, {"items": [1, 2]}, None),
+    (BY_FIELD, 2, {}, None),
+    (BY_FIELD, 1, {"items": {"status": "no"}}, {0: "refused"}),
+    (PRESENCE, 2, [{"error": "bad"}, {"error": None}], {0: "bad"}),
+    (PRESENCE, 1, {"error": "bad"}, {0: "bad"}),
+    (PRESENCE, 1, {"id": 7}, {}),
+    ({"field": "ok", "succeeded": [True]}, 1, {"ok": 1}, {0: "refused"}),
+    ({"field": "ok", "succeeded": [True]}, 1, {"ok": True}, {}),
+]
+
+
+@pytest.mark.parametrize(("failures", "results", "document", "refused"), READ)
+def test_a_successful_answer_tells_which_results_it_refuses(
+    failures: dict[str, Any], results: int, document: Any, refused: dict[int, str] | None
+) -> None:
+    reads = api(results=10, failures=Failures.model_validate(failures))
+
+    said = reads.classify(Answer(200, orjson.dumps(document)), users=results, url=OCCASION.url)
+
+    if refused is None:
+        assert isinstance(said, Unreadable)
+    else:
+        assert isinstance(said, Accepted)
+        assert {position: one.message for position, one in said.refused.items()} == refused
+
+
+def test_an_answer_that_was_cut_or_is_no_json_is_not_understood() -> None:
+    reads = api(results=10, failures=Failures())
+
+    for answer in (Answer(200, b"[", truncated=True), Answer(200, b"<html>")):
+        assert isinstance(reads.classify(answer, users=2, url=OCCASION.url), Unreadable)

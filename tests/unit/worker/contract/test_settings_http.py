@@ -1,0 +1,155 @@
+"""The `http` tables: what they may hold, what is said about what they may not, what a trigger
+changes."""
+
+import pytest
+
+from worker.contract.sandboxed import sandboxed
+from worker.contract.settings import load_settings
+from worker.contract.settings.urls import host_problem, is_listed
+from worker.destinations.http import HttpApi
+from worker.destinations.registry import api_of
+from worker.errors import ConfigurationInvalid
+
+TEXT = """\
+[authorizations.crm]
+headers = { Authorization = "Bearer x" }
+[destinations.crm]
+api = "http"
+base_url = "https://crm.example.com/v1"
+authorization = "crm"
+rate = "10/s"
+[destinations.crm.http]
+method = "PUT"
+headers = { Content-Type = "application/vnd.api+json" }
+hosts = ["hooks.example.com", "*.example.org:8443"]
+networks = ["10.1.0.0/16"]
+success = ["2xx", 304]
+[triggers.enter]
+destination = "crm"
+audiences = ["vip"]
+on = "enter"
+template = "t.jsonnet"
+url = "/people"
+[triggers.exit]
+destination = "crm"
+audiences = ["vip"]
+on = "exit"
+template = "t.jsonnet"
+url = "https://hooks.example.com/gone"
+http = { method = "DELETE", success = ["2xx", 404] }
+[destinations.insider]
+api = "insider"
+base_url = "https://unification.useinsider.com"
+rate = "10/s"
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "t.jsonnet").write_text("{}")
+
+    def loaded(old="", new=""):
+        assert old in TEXT
+        (tmp_path / "segrelay.toml").write_text(TEXT.replace(old, new, 1) if old else TEXT)
+        return load_settings(tmp_path / "segrelay.toml", environ={})
+
+    return loaded
+
+
+def test_a_trigger_changes_what_it_sets_and_nothing_else(load):
+    settings = load()
+
+    enter = api_of(settings, settings.triggers["enter"])
+    leave = api_of(settings, settings.triggers["exit"])
+
+    assert isinstance(enter, HttpApi)
+    assert isinstance(leave, HttpApi)
+    assert (enter.method, enter.requests.success) == ("PUT", ("2xx", "304"))
+    assert (leave.method, leave.requests.success) == ("DELETE", ("2xx", "404"))
+    assert leave.requests.headers == {"Content-Type": "application/vnd.api+json"}
+    assert leave.networks == ("10.1.0.0/16",)
+    assert leave.hosts == ("hooks.example.com", "*.example.org:8443", "crm.example.com")
+
+
+CASES = {
+    'method = "PUT"|method = "put"': "http.method: must be 'POST', 'PUT', 'PATCH', 'DELETE' or"
+    " 'GET'",
+    'method = "PUT"|metod = "PUT"': "http.metod: unknown key — did you mean 'method'?",
+    "304]|99]": 'http.success[1]: is not a status — write it as 404, or "2xx" for all that begin'
+    " with 2",
+    '["2xx", 304]|[]': "http.success: must not be empty",
+    "Content-Type|Content-Length": "http.headers: Content-Length is set by segrelay itself",
+    "Content-Type|Authorization": "http.headers.Authorization: stands in the authorization too",
+    '"application/vnd.api+json"|"env:TOKEN"': "http.headers: Content-Type names a secret — put it"
+    " into an authorization's headers",
+    "10.1.0.0/16|10.1.0.1/16": "http.networks[0]: '10.1.0.1/16' is not a network — write it as"
+    ' "10.1.0.0/16" (10.1.0.1/16 has host bits set)',
+    "*.example.org:8443|*.org": "http.hosts[1]: '*.org' allows too much — write it as"
+    ' "api.example.com" or "*.example.com:8443"',
+    "*.example.org:8443|https://a.b": "http.hosts[1]: 'https://a.b' is not a host — write it as"
+    ' "api.example.com" or "*.example.com:8443"',
+    "https://crm.example.com/v1|http://127.0.0.1:9": "base_url: leads to this machine itself —"
+    ' allow it in [destinations.crm.http] with networks = ["127.0.0.0/8"]',
+    "https://crm.example.com/v1|https://localhost": "base_url: leads to this machine itself —"
+    ' allow it in [destinations.crm.http] with networks = ["127.0.0.0/8"]',
+    "https://crm.example.com/v1|https://10.9.8.7": "base_url: leads to a private or reserved"
+    ' address — allow it in [destinations.crm.http] with networks = ["10.9.8.7"]',
+}
+
+
+@pytest.mark.parametrize(("change", "says"), CASES.items())
+def test_what_can_not_be_is_named_with_its_place(load, change, says):
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load(*change.split("|"))
+
+    assert f"segrelay.toml: destinations.crm.{says}" in str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("table", ["destinations.insider", "triggers.i"])
+def test_insider_has_no_http_table(load, table):
+    trigger = '[triggers.i]\ndestination = "insider"\naudiences = ["*"]\non = "enter"\n'
+    trigger += 'template = "t.jsonnet"\nurl = "/api/user/v1/upsert"\n'
+
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load("[destinations.crm.http]", f'{trigger}[{table}.http]\nmethod = "PUT"\n'
+             "[destinations.crm.http]")  # fmt: skip
+
+    assert f'{table}.http: is for destinations with api = "http" only' in str(caught.value)
+
+
+def test_a_rehearsal_reaches_this_machine_and_no_other(load):
+    settings = sandboxed(load(), "http://127.0.0.1:8900")
+
+    api = api_of(settings, settings.triggers["exit"])
+
+    assert api.networks == ("127.0.0.0/8", "::1/128")
+    assert api.hosts == ("127.0.0.1:8900",)
+    assert settings.url_of(settings.triggers["exit"]) == "http://127.0.0.1:8900/gone"
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "listed"),
+    [
+        ("https://a.example.com/x", ["a.example.com"], True),
+        ("https://A.Example.com./x", ["a.example.COM"], True),
+        ("https://a.example.com:8443/", ["a.example.com"], False),
+        ("https://a.example.com:8443/", ["a.example.com:8443"], True),
+        ("https://b.a.example.com/", ["*.example.com"], True),
+        ("https://example.com/", ["*.example.com"], False),
+        ("https://evilexample.com/", ["*.example.com"], False),
+        ("https://a.example.com.evil.org/", ["a.example.com"], False),
+        ("https://a.example.com@evil.org/", ["a.example.com"], False),
+        ("https://evil.org/a.example.com", ["a.example.com"], False),
+        ("http://a.example.com/", ["a.example.com"], False),
+        ("http://127.0.0.1:9/x", ["127.0.0.1:9"], True),
+        ("https://a.example.com/", [], False),
+    ],
+)
+def test_a_url_leads_to_a_listed_host_or_it_does_not(url, hosts, listed):
+    assert is_listed(url, hosts) is listed
+
+
+@pytest.mark.parametrize("text", ["", "*", "*.", "a b", "a/b", "a:0", "a:99999", "*.10.0.0.1"])
+def test_a_list_of_hosts_holds_hosts(text):
+    assert host_problem(text)

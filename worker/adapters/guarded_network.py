@@ -1,0 +1,118 @@
+"""Connects only to addresses that may be connected to, looked at after the name was resolved.
+
+What was looked at is what is connected to: a name is resolved once a connection, and the address
+that passed is handed on, so that a name which leads elsewhere at its second look gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+import httpcore
+
+from worker.contract.settings.addresses import literal_address, refuse_address_reason
+
+_MOST_ADDRESSES: Final = 4
+"""Of one name; each gets its share of the time for connecting."""
+
+
+Resolve = Callable[[str, int, socket.AddressFamily], Awaitable[Sequence[str]]]
+"""Returns the addresses of a host, for a port, in the order in which they are to be tried."""
+
+
+async def resolved_by_the_system(
+    host: str, port: int, family: socket.AddressFamily
+) -> Sequence[str]:
+    """Ask the system's resolver."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+    return [str(address[4][0]) for address in found]
+
+
+class AddressRefusedError(Exception):
+    """A name leads only to addresses that may not be connected to.
+
+    Args:
+        host: As the URL names it.
+        reason: What the first address is.
+    """
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(host, reason)
+        self.host = host
+        self.reason = reason
+
+
+class GuardedNetwork(httpcore.AsyncNetworkBackend):
+    """Implements httpcore's network backend over its own one.
+
+    Args:
+        networks: What is allowed beside public addresses.
+        ipv4_only: Names are resolved to IPv4 addresses alone.
+        resolve: Who knows the addresses of names.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[str],
+        *,
+        ipv4_only: bool = False,
+        resolve: Resolve = resolved_by_the_system,
+    ) -> None:
+        self._resolve = resolve
+        self._networks = networks
+        self._family = socket.AF_INET if ipv4_only else socket.AF_UNSPEC
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve, look, and connect to the first of the addresses that takes the connection."""
+        addresses = self._allowed(host, await self._resolved(host, port))[:_MOST_ADDRESSES]
+        share = timeout / len(addresses) if timeout else timeout
+        for address in addresses[:-1]:
+            try:
+                return await self._inner.connect_tcp(
+                    address, port, share, local_address, socket_options
+                )
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                continue
+        return await self._inner.connect_tcp(
+            addresses[-1], port, share, local_address, socket_options
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        await self._inner.sleep(seconds)
+
+    async def _resolved(self, host: str, port: int) -> list[str]:
+        try:
+            return list(dict.fromkeys(await self._resolve(host, port, self._family)))
+        except (OSError, UnicodeError) as error:
+            raise httpcore.ConnectError(str(error)) from error
+
+    def _allowed(self, host: str, addresses: Sequence[str]) -> list[str]:
+        allowed: list[str] = []
+        reasons: list[str] = []
+        for text in addresses:
+            address = literal_address(text)
+            reason = "no IP address"
+            if address is not None:
+                reason = refuse_address_reason(address, self._networks) or ""
+            if reason:
+                reasons.append(f"{text}, {reason}")
+            else:
+                allowed.append(text)
+        if allowed:
+            return allowed
+        if reasons:
+            raise AddressRefusedError(host, reasons[0])
+        raise httpcore.ConnectError(f"{host} has no address")
