@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from worker.contract.settings import DeliverySettings, RedisSettings, Settings, load_settings
+from worker.contract.settings.http import Failures, HttpDestination
 from worker.errors import ConfigurationInvalid
 
 ROOT = Path(__file__).parents[4]
@@ -205,6 +206,8 @@ def test_the_example_is_right_also_with_all_that_is_commented_out(tmp_path):
     templates.mkdir(parents=True)
     for name in ("enter", "exit", "exit-event"):
         (templates / f"{name}.jsonnet").write_text("{}")
+    (tmp_path / "templates" / "http").mkdir()
+    (tmp_path / "templates" / "http" / "event.jsonnet").write_text("{}")
     example = (ROOT / "segrelay.toml").read_text()
     file = tmp_path / "segrelay.toml"
 
@@ -215,7 +218,9 @@ def test_the_example_is_right_also_with_all_that_is_commented_out(tmp_path):
 
     assert whole.redis == plain.redis
     assert whole.delivery == plain.delivery
-    assert whole.destinations == plain.destinations
+    assert whole.destinations["insider"] == plain.destinations["insider"]
+    crm = whole.destinations["crm"].http
+    assert crm == HttpDestination(failures=Failures(at="errors"))
     assert whole.flower is not None
     assert whole.sync["vip"].every_seconds == 900
 

@@ -6,8 +6,6 @@ import orjson
 import pytest
 
 from worker.destinations.insider.api import InsiderApi
-from worker.destinations.registry import api_named
-from worker.errors import ConfigurationInvalid
 
 API = InsiderApi()
 
@@ -48,11 +46,3 @@ def test_the_identity_counts_as_sent_only_as_an_identifier(
     body: object, value: str, is_sent: bool
 ) -> None:
     assert API.identifies(body, value) is is_sent
-
-
-def test_an_unknown_api_is_named_with_the_known_ones() -> None:
-    assert api_named("insider").max_users == 1_000
-    assert api_named("http").max_users == 1
-
-    with pytest.raises(ConfigurationInvalid, match="insider, http"):
-        api_named("insidr")
