@@ -1,8 +1,8 @@
-"""The producer's Celery tasks: steps of syncs. They run in the workers, one at a time in a node.
+"""The producer's Celery tasks: steps of syncs, and of shipping responses.
 
-A worker imports this module by its name (`TASKS_MODULE` of `worker.contract.celery.errands`).
-Losing a message is harmless, since the sweep starts what is due; so is running two steps at once,
-since each sync has a lock.
+They run in the workers, one at a time in a node. A worker imports this module by its name
+(`TASKS_MODULE` of `worker.contract.celery.errands`). Losing a message is harmless, since the sweep
+starts what is due; so is running two steps at once, since each has a lock.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from celery import shared_task
 from redis import Redis
 
 from producer.publish import Publisher
+from producer.shipping import shipping_for
 from producer.sync.opening import syncing_for
-from worker.contract.celery.errands import SYNC_TASK, Errand, Turn, Turns
+from worker.contract.celery.errands import RESPONSES_TASK, SYNC_TASK, Errand, Turn, Turns
 from worker.contract.celery.options import Line
 from worker.contract.redis.connection import connect, resolve_url
 from worker.errors import Bug, SegrelayError
@@ -47,6 +48,18 @@ def _tools(node: Turns) -> _Tools:
 def sync(self: Any, name: str) -> Line:
     """Do one step of a sync, and ring for the next."""
     return _errand(self.app.segrelay, Errand(SYNC_TASK, name), _sync_step)
+
+
+@shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
+def responses(self: Any, destination: str) -> Line:
+    """Ship some of a destination's responses, and ring for the next step."""
+    return _errand(self.app.segrelay, Errand(RESPONSES_TASK, destination), _responses_step)
+
+
+def _responses_step(node: Turns, destination: str, turn: Turn) -> tuple[str, bool]:
+    shipping = shipping_for(_tools(node).client, node.settings, destination)
+    step = shipping.step(is_over=turn.is_over)
+    return step.line, step.more
 
 
 def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:

@@ -20,6 +20,7 @@ from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Holding, Note, Partition
 from worker.batch.prepare import Numbers, Prepared, Renders, render_and_shape
 from worker.batch.read import read_batch
+from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.routes import Route
 from worker.batch.send import Courier
 from worker.batch.settle import Settler, Streaks
@@ -93,6 +94,7 @@ class Drain:
         paused: Returns the names of paused triggers and the lanes of paused jobs, or None if the
             destination is paused.
         live_waits: Says whether live work waits elsewhere.
+        responses: Which triggers have a stream for their outcomes.
     """
 
     tag: tuple[str, int]
@@ -110,6 +112,7 @@ class Drain:
     jitter: random.Random
     policy: Policy
     stop: Stop
+    responses: Responses = NO_RESPONSES
 
     async def run(self) -> tuple[Tally, str]:
         """Drain for a slice.
@@ -307,7 +310,7 @@ class Drain:
         cut: asyncio.Event,
         stopping: asyncio.Event,
     ) -> Courier:
-        settler = Settler(self.partition, self.streaks, state, self.tag)
+        settler = Settler(self.partition, self.streaks, state, self.tag, self.responses)
         conclusion = Conclusion(
             partition=self.partition,
             settler=settler,

@@ -17,10 +17,11 @@ from ops.cli.opened import opened
 from ops.cli.options import Json, Yes
 from ops.interrupts import interrupted_once
 from producer.publish import Publisher
+from producer.steps import Step
 from producer.sync.book import SyncBook
 from producer.sync.opening import syncing_for
 from producer.sync.run import Phase, Run
-from producer.sync.step import Step, Syncing, confirm
+from producer.sync.step import Syncing, confirm
 from worker.contract.problems import did_you_mean
 from worker.contract.settings import Settings
 from worker.contract.settings.durations import format_duration

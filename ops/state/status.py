@@ -20,6 +20,7 @@ from worker.adapters.redis.gate import read_state
 from worker.contract.keys import PartitionKeys, split_stream_name
 from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
+from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import job_of_lane
 from worker.core.gate import gate_id
@@ -164,7 +165,8 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    totals = add_up(snapshots(client, all_partitions(client, settings)), settings)
+    places = all_partitions(client, settings)
+    totals = add_up(snapshots(client, places), settings)
     pauses = read_pauses(client)
     processes = read_processes(client)
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
@@ -185,8 +187,20 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "quarantined": Quarantine(client).totals().records,
         **{name: totals.more[name] for name in _MORE},
         "dropped_fields": _sorted(totals.dropped_fields),
+        "responses": _responses(client, places),
         "processes": [_process(one, settings) for one in processes],
     }
+
+
+def _responses(client: Redis, places: Sequence[PartitionKeys]) -> dict[str, int]:
+    """Return how many records wait for response streams, and how many had to go."""
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in places:
+            pipe.xlen(place.responses)
+            pipe.get(place.responseslost)
+        answers = pipe.execute()
+    return {"waiting": sum(answers[::2]), "lost": sum(int(lost or 0) for lost in answers[1::2])}
 
 
 def _process(process: Process, settings: Settings) -> dict[str, Any]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from collections.abc import Iterator, Sequence
-from functools import cache
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from redis import Redis
-from redis.exceptions import NoScriptError
 
+from producer.steps import StepBook
 from producer.sync.run import Run
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, partition_of
 from worker.contract.redis.connection import redis_errors
-from worker.errors import LeaseLost
 
-LOCK_MS: Final = 20_000
-"""Longer than a step takes; each saving of the state extends it."""
 _FIELDS_A_CALL: Final = 1_000
 
 
@@ -35,13 +28,12 @@ class SyncBook:
         self._client = client
         self.name = name
         self._partitions = partitions
-        self._token = secrets.token_hex(8)
+        self._steps = StepBook(client, keys.sync(name), keys.sync_bell(name), f"sync '{name}'")
 
     def take(self) -> tuple[Run, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
-        names = (keys.sync(self.name), keys.sync_bell(self.name))
-        now_ms, *state = self._call("take", names, self._token, LOCK_MS)
-        return (Run.loads(state[0]), int(now_ms)) if state else None
+        taken = self._steps.take()
+        return (Run.loads(taken[0]), taken[1]) if taken else None
 
     def save(self, run: Run, *, ends: bool = False) -> None:
         """Write the state; the lock goes on, or ends.
@@ -49,24 +41,15 @@ class SyncBook:
         Raises:
             LeaseLost: Somebody else has taken the lock.
         """
-        lasting_ms = 0 if ends else LOCK_MS
-        kept = self._call(
-            "save", (keys.sync(self.name),), self._token, lasting_ms, run.dumps(), run.next_ms
-        )
-        if not kept:
-            raise LeaseLost(f"Another step of sync '{self.name}' has begun; this one ends.")
+        self._steps.save(run.dumps(), next_ms=run.next_ms, ends=ends)
 
     def peek(self) -> Run:
         """Return the state as it is now."""
-        with redis_errors():
-            text: Any = self._client.hget(keys.sync(self.name), "state")
-        return Run.loads(text or b"")
+        return Run.loads(self._steps.peek())
 
     def now_ms(self) -> int:
         """Return Redis' clock."""
-        with redis_errors():
-            seconds, micros = self._client.time()
-        return int(seconds) * 1_000 + int(micros) // 1_000
+        return self._steps.now_ms()
 
     def claim(self, run: Run) -> None:
         """Let this run, and no other, change the members of its places."""
@@ -130,17 +113,3 @@ class SyncBook:
                 pipe.unlink(place.members(self.name))
             pipe.unlink(keys.sync(self.name), keys.sync_bell(self.name))
             pipe.execute()
-
-    def _call(self, script: str, names: Sequence[str], *args: str | bytes | int) -> Any:
-        text = _script(script)
-        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        with redis_errors():
-            try:
-                return self._client.evalsha(digest, len(names), *names, *args)
-            except NoScriptError:
-                return self._client.eval(text, len(names), *names, *args)
-
-
-@cache
-def _script(name: str) -> str:
-    return (Path(__file__).parent / f"{name}.lua").read_text()

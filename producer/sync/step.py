@@ -18,6 +18,7 @@ import structlog
 
 from producer.publish import Publisher
 from producer.room import NoRoom
+from producer.steps import STEP_SECONDS, Step, wait_seconds
 from producer.sync.book import SyncBook
 from producer.sync.leaving import Leaving
 from producer.sync.run import Phase, Run
@@ -34,10 +35,7 @@ from worker.errors import (
 )
 
 LOG: Final = structlog.get_logger()
-STEP_SECONDS: Final = 5.0
-"""After it nothing more is begun; a request takes five more at most."""
-_FIRST_WAIT_SECONDS: Final = 1.0
-_LONGEST_WAIT_SECONDS: Final = 60.0
+_REFUSED_SECONDS: Final = 60.0
 _NO_ROOM_SECONDS: Final = 5.0
 _SOONER_SECONDS: Final = 300.0
 """After a scan that is in doubt the next run comes so soon, at most."""
@@ -45,23 +43,6 @@ _SOONER_SECONDS: Final = 300.0
 
 class _Full(OperationsMustAct):
     """Redis has no room now; the step ends and is no failure."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What a step came to.
-
-    Args:
-        line: For people, e.g. in Flower.
-        more: The next step may begin.
-        wait_seconds: But not before.
-        taken: False where another step is under way: this one did nothing.
-    """
-
-    line: str
-    more: bool = False
-    wait_seconds: float = 0.0
-    taken: bool = True
 
 
 @dataclass(slots=True)
@@ -210,9 +191,9 @@ class Syncing:
             case _Full():
                 return _NO_ROOM_SECONDS
             case WeMustAct():
-                return max(_LONGEST_WAIT_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
+                return max(_REFUSED_SECONDS, min(self.every_seconds, _SOONER_SECONDS))
             case _:
-                return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(run.failures, 9))
+                return wait_seconds(run.failures)
 
     def _left(self, run: Run) -> float:
         return max(0.0, (run.next_ms - self.book.now_ms()) / 1000)

@@ -54,6 +54,7 @@ class PartitionStore:
     causes: dict[str, bytes] = field(default_factory=dict)
     cause_counts: Counter[str] = field(default_factory=Counter)
     history: list[bytes] = field(default_factory=list)
+    responses: list[bytes] = field(default_factory=list)
     reached: dict[str, bytes] = field(default_factory=dict)
     last_id: str = "0-0"
 
@@ -230,6 +231,8 @@ class FakePartition:
         store.history += settlement.history
         everybody = sorted({**store.reached, **settlement.reached}.items())
         store.reached = dict(everybody[:REACHED_KEPT])
+        if note_id or removed:
+            store.responses += settlement.responses
         store.rendering = ()
         return self._end_note(note_id, settlement.open_seconds if opens else 0.0)
 

@@ -1,4 +1,4 @@
-"""Syncs in real workers: scheduled by the sweep, done by Celery tasks, true at the end."""
+"""Syncs and response streams in real workers: scheduled by the sweep, done by Celery tasks."""
 
 from ops.rig import Rig
 from tests.journeys.play import SHORT, start_worker, until
@@ -10,6 +10,13 @@ token = "a-token-of-nobody"
 [sync.vips]
 audience = "vip"
 every = "1s"
+[triggers.told]
+destination = "insider"
+audiences = ["vip"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+response_stream = "answers"
 """
 
 
@@ -21,6 +28,10 @@ def people(numbers):
 
 def moves(numbers, change):
     return [{"uid": f"u{n:05}", "audience": "vip", "change": change} for n in numbers]
+
+
+def answers(rig):
+    return rig.sandbox.get("lytics/collect")["records"].get("answers", [])
 
 
 def test_a_sync_keeps_insider_true_in_the_background(tmp_path):
@@ -38,4 +49,6 @@ def test_a_sync_keeps_insider_true_in_the_background(tmp_path):
             f"p{n}@example.com" for n in [*range(40, 1_500), *range(2_000, 2_050)]
         }
         assert rig.counts().get("dead|enter", 0) == 0
+        told = until(lambda: answers(rig) if len(answers(rig)) >= 1_550 else None, 20)
+        assert {record["response"]["outcome"] for record in told} == {"delivered"}
         assert "sync.ended" in "".join(rig.worker_log(n).read_text() for n in range(len(workers)))

@@ -190,7 +190,13 @@ class Conclusion:
         buried = await self.settler.buried(deaths, packer)
         wait_over = {request.trigger: None} if request.trigger in self.state.waits else {}
         closing = self._closing(
-            request, note, [*settled, *buried], dropped=dropped, waits=wait_over, reached=reached
+            request,
+            note,
+            [*settled, *buried],
+            dropped=dropped,
+            waits=wait_over,
+            reached=reached,
+            status=answer.status if isinstance(answer, Answer) else 0,
         )
         self.state.records.update(records)
         await self.settler.write(closing)

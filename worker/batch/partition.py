@@ -192,6 +192,8 @@ class Settlement:
         setbacks: By place; those of deliveries that are not there any more are not kept.
         counts: Further fields of `counts`.
         history: Lines about deliveries that were not made, or not yet.
+        status: Of the answer; 0 = no request was answered.
+        responses: Records for response streams.
         reached: By digest (hex), for `verify`: JSON of now (ms) and by what the destination knows
             the person; of each to whom something was delivered.
     """
@@ -205,6 +207,8 @@ class Settlement:
     counts: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[bytes] = ()
     reached: Mapping[str, bytes] = field(default_factory=dict)
+    status: int = 0
+    responses: Sequence[bytes] = ()
 
 
 class Partition(Protocol):

@@ -13,6 +13,7 @@ from worker.batch.letters import Obituary, letter_of
 from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Partition, Settled, Settlement
 from worker.batch.prepare import Parcel
+from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.state import State
 from worker.contract.words import Death
 from worker.core.ledger import pack
@@ -52,6 +53,7 @@ class Settler:
     streaks: Streaks
     state: State
     tag: tuple[str, int]
+    responses: Responses = NO_RESPONSES
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def settle(self, settled: Sequence[Settled]) -> None:
@@ -73,7 +75,12 @@ class Settler:
         told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
         async with self._settling:
             ledgers = {digest: pack(self.state.records[digest]) for digest in (*told, *tried)}
-            whole = replace(settlement, ledgers=ledgers, history=lines)
+            whole = replace(
+                settlement,
+                ledgers=ledgers,
+                history=lines,
+                responses=self.responses.of(settlement, self.state.now_ms()),
+            )
             end_ms = await self.partition.settle(whole)
         self._count(settlement.settled)
         return end_ms

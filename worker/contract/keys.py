@@ -19,6 +19,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
 | `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms) |
 | `segrelay:sync:NAME:bell` | string | a step of the sync was rung for and has not begun |
+| `segrelay:responses:DEST` | hash | the shipping of responses; fields as of a sync |
+| `segrelay:responses:DEST:bell` | string | a step of it was rung for and has not begun |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
@@ -38,6 +40,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
 | `{d:p}who` | hash | digest → JSON: when it was reached last (ms), identifiers; for `verify` |
+| `{d:p}responses` | stream | outcomes for response streams: JSON of stream and record, capped |
+| `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there |
 | `{d:p}jobs:SOURCE` | hash | the same for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | profile key → mark of a member that a sync knows |
@@ -96,6 +100,16 @@ def sync(name: str) -> str:
 def sync_bell(name: str) -> str:
     """Return the key of a sync's bell."""
     return f"segrelay:sync:{name}:bell"
+
+
+def responses(destination: str) -> str:
+    """Return the key of the state of what ships a destination's responses."""
+    return f"segrelay:responses:{destination}"
+
+
+def responses_bell(destination: str) -> str:
+    """Return the key of its bell."""
+    return f"segrelay:responses:{destination}:bell"
 
 
 def quarantine(part: str) -> str:
@@ -159,6 +173,7 @@ _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
+        "responses", "responseslost",
         "synctokens",
     }
 )  # fmt: skip

@@ -27,6 +27,7 @@ from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
+from worker.batch.responses import Responses
 from worker.batch.routes import Route
 from worker.batch.state import Tally
 from worker.checks.triggers import check_trigger
@@ -69,6 +70,7 @@ class Runtime:
     sender: HttpSender
     letter_limit: LetterLimit
     routes: Mapping[str, Mapping[str, Route]]
+    responses: Responses
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
 
@@ -170,6 +172,7 @@ class Runtime:
                 in_flight=delivery.in_flight,
             ),
             stop=stop,
+            responses=self.responses,
         )
         return await adapt(drain).run()
 
@@ -220,6 +223,14 @@ def runtime_for(settings: Settings) -> Runtime:
             client,
             partitions=settings.redis.partitions,
             kept=settings.delivery.dead_letters_kept,
+        ),
+        responses=Responses(
+            {
+                trigger.name: trigger.response_stream
+                for trigger in settings.triggers.values()
+                if trigger.response_stream
+            },
+            settings.delivery.identity,
         ),
         routes=_routes(settings, renderer),
     )

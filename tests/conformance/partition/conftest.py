@@ -90,6 +90,7 @@ class FakeWorld:
             "causes": dict(store.causes),
             "cause_counts": dict(store.cause_counts),
             "history": store.history,
+            "responses": store.responses,
             "reached": store.reached,
         }
 
@@ -182,6 +183,7 @@ class RedisWorld:
                 if i.endswith("|n")
             },
             "history": [row[b"e"] for _, row in await client.xrange(keys.history)],
+            "responses": [row[b"r"] for _, row in await client.xrange(keys.responses)],
             "reached": {
                 digest.decode(): await client.hget(keys.who, digest)
                 for digest in await client.zrange(keys.reached, 0, -1)

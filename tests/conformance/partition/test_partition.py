@@ -157,6 +157,7 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
         counts={"requests|vip-enter": 1},
         history=[b"line"],
         reached={"aa": b"[1,{}]"},
+        responses=[b"record"],
     )
 
     settle(bench, settlement)
@@ -173,6 +174,7 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
     }
     assert once["streams"] == {}
     assert once["notes"] == {}
+    assert once["responses"] == [b"record"]
     assert once["letters"] == {LETTER.letter_id: LETTER.text}
     assert once["causes"] == {"c4": LETTER.sample}
     assert once["cause_counts"] == {"c4": 1}

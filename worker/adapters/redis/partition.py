@@ -238,7 +238,7 @@ def _settle_call(
     ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
     keys: list[str | bytes] = [
         k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
-        k.streams, k.history, k.reached, k.who, k.rendering,
+        k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
         *map(k.stream, streams), *map(k.ledger, ledgers),
     ]  # fmt: skip
     args: list[str | bytes | int] = [
@@ -259,6 +259,7 @@ def _settle_call(
     _put_list(args, list(what.counts.items()))
     _put_list(args, [(line,) for line in what.history])
     _put_list(args, list(what.reached.items()))
+    _put_list(args, [(record,) for record in what.responses])
     return keys, args
 
 

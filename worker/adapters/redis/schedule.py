@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import redis
 
 from worker.contract import keys
-from worker.contract.celery.errands import SYNC_TASK, Errand
+from worker.contract.celery.errands import RESPONSES_TASK, SYNC_TASK, Errand
+from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
@@ -18,8 +19,16 @@ LONGEST_LOCK_MS: Final = 60_000
 """A lock that ends later than it could have been set has ended: the clock was set back."""
 
 
+class _Kept(NamedTuple):
+    """An errand, and under which keys its state and its bell are kept."""
+
+    errand: Errand
+    key: str
+    bell: str
+
+
 class RedisSchedule:
-    """Looks at the syncs that the configuration names.
+    """Looks at what the configuration names: syncs, and destinations with response streams.
 
     Args:
         client: With short timeouts: whoever asks must not wait for long.
@@ -27,7 +36,20 @@ class RedisSchedule:
 
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self._client = client
-        self._syncs = list(settings.sync)
+        self._syncs = [
+            _Kept(Errand(SYNC_TASK, name), keys.sync(name), keys.sync_bell(name))
+            for name in settings.sync
+        ]
+        self._shippings = {
+            _Kept(
+                Errand(RESPONSES_TASK, name), keys.responses(name), keys.responses_bell(name)
+            ): tuple(
+                PartitionKeys(name, number).responses for number in range(settings.redis.partitions)
+            )
+            for name in sorted(
+                {each.destination for each in settings.triggers.values() if each.response_stream}
+            )
+        }
 
     def due(self) -> list[Errand]:
         """Return the steps that are due, nobody does, and nobody was rung for; rings their bells.
@@ -35,29 +57,40 @@ class RedisSchedule:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        if not self._syncs:
+        if not self._syncs and not self._shippings:
             return []
         with redis_errors():
-            return [Errand(SYNC_TASK, name) for name in self._rung(self._due_syncs())]
+            return [kept.errand for kept in self._rung(self._due())]
 
-    def _due_syncs(self) -> list[str]:
+    def _due(self) -> list[_Kept]:
+        everything = [*self._syncs, *self._shippings]
         pipe = self._client.pipeline(transaction=False)
         pipe.time()
-        for name in self._syncs:
-            pipe.hmget(keys.sync(name), "next", "until")
-        (seconds, micros), *rows = pipe.execute()
+        for kept in everything:
+            pipe.hmget(kept.key, "next", "until")
+        for streams in self._shippings.values():
+            for stream in streams:
+                pipe.xlen(stream)
+        (seconds, micros), *answers = pipe.execute()
         now_ms = int(seconds) * 1_000 + int(micros) // 1_000
+        rows, lengths = answers[: len(everything)], iter(answers[len(everything) :])
+        empty = {
+            kept
+            for kept, streams in self._shippings.items()
+            if not sum(next(lengths) for _ in streams)
+        }
         return [
-            name
-            for name, (next_ms, until_ms) in zip(self._syncs, rows, strict=True)
-            if int(next_ms or 0) <= now_ms
+            kept
+            for kept, (next_ms, until_ms) in zip(everything, rows, strict=True)
+            if kept not in empty
+            and int(next_ms or 0) <= now_ms
             and not now_ms < int(until_ms or 0) <= now_ms + LONGEST_LOCK_MS
         ]
 
-    def _rung(self, names: Sequence[str]) -> list[str]:
-        if not names:
+    def _rung(self, due: Sequence[_Kept]) -> list[_Kept]:
+        if not due:
             return []
         pipe = self._client.pipeline(transaction=False)
-        for name in names:
-            pipe.set(keys.sync_bell(name), "1", nx=True, px=AGAIN_MS)
-        return [name for name, was_set in zip(names, pipe.execute(), strict=True) if was_set]
+        for kept in due:
+            pipe.set(kept.bell, "1", nx=True, px=AGAIN_MS)
+        return [kept for kept, was_set in zip(due, pipe.execute(), strict=True) if was_set]

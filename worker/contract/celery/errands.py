@@ -15,6 +15,7 @@ from worker.contract.settings import Settings
 TASKS_MODULE: Final = "producer.tasks"
 """Celery imports it where a worker starts: the worker itself knows no producer."""
 SYNC_TASK: Final = "segrelay.sync"
+RESPONSES_TASK: Final = "segrelay.responses"
 
 
 class Errand(NamedTuple):

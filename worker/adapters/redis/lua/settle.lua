@@ -2,11 +2,12 @@
 -- Settles deliveries: entries, counts, ledgers, letters, note, all or nothing, and once however often it is called.
 --
 -- KEYS[1] lease  [2] counts  [3] notes  [4] open  [5] letters  [6] lettertimes  [7] causes  [8] retry  [9] aside
---     [10] streams  [11] history  [12] reached  [13] who  [14] rendering  then s streams, then ledgers
+--     [10] streams  [11] history  [12] reached  [13] who  [14] rendering
+--     [15] responses  [16] responseslost  then s streams, then ledgers
 -- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
 --     [4] retention of a ledger, ms  [5] s, the number of streams; s names `lane|trigger`
 -- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces; the texts in one
--- then six lists, each led by the number of its members:
+-- then seven lists, each led by the number of its members:
 --     groups:  index of the stream, field of counts, kind of count, ids, indices of the ledgers that tell of them (0 = none; both
 --              separated by spaces), the number of letters (0, or one an entry), the letters
 --     waits:   trigger, text ("" = forget)
@@ -14,6 +15,7 @@
 --     counts:  field, amount                                         (once per request)
 --     history: text
 --     reached: digest (hex), text
+--     responses: record                                              (once per request; the oldest go, counted)
 -- A letter is: id, newline, cause, newline, sample of the cause, newline, the letter itself.
 --
 -- XDEL decides: what it did not remove changes no count and writes no letter. A ledger is written once, as its one text says: if
@@ -28,7 +30,7 @@ local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local opened = note ~= '' and redis.call('HGET', KEYS[4], note)
 if note ~= '' and (opened or redis.call('HEXISTS', KEYS[3], note) == 0) then return {2, 0, tonumber(opened or 0)} end
 
-local FIXED = 14
+local FIXED = 16
 local s = tonumber(ARGV[5])
 local at = 8 + s
 local function list(width)
@@ -126,6 +128,17 @@ while kept > REACHED_KEPT do
   redis.call('HDEL', KEYS[13], redis.call('ZPOPMAX', KEYS[12])[1])
   kept = kept - 1
 end
+
+local RESPONSES_KEPT = 10000
+local responses = 0
+for i in list(1) do
+  if note ~= '' or removed > 0 then
+    redis.call('XADD', KEYS[15], '*', 'r', ARGV[i])
+    responses = responses + 1
+  end
+end
+local lost = responses > 0 and redis.call('XTRIM', KEYS[15], 'MAXLEN', '~', RESPONSES_KEPT) or 0
+if lost > 0 then redis.call('INCRBY', KEYS[16], lost) end
 
 if opens then
   till = now + open_for

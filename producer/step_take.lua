@@ -1,7 +1,7 @@
 #!lua
--- Takes the lock of a sync if it is free, and clears its bell.
+-- Takes the lock of something that is done in steps (a sync) if it is free, and clears its bell.
 --
--- KEYS[1] the sync   KEYS[2] its bell
+-- KEYS[1] the state   KEYS[2] its bell
 -- ARGV[1] token   ARGV[2] for how long, ms
 --
 -- A lock that ends later than it could have been set has ended: the clock was set back.

@@ -1,7 +1,7 @@
 #!lua
--- Writes the state of a sync, if the lock is still the writer's; keeps or ends the lock.
+-- Writes the state of something that is done in steps, if the lock is still the writer's; keeps or ends the lock.
 --
--- KEYS[1] the sync
+-- KEYS[1] the state
 -- ARGV[1] token   ARGV[2] for how much longer, ms (0 = the lock ends)   ARGV[3] state   ARGV[4] when its next step is due, ms
 --
 -- Returns 1, or 0 if somebody else holds the lock.

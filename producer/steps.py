@@ -1,0 +1,108 @@
+"""What is done in steps: its state and its lock in Redis, so that no two steps run at once.
+
+A step takes the lock, saves the state as it goes, and ends the lock; a step that died leaves a lock
+that lapses. The sweep reads when the next step is due from the same key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from worker.contract.redis.connection import redis_errors
+from worker.errors import LeaseLost
+
+STEP_SECONDS: Final = 5.0
+"""After it a step begins nothing more; a request takes five more at most."""
+LOCK_MS: Final = 20_000
+"""Longer than a step takes; each saving of the state extends it."""
+_FIRST_WAIT_SECONDS: Final = 1.0
+_LONGEST_WAIT_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step came to.
+
+    Args:
+        line: For people, e.g. in Flower.
+        more: The next step may begin.
+        wait_seconds: But not before.
+        taken: False where another step is under way: this one did nothing.
+    """
+
+    line: str
+    more: bool = False
+    wait_seconds: float = 0.0
+    taken: bool = True
+
+
+def wait_seconds(failures: int) -> float:
+    """Return how long to wait after so many steps in a row that came to nothing."""
+    return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(failures, 9))
+
+
+class StepBook:
+    """State and lock of one thing that is done in steps.
+
+    Args:
+        key: Of the state.
+        bell: Key of its bell.
+        shown: Its name for messages, e.g. `sync 'vip'`.
+    """
+
+    def __init__(self, client: Redis, key: str, bell: str, shown: str) -> None:
+        self._client = client
+        self._key = key
+        self._bell = bell
+        self._shown = shown
+        self._token = secrets.token_hex(8)
+
+    def take(self) -> tuple[bytes, int] | None:
+        """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
+        now_ms, *state = self._call("take", (self._key, self._bell), self._token, LOCK_MS)
+        return (state[0], int(now_ms)) if state else None
+
+    def save(self, state: bytes, *, next_ms: int, ends: bool = False) -> None:
+        """Write the state; the lock goes on, or ends.
+
+        Raises:
+            LeaseLost: Somebody else has taken the lock.
+        """
+        lasting_ms = 0 if ends else LOCK_MS
+        if not self._call("save", (self._key,), self._token, lasting_ms, state, next_ms):
+            raise LeaseLost(f"Another step of {self._shown} has begun; this one ends.")
+
+    def peek(self) -> bytes:
+        """Return the state as it is now; b"" = there is none."""
+        with redis_errors():
+            text: Any = self._client.hget(self._key, "state")
+        return text or b""
+
+    def now_ms(self) -> int:
+        """Return Redis' clock."""
+        with redis_errors():
+            seconds, micros = self._client.time()
+        return int(seconds) * 1_000 + int(micros) // 1_000
+
+    def _call(self, script: str, names: Sequence[str], *args: str | bytes | int) -> Any:
+        text = _script(script)
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        with redis_errors():
+            try:
+                return self._client.evalsha(digest, len(names), *names, *args)
+            except NoScriptError:
+                return self._client.eval(text, len(names), *names, *args)
+
+
+@cache
+def _script(name: str) -> str:
+    return (Path(__file__).parent / f"step_{name}.lua").read_text()

@@ -1,0 +1,144 @@
+"""Response streams: outcomes from the drain to Lytics' collect API."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from producer.shipping import shipping_for
+from tests.integration.ops.relay import payload
+from worker.adapters.redis.partition import RedisPartition
+from worker.batch.partition import Note, Settlement
+from worker.contract.redis.connection import connect_async
+
+TRIGGER = """
+[triggers.vip-enter]
+destination = "insider"
+audiences = ["*"]
+on = "enter"
+template = "enter.jsonnet"
+url = "/api/user/v1/upsert"
+response_stream = "answers"
+"""
+LYTICS = """
+[lytics]
+base_url = "{url}"
+token = "a-token-of-nobody"
+"""
+
+
+@pytest.fixture
+def told(relay, sandbox):
+    """A relay whose entrances have a response stream."""
+    sandbox.settings(lytics={"collect_status": 200})
+    relay.configure(LYTICS.format(url=sandbox.url), triggers=TRIGGER)
+    yield relay
+    sandbox.settings(lytics={"collect_status": 200})
+
+
+def shipping(relay):
+    return shipping_for(relay.client, relay.settings, "insider")
+
+
+def collected(sandbox):
+    return sandbox.get("lytics/collect")["records"].get("answers", [])
+
+
+def kept(relay):
+    return sum(relay.client.xlen(place.responses) for place in relay.places())
+
+
+def test_lytics_is_told_what_became_of_each_delivery(told, sandbox):
+    told.publish(payload("Ann@example.com"), payload("bob@example.com"))
+    told.drain()
+
+    step = shipping(told).step()
+
+    records = sorted(collected(sandbox), key=lambda record: record["origin"]["email"])
+    assert [record["origin"] for record in records] == [
+        {"email": "Ann@example.com"},
+        {"email": "bob@example.com"},
+    ]
+    response = records[0]["response"]
+    assert (response["outcome"], response["status"]) == ("delivered", 200)
+    assert (response["audience"], response["event"]) == ("vip", "enter")
+    assert step.line == "2 responses sent"
+    assert kept(told) == 0
+
+
+def test_a_death_is_told_with_its_reason_and_without_the_profile(told, sandbox):
+    told.template("enter.jsonnet", "error 'no template for ' + std.extVar('nothing')")
+    told.publish(payload("ann@example.com", first_name="Secretina"))
+    told.drain()
+
+    shipping(told).step()
+
+    (record,) = collected(sandbox)
+    assert record["response"]["outcome"] == "dead"
+    assert record["response"]["reason"] == "template_error"
+    assert "Secretina" not in orjson.dumps(record).decode()
+
+
+def test_what_needed_no_request_is_not_told(told, sandbox):
+    told.publish(payload("ann@example.com"))
+    told.publish(payload("ann@example.com"))
+    told.drain()
+
+    shipping(told).step()
+
+    assert len(collected(sandbox)) == 1
+
+
+def test_a_lytics_that_is_down_holds_up_nothing_and_is_told_later(told, sandbox):
+    sandbox.settings(lytics={"collect_status": 503})
+    told.publish(payload("ann@example.com"))
+    told.drain()
+
+    step = shipping(told).step()
+
+    assert told.status()["delivered"] == 1
+    assert (step.wait_seconds > 0, kept(told), collected(sandbox)) == (True, 1, [])
+    sandbox.settings(lytics={"collect_status": 200})
+    shipping(told).step()
+    assert (kept(told), len(collected(sandbox))) == (0, 1)
+
+
+async def _settled(relay, records):
+    client = connect_async(relay.settings.redis.url)
+    place = relay.places()[0]
+    partition = RedisPartition(
+        client, place, lease_seconds=10, late_seconds=1, retention_seconds=60, owner="me:1 x"
+    )
+    assert await partition.take()
+    note = Note("n", "vip-enter", ())
+    for first in range(0, records, 1_000):
+        await partition.note(note)
+        await partition.settle(
+            Settlement(
+                note_id="n",
+                responses=[
+                    orjson.dumps(["answers", {"origin": {"email": f"p{first + n}"}}])
+                    for n in range(1_000)
+                ],
+            )
+        )
+    await client.aclose()
+
+
+def test_the_oldest_go_where_there_are_too_many_and_are_counted(told, sandbox):
+    asyncio.run(_settled(told, 12_000))
+
+    left = kept(told)
+    assert 10_000 <= left < 10_200
+    assert int(told.client.get(told.places()[0].responseslost)) == 12_000 - left
+    assert told.status()["responses"] == {"waiting": left, "lost": 12_000 - left}
+    while shipping(told).step().more:
+        pass
+    assert collected(sandbox)[-1]["origin"] == {"email": "p11999"}
+    assert len(collected(sandbox)) == left
+
+
+def test_of_two_steps_at_once_the_second_does_nothing(told):
+    assert shipping(told).book.take()
+
+    assert not shipping(told).step().taken
