@@ -18,6 +18,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
+from producer.times import FUTURE_TOLERANCE_US, MICROSECONDS
 from worker.contract.settings import LyticsSettings
 from worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
 
@@ -237,6 +238,29 @@ class LyticsApi:
         longest = min(LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0**number)
         wait = longest * self._patience.jitter()
         return min(LONGEST_WAIT_SECONDS, max(wait, retry_after_seconds))
+
+
+def begun_us(page: Page, now_us: int) -> int:
+    """Return when a scan began, by Lytics' own clock, in µs since 1970.
+
+    Args:
+        page: The scan's first.
+        now_us: Redis' clock.
+
+    Raises:
+        LyticsUnavailable: Lytics does not say, or its clock is wrong.
+    """
+    if page.at is None:
+        raise LyticsUnavailable("Lytics does not tell the time of its answer (header Date).")
+    at_us = round(page.at.timestamp() * MICROSECONDS)
+    ahead_us = at_us - now_us
+    if abs(ahead_us) > FUTURE_TOLERANCE_US:
+        raise LyticsUnavailable(
+            f"Lytics' clock is {abs(ahead_us) // MICROSECONDS:,} s"
+            f" {'ahead of' if ahead_us > 0 else 'behind'} Redis' clock, at most 300 s are"
+            " believed: the events of this run would be older or newer than they are."
+        )
+    return at_us
 
 
 def _page(answer: httpx.Response, audience: str) -> Page:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from glob import glob
 from itertools import count
 from pathlib import Path
 from typing import Final, Literal
 
-from producer.backfill.job import Spec
+from producer.backfill.job import Job, JobBook, Spec
 from producer.backfill.rows import Membership
 from producer.matching import routing_digest
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
+from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
 from producer.times import format_time, parse_time
 from worker.contract.problems import did_you_mean
 from worker.contract.settings import Settings
@@ -34,9 +35,9 @@ class Wanted:
     """What a person asks for.
 
     Args:
-        sources: Files, globs, or `-`.
-        audience: "" where every row brings its own events.
-        as_of: RFC 3339, `now`, `file`, or "" where it was not said.
+        sources: Files, globs, `-`, or `lytics:SLUG`.
+        audience: "" where every row brings its own events; a scan's own if it is not said.
+        as_of: RFC 3339, `now`, `file`, or "" where it was not said; a scan has Lytics' time.
         columns: Of a file without a header.
         stripes: Processes that read; 0 = one for each core.
     """
@@ -55,26 +56,30 @@ class Wanted:
     stripes: int = 0
 
 
-def spec_of(wanted: Wanted, settings: Settings, taken: Sequence[str]) -> Spec:
+def spec_of(wanted: Wanted, settings: Settings, book: JobBook) -> Spec:
     """Return the job that a person asks for.
 
     Args:
         wanted: As it was typed.
         settings: The configuration.
-        taken: Names of jobs that exist.
+        book: Of the jobs that exist.
 
     Raises:
         UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.
+        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
     """
     files = list(_files(wanted.sources))
+    wanted = replace(wanted, audience=wanted.audience or _scanned(files))
     triggers = _checked_triggers(wanted, settings)
+    looked = _first_look(files, settings, book)
     measured = [_measured(name) for name in files]
     return Spec(
-        name=_name(wanted, files, taken),
+        name=_name(wanted, files, book.names()),
         sources=tuple(files),
         digests=tuple(digest for digest, _ in measured),
         size=sum(size for _, size in measured),
-        membership=_membership(wanted, files),
+        membership=_membership(wanted, files, looked),
+        expected_rows=looked.members if looked else 0,
         columns=_columns(wanted, settings),
         triggers=triggers,
         skip_hook=not wanted.hooks,
@@ -86,9 +91,41 @@ def spec_of(wanted: Wanted, settings: Settings, taken: Sequence[str]) -> Spec:
     )
 
 
+def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
+    """Return a job whose source is read again from its beginning; a scan has a new time.
+
+    A canary that was delivered is not waited for again.
+
+    Raises:
+        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
+    """
+    spec = job.spec
+    canary = 0 if job.phase == "canary" else spec.canary
+    again = replace(spec, attempt=spec.attempt + 1, canary=canary)
+    looked = _first_look(spec.sources, settings, book)
+    if looked is None or spec.membership is None:
+        return again
+    membership = replace(spec.membership, at=format_time(looked.at_us))
+    return replace(again, membership=membership, expected_rows=looked.members)
+
+
+def _scanned(sources: Sequence[str]) -> str:
+    return next((slug for name in sources if (slug := audience_of(name))), "")
+
+
+def _first_look(sources: Sequence[str], settings: Settings, book: JobBook) -> FirstLook | None:
+    """Ask Lytics about what is scanned; None where nothing is."""
+    audience = _scanned(sources)
+    if not audience:
+        return None
+    if len(sources) > 1:
+        raise UsageWrong(f"{PREFIX}{audience} is a job of its own: it has Lytics' own time.")
+    return look_at(settings, audience, 1_000 * book.now_ms())
+
+
 def _files(sources: Sequence[str]) -> Iterator[str]:
     for source in sources:
-        if source == STANDARD_INPUT or Path(source).exists():
+        if source == STANDARD_INPUT or audience_of(source) or Path(source).exists():
             yield source
             continue
         pattern = str(Path(source).expanduser())
@@ -99,7 +136,7 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
 
 
 def _measured(name: str) -> tuple[str, int]:
-    if name == STANDARD_INPUT:
+    if name == STANDARD_INPUT or audience_of(name):
         return "", 0
     with opened(name) as found:
         return found.digest, found.size
@@ -116,10 +153,15 @@ def _columns(wanted: Wanted, settings: Settings) -> Columns:
     )
 
 
-def _membership(wanted: Wanted, files: Sequence[str]) -> Membership | None:
+def _membership(
+    wanted: Wanted, files: Sequence[str], looked: FirstLook | None
+) -> Membership | None:
     if not wanted.audience:
         return None
-    return Membership(wanted.audience, wanted.audience_id, wanted.on, _time(wanted.as_of, files))
+    if looked and wanted.as_of:
+        raise UsageWrong("Leave --as-of away: a scan has the time of Lytics' own clock.")
+    at = format_time(looked.at_us) if looked else _time(wanted.as_of, files)
+    return Membership(wanted.audience, wanted.audience_id, wanted.on, at)
 
 
 def _time(as_of: str, files: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 import typer
 from redis import Redis
 
-from ops.backfill.starting import Wanted, spec_of
+from ops.backfill.starting import Wanted, read_anew, spec_of
 from ops.backfill.view import View, read_all, read_view
 from ops.cli.asking import confirmed
 from ops.cli.console import Progress, note, print_json, progress, say, table
@@ -24,7 +24,7 @@ from producer.backfill.reading import Reading, read_job
 from producer.matching import routing_digest
 from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
 from worker.contract.settings import Settings
-from worker.errors import UsageWrong
+from worker.errors import JobHeld, UsageWrong
 
 _LOOK_SECONDS: Final = 0.5
 _TOLD_AGAIN_SECONDS: Final = 10.0
@@ -39,7 +39,8 @@ Wait = Annotated[bool, typer.Option("--wait", help="Return when nothing of the j
 @app.command()
 def start(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE…", help="Files, patterns in quotes, or -.")
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Files, patterns in quotes, -, or lytics:SLUG."),
     ],
     *,
     audience: Annotated[
@@ -90,7 +91,7 @@ def start(
     )
     with opened() as (settings, client):
         book = JobBook(client)
-        spec = spec_of(wanted, settings, book.names())
+        spec = spec_of(wanted, settings, book)
         book.create(spec)
         note(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
@@ -102,8 +103,8 @@ def start(
 def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None:
     """Go on with a job that was paused, interrupted, or stands at its canary.
 
-    It continues exactly where it stopped. Standard input can't be read twice: such a job starts
-    again, and what it had published is not published twice.
+    It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
+    starts again, and people who were delivered are not delivered twice.
     """
     with opened() as (settings, client):
         book = JobBook(client)
@@ -116,6 +117,9 @@ def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None
                 note(f"Job '{job}' is read to its end; what waits of it is delivered.")
             case _:
                 _refuse_changes(found, settings)
+                if not found.spec.resumes:
+                    _refuse_two_readers(found)
+                    book.read_anew(read_anew(found, settings, book))
                 clear_pause(client, JOB, job)
                 book.set_phase(job, "reading")
         _run(client, settings, job, wait=wait, as_json=as_json)
@@ -240,6 +244,19 @@ def _told(view: View) -> Iterator[str]:
         yield f"  next: {view.next_step}"
 
 
+def _refuse_two_readers(job: Job) -> None:
+    """See that nobody reads a job that would start again.
+
+    Raises:
+        JobHeld: Somebody does.
+    """
+    if job.claimed:
+        raise JobHeld(
+            f"Job '{job.spec.name}' is being read by another process; if that was killed, its "
+            f"claim ends within {CLAIM_MS // 1_000} s."
+        )
+
+
 def _refuse_changes(job: Job, settings: Settings) -> None:
     """See that the rows would become the same deliveries as before.
 
@@ -278,12 +295,12 @@ def _run(client: Redis, settings: Settings, name: str, *, wait: bool, as_json: b
 
 def _read(book: JobBook, settings: Settings, name: str, interruption: Interruption) -> Phase:
     job = book.named(name)
-    size = job.spec.size
-    with progress("read, in bytes" if size else "read, in rows", size or None) as bar:
+    size, rows = job.spec.size, job.spec.expected_rows
+    with progress("read, in bytes" if size else "read, in rows", size or rows or None) as bar:
         return read_job(
             book,
             job,
-            settings.source,
+            settings,
             _Watching(bar, by_bytes=bool(size)),
             is_told_to_stop=lambda: interruption.is_requested,
         )

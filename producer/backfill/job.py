@@ -9,9 +9,9 @@ was killed loses nothing and repeats nothing.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Final, Literal, cast
 
 import orjson
 from redis import Redis
@@ -54,6 +54,7 @@ class Spec:
         sources: Files as they were named, `-`, or `lytics:SLUG`.
         digests: Of the files' contents, in the same order; "" where a source can't be read twice.
         size: Bytes of all files; 0 = not known.
+        expected_rows: How many rows the source says it has; 0 = not known.
         triggers: The only ones that get deliveries; none = all that want the events.
         skip_hook: The destination starts no journeys; a trigger may overrule it.
         again: Deliver also what the ledger knows as delivered, or as already there.
@@ -61,6 +62,8 @@ class Spec:
         stripes: Processes that read.
         routing: Digest of what decides which deliveries come of a row, see `routing_digest`.
         started_at: RFC 3339.
+        attempt: How often the source was read from its beginning before, because it can't be
+            taken up where a reading stopped.
     """
 
     name: str
@@ -76,6 +79,8 @@ class Spec:
     stripes: int
     routing: str
     started_at: str
+    expected_rows: int = 0
+    attempt: int = 0
 
     @property
     def resumes(self) -> bool:
@@ -84,7 +89,8 @@ class Spec:
 
     def source_of(self, stripe: int) -> str:
         """Return in what the positions of a stripe count."""
-        return f"{self.digests[0][:8]}{self.routing}.{len(self.sources)}.{stripe}.{self.stripes}"
+        begin = f"{self.digests[0][:8]}{self.routing}.{len(self.sources)}"
+        return f"{begin}.{stripe}.{self.stripes}.{self.attempt}"
 
     def dumps(self) -> bytes:
         """Return the JSON text that Redis keeps."""
@@ -200,7 +206,7 @@ class JobBook:
         tallies = tuple(
             _tally(record.get(f"stripe|{number}".encode())) for number in range(spec.stripes)
         )
-        return Job(spec, phase, self._now_ms() < ends_ms, tallies)
+        return Job(spec, phase, self.now_ms() < ends_ms, tallies)
 
     def named(self, name: str) -> Job:
         """Return a job.
@@ -228,6 +234,19 @@ class JobBook:
                 )
             self._client.hset(keys.job(spec.name), _PHASE, "reading")
             self._client.sadd(keys.JOBS, spec.name)
+
+    def read_anew(self, spec: Spec) -> None:
+        """Let a job begin again from the begin of its source; see `Spec.attempt`."""
+        name = spec.name
+        with redis_errors():
+            known = cast("list[bytes]", self._client.hkeys(keys.job(name)))
+            stripes = [field for field in known if field.startswith(b"stripe|")]
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hset(keys.job(name), mapping={_SPEC: spec.dumps(), _PHASE: "reading"})
+            if stripes:
+                pipe.hdel(keys.job(name), *stripes)
+            pipe.unlink(keys.job_bad_rows(name))
+            pipe.execute()
 
     def set_phase(self, name: str, phase: Phase) -> None:
         """Say what should become of a job; its reader looks every second."""
@@ -275,7 +294,8 @@ class JobBook:
         for text in kept:
             yield BadRow(**orjson.loads(text))
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
+        """Return Redis' clock."""
         with redis_errors():
             seconds, micros = self._client.time()
         return seconds * 1_000 + micros // 1_000
@@ -284,11 +304,6 @@ class JobBook:
 def new_token() -> str:
     """Return a token with which a reader claims a job."""
     return secrets.token_hex(8)
-
-
-def restarted(spec: Spec, changes: Mapping[str, Any]) -> Spec:
-    """Return a job's spec for a reading that starts again."""
-    return replace(spec, **changes)
 
 
 def _tally(text: bytes | None) -> Tally:

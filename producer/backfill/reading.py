@@ -20,8 +20,10 @@ from typing import Final
 
 from producer.backfill.job import Job, JobBook, Phase, Spec, Tally, new_token
 from producer.backfill.publishing import Done, Failed, Task, Waiting, publish_stripe
-from producer.sources.blocks import Block, blocks_of
+from producer.sources.blocks import Block, blocks_of, grouped
 from producer.sources.opening import opened
+from producer.sources.scans import audience_of, scan_rows
+from worker.contract.settings import Settings
 from worker.errors import Bug, JobHeld, SegrelayError, UsageWrong
 
 _LOOK_SECONDS: Final = 1.0
@@ -62,7 +64,7 @@ class _Piece:
 def read_job(
     book: JobBook,
     job: Job,
-    config: Path,
+    settings: Settings,
     watch: Watch,
     *,
     is_told_to_stop: Callable[[], bool] = lambda: False,
@@ -72,7 +74,7 @@ def read_job(
     Args:
         book: Where jobs are kept.
         job: What an earlier run has published is passed over.
-        config: The configuration's file; the processes read it themselves.
+        settings: The configuration; the processes read its file themselves.
         watch: Told of the progress.
         is_told_to_stop: Looked at after each block; what is under way is published.
 
@@ -86,10 +88,11 @@ def read_job(
     """
     with _claimed(book, job.spec.name) as token, ExitStack() as ending:
         stripes = [
-            ending.enter_context(_started(config, job.spec, number, tally))
+            ending.enter_context(_started(settings.source, job.spec, number, tally))
             for number, tally in enumerate(job.tallies)
         ]
-        return _Reader(book, job.spec, token, stripes, watch, is_told_to_stop).run()
+        pieces = pieces_of(job.spec, settings)
+        return _Reader(book, job.spec, pieces, token, stripes, watch, is_told_to_stop).run()
 
 
 @dataclass(slots=True)
@@ -107,6 +110,7 @@ class _Stripe:
 class _Reader:
     book: JobBook
     spec: Spec
+    pieces: Iterator[_Piece]
     token: str
     stripes: list[_Stripe]
     watch: Watch
@@ -117,7 +121,7 @@ class _Reader:
 
     def run(self) -> Phase:
         phase: Phase = "read"
-        for piece in pieces_of(self.spec):
+        for piece in self.pieces:
             stripe = self.stripes[piece.number % len(self.stripes)]
             if piece.number <= stripe.tally.position:
                 continue
@@ -186,14 +190,22 @@ class _Reader:
         return sum((stripe.tally for stripe in self.stripes), Tally())
 
 
-def pieces_of(spec: Spec) -> Iterator[_Piece]:
-    """Yield the blocks of all files, numbered from 1.
+def pieces_of(spec: Spec, settings: Settings) -> Iterator[_Piece]:
+    """Yield the blocks of all sources, numbered from 1.
 
     Raises:
         UsageWrong: A file is not what it was when the job began.
+        LyticsUnavailable: A scan can't go on.
     """
     number = bytes_before = 0
     for name, digest in zip(spec.sources, spec.digests, strict=True):
+        audience = audience_of(name)
+        if audience:
+            rows = scan_rows(settings, audience)
+            for block in grouped(rows, spec.canary if number == 0 else 0):
+                number += 1
+                yield _Piece(number, name, block, 0)
+            continue
         with opened(name, with_digest=bool(digest)) as found:
             if digest and found.digest != digest:
                 raise UsageWrong(

@@ -76,11 +76,11 @@ def _blocks_of(opened: Opened, columns: Columns, first_rows: int) -> Iterator[Bl
         case Format.OBJECTS:
             return _cut(opened.stream, first_rows)
         case Format.ARRAY:
-            return _grouped(_payloads(opened.stream), first_rows)
+            return grouped(_payloads(opened.stream), first_rows)
         case Format.CSV:
-            return _grouped(read_csv(opened, columns), first_rows)
+            return grouped(read_csv(opened, columns), first_rows)
         case Format.PARQUET:
-            return _grouped(read_parquet(opened), first_rows)
+            return grouped(read_parquet(opened), first_rows)
         case Format.EMPTY:
             return iter(())
 
@@ -121,7 +121,8 @@ def _first_cut(text: bytes, rows: int) -> int:
     return at
 
 
-def _grouped(payloads: Iterable[Payload], first_rows: int) -> Iterator[Block]:
+def grouped(payloads: Iterable[Payload], first_rows: int = 0) -> Iterator[Block]:
+    """Yield blocks of rows that are parsed already; see `blocks_of`."""
     rows: list[Payload] = []
     count = size = 0
     for payload in payloads:

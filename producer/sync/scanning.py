@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from producer.drafting import MemberChange
 from producer.identity import profile_key
-from producer.lytics import Page
+from producer.lytics import Page, begun_us
 from producer.payloads import SEGMENT_EVENTS, text_of
 from producer.publish import Publisher
 from producer.sync.book import SyncBook
 from producer.sync.marks import Mark, content_hash, uid_of
 from producer.sync.run import Phase, Run
 from producer.sync.sources import Source
-from producer.times import FUTURE_TOLERANCE_US, MICROSECONDS, format_time
+from producer.times import format_time
 from worker.contract.events import Event
 from worker.contract.redis.accept import Member
 from worker.contract.words import BACKFILL, LIVE, Direction
@@ -96,14 +95,7 @@ class Scanning:
         """Take the scan's time from the source's clock; it never goes back from run to run."""
         if self.run.restarts:
             return
-        at_us = _microseconds(page.at)
-        ahead_us = at_us - 1000 * self.book.now_ms()
-        if abs(ahead_us) > FUTURE_TOLERANCE_US:
-            raise LyticsUnavailable(
-                f"Lytics' clock is {abs(ahead_us) // MICROSECONDS:,} s"
-                f" {'ahead of' if ahead_us > 0 else 'behind'} Redis' clock, at most 300 s are"
-                " believed: the events of this run would be older or newer than they are."
-            )
+        at_us = begun_us(page, 1000 * self.book.now_ms())
         self.run.at_us = max(at_us, self.run.at_us + 1)
 
     def _hear(self, page: Page) -> None:
@@ -215,9 +207,3 @@ class Scanning:
             if change.event is not None:
                 self.run.entered += change.event.direction is Direction.ENTER
                 self.run.changed += change.event.direction is Direction.CHANGE
-
-
-def _microseconds(at: datetime | None) -> int:
-    if at is None:
-        raise LyticsUnavailable("Lytics does not tell the time of its answer (header Date).")
-    return round(at.timestamp() * MICROSECONDS)

@@ -1,91 +1,20 @@
 """Backfills as processes on a real Redis: killed, resumed, paused, aborted, and never wrong."""
 
-import os
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 
 from ops.embedded import lifecycle as embedded
-from ops.supervisor import own_command
-from worker.contract.events import decode_profile
-from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import connect
+from tests.integration.producer.backfill_relay import Relay
 
-PARTITIONS = 4
-CONFIGURATION = f"""
-[redis]
-url = "embedded"
-partitions = {PARTITIONS}
-[authorizations.insider]
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "t" }}
-[destinations.insider]
-api = "insider"
-base_url = "https://unification.useinsider.com"
-authorization = "insider"
-rate = "25000/min"
-[triggers.vip-enter]
-destination = "insider"
-audiences = ["vip"]
-on = "enter"
-template = "any.jsonnet"
-url = "/api/user/v1/upsert"
-"""
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 PEOPLE = 30_000
-
-
-class Relay:
-    """A configuration with an embedded Redis of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        (folder / "templates").mkdir()
-        (folder / "templates" / "any.jsonnet").write_text("{}")
-        self.folder = folder
-        self.config = folder / "segrelay.toml"
-        self.config.write_text(CONFIGURATION)
-        self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
-        self.data_dir = folder / ".segrelay"
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            own_command("backfill", *arguments),
-            env=self.environment,
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
-
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            own_command("backfill", *arguments),
-            env=self.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def document(self, *arguments: str) -> Any:
-        ran = self.run(*arguments, "--json")
-        assert ran.returncode == 0, ran.stderr.decode()
-        return orjson.loads(ran.stdout)
-
-    def published(self, job: str) -> list[str]:
-        """Return the emails of everything that waits of a job."""
-        with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
-            return [
-                orjson.loads(decode_profile(entry[b"p"]))["email"]
-                for number in range(PARTITIONS)
-                for _, entry in client.xrange(
-                    PartitionKeys("insider", number).stream(f"job.{job}|vip-enter")
-                )
-            ]
 
 
 @pytest.fixture
@@ -113,6 +42,7 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
 ) -> None:
     rng = random.Random(7)
     running = relay.start("start", people, "--name", "j", *AS_OF)
+    relay.until(lambda: bool(relay.document("list")))
     for _ in range(6):
         time.sleep(rng.uniform(0.8, 2.5))
         running.send_signal(signal.SIGKILL)

@@ -1,0 +1,93 @@
+"""Rows of Lytics' scan of an audience: `lytics:SLUG` instead of a file.
+
+A scan can't be read twice in the same order, so a job that stopped scans again from its beginning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from producer.lytics import LyticsApi, begun_us
+from producer.payloads import Payload
+from worker.contract.settings import LyticsSettings, Settings
+from worker.errors import ScanExpired, UsageWrong
+
+PREFIX: Final = "lytics:"
+
+
+@dataclass(frozen=True, slots=True)
+class FirstLook:
+    """What a scan says before it is read.
+
+    Args:
+        at_us: When Lytics answered, by its own clock, in µs since 1970.
+        members: How many there are; 0 where Lytics does not say.
+    """
+
+    at_us: int
+    members: int
+
+
+def audience_of(source: str) -> str:
+    """Return the audience that a source scans; "" where it is no scan.
+
+    Raises:
+        UsageWrong: It names none.
+    """
+    if not source.startswith(PREFIX):
+        return ""
+    audience = source.removeprefix(PREFIX).strip()
+    if not audience:
+        raise UsageWrong("Name the audience to scan: lytics:SLUG.")
+    return audience
+
+
+def lytics_of(settings: Settings) -> LyticsSettings:
+    """Return how to reach Lytics.
+
+    Raises:
+        UsageWrong: The configuration does not say it.
+    """
+    if settings.lytics is None:
+        raise UsageWrong(f"A scan needs the table [lytics] in {settings.source.name}.")
+    return settings.lytics
+
+
+def look_at(settings: Settings, audience: str, now_us: int) -> FirstLook:
+    """Ask Lytics for its time and for the number of members.
+
+    Args:
+        settings: The configuration.
+        audience: Slug or id.
+        now_us: Redis' clock.
+
+    Raises:
+        LyticsRefused: There is no such audience, or the token may not read it.
+        LyticsUnavailable: Lytics does not answer, or its clock is wrong.
+    """
+    with LyticsApi(lytics_of(settings)) as api:
+        page = api.scan(audience)
+    return FirstLook(begun_us(page, now_us), page.total or 0)
+
+
+def scan_rows(settings: Settings, audience: str) -> Iterator[Payload]:
+    """Yield a payload for each member; its line is the number of the row, from 1.
+
+    Raises:
+        ScanExpired: Lytics no longer knows where the scan stood.
+        LyticsUnavailable: Lytics does not answer.
+    """
+    number = 0
+    with LyticsApi(lytics_of(settings)) as api:
+        try:
+            for page in api.pages(audience):
+                for row in page.rows:
+                    number += 1
+                    yield Payload(b"", row, number)
+        except ScanExpired as error:
+            raise ScanExpired(
+                f"Lytics gave up the scan of '{audience}' behind row {number:,}. `segrelay "
+                "backfill resume` scans again; who was delivered is not delivered twice."
+            ) from error

@@ -1,0 +1,91 @@
+"""A configuration with a Redis of its own, and `segrelay backfill` as a process."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ops.embedded import lifecycle as embedded
+from ops.supervisor import own_command
+from worker.contract.events import decode_profile
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
+
+PARTITIONS = 4
+CONFIGURATION = f"""
+[redis]
+url = "embedded"
+partitions = {PARTITIONS}
+[authorizations.insider]
+headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "t" }}
+[destinations.insider]
+api = "insider"
+base_url = "https://unification.useinsider.com"
+authorization = "insider"
+rate = "25000/min"
+[triggers.vip-enter]
+destination = "insider"
+audiences = ["vip"]
+on = "enter"
+template = "any.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+
+
+class Relay:
+    """A configuration with an embedded Redis of its own."""
+
+    def __init__(self, folder: Path, more: str = "") -> None:
+        (folder / "templates").mkdir()
+        (folder / "templates" / "any.jsonnet").write_text("{}")
+        self.folder = folder
+        self.config = folder / "segrelay.toml"
+        self.config.write_text(CONFIGURATION + more)
+        self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
+        self.data_dir = folder / ".segrelay"
+
+    def run(self, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            own_command("backfill", *arguments),
+            env=self.environment,
+            input=given,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
+
+    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            own_command("backfill", *arguments),
+            env=self.environment,
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+        gives_up_at = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < gives_up_at, f"it did not come in {seconds} s"
+            time.sleep(0.2)
+
+    def document(self, *arguments: str, given: bytes = b"") -> Any:
+        ran = self.run(*arguments, "--json", given=given)
+        assert ran.returncode == 0, ran.stderr.decode()
+        return orjson.loads(ran.stdout)
+
+    def published(self, job: str) -> list[str]:
+        """Return the emails of everything that waits of a job."""
+        with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
+            return [
+                orjson.loads(decode_profile(entry[b"p"]))["email"]
+                for number in range(PARTITIONS)
+                for _, entry in client.xrange(
+                    PartitionKeys("insider", number).stream(f"job.{job}|vip-enter")
+                )
+            ]
