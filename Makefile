@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 
-.PHONY: help setup demo up check test test-system bench chaos fuzz clean
+.PHONY: help setup demo up docs check test test-system bench chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
@@ -27,6 +27,9 @@ demo: setup ## The main job on generated people against the sandbox, with a summ
 
 up: setup ## Redis, worker and what else is configured, in one terminal
 	$(BIN)/segrelay up
+
+docs: setup ## Write docs/configuration.md and docs/commands.md anew
+	$(BIN)/python -m ops.reference
 
 check: setup ## The fast part: style, types, imports, unit tests (no services)
 	$(BIN)/ruff check .

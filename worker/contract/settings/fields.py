@@ -76,16 +76,25 @@ def _parsed(
     return read
 
 
-def between(shortest: str, longest: str) -> AfterValidator:
-    """Return the check that a duration lies within limits, both included."""
-    low, high = parse_duration(shortest), parse_duration(longest)
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The limits of a duration, both included, as a person writes them."""
 
-    def check(seconds: float) -> float:
-        if not low <= seconds <= high:
-            raise wrong(f"{format_duration(seconds)} is not between {shortest} and {longest}")
+    shortest: str
+    longest: str
+
+    def __call__(self, seconds: float) -> float:
+        """Return the duration if it lies within the limits."""
+        if not parse_duration(self.shortest) <= seconds <= parse_duration(self.longest):
+            raise wrong(
+                f"{format_duration(seconds)} is not between {self.shortest} and {self.longest}"
+            )
         return seconds
 
-    return AfterValidator(check)
+
+def between(shortest: str, longest: str) -> AfterValidator:
+    """Return the check that a duration lies within limits, both included."""
+    return AfterValidator(Between(shortest, longest))
 
 
 def _read_secret(value: Any, info: ValidationInfo) -> Secret:

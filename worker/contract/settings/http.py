@@ -92,41 +92,39 @@ class Failures(HttpTable):
     Either the answer lists what failed, each entry with the position of its result (`index`), or
     an object has these positions as its keys; or it lists all results in their order, and a `field`
     of each says what became of it.
-
-    Attributes:
-        at: Where the list or object is: keys of the answer, joined by dots; "" = the answer itself.
-        index: The key of an entry that holds the position, counted from 0.
-        field: The key of a result that says what became of it; "" = the list names what failed.
-        succeeded: Values of `field` that mean yes; without any, a result failed that has the field.
-        message: The key that holds why; "" = the entry is a text, or there is no reason.
     """
 
     at: str = ""
+    """Where the list or object is: keys of the answer, joined by dots; empty: the answer itself."""
     index: str = "index"
+    """The key of an entry that holds the position, counted from 0."""
     field: str = ""
+    """The key of a result that says what became of it; empty: the list names what failed."""
     succeeded: tuple[Scalar, ...] = ()
+    """Values of `field` that mean yes; if there are none, a result that has the field failed."""
     message: str = "message"
+    """The key that holds the reason; empty: the entry is a text, or there is no reason."""
 
 
 class HttpRequests(HttpTable):
-    """How requests are made and their answers read; a trigger may change it for its own.
-
-    Attributes:
-        results: How many results of the template one request carries at most. 1: each alone, as it
-            is. More: always in a JSON array.
-        success: Statuses that mean yes.
-        retry: Statuses that mean "not now", beside 408, 425, 429 and 5xx.
-        idempotency_header: Carries the same text at each attempt of a delivery; "" = is not sent.
-    """
+    """How requests are made and their answers read; a trigger may change it for its own."""
 
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
+    """The method of the requests."""
     headers: Headers = {}
+    """Headers that go with every request. Secrets belong in an authorization."""
     results: Whole = Field(default=1, ge=1, le=MOST_RESULTS)
+    """How many results of the template share a request, as a JSON array; 1: each goes alone."""
     max_bytes: Whole = Field(default=MOST_BYTES, ge=1_000, le=50_000_000)
+    """How large a request may be."""
     success: tuple[Status, ...] = Field(default=("2xx",), min_length=1)
+    """Statuses that mean yes."""
     retry: tuple[Status, ...] = ()
+    """Statuses that mean "not now", beside 408, 425, 429 and 5xx."""
     idempotency_header: HeaderName = "Idempotency-Key"
+    """Carries the same text at each attempt of a delivery; empty: it is not sent."""
     failures: Failures | None = None
+    """Where a successful answer names the results that it refuses."""
 
     def changed_by(self, other: HttpRequests) -> HttpRequests:
         """Return these with what another table sets."""
@@ -138,13 +136,9 @@ class HttpRequests(HttpTable):
 
 
 class HttpDestination(HttpRequests):
-    """The `http` table of a destination.
-
-    Attributes:
-        hosts: Further hosts that the URLs of triggers and templates may lead to. The authorization
-            goes there too.
-        networks: Addresses that may be connected to though they are not public.
-    """
+    """The `http` table of a destination."""
 
     hosts: tuple[Host, ...] = ()
+    """More hosts that URLs may lead to, `*.example.com` too; they get the authorization."""
     networks: tuple[NetworkText, ...] = ()
+    """Private addresses that may be connected to, such as `10.1.0.0/16`."""

@@ -51,16 +51,22 @@ class Section(Frozen):
     """A table of the file."""
 
     description: str = ""
+    """A note for people."""
 
 
 class RedisSettings(Section):
     """Where the events live."""
 
     url: RedisUrl = Field(default=EMBEDDED, repr=False)
+    """`embedded` starts a Valkey of its own; else `redis://`, `rediss://` or `redis+sentinel://`."""
     broker_url: RedisUrl = Field(default="", repr=False)
+    """Celery's own Redis, if it should not be the same; empty means the same."""
     data_dir: Path = Path(".segrelay")
+    """Where the embedded Redis keeps its files, relative to the configuration."""
     partitions: Whole = Field(default=16, ge=1, le=MOST_PARTITIONS)
+    """How many shares the profiles are divided into. It cannot change while Redis holds events."""
     high_water: Whole = Field(default=1_000_000, ge=1)
+    """A backfill waits while this many of its deliveries are waiting."""
 
     @field_validator("url")
     @classmethod
@@ -81,18 +87,27 @@ class DeliverySettings(Section):
     """How a drain works."""
 
     identity: Text = "email"
+    """The field that tells one person from another. It cannot change while the ledger lives."""
     lease_seconds: Annotated[Seconds, between("1s", "10m")] = Field(default=10.0, alias="lease")
+    """How long a partition stays with a worker that has gone silent."""
     request_deadline_seconds: Annotated[Seconds, between("100ms", "10m")] = Field(
         default=20.0, alias="request_deadline"
     )
+    """How long one request may take, from its first byte to the last byte of the answer."""
     late_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=30.0, alias="late")
+    """How long a request that got no answer may still take effect at the destination."""
     in_flight: Whole = Field(default=4, ge=1, le=64)
+    """How many requests one drain may have under way at once."""
     ledger_retention_seconds: Annotated[Seconds, between("1m", "3650d")] = Field(
         default=90 * 86_400.0, alias="ledger_retention"
     )
+    """How long segrelay remembers what it last delivered for a person."""
     phone_region: str = "US"
+    """The country of phone numbers that are written without a country code."""
     ipv4_only: Switch = False
+    """Send over IPv4 only, for an API key that is locked to IPv4 addresses."""
     dead_letters_kept: Whole = Field(default=1_000_000, ge=1)
+    """A destination pauses when it has this many dead letters; none is dropped."""
 
     @field_validator("phone_region")
     @classmethod
@@ -110,8 +125,11 @@ class Authorization(Section):
 
     name: str
     label: str = ""
+    """A name for people, shown where the credentials are refused."""
     headers: Mapping[str, SecretValue] = {}
+    """Headers that go with every request."""
     parameters: Mapping[str, SecretValue] = {}
+    """URL parameters that go with every request; they are never logged."""
 
 
 class Destination(Section):
@@ -119,10 +137,15 @@ class Destination(Section):
 
     name: str
     api: Literal["insider", "http"]
+    """`insider`, or `http` for any other endpoint that takes JSON."""
     base_url: BaseUrl
+    """Where the URLs of triggers begin. `http://` is allowed for this machine only."""
     authorization: str = ""
+    """The name of an `[authorizations.NAME]` table."""
     rate_per_minute: PerMinute = Field(alias="rate")
+    """The most requests that may be sent, such as `25000/min`, `400/s` or `1000/h`."""
     on_ambiguous: Literal["resend", "dead_letter"] = "resend"
+    """What to do with a request that may have taken effect: send it again, or ask a person."""
     http: HttpDestination = HttpDestination()
 
 
@@ -137,18 +160,29 @@ class Trigger(Section):
 
     name: str
     destination: str
+    """The name of a `[destinations.NAME]` table."""
     audiences: tuple[Text, ...] = Field(min_length=1)
+    """Slugs or ids of audiences; `["*"]` means all."""
     on: Literal["enter", "exit", "change"]
+    """Which events the trigger takes."""
     template: TemplateName
+    """The Jsonnet file that makes the body, relative to the templates folder."""
     url: str = ""
+    """The path below the base URL, or an absolute URL."""
     export_fields: tuple[Text, ...] = ()
+    """Keep only these fields of a profile; an empty list keeps all."""
     settings: Annotated[JsonTable, BeforeValidator(_with_defaults)] = Field(
         default_factory=lambda: {AUDIENCE_ATTRIBUTE: DEFAULT_AUDIENCE_ATTRIBUTE}
     )
+    """What the template reads with `jobConfGet`."""
     sample: str = ""
+    """A payload of your own for `config check`, relative to the configuration."""
     skip_hook: Switch | None = None
+    """`true`: Insider starts no journeys. Without it, only backfills start none."""
     engine: Literal["auto", "jsonnet"] = "auto"
+    """`jsonnet` renders without the faster form that is compiled to Python."""
     response_stream: str = ""
+    """Checked, but nothing is sent to the stream in this version."""
     http: HttpRequests = HttpRequests()
 
     @field_validator("audiences")
@@ -195,19 +229,26 @@ class WebhookSettings(ListeningSettings):
     """The receiver of Lytics' webhooks. Several secrets are valid at once, for rotation."""
 
     listen: Listen = "127.0.0.1:8080"
+    """The address and port to listen on."""
     path: str = Field(default="/v1/lytics", pattern=r"^/[A-Za-z0-9._~/-]+$")
+    """The path at which webhooks arrive."""
     public_url: BaseUrl | Literal[""] = ""
+    """The URL by which Lytics reaches the receiver; `serve --check` posts to it."""
     secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
         alias="secret", min_length=1
     )
+    """What a sender has to present. Of a list, each is valid, so that secrets can be rotated."""
 
 
 class BackfillSettings(Section):
     """How the columns of CSV files become fields."""
 
     columns: Mapping[Text, Text] = {}
+    """The field for a column: `{ "E-mail" = "email" }`."""
     lists: tuple[Text, ...] = ()
+    """Fields that hold lists, joined by `&` in CSV files."""
     maps: tuple[Text, ...] = ()
+    """Fields that hold maps: `key=value` joined by `&` in CSV files."""
 
 
 class ProducerSettings(Section):
@@ -221,26 +262,31 @@ class FlowerSettings(ListeningSettings):
     """Flower, behind basic authentication."""
 
     listen: Listen = "127.0.0.1:5555"
+    """The address and port to listen on."""
     user: Text = "ops"
+    """The name to sign in with."""
     password: SecretValue
+    """The password to sign in with."""
 
 
 class LyticsSettings(Section):
     """Lytics' own API, for scans, templates and response streams."""
 
     base_url: BaseUrl = "https://api.lytics.io"
+    """The address of Lytics' API."""
     token: SecretValue
+    """An API token that may read audiences."""
     account_id: str = ""
+    """The account, where the token belongs to several."""
 
 
 class SyncSchedule(Section):
-    """One audience that is compared with Lytics again and again.
-
-    Args:
-        on_change: Changes of members are events too.
-    """
+    """One audience that is compared with Lytics again and again."""
 
     name: str
     audience: Text
+    """The audience to compare, as a slug or an id."""
     every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
+    """How often a run begins, counted from the begin of the one before."""
     on_change: Switch = False
+    """`true` also publishes changes of members, for triggers with `on = "change"`."""

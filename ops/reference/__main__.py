@@ -1,0 +1,8 @@
+"""`make docs`: write the reference pages."""
+
+from __future__ import annotations
+
+from ops.reference.pages import FOLDER, pages
+
+for name, text in pages().items():
+    (FOLDER / name).write_text(text)

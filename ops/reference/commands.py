@@ -1,0 +1,38 @@
+"""The command reference: what `--help` prints, in the order of `segrelay --help`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import typer
+
+from ops.cli.main import app
+
+_WIDTH: Final = 96
+_OPENING: Final = """\
+# Commands
+
+This page is written by `make docs` from the command line itself: it shows what
+`segrelay COMMAND --help` prints.
+
+Commands that report facts take `--json`: standard output is then exactly one JSON document, and
+messages go to standard error. Exit codes: 0 for success, 1 for failed work, 2 for wrong usage or
+configuration, 130 after Ctrl-C. `status --check` also uses 3, if Redis can't be reached.
+"""
+
+
+def commands_page() -> str:
+    """Return the page."""
+    root = typer.main.get_command(app)
+    context = root.context_class(root, info_name="segrelay", terminal_width=_WIDTH)
+    return "\n".join((_OPENING, *_parts(root, context, depth=1)))
+
+
+def _parts(command: Any, context: Any, depth: int) -> Iterator[str]:
+    """Yield one part for a command and for each below it."""
+    yield f"{'#' * (depth + 1)} `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n"
+    for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
+        inner = command.get_command(context, name)
+        below = type(context)(inner, parent=context, info_name=name, terminal_width=_WIDTH)
+        yield from _parts(inner, below, depth + 1)

@@ -1,0 +1,17 @@
+"""The pages that are generated, by their names in `docs/`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from ops.reference.commands import commands_page
+from ops.reference.configuration import configuration_page
+
+FOLDER: Final = Path(__file__).parents[2] / "docs"
+
+
+def pages() -> Mapping[str, str]:
+    """Return the text of each page."""
+    return {"configuration.md": configuration_page(), "commands.md": commands_page()}
