@@ -1,5 +1,6 @@
 """Finding the event that kills: it alone is to blame, whatever else ends a process."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from worker.adapters.jsonnet import rendering
 from worker.adapters.jsonnet.isolated import Killed as DiedAt
 from worker.adapters.jsonnet.isolated import render_isolated
-from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
+from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row, TemplateFailed
 from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
 from worker.batch.prepare import Killed
 from worker.batch.routes import Route
@@ -176,7 +177,7 @@ def test_a_template_that_was_deleted_meanwhile_blames_nobody(tmp_path):
 def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, source, number):
     (tmp_path / "t.jsonnet").write_text(source)
     code = f"""
-        import asyncio, resource
+        import asyncio, dataclasses, resource
         from pathlib import Path
         from tests.integration.worker.test_rendering_apart import route_of, rows
         from worker.adapters import rendering
@@ -184,6 +185,7 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
         rendering.GROUP_SECONDS, rendering.GROUP_BYTES = 2, 500_000_000
         folder = Path({str(tmp_path)!r})
         renderer, route = route_of(folder, (folder / "t.jsonnet").read_text())
+        route = dataclasses.replace(route, engine="jsonnet")
         renders = rendering.ProcessRenders(renderer, folder)
         print(asyncio.run(renders.render(route, rows(1, 2), isolated=False)), flush=True)
         asyncio.run(renders.render(route, rows(1, -1), isolated=False))
@@ -195,6 +197,16 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
 
     assert done.stdout.count(b"Rendered(") == 2
     assert done.returncode == -number, done.stderr
+
+
+@pytest.mark.parametrize("source", [SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF])
+def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tmp_path, source):
+    renderer, route = route_of(tmp_path, source)
+    renders = ProcessRenders(renderer, tmp_path)
+
+    results = asyncio.run(renders.render(route, rows(1, -1, 2), isolated=False))
+
+    assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
 
 
 def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):

@@ -23,12 +23,15 @@ from worker.adapters.jsonnet.compiled import (
     Sources,
     compiled,
 )
+from worker.adapters.jsonnet.compiled.limits import TOO_LARGE, TOO_LONG
 from worker.adapters.jsonnet.failures import MAX_MESSAGE, Failure
 from worker.adapters.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 
 SAMPLES: Final = SHIPPED_FOLDER / "samples"
 BOTH_EVERY: Final = 500
 """One event of so many is rendered by both."""
+COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
+"""What an event may die of that no engine should be asked about: it would take all memory."""
 LOG: Final = structlog.get_logger()
 
 Answer = bytes | Failure
@@ -38,12 +41,13 @@ Answer = bytes | Failure
 def sources_of(bundle: Bundle) -> Sources:
     """Return what the compiler needs of a bundle."""
     targets = {
-        (name, found.target): target
+        (name, found.path): target
         for name, file in bundle.files.items()
         for found, target in file.imports
     }
     texts = {name: file.text for name, file in bundle.files.items()}
-    return Sources(bundle.root, texts, targets, LIBRARY_NAME)
+    trees = {name: file.parsed for name, file in bundle.files.items() if file.parsed is not None}
+    return Sources(bundle.root, texts, targets, LIBRARY_NAME, trees)
 
 
 class Accelerator:

@@ -14,7 +14,12 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 import templates as shipped
-from worker.adapters.jsonnet import tokens as lexer
+from worker.adapters.jsonnet.syntax import scopes, tree
+from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
+from worker.adapters.jsonnet.syntax.damage import markdown_damage
+from worker.adapters.jsonnet.syntax.depth import too_deep
+from worker.adapters.jsonnet.syntax.parser import parse
+from worker.adapters.jsonnet.syntax.tokens import Token, place, significant
 from worker.errors import TemplateBroken
 
 LIBRARY: Final = "lytemplates.libsonnet"
@@ -36,14 +41,16 @@ class SourceFile:
         text: What it holds.
         is_code: It is evaluated; else it is imported as text only.
         tokens: Its significant tokens; none where it is text only.
+        parsed: What they form; None where it is text only.
         imports: What it imports, and the name under which the bundle holds that.
     """
 
     name: str
     text: str
     is_code: bool
-    tokens: tuple[lexer.Token, ...]
-    imports: tuple[tuple[lexer.Import, str], ...]
+    tokens: tuple[Token, ...]
+    parsed: tree.Node | None
+    imports: tuple[tuple[tree.Import, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ def is_library(target: str) -> bool:
 def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
     """Return what each import means: the engines ask with the importer's folder and the path."""
     return {
-        (str(PurePosixPath(name).parent), found.target): target
+        (str(PurePosixPath(name).parent), found.path): target
         for name, file in bundle.files.items()
         for found, target in file.imports
     }
@@ -127,11 +134,12 @@ class TemplateFolder:
     def _source_file(self, name: str, *, is_code: bool) -> SourceFile:
         text = self._text(name)
         if not is_code:
-            return SourceFile(name, text, is_code, (), ())
-        found = tuple(lexer.significant(text))
+            return SourceFile(name, text, is_code, (), None, ())
+        found = tuple(significant(text))
         _refuse_too_deep(name, text, found)
-        targets = tuple((each, self._target(name, text, each)) for each in lexer.imports(found))
-        return SourceFile(name, text, is_code, found, targets)
+        node = _tree(name, text, found)
+        targets = tuple((each, self._target(name, text, each)) for each in scopes.imports(node))
+        return SourceFile(name, text, is_code, found, node, targets)
 
     def _text(self, name: str) -> str:
         try:
@@ -146,15 +154,15 @@ class TemplateFolder:
         prefix = _prefix_of(name)
         return self._roots[prefix] / name.removeprefix(prefix)
 
-    def _target(self, importer: str, text: str, found: lexer.Import) -> str:
-        line, column = lexer.place(text, found.start)
+    def _target(self, importer: str, text: str, found: tree.Import) -> str:
+        line, column = place(text, found.at)
         where = f"{shown(importer)}:{line}:{column}"
-        if is_library(found.target) and found.word == "import":
+        if is_library(found.path) and found.word == "import":
             return LIBRARY_NAME
-        problem = _path_problem(found.target)
+        problem = _path_problem(found.path)
         if not problem:
             try:
-                name = self._resolved(importer, found.target)
+                name = self._resolved(importer, found.path)
             except TemplateBroken as error:
                 raise TemplateBroken(
                     f"{where}: {error.message}", shown(importer), line, column
@@ -162,7 +170,7 @@ class TemplateFolder:
             if name is not None:
                 return name
             problem = "is neither beside this file nor in the templates folder nor in lib"
-        message = f'{where}: {found.word} "{found.target}" {problem}.'
+        message = f'{where}: {found.word} "{found.path}" {problem}.'
         raise TemplateBroken(message, shown(importer), line, column)
 
     def _resolved(self, importer: str, target: str) -> str | None:
@@ -206,11 +214,41 @@ def _prefix_of(name: str) -> str:
     return _LIB if name.startswith(_LIB) else _TEMPLATES
 
 
-def _refuse_too_deep(name: str, text: str, found: tuple[lexer.Token, ...]) -> None:
-    problem = lexer.too_deep(found)
+def _tree(name: str, text: str, found: tuple[Token, ...]) -> tree.Node:
+    """Parse a file.
+
+    Raises:
+        TemplateBroken: It does not parse, or names what nobody knows.
+    """
+    if not found:
+        raise TemplateBroken(f"{shown(name)}: is empty.", shown(name), 1, 1)
+    try:
+        node = parse(text, found)
+        scopes.check(node)
+    except SyntaxWrong as wrong:
+        raise _broken(name, text, found, wrong) from wrong
+    return node
+
+
+def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) -> TemplateBroken:
+    line, column = place(text, wrong.at)
+    message = f"{shown(name)}:{line}:{column}: {wrong.message}."
+    damage = markdown_damage(found)
+    if damage is not None:
+        line, column = place(text, damage[0])
+        message = (
+            f'{shown(name)}:{line}:{column}: "{damage[1]}" is damage from Markdown: a page put a'
+            " backslash there when the template was copied; remove such backslashes. (Without"
+            f" this hint it would be: {message})"
+        )
+    return TemplateBroken(message, shown(name), line, column)
+
+
+def _refuse_too_deep(name: str, text: str, found: tuple[Token, ...]) -> None:
+    problem = too_deep(found)
     if problem is None:
         return
-    line, column = lexer.place(text, problem.offset)
+    line, column = place(text, problem.offset)
     message = f"{shown(name)}:{line}:{column}: {problem.message}; simplify the template."
     raise TemplateBroken(message, shown(name), line, column)
 

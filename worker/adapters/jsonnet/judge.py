@@ -21,7 +21,6 @@ from typing import Any, Final, Literal
 
 from worker.adapters.jsonnet import failures as jsonnet_errors
 from worker.adapters.jsonnet.batch import HASHES, MAX_STACK, Natives, checked
-from worker.adapters.jsonnet.damage import REFERENCE
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
 from worker.adapters.jsonnet.rewrite import (
@@ -48,8 +47,8 @@ _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 
 def judges() -> tuple[Engine, ...]:
     """Return the engines beside `rjsonnet` that this machine has; the reference is asked first."""
-    found: tuple[Engine, ...] = () if REFERENCE is None else ("jsonnet",)
-    return (*found, "gojsonnet") if find_spec("_gojsonnet") else found
+    engines: tuple[Engine, ...] = ("jsonnet", "gojsonnet")
+    return tuple(engine for engine in engines if find_spec(_MODULES[engine]))
 
 
 def judge(

@@ -15,9 +15,10 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from worker.adapters.jsonnet import damage as jsonnet_syntax
 from worker.adapters.jsonnet import judge as jsonnet_judge
+from worker.adapters.jsonnet import probe
 from worker.adapters.jsonnet.accelerated import (
+    COSTLY,
     Accelerator,
     Answer,
     can_be_compared,
@@ -135,7 +136,7 @@ class Renderer:
         bundle = self._folder.bundle(name)
         template = Template(name, bundle.content_hash)
         if template not in self._loaded:
-            jsonnet_syntax.check(bundle)
+            probe.check(bundle)
             evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), self._inner)
             accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
             self._loaded[template] = _Loaded(bundle, evaluator, accelerator, {}, words_of(bundle))
@@ -258,7 +259,8 @@ class _Places:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
         place = (failure.file, failure.line)
-        if not failure.line or failure.is_call_site:
+        is_safe = failure.message not in COSTLY
+        if is_safe and (not failure.line or failure.is_call_site):
             place = self._looked_up(failure, profile) or place
         return TemplateFailed(self._loaded.said(failure), *place)
 

@@ -20,7 +20,8 @@ from itertools import count
 from typing import Final
 
 from worker.adapters.jsonnet.files import LIBRARY_NAME, Bundle, SourceFile
-from worker.adapters.jsonnet.tokens import Import, Kind, Token
+from worker.adapters.jsonnet.syntax.tokens import Kind, Token
+from worker.adapters.jsonnet.syntax.tree import Import
 
 RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
 """Adds what rjsonnet 0.5.6 lacks of the standard library."""
@@ -131,9 +132,9 @@ def _fresh_names(tokens: tuple[Token, ...]) -> Iterator[str]:
 
 def _replaced(text: str, found: Import, name: str) -> str:
     """Put a name in the place of an import, as wide and with the same line breaks."""
-    old = text[found.start : found.end]
+    old = text[found.at : found.end]
     kept = "".join(character if character in "\r\n" else " " for character in old[len(name) :])
-    return text[: found.start] + name + kept + text[found.end :]
+    return text[: found.at] + name + kept + text[found.end :]
 
 
 def _quoted(target: str) -> str:

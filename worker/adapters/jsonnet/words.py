@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from worker.adapters.jsonnet.files import Bundle
-from worker.adapters.jsonnet.tokens import Kind
+from worker.adapters.jsonnet.syntax.tokens import Kind
 
 _WORD: Final = re.compile(r"\w+")
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)

@@ -119,6 +119,6 @@ def compiled(sources: Sources) -> Compiled | NotCompiled:
         return NotCompiled(refused.what, refused.file, line, column)
     except (SyntaxWrong, Doubtful) as error:
         return NotCompiled(f"what only Jsonnet understands ({error})")
-    except (SyntaxError, RecursionError, MemoryError):
-        return NotCompiled("expressions that are nested too deep for Python")
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        return NotCompiled(f"expressions that are nested too deep for Python ({error})")
     return Compiled(source, names["render"])

@@ -130,7 +130,7 @@ def _standard(compiles: Compiles, name: str, node: tree.Call, scope: Scope) -> C
         codes.append(compiles.handle(each, scope) if is_lazy else compiles.value(each, scope))
     compiles.emitter.calls += native.calls
     if name == "isString" and len(codes) == 1:
-        return Code(f"({codes[0].text}.__class__ is str)", "bool", total=codes[0].total)
+        return Code(f"(({codes[0].text}).__class__ is str)", "bool", total=codes[0].total)
     text = f"std_{name}({', '.join(code.text for code in codes)})"
     is_question = name.startswith("is") and len(codes) == 1 and codes[0].total
     total = is_question and name in _QUESTIONS

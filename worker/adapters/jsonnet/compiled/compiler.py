@@ -52,7 +52,7 @@ class Compiler:
     _per_event: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._trees = Trees(self.sources, self.analysis)
+        self._trees = Trees(self.sources)
 
     def source(self) -> str:
         """Return the source of a module that defines `render`.

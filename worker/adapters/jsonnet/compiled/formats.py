@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from worker.adapters.jsonnet.compiled.limits import Doubtful, spend_text
+from worker.adapters.jsonnet.compiled.limits import TOO_LARGE, Doubtful, Exhausted, spend_text
 from worker.adapters.jsonnet.compiled.printing import text_of
 from worker.adapters.jsonnet.compiled.values import (
     EXACT,
@@ -21,8 +21,9 @@ from worker.adapters.jsonnet.compiled.values import (
 )
 
 _CODE: Final = re.compile(
-    r"%(?:\((?P<name>[^)]*)\))?(?P<flags>[-0 +]*)(?P<width>\d{0,9})(?P<kind>[sdiuc%])"
+    r"%(?:\((?P<name>[^)]*)\))?(?P<flags>[-0 +]*)(?P<width>\d*)(?P<kind>[sdiuc%])"
 )
+_HUGE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(?:\d{8}|[\d*]*\.\d{8})")
 
 
 def formatted(template: str, values: Any) -> str:
@@ -31,6 +32,10 @@ def formatted(template: str, values: Any) -> str:
     given = iter(values if values.__class__ is list else [values])
     position = 0
     while (at := template.find("%", position)) >= 0:
+        if _HUGE.match(template, at):
+            raise Exhausted(
+                TOO_LARGE
+            )  # also where it is no code of ours: an engine would die of it
         code = _CODE.match(template, at)
         if code is None:
             raise Doubtful

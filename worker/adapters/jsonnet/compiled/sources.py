@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker.adapters.jsonnet.compiled.analysis import Analysis
 from worker.adapters.jsonnet.syntax import tree
 from worker.adapters.jsonnet.syntax.parser import parse
-from worker.adapters.jsonnet.syntax.scopes import check
+from worker.adapters.jsonnet.syntax.scopes import check, imports
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +19,14 @@ class Sources:
         texts: Of each file, by name.
         targets: What an import means: by the importer's name and the path it wrote.
         library: The name under which the library is imported.
+        trees: Of files that were parsed and checked already.
     """
 
     root: str
     texts: Mapping[str, str]
     targets: Mapping[tuple[str, str], str]
     library: str
+    trees: Mapping[str, tree.Node] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -34,11 +35,9 @@ class Trees:
 
     Args:
         sources: The files.
-        analysis: Remembers what the trees consist of.
     """
 
     sources: Sources
-    analysis: Analysis
     _parsed: dict[str, tree.Node] = field(default_factory=dict)
 
     def of(self, name: str) -> tree.Node:
@@ -47,6 +46,8 @@ class Trees:
         Raises:
             SyntaxWrong: It does not parse, or names what nobody knows.
         """
+        if name in self.sources.trees:
+            return self.sources.trees[name]
         if name not in self._parsed:
             self._parsed[name] = parse(self.sources.texts[name])
             check(self._parsed[name])
@@ -64,12 +65,6 @@ class Trees:
         seen.add(name)
         return any(
             self._leads_to_library(self.sources.targets[name, each.path], seen)
-            for each in self._imports(self.of(name))
+            for each in imports(self.of(name))
             if each.word == "import"
         )
-
-    def _imports(self, node: tree.Node) -> list[tree.Import]:
-        if isinstance(node, tree.Import):
-            return [node]
-        children = self.analysis.children(node)
-        return [found for child, _, _ in children for found in self._imports(child)]

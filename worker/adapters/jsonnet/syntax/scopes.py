@@ -128,3 +128,16 @@ def free(node: tree.Node) -> Names:
     for child, bound, _ in children(node):
         found |= free(child) - bound
     return found
+
+
+def imports(node: tree.Node) -> list[tree.Import]:
+    """Return the imports of a file, in their order."""
+    with room():
+        return sorted(_imports(node), key=lambda each: each.at)
+
+
+def _imports(node: tree.Node) -> Iterator[tree.Import]:
+    if isinstance(node, tree.Import):
+        yield node
+    for child, _, _ in children(node):
+        yield from _imports(child)
