@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-peers
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 
-.PHONY: help setup demo up docs check test test-system bench chaos fuzz clean
+.PHONY: help setup demo up docs check test test-system bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
@@ -48,6 +49,11 @@ test-system: setup ## Tests that need system packages, which it installs (Debian
 
 bench: setup ## Measure events per second, end to end
 	$(BIN)/python -m ops.bench.end_to_end
+
+bench-peers: setup ## Measure beside what a person could choose instead (ARGS="--runs 3")
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r ops/bench/peers/requirements.txt
+	PEER_PYTHON=$(abspath $(PEERS)/bin/python) $(BIN)/python -m ops.bench.peers $(ARGS)
 
 chaos: setup ## Kill, stop and break everything, and count what is wrong (ARGS="--events 100000")
 	$(BIN)/python -m ops.chaos $(ARGS)

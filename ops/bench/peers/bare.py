@@ -1,0 +1,99 @@
+"""Peer: a bare loop of our own design: streams, batches, a request for many; none of the promises.
+
+`python -m ops.bench.peers.bare` is one process. What it reads is rendered in batches with rjsonnet,
+posted and deleted; nothing is noted, remembered, limited or retried.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final, Literal, cast
+
+import httpx
+import orjson
+import redis
+
+from ops.bench.peers.rendering import HEADERS, PATHS
+from ops.invented import AUDIENCES
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
+from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row, Template
+from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
+
+FEED: Final = "feed"
+STREAM: Final = "bare:{}"
+BATCH: Final = 1_000
+_GROUP: Final = "bare"
+_SETTINGS: Final = {AUDIENCE_ATTRIBUTE: DEFAULT_AUDIENCE_ATTRIBUTE}
+
+
+def enqueue(events: list[bytes]) -> None:
+    """Put each event into the stream of its audience and direction."""
+    client = redis.Redis.from_url(os.environ["PEER_REDIS"])
+    for name in _streams():
+        client.xgroup_create(name, _GROUP, id="0", mkstream=True)
+    for first in range(0, len(events), BATCH):
+        pipe = client.pipeline(transaction=False)
+        for event in events[first : first + BATCH]:
+            profile = orjson.loads(event)["data"]
+            details = profile["segment_events"][0]
+            name = STREAM.format(f"{details['event']}|{details['slug']}")
+            pipe.xadd(name, {"p": orjson.dumps(profile)})
+        pipe.execute()
+
+
+def main() -> None:
+    """Work until it is ended."""
+    client = redis.Redis.from_url(os.environ["PEER_REDIS"])
+    renderer = Renderer(SHIPPED_FOLDER)
+    templates = {way: renderer.load(f"insider/{way}.jsonnet") for way in PATHS}
+    engine: Literal["auto", "jsonnet"] = (
+        "auto" if os.environ.get("PEER_ENGINE") == "compiled" else "jsonnet"
+    )
+    with httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20) as http:
+        while True:
+            for name in _streams():
+                _work(client, http, renderer, templates, name, engine)
+
+
+def _work(  # noqa: PLR0917 - bare on purpose
+    client: redis.Redis,
+    http: httpx.Client,
+    renderer: Renderer,
+    templates: dict[str, Template],
+    name: str,
+    engine: Literal["auto", "jsonnet"],
+) -> None:
+    found = client.xreadgroup(_GROUP, str(os.getpid()), {name: ">"}, count=BATCH, block=50)
+    if not found:
+        return
+    entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", cast("Any", found)[0][1])
+    direction = name.removeprefix(STREAM.format("")).partition("|")[0]
+    rows = [Row(fields[b"p"]) for _, fields in entries]
+    users = [
+        user
+        for result in renderer.render(templates[direction], rows, _SETTINGS, engine)
+        if isinstance(result, Rendered)
+        for user in _pruned(orjson.loads(result.body))["users"]
+    ]
+    body = orjson.dumps({"users": users})
+    http.post(PATHS[direction], content=body, headers=HEADERS).raise_for_status()
+    client.xdel(name, *(entry for entry, _ in entries))
+
+
+def _pruned(value: Any) -> Any:
+    """Leave out what is null or empty, as every sender to Insider has to."""
+    if isinstance(value, dict):
+        return {k: p for k, v in value.items() if (p := _pruned(v)) not in (None, "", [], {})}
+    return [_pruned(each) for each in value] if isinstance(value, list) else value
+
+
+def _streams() -> list[str]:
+    return [STREAM.format(f"{way}|{slug}") for way in PATHS for slug in AUDIENCES]
+
+
+if __name__ == "__main__":
+    if FEED in sys.argv:
+        enqueue(sys.stdin.buffer.read().splitlines())
+    else:
+        main()

@@ -1,0 +1,50 @@
+"""Peer: celery-batches, 500 events a request. `celery -A ops.bench.peers.celery_batched`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import httpx
+from celery import Celery
+from celery_batches import Batches  # type: ignore[import-not-found] # of the peers
+
+from ops.bench.peers.rendering import HEADERS, rendered_together
+
+BATCH: Final = 500
+app: Final = Celery("peer", broker=os.environ["PEER_REDIS"])
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    # Batches are filled from what was fetched before.
+    worker_prefetch_multiplier=2 * BATCH,
+    task_ignore_result=True,
+)
+_clients: dict[int, httpx.Client] = {}
+
+
+@app.task(name="deliver", base=Batches, flush_every=BATCH, flush_interval=0.5)  # type: ignore[untyped-decorator]
+def deliver(requests: list[Any]) -> None:
+    """Render the events of a batch, and post a request for each path."""
+    events = [request.args[0].encode() for request in requests]
+    for path, body in rendered_together(events):
+        _client().post(path, content=body, headers=HEADERS).raise_for_status()
+
+
+def _client() -> httpx.Client:
+    """Return this process' client: it is made behind the fork."""
+    return _clients.setdefault(
+        os.getpid(), httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
+    )
+
+
+def enqueue(events: list[bytes]) -> None:
+    """Send a task for each event."""
+    with app.producer_pool.acquire(block=True) as producer:
+        for event in events:
+            deliver.apply_async((event.decode(),), producer=producer)
+
+
+if __name__ == "__main__":
+    enqueue(sys.stdin.buffer.read().splitlines())

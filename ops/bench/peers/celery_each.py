@@ -1,0 +1,49 @@
+"""Peer: Celery, a task an event, set up as all guides say."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, Final
+
+import httpx
+from celery import Celery
+
+from ops.bench.peers.rendering import HEADERS, rendered
+
+app: Final = Celery("peer", broker=os.environ["PEER_REDIS"])
+app.conf.update(
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=4,
+    task_ignore_result=True,
+)
+_clients: dict[int, httpx.Client] = {}
+
+
+@app.task(  # type: ignore[untyped-decorator]
+    name="deliver", autoretry_for=(httpx.HTTPError,), retry_backoff=True, max_retries=10
+)
+def deliver(event: str) -> None:
+    """Render one event, and post it."""
+    path, body = rendered(event.encode())
+    _client().post(path, content=body, headers=HEADERS).raise_for_status()
+
+
+def _client() -> httpx.Client:
+    """Return this process' client: it is made behind the fork."""
+    return _clients.setdefault(
+        os.getpid(), httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
+    )
+
+
+def enqueue(events: list[bytes]) -> None:
+    """Send a task for each event."""
+    with app.producer_pool.acquire(block=True) as producer:
+        for event in events:
+            options: dict[str, Any] = {"producer": producer}
+            deliver.apply_async((event.decode(),), **options)
+
+
+if __name__ == "__main__":
+    enqueue(sys.stdin.buffer.read().splitlines())

@@ -1,0 +1,61 @@
+"""How the peers render and where they send: an event's JSON text in, path and body out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+PATHS: Final = {"enter": "/api/user/v1/upsert", "exit": "/api/user/v1/attribute/delete"}
+HEADERS: Final = {
+    "x-partner-name": "acme",
+    "x-request-token": "demo",
+    "content-type": "application/json",
+}
+ENGINE_VARIABLE: Final = "PEER_ENGINE"
+_HERE: Final = Path(__file__).parent
+
+
+def direction_of(event: bytes) -> str:
+    """Return whether an event is an `enter` or an `exit`."""
+    kind: str = orjson.loads(event)["data"]["segment_events"][0]["event"]
+    return kind
+
+
+def rendered(event: bytes) -> tuple[str, bytes]:
+    """Return path and body of one event, with the engine that $PEER_ENGINE names."""
+    direction = direction_of(event)
+    return PATHS[direction], _evaluated(direction, event)
+
+
+def rendered_together(events: Sequence[bytes]) -> list[tuple[str, bytes]]:
+    """Return a request for each direction: its users in one body, rendered one by one."""
+    users: dict[str, list[Any]] = {}
+    for event in events:
+        direction = direction_of(event)
+        body = orjson.loads(_evaluated(direction, event))
+        users.setdefault(direction, []).extend(body["users"])
+    return [(PATHS[way], orjson.dumps({"users": many})) for way, many in users.items()]
+
+
+def _evaluated(direction: str, event: bytes) -> bytes:
+    engine = import_module("rjsonnet" if _engine() == "rjsonnet" else "_jsonnet")
+    text: str = engine.evaluate_snippet(
+        f"{direction}.jsonnet", _source(direction), ext_codes={"event": event.decode()}
+    )
+    return text.encode()
+
+
+@cache
+def _engine() -> str:
+    return os.environ.get(ENGINE_VARIABLE, "rjsonnet")
+
+
+@cache
+def _source(direction: str) -> str:
+    return (_HERE / f"{direction}.jsonnet").read_text()
