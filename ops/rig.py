@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -213,6 +214,20 @@ class Rig:
             self.workers.append(worker)
         return worker
 
+    def start_beside(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start another of our commands in a process group of its own; its output goes to a log."""
+        with (self.folder / f"{arguments[0]}.log").open("ab") as log:
+            started = subprocess.Popen(
+                own_command(*arguments),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        self._stack.callback(kill_group, started)
+        return started
+
     def kill_workers(self) -> None:
         """End every worker's process group with SIGKILL."""
         for worker in self.workers:
@@ -293,3 +308,10 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

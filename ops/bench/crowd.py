@@ -6,7 +6,6 @@ stand before one gate.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.rig import Rig
+from ops.rig import Rig, free_port
 
 CROWD: Final = "crowd"
 """Name of the destination, of its trigger, and of its audience."""
@@ -48,7 +47,7 @@ def crowd_rig(
     delivery_lines: str = "",
 ) -> Rig:
     """Return a rig that has this destination too."""
-    port = _free_port()
+    port = free_port()
     return Rig(
         folder,
         rate=rate,
@@ -73,9 +72,3 @@ def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[byte
 def crowd_email(number: int, name: str = "crowd") -> str:
     """Return a person's email."""
     return f"{name}{number}@example.com"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

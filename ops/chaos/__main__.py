@@ -25,6 +25,8 @@ _HELP: Final = {
     "concurrency": "processes in each",
     "worker_kills": "SIGKILLs of workers' process groups and of single children",
     "redis_kills": "SIGKILLs of Redis",
+    "receiver_kills": "SIGKILLs of the receiver of webhooks",
+    "reader_kills": "SIGKILLs of readers of backfills",
     "stops": "SIGSTOPs for longer than a lease",
     "orderly_stops": "SIGTERMs of workers",
     "restarts": "restarts of everything",

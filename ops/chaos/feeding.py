@@ -1,7 +1,7 @@
 """Feeds portions of events, several at once, until each is surely in.
 
-Events go through `segrelay send`; state events, which a comparison of memberships makes up, are
-published as a comparison does it.
+Events come through `segrelay send`, as webhooks, and as backfills; state events, which a comparison
+of memberships makes up, are published as a comparison does it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import orjson
 from redis import Redis
 
+from ops.chaos.ways import Bringer, Way
 from ops.embedded.lifecycle import find
 from ops.rig import Rig
 from producer.publish import Publisher
@@ -27,8 +27,8 @@ from worker.contract.words import BACKFILL
 from worker.errors import RedisUnavailable
 
 _PRODUCERS: Final = 3
-_SEND_SECONDS: Final = 120.0
 _PAUSE_SECONDS: Final = 0.3
+_WAYS: Final[tuple[Way, ...]] = ("send", "send", "webhook", "webhook", "backfill")
 _LANES: Final = (
     ("--lane", "live"),
     ("--lane", "live"),
@@ -42,13 +42,14 @@ class Feeder:
     """Several producers that share the portions.
 
     Attributes:
-        confirmed: Deliveries that `send` called accepted; portions sent again count once.
-        unsure: How often `send` ended without being sure, and was run again.
+        confirmed: Deliveries that a producer called accepted; portions sent again count once.
+        unsure: How often a producer ended without being sure, and was tried again.
     """
 
     rig: Rig
     rng: random.Random
     stop_at: float
+    bringer: Bringer
     confirmed: int = 0
     unsure: int = 0
     problems: list[str] = field(default_factory=list)
@@ -86,10 +87,19 @@ class Feeder:
     def _feed(self) -> None:
         while (portion := self._waiting.get()) is not None:
             if isinstance(portion, Path):
-                self._send(portion, self._lane(portion))
+                self._bring(portion)
                 portion.unlink()
             else:
                 self._publish(portion)
+
+    def _bring(self, portion: Path) -> None:
+        with self._lock:
+            way = self.rng.choice(_WAYS)
+        brought = self.bringer.bring(portion, way, self._lane(portion))
+        with self._lock:
+            self.confirmed += brought.confirmed
+            self.unsure += brought.unsure
+            self.problems += brought.problems
 
     def _lane(self, path: Path) -> tuple[str, str]:
         with self._lock:
@@ -118,22 +128,3 @@ class Feeder:
             self.confirmed += published.accepted
             if published.refused or published.unmatched:
                 self.problems.append(f"publish refused state events: {published.problems[:3]}")
-
-    def _send(self, path: Path, lane: Iterable[str]) -> None:
-        """Send a portion, again from its first line wherever the command was not sure."""
-        while time.monotonic() < self.stop_at:
-            answer = self.rig.command("send", str(path), "--json", *lane, timeout=_SEND_SECONDS)
-            if not answer.returncode:
-                report = orjson.loads(answer.stdout)
-                with self._lock:
-                    self.confirmed += report["accepted"]
-                    if report["refused"] or report["unmatched"]:
-                        self.problems.append(f"send refused something: {report}")
-                return
-            said = answer.stderr.decode(errors="replace")
-            with self._lock:
-                self.unsure += 1
-                if "Traceback" in said:
-                    self.problems.append(f"send: {said[-1_000:]}")
-            time.sleep(_PAUSE_SECONDS)
-        self.problems.append(f"{path.name} was never surely sent")

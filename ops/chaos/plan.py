@@ -36,6 +36,10 @@ class Blow(StrEnum):
     """SIGTERM of a worker, which must end by itself."""
     RESTART = "restart"
     """Everything ends in good order and is started again."""
+    KILL_RECEIVER = "kill_receiver"
+    """SIGKILL of the receiver of webhooks; started again at once."""
+    KILL_READER = "kill_reader"
+    """SIGKILL of a process that reads a backfill, if one runs; whoever started it resumes."""
     LIMIT = "limit"
     """The sandbox changes how many requests a minute it takes."""
 
@@ -66,6 +70,8 @@ class Plan:
     concurrency: int = 2
     worker_kills: int = 60
     redis_kills: int = 5
+    receiver_kills: int = 5
+    reader_kills: int = 5
     stops: int = 6
     orderly_stops: int = 6
     restarts: int = 2
@@ -86,6 +92,8 @@ class Plan:
                 Blow.KILL_WORKER: groups,
                 Blow.KILL_CHILD: self.worker_kills - groups,
                 Blow.KILL_REDIS: self.redis_kills,
+                Blow.KILL_RECEIVER: self.receiver_kills,
+                Blow.KILL_READER: self.reader_kills,
                 Blow.STOP: self.stops,
                 Blow.ORDERLY: self.orderly_stops,
                 Blow.RESTART: self.restarts,

@@ -15,6 +15,7 @@ from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_P
 from ops.chaos.saboteur import Saboteur
 from ops.chaos.verdict import Verdict, judge
 from ops.chaos.watching import Watch
+from ops.chaos.ways import RECEIVER, Bringer, Readers
 from ops.invented import (
     Happening,
     happenings,
@@ -23,7 +24,7 @@ from ops.invented import (
     snapshot_payloads,
     snapshots,
 )
-from ops.rig import DESTINATION, Rig
+from ops.rig import DESTINATION, Rig, free_port
 
 AHEAD: Final = 2
 """So many portions are fed before the first blow, so that every blow meets work."""
@@ -51,12 +52,14 @@ class Run:
     rng: random.Random = field(init=False)
     happened: list[Happening] = field(init=False)
     _stop_at: float = field(init=False)
+    _port: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Invent the events."""
         self.rng = random.Random(self.plan.seed)  # noqa: S311 - repeatable on purpose
         self.happened = happenings(self.rng, events=self.plan.events, people=self.plan.people)
         self._stop_at = time.monotonic() + 60 * self.plan.minutes
+        self._port = free_port()
 
     def verdict(self) -> Verdict:
         """Run to the end."""
@@ -80,20 +83,27 @@ class Run:
             delivery_lines=_DELIVERY,
             sandbox_settings=self.plan.sandbox_settings(),
             templates=texts,
+            more=RECEIVER.format(port=self._port),
         )
 
     @contextmanager
     def _crew(self, rig: Rig) -> Iterator[tuple[Feeder, Saboteur, Watch]]:
-        feeder = Feeder(rig, random.Random(self.plan.seed + 1), self._stop_at)  # noqa: S311
-        saboteur = Saboteur(rig, self.plan, self.rng)
+        readers = Readers()
+        url = f"http://127.0.0.1:{self._port}/v1/lytics"
+        bringer = Bringer(rig, readers, self._stop_at, url)
+        rng = random.Random(self.plan.seed + 1)  # noqa: S311 - repeatable on purpose
+        feeder = Feeder(rig, rng, self._stop_at, bringer)
+        saboteur = Saboteur(rig, self.plan, self.rng, readers)
         watch = Watch(rig)
         saboteur.start_workers()
+        saboteur.start_receiver()
         watch.start()
         feeder.start()
         try:
             yield feeder, saboteur, watch
         finally:
             watch.stop()
+            saboteur.end_receiver()
 
     def _fight(self, feeder: Feeder, saboteur: Saboteur, watch: Watch) -> None:
         blows = self.plan.blows(self.rng)

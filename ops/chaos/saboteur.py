@@ -20,6 +20,7 @@ from ops.chaos.plan import (
     Blow,
     Plan,
 )
+from ops.chaos.ways import Readers
 from ops.embedded import lifecycle as embedded
 from ops.rig import Rig, kill_group
 
@@ -46,16 +47,34 @@ class Saboteur:
     rig: Rig
     plan: Plan
     rng: random.Random
+    readers: Readers
     done: Counter[Blow] = field(default_factory=Counter)
     drains_hit: int = 0
     stop_seconds: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _log_starts: dict[int, int] = field(default_factory=dict)
+    _receiver: subprocess.Popen[bytes] | None = None
 
     def start_workers(self) -> None:
         """Start all workers."""
         for number in range(self.plan.workers):
             self._start(number, fresh=number >= len(self.rig.workers))
+
+    def start_receiver(self) -> None:
+        """Start the receiver of webhooks."""
+        self._receiver = self.rig.start_beside("serve")
+
+    def end_receiver(self) -> None:
+        """End the receiver in good order."""
+        if self._receiver is not None:
+            self._receiver.terminate()
+            try:
+                code = self._receiver.wait(_STOP_SECONDS_AT_MOST)
+            except subprocess.TimeoutExpired:
+                kill_group(self._receiver)
+                code = -signal.SIGKILL
+            if code:
+                self.problems.append(f"the receiver ended with {code} when told to stop")
 
     def _start(self, number: int, *, fresh: bool = False) -> None:
         log = self.rig.worker_log(number)
@@ -99,6 +118,8 @@ class Saboteur:
             Blow.KILL_WORKER: self._kill_worker,
             Blow.KILL_CHILD: self._kill_child,
             Blow.KILL_REDIS: self._kill_redis,
+            Blow.KILL_RECEIVER: self._kill_receiver,
+            Blow.KILL_READER: self._kill_reader,
             Blow.STOP: self._stop,
             Blow.ORDERLY: self._orderly,
             Blow.RESTART: self._restart,
@@ -125,6 +146,14 @@ class Saboteur:
         os.kill(pid, signal.SIGKILL)
         time.sleep(self.rng.uniform(*REDIS_GONE_SECONDS))
         self.rig.start_redis()
+
+    def _kill_receiver(self, _number: int) -> None:
+        if self._receiver is not None:
+            kill_group(self._receiver)
+        self.start_receiver()
+
+    def _kill_reader(self, _number: int) -> None:
+        self.readers.kill_one()
 
     def _stop(self, number: int) -> None:
         """Stop one process that drains, or the whole worker."""

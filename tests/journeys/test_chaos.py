@@ -11,6 +11,8 @@ SMALL = {
     "--states": 0.3,
     "--worker-kills": 4,
     "--redis-kills": 1,
+    "--receiver-kills": 1,
+    "--reader-kills": 1,
     "--stops": 1,
     "--orderly-stops": 1,
     "--restarts": 1,

@@ -1,0 +1,175 @@
+"""The ways in which a portion of events comes in, each tried again until it is surely in.
+
+Whoever brings it may be killed at any moment: `send`, the reader of a backfill, and the receiver of
+webhooks are processes of their own, and what they had confirmed is in Redis.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import httpx
+import orjson
+
+from ops.rig import Rig
+from ops.supervisor import own_command
+
+Way = Literal["send", "webhook", "backfill"]
+SECRET: Final = "chaos"  # noqa: S105 - of a run that ends in minutes
+RECEIVER: Final = """\
+[producer.webhook]
+listen = "127.0.0.1:{port}"
+secret = "chaos"
+"""
+_PAUSE_SECONDS: Final = 0.3
+_SEND_SECONDS: Final = 120.0
+_POST_SECONDS: Final = 30.0
+_BODY_PAYLOADS: Final = 50
+_OK: Final = 200
+
+
+@dataclass(slots=True)
+class Readers:
+    """Processes that read backfills now, so that one of them can be killed."""
+
+    _running: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def started(self, rig: Rig, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Start one of our commands, and remember it as long as it runs."""
+        reader = subprocess.Popen(
+            own_command(*arguments),
+            env=rig.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            process_group=0,
+        )
+        with self._lock:
+            self._running.add(reader)
+        try:
+            yield reader
+        finally:
+            with self._lock:
+                self._running.discard(reader)
+
+    def kill_one(self) -> bool:
+        """End one of them with SIGKILL; says whether there was one."""
+        with self._lock:
+            reader = next(iter(self._running), None)
+            if reader is not None:
+                reader.kill()
+        return reader is not None
+
+
+@dataclass(slots=True)
+class Brought:
+    """What came of bringing a portion in.
+
+    Args:
+        confirmed: Deliveries that are surely in.
+        unsure: How often it was tried again.
+        problems: What should not have been said.
+    """
+
+    confirmed: int = 0
+    unsure: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Bringer:
+    """Brings portions in.
+
+    Args:
+        stop_at: When the whole run is over, by the monotonic clock.
+        webhook_url: Where the receiver listens.
+    """
+
+    rig: Rig
+    readers: Readers
+    stop_at: float
+    webhook_url: str
+
+    def bring(self, portion: Path, way: Way, lane: tuple[str, str]) -> Brought:
+        """Bring a portion in, again from its beginning wherever it was not sure."""
+        brought = Brought()
+        attempt = {"send": self._send, "webhook": self._post, "backfill": self._backfill}[way]
+        while time.monotonic() < self.stop_at:
+            if attempt(portion, lane, brought):
+                return brought
+            brought.unsure += 1
+            time.sleep(_PAUSE_SECONDS)
+        brought.problems.append(f"{portion.name} was never surely in by {way}")
+        return brought
+
+    def _send(self, portion: Path, lane: tuple[str, str], brought: Brought) -> bool:
+        answer = self.rig.command("send", str(portion), "--json", *lane, timeout=_SEND_SECONDS)
+        if answer.returncode:
+            _note_traceback("send", answer.stderr, brought)
+            return False
+        _count(orjson.loads(answer.stdout), brought)
+        return True
+
+    def _backfill(self, portion: Path, _lane: tuple[str, str], brought: Brought) -> bool:
+        """Read a portion as a job; a reader that was killed is followed by one that resumes."""
+        name = portion.stem
+        if self._read(brought, "resume", name):
+            return True
+        return self._read(brought, "start", str(portion), "--name", name)
+
+    def _read(self, brought: Brought, *arguments: str) -> bool:
+        with self.readers.started(self.rig, "backfill", *arguments, "--json") as reader:
+            said, problems = reader.communicate(timeout=_SEND_SECONDS)
+        if reader.returncode:
+            _note_traceback("backfill", problems, brought)
+            return False
+        _count(orjson.loads(said), brought)
+        return True
+
+    def _post(self, portion: Path, _lane: tuple[str, str], brought: Brought) -> bool:
+        """Post a portion as Lytics does: arrays, each again until it is answered 200."""
+        lines = portion.read_bytes().splitlines()
+        while lines and time.monotonic() < self.stop_at:
+            body = b"[" + b",".join(lines[:_BODY_PAYLOADS]) + b"]"
+            answer = self._posted(body)
+            if answer is None:
+                brought.unsure += 1
+                time.sleep(_PAUSE_SECONDS)
+                continue
+            brought.confirmed += answer["accepted"]
+            if answer["quarantined"]:
+                brought.problems.append(f"the receiver quarantined something: {answer}")
+            lines = lines[_BODY_PAYLOADS:]
+        return not lines
+
+    def _posted(self, body: bytes) -> dict[str, Any] | None:
+        headers = {"x-segrelay-secret": SECRET}
+        try:
+            answer = httpx.post(
+                self.webhook_url, content=body, headers=headers, timeout=_POST_SECONDS
+            )
+        except httpx.HTTPError:
+            return None
+        found: dict[str, Any] = orjson.loads(answer.content)
+        return found if answer.status_code == _OK else None
+
+
+def _count(report: dict[str, Any], brought: Brought) -> None:
+    brought.confirmed += report["accepted"]
+    if report["refused"] or report["unmatched"]:
+        brought.problems.append(f"something was refused: {report}")
+
+
+def _note_traceback(what: str, said: bytes, brought: Brought) -> None:
+    text = said.decode(errors="replace")
+    if "Traceback" in text:
+        brought.problems.append(f"{what}: {text[-1_000:]}")
