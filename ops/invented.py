@@ -164,11 +164,15 @@ def _moment(event: Happening) -> str:
     return (_EPOCH + timedelta(microseconds=event.time_us)).isoformat(timespec="microseconds")
 
 
-def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any]:
-    person = int(event.email.removeprefix("person").partition("@")[0])
-    data: dict[str, Any] = {
+def people_at_lytics(count: int) -> list[dict[str, Any]]:
+    """Return so many profiles as Lytics has them, with a `_uid` each and in no audience."""
+    return [{"_uid": f"u{person}", **_profile(person), "segments": []} for person in range(count)]
+
+
+def _profile(person: int) -> dict[str, Any]:
+    return {
         "_id": str(1_000_000_000_000_000_000 + person),
-        "email": event.email,
+        "email": f"person{person}@example.com",
         "first_name": _FIRST[person % len(_FIRST)],
         "last_name": _LAST[person % len(_LAST)],
         "user_language": "en_US",
@@ -177,8 +181,12 @@ def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any
         "consent_email_status": "t" if person % 3 else "f",
         "is_mobile": "t",
         **{f"score_{name}": (person * 7 + at) % 100 for at, name in enumerate(_SCORES)},
-        "segment_events": [_segment_event(event)],
     }
+
+
+def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any]:
+    person = int(event.email.removeprefix("person").partition("@")[0])
+    data = {**_profile(person), "segment_events": [_segment_event(event)]}
     padding = profile_bytes - len(orjson.dumps(data))
     if padding > 0:
         data["last_pages"] = ["/p/" + "x" * 47] * (padding // 53)

@@ -33,9 +33,9 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "demo": Lazy(
         "ops.cli.demo:demo",
-        "Show the main job on invented people.",
+        "Show backfill, webhooks and sync on invented people.",
         "Begin",
-        examples=("segrelay demo --events 20000",),
+        examples=("segrelay demo", "segrelay demo --events 20000 --people 5000"),
     ),
     "sandbox": Lazy(
         "ops.cli.sandbox:sandbox",
