@@ -17,7 +17,7 @@ from worker.batch.conclude import Conclusion
 from worker.batch.halve import Refusals
 from worker.batch.opening import ask_ledger, contend, open_up, take_in_records, tried_by
 from worker.batch.pack import Packer
-from worker.batch.partition import Delivery, Holding, Note, Partition
+from worker.batch.partition import Delivery, Holding, Note, Partition, Stretch
 from worker.batch.prepare import Numbers, Prepared, Renders, render_and_shape
 from worker.batch.read import read_batch
 from worker.batch.responses import NO_RESPONSES, Responses
@@ -287,14 +287,14 @@ class Drain:
         return await self._own_live_is_due(state) or await self.live_waits()
 
     async def _own_live_is_due(self, state: State) -> bool:
+        heads: list[Stretch] = []
         for name in await self.partition.streams():
             lane, trigger = split_stream_name(name)
             if lane == LIVE and trigger in self.routes and state.is_due(trigger):
                 hold = state.holds.get(name)
                 after_id = hold.last_id if hold and hold.until_ms > state.now_ms() else ""
-                if await self.partition.read(name, after_id, 1):
-                    return True
-        return False
+                heads.append(Stretch(name, after_id, 1))
+        return any(found.entries for found in await self.partition.read(heads))
 
     async def _settle_packed(self, courier: Courier, packer: Packer) -> None:
         """Settle what turned out, while packing, to need no request."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from worker.batch.letters import Obituary
 from worker.batch.partition import (
     Entry,
+    Found,
     Hold,
     Holding,
     Note,
@@ -20,6 +21,7 @@ from worker.batch.partition import (
     Release,
     Settled,
     Settlement,
+    Stretch,
 )
 from worker.batch.read import order_of
 from worker.contract.keys import stream_name
@@ -54,8 +56,11 @@ class OneEvent:
         """Return the one stream, until a request was made or the event needs none."""
         return () if self._is_over else (stream_name(LIVE, self.trigger),)
 
-    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:  # noqa: ARG002 - it holds at most one
-        """Return the event, if it is behind `after_id`."""
+    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+        """Return the event, where it is behind the id from which is read."""
+        return [Found(self._behind(each.after_id), is_all=True) for each in stretches]
+
+    def _behind(self, after_id: str) -> list[Entry]:
         is_read = after_id and order_of(after_id) >= order_of(self.entry.entry_id)
         return [] if is_read or self._is_over else [self.entry]
 

@@ -12,7 +12,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from worker.batch.partition import Entry, Hold, Holding, Letter, Note, Release, Settled, Settlement
+from worker.batch.partition import (
+    Entry,
+    Found,
+    Hold,
+    Holding,
+    Letter,
+    Note,
+    Release,
+    Settled,
+    Settlement,
+    Stretch,
+)
 from worker.batch.read import order_of
 from worker.contract.events import encode_header
 from worker.contract.keys import REACHED_KEPT, split_stream_name, stream_name
@@ -21,6 +32,7 @@ from worker.contract.words import BACKFILL, LIVE, job_of_lane
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 
+_READ_BYTES = 4_000_000
 RUNG = "1"
 MISSED = "2"
 RUNG_FOR_BACKFILL = "3"
@@ -160,11 +172,21 @@ class FakePartition:
         """Return the names of the streams that are not empty, now."""
         return tuple(sorted(self.store.streams))
 
-    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
-        """Read the next entries of a stream, behind `after_id` ("" = from its begin)."""
-        entries = self.store.streams.get(stream, {}).values()
-        after = order_of(after_id) if after_id else (-1, -1)
-        return [entry for entry in entries if order_of(entry.entry_id) > after][:count]
+    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+        """Read the next entries of several streams."""
+        found: list[Found] = []
+        left = _READ_BYTES
+        for stretch in stretches:
+            count = stretch.most if left > 0 else 1
+            rows = self._behind(stretch)[:count]
+            left -= sum(len(b"hp") + len(row.header) + len(row.profile) for row in rows)
+            found.append(Found(rows, len(rows) < count))
+        return found
+
+    def _behind(self, stretch: Stretch) -> list[Entry]:
+        rows = list(self.store.streams.get(stretch.stream, {}).values())
+        after = order_of(stretch.after_id) if stretch.after_id else (-1, 0)
+        return [row for row in rows if order_of(row.entry_id) > after]
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()

@@ -22,6 +22,25 @@ class Entry(NamedTuple):
     profile: bytes
 
 
+class Stretch(NamedTuple):
+    """What to read of one stream: so many entries behind an id ("" = from its begin)."""
+
+    stream: str
+    after_id: str
+    most: int
+
+
+class Found(NamedTuple):
+    """What a stretch of a stream holds.
+
+    Attributes:
+        is_all: There is nothing behind these entries.
+    """
+
+    entries: list[Entry]
+    is_all: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Delivery:
     """One event for one trigger, waiting in a stream.
@@ -222,8 +241,11 @@ class Partition(Protocol):
         """Return the names of the streams that are not empty, now."""
         ...
 
-    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
-        """Read the next entries of a stream."""
+    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+        """Read the next entries of several streams, in one round trip.
+
+        What is found of a stream is fewer than asked for if what was found before is large.
+        """
         ...
 
     async def ledgers(

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from worker.batch.partition import Delivery, Entry, Hold
+from worker.batch.partition import Delivery, Entry, Found, Hold, Stretch
 from worker.batch.state import State
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import DIGEST_BYTES, split_stream_name
@@ -23,8 +24,10 @@ TRIAL_ENTRIES: Final = 100
 """Of a trigger whose next request carries one delivery alone: the others would be rendered for
 nothing if it fails again. A few more than one, so that not always the same one is tried."""
 _FIRST_STEP: Final = 32
+"""Of one stream, while nothing is known of the entries' size."""
 _LARGEST_STEP: Final = 500
-_STEP_BYTES: Final = 1_000_000
+_STEP_BYTES: Final = 2_000_000
+"""Of all streams together, in one round trip."""
 _LATEST_US: Final = 1 << 56
 
 UNREADABLE: Final = Header(
@@ -37,14 +40,14 @@ UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
 
 
 class Reads(Protocol):
-    """Whoever can read a stream."""
+    """Whoever can read streams."""
 
-    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
-        """Read the next entries of a stream."""
+    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+        """Read the next entries of several streams, in one round trip."""
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Source:
     """One stream while it is being read."""
 
@@ -53,27 +56,64 @@ class _Source:
     after_id: str
     hold: Hold | None
     entries: deque[Entry] = field(default_factory=deque)
-    step: int = _FIRST_STEP
-    exhausted: bool = False
+    is_exhausted: bool = False
     only_waiting: bool = True
 
-    async def fill(self, reads: Reads) -> None:
-        """Read the next step, as large as what was seen of the entries' size allows."""
-        if self.entries or self.exhausted:
-            return
-        rows = await reads.read(self.stream, self.after_id, self.step)
-        self.exhausted = len(rows) < self.step
-        if rows:
-            self.after_id = rows[-1].entry_id
-            size = sum(len(row.profile) + len(row.header) for row in rows) / len(rows)
-            self.step = int(max(1, min(_LARGEST_STEP, _STEP_BYTES / max(1.0, size))))
-        self.entries.extend(rows)
+    def take_in(self, found: Found) -> None:
+        """Keep what was found behind what is there."""
+        self.is_exhausted = found.is_all
+        self.entries.extend(found.entries)
+        if found.entries:
+            self.after_id = found.entries[-1].entry_id
 
     def pass_over(self, entry_id: str, until_ms: int) -> None:
         """Let an entry wait; while nothing else was seen, the hold grows."""
         if self.only_waiting:
             earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
             self.hold = Hold(entry_id, earliest)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads streams side by side, in as few round trips as their number and sizes allow.
+
+    Args:
+        entries: How many a batch has at most.
+        low: Whoever has no more than so many is read on when another one has none left.
+    """
+
+    reads: Reads
+    entries: int
+    low: int = 0
+    seen: int = 0
+    seen_bytes: int = 0
+
+    async def fill(self, sources: Iterable[_Source]) -> None:
+        """Read on where little is left."""
+        wanted = [
+            source
+            for source in sources
+            if not source.is_exhausted and len(source.entries) <= self.low
+        ]
+        if not wanted:
+            return
+        # Those that have none come first: of them something is read in any case.
+        wanted.sort(key=lambda source: len(source.entries))
+        step = self._step(len(wanted))
+        self.low = step // 4
+        stretches = [Stretch(source.stream, source.after_id, step) for source in wanted]
+        for source, found in zip(wanted, await self.reads.read(stretches), strict=True):
+            source.take_in(found)
+            self.seen += len(found.entries)
+            self.seen_bytes += sum(len(e.profile) + len(e.header) for e in found.entries)
+
+    def _step(self, streams: int) -> int:
+        """Return how many entries of each of so many streams are read next."""
+        share = 1 + self.entries // streams
+        if not self.seen:
+            return min(_FIRST_STEP, share)
+        fitting = int(_STEP_BYTES * self.seen / max(1, self.seen_bytes)) // streams
+        return max(1, min(_LARGEST_STEP, share, fitting))
 
 
 def order_of(entry_id: str) -> tuple[int, int]:
@@ -94,9 +134,10 @@ async def read_batch(
         entries: How many at most.
     """
     sources = [_source(state, stream) for stream in streams]
+    reader = _Reader(reads, entries)
+    await reader.fill(sources)
     heads: list[tuple[tuple[int, int], int]] = []
     for number, source in enumerate(sources):
-        await source.fill(reads)
         _push(heads, number, source)
     batch: list[Delivery] = []
     taken: Counter[str] = Counter()
@@ -117,8 +158,10 @@ async def read_batch(
             size += len(delivery.profile)
             taken[source.trigger] += 1
         if taken[source.trigger] >= TRIAL_ENTRIES and state.is_trial(source.trigger):
+            source.is_exhausted = True
             continue
-        await source.fill(reads)
+        if not source.entries:
+            await reader.fill(sources)
         _push(heads, number, source)
     for source in sources:
         _note_hold(state, source)

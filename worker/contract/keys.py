@@ -54,6 +54,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 FORMAT: Final = "segrelay:format"
@@ -132,6 +133,7 @@ def stream_name(lane: str, trigger: str) -> str:
     return f"{lane}|{trigger}"
 
 
+@lru_cache(maxsize=8_192)
 def split_stream_name(name: str) -> tuple[str, str]:
     """Return lane and trigger of a stream's name."""
     lane, _, trigger = name.partition("|")

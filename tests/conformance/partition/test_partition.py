@@ -10,9 +10,10 @@ from tests.conformance.partition.conftest import (
     LEASE_SECONDS,
     RETENTION_SECONDS,
     Bench,
+    new,
     note_of,
 )
-from worker.batch.partition import Delivery, Hold, Letter, Settled, Settlement
+from worker.batch.partition import Delivery, Hold, Letter, Settled, Settlement, Stretch
 from worker.contract.keys import REACHED_KEPT
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Setback, Wait
@@ -126,12 +127,36 @@ def test_a_clock_that_was_set_back_lengthens_no_open_note(bench: Bench) -> None:
 def test_entries_are_read_in_steps_in_their_order(bench: Bench) -> None:
     bench.accept("ada", "bob", "cyd")
 
-    first = bench.run(bench.one.read(VIP, "", 2))
-    rest = bench.run(bench.one.read(VIP, first[-1].entry_id, 2))
+    [(first, first_is_all)] = bench.run(bench.one.read([Stretch(VIP, "", 2)]))
+    [(rest, rest_is_all)] = bench.run(bench.one.read([Stretch(VIP, first[-1].entry_id, 2)]))
 
     assert [e.profile for e in first + rest] == [
         b'{"email":"%s@example.com"}' % name for name in (b"ada", b"bob", b"cyd")
     ]
+    assert (first_is_all, rest_is_all) == (False, True)
+
+
+def test_several_streams_are_read_at_once(bench: Bench) -> None:
+    bench.accept("ada", "bob")
+    bench.accept("cyd", trigger="other")
+
+    names = ("live|other", "live|no", VIP)
+    found = bench.run(bench.one.read([Stretch(name, "", 9) for name in names]))
+
+    assert [[e.profile[10:13] for e in each.entries] for each in found] == [
+        [b"cyd"], [], [b"ada", b"bob"]
+    ]  # fmt: skip
+    assert all(each.is_all for each in found)
+
+
+def test_what_is_large_leaves_one_entry_of_each_other_stream(bench: Bench) -> None:
+    large = b"x" * 3_000_000
+    bench.run(bench.one.accept([new(name)._replace(profile=large) for name in ("ada", "bob")]))
+    bench.accept("cyd", "dan", trigger="other")
+
+    found = bench.run(bench.one.read([Stretch(name, "", 9) for name in (VIP, "live|other")]))
+
+    assert [(len(each.entries), each.is_all) for each in found] == [(2, True), (1, False)]
 
 
 def test_an_empty_stream_is_no_stream(bench: Bench) -> None:

@@ -42,7 +42,7 @@ from tests.unit.worker.processes import (
 from tests.unit.worker.virtual_time import VirtualLoop
 from worker.adapters.jsonnet.renderer import Asserted, Rendered, Row, TemplateFailed
 from worker.batch.letters import Obituary
-from worker.batch.partition import Entry, Note
+from worker.batch.partition import Found, Note, Stretch
 from worker.batch.prepare import Killed
 from worker.batch.routes import Route
 from worker.batch.state import Tally
@@ -186,11 +186,14 @@ class SlowPartition(FakePartition):
 
     note_seconds = 0.0
     read_error: Exception | None = None
+    round_trips = 0
+    """Of reading streams."""
 
-    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
+    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+        self.round_trips += 1
         if self.read_error:
             raise self.read_error
-        return await super().read(stream, after_id, count)
+        return await super().read(stretches)
 
     async def note(self, note: Note) -> int:
         now_ms = await super().note(note)

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.fakes.fake_partition import FakePartition, PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
-from worker.batch.partition import Delivery, Settled, Settlement
+from worker.batch.partition import Delivery, Settled, Settlement, Stretch
 from worker.batch.settle import Settler
 from worker.batch.state import State
 from worker.contract.events import decode_header
@@ -38,7 +38,7 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     state = State.of(holding, NoClock(), 30.0)
     streaks: Any = None
     settler = Settler(partition, streaks, state, ("insider", 0))
-    (entry,) = await partition.read("live|enter", "", 2)
+    [([entry], _)] = await partition.read([Stretch("live|enter", "", 2)])
     header = decode_header(entry.header)
     skipped = Delivery("live|enter", "enter", entry.entry_id, header, entry.profile)
     digest = header.digest

@@ -11,7 +11,17 @@ import redis.asyncio
 
 from worker.adapters.redis import scripts
 from worker.adapters.redis.repeating import until_confirmed
-from worker.batch.partition import Entry, Hold, Holding, Note, Release, Settled, Settlement
+from worker.batch.partition import (
+    Entry,
+    Found,
+    Hold,
+    Holding,
+    Note,
+    Release,
+    Settled,
+    Settlement,
+    Stretch,
+)
 from worker.contract.keys import REACHED_KEPT, PartitionKeys
 from worker.contract.redis.accept import SCRIPT as ACCEPT
 from worker.contract.redis.accept import NewDelivery, accept_call
@@ -21,6 +31,8 @@ from worker.errors import LeaseLost
 
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """A repair puts right what is wrong at the destination: a full Redis takes it too."""
+_READ_BYTES: Final = 4_000_000
+"""After so much of some streams, only one entry of each other is read in the same round trip."""
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
 
@@ -90,19 +102,17 @@ class RedisPartition:
         """Return the names of the streams that are not empty, now."""
         with redis_errors():
             names = await scripts.command(self._client, "SMEMBERS", self.keys.streams)
-        return tuple(sorted(name.decode() for name in names))
+        return tuple(sorted([name.decode() for name in names]))
 
-    async def read(self, stream: str, after_id: str, count: int) -> list[Entry]:
-        """Read the next entries of a stream, behind `after_id` ("" = from its begin)."""
-        first = f"({after_id}" if after_id else "-"
-        with redis_errors():
-            rows = await scripts.command(
-                self._client, "XRANGE", self.keys.stream(stream), first, "+", "COUNT", count
-            )
-        return [
-            Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
-            for entry_id, fields in _entries(rows)
-        ]
+    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+        """Read the next entries of several streams, in one round trip."""
+        if not stretches:
+            return []
+        wanted = (part for each in stretches for part in (each.after_id, each.most))
+        answer = await self._call(
+            "read", [self.keys.stream(each.stream) for each in stretches], (_READ_BYTES, *wanted)
+        )
+        return [Found(list(map(_entry, rows)), bool(is_all)) for is_all, rows in answer]
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
@@ -217,10 +227,10 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _entries(rows: Sequence[Any]) -> Iterator[tuple[bytes, dict[bytes, bytes]]]:
-    """Read XRANGE's answer, which the client returns flat or as pairs, by its version."""
-    for entry_id, fields in rows:
-        yield entry_id, fields if isinstance(fields, dict) else dict(_pairs(fields or ()))
+def _entry(row: Sequence[Any]) -> Entry:
+    entry_id, flat = row
+    fields = dict(_pairs(flat))
+    return Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
 
 
 def _hold(text: bytes) -> Hold:
