@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -29,7 +30,12 @@ class Happening:
 
 
 def happenings(
-    rng: random.Random, *, events: int, people: int, ties: float = 0.02
+    rng: random.Random,
+    *,
+    events: int,
+    people: int,
+    ties: float = 0.02,
+    audiences: Sequence[str] = AUDIENCES,
 ) -> list[Happening]:
     """Invent so many entrances and exits, in the order of their times, within the last day.
 
@@ -45,7 +51,7 @@ def happenings(
             result.append(Happening(last.email, last.audience, not last.is_exit, last.time_us))
             continue
         email = f"person{rng.randrange(people)}@example.com"
-        result.append(Happening(email, rng.choice(AUDIENCES), rng.choice((True, False)), time_us))
+        result.append(Happening(email, rng.choice(audiences), rng.choice((True, False)), time_us))
     return result
 
 
@@ -153,7 +159,7 @@ def snapshot_payloads(
 def _segment_event(event: Happening) -> dict[str, str]:
     kind = "exit" if event.is_exit else "enter"
     return {
-        "id": f"{AUDIENCES.index(event.audience) + 1:032x}",
+        "id": f"{zlib.crc32(event.audience.encode()):032x}",
         "slug": event.audience,
         "event": kind,
         kind: _moment(event).replace("+00:00", "000Z"),

@@ -1,0 +1,108 @@
+"""How long things take to start: `python -m ops.bench.starting --triggers 2 400 --runs 5`.
+
+Commands that only print, a worker until it is ready, and its first delivery.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from ops.rig import Rig
+from worker.errors import SegrelayError
+
+_LOOK_SECONDS: Final = 0.01
+_MOST_SECONDS: Final = 60.0
+_COMMANDS: Final = {"help": ("--help",), "version": ("--version",), "completion": ()}
+
+
+def wait_until_ready(rig: Rig) -> None:
+    """Wait until the worker that was started last says that it is ready.
+
+    Raises:
+        SegrelayError: It ends, or takes a minute.
+    """
+    log = rig.worker_log(len(rig.workers) - 1)
+    end = time.monotonic() + _MOST_SECONDS
+    while b"ready" not in log.read_bytes():
+        if time.monotonic() > end or rig.workers[-1].poll() is not None:
+            raise SegrelayError(f"The worker does not start:\n{log.read_text()[-2000:]}")
+        time.sleep(_LOOK_SECONDS)
+
+
+def commands(runs: int) -> dict[str, dict[str, float]]:
+    """Return how long commands that only print take."""
+    return {name: _spread(lambda n=name: _run(n), runs) for name in _COMMANDS}  # type: ignore[misc]
+
+
+def _run(name: str) -> float:
+    completes = {
+        "_SEGRELAY_COMPLETE": "complete_bash",
+        "COMP_WORDS": "segrelay st",
+        "COMP_CWORD": "1",
+    }
+    begun = time.perf_counter()
+    subprocess.run(
+        [Path(sys.executable).with_name("segrelay"), *_COMMANDS[name]],
+        env={**os.environ, **(completes if name == "completion" else {})},
+        capture_output=True,
+        check=False,
+    )
+    return time.perf_counter() - begun
+
+
+def worker(triggers: int, runs: int) -> dict[str, Any]:
+    """Return how long a worker takes with so many triggers."""
+    from ops.bench.triggers import audiences_of, pairs  # noqa: PLC0415 - it uses this module
+
+    with (
+        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
+        Rig(Path(folder), exit_events=False, more=pairs(audiences_of(triggers))) as rig,
+    ):
+        return {"triggers": triggers, "ready_seconds": _spread(lambda: _ready(rig), runs)}
+
+
+def _ready(rig: Rig) -> float:
+    begun = time.perf_counter()
+    rig.start_worker()
+    wait_until_ready(rig)
+    seconds = time.perf_counter() - begun
+    rig.stop_workers()
+    rig.worker_log(0).unlink()
+    return seconds
+
+
+def _spread(measured: Callable[[], float], runs: int) -> dict[str, float]:
+    seconds = [measured() for _ in range(runs)]
+    return {
+        "median_seconds": round(statistics.median(seconds), 3),
+        "least_seconds": round(min(seconds), 3),
+        "most_seconds": round(max(seconds), 3),
+    }
+
+
+def main() -> None:
+    """Measure, and print the results as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--triggers", type=int, nargs="+", default=[2, 400])
+    parser.add_argument("--runs", type=int, default=5)
+    asked = parser.parse_args()
+    report = {
+        "commands": commands(asked.runs),
+        "workers": [worker(count, asked.runs) for count in asked.triggers],
+    }
+    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()
