@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import dataclass
 from typing import Any, Final
 
 from worker.contract.settings import Settings, load_settings
 from worker.errors import SegrelayError
 from worker.node.edge import build_app
+from worker.node.loading import Loaded, load
 from worker.node.runtime import runtime_for
 from worker.node.starting import refuse
 from worker.node.task import Ready
@@ -18,20 +20,36 @@ COLLECT_AFTER: Final = (100_000, 20, 50)
 A drain takes 0.92 of the time that it takes with Python's own numbers."""
 
 
-def _ready(settings: Settings) -> Ready:
-    """Build what drains in this process; the garbage collector never looks at it again."""
-    runtime = runtime_for(settings)
-    gc.set_threshold(*COLLECT_AFTER)
-    gc.collect()
-    gc.freeze()
-    routes = [route for routes in runtime.routes.values() for route in routes.values()]
-    stopped = frozenset(route.trigger for route in routes if route.stopped)
-    return Ready(runtime, stopped, lambda: runtime.renders.renderer.doubted)
+@dataclass(slots=True)
+class _Worker:
+    """Loads what the processes share, and builds what drains in each of them.
+
+    What is there by then the garbage collector never looks at again, and no process copies it.
+    """
+
+    settings: Settings
+    loaded: Loaded | None = None
+
+    def load(self) -> frozenset[str]:
+        """Load the templates; returns the triggers that can't be worked on."""
+        self.loaded = load(self.settings)
+        gc.collect()
+        gc.freeze()
+        return self.loaded.stopped
+
+    def ready(self) -> Ready:
+        """Build what drains in this process."""
+        runtime = runtime_for(self.settings, self.loaded)
+        gc.set_threshold(*COLLECT_AFTER)
+        gc.collect()
+        gc.freeze()
+        return Ready(runtime, lambda: runtime.renders.renderer.doubted)
 
 
 def _configured_app() -> Any:
     try:
-        return build_app(load_settings(), _ready)
+        worker = _Worker(load_settings())
+        return build_app(worker.settings, worker.ready, load=worker.load)
     except SegrelayError as error:
         return refuse(error)
 

@@ -7,7 +7,7 @@ sample can't know what a template needs, so its failing proves nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
 
@@ -61,6 +61,10 @@ class _Tried:
     findings: Sequence[Finding]
     body: Any = None
 
+    def of(self, trigger: str) -> _Tried:
+        """Return the same about another trigger of its kind."""
+        return replace(self, findings=[replace(f, trigger=trigger) for f in self.findings])
+
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
@@ -77,12 +81,24 @@ class _Sample:
 def check_triggers(settings: Settings, now: datetime) -> list[Finding]:
     """Check all triggers of a configuration, each in a process of its own, and how they fit."""
     renderer = IsolatedSamples(settings.templates_folder)
-    tried = {
-        name: _try(settings, trigger, renderer, now) for name, trigger in settings.triggers.items()
-    }
+    kinds: dict[str, _Tried] = {}
+    tried: dict[str, _Tried] = {}
+    for name, trigger in settings.triggers.items():
+        kind = kind_of(trigger)
+        if kind not in kinds:
+            kinds[kind] = _try(settings, trigger, renderer, now)
+        tried[name] = kinds[kind].of(name)
     bodies = {name: one.body for name, one in tried.items() if one.body is not None}
     findings = [finding for one in tried.values() for finding in one.findings]
     return findings + list(check_audiences(settings, bodies))
+
+
+def kind_of(trigger: Trigger) -> str:
+    """Return what names all that a trial of a trigger depends on.
+
+    Triggers that differ in their names and audiences only are of one kind, and tried once.
+    """
+    return repr(trigger.model_copy(update={"name": "", "audiences": ()}))
 
 
 def check_trigger(

@@ -51,12 +51,15 @@ class Edge:
 
     Args:
         build: Builds what drains, once in each process.
+        load: Loads, before the first fork, what the processes share; returns the triggers that
+            can't be worked on.
         silence_seconds: See `worker.node.sweep`.
     """
 
     app: Any
     settings: Settings
-    build: Callable[[Settings], Ready]
+    build: Callable[[], Ready]
+    load: Callable[[], frozenset[str]]
     silence_seconds: float
     node: Node | None = None
     ringer: Ringer = field(init=False)
@@ -69,6 +72,7 @@ class Edge:
     def begin(self, processes: int) -> None:
         """Make what all processes share; before the first fork."""
         self.node = Node.of(processes, self.settings.destinations)
+        self.node.stopped.write(self.load())
         self._task = DrainTask(self.settings, self.build, self.ringer, self.node)
 
     def task(self) -> DrainTask:
@@ -132,8 +136,9 @@ def end_at_once(node: Node) -> None:
 
 def build_app(
     settings: Settings,
-    build: Callable[[Settings], Ready],
+    build: Callable[[], Ready],
     *,
+    load: Callable[[], frozenset[str]] = frozenset,
     silence_seconds: float = SILENCE_SECONDS,
 ) -> Any:
     """Return the Celery app of a worker.
@@ -144,7 +149,7 @@ def build_app(
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
     app.conf.worker_concurrency = (os.cpu_count() or 1) + 1
-    edge = Edge(app, settings, build, silence_seconds)
+    edge = Edge(app, settings, build, load, silence_seconds)
     app.segrelay = edge
     register(app, edge.task)
     app.steps["worker"].add(StartingStep)

@@ -9,7 +9,6 @@ import random
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Final
 
 import redis
@@ -17,7 +16,6 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.clock import SystemClock
-from worker.adapters.jsonnet.renderer import Renderer, Template
 from worker.adapters.jsonnet.rendering import ProcessRenders
 from worker.adapters.redis import scripts
 from worker.adapters.redis.gate import RedisGate
@@ -30,7 +28,6 @@ from worker.adapters.sender import HttpSender
 from worker.batch.responses import Responses
 from worker.batch.routes import Route
 from worker.batch.state import Tally
-from worker.checks.triggers import check_trigger
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import parse_pauses
@@ -41,11 +38,11 @@ from worker.contract.redis.connection import (
     resolve_broker_url,
     resolve_url,
 )
-from worker.contract.settings import AUDIENCE_ATTRIBUTE, Destination, Secret, Settings, Trigger
+from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
-from worker.destinations.registry import api_of
 from worker.drain import STOP_GRACE_SECONDS, Drain, Policy, Stop
-from worker.errors import TemplateBroken, UsageWrong, WeMustAct
+from worker.errors import UsageWrong
+from worker.node.loading import Loaded, load
 
 SLICE_SECONDS: Final = 1.0
 LOG: Final = structlog.get_logger()
@@ -196,8 +193,12 @@ class Runtime:
         return self.gates[destination.name]
 
 
-def runtime_for(settings: Settings) -> Runtime:
+def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
     """Build the runtime of this process.
+
+    Args:
+        settings: The configuration.
+        loaded: What was loaded before this process was forked; None = it is loaded now.
 
     Raises:
         RedisUnavailable: The embedded Redis can't be started.
@@ -205,7 +206,7 @@ def runtime_for(settings: Settings) -> Runtime:
     url = resolve_url(settings.redis)
     runner = asyncio.Runner()
     runner.get_loop()
-    renderer = Renderer(settings.templates_folder)
+    loaded = loaded or load(settings, lambda questions: [ask() for ask in questions])
     client = connect_async(url)
     return Runtime(
         settings=settings,
@@ -213,7 +214,7 @@ def runtime_for(settings: Settings) -> Runtime:
         client=client,
         broker=connect_async(resolve_broker_url(settings.redis)),
         lease_client=connect(url, timeout_seconds=1.0),
-        renders=ProcessRenders(renderer, settings.templates_folder),
+        renders=ProcessRenders(loaded.renderer, settings.templates_folder),
         numbers=RedisNumbers(client),
         sender=HttpSender(
             connections=max(16, settings.delivery.in_flight),
@@ -232,61 +233,5 @@ def runtime_for(settings: Settings) -> Runtime:
             },
             settings.delivery.identity,
         ),
-        routes=_routes(settings, renderer),
+        routes=loaded.routes,
     )
-
-
-def _routes(settings: Settings, renderer: Renderer) -> dict[str, dict[str, Route]]:
-    routes: dict[str, dict[str, Route]] = {name: {} for name in settings.destinations}
-    for trigger in settings.triggers.values():
-        route = _route(settings, trigger, renderer)
-        routes[trigger.destination][trigger.name] = route
-        if route.stopped:
-            LOG.error("trigger.stopped", trigger=trigger.name, reason=route.stopped)
-    return routes
-
-
-def _route(settings: Settings, trigger: Trigger, renderer: Renderer) -> Route:
-    destination = settings.destinations[trigger.destination]
-    template, stopped = _template(settings, trigger, renderer)
-    headers: dict[str, str] = {}
-    params: dict[str, str] = {}
-    try:
-        authorization = settings.authorization_of(destination)
-        if authorization:
-            headers = _revealed(authorization.headers)
-            params = _revealed(authorization.parameters)
-    except WeMustAct as error:
-        stopped = stopped or error.message
-    return Route(
-        trigger=trigger.name,
-        api=api_of(settings, trigger),
-        api_name=destination.api,
-        template=template,
-        url=settings.url_of(trigger),
-        headers=headers,
-        params=params,
-        settings=trigger.settings,
-        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
-        phone_region=settings.delivery.phone_region,
-        on_ambiguous=destination.on_ambiguous,
-        engine=trigger.engine,
-        stopped=stopped,
-    )
-
-
-def _template(
-    settings: Settings, trigger: Trigger, renderer: Renderer
-) -> tuple[Template | None, str]:
-    """Load and try a template; a broken one stops its trigger and no other."""
-    try:
-        template = renderer.load(trigger.template)
-    except TemplateBroken as error:
-        return None, error.message
-    findings = check_trigger(settings, trigger, renderer, datetime.now(UTC))
-    errors = [finding.message for finding in findings if finding.severity == "error"]
-    return template, "; ".join(errors)
-
-
-def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
-    return {name: secret.reveal() for name, secret in secrets.items()}

@@ -16,18 +16,18 @@ from worker.node.waiting import WaitingCalls
 class StoppedTriggers:
     """Triggers that this node can't work on, e.g. for a template that is broken.
 
-    Its children find out, at their first task; the sweep must not ring for them.
+    It finds out before its processes are forked; the sweep must not ring for them.
     """
 
     def __init__(self) -> None:
         self._descriptor = nameless_file()
 
     def write(self, names: Iterable[str]) -> None:
-        """Replace what is known: every process of a node finds the same."""
+        """Replace what is known."""
         write_all(self._descriptor, "\n".join(sorted(names)))
 
     def read(self) -> frozenset[str]:
-        """Return their names; none before the first task."""
+        """Return their names."""
         return frozenset(read_all(self._descriptor).splitlines())
 
 

@@ -52,12 +52,10 @@ class Ready:
     """What drains in one process.
 
     Args:
-        stopped_triggers: Names of those that it can't work on.
         doubted: Returns the templates whose compiled form is off, and how often it differed.
     """
 
     drains: Drains
-    stopped_triggers: frozenset[str] = frozenset()
     doubted: Callable[[], Mapping[str, int]] = dict
 
 
@@ -71,7 +69,7 @@ class DrainTask:
     """
 
     settings: Settings
-    build: Callable[[Settings], Ready]
+    build: Callable[[], Ready]
     ringer: Ringer
     node: Node
     ready: Ready | None = None
@@ -125,8 +123,7 @@ class DrainTask:
     def _drain(self, call: Call, stop: Stop, again: list[Call]) -> Tally:
         begun = time.monotonic()
         if self.ready is None:
-            self.ready = self.build(self.settings)
-            self.node.stopped.write(self.ready.stopped_triggers)
+            self.ready = self.build()
         tally, queue = self.ready.drains.drain(
             call.destination, call.partition, stop, self.node.waiting.holds_live
         )

@@ -75,9 +75,10 @@ def _misbehave(how: str) -> None:
         time.sleep(60)
 
 
+SETTINGS = load_settings()
 app = build_app(
-    load_settings(),
-    lambda settings: Ready(FakeDrains(settings)),
+    SETTINGS,
+    lambda: Ready(FakeDrains(SETTINGS)),
     silence_seconds=float(os.environ.get("FAKE_SILENCE", "30")),
 )
 

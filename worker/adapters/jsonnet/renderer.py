@@ -163,6 +163,12 @@ class Renderer:
             if loaded.accelerator.differences
         }
 
+    def distrust(self, differences: Mapping[str, int]) -> None:
+        """Turn off the compiled forms that differed from the engine in another process."""
+        for template, loaded in self._loaded.items():
+            found = differences.get(template.name, 0)
+            loaded.accelerator.differences = max(loaded.accelerator.differences, found)
+
     def render(
         self,
         template: Template,

@@ -1,0 +1,126 @@
+"""What a node loads before its processes are forked: each kind of trigger is tried once."""
+
+import os
+import signal
+import textwrap
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from worker.checks.triggers import check_triggers
+from worker.contract.settings import Settings, load_settings
+from worker.node.apart import answers_apart
+from worker.node.loading import load
+
+ENTER = '{ users: [{ identifiers: { email: "ann@example.com" } }] }'
+BROKEN = "{ users: [ "
+
+
+def settings_with(folder: Path, triggers: Sequence[tuple[str, str]], **templates: str) -> Settings:
+    """Return a configuration of triggers, each with the name of its template."""
+    (folder / "templates").mkdir()
+    for name, text in templates.items():
+        (folder / "templates" / f"{name}.jsonnet").write_text(text)
+    head = """
+        [destinations.insider]
+        api = "insider"
+        base_url = "https://unification.useinsider.com"
+        rate = "25000/min"
+        """
+    tables = "".join(
+        f"""
+        [triggers.{trigger}]
+        destination = "insider"
+        audiences = ["{trigger}"]
+        on = "enter"
+        template = "{template}.jsonnet"
+        url = "/api/user/v1/upsert"
+        """
+        for trigger, template in triggers
+    )
+    path = folder / "segrelay.toml"
+    path.write_text(textwrap.dedent(head + tables))
+    return load_settings(path, environ={})
+
+
+def test_what_ends_the_process_that_is_asked_is_not_answered_and_all_else_is() -> None:
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def fail() -> None:
+        raise MemoryError
+
+    answers = answers_apart([lambda: 1, die, lambda: [2], fail, lambda: "three"])
+
+    assert answers == [1, None, [2], None, "three"]
+
+
+def test_what_does_not_come_to_an_end_is_not_answered() -> None:
+    def spin() -> None:
+        while True:
+            pass
+
+    assert answers_apart([spin, lambda: "next"], seconds=0.2) == [None, "next"]
+
+
+def test_triggers_that_differ_in_name_and_audiences_only_are_tried_once(tmp_path) -> None:
+    settings = settings_with(
+        tmp_path, [(f"trigger-{number}", "enter") for number in range(50)], enter=ENTER
+    )
+    asked = []
+
+    def ask(questions):
+        asked.extend(questions)
+        return answers_apart(questions)
+
+    loaded = load(settings, ask)
+
+    assert len(asked) == 1
+    assert len(loaded.routes["insider"]) == 50
+    assert loaded.stopped == frozenset()
+
+
+def test_a_template_that_ends_whoever_renders_it_stops_its_own_triggers_only(tmp_path) -> None:
+    settings = settings_with(
+        tmp_path, [("good", "enter"), ("bad", "deadly"), ("worse", "deadly")],
+        enter=ENTER, deadly=ENTER + " + {}",
+    )  # fmt: skip
+
+    def ask(questions):
+        first, _ = questions
+        return [*answers_apart([first]), None]
+
+    assert load(settings, ask).stopped == {"bad", "worse"}
+
+
+def test_a_template_that_does_not_parse_stops_its_own_triggers_only(tmp_path) -> None:
+    settings = settings_with(
+        tmp_path, [("good", "enter"), ("bad", "broken")], enter=ENTER, broken=BROKEN
+    )
+
+    loaded = load(settings)
+
+    assert loaded.stopped == {"bad"}
+    assert "broken.jsonnet:1" in loaded.routes["insider"]["bad"].stopped
+
+
+def test_a_compiled_form_that_differed_in_the_trial_is_off_in_every_process(tmp_path) -> None:
+    settings = settings_with(tmp_path, [("good", "enter")], enter=ENTER)
+
+    loaded = load(settings, lambda questions: [("", {"enter.jsonnet": 1}) for _ in questions])
+
+    assert loaded.renderer.doubted == {"enter.jsonnet": 1}
+
+
+@pytest.mark.parametrize("template", ["enter", "broken"])
+def test_the_check_tells_of_each_trigger_of_a_kind(tmp_path, template) -> None:
+    names = [f"trigger-{number}" for number in range(5)]
+    url_less = "{}" if template == "enter" else BROKEN
+    settings = settings_with(tmp_path, [(name, "bad") for name in names], bad=url_less)
+
+    findings = check_triggers(settings, datetime.now(UTC))
+
+    errors = [finding.trigger for finding in findings if finding.severity == "error"]
+    assert sorted(set(errors)) == names
