@@ -44,6 +44,7 @@ class LazyGroup(TyperGroup):
     """A group over a table of `Lazy` commands; subclasses name the table."""
 
     table: Mapping[str, Lazy] = {}
+    _only_names: bool = False
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -52,8 +53,18 @@ class LazyGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the base's signature
         """Load and return a command; None where the table does not have it."""
+        if self._only_names:
+            return self.commands.get(cmd_name)
         lazy = self.table.get(cmd_name)
         return load(cmd_name, lazy) if lazy else None
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the name of a command, without loading anything."""
+        self._only_names = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._only_names = False
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - see above
         """Write the table into the help, without loading anything."""

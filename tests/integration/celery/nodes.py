@@ -25,6 +25,8 @@ DESTINATION = """
 api = "http"
 base_url = "http://127.0.0.1:9"
 rate = "25000/min"
+[destinations.{name}.http]
+networks = ["127.0.0.0/8"]
 [triggers.of-{name}]
 destination = "{name}"
 audiences = ["vip"]

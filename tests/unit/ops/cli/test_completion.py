@@ -1,0 +1,27 @@
+"""Completion of the names of commands."""
+
+import typer
+
+from ops.cli.lazy import Lazy, LazyGroup
+
+
+class Commands(LazyGroup):
+    """Commands of a module that is not there: to load one fails."""
+
+    table = {
+        "start": Lazy("no.such.module:start", "Start it.", "Run"),
+        "stop": Lazy("no.such.module:stop", "Stop it.", "Run"),
+        "help": Lazy("no.such.module:help", "Help.", "Run"),
+    }
+
+
+def test_the_name_of_a_command_is_completed_without_loading_any_command() -> None:
+    group = Commands(name="app")
+    context = typer.Context(group, info_name="app")
+
+    found = group.shell_complete(context, "st")
+
+    assert [(item.value, item.help) for item in found] == [
+        ("start", "Start it."),
+        ("stop", "Stop it."),
+    ]
