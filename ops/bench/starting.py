@@ -53,7 +53,7 @@ def _run(name: str) -> float:
     }
     begun = time.perf_counter()
     subprocess.run(
-        [Path(sys.executable).with_name("segrelay"), *_COMMANDS[name]],
+        [Path(sys.prefix) / "bin" / "segrelay", *_COMMANDS[name]],
         env={**os.environ, **(completes if name == "completion" else {})},
         capture_output=True,
         check=False,
@@ -69,17 +69,30 @@ def worker(triggers: int, runs: int) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
         Rig(Path(folder), exit_events=False, more=pairs(audiences_of(triggers))) as rig,
     ):
-        return {"triggers": triggers, "ready_seconds": _spread(lambda: _ready(rig), runs)}
+        processor_seconds: list[float] = []
+        ready = _spread(lambda: _ready(rig, processor_seconds), runs)
+    return {
+        "triggers": triggers,
+        "ready": ready,
+        "processor_seconds_until_ready": round(statistics.median(processor_seconds), 2),
+    }
 
 
-def _ready(rig: Rig) -> float:
+def _ready(rig: Rig, processor_seconds: list[float]) -> float:
     begun = time.perf_counter()
-    rig.start_worker()
+    started = rig.start_worker()
     wait_until_ready(rig)
     seconds = time.perf_counter() - begun
+    processor_seconds.append(_used_by(started.pid))
     rig.stop_workers()
     rig.worker_log(0).unlink()
     return seconds
+
+
+def _used_by(pid: int) -> float:
+    """Return the processor time of a process, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _spread(measured: Callable[[], float], runs: int) -> dict[str, float]:

@@ -4,15 +4,17 @@ import typer
 
 from ops.cli.lazy import Lazy, LazyGroup
 
+TABLE = {
+    "start": Lazy("no.such.module:start", "Start it.", "Run"),
+    "stop": Lazy("no.such.module:stop", "Stop it.", "Run"),
+    "help": Lazy("no.such.module:help", "Help.", "Run"),
+}
+
 
 class Commands(LazyGroup):
     """Commands of a module that is not there: to load one fails."""
 
-    table = {
-        "start": Lazy("no.such.module:start", "Start it.", "Run"),
-        "stop": Lazy("no.such.module:stop", "Stop it.", "Run"),
-        "help": Lazy("no.such.module:help", "Help.", "Run"),
-    }
+    table = TABLE
 
 
 def test_the_name_of_a_command_is_completed_without_loading_any_command() -> None:

@@ -1,7 +1,7 @@
 #!lua flags=no-writes,allow-oom
 -- Reads the next entries of several streams.
 --
--- KEYS: the streams
+-- KEYS[1], KEYS[2], … the streams
 -- ARGV[1] so many bytes are enough: of the streams behind them one entry each is read
 --     then per stream: behind which id ("" = from its begin), how many entries
 --
