@@ -1,5 +1,7 @@
 """Lytics, Redis and Insider with a sync between them; a test says when a step is done."""
 
+from dataclasses import replace
+
 import orjson
 
 import templates
@@ -93,10 +95,7 @@ class World:
         self.sandbox.settings(lytics=switches)
 
     def syncing(self, **options):
-        found = syncing_for(self.client, self.settings, "vip", self.publisher)
-        for name, value in options.items():
-            setattr(found, name, value)
-        return found
+        return replace(syncing_for(self.client, self.settings, "vip", self.publisher), **options)
 
     def run(self, *, small_steps=False, **options):
         """Do the steps of a run to its end; returns what it came to."""

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from ops.cli.main import app
 from ops.sandbox.process import SandboxProcess
 from producer.quarantine import Quarantine
+from producer.sync.book import SyncBook
 from producer.sync.run import Phase
 from producer.sync.step import confirm
 from tests.integration.producer.sync_world import CHANGE, World, person
@@ -19,6 +20,25 @@ CALM = {
     "error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False, "token": "",
     "scan_ends_after_rows": 0, "repeated_rows": 0.0, "hidden_rows": 0.0, "date_offset_seconds": 0.0,
 }  # fmt: skip
+
+
+class DyingBook(SyncBook):
+    """Its process dies at the second saving: behind the first write."""
+
+    saved = 0
+
+    def save(self, run, *, ends=False):
+        if self.saved:
+            raise KeyboardInterrupt
+        self.saved += 1
+        super().save(run, ends=ends)
+
+
+class SilentBook(SyncBook):
+    """Claims nothing: the tokens stay those of another run."""
+
+    def claim(self, run):
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +106,7 @@ def test_later_runs_are_newer_even_within_a_second(world):
 
 def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
     world.people(*(person(n, "vip") for n in range(250)))
-    syncing = world.syncing()
-    save, saved = syncing.book.save, []
-
-    def dying(run, **options):
-        if saved:
-            raise KeyboardInterrupt
-        saved.append(run)
-        save(run, **options)
-
-    syncing.book.save = dying
+    syncing = world.syncing(book=DyingBook(world.client, "vip", 4))
     with pytest.raises(KeyboardInterrupt):
         syncing.step(forced=True)
     assert len(world.deliveries()) == 250
@@ -111,8 +122,7 @@ def test_a_run_that_was_replaced_changes_nothing(world):
     world.people(*(person(n, "vip") for n in range(50)))
     for place in world.places():
         world.client.hset(place.synctokens, "vip", "of another run")
-    syncing = world.syncing()
-    syncing.book.claim = lambda _: None
+    syncing = world.syncing(book=SilentBook(world.client, "vip", 4))
 
     step = syncing.step(forced=True)
 
