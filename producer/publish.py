@@ -72,6 +72,10 @@ class Publisher:
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
 
+    def now_us(self) -> int:
+        """Return Redis' time in µs since 1970."""
+        return self._fill.now_us()
+
     def room(self, lane: str = LIVE) -> Room | NoRoom:
         """Whether more may be published into this lane; backfill has to ask before each call."""
         return self._fill.lane(lane)

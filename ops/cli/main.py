@@ -97,7 +97,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "audience": Lazy(
         "ops.cli.audience:app",
-        "Say which slug an audience's id stands for.",
+        "See, rename or retire audiences, and say what ids stand for.",
         "Feed",
         examples=("segrelay audience set 4f5a4fb1d0 vip",),
     ),

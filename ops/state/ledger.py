@@ -45,6 +45,17 @@ class Names:
         self._names: Mapping[int, str] = {
             int(number): name.decode() for name, number in stored.items()
         }
+        self._numbers = {name: number for number, name in self._names.items()}
+
+    def audiences(self) -> set[str]:
+        """Return the slugs of all audiences that have a number."""
+        return {
+            name.removeprefix(_AUDIENCE) for name in self._numbers if name.startswith(_AUDIENCE)
+        }
+
+    def number_of(self, audience: str) -> int:
+        """Return the number of an audience; 0 = nothing was ever delivered about it."""
+        return self._numbers.get(_AUDIENCE + audience, 0)
 
     def audience(self, number: int) -> str:
         """Return an audience's slug."""

@@ -117,6 +117,11 @@ class Run:
             last=self.last,
         )
 
+    def give_to(self, audience: str) -> None:
+        """Let the members be those of another slug from now on; a run under way is given up."""
+        self.audience, self.phase, self.start = audience, Phase.IDLE, ""
+        self.doubt, self.next_ms = "", 0
+
     def scan_anew(self) -> None:
         """Begin the scan again within this run: whom it saw, it saw."""
         self.start = ""

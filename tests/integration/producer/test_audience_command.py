@@ -41,9 +41,13 @@ def run(settings, monkeypatch):
 def test_what_was_learned_is_listed_with_the_triggers_that_want_it(run, publish):
     publish()
 
-    assert orjson.loads(run("audience", "list", "--json").stdout) == [
-        {"id": VIP, "slug": "vip", "triggers": ["vip-enter", "vip-exit"]}
-    ]
+    (told,) = orjson.loads(run("audience", "list", "--json").stdout)["audiences"]
+
+    assert (told["slug"], told["ids"], told["triggers"]) == (
+        "vip",
+        [VIP],
+        ["vip-enter", "vip-exit"],
+    )
     assert "vip-enter, vip-exit" in run("audience", "list").stdout
 
 

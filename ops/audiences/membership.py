@@ -1,0 +1,144 @@
+"""Who is in an audience by the ledger: every record that Redis holds is looked at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.state.ledger import Names
+from worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.words import Direction
+from worker.core.beats import is_newer
+from worker.core.ledger import Record, unpack_all
+
+_KEYS_A_CALL: Final = 2_000
+_PATTERN: Final = "{*}l" + DIGEST_BYTES * "?"
+_KEY: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.DOTALL)
+
+Advance = Callable[[int], None]
+"""Told how many keys were looked at."""
+
+
+@dataclass(slots=True)
+class Count:
+    """What the ledger of one destination says about an audience.
+
+    Args:
+        members: People whose newest event, by any trigger, is an entrance.
+        entered: People who ever entered, as far back as the ledger goes.
+        left: People whose newest event is an exit.
+        last_us: The newest time delivered; 0 = none.
+    """
+
+    members: int = 0
+    entered: int = 0
+    left: int = 0
+    last_us: int = 0
+
+
+@dataclass(slots=True)
+class Counts:
+    """Counts by audience's slug and destination.
+
+    Args:
+        unreadable: Records of another version, or damaged.
+    """
+
+    found: dict[tuple[str, str], Count] = field(default_factory=dict)
+    unreadable: int = 0
+
+
+def every_record(
+    client: Redis, advance: Advance = lambda _: None
+) -> Iterator[tuple[PartitionKeys, bytes, Record | None]]:
+    """Yield place, digest and record of everybody; None for what can't be read.
+
+    What is delivered meanwhile may be missing.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    cursor = 0
+    while True:
+        with redis_errors():
+            answer: Any = client.scan(cursor, match=_PATTERN, count=_KEYS_A_CALL)
+        cursor, names = answer
+        yield from _read(client, names)
+        advance(len(names))
+        if not cursor:
+            return
+
+
+def _read(
+    client: Redis, names: list[bytes]
+) -> Iterator[tuple[PartitionKeys, bytes, Record | None]]:
+    if not names:
+        return
+    with redis_errors():
+        texts: Any = client.mget(names)
+    # A key of another kind that looks like a ledger's is no string, and has no text here.
+    known = {name: text for name, text in zip(names, texts, strict=True) if text}
+    records, _ = unpack_all(known)
+    for name in known:
+        match = _KEY.fullmatch(name)
+        if match:
+            place = PartitionKeys(match[1].decode(), int(match[2]))
+            yield place, match[3], records.get(name)
+
+
+def standing(record: Record, audience: int) -> tuple[Direction, int] | None:
+    """Return the newest thing that was delivered about an audience, and when; None = nothing."""
+    newest: tuple[Direction, int] | None = None
+    for _, item in record.about(audience):
+        if not item.delivered_us or item.direction is Direction.CHANGE:
+            continue
+        if newest is None or is_newer(item.delivered_us, item.direction, newest[1], newest[0]):
+            newest = (item.direction, item.delivered_us)
+    return newest
+
+
+def count_all(client: Redis, advance: Advance = lambda _: None) -> Counts:
+    """Count everybody in every audience."""
+    names = Names(client)
+    counts = Counts()
+    for place, _, record in every_record(client, advance):
+        if record is None:
+            counts.unreadable += 1
+            continue
+        for audience in {key[0] for key in record.items if key[0]}:
+            key = (names.audience(audience), place.destination)
+            _add(counts.found.setdefault(key, Count()), record, audience)
+    return counts
+
+
+def _add(count: Count, record: Record, audience: int) -> None:
+    now = standing(record, audience)
+    if now is None:
+        return
+    direction, last_us = now
+    count.last_us = max(count.last_us, last_us)
+    count.members += direction is Direction.ENTER
+    count.left += direction is Direction.EXIT
+    count.entered += any(
+        item.direction is Direction.ENTER and item.delivered_us
+        for _, item in record.about(audience)
+    )
+
+
+def members_of(
+    client: Redis, audience: str, advance: Advance = lambda _: None
+) -> dict[str, set[bytes]]:
+    """Return the digests of an audience's members, by destination."""
+    names = Names(client)
+    found: dict[str, set[bytes]] = {}
+    for place, digest, record in every_record(client, advance):
+        number = names.number_of(audience)
+        now = standing(record, number) if record and number else None
+        if now and now[0] is Direction.ENTER:
+            found.setdefault(place.destination, set()).add(digest)
+    return found

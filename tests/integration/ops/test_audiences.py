@@ -1,0 +1,128 @@
+"""Audiences as a whole: counted by the ledger, renamed, retired."""
+
+import orjson
+import pytest
+
+from ops.cli import audience
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from producer.sync.opening import syncing_for
+from tests.integration.ops.relay import EXIT, payload
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.errors import UsageWrong
+
+LYTICS = """
+[lytics]
+base_url = "{url}"
+token = "a-token-of-nobody"
+[sync.vip]
+audience = "vip"
+every = "1h"
+"""
+COUNT = 12
+
+
+@pytest.fixture
+def relay_of_a_sync(relay, sandbox):
+    """Twelve members came by a sync, and were delivered."""
+    relay.configure(EXIT + LYTICS.format(url=sandbox.url))
+    rows = [
+        {"_uid": f"u{n:03}", "email": f"p{n}@example.com", "segments": ["vip"]}
+        for n in range(COUNT)
+    ]
+    sandbox.post("lytics/profiles", rows)
+    publisher = Publisher(relay.client, relay.settings, doorbell=SilentDoorbell())
+    syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
+    while syncing.step(forced=not syncing.book.peek().number).more:
+        pass
+    relay.drain()
+    return relay
+
+
+def members(sandbox, slug):
+    held = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+    return {email for email, slugs in held.items() if slug in slugs}
+
+
+def listed(call, slug):
+    rows = orjson.loads(call(audience.app, "list", "--json").stdout)["audiences"]
+    return next(row for row in rows if row["slug"] == slug)
+
+
+def test_an_audience_is_counted_by_the_ledger(relay, call):
+    relay.publish(
+        payload("ann@example.com"),
+        payload("bob@example.com"),
+        payload("bob@example.com", direction="exit", minute=1),
+    )
+    relay.drain()
+
+    row = listed(call, "vip")
+
+    found = row["destinations"]["insider"]
+    assert (found["members"], found["left"], row["ids"]) == (1, 1, ["vipvipvip"])
+    assert found["last_event"] is not None
+    assert row["triggers"] == ["vip-enter", "vip-exit"]
+    assert "vip-enter, vip-exit" in call(audience.app, "list").stdout
+
+
+def test_who_is_in_an_audience_that_is_retired_leaves_it(relay_of_a_sync, call, sandbox):
+    told = orjson.loads(call(audience.app, "retire", "vip", "--yes", "--json").stdout)
+    relay_of_a_sync.drain()
+
+    assert (told["held"], told["published"]) == (COUNT, COUNT)
+    assert members(sandbox, "vip") == set()
+    assert listed(call, "vip")["destinations"]["insider"]["members"] == 0
+
+
+def test_a_renamed_audience_has_the_same_members(relay_of_a_sync, call, sandbox):
+    everybody = members(sandbox, "vip")
+
+    told = orjson.loads(call(audience.app, "rename", "vip", "gold", "--yes", "--json").stdout)
+    relay_of_a_sync.drain()
+
+    assert len(everybody) == COUNT
+    assert told["syncs"] == ["vip"]
+    assert (members(sandbox, "vip"), members(sandbox, "gold")) == (set(), everybody)
+
+
+def test_ids_stand_for_the_new_slug(relay, call):
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    relay_people(relay)
+
+    told = orjson.loads(
+        call(
+            audience.app, "rename", "vip", "gold", "--people", people_file(relay), "--yes", "--json"
+        ).stdout
+    )
+
+    assert told["ids"] == 1
+    assert listed(call, "gold")["ids"] == ["vipvipvip"]
+
+
+def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
+    relay.publish(payload("ann@example.com"), payload("bob@example.com"))
+    relay.drain()
+    relay_people(relay)
+
+    told = call(audience.app, "retire", "vip", "--people", people_file(relay), "--yes", "--json")
+
+    assert told.exit_code == 1
+    assert orjson.loads(told.stdout) == {"audience": "vip", "held": 2, "published": 1}
+    assert "known by a digest only" in told.stderr
+
+
+def people_file(relay):
+    return relay.settings.folder / "people.ndjson"
+
+
+def relay_people(relay):
+    people_file(relay).write_text('{"email": "Ann@example.com"}\n')
+
+
+def test_an_audience_that_no_trigger_lets_go_is_not_retired(relay, call):
+    relay.configure("")
+
+    with pytest.raises(UsageWrong, match="No trigger wants the exit"):
+        call(audience.app, "retire", "vip", "--yes")
