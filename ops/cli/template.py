@@ -176,7 +176,7 @@ def _tell(reports: Sequence[TemplateReport]) -> None:
         for label, words in report.renders.items():
             say(f"  {label}: {words}")
         if report.not_compiled:
-            say(f"  not compiled to Python, so ten times as slow, for {report.not_compiled}")
+            say(f"  not compiled to Python, so several times slower, for {report.not_compiled}")
         elif report.content_hash:
             say("  compiled to Python")
         for finding in report.findings:

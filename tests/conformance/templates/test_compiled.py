@@ -21,7 +21,7 @@ from worker.contract.words import Direction
 
 HERE = Path(__file__).parent
 TEMPLATES = [
-    *sorted(SHIPPED_FOLDER.glob("insider/*.jsonnet")),
+    *sorted(SHIPPED_FOLDER.rglob("*.jsonnet")),
     *sorted(Path(ops.chaos.__file__).parent.glob("*.jsonnet")),
     HERE / "page_entrance.jsonnet",
 ]

@@ -28,6 +28,7 @@ def test_the_shipped_templates_are_fit(run):
     reports = json.loads(result.stdout)["templates"]
     assert result.exit_code == 0
     assert [report["template"] for report in reports] == [
+        "http/event.jsonnet",
         "insider/enter.jsonnet",
         "insider/exit-event.jsonnet",
         "insider/exit.jsonnet",

@@ -15,6 +15,8 @@ from worker.adapters.jsonnet.compiled.code import (
 )
 from worker.adapters.jsonnet.compiled.emitter import Compiles, refuse, tupled
 from worker.adapters.jsonnet.compiled.library import LIBRARY
+from worker.adapters.jsonnet.compiled.loops import array_of
+from worker.adapters.jsonnet.compiled.natives import Native
 from worker.adapters.jsonnet.compiled.standard import NATIVES
 from worker.adapters.jsonnet.syntax import tree
 
@@ -126,8 +128,7 @@ def _standard(compiles: Compiles, name: str, node: tree.Call, scope: Scope) -> C
     for at, each in enumerate(nodes):
         if each is None:
             refuse(f"an argument of std.{name} that is left out", scope, node.at)
-        is_lazy = at in native.lazy
-        codes.append(compiles.handle(each, scope) if is_lazy else compiles.value(each, scope))
+        codes.append(_argument(compiles, each, scope, native, is_lazy=at in native.lazy))
     compiles.emitter.calls += native.calls
     if name == "isString" and len(codes) == 1:
         return Code(f"(({codes[0].text}).__class__ is str)", "bool", total=codes[0].total)
@@ -135,6 +136,24 @@ def _standard(compiles: Compiles, name: str, node: tree.Call, scope: Scope) -> C
     is_question = name.startswith("is") and len(codes) == 1 and codes[0].total
     total = is_question and name in _QUESTIONS
     return Code(text, native.gives, total=total)
+
+
+def _argument(
+    compiles: Compiles, node: tree.Node, scope: Scope, native: Native, *, is_lazy: bool
+) -> Code:
+    """Return an argument.
+
+    Where all elements of a comprehension are looked at they are made at once, if none calls what
+    might not end: it might also not be looked at, behind one that decides.
+    """
+    if is_lazy:
+        return compiles.handle(node, scope)
+    if native.looks_at_all and isinstance(node, tree.ArrayOf):
+        item, calls = node.item, compiles.emitter.calls
+        code = array_of(compiles, node, scope, lambda inner: compiles.value(item, inner))
+        if compiles.emitter.calls == calls:
+            return code
+    return compiles.value(node, scope)
 
 
 _QUESTIONS: Final = frozenset(

@@ -23,6 +23,7 @@ class Native:
         lazy: Positions whose argument may never be looked at.
         gives: What kind of value comes out, where it is always the same.
         calls: It calls a function that it is given.
+        looks_at_all: It looks at the elements of its array, all or up to one that decides.
     """
 
     run: Implementation
@@ -31,6 +32,7 @@ class Native:
     lazy: frozenset[int]
     gives: str
     calls: bool
+    looks_at_all: bool
 
     def as_value(self) -> Func:
         """Return it as a value that a template can hand on."""
@@ -52,7 +54,13 @@ NATIVES: Final[dict[str, Native]] = {}
 
 
 def native(
-    names: str, *, gives: str = "any", lazy: str = "", calls: bool = False, name: str = ""
+    names: str,
+    *,
+    gives: str = "any",
+    lazy: str = "",
+    calls: bool = False,
+    looks_at_all: bool = False,
+    name: str = "",
 ) -> Callable[[Implementation], Implementation]:
     """Register a function of `std`; `name?` is a parameter with a default."""
     words = names.split()
@@ -64,7 +72,7 @@ def native(
         key = name or run.__name__
         if key in NATIVES:
             raise AssertionError(key)
-        NATIVES[key] = Native(run, parameters, required, positions, gives, calls)
+        NATIVES[key] = Native(run, parameters, required, positions, gives, calls, looks_at_all)
         return run
 
     return register

@@ -21,6 +21,8 @@ SEMANTICS = {
     "[1, error 'no'] == [2, error 'no']": False,
     "std.member([1, error 'no'], 1)": True,
     "true || error 'no'": True,
+    "std.all([false, error 'no'])": False,
+    "local f(x) = f(x); std.any([if x == 1 then true else f(x) for x in [1, 2]])": True,
     "false && error 'no'": False,
     "local a = b, b = 1; a": 1,
     "local f(x, y=x) = y; f(2)": 2,

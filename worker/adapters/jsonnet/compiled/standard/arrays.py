@@ -146,19 +146,17 @@ def reverse_of(arr: Any) -> list[Any]:
     return array(arr)[::-1]
 
 
-@native("arr", gives="bool", name="all")
+@native("arr", gives="bool", name="all", looks_at_all=True)
 def all_of(arr: Any) -> bool:
-    values = [boolean(value) for value in items(arr)]
-    return all(values)
+    return all(boolean(value) for value in items(arr))
 
 
-@native("arr", gives="bool", name="any")
+@native("arr", gives="bool", name="any", looks_at_all=True)
 def any_of(arr: Any) -> bool:
-    values = [boolean(value) for value in items(arr)]
-    return any(values)
+    return any(boolean(value) for value in items(arr))
 
 
-@native("arr", gives="number", name="sum")
+@native("arr", gives="number", name="sum", looks_at_all=True)
 def sum_of(arr: Any) -> Any:
     total: Any = 0
     for value in items(arr):

@@ -135,7 +135,7 @@ def format_of(template: Any, values: Any) -> str:
     return formatted(string(template), values)
 
 
-@native("sep arr", gives="any")
+@native("sep arr", gives="any", looks_at_all=True)
 def join(separator: Any, parts: Any) -> Any:
     """Join strings by a string, or arrays by an array; null is left out."""
     given = [value for value in items(parts) if value is not None]
@@ -149,7 +149,7 @@ def join(separator: Any, parts: Any) -> Any:
     return joined
 
 
-@native("arr", gives="string")
+@native("arr", gives="string", looks_at_all=True)
 def lines(arr: Any) -> str:
     return "".join(string(value) + "\n" for value in items(arr) if value is not None)
 
