@@ -182,7 +182,7 @@ class Trigger(Section):
     engine: Literal["auto", "jsonnet"] = "auto"
     """`jsonnet` renders without the faster form that is compiled to Python."""
     response_stream: str = ""
-    """Checked, but nothing is sent to the stream in this version."""
+    """A stream of Lytics that is told what became of each delivery; needs `[lytics]`."""
     http: HttpRequests = HttpRequests()
 
     @field_validator("audiences")
