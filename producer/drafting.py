@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from producer.audiences import AudienceBook
+from producer.identity import PROFILE_ID, profile_key
 from producer.matching import Packed, Route, Routes, pack_exported, pack_whole
 from producer.payloads import (
+    SEGMENT_EVENTS,
     Payload,
     Reading,
     Refused,
@@ -24,9 +26,10 @@ from producer.payloads import (
 )
 from producer.published import Draft
 from producer.room import Fill
+from producer.rows import Membership, has_own_events, payloads_of
 from producer.writing import Place
-from worker.contract.events import Event, header_of
-from worker.contract.keys import partition_of
+from worker.contract.events import Event, Header, header_of
+from worker.contract.keys import digest_of, partition_of
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.settings import Settings
 from worker.contract.words import LIVE, Direction, Refusal, kind_of_lane
@@ -70,6 +73,18 @@ class MemberChange(NamedTuple):
     event: Event | None = None
 
 
+class _Told(NamedTuple):
+    """What rows say of the people in them, and for whom.
+
+    Attributes:
+        segment_events: Of each profile.
+        routes: Each with the header of its deliveries, but for the digest.
+    """
+
+    segment_events: list[Any]
+    routes: tuple[tuple[Route, Header], ...]
+
+
 class Drafter:
     """Makes drafts for one configuration."""
 
@@ -95,6 +110,76 @@ class Drafter:
             else:
                 self._read(payload, number, draft)
         return draft
+
+    def draft_rows(self, rows: Iterable[Payload], membership: Membership, manner: Manner) -> Draft:
+        """Return what becomes of rows that all say the same of the people in them.
+
+        What is not a plain profile, or can't be placed, goes the way of all payloads.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        draft = self._empty(manner)
+        told = self._told(membership, draft)
+        for number, row in enumerate(rows, start=1):
+            if told is None or not self._take_row(row, told, draft):
+                for payload in payloads_of(row, membership):
+                    self._read(payload, number, draft)
+        return draft
+
+    def _told(self, membership: Membership, draft: Draft) -> _Told | None:
+        """Return what is the same for all rows; None where it can't be right."""
+        identity = draft.reading.identity
+        sample = {identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [membership.entry()]}
+        (event,) = events_of(sample, draft.reading._replace(state=True))
+        if isinstance(event, Refused):
+            return None
+        routes = self._wanted(event, draft)
+        skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in routes]
+        rest = (event.audience, event.direction, event.time_us, True)
+        accepted_ms = draft.reading.now_us // 1_000
+        headers = [
+            Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
+            for skip in skips
+        ]
+        return _Told(event.profile[SEGMENT_EVENTS], tuple(zip(routes, headers, strict=True)))
+
+    def _take_row(self, row: Payload, told: _Told, draft: Draft) -> bool:
+        """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
+        if row.error or type(row.value) is not dict or has_own_events(row.value) or not told.routes:
+            return False
+        profile = {**row.value, SEGMENT_EVENTS: told.segment_events}
+        try:
+            key = profile_key(profile, draft.reading.identity)
+            packs = self._packs(profile, told, draft.reading.identity)
+            digest = digest_of(key)
+        except (PayloadRefused, ValueError):
+            return False
+        partition = partition_of(key, self._settings.redis.partitions)
+        draft.payloads += 1
+        draft.events += 1
+        draft.numbers += 1
+        for (route, header), packed in zip(told.routes, packs, strict=True):
+            delivery = NewDelivery(
+                draft.lane, route.trigger, Header(digest, *header[1:]), packed.text, draft.numbers
+            )
+            draft.deliveries.setdefault((route.destination, partition), []).append(delivery)
+            draft.without_hook += header.skip_hook
+        as_text = packs[0].as_text.union(*(packed.as_text for packed in packs[1:]))
+        if as_text:
+            draft.as_text.update(as_text)
+        return True
+
+    def _packs(self, profile: dict[str, Any], told: _Told, identity: str) -> list[Packed]:
+        whole: Packed | None = None
+        packs = []
+        for route, _ in told.routes:
+            if route.export_fields:
+                packs.append(pack_exported(profile, route.export_fields, identity))
+            else:
+                whole = whole or pack_whole(profile)
+                packs.append(whole)
+        return packs
 
     def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
         """Return what becomes of events that were judged good a moment ago."""
@@ -187,9 +272,7 @@ class Drafter:
 
     def _take(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
         draft.numbers += 1
-        routes = self._routes_of(event)
-        if draft.triggers:
-            routes = tuple(route for route in routes if route.trigger in draft.triggers)
+        routes = self._wanted(event, draft)
         if not routes:
             draft.events += 1
             draft.unmatched += 1
@@ -202,6 +285,12 @@ class Drafter:
             reason = Refusal(refusal.reason)
             refused = Refused(index, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=line, index=index)
+
+    def _wanted(self, event: Event, draft: Draft) -> tuple[Route, ...]:
+        routes = self._routes_of(event)
+        if draft.triggers:
+            return tuple(route for route in routes if route.trigger in draft.triggers)
+        return routes
 
     def _routes_of(self, event: Event) -> tuple[Route, ...]:
         if self._book.version != self._book_version:
@@ -235,9 +324,9 @@ class Drafter:
         whole: Packed | None = None
         for route in routes:
             if route.export_fields:
-                packed = pack_exported(event, route.export_fields, identity)
+                packed = pack_exported(event.profile, route.export_fields, identity)
             else:
-                packed = whole = whole or pack_whole(event)
+                packed = whole = whole or pack_whole(event.profile)
             own = header
             if route.skip_hook is not None and route.skip_hook != event.skip_hook:
                 own = header._replace(skip_hook=route.skip_hook)

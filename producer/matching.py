@@ -92,23 +92,23 @@ class Packed(NamedTuple):
     as_text: frozenset[str]
 
 
-def pack_whole(event: Event) -> Packed:
+def pack_whole(profile: dict[str, Any]) -> Packed:
     """Return what a delivery without export fields carries.
 
     Raises:
         PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
     """
-    return _pack(event.profile)
+    return _pack(profile)
 
 
-def pack_exported(event: Event, fields: tuple[str, ...], identity: str) -> Packed:
+def pack_exported(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Packed:
     """Return what a delivery with export fields carries: these, the identity, `segment_events`.
 
     Raises:
         PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
     """
-    wanted = {*fields, identity_field(event.profile, identity), SEGMENT_EVENTS}
-    return _pack({field: value for field, value in event.profile.items() if field in wanted})
+    wanted = {*fields, identity_field(profile, identity), SEGMENT_EVENTS}
+    return _pack({field: value for field, value in profile.items() if field in wanted})
 
 
 def _pack(profile: dict[str, Any]) -> Packed:

@@ -64,7 +64,7 @@ class Refused:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, each would take three times as long: a backfill makes millions
 class Payload:
     """A payload that a reader has parsed already.
 

@@ -26,6 +26,7 @@ from producer.payloads import Payload, Refused
 from producer.published import Draft, Published, joined, published_of
 from producer.quarantine import CAP_BYTES, NewRecord, Quarantine
 from producer.room import Fill, NoRoom, Room
+from producer.rows import Membership
 from producer.writing import Place, Progress, Written, write
 from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
@@ -128,6 +129,45 @@ class Publisher:
             payloads, Manner(lane, state, skip_hook, tuple(triggers), again)
         )
         return self._carried_out(draft, Progress(job_of_lane(lane), position, source))
+
+    def publish_rows(
+        self,
+        rows: Iterable[Payload],
+        membership: Membership | None,
+        *,
+        job: str,
+        position: int,
+        source: str,
+        skip_hook: bool | None = None,
+        triggers: Sequence[str] = (),
+        again: bool = False,
+    ) -> Published:
+        """Publish a block of a job's rows; profiles without events of their own are members.
+
+        Args:
+            rows: As a source reads them; a row may be an array of several.
+            membership: What the rows say of the people in them; None where every row brings its
+                own events.
+            job: See `publish`, also for all others.
+            position: See there.
+            source: See there.
+            skip_hook: See there.
+            triggers: See there.
+            again: See there.
+
+        Raises:
+            RedisUnavailable: As `publish`.
+        """
+        lane = lane_for(LIVE, job)
+        self._prepare()
+        manner = Manner(
+            lane, state=False, skip_hook=skip_hook, triggers=tuple(triggers), again=again
+        )
+        if membership is None:
+            draft = self._drafter.draft(rows, manner)
+        else:
+            draft = self._drafter.draft_rows(rows, membership, manner)
+        return self._carried_out(draft, Progress(job, position, source))
 
     def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:
         """Publish groups of payloads with one write, and tell of each what became of it.

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from producer.backfill.job import Job, JobBook, Spec
-from producer.backfill.rows import Membership
 from producer.matching import routing_digest
+from producer.rows import Membership
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at

@@ -28,7 +28,7 @@ from worker.contract.settings import Settings, load_settings
 _EVENTS: Final = 100_000
 _PEOPLE: Final = 30_000
 _PAYLOAD_BYTES: Final = 1_024
-_CONFIGURATION: Final = """
+CONFIGURATION: Final = """
 [destinations.insider]
 api = "insider"
 base_url = "https://unification.useinsider.com"
@@ -86,7 +86,7 @@ def measure(events: int) -> float:
 def _settings(folder: Path) -> Settings:
     (folder / "templates").mkdir()
     (folder / "templates" / "enter.jsonnet").write_text("{}")
-    (folder / "segrelay.toml").write_text(_CONFIGURATION)
+    (folder / "segrelay.toml").write_text(CONFIGURATION)
     return load_settings(folder / "segrelay.toml", environ={})
 
 

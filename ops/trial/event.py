@@ -74,7 +74,7 @@ def packed_of(event: Event, trigger: Trigger, settings: Settings) -> bytes:
     """Return the profile that a delivery of an event carries, packed."""
     fields = trigger.export_fields
     identity = settings.delivery.identity
-    packed = pack_exported(event, fields, identity) if fields else pack_whole(event)
+    packed = pack_exported(event.profile, fields, identity) if fields else pack_whole(event.profile)
     return packed.text
 
 

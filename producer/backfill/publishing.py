@@ -5,6 +5,7 @@ It is started anew (not forked), hears nothing of Ctrl-C, and ends when whoever 
 
 from __future__ import annotations
 
+import gc
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,13 +16,13 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, Spec, Tally
-from producer.backfill.rows import as_payloads
-from producer.doorbell import BackgroundDoorbell
+from producer.doorbell import SilentDoorbell
 from producer.payloads import Payload, text_of
 from producer.publish import Publisher
 from producer.published import Problem, Published
 from producer.room import NoRoom
 from producer.sources.blocks import Block
+from producer.writing import Place
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings
 from worker.contract.words import lane_of_job
@@ -30,6 +31,8 @@ from worker.errors import RedisUnavailable, SegrelayError
 AWAY_SECONDS: Final = 120.0
 """How long a Redis that is away or full is waited for before the reading ends."""
 _LOOK_SECONDS: Final = 0.2
+_COLLECT_AFTER: Final = (100_000, 20, 50)
+"""Of the garbage collector: rows are many objects without cycles."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
 
 Answer = TypeVar("Answer")
@@ -55,12 +58,12 @@ class Done:
 
     Args:
         tally: Of the stripe, up to this block.
-        bad_rows: Of this block.
+        rang: Destinations and partitions whose bell was silent: whoever reads rings for all.
     """
 
     number: int
     tally: Tally
-    bad_rows: tuple[BadRow, ...]
+    rang: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,11 @@ def publish_stripe(
     connection: Connection, config: Path, spec: Spec, stripe: int, tally: Tally
 ) -> None:
     """Publish the tasks that arrive, until there are no more."""
+    gc.set_threshold(*_COLLECT_AFTER)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = load_settings(config)
     with closing(connect(resolve_url(settings.redis))) as client:
-        publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
+        publisher = Publisher(client, settings, doorbell=SilentDoorbell())
         publishing = Publishing(connection, publisher, JobBook(client), spec, stripe, tally)
         try:
             publishing.run()
@@ -148,7 +152,7 @@ class Publishing:
             published.refused,
         )
         self._insisting(lambda: self.book.note(self.spec, self.stripe, self.tally, bad_rows))
-        return Done(task.number, self.tally, bad_rows)
+        return Done(task.number, self.tally, published.rang)
 
     def say(self, word: Word) -> None:
         """Tell the other side, if it is still there."""
@@ -157,8 +161,9 @@ class Publishing:
 
     def _publish(self, number: int, rows: list[Payload]) -> Published:
         self._await_room()
-        return self.publisher.publish(
-            as_payloads(rows, self.spec.membership),
+        return self.publisher.publish_rows(
+            rows,
+            self.spec.membership,
             job=self.spec.name,
             skip_hook=self.spec.skip_hook,
             triggers=self.spec.triggers,

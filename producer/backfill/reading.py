@@ -20,10 +20,12 @@ from typing import Final
 
 from producer.backfill.job import Job, JobBook, Phase, Spec, Tally, new_token
 from producer.backfill.publishing import Done, Failed, Task, Waiting, publish_stripe
+from producer.doorbell import BackgroundDoorbell, Doorbell
 from producer.sources.blocks import Block, blocks_of, grouped
 from producer.sources.opening import opened
 from producer.sources.scans import audience_of, scan_rows
 from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL
 from worker.errors import Bug, JobHeld, SegrelayError, UsageWrong
 
 _LOOK_SECONDS: Final = 1.0
@@ -92,7 +94,8 @@ def read_job(
             for number, tally in enumerate(job.tallies)
         ]
         pieces = pieces_of(job.spec, settings)
-        return _Reader(book, job.spec, pieces, token, stripes, watch, is_told_to_stop).run()
+        bell = BackgroundDoorbell(settings)
+        return _Reader(book, job.spec, pieces, token, stripes, bell, watch, is_told_to_stop).run()
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ class _Reader:
     pieces: Iterator[_Piece]
     token: str
     stripes: list[_Stripe]
+    doorbell: Doorbell
     watch: Watch
     is_told_to_stop: Callable[[], bool]
     _looked_at: float = field(default_factory=time.monotonic)
@@ -177,7 +181,9 @@ class _Reader:
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None
         match word:
-            case Done(_, tally, _):
+            case Done(_, tally, rang):
+                for destination, partition in rang:
+                    self.doorbell.ring(destination, partition, queue=BACKFILL)
                 stripe.tally = tally
                 stripe.on_the_way -= 1
                 self._waiting_for = ""

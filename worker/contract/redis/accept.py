@@ -94,8 +94,9 @@ def accept_call(
         roll: Members that change with these deliveries, each only if it is as it was found; of the
             deliveries, those are added whose member changes.
     """
-    names = list(dict.fromkeys(stream_name(new.lane, new.trigger) for new in deliveries))
-    index = {name: str(number) for number, name in enumerate(names, start=1)}
+    pairs = list(dict.fromkeys(new[:2] for new in deliveries))
+    index = {pair: str(number) for number, pair in enumerate(pairs, start=1)}
+    names = [stream_name(*pair) for pair in pairs]
     streams = tuple(map(keys.stream, names))
     of_roll = (keys.members(roll.sync), keys.synctokens) if roll else ()
     return AcceptCall(
@@ -119,9 +120,10 @@ def _told_of(roll: Roll | None) -> Iterable[str | bytes | int]:
     return (roll.sync, roll.token, len(roll.members), *members)
 
 
-def _entries(deliveries: Iterable[NewDelivery], index: dict[str, str]) -> Iterable[str | bytes]:
-    for new in deliveries:
-        yield index[stream_name(new.lane, new.trigger)]
-        yield encode_header(new.header)
-        yield new.profile
-        yield str(new.number)
+def _entries(
+    deliveries: Iterable[NewDelivery], index: dict[tuple[str, str], str]
+) -> list[str | bytes]:
+    args: list[str | bytes] = []
+    for lane, trigger, header, profile, number in deliveries:
+        args += (index[lane, trigger], encode_header(header), profile, str(number))
+    return args

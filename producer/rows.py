@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from producer.payloads import SEGMENT_EVENTS, Payload
@@ -30,22 +30,20 @@ class Membership:
         return {**known, "slug": self.audience, "event": self.direction, self.direction: self.at}
 
 
-def as_payloads(rows: Iterable[Payload], membership: Membership | None) -> Iterator[Payload]:
-    """Yield what is published of rows.
+def payloads_of(row: Payload, membership: Membership | None) -> Iterator[Payload]:
+    """Yield what is published of one row.
 
     Args:
-        rows: As a source reads them; a row may be an array of several.
+        row: As a source reads it; it may be an array of several.
         membership: None where every row has to bring its own events.
     """
-    for row in rows:
-        if row.error or membership is None:
-            yield row
-        elif isinstance(row.value, list):
-            for index, value in enumerate(row.value):
-                single = replace(row, text=b"", value=value, index=index)
-                yield _with_event(single, membership)
-        else:
-            yield _with_event(row, membership)
+    if row.error or membership is None:
+        yield row
+    elif isinstance(row.value, list):
+        for index, value in enumerate(row.value):
+            yield _with_event(Payload(b"", value, row.line, index), membership)
+    else:
+        yield _with_event(row, membership)
 
 
 def _with_event(row: Payload, membership: Membership) -> Payload:

@@ -1,0 +1,89 @@
+"""Rows that are drafted in one go become what each of them would become by itself."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from producer.payloads import Payload
+from producer.publish import Publisher
+from producer.rows import Membership, payloads_of
+from tests.integration.producer.conftest import trigger
+from tests.integration.producer.redis_contents import entries
+from tests.unit.producer.payload_samples import VIP, WRAPPED
+
+AT = "2026-11-20T06:00:00Z"
+ROWS: list[Any] = [
+    {"email": " Ann@Example.com ", "first_name": "Ann"},
+    {"email": "big@example.com", "number": 2**53 + 1, "list": [2**63]},
+    {"email": "deep@example.com", "data": {"email": "x@example.com"}},
+    {"email": "nested@example.com", "a": [[["x"]]] * 3},
+    {"first_name": "Nobody"},
+    {"email": ["no", "text"]},
+    {
+        "email": "own@example.com",
+        "segment_events": [{"slug": "vip", "event": "enter", "enter": AT}],
+    },
+    {"email": "none@example.com", "segment_events": []},
+    WRAPPED,
+    [{"email": "one@example.com"}, {"email": "two@example.com"}, 17],
+    [],
+    17,
+    "text",
+    None,
+    {},
+    {"email": "large@example.com", "pad": "x" * 5_000},
+    {"email": "too-large@example.com", "pad": "x" * 5_000_000},
+    {"email": "sur\ud800@example.com"},
+    {"_id": 12, "id": "13", "email": "id@example.com"},
+    {"users": [], "email": "users@example.com"},
+]
+TRIGGERS = (
+    trigger("whole"),
+    trigger("part", more='export_fields = ["first_name"]\nskip_hook = false'),
+    trigger("leaves", on="exit"),
+)
+
+
+def rows() -> list[Payload]:
+    found = [Payload(b"text", row, line) for line, row in enumerate(ROWS, start=5)]
+    return [*found, Payload(b"{bro", None, 99, error="Not JSON.")]
+
+
+def contents(client: Any, lane: str) -> list[Any]:
+    return sorted(
+        (e.trigger, e.partition, e.header._replace(accepted_ms=0), orjson.dumps(e.profile))
+        for e in entries(client)
+        if e.lane == lane
+    )
+
+
+@pytest.mark.parametrize("identity", ["email", "id"])
+@pytest.mark.parametrize("only", [(), ("part",), ("leaves",)])
+@pytest.mark.parametrize(
+    "membership",
+    [
+        Membership("vip", "", "enter", AT),
+        Membership("vip", VIP, "exit", AT),
+        Membership("nobody", "", "enter", AT),
+        Membership("vip", "", "enter", "2099-01-01T00:00:00Z"),
+    ],
+)
+def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
+    configure: Any,
+    publisher_of: Any,
+    client: Any,
+    membership: Membership,
+    only: tuple[str, ...],
+    identity: str,
+) -> None:
+    publisher: Publisher = publisher_of(configure(*TRIGGERS, identity=identity))
+    singles = [each for row in rows() for each in payloads_of(row, membership)]
+
+    slow = publisher.publish(singles, job="slow", triggers=only, again=True)
+    quick = publisher.publish_rows(
+        rows(), membership, job="quick", position=1, source="s", triggers=only, again=True
+    )
+
+    assert contents(client, "job.quick") == contents(client, "job.slow")
+    assert quick.document() == slow.document()
