@@ -164,7 +164,7 @@ class Drain:
         if not vanished:
             return
         rows = [delivery for note in vanished for delivery in note.deliveries]
-        await self.numbers.learn({row.audience for row in rows}, {n.trigger for n in vanished})
+        await self.numbers.learn({row.audience for row in rows}, {row.trigger for row in rows})
         digests = list(dict.fromkeys(row.digest for row in rows))
         texts = await self.partition.ledgers(digests)
         end_ms = await self.partition.open_notes(
@@ -173,7 +173,7 @@ class Drain:
             tried_by(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
         )
         for note in vanished:
-            state.keep_open(Note(note.note_id, note.trigger, note.deliveries, end_ms))
+            state.keep_open(Note(note.note_id, note.deliveries, end_ms))
 
     async def _work(self, state: State) -> bool:
         """Work off batch after batch; returns whether there was anything to do."""

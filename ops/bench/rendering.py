@@ -66,7 +66,7 @@ def microseconds(
     for _ in range(_ROUNDS):
         started = time.process_time()
         for first in range(0, len(rows), GROUP):
-            results = renderer.render(template, rows[first : first + GROUP], {}, engine)
+            results = renderer.render(template, rows[first : first + GROUP], engine)
         best = min(best, time.process_time() - started)
         assert any(isinstance(result, Rendered) for result in results)
     return best / len(rows) * 1e6

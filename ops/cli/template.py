@@ -101,12 +101,12 @@ def render(
     The exit code is 2 if the template fails for one.
     """
     folder = _folder(templates, load_settings() if templates is None else None)
-    rows = [Row(orjson.dumps(profile)) for profile in load_profiles(file)]
+    given = _object_of(settings)
+    rows = [Row(orjson.dumps(profile), given) for profile in load_profiles(file)]
     results = render_isolated(
         folder,
         template,
         rows,
-        _object_of(settings),
         seconds=RENDER_SECONDS,
         memory_bytes=RENDER_MEMORY_BYTES,
     )

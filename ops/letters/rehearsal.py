@@ -143,8 +143,7 @@ def _rendered(
         results = render_isolated(
             settings.templates_folder,
             trigger.template,
-            [Row(candidate.profile) for candidate in left],
-            trigger.settings,
+            [Row(candidate.profile, trigger.settings) for candidate in left],
             seconds=RENDER_SECONDS,
             memory_bytes=RENDER_MEMORY_BYTES,
         )

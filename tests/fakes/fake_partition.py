@@ -290,7 +290,7 @@ class FakePartition:
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease; no delivery of it may go on before its end."""
         nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
-        held = Note(f"{note.note_id}-repair", note.trigger, nobodys)
+        held = Note(f"{note.note_id}-repair", nobodys)
         self.store.notes[held.note_id] = held.dumps()
         self.store.open[held.note_id] = self.store.now_ms() + round(seconds * 1000)
 

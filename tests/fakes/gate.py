@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -64,38 +64,42 @@ class FakeGate:
         )
 
     async def book(
-        self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
+        self,
+        *,
+        kind: Kind,
+        triggers: Sequence[str],
+        horizon_seconds: float,
+        probe: bool = False,
     ) -> Slot | Closed:
         """Book the next slot, unless it is further away than the horizon."""
         wanted = Booking(
             rate=self.rate_per_minute,
             fingerprint=self.fingerprint,
             kind=kind,
-            trigger=trigger,
+            triggers=tuple(triggers),
             horizon=round(horizon_seconds * MICROSECONDS),
             probe=probe,
         )
         return book(self.record, wanted, self.now_us(), self.policy)
 
     async def report(
-        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
+        self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
     ) -> GateState:
         """Tell what came of a slot."""
         what = heard(verdict, policy=self.policy, label=self.label, fingerprint=self.fingerprint)
-        return self._hear(slot, what, trigger, delivered, batch)
+        return self._hear(slot, what, delivered, batch)
 
-    async def cancel(self, slot: Slot, *, trigger: str) -> None:
+    async def cancel(self, slot: Slot) -> None:
         """Tell that nothing was sent."""
         if slot.probe:
-            self._hear(slot, UNSENT, trigger, 0, "")
+            self._hear(slot, UNSENT, {}, "")
 
-    def _hear(self, slot: Slot, what: Heard, trigger: str, delivered: int, batch: str) -> GateState:
+    def _hear(self, slot: Slot, what: Heard, delivered: Mapping[str, int], batch: str) -> GateState:
         report = Report(
             heard=what,
             incident=slot.incident,
             probe=slot.probe,
-            trigger=trigger,
-            delivered=delivered,
+            delivered={name: delivered.get(name, 0) for name in slot.successes},
             batch=batch,
             fingerprint=self.fingerprint,
         )

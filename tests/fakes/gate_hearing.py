@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -28,13 +29,16 @@ MOST_DOUBLINGS: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a slot."""
+    """What came of a slot.
+
+    Args:
+        delivered: By each trigger of the request.
+    """
 
     heard: Heard
     incident: int
     probe: bool
-    trigger: str
-    delivered: int
+    delivered: Mapping[str, int]
     batch: str
     fingerprint: str
 
@@ -42,15 +46,15 @@ class Report:
 def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateState:
     """Change the record by what came of a slot."""
     steady(gate, now)
-    if report.delivered:
-        total = gate.delivered.get(report.trigger, 0) + report.delivered
-        gate.delivered[report.trigger] = total
+    for trigger, delivered in report.delivered.items():
+        if delivered:
+            gate.delivered[trigger] = gate.delivered.get(trigger, 0) + delivered
     is_current = report.incident == gate.incident
     is_probe = report.probe and is_current and bool(gate.probing)
     if is_probe:
         gate.probing = 0
-    if report.probe and report.trigger in gate.firsts:
-        gate.firsts[report.trigger] = 0
+    if report.probe:
+        gate.firsts.update(dict.fromkeys(gate.firsts.keys() & report.delivered.keys(), 0))
     match report.heard.what:
         case "works":
             _works(gate, report, is_current=is_current)
@@ -73,7 +77,8 @@ def _works(gate: GateRecord, report: Report, *, is_current: bool) -> None:
     gate.unread = 0
     transport_works(gate)
     if report.probe:
-        gate.firsts.pop(report.trigger, None)
+        for trigger in report.delivered:
+            gate.firsts.pop(trigger, None)
     if not is_current:
         return
     gate.closed, gate.closes, gate.why, gate.first, gate.probing = 0, 0, "", 0, 0
@@ -146,8 +151,8 @@ def _failed(
     if not is_current and gate.why != FAILING:
         return
     names = gate.suspects.split(",") if gate.suspects else []
-    if report.trigger not in names and len(names) < MOST_SUSPECTS:
-        gate.suspects = ",".join([*names, report.trigger])
+    names += [trigger for trigger in report.delivered if trigger not in names]
+    gate.suspects = ",".join(names[:MOST_SUSPECTS])
     if not is_current:
         return
     gate.failures += 1

@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from tests.fakes.gate_spacing import spacing, tolerance
 from worker.core.gate import (
+    APART,
     LIVE_FIRST,
     MICROSECONDS,
     WHOLE,
@@ -241,7 +242,7 @@ class Booking:
     rate: float
     fingerprint: str
     kind: Kind
-    trigger: str
+    triggers: tuple[str, ...]
     horizon: int
     probe: bool = False
 
@@ -251,7 +252,12 @@ def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | 
     steady(gate, now)
     limit = _lowest_rate(gate, wanted.rate, now, policy)
     in_force = _in_force(gate, limit, now, policy)
-    closed = _obstacle(gate, wanted.fingerprint, wanted.trigger, now, policy)
+    together, trigger = len(wanted.triggers) > 1, wanted.triggers[0]
+    if together and not all(
+        _is_plainly_open(gate, wanted.fingerprint, each, now, policy) for each in wanted.triggers
+    ):
+        return _closed(_rate_state(gate, now, policy), APART, now)
+    closed = _obstacle(gate, wanted.fingerprint, trigger, now, policy)
     if closed:
         return closed
     if wanted.kind == "backfill" and gate.live > now:
@@ -265,16 +271,16 @@ def book(gate: GateRecord, wanted: Booking, now: int, policy: Policy) -> Slot | 
     if wanted.kind == "live" and at > now:
         gate.live = max(gate.live, at)
     probe = wanted.probe
-    if _probe_is_due(gate, wanted.fingerprint, wanted.trigger):
+    if _probe_is_due(gate, wanted.fingerprint, trigger):
         gate.probing = at + policy.lapse
         probe = True
-    elif wanted.trigger in gate.firsts:
-        gate.firsts[wanted.trigger] = at + policy.lapse
+    elif trigger in gate.firsts:
+        gate.firsts[trigger] = at + policy.lapse
         probe = True
     return Slot(
         at_ms=at / 1000,
         now_ms=now / 1000,
-        successes=gate.delivered.get(wanted.trigger, 0),
+        successes={each: gate.delivered.get(each, 0) for each in wanted.triggers},
         probe=probe,
         incident=gate.incident,
         avoid=gate.avoid,
@@ -325,6 +331,18 @@ def _obstacle(
     return None
 
 
+def _goes_first(gate: GateRecord, fingerprint: str, trigger: str) -> bool:
+    """Say whether the next request of a trigger is a probe."""
+    return _probe_is_due(gate, fingerprint, trigger) or trigger in gate.firsts
+
+
+def _is_plainly_open(
+    gate: GateRecord, fingerprint: str, trigger: str, now: int, policy: Policy
+) -> bool:
+    closed = _obstacle(gate, fingerprint, trigger, now, policy)
+    return closed is None and not _goes_first(gate, fingerprint, trigger)
+
+
 def _closed(state: State, reason: str, until: int, message: str = "") -> Closed:
     return Closed(state, reason, until / 1000, message)
 
@@ -349,7 +367,7 @@ def look(
     worth_waiting = round(WORTH_WAITING_SECONDS * MICROSECONDS)
     if at - now > worth_waiting:
         return _closed(_rate_state(gate, now, policy), RATE, at - worth_waiting)
-    due = _probe_is_due(gate, fingerprint, trigger)
+    due = _goes_first(gate, fingerprint, trigger)
     return Open(state_of(gate, now, policy).state, probe=due, avoid=gate.avoid)
 
 

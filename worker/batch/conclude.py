@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, assert_never
 
 import orjson
@@ -20,7 +21,7 @@ from worker.batch.repair import repair
 from worker.batch.settle import Settler
 from worker.batch.state import State
 from worker.contract.words import Death, Skip
-from worker.core.backoff import AfterFailure
+from worker.core.backoff import AfterFailure, Wait
 from worker.core.gate import Slot
 from worker.core.ledger import Record, with_delivered, with_tried, with_whole_list
 from worker.core.verdicts import (
@@ -67,8 +68,8 @@ class Conclusion:
     jitter: random.Random
     late_seconds: float
 
-    async def obey(self, sent: Sent, verdict: Verdict, packer: Packer) -> int:
-        """Do what a verdict says; returns how many were delivered."""
+    async def obey(self, sent: Sent, verdict: Verdict, packer: Packer) -> Mapping[str, int]:
+        """Do what a verdict says; returns by trigger how many were delivered."""
         request, note, answer = sent.request, sent.note, sent.answer
         unanswered = isinstance(verdict, Unreadable) or (
             isinstance(verdict, Failed) and verdict.possibly_applied
@@ -91,7 +92,7 @@ class Conclusion:
                     await self._failed(sent, message, packer, possibly_applied=unanswered)
                 case _ as never:
                     assert_never(never)
-        return 0
+        return {}
 
     async def unfinished(self, request: Request, note: Note, message: str, packer: Packer) -> None:
         """Leave open what we ended ourselves; it is no failure of anybody."""
@@ -124,25 +125,29 @@ class Conclusion:
         request: Request,
         note: Note,
         settled: Sequence[Settled] = (),
-        dropped: Mapping[str, int] | None = None,
+        dropped: Mapping[str, int] = MappingProxyType({}),
         **more: object,
     ) -> Settlement:
         """Return a settlement that closes the note of a request with a sure answer."""
         return Settlement(
             settled=settled,
             note_id=note.note_id,
-            counts={
-                **self._counts(request),
-                **{f"dropped|{request.trigger}|{name}": n for name, n in (dropped or {}).items()},
-            },
+            counts={**self._counts(request), **dropped},
             **more,  # type: ignore[arg-type]
         )
 
-    def _counts(self, request: Request, **more: int) -> dict[str, int]:
-        again = sum(map(self._may_have_been_sent, request.parcels))
-        shared = self.state.identities_shared.pop(request.trigger, 0)
-        counts = {"requests": 1, "resent": again, "shared_identity": shared, **more}
-        return {f"{name}|{request.trigger}": n for name, n in counts.items() if n}
+    def _counts(self, request: Request, **more: int) -> Counter[str]:
+        """Return what a request adds to the counts; itself is counted under its first trigger."""
+        counts = Counter(
+            f"resent|{parcel.delivery.trigger}"
+            for parcel in request.parcels
+            if self._may_have_been_sent(parcel)
+        )
+        for trigger in request.triggers:
+            counts[f"shared_identity|{trigger}"] = self.state.identities_shared.pop(trigger, 0)
+        counts.update({f"{name}|{request.triggers[0]}": n for name, n in more.items()})
+        counts[f"requests|{request.triggers[0]}"] = 1
+        return +counts
 
     def _may_have_been_sent(self, parcel: Parcel) -> bool:
         """Say whether an earlier request of it got no sure answer."""
@@ -157,12 +162,13 @@ class Conclusion:
         refused: Mapping[int, RefusedUser],
         answer: Answer | NoAnswer,
         packer: Packer,
-    ) -> int:
+    ) -> Mapping[str, int]:
         settled: list[Settled] = []
         deaths: list[tuple[Delivery, Obituary]] = []
         records: dict[bytes, Record] = {}
         reached: dict[str, bytes] = {}
         dropped: Counter[str] = Counter()
+        delivered: Counter[str] = Counter()
         index = 0
         for packed in request.packed:
             parcel = packed.parcel
@@ -172,7 +178,9 @@ class Conclusion:
             match no:
                 case None:
                     records[parcel.digest] = _delivered(self.state.records[parcel.digest], parcel)
-                    dropped.update(packed.dropped)
+                    trigger = parcel.delivery.trigger
+                    delivered[trigger] += 1
+                    dropped.update(f"dropped|{trigger}|{name}" for name in packed.dropped)
                     settled.append(Settled(parcel.delivery, tells=True))
                     settled += (
                         Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
@@ -188,23 +196,23 @@ class Conclusion:
                     obituary = self.settler.obituary(parcel, reason, message, answer)
                     deaths.append((parcel.delivery, obituary))
         buried = await self.settler.buried(deaths, packer)
-        wait_over = {request.trigger: None} if request.trigger in self.state.waits else {}
+        waits_over = dict.fromkeys(self.state.waits.keys() & set(request.triggers))
         closing = self._closing(
             request,
             note,
             [*settled, *buried],
             dropped=dropped,
-            waits=wait_over,
+            waits=waits_over,
             reached=reached,
             status=answer.status if isinstance(answer, Answer) else 0,
         )
         self.state.records.update(records)
         await self.settler.write(closing)
-        self.state.went_through(request.trigger)
-        if records:
-            await self.settler.streaks.broken(request.trigger)
+        self.state.went_through(request.triggers)
+        for trigger in delivered:
+            await self.settler.streaks.broken(trigger)
         await self.refusals.part_taken(request, packer)
-        return len(records)
+        return delivered
 
     async def _too_large(
         self, request: Request, note: Note, message: str, answer: Answer | NoAnswer, packer: Packer
@@ -229,7 +237,10 @@ class Conclusion:
         outcomes = {
             parcel: self._after_failure(parcel, request, sent.slot) for parcel in request.parcels
         }
-        wait = next((outcome.wait for outcome in outcomes.values() if outcome.wait), None)
+        waits: dict[str, Wait | None] = dict.fromkeys(request.triggers)
+        waits |= {
+            p.delivery.trigger: outcome.wait for p, outcome in outcomes.items() if outcome.wait
+        }
         deaths = [
             (parcel.delivery, self.settler.obituary(parcel, Death.FAILED, message, None))
             for parcel, outcome in outcomes.items()
@@ -246,16 +257,16 @@ class Conclusion:
             note,
             Settlement(
                 settled=await self.settler.buried(deaths, packer),
-                waits={request.trigger: wait},
+                waits=waits,
                 setbacks=setbacks,
                 history=[self.settler.line(p.delivery, "retry", remark) for p in request.parcels],
             ),
             possibly_applied=possibly_applied,
         )
         self.state.setbacks.update(setbacks)
-        self.state.set_wait(request.trigger, wait)
-        if wait:
-            packer.drop_trigger(request.trigger)
+        for trigger, wait in waits.items():
+            self.state.set_wait(trigger, wait)
+        packer.drop([trigger for trigger, wait in waits.items() if wait])
 
     def _after_failure(self, parcel: Parcel, request: Request, slot: Slot) -> AfterFailure:
         return self.state.after_failure(
@@ -270,7 +281,7 @@ class Conclusion:
         ]
         buried = [self.settler.death(delivery, obituary) for delivery, obituary in deaths]
         await self._settle_open(request, note, Settlement(settled=buried), possibly_applied=True)
-        packer.drop_trigger(request.trigger)
+        packer.drop(request.triggers)
 
     async def _settle_open(
         self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
@@ -296,7 +307,7 @@ class Conclusion:
             tried=tried,
         )
         if possibly_applied and end_ms:
-            opened = Note(note.note_id, note.trigger, note.deliveries, end_ms)
+            opened = Note(note.note_id, note.deliveries, end_ms)
             self.state.keep_open(opened)
 
 

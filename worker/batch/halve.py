@@ -20,6 +20,7 @@ from worker.batch.letters import Obituary
 from worker.batch.pack import Packer, Request
 from worker.batch.partition import Settlement
 from worker.batch.prepare import Parcel
+from worker.batch.routes import Route
 from worker.batch.settle import Settler
 from worker.batch.state import State
 from worker.contract.words import Death
@@ -71,9 +72,11 @@ class Refusals:
     async def refused(self, request: Request, refusal: Refusal, packer: Packer) -> None:
         """Halve; a delivery refused alone is suspect until something else goes through."""
         if len(request.packed) > 1:
+            if len(request.triggers) == 1:
+                packer.apart.update(request.triggers)
             packer.split(request)
             return
-        trigger, parcel = request.trigger, request.parcels[0]
+        (trigger,), (parcel,) = request.triggers, request.parcels
         obituary = self.settler.obituary(parcel, Death.REFUSED, refusal.message, refusal.answer)
         suspects = self._suspects.setdefault(trigger, [])
         suspects.append(_Suspect(parcel, obituary, refusal.slot))
@@ -82,12 +85,13 @@ class Refusals:
         elif trigger in self.state.waits:
             await self._acquit([trigger], packer)
         elif len(suspects) >= SUSPECTS_AT_MOST:
-            await self._stop(request, packer)
+            await self._stop(trigger, parcel.route, packer)
 
     async def part_taken(self, request: Request, packer: Packer) -> None:
         """Something was taken: who was refused alone meanwhile is to blame for itself."""
-        self._taken_seconds[request.trigger] = self.state.clock.seconds()
-        await self._bury(request.trigger, packer)
+        for trigger in request.triggers:
+            self._taken_seconds[trigger] = self.state.clock.seconds()
+            await self._bury(trigger, packer)
 
     async def finish(self, packer: Packer) -> None:
         """Let those wait who are suspect still, and remember what is not done."""
@@ -105,16 +109,15 @@ class Refusals:
             await self.settler.write(Settlement(setbacks=setbacks))
             self.state.setbacks.update(setbacks)
 
-    async def _stop(self, request: Request, packer: Packer) -> None:
+    async def _stop(self, trigger: str, route: Route, packer: Packer) -> None:
         """Go no further through a body of which nothing is taken: its trigger pauses, or waits."""
-        causes = {suspect.obituary.cause for suspect in self._suspects[request.trigger]}
-        shared = request.parcels[0].route.api.max_users > 1
-        if len(causes) == 1 and shared and packer.has_left(request.trigger):
-            obituary = self._suspects.pop(request.trigger)[-1].obituary
-            await self.settler.streaks.pause(request.trigger, obituary)
-            self.settler.leave(request.trigger, packer)
+        causes = {suspect.obituary.cause for suspect in self._suspects[trigger]}
+        if len(causes) == 1 and route.api.max_users > 1 and packer.has_left(trigger):
+            obituary = self._suspects.pop(trigger)[-1].obituary
+            await self.settler.streaks.pause(trigger, obituary)
+            self.settler.leave(trigger, packer)
         else:
-            await self._acquit([request.trigger], packer)
+            await self._acquit([trigger], packer)
 
     async def _bury(self, trigger: str, packer: Packer) -> None:
         suspects = self._suspects.pop(trigger, [])
@@ -157,7 +160,7 @@ class Refusals:
         self.state.setbacks.update(setbacks)
         self.state.set_wait(trigger, wait)
         if wait:
-            packer.drop_trigger(trigger)
+            packer.drop([trigger])
             self._tell(trigger, wait, suspects[0].obituary)
 
     def _short(self, wait: Wait | None) -> Wait | None:

@@ -43,11 +43,10 @@ def tried_by(
     """
     records, _ = unpack_all(texts)
     for note in notes:
-        trigger = numbers.trigger(note.trigger)
         for row in note.deliveries:
             if row.digest not in records:
                 continue
-            audience = numbers.audience(row.audience)
+            audience, trigger = numbers.audience(row.audience), numbers.trigger(row.trigger)
             fact = Fact(audience, trigger, row.direction, row.time_us, replays=row.replays)
             tried = with_tried(records[row.digest], fact)
             records[row.digest] = with_whole_list(tried, row.time_us)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, Protocol
 import orjson
 
 from worker.contract.events import Header
+from worker.contract.keys import split_stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Death, Direction, Skip
 from worker.core.backoff import Setback, Wait
@@ -66,7 +67,11 @@ class Delivery:
 
 
 class NotedDelivery(NamedTuple):
-    """What a note holds of one delivery."""
+    """What a note holds of one delivery.
+
+    Attributes:
+        place: `lane|trigger|id`; "" = of nobody: it only holds others back.
+    """
 
     place: str
     digest: bytes
@@ -75,6 +80,11 @@ class NotedDelivery(NamedTuple):
     time_us: int
     replays: int = 0
 
+    @property
+    def trigger(self) -> str:
+        """Return its trigger's name."""
+        return split_stream_name(self.place.rpartition("|")[0])[1] if self.place else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -82,33 +92,40 @@ class Note:
 
     Args:
         note_id: Unique.
-        trigger: The trigger's name.
-        deliveries: All that the request carries.
+        deliveries: All that the request carries, of whichever triggers.
         open_until_ms: Its end, if it is open (Redis' clock); 0 = the request is under way.
     """
 
     note_id: str
-    trigger: str
     deliveries: tuple[NotedDelivery, ...]
     open_until_ms: int = 0
 
+    @property
+    def triggers(self) -> tuple[str, ...]:
+        """Return the names of the triggers whose deliveries it holds."""
+        return tuple(dict.fromkeys(d.trigger for d in self.deliveries))
+
     def dumps(self) -> bytes:
-        """Return the text that Redis keeps."""
+        """Return the text that Redis keeps.
+
+        It begins with the trigger, if there is only one: earlier versions read it there.
+        """
         rows = [
             [d.place, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
             for d in self.deliveries
         ]
-        return orjson.dumps([self.trigger, rows])
+        first, *others = self.triggers or ("",)
+        return orjson.dumps(["" if others else first, rows])
 
     @classmethod
     def loads(cls, note_id: str, text: bytes, open_until_ms: int) -> Note:
         """Read what `dumps` wrote."""
-        trigger, rows = orjson.loads(text)
+        _, rows = orjson.loads(text)
         deliveries = tuple(
             NotedDelivery(place, bytes.fromhex(digest), audience, Direction(direction), *more)
             for place, digest, audience, direction, *more in rows
         )
-        return cls(note_id, trigger, deliveries, open_until_ms)
+        return cls(note_id, deliveries, open_until_ms)
 
 
 class Hold(NamedTuple):

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Row, TemplateFailed
+from worker.adapters.jsonnet.renderer import (
+    Asserted,
+    Engine,
+    Rendered,
+    Row,
+    Template,
+    TemplateFailed,
+)
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Settled
 from worker.batch.routes import Route
@@ -30,10 +37,10 @@ class Killed(Exception):  # noqa: N818 - it is the event's fate, no error of our
 
 
 class Renders(Protocol):
-    """Whoever renders rows of one route, in order."""
+    """Whoever renders rows of one template, of whichever triggers, in order."""
 
     async def render(
-        self, route: Route, rows: Sequence[Row], *, isolated: bool
+        self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
     ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
         """Render; `isolated` in a throw-away process with limits.
 
@@ -125,6 +132,14 @@ class Prepared:
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
 
+class _Kind(NamedTuple):
+    """What deliveries have in common that are rendered together."""
+
+    template: Template
+    engine: Engine
+    isolated: bool
+
+
 async def render_and_shape(
     going: Sequence[tuple[Contender, tuple[Contender, ...]]],
     *,
@@ -134,25 +149,32 @@ async def render_and_shape(
     prepared: Prepared,
     is_told_to_stop: Callable[[], bool],
 ) -> None:
-    """Render per trigger and shape, until told to stop; fills `prepared`."""
-    by_trigger: dict[tuple[str, bool], list[tuple[Contender, tuple[Contender, ...]]]] = {}
+    """Render per template and shape, until told to stop; fills `prepared`."""
+    groups: dict[_Kind, list[tuple[Contender, tuple[Contender, ...]]]] = {}
     for contender, losers in going:
+        route = routes[contender.delivery.trigger]
+        assert route.template is not None
         suspect = contender.delivery.place in state.suspects
-        key = (contender.delivery.trigger, suspect)
-        by_trigger.setdefault(key, []).append((contender, losers))
+        kind = _Kind(route.template, route.engine, isolated=suspect)
+        groups.setdefault(kind, []).append((contender, losers))
     isolating_ends = state.clock.seconds() + ISOLATING_SECONDS
     # Suspects last: whatever they do, the others have been rendered by then.
-    for (trigger, suspect), group in sorted(by_trigger.items(), key=lambda each: each[0][1]):
+    for kind, group in sorted(groups.items(), key=lambda each: each[0].isolated):
+        suspect = kind.isolated
         for first in range(0, len(group), RENDER_GROUP):
             if is_told_to_stop():
                 return
             part = group[first : first + RENDER_GROUP]
-            rows = [Row(contender.profile) for contender, _ in part]
-            results = await _rendered(renders, routes[trigger], rows, isolated=suspect)
+            rows = [
+                Row(contender.profile, routes[contender.delivery.trigger].settings)
+                for contender, _ in part
+            ]
+            results = await _rendered(renders, kind, rows)
             now_us = state.now_ms() * 1000
             for going_on, result in zip(part, results, strict=not suspect):
                 state.suspects.discard(going_on[0].delivery.place)
-                _shape_one(going_on, result, routes[trigger], now_us, prepared)
+                route = routes[going_on[0].delivery.trigger]
+                _shape_one(going_on, result, route, now_us, prepared)
             if suspect and (
                 len(results) < len(part)
                 or any(isinstance(result, Killed) for result in results)
@@ -162,23 +184,20 @@ async def render_and_shape(
 
 
 async def _rendered(
-    renders: Renders, route: Route, rows: Sequence[Row], *, isolated: bool
+    renders: Renders, kind: _Kind, rows: Sequence[Row]
 ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
     """Render; an error of ours is that of one row, so all are rendered one by one after it."""
     try:
-        return await renders.render(route, rows, isolated=isolated)
+        return await renders.render(kind.template, kind.engine, rows, isolated=kind.isolated)
     except SegrelayError:
         raise
     except Exception as error:
-        if isolated:
+        if kind.isolated:
             raise
         if len(rows) == 1:
-            return [
-                TemplateFailed(told_bug(error, "rendering.failed", trigger=route.trigger), "", 0)
-            ]
-    return [
-        result for row in rows for result in await _rendered(renders, route, [row], isolated=False)
-    ]
+            message = told_bug(error, "rendering.failed", template=kind.template.name)
+            return [TemplateFailed(message, "", 0)]
+    return [result for row in rows for result in await _rendered(renders, kind, [row])]
 
 
 def _shape_one(

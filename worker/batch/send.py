@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -16,8 +16,8 @@ from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
 from worker.batch.settle import Settler
 from worker.batch.state import State
 from worker.contract.words import Death
-from worker.core.gate import LIVE_FIRST, Closed, Gate, Slot
-from worker.core.verdicts import AccessRefused, Unreadable, Verdict, quoting_nothing
+from worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, Slot
+from worker.core.verdicts import Accepted, AccessRefused, Unreadable, Verdict, quoting_nothing
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
 from worker.errors import ConfigurationInvalid, SegrelayError
@@ -73,7 +73,7 @@ class Passage:
         """Tell the gate that nothing came of the slot."""
         if self.has_slot:
             self.has_slot = False
-            await self.courier.gate.cancel(self.slot, trigger=self.request.trigger)
+            await self.courier.gate.cancel(self.slot)
 
 
 @dataclass(slots=True)
@@ -132,10 +132,12 @@ class Courier:
             await self.gate.report(
                 passage.slot,
                 verdict,
-                trigger=request.trigger,
                 delivered=delivered,
                 batch=request.parcels[0].delivery.place,
             )
+            if slot.probe and isinstance(verdict, Accepted):
+                # All others have waited for it, or have gone alone.
+                await self._look()
         finally:
             packer.done(request)
 
@@ -156,18 +158,37 @@ class Courier:
         packer.again(request)
         if closed is None:
             return
+        if closed.reason == APART:
+            await self._part(request, packer)
+            return
         self.closed = closed
         if closed.reason == LIVE_FIRST:
             self.state.yields = True
             return
-        self.state.shut.add(request.trigger)
-        self.state.obey(await self.gate.look(self.triggers - self.state.shut))
+        self.state.shut.update(request.triggers)
+        await self._look()
+
+    async def _part(self, request: Request, packer: Packer) -> None:
+        """Let those triggers go alone, or not at all, for which the gate is not plainly open."""
+        self.closed = next(
+            (look for look in (await self._look()).values() if isinstance(look, Closed)),
+            self.closed,
+        )
+        apart = {name for name in request.triggers if self.state.is_trial(name)}
+        if not apart and self.state.shut.isdisjoint(request.triggers):
+            # What was in the way is not any more; nobody asks for the same for ever.
+            packer.apart.update(request.triggers)
+
+    async def _look(self) -> Mapping[str, Open | Closed]:
+        looks = await self.gate.look(self.triggers - self.state.shut)
+        self.state.obey(looks)
+        return looks
 
     async def _slot(self, request: Request) -> Slot | Closed | None:
         """Book a slot and sleep until it; None if the drain has to end before."""
         for _ in range(BOOKINGS):
             booked = await self.gate.book(
-                kind=self.kind, trigger=request.trigger, horizon_seconds=LONGEST_WAIT_SECONDS
+                kind=self.kind, triggers=request.triggers, horizon_seconds=LONGEST_WAIT_SECONDS
             )
             if isinstance(booked, Closed):
                 return booked
@@ -176,11 +197,11 @@ class Courier:
                 self.state.tally.waited_seconds += wait_seconds
                 await self._sleep(wait_seconds)
             if self.stopping.is_set() or self.cut.is_set():
-                await self.gate.cancel(booked, trigger=request.trigger)
+                await self.gate.cancel(booked)
                 return None
             if not booked.expired(self.state.now_ms()):
                 return booked
-            await self.gate.cancel(booked, trigger=request.trigger)
+            await self.gate.cancel(booked)
         LOG.warning("redis.slow", message=f"{BOOKINGS} slots had passed when Redis answered.")
         return Closed("ok", REDIS_SLOW, None)
 
@@ -197,7 +218,7 @@ class Courier:
         """Book anew for a request whose slot has passed; None = it can't go as it is."""
         slot = await self._slot(request)
         if isinstance(slot, Slot) and slot.probe and len(request.packed) > 1:
-            await self.gate.cancel(slot, trigger=request.trigger)
+            await self.gate.cancel(slot)
             return None
         return slot
 
@@ -207,7 +228,7 @@ class Courier:
             for d in (parcel.delivery for parcel in request.parcels)
             for h in (d.header,)
         )
-        return Note(secrets.token_hex(8), request.trigger, rows)
+        return Note(secrets.token_hex(8), rows)
 
     async def _exchange(
         self, request: Request, passage: Passage
@@ -267,10 +288,10 @@ class Courier:
             await self.settler.write(Settlement(settled=buried, note_id=note.note_id))
             return
         await self.settler.write(Settlement(note_id=note.note_id))
-        await self.settler.streaks.pause(
-            request.trigger, self.settler.obituary(parcels[0], Death.INVALID, message, None)
-        )
-        self.settler.leave(request.trigger, packer)
+        obituary = self.settler.obituary(parcels[0], Death.INVALID, message, None)
+        for trigger in request.triggers:
+            await self.settler.streaks.pause(trigger, obituary)
+            self.settler.leave(trigger, packer)
 
     def _verdict(self, request: Request, answer: Answer | NoAnswer) -> Verdict:
         if isinstance(answer, NoAnswer):
@@ -290,7 +311,8 @@ class Courier:
             "request.answered",
             destination=destination,
             partition=partition,
-            trigger=request.trigger,
+            triggers=len(request.triggers),
+            trigger=request.triggers[0],
             users=request.users,
             bytes=len(request.body),
             status=answer.status if isinstance(answer, Answer) else answer.kind.value,

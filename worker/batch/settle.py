@@ -108,7 +108,7 @@ class Settler:
         """Leave all of a trigger that was paused just now in its streams."""
         self.state.paused.add(trigger)
         if packer:
-            packer.drop_trigger(trigger)
+            packer.drop([trigger])
 
     async def stop(self, reasons: Mapping[str, str]) -> None:
         """Pause triggers, each for its reason, and leave all of them in their streams."""

@@ -158,6 +158,7 @@ class State:
     def obey(self, looks: Mapping[str, Open | Closed]) -> None:
         """Take in what the gate says of each trigger."""
         self.shut |= {name for name, look in looks.items() if isinstance(look, Closed)}
+        self.probing -= looks.keys()
         self.probing |= {
             name for name, look in looks.items() if isinstance(look, Open) and look.probe
         }
@@ -171,7 +172,7 @@ class State:
             setback,
             wait,
             users=users,
-            successes=slot.successes,
+            successes=slot.successes.get(delivery.trigger, 0),
             now_ms=self.now_ms(),
             jitter=jitter,
         )
@@ -187,10 +188,11 @@ class State:
         self.waits[trigger] = wait
         self.wait_set_ms[trigger] = self.now_ms()
 
-    def went_through(self, trigger: str) -> None:
-        """Remember that something of a trigger was taken."""
-        self.waits.pop(trigger, None)
-        self.probing.discard(trigger)
+    def went_through(self, triggers: Iterable[str]) -> None:
+        """Remember that something of these triggers was taken."""
+        for trigger in triggers:
+            self.waits.pop(trigger, None)
+            self.probing.discard(trigger)
 
     def forget_setbacks(self, places: Iterable[str]) -> None:
         """Forget what failed of deliveries that are settled."""

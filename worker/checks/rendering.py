@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from worker.adapters.jsonnet.isolated import Killed, render_isolated
 from worker.adapters.jsonnet.renderer import Renderer, Result, Row, Template
@@ -20,9 +20,7 @@ class RendersSamples(Protocol):
         """Read a template, or raise TemplateBroken."""
         ...
 
-    def render(
-        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
-    ) -> Sequence[Result] | Killed:
+    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | Killed:
         """Render events; one result each."""
         ...
 
@@ -38,15 +36,12 @@ class IsolatedSamples:
         """Read a template, or raise TemplateBroken."""
         return self._renderer.load(name)
 
-    def render(
-        self, template: Template, rows: Sequence[Row], settings: Mapping[str, Any]
-    ) -> Sequence[Result] | Killed:
+    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | Killed:
         """Render events; one result each."""
         return render_isolated(
             self._folder,
             template.name,
             rows,
-            settings,
             seconds=RENDER_SECONDS,
             memory_bytes=RENDER_MEMORY_BYTES,
         )

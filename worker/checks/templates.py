@@ -149,22 +149,20 @@ def _by_settings(cases: Sequence[Case]) -> dict[bytes, list[Case]]:
 def _rendered(folder: Path, template: str, cases: Sequence[Case]) -> dict[Case, Result | None]:
     """Return the results, None where rendering killed the process or did not end."""
     results: dict[Case, Result | None] = {}
-    for group in _by_settings(cases).values():
-        waiting = group
-        while waiting:
-            outcome = render_isolated(
-                folder,
-                template,
-                [Row(case.text) for case in waiting],
-                waiting[0].settings,
-                seconds=RENDER_SECONDS,
-                memory_bytes=RENDER_MEMORY_BYTES,
-            )
-            is_killed = isinstance(outcome, Killed)
-            done = [*outcome.results, None] if isinstance(outcome, Killed) else outcome
-            results.update(zip(waiting, done, strict=not is_killed))
-            waiting = waiting[len(done) :]
-    return {case: results[case] for case in cases}
+    waiting = list(cases)
+    while waiting:
+        outcome = render_isolated(
+            folder,
+            template,
+            [Row(case.text, case.settings) for case in waiting],
+            seconds=RENDER_SECONDS,
+            memory_bytes=RENDER_MEMORY_BYTES,
+        )
+        is_killed = isinstance(outcome, Killed)
+        done = [*outcome.results, None] if isinstance(outcome, Killed) else outcome
+        results.update(zip(waiting, done, strict=not is_killed))
+        waiting = waiting[len(done) :]
+    return results
 
 
 def _kills(label: str) -> Finding:

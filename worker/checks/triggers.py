@@ -117,8 +117,8 @@ def _try(settings: Settings, trigger: Trigger, renderer: RendersSamples, now: da
     try:
         template = renderer.load(trigger.template)
         profile = profile_for(settings, trigger, now)
-        rows = [Row(orjson.dumps(profile))]
-        results = renderer.render(template, rows, trigger.settings)
+        rows = [Row(orjson.dumps(profile), trigger.settings)]
+        results = renderer.render(template, rows)
     except TemplateBroken as error:
         return _Tried([Finding("error", _placed(error), trigger.name)])
     except UsageWrong as error:

@@ -7,7 +7,7 @@ stand in `adapters/lua/gate_*.lua`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, assert_never
 from urllib.parse import urlsplit
@@ -39,6 +39,8 @@ WORTH_WAITING_SECONDS: Final = 1.0
 
 LIVE_FIRST: Final = "live_first"
 """Why a backfill gets no slot while a live request waits for one."""
+APART: Final = "apart"
+"""Why several triggers get no slot together: one of them may not go, or has to go first, alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class Slot:
     Args:
         at_ms: When; by Redis' clock.
         now_ms: When it was booked.
-        successes: Deliveries that its trigger has made, over all workers.
+        successes: By each trigger that it was booked for: its deliveries, over all workers.
         probe: Send one user only: others wait for what comes of it.
         incident: How often the gate had been lowered, closed or resumed.
         avoid: The batch that failed last, as told to `report`; a probe should be of another.
@@ -116,7 +118,7 @@ class Slot:
 
     at_ms: float
     now_ms: float
-    successes: int
+    successes: Mapping[str, int]
     probe: bool
     incident: int
     avoid: str = ""
@@ -199,7 +201,12 @@ class Gate(Protocol):
         ...
 
     async def book(
-        self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
+        self,
+        *,
+        kind: Kind,
+        triggers: Sequence[str],
+        horizon_seconds: float,
+        probe: bool = False,
     ) -> Slot | Closed:
         """Book the next slot, unless it is further away than the horizon.
 
@@ -207,27 +214,27 @@ class Gate(Protocol):
 
         Args:
             kind: Of the lane; backfill books nothing while a live request waits for its slot.
-            trigger: Whose request it is.
+            triggers: Whose request it is. Several share a slot only if the gate is plainly open for
+                each of them; else it is `APART`, and `look` says for which it is not.
             horizon_seconds: At most 15 minutes.
             probe: The slot is a probe even if none is due.
         """
         ...
 
     async def report(
-        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
+        self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
     ) -> GateState:
         """Tell what came of a slot.
 
         Args:
             slot: As it was booked.
             verdict: What the answer means.
-            trigger: Whose request it was.
-            delivered: How many deliveries it made.
+            delivered: By trigger: how many deliveries of it were made.
             batch: Names what was sent, for a probe to avoid it after a failure.
         """
         ...
 
-    async def cancel(self, slot: Slot, *, trigger: str) -> None:
+    async def cancel(self, slot: Slot) -> None:
         """Tell that nothing was sent: if it was a probe, somebody else may be it at once."""
         ...
 

@@ -168,30 +168,31 @@ class Bench:
     def book(
         self,
         *,
-        trigger: str = "vip",
+        trigger: str | tuple[str, ...] = "vip",
         kind: str = "live",
         horizon_seconds: float = 1.0,
         gate: Gate | None = None,
     ) -> Slot | Closed:
+        triggers = (trigger,) if isinstance(trigger, str) else trigger
         booking = (gate or self.gate).book(
-            kind=kind, trigger=trigger, horizon_seconds=horizon_seconds
+            kind=kind, triggers=triggers, horizon_seconds=horizon_seconds
         )
         return self.world.run(booking)
 
     def look(self, *triggers: str, gate: Gate | None = None) -> dict[str, Open | Closed]:
         return self.world.run((gate or self.gate).look(triggers))
 
-    def report(
-        self, slot: Slot | Closed, verdict: Verdict, *, trigger: str = "vip", **more: Any
-    ) -> GateState:
+    def report(self, slot: Slot | Closed, verdict: Verdict, **more: Any) -> GateState:
         gate = more.pop("gate", None) or self.gate
         delivered = more.pop("delivered", int(isinstance(verdict, Accepted)))
         assert isinstance(slot, Slot), slot
         return self.world.run(
-            gate.report(slot, verdict, trigger=trigger, delivered=delivered, **more)
+            gate.report(slot, verdict, delivered=dict.fromkeys(slot.successes, delivered), **more)
         )
 
-    def send(self, verdict: Verdict, *, trigger: str = "vip", **more: Any) -> GateState:
+    def send(
+        self, verdict: Verdict, *, trigger: str | tuple[str, ...] = "vip", **more: Any
+    ) -> GateState:
         """Book when there is a slot again, and report."""
         slot = self.book(trigger=trigger, gate=more.get("gate"))
         if isinstance(slot, Closed):
@@ -200,7 +201,7 @@ class Bench:
             slot = self.book(trigger=trigger, gate=more.get("gate"))
         assert isinstance(slot, Slot), slot
         self.pass_seconds(max(0.0, slot.at_ms - self.now_ms) / 1000)
-        return self.report(slot, verdict, trigger=trigger, **more)
+        return self.report(slot, verdict, **more)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.core.gate import Closed, Slot
+from worker.core.gate import APART, Closed, Open, Slot
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -25,7 +25,7 @@ def break_it(bench, *triggers):
 def test_the_first_slot_is_now(bench):
     slot = bench.book()
 
-    assert slot == Slot(bench.now_ms, bench.now_ms, 0, probe=False, incident=0)
+    assert slot == Slot(bench.now_ms, bench.now_ms, {"vip": 0}, probe=False, incident=0)
 
 
 def test_slots_lie_apart_after_the_burst(bench):
@@ -94,7 +94,7 @@ def test_successes_of_a_trigger_are_counted_over_all(bench):
     bench.send(Accepted(), delivered=1000)
     bench.send(Accepted(), delivered=20, trigger="other")
 
-    assert bench.book(gate=bench.world.gate()).successes == 1000
+    assert bench.book(gate=bench.world.gate()).successes == {"vip": 1000}
 
 
 def test_a_429_halves_the_rate_once_an_incident(bench):
@@ -225,7 +225,7 @@ def test_failures_of_one_trigger_stop_no_other(bench):
 
     own = bench.book()
     other = bench.book(trigger="other")
-    state = bench.report(other, Accepted(), trigger="other")
+    state = bench.report(other, Accepted())
 
     assert own.state == "broken"
     assert not other.probe
@@ -253,8 +253,8 @@ def test_in_an_outage_each_trigger_finds_out_for_itself(bench):
 def test_failures_of_more_triggers_than_are_remembered_stop_all(bench):
     names = [f"t{n}" for n in range(20)]
     slots = {name: bench.book(trigger=name, horizon_seconds=60) for name in names}
-    for trigger, slot in slots.items():
-        bench.report(slot, FAILED, trigger=trigger)
+    for slot in slots.values():
+        bench.report(slot, FAILED)
 
     assert bench.book(trigger="other").state == "broken"
 
@@ -285,7 +285,7 @@ def test_late_failures_do_not_lengthen_it(bench):
     late = [bench.book(trigger="other") for _ in range(3)]
     break_it(bench, "vip", "other")
     for slot in late:
-        bench.report(slot, FAILED, trigger="other")
+        bench.report(slot, FAILED)
 
     assert bench.book().until_ms <= bench.now_ms + 1000
 
@@ -320,7 +320,7 @@ def test_a_probe_that_was_not_sent_makes_room_at_once(bench):
     bench.pass_seconds(1)
     probe = bench.book()
 
-    bench.world.run(bench.gate.cancel(probe, trigger="vip"))
+    bench.world.run(bench.gate.cancel(probe))
 
     assert bench.book().probe
 
@@ -443,7 +443,7 @@ def test_a_resumed_trigger_probes_again_if_the_first_failed(bench):
 
 
 def test_a_slot_can_be_asked_for_as_a_probe(bench):
-    booking = bench.gate.book(kind="live", trigger="vip", horizon_seconds=1, probe=True)
+    booking = bench.gate.book(kind="live", triggers=["vip"], horizon_seconds=1, probe=True)
 
     assert bench.world.run(booking).probe
 
@@ -495,3 +495,41 @@ def test_a_clock_that_was_set_back_lengthens_no_probe_of_a_trigger(bench):
 
     assert closed.reason == "probing"
     assert bench.book().probe
+
+
+def test_several_triggers_share_a_slot_and_each_has_its_own_successes(bench):
+    both = ("vip", "other")
+    bench.send(Accepted(), delivered=3, trigger="other")
+    slot = bench.book(trigger=both)
+
+    bench.world.run(bench.gate.report(slot, Accepted(), delivered={"vip": 5, "other": 0}))
+
+    assert slot.successes == {"vip": 0, "other": 3}
+    assert bench.world.record().delivered == {"vip": 5, "other": 3}
+
+
+def test_what_several_triggers_share_and_fails_is_suspected_of_each(bench):
+    for _ in range(5):
+        bench.report(bench.book(trigger=("vip", "other")), FAILED)
+
+    looks = bench.look("vip", "other", "new")
+
+    assert [type(look) for look in looks.values()] == [Closed, Closed, Open]
+
+
+def test_several_triggers_get_no_slot_together_while_one_of_them_is_in_trouble(bench):
+    for _ in range(5):
+        bench.report(bench.book(), FAILED)
+
+    together = bench.book(trigger=("new", "vip"))
+
+    assert together.reason == APART
+    assert isinstance(bench.book(trigger=("new", "other")), Slot)
+
+
+def test_a_trigger_whose_probe_goes_first_shares_no_slot_and_is_seen_by_a_look(bench):
+    bench.world.resume_trigger("vip")
+
+    assert bench.look("vip", "other") == {"vip": Open(probe=True), "other": Open()}
+    assert bench.book(trigger=("vip", "other")).reason == APART
+    assert bench.book(trigger="vip").probe

@@ -29,6 +29,7 @@ VERDICTS = [
 ]
 worker = st.sampled_from([0, 0, 0, 1, 2, 3, 4, 5])
 trigger = st.sampled_from(["vip", "vip", "other"])
+some = st.sampled_from([("vip",), ("vip",), ("other",), ("vip", "other"), ("new", "other", "vip")])
 step = st.one_of(
     st.tuples(
         st.just("pass"), st.sampled_from([0.0013, 0.2, 1.0, 2.5, 31.0, 130.0, -5.0, -2000.0])
@@ -36,7 +37,7 @@ step = st.one_of(
     st.tuples(
         st.just("book"),
         worker,
-        trigger,
+        some,
         st.sampled_from(["live", "backfill"]),
         st.sampled_from([0.0, 1.0, 60.0, 2000.0]),
         st.booleans(),
@@ -51,7 +52,7 @@ step = st.one_of(
     st.tuples(st.just("resume")),
     st.tuples(st.just("resume_trigger"), trigger),
 )
-a_round = st.tuples(st.just("round"), worker, trigger, st.sampled_from(VERDICTS))
+a_round = st.tuples(st.just("round"), worker, some, st.sampled_from(VERDICTS))
 rush = st.tuples(st.just("rush"), worker, st.sampled_from(["live", "backfill"]))
 histories = st.lists(st.one_of(step, a_round, a_round, rush), min_size=20, max_size=60)
 
@@ -62,7 +63,7 @@ class Pair:
     def __init__(self, worlds: tuple[Any, Any]) -> None:
         self.worlds = worlds
         self.now_us = worlds[0].now_us
-        self.slots: list[tuple[int, str, Slot]] = []
+        self.slots: list[tuple[int, Slot]] = []
 
     def do(self, name: str, *args: Any) -> None:
         getattr(self, f"do_{name}")(*args)
@@ -83,39 +84,38 @@ class Pair:
             world.set_clock(self.now_us)
 
     def do_book(
-        self, number: int, trigger: str, kind: str, horizon_seconds: float, probe: bool
+        self, number: int, triggers: tuple[str, ...], kind: str, horizon_seconds: float, probe: bool
     ) -> None:
         answer = self.both(
             number,
             "book",
             kind=kind,
-            trigger=trigger,
+            triggers=triggers,
             horizon_seconds=horizon_seconds,
             probe=probe,
         )
         if isinstance(answer, Slot):
-            self.slots = [(number, trigger, answer), *self.slots[:4]]
+            self.slots = [(number, answer), *self.slots[:4]]
 
     def do_report(self, which: int, verdict: Any, delivered: int) -> None:
         if which < len(self.slots):
-            number, trigger, slot = self.slots[which]
-            self.both(
-                number, "report", slot, verdict, trigger=trigger, delivered=delivered, batch="b"
-            )
+            number, slot = self.slots[which]
+            made = dict.fromkeys(slot.successes, delivered)
+            self.both(number, "report", slot, verdict, delivered=made, batch="b")
 
-    def do_round(self, number: int, trigger: str, verdict: Any) -> None:
-        self.do_book(number, trigger, "live", 60.0, False)
+    def do_round(self, number: int, triggers: tuple[str, ...], verdict: Any) -> None:
+        self.do_book(number, triggers, "live", 60.0, False)
         self.do_report(0, verdict, 1)
         self.do_pass(1.1)
 
     def do_rush(self, number: int, kind: str) -> None:
         for _ in range(12):
-            self.do_book(number, "vip", kind, 1.0, False)
+            self.do_book(number, ("vip",), kind, 1.0, False)
 
     def do_cancel(self, which: int) -> None:
         if which < len(self.slots):
-            number, trigger, slot = self.slots[which]
-            self.both(number, "cancel", slot, trigger=trigger)
+            number, slot = self.slots[which]
+            self.both(number, "cancel", slot)
 
     def do_look(self, number: int) -> None:
         self.both(number, "look", ["vip", "other", "new"])
@@ -152,14 +152,11 @@ def test_a_long_outage_and_a_slow_down_are_answered_alike(two_worlds):
     pair = Pair(two_worlds())
 
     for verdict in [*[Failed("503")] * 12, *[SlowDown()] * 6, *[Accepted()] * 160]:
-        pair.do("round", 0, "vip", verdict)
-        pair.do("round", 0, "other", verdict)
+        pair.do("round", 0, ("vip",), verdict)
+        pair.do("round", 0, ("other",), verdict)
         pair.do("rush", 0, "backfill")
-        booked = pair.both(0, "book", kind="live", trigger="vip", horizon_seconds=1.0)
+        booked = pair.both(0, "book", kind="live", triggers=["vip"], horizon_seconds=1.0)
         if isinstance(booked, Closed) and booked.until_ms:
             pair.do("pass", max(0.0, booked.until_ms / 1000 - pair.now_us / 1_000_000))
 
-    assert (
-        pair.both(0, "report", pair.slots[0][2], Accepted(), trigger="vip", delivered=0).state
-        == "ok"
-    )
+    assert pair.both(0, "report", pair.slots[0][1], Accepted(), delivered={}).state == "ok"

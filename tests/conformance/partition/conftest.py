@@ -255,7 +255,7 @@ def note_of(note_id: str, *deliveries: Delivery) -> Note:
         for d in deliveries
         for h in (d.header,)
     )
-    return Note(note_id, deliveries[0].trigger, rows)
+    return Note(note_id, rows)
 
 
 @pytest.fixture(scope="session")

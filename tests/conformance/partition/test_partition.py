@@ -3,6 +3,7 @@
 import random
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.conformance.partition.conftest import (
@@ -13,9 +14,18 @@ from tests.conformance.partition.conftest import (
     new,
     note_of,
 )
-from worker.batch.partition import Delivery, Hold, Letter, Settled, Settlement, Stretch
+from worker.batch.partition import (
+    Delivery,
+    Hold,
+    Letter,
+    Note,
+    NotedDelivery,
+    Settled,
+    Settlement,
+    Stretch,
+)
 from worker.contract.keys import REACHED_KEPT
-from worker.contract.words import Death, Skip
+from worker.contract.words import Death, Direction, Skip
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 
@@ -645,3 +655,37 @@ def test_of_many_who_were_reached_an_even_sample_is_kept(bench: Bench) -> None:
     assert list(kept) == sorted(everybody)[:REACHED_KEPT]
     firsts = sum(everybody.index(one) < REACHED_KEPT for one in kept)
     assert 0.4 < firsts / REACHED_KEPT < 0.6
+
+
+def test_a_note_of_an_earlier_version_is_read_with_its_one_trigger() -> None:
+    rows = [["live|vip-enter|1-0", "00" * 10, "vip", "enter", 7]]
+
+    note = Note.loads("n1", orjson.dumps(["vip-enter", rows]), 0)
+
+    assert note.triggers == ("vip-enter",)
+    assert (note.deliveries[0].time_us, note.deliveries[0].replays) == (7, 0)
+
+
+def test_a_note_of_one_trigger_is_written_as_earlier_versions_read_it() -> None:
+    row = NotedDelivery("live|vip-enter|1-0", b"\1" * 10, "vip", Direction.ENTER, 7, 2)
+
+    assert orjson.loads(Note("n1", (row,)).dumps()) == [
+        "vip-enter",
+        [["live|vip-enter|1-0", "01" * 10, "vip", "enter", 7, 2]],
+    ]
+
+
+def test_a_note_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
+    rows = tuple(
+        NotedDelivery(f"live|{trigger}|1-0", bytes([n]) * 10, "vip", Direction.ENTER, 7)
+        for n, trigger in enumerate(("vip-enter", "vip-other"))
+    )
+    holder = bench.world.partition()
+    bench.world.run(holder.take())
+    bench.world.run(holder.note(Note("n1", rows)))
+    bench.pass_seconds(60)
+
+    holding = bench.world.run(bench.world.partition().take())
+
+    assert holding.notes == (Note("n1", rows),)
+    assert holding.notes[0].triggers == ("vip-enter", "vip-other")

@@ -24,10 +24,10 @@ def agreed():
     def values(folder, name, profiles, settings=None):
         renderer = Renderer(folder)
         texts = [orjson.dumps(profile) for profile in profiles]
-        rows = [Row(text) for text in texts]
+        rows = [Row(text, settings or {}) for text in texts]
         ours = [
             json.loads(result.body) if isinstance(result, Rendered) else FAILED
-            for result in renderer.render(renderer.load(name), rows, settings or {})
+            for result in renderer.render(renderer.load(name), rows)
         ]
         bundle = TemplateFolder(folder).bundle(name)
         for engine in ("rjsonnet", *judges()):

@@ -15,9 +15,7 @@ ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]
 def isolated(tmp_path):
     def render(source, rows=ROWS, seconds=10.0):
         (tmp_path / "t.jsonnet").write_text(source)
-        return render_isolated(
-            tmp_path, "t.jsonnet", rows, {}, seconds=seconds, memory_bytes=1 << 29
-        )
+        return render_isolated(tmp_path, "t.jsonnet", rows, seconds=seconds, memory_bytes=1 << 29)
 
     return render
 
@@ -36,7 +34,7 @@ def rendered(tmp_path):
     def render(source):
         (tmp_path / "t.jsonnet").write_text(source)
         renderer = Renderer(tmp_path)
-        return renderer.render(renderer.load("t.jsonnet"), ROWS, {})
+        return renderer.render(renderer.load("t.jsonnet"), ROWS)
 
     return render
 

@@ -117,7 +117,7 @@ def test_what_is_no_text_has_no_digest(tmp_path):
     (tmp_path / "t.jsonnet").write_text(source)
     renderer = Renderer(tmp_path)
 
-    [result] = renderer.render(renderer.load("t.jsonnet"), [Row(b"{}")], {})
+    [result] = renderer.render(renderer.load("t.jsonnet"), [Row(b"{}")])
 
     assert isinstance(result, TemplateFailed)
     assert "sha256 needs a string, got null" in result.message

@@ -73,7 +73,7 @@ def at_the_gate(redis_url, act):
 
 
 async def booked(gate, trigger="vip-enter"):
-    return await gate.book(kind="live", trigger=trigger, horizon_seconds=1.0)
+    return await gate.book(kind="live", triggers=[trigger], horizon_seconds=1.0)
 
 
 def test_a_trigger_is_paused_with_a_reason_and_resumed(client):
@@ -149,9 +149,7 @@ def test_what_only_redis_knows_can_be_paused_too(client):
 
 def test_a_resumed_destination_opens_its_gate_and_sends_one_probe(client, redis_url):
     async def refuse(gate):
-        await gate.report(
-            await booked(gate), AccessRefused("Access Denied"), trigger="vip-enter", delivered=0
-        )
+        await gate.report(await booked(gate), AccessRefused("Access Denied"), delivered={})
         return gate.gate_id
 
     async def twice(gate):

@@ -43,7 +43,7 @@ def with_gate(redis_url, act, **more):
 
 
 async def booked(gate, **more):
-    return await gate.book(**{"kind": "live", "trigger": "vip", "horizon_seconds": 1.0} | more)
+    return await gate.book(**{"kind": "live", "triggers": ["vip"], "horizon_seconds": 1.0} | more)
 
 
 def test_slots_are_given_by_the_clock_of_redis(redis_url):
@@ -81,7 +81,7 @@ def test_a_look_opens_and_closes_with_the_gate(redis_url):
     async def act(gate):
         first = await gate.look(["vip", "new"])
         for _ in range(5):
-            await gate.report(await booked(gate), Failed("503"), trigger="vip", delivered=0)
+            await gate.report(await booked(gate), Failed("503"), delivered={})
         broken = await gate.look(["vip", "new"])
         await gate.pause("by hand", "ops")
         paused = await gate.look(["vip", "new"])
@@ -101,10 +101,8 @@ def test_a_look_opens_and_closes_with_the_gate(redis_url):
 
 def test_a_command_reads_the_state_and_resumes(redis_url):
     async def act(gate):
-        await gate.report(await booked(gate), SlowDown(), trigger="vip", delivered=0)
-        await gate.report(
-            await booked(gate), AccessRefused("Access Denied"), trigger="vip", delivered=0
-        )
+        await gate.report(await booked(gate), SlowDown(), delivered={})
+        await gate.report(await booked(gate), AccessRefused("Access Denied"), delivered={})
 
     with connect(redis_url) as client:
         never = read_state(client, GATE)
@@ -122,10 +120,10 @@ def test_a_command_reads_the_state_and_resumes(redis_url):
 
 def test_successes_are_seen_by_others(redis_url):
     async def act(gate):
-        await gate.report(await booked(gate), Accepted(), trigger="vip", delivered=999)
+        await gate.report(await booked(gate), Accepted(), delivered={"vip": 999})
         return await booked(gate)
 
-    assert with_gate(redis_url, act).successes == 999
+    assert with_gate(redis_url, act).successes == {"vip": 999}
 
 
 def test_it_works_on_a_full_redis(redis_url):

@@ -18,8 +18,6 @@ from worker.adapters.jsonnet.isolated import render_isolated
 from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row, TemplateFailed
 from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
 from worker.batch.prepare import Killed
-from worker.batch.routes import Route
-from worker.destinations.http import HttpApi
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 ENDLESS = "std.length([1 for i in std.range(1, 1000000000) if i < 0])"
@@ -35,27 +33,15 @@ def rows(*numbers):
     return [Row(b'{"n": %d}' % number) for number in numbers]
 
 
-def route_of(folder, source):
+def loaded(folder, source):
     (folder / "t.jsonnet").write_text(source)
     renderer = Renderer(folder)
-    return renderer, Route(
-        trigger="enter",
-        api=HttpApi(),
-        api_name="http",
-        template=renderer.load("t.jsonnet"),
-        url="https://example.com",
-        headers={},
-        params={},
-        settings={},
-        audience_attribute="list",
-        phone_region="US",
-        on_ambiguous="resend",
-    )
+    return renderer, renderer.load("t.jsonnet")
 
 
 def render_apart(folder, source, *numbers):
-    renderer, route = route_of(folder, source)
-    return ProcessRenders(renderer, folder)._isolated(route, rows(*numbers))
+    renderer, template = loaded(folder, source)
+    return ProcessRenders(renderer, folder)._isolated(template, rows(*numbers))
 
 
 def bodies(results):
@@ -93,7 +79,7 @@ def test_a_signal_from_outside_proves_nothing(tmp_path, number):
     killer = threading.Thread(target=signal_children, args=(number,))
     killer.start()
 
-    outcome = render_isolated(tmp_path, "t.jsonnet", rows(-1), {}, seconds=10, memory_bytes=1 << 29)
+    outcome = render_isolated(tmp_path, "t.jsonnet", rows(-1), seconds=10, memory_bytes=1 << 29)
     killer.join()
 
     assert isinstance(outcome, DiedAt)
@@ -105,7 +91,7 @@ def signal_children(number):
     end = time.monotonic() + 10
     while time.monotonic() < end:
         for pid in children():
-            if b"isolated_renderer" in command_of(pid) and cpu_seconds(pid) > 1.0:
+            if b"jsonnet.isolated" in command_of(pid) and cpu_seconds(pid) > 1.0:
                 os.kill(pid, number)
                 return
         time.sleep(0.05)
@@ -138,7 +124,7 @@ def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
         end = time.monotonic() + 10
         while time.monotonic() < end and not stopped:
             for pid in children():
-                if b"isolated_renderer" in command_of(pid):
+                if b"jsonnet.isolated" in command_of(pid):
                     os.kill(pid, signal.SIGSTOP)
                     stopped.append(pid)
                     time.sleep(3)
@@ -148,7 +134,7 @@ def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
 
     stopper = threading.Thread(target=stop_and_go_on)
     stopper.start()
-    outcome = render_isolated(tmp_path, "t.jsonnet", rows(1), {}, seconds=2, memory_bytes=1 << 29)
+    outcome = render_isolated(tmp_path, "t.jsonnet", rows(1), seconds=2, memory_bytes=1 << 29)
     stopper.join()
 
     assert stopped
@@ -156,39 +142,39 @@ def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
 
 
 def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
-    renderer, route = route_of(tmp_path, SPINS)
+    renderer, template = loaded(tmp_path, SPINS)
     told_at = time.monotonic() + 1.0
     renders = ProcessRenders(renderer, tmp_path, lambda: time.monotonic() > told_at)
 
-    results = renders._isolated(route, rows(1, -1, 2))
+    results = renders._isolated(template, rows(1, -1, 2))
 
     assert bodies(results)[1:] == []
     assert time.monotonic() - told_at < 2
 
 
 def test_a_template_that_was_deleted_meanwhile_blames_nobody(tmp_path):
-    renderer, route = route_of(tmp_path, SPINS)
+    renderer, template = loaded(tmp_path, SPINS)
     (tmp_path / "t.jsonnet").unlink()
 
-    assert ProcessRenders(renderer, tmp_path)._isolated(route, rows(1, -1)) == []
+    assert ProcessRenders(renderer, tmp_path)._isolated(template, rows(1, -1)) == []
 
 
 @pytest.mark.parametrize(("source", "number"), [(SPINS, signal.SIGPROF), (HUNGRY, signal.SIGABRT)])
 def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, source, number):
     (tmp_path / "t.jsonnet").write_text(source)
     code = f"""
-        import asyncio, dataclasses, resource
+        import asyncio, resource
         from pathlib import Path
-        from tests.integration.worker.test_rendering_apart import route_of, rows
-        from worker.adapters import rendering
+        from tests.integration.worker.test_rendering_apart import loaded, rows
+        from worker.adapters.jsonnet import rendering
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         rendering.GROUP_SECONDS, rendering.GROUP_BYTES = 2, 500_000_000
         folder = Path({str(tmp_path)!r})
-        renderer, route = route_of(folder, (folder / "t.jsonnet").read_text())
-        route = dataclasses.replace(route, engine="jsonnet")
+        renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
         renders = rendering.ProcessRenders(renderer, folder)
-        print(asyncio.run(renders.render(route, rows(1, 2), isolated=False)), flush=True)
-        asyncio.run(renders.render(route, rows(1, -1), isolated=False))
+        rendered = renders.render(template, "jsonnet", rows(1, 2), isolated=False)
+        print(asyncio.run(rendered), flush=True)
+        asyncio.run(renders.render(template, "jsonnet", rows(1, -1), isolated=False))
         """
 
     done = subprocess.run(
@@ -201,16 +187,16 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
 
 @pytest.mark.parametrize("source", [SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF])
 def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tmp_path, source):
-    renderer, route = route_of(tmp_path, source)
+    renderer, template = loaded(tmp_path, source)
     renders = ProcessRenders(renderer, tmp_path)
 
-    results = asyncio.run(renders.render(route, rows(1, -1, 2), isolated=False))
+    results = asyncio.run(renders.render(template, "auto", rows(1, -1, 2), isolated=False))
 
     assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
 
 
 def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
-    renderer, route = route_of(tmp_path, SPINS)
+    renderer, _ = loaded(tmp_path, SPINS)
     renders = ProcessRenders(renderer, tmp_path)
     before = rendering.resource.getrlimit(rendering.resource.RLIMIT_DATA)
 
@@ -220,4 +206,3 @@ def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
     assert rendering.resource.getrlimit(rendering.resource.RLIMIT_DATA) == before
     assert renders.is_told_to_stop() is False
-    assert route.template is not None

@@ -40,7 +40,14 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Row, TemplateFailed
+from worker.adapters.jsonnet.renderer import (
+    Asserted,
+    Engine,
+    Rendered,
+    Row,
+    Template,
+    TemplateFailed,
+)
 from worker.batch.letters import Obituary
 from worker.batch.partition import Found, Note, Stretch
 from worker.batch.prepare import Killed
@@ -68,6 +75,11 @@ TRIGGERS = {
     "exit": (Direction.EXIT, DELETE),
     "exit-event": (Direction.EXIT, UPSERT),
 }
+
+
+def _template_of(trigger: str, url: str) -> str:
+    """Return the template of a trigger; whichever has none of its own shares one with others."""
+    return trigger if trigger in TRIGGERS else "exit" if url == DELETE else "enter"
 
 
 class FakeNumbers:
@@ -135,24 +147,31 @@ class FakeRenders:
     def __init__(self, process: Process) -> None:
         self._process = process
 
-    async def render(self, route: Route, rows: Sequence[Row], *, isolated: bool) -> list[Any]:
+    async def render(
+        self,
+        template: Template,
+        engine: Engine,  # noqa: ARG002 - there is no engine
+        rows: Sequence[Row],
+        *,
+        isolated: bool,
+    ) -> list[Any]:
         world = self._process.world
         await asyncio.sleep(0)
         world.loop.pass_seconds(world.render_seconds)
-        world.rendered[route.trigger] += len(rows)
+        world.rendered[template.name] += len(rows)
         await self._process.step()
-        results = [self._rendered(route, row, isolated) for row in rows]
+        results = [self._rendered(template.name, row, isolated) for row in rows]
         if self._process.dead:
             raise asyncio.CancelledError
         return results
 
-    def _rendered(self, route: Route, row: Row, isolated: bool) -> Any:
+    def _rendered(self, template: str, row: Row, isolated: bool) -> Any:
         try:
-            return self._one(route, orjson.loads(row.profile), isolated)
+            return self._one(template, orjson.loads(row.profile), isolated)
         except orjson.JSONDecodeError:
             return TemplateFailed("the profile is no JSON", "", 0)
 
-    def _one(self, route: Route, profile: dict[str, Any], isolated: bool) -> Any:
+    def _one(self, template: str, profile: dict[str, Any], isolated: bool) -> Any:
         match profile.get("behave"):
             case "assert":
                 return Asserted("has no consent")
@@ -166,8 +185,8 @@ class FakeRenders:
                 self._process.kill()
         slug = profile["segment_events"][0]["segment"]
         user: dict[str, Any] = {"identifiers": {"email": profile["email"]}}
-        match route.trigger:
-            case "enter" | "enter-too":
+        match template:
+            case "enter":
                 user["attributes"] = {"custom": {ATTRIBUTE: [slug]}}
             case "overwrite":
                 user["attributes"] = {"custom": {ATTRIBUTE: profile["segments"]}}
@@ -210,6 +229,9 @@ class SlowGate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._world.gate, name)
 
+    async def look(self, triggers: Iterable[str]) -> Any:
+        return await (self._world.look or self._world.gate.look)(triggers)
+
     async def book(self, **wanted: Any) -> Any:
         booked = await self._world.gate.book(**wanted)
         await asyncio.sleep(self._world.book_seconds)
@@ -241,6 +263,7 @@ class World:
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0
         self.note_seconds = self.book_seconds = 0.0
+        self.look: Any = None
         self.read_error: Exception | None = None
         self.broken: AssertionError | None = None
         self.rendered: Counter[str] = Counter()
@@ -265,7 +288,7 @@ class World:
             trigger=name,
             api=self.api,
             api_name="insider",
-            template=None,
+            template=Template(_template_of(name, url), "0" * 12),
             url=url,
             headers={},
             params={},
@@ -444,10 +467,11 @@ def event(
     lane: str = "live",
     state: bool = False,
     segments: Sequence[str] = (),
+    direction: Direction | None = None,
     **profile: Any,
 ) -> NewDelivery:
     """Return a delivery; `at` in seconds since some day."""
-    direction = TRIGGERS.get(trigger, (Direction.ENTER, UPSERT))[0]
+    direction = direction or TRIGGERS.get(trigger, (Direction.ENTER, UPSERT))[0]
     time_us = BEFORE_US + at * 1_000_000
     email = f"{person}@example.com"
     header = Header(

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from tests.fakes.fake_partition import FakePartition
 from tests.unit.worker.drain_world import LATE_SECONDS, TRIGGERS, World, event
-from tests.unit.worker.fake_insider import Sending, failed, refused, silent, taken, unreachable
+from tests.unit.worker.fake_insider import (
+    DELETE,
+    UPSERT,
+    Sending,
+    failed,
+    refused,
+    silent,
+    taken,
+    unreachable,
+)
 from tests.unit.worker.processes import LEASE_SECONDS
 from worker.contract.words import Direction
 from worker.destinations.api import Answer
@@ -72,10 +81,24 @@ def truth(events: list[Any], audience: str, until: int = 10**9) -> Direction | N
     return max(about, key=lambda e: (e[1], e[2] is Direction.EXIT))[2]
 
 
+SHARING = {
+    f"{direction.value}-{audience}": (direction, url)
+    for direction, url in ((Direction.ENTER, UPSERT), (Direction.EXIT, DELETE))
+    for audience in AUDIENCES
+}
+"""A trigger for each audience and direction, as whoever has many audiences has them."""
+
+
 def deliveries_of(
     rng: random.Random, person: str, enters: list[str]
 ) -> tuple[list[Any], list[Any]]:
-    """Return what happened to a person, and its deliveries, some of them twice."""
+    """Return what happened to a person, and its deliveries, some of them twice.
+
+    Args:
+        rng: Decides.
+        person: Who.
+        enters: The triggers of an entrance; none = each audience has its own.
+    """
     happened = [
         (audience, rng.randint(1, 5), rng.choice([Direction.ENTER, Direction.EXIT]))
         for audience in AUDIENCES[: rng.randint(1, 3)]
@@ -84,7 +107,9 @@ def deliveries_of(
     deliveries = []
     for audience, at, direction in happened:
         segments = [a for a in AUDIENCES if truth(happened, a, at) is Direction.ENTER]
-        triggers = enters if direction is Direction.ENTER else ["exit", "exit-event"]
+        exits = ["exit", "exit-event"] if enters else []
+        own = [f"{direction.value}-{audience}"]
+        triggers = (enters if direction is Direction.ENTER else exits) or own
         is_state = rng.random() < 0.2 and truth(happened, audience, at) is direction
         for trigger in triggers:
             for _ in range(rng.choice([1, 1, 1, 2])):
@@ -92,7 +117,7 @@ def deliveries_of(
                 deliveries.append(
                     event(
                         person, audience, trigger,
-                        at=at, lane=lane, state=is_state, segments=segments,
+                        at=at, lane=lane, state=is_state, segments=segments, direction=direction,
                     )
                 )  # fmt: skip
     return happened, deliveries
@@ -104,9 +129,10 @@ class History:
     def __init__(self, seed: int, on_ambiguous: str = "resend") -> None:
         self.rng = random.Random(seed)
         bad_luck = BadLuck(self.rng, self.rng.choice([0, 3, 8, 20]))
-        self.world = World(bad_luck.responds, on_ambiguous=on_ambiguous)
+        enters = self.rng.choice([["enter"], ["overwrite"], ["enter", "overwrite"], [], []])
+        self.triggers = TRIGGERS if enters else SHARING
+        self.world = World(bad_luck.responds, triggers=self.triggers, on_ambiguous=on_ambiguous)
         self.breaks = self.rng.choice([0, 0, 2, 6])
-        enters = self.rng.choice([["enter"], ["overwrite"], ["enter", "overwrite"]])
         self.happened = {}
         self.waiting = []
         for number in range(self.rng.randint(1, 3)):
@@ -136,7 +162,7 @@ class History:
         while not self.is_over():
             await asyncio.sleep(self.rng.choice([1.0, 10.0]))
             self.world.paused.update(
-                dict.fromkeys(self.rng.choices(list(TRIGGERS), k=1), "by hand")
+                dict.fromkeys(self.rng.choices(list(self.triggers), k=1), "by hand")
             )
             await asyncio.sleep(60.0)
             self.world.paused.clear()

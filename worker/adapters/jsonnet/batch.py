@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -34,11 +34,15 @@ _DRIVER: Final = """
 local template = import %(root)s;
 local pull = std.native('pull');
 local emit = std.native('emit');
-local library = (import 'lib:/library.libsonnet')(std.parseJson(std.native('settings')()));
+local libraries = [
+  (import 'lib:/library.libsonnet')(std.parseJson(text))
+  for text in std.parseJson(std.native('settings')())
+];
+local of = std.native('of');
 %(more)s
 [
   local row = std.parseJson(pull(i));
-  emit(std.manifestJsonMinified(template(library(row, %(argument)s))))
+  emit(std.manifestJsonMinified(template(libraries[of(i)](row, %(argument)s))))
   for i in std.range(%(first)d, %(last)d)
 ]
 """
@@ -70,6 +74,13 @@ def inner_sources() -> dict[str, str]:
     return {f"lib:/{name}": (LIBRARY_FOLDER / name).read_text("utf-8") for name in _INNER}
 
 
+class Event(NamedTuple):
+    """A profile, and the settings of its trigger: JSON texts of objects."""
+
+    profile: bytes
+    settings: bytes
+
+
 class BatchEvaluator:
     """Evaluates one rewritten template for groups of events.
 
@@ -91,23 +102,15 @@ class BatchEvaluator:
         self._known: set[str] = {"segment_events"}
         self._is_warm = False
 
-    def evaluate(
-        self, profiles: Sequence[bytes], settings: bytes, group_size: int
-    ) -> list[str | Failure]:
-        """Return a result for each profile, in order.
-
-        Args:
-            profiles: JSON texts.
-            settings: JSON text of an object.
-            group_size: At most so many events share a call.
-        """
+    def evaluate(self, events: Sequence[Event], group_size: int) -> list[str | Failure]:
+        """Return a result for each event, in order; at most so many share a call."""
         results: list[str | Failure] = []
-        while len(results) < len(profiles):
-            group = profiles[len(results) : len(results) + group_size]
-            are_large = max(map(len, group)) > LARGE_PROFILE_BYTES
+        while len(results) < len(events):
+            group = events[len(results) : len(results) + group_size]
+            are_large = max(len(event.profile) for event in group) > LARGE_PROFILE_BYTES
             if are_large and not self._is_warm:
                 group = group[:1]
-            results.extend(_Group(self, group, settings, cut=are_large).run())
+            results.extend(_Group(self, group, cut=are_large).run())
             self._is_warm = self._is_warm or are_large
         return results
 
@@ -148,18 +151,19 @@ class BatchEvaluator:
 class _Group:
     """Events that share a call, and the calls that go on behind those that fail.
 
-    `pull` and `emit` run no Python code: a signal's handler then runs between calls, where what it
-    raises goes its own way, and not in a callback, where the engine would make it an event's error.
+    `pull`, `of` and `emit` run no Python code: a signal's handler then runs between calls, where
+    what it raises goes its own way, and not in a callback, where the engine would make it an
+    event's error.
     """
 
-    def __init__(
-        self, evaluator: BatchEvaluator, profiles: Sequence[bytes], settings: bytes, *, cut: bool
-    ) -> None:
+    def __init__(self, evaluator: BatchEvaluator, events: Sequence[Event], *, cut: bool) -> None:
         self._evaluator = evaluator
-        self._settings = settings.decode()
+        different = list(dict.fromkeys(event.settings for event in events))
+        self._settings = orjson.dumps([text.decode() for text in different]).decode()
+        self._of = {i: different.index(event.settings) for i, event in enumerate(events)}
         self._cut = cut
         self._fields: dict[int, dict[str, Any]] = {}
-        self._rows = {i: self._text(i, profile) for i, profile in enumerate(profiles)}
+        self._rows = {i: self._text(i, event.profile) for i, event in enumerate(events)}
 
     def run(self) -> list[str | Failure]:
         results: list[str | Failure] = []
@@ -180,6 +184,7 @@ class _Group:
             "pull": (("i",), self._rows.__getitem__),  # a float finds its integer
             "emit": (("text",), results.append),
             "settings": ((), lambda: self._settings),
+            "of": (("i",), self._of.__getitem__),
             "known": ((), self._known),
             "more": (("i", "field"), self._more),
         }

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -72,7 +72,6 @@ def render_isolated(
     templates_folder: Path,
     template_name: str,
     rows: Sequence[Row],
-    settings: Mapping[str, Any],
     *,
     seconds: float,
     memory_bytes: int,
@@ -84,7 +83,6 @@ def render_isolated(
         templates_folder: The configured folder.
         template_name: Relative to the folder.
         rows: The events.
-        settings: The trigger's settings.
         seconds: Processor time for all rows, rounded up to whole ones.
         memory_bytes: Address space of the process; 256 MB are enough to begin with.
         gives_up: Asked all the time; once it says yes the process is ended, by others.
@@ -96,8 +94,7 @@ def render_isolated(
         {
             "folder": str(templates_folder),
             "template": template_name,
-            "rows": [base64.b64encode(row.profile).decode() for row in rows],
-            "settings": dict(settings),
+            "rows": [[base64.b64encode(row.profile).decode(), dict(row.settings)] for row in rows],
             "seconds": seconds,
             "memory_bytes": memory_bytes,
         }
@@ -183,8 +180,8 @@ def _render_all(request: dict[str, Any]) -> int:
         return _BROKEN_TEMPLATE
     sys.stdout.buffer.write(_READY)
     sys.stdout.flush()
-    for row in request["rows"]:
-        [result] = renderer.render(template, [Row(base64.b64decode(row))], request["settings"])
+    for profile, settings in request["rows"]:
+        [result] = renderer.render(template, [Row(base64.b64decode(profile), settings)])
         _write(_encoded(result))
     return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,7 +24,7 @@ from worker.adapters.jsonnet.accelerated import (
     can_be_compared,
     shipped_profiles,
 )
-from worker.adapters.jsonnet.batch import BatchEvaluator, inner_sources
+from worker.adapters.jsonnet.batch import BatchEvaluator, Event, inner_sources
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import Bundle, TemplateFolder, resolutions
 from worker.adapters.jsonnet.rewrite import rewrite
@@ -49,9 +49,11 @@ class Row:
 
     Args:
         profile: JSON object of the profile, with exactly one entry in `segment_events`.
+        settings: Of its trigger, for the template's `jobConfGet`.
     """
 
     profile: bytes
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Row({len(self.profile)} bytes)"
@@ -151,7 +153,7 @@ class Renderer:
                 return
             answer = loaded.accelerator.answer(profile, {})
             if answer is not None and can_be_compared(answer):
-                [theirs] = loaded.evaluated([profile], b"{}")
+                [theirs] = loaded.evaluated([Event(profile, b"{}")])
                 loaded.accelerator.compare(answer, theirs)
 
     @property
@@ -173,15 +175,13 @@ class Renderer:
         self,
         template: Template,
         rows: Sequence[Row],
-        settings: Mapping[str, Any],
         engine: Engine = "auto",
     ) -> list[Result]:
         """Render events; the results have the rows' order and number.
 
         Args:
             template: From this renderer's `load`.
-            rows: The events.
-            settings: The trigger's settings, for the template's `jobConfGet`.
+            rows: The events, of whichever triggers.
             engine: `auto` uses the compiled form where there is one that is trusted; `jsonnet` only
                 the engine of record.
         """
@@ -190,16 +190,15 @@ class Renderer:
             raise Bug(f"Template {template.name} was not loaded by this renderer.")
         if not rows:
             return []
-        profiles = [row.profile for row in rows]
-        settings_text = orjson.dumps(dict(settings))
+        events = [Event(row.profile, orjson.dumps(dict(row.settings))) for row in rows]
         if engine == "auto" and loaded.accelerator.is_trusted:
-            answers = loaded.accelerated(profiles, settings, settings_text)
+            answers = loaded.accelerated(rows, events)
         else:
-            answers = loaded.evaluated(profiles, settings_text)
-        places = _Places(loaded, settings_text)
+            answers = loaded.evaluated(events)
+        places = _Places(loaded)
         return [
-            Rendered(answer) if isinstance(answer, bytes) else places.result(answer, profile)
-            for answer, profile in zip(answers, profiles, strict=True)
+            Rendered(answer) if isinstance(answer, bytes) else places.result(answer, event)
+            for answer, event in zip(answers, events, strict=True)
         ]
 
 
@@ -212,28 +211,26 @@ class _Loaded:
     """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
     words: frozenset[str]
 
-    def evaluated(self, profiles: Sequence[bytes], settings: bytes) -> list[Answer]:
-        """Return what the engine of record makes of profiles."""
-        answers = self.evaluator.evaluate(profiles, settings, _GROUP)
+    def evaluated(self, events: Sequence[Event]) -> list[Answer]:
+        """Return what the engine of record makes of events."""
+        answers = self.evaluator.evaluate(events, _GROUP)
         return [each.encode() if isinstance(each, str) else each for each in answers]
 
-    def accelerated(
-        self, profiles: Sequence[bytes], settings: Mapping[str, Any], settings_text: bytes
-    ) -> list[Answer]:
-        """Return what the compiled form makes of profiles, and the engine of the others.
+    def accelerated(self, rows: Sequence[Row], events: Sequence[Event]) -> list[Answer]:
+        """Return what the compiled form makes of events, and the engine of the others.
 
         Those that are due are given to both. Where they differ the engine is asked about all that
         the compiled form has answered in this call.
         """
         accelerator = self.accelerator
-        answers = [accelerator.answer(profile, settings) for profile in profiles]
+        answers = [accelerator.answer(row.profile, row.settings) for row in rows]
         both = {
             at
             for at, answer in enumerate(answers)
-            if can_be_compared(answer) and accelerator.is_due(settings_text)
+            if can_be_compared(answer) and accelerator.is_due(events[at].settings)
         }
         asked = [at for at, answer in enumerate(answers) if answer is None or at in both]
-        said = self.evaluated([profiles[at] for at in asked], settings_text) if asked else []
+        said = self.evaluated([events[at] for at in asked]) if asked else []
         for at, theirs in zip(asked, said, strict=True):
             ours = answers[at]
             if ours is not None:
@@ -242,7 +239,7 @@ class _Loaded:
         if not accelerator.is_trusted:
             rest = [at for at in range(len(answers)) if at not in asked]
             again = [at for at in rest if can_be_compared(answers[at])]
-            said = self.evaluated([profiles[at] for at in again], settings_text)
+            said = self.evaluated([events[at] for at in again])
             answers = [
                 dict(zip(again, said, strict=True)).get(at, each) for at, each in enumerate(answers)
             ]
@@ -256,34 +253,33 @@ class _Loaded:
 class _Places:
     """Finds the place of failures that have none of their own, a few a call, and remembers it."""
 
-    def __init__(self, loaded: _Loaded, settings: bytes) -> None:
+    def __init__(self, loaded: _Loaded) -> None:
         self._loaded = loaded
-        self._settings = settings
         self._left = _PLACES_A_CALL
 
-    def result(self, failure: Failure, profile: bytes) -> Result:
+    def result(self, failure: Failure, event: Event) -> Result:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
         place = (failure.file, failure.line)
         is_safe = failure.message not in COSTLY
         if is_safe and (not failure.line or failure.is_call_site):
-            place = self._looked_up(failure, profile) or place
+            place = self._looked_up(failure, event) or place
         return TemplateFailed(self._loaded.said(failure), *place)
 
-    def _looked_up(self, failure: Failure, profile: bytes) -> tuple[str, int] | None:
+    def _looked_up(self, failure: Failure, event: Event) -> tuple[str, int] | None:
         places = self._loaded.places
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
         if kind not in places and self._left and len(places) < _PLACES_KEPT:
             self._left -= 1
-            places[kind] = self._asked(profile)
+            places[kind] = self._asked(event)
         return places.get(kind)
 
-    def _asked(self, profile: bytes) -> tuple[str, int] | None:
+    def _asked(self, event: Event) -> tuple[str, int] | None:
         engine = next(iter(jsonnet_judge.judges()), None)
         if engine is None:
             return None
         [judged] = jsonnet_judge.judge(
-            engine, self._loaded.bundle, [profile], self._settings, seconds=_PLACE_SECONDS
+            engine, self._loaded.bundle, [event.profile], event.settings, seconds=_PLACE_SECONDS
         )
         is_placed = isinstance(judged, Failure) and judged.line
         return (judged.file, judged.line) if isinstance(judged, Failure) and is_placed else None

@@ -15,9 +15,8 @@ from typing import Final
 
 from worker.adapters.jsonnet.isolated import Killed as DiedAt
 from worker.adapters.jsonnet.isolated import render_isolated
-from worker.adapters.jsonnet.renderer import Renderer, Result, Row
+from worker.adapters.jsonnet.renderer import Engine, Renderer, Result, Row, Template
 from worker.batch.prepare import Killed
-from worker.batch.routes import Route
 from worker.errors import TemplateBroken
 
 GROUP: Final = 50
@@ -51,33 +50,32 @@ class ProcessRenders:
     is_told_to_stop: Callable[[], bool] = lambda: False
 
     async def render(
-        self, route: Route, rows: Sequence[Row], *, isolated: bool
+        self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
     ) -> list[Result | Killed]:
-        """Render rows of one route, in order."""
+        """Render rows of one template, in order."""
         if isolated:
-            return await asyncio.to_thread(self._isolated, route, list(rows))
-        assert route.template is not None
+            return await asyncio.to_thread(self._isolated, template, list(rows))
         results: list[Result | Killed] = []
         for first in range(0, len(rows), GROUP):
             group = rows[first : first + GROUP]
             with _limited():
-                results += self.renderer.render(route.template, group, route.settings, route.engine)
+                results += self.renderer.render(template, group, engine)
             await asyncio.sleep(0)
         return results
 
-    def _isolated(self, route: Route, rows: list[Row]) -> list[Result | Killed]:
+    def _isolated(self, template: Template, rows: list[Row]) -> list[Result | Killed]:
         """Render apart; a row at which the process dies is to blame if it dies there alone."""
         results: list[Result | Killed] = []
         killed = 0
         ends_at = time.monotonic() + ISOLATED_AT_MOST_SECONDS
         while len(results) < len(rows) and killed < KILLED_AT_MOST and time.monotonic() < ends_at:
-            came_out = self._apart(route, rows[len(results) :])
+            came_out = self._apart(template, rows[len(results) :])
             if not isinstance(came_out, DiedAt):
                 return results + list(came_out)
             results += came_out.results
             if came_out.by_others:
                 return results
-            alone = self._apart(route, [rows[len(results)]])
+            alone = self._apart(template, [rows[len(results)]])
             if not isinstance(alone, DiedAt):
                 results += alone
             elif alone.by_others:
@@ -87,14 +85,12 @@ class ProcessRenders:
                 results.append(Killed())
         return results
 
-    def _apart(self, route: Route, rows: list[Row]) -> list[Result] | DiedAt:
-        assert route.template is not None
+    def _apart(self, template: Template, rows: list[Row]) -> list[Result] | DiedAt:
         try:
             return render_isolated(
                 self.templates_folder,
-                route.template.name,
+                template.name,
                 rows,
-                route.settings,
                 seconds=ISOLATED_SECONDS,
                 memory_bytes=ISOLATED_BYTES,
                 gives_up=self.is_told_to_stop,

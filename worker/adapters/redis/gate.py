@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -100,7 +100,12 @@ class RedisGate:
         return looks(names, answers)
 
     async def book(
-        self, *, kind: Kind, trigger: str, horizon_seconds: float, probe: bool = False
+        self,
+        *,
+        kind: Kind,
+        triggers: Sequence[str],
+        horizon_seconds: float,
+        probe: bool = False,
     ) -> Slot | Closed:
         """Book the next slot, unless it is further away than the horizon."""
         answer = await self._call(
@@ -108,29 +113,30 @@ class RedisGate:
             repr(self._rate),
             self.fingerprint,
             kind,
-            trigger,
             round(horizon_seconds * MICROSECONDS),
             int(probe),
+            *triggers,
         )
         if not answer[0]:
             return _closed(answer)
-        _, at, now, successes, is_probe, incident, avoid = answer
+        _, at, now, is_probe, incident, avoid, *made = answer
+        successes = dict(zip(triggers, made, strict=True))
         return Slot(at / 1000, now / 1000, successes, bool(is_probe), incident, avoid.decode())
 
     async def report(
-        self, slot: Slot, verdict: Verdict, *, trigger: str, delivered: int, batch: str = ""
+        self, slot: Slot, verdict: Verdict, *, delivered: Mapping[str, int], batch: str = ""
     ) -> GateState:
         """Tell what came of a slot."""
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
-        return await self._report(slot, what, trigger, delivered, batch)
+        return await self._report(slot, what, delivered, batch)
 
-    async def cancel(self, slot: Slot, *, trigger: str) -> None:
+    async def cancel(self, slot: Slot) -> None:
         """Tell that nothing was sent."""
         if slot.probe:
-            await self._report(slot, UNSENT, trigger, 0, "")
+            await self._report(slot, UNSENT, {}, "")
 
     async def _report(
-        self, slot: Slot, what: Heard, trigger: str, delivered: int, batch: str
+        self, slot: Slot, what: Heard, delivered: Mapping[str, int], batch: str
     ) -> GateState:
         answer = await self._call(
             "gate_report",
@@ -139,10 +145,9 @@ class RedisGate:
             what.wait,
             slot.incident,
             int(slot.probe),
-            trigger,
-            delivered,
             batch,
             self.fingerprint,
+            *(part for name in slot.successes for part in (name, delivered.get(name, 0))),
         )
         state, reason, message = (text.decode() for text in answer)
         return GateState(state, reason, message)

@@ -203,7 +203,7 @@ class RedisPartition:
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease; no delivery of it may go on before its end."""
         nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
-        held = Note(f"{note.note_id}-repair", note.trigger, nobodys)
+        held = Note(f"{note.note_id}-repair", nobodys)
         keys = (self.keys.notes, self.keys.open)
         await self._call("hold_back", keys, (held.note_id, held.dumps(), round(seconds * 1000)))
 

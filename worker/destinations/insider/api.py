@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -16,6 +17,7 @@ from worker.destinations.insider import shape as insider_shape
 MAX_BYTES: Final = 5_000_000
 
 
+@dataclass(frozen=True, slots=True)
 class InsiderApi:
     """Upsert and attribute delete, as Insider documents them."""
 

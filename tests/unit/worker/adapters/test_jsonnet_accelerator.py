@@ -25,8 +25,8 @@ def loaded(tmp_path):
     return load
 
 
-def _rows(*values):
-    return [Row(json.dumps({"n": value}).encode()) for value in values]
+def _rows(*values, settings=None):
+    return [Row(json.dumps({"n": value}).encode(), settings or {}) for value in values]
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def _rows(*values):
 )
 def test_both_ways_give_the_same_results(loaded, source):
     renderer, template = loaded(LIBRARY + source)
-    rows = _rows(1, 2, 3, 0.1, "é", None, {"z": 1, "a": [True]})
+    rows = _rows(1, 2, 3, 0.1, "é", None, {"z": 1, "a": [True]}, settings={"k": "v"})
 
-    auto = renderer.render(template, rows, {"k": "v"})
+    auto = renderer.render(template, rows)
 
-    assert auto == renderer.render(template, rows, {"k": "v"}, "jsonnet")
+    assert auto == renderer.render(template, rows, "jsonnet")
     assert not renderer.doubted
 
 
@@ -53,17 +53,17 @@ def test_what_is_no_profile_is_the_engines_to_refuse(loaded):
     renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
     rows = [Row(b'{"n":'), Row(b"\xff"), Row(b"[]"), *_rows(1)]
 
-    results = renderer.render(template, rows, {})
+    results = renderer.render(template, rows)
 
     assert [type(result) for result in results] == [TemplateFailed] * 3 + [Rendered]
-    assert results == renderer.render(template, rows, {}, "jsonnet")
+    assert results == renderer.render(template, rows, "jsonnet")
 
 
 def test_what_does_not_end_is_that_events_error_with_this_reason(loaded):
     source = "local f(n) = if n == 2 then f(n) else n; { n: f(event.get('n')) }"
     renderer, template = loaded(LIBRARY + source)
 
-    one, two, three = renderer.render(template, _rows(1, 2, 3), {})
+    one, two, three = renderer.render(template, _rows(1, 2, 3))
 
     assert (one, three) == (Rendered(b'{"n":1}'), Rendered(b'{"n":3}'))
     assert isinstance(two, TemplateFailed)
@@ -73,18 +73,20 @@ def test_what_does_not_end_is_that_events_error_with_this_reason(loaded):
 def test_a_value_that_contains_itself_does_not_reach_the_engine_that_it_would_kill(loaded):
     renderer, template = loaded(LIBRARY + "local a = [a]; if event.get('n') == 2 then a else 1")
 
-    results = renderer.render(template, _rows(1, 2), {})
+    results = renderer.render(template, _rows(1, 2))
 
     assert isinstance(results[1], TemplateFailed)
 
 
 def test_the_first_event_of_each_settings_is_rendered_by_both(loaded):
     renderer, template = loaded(DIFFERS)
-    assert renderer.render(template, _rows("a"), {"of": "one"})[0] == Rendered(b'{"n":"\\"a\\""}')
+    assert renderer.render(template, _rows("a", settings={"of": "one"}))[0] == Rendered(
+        b'{"n":"\\"a\\""}'
+    )
     assert not renderer.doubted
 
     with capture_logs() as logs:
-        results = renderer.render(template, _rows(1, "b"), {"of": "another"})
+        results = renderer.render(template, _rows(1, "b", settings={"of": "another"}))
 
     assert isinstance(results[0], TemplateFailed)
     assert renderer.doubted == {"t.jsonnet": 1}
@@ -94,13 +96,13 @@ def test_the_first_event_of_each_settings_is_rendered_by_both(loaded):
 
 def test_one_event_of_many_is_rendered_by_both_and_a_difference_turns_the_compiled_form_off(loaded):
     renderer, template = loaded(DIFFERS)
-    renderer.render(template, _rows("first of these settings"), {})
+    renderer.render(template, _rows("first of these settings"))
     good = _rows(*["a"] * (BOTH_EVERY - 2))
 
-    before = renderer.render(template, [*_rows(1), *good], {})
+    before = renderer.render(template, [*_rows(1), *good])
     assert isinstance(before[0], Rendered), "it was not compared"
-    during = renderer.render(template, _rows(2, 3), {})
-    after = renderer.render(template, _rows(4), {})
+    during = renderer.render(template, _rows(2, 3))
+    after = renderer.render(template, _rows(4))
 
     assert [type(result) for result in during + after] == [TemplateFailed] * 3
     assert renderer.doubted == {"t.jsonnet": 1}
@@ -110,26 +112,26 @@ def test_a_difference_on_a_shipped_sample_turns_it_off_at_once(loaded):
     renderer, template = loaded(LIBRARY + "{ n: std.escapeStringJson(event.get('absent', 1)) }")
 
     assert renderer.doubted == {"t.jsonnet": 1}
-    assert isinstance(renderer.render(template, _rows(1), {})[0], TemplateFailed)
+    assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
 
 
 def test_a_trigger_may_insist_on_the_engine(loaded):
     renderer, template = loaded(DIFFERS)
 
-    assert isinstance(renderer.render(template, _rows(1), {}, "jsonnet")[0], TemplateFailed)
+    assert isinstance(renderer.render(template, _rows(1), "jsonnet")[0], TemplateFailed)
 
 
 def test_without_compiling_only_the_engine_renders(loaded):
     renderer, template = loaded(DIFFERS, compiles=False)
 
-    assert isinstance(renderer.render(template, _rows(1), {})[0], TemplateFailed)
+    assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
     assert not renderer.doubted
 
 
 def test_a_failed_assert_is_skipped_with_its_message(loaded):
     renderer, template = loaded(LIBRARY + "assert event.get('n') > 1 : ' too small '; 1")
 
-    assert renderer.render(template, _rows(1, 2), {}) == [Asserted("too small"), Rendered(b"1")]
+    assert renderer.render(template, _rows(1, 2)) == [Asserted("too small"), Rendered(b"1")]
 
 
 @pytest.mark.parametrize(
@@ -165,3 +167,22 @@ def test_why_a_template_is_not_compiled_is_said_with_its_place():
 
     assert Accelerator("t", form).why_not == "a/b.jsonnet:3:5: std.extVar"
     assert not Accelerator("t", form).is_trusted
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_each_event_of_a_call_has_the_settings_of_its_own_trigger(loaded, compiles):
+    renderer, template = loaded(
+        LIBRARY + "[event.jobConfGet('k', 'none'), event.get('n')]", compiles=compiles
+    )
+    rows = [
+        *_rows(1, settings={"k": "a"}),
+        *_rows(2),
+        *_rows(3, settings={"k": "b"}),
+        *_rows(4, settings={"k": "a"}),
+    ]
+
+    results = renderer.render(template, rows)
+
+    assert [json.loads(result.body) for result in results] == [
+        ["a", 1], ["none", 2], ["b", 3], ["a", 4],
+    ]  # fmt: skip

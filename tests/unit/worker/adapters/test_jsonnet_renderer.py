@@ -22,8 +22,10 @@ def render(tmp_path):
         for name, text in {"t.jsonnet": source, **files}.items():
             (tmp_path / name).write_text(text)
         renderer = Renderer(tmp_path)
-        rows = [Row(p if isinstance(p, bytes) else orjson.dumps(p)) for p in profiles]
-        return renderer.render(renderer.load("t.jsonnet"), rows, settings or {})
+        rows = [
+            Row(p if isinstance(p, bytes) else orjson.dumps(p), settings or {}) for p in profiles
+        ]
+        return renderer.render(renderer.load("t.jsonnet"), rows)
 
     return rendered
 
@@ -132,13 +134,13 @@ def test_a_change_of_the_file_has_no_effect_until_it_is_loaded_again(tmp_path):
     path.write_text("2")
     second = renderer.load("t.jsonnet")
 
-    assert renderer.render(first, [Row(b"{}")], {}) == [Rendered(b"1")]
-    assert renderer.render(second, [Row(b"{}")], {}) == [Rendered(b"2")]
+    assert renderer.render(first, [Row(b"{}")]) == [Rendered(b"1")]
+    assert renderer.render(second, [Row(b"{}")]) == [Rendered(b"2")]
 
 
 def test_a_template_that_was_not_loaded_is_a_bug(tmp_path):
     with pytest.raises(Bug):
-        Renderer(tmp_path).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")], {})
+        Renderer(tmp_path).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")])
 
 
 @pytest.mark.parametrize("call", ["sha256')(5)", "pull')(99)", "nothing')(1)"])

@@ -57,7 +57,7 @@ def _plain(folder, name):
 
 def _batched(folder, name):
     renderer = Renderer(folder)
-    result = renderer.render(renderer.load(name), [Row(PROFILE)] * 3, {"k": "v"})
+    result = renderer.render(renderer.load(name), [Row(PROFILE, {"k": "v"})] * 3)
     assert result == [result[0]] * 3
     return json.loads(result[0].body) if isinstance(result[0], Rendered) else None
 

@@ -62,7 +62,7 @@ def test_a_lowered_rate_has_no_longer_burst_than_the_full_one():
 
 
 def test_a_slot_expires_before_a_minute_could_hold_too_many():
-    slot = Slot(at_ms=1000.0, now_ms=900.0, successes=0, probe=False, incident=0)
+    slot = Slot(at_ms=1000.0, now_ms=900.0, successes={}, probe=False, incident=0)
 
     assert not slot.expired(1700.0)
     assert slot.expired(1800.0)

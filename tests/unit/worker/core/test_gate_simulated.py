@@ -114,14 +114,14 @@ class Simulation:
         return round(self.latency_seconds * (1 + chance.random()) / 2 * MICROSECONDS)
 
     def _ask(self, now: int):
-        wanted = Booking(self.rate, "a", "backfill", "vip", MICROSECONDS)
+        wanted = Booking(self.rate, "a", "backfill", ("vip",), MICROSECONDS)
         slot = book(self.gate, wanted, now, POLICY)
         if isinstance(slot, Closed):
             return max(now + 1000, round(slot.until_ms * 1000)), "ask", None
         return max(now, round(slot.at_ms * 1000)), "send", slot
 
     def _report(self, slot, heard: Heard, now: int) -> None:
-        report = Report(heard, slot.incident, slot.probe, "vip", 1, "", "a")
+        report = Report(heard, slot.incident, slot.probe, {"vip": 1}, "", "a")
         hear(self.gate, report, now, POLICY)
 
 
@@ -205,7 +205,7 @@ class Walk:
         for _ in range(wanted):
             slot = book(
                 self.gate,
-                Booking(self.rate, "a", "live", "vip", 60 * MICROSECONDS),
+                Booking(self.rate, "a", "live", ("vip",), 60 * MICROSECONDS),
                 self.now,
                 POLICY,
             )
@@ -267,7 +267,7 @@ def test_any_latency_below_a_second_keeps_the_limit(seed, latency):
 
 def test_a_probe_that_is_never_reported_does_not_block_for_long():
     gate = GateRecord(first=1)
-    wanted = Booking(600, "a", "live", "vip", MICROSECONDS)
+    wanted = Booking(600, "a", "live", ("vip",), MICROSECONDS)
     book(gate, wanted, 0, POLICY)
 
     closed = book(gate, wanted, 1000, POLICY)
@@ -279,9 +279,9 @@ def test_a_probe_that_is_never_reported_does_not_block_for_long():
 
 def test_a_cancelled_probe_makes_room_at_once():
     gate = GateRecord(first=1)
-    wanted = Booking(600, "a", "live", "vip", MICROSECONDS)
+    wanted = Booking(600, "a", "live", ("vip",), MICROSECONDS)
     slot = book(gate, wanted, 0, POLICY)
 
-    hear(gate, Report(UNSENT, slot.incident, slot.probe, "vip", 0, "", "a"), 0, POLICY)
+    hear(gate, Report(UNSENT, slot.incident, slot.probe, {"vip": 0}, "", "a"), 0, POLICY)
 
     assert book(gate, wanted, 1, POLICY).probe

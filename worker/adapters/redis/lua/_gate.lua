@@ -207,6 +207,9 @@ local function lapse_of(trigger)
   return lapse and tonumber(lapse) or nil
 end
 
+-- Whether the next request of a trigger is a probe.
+local function goes_first(fingerprint, trigger) return probe_is_due(fingerprint, trigger) or lapse_of(trigger) ~= nil end
+
 -- An answer of a gate that is closed; till: -1 = when a person resumes.
 local function closed(state, reason, till, message) return {0, state, reason, till, message or ''} end
 

@@ -18,7 +18,7 @@ local function look(trigger)
   if no then return no end
   if at - now > worth_waiting then return closed(rate_state(), 'rate', at - worth_waiting) end
   local state = state_of()
-  return {1, state, probe_is_due(fingerprint, trigger) and 1 or 0, g.avoid}
+  return {1, state, goes_first(fingerprint, trigger) and 1 or 0, g.avoid}
 end
 
 local answers = {}

@@ -3,14 +3,15 @@
 --
 -- KEYS[1] gate
 -- ARGV[1] policy, JSON  [2] works, unreadable, slow, refused, failed or unsent  [3] about, for a person  [4] Retry-After, us; 0 = none
---     [5] incident at the booking  [6] 1 = it was a probe  [7] trigger  [8] delivered  [9] batch  [10] fingerprint of the credentials
+--     [5] incident at the booking  [6] 1 = it was a probe  [7] batch  [8] fingerprint of the credentials
+--     then by each trigger of the request: its name, and how many deliveries of it were made
 --
 -- Returns {state, reason, message}.
 --@include _gate
 
-local what, about, wait, trigger, fingerprint = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[7], ARGV[10]
+local what, about, wait, fingerprint = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[8]
 local current = tonumber(ARGV[5]) == g.incident
-local MOST_DOUBLINGS = 10
+local MOST_DOUBLINGS, TRIGGERS = 10, 9
 
 local function close(why)
   local doubled = policy.close * 2 ^ math.min(g.closes, MOST_DOUBLINGS)
@@ -24,7 +25,7 @@ local hears = {}
 function hears.works()
   g.unread = 0
   transport_works()
-  if ARGV[6] == '1' then redis.call('HDEL', KEYS[1], 'first|' .. trigger) end
+  for i = TRIGGERS, ARGV[6] == '1' and #ARGV or 0, 2 do redis.call('HDEL', KEYS[1], 'first|' .. ARGV[i]) end
   if not current then return end
   g.closed, g.closes, g.why, g.first, g.probing = 0, 0, '', 0, 0
   g.good = 1
@@ -73,10 +74,12 @@ function hears.refused()
 end
 
 function hears.failed(is_probe)
-  g.avoid, g.said = ARGV[9], about
+  g.avoid, g.said = ARGV[7], about
   if not current and g.why ~= 'failing' then return end
-  if g.suspects == '' or (not has(g.suspects, trigger) and number_of(g.suspects) < MOST_SUSPECTS) then
-    g.suspects = added(g.suspects, trigger, MOST_SUSPECTS)
+  for i = TRIGGERS, #ARGV, 2 do
+    if g.suspects == '' or (not has(g.suspects, ARGV[i]) and number_of(g.suspects) < MOST_SUSPECTS) then
+      g.suspects = added(g.suspects, ARGV[i], MOST_SUSPECTS)
+    end
   end
   if not current then return end
   g.failures = g.failures + 1
@@ -88,11 +91,13 @@ end
 
 function hears.unsent() end
 
-if ARGV[8] ~= '0' then redis.call('HINCRBY', KEYS[1], 'ok|' .. trigger, ARGV[8]) end
+for i = TRIGGERS, #ARGV, 2 do
+  if ARGV[i + 1] ~= '0' then redis.call('HINCRBY', KEYS[1], 'ok|' .. ARGV[i], ARGV[i + 1]) end
+end
 local is_probe = ARGV[6] == '1' and current and g.probing > 0
 if is_probe then g.probing = 0 end
-if ARGV[6] == '1' and redis.call('HEXISTS', KEYS[1], 'first|' .. trigger) == 1 then
-  redis.call('HSET', KEYS[1], 'first|' .. trigger, '0')
+for i = TRIGGERS, ARGV[6] == '1' and #ARGV or 0, 2 do
+  if redis.call('HEXISTS', KEYS[1], 'first|' .. ARGV[i]) == 1 then redis.call('HSET', KEYS[1], 'first|' .. ARGV[i], '0') end
 end
 hears[what](is_probe)
 save()
