@@ -69,10 +69,10 @@ def _work(  # noqa: PLR0917 - bare on purpose
         return
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", cast("Any", found)[0][1])
     direction = name.removeprefix(STREAM.format("")).partition("|")[0]
-    rows = [Row(fields[b"p"]) for _, fields in entries]
+    rows = [Row(fields[b"p"], _SETTINGS) for _, fields in entries]
     users = [
         user
-        for result in renderer.render(templates[direction], rows, _SETTINGS, engine)
+        for result in renderer.render(templates[direction], rows, engine)
         if isinstance(result, Rendered)
         for user in _pruned(orjson.loads(result.body))["users"]
     ]
