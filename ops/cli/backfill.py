@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import typer
 from redis import Redis
 
-from ops.backfill.starting import Wanted, read_anew, spec_of
+from ops.backfill.starting import read_anew, spec_of
 from ops.backfill.view import View, read_all, read_view
 from ops.cli.asking import confirmed
+from ops.cli.backfill_asked import Asked
+from ops.cli.backfill_plan import plan
 from ops.cli.console import Progress, note, print_json, progress, say, table
 from ops.cli.opened import opened
+from ops.cli.options import spread
 from ops.feeding.sending import Deadline
 from ops.feeding.watching import Watch, waiting_of_job
 from ops.interrupts import Interruption, interruptible_between_steps
@@ -36,34 +39,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 Wait = Annotated[bool, typer.Option("--wait", help="Return when nothing of the job waits.")]
 
 
+app.command()(plan)
+
+
 @app.command()
+@spread
 def start(
-    sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE…", help="Files, patterns in quotes, -, or lytics:SLUG."),
-    ],
+    asked: Asked,
     *,
-    audience: Annotated[
-        str, typer.Option(help="Slug of the audience that the people in the rows belong to.")
-    ] = "",
-    audience_id: Annotated[str, typer.Option(help="Its id, for templates that read it.")] = "",
-    on: Annotated[Literal["enter", "exit"], typer.Option(help="What the rows mean.")] = "enter",
-    as_of: Annotated[
-        str, typer.Option(help="When the rows were true: a time, now, or file.", metavar="TIME")
-    ] = "",
-    trigger: Annotated[
-        list[str] | None, typer.Option(help="Deliver for these triggers only; repeatable.")
-    ] = None,
     name: Annotated[str, typer.Option(help="The job's name.", metavar="JOB")] = "",
-    columns: Annotated[
-        str, typer.Option(help="Names for a CSV without a header: email,first_name,…")
-    ] = "",
-    hooks: Annotated[
-        bool, typer.Option("--hooks", help="Let Insider start journeys for these people.")
-    ] = False,
-    again: Annotated[
-        bool, typer.Option("--again", help="Deliver what was delivered before once more.")
-    ] = False,
     canary: Annotated[
         int, typer.Option(help="Deliver so many rows first, then stop.", metavar="N", min=0)
     ] = 0,
@@ -76,19 +60,7 @@ def start(
     member (or former member) of --audience, at the time --as-of. Insider starts no journeys for
     them unless you say --hooks.
     """
-    wanted = Wanted(
-        sources=sources,
-        audience=audience,
-        audience_id=audience_id,
-        on=on,
-        as_of=as_of,
-        triggers=tuple(trigger or ()),
-        name=name,
-        columns=tuple(each.strip() for each in columns.split(",") if each.strip()),
-        hooks=hooks,
-        again=again,
-        canary=canary,
-    )
+    wanted = asked.wanted(name=name, canary=canary)
     with opened() as (settings, client):
         book = JobBook(client)
         spec = spec_of(wanted, settings, book)

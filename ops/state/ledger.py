@@ -65,6 +65,10 @@ class Names:
         """Return a trigger's name."""
         return self._names.get(number, f"{_TRIGGER}{number}").removeprefix(_TRIGGER)
 
+    def number_of_trigger(self, name: str) -> int:
+        """Return a trigger's number; 0 where the ledger knows nothing of it."""
+        return self._numbers.get(_TRIGGER + name, 0)
+
     def lines(self, record: Record) -> Iterator[Line]:
         """Yield what a record says."""
         for (audience, trigger), item in record.items.items():

@@ -142,7 +142,7 @@ class Publishing:
         """
         rows = list(task.block.payloads())
         published = self._insisting(lambda: self._publish(task.number, rows))
-        bad_rows = tuple(_bad_rows(task.file, rows, published.problems))
+        bad_rows = tuple(bad_rows_of(task.file, rows, published.problems))
         self.tally += Tally(
             task.number,
             published.payloads,
@@ -194,7 +194,9 @@ class Publishing:
                 time.sleep(_LOOK_SECONDS)
 
 
-def _bad_rows(file: str, rows: Iterable[Payload], problems: Sequence[Problem]) -> Iterator[BadRow]:
+def bad_rows_of(
+    file: str, rows: Iterable[Payload], problems: Sequence[Problem]
+) -> Iterator[BadRow]:
     """Yield the rows that have problems, each as it can be sent again once it is mended."""
     if not problems:
         return

@@ -54,7 +54,7 @@ Watch = Callable[[Reading], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class Piece:
     """A block with its place in the whole job."""
 
     number: int
@@ -113,7 +113,7 @@ class _Stripe:
 class _Reader:
     book: JobBook
     spec: Spec
-    pieces: Iterator[_Piece]
+    pieces: Iterator[Piece]
     token: str
     stripes: list[_Stripe]
     doorbell: Doorbell
@@ -143,7 +143,7 @@ class _Reader:
             self.book.set_phase(self.spec.name, phase)
         return phase
 
-    def _next_phase(self, piece: _Piece) -> Phase:
+    def _next_phase(self, piece: Piece) -> Phase:
         """Return `read` to go on, or the phase in which the reading stops behind this block."""
         if self.is_told_to_stop():
             return "reading"
@@ -196,7 +196,7 @@ class _Reader:
         return sum((stripe.tally for stripe in self.stripes), Tally())
 
 
-def pieces_of(spec: Spec, settings: Settings) -> Iterator[_Piece]:
+def pieces_of(spec: Spec, settings: Settings) -> Iterator[Piece]:
     """Yield the blocks of all sources, numbered from 1.
 
     Raises:
@@ -210,7 +210,7 @@ def pieces_of(spec: Spec, settings: Settings) -> Iterator[_Piece]:
             rows = scan_rows(settings, audience)
             for block in grouped(rows, spec.canary if number == 0 else 0):
                 number += 1
-                yield _Piece(number, name, block, 0)
+                yield Piece(number, name, block, 0)
             continue
         with opened(name, with_digest=bool(digest)) as found:
             if digest and found.digest != digest:
@@ -222,7 +222,7 @@ def pieces_of(spec: Spec, settings: Settings) -> Iterator[_Piece]:
             first_rows = spec.canary if number == 0 else 0
             for block in blocks_of(found, spec.columns, first_rows=first_rows):
                 number += 1
-                yield _Piece(number, name, block, bytes_before + found.read_bytes())
+                yield Piece(number, name, block, bytes_before + found.read_bytes())
             bytes_before += found.size
 
 

@@ -37,8 +37,11 @@ def backfill(rig, *arguments):
 
 
 def start(rig, path, audience, *options):
-    as_of = AS_OF.isoformat()
-    return backfill(rig, "start", path, "--audience", audience, "--as-of", as_of, *options)
+    return backfill(rig, "start", path, *as_of(audience), *options)
+
+
+def as_of(audience):
+    return ("--audience", audience, "--as-of", AS_OF.isoformat())
 
 
 def rows_as_happenings(emails, audience, *, is_exit=False):
@@ -63,6 +66,9 @@ def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
         nobody = rig.sandbox.get("summary")["requests"]["total"]
         assert backfill(rig, "resume", "load", "--wait")["delivered"] == len(emails)
         assert rig.sandbox.get("summary")["requests"]["total"] > nobody
+        plan = backfill(rig, "plan", str(tmp_path / "rows.ndjson"), *as_of("vip"))
+        assert plan["triggers"]["enter"]["known"] == {"duplicate": len(emails)}
+        assert (plan["known"], plan["requests"]) == (len(emails), 0)
         nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
 
 

@@ -1,0 +1,264 @@
+"""What a backfill would do: counted from its rows, without writing anything."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from ops.letters.masking import hidden
+from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
+from ops.state.ledger import Names, read_records
+from producer.audiences import AudienceBook
+from producer.backfill.job import BadRow, Spec
+from producer.backfill.publishing import bad_rows_of
+from producer.backfill.reading import Piece, pieces_of
+from producer.drafting import Drafter, Manner
+from producer.published import Draft
+from producer.room import Fill
+from worker.contract.events import decode_profile, encode_header
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.accept import NewDelivery
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.contract.words import Skip, lane_of_job
+from worker.core.ledger import Fact, judge
+from worker.destinations.registry import api_of
+
+SAMPLE: Final = 100
+"""Deliveries of each trigger that are rendered, to know how large a user is."""
+SHOWN: Final = 3
+BAD_ROWS_SHOWN: Final = 1_000
+_ENTRY_BYTES: Final = 40
+"""What Redis needs for an entry beside its two fields."""
+_LEDGER_BYTES: Final = 110
+"""Of a profile that was not known (measured by `ops.bench.ledger_size`)."""
+
+
+@dataclass(slots=True)
+class ForTrigger:
+    """What a plan says of one trigger.
+
+    Args:
+        deliveries: That would be accepted.
+        known: Of these: what the ledger would skip, by reason.
+        by_partition: What would be left to send, in each partition.
+        sample: The first of them.
+    """
+
+    deliveries: int = 0
+    known: Counter[Skip] = field(default_factory=Counter)
+    by_partition: Counter[int] = field(default_factory=Counter)
+    sample: list[Candidate] = field(default_factory=list)
+    rehearsed: list[Rehearsed] = field(default_factory=list)
+    requests: int = 0
+
+    @property
+    def left(self) -> int:
+        """Return how many would be sent."""
+        return self.by_partition.total()
+
+    def document(self) -> dict[str, Any]:
+        """Return it for machines."""
+        fates = Counter(f"{one.fate} {one.reason}".strip() for one in self.rehearsed)
+        return {
+            "deliveries": self.deliveries,
+            "known": {reason.value: count for reason, count in self.known.most_common()},
+            "to_send": self.left,
+            "requests": self.requests,
+            "sample": dict(fates.most_common()),
+        }
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a job would do.
+
+    Args:
+        people: Deliveries of people about whom the ledger knows nothing.
+        entry_bytes: Of all entries.
+        redis_bytes: What Redis would need at most, beside what it holds already.
+        free_bytes: What producers may still use of its memory; None = it has no limit.
+        seconds: At the allowed rate; a machine may need longer.
+        bodies: Some that would be sent, masked.
+    """
+
+    spec: Spec
+    rows: int = 0
+    events: int = 0
+    unmatched: int = 0
+    refused: int = 0
+    people: int = 0
+    entry_bytes: int = 0
+    redis_bytes: int = 0
+    free_bytes: int | None = None
+    seconds: float = 0.0
+    triggers: dict[str, ForTrigger] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    bad_rows: list[BadRow] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """Return it for machines."""
+        membership = self.spec.membership
+        return {
+            "sources": list(self.spec.sources),
+            "audience": membership.audience if membership else None,
+            "on": membership.direction if membership else None,
+            "as_of": membership.at if membership else None,
+            "skip_hook": self.spec.skip_hook,
+            "rows": self.rows,
+            "events": self.events,
+            "unmatched": self.unmatched,
+            "refused": self.refused,
+            "refused_by_reason": dict(self.reasons.most_common()),
+            "bad_rows": [
+                {"file": b.file, "line": b.line, "reason": b.reason, "message": b.message}
+                for b in self.bad_rows
+            ],
+            "triggers": {name: one.document() for name, one in sorted(self.triggers.items())},
+            "deliveries": sum(one.deliveries for one in self.triggers.values()),
+            "known": sum(one.known.total() for one in self.triggers.values()),
+            "requests": sum(one.requests for one in self.triggers.values()),
+            "seconds_at_the_rate": round(self.seconds, 3),
+            "redis_bytes": self.redis_bytes,
+            "redis_free_bytes": self.free_bytes,
+            "bodies": self.bodies,
+        }
+
+
+class Planner:
+    """Makes plans.
+
+    Args:
+        client: Only read from.
+    """
+
+    def __init__(self, client: Redis, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._fill = Fill(client, settings)
+        self._drafter = Drafter(settings, AudienceBook(client, learns=False), self._fill)
+        self._names = Names(client)
+
+    def plan(self, spec: Spec) -> Iterator[tuple[Plan, int]]:
+        """Read all rows; yields the growing plan and how many bytes were read. The last is whole.
+
+        Raises:
+            UsageWrong: A file can't be read.
+            RedisUnavailable: Redis can't be asked.
+        """
+        plan = Plan(spec)
+        for piece in pieces_of(spec, self._settings):
+            self._take(piece, plan)
+            yield plan, piece.bytes_read
+        self._conclude(plan)
+        yield plan, spec.size
+
+    def _take(self, piece: Piece, plan: Plan) -> None:
+        rows = list(piece.block.payloads())
+        draft = self._draft(rows, plan.spec)
+        plan.rows += draft.payloads
+        plan.events += draft.events
+        plan.unmatched += draft.unmatched
+        plan.refused += len(draft.problems)
+        plan.reasons.update(problem.reason for problem in draft.problems)
+        room = BAD_ROWS_SHOWN - len(plan.bad_rows)
+        plan.bad_rows += islice(bad_rows_of(piece.file, rows, draft.problems), max(0, room))
+        for (destination, partition), deliveries in draft.deliveries.items():
+            self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
+
+    def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
+        manner = Manner(
+            lane_of_job(spec.name),
+            skip_hook=spec.skip_hook,
+            triggers=spec.triggers,
+            again=spec.again,
+        )
+        if spec.membership is None:
+            return self._drafter.draft(rows, manner)
+        return self._drafter.draft_rows(rows, spec.membership, manner)
+
+    def _ask_ledger(
+        self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: Plan
+    ) -> None:
+        records = read_records(self._client, place, [new.header.digest for new in deliveries])
+        for new, record in zip(deliveries, records, strict=True):
+            one = plan.triggers.setdefault(new.trigger, ForTrigger())
+            one.deliveries += 1
+            plan.people += not record.items
+            plan.entry_bytes += len(new.profile) + len(encode_header(new.header)) + _ENTRY_BYTES
+            why = judge(record, self._fact(new)) if record.items else None
+            if why:
+                one.known[why] += 1
+                continue
+            one.by_partition[place.partition] += 1
+            if len(one.sample) < SAMPLE:
+                name = str(len(one.sample))
+                profile = decode_profile(new.profile)
+                one.sample.append(Candidate(name, new.trigger, new.header, profile))
+
+    def _fact(self, new: NewDelivery) -> Fact:
+        header = new.header
+        return Fact(
+            self._names.number_of(header.audience),
+            self._names.number_of_trigger(new.trigger),
+            header.direction,
+            header.time_us,
+            state=header.state,
+            again=header.again,
+        )
+
+    def _conclude(self, plan: Plan) -> None:
+        by_destination: Counter[str] = Counter()
+        for name, one in plan.triggers.items():
+            one.rehearsed = rehearse(one.sample, self._settings, now_us=self._fill.now_us())
+            one.requests = self._requests(name, one)
+            by_destination[self._settings.triggers[name].destination] += one.requests
+            plan.bodies += self._bodies(name, one)
+        plan.bodies = plan.bodies[:SHOWN]
+        plan.seconds = max(
+            (
+                60 * requests / self._settings.destinations[name].rate_per_minute
+                for name, requests in by_destination.items()
+            ),
+            default=0.0,
+        )
+        self._memory(plan)
+
+    def _requests(self, name: str, one: ForTrigger) -> int:
+        """Return about how many requests: as many users in each as fit, of one partition."""
+        api = api_of(self._settings, self._settings.triggers[name])
+        sizes = [
+            len(orjson.dumps(user))
+            for each in one.rehearsed
+            if each.shaped
+            for user in each.shaped.users
+        ]
+        if one.rehearsed and not sizes:
+            return 0
+        largest = api.max_users
+        if sizes:
+            largest = max(1, min(largest, int(api.max_bytes * len(sizes) / sum(sizes))))
+        return sum(math.ceil(count / largest) for count in one.by_partition.values())
+
+    def _bodies(self, name: str, one: ForTrigger) -> Iterator[dict[str, Any]]:
+        for each in islice((one for one in one.rehearsed if one.shaped), SHOWN):
+            body = orjson.loads(each.body) if each.body else None
+            yield {"trigger": name, "body": hidden(body)}
+
+    def _memory(self, plan: Plan) -> None:
+        deliveries = sum(one.deliveries for one in plan.triggers.values())
+        at_once = min(deliveries, self._settings.redis.high_water)
+        of_entries = plan.entry_bytes * at_once // deliveries if deliveries else 0
+        plan.redis_bytes = of_entries + plan.people * _LEDGER_BYTES
+        with redis_errors():
+            memory: Mapping[str, Any] = self._client.info("memory")
+        most = int(memory["maxmemory"])
+        plan.free_bytes = max(0, most * 8 // 10 - int(memory["used_memory"])) if most else None

@@ -1,0 +1,56 @@
+"""What `backfill start` and `backfill plan` are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from ops.backfill.starting import Wanted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The rows, and what they mean."""
+
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE…", help="Files, patterns in quotes, -, or lytics:SLUG."),
+    ]
+    audience: Annotated[
+        str, typer.Option(help="Slug of the audience that the people in the rows belong to.")
+    ] = ""
+    audience_id: Annotated[str, typer.Option(help="Its id, for templates that read it.")] = ""
+    on: Annotated[Literal["enter", "exit"], typer.Option(help="What the rows mean.")] = "enter"
+    as_of: Annotated[
+        str, typer.Option(help="When the rows were true: a time, now, or file.", metavar="TIME")
+    ] = ""
+    trigger: Annotated[
+        list[str] | None, typer.Option(help="Deliver for these triggers only; repeatable.")
+    ] = None
+    columns: Annotated[
+        str, typer.Option(help="Names for a CSV without a header: email,first_name,…")
+    ] = ""
+    hooks: Annotated[
+        bool, typer.Option("--hooks", help="Let Insider start journeys for these people.")
+    ] = False
+    again: Annotated[
+        bool, typer.Option("--again", help="Deliver what was delivered before once more.")
+    ] = False
+
+    def wanted(self, *, name: str = "", canary: int = 0) -> Wanted:
+        """Return it without its spelling on a command line."""
+        return Wanted(
+            sources=self.sources,
+            audience=self.audience,
+            audience_id=self.audience_id,
+            on=self.on,
+            as_of=self.as_of,
+            triggers=tuple(self.trigger or ()),
+            name=name,
+            columns=tuple(each.strip() for each in self.columns.split(",") if each.strip()),
+            hooks=self.hooks,
+            again=self.again,
+            canary=canary,
+        )
