@@ -14,6 +14,7 @@ from ops.backfill.view import View, read_all, read_view
 from ops.cli.asking import confirmed
 from ops.cli.backfill_asked import Asked
 from ops.cli.backfill_plan import plan
+from ops.cli.backfill_report import report
 from ops.cli.console import Progress, note, print_json, progress, say, table
 from ops.cli.opened import opened
 from ops.cli.options import spread
@@ -40,6 +41,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Return when nothing of the j
 
 
 app.command()(plan)
+app.command()(report)
 
 
 @app.command()

@@ -132,7 +132,8 @@ def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
 def _add_count(totals: Totals, parts: list[str], count: int) -> None:
     kind, name, *rest = parts
     if kind == _JOB:
-        totals.by_job.setdefault(name, Counter())[rest[0]] += count
+        if len(rest) == 1:  # what follows a second word is a part of it
+            totals.by_job.setdefault(name, Counter())[rest[0]] += count
         return
     if kind in _MORE:
         totals.more[kind] += count

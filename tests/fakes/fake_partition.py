@@ -51,6 +51,7 @@ class PartitionStore:
     now_ms: Callable[[], int]
     streams: dict[str, dict[str, Entry]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
+    jobtimes: Counter[str] = field(default_factory=Counter)
     token: str = ""
     until_ms: int = 0
     length_ms: int = 0
@@ -277,6 +278,9 @@ class FakePartition:
         job = job_of_lane(split_stream_name(delivery.stream)[0])
         if job:
             store.counts[f"job|{job}|{settled.kind}"] += 1
+            if settled.reason:
+                store.counts[f"job|{job}|{settled.kind}|{settled.reason.value}"] += 1
+            store.jobtimes[f"{job}|{store.now_ms() // 60_000}|{settled.kind}"] += 1
         store.aside.pop(delivery.place, None)
         if settled.letter:
             self._keep(settled.letter)

@@ -25,7 +25,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
-| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind` → count |
+| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind[\|reason]` → count |
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration |
 | `{d:p}bell` | string | a drain was rung for and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
@@ -42,6 +42,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}who` | hash | digest → JSON: when it was reached last (ms), identifiers; for `verify` |
 | `{d:p}responses` | stream | outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
+| `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there |
 | `{d:p}jobs:SOURCE` | hash | the same for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | profile key → mark of a member that a sync knows |
@@ -175,7 +176,7 @@ _PARTS: Final = frozenset(
     {
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
-        "responses", "responseslost",
+        "responses", "responseslost", "jobtimes",
         "synctokens",
     }
 )  # fmt: skip

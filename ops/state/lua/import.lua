@@ -20,6 +20,7 @@ for i = 1, #ARGV, PER_LETTER do
     if job ~= '' then
       redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|accepted', 1)
       redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead', 1)
+      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead|' .. reason, 1)
     end
   end
 end

@@ -27,7 +27,10 @@ for i = 2 + s, #ARGV, PER_LETTER do
     redis.call('ZREM', KEYS[5], id)
     forget_one_of(cause)
     redis.call('HINCRBY', KEYS[1], 'dead|' .. trigger .. '|' .. reason, -1)
-    if job ~= '' then redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead', -1) end
+    if job ~= '' then
+      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead', -1)
+      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead|' .. reason, -1)
+    end
     if index == '0' then
       count('discarded', trigger, job, 1)
     else

@@ -77,6 +77,7 @@ class FakeWorld:
                 for name, entries in store.streams.items()
             },
             "counts": {name: n for name, n in store.counts.items() if n},
+            "jobtimes": dict(store.jobtimes),
             "bell": store.bell,
             "held_until": store.until_ms,
             "notes": {i: orjson.loads(text) for i, text in store.notes.items()},
@@ -148,7 +149,8 @@ class RedisWorld:
     async def _contents(self) -> dict[str, Any]:
         client, keys = self._client, self.keys
         hashes = {}
-        for part in ("counts", "notes", "open", "retry", "aside", "holds", "letters", "causes"):
+        hashed = ("counts", "notes", "open", "retry", "aside", "holds", "letters", "causes")
+        for part in (*hashed, "jobtimes"):
             stored = await client.hgetall(getattr(keys, part))
             hashes[part] = {name.decode(): text for name, text in stored.items()}
         names = sorted(name.decode() for name in await client.smembers(keys.streams))
@@ -166,6 +168,7 @@ class RedisWorld:
                 for name, rows in streams.items()
             },
             "counts": {name: int(n) for name, n in hashes["counts"].items()},
+            "jobtimes": {name: int(n) for name, n in hashes["jobtimes"].items()},
             "bell": (await client.get(keys.bell) or b"").decode(),
             "held_until": int(await client.hget(keys.lease, "until") or 0),
             "notes": {i: orjson.loads(text) for i, text in hashes["notes"].items()},

@@ -345,6 +345,12 @@ def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
 
     assert bench.count("job|may|delivered") == 1
     assert bench.count("job|may|skipped") == 1
+    assert bench.count("job|may|skipped|duplicate") == 1
+    minute = bench.now_ms // 60_000
+    assert bench.contents()["jobtimes"] == {
+        f"may|{minute}|delivered": 1,
+        f"may|{minute}|skipped": 1,
+    }
 
 
 def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:

@@ -106,6 +106,29 @@ def test_aborting_removes_what_waits_and_counts_it(relay: Relay, people: str) ->
     assert (found["state"], found["discarded"], found["waiting"]) == ("aborted", PEOPLE, 0)
 
 
+def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, people: str) -> None:
+    assert relay.run("start", people, "--name", "j", *AS_OF).returncode == 0
+    bad, page = relay.folder / "bad.ndjson", relay.folder / "report.html"
+
+    found = relay.document("report", "j", "--html", str(page), "--bad-rows", str(bad))
+
+    assert (found["rows"], found["refused"]) == (PEOPLE + 3, 3)
+    assert found["refused_by_reason"] == {"unreadable": 2, "no_identity": 1}
+    named = [(row["file"], row["line"], row["reason"]) for row in found["bad_rows"]]
+    assert sorted(named) == [
+        (people, 101, "unreadable"),
+        (people, 20_001, "no_identity"),
+        (people, PEOPLE + 3, "unreadable"),
+    ]
+    assert sorted(bad.read_text().splitlines()) == ["17", '{"first_name": "Nobody"}', "{broken"]
+    assert "<title>Backfill j</title>" in page.read_text()
+    assert "p1@example.com" not in page.read_text()
+    mended = relay.folder / "mended.ndjson"
+    mended.write_text(bad.read_text().replace("{broken", '{"email": "mended@example.com"}'))
+    again = relay.document("start", str(mended), "--name", "j2", *AS_OF)
+    assert (again["accepted"], again["refused"]) == (1, 2)
+
+
 def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
     starting = relay.start("start", people, "--name", "j", "--canary", "5", *AS_OF)
     _until_waiting(relay, "j")

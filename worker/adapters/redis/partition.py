@@ -249,7 +249,7 @@ def _settle_call(
     keys: list[str | bytes] = [
         k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
         k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
-        *map(k.stream, streams), *map(k.ledger, ledgers),
+        k.jobtimes, *map(k.stream, streams), *map(k.ledger, ledgers),
     ]  # fmt: skip
     args: list[str | bytes | int] = [
         token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,

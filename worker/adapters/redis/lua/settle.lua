@@ -3,7 +3,7 @@
 --
 -- KEYS[1] lease  [2] counts  [3] notes  [4] open  [5] letters  [6] lettertimes  [7] causes  [8] retry  [9] aside
 --     [10] streams  [11] history  [12] reached  [13] who  [14] rendering
---     [15] responses  [16] responseslost  then s streams, then ledgers
+--     [15] responses  [16] responseslost  [17] jobtimes  then s streams, then ledgers
 -- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
 --     [4] retention of a ledger, ms  [5] s, the number of streams; s names `lane|trigger`
 -- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces; the texts in one
@@ -30,7 +30,7 @@ local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local opened = note ~= '' and redis.call('HGET', KEYS[4], note)
 if note ~= '' and (opened or redis.call('HEXISTS', KEYS[3], note) == 0) then return {2, 0, tonumber(opened or 0)} end
 
-local FIXED = 16
+local FIXED = 17
 local s = tonumber(ARGV[5])
 local at = 8 + s
 local function list(width)
@@ -52,6 +52,12 @@ local function bury(text)
   redis.call('ZADD', KEYS[6], now, id)
   redis.call('HSETNX', KEYS[7], cause, sample)
   redis.call('HINCRBY', KEYS[7], cause .. '|n', 1)
+end
+local function count_for_job(job, kind, reason, gone)
+  redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. kind, gone)
+  if reason then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. kind .. '|' .. reason, gone) end
+  redis.call('HINCRBY', KEYS[17], string.format('%s|%d|%s', job, math.floor(now / 60000), kind), gone)
+  redis.call('PEXPIRE', KEYS[17], retention)
 end
 local groups = tonumber(ARGV[at])
 at = at + 1
@@ -75,7 +81,7 @@ for _ = 1, groups do
     touched[name] = stream
     redis.call('HINCRBY', KEYS[2], field, gone)
     local job = string.match(name, '^job%.([^|]+)|')
-    if job then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. kind, gone) end
+    if job then count_for_job(job, kind, string.match(field, '^[^|]*|[^|]*|(.+)$'), gone) end
   end
   at = at + 6 + letters
 end

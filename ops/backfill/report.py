@@ -1,0 +1,112 @@
+"""The report of a job: what was read, what became of it and when, and the rows to mend."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.backfill.view import View, read_view
+from ops.state.partitions import all_partitions
+from producer.backfill.job import BadRow, JobBook
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+
+OUTCOMES: Final = ("delivered", "skipped", "dead")
+BAD_ROWS_TOLD: Final = 200
+_MINUTE: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What was settled within a minute.
+
+    Args:
+        minute: Since 1970.
+        counts: By kind, see OUTCOMES.
+    """
+
+    minute: int
+    counts: Mapping[str, int]
+
+    @property
+    def begins_at(self) -> str:
+        """Return when it began, as RFC 3339."""
+        at = datetime.fromtimestamp(self.minute * _MINUTE, UTC)
+        return at.isoformat(timespec="minutes").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """See the module.
+
+    Args:
+        bad_rows: At most as many as Redis keeps; `view.job.tally.refused` has the number of all.
+    """
+
+    view: View
+    spans: Sequence[Span]
+    bad_rows: Sequence[BadRow]
+
+    def document(self) -> dict[str, Any]:
+        """Return it for machines; texts of rows stay out, `write_bad_rows` writes them."""
+        reasons = Counter(row.reason for row in self.bad_rows)
+        return self.view.document() | {
+            "over_time": [{"minute": span.begins_at, **span.counts} for span in self.spans],
+            "refused_by_reason": dict(reasons.most_common()),
+            "bad_rows_kept": len(self.bad_rows),
+            "bad_rows": [
+                {"file": r.file, "line": r.line, "reason": r.reason, "message": r.message}
+                for r in self.bad_rows[:BAD_ROWS_TOLD]
+            ],
+        }
+
+
+def read_report(client: Redis, settings: Settings, name: str) -> Report:
+    """Return the report of a job.
+
+    Raises:
+        UsageWrong: There is no such job.
+        RedisUnavailable: Redis can't be asked.
+    """
+    book = JobBook(client)
+    view = read_view(client, settings, book.named(name))
+    return Report(view, list(_spans(client, settings, name)), list(book.bad_rows(name)))
+
+
+def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in all_partitions(client, settings):
+            pipe.hgetall(place.jobtimes)
+        answers = pipe.execute()
+    found: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for answer in answers:
+        for raw, count in answer.items():
+            job, minute, kind = raw.decode().split("|")
+            if job == name:
+                found[int(minute)][kind] += int(count)
+    for minute in sorted(found):
+        yield Span(minute, {kind: found[minute][kind] for kind in OUTCOMES})
+
+
+def write_bad_rows(rows: Iterable[BadRow], path: Path) -> tuple[int, int]:
+    """Write the rows as they came, a line each, to be mended and sent again.
+
+    Returns:
+        How many were written, and how many were too large to be kept.
+    """
+    written = lost = 0
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            if not row.text:
+                lost += 1
+                continue
+            file.write(row.text.rstrip("\r\n") + "\n")
+            written += 1
+    return written, lost
