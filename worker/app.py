@@ -40,6 +40,7 @@ class _Worker:
     def ready(self) -> Ready:
         """Build what drains in this process."""
         runtime = runtime_for(self.settings, self.loaded)
+        runtime.connect()
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()
         gc.freeze()

@@ -72,6 +72,7 @@ class HttpSender:
         self._resolve = resolve
         self._connections = connections
         self._ipv4_only = ipv4_only
+        self._ssl_context = httpx.create_ssl_context(trust_env=False)
         self._clients: dict[tuple[str, ...] | None, httpx.AsyncClient] = {}
 
     async def send(
@@ -118,9 +119,8 @@ class HttpSender:
 
     def _transport(self, networks: tuple[str, ...] | None) -> httpx.AsyncHTTPTransport:
         local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
-        ssl_context = httpx.create_ssl_context(trust_env=False)
         transport = httpx.AsyncHTTPTransport(
-            verify=ssl_context,
+            verify=self._ssl_context,
             http1=True,
             http2=False,
             trust_env=False,
@@ -135,7 +135,7 @@ class HttpSender:
         if networks is not None:
             # httpx hands no network backend on to the pool that it makes, so this one is ours.
             transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
-                ssl_context=ssl_context,
+                ssl_context=self._ssl_context,
                 max_connections=self._connections,
                 max_keepalive_connections=self._connections,
                 keepalive_expiry=_KEEP_ALIVE_SECONDS,

@@ -20,6 +20,7 @@ from worker.contract.celery.options import broker_options
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
 from worker.core.rounds import Call
+from worker.errors import SegrelayError
 from worker.node.connecting import PatientConsumer
 from worker.node.ringing import Ringer
 from worker.node.shared import Node
@@ -79,6 +80,14 @@ class Edge:
         """Return what the task `drain` does."""
         assert self._task is not None
         return self._task
+
+    def get_ready(self, **_: Any) -> None:
+        """Build what drains when a process begins: the first event it is given waits for nothing.
+
+        Where it can't be built, the first task tries again, and tells.
+        """
+        with contextlib.suppress(SegrelayError):
+            self.task().get_ready()
 
     def sweep(self, pool: Any) -> Sweep:
         """Return the sweep of this node."""
@@ -154,6 +163,7 @@ def build_app(
     register(app, edge.task)
     app.steps["worker"].add(StartingStep)
     app.steps["consumer"].add(SweepStep)
+    signals.worker_process_init.connect(edge.get_ready, weak=False)
     signals.worker_shutting_down.connect(edge.tell_to_stop, weak=False)
     signals.setup_logging.connect(_set_up_logging, weak=False)
     return app

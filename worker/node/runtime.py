@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -41,7 +42,7 @@ from worker.contract.redis.connection import (
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
 from worker.drain import STOP_GRACE_SECONDS, Drain, Policy, Stop
-from worker.errors import UsageWrong
+from worker.errors import RedisUnavailable, UsageWrong
 from worker.node.loading import Loaded, load
 
 SLICE_SECONDS: Final = 1.0
@@ -111,6 +112,12 @@ class Runtime:
             # a full collection takes less than a millisecond.
             if gc.get_freeze_count():
                 gc.collect()
+
+    def connect(self) -> None:
+        """Connect to Redis before the first drain needs it; where that fails, the drain tells."""
+        with contextlib.suppress(RedisUnavailable):
+            self.runner.run(self._live_is_queued())
+            self.runner.run(self.numbers.read())
 
     def close(self) -> None:
         """Give all connections back; for whoever does not end with the process."""

@@ -64,7 +64,7 @@ class DrainTask:
     """What the task does; one object, made before the fork, used in each child.
 
     Args:
-        build: Builds what drains, at the first task of each process.
+        build: Builds what drains, once in each process.
         node: What the processes share.
     """
 
@@ -73,6 +73,12 @@ class DrainTask:
     ringer: Ringer
     node: Node
     ready: Ready | None = None
+
+    def get_ready(self) -> Ready:
+        """Build what drains, if that has not been done in this process."""
+        if self.ready is None:
+            self.ready = self.build()
+        return self.ready
 
     def run(self, call: Call) -> str:
         """Drain, and ring again where there is more to do; returns the result line.
@@ -122,12 +128,11 @@ class DrainTask:
 
     def _drain(self, call: Call, stop: Stop, again: list[Call]) -> Tally:
         begun = time.monotonic()
-        if self.ready is None:
-            self.ready = self.build()
-        tally, queue = self.ready.drains.drain(
+        ready = self.get_ready()
+        tally, queue = ready.drains.drain(
             call.destination, call.partition, stop, self.node.waiting.holds_live
         )
-        doubted = self.ready.doubted()
+        doubted = ready.doubted()
         if doubted:
             self.node.doubted.add(doubted)
         if queue:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import redis
+import structlog
 
 from ops.cli.celery_command import run_celery
 from worker.batch.state import Tally
@@ -30,6 +31,7 @@ class FakeDrains:
 
     def __init__(self, settings: Settings) -> None:
         self._client = redis.Redis.from_url(settings.redis.url, socket_timeout=1)
+        structlog.get_logger().info("drains.built", pid=os.getpid())
 
     def drain(
         self,

@@ -173,3 +173,8 @@ def most_at_once(rows):
         running += step
         most = max(most, running)
     return most
+
+
+def test_every_process_has_built_what_drains_before_its_first_task(configuration):
+    with Node(configuration, "--concurrency=3") as node:
+        assert until(lambda: len({row["pid"] for row in node.events("drains.built")}) == 3)
