@@ -40,35 +40,43 @@ class Routes:
 
     def __init__(self, triggers: Iterable[Trigger], slug_of: Callable[[str], str]) -> None:
         self._triggers = tuple(triggers)
+        self._routes = tuple(map(_route, self._triggers))
         self._slug_of = slug_of
         self._found: dict[tuple[str, str], tuple[Route, ...]] = {}
+        self._named: dict[tuple[str, str], list[int]] = {}
 
     def forget(self) -> None:
         """Look again: ids may stand for other slugs now."""
         self._found.clear()
+        self._named.clear()
 
     def of(self, event: Event) -> tuple[Route, ...]:
         """Return the routes of an event; none if no trigger wants it."""
         key = (event.audience, event.direction.value)
         routes = self._found.get(key)
         if routes is None:
-            routes = self._found[key] = tuple(self._look(*key))
+            routes = self._found[key] = self._look(*key)
         return routes
 
-    def _look(self, slug: str, direction: str) -> Iterable[Route]:
-        for trigger in self._triggers:
-            if trigger.on == direction and self._wants(trigger.audiences, slug):
-                yield Route(
-                    trigger.name,
-                    trigger.destination,
-                    tuple(trigger.export_fields),
-                    trigger.skip_hook,
-                )
+    def _look(self, slug: str, direction: str) -> tuple[Route, ...]:
+        if not self._named:
+            self._name()
+        wanting = {
+            *self._named.get((slug, direction), ()),
+            *self._named.get((ALL_AUDIENCES, direction), ()),
+        }
+        return tuple(self._routes[number] for number in sorted(wanting))
 
-    def _wants(self, audiences: Iterable[str], slug: str) -> bool:
-        return any(
-            name in (ALL_AUDIENCES, slug) or self._slug_of(name) == slug for name in audiences
-        )
+    def _name(self) -> None:
+        """Put down which triggers name an audience; an id stands for its slug, too."""
+        for number, trigger in enumerate(self._triggers):
+            for name in trigger.audiences:
+                for slug in {name, self._slug_of(name)}:
+                    self._named.setdefault((slug, trigger.on), []).append(number)
+
+
+def _route(trigger: Trigger) -> Route:
+    return Route(trigger.name, trigger.destination, tuple(trigger.export_fields), trigger.skip_hook)
 
 
 def routing_digest(settings: Settings) -> str:

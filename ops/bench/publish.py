@@ -1,22 +1,24 @@
-"""How many events a second one process publishes: `python -m ops.bench.publish [EVENTS]`.
+"""How fast one process publishes: `python -m ops.bench.publish --triggers 2 400 --events 100000`.
 
 Payloads of 1 KB, from a file to an embedded Redis that writes each one to its disk.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import random
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
+from redis import Redis
 
-from ops.cli.console import say
 from ops.embedded.lifecycle import ensure_running, stop
 from producer.doorbell import SilentDoorbell
 from producer.files import batches
@@ -28,32 +30,36 @@ from worker.contract.settings import Settings, load_settings
 _EVENTS: Final = 100_000
 _PEOPLE: Final = 30_000
 _PAYLOAD_BYTES: Final = 1_024
-CONFIGURATION: Final = """
+_DESTINATION: Final = """
 [destinations.insider]
 api = "insider"
 base_url = "https://unification.useinsider.com"
 rate = "25000/min"
-[triggers.vip-enter]
+"""
+_PAIR: Final = """
+[triggers.{audience}-enter]
 destination = "insider"
-audiences = ["vip"]
+audiences = ["{audience}"]
 on = "enter"
 template = "enter.jsonnet"
 url = "/api/user/v1/upsert"
-[triggers.vip-exit]
+[triggers.{audience}-exit]
 destination = "insider"
-audiences = ["vip"]
+audiences = ["{audience}"]
 on = "exit"
 template = "enter.jsonnet"
 url = "/api/user/v1/attribute/delete"
 """
+CONFIGURATION: Final = _DESTINATION + _PAIR.format(audience="vip")
 
 
-def payload(number: int, chance: random.Random) -> bytes:
+def payload(number: int, chance: random.Random, audiences: Sequence[str]) -> bytes:
     """Return a wrapped payload of 1 KB, of an invented person."""
     direction = chance.choice(("enter", "exit"))
     person = chance.randrange(_PEOPLE)
+    at = chance.randrange(len(audiences))
     stamp = f"2026-11-01T10:{number // 60 % 60:02}:{number % 60:02}.{number % 1_000_000:06}Z"
-    audience = {"id": "0" * 32, "slug": "vip", "event": direction, direction: stamp}
+    audience = {"id": f"{at:032}", "slug": audiences[at], "event": direction, direction: stamp}
     data = {"email": f"person{person}@example.com", "score": person, "segment_events": [audience]}
     body = {"id": str(person), "data": data, "meta": {"object": "user", "timestamp": stamp}}
     missing = _PAYLOAD_BYTES - len(orjson.dumps(body))
@@ -62,38 +68,60 @@ def payload(number: int, chance: random.Random) -> bytes:
     return orjson.dumps(body)
 
 
-def measure(events: int) -> float:
-    """Return events a second."""
+def measure(events: int, triggers: int) -> dict[str, int]:
+    """Return events a second, and the processor time of an event here and in Redis."""
     chance = random.Random(1)  # noqa: S311 - invented people
-    source = io.BytesIO(b"\n".join(payload(number, chance) for number in range(events)))
+    audiences = [f"audience-{number:03}" for number in range(triggers // 2)]
+    rows = b"\n".join(payload(number, chance, audiences) for number in range(events))
     with tempfile.TemporaryDirectory() as folder:
-        settings = _settings(Path(folder))
+        settings = _settings(Path(folder), audiences)
         data_dir = Path(folder) / "redis"
         try:
             with closing(connect(ensure_running(data_dir).url)) as client:
                 publisher = Publisher(client, settings, doorbell=SilentDoorbell())
-                begun = time.perf_counter()
+                publisher.publish([])
+                redis_before = _redis_seconds(client)
+                begun, processor_begun = time.perf_counter(), time.process_time()
                 accepted = sum(
-                    publisher.publish(batch).accepted for batch in batches(read_payloads(source))
+                    publisher.publish(batch).accepted
+                    for batch in batches(read_payloads(io.BytesIO(rows)))
                 )
+                processor_seconds = time.process_time() - processor_begun
                 elapsed_seconds = time.perf_counter() - begun
+                redis_seconds = _redis_seconds(client) - redis_before
         finally:
             stop(data_dir)
     assert accepted == events
-    return events / elapsed_seconds
+    return {
+        "triggers": triggers,
+        "events_per_second": round(events / elapsed_seconds),
+        "publisher_us_per_event": round(1e6 * processor_seconds / events),
+        "redis_us_per_event": round(1e6 * redis_seconds / events),
+    }
 
 
-def _settings(folder: Path) -> Settings:
+def _redis_seconds(client: Redis) -> float:
+    """Return the processor time of Redis."""
+    used: Any = client.info("cpu")
+    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
+
+
+def _settings(folder: Path, audiences: Iterable[str]) -> Settings:
     (folder / "templates").mkdir()
     (folder / "templates" / "enter.jsonnet").write_text("{}")
-    (folder / "segrelay.toml").write_text(CONFIGURATION)
+    pairs = (_PAIR.format(audience=audience) for audience in audiences)
+    (folder / "segrelay.toml").write_text(_DESTINATION + "".join(pairs))
     return load_settings(folder / "segrelay.toml", environ={})
 
 
 def main() -> None:
-    """Print the result."""
-    events = int(sys.argv[1]) if len(sys.argv) > 1 else _EVENTS
-    say(f"publish: {measure(events):,.0f} events/s ({events:,} payloads of 1 KB)")
+    """Measure, and print the results as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--triggers", type=int, nargs="+", default=[2, 40, 400])
+    parser.add_argument("--events", type=int, default=_EVENTS)
+    asked = parser.parse_args()
+    results = [measure(asked.events, count) for count in asked.triggers]
+    sys.stdout.write(orjson.dumps(results, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
 if __name__ == "__main__":
