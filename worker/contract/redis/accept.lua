@@ -7,7 +7,8 @@
 -- ARGV[3] n, the number of streams; then n times: the stream's name `lane|trigger`
 -- then the name of the sync ("" = none); for a sync: the token of its run, m, then m times: field, value as it was found
 --     ("" = there was none), value that it becomes ("" = it goes)
--- then per entry: index of its stream (1-based), header, profile, number of its event within the chunk, or of its member (1-based)
+-- then the indices of the entries' streams (1-based), and the numbers of their events within the chunk, or of their members (1-based),
+--     each separated by spaces; then per entry: header, profile
 --
 -- The bell is 1 if it was rung for live work, 3 for backfill: live work does not wait for the turn of the other.
 -- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
@@ -17,7 +18,8 @@
 -- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a run.
 -- ring is 1 if the bell was silent.
 
-local PER_ENTRY = 4
+local PER_ENTRY = 2
+local MOST_ARGUMENTS = 4000
 local job, position, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local chunk = job .. '|chunk'
 local numbers, placed, is_behind = {}, {}, false
@@ -50,22 +52,39 @@ if ARGV[4 + n] ~= '' then
 end
 
 local added, total, live, first, last = {}, 0, false, {}, {}
-for i = at, is_behind and 0 or #ARGV, PER_ENTRY do
-  local s, number = tonumber(ARGV[i]), ARGV[i + 3]
+local next_stream, next_number = string.gmatch(ARGV[at], '%d+'), string.gmatch(ARGV[at + 1], '%d+')
+for i = at + 2, is_behind and 0 or #ARGV, PER_ENTRY do
+  local s, number = tonumber(next_stream()), next_number()
   if not placed[number] then
-    last[s] = redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i + 1], 'p', ARGV[i + 2])
+    last[s] = redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i], 'p', ARGV[i + 1])
     first[s] = first[s] or last[s]
     added[s] = (added[s] or 0) + 1
     total = total + 1
     if number ~= numbers[#numbers] then numbers[#numbers + 1] = number end
   end
 end
+
+-- What was added is counted in few commands, however many streams there are.
+local names, fields, count_of = {}, {}, {}
 for s, count in pairs(added) do
   local name = ARGV[3 + s]
-  local trigger = string.match(name, '|(.*)$')
-  redis.call('SADD', KEYS[2], name)
+  local field = 'accepted|' .. string.match(name, '|(.*)$')
+  names[#names + 1] = name
   if string.sub(name, 1, 5) == 'live|' then live = true end
-  redis.call('HINCRBY', KEYS[1], 'accepted|' .. trigger, count)
+  if not count_of[field] then fields[#fields + 1] = field end
+  count_of[field] = (count_of[field] or 0) + count
+end
+for at = 1, #names, MOST_ARGUMENTS do
+  redis.call('SADD', KEYS[2], unpack(names, at, math.min(#names, at + MOST_ARGUMENTS - 1)))
+end
+for at = 1, #fields, MOST_ARGUMENTS / 2 do
+  local till = math.min(#fields, at + MOST_ARGUMENTS / 2 - 1)
+  local known, fresh = redis.call('HMGET', KEYS[1], unpack(fields, at, till)), {}
+  for i = at, till do
+    fresh[#fresh + 1] = fields[i]
+    fresh[#fresh + 1] = string.format('%.0f', tonumber(known[i - at + 1] or 0) + count_of[fields[i]])
+  end
+  redis.call('HSET', KEYS[1], unpack(fresh))
 end
 if job ~= '' and total > 0 then
   redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|accepted', total)

@@ -121,9 +121,12 @@ def _told_of(roll: Roll | None) -> Iterable[str | bytes | int]:
 
 
 def _entries(
-    deliveries: Iterable[NewDelivery], index: dict[tuple[str, str], str]
+    deliveries: Sequence[NewDelivery], index: dict[tuple[str, str], str]
 ) -> list[str | bytes]:
-    args: list[str | bytes] = []
-    for lane, trigger, header, profile, number in deliveries:
-        args += (index[lane, trigger], encode_header(header), profile, str(number))
+    args: list[str | bytes] = [
+        " ".join([index[new[:2]] for new in deliveries]),
+        " ".join([str(new.number) for new in deliveries]),
+    ]
+    for _, _, header, profile, _ in deliveries:
+        args += (encode_header(header), profile)
     return args
