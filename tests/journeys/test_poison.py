@@ -156,7 +156,7 @@ def throw_away_processes():
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if b"isolated_renderer" in (entry / "cmdline").read_bytes():
+            if b"jsonnet.isolated" in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 

@@ -2,7 +2,7 @@
 
 One gate stands before each host and authorization, for all workers. Who wants to send books a
 slot: a time by Redis' clock that is its own, and tells afterwards what came of it. The rules
-stand in `adapters/lua/gate_*.lua`.
+stand in `adapters/redis/lua/gate_*.lua`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The renderer never raises for an event: what fails is an answer like any other. What kills the
 process (a template that refers to itself, one that asks for more memory than there is) can't be
-stopped here: `isolated_renderer` does the same in a process of its own.
+stopped here: `isolated` does the same in a process of its own.
 """
 
 from __future__ import annotations
