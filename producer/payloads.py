@@ -2,7 +2,7 @@
 
 A payload is wrapped (`{id, data, meta}`), a CloudEvent, unwrapped (the content of `data` alone), or
 an array of these. Each entry of its `segment_events` becomes one event, whose profile holds exactly
-that entry. What can't be placed becomes a `Refused` and costs its neighbours nothing.
+that entry. What can't be placed becomes a `Refused`; the others are still placed.
 """
 
 from __future__ import annotations

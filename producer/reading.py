@@ -1,7 +1,7 @@
 """Reading payloads from NDJSON or JSON, as a stream, in bounded memory.
 
 A source is a sequence of JSON values: a line each, or pretty-printed one after the other, or the
-elements of an array. What is broken is named with its line and costs its neighbours nothing:
+elements of an array. What is broken is named with its line, and the rest is still read:
 a JSON text never has a line break within a string, and `{` stands only behind `:`, `,`, `[` or at
 the start, so that a value which broke off is noticed at the next line.
 """

@@ -2,7 +2,7 @@
 
 SegrelayError
 ├── SenderMustAct
-│   └── PayloadRefused          an event that can't be placed; costs its neighbours nothing
+│   └── PayloadRefused          an event that can't be placed; the others still are
 ├── WeMustAct                   exit code 2: a template or the configuration is wrong
 │   ├── ConfigurationInvalid    one or more problems, each with its place and a hint
 │   ├── TemplateBroken          a template does not parse or load

@@ -31,7 +31,7 @@ def confirmed(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not is_terminal():
-        raise UsageWrong(f"{question} Nobody can be asked here: --yes agrees.")
+        raise UsageWrong(f"{question} There is no terminal on which to ask; --yes agrees.")
     typer.confirm(question, abort=True, err=True)
 
 

@@ -42,7 +42,7 @@ _RETRY: Final = (
     " quarantine until `segrelay quarantine replay --reason {reason}`."
 )
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="As payloads carry it.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry it.")]
 People = Annotated[
     list[str] | None,
     typer.Option(
@@ -95,7 +95,7 @@ def retire(
     """Publish an exit for everybody who is in an audience by the ledger.
 
     The ledger knows people by a digest only. Their names come from the syncs of the audience, and
-    from --people; for whom there is no name nothing is published, and the exit code is 1.
+    from --people; nothing is published for people without a name, and then the exit code is 1.
     """
     with opened() as (settings, client):
         publisher = Publisher(client, settings)
@@ -169,7 +169,7 @@ def rename(
 @app.command("set")
 def set_slug(
     audience_id: Id,
-    slug: Annotated[str, typer.Argument(help="What holds from now on.")],
+    slug: Annotated[str, typer.Argument(help="The slug that the id stands for from now on.")],
     *,
     as_json: Json = False,
 ) -> None:

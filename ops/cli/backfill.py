@@ -37,7 +37,9 @@ app = typer.Typer(no_args_is_help=True)
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when nothing of the job waits.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Return when no delivery of the job is waiting.")
+]
 
 
 app.command()(plan)
@@ -51,7 +53,7 @@ def start(
     *,
     name: Annotated[str, typer.Option(help="The job's name.", metavar="JOB")] = "",
     canary: Annotated[
-        int, typer.Option(help="Deliver so many rows first, then stop.", metavar="N", min=0)
+        int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
     ] = 0,
     wait: Wait = False,
     as_json: AsJson = False,
@@ -88,7 +90,7 @@ def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None
                 raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
             case "read":
                 clear_pause(client, JOB, job)
-                note(f"Job '{job}' is read to its end; what waits of it is delivered.")
+                note(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
             case _:
                 _refuse_changes(found, settings)
                 if not found.spec.resumes:
@@ -104,9 +106,9 @@ def pause(
     job: JobName,
     *,
     reading_only: Annotated[
-        bool, typer.Option("--reading-only", help="Go on to deliver what was read.")
+        bool, typer.Option("--reading-only", help="Keep delivering what has been read already.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="For whoever looks at it later.")] = "",
+    reason: Annotated[str, typer.Option(help="The reason, for whoever looks at it later.")] = "",
 ) -> None:
     """Stop the reading and the delivering of a job until it is resumed."""
     with opened() as (_, client):
@@ -126,7 +128,7 @@ def pause(
 def abort(
     job: JobName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """End a job: what waits of it is removed, and counted as discarded."""
@@ -176,7 +178,9 @@ def list_(*, as_json: AsJson = False) -> None:
 
 @app.command()
 def status(
-    job: Annotated[str, typer.Argument(metavar="[JOB]", help="All jobs if not given.")] = "",
+    job: Annotated[
+        str, typer.Argument(metavar="[JOB]", help="The job; all jobs if it is not given.")
+    ] = "",
     *,
     as_json: AsJson = False,
 ) -> None:

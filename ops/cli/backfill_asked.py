@@ -21,8 +21,13 @@ class Asked:
     audience: Annotated[
         str, typer.Option(help="Slug of the audience that the people in the rows belong to.")
     ] = ""
-    audience_id: Annotated[str, typer.Option(help="Its id, for templates that read it.")] = ""
-    on: Annotated[Literal["enter", "exit"], typer.Option(help="What the rows mean.")] = "enter"
+    audience_id: Annotated[
+        str, typer.Option(help="The id of the audience, for templates that read it.")
+    ] = ""
+    on: Annotated[
+        Literal["enter", "exit"],
+        typer.Option(help="Whether the rows entered or left the audience."),
+    ] = "enter"
     as_of: Annotated[
         str, typer.Option(help="When the rows were true: a time, now, or file.", metavar="TIME")
     ] = ""
@@ -36,7 +41,7 @@ class Asked:
         bool, typer.Option("--hooks", help="Let Insider start journeys for these people.")
     ] = False
     again: Annotated[
-        bool, typer.Option("--again", help="Deliver what was delivered before once more.")
+        bool, typer.Option("--again", help="Also deliver what was delivered before.")
     ] = False
 
     def wanted(self, *, name: str = "", canary: int = 0) -> Wanted:

@@ -63,14 +63,17 @@ def _line(settings: Settings, finding: Finding) -> str:
 def check(
     *,
     live: Annotated[
-        bool, typer.Option("--live", help="Ask Insider's panel too: credentials, attributes.")
+        bool,
+        typer.Option(
+            "--live", help="Also ask Insider whether the credentials and attributes are right."
+        ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 if there are warnings, too.")
+        bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Say everything that is wrong.
+    """Find everything that is wrong with the configuration.
 
     Each trigger's template is rendered with a sample, the result is held against its path, and the
     triggers are compared with each other. Problems keep everything from starting: the exit code is
@@ -127,7 +130,7 @@ def _counted(number: int, noun: str) -> str:
 
 @app.command()
 def show(*, json: Json = False) -> None:
-    """Show what is in effect.
+    """Show the configuration that is in effect.
 
     That is the file, its defaults and the environment. Secrets show as `set` or `unset`.
     """

@@ -60,8 +60,10 @@ def demo(
         int, typer.Option(help="How many entrances and exits webhooks tell of.", min=1)
     ] = 3_000,
     people: Annotated[int, typer.Option(help="How many people to invent.", min=200)] = 1_500,
-    seed: Annotated[int, typer.Option(help="The same seed invents the same.")] = 7,
-    json: Annotated[bool, typer.Option("--json", help="Print one document.")] = False,
+    seed: Annotated[
+        int, typer.Option(help="The same seed invents the same people and events.")
+    ] = 7,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Backfill, receive and sync invented people, then compare Insider with Lytics."""
     rng = random.Random(seed)  # noqa: S311 - invented people

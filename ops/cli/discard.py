@@ -24,10 +24,10 @@ def discard(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Take back what waits; it is counted as discarded. Several options narrow each other.
+    """Take back deliveries that are waiting; they are counted as discarded.
 
-    A worker may still send what it has read already. `segrelay dlq discard` is for dead letters,
-    `segrelay quarantine discard` for what could not be placed.
+    Several options narrow each other. A worker may still send what it has read already. `segrelay
+    dlq discard` is for dead letters, `segrelay quarantine discard` for what could not be placed.
     """
     if not (job or trigger or audience or everything):
         raise UsageWrong("Name --job, --trigger or --audience, or say --all.")

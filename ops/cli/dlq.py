@@ -40,7 +40,7 @@ _MESSAGE_CHARACTERS: Final = 80
 
 @app.command()
 def causes(*, as_json: Json = False) -> None:
-    """Group the letters by what they died of."""
+    """Group dead letters by the cause of their death."""
     with opened() as (settings, client):
         found = read_causes(client, all_partitions(client, settings))
     if as_json:
@@ -60,7 +60,7 @@ def causes(*, as_json: Json = False) -> None:
 def list_letters(
     *,
     options: LetterOptions,
-    limit: Annotated[int, typer.Option(help="Show at most so many letters.", min=1)] = _PAGE,
+    limit: Annotated[int, typer.Option(help="Show at most this many letters.", min=1)] = _PAGE,
     page: Annotated[int, typer.Option(help="Show this page of them, counted from 1.", min=1)] = 1,
     reveal: Reveal = False,
     as_json: Json = False,

@@ -26,13 +26,15 @@ class LetterOptions:
 
     cause: Annotated[
         list[str] | None,
-        typer.Option("--cause", help="Only of this cause, as `dlq causes` shows it; repeatable."),
+        typer.Option(
+            "--cause", help="Only letters of this cause, as `dlq causes` shows it; repeatable."
+        ),
     ] = None
     trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
     audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
     reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
     profile: Annotated[
-        str, typer.Option(help="Only of this person: a value of the identity field.")
+        str, typer.Option(help="Only letters about this person: a value of the identity field.")
     ] = ""
     since: Annotated[
         str, typer.Option(help="Died since 2026-11-24T10:00:00Z, or 2h for two hours ago.")

@@ -97,7 +97,7 @@ def discard(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Throw letters away for good; they are counted as discarded."""
+    """Discard dead letters for good; they are counted as discarded."""
     _refuse_all_unsaid(ids, options, everything=everything)
     with opened() as (settings, client):
         places, wanted = options.chosen(client, settings, ids or ())
@@ -113,7 +113,13 @@ def discard(
 
 @spread
 def export(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A new file.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="The file to write; it must not exist. - writes to standard output.",
+        ),
+    ],
     *,
     options: LetterOptions,
 ) -> None:
@@ -142,7 +148,7 @@ def _created(file: str) -> Iterator[BinaryIO]:
 
 
 def import_file(
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="What `export` wrote.")],
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file that `export` wrote.")],
     *,
     as_json: Json = False,
 ) -> None:

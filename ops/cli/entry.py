@@ -1,4 +1,4 @@
-"""The entry point of the console command: Ctrl-C while Python still loads ends without a word."""
+"""The entry point of the console command: Ctrl-C while Python still loads prints nothing."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _CREDENTIALS_VARIABLE = "FLOWER_BASIC_AUTH"
 def flower(
     *,
     listen: Annotated[
-        str, typer.Option(help="In the place of flower.listen.", metavar="HOST:PORT")
+        str, typer.Option(help="Listen here instead of at flower.listen.", metavar="HOST:PORT")
     ] = "",
 ) -> None:
     """Run Flower, to watch the workers. Its own options are taken from FLOWER_… variables."""
@@ -49,7 +49,9 @@ def _listen(text: str) -> str:
 def _credentials(section: FlowerSettings, file: str) -> str:
     password = section.password.reveal()
     if not password:
-        raise ConfigurationInvalid(f"{file}: flower.password is empty: whoever asks could see all.")
+        raise ConfigurationInvalid(
+            f"{file}: flower.password is empty, so anybody could see everything."
+        )
     return f"{section.user}:{password}"
 
 

@@ -24,7 +24,9 @@ _TEMPLATES: Final = "insider"
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Made if it is not there.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder; it is made if it is not there.")
+    ],
 ) -> None:
     """Write a commented segrelay.toml, an .env.example, templates and samples into a folder.
 

@@ -43,7 +43,9 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         "Begin",
         examples=("segrelay sandbox --error 500=0.05 --latency 0.1",),
     ),
-    "up": Lazy("ops.cli.up:up", "Run Redis, a worker and what else is configured.", "Run"),
+    "up": Lazy(
+        "ops.cli.up:up", "Run Redis, a worker, and the receiver and Flower if configured.", "Run"
+    ),
     "worker": Lazy(
         "ops.cli.worker:worker",
         "Run a worker; takes Celery's options.",
@@ -69,7 +71,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "send": Lazy(
         "ops.cli.send:send",
-        "Accept the payloads of a file.",
+        "Send a file of webhook payloads, or a pipe.",
         "Feed",
         examples=(
             "segrelay send events.ndjson --wait",
@@ -88,7 +90,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "quarantine": Lazy(
         "ops.cli.quarantine:app",
-        "See, replay or discard what could not be placed.",
+        "See, replay or discard events that could not be placed.",
         "Feed",
         examples=(
             "segrelay quarantine list --since 2h",
@@ -103,13 +105,13 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "sync": Lazy(
         "ops.cli.sync:app",
-        "Keep audiences as their source has them.",
+        "Compare audiences with Lytics again and again.",
         "Feed",
         examples=("segrelay sync run vip", "segrelay sync status"),
     ),
     "status": Lazy(
         "ops.cli.status:status",
-        "Show how everything stands.",
+        "Show what was delivered, what waits and what is wrong.",
         "Operate",
         examples=("segrelay status --watch", "segrelay status --check"),
     ),
@@ -121,7 +123,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "resume": Lazy(
         "ops.cli.pause:resume",
-        "Send again, one request first to see whether it works.",
+        "Send again, beginning with one request to see whether it works.",
         "Operate",
         examples=("segrelay resume insider", "segrelay resume --all"),
     ),
@@ -137,7 +139,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "why": Lazy(
         "ops.cli.why:why",
-        "Tell all that is known of one person.",
+        "Tell everything that is known about one person.",
         "Operate",
         examples=("segrelay why ann@example.com",),
     ),
@@ -155,13 +157,13 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "discard": Lazy(
         "ops.cli.discard:discard",
-        "Take back what waits.",
+        "Take back deliveries that are waiting.",
         "Operate",
         examples=("segrelay discard --job november",),
     ),
     "trigger": Lazy(
         "ops.cli.trigger:app",
-        "Move what waits for a trigger that is gone.",
+        "Move the deliveries that wait for a trigger that is gone.",
         "Operate",
         examples=("segrelay trigger move vip-enter vips-enter",),
     ),

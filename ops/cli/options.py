@@ -13,13 +13,17 @@ from typing import Annotated, Any, Final, get_type_hints
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-All = Annotated[bool, typer.Option("--all", help="Everything there is.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]
+All = Annotated[bool, typer.Option("--all", help="Take everything there is.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the profile's fields too.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `list` shows them.")]
+Ids = Annotated[
+    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as `list` shows them.")
+]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="Use this configuration; else $SEGRELAY_CONFIG.", metavar="FILE"),
+    typer.Option(
+        "--config", help="Use this configuration file instead of $SEGRELAY_CONFIG.", metavar="FILE"
+    ),
 ]
 _CONFIG: Final = "config_file"
 

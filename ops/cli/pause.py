@@ -39,9 +39,12 @@ _KINDS: Final[tuple[Paused, Paused]] = (DESTINATION, TRIGGER)
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="DESTINATION|TRIGGER", help="Or destination:NAME, trigger:NAME."),
+    typer.Argument(
+        metavar="DESTINATION|TRIGGER",
+        help="A name; destination:NAME or trigger:NAME where both exist.",
+    ),
 ]
-All = Annotated[bool, typer.Option("--all", help="All destinations.")]
+All = Annotated[bool, typer.Option("--all", help="Pause all destinations.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +99,13 @@ def resume(
     names: Names = None,
     *,
     everything: Annotated[
-        bool, typer.Option("--all", help="All destinations, and all that is paused.")
+        bool, typer.Option("--all", help="Resume all destinations, and everything that is paused.")
     ] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for the first request's answer.")
     ] = True,
     timeout: Annotated[
-        str, typer.Option(help="Wait at most so long, e.g. 90s or 15m.", metavar="DURATION")
+        str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
     ] = "30s",
     as_json: Json = False,
 ) -> None:

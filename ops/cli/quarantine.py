@@ -86,7 +86,7 @@ def list_records(
     *,
     options: RecordOptions,
     limit: Annotated[
-        int, typer.Option(help="With --json, print at most so many records.", min=1)
+        int, typer.Option(help="With --json, print at most this many records.", min=1)
     ] = 1_000,
     as_json: Json = False,
 ) -> None:

@@ -25,7 +25,7 @@ _STATUS_SECONDS: Final = 1.0
 
 @app.command()
 def start(*, json: Json = False) -> None:
-    """Start it, if it is not running."""
+    """Start the embedded Redis, if it is not running."""
     settings = _embedded()
     server = ensure_running(settings.data_dir)
     if json:
@@ -37,7 +37,7 @@ def start(*, json: Json = False) -> None:
 
 @app.command()
 def stop(*, json: Json = False) -> None:
-    """Stop it; what it holds stays in its data directory."""
+    """Stop the embedded Redis; what it holds stays in its data directory."""
     stopped = stop_server(_embedded().data_dir)
     if json:
         print_json({"stopped": stopped})
@@ -68,7 +68,7 @@ def status(*, json: Json = False) -> None:
 
 @app.command()
 def url() -> None:
-    """Print its URL, with the password, e.g. for `redis-cli -u`."""
+    """Print the URL of Redis, with the password, e.g. for `redis-cli -u`."""
     say(_running(_embedded()).url)
 
 

@@ -23,30 +23,37 @@ DEFAULT_PORT: Final = 8900
 def sandbox(
     *,
     port: Annotated[
-        int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65_535)
+        int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)
     ] = DEFAULT_PORT,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = LOOPBACK,
-    latency: Annotated[float | None, typer.Option(help="Seconds a request takes.")] = None,
-    jitter: Annotated[float | None, typer.Option(help="Up to so many seconds more.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Requests a minute.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
+    latency: Annotated[float | None, typer.Option(help="How many seconds a request takes.")] = None,
+    jitter: Annotated[
+        float | None, typer.Option(help="Add up to this many seconds, at random.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="How many requests a minute are allowed.")
+    ] = None,
     error: Annotated[
-        list[str] | None, typer.Option(help="STATUS=SHARE, e.g. 500=0.05; repeatable.")
+        list[str] | None,
+        typer.Option(help="Answer a share with a status: STATUS=SHARE, e.g. 500=0.05; repeatable."),
     ] = None,
     lost_answers: Annotated[
-        float | None, typer.Option(help="Share that is applied, but not answered.")
+        float | None, typer.Option(help="The share of requests that are applied, but not answered.")
     ] = None,
     lost_requests: Annotated[
-        float | None, typer.Option(help="Share that is neither applied nor answered.")
+        float | None,
+        typer.Option(help="The share of requests that are neither applied nor answered."),
     ] = None,
     poison: Annotated[
-        str | None, typer.Option(help="A body that contains this text gets a 400.")
+        str | None, typer.Option(help="Answer a body that contains this text with 400.")
     ] = None,
     accept_anything: Annotated[
-        bool, typer.Option("--accept-anything", help="Take every attribute as defined.")
+        bool,
+        typer.Option("--accept-anything", help="Treat every attribute as defined in the panel."),
     ] = False,
-    seed: Annotated[int | None, typer.Option(help="Of all random decisions.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of all random decisions.")] = None,
     settings: Annotated[
-        str, typer.Option(help="Any switches as a JSON object; the other options win.")
+        str, typer.Option(help="All switches as a JSON object; the other options win.")
     ] = "{}",
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
 ) -> None:

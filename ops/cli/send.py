@@ -26,9 +26,14 @@ _PROBLEMS_SHOWN: Final = 10
 
 
 def send(
-    source: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON or JSON.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-", help="A file of JSON lines or one JSON document; - reads a pipe."
+        ),
+    ],
     *,
-    lane: Annotated[str, typer.Option(help="live or backfill.")] = LIVE,
+    lane: Annotated[str, typer.Option(help="The lane: live or backfill.")] = LIVE,
     job: Annotated[
         str,
         typer.Option(
@@ -60,7 +65,9 @@ def send(
         ),
     ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit 1 if any was refused.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if any event was refused.")
+    ] = False,
 ) -> None:
     """Put the payloads of a file into Redis, from where the workers deliver them.
 

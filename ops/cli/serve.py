@@ -39,7 +39,9 @@ def serve(
         str,
         typer.Option(help="With --check: where to post it, if not to producer.webhook.public_url."),
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="With --check: one document.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --check: print one JSON document.")
+    ] = False,
 ) -> None:
     """Receive Lytics' webhooks until Ctrl-C, or check that they arrive."""
     settings = load_settings()

@@ -41,12 +41,12 @@ def status(
         ),
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Say only what is wrong, for a monitor.")
+        bool, typer.Option("--check", help="Print only what is wrong, for a monitor.")
     ] = False,
     oldest: Annotated[
         str,
         typer.Option(
-            help="With --check: a delivery may wait for so long, e.g. 15m.", metavar="DURATION"
+            help="With --check: how long a delivery may wait, e.g. 15m.", metavar="DURATION"
         ),
     ] = "",
 ) -> None:

@@ -34,8 +34,10 @@ _LOOK_SECONDS: Final = 0.2
 _LOCK_SECONDS: Final = 30.0
 """A step of a worker has ended by then."""
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Of a table [sync.NAME].")]
-MaybeName = Annotated[str, typer.Argument(metavar="[NAME]", help="Of a table [sync.NAME].")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a table [sync.NAME].")]
+MaybeName = Annotated[
+    str, typer.Argument(metavar="[NAME]", help="The name of a table [sync.NAME].")
+]
 
 
 @app.command("list")

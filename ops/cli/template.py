@@ -50,7 +50,7 @@ def check(
     *,
     templates: Folder = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 if there are warnings, too.")
+        bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -27,13 +27,13 @@ def root() -> None:
 
 @app.command()
 def move(
-    old: Annotated[str, typer.Argument(help="A trigger that the configuration lost.")],
-    new: Annotated[str, typer.Argument(help="A trigger that it has.")],
+    old: Annotated[str, typer.Argument(help="A trigger that the configuration no longer has.")],
+    new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
     *,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Move what waits for a trigger that is gone to another one, of the same direction.
+    """Move the deliveries that wait for a trigger that is gone to another of the same direction.
 
     The count of accepted deliveries moves along. Dead letters stay what they are. While a worker
     runs that was started with another configuration, nothing is moved: it may be sending just that.

@@ -27,11 +27,11 @@ _MICROSECONDS: Final = 1_000_000
 
 
 def try_(
-    file: Annotated[Path, typer.Argument(help="A payload, as JSON.")],
+    file: Annotated[Path, typer.Argument(help="A file with one payload, as JSON.")],
     *,
     trigger: Annotated[str, typer.Option(help="The trigger to try it with.")],
     sends: Annotated[
-        bool, typer.Option("--send", help="Send it for real, then read the person back.")
+        bool, typer.Option("--send", help="Send it for real, and then read the person back.")
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -36,13 +36,13 @@ def why(
         str,
         typer.Argument(
             metavar="PROFILE",
-            help="A value of the identity, a digest of `verify`, or FIELD:VALUE.",
+            help="An email address (the identity), a digest of `verify`, or FIELD:VALUE.",
         ),
     ],
     *,
     as_json: Json = False,
 ) -> None:
-    """Tell what the ledger says of a person, what waits, what died, and what happened lately."""
+    """Tell what was delivered for a person, what waits, what died, and what happened lately."""
     with opened() as (settings, client):
         known = explain(client, settings, profile)
     timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)

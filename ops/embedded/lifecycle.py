@@ -117,7 +117,7 @@ def _refuse_to_repeat(files: EmbeddedFiles, launched: list[int]) -> None:
         return
     raise RedisUnavailable(
         f"The embedded Redis of {files.data_dir} does not start:"
-        f" {tail(said) or f'it ended without a word in {files.log}'}"
+        f" {tail(said) or f'it ended and wrote nothing into {files.log}'}"
     )
 
 

@@ -1,6 +1,6 @@
 """Asking Insider's panel: are the credentials right, and does it know what our templates send.
 
-What it does not define it drops without a word. An undefined list of audiences is a problem; any
+Insider drops silently what it does not define. An undefined list of audiences is a problem; any
 other attribute, event or type a warning.
 """
 

@@ -25,7 +25,8 @@ configuration, 130 after Ctrl-C. `status --check` also uses 3, if Redis can't be
 def commands_page() -> str:
     """Return the page."""
     root = typer.main.get_command(app)
-    context = root.context_class(root, info_name="segrelay", terminal_width=_WIDTH)
+    settings = {**root.context_settings, "info_name": "segrelay", "terminal_width": _WIDTH}
+    context = root.context_class(root, **settings)
     return "\n".join((_OPENING, *_parts(root, context, depth=1)))
 
 

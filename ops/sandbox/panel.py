@@ -1,4 +1,4 @@
-"""What is defined in Insider's panel, and what it therefore swallows without a word."""
+"""What is defined in Insider's panel, and what it therefore drops silently."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class SandboxSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    """Of all random decisions."""
+    """The seed of all random decisions."""
 
     partner_name: str = ""
     """The only one accepted; "" accepts every lowercase one."""

@@ -1,7 +1,7 @@
 """The fields of a user at Insider: identifiers, attributes, events; made right or left out.
 
 Facts from Insider's documentation. Every function appends to `dropped` the name of what could not
-be right; what is merely empty is left out without a word.
+be right; what is merely empty is left out silently.
 """
 
 from __future__ import annotations

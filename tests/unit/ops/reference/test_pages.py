@@ -1,0 +1,21 @@
+"""The reference pages say what the settings and the commands are."""
+
+import pytest
+
+from ops.cli.main import COMMANDS
+from ops.reference.pages import FOLDER, pages
+
+
+@pytest.mark.parametrize("name", ["configuration.md", "commands.md"])
+def test_a_reference_page_is_what_make_docs_writes(name: str) -> None:
+    written = (FOLDER / name).read_text()
+
+    assert written == pages()[name], "Run `make docs`, and commit what it writes."
+
+
+def test_the_reference_shows_every_table_and_every_command() -> None:
+    configuration, commands = pages()["configuration.md"], pages()["commands.md"]
+
+    assert "## `[destinations.NAME]`" in configuration
+    assert '| `lease` | duration, 1s to 10m | `"10s"` |' in configuration
+    assert [name for name in COMMANDS if f"### `segrelay {name}`" not in commands] == []
