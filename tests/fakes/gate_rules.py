@@ -1,7 +1,7 @@
 """The model of the gate: what it remembers, and how it books.
 
-The rules are those of `worker/adapters/redis/lua/gate_*.lua`. The simulations prove them on this model,
-and the conformance tests hold both together: the same calls at the same times leave the same
+The rules are those of `worker/adapters/redis/lua/gate_*.lua`. The simulations prove them on this
+model, and the conformance tests hold both together: the same calls at the same times leave the same
 record. All times are whole microseconds by one clock; factors are parts per million.
 """
 
