@@ -408,7 +408,8 @@ class Stumbles(InsiderApi):
     """An API with an error of ours about one person, at one place."""
 
     def __init__(self, at: str) -> None:
-        self._at = at
+        super().__init__()
+        object.__setattr__(self, "_at", at)  # an API is frozen
 
     def shape(self, body: Any, occasion: Any) -> Any:
         if self._at == "shape" and POISON in str(body):
