@@ -47,8 +47,8 @@ test-system: setup ## Tests that need system packages, which it installs (Debian
 	sh ops/test-system.sh
 	$(PYTEST) tests/system
 
-bench: setup ## Measure events per second, end to end
-	$(BIN)/python -m ops.bench.end_to_end
+bench: setup ## Measure, end to end (SCENARIO=triggers, starting, latency or publish, ARGS="--triggers 2 400")
+	$(BIN)/python -m ops.bench.$(or $(SCENARIO),end_to_end) $(ARGS)
 
 bench-peers: setup ## Measure beside what a person could choose instead (ARGS="--runs 3")
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
