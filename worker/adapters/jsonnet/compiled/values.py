@@ -223,6 +223,13 @@ def boolean(value: Any) -> bool:
     raise Doubtful
 
 
+def function(value: Any) -> Func:
+    """Return a value that has to be a function."""
+    if value.__class__ is not Func:
+        raise Doubtful
+    return value
+
+
 def numeric(value: Any) -> int | float:
     """Return a value that has to be a number."""
     if value.__class__ is int or value.__class__ is float:

@@ -10,11 +10,11 @@ from worker.adapters.jsonnet.compiled.natives import native
 from worker.adapters.jsonnet.compiled.operators import equal, less, plus, sliced
 from worker.adapters.jsonnet.compiled.values import (
     MISSING,
-    Func,
     Lazy,
     array,
     boolean,
     call,
+    function,
     items,
     string,
     take,
@@ -26,12 +26,6 @@ def _later(func: Any, *arguments: Any) -> Lazy:
     return Lazy(partial(call, func, arguments))
 
 
-def _function(func: Any) -> Func:
-    if func.__class__ is not Func:
-        raise Doubtful
-    return func
-
-
 def _elements(value: Any) -> list[Any]:
     """Return the elements of an array, or the characters of a string."""
     elements = list(value) if value.__class__ is str else array(value)
@@ -41,27 +35,32 @@ def _elements(value: Any) -> list[Any]:
 
 @native("func arr", gives="array", name="map", calls=True)
 def map_over(func: Any, arr: Any) -> list[Any]:
-    return [_later(_function(func), element) for element in _elements(arr)]
+    function(func)
+    return [_later(func, element) for element in _elements(arr)]
 
 
 @native("func arr", gives="array", name="mapWithIndex", calls=True)
 def map_with_index(func: Any, arr: Any) -> list[Any]:
-    return [_later(_function(func), at, each) for at, each in enumerate(_elements(arr))]
+    function(func)
+    return [_later(func, at, each) for at, each in enumerate(_elements(arr))]
 
 
 @native("func arr", gives="array", name="filter", calls=True)
 def filtered(func: Any, arr: Any) -> list[Any]:
+    function(func)
     spend(len(array(arr)) * A_TURN)
-    return [element for element in arr if boolean(call(_function(func), (element,)))]
+    return [element for element in arr if boolean(call(func, (element,)))]
 
 
 @native("filter_func map_func arr", gives="array", name="filterMap", calls=True)
 def filter_map(chooses: Any, makes: Any, arr: Any) -> list[Any]:
-    return [_later(_function(makes), element) for element in filtered(chooses, arr)]
+    function(makes)
+    return [_later(makes, element) for element in filtered(chooses, arr)]
 
 
 @native("func arr", name="flatMap", calls=True)
 def flat_map(func: Any, arr: Any) -> Any:
+    function(func)
     made = [call(func, (element,)) for element in _elements(arr)]
     if arr.__class__ is str:
         return "".join(map(string, made))
@@ -71,6 +70,7 @@ def flat_map(func: Any, arr: Any) -> Any:
 
 @native("func arr init", lazy="init", calls=True)
 def foldl(func: Any, arr: Any, init: Any) -> Any:
+    function(func)
     result = init
     for element in _elements(arr):
         result = call(func, (result, element))
@@ -79,6 +79,7 @@ def foldl(func: Any, arr: Any, init: Any) -> Any:
 
 @native("func arr init", lazy="init", calls=True)
 def foldr(func: Any, arr: Any, init: Any) -> Any:
+    function(func)
     result = init
     for element in reversed(_elements(arr)):
         result = call(func, (element, result))
@@ -93,10 +94,11 @@ def numbers_from(first: Any, last: Any) -> list[int]:
 
 @native("sz func", gives="array", name="makeArray", calls=True)
 def make_array(size: Any, func: Any) -> list[Any]:
+    function(func)
     if whole(size) < 0:
         raise Doubtful
     spend(size)
-    return [_later(_function(func), at) for at in range(size)]
+    return [_later(func, at) for at in range(size)]
 
 
 @native("indexable index end step", name="slice")
@@ -181,6 +183,8 @@ def remove(arr: Any, elem: Any) -> list[Any]:
 
 def _extreme(arr: Any, key: Any, on_empty: Any, *, largest: bool) -> Any:
     values = list(items(arr))
+    if key is not MISSING:
+        function(key)
     if not values:
         if on_empty is MISSING:
             raise Doubtful

@@ -85,7 +85,8 @@ def object_remove_key(obj: Any, key: Any) -> dict[str, Any]:
     """Hidden fields stay hidden there: left to Jsonnet."""
     if obj.__class__ is not dict:
         raise Doubtful
-    return {name: value for name, value in obj.items() if name != string(key)}
+    gone = string(key)
+    return {name: value for name, value in obj.items() if name != gone}
 
 
 def _is_worth(value: Any) -> bool:

@@ -7,7 +7,15 @@ from typing import Any
 
 from worker.adapters.jsonnet.compiled.limits import Doubtful, spend
 from worker.adapters.jsonnet.compiled.natives import native
-from worker.adapters.jsonnet.compiled.values import MISSING, array, call, items, numeric, string
+from worker.adapters.jsonnet.compiled.values import (
+    MISSING,
+    array,
+    call,
+    function,
+    items,
+    numeric,
+    string,
+)
 
 Keyed = list[tuple[Any, Any]]
 """Keys, each with its element."""
@@ -15,6 +23,8 @@ Keyed = list[tuple[Any, Any]]
 
 def _keyed(arr: Any, key: Any) -> Keyed:
     spend(len(array(arr)))
+    if key is not MISSING:
+        function(key)
     elements = list(arr)
     values = list(items(arr))
     keys = values if key is MISSING else [call(key, (value,)) for value in values]

@@ -143,9 +143,10 @@ def join(separator: Any, parts: Any) -> Any:
         spend_text(sum(len(string(value)) + len(separator) for value in given))
         return separator.join(given)
     joined: list[Any] = []
+    between = array(separator)
     for number, value in enumerate(given):
-        joined += [*(array(separator) if number else []), *array(value)]
-        spend(len(array(value)) + len(separator))
+        joined += [*(between if number else []), *array(value)]
+        spend(len(array(value)) + len(between))
     return joined
 
 
