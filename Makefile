@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n auto
 .PHONY: help setup demo up docs check test test-system bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
-help: ## Say what there is
+help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Install everything into .venv; again only if something changed
@@ -23,27 +23,27 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)
 
-demo: setup ## The main job on generated people against the sandbox, with a summary
+demo: setup ## Backfill, receive and sync invented people against stand-ins, and compare
 	$(BIN)/segrelay demo
 
-up: setup ## Redis, worker and what else is configured, in one terminal
+up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 	$(BIN)/segrelay up
 
 docs: setup ## Write docs/configuration.md and docs/commands.md anew
 	$(BIN)/python -m ops.reference
 
-check: setup ## The fast part: style, types, imports, unit tests (no services)
+check: setup ## Check style, types and imports, and run the unit tests (no services)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
 
-test: check ## All tests; starts each service that it needs by itself
+test: check ## Run all tests; each service that they need is started by itself
 	$(PYTEST) $(SIDE_BY_SIDE) tests/conformance tests/integration
 	$(PYTEST) tests/journeys
 
-test-system: setup ## Tests that need system packages, which it installs (Debian: needs root)
+test-system: setup ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh
 	$(PYTEST) tests/system
 

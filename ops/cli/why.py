@@ -58,7 +58,7 @@ def _moments(known: Known) -> Iterator[_Moment]:
     yield from map(_of_entry, known.waiting)
     yield from map(_of_record, known.quarantined)
     for destination, at_ms in known.written_ms.items():
-        detail = "what was delivered or tried last was written down"
+        detail = "the ledger was brought up to date"
         yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
 
 
@@ -156,7 +156,7 @@ def _tell(known: Known, timeline: list[_Moment]) -> None:
     if ledger:
         say("The ledger: the newest that was delivered.")
         table(
-            ("destination", "audience", "trigger", "direction", "delivered", "tried in vain"),
+            ("destination", "audience", "trigger", "direction", "delivered", "without answer"),
             [
                 (
                     line["destination"],
