@@ -30,6 +30,9 @@ base_url = "{sandbox}"
 authorization = "insider"
 rate = "{rate}"
 
+[destinations.crowd.http]
+networks = ["127.0.0.0/8"]
+
 [triggers.crowd]
 destination = "crowd"
 audiences = ["crowd"]

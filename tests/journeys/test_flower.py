@@ -27,6 +27,8 @@ partitions = 4
 api = "http"
 base_url = "http://127.0.0.1:9"
 rate = "25000/min"
+[destinations.insider.http]
+networks = ["127.0.0.0/8"]
 [triggers.enter]
 destination = "insider"
 audiences = ["vip"]

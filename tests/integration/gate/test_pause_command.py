@@ -23,10 +23,14 @@ url = "{url}"
 api = "http"
 base_url = "http://127.0.0.1:9"
 rate = "600/min"
+[destinations.insider.http]
+networks = ["127.0.0.0/8"]
 [destinations.both]
 api = "http"
 base_url = "http://127.0.0.1:10"
 rate = "600/min"
+[destinations.both.http]
+networks = ["127.0.0.0/8"]
 [triggers.vip-enter]
 destination = "insider"
 audiences = ["vip"]
