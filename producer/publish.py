@@ -32,6 +32,7 @@ from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
+from worker.contract.seen_fields import SeenFields
 from worker.contract.settings import Settings, load_settings
 from worker.contract.words import (
     BACKFILL,
@@ -72,6 +73,7 @@ class Publisher:
         self._drafter = Drafter(settings, AudienceBook(client, learns=not dry_run), self._fill)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
+        self._seen = SeenFields(client)
 
     def now_us(self) -> int:
         """Return Redis' time in µs since 1970."""
@@ -255,6 +257,7 @@ class Publisher:
             self._keep(draft)
             written = write(self._client, draft.deliveries, progress, rolls)
             self._fill.add(written.accepted)
+            self._seen.note(each.profile for group in draft.deliveries.values() for each in group)
             self._ring(written.rang, draft.lane)
         return published_of(draft, written)
 

@@ -74,6 +74,15 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl(rows)
 
 
+def _take_config(shell: typer.Typer) -> None:
+    for command in shell.registered_commands:
+        assert command.callback is not None
+        command.callback = with_config(command.callback)
+    for group in shell.registered_groups:
+        assert group.typer_instance is not None
+        _take_config(group.typer_instance)
+
+
 def load(name: str, lazy: Lazy) -> Any:
     """Return the command that a line of the table stands for."""
     log_to_stderr()
@@ -81,9 +90,7 @@ def load(name: str, lazy: Lazy) -> Any:
     found = getattr(import_module(module), attribute)
     shell = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(found, typer.Typer):
-        for command in found.registered_commands:
-            assert command.callback is not None
-            command.callback = with_config(command.callback)
+        _take_config(found)
         shell.add_typer(
             found, name=name, help=lazy.summary, no_args_is_help=True, epilog=lazy.epilog
         )

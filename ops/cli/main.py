@@ -27,9 +27,15 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
     ),
     "template": Lazy(
         "ops.cli.template:app",
-        "Check or render templates.",
+        "Write, try, test, check, compare and push templates.",
         "Begin",
-        examples=("segrelay template check",),
+        examples=(
+            "segrelay template new vip --from insider/enter",
+            "segrelay template check vip --fix",
+            "segrelay template render vip samples/enter.json --explain",
+            "segrelay template test vip --update",
+            "segrelay template diff HEAD~1 vip --waiting",
+        ),
     ),
     "demo": Lazy(
         "ops.cli.demo:demo",

@@ -1,44 +1,104 @@
-"""`segrelay template`: are the templates fit, and what do they make of a payload."""
+"""`segrelay template`: which there are, a new one, and whether they are fit."""
 
 from __future__ import annotations
 
-import json as json_text
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Any, Final, assert_never
+from typing import Annotated, Any, Final
 
-import orjson
 import typer
 
-from ops.cli.console import note, print_json, say
-from worker.adapters.jsonnet.isolated import Killed, render_isolated
+from ops.cli.console import note, print_json, say, table, wants_colour
+from ops.cli.moments import shown_ms
+from ops.cli.options import Json
+from ops.cli.template_options import Folder
+from ops.cli.template_remote import add_remote
+from ops.cli.template_tests import diff, run_cases
+from ops.cli.template_trying import render, watch
+from ops.templates.checking import Checked, checked, fields_seen
+from ops.templates.findings import lines_of, source_below
+from ops.templates.place import Place, place_of, shipped_models
+from ops.templates.remembered import LastCheck, Memory
+from ops.templates.starting import write_new
+from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.judge import judges
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
-from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
-from worker.checks.samples import load_profiles, profile_for, sample_profile
-from worker.checks.templates import Case, TemplateReport, check_template, in_words
-from worker.contract.settings import Settings, Trigger, load_settings
-from worker.contract.words import Direction
-from worker.errors import TemplateBroken, UsageWrong
+from worker.checks.templates import TemplateReport
+from worker.errors import TemplateBroken
 
 app = typer.Typer()
-
-_PATTERN: Final = "*.jsonnet"
 
 _NOTHING_COMPARED: Final = (
     "The templates were compared with no other engine: neither jsonnet nor gojsonnet is installed"
     " here. `pip install gojsonnet` adds one; everything else works without."
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        "--templates", help="This folder; the configuration is not read then.", metavar="DIR"
-    ),
-]
+
+@app.command("list")
+def list_(*, templates: Folder = None, json: Json = False) -> None:
+    """Show the templates, the triggers that use them, and their last check."""
+    place = place_of(templates)
+    memory = _memory(place).read()
+    rows = [_row(place, name, memory.get(name)) for name in place.names()]
+    if json:
+        print_json({"templates": rows})
+        return
+    table(
+        ("template", "version", "used by", "last check"),
+        [
+            (r["template"], r["version"] or "-", ", ".join(r["triggers"]) or "-", _last(r))
+            for r in rows
+        ],
+    )
+
+
+def _row(place: Place, name: str, last: LastCheck | None) -> dict[str, Any]:
+    try:
+        version = TemplateFolder(place.folder).bundle(name).content_hash
+    except TemplateBroken:
+        version = ""
+    return {
+        "template": name,
+        "version": version,
+        "triggers": [one.name for one in place.triggers(name)],
+        "last_check": asdict(last) if last else None,
+        "changed_since": last is not None and last.content_hash not in ("", version),
+    }
+
+
+def _last(row: dict[str, Any]) -> str:
+    last = row["last_check"]
+    if last is None:
+        return "never"
+    if row["changed_since"]:
+        return f"changed since {shown_ms(last['at_ms'])}"
+    words = "fit" if last["fit"] else "not fit"
+    warnings = f", {last['warnings']} warnings" if last["warnings"] else ""
+    return f"{words}{warnings}, {shown_ms(last['at_ms'])}"
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Below the templates folder.")],
+    *,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Copy this shipped template instead, such as insider/enter.",
+            metavar="MODEL",
+        ),
+    ] = "",
+    templates: Folder = None,
+    json: Json = False,
+) -> None:
+    """Write a template to begin with; it has comments and passes `check`."""
+    place = place_of(templates)
+    path = write_new(place.folder, name, model)
+    if json:
+        print_json({"file": str(path), "models": shipped_models()})
+        return
+    say(f"{path} is written.")
+    note(f"Look at it, then: segrelay template check {path.relative_to(place.folder)}")
 
 
 @app.command()
@@ -49,6 +109,10 @@ def check(
     ] = None,
     *,
     templates: Folder = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Write a repaired copy of what was damaged by copying."),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
     ] = False,
@@ -59,106 +123,36 @@ def check(
     The exit code is 0 if all templates are fit, and 2 if one does not load, fails for every sample,
     or means something else to another engine; with --strict, also if there are warnings. A template
     that triggers use is rendered with their settings and samples, any other with a sample of each
-    direction.
+    direction. With --fix the repaired copy of NAME.jsonnet is NAME.fixed.jsonnet, and checked too.
     """
-    settings = load_settings() if templates is None else None
-    folder = _folder(templates, settings)
-    wanted = names or sorted(
-        path.relative_to(folder).as_posix() for path in folder.rglob(_PATTERN) if path.is_file()
-    )
-    if not wanted:
-        raise UsageWrong(f"{folder}: there is no template ({_PATTERN}).")
-    reports = [check_template(folder, name, _cases(name, settings)) for name in wanted]
+    place = place_of(templates)
+    seen = fields_seen(place)
+    found = [
+        one for name in place.names(names or ()) for one in checked(place, name, seen, fixes=fix)
+    ]
+    _memory(place).write({one.report.template: one.last for one in found})
     compared_with = judges()
     if json:
-        documents = [_document(report) for report in reports]
+        documents = [_document(one) for one in found]
         print_json({"templates": documents, "compared_with": compared_with})
     else:
-        _tell(reports)
+        _tell(found, place)
     if not compared_with:
         note(_NOTHING_COMPARED)
-    if not all(_passes(report, strict=strict) for report in reports):
+    if not all(_passes(one.report, strict=strict) for one in found):
         raise typer.Exit(TemplateBroken.exit_code)
+
+
+def _memory(place: Place) -> Memory:
+    return Memory(place.settings.redis.data_dir if place.settings else None)
 
 
 def _passes(report: TemplateReport, *, strict: bool) -> bool:
     return report.is_fit and not (strict and report.findings)
 
 
-@app.command()
-def render(
-    template: Annotated[str, typer.Argument(help="Below the templates folder.")],
-    file: Annotated[Path, typer.Argument(help="One payload, or an array of them, as JSON.")],
-    *,
-    templates: Folder = None,
-    settings: Annotated[
-        str, typer.Option(help="The trigger's settings, a JSON object.", metavar="JSON")
-    ] = "{}",
-    json: Json = False,
-) -> None:
-    """Print what a template makes of each segment event of a payload.
-
-    The exit code is 2 if the template fails for one.
-    """
-    folder = _folder(templates, load_settings() if templates is None else None)
-    given = _object_of(settings)
-    rows = [Row(orjson.dumps(profile), given) for profile in load_profiles(file)]
-    results = render_isolated(
-        folder,
-        template,
-        rows,
-        seconds=RENDER_SECONDS,
-        memory_bytes=RENDER_MEMORY_BYTES,
-    )
-    if isinstance(results, Killed):
-        raise TemplateBroken(
-            f"{template}: rendering event {results.row + 1} of {len(rows)} ends or hangs the"
-            " process.",
-            template,
-        )
-    _print_results(results, as_json=json)
-    if any(isinstance(result, TemplateFailed) for result in results):
-        raise typer.Exit(TemplateBroken.exit_code)
-
-
-def _folder(named: Path | None, settings: Settings | None) -> Path:
-    if settings is not None:
-        return settings.templates_folder
-    assert named is not None
-    if not named.is_dir():
-        raise UsageWrong(f"{named}: there is no such folder.")
-    return named
-
-
-def _cases(template: str, settings: Settings | None) -> list[Case]:
-    triggers = settings.triggers.values() if settings is not None else ()
-    cases = [
-        _case_of_trigger(trigger, settings)
-        for trigger in triggers
-        if settings is not None and trigger.template == template
-    ]
-    if cases:
-        return cases
-    now = datetime.now(UTC)
-    return [Case(direction.value, sample_profile(direction, now), {}) for direction in Direction]
-
-
-def _case_of_trigger(trigger: Trigger, settings: Settings) -> Case:
-    profile = profile_for(settings, trigger, datetime.now(UTC))
-    return Case(f"trigger {trigger.name}", profile, trigger.settings)
-
-
-def _object_of(text: str) -> Mapping[str, Any]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        raise UsageWrong(f"--settings is not JSON: {error.msg}.") from error
-    if not isinstance(value, dict):
-        raise UsageWrong("--settings has to be a JSON object.")
-    return value
-
-
-def _document(report: TemplateReport) -> dict[str, Any]:
+def _document(one: Checked) -> dict[str, Any]:
+    report = one.report
     return {
         "template": report.template,
         "fit": report.is_fit,
@@ -167,11 +161,15 @@ def _document(report: TemplateReport) -> dict[str, Any]:
         "compiled": bool(report.content_hash) and not report.not_compiled,
         "not_compiled": report.not_compiled,
         "findings": [asdict(finding) for finding in report.findings],
+        "corrected": one.repaired.text if one.repaired else None,
+        "fixed": one.fixed,
     }
 
 
-def _tell(reports: Sequence[TemplateReport]) -> None:
-    for report in reports:
+def _tell(found: Sequence[Checked], place: Place) -> None:
+    colour = wants_colour()
+    for one in found:
+        report = one.report
         say(f"{report.template}: {'fit' if report.is_fit else 'not fit'}")
         for label, words in report.renders.items():
             say(f"  {label}: {words}")
@@ -180,32 +178,14 @@ def _tell(reports: Sequence[TemplateReport]) -> None:
         elif report.content_hash:
             say("  compiled to Python")
         for finding in report.findings:
-            note(f"{finding.severity}: {_placed(report, finding.message)}")
+            for line in lines_of(finding, source_below(place.folder), colour=colour):
+                typer.echo(line, err=True, color=colour)
+        if one.fixed:
+            say(f"  the repaired copy is {place.folder / one.fixed}")
 
 
-def _placed(report: TemplateReport, message: str) -> str:
-    """Name the template where the message does not begin with it."""
-    return message if report.template in message else f"{report.template}: {message}"
-
-
-def _print_results(results: Sequence[Result], *, as_json: bool) -> None:
-    if as_json:
-        print_json([_outcome(result) for result in results])
-        return
-    for result in results:
-        if isinstance(result, Rendered):
-            say(json_text.dumps(json_text.loads(result.body), indent=2, ensure_ascii=False))
-        else:
-            note(in_words(result))
-
-
-def _outcome(result: Result) -> dict[str, Any]:
-    match result:
-        case Rendered(body):
-            return {"outcome": "rendered", "body": json_text.loads(body)}
-        case Asserted(message):
-            return {"outcome": "skipped", "reason": "asserted", "message": message}
-        case TemplateFailed(message, file, line):
-            return {"outcome": "failed", "message": message, "file": file, "line": line}
-        case _:
-            assert_never(result)
+app.command()(render)
+app.command()(watch)
+app.command("test")(run_cases)
+app.command()(diff)
+add_remote(app)

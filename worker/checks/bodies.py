@@ -11,6 +11,8 @@ _MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")
 """Fields of a profile that list the audiences it is in; Lytics' documentation."""
 _IDENTIFIERS: Final = frozenset({"email", "phone_number", "uuid"})
 _PLAIN: Final = "http://"
+_REMOVALS: Final = ("partial", "whole")
+_MANY: Final = (dict, list)
 
 
 def users_of(body: object) -> list[dict[str, Any]]:
@@ -72,6 +74,7 @@ def _all(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[s
         yield from _of_overwriting(user, root, attribute)
         yield from _of_taking_too_much(user, attribute, profile)
         yield from _of_identifiers(user)
+        yield from _of_misplaced(user)
     endpoint = root.get("error_callback_endpoint")
     if isinstance(endpoint, str) and endpoint.startswith(_PLAIN):
         yield (
@@ -129,6 +132,34 @@ def _of_identifiers(user: Mapping[str, Any]) -> Iterator[str]:
             f"it deletes {', '.join(named)}: Insider can't delete an attribute that is an"
             " identifier; leave it out."
         )
+
+
+def _of_misplaced(user: Mapping[str, Any]) -> Iterator[str]:
+    """Name what stands where neither path of Insider's looks: the page's exit does all of it."""
+    attributes = _object(user.get("attributes"))
+    custom = _object(attributes.get("custom"))
+    wrong = [f"attributes.{name}" for name in _REMOVALS if isinstance(attributes.get(name), _MANY)]
+    wrong += [
+        f"attributes.custom.{name}" for name in _REMOVALS if isinstance(custom.get(name), _MANY)
+    ]
+    for name in wrong:
+        kind = name.rpartition(".")[2]
+        yield (
+            f"{kind} stands under {name}, where Insider writes an attribute of that name and"
+            " removes nothing; for /api/user/v1/attribute/delete it belongs to the user, as"
+            f" custom.{kind}."
+        )
+    if (wrong or _has_removals(user)) and user.get("events"):
+        yield (
+            "events stand in a body that removes something: /api/user/v1/attribute/delete takes"
+            " none; send the event by a second trigger to /api/user/v1/upsert, with"
+            " insider/exit-event.jsonnet."
+        )
+
+
+def _has_removals(user: Mapping[str, Any]) -> bool:
+    custom = _object(user.get("custom"))
+    return any(name in part for part in (user, custom) for name in _REMOVALS)
 
 
 def _deleted(parts: Mapping[str, Any]) -> list[str]:

@@ -41,7 +41,7 @@ def _shifted(written: str, shift: timedelta) -> str:
 
 def sample_profile(direction: Direction, now: datetime) -> dict[str, Any]:
     """Return the shipped sample's profile, with one entry of that direction in `segment_events`."""
-    return _profiles_of(orjson.loads(fresh_sample(direction, now)))[0]
+    return profiles_of(orjson.loads(fresh_sample(direction, now)))[0]
 
 
 def profile_for(settings: Settings, trigger: Trigger, now: datetime) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def load_profiles(path: Path) -> list[dict[str, Any]]:
         message = f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
         raise UsageWrong(message) from error
     payloads = content if isinstance(content, list) else [content]
-    profiles = [profile for payload in payloads for profile in _profiles_of(payload)]
+    profiles = [profile for payload in payloads for profile in profiles_of(payload)]
     if not profiles:
         raise UsageWrong(
             f"{path}: holds no payload; expected is an object with segment_events, or with `data`"
@@ -91,7 +91,7 @@ def load_profiles(path: Path) -> list[dict[str, Any]]:
     return profiles
 
 
-def _profiles_of(payload: object) -> list[dict[str, Any]]:
+def profiles_of(payload: object) -> list[dict[str, Any]]:
     """Return a profile for each segment event of a payload; none where it is no payload."""
     if not isinstance(payload, dict):
         return []

@@ -10,6 +10,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:names` | hash | name → number, for the ledger's packed records |
 | `segrelay:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `segrelay:audiences` | hash | audience id → slug, learned from payloads |
+| `segrelay:fields` | sorted set | names of the fields that profiles had, by when (ms) |
+| `segrelay:versions` | hash | trigger → JSON: its template's version, see `contract.versions` |
 | `segrelay:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `segrelay:sweep` | string | the lock of the sweep |
@@ -66,6 +68,8 @@ NAMES: Final = "segrelay:names"
 NUMBERED: Final = "segrelay:numbered"
 AUDIENCES: Final = "segrelay:audiences"
 PAUSED: Final = "segrelay:paused"
+FIELDS: Final = "segrelay:fields"
+VERSIONS: Final = "segrelay:versions"
 STREAKS: Final = "segrelay:streaks"
 SWEEP: Final = "segrelay:sweep"
 PROCESSES: Final = "segrelay:processes"

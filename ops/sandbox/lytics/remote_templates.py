@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import orjson
 
 from ops.sandbox.answer import Answer, json_answer
 from ops.sandbox.lytics.switches import LyticsSwitches
+from ops.templates.outcome import rendered
+from worker.errors import TemplateBroken
+
+_NAME: Final = "template.jsonnet"
 
 
 @dataclass(slots=True)
@@ -83,14 +89,20 @@ class RemoteTemplates:
 
 
 def _evaluated(source: str, request: dict[str, Any]) -> Any:
-    """Return what the stand-in can say of a template without an engine of its own.
-
-    It does not render: it echoes the entity where the source could be a template, and Lytics' error
-    text where it is visibly damaged.
-    """
-    if "\\[" in source or "\\_" in source:
-        return "RUNTIME ERROR: template:1:1 Could not lex the character '\\\\'"
-    return {"entity": request.get("entity", {}), "bytes": len(source)}
+    """Return what the template makes of the entity; Lytics' kind of error text where it fails."""
+    entity = request.get("entity")
+    settings = request.get("job_config")
+    profile = orjson.dumps(entity if isinstance(entity, dict) else {})
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / _NAME).write_text(source, "utf-8")
+        try:
+            [result] = rendered(
+                folder, _NAME, [("", profile)], settings if isinstance(settings, dict) else {}
+            )
+        except TemplateBroken as error:
+            return f"RUNTIME ERROR: {error.message}"
+    return result.body if result.fate == "rendered" else f"RUNTIME ERROR: {result.message}"
 
 
 def _shown(template: RemoteTemplate) -> dict[str, Any]:

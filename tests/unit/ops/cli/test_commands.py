@@ -13,9 +13,15 @@ def run(*arguments, env=None):
 
 def commands():
     for name, lazy in COMMANDS.items():
-        loaded = load(name, lazy)
-        inner = getattr(loaded, "commands", None)
-        yield from ([name, sub] for sub in inner) if inner else ([name],)
+        yield from lines(load(name, lazy), name)
+
+
+def lines(command, *words):
+    inner = getattr(command, "commands", None)
+    if not inner:
+        yield list(words)
+    for name, sub in (inner or {}).items():
+        yield from lines(sub, *words, name)
 
 
 @pytest.mark.parametrize("command", list(commands()), ids=" ".join)

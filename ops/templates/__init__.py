@@ -1,0 +1,1 @@
+"""Templates as their authors work on them: try, test, check, compare, push."""

@@ -1,0 +1,207 @@
+"""Test cases of a template: files beside it that say what an event becomes.
+
+`enter.case.json`, or any `*.json` in the folder `enter.cases/`, beside `enter.jsonnet`; each holds
+one case or an array of them:
+
+    {"name": "a member", "event": {…}, "settings": {…}, "body": {…}}
+
+`event` is a payload with one segment event. Expected is exactly one of `body`, `skip` (the message
+of a failed assert) and `error` (a part of the message).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from ops.templates.outcome import Outcome, rendered
+from worker.checks.samples import profiles_of
+from worker.errors import TemplateBroken, UsageWrong
+
+_EXPECTED: Final = ("body", "skip", "error")
+_KEYS: Final = frozenset({"name", "event", "settings", *_EXPECTED})
+
+
+@dataclass(frozen=True, slots=True)
+class TestCase:
+    """One case.
+
+    Args:
+        path: The file that holds it.
+        index: Of its place in the file.
+        expected: Exactly one of `body`, `skip`, `error`; none in one that is to be filled in.
+    """
+
+    path: Path
+    index: int
+    name: str
+    profile: Mapping[str, Any] = field(repr=False)
+    settings: Mapping[str, Any]
+    expected: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a case went.
+
+    Args:
+        difference: Lines of a diff, or one that says what else came; none = as expected.
+        came: What came, as the file would say it.
+    """
+
+    case: TestCase
+    difference: tuple[str, ...]
+    came: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def passed(self) -> bool:
+        """Say whether it went as expected."""
+        return not self.difference
+
+
+def case_files(folder: Path, template: str) -> list[Path]:
+    """Return the files of a template's cases."""
+    stem = (folder / template).with_suffix("")
+    one = stem.with_name(f"{stem.name}.case.json")
+    many = sorted(stem.with_name(f"{stem.name}.cases").glob("*.json"))
+    return [*([one] if one.is_file() else []), *many]
+
+
+def cases_of(folder: Path, template: str) -> list[TestCase]:
+    """Return the cases of a template.
+
+    Raises:
+        UsageWrong: A file can't be read, or holds something else.
+    """
+    return [case for path in case_files(folder, template) for case in read_cases(path)]
+
+
+def read_cases(path: Path) -> list[TestCase]:
+    """Return the cases of a file."""
+    content = load(path)
+    documents = content if isinstance(content, list) else [content]
+    return [_case(path, index, each) for index, each in enumerate(documents)]
+
+
+def load(path: Path) -> Any:
+    """Return what a file holds.
+
+    Raises:
+        UsageWrong: It can't be read, or is not JSON.
+    """
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(
+            f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
+        ) from error
+
+
+def _case(path: Path, index: int, document: Any) -> TestCase:
+    where = f"{path}: case {index + 1}"
+    if not isinstance(document, dict):
+        raise UsageWrong(f"{where} is no object.")
+    unknown = sorted(document.keys() - _KEYS)
+    if unknown:
+        raise UsageWrong(f"{where} has {', '.join(unknown)}; known are {', '.join(sorted(_KEYS))}.")
+    profiles = profiles_of(document.get("event"))
+    if len(profiles) != 1:
+        raise UsageWrong(
+            f"{where}: its event has to be a payload with one entry in segment_events."
+        )
+    expected = {key: document[key] for key in _EXPECTED if key in document}
+    settings = document.get("settings", {})
+    if len(expected) > 1 or not isinstance(settings, dict):
+        raise UsageWrong(f"{where} names one of body, skip and error; its settings are an object.")
+    name = str(document.get("name") or f"{path.name} {index + 1}")
+    return TestCase(path, index, name, profiles[0], settings, expected)
+
+
+def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[Verdict]:
+    """Render the cases of a template, and hold what comes against what is expected."""
+    verdicts: list[Verdict] = []
+    for _, group in groupby(cases, key=lambda case: orjson.dumps(dict(case.settings))):
+        part = list(group)
+        texts = [(case.name, orjson.dumps(dict(case.profile))) for case in part]
+        try:
+            outcomes = rendered(folder, template, texts, part[0].settings)
+        except TemplateBroken as error:
+            outcomes = [Outcome(case.name, "failed", error.message) for case in part]
+        verdicts += [_verdict(case, one) for case, one in zip(part, outcomes, strict=True)]
+    return verdicts
+
+
+def _verdict(case: TestCase, outcome: Outcome) -> Verdict:
+    came = _came(outcome)
+    return Verdict(case, tuple(_difference(case.expected, came)), came)
+
+
+def _came(outcome: Outcome) -> dict[str, Any]:
+    match outcome.fate:
+        case "rendered":
+            return {"body": outcome.body}
+        case "skipped":
+            return {"skip": outcome.message}
+        case "failed":
+            return {"error": outcome.message}
+
+
+def _difference(expected: Mapping[str, Any], came: Mapping[str, Any]) -> Iterator[str]:
+    if not expected:
+        yield "nothing is expected; --update fills in what comes"
+    elif expected.keys() != came.keys():
+        yield f"expected {_told(expected)}"
+        yield f"but came {_told(came)}"
+    elif "error" in expected:
+        if str(expected["error"]) not in str(came["error"]):
+            yield from _told_both(expected, came)
+    elif "skip" in expected:
+        if expected != came:
+            yield from _told_both(expected, came)
+    else:
+        lines = (_lines(expected["body"]), _lines(came["body"]))
+        yield from list(difflib.unified_diff(*lines, "expected", "came", lineterm="", n=2))
+
+
+def _told_both(expected: Mapping[str, Any], came: Mapping[str, Any]) -> Iterator[str]:
+    yield f"expected {_told(expected)}"
+    yield f"but came {_told(came)}"
+
+
+def _told(one: Mapping[str, Any]) -> str:
+    [(kind, value)] = one.items()
+    return "a body" if kind == "body" else f"{kind}: {value}"
+
+
+def _lines(value: Any) -> list[str]:
+    return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
+
+
+def update(verdicts: Sequence[Verdict]) -> list[Path]:
+    """Write what came into the files of those that did not go as expected; returns the files."""
+    wrong = [one for one in verdicts if not one.passed]
+    for path in (paths := sorted({one.case.path for one in wrong})):
+        content = load(path)
+        documents = content if isinstance(content, list) else [content]
+        for one in wrong:
+            if one.case.path == path:
+                old = documents[one.case.index]
+                kept = {key: value for key, value in old.items() if key not in _EXPECTED}
+                documents[one.case.index] = kept | dict(one.came)
+        write(path, documents if isinstance(content, list) else documents[0])
+    return paths
+
+
+def write(path: Path, content: Any) -> None:
+    """Write a file of cases."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

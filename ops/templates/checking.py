@@ -1,0 +1,109 @@
+"""`template check`: all that is known to be wrong with a template, each thing once."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ops.cli.opened import already_there
+from ops.templates.cases import cases_of
+from ops.templates.fields import unknown_fields
+from ops.templates.findings import once, placed
+from ops.templates.place import Place
+from ops.templates.remembered import LastCheck, now_ms
+from ops.templates.repair import Repaired, copy_of, repaired
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.checks.finding import Finding
+from worker.checks.templates import TemplateReport, check_template
+from worker.contract.seen_fields import seen_fields
+from worker.errors import SegrelayError
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The check of one template.
+
+    Args:
+        fixed: Name of the repaired copy; "" = none was written.
+        repaired: What would be repaired; None where nothing has to be.
+    """
+
+    report: TemplateReport
+    repaired: Repaired | None = None
+    fixed: str = ""
+
+    @property
+    def last(self) -> LastCheck:
+        """Return what is remembered of it."""
+        warnings = sum(one.severity == "warning" for one in self.report.findings)
+        return LastCheck(self.report.content_hash, self.report.is_fit, warnings, now_ms())
+
+
+def fields_seen(place: Place) -> frozenset[str]:
+    """Return the names of fields that profiles had lately; none where Redis does not run."""
+    if place.settings is None:
+        return frozenset()
+    try:
+        with already_there() as (_, client):
+            return seen_fields(client)
+    except SegrelayError:
+        return frozenset()
+
+
+def checked(place: Place, name: str, seen: Collection[str], *, fixes: bool) -> Iterator[Checked]:
+    """Yield the check of a template, and with `fixes` also that of its repaired copy."""
+    report = check_template(place.folder, name, place.cases(name))
+    if report.content_hash:
+        bundle = TemplateFolder(place.folder).bundle(name)
+        unknown = unknown_fields(bundle, _profiles(place, name), seen)
+        found = [placed(one, name, bundle) for one in (*report.findings, *unknown)]
+        yield Checked(replace(report, findings=once(found)))
+        return
+    repair = _repaired(place, name)
+    # The damage was the engine's trouble too: it is told once, with what it should have been.
+    found = [placed(one, name, None) for one in (_repairs(name, repair) or report.findings)]
+    fixed = _write_copy(place, name, repair) if fixes and repair else ""
+    yield Checked(replace(report, findings=once(found)), repair, fixed)
+    if fixed and repair and not repair.problem:
+        yield from checked(place, fixed, seen, fixes=False)
+
+
+def _profiles(place: Place, name: str) -> Sequence[Mapping[str, Any]]:
+    own = [case.profile for case in cases_of(place.folder, name)]
+    return [*own, *(case.profile for case in place.cases(name))]
+
+
+def _repaired(place: Place, name: str) -> Repaired | None:
+    try:
+        found = repaired((place.folder / name).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found if found.repairs else None
+
+
+def _repairs(name: str, repair: Repaired | None) -> list[Finding]:
+    if repair is None:
+        return []
+    found = [
+        Finding(
+            "error",
+            f"damage from Markdown, as when copied from a page: {one.in_words}; --fix writes a"
+            " repaired copy.",
+            "",
+            name,
+            one.line,
+            one.column,
+        )
+        for one in repair.repairs
+    ]
+    if repair.problem:
+        said = f"still does not parse without that damage: {repair.problem}; mend it by hand."
+        found.append(Finding("error", said, "", name, repair.line, repair.column))
+    return found
+
+
+def _write_copy(place: Place, name: str, repair: Repaired) -> str:
+    path = copy_of(place.folder / name)
+    path.write_text(repair.text, "utf-8")
+    return path.relative_to(place.folder).as_posix()

@@ -1,0 +1,125 @@
+"""What a change of a template would change: of bodies and requests, counted by field."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ops.templates.explained import field_of, leaves
+from ops.templates.outcome import Outcome
+
+_KINDS: Final = {
+    type(None): "null", bool: "boolean", int: "number", float: "number", str: "text",
+    list: "empty list", dict: "empty object",
+}  # fmt: skip
+
+
+@dataclass(slots=True)
+class FieldDifference:
+    """How a field differs, over all events; values are never kept.
+
+    Args:
+        kinds: How often which kind of value became which.
+    """
+
+    added: int = 0
+    removed: int = 0
+    changed: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """The whole of it.
+
+    Args:
+        events: How many were compared.
+        different: How many become something else.
+        outcomes: `before → after`, where an event ends otherwise.
+        rendered: By field of the body as rendered.
+        sent: By field of the request's body; empty where no trigger says for whom.
+    """
+
+    events: int = 0
+    different: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    rendered: dict[str, FieldDifference] = field(default_factory=dict)
+    sent: dict[str, FieldDifference] = field(default_factory=dict)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        return {
+            "events": self.events,
+            "different": self.different,
+            "outcomes": dict(self.outcomes),
+            "rendered": _document(self.rendered),
+            "sent": _document(self.sent),
+        }
+
+
+def _document(fields: dict[str, FieldDifference]) -> dict[str, Any]:
+    return {
+        name: {
+            "added": one.added,
+            "removed": one.removed,
+            "changed": one.changed,
+            "kinds": dict(one.kinds),
+        }
+        for name, one in fields.items()
+    }
+
+
+def compared(before: Sequence[Outcome], after: Sequence[Outcome]) -> Comparison:
+    """Compare what two versions make of the same events."""
+    found = Comparison()
+    rendered: defaultdict[str, FieldDifference] = defaultdict(FieldDifference)
+    sent: defaultdict[str, FieldDifference] = defaultdict(FieldDifference)
+    for old, new in zip(before, after, strict=True):
+        found.events += 1
+        ends = (_end(old), _end(new))
+        if ends[0] != ends[1]:
+            found.outcomes[f"{ends[0]} → {ends[1]}"] += 1
+        differs = _add(old.body, new.body, rendered)
+        differs |= _add(old.sent, new.sent, sent)
+        found.different += differs or ends[0] != ends[1]
+    found.rendered = dict(sorted(rendered.items()))
+    found.sent = dict(sorted(sent.items()))
+    return found
+
+
+def _end(one: Outcome) -> str:
+    if one.fate != "rendered" or not one.is_shaped:
+        return one.fate
+    return "sent" if one.sent is not None else f"not sent ({one.reason})"
+
+
+def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
+    """Add how one body differs; a body that is missing is an outcome, and no difference here."""
+    if old is None or new is None:
+        return False
+    before, after = dict(leaves(old)), dict(leaves(new))
+    differs = False
+    for path in before.keys() | after.keys():
+        if path in before and path in after and _same(before[path], after[path]):
+            continue
+        differs = True
+        one = into[field_of(path)]
+        if path not in before:
+            one.added += 1
+        elif path not in after:
+            one.removed += 1
+        else:
+            one.changed += 1
+            one.kinds[f"{_kind(before[path])} → {_kind(after[path])}"] += 1
+    return differs
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "text")

@@ -1,0 +1,201 @@
+"""The events that a template is tried on: of a file, dead letters, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from ops.letters.reading import Filter, Letter, find_letters, place_of
+from ops.letters.rehearsal import Candidate
+from ops.person.named import person_named
+from ops.state.partitions import all_partitions, partition_count
+from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
+from ops.trial.event import candidate_of
+from producer.payloads import Reading, Refused, events_of
+from worker.contract.events import Event, decode_header, decode_profile
+from worker.contract.settings import Settings, Trigger
+from worker.errors import UsageWrong
+
+MOST: Final = 10_000
+"""Events that a comparison looks at, where no number is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events are meant, of one trigger."""
+
+    letters: bool = False
+    waiting: bool = False
+    recent: int = 0
+
+    @property
+    def is_any(self) -> bool:
+        """Say whether Redis has to be asked."""
+        return self.letters or self.waiting or self.recent > 0
+
+
+def from_file(path: Path, trigger: Trigger, settings: Settings, *, now_us: int) -> list[Candidate]:
+    """Return the events of a file that have a trigger's direction.
+
+    Raises:
+        UsageWrong: The file can't be read, or has none.
+    """
+    found = events_of_payload(payloads_of(path), trigger, settings, now_us=now_us)
+    if not found:
+        raise UsageWrong(f"{path}: holds no {trigger.on} event, which {trigger.name} is for.")
+    return found
+
+
+def events_of_payload(
+    payload: Any, trigger: Trigger, settings: Settings, *, now_us: int
+) -> list[Candidate]:
+    """Return the events of a payload that have a trigger's direction.
+
+    Raises:
+        UsageWrong: One can't be read.
+    """
+    reading = Reading(
+        now_us,
+        now_us,
+        settings.delivery.identity,
+        lambda audience_id, slug: slug or audience_id,
+        state=False,
+        skip_hook=bool(trigger.skip_hook),
+    )
+    found = list(events_of(payload, reading))
+    events = [one for one in found if isinstance(one, Event) and one.direction == trigger.on]
+    refused = next((one for one in found if isinstance(one, Refused)), None)
+    if refused is not None and not events:
+        raise UsageWrong(f"It holds no event: {refused.reason.value}: {refused.message}")
+    return [
+        _named(candidate_of(one, trigger, settings, now_us=now_us), f"event {number}")
+        for number, one in enumerate(events, 1)
+    ]
+
+
+def _named(candidate: Candidate, name: str) -> Candidate:
+    return Candidate(name, candidate.trigger, candidate.header, candidate.profile)
+
+
+def payloads_of(path: Path) -> list[Any]:
+    """Return the payloads of a file: one, an array of them, or one a line.
+
+    Raises:
+        UsageWrong: It can't be read, or is not JSON.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        lines = [line for line in content.splitlines() if line.strip()]
+        if len(lines) < 2:  # noqa: PLR2004 - of one line the whole was tried
+            raise UsageWrong(
+                f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
+            ) from error
+        return [_line(path, number, line) for number, line in enumerate(lines, 1)]
+    return value if isinstance(value, list) else [value]
+
+
+def _line(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(f"{path}:{number}: is not JSON ({error.msg}).") from error
+
+
+def is_letter(text: str) -> bool:
+    """Say whether a text is the id of a dead letter."""
+    return place_of(text) is not None
+
+
+def of_letter(client: Redis, settings: Settings, letter_id: str) -> Candidate:
+    """Return the event of a dead letter.
+
+    Raises:
+        UsageWrong: There is no such letter, or its event can't be read.
+    """
+    places = all_partitions(client, settings)
+    letters = list(find_letters(client, places, Filter(frozenset({letter_id}))))
+    if not letters:
+        raise UsageWrong(f"There is no dead letter {letter_id}; `segrelay dlq list` shows all.")
+    candidate = _of_letter(letters[0])
+    if candidate is None:
+        raise UsageWrong(f"The entry of the letter {letter_id} can't be read by this version.")
+    return candidate
+
+
+def _of_letter(letter: Letter) -> Candidate | None:
+    if "entry" in letter or not letter["header"]:
+        return None
+    header = decode_header(orjson.dumps(letter["header"]))
+    return Candidate(letter["id"], letter["trigger"], header, orjson.dumps(letter["profile"]))
+
+
+def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
+    """Return the events that wait for a person, named by the identity.
+
+    Raises:
+        UsageWrong: Nothing of the person waits.
+    """
+    person = person_named(text, settings, partition_count(client, settings))
+    places = [one for one in all_partitions(client, settings) if one.partition == person.partition]
+    found = [
+        candidate
+        for stream in find_streams(client, places)
+        for entry in read_entries(client, stream)
+        if entry.header
+        and entry.header.digest == person.digest
+        and (candidate := _of_entry(entry)) is not None
+    ]
+    if not found:
+        raise UsageWrong(f"{text} is no file, no dead letter, and nobody of whom something waits.")
+    return found
+
+
+def _of_entry(entry: WaitingEntry) -> Candidate | None:
+    if entry.header is None:
+        return None
+    profile = decode_profile(entry.profile)
+    name = f"{entry.stream.lane} {entry.entry_id}"
+    return Candidate(name, entry.stream.trigger, entry.header, profile)
+
+
+def kept(client: Redis, settings: Settings, trigger: Trigger, wanted: Wanted) -> list[Candidate]:
+    """Return events of a trigger that Redis holds.
+
+    What was delivered is no longer there: `recent` are the newest of what waits and what is dead.
+    """
+    places = all_partitions(client, settings, [trigger.destination])
+    found: list[Candidate] = []
+    if wanted.letters or wanted.recent:
+        found += islice(_letters(client, places, trigger), MOST)
+    if wanted.waiting or wanted.recent:
+        found += islice(_waiting(client, places, trigger), MOST)
+    if wanted.recent:
+        return nlargest(wanted.recent, found, key=lambda one: one.header.accepted_ms)
+    return found
+
+
+def _letters(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
+    for letter in find_letters(client, places, Filter(trigger=trigger.name)):
+        candidate = _of_letter(letter)
+        if candidate is not None:
+            yield candidate
+
+
+def _waiting(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
+    for stream in find_streams(client, places, Choice(trigger=trigger.name)):
+        for entry in read_entries(client, stream):
+            candidate = _of_entry(entry)
+            if candidate is not None:
+                yield candidate

@@ -1,0 +1,129 @@
+"""What shaping did to a rendered body: what it changed, what it left out, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from worker.destinations.normalise import is_empty
+
+_INDEX: Final = re.compile(r"\[\d+\]")
+_PERSON: Final = re.compile(r"^users\[\]\.")
+
+_RULES: Final[Sequence[tuple[str, str]]] = (
+    (r"identifiers\.email|attributes\.email", "an email is needed: something@example.com"),
+    (
+        r"(identifiers|attributes)\.phone_number",
+        "a phone number that exists is needed, as +14155550123, or one of delivery.phone_region",
+    ),
+    (r"identifiers\..*", "identifiers that many people share (0, 1, null, anonymous) are blocked"),
+    (r"attributes\..*_optin", "an opt-in is true or false; t, f, yes, no, 1 and 0 are understood"),
+    (r"attributes\.age", "an age is a number from 0 to 150"),
+    (r"attributes\.birthday", "a birthday is a date, or a time in RFC 3339"),
+    (r"attributes\.language", "a language is one of ISO 639, as en_US"),
+    (r"attributes\.country", "a country is one of ISO 3166, as US"),
+    (r"attributes\.(static_segment_id|list_id)", "contact lists are numbers"),
+    (
+        r"attributes\.(?!custom)\w+",
+        "it is none of Insider's own attributes; attributes of yours stand under custom",
+    ),
+    (r"events\.event_name", "the name of an event begins with a to z or 0 to 9, then also . _ -"),
+    (r"events\.timestamp", "the time of an event is in RFC 3339"),
+    (r"events.*", "Insider takes event_name, timestamp and event_params of an event"),
+    (r"(custom\.)?(partial|whole)", "it names attributes as Insider's attribute/delete takes them"),
+)
+_CHANGES: Final[Sequence[tuple[str, str]]] = (
+    (r"phone_number", "phone numbers are sent in E.164"),
+    (r"_optin", "opt-ins are sent as true or false"),
+    (r"timestamp|birthday", "times are sent in RFC 3339, in UTC, ending in Z"),
+    (r"language", "languages are sent as en_US"),
+    (r"country", "countries are sent as two capital letters"),
+    (r"email", "emails are sent without spaces, in lower case"),
+    (r"age", "ages are sent as numbers"),
+    (r"event_name", "names of events are sent in lower case"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that is not sent as the template has it.
+
+    Args:
+        path: In the body, as `users[0].attributes.age`.
+        did: What became of it.
+        why: In words.
+        before: As rendered; None where it was added.
+        after: As sent; None where it was left out.
+    """
+
+    path: str
+    did: Literal["left out", "changed", "added"]
+    why: str
+    before: Any = None
+    after: Any = None
+
+
+def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
+    """Compare a body with what would be sent of it.
+
+    Args:
+        body: As rendered.
+        sent: The request's body.
+        dropped: Names of what shaping found to be wrong.
+    """
+    before, after = dict(leaves(body)), dict(leaves(sent))
+    gone = [
+        Change(path, "left out", _why_gone(path, value, dropped), value)
+        for path, value in before.items()
+        if path not in after
+    ]
+    other = [
+        Change(path, "changed", _why_changed(path), before[path], value)
+        for path, value in after.items()
+        if path in before and not _same(before[path], value)
+    ]
+    more = [
+        Change(path, "added", "shaping puts it in", None, value)
+        for path, value in after.items()
+        if path not in before
+    ]
+    return gone + other + more
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield path and value of what has no parts; an empty list or object is one such."""
+    if isinstance(value, Mapping) and value:
+        for key, part in value.items():
+            yield from leaves(part, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and value:
+        for index, part in enumerate(value):
+            yield from leaves(part, f"{path}[{index}]")
+    else:
+        yield path, value
+
+
+def field_of(path: str) -> str:
+    """Return a path without the positions in its lists: the field, whoever's it is."""
+    return _INDEX.sub("[]", path)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _why_gone(path: str, value: Any, dropped: Sequence[str]) -> str:
+    if is_empty(value):
+        return "it is empty: what is not known is not sent"
+    name = _INDEX.sub("", _PERSON.sub("", field_of(path)))
+    wrong = next((each for each in dropped if name == each or name.startswith(f"{each}.")), "")
+    if not wrong:
+        if "too_old" in dropped and name.startswith("events"):
+            return "Insider does not write events that are so old"
+        return "nothing of what it belongs to is sent"
+    return next((why for pattern, why in _RULES if re.fullmatch(pattern, wrong)), "it is not valid")
+
+
+def _why_changed(path: str) -> str:
+    return next((why for part, why in _CHANGES if re.search(part, path)), "its form is corrected")

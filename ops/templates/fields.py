@@ -1,0 +1,127 @@
+"""Which fields of a profile a template asks for, and which of them nobody has ever seen."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+
+from worker.adapters.jsonnet.files import Bundle, SourceFile, is_library, shown
+from worker.adapters.jsonnet.syntax import tree
+from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
+from worker.adapters.jsonnet.syntax.parser import parse
+from worker.adapters.jsonnet.syntax.room import room
+from worker.adapters.jsonnet.syntax.scopes import children
+from worker.adapters.jsonnet.syntax.tokens import place
+from worker.checks.finding import Finding
+
+_ASKING: Final = frozenset({"get", "has"})
+_ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})
+"""What every payload of Lytics may have, whether a sample shows it or not."""
+_NEAR: Final = 0.75
+_TYPO: Final = 2
+_OURS: Final = "lib/"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A place at which a template asks for a field."""
+
+    name: str
+    file: str
+    line: int
+    column: int
+
+
+def asked_for(bundle: Bundle) -> list[Asked]:
+    """Return where a template, and what it imports of the user's, asks for fields by name."""
+    files = [one for one in bundle.files.values() if one.is_code]
+    return [each for one in files if not shown(one.name).startswith(_OURS) for each in _of(one)]
+
+
+def _of(file: SourceFile) -> Iterator[Asked]:
+    try:
+        root = parse(file.text)
+    except SyntaxWrong:
+        return
+    with room():
+        nodes = list(walked(root))
+    known = {bind.name for node in nodes for bind in _binds(node) if _is_library_import(bind.value)}
+    for node in nodes:
+        name = _asked(node, known)
+        if name is not None:
+            line, column = place(file.text, name.at)
+            yield Asked(str(name.value), shown(file.name), line, column)
+
+
+def walked(node: tree.Node) -> Iterator[tree.Node]:
+    """Yield an expression and all that it consists of."""
+    yield node
+    for child, _, _ in children(node):
+        yield from walked(child)
+
+
+def _binds(node: tree.Node) -> tuple[tree.Bind, ...]:
+    return node.binds if isinstance(node, tree.Local | tree.Object) else ()
+
+
+def _is_library_import(node: tree.Node) -> bool:
+    return isinstance(node, tree.Import) and is_library(node.path)
+
+
+def _asked(node: tree.Node, known: Collection[str]) -> tree.Constant | None:
+    match node:
+        case tree.Call(
+            target=tree.Index(target=source, key=tree.Constant(value=str(function))),
+            arguments=(tree.Constant(value=str()) as name, *rest),
+        ) if function in _ASKING and not (function == "has" and rest):
+            is_ours = isinstance(source, tree.Name) and source.name in known
+            return name if is_ours or _is_library_import(source) else None
+    return None
+
+
+def unknown_fields(
+    bundle: Bundle, profiles: Iterable[Mapping[str, Any]], seen: Collection[str]
+) -> Iterator[Finding]:
+    """Say which fields no sample and no recently seen profile has.
+
+    Args:
+        bundle: The template.
+        profiles: Of the samples.
+        seen: Names of the fields of profiles that were seen; none = nothing is known of them. Then
+            only a field that looks like another one mistyped is named: samples are small.
+    """
+    known = _ALWAYS.union(seen, *profiles)
+    told: set[str] = set()
+    for asked in asked_for(bundle):
+        if asked.name in known or asked.name in told:
+            continue
+        told.add(asked.name)
+        near = next(iter(get_close_matches(asked.name, known, 1, _NEAR)), "")
+        if seen or (near and _is_typo(asked.name, near)):
+            yield _finding(asked, near)
+
+
+def _is_typo(name: str, other: str) -> bool:
+    """Say whether two names differ by at most two letters that are missing, more, or others."""
+    row = list(range(len(other) + 1))
+    for at, letter in enumerate(name, 1):
+        following = [at]
+        for place_, theirs in enumerate(other):
+            changed = row[place_] + (letter != theirs)
+            following.append(min(changed, row[place_ + 1] + 1, following[place_] + 1))
+        row = following
+    return row[-1] <= _TYPO
+
+
+def _finding(asked: Asked, near: str) -> Finding:
+    hint = f"did you mean {near}?" if near else "look whether Lytics sends it under another name."
+    return Finding(
+        "warning",
+        f"no sample and no profile that was seen lately has the field {asked.name}; {hint}",
+        "",
+        asked.file,
+        asked.line,
+        asked.column,
+    )

@@ -1,0 +1,108 @@
+"""Findings as lines: `file:line:column: severity: what; hint`, and the source line below."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from ops.templates.fields import walked
+from worker.adapters.jsonnet.files import Bundle, shown
+from worker.adapters.jsonnet.syntax import tree
+from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
+from worker.adapters.jsonnet.syntax.parser import parse
+from worker.adapters.jsonnet.syntax.room import room
+from worker.adapters.jsonnet.syntax.tokens import place
+from worker.checks.finding import Finding
+
+_RED: Final = "\x1b[31m"
+_YELLOW: Final = "\x1b[33m"
+_BOLD: Final = "\x1b[1m"
+_PLAIN: Final = "\x1b[0m"
+_WORD: Final = re.compile(r"[A-Za-z_]\w*")
+_SPEAKING: Final = frozenset(
+    {"not_append", "append", "error_callback_endpoint", "whole", "partial", "events", "attributes"}
+)
+"""Fields of a body that a finding names, and that stand in the template under that name."""
+
+
+def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
+    """Return a finding with its place, which it does not repeat in its message."""
+    file = finding.file or template
+    message = finding.message
+    for prefix in (f"{file}:{finding.line}:{finding.column}: ", f"{file}: "):
+        message = message.removeprefix(prefix)
+    found = replace(finding, file=file, message=message)
+    return found if finding.line or bundle is None else _looked_up(found, bundle)
+
+
+def once(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings without those that say the same of the same place."""
+    seen = {(one.file, one.line, one.column, one.message): one for one in findings}
+    return list(seen.values())
+
+
+def _looked_up(finding: Finding, bundle: Bundle) -> Finding:
+    """Give a finding about a field of the body the place at which the template writes it."""
+    wanted = [word for word in _WORD.findall(finding.message) if word in _SPEAKING]
+    for file in bundle.files.values():
+        if shown(file.name) != finding.file or not wanted:
+            continue
+        try:
+            root = parse(file.text)
+        except SyntaxWrong:
+            continue
+        with room():
+            at = {name: offset for name, offset in _fields(root) if name in wanted}
+        for word in wanted:
+            if word in at:
+                line, column = place(file.text, at[word])
+                return replace(finding, line=line, column=column)
+    return finding
+
+
+def _fields(root: tree.Node) -> Iterator[tuple[str, int]]:
+    for node in walked(root):
+        for field in node.fields if isinstance(node, tree.Object) else ():
+            if isinstance(field.name, tree.Constant):
+                yield str(field.name.value), field.at
+
+
+def where(finding: Finding) -> str:
+    """Return the place of a finding as compilers write it."""
+    if not finding.line:
+        return finding.file
+    return f"{finding.file}:{finding.line}:{finding.column}"
+
+
+def lines_of(finding: Finding, source: Callable[[str], str], *, colour: bool) -> Iterator[str]:
+    """Yield a finding's lines; on a terminal with the line of the source and a mark below.
+
+    Args:
+        finding: With its place.
+        source: Returns a file's text; "" where it can't be read.
+        colour: Whether a terminal shows it.
+    """
+    if not colour:
+        yield f"{where(finding)}: {finding.severity}: {finding.message}"
+        return
+    shade = _RED if finding.severity == "error" else _YELLOW
+    yield f"{_BOLD}{where(finding)}:{_PLAIN} {shade}{finding.severity}:{_PLAIN} {finding.message}"
+    lines = source(finding.file).splitlines() if finding.line else []
+    if 0 < finding.line <= len(lines):
+        yield f"  {lines[finding.line - 1]}"
+        yield f"  {' ' * (finding.column - 1)}{shade}^{_PLAIN}"
+
+
+def source_below(folder: Path) -> Callable[[str], str]:
+    """Return what reads the files of a templates folder."""
+
+    def read(name: str) -> str:
+        try:
+            return (folder / name).read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+
+    return read

@@ -1,0 +1,28 @@
+"""Results of template tests as JUnit's XML, which CI systems show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from ops.templates.cases import Verdict
+
+
+def junit(results: Mapping[str, Sequence[Verdict]]) -> bytes:
+    """Return the document: a suite for each template.
+
+    Args:
+        results: By template.
+    """
+    root = Element("testsuites")
+    for template, verdicts in results.items():
+        failed = sum(not one.passed for one in verdicts)
+        suite = SubElement(
+            root, "testsuite", name=template, tests=str(len(verdicts)), failures=str(failed)
+        )
+        for one in verdicts:
+            case = SubElement(suite, "testcase", classname=template, name=one.case.name)
+            if not one.passed:
+                failure = SubElement(case, "failure", message="it is not as expected")
+                failure.text = "\n".join(one.difference)
+    return b'<?xml version="1.0" encoding="utf-8"?>\n' + tostring(root) + b"\n"

@@ -1,0 +1,65 @@
+"""When a template was last checked, and what came out: a file beside the embedded Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+_NAME: Final = "template-checks.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LastCheck:
+    """The last check of a template.
+
+    Args:
+        content_hash: Of what was checked; "" where it did not load.
+        at_ms: When.
+    """
+
+    content_hash: str
+    fit: bool
+    warnings: int
+    at_ms: int
+
+
+class Memory:
+    """The last checks of all templates.
+
+    Args:
+        data_dir: As configured; None = nothing is remembered.
+    """
+
+    def __init__(self, data_dir: Path | None) -> None:
+        self._path = data_dir / _NAME if data_dir else None
+
+    def read(self) -> dict[str, LastCheck]:
+        """Return them by template; what can't be read was never checked."""
+        if self._path is None:
+            return {}
+        try:
+            document = orjson.loads(self._path.read_bytes())
+            return {name: LastCheck(**each) for name, each in document.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+    def write(self, checks: Mapping[str, LastCheck]) -> None:
+        """Replace those of these templates; a folder that can't be written remembers nothing."""
+        if self._path is None:
+            return
+        both = {name: asdict(each) for name, each in {**self.read(), **checks}.items()}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_bytes(orjson.dumps(both, option=orjson.OPT_INDENT_2))
+        except OSError:
+            return
+
+
+def now_ms() -> int:
+    """Return the time of a check."""
+    return time.time_ns() // 1_000_000

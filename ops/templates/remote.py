@@ -1,0 +1,157 @@
+"""Templates at Lytics: put there, listed, tried. Lytics returns no source and keeps no versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from ops.templates.outcome import Outcome
+from ops.templates.place import SUFFIX
+from producer.lytics import LyticsApi
+from worker.adapters.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
+from worker.contract.settings import Settings
+from worker.errors import UsageWrong
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A template that is at Lytics now.
+
+    Args:
+        created: It was not there before.
+    """
+
+    name: str
+    template_id: str
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteResult:
+    """What Lytics makes of an event, beside what we make of it.
+
+    Args:
+        problem: Why it is no success; "" = both say the same. Lytics answers 200 in any case.
+        theirs: As it came.
+    """
+
+    problem: str
+    theirs: Any
+
+
+def opened_api(settings: Settings) -> LyticsApi:
+    """Return a client of Lytics' API.
+
+    Raises:
+        UsageWrong: `[lytics]` is not configured.
+    """
+    if settings.lytics is None:
+        raise UsageWrong("[lytics] is missing in the configuration: it has the token for this.")
+    return LyticsApi(settings.lytics)
+
+
+def remote_name(template: str) -> str:
+    """Return the name under which a template is known at Lytics."""
+    return template.removesuffix(SUFFIX).replace("/", "-")
+
+
+def source_for_lytics(folder: TemplateFolder, template: str) -> str:
+    """Return the text of a template that Lytics can render.
+
+    Raises:
+        UsageWrong: It imports files, which Lytics does not have.
+        TemplateBroken: It does not load.
+    """
+    bundle = folder.bundle(template)
+    library = {name for name in bundle.files if name.startswith("lib:/")}
+    own = [name for name in bundle.files if name not in library and name != bundle.root]
+    ours = sorted(
+        shown(target)
+        for name in (bundle.root, *own)
+        for _, target in bundle.files[name].imports
+        if target != LIBRARY_NAME
+    )
+    if ours:
+        raise UsageWrong(
+            f"{template} imports {', '.join(ours)}: Lytics keeps single templates and knows only"
+            " lytemplates.libsonnet. Put what it needs of these into the template."
+        )
+    return bundle.files[bundle.root].text
+
+
+def find_remote(api: LyticsApi, name: str) -> str:
+    """Return the id of a template at Lytics; "" = there is none of that name.
+
+    Raises:
+        UsageWrong: There are several.
+    """
+    ids = [str(one.get("id", "")) for one in api.list_templates() if one.get("name") == name]
+    if len(ids) > 1:
+        raise UsageWrong(
+            f"Lytics has {len(ids)} templates of the name {name} ({', '.join(ids)}): it can't be"
+            " known which is meant; remove the others there."
+        )
+    return ids[0] if ids else ""
+
+
+def push(api: LyticsApi, name: str, source: str, description: str) -> Pushed:
+    """Create a template, or replace its source."""
+    known = find_remote(api, name)
+    if known:
+        api.update_template(known, source, description=description)
+        return Pushed(name, known, created=False)
+    return Pushed(name, api.create_template(name, source, description=description), created=True)
+
+
+def try_there(
+    api: LyticsApi,
+    name: str,
+    profile: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    ours: Outcome,
+) -> RemoteResult:
+    """Let Lytics render an event, and compare with what came out here.
+
+    Args:
+        api: A client.
+        name: At Lytics.
+        profile: Of the event.
+        settings: The trigger's.
+        ours: What came out here, of the same event.
+
+    Raises:
+        UsageWrong: The template was never pushed.
+    """
+    known = find_remote(api, name)
+    if not known:
+        raise UsageWrong(f"Lytics has no template {name}; `segrelay template push` puts it there.")
+    entries = profile.get("segment_events") or []
+    slugs = [str(each.get("slug")) for each in entries if isinstance(each, dict)]
+    request = {"job_config": dict(settings), "entity": dict(profile), "sample_segments": slugs}
+    theirs = _read(api.test_template(known, request))
+    return RemoteResult(_problem(theirs, ours), theirs)
+
+
+def _read(theirs: Any) -> Any:
+    """Read a body that came as text."""
+    if not isinstance(theirs, str):
+        return theirs
+    try:
+        return orjson.loads(theirs)
+    except orjson.JSONDecodeError:
+        return theirs
+
+
+def _problem(theirs: Any, ours: Outcome) -> str:
+    if theirs == ours.body and ours.fate == "rendered":
+        return ""
+    if isinstance(theirs, str) and not (ours.fate == "rendered" and isinstance(ours.body, str)):
+        if ours.fate != "rendered":
+            return f"Lytics does not render it either, although it answers 200: {theirs}"
+        return f"Lytics answers 200, but the template failed there: {theirs}"
+    if ours.fate != "rendered":
+        return f"Lytics renders it; here it is {ours.fate}: {ours.message}"
+    return "Lytics renders something else than segrelay."

@@ -1,0 +1,144 @@
+r"""Undoes what Markdown, or a shell's `echo`, did to a template that was copied from a page.
+
+Three kinds: a backslash before a sign that Jsonnet does not escape (`\[`, `\_uid`), the words
+`echo '` around the whole, and a bracket that the page lost. The first two are certain. The last is
+tried only where the file does not parse without it, and only kept if it parses with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
+from worker.adapters.jsonnet.syntax.parser import parse
+from worker.adapters.jsonnet.syntax.tokens import place
+
+_ECHO: Final = re.compile(r"\A\s*(?:\$ )?echo\s+'(?P<inner>.*)'\s*(?:[>|].*)?\Z", re.DOTALL)
+_SHELL_QUOTE: Final = "'\\''"
+_ESCAPED: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\([\[\]{}()_*#<>+.!|`~=&-])")
+_CLOSING: Final = "]})"
+_ENTITIES: Final = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "&#39;": "'"}
+_CURLED: Final = dict.fromkeys("\u201c\u201d", '"') | dict.fromkeys("\u2018\u2019", "'")
+_MOST_BRACKETS: Final = 4
+"""Of brackets that are lost or too many; more is no longer a template that was copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that was put right.
+
+    Args:
+        line: In the file as it was.
+        what: What stood there.
+        instead: What stands there now.
+    """
+
+    line: int
+    column: int
+    what: str
+    instead: str
+
+    @property
+    def in_words(self) -> str:
+        """Say what was done."""
+        if not self.instead:
+            return f"{self.what} is taken out"
+        return f"{self.instead} is put in" if not self.what else f"{self.what} → {self.instead}"
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A template's text without the damage.
+
+    Args:
+        problem: Why it still does not parse; "" = it does.
+        line: Of the problem.
+    """
+
+    text: str
+    repairs: tuple[Repair, ...]
+    problem: str = ""
+    line: int = 0
+    column: int = 0
+
+
+def repaired(text: str) -> Repaired:
+    """Return a template's text without the damage, and what was done."""
+    inner, repairs = _without_echo(text)
+    found, more = _without_escapes(inner)
+    wrong = _wrong(found)
+    if wrong is not None:
+        balanced = _balanced(found)
+        if balanced is not None:
+            return Repaired(balanced[0], (*repairs, *more, *balanced[1]))
+        line, column = place(found, wrong.at)
+        return Repaired(found, (*repairs, *more), wrong.message, line, column)
+    return Repaired(found, (*repairs, *more))
+
+
+def copy_of(path: Path) -> Path:
+    """Return where the repaired copy of a template is written: beside it."""
+    return path.with_name(f"{path.stem}.fixed{path.suffix}")
+
+
+def _without_echo(text: str) -> tuple[str, list[Repair]]:
+    match = _ECHO.match(text)
+    if match is None:
+        return text, []
+    line, column = place(text, text.index("echo"))
+    inner = match["inner"].replace(_SHELL_QUOTE, "'")
+    return inner + "\n", [Repair(line, column, "echo '…'", "")]
+
+
+def _without_escapes(text: str) -> tuple[str, list[Repair]]:
+    repairs = []
+    for match in _ESCAPED.finditer(text):
+        line, column = place(text, match.start(2) - 1)
+        repairs.append(Repair(line, column, f"\\{match[2]}", match[2]))
+    found = _ESCAPED.sub(r"\1\2", text)
+    if _wrong(found) is None:
+        return found, repairs
+    for wrong, right in (_ENTITIES | _CURLED).items():
+        if wrong in found:
+            line, column = place(found, found.index(wrong))
+            repairs.append(Repair(line, column, wrong, right))
+            found = found.replace(wrong, right)
+    return found, repairs
+
+
+def _wrong(text: str) -> SyntaxWrong | None:
+    try:
+        parse(text)
+    except SyntaxWrong as wrong:
+        return wrong
+    return None
+
+
+def _balanced(text: str) -> tuple[str, list[Repair]] | None:
+    """Put brackets in or take them out where the parser stumbles; None if that does not help."""
+    waiting: list[tuple[str, list[Repair]]] = [(text, [])]
+    for _ in range(_MOST_BRACKETS):
+        following: list[tuple[str, list[Repair]]] = []
+        for each, repairs in waiting:
+            for candidate, repair in _bracket_tried(each):
+                if _wrong(candidate) is None:
+                    return candidate, [*repairs, repair]
+                following.append((candidate, [*repairs, repair]))
+        waiting = following
+    return None
+
+
+def _bracket_tried(text: str) -> Iterator[tuple[str, Repair]]:
+    wrong = _wrong(text)
+    if wrong is None:
+        return
+    at = wrong.at
+    line, column = place(text, min(at, max(0, len(text) - 1)))
+    for bracket in "}])":
+        yield text[:at] + bracket + text[at:], Repair(line, column, "", bracket)
+    if text[at : at + 1] and text[at] in _CLOSING:
+        yield text[:at] + text[at + 1 :], Repair(line, column, text[at], "")

@@ -1,0 +1,81 @@
+"""A template as it is in a file, or as it was in a revision of git."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ops.templates.place import full_name
+from worker.errors import UsageWrong
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One side of a comparison.
+
+    Args:
+        said: As the person named it.
+        folder: The templates folder as it is, or was.
+        template: Below the folder.
+    """
+
+    said: str
+    folder: Path
+    template: str
+
+
+@contextmanager
+def version(text: str, folder: Path, other: str = "") -> Iterator[Version]:
+    """Find what is meant: a template, `REVISION:TEMPLATE`, or a revision alone.
+
+    Args:
+        text: As the person named it.
+        folder: The templates folder.
+        other: The other side, whose template a revision alone means.
+
+    Raises:
+        UsageWrong: There is no such template or revision.
+    """
+    revision, colon, name = text.rpartition(":")
+    if colon:
+        with _checked_out(revision, folder) as old:
+            yield _existing(text, old, name)
+    elif (folder / full_name(text)).is_file():
+        yield Version(text, folder, full_name(text))
+    elif other and (folder / full_name(other.rpartition(":")[2])).is_file():
+        with _checked_out(text, folder) as old:
+            yield _existing(text, old, other.rpartition(":")[2])
+    else:
+        raise UsageWrong(
+            f"{text}: there is no such template in {folder}; name one below that folder, or"
+            " REVISION:TEMPLATE for one of git's revisions."
+        )
+
+
+def _existing(said: str, folder: Path, name: str) -> Version:
+    if not (folder / full_name(name)).is_file():
+        raise UsageWrong(f"{said}: that revision has no {full_name(name)}.")
+    return Version(said, folder, full_name(name))
+
+
+@contextmanager
+def _checked_out(revision: str, folder: Path) -> Iterator[Path]:
+    """Yield the templates folder as it was; git's own working tree is left alone."""
+    command = ["git", "-C", str(folder), "archive", "--format=tar", revision]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise UsageWrong("git is not installed here, and a revision was named.") from error
+    if done.returncode or revision.startswith("-"):
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UsageWrong(f"{revision}: git knows no such revision ({' '.join(said[:1])}).")
+    with tempfile.TemporaryDirectory() as name:
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            archive.extractall(name, filter="data")
+        yield Path(name)

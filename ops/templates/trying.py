@@ -1,0 +1,98 @@
+"""What a template makes of a file, a dead letter, or a person of whom something waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from ops.cli.opened import opened
+from ops.letters.rehearsal import Candidate
+from ops.templates.events import from_file, is_letter, of_letter, of_person
+from ops.templates.outcome import Outcome, delivered, rendered
+from ops.templates.place import Place
+from worker.checks.samples import entry_of, load_profiles
+from worker.contract.settings import Trigger
+from worker.errors import UsageWrong
+
+
+def tried(
+    place: Place, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
+) -> list[Outcome]:
+    """Render what was named, and shape it where a trigger says for whom.
+
+    Args:
+        place: Where templates are.
+        template: Below its folder.
+        what: A file, the id of a dead letter, or the identity of a person.
+        trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
+        given: Settings instead of the trigger's; with them nothing is shaped.
+
+    Raises:
+        UsageWrong: There is no such thing.
+        TemplateBroken: The template does not load.
+    """
+    if place.settings is None or (given is not None and not trigger):
+        return _rendered(place, template, Path(what), given or {})
+    chosen = [place.trigger(trigger)] if trigger else place.triggers(template)
+    if Path(what).is_file():
+        return _of_file(place, template, Path(what), chosen)
+    return _of_redis(place, template, what, chosen)
+
+
+def _rendered(place: Place, template: str, path: Path, given: Mapping[str, Any]) -> list[Outcome]:
+    profiles = load_profiles(path)
+    named = [(f"event {n}", orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
+    return rendered(place.folder, template, named, given)
+
+
+def _of_file(place: Place, template: str, path: Path, chosen: list[Trigger]) -> list[Outcome]:
+    assert place.settings is not None
+    ways = {entry_of(profile).get("event") for profile in load_profiles(path)}
+    fitting = {one.on: one for one in reversed(chosen) if one.on in ways}
+    if not fitting:
+        if len(chosen) == 1:
+            from_file(path, chosen[0], place.settings, now_us=_now_us())
+        return _rendered(place, template, path, {})
+    outcomes: list[Outcome] = []
+    for one in fitting.values():
+        found = from_file(path, one, place.settings, now_us=_now_us())
+        outcomes += delivered(found, one, place.settings, template=template, now_us=_now_us())
+    return outcomes
+
+
+def _of_redis(place: Place, template: str, what: str, chosen: list[Trigger]) -> list[Outcome]:
+    if "/" in what or what.endswith((".json", ".ndjson")):
+        raise UsageWrong(f"{what}: can't be read (No such file or directory).")
+    with opened() as (settings, client):
+        found = (
+            [of_letter(client, settings, what)]
+            if is_letter(what)
+            else of_person(client, settings, what)
+        )
+    outcomes: list[Outcome] = []
+    for candidate in found:
+        one = _trigger_for(candidate, place, chosen)
+        outcomes += delivered([candidate], one, settings, template=template, now_us=_now_us())
+    return outcomes
+
+
+def _trigger_for(candidate: Candidate, place: Place, chosen: list[Trigger]) -> Trigger:
+    """Return for which trigger an event of Redis is tried: its own, or the one that was named."""
+    assert place.settings is not None
+    own = place.settings.triggers.get(candidate.trigger)
+    if own is not None and (not chosen or own in chosen):
+        return own
+    if chosen:
+        return chosen[0]
+    raise UsageWrong(
+        f"The event is one of {candidate.trigger}, which the configuration does not have; name"
+        " another by --trigger."
+    )
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000

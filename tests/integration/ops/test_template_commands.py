@@ -1,0 +1,204 @@
+"""The commands about templates, on files, in git, in Redis and at Lytics."""
+
+import json
+import subprocess
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli.template import app
+from ops.sandbox.process import SandboxProcess
+from producer.publish import Publisher
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
+from worker.contract.redis.connection import connect
+from worker.contract.seen_fields import seen_fields
+from worker.contract.settings import load_settings
+
+SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
+CONFIG = """
+[redis]
+url = "{redis}"
+data_dir = "{folder}/data"
+[destinations.insider]
+api = "insider"
+base_url = "http://127.0.0.1:9"
+rate = "100/s"
+[triggers.vip-enter]
+destination = "insider"
+audiences = ["*"]
+on = "enter"
+template = "vip.jsonnet"
+url = "/api/user/v1/upsert"
+[lytics]
+base_url = "{lytics}"
+token = "env:TOKEN"
+"""
+TEMPLATE = """local event = import 'lytemplates.libsonnet';
+assert event.has('email') : 'no email';
+{ users: [{ identifiers: { email: event.get('email') },
+  attributes: { name: event.get('first_name'), age: event.get('last_name'), city: '' } }] }
+"""
+
+
+@pytest.fixture
+def place(tmp_path, redis_url, monkeypatch):
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "vip.jsonnet").write_text(TEMPLATE)
+    config = tmp_path / "segrelay.toml"
+    config.write_text(CONFIG.format(redis=redis_url, folder=tmp_path, lytics="http://127.0.0.1:9"))
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(config))
+    monkeypatch.setenv("TOKEN", "token")
+    return folder
+
+
+@pytest.fixture
+def run():
+    def invoke(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return invoke
+
+
+def test_a_new_template_is_fit_and_gets_its_tests(run, place):
+    assert run("new", "mine").exit_code == 0
+    checked = run("check", "mine", "--strict")
+    filled = run("test", "mine", "--update")
+    tested = run("test", "mine", "--junit", place / "out.xml")
+
+    assert (checked.exit_code, filled.exit_code, tested.exit_code) == (0, 0, 0), checked.output
+    assert 'failures="0"' in (place / "out.xml").read_text()
+    listed = json.loads(run("list", "--json").stdout)["templates"]
+    assert [row["last_check"] is not None for row in listed] == [True, False]
+    assert [row["triggers"] for row in listed] == [[], ["vip-enter"]]
+
+
+def test_a_model_is_copied_and_nothing_is_overwritten(run, place):
+    assert run("new", "mine", "--from", "insider/exit").exit_code == 0
+    again = run("new", "mine")
+    unknown = run("new", "other", "--from", "no-such")
+
+    assert (place / "mine.jsonnet").read_text() == (
+        SHIPPED_FOLDER / "insider/exit.jsonnet"
+    ).read_text()
+    assert "there is a file already" in again.exception.message
+    assert "insider/enter" in unknown.exception.message
+
+
+def test_a_case_that_fails_is_shown_as_a_difference(run, place):
+    run("test", "vip", "--update")
+    cases = place / "vip.case.json"
+    cases.write_text(cases.read_text().replace('"name": "Ann"', '"name": "Bob"'))
+
+    failed = run("test", "vip")
+
+    assert failed.exit_code == 1
+    assert '"name": "Bob"' in failed.output
+    assert run("test", "vip", "--update").exit_code == 0
+    assert run("test", "vip").exit_code == 0
+
+
+def test_an_event_is_explained_as_a_delivery(run, place):
+    shown = run("render", "vip", SAMPLE, "--explain")
+    document = json.loads(run("render", "vip", SAMPLE, "--json").stdout)
+
+    assert "users[0].attributes.age is left out: an age is a number" in shown.output
+    assert document[0]["sent"]["users"][0]["attributes"]["name"] == "Ann"
+    assert document[0]["body"]["users"][0]["attributes"]["age"] == "Example"
+
+
+def test_what_waits_is_rendered_and_compared_and_its_fields_are_known(run, place):
+    settings = load_settings()
+    with connect(settings.redis.url) as client:
+        Publisher(client, settings, doorbell=Silent()).publish([SAMPLE.read_bytes()])
+        names = seen_fields(client)
+    (place / "other.jsonnet").write_text(
+        TEMPLATE.replace("first_name", "frst_name").replace("city: ''", "gender: 'F'")
+    )
+
+    rendered = json.loads(run("render", "vip", "ann@example.com", "--json").stdout)
+    differs = json.loads(run("diff", "vip", "other", "--waiting", "--json").stdout)
+    checked = run("check", "other")
+
+    assert "first_name" in names
+    assert "Ann" not in str(names)
+    assert rendered[0]["sent"]["users"][0]["identifiers"] == {"email": "ann@example.com"}
+    assert differs["events"] == 1
+    assert differs["sent"]["users[].attributes.gender"]["added"] == 1
+    assert differs["sent"]["users[].attributes.name"]["removed"] == 1
+    assert "Ann" not in str(differs)
+    assert "other.jsonnet:4:33: warning:" in checked.output
+    assert "did you mean first_name?" in checked.output
+
+
+class Silent:
+    def ring(self, destination, partition, *, queue):
+        """Nobody is to come."""
+
+
+def test_a_revision_of_git_is_compared_with_the_file(run, place):
+    def git(*words):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+        subprocess.run(["git", *identity, *words], cwd=place, check=True, capture_output=True)  # noqa: S607
+
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    (place / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: 'Rome'"))
+
+    by_revision = json.loads(run("diff", "HEAD", "vip", "--events", SAMPLE, "--json").stdout)
+    by_name = json.loads(run("diff", "HEAD:vip", "vip", "--json").stdout)
+    unknown = run("diff", "no-such", "vip")
+
+    assert list(by_revision["sent"]) == ["users[].attributes.city"]
+    assert by_name["sent"] == by_revision["sent"]
+    assert "git knows no such revision" in unknown.exception.message
+
+
+def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, redis_url):
+    with SandboxProcess() as sandbox:
+        (tmp_path / "segrelay.toml").write_text(
+            CONFIG.format(redis=redis_url, folder=tmp_path, lytics=sandbox.url)
+        )
+        created = run("push", "vip", "--json")
+        replaced = run("push", "vip", "--json")
+        listed = run("remote", "list", "--json")
+        tried = run("remote", "test", "vip", SAMPLE)
+        (place / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: error 'no'"))
+        differs = run("remote", "test", "vip", SAMPLE)
+
+    assert (json.loads(created.stdout)["created"], json.loads(replaced.stdout)["created"]) == (
+        True,
+        False,
+    )
+    [row] = json.loads(listed.stdout)["templates"]
+    assert (row["name"], row["here"]) == ("vip", "vip.jsonnet")
+    assert (tried.exit_code, "renders the same" in tried.output) == (0, True)
+    assert differs.exit_code == 1
+    assert "Lytics renders it; here it is failed" in differs.output
+
+
+def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, place, tmp_path):
+    with SandboxProcess() as sandbox:
+        (tmp_path / "segrelay.toml").write_text(
+            CONFIG.format(redis="embedded", folder=tmp_path, lytics=sandbox.url)
+        )
+        (place / "vip.jsonnet").write_text(TEMPLATE.replace("'no email'", "'no entry'"))
+        run("push", "vip")
+        payload = json.loads(SAMPLE.read_text())
+        (place / "vip.jsonnet").write_text("{ users: [] }")
+        del payload["data"]["email"]
+        (tmp_path / "p.json").write_text(json.dumps(payload))
+
+        failed = run("remote", "test", "vip", tmp_path / "p.json")
+
+    assert failed.exit_code == 1
+    assert "Lytics answers 200, but the template failed there" in failed.output
+
+
+def test_a_template_with_files_of_its_own_is_not_pushed(run, place):
+    (place / "vip.jsonnet").write_text("local i = import 'insider.libsonnet'; { a: i.identifiers }")
+
+    refused = run("push", "vip")
+
+    assert "imports lib/insider.libsonnet" in refused.exception.message

@@ -1,0 +1,132 @@
+"""What the commands about templates are made of, without an engine and without Redis."""
+
+from pathlib import Path
+
+import pytest
+
+from ops.templates.comparison import compared
+from ops.templates.explained import changes_of
+from ops.templates.fields import asked_for, unknown_fields
+from ops.templates.findings import lines_of, once, placed
+from ops.templates.outcome import Outcome
+from ops.templates.repair import repaired
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.checks.finding import Finding
+
+HERE = Path(__file__).parents[2] / "conformance" / "templates"
+
+
+def bundle_of(folder, text):
+    (folder / "t.jsonnet").write_text(text)
+    return TemplateFolder(folder).bundle("t.jsonnet")
+
+
+def test_the_exit_of_the_page_is_repaired_so_that_it_parses():
+    found = repaired((HERE / "page_exit.jsonnet").read_text())
+
+    assert found.problem == ""
+    assert [one.in_words for one in found.repairs] == ["\\[ → [", "\\_ → _", "] is taken out"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "right"),
+    [
+        ("echo '{ a: 1 }'", "{ a: 1 }\n"),
+        ("{ a: “b” }", '{ a: "b" }'),
+        ("{ a: &quot;b&quot; }", '{ a: "b" }'),
+        ("{ a: [1, 2 }", "{ a: [1, 2 ]}"),
+    ],
+)
+def test_what_a_page_or_a_shell_did_is_undone(damaged, right):
+    found = repaired(damaged)
+
+    assert (found.text, found.problem) == (right, "")
+    assert found.repairs
+
+
+def test_a_template_without_damage_stays_as_it_is():
+    text = 'local x = "a\\nb"; { "\\\\[": x }'
+
+    assert repaired(text).repairs == ()
+    assert repaired(text).text == text
+
+
+def test_what_cannot_be_repaired_is_named_with_its_place():
+    found = repaired("{\n  a: 1 +\n  b c d\n}")
+
+    assert found.problem
+    assert found.line == 3
+
+
+def test_fields_are_found_wherever_the_library_is_asked(tmp_path):
+    bundle = bundle_of(
+        tmp_path,
+        "local e = (import 'lytemplates.libsonnet');\n"
+        "{ a: e.get('one', ''), b: e['get']('two'), c: if e.has('three') then 1,\n"
+        "  d: (import 'lytemplates.libsonnet').get('four'), e: e.has('five', {}), f: e.get(e.x) }",
+    )
+
+    assert [one.name for one in asked_for(bundle)] == ["one", "two", "three", "four"]
+
+
+def test_a_field_that_nobody_has_is_named_with_the_nearest_one(tmp_path):
+    bundle = bundle_of(
+        tmp_path,
+        "local e = import 'lytemplates.libsonnet';\n{ a: e.get('emial'), b: e.get('colour') }",
+    )
+
+    [typo] = unknown_fields(bundle, [{"email": 1}], frozenset())
+    both = list(unknown_fields(bundle, [{"email": 1}], frozenset({"city"})))
+
+    assert (typo.line, typo.column) == (2, 12)
+    assert "emial; did you mean email?" in typo.message
+    assert [("colour" in one.message) for one in both] == [False, True]
+
+
+def test_a_finding_is_one_line_and_has_its_place_once():
+    finding = placed(Finding("error", "a.jsonnet:2:3: no; hint", "", "a.jsonnet", 2, 3), "x", None)
+
+    assert list(lines_of(finding, lambda _: "", colour=False)) == ["a.jsonnet:2:3: error: no; hint"]
+    assert once([finding, finding]) == [finding]
+
+
+def test_a_terminal_shows_the_line_of_the_source_with_a_mark():
+    finding = Finding("warning", "look", "", "a.jsonnet", 2, 3)
+
+    lines = list(lines_of(finding, lambda _: "one\ntwo", colour=True))
+
+    assert lines[1] == "  two"
+    assert lines[2].startswith("    \x1b[33m^")
+
+
+def test_what_shaping_left_out_is_explained():
+    body = {"users": [{"attributes": {"age": "x", "city": "", "email_optin": "t", "name": "Ann"}}]}
+    sent = {"users": [{"attributes": {"email_optin": True, "name": "Ann"}}], "skip_hook": True}
+
+    changes = {one.path: (one.did, one.why) for one in changes_of(body, sent, ["attributes.age"])}
+
+    assert changes["users[0].attributes.age"] == ("left out", "an age is a number from 0 to 150")
+    assert changes["users[0].attributes.city"][1].startswith("it is empty")
+    assert changes["users[0].attributes.email_optin"][0] == "changed"
+    assert changes["skip_hook"][0] == "added"
+    assert "users[0].attributes.name" not in changes
+
+
+def test_differences_are_counted_by_field_without_values():
+    before = [Outcome("1", "rendered", body={"users": [{"a": "secret", "b": 1}]})] * 3
+    after = [
+        Outcome("1", "rendered", body={"users": [{"a": 5, "c": True}]}),
+        Outcome("1", "rendered", body={"users": [{"a": "secret", "b": 1}]}),
+        Outcome("1", "skipped", "no"),
+    ]
+
+    found = compared(before, after).document
+
+    assert (found["events"], found["different"]) == (3, 2)
+    assert found["outcomes"] == {"rendered → skipped": 1}
+    assert found["rendered"]["users[].a"]["kinds"] == {"text → number": 1}
+    assert (found["rendered"]["users[].b"]["removed"], found["rendered"]["users[].c"]["added"]) == (
+        1,
+        1,
+    )
+    assert "secret" not in str(found)

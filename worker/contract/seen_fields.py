@@ -1,0 +1,80 @@
+"""The names of the fields that profiles had lately; no value is ever kept.
+
+`template check` compares with them what a template asks for. A producer looks at one profile a
+second, which is enough to know the fields and costs nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from worker.contract import keys
+from worker.contract.events import decode_profile
+from worker.contract.redis.connection import redis_errors
+from worker.errors import PayloadRefused, RedisUnavailable
+
+EVERY_SECONDS: Final = 1.0
+MOST_NAMES: Final = 5_000
+KEPT_MS: Final = 30 * 86_400_000
+"""A field that no profile has had for so long is forgotten."""
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+"""Other names may be values that somebody made a key of: an email, a number."""
+
+
+class SeenFields:
+    """Notes the names of the fields of some of the profiles that a producer publishes.
+
+    Args:
+        client: Of Redis.
+        clock: In seconds; only differences count.
+    """
+
+    def __init__(self, client: Redis, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._next_at = float("-inf")
+
+    def note(self, packed: Iterable[bytes]) -> None:
+        """Note the fields of the first of these profiles, if it is time; it never fails.
+
+        Args:
+            packed: As the deliveries carry them, see `events.decode_profile`.
+        """
+        now = self._clock()
+        if now < self._next_at:
+            return
+        for each in packed:
+            self._next_at = now + EVERY_SECONDS
+            with suppress(RedisUnavailable, PayloadRefused, orjson.JSONDecodeError):
+                self._write(orjson.loads(decode_profile(each)))
+            return
+
+    def _write(self, profile: dict[str, Any]) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        names = {name: now_ms for name in profile if _NAME.fullmatch(name)}
+        if not names:
+            return
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.zadd(keys.FIELDS, names)
+            pipe.zremrangebyscore(keys.FIELDS, "-inf", now_ms - KEPT_MS)
+            pipe.zremrangebyrank(keys.FIELDS, 0, -MOST_NAMES - 1)
+            pipe.execute()
+
+
+def seen_fields(client: Redis) -> frozenset[str]:
+    """Return the names that were noted.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        names: Any = client.zrange(keys.FIELDS, 0, -1)
+    return frozenset(name.decode() for name in names)
