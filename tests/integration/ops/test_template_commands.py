@@ -98,7 +98,8 @@ def test_a_case_that_fails_is_shown_as_a_difference(run, place):
     assert run("test", "vip").exit_code == 0
 
 
-def test_an_event_is_explained_as_a_delivery(run, place):
+@pytest.mark.usefixtures("place")
+def test_an_event_is_explained_as_a_delivery(run):
     shown = run("render", "vip", SAMPLE, "--explain")
     document = json.loads(run("render", "vip", SAMPLE, "--json").stdout)
 
