@@ -60,6 +60,7 @@ audiences = {audiences}
 on = "enter"
 template = "insider/enter.jsonnet"
 url = "/api/user/v1/upsert"
+{enter}
 
 [triggers.exit]
 destination = "insider"
@@ -95,6 +96,7 @@ class Rig:
         more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
         sandbox_settings: Switches of the sandbox at its start.
         templates: Texts that replace shipped ones, by their names.
+        enter_lines: Further lines of the trigger `enter`.
         exit_events: With a third trigger, for the event of an exit.
         max_memory: Of the embedded Redis, e.g. "64mb".
     """
@@ -110,6 +112,7 @@ class Rig:
     exit_events: bool = True
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
+    enter_lines: str = ""
     sandbox: SandboxProcess = field(init=False)
     settings: Settings = field(init=False)
     client: redis.Redis = field(init=False)
@@ -141,6 +144,7 @@ class Rig:
         path.write_text(
             CONFIGURATION.format(
                 templates=templates,
+                enter=self.enter_lines,
                 redis=self.redis_lines,
                 delivery=self.delivery_lines,
                 sandbox=self.sandbox.url,

@@ -66,6 +66,7 @@ class Policy:
     late_seconds: float
     in_flight: int
     stop_grace_seconds: float = STOP_GRACE_SECONDS
+    batch_entries: int = BATCH_ENTRIES
 
 
 @dataclass(slots=True)
@@ -210,7 +211,8 @@ class Drain:
 
     def _batch_entries(self) -> int:
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
-        return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
+        most = BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
+        return min(most, self.policy.batch_entries)
 
     async def _batch(
         self, kind: Literal["live", "backfill"], batch: Sequence[Delivery], state: State, end: float

@@ -111,9 +111,12 @@ def sections(document: Mapping[str, Any]) -> Iterator[Section]:
         ],
     )
     yield Section(
-        ("trigger", *KINDS, "state"),
+        ("trigger", *KINDS, "template", "state"),
         [
-            Row((name, *(f"{t[kind]:,}" for kind in KINDS), _state(t)), is_ill(t["state"]))
+            Row(
+                (name, *(f"{t[kind]:,}" for kind in KINDS), _template(t), _state(t)),
+                is_ill(t["state"]) or bool(t["refused"]),
+            )
             for name, t in document["triggers"].items()
         ],
     )
@@ -144,6 +147,16 @@ def _config(process: Mapping[str, Any]) -> str:
     text = f"{process['config']}{'' if process['current'] else ' (another than this)'}"
     for name, count in process["doubted"].items():
         text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
+    return text
+
+
+def _template(trigger: Mapping[str, Any]) -> str:
+    """Return a template's version, who has another, and why a newer one is not used."""
+    text = trigger["version"] or "-"
+    for worker, versions in trigger["other_versions"].items():
+        text += f"; {worker} still has {', '.join(versions)}"
+    if trigger["refused"]:
+        text += f"; the file was changed and is broken, so this one is kept: {trigger['refused']}"
     return text
 
 

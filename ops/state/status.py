@@ -22,6 +22,7 @@ from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings
+from worker.contract.versions import Version, read_versions
 from worker.contract.words import job_of_lane
 from worker.core.gate import gate_id
 
@@ -175,7 +176,11 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         **totals.of_all(),
         "skipped_by_reason": _sorted(totals.skipped_by_reason),
         "dead_by_reason": _sorted(totals.dead_by_reason),
-        "triggers": _triggers(totals, settings, pauses, _stopped(processes, settings)),
+        "triggers": _with_versions(
+            _triggers(totals, settings, pauses, _stopped(processes, settings)),
+            read_versions(client),
+            processes,
+        ),
         "jobs": _jobs(totals, pauses),
         "destinations": {
             name: _destination(client, settings, name, pauses.destinations.get(name))
@@ -213,6 +218,7 @@ def _process(process: Process, settings: Settings) -> dict[str, Any]:
         "config": process.config,
         "current": process.config == settings.fingerprint,
         "doubted": dict(process.doubted),
+        "refused": dict(process.refused),
     }
 
 
@@ -243,6 +249,23 @@ def _triggers(
         | _trigger_state(settings, name, pauses.triggers.get(name), is_stopped=name in stopped)
         for name in names
     }
+
+
+def _with_versions(
+    triggers: dict[str, Any], versions: Mapping[str, Version], processes: Sequence[Process]
+) -> dict[str, Any]:
+    """Add to each trigger the version of its template, and which workers have another."""
+    for name, row in triggers.items():
+        version = versions[name].version if name in versions else ""
+        row["version"] = version
+        row["other_versions"] = {
+            f"{one.host}:{one.pid}": [each for each in one.versions[name] if each != version]
+            for one in processes
+            if any(each != version for each in one.versions.get(name, ()))
+        }
+        reasons = [one.refused[name] for one in processes if name in one.refused]
+        row["refused"] = reasons[0] if reasons else ""
+    return triggers
 
 
 def _jobs(totals: Totals, pauses: Pauses) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class Route:
         settings: The template's `jobConfGet`.
         audience_attribute: Name of the attribute that holds the list of audiences.
         engine: `jsonnet`: never the compiled form of the template.
-        stopped: Why it can't deliver until the worker is restarted; "" = it can.
+        stopped: Why it can't deliver until its template is mended, or a secret is set; "" = it can.
     """
 
     trigger: str

@@ -27,6 +27,8 @@ class Process:
         stopped: Triggers that it can't work on, for a broken template or a secret that is unset.
         version: Of segrelay; "" = an older one, which did not tell.
         doubted: Templates whose compiled form differed from the engine, and is off; how often.
+        versions: Of the templates of its triggers; several while not all processes have the newest.
+        refused: By trigger, why a changed template is not used.
     """
 
     host: str
@@ -36,6 +38,8 @@ class Process:
     stopped: tuple[str, ...] = ()
     version: str = ""
     doubted: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
         """Return it as it stands in Redis; the same process as the same text."""
@@ -70,4 +74,6 @@ def _loads(text: bytes) -> Process:
         tuple(stored["stopped"]),
         stored.get("version", ""),
         stored.get("doubted", {}),
+        stored.get("versions", {}),
+        stored.get("refused", {}),
     )

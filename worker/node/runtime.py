@@ -8,7 +8,7 @@ import gc
 import os
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -23,11 +23,9 @@ from worker.adapters.redis.gate import RedisGate
 from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
 from worker.adapters.redis.letter_limit import LetterLimit
 from worker.adapters.redis.numbers import RedisNumbers
-from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
 from worker.batch.responses import Responses
-from worker.batch.routes import Route
 from worker.batch.state import Tally
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
@@ -41,9 +39,11 @@ from worker.contract.redis.connection import (
 )
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
-from worker.drain import STOP_GRACE_SECONDS, Drain, Policy, Stop
+from worker.drain import BATCH_ENTRIES, STOP_GRACE_SECONDS, Drain, Policy, Stop
 from worker.errors import RedisUnavailable, UsageWrong
+from worker.node.canary import Canaries, CountingPartition, Ration
 from worker.node.loading import Loaded, load
+from worker.node.upkeep import Upkeep
 
 SLICE_SECONDS: Final = 1.0
 LOG: Final = structlog.get_logger()
@@ -55,6 +55,7 @@ class Runtime:
 
     Args:
         runner: Owns the loop; all that is asynchronous lives in it.
+        upkeep: Has the routes.
         lease_client: Of the renewing thread, alone.
     """
 
@@ -67,7 +68,8 @@ class Runtime:
     numbers: RedisNumbers
     sender: HttpSender
     letter_limit: LetterLimit
-    routes: Mapping[str, Mapping[str, Route]]
+    upkeep: Upkeep
+    canaries: Canaries
     responses: Responses
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
@@ -105,6 +107,7 @@ class Runtime:
                 f"{self.settings.redis.partitions - 1}."
             )
         place = PartitionKeys(destination, partition)
+        self.upkeep.look()
         try:
             return self.runner.run(self._drain(place, stop, live_waits, adapt))
         finally:
@@ -144,7 +147,7 @@ class Runtime:
                 not stop.is_told or boottime_seconds() < stop.told_at_seconds + STOP_GRACE_SECONDS
             )
 
-        partition = RedisPartition(
+        partition = CountingPartition(
             self.client,
             place,
             lease_seconds=delivery.lease_seconds,
@@ -153,6 +156,9 @@ class Runtime:
             owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
             may_repeat=may_repeat,
         )
+        routes = self.upkeep.routes[place.destination]
+        ration = await self.canaries.begin(partition.token, routes)
+        partition.used = ration.used
         streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
         drain = Drain(
@@ -164,13 +170,14 @@ class Runtime:
             numbers=self.numbers,
             streaks=streaks,
             lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
-            routes=self.routes[place.destination],
-            paused=lambda: self._paused(place.destination),
+            routes=routes,
+            paused=lambda: self._paused(place.destination, ration),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
             policy=Policy(
-                slice_seconds=SLICE_SECONDS,
+                slice_seconds=0.0 if ration.most else SLICE_SECONDS,
+                batch_entries=ration.most or BATCH_ENTRIES,
                 request_deadline_seconds=delivery.request_deadline_seconds,
                 late_seconds=delivery.late_seconds,
                 in_flight=delivery.in_flight,
@@ -178,15 +185,18 @@ class Runtime:
             stop=stop,
             responses=self.responses,
         )
-        return await adapt(drain).run()
+        try:
+            return await adapt(drain).run()
+        finally:
+            await self.canaries.end(ration)
 
-    async def _paused(self, destination: str) -> frozenset[str] | None:
+    async def _paused(self, destination: str, ration: Ration) -> frozenset[str] | None:
         await self.letter_limit.pause_if_full(destination)
         with redis_errors():
             pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
         if destination in pauses.destinations:
             return None
-        return frozenset({*pauses.triggers, *pauses.lanes})
+        return frozenset({*pauses.triggers, *pauses.lanes, *ration.held})
 
     async def _live_is_queued(self) -> bool:
         with redis_errors():
@@ -240,5 +250,6 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
             },
             settings.delivery.identity,
         ),
-        routes=loaded.routes,
+        upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),
+        canaries=Canaries(client, settings),
     )

@@ -211,7 +211,7 @@ def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep
     broker_url = settings.redis.broker_url
     broker = connect(broker_url, timeout_seconds=_TIMEOUT_SECONDS) if broker_url else client
     return Sweep(
-        survey=RedisSurvey(client, settings, stopped=node.stopped.read),
+        survey=RedisSurvey(client, settings, stopped=node.stopped.read_for_ringing),
         queued=lambda: queue_length(broker),
         ring=ringer.ring,
         schedule=RedisSchedule(client, settings),
@@ -224,5 +224,7 @@ def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep
             stopped=node.stopped.read,
             clock=boottime_seconds,
             doubted=node.doubted.read,
+            versions=node.templates.versions,
+            refused=node.templates.refused,
         ),
     )

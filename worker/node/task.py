@@ -5,6 +5,7 @@ Losing its message is harmless, and so is running it twice.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,7 +22,7 @@ from worker.drain import Stop
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import told_bug
 from worker.node.ringing import Ringer
-from worker.node.shared import Node
+from worker.node.shared import Node, Told
 from worker.node.stop import listening
 
 NO_FREE_SLOT: Final = "no free slot"
@@ -53,10 +54,12 @@ class Ready:
 
     Args:
         doubted: Returns the templates whose compiled form is off, and how often it differed.
+        templates: Returns what this process works with.
     """
 
     drains: Drains
     doubted: Callable[[], Mapping[str, int]] = dict
+    templates: Callable[[], Told] = Told
 
 
 @dataclass(slots=True)
@@ -135,6 +138,7 @@ class DrainTask:
         doubted = ready.doubted()
         if doubted:
             self.node.doubted.add(doubted)
+        self._tell_templates(self.ready.templates())
         if queue:
             again.append(call._replace(queue=queue))
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
@@ -147,6 +151,13 @@ class DrainTask:
             **asdict(tally),
         )
         return tally
+
+    def _tell_templates(self, told: Told) -> None:
+        if not told.versions and not told.stopped:
+            return
+        self.node.templates.tell(os.getpid(), told)
+        if told.stopped != self.node.stopped.read():
+            self.node.stopped.write(told.stopped)
 
     def _hand_over(self, call: Call, again: list[Call]) -> None:
         """Send on who waited for the slot, and only then this partition: all get their turn."""

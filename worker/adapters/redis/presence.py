@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib.metadata import version
 from typing import Final
 
@@ -27,6 +27,8 @@ class RedisPresence:
         stopped: Returns the names of triggers that this node can't work on.
         clock: In seconds.
         doubted: Returns the templates whose compiled form is off in this node.
+        versions: Returns the versions of templates that its processes work with, by trigger.
+        refused: Returns why changed templates are not used, by trigger.
     """
 
     def __init__(
@@ -37,12 +39,16 @@ class RedisPresence:
         stopped: Callable[[], Collection[str]],
         clock: Callable[[], float],
         doubted: Callable[[], Mapping[str, int]] = dict,
+        versions: Callable[[], Mapping[str, Sequence[str]]] = dict,
+        refused: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._client = client
         self._config = config
         self._stopped = stopped
         self._clock = clock
         self._doubted = doubted
+        self._versions = versions
+        self._refused = refused
         self._host = socket.gethostname()
         self._version = version("segrelay")
         self._next_at = 0.0
@@ -80,4 +86,6 @@ class RedisPresence:
             stopped,
             self._version,
             self._doubted(),
+            self._versions(),
+            self._refused(),
         )

@@ -1,0 +1,108 @@
+"""Templates that change while a process works: what it takes over, and what it keeps."""
+
+import pytest
+
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.contract.settings import load_settings
+from worker.node.runtime import runtime_for
+from worker.node.upkeep import EVERY_SECONDS, Upkeep
+
+CONFIG = """
+[redis]
+url = "{redis}"
+[destinations.d]
+api = "http"
+base_url = "https://example.com"
+rate = "10/s"
+[triggers.t]
+destination = "d"
+audiences = ["vip"]
+on = "enter"
+template = "t.jsonnet"
+url = "/x"
+"""
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def folder(tmp_path, redis_url):
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "t.jsonnet").write_text("{ a: (import 'part.libsonnet').a }")
+    (folder / "part.libsonnet").write_text("{ a: 1 }")
+    (tmp_path / "segrelay.toml").write_text(CONFIG.format(redis=redis_url))
+    return folder
+
+
+@pytest.fixture
+def upkeep(folder):
+    settings = load_settings(folder.parent / "segrelay.toml")
+    runtime = runtime_for(settings)
+    routes = runtime.upkeep.routes
+    runtime.close()
+    clock = Clock()
+    upkeep = Upkeep(settings, Renderer(folder), routes, clock)
+
+    def look():
+        clock.now += EVERY_SECONDS
+        upkeep.look()
+        return upkeep.routes["d"]["t"]
+
+    upkeep_and_look = (upkeep, look)
+    look()
+    return upkeep_and_look
+
+
+def test_a_changed_import_is_taken_over(folder, upkeep):
+    _, look = upkeep
+    before = look().template
+
+    (folder / "part.libsonnet").write_text("{ a: 22 }")
+
+    after = look()
+    assert after.template.content_hash != before.content_hash
+    assert after.stopped == ""
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("{ a: ", "t.jsonnet:1"),
+        ("{ a: import 'none.libsonnet' }", "none.libsonnet"),
+        ("{ a: import '/etc/hostname' }", "absolute path"),
+        ("local a = [a]; a", "kills the process"),
+    ],
+)
+def test_a_broken_template_is_refused_and_the_one_before_kept(folder, upkeep, broken, said):
+    keeper, look = upkeep
+    before = look()
+
+    (folder / "t.jsonnet").write_text(broken)
+    kept = look()
+    refused = dict(keeper.refused)
+    (folder / "t.jsonnet").write_text("{ a: 3 }")
+    mended = look()
+
+    assert kept == before
+    assert said in refused["t"]
+    assert mended.template != before.template
+    assert keeper.refused == {}
+
+
+def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended(folder):
+    (folder / "t.jsonnet").write_text("{")
+    settings = load_settings(folder.parent / "segrelay.toml")
+    runtime = runtime_for(settings)
+    assert runtime.upkeep.stopped == {"t"}
+
+    (folder / "t.jsonnet").write_text("{ a: 1 }")
+    runtime.upkeep.look()
+
+    assert runtime.upkeep.stopped == frozenset()
+    runtime.close()

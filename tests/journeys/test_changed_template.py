@@ -1,0 +1,100 @@
+"""A template changed under load, broken, mended, canaried: nothing is lost, nobody is restarted."""
+
+import time
+
+from ops.invented import Happening
+from ops.rig import Rig
+from tests.journeys.play import lines, send, start_worker, status_of, until, watched
+
+ENTER = "insider/enter.jsonnet"
+PEOPLE = 3_000
+CANARY = 200
+
+
+def template(mark):
+    return f"""
+local event = import "lytemplates.libsonnet";
+{{ users: [{{
+  identifiers: {{ email: event.get("email") }},
+  attributes: {{ custom: {{ lytics_computed_attr: [event.segSlug()], mark: ["{mark}"] }} }},
+}}] }}
+"""
+
+
+DELETING = """
+local event = import "lytemplates.libsonnet";
+{ users: [{ identifiers: { email: event.get("email") },
+  custom: { partial: { mark: ["wrong"] } } }] }
+"""
+
+
+def entrances(first, people=PEOPLE):
+    start_us = int(time.time() * 1_000_000) - 3_600_000_000
+    return [
+        Happening(f"person{n}@example.com", "vip", is_exit=False, time_us=start_us + n)
+        for n in range(first, first + people)
+    ]
+
+
+def marked(rig):
+    """Return how many people each version was made for."""
+    found = {}
+    for marks in rig.sandbox.get("memberships", attribute="mark").values():
+        for mark in marks:
+            found[mark] = found.get(mark, 0) + 1
+    return found
+
+
+def trigger(rig):
+    return status_of(rig)["triggers"]["enter"]
+
+
+def write(rig, text):
+    (rig.settings.templates_folder / ENTER).write_text(text)
+
+
+def test_a_template_is_changed_broken_mended_and_canaried_without_a_restart(tmp_path):
+    with (
+        Rig(
+            tmp_path,
+            templates={ENTER: template("one")},
+            enter_lines=f"canary = {CANARY}",
+            sandbox_settings={
+                "latency_seconds": 0.02,
+                "panel_attributes": {"lytics_computed_attr": "array", "mark": "array"},
+            },
+        ) as rig,
+        watched(rig),
+    ):
+        worker = start_worker(rig, "--concurrency=2")
+        send(rig, lines(entrances(0)))
+        write(rig, "{ users: [ }")
+        send(rig, lines(entrances(PEOPLE)))
+        until(lambda: "enter.jsonnet:1" in trigger(rig)["refused"], 30)
+        write(rig, DELETING)
+        send(rig, lines(entrances(2 * PEOPLE)))
+        until(lambda: "does not fit" in trigger(rig)["refused"], 60)
+        rig.wait_until_empty(60)
+        kept = trigger(rig)
+        assert (kept["delivered"], kept["dead"]) == (3 * PEOPLE, 0)
+        assert marked(rig) == {"one": 3 * PEOPLE}
+
+        write(rig, template("two"))
+        time.sleep(1.5)
+        send(rig, lines(entrances(3 * PEOPLE)))
+        until(lambda: trigger(rig)["state"] == "paused", 90)
+        paused = trigger(rig)
+        assert paused["delivered"] == 3 * PEOPLE + CANARY
+        assert paused["waiting"] == PEOPLE - CANARY
+        assert paused["version"] != kept["version"]
+        assert paused["refused"] == ""
+        assert f"100.0% delivered, 0.0% skipped, 0.0% dead of {CANARY}" in paused["reason"]
+        assert f"version {kept['version']} before it: 100.0% delivered" in paused["reason"]
+
+        assert rig.command("resume", "enter").returncode == 0
+        rig.wait_until_empty(60)
+        status = status_of(rig)
+        assert (status["delivered"], status["dead"]) == (4 * PEOPLE, 0)
+        assert marked(rig) == {"one": 3 * PEOPLE, "two": PEOPLE}
+        assert worker.poll() is None
+        assert len(rig.workers) == 1
