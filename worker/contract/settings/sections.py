@@ -180,8 +180,9 @@ class Trigger(Section):
     skip_hook: Switch | None = None
     """`true`: Insider starts no journeys. Without it, only backfills start none."""
     engine: Literal["auto", "jsonnet"] = "auto"
-    canary: Whole = Field(default=0, ge=0, le=1_000_000)
     """`jsonnet` renders without the faster form that is compiled to Python."""
+    canary: Whole = Field(default=0, ge=0, le=1_000_000)
+    """After a change of its template so many deliveries go first; then the trigger is paused."""
     response_stream: str = ""
     """A stream of Lytics that is told what became of each delivery; needs `[lytics]`."""
     http: HttpRequests = HttpRequests()
