@@ -96,8 +96,7 @@ def _isolated(
     return render_isolated(
         folder,
         template,
-        [Row(text) for text in texts],
-        settings,
+        [Row(text, settings) for text in texts],
         seconds=RENDER_SECONDS,
         memory_bytes=RENDER_MEMORY_BYTES,
     )

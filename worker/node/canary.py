@@ -29,8 +29,10 @@ from worker.contract.versions import OUTCOMES, Version, parse_versions, summary
 
 SHARE_MS: Final = 130_000
 """A drain is ended after two minutes; what it held then is not given out again."""
+LEAST: Final = 25
 SHARES: Final = 4
-"""Of what is left, a drain takes one of so many parts: others have something to do too."""
+"""Of what is left, a drain takes one of so many parts, but not less than that: others have
+something to do too, and the end should not take long."""
 LOG: Final = structlog.get_logger()
 
 
@@ -135,7 +137,7 @@ class Canaries:
             if template is None or template.content_hash != one.version:
                 held.add(name)
                 continue
-            wanted = max(1, -(-int(left) // SHARES))
+            wanted = max(LEAST, -(-int(left) // SHARES))
             share, is_over = await self._call(name, "take", wanted, owner, SHARE_MS)
             if share > 0:
                 shares[name] = share

@@ -36,6 +36,8 @@ Engine = Literal["auto", "jsonnet"]
 _GROUP: Final = 50
 """Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
 more, and the interpreter lock is held all the time: a lease's renewal would wait."""
+MAX_BODY_BYTES: Final = 5_000_000
+"""Of one event: no request to Insider is larger, and none to another endpoint should be."""
 _PLACES_KEPT: Final = 1_000
 _PLACES_A_CALL: Final = 3
 """How many unplaced errors one call looks up: each costs a process of 0.1 s."""
@@ -197,9 +199,15 @@ class Renderer:
             answers = loaded.evaluated(events)
         places = _Places(loaded)
         return [
-            Rendered(answer) if isinstance(answer, bytes) else places.result(answer, event)
+            _sized(answer) if isinstance(answer, bytes) else places.result(answer, event)
             for answer, event in zip(answers, events, strict=True)
         ]
+
+
+def _sized(body: bytes) -> Result:
+    if len(body) <= MAX_BODY_BYTES:
+        return Rendered(body)
+    return TemplateFailed(f"the body has more than {MAX_BODY_BYTES} bytes", "", 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,94 @@
+"""What a template may not do: each violation is a message."""
+
+import pytest
+
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.adapters.jsonnet.renderer import MAX_BODY_BYTES, Renderer, Row, TemplateFailed
+from worker.errors import TemplateBroken
+
+ROW = Row(b'{"segment_events": [{"event": "enter", "slug": "vip"}]}')
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "key.txt").write_text("secret")
+    (folder / "link.txt").symlink_to(tmp_path / "secret.txt")
+    (folder / "linked").symlink_to(tmp_path / "private")
+    return folder
+
+
+@pytest.mark.parametrize("word", ["import", "importstr", "importbin"])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("../secret.txt", "leads outside"),
+        ("sub/../../secret.txt", "leads outside"),
+        ("link.txt", "leads outside"),
+        ("linked/key.txt", "leads outside"),
+        ("/etc/hostname", "absolute path"),
+        ("none.txt", "neither beside"),
+        ("https://example.com/a", "neither beside"),
+        ("", "is not a path"),
+    ],
+)
+def test_a_file_outside_cannot_be_read(folder, word, path, said):
+    (folder / "t.jsonnet").write_text(f"{{\n  a: {word} '{path}',\n}}")
+
+    with pytest.raises(TemplateBroken, match=said) as raised:
+        TemplateFolder(folder).bundle("t.jsonnet")
+
+    assert (raised.value.file, raised.value.line, raised.value.column) == ("t.jsonnet", 2, 6)
+    assert "secret" not in raised.value.message.replace("secret.txt", "")
+
+
+def test_an_import_in_an_imported_file_is_held_to_the_same(folder):
+    (folder / "t.jsonnet").write_text("import 'part.libsonnet'")
+    (folder / "part.libsonnet").write_text("{ a: importstr '../secret.txt' }")
+
+    with pytest.raises(TemplateBroken, match=r"part\.libsonnet:1:6") as raised:
+        TemplateFolder(folder).bundle("t.jsonnet")
+
+    assert "leads outside" in raised.value.message
+
+
+@pytest.mark.parametrize("name", ["../secret.txt", "/etc/hostname", "link.txt"])
+def test_a_template_itself_lies_inside(folder, name):
+    with pytest.raises(TemplateBroken):
+        TemplateFolder(folder).bundle(name)
+
+
+def test_brackets_without_end_are_refused(folder):
+    (folder / "t.jsonnet").write_text("[" * 300 + "]" * 300)
+
+    with pytest.raises(TemplateBroken, match="nested deeper than 200"):
+        Renderer(folder).load("t.jsonnet")
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_recursion_without_end_fails_that_event(folder, compiles):
+    (folder / "t.jsonnet").write_text("local f(x) = f(x + 1); { a: f(0) }")
+    renderer = Renderer(folder, compiles=compiles)
+
+    [result] = renderer.render(renderer.load("t.jsonnet"), [ROW])
+
+    assert isinstance(result, TemplateFailed)
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_a_body_that_no_request_can_hold_fails_that_event(folder, compiles):
+    text = f"{{ a: std.repeat('x', {MAX_BODY_BYTES}) }}"
+    (folder / "t.jsonnet").write_text(
+        "local e = import 'lytemplates.libsonnet'; if e.isEnter() then " + text + " else { a: 1 }"
+    )
+    renderer = Renderer(folder, compiles=compiles)
+    exit_row = Row(b'{"segment_events": [{"event": "exit", "slug": "vip"}]}')
+
+    large, small = renderer.render(renderer.load("t.jsonnet"), [ROW, exit_row])
+
+    assert isinstance(large, TemplateFailed)
+    assert "bytes" in large.message
+    assert small.body == b'{"a":1}'

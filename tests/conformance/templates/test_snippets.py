@@ -1,0 +1,100 @@
+"""Every snippet of snippets.jsonnet over every engine: the same value, or a failure in all."""
+
+import json
+import re
+from pathlib import Path
+
+import orjson
+import pytest
+
+from worker.adapters.jsonnet.failures import Failure
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.adapters.jsonnet.judge import judge, judges
+from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
+
+HERE = Path(__file__).parent
+NAME = "snippets.jsonnet"
+NAMES = re.findall(r"^  (\w+):", (HERE / NAME).read_text(), re.MULTILINE)
+DOCUMENT = HERE.parents[2] / "docs" / "templates.md"
+SETTINGS = {"audience_attribute": "x", "field": "first_name"}
+PROFILE = {
+    "first_name": "Ann",
+    "nothing": None,
+    "list": [1, "a"],
+    "map": {"k": 1},
+    "_segments": ["newsletter"],
+    "segment_events": [
+        {"id": "0123", "slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
+    ],
+}
+FAILED = "failed"
+DIFFERENT = {
+    "differs_text_of_fraction": {"rjsonnet": '"0.1"', "others": '"0.10000000000000001"'},
+    "differs_padding": {"rjsonnet": '"   é|"', "others": '"    é|"'},
+    "differs_negative_index": {"rjsonnet": "1", "others": FAILED},
+    "differs_fraction_index": {"rjsonnet": FAILED, "jsonnet": FAILED, "gojsonnet": "1"},
+}
+SECONDS = 240
+
+
+def profiles():
+    return [orjson.dumps({**PROFILE, "snippet": name}) for name in NAMES]
+
+
+def told(value):
+    if value is None or isinstance(value, Failure):
+        return FAILED
+    return json.dumps(json.loads(value), sort_keys=True, ensure_ascii=False)
+
+
+@pytest.fixture(scope="module")
+def said():
+    bundle = TemplateFolder(HERE).bundle(NAME)
+    settings = orjson.dumps(SETTINGS)
+    return {
+        engine: dict(
+            zip(
+                NAMES,
+                map(told, judge(engine, bundle, profiles(), settings, seconds=SECONDS)),
+                strict=True,
+            )
+        )
+        for engine in ("rjsonnet", *judges())
+    }
+
+
+def test_there_are_more_than_a_hundred_snippets():
+    assert len(NAMES) == len(set(NAMES)) > 100
+
+
+def test_every_engine_says_the_same_of_each_snippet(said):
+    different = {
+        name: {engine: values[name] for engine, values in said.items()}
+        for name in NAMES
+        if name not in DIFFERENT and len({values[name] for values in said.values()}) > 1
+    }
+
+    assert different == {}
+
+
+def test_what_should_fail_fails_and_nothing_else_does(said):
+    failed = {name for name, value in said["rjsonnet"].items() if value == FAILED}
+
+    assert failed - DIFFERENT.keys() == {name for name in NAMES if name.startswith("fails_")}
+
+
+def test_known_differences_are_still_there_and_are_documented(said):
+    for name, values in DIFFERENT.items():
+        for engine, answers in said.items():
+            assert answers[name] == values.get(engine, values.get("others")), (name, engine)
+        assert f"`{name}`" in DOCUMENT.read_text()
+
+
+def test_a_worker_says_what_its_engine_of_record_says(said):
+    renderer = Renderer(HERE)
+    template = renderer.load(NAME)
+
+    results = renderer.render(template, [Row(text, SETTINGS) for text in profiles()])
+
+    ours = [told(one.body) if isinstance(one, Rendered) else FAILED for one in results]
+    assert dict(zip(NAMES, ours, strict=True)) == said["rjsonnet"]
