@@ -138,7 +138,7 @@ class DrainTask:
         doubted = ready.doubted()
         if doubted:
             self.node.doubted.add(doubted)
-        self._tell_templates(self.ready.templates())
+        self._tell_templates(ready.templates())
         if queue:
             again.append(call._replace(queue=queue))
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
