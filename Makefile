@@ -29,7 +29,7 @@ demo: setup ## Backfill, receive and sync invented people against stand-ins, and
 up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 	$(BIN)/segrelay up
 
-docs: setup ## Write docs/configuration.md and docs/commands.md anew
+docs: setup ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m ops.reference
 
 check: setup ## Check style, types and imports, and run the unit tests (no services)

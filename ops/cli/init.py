@@ -20,7 +20,7 @@ from worker.errors import UsageWrong
 _SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
 """File to write → file in the package, where nothing begins with a dot."""
 
-_TEMPLATES: Final = "insider"
+_TEMPLATES: Final = ("http", "insider")
 
 
 def init(
@@ -45,16 +45,19 @@ def _files() -> Iterator[tuple[Path, bytes]]:
     scaffold = files("ops.cli") / "scaffold"
     for name, packaged in _SCAFFOLD.items():
         yield Path(name), (scaffold / packaged).read_bytes()
-    for template in _shipped_templates():
-        yield Path("templates", _TEMPLATES, template.name), template.read_bytes()
+    for folder in _TEMPLATES:
+        for template in _shipped_templates(folder):
+            yield Path("templates", folder, template.name), template.read_bytes()
     now = datetime.now(UTC)
     for direction in (Direction.ENTER, Direction.EXIT):
         yield Path("samples", f"{direction.value}.json"), fresh_sample(direction, now).encode()
 
 
-def _shipped_templates() -> list[Traversable]:
-    found = (files("templates") / _TEMPLATES).iterdir()
-    return sorted((one for one in found if one.name.endswith(".jsonnet")), key=lambda one: one.name)
+def _shipped_templates(folder: str) -> list[Traversable]:
+    found = [
+        one for one in (files("templates") / folder).iterdir() if one.name.endswith(".jsonnet")
+    ]
+    return sorted(found, key=lambda one: one.name)
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -203,6 +203,7 @@ def occasion_of(header: Header, trigger: Trigger, settings: Settings, *, now_us:
         repair=header.repair,
         audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
         phone_region=settings.delivery.phone_region,
+        audience_flag_prefix=trigger.audience_flag_prefix,
     )
 
 

@@ -8,10 +8,15 @@ from typing import Final
 
 from ops.reference.commands import commands_page
 from ops.reference.configuration import configuration_page
+from ops.reference.library import library_page
 
 FOLDER: Final = Path(__file__).parents[2] / "docs"
 
 
 def pages() -> Mapping[str, str]:
     """Return the text of each page."""
-    return {"configuration.md": configuration_page(), "commands.md": commands_page()}
+    return {
+        "configuration.md": configuration_page(),
+        "commands.md": commands_page(),
+        "library.md": library_page(),
+    }

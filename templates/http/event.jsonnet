@@ -2,8 +2,8 @@
 // template for entrances, exits and changes.
 //
 // The receiver can tell by `id` what it has seen already: the same event has the same id, however
-// often it comes. It is made of the person, the audience, the kind of event and its time; a change
-// has no time of its own, so its id names the person and the audience only.
+// often it comes. It is made of the person, the audience, the kind of event and its time. A change
+// has no time of its own, and therefore no id.
 //
 // What the profile does not have is left out. Add the fields that the receiver wants.
 local event = import "lytemplates.libsonnet";
@@ -15,7 +15,7 @@ local at = values.time(if kind in details then details[kind]);
 local person = values.text(event.get("email", event.get("_id", event.get("payload_id"))));
 
 values.omitEmpty({
-  id: event.sha256(std.join("|", ["%s" % part for part in [person, event.segSlug(), kind, at]])),
+  id: if at != null then event.sha256("%s|%s|%s|%s" % [person, event.segSlug(), kind, at]),
   type: "audience." + kind,
   audience: { id: event.idForEvent(details), slug: event.segSlug() },
   occurred_at: at,

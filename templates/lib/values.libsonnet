@@ -18,7 +18,8 @@ local isDigits(text) = std.length(text) < 16 && isEvery(text, digits);
 local isLetters(text) = isEvery(std.asciiLower(text), letters);
 
 local text(value) =
-  if std.isString(value) then
+  if value == null then null
+  else if std.isString(value) then
     local trimmed = std.stripChars(value, blank);
     if trimmed == "" then null else trimmed
   else if std.isNumber(value) && std.floor(value) == value && std.abs(value) < 9007199254740992
@@ -47,7 +48,7 @@ local unsigned(given) =
   else std.parseJson("%d.%s" % [std.parseInt(parts[0]), parts[1]]);
 
 local number(value) =
-  if std.isNumber(value) then value
+  if value == null || std.isNumber(value) then value
   else
     local given = text(value);
     if given == null then null

@@ -36,6 +36,7 @@ from worker.core.verdicts import (
     Verdict,
 )
 from worker.destinations.api import Answer
+from worker.destinations.insider.memberships import tells_data
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.sending import NoAnswer
 from worker.errors import LeaseLost
@@ -313,7 +314,7 @@ class Conclusion:
 
 def _delivered(record: Record, parcel: Parcel) -> Record:
     users: tuple[Any, ...] = parcel.shaped.users
-    data_sent = any(isinstance(user, dict) and "attributes" in user for user in users)
+    data_sent = any(tells_data(user, parcel.occasion) for user in users)
     return _told(with_delivered(record, parcel.fact, data_sent=data_sent), parcel)
 
 

@@ -286,4 +286,5 @@ def _occasion(delivery: Delivery, route: Route, now_us: int) -> Occasion:
         repair=header.repair,
         audience_attribute=route.audience_attribute,
         phone_region=route.phone_region,
+        audience_flag_prefix=route.audience_flag_prefix,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from worker.adapters.jsonnet.renderer import Engine, Template
+from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.destinations.api import Api
 
 
@@ -22,6 +23,7 @@ class Route:
         params: Of the authorization, revealed.
         settings: The template's `jobConfGet`.
         audience_attribute: Name of the attribute that holds the list of audiences.
+        audience_flag_prefix: How the names of attributes begin that stand for one audience each.
         engine: `jsonnet`: never the compiled form of the template.
         stopped: Why it can't deliver until its template is mended, or a secret is set; "" = it can.
     """
@@ -39,3 +41,4 @@ class Route:
     on_ambiguous: Literal["resend", "dead_letter"]
     engine: Engine = "auto"
     stopped: str = ""
+    audience_flag_prefix: str = DEFAULT_FLAG_PREFIX

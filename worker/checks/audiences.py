@@ -7,27 +7,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.checks.bodies import adds_to, takes_from
+from worker.checks.bodies import adds_to, sets_flag, takes_from
 from worker.checks.finding import Finding
 from worker.contract.settings import (
     ALL_AUDIENCES,
     AUDIENCE_ATTRIBUTE,
+    AUDIENCE_FLAG_PREFIX,
     DEFAULT_AUDIENCE_ATTRIBUTE,
     Settings,
     Trigger,
 )
+from worker.destinations.insider.flags import flag_name
 from worker.destinations.insider.shape import deletes
 
 _INSIDER: Final = "insider"
+_EACH: Final = "…"
+MOST_ATTRIBUTES: Final = 80
+"""Custom ones that an account may have, says Insider's documentation."""
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Keeper:
-    """A trigger that writes to the list of audiences, or takes out of it."""
+    """A trigger that writes to the list of audiences, or takes out of it.
+
+    Args:
+        attribute: The list; or, where each audience has an attribute, how these begin, and `…`.
+    """
 
     trigger: Trigger
     attribute: str
+
+    @property
+    def way_out(self) -> str:
+        """Return how somebody leaves what this trigger enters."""
+        if self.attribute.endswith(_EACH):
+            return "insider/flag-exit.jsonnet and /api/user/v1/upsert"
+        return "insider/exit.jsonnet and /api/user/v1/attribute/delete"
 
 
 def list_of(trigger: Trigger, body: Any) -> str:
@@ -63,6 +79,7 @@ def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[F
         leaving = _keepers(triggers, bodies, "exit")
         for keeper in entering:
             yield from _no_way_out(keeper, leaving)
+        yield from _flags_that_are_one([*entering, *leaving])
 
 
 def _keepers(triggers: Sequence[Trigger], bodies: Mapping[str, Any], on: str) -> list[_Keeper]:
@@ -75,10 +92,36 @@ def _keepers(triggers: Sequence[Trigger], bodies: Mapping[str, Any], on: str) ->
 
 def _kept(trigger: Trigger, body: Any) -> str:
     attribute = list_of(trigger, body)
-    if not attribute or body is None:
+    if body is None:
         return attribute
     does = adds_to if trigger.on == "enter" else takes_from
-    return attribute if does(body, attribute) else ""
+    if attribute and does(body, attribute):
+        return attribute
+    prefix = trigger.audience_flag_prefix
+    return prefix + _EACH if sets_flag(body, prefix, to=trigger.on == "enter") else ""
+
+
+def _flags_that_are_one(keepers: Sequence[_Keeper]) -> Iterator[Finding]:
+    """Name audiences whose attributes have one name, and more attributes than an account has."""
+    slugs: dict[str, set[str]] = {}
+    for keeper in keepers:
+        if keeper.attribute.endswith(_EACH):
+            for audience in keeper.trigger.audiences:
+                name = flag_name(keeper.trigger.audience_flag_prefix, audience)
+                slugs.setdefault(name, set()).add(audience)
+    for name, same in sorted(slugs.items()):
+        if len(same) > 1:
+            yield Finding(
+                "error",
+                f"the audiences {', '.join(sorted(same))} have one attribute, {name}: who leaves"
+                f" one would leave all; give their triggers another {AUDIENCE_FLAG_PREFIX}.",
+            )
+    if len(slugs) > MOST_ATTRIBUTES:
+        yield Finding(
+            "warning",
+            f"{len(slugs)} audiences have an attribute each; an account of Insider has"
+            f" {MOST_ATTRIBUTES}: let a list hold the audiences (insider/enter.jsonnet).",
+        )
 
 
 def _unused_setting(trigger: Trigger, body: Any) -> Iterator[Finding]:
@@ -108,8 +151,7 @@ def _no_way_out(entering: _Keeper, leaving: Sequence[_Keeper]) -> Iterator[Findi
         yield Finding(
             "warning",
             f"nothing takes {', '.join(without)} out of {entering.attribute} again: there is no"
-            " trigger on exit for it that does; add one with insider/exit.jsonnet and"
-            " /api/user/v1/attribute/delete.",
+            f" trigger on exit for it that does; add one with {entering.way_out}.",
             entering.trigger.name,
         )
 
@@ -119,9 +161,13 @@ def _other_list(entering: _Keeper, leaving: _Keeper, audience: str) -> Finding:
         "warning",
         f"it adds {audience} to {entering.attribute}, but {leaving.trigger.name} takes it out of"
         f" {leaving.attribute}: nobody would ever leave; give both the same"
-        f" {AUDIENCE_ATTRIBUTE}.",
+        f" {_setting(entering)}, or the exit {entering.way_out}.",
         entering.trigger.name,
     )
+
+
+def _setting(keeper: _Keeper) -> str:
+    return AUDIENCE_FLAG_PREFIX if keeper.attribute.endswith(_EACH) else AUDIENCE_ATTRIBUTE
 
 
 def _may_be_meant(audience: str, leaving: Sequence[_Keeper]) -> bool:

@@ -44,6 +44,15 @@ def takes_from(body: object, attribute: str) -> bool:
     )
 
 
+def sets_flag(body: object, prefix: str, *, to: bool) -> bool:
+    """Say whether a body sets a boolean attribute that stands for one audience."""
+    return any(
+        value is to and name.startswith(prefix)
+        for user in users_of(body)
+        for name, value in _custom(user).items()
+    )
+
+
 def _removed(user: Mapping[str, Any]) -> Mapping[str, Any]:
     return _object(_object(user.get("custom")).get("partial"))
 

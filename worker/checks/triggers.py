@@ -192,6 +192,7 @@ def _occasion(settings: Settings, trigger: Trigger, sample: _Sample) -> Occasion
         repair=False,
         audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
         phone_region=settings.delivery.phone_region,
+        audience_flag_prefix=trigger.audience_flag_prefix,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.contract.words import Death, Direction, Skip
 from worker.core.verdicts import Verdict
 
@@ -21,6 +22,7 @@ class Occasion:
         skip_hook: The destination should not start journeys for it.
         repair: Membership only: no `events[]`.
         audience_attribute: Name of the attribute that holds the list of audiences.
+        audience_flag_prefix: How the names of attributes begin that stand for one audience each.
     """
 
     url: str
@@ -32,6 +34,7 @@ class Occasion:
     repair: bool
     audience_attribute: str
     phone_region: str
+    audience_flag_prefix: str = DEFAULT_FLAG_PREFIX
 
 
 @dataclass(frozen=True, slots=True)

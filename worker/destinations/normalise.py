@@ -18,6 +18,7 @@ from babel import Locale
 from babel.core import get_global
 
 _E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+_REGION: Final = re.compile(r"([A-Z]{2}):")
 _COUNTRY_CODE_ENDS: Final = (2, 3, 4)
 """A country code has one to three digits, and none begins with another."""
 _EMAIL: Final = re.compile(r".+@.+\..+")
@@ -93,11 +94,17 @@ def email(value: Any) -> str | None:
 def phone(value: Any, region: str) -> str | None:
     """Return a number in E.164 form; one without a country code is of the region.
 
+    The number may name its region itself, `DE:0171 2345678`, as `insider.phone` writes it.
+
     A number that no country gives out (`9999999999`) is a stopgap that many people share, and as an
     identifier it would make them one person.
     """
     number = text(value)
-    return None if number is None else _valid_phone(number, region)
+    if number is None:
+        return None
+    if (own := _REGION.match(number)) and own[1] in phonenumbers.SUPPORTED_REGIONS:
+        return _valid_phone(number[own.end() :], own[1])
+    return _valid_phone(number, region)
 
 
 @lru_cache(_REMEMBERED)

@@ -123,6 +123,7 @@ def _route(settings: Settings, trigger: Trigger, template: Template | None, stop
         on_ambiguous=destination.on_ambiguous,
         engine=trigger.engine,
         stopped=stopped,
+        audience_flag_prefix=trigger.audience_flag_prefix,
     )
 
 

@@ -64,23 +64,25 @@ def shipped(agreed):
 
 
 def _sent(name, body, event):
+    shaped = InsiderApi().shape(body, occasion_for(name, event))
+    return None if isinstance(shaped, NotSendable) else shaped.users[0]
+
+
+def occasion_for(name, event, audience="vip"):
+    """Return for which event a template of that name is rendered."""
     path = "attribute/delete" if name == "exit" else "upsert"
     now_us = 1_793_800_000_000_000
-    shaped = InsiderApi().shape(
-        body,
-        Occasion(
-            url=f"https://unification.useinsider.com/api/user/v1/{path}",
-            audience="vip",
-            direction=Direction(event),
-            time_us=now_us,
-            now_us=now_us,
-            skip_hook=False,
-            repair=False,
-            audience_attribute="lytics_computed_attr",
-            phone_region="US",
-        ),
+    return Occasion(
+        url=f"https://unification.useinsider.com/api/user/v1/{path}",
+        audience=audience,
+        direction=Direction(event),
+        time_us=now_us,
+        now_us=now_us,
+        skip_hook=False,
+        repair=False,
+        audience_attribute="lytics_computed_attr",
+        phone_region="US",
     )
-    return None if isinstance(shaped, NotSendable) else shaped.users[0]
 
 
 @pytest.fixture

@@ -1,9 +1,18 @@
+import json
 from datetime import UTC, datetime
+from pathlib import Path
 
+import orjson
 import pytest
 
+from tests.conformance.templates.conftest import occasion_for
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
+from worker.destinations.api import Knowledge
+from worker.destinations.http import HttpApi
+from worker.destinations.insider.api import InsiderApi
+from worker.destinations.insider.flags import flag_name
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 
@@ -83,9 +92,16 @@ PEOPLE = [
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("enter", "enter"), ("exit", "exit"), ("exit-event", "exit")]
+    ("name", "kind"),
+    [
+        ("enter", "enter"),
+        ("exit", "exit"),
+        ("exit-event", "exit"),
+        ("flag-enter", "enter"),
+        ("flag-exit", "exit"),
+    ],
 )
-def test_all_three_mean_the_same_person(shipped, name, kind):
+def test_all_mean_the_same_person(shipped, name, kind):
     users = shipped(name, [_profile(kind, **fields) for fields, _ in PEOPLE])
 
     sent = [user and user["identifiers"] for user in users]
@@ -166,3 +182,147 @@ def test_each_direction_has_a_sample_with_one_event(direction):
 
     assert event["event"] == direction
     assert (direction.value in event) is (direction is not Direction.CHANGE)
+
+
+def test_an_entrance_sets_the_attribute_of_its_audience(shipped):
+    profile = _profile(status="active", _segments=["vip", "news"])
+
+    [user] = shipped("flag-enter", [profile])
+
+    assert user["attributes"]["custom"] == {"lytics_in_vip": True, "status": "active"}
+    assert user["events"][0]["event_params"]["custom"]["trigger"] == "enter"
+    assert "not_append" not in user
+
+
+def test_an_exit_unsets_it_and_tells_nothing_else_but_the_event(shipped):
+    [user] = shipped("flag-exit", [_profile("exit", status="active", _segments=["vip"])])
+
+    assert user["attributes"] == {"custom": {"lytics_in_vip": False}}
+    assert user["events"][0]["event_params"]["custom"]["trigger"] == "exit"
+    assert user.keys() == {"identifiers", "attributes", "events"}
+
+
+def test_how_the_attributes_begin_is_a_setting(shipped):
+    settings = {"audience_flag_prefix": "seg_"}
+
+    [user] = shipped("flag-enter", [_profile()], settings)
+
+    assert user["attributes"]["custom"] == {"seg_vip": True}
+
+
+def test_a_flag_template_on_the_wrong_direction_changes_no_membership(shipped):
+    [entered] = shipped("flag-enter", [_profile("exit")])
+    [left, changed] = shipped("flag-exit", [_profile("enter"), _profile("change")])
+
+    assert "custom" not in entered["attributes"]
+    assert "attributes" not in left
+    assert changed is None
+
+
+SLUGS = ["vip", "VIP EU", "cart-abandoners", "ältere", "a.b/c", "übung_1", "İstanbul", "日本"]
+
+
+@pytest.mark.parametrize("kind", ["enter", "exit"])
+def test_the_attribute_is_called_the_same_in_templates_and_in_shaping(agreed, kind):
+    profiles = [_profile(kind) for _ in SLUGS]
+    for profile, slug in zip(profiles, SLUGS, strict=True):
+        profile["segment_events"][0]["slug"] = slug
+
+    bodies = agreed(SHIPPED_FOLDER, f"insider/flag-{kind}.jsonnet", profiles)
+
+    for body, slug in zip(bodies, SLUGS, strict=True):
+        name = flag_name("lytics_in_", slug)
+        assert body["users"][0]["attributes"]["custom"][name] is (kind == "enter")
+        occasion = occasion_for(f"flag-{kind}", kind, slug)
+        shaped = InsiderApi().correct(
+            InsiderApi().shape(body, occasion), occasion, Knowledge(stale=True)
+        )
+        assert shaped.users[0]["attributes"] == {"custom": {name: kind == "enter"}}
+
+
+def test_a_change_sends_the_profile_and_nothing_of_audiences(shipped):
+    profile = _profile("change", status="x", _segments=["vip"], score_recency="40")
+
+    [user] = shipped("change", [profile])
+
+    assert user["attributes"] == {
+        "email": "ann@example.com",
+        "custom": {"status": "x", "score_recency": 40},
+    }
+    assert user.keys() == {"identifiers", "attributes"}
+
+
+def test_all_templates_send_the_same_of_a_profile(shipped):
+    profile = sample_profile(Direction.ENTER, NOW)
+
+    [[listed], [flagged], [changed]] = [
+        shipped(name, [profile]) for name in ("enter", "flag-enter", "change")
+    ]
+
+    for user, membership in ((listed, "lytics_computed_attr"), (flagged, "lytics_in_vip")):
+        assert user["attributes"]["custom"].pop(membership)
+        assert user["attributes"] == changed["attributes"]
+
+
+def test_an_endpoint_can_tell_a_repeated_event_by_its_id(agreed):
+    profiles = [
+        _profile(status="a"),
+        _profile(status="b"),
+        _profile("exit"),
+        _profile(at="2026-11-02T10:00:00Z"),
+        {**_profile(), "email": "bob@example.com"},
+    ]
+
+    ids = [body["id"] for body in agreed(SHIPPED_FOLDER, "http/event.jsonnet", profiles)]
+
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 4
+
+
+def test_an_endpoint_gets_nothing_that_the_profile_does_not_have(agreed):
+    [body] = agreed(SHIPPED_FOLDER, "http/event.jsonnet", [_profile(phone="", first_name=None)])
+
+    assert body.keys() == {"id", "type", "audience", "occurred_at", "person"}
+    assert body["person"] == {"email": "ann@example.com"}
+
+
+GOLDEN = Path(__file__).parent / "golden"
+WRITTEN_AT = datetime(2026, 11, 8, 9, 31, tzinfo=UTC)
+SHIPPED = {
+    "http/event": ("enter", "exit", "change"),
+    "insider/change": ("change",),
+    "insider/enter": ("enter",),
+    "insider/exit": ("exit",),
+    "insider/exit-event": ("exit",),
+    "insider/flag-enter": ("enter",),
+    "insider/flag-exit": ("exit",),
+}
+SENT = [(template, direction) for template, each in SHIPPED.items() for direction in each]
+
+
+def test_every_shipped_template_has_a_golden_result():
+    templates = {
+        str(path.relative_to(SHIPPED_FOLDER).with_suffix(""))
+        for path in SHIPPED_FOLDER.rglob("*.jsonnet")
+    }
+
+    assert templates == SHIPPED.keys()
+    assert {path.name for path in GOLDEN.iterdir()} == {_golden(*one).name for one in SENT}
+
+
+@pytest.mark.parametrize(("template", "direction"), SENT)
+def test_the_shipped_sample_gives_the_golden_result(agreed, template, direction):
+    profile = sample_profile(Direction(direction), WRITTEN_AT)
+
+    [body] = agreed(SHIPPED_FOLDER, f"{template}.jsonnet", [profile])
+
+    folder, _, name = template.partition("/")
+    api = InsiderApi() if folder == "insider" else HttpApi()
+    shaped = api.shape(body, occasion_for(name, direction))
+    sent = api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root)
+    assert orjson.loads(sent) == json.loads(_golden(template, direction).read_text())
+    assert shaped.dropped == ()
+
+
+def _golden(template, direction):
+    return GOLDEN / f"{template.replace('/', '-')}.{direction}.json"

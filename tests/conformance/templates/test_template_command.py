@@ -29,9 +29,12 @@ def test_the_shipped_templates_are_fit(run):
     assert result.exit_code == 0
     assert [report["template"] for report in reports] == [
         "http/event.jsonnet",
+        "insider/change.jsonnet",
         "insider/enter.jsonnet",
         "insider/exit-event.jsonnet",
         "insider/exit.jsonnet",
+        "insider/flag-enter.jsonnet",
+        "insider/flag-exit.jsonnet",
     ]
     assert all(report["fit"] and not report["findings"] for report in reports)
 

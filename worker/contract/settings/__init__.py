@@ -16,7 +16,9 @@ from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     ALL_AUDIENCES,
     AUDIENCE_ATTRIBUTE,
+    AUDIENCE_FLAG_PREFIX,
     DEFAULT_AUDIENCE_ATTRIBUTE,
+    DEFAULT_FLAG_PREFIX,
     Authorization,
     DeliverySettings,
     Destination,
@@ -35,7 +37,9 @@ from worker.errors import ConfigurationInvalid
 __all__ = [
     "ALL_AUDIENCES",
     "AUDIENCE_ATTRIBUTE",
+    "AUDIENCE_FLAG_PREFIX",
     "DEFAULT_AUDIENCE_ATTRIBUTE",
+    "DEFAULT_FLAG_PREFIX",
     "Authorization",
     "DeliverySettings",
     "Destination",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -30,8 +31,13 @@ AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
 """As on the page that describes Lytics' workflow for Insider."""
 
+AUDIENCE_FLAG_PREFIX: Final = "audience_flag_prefix"
+DEFAULT_FLAG_PREFIX: Final = "lytics_in_"
+"""How the boolean attributes begin that stand for one audience each."""
+
 ALL_AUDIENCES: Final = "*"
 MOST_PARTITIONS: Final = 1_024
+_FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
 
 
 class Frozen(BaseModel):
@@ -200,7 +206,15 @@ class Trigger(Section):
         attribute = settings[AUDIENCE_ATTRIBUTE]
         if not isinstance(attribute, str) or not attribute.strip():
             raise wrong(f"{AUDIENCE_ATTRIBUTE} must be the name of an attribute")
+        prefix = settings.get(AUDIENCE_FLAG_PREFIX, DEFAULT_FLAG_PREFIX)
+        if not isinstance(prefix, str) or not _FLAG_PREFIX.fullmatch(prefix):
+            raise wrong(f"{AUDIENCE_FLAG_PREFIX} must be made of a-z, 0-9 and _")
         return settings
+
+    @property
+    def audience_flag_prefix(self) -> str:
+        """Return how the attributes begin that stand for one audience each."""
+        return str(self.settings.get(AUDIENCE_FLAG_PREFIX, DEFAULT_FLAG_PREFIX))
 
     def wants(self, audience: str) -> bool:
         """Say whether the trigger names an audience, or all."""

@@ -8,6 +8,8 @@ What a body says about the list of audiences, and what becomes of it:
   surely leave the exited audience in. (`attribute/delete` is the documented way for exits.)
 - **It appends.** What something newer exited is not added again.
 - **It removes** (attribute delete). What something newer entered is not removed.
+- **It has a boolean attribute for the event's audience.** The ledger has let the event pass, so it
+  is the newest of its audience, and the attribute is sent, whatever else is stale.
 
 Profile data that is older than what this template already sent is left out; opt-ins, if any
 template did.
@@ -21,6 +23,7 @@ from typing import Any, Final
 from worker.contract.words import Direction, Skip
 from worker.destinations.api import Knowledge, NotSendable, Occasion, Shaped
 from worker.destinations.insider.fields import OBJECT_ATTRIBUTES, OPT_INS
+from worker.destinations.insider.flags import flag_of
 from worker.destinations.insider.shape import TELLING, deletes, overwrites
 
 STALE_ATTRIBUTES: Final = "stale_attributes"
@@ -62,7 +65,7 @@ def _corrected(
     if OBJECT_ATTRIBUTES in user:
         user = dict(_without_objects(user, knowledge, dropped))
     given = user.get("attributes", {})
-    attributes = _fresh(given, occasion.audience_attribute, knowledge, dropped)
+    attributes = _fresh(given, occasion, knowledge, dropped)
     slugs = _list(attributes, occasion.audience_attribute)
     if slugs is not None:
         right = _right_list(slugs, occasion, knowledge, whole=overwrites(user, root))
@@ -73,12 +76,12 @@ def _corrected(
 
 
 def _fresh(
-    attributes: dict[str, Any], attribute: str, knowledge: Knowledge, dropped: list[str]
+    attributes: dict[str, Any], occasion: Occasion, knowledge: Knowledge, dropped: list[str]
 ) -> dict[str, Any]:
     """Leave out what newer data of the same person has replaced."""
     if knowledge.stale:
-        slugs = attributes.get("custom", {}).get(attribute)
-        kept = {} if slugs is None else {"custom": {attribute: slugs}}
+        told = memberships_of(attributes, occasion)
+        kept = {"custom": told} if told else {}
         if kept != attributes:
             dropped.append(STALE_ATTRIBUTES)
         return kept
@@ -86,6 +89,27 @@ def _fresh(
         dropped.append(STALE_OPT_INS)
         return {name: value for name, value in attributes.items() if name not in OPT_INS}
     return attributes
+
+
+def memberships_of(attributes: Mapping[str, Any], occasion: Occasion) -> dict[str, Any]:
+    """Return the custom attributes that tell of audiences, and not of the person."""
+    custom = attributes.get("custom", {})
+    told = flag_of(custom, occasion)
+    slugs = custom.get(occasion.audience_attribute)
+    if slugs is not None:
+        told[occasion.audience_attribute] = slugs
+    return told
+
+
+def tells_data(user: Any, occasion: Occasion) -> bool:
+    """Say whether a user tells something of the person beside memberships and events."""
+    attributes = user.get("attributes") if isinstance(user, dict) else None
+    if not isinstance(attributes, dict) or not attributes:
+        return False
+    custom = attributes.get("custom")
+    if attributes.keys() != {"custom"} or not isinstance(custom, dict):
+        return True
+    return custom.keys() != memberships_of(attributes, occasion).keys()
 
 
 def _list(attributes: dict[str, Any], attribute: str) -> list[Any] | None:

@@ -218,6 +218,13 @@ def test_a_callback_without_encryption_is_named(tmp_path: Path) -> None:
 
 
 def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
+    """Check shipped templates of several triggers; return the warnings that are found."""
+    found = found_in(folder, *triggers)
+    assert {finding.severity for finding in found} <= {"warning"}
+    return [(finding.trigger, finding.message) for finding in found]
+
+
+def found_in(folder: Path, *triggers: dict[str, Any]) -> list[Finding]:
     """Check shipped templates of several triggers, in processes of their own."""
     text = f'templates = "{SHIPPED}"\n{DESTINATIONS}'
     for number, fields in enumerate(triggers):
@@ -225,9 +232,7 @@ def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
         lines = [f"{key} = {_toml(value)}" for key, value in trigger.items()]
         text += "\n".join([f"[triggers.t-{number}]", *lines, ""])
     (folder / "segrelay.toml").write_text(text)
-    found = check_triggers(load_settings(folder / "segrelay.toml", environ={}), NOW)
-    assert {finding.severity for finding in found} <= {"warning"}
-    return [(finding.trigger, finding.message) for finding in found]
+    return check_triggers(load_settings(folder / "segrelay.toml", environ={}), NOW)
 
 
 def _toml(value: Any) -> str:
@@ -275,6 +280,66 @@ def test_enter_and_exit_with_different_lists_are_named(tmp_path: Path) -> None:
 
     assert trigger == "t-0"
     assert "adds vip to lytics_computed_attr, but t-1 takes it out of audiences" in message
+
+
+FLAG_ENTERS = {**ENTERS, "template": "insider/flag-enter.jsonnet"}
+FLAG_LEAVES = {**ENTERS, "on": "exit", "template": "insider/flag-exit.jsonnet"}
+
+
+@pytest.mark.parametrize("audiences", [["vip"], ["*"], ["vip", "new"]])
+def test_a_boolean_attribute_is_a_way_out_as_well(tmp_path: Path, audiences: list[str]) -> None:
+    own = {"audiences": audiences}
+
+    assert together(tmp_path, {**FLAG_ENTERS, **own}, {**FLAG_LEAVES, **own}) == []
+
+
+def test_a_boolean_attribute_without_exits_is_named_with_what_unsets_it(tmp_path: Path) -> None:
+    [(trigger, message)] = together(tmp_path, FLAG_ENTERS, {**FLAG_LEAVES, "audiences": ["new"]})
+
+    assert trigger == "t-0"
+    assert message.startswith("nothing takes vip out of lytics_in_… again")
+    assert "insider/flag-exit.jsonnet and /api/user/v1/upsert" in message
+
+
+@pytest.mark.parametrize(
+    ("triggers", "says"),
+    [
+        ([FLAG_ENTERS, LEAVES], "adds vip to lytics_in_…, but t-1 takes it out of lytics_comp"),
+        (
+            [ENTERS, FLAG_LEAVES],
+            "adds vip to lytics_computed_attr, but t-1 takes it out of lytics_i",
+        ),
+        (
+            [FLAG_ENTERS, {**FLAG_LEAVES, "settings": {"audience_flag_prefix": "seg_"}}],
+            "give both the same audience_flag_prefix",
+        ),
+    ],
+)
+def test_the_two_membership_models_do_not_mix(
+    tmp_path: Path, triggers: list[dict[str, Any]], says: str
+) -> None:
+    [(trigger, message)] = together(tmp_path, *triggers)
+
+    assert trigger == "t-0"
+    assert says in message
+
+
+def test_audiences_whose_attributes_have_one_name_are_an_error(tmp_path: Path) -> None:
+    own = {"audiences": ["cart-open", "cart_open", "other"]}
+
+    [found] = found_in(tmp_path, {**FLAG_ENTERS, **own}, {**FLAG_LEAVES, **own})
+
+    assert found.severity == "error"
+    assert "cart-open, cart_open have one attribute, lytics_in_cart_open" in found.message
+
+
+def test_more_attributes_than_an_account_has_are_named(tmp_path: Path) -> None:
+    own = {"audiences": [f"a{number}" for number in range(81)]}
+
+    [found] = found_in(tmp_path, {**FLAG_ENTERS, **own}, {**FLAG_LEAVES, **own})
+
+    assert found.severity == "warning"
+    assert "81 audiences have an attribute each" in found.message
 
 
 def test_a_template_that_writes_to_another_list_than_its_settings_name_is_named(

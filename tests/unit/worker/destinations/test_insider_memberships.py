@@ -11,6 +11,7 @@ from ops.bench.shaping import occasion_of_sample
 from worker.contract.words import Direction, Skip
 from worker.destinations.api import Knowledge, NotSendable, Shaped
 from worker.destinations.insider.api import InsiderApi
+from worker.destinations.insider.memberships import tells_data
 
 API = InsiderApi()
 ENTER = occasion_of_sample()
@@ -186,3 +187,52 @@ def test_a_removal_of_which_nothing_is_left_is_skipped_unless_it_removes_more() 
 
     assert isinstance(empty, NotSendable)
     assert more == Shaped(({**ANN, "whole": ["city"]},), {})
+
+
+def flagged(**custom: Any) -> Shaped:
+    return Shaped(({**ANN, "attributes": {"name": "Ann", "custom": custom}},), {})
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_the_attribute_of_the_events_own_audience_is_never_stale(value: bool) -> None:
+    shaped = flagged(lytics_in_vip=value, lytics_in_new=value, status="active")
+
+    result = API.correct(shaped, ENTER, Knowledge(stale=True))
+
+    assert isinstance(result, Shaped)
+    assert result.users[0]["attributes"] == {"custom": {"lytics_in_vip": value}}
+    assert result.dropped == ("stale_attributes",)
+
+
+def test_what_is_called_like_a_flag_and_is_none_is_data() -> None:
+    result = API.correct(flagged(lytics_in_vip="yes"), ENTER, Knowledge(stale=True))
+
+    assert isinstance(result, NotSendable)
+
+
+def test_how_flags_begin_is_the_triggers_setting() -> None:
+    occasion = replace(ENTER, audience="VIP EU", audience_flag_prefix="seg_")
+
+    shaped = flagged(seg_vip_eu=True, lytics_in_vip=True)
+    result = API.correct(shaped, occasion, Knowledge(stale=True))
+
+    assert isinstance(result, Shaped)
+    assert result.users[0]["attributes"] == {"custom": {"seg_vip_eu": True}}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "tells"),
+    [
+        ({"custom": {"lytics_in_vip": True}}, False),
+        ({"custom": {"lytics_computed_attr": ["vip"]}}, False),
+        ({"custom": {"lytics_computed_attr": ["vip"], "lytics_in_vip": True}}, False),
+        ({"custom": {"lytics_in_new": True}}, True),
+        ({"custom": {"lytics_in_vip": True, "status": "x"}}, True),
+        ({"name": "Ann", "custom": {"lytics_in_vip": True}}, True),
+        ({"email_optin": True}, True),
+        ({}, False),
+    ],
+)
+def test_memberships_are_no_data_of_the_person(attributes: dict[str, Any], tells: bool) -> None:
+    """Else the flag of an exit would make an older entrance's opt-ins stale."""
+    assert tells_data({**ANN, "attributes": attributes}, ENTER) is tells

@@ -1,0 +1,196 @@
+"""The reference of the template library, out of the comments in its sources.
+
+A comment that stands right above a member and begins with its name is about that member: one line
+with how it is called, then sentences, then examples.
+
+    // text(value)
+    //
+    // The text without the space around it.
+    //
+    //   > values.text("  Ann ")
+    //   = "Ann"
+
+Behind an example's expression may stand, four spaces apart, the profile as `{…}` and the trigger's
+settings as `settings {…}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import orjson
+
+from worker.adapters.jsonnet.files import LIBRARY_FOLDER
+
+_COMMENT: Final = re.compile(r" *// ?(.*)")
+_MEMBER: Final = re.compile(r" *([A-Za-z][A-Za-z0-9]*)(?:\(.*\))?::?(?: |$)")
+_SETTINGS: Final = "settings "
+
+EVENT: Final = {
+    "id": "0123456789abcdef0123456789abcdef",
+    "slug": "vip",
+    "event": "enter",
+    "enter": "2026-11-01T10:00:00Z",
+}
+"""The segment event of every example."""
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """One file of the library.
+
+    Args:
+        variable: What examples call it.
+        imports: The file that a template imports.
+        source: The file in which its members are written.
+        about: What it is for, in a sentence or two.
+    """
+
+    variable: str
+    imports: str
+    source: str
+    about: str
+
+
+LIBRARIES: Final = (
+    Library(
+        "event",
+        "lytemplates.libsonnet",
+        "library.libsonnet",
+        "The event and its profile: the functions of Lytics' own library, under Lytics' names."
+        " Where Lytics' documentation leaves open what a function does, “our choice” says what"
+        " ours does.",
+    ),
+    Library(
+        "insider",
+        "insider.libsonnet",
+        "insider.libsonnet",
+        "What templates for Insider share. The functions take the name of a field of the profile;"
+        " they give null for what is missing and for what they can't make right, and never fail.",
+    ),
+    Library(
+        "values",
+        "values.libsonnet",
+        "values.libsonnet",
+        "The same for a value, for templates of any destination.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """What an expression yields.
+
+    Args:
+        profile: Of the event, beside its `segment_events`.
+        settings: The trigger's.
+        result: As JSON.
+    """
+
+    expression: str
+    profile: dict[str, Any]
+    settings: dict[str, Any]
+    result: str
+
+    @property
+    def line(self) -> str:
+        """Return it as the reference shows it."""
+        given = [orjson.dumps(self.profile).decode()] if self.profile else []
+        given += [_SETTINGS + orjson.dumps(self.settings).decode()] if self.settings else []
+        return f"{self.expression}  →  {self.result}" + (
+            f"    with {', '.join(given)}" * bool(given)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A function or value of a library.
+
+    Args:
+        call: How it is called.
+        text: Paragraphs, in Markdown.
+    """
+
+    name: str
+    call: str
+    text: str
+    examples: Sequence[Example]
+
+
+def members(library: Library) -> list[Member]:
+    """Return the documented members of a library, in the order of its source."""
+    source = (LIBRARY_FOLDER / library.source).read_text("utf-8")
+    found: list[Member] = []
+    comment: list[str] = []
+    for line in source.splitlines():
+        if written := _COMMENT.fullmatch(line):
+            comment.append(written[1])
+            continue
+        member = _MEMBER.match(line)
+        if member and comment and re.split(r"\W", comment[0])[0] == member[1]:
+            found.append(_member(member[1], comment))
+        comment = []
+    return found
+
+
+def undocumented(library: Library) -> list[str]:
+    """Return the hidden members of a library, which are its functions, that no comment is about."""
+    source = (LIBRARY_FOLDER / library.source).read_text("utf-8")
+    names = re.findall(r"^ +([A-Za-z][A-Za-z0-9]*)(?:\(.*\))?::(?: |$)", source, re.MULTILINE)
+    documented = {member.name for member in members(library)}
+    return [name for name in names if name not in documented]
+
+
+def _member(name: str, comment: Sequence[str]) -> Member:
+    examples = list(_examples(comment))
+    words = [line for line in comment[1:] if not line.startswith("  ")]
+    paragraphs = "\n".join(words).strip().split("\n\n")
+    text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return Member(name, comment[0], text, examples)
+
+
+def _examples(comment: Sequence[str]) -> Iterator[Example]:
+    for line, following in pairwise(comment):
+        if line.startswith("  > "):
+            expression, *given = re.split(r" {4,}", line.removeprefix("  > "))
+            settings = [one.removeprefix(_SETTINGS) for one in given if one.startswith(_SETTINGS)]
+            profile = [one for one in given if not one.startswith(_SETTINGS)]
+            yield Example(
+                expression,
+                orjson.loads(profile[0]) if profile else {},
+                orjson.loads(settings[0]) if settings else {},
+                following.removeprefix("  = "),
+            )
+
+
+def library_page() -> str:
+    """Return the page."""
+    parts = [_HEAD]
+    for library in LIBRARIES:
+        parts.append(f"## `{library.imports}`\n\n{library.about}\n\n")
+        parts.append(f'```jsonnet\nlocal {library.variable} = import "{library.imports}";\n```\n\n')
+        parts += [_section(library, member) for member in members(library)]
+    return "".join(parts).rstrip("\n") + "\n"
+
+
+def _section(library: Library, member: Member) -> str:
+    shown = f"### `{library.variable}.{member.call}`\n\n{member.text}\n\n"
+    examples = "\n".join(example.line for example in member.examples)
+    return shown + f"```\n{examples}\n```\n\n"
+
+
+_HEAD: Final = f"""\
+# The template library
+
+This page is generated from the comments of the library (`templates/lib/`) by `make docs`, and the
+tests evaluate every example in it. In all examples the event is
+
+```json
+{orjson.dumps(EVENT).decode()}
+```
+
+"""

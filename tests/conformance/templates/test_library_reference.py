@@ -1,0 +1,117 @@
+"""The reference of the library says what the library does: every example, on every engine."""
+
+import json
+
+import pytest
+
+from ops.reference.library import EVENT, LIBRARIES, members, undocumented
+from worker.destinations.normalise import boolean, instant, is_empty, pruned, timestamp
+
+IMPORTS = "".join(f'local {one.variable} = import "{one.imports}";\n' for one in LIBRARIES)
+EXAMPLES = [
+    pytest.param(example, id=f"{library.variable}.{member.name}-{number}")
+    for library in LIBRARIES
+    for member in members(library)
+    for number, example in enumerate(member.examples)
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_yields_what_it_says(agreed_source, example):
+    profile = {**example.profile, "segment_events": [EVENT]}
+
+    [value] = agreed_source(f"{IMPORTS}[{example.expression}]", [profile], example.settings)
+
+    assert value == [json.loads(example.result)]
+    assert [type(one) for one in value] == [type(json.loads(example.result))]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_everything_in_the_library_is_documented_with_an_example(library):
+    assert undocumented(library) == []
+    assert members(library)
+    assert [member.name for member in members(library) if not member.examples] == []
+    assert [member.name for member in members(library) if not member.text] == []
+
+
+TIMES = [
+    "2026-11-01T10:00:00.872199615Z",
+    "2026-11-01T12:00:00+02:00",
+    "2026-11-01t12:00:00.500000-0130",
+    "2024-02-29T23:59:59-12:00",
+    "2000-02-29T00:00:00Z",
+    "1969-12-31T23:59:59.999000Z",
+    "0001-01-02T00:00:00+00:00",
+    "9999-12-30T00:00:00Z",
+    "2026-01-01 00:00:00Z",
+    "1900-02-29T00:00:00Z",
+    "2026-13-01T00:00:00Z",
+    "2026-11-31T00:00:00Z",
+    "2026-11-01T24:00:01Z",
+    "2026-11-01T10:60:00Z",
+    "2026-11-01T10:00:00+2:00",
+    "2026-11-01T10:00:00x",
+    "2026/11/01",
+    "yesterday",
+    "",
+    None,
+    True,
+    [],
+]
+
+
+def test_a_time_is_the_one_that_shaping_would_make(agreed_source):
+    values = agreed_source(
+        'local v = import "values.libsonnet"; local e = import "lytemplates.libsonnet";\n'
+        'v.time(e.get("t"))',
+        [{"t": time} for time in TIMES],
+    )
+
+    for time, value in zip(TIMES, values, strict=True):
+        moment = instant(time)
+        assert value == (moment and timestamp(moment)), time
+
+
+STATED = [
+    "t",
+    "F",
+    " yes ",
+    "No",
+    "on",
+    "off",
+    "1",
+    "0",
+    1,
+    0,
+    True,
+    False,
+    "",
+    "2",
+    2,
+    None,
+    "maybe",
+]
+
+
+def test_a_boolean_is_the_one_that_shaping_would_make(agreed_source):
+    values = agreed_source(
+        'local v = import "values.libsonnet"; local e = import "lytemplates.libsonnet";\n'
+        'v.boolean(e.get("t"))',
+        [{"t": value} for value in STATED],
+    )
+
+    assert values == [boolean(value) for value in STATED]
+
+
+EMPTY = {"a": "", "b": [], "c": {"d": {}, "e": [None, ""]}, "f": [0, False, "x", [""]], "g": " "}
+
+
+def test_omitting_is_what_shaping_does(agreed_source):
+    values = agreed_source(
+        'local v = import "values.libsonnet"; local e = import "lytemplates.libsonnet";\n'
+        'v.omitEmpty(e.get("t"))',
+        [{"t": EMPTY}, {"t": {}}],
+    )
+
+    assert values == [pruned(EMPTY), {}]
+    assert is_empty(values[1])
