@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -160,6 +161,27 @@ class Planner:
             yield plan, piece.bytes_read
         self._conclude(plan)
         yield plan, spec.size
+
+    def now_us(self) -> int:
+        """Return Redis' clock."""
+        return self._fill.now_us()
+
+    def first(self, spec: Spec, count: int) -> list[Candidate]:
+        """Return the first deliveries of a source, with one trigger after the other.
+
+        Raises:
+            UsageWrong: A file is not what it was.
+        """
+        with closing(pieces_of(spec, self._settings)) as pieces:
+            piece = next(pieces, None)
+        if piece is None:
+            return []
+        deliveries = self._draft(list(piece.block.payloads()), spec).deliveries
+        every = sorted((new.number, new) for group in deliveries.values() for new in group)
+        return [
+            Candidate(str(number), new.trigger, new.header, decode_profile(new.profile))
+            for number, new in every[:count]
+        ]
 
     def _take(self, piece: Piece, plan: Plan) -> None:
         rows = list(piece.block.payloads())

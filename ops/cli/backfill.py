@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Final
 
 import typer
 from redis import Redis
 
+from ops.backfill.canary import ReadBack, read_canary
 from ops.backfill.starting import read_anew, spec_of
 from ops.backfill.view import View, read_all, read_view
 from ops.cli.asking import confirmed
@@ -55,6 +56,9 @@ def start(
     canary: Annotated[
         int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
     ] = 0,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show the canary's profile fields too.")
+    ] = False,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
@@ -62,7 +66,8 @@ def start(
 
     Rows that are webhook payloads keep their own events. Other rows are profiles: each becomes a
     member (or former member) of --audience, at the time --as-of. Insider starts no journeys for
-    them unless you say --hooks.
+    them unless you say --hooks. With --canary the first rows are delivered, a few of these people
+    are read back from Insider, and the job waits until it is resumed.
     """
     wanted = asked.wanted(name=name, canary=canary)
     with opened() as (settings, client):
@@ -72,7 +77,7 @@ def start(
         note(
             f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
         )
-        _run(client, settings, spec.name, wait=wait, as_json=as_json)
+        _run(client, settings, spec.name, wait=wait, as_json=as_json, reveal=reveal)
 
 
 @app.command()
@@ -249,7 +254,15 @@ def _refuse_changes(job: Job, settings: Settings) -> None:
         )
 
 
-def _run(client: Redis, settings: Settings, name: str, *, wait: bool, as_json: bool) -> None:
+def _run(
+    client: Redis,
+    settings: Settings,
+    name: str,
+    *,
+    wait: bool,
+    as_json: bool,
+    reveal: bool = False,
+) -> None:
     """Read a job to its end, wait for its deliveries if wanted, and report."""
     book = JobBook(client)
     phase = book.phase(name)
@@ -262,13 +275,25 @@ def _run(client: Redis, settings: Settings, name: str, *, wait: bool, as_json: b
         if wait or phase == "canary":
             _wait_for_deliveries(client, settings, name, interruption)
     view = read_view(client, settings, book.named(name))
+    people = list(read_canary(client, settings, view.job.spec)) if phase == "canary" else []
     if as_json:
-        print_json(view.document())
+        told = [each.document(reveal=reveal) for each in people]
+        print_json(view.document() | ({"read_back": told} if phase == "canary" else {}))
     else:
-        for line in _told(view):
+        for line in (*_told(view), *_told_of_canary(people, reveal=reveal)):
             say(line)
     if view.job.tally.refused:
         note("Rows that could not be placed are kept: `segrelay quarantine list`.")
+
+
+def _told_of_canary(people: Sequence[ReadBack], *, reveal: bool) -> Iterator[str]:
+    if people:
+        yield "read back from Insider:"
+    for number, each in enumerate(people, start=1):
+        yield f"  person {number}, {each.trigger}: {each.outcome}. {each.problem}".rstrip()
+        for name, verdict in each.attributes.items():
+            shown = f": {(each.found or {}).get(name)!r}" if reveal else ""
+            yield f"    {name}: {verdict}{shown}"
 
 
 def _read(book: JobBook, settings: Settings, name: str, interruption: Interruption) -> Phase:

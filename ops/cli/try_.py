@@ -12,13 +12,13 @@ import typer
 from ops.cli.console import note, print_json, say
 from ops.cli.opened import opened
 from ops.cli.options import Json
-from ops.insider.reader import CUSTOM, InsiderReader
-from ops.trial.event import Attempt, attempt_of, event_of, who_of
+from ops.trial.event import Attempt, attempt_of, event_of
+from ops.trial.reading_back import read_back
 from ops.trial.sending import NotSent, Sent, send
 from producer.audiences import AudienceBook
 from producer.doorbell import CeleryDoorbell
 from worker.contract.redis.claim import claim
-from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger, load_settings
+from worker.contract.settings import Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
 from worker.destinations.registry import api_of
 from worker.errors import SegrelayError, UsageWrong
@@ -140,14 +140,8 @@ def _read_back(attempt: Attempt, settings: Settings) -> dict[str, Any]:
     shaped = attempt.rehearsed.shaped
     if destination.api != "insider" or shaped is None:
         return {}
-    names = {CUSTOM + str(attempt.trigger.settings[AUDIENCE_ATTRIBUTE])}
-    for user in shaped.users:
-        attributes = user.get("attributes", {})
-        names |= {name for name in attributes if name != "custom"}
-        names |= {CUSTOM + name for name in attributes.get("custom", {})}
     try:
-        with InsiderReader(settings, destination) as reader:
-            return {"read_back": reader.profile(who_of(shaped), sorted(names))}
+        return {"read_back": read_back(shaped, attempt.trigger, settings)}
     except SegrelayError as error:
         return {"read_back": None, "read_back_problem": error.message}
 

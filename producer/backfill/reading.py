@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
@@ -196,7 +196,7 @@ class _Reader:
         return sum((stripe.tally for stripe in self.stripes), Tally())
 
 
-def pieces_of(spec: Spec, settings: Settings) -> Iterator[Piece]:
+def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
     """Yield the blocks of all sources, numbered from 1.
 
     Raises:

@@ -92,3 +92,27 @@ def test_backfills_of_several_audiences_and_late_events_end_as_the_newest_says(t
         rig.wait_until_empty(60)
 
         nothing_is_wrong(rig, happened)
+
+
+def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):
+    emails = [f"person{number}@example.com" for number in range(3_000)]
+    with Rig(tmp_path) as rig:
+        start_worker(rig)
+        path = write_rows(tmp_path / "rows.ndjson", emails)
+
+        canary = start(rig, path, "vip", "--canary", "20", "--name", "j")
+
+        assert (canary["state"], canary["delivered"], canary["rows"]) == (
+            "canary delivered",
+            20,
+            20,
+        )
+        assert len(canary["read_back"]) == 3
+        for person in canary["read_back"]:
+            assert person["outcome"] == "sent"
+            assert set(person["attributes"].values()) == {"as sent"}
+        assert "person1@example.com" not in str(canary["read_back"])
+        assert len(rig.memberships()) == 20
+        whole = backfill(rig, "resume", "j", "--wait")
+        assert (whole["state"], whole["delivered"]) == ("done", len(emails))
+        assert len(rig.memberships()) == len(emails)
