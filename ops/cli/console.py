@@ -160,7 +160,8 @@ class _LineProgress:
         self._label = label
         self._total = total
         self._done = 0
-        self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
+        self._begun_at = time.monotonic()
+        self._next_at = self._begun_at + _PROGRESS_EVERY_SECONDS
 
     def advance(self, n: int = 1) -> None:
         self._done += n
@@ -169,8 +170,19 @@ class _LineProgress:
 
     def show(self) -> None:
         of_total = f" of {self._total:,}" if self._total is not None else ""
-        note(f"{self._label}: {self._done:,}{of_total}")
+        seconds = time.monotonic() - self._begun_at
+        note(f"{self._label}: {self._done:,}{of_total}{self._pace(self._done / (seconds or 1.0))}")
         self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
+
+
+    def _pace(self, rate: float) -> str:
+        """Say how quickly it goes, and when it may be over."""
+        if rate < 1:
+            return ""
+        told = f", {rate:,.0f} a second"
+        if self._total is None or self._done >= self._total:
+            return told
+        return f"{told}, {(self._total - self._done) / rate:,.0f} s left"
 
 
 class _BarProgress:
@@ -194,6 +206,15 @@ def progress(label: str, total: int | None = None) -> Iterator[Progress]:
         return
     from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
     from rich.progress import Progress as Bars  # noqa: PLC0415 - see above
+    from rich.progress import ProgressColumn, Task  # noqa: PLC0415 - see above
+    from rich.text import Text  # noqa: PLC0415 - see above
 
-    with Bars(console=Console(stderr=True)) as bars:
+    class Pace(ProgressColumn):
+        """How quickly it goes."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.finished_speed or task.speed or 0:,.0f} a second")
+
+    columns = (*Bars.get_default_columns(), Pace())
+    with Bars(*columns, console=Console(stderr=True)) as bars:
         yield _BarProgress(bars, bars.add_task(label, total=total))
