@@ -174,7 +174,6 @@ class _LineProgress:
         note(f"{self._label}: {self._done:,}{of_total}{self._pace(self._done / (seconds or 1.0))}")
         self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
 
-
     def _pace(self, rate: float) -> str:
         """Say how quickly it goes, and when it may be over."""
         if rate < 1:

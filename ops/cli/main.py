@@ -155,6 +155,12 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         "Operate",
         examples=("segrelay try samples/enter.json --trigger vip-enter",),
     ),
+    "reconcile": Lazy(
+        "ops.cli.reconcile:reconcile",
+        "Compare an audience at Lytics with what was delivered.",
+        "Operate",
+        examples=("segrelay reconcile vip --insider", "segrelay reconcile vip --repair"),
+    ),
     "verify": Lazy(
         "ops.cli.verify:verify",
         "Compare what Insider holds with the ledger.",

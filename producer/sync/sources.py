@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol, Self
@@ -66,7 +67,7 @@ class LyticsSource:
         slug: str,
         identity: str,
         fields: Sequence[str],
-        sleep: Callable[[float], None],
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         patience = Patience(sleep=sleep)
         self._api = LyticsApi(settings, timeout_seconds=REQUEST_SECONDS, patience=patience)

@@ -6,8 +6,20 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.sandbox.process import SandboxProcess
-from tests.integration.ops.relay import Relay
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from producer.sync.opening import syncing_for
+from tests.integration.ops.relay import EXIT, Relay
 from worker.contract.redis.connection import connect
+
+LYTICS = """
+[lytics]
+base_url = "{url}"
+token = "a-token-of-nobody"
+[sync.vip]
+audience = "vip"
+every = "1h"
+"""
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +53,19 @@ def call(relay, monkeypatch):
         return result
 
     return run
+
+
+@pytest.fixture
+def relay_of_a_sync(relay, sandbox):
+    """Twelve members came by a sync, and were delivered."""
+    relay.configure(EXIT + LYTICS.format(url=sandbox.url))
+    rows = [
+        {"_uid": f"u{n:03}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(12)
+    ]
+    sandbox.post("lytics/profiles", rows)
+    publisher = Publisher(relay.client, relay.settings, doorbell=SilentDoorbell())
+    syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
+    while syncing.step(forced=not syncing.book.peek().number).more:
+        pass
+    relay.drain()
+    return relay

@@ -4,39 +4,12 @@ import orjson
 import pytest
 
 from ops.cli import audience
-from producer.doorbell import SilentDoorbell
-from producer.publish import Publisher
-from producer.sync.opening import syncing_for
-from tests.integration.ops.relay import EXIT, payload
+from tests.integration.ops.relay import payload
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import UsageWrong
 
-LYTICS = """
-[lytics]
-base_url = "{url}"
-token = "a-token-of-nobody"
-[sync.vip]
-audience = "vip"
-every = "1h"
-"""
 COUNT = 12
-
-
-@pytest.fixture
-def relay_of_a_sync(relay, sandbox):
-    """Twelve members came by a sync, and were delivered."""
-    relay.configure(EXIT + LYTICS.format(url=sandbox.url))
-    rows = [
-        {"_uid": f"u{n:03}", "email": f"p{n}@example.com", "segments": ["vip"]}
-        for n in range(COUNT)
-    ]
-    sandbox.post("lytics/profiles", rows)
-    publisher = Publisher(relay.client, relay.settings, doorbell=SilentDoorbell())
-    syncing = syncing_for(relay.client, relay.settings, "vip", publisher)
-    while syncing.step(forced=not syncing.book.peek().number).more:
-        pass
-    relay.drain()
-    return relay
+"""As many as the relay of a sync has."""
 
 
 def members(sandbox, slug):

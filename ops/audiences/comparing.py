@@ -1,0 +1,199 @@
+"""Drift: an audience as its source has it, against the ledger, and against what Insider holds.
+
+What the ledger knows to be newer than the scan is no drift: it has changed since.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, Protocol
+
+import orjson
+from redis import Redis
+
+from ops.audiences.membership import Advance, every_record, standing
+from ops.audiences.people import Person
+from ops.insider.reader import CUSTOM
+from ops.state.ledger import Names
+from worker.contract.keys import PartitionKeys, partition_of
+from worker.contract.redis.connection import redis_errors
+from worker.contract.words import Direction
+
+_PEOPLE_A_CALL: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What one destination lacks, or has too much, by the ledger.
+
+    Args:
+        source: How many are in the audience by its source.
+        ledger: How many by the ledger.
+        missing: In the source, not in the ledger.
+        stale: In the ledger, not in the source, by digest; None where nobody knows who it is.
+    """
+
+    destination: str
+    source: int
+    ledger: int
+    missing: Sequence[Person] = field(repr=False)
+    stale: Mapping[bytes, Person | None] = field(repr=False)
+
+    @property
+    def both(self) -> int:
+        """Return how many are in both."""
+        return self.source - len(self.missing)
+
+    @property
+    def named_stale(self) -> list[Person]:
+        """Return those who should leave and are known by name."""
+        return [person for person in self.stale.values() if person]
+
+
+def compare(
+    client: Redis,
+    audience: str,
+    destinations: Sequence[str],
+    source: Mapping[bytes, Person],
+    *,
+    scan_us: int,
+    advance: Advance = lambda _: None,
+) -> list[Compared]:
+    """Hold the source against the ledger.
+
+    Args:
+        client: Of the ledger.
+        audience: The slug.
+        destinations: That want the audience.
+        source: Its members by digest.
+        scan_us: When the source was read, by its own clock.
+        advance: Told how many ledgers were read.
+    """
+    inside: dict[str, set[bytes]] = {name: set() for name in destinations}
+    newer: dict[str, set[bytes]] = {name: set() for name in destinations}
+    number = Names(client).number_of(audience)
+    for place, digest, record in every_record(client, advance):
+        now = standing(record, number) if record and place.destination in inside else None
+        if now is None:
+            continue
+        if now[1] > scan_us:
+            newer[place.destination].add(digest)
+        if now[0] is Direction.ENTER:
+            inside[place.destination].add(digest)
+    return [_compared(name, source, inside[name], newer[name]) for name in destinations]
+
+
+def _compared(
+    destination: str, source: Mapping[bytes, Person], inside: set[bytes], newer: set[bytes]
+) -> Compared:
+    missing = [
+        person for digest, person in source.items() if digest not in inside and digest not in newer
+    ]
+    stale: dict[bytes, Person | None] = dict.fromkeys(inside - source.keys() - newer)
+    return Compared(destination, len(source), len(inside), missing, stale)
+
+
+def with_names(compared: Compared, people: Iterable[Person]) -> Compared:
+    """Return the comparison with names for those who are stale."""
+    stale = dict(compared.stale)
+    for person in people:
+        digest = person.digest
+        if digest in stale:
+            stale[digest] = person
+    return Compared(compared.destination, compared.source, compared.ledger, compared.missing, stale)
+
+
+class ReadsProfiles(Protocol):
+    """Whoever can read a profile back."""
+
+    def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
+        """Return attributes of a profile, None where it is not known."""
+        ...
+
+
+@dataclass(slots=True)
+class AtInsider:
+    """What Insider holds of a sample.
+
+    Args:
+        read: People who were read back.
+        wrong: Those of them whom Insider has otherwise than the source: `missing` there, or
+            `stale`.
+        unknown: People whom Redis no longer knows by what Insider calls them.
+    """
+
+    read: int = 0
+    wrong: list[tuple[Literal["missing", "stale"], Person]] = field(default_factory=list)
+    unknown: int = 0
+
+    def add(self, other: AtInsider) -> None:
+        """Add what another one found."""
+        self.read += other.read
+        self.wrong += other.wrong
+        self.unknown += other.unknown
+
+
+def sampled(
+    compared: Compared, source: Mapping[bytes, Person], count: int, chance: random.Random
+) -> list[tuple[Person, bool]]:
+    """Return people and whether the source has them, at most so many of both kinds."""
+    inside = [(person, True) for person in source.values()]
+    outside = [(person, False) for person in compared.named_stale]
+    return [
+        *chance.sample(inside, min(count, len(inside))),
+        *chance.sample(outside, min(count, len(outside))),
+    ]
+
+
+def read_back(
+    client: Redis,
+    reader: ReadsProfiles,
+    sample: Sequence[tuple[Person, bool]],
+    *,
+    destination: str,
+    partitions: int,
+    audience: str,
+    attribute: str,
+) -> Iterator[AtInsider]:
+    """Read a sample back, and hold it against the source; yields what one person came to."""
+    known = _known_as(client, destination, partitions, [person for person, _ in sample])
+    name = CUSTOM + attribute
+    for person, should_be in sample:
+        who = known.get(person.digest) or _by_email(person)
+        if who is None:
+            yield AtInsider(unknown=1)
+            continue
+        profile = reader.profile(who, [name])
+        held = (profile or {}).get(name)
+        is_there = audience in held if isinstance(held, list) else held == audience
+        found = AtInsider(read=1)
+        if is_there != should_be:
+            found.wrong.append(("stale" if is_there else "missing", person))
+        yield found
+
+
+def _by_email(person: Person) -> dict[str, Any] | None:
+    field_name, _, value = person.key.partition(":")
+    return {"identifiers": {"email": value}} if field_name == "email" else None
+
+
+def _known_as(
+    client: Redis, destination: str, partitions: int, people: Sequence[Person]
+) -> dict[bytes, dict[str, Any]]:
+    """Return by what the destination knows these people, where something was delivered lately."""
+    known: dict[bytes, dict[str, Any]] = {}
+    for first in range(0, len(people), _PEOPLE_A_CALL):
+        part = people[first : first + _PEOPLE_A_CALL]
+        with redis_errors():
+            pipe = client.pipeline(transaction=False)
+            for person in part:
+                place = PartitionKeys(destination, partition_of(person.key, partitions))
+                pipe.hget(place.who, person.digest.hex())
+            answers = pipe.execute()
+        for person, text in zip(part, answers, strict=True):
+            who = orjson.loads(text)[1] if text else None
+            if who:
+                known[person.digest] = who
+    return known

@@ -1,0 +1,117 @@
+"""`segrelay reconcile`: Lytics, the ledger and Insider held against each other."""
+
+import httpx
+import orjson
+import pytest
+import typer
+
+from ops.cli import reconcile
+from tests.integration.ops.relay import payload
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+
+
+def app_of(command):
+    app = typer.Typer()
+    app.command()(command)
+    return app
+
+
+APP = app_of(reconcile.reconcile)
+
+
+def members(sandbox):
+    held = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+    return {email for email, slugs in held.items() if "vip" in slugs}
+
+
+def at_lytics(sandbox):
+    return {row["email"] for row in sandbox.get("lytics/members", audience="vip")}
+
+
+def drift(sandbox):
+    """Let one join and two leave, of which no event comes."""
+    rows = [{"_uid": "u900", "email": "new@example.com", "segments": ["vip"]}]
+    sandbox.post("lytics/profiles", rows)
+    moves = [{"uid": f"u{n:03}", "audience": "vip", "change": "exit"} for n in (1, 2)]
+    sandbox.post("lytics/moves", moves)
+
+
+@pytest.mark.usefixtures("relay_of_a_sync")
+def test_where_nothing_differs_the_exit_code_is_0(call):
+    told = call(APP, "vip", "--json")
+
+    assert told.exit_code == 0
+    assert orjson.loads(told.stdout) == {
+        "audience": "vip",
+        "source": 12,
+        "destinations": [
+            {
+                "destination": "insider",
+                "ledger": 12,
+                "both": 12,
+                "missing": 0,
+                "stale": 0,
+                "stale_unnamed": 0,
+            }
+        ],
+        "repaired": 0,
+    }
+
+
+@pytest.mark.usefixtures("relay_of_a_sync")
+def test_who_is_missing_and_who_is_stale_is_told(call, sandbox):
+    drift(sandbox)
+
+    told = call(APP, "vip", "--json")
+
+    (found,) = orjson.loads(told.stdout)["destinations"]
+    assert told.exit_code == 1
+    assert (found["both"], found["missing"], found["stale"]) == (10, 1, 2)
+    assert "missing" in call(APP, "vip").stdout
+
+
+def test_a_repair_publishes_just_the_difference(relay_of_a_sync, call, sandbox):
+    drift(sandbox)
+
+    told = call(APP, "vip", "--repair", "--yes", "--json")
+    waiting = relay_of_a_sync.status()["waiting"]
+    relay_of_a_sync.drain()
+
+    assert (told.exit_code, orjson.loads(told.stdout)["repaired"], waiting) == (0, 3, 3)
+    assert members(sandbox) == at_lytics(sandbox)
+    assert call(APP, "vip").exit_code == 0
+
+
+def test_what_insider_has_lost_is_found_and_sent_again(relay_of_a_sync, call, sandbox):
+    httpx.post(
+        f"{sandbox.url}/api/user/v1/attribute/delete",
+        headers={"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "secret-token"},
+        json={
+            "users": [
+                {
+                    "identifiers": {"email": "p3@example.com"},
+                    "custom": {"partial": {DEFAULT_AUDIENCE_ATTRIBUTE: ["vip"]}},
+                }
+            ]
+        },
+    ).raise_for_status()
+    assert "p3@example.com" not in members(sandbox)
+
+    found = call(APP, "vip", "--insider", "--json")
+    repaired = call(APP, "vip", "--insider", "--repair", "--yes", "--json")
+    relay_of_a_sync.drain()
+
+    (destination,) = orjson.loads(found.stdout)["destinations"]
+    assert found.exit_code == 1
+    assert destination["insider"] == {"read": 12, "missing": 1, "stale": 0, "unknown": 0}
+    assert orjson.loads(repaired.stdout)["repaired"] == 1
+    assert members(sandbox) == at_lytics(sandbox)
+
+
+def test_what_happened_after_the_scan_is_no_drift(relay_of_a_sync, call):
+    relay_of_a_sync.publish(payload("p3@example.com", direction="exit", minute=62))
+    relay_of_a_sync.drain()
+
+    told = orjson.loads(call(APP, "vip", "--json").stdout)
+
+    assert (told["destinations"][0]["missing"], told["destinations"][0]["ledger"]) == (0, 11)
