@@ -45,12 +45,14 @@ class Page:
         following: The token of the next page; "" = this was the last.
         total: How many members Lytics says there are; None where it does not say.
         at: When Lytics answered, by its own clock; None where the answer has no date.
+        bad: Rows that can't be read.
     """
 
     rows: list[dict[str, Any]]
     following: str
     total: int | None
     at: datetime | None
+    bad: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,11 +274,13 @@ def _page(answer: httpx.Response, audience: str) -> Page:
     if rows is not None and not isinstance(rows, list):
         raise LyticsUnavailable(f"Lytics answered the scan of '{audience}' without rows.")
     total = body.get("total")
+    profiles = [row for row in rows or [] if isinstance(row, dict)]
     return Page(
-        rows=[row for row in rows or [] if isinstance(row, dict)],
+        rows=profiles,
         following=following or "",
         total=total if isinstance(total, int) and not isinstance(total, bool) else None,
         at=_date(answer),
+        bad=len(rows or []) - len(profiles),
     )
 
 

@@ -14,10 +14,10 @@ from redis import Redis
 from ops.state.partitions import partition_count
 from producer.identity import ID, PAYLOAD_ID, profile_key
 from producer.sources.blocks import blocks_of
-from producer.sources.csv_rows import Columns
 from producer.sources.opening import opened
 from producer.sources.scans import audience_of, scan_rows
 from producer.sync.book import SyncBook
+from producer.sync.opening import columns_of
 from worker.contract.keys import digest_of
 from worker.contract.settings import Settings
 from worker.errors import PayloadRefused
@@ -79,14 +79,7 @@ def _rows(settings: Settings, source: str) -> Iterator[dict[str, Any]]:
         payloads = scan_rows(settings, audience)
         yield from (payload.value for payload in payloads)
         return
-    known = settings.producer.backfill
-    columns = Columns(
-        identity=settings.delivery.identity,
-        names=(),
-        renamed=dict(known.columns),
-        lists=known.lists,
-        maps=known.maps,
-    )
+    columns = columns_of(settings)
     with opened(source, with_digest=False) as file:
         for block in blocks_of(file, columns):
             for payload in block.payloads():

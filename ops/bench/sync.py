@@ -57,6 +57,8 @@ every = "1d"
 class GeneratedAudience:
     """So many members, page by page; see `producer.sync.sources.Source`."""
 
+    is_live = True
+
     def __init__(self, members: int) -> None:
         self._members = members
 

@@ -20,7 +20,7 @@ from producer.publish import Publisher
 from producer.steps import Step
 from producer.sync.book import SyncBook
 from producer.sync.opening import syncing_for
-from producer.sync.run import Phase, Run
+from producer.sync.run import CERTAIN, Phase, Run
 from producer.sync.step import Syncing, confirm
 from worker.contract.problems import did_you_mean
 from worker.contract.settings import Settings
@@ -49,11 +49,12 @@ def list_syncs(*, as_json: Json = False) -> None:
         print_json(rows)
         return
     table(
-        ("name", "audience", "every", "members", "state"),
+        ("name", "audience", "source", "every", "members", "state"),
         [
             (
                 row["name"],
                 row["audience"],
+                row["source"],
                 row["every"],
                 f"{row['members']:,}",
                 row["line"],
@@ -92,7 +93,7 @@ def run(name: Name, *, as_json: Json = False) -> None:
         print_json(row)
     else:
         _tell(row)
-    if result.phase is Phase.CONFIRM or result.last.get("outcome") != "done":
+    if result.phase is Phase.CONFIRM or result.last.get("outcome") not in CERTAIN:
         raise typer.Exit(1)
 
 
@@ -196,6 +197,7 @@ def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "audience": schedule.audience,
+        "source": schedule.source,
         "every": format_duration(schedule.every_seconds),
         "phase": state.phase.value,
         "line": state.line() if state.number else "has never run",
@@ -211,7 +213,7 @@ def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
 
 def _tell(row: dict[str, Any]) -> None:
     say(f"{row['name']}: {row['line']}")
-    say(f"  audience '{row['audience']}', every {row['every']}")
+    say(f"  audience '{row['audience']}' from {row['source']}, every {row['every']}")
     say(f"  {row['members']:,} members are known")
     last = row["last"]
     if last:

@@ -83,7 +83,8 @@ def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
     """Yield the line that was looked at, and all others."""
     if first:
         yield first
-    yield from rest
+    for line in rest:  # noqa: UP028 - `yield from` would close the file with the generator
+        yield line
 
 
 def _separator(line: str) -> str:

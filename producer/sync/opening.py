@@ -11,7 +11,9 @@ from redis import Redis
 
 from producer.audiences import AudienceBook
 from producer.publish import Publisher
+from producer.sources.csv_rows import Columns
 from producer.sync.book import SyncBook
+from producer.sync.files import FileSource
 from producer.sync.sources import LyticsSource, OpenSource, Source
 from producer.sync.step import Syncing
 from worker.contract.problems import did_you_mean
@@ -43,6 +45,17 @@ def syncing_for(client: Redis, settings: Settings, name: str, publisher: Publish
     )
 
 
+def columns_of(settings: Settings) -> Columns:
+    """Return how CSV files are read, as `[producer.backfill]` says."""
+    known = settings.producer.backfill
+    return Columns(
+        identity=settings.delivery.identity,
+        renamed=dict(known.columns),
+        lists=known.lists,
+        maps=known.maps,
+    )
+
+
 def slug_of(book: AudienceBook, name: str) -> str:
     """Return the slug of an audience that is named by slug or id.
 
@@ -62,6 +75,8 @@ def _opener(
     settings: Settings, schedule: SyncSchedule, audience: str, publisher: Publisher
 ) -> OpenSource:
     def opened(sleep: Callable[[float], None]) -> AbstractContextManager[Source]:
+        if schedule.files:
+            return FileSource(str(settings.folder / schedule.files), columns_of(settings))
         if settings.lytics is None:
             raise ConfigurationInvalid(f"[sync.{schedule.name}] needs the table [lytics].")
         return LyticsSource(

@@ -11,6 +11,8 @@ import orjson
 MOST_GONE: Final = 100
 MOST_GONE_SHARE: Final = 0.1
 """So many may leave between two runs, or a hundred, without a person's word."""
+CERTAIN: Final = frozenset({"done", "unchanged"})
+"""Outcomes of runs after which it is known who is in the audience."""
 TOLERANCE_SHARE: Final = 0.01
 """Of the members: people join and leave while a scan is under way."""
 
@@ -40,6 +42,7 @@ class Run:
         known: Destinations that have had a whole run.
         place: Of the partitions of all destinations, the next to be counted or asked for exits.
         rows: That came.
+        bad: Rows that could not be read.
         unplaced: Rows without an identity.
         shared: Rows of another profile with the same identity.
         first_total, last_total: Members as the first and the last page told; -1 = they didn't.
@@ -65,6 +68,7 @@ class Run:
     place: int = 0
     pages: int = 0
     rows: int = 0
+    bad: int = 0
     unplaced: int = 0
     shared: int = 0
     first_total: int = -1
@@ -102,6 +106,19 @@ class Run:
         """Say whether it has steps to do now."""
         return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}
 
+    @property
+    def has_ended(self) -> bool:
+        """Say whether it has nothing more to do."""
+        return self.phase is Phase.IDLE
+
+    def was_done_with(self, at_us: int) -> bool:
+        """Say whether the run before this one has done all with a source of that time."""
+        return (
+            self.last.get("outcome") in CERTAIN
+            and self.last.get("at_us") == at_us
+            and set(self.destinations) <= set(self.known)
+        )
+
     def following(self, audience: str, destinations: list[str], token: str, now_ms: int) -> Run:
         """Return the run after this one, at its begin."""
         return Run(
@@ -125,7 +142,7 @@ class Run:
     def scan_anew(self) -> None:
         """Begin the scan again within this run: whom it saw, it saw."""
         self.start = ""
-        self.rows = self.unplaced = self.shared = 0
+        self.rows = self.bad = self.unplaced = self.shared = 0
         self.first_total = self.last_total = -1
         self.restarts += 1
 
@@ -134,6 +151,8 @@ class Run:
         gone = max(self.gone.values(), default=0)
         if gone <= self.allowed:
             return ""
+        if self.bad:
+            return f"{self.bad:,} rows can't be read, {gone:,} members are missing"
         distinct = min(self.seen.values(), default=0) + self.unplaced + self.shared
         if distinct < self._expected():
             return (
@@ -166,6 +185,7 @@ class Run:
             "rows": self.rows,
             "total": self.last_total if self.last_total >= 0 else None,
             "members": max(self.seen.values(), default=0),
+            "bad": self.bad,
             "unplaced": self.unplaced,
             "entered": self.entered,
             "changed": self.changed,

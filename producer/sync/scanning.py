@@ -15,11 +15,11 @@ from producer.sync.book import SyncBook
 from producer.sync.marks import Mark, content_hash, uid_of
 from producer.sync.run import Phase, Run
 from producer.sync.sources import Source
-from producer.times import format_time
+from producer.times import FUTURE_TOLERANCE_US, MICROSECONDS, format_time
 from worker.contract.events import Event
 from worker.contract.redis.accept import Member
 from worker.contract.words import BACKFILL, LIVE, Direction
-from worker.errors import LyticsUnavailable, PayloadRefused, ScanExpired
+from worker.errors import LyticsUnavailable, PayloadRefused, ScanExpired, UsageWrong
 
 GROUP_ROWS: Final = 1_000
 UNPLACED_KEPT: Final = 100
@@ -56,6 +56,9 @@ class Scanning:
             for destination in self.run.destinations:
                 self.check_room(self._lane(destination))
             rows, last = self._group(is_over)
+            if self.run.has_ended:
+                self.book.save(self.run)
+                return
             self._compare(rows)
             if last is None:
                 self._scan_anew()
@@ -86,6 +89,8 @@ class Scanning:
                 break
             if not start:
                 self._begin(page)
+            if self.run.has_ended:
+                break
             self._hear(page)
             rows += page.rows
             last, start = page, page.following
@@ -93,13 +98,31 @@ class Scanning:
 
     def _begin(self, page: Page) -> None:
         """Take the scan's time from the source's clock; it never goes back from run to run."""
-        if self.run.restarts:
-            return
-        at_us = begun_us(page, 1000 * self.book.now_ms())
-        self.run.at_us = max(at_us, self.run.at_us + 1)
+        now_us = 1000 * self.book.now_ms()
+        if not self.source.is_live:
+            self._begin_with_file(page, now_us)
+        elif not self.run.restarts:
+            self.run.at_us = max(begun_us(page, now_us), self.run.at_us + 1)
+
+    def _begin_with_file(self, page: Page, now_us: int) -> None:
+        """Take the file's own time; what was read before has nothing new to tell."""
+        assert page.at is not None
+        at_us = round(page.at.timestamp() * MICROSECONDS)
+        if at_us < self.run.at_us:
+            raise UsageWrong(
+                f"The newest export is of {format_time(at_us)}, older than the one that was read"
+                f" last ({format_time(self.run.at_us)}): it could undo what is newer. If its time"
+                " was lost, give it a right one."
+            )
+        if at_us - now_us > FUTURE_TOLERANCE_US:
+            raise UsageWrong(f"The newest export is of {format_time(at_us)}, which is to come.")
+        if at_us == self.run.at_us and self.run.was_done_with(at_us):
+            self.run.end(now_us // 1000, outcome="unchanged")
+        self.run.at_us = at_us
 
     def _hear(self, page: Page) -> None:
         self.run.pages += 1
+        self.run.bad += page.bad
         if page.total is None:
             return
         self.run.last_total = page.total

@@ -29,7 +29,16 @@ class Look(NamedTuple):
 
 
 class Source(Protocol):
-    """Who is in the audience, page by page."""
+    """Who is in the audience, page by page.
+
+    Attributes:
+        is_live: It is asked now, so that its clock must be right; a file is as old as it is.
+    """
+
+    @property
+    def is_live(self) -> bool:
+        """See above."""
+        ...
 
     def page(self, start: str) -> Page:
         """Return a page; "" is the first.
@@ -58,6 +67,8 @@ class LyticsSource:
         identity: The configured identity field.
         fields: That rows hold; none = all.
     """
+
+    is_live = True
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from producer.room import NoRoom
 from producer.steps import STEP_SECONDS, Step, wait_seconds
 from producer.sync.book import SyncBook
 from producer.sync.leaving import Leaving
-from producer.sync.run import Phase, Run
+from producer.sync.run import CERTAIN, Phase, Run
 from producer.sync.scanning import Scanning
 from producer.sync.sources import OpenSource, Source
 from worker.contract.words import Direction
@@ -202,7 +202,7 @@ class Syncing:
         """Return when the next step, or the next run, is due."""
         if run.is_under_way:
             return 0
-        certain = run.phase is Phase.IDLE and run.last.get("outcome") == "done"
+        certain = run.phase is Phase.IDLE and run.last.get("outcome") in CERTAIN
         every = self.every_seconds if certain else min(self.every_seconds, _SOONER_SECONDS)
         return max(run.begun_ms + round(1000 * every), self.book.now_ms())
 

@@ -80,7 +80,7 @@ def problems_of(draft: Draft) -> Iterator[Problem]:
     for trigger in draft.triggers.values():
         yield from _problems_of_trigger(draft, trigger)
     for schedule in draft.sync.values():
-        if not draft.has_lytics:
+        if not draft.has_lytics and not schedule.files:
             yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
 
 

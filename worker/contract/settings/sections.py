@@ -36,6 +36,8 @@ DEFAULT_FLAG_PREFIX: Final = "lytics_in_"
 """How the boolean attributes begin that stand for one audience each."""
 
 ALL_AUDIENCES: Final = "*"
+SOURCE_LYTICS: Final = "lytics"
+SOURCE_FILE: Final = "file:"
 MOST_PARTITIONS: Final = 1_024
 _FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
 
@@ -297,12 +299,27 @@ class LyticsSettings(Section):
 
 
 class SyncSchedule(Section):
-    """One audience that is compared with Lytics again and again."""
+    """One audience that is compared with its source again and again."""
 
     name: str
     audience: Text
     """The audience to compare, as a slug or an id."""
     every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
     """How often a run begins, counted from the begin of the one before."""
+    source: Text = SOURCE_LYTICS
+    """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
+    newest complete one is read, and its time of modification is the time of its events."""
     on_change: Switch = False
     """`true` also publishes changes of members, for triggers with `on = "change"`."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_source(cls, source: str) -> str:
+        if source == SOURCE_LYTICS or source.removeprefix(SOURCE_FILE) not in {"", source}:
+            return source
+        raise wrong("is no source", f'write "{SOURCE_LYTICS}" or "{SOURCE_FILE}exports/*.csv"')
+
+    @property
+    def files(self) -> str:
+        """Return the pattern of the files that it reads; "" = it asks Lytics."""
+        return "" if self.source == SOURCE_LYTICS else self.source.removeprefix(SOURCE_FILE)
