@@ -110,7 +110,7 @@ async def _settled(relay, records):
         client, place, lease_seconds=10, late_seconds=1, retention_seconds=60, owner="me:1 x"
     )
     assert await partition.take()
-    note = Note("n", "vip-enter", ())
+    note = Note("n", ())
     for first in range(0, records, 1_000):
         await partition.note(note)
         await partition.settle(
