@@ -1,0 +1,45 @@
+"""The documents: what they link to is there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_CODE = re.compile(r"```.*?```", re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
+_HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def prose(document: Path) -> str:
+    return _CODE.sub("", document.read_text())
+
+
+def anchors(document: Path) -> set[str]:
+    """Return what GitHub lets a link point to within a document."""
+    plain = (re.sub(r"[^\w\- ]", "", title.lower()) for title in _HEADING.findall(prose(document)))
+    return {title.strip().replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    links = [
+        (path, anchor, (document.parent / path) if path else document)
+        for path, anchor in _LINK.findall(prose(document))
+    ]
+
+    assert [path for path, _, target in links if not target.exists()] == []
+    assert [
+        f"{path}#{anchor}" for path, anchor, target in links
+        if anchor and anchor not in anchors(target)
+    ] == []  # fmt: skip
+
+
+def test_the_readme_tells_the_speed_that_the_benchmarks_gave() -> None:
+    readme, results = (ROOT / "README.md").read_text(), (ROOT / "ops/bench/results.md").read_text()
+
+    told = re.findall(r"\[([\d,]+) events a second\]\(ops/bench/results\.md\)", readme)
+
+    assert told
+    assert [figure for figure in told if f"{figure} events/s" not in results] == []
