@@ -1,0 +1,206 @@
+"""Requests a second that the receiver takes into Redis: `python -m ops.bench.webhook`.
+
+One receiver process, first with one event a request, then with arrays of 100. The load comes from
+this process: each connection sends a request as soon as the one before is answered. Nothing is
+delivered meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from ops.bench.publish import CONFIGURATION, payload
+from ops.embedded.lifecycle import ensure_running, stop
+from ops.supervisor import own_command
+from worker.errors import OperationsMustAct
+
+_SECRET: Final = "a-secret-of-nobody"  # noqa: S105 - of this run
+_ARRAY: Final = 100
+_AUDIENCES: Final = ("vip",)
+_START_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 15.0
+_LOOK_SECONDS: Final = 0.1
+_TOP: Final = """
+[redis]
+url = "embedded"
+[producer.webhook]
+listen = "127.0.0.1:{port}"
+secret = "{secret}"
+"""
+
+
+class Connection(asyncio.Protocol):
+    """One connection that sends its requests, each after the answer to the one before."""
+
+    def __init__(self, requests: Iterator[bytes], done: asyncio.Future[None]) -> None:
+        self.seconds: list[float] = []
+        self.refused = 0
+        self._requests = requests
+        self._done = done
+        self._sent_at = 0.0
+        self._answer = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of an answer; its end is where the JSON object of its body ends."""
+        self._answer += data
+        if not self._answer.endswith(b"}"):
+            return
+        self.seconds.append(time.perf_counter() - self._sent_at)
+        self.refused += not self._answer.startswith(b"HTTP/1.1 200")
+        self._answer = b""
+        self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End, too early if requests are left."""
+        if not self._done.done():
+            self._done.set_exception(exc or ConnectionError("the receiver closed a connection"))
+
+    def _next(self) -> None:
+        assert self._transport is not None
+        request = next(self._requests, None)
+        if request is None:
+            self._done.set_result(None)
+            self._transport.close()
+            return
+        self._sent_at = time.perf_counter()
+        self._transport.write(request)
+
+
+async def send_all(port: int, requests: list[bytes], connections: int) -> list[Connection]:
+    """Send requests over so many connections at once."""
+    loop = asyncio.get_running_loop()
+    shared = iter(requests)
+    ends = [loop.create_future() for _ in range(connections)]
+    made = [
+        await loop.create_connection(
+            lambda end=end: Connection(shared, end),  # type: ignore[misc] # a default
+            "127.0.0.1",
+            port,
+        )
+        for end in ends
+    ]
+    await asyncio.gather(*ends)
+    return [protocol for _, protocol in made]
+
+
+def measure(port: int, *, requests: int, array: int, connections: int) -> dict[str, Any]:
+    """Return what one size of requests gives."""
+    chance = random.Random(1)  # noqa: S311 - invented people
+    bodies = (
+        b"[%b]" % b",".join(payload(number * array + at, chance, _AUDIENCES) for at in range(array))
+        if array > 1
+        else payload(number, chance, _AUDIENCES)
+        for number in range(requests)
+    )
+    whole = [_request(body) for body in bodies]
+    begun, cpu = time.perf_counter(), time.process_time()
+    ended = asyncio.run(send_all(port, whole, connections))
+    seconds, own = time.perf_counter() - begun, time.process_time() - cpu
+    times = sorted(1000 * each for connection in ended for each in connection.seconds)
+    refused = sum(connection.refused for connection in ended)
+    if refused:
+        raise OperationsMustAct(f"The receiver answered {refused} requests with something else.")
+    percentiles = statistics.quantiles(times, n=100)
+    return {
+        "events_a_request": array,
+        "connections": connections,
+        "requests_per_second": round(requests / seconds),
+        "events_per_second": round(requests * array / seconds),
+        "p50_ms": round(percentiles[49], 1),
+        "p99_ms": round(percentiles[98], 1),
+        "share_of_the_load_itself": round(own / seconds, 2),
+    }
+
+
+def _request(body: bytes) -> bytes:
+    head = (
+        "POST /v1/lytics HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        f"X-Segrelay-Secret: {_SECRET}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+@contextmanager
+def receiver() -> Iterator[int]:
+    """Run a receiver with a Redis of its own; yields its port."""
+    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
+        folder, port = Path(name), _free_port()
+        (folder / "templates").mkdir()
+        (folder / "templates" / "enter.jsonnet").write_text("{}")
+        config = folder / "segrelay.toml"
+        config.write_text(_TOP.format(port=port, secret=_SECRET) + CONFIGURATION)
+        ensure_running(folder / ".segrelay")
+        process = subprocess.Popen(
+            own_command("serve"),
+            env={**os.environ, "SEGRELAY_CONFIG": str(config)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _await(port, process)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(_STOP_SECONDS)
+            stop(folder / ".segrelay")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await(port: int, process: subprocess.Popen[bytes]) -> None:
+    gives_up_at = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > gives_up_at:
+                raise OperationsMustAct("The receiver does not start.") from None
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
+
+
+def main() -> None:
+    """Print the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=20_000, help="with one event each")
+    parser.add_argument("--arrays", type=int, default=1_000, help="requests with 100 events each")
+    parser.add_argument("--connections", type=int, default=32)
+    given = parser.parse_args()
+    with receiver() as port:
+        sizes = ((given.requests, 1), (given.arrays, _ARRAY))
+        report = [
+            measure(port, requests=requests, array=array, connections=given.connections)
+            for requests, array in sizes
+        ]
+    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()
