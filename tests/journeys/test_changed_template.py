@@ -81,9 +81,10 @@ def test_a_template_is_changed_broken_and_mended_without_a_restart(tmp_path):
         time.sleep(1.5)
         send(rig, lines(entrances(3 * PEOPLE)))
         rig.wait_until_empty(60)
+        # A process that has had nothing to drain since says later what it works with.
+        until(lambda: trigger(rig)["delivered"] == 4 * PEOPLE, 30)
         mended = trigger(rig)
         assert mended["version"] != kept["version"]
-        assert mended["refused"] == ""
         assert (mended["delivered"], mended["dead"]) == (4 * PEOPLE, 0)
         assert marked(rig) == {"one": 3 * PEOPLE, "two": PEOPLE}
         assert worker.poll() is None

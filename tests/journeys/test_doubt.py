@@ -43,7 +43,7 @@ def test_a_worker_killed_in_mid_request_whose_trigger_is_paused_sends_nobody_twi
         send(rig, lines(left))
         # Others work, and the killed worker's requests are forgotten: they can't take effect now.
         until(lambda: not notes(rig) and waits_only_for(rig, "enter"), 60)
-        assert rig.command("resume", "trigger:enter").returncode == 0
+        assert rig.command("resume", "trigger:enter", "--no-wait").returncode == 0
         rig.wait_until_empty(60)
 
         status = status_of(rig)

@@ -1,12 +1,14 @@
 """`segrelay reconcile`: Lytics, the ledger and Insider held against each other."""
 
+from datetime import UTC, datetime, timedelta
+
 import httpx
 import orjson
 import pytest
 import typer
 
 from ops.cli import reconcile
-from tests.integration.ops.relay import payload
+from tests.integration.ops.relay import BEGUN_AT, payload
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 
@@ -109,7 +111,8 @@ def test_what_insider_has_lost_is_found_and_sent_again(relay_of_a_sync, call, sa
 
 
 def test_what_happened_after_the_scan_is_no_drift(relay_of_a_sync, call):
-    relay_of_a_sync.publish(payload("p3@example.com", direction="exit", minute=62))
+    in_two_minutes = (datetime.now(UTC) - BEGUN_AT) / timedelta(minutes=1) + 2
+    relay_of_a_sync.publish(payload("p3@example.com", direction="exit", minute=in_two_minutes))
     relay_of_a_sync.drain()
 
     told = orjson.loads(call(APP, "vip", "--json").stdout)
