@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Final
 
 import billiard
@@ -155,6 +156,8 @@ def build_app(
     Raises:
         RedisUnavailable: The embedded Redis can't be started.
     """
+    # Celery would look for it in the current folder first, where somebody else's may lie.
+    import_module(TASKS_MODULE)
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
     app.conf.worker_concurrency = (os.cpu_count() or 1) + 1
