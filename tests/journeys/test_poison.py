@@ -26,6 +26,8 @@ from worker.adapters.redis.streaks import KILLS_IN_A_ROW
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 600
+ENGINE = 'engine = "jsonnet"'
+"""What kills is Jsonnet itself: the compiled form calls such an event dead and lives on."""
 MB = 1_000_000
 DEADLY = {
     "recurs without end": "local f(x) = f(x + 1) tailstrict; f(0)",
@@ -87,7 +89,10 @@ def dead_people(rig):
 def test_only_the_events_that_kill_are_dead_and_the_partition_goes_on(tmp_path, deadly, poison):
     happened = entrances(PEOPLE)
     templates = {ENTER: template(poisoned(poison), deadly)}
-    with Rig(tmp_path, delivery_lines=SHORT, templates=templates) as rig, watched(rig):
+    with (
+        Rig(tmp_path, delivery_lines=SHORT, templates=templates, enter_lines=ENGINE) as rig,
+        watched(rig),
+    ):
         send(rig, lines(happened))
         start_worker(rig)
 
@@ -109,7 +114,13 @@ def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
     templates = {ENTER: template("number >= 0", DEADLY["recurs without end"])}
     lines_of_redis = "partitions = 4"
     with (
-        Rig(tmp_path, delivery_lines=SHORT, redis_lines=lines_of_redis, templates=templates) as rig,
+        Rig(
+            tmp_path,
+            delivery_lines=SHORT,
+            redis_lines=lines_of_redis,
+            templates=templates,
+            enter_lines=ENGINE,
+        ) as rig,
         watched(rig),
     ):
         send(rig, lines(exits + happened))
@@ -128,7 +139,10 @@ def test_kills_and_stops_while_rendering_make_no_letter(tmp_path):
     happened = entrances(6_000)
     slow = "std.length([1 for i in std.range(1, 3000) if i < 0])"
     templates = {ENTER: template("true", slow)}
-    with Rig(tmp_path, delivery_lines=SHORT, templates=templates) as rig, watched(rig):
+    with (
+        Rig(tmp_path, delivery_lines=SHORT, templates=templates, enter_lines=ENGINE) as rig,
+        watched(rig),
+    ):
         send(rig, lines(happened))
         worker = start_worker(rig, "--concurrency=2")
         for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM):
