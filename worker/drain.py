@@ -58,7 +58,7 @@ class Lease(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class Limits:
     """Durations and sizes of a drain, in seconds."""
 
     slice_seconds: float
@@ -111,7 +111,7 @@ class Drain:
     live_waits: Callable[[], Awaitable[bool]]
     clock: Clock
     jitter: random.Random
-    policy: Policy
+    limits: Limits
     stop: Stop
     responses: Responses = NO_RESPONSES
 
@@ -135,7 +135,7 @@ class Drain:
             holding = await self.partition.take()
             if holding is None:
                 return Tally(ended="held by another worker"), ""
-            state = State.of(holding, self.clock, self.policy.late_seconds)
+            state = State.of(holding, self.clock, self.limits.late_seconds)
             stopped = {name for name, route in self.routes.items() if route.stopped}
             state.paused = {*paused, *stopped}
             state.obey(looks)
@@ -170,7 +170,7 @@ class Drain:
         texts = await self.partition.ledgers(digests)
         end_ms = await self.partition.open_notes(
             [note.note_id for note in vanished],
-            self.policy.late_seconds,
+            self.limits.late_seconds,
             tried_by(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
         )
         for note in vanished:
@@ -178,7 +178,7 @@ class Drain:
 
     async def _work(self, state: State) -> bool:
         """Work off batch after batch; returns whether there was anything to do."""
-        end = self.clock.seconds() + self.policy.slice_seconds
+        end = self.clock.seconds() + self.limits.slice_seconds
         found = had_live = False
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
@@ -260,12 +260,12 @@ class Drain:
         What was rendered is sent for a slice at least, however long the rendering took; of the
         backfill lane, only until live work waits.
         """
-        over_at = max(end, self.clock.seconds()) + self.policy.slice_seconds
+        over_at = max(end, self.clock.seconds()) + self.limits.slice_seconds
         running: set[asyncio.Task[None]] = set()
         yields = False
         try:
             while True:
-                while len(running) < self.policy.in_flight:
+                while len(running) < self.limits.in_flight:
                     over = yields or self._is_over(courier, over_at)
                     request = None if over else packer.next_request()
                     if request is None:
@@ -320,7 +320,7 @@ class Drain:
             numbers=self.numbers,
             state=state,
             jitter=self.jitter,
-            late_seconds=self.policy.late_seconds,
+            late_seconds=self.limits.late_seconds,
         )
         return Courier(
             partition=self.partition,
@@ -330,7 +330,7 @@ class Drain:
             conclusion=conclusion,
             state=state,
             kind=kind,
-            deadline_seconds=self.policy.request_deadline_seconds,
+            deadline_seconds=self.limits.request_deadline_seconds,
             cut=cut,
             stopping=stopping,
             may_send=self.lease.is_valid,
@@ -346,7 +346,7 @@ class Drain:
                 if self.stop.is_told:
                     stopping.set()
                     told = self.stop.told_at_seconds
-                    if self.clock.seconds() >= told + self.policy.stop_grace_seconds:
+                    if self.clock.seconds() >= told + self.limits.stop_grace_seconds:
                         cut.set()
                 if not self.lease.is_valid():
                     cut.set()

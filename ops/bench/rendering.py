@@ -22,10 +22,11 @@ from rich.table import Table
 from worker.adapters.jsonnet.accelerated import sources_of
 from worker.adapters.jsonnet.compiled import Compiled, compiled
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
-from worker.adapters.jsonnet.renderer import Engine, Rendered, Renderer, Row, Template
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.adapters.jsonnet.rendering import GROUP
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
+from worker.core.rendered import Engine, Rendered, Row, Template
 
 _EVENTS: Final = 1_000
 _ROUNDS: Final = 3

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from worker.adapters.jsonnet import failures as jsonnet_errors
-from worker.adapters.jsonnet.batch import HASHES, MAX_STACK, BatchEvaluator, Event, inner_sources
+from worker.adapters.jsonnet.batch import HASHES, MAX_STACK, BatchEvaluator, Input, inner_sources
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import TemplateFolder, resolutions
 from worker.adapters.jsonnet.rewrite import rewrite
@@ -83,7 +83,7 @@ def _in_batches(
 ) -> list[Outcome]:
     bundle = TemplateFolder(folder).bundle(template)
     evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), inner)
-    events = [Event(profile, settings) for profile in profiles]
+    events = [Input(profile, settings) for profile in profiles]
     return [_outcome(said) for said in evaluator.evaluate(events, _GROUP)]
 
 

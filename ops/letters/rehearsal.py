@@ -14,14 +14,14 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, find_letters
-from worker.adapters.jsonnet.isolated import Killed, render_isolated
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
+from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken
@@ -147,7 +147,7 @@ def _rendered(
             seconds=RENDER_SECONDS,
             memory_bytes=RENDER_MEMORY_BYTES,
         )
-        if not isinstance(results, Killed):
+        if not isinstance(results, DiedAt):
             yield from zip(left, results, strict=True)
             return
         yield from zip(left, results.results, strict=False)

@@ -12,7 +12,7 @@ import orjson
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.templates.explained import Change, changes_of
 from worker.adapters.jsonnet.isolated import Killed, render_isolated
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import Settings, Trigger
 from worker.destinations.registry import api_of

@@ -8,20 +8,13 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
-from worker.adapters.jsonnet.renderer import (
-    Asserted,
-    Engine,
-    Rendered,
-    Row,
-    Template,
-    TemplateFailed,
-)
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Settled
 from worker.batch.routes import Route
 from worker.batch.state import State
 from worker.contract.words import Death, Skip
 from worker.core.ledger import Fact
+from worker.core.rendered import Asserted, Engine, Killed, Rendered, Row, Template, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.errors import SegrelayError
 from worker.logs import told_bug
@@ -30,10 +23,6 @@ RENDER_GROUP: Final = 100
 """Deliveries between two looks at the clock: rendering holds the interpreter."""
 ISOLATING_SECONDS: Final = 15.0
 """After it no further group of suspects is begun in a batch: they stay where they are."""
-
-
-class Killed(Exception):  # noqa: N818 - it is the event's fate, no error of ours
-    """The throw-away process died of a delivery that was alone in it."""
 
 
 class Renders(Protocol):
@@ -132,7 +121,7 @@ class Prepared:
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
 
-class _Kind(NamedTuple):
+class _Together(NamedTuple):
     """What deliveries have in common that are rendered together."""
 
     template: Template
@@ -150,12 +139,12 @@ async def render_and_shape(
     is_told_to_stop: Callable[[], bool],
 ) -> None:
     """Render per template and shape, until told to stop; fills `prepared`."""
-    groups: dict[_Kind, list[tuple[Contender, tuple[Contender, ...]]]] = {}
+    groups: dict[_Together, list[tuple[Contender, tuple[Contender, ...]]]] = {}
     for contender, losers in going:
         route = routes[contender.delivery.trigger]
         assert route.template is not None
         suspect = contender.delivery.place in state.suspects
-        kind = _Kind(route.template, route.engine, isolated=suspect)
+        kind = _Together(route.template, route.engine, isolated=suspect)
         groups.setdefault(kind, []).append((contender, losers))
     isolating_ends = state.clock.seconds() + ISOLATING_SECONDS
     # Suspects last: whatever they do, the others have been rendered by then.
@@ -184,7 +173,7 @@ async def render_and_shape(
 
 
 async def _rendered(
-    renders: Renders, kind: _Kind, rows: Sequence[Row]
+    renders: Renders, kind: _Together, rows: Sequence[Row]
 ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
     """Render; an error of ours is that of one row, so all are rendered one by one after it."""
     try:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worker.adapters.jsonnet.renderer import Engine, Template
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
+from worker.core.rendered import Engine, Template
 from worker.destinations.api import Api
 
 

@@ -8,8 +8,8 @@ from typing import Any, Final, assert_never
 
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.judge import Engine
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, TemplateFailed
 from worker.checks.finding import Finding
+from worker.core.rendered import Asserted, Rendered, Result, TemplateFailed
 
 Said = str | Failure | None
 """An engine's JSON text, what failed, or None where nobody can tell."""

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from worker.adapters.jsonnet.isolated import Killed, render_isolated
-from worker.adapters.jsonnet.renderer import Renderer, Result, Row, Template
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.core.rendered import Result, Row, Template
 
 RENDER_SECONDS: Final = 20.0
 RENDER_MEMORY_BYTES: Final = 1 << 30
@@ -20,7 +21,7 @@ class RendersSamples(Protocol):
         """Read a template, or raise TemplateBroken."""
         ...
 
-    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | Killed:
+    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | DiedAt:
         """Render events; one result each."""
         ...
 
@@ -36,7 +37,7 @@ class IsolatedSamples:
         """Read a template, or raise TemplateBroken."""
         return self._renderer.load(name)
 
-    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | Killed:
+    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | DiedAt:
         """Render events; one result each."""
         return render_isolated(
             self._folder,

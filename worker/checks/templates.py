@@ -15,14 +15,14 @@ import orjson
 
 from worker.adapters.jsonnet.accelerated import Accelerator, can_be_compared, is_same
 from worker.adapters.jsonnet.files import Bundle, TemplateFolder
-from worker.adapters.jsonnet.isolated import Killed, render_isolated
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.judge import Engine, judge, judges
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.checks.bodies import warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.errors import TemplateBroken
 
 
@@ -158,8 +158,8 @@ def _rendered(folder: Path, template: str, cases: Sequence[Case]) -> dict[Case, 
             seconds=RENDER_SECONDS,
             memory_bytes=RENDER_MEMORY_BYTES,
         )
-        is_killed = isinstance(outcome, Killed)
-        done = [*outcome.results, None] if isinstance(outcome, Killed) else outcome
+        is_killed = isinstance(outcome, DiedAt)
+        done = [*outcome.results, None] if isinstance(outcome, DiedAt) else outcome
         results.update(zip(waiting, done, strict=not is_killed))
         waiting = waiting[len(done) :]
     return results

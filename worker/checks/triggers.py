@@ -13,8 +13,7 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from worker.adapters.jsonnet.isolated import Killed
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import DiedAt
 from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
 from worker.checks.finding import Finding, Severity
@@ -22,6 +21,7 @@ from worker.checks.rendering import RENDER_SECONDS, IsolatedSamples, RendersSamp
 from worker.checks.samples import entry_of, profile_for
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Direction
+from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
@@ -123,7 +123,7 @@ def _try(settings: Settings, trigger: Trigger, renderer: RendersSamples, now: da
         return _Tried([Finding("error", _placed(error), trigger.name)])
     except UsageWrong as error:
         return _Tried([Finding("error", error.message, trigger.name)])
-    result = results if isinstance(results, Killed) else results[0]
+    result = results if isinstance(results, DiedAt) else results[0]
     body = orjson.loads(result.body) if isinstance(result, Rendered) else None
     sample = _Sample(profile, is_own=bool(trigger.sample))
     weighed = _judge(settings, trigger, sample, result)
@@ -136,10 +136,10 @@ def _placed(error: TemplateBroken) -> str:
 
 
 def _judge(
-    settings: Settings, trigger: Trigger, sample: _Sample, result: Result | Killed
+    settings: Settings, trigger: Trigger, sample: _Sample, result: Result | DiedAt
 ) -> list[Weighed]:
     match result:
-        case Killed(cause=cause):
+        case DiedAt(cause=cause):
             return [("error", _KILLED[cause].format(trigger.template))]
         case Asserted(message):
             return [sample.doubt(f"{trigger.template}: an assert fails: {message}")]

@@ -39,7 +39,7 @@ from worker.contract.redis.connection import (
 )
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
-from worker.drain import BATCH_ENTRIES, STOP_GRACE_SECONDS, Drain, Policy, Stop
+from worker.drain import BATCH_ENTRIES, STOP_GRACE_SECONDS, Drain, Limits, Stop
 from worker.errors import RedisUnavailable, UsageWrong
 from worker.node.canary import Canaries, CountingPartition, Ration
 from worker.node.loading import Loaded, load
@@ -175,7 +175,7 @@ class Runtime:
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
-            policy=Policy(
+            limits=Limits(
                 slice_seconds=0.0 if ration.most else SLICE_SECONDS,
                 batch_entries=ration.most or BATCH_ENTRIES,
                 request_deadline_seconds=delivery.request_deadline_seconds,

@@ -17,8 +17,9 @@ import redis
 from ops.bench.peers.rendering import HEADERS, PATHS
 from ops.invented import AUDIENCES
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
-from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row, Template
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.core.rendered import Rendered, Row, Template
 
 FEED: Final = "feed"
 STREAM: Final = "bare:{}"

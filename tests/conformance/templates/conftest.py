@@ -9,8 +9,9 @@ import pytest
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.adapters.jsonnet.judge import judge, judges
-from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.words import Direction
+from worker.core.rendered import Rendered, Row
 from worker.destinations.api import NotSendable, Occasion
 from worker.destinations.insider.api import InsiderApi
 

@@ -11,7 +11,7 @@ import pytest
 import ops.chaos
 from ops.fuzz.people import person
 from worker.adapters.jsonnet.accelerated import sources_of
-from worker.adapters.jsonnet.batch import BatchEvaluator, Event, inner_sources
+from worker.adapters.jsonnet.batch import BatchEvaluator, Input, inner_sources
 from worker.adapters.jsonnet.compiled import Compiled, Doubtful, compiled
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
 from worker.adapters.jsonnet.judge import judge, judges
@@ -48,7 +48,7 @@ def test_a_template_of_the_repository_gives_the_same_bytes(path):
     profiles = [orjson.dumps(profile) for profile in _profiles()]
     bundle = TemplateFolder(path.parent).bundle(path.name)
     engine = BatchEvaluator(rewrite(bundle), resolutions(bundle), inner_sources())
-    events = [Event(profile, b"{}") for profile in profiles]
+    events = [Input(profile, b"{}") for profile in profiles]
     same = 0
 
     for profile, theirs in zip(profiles, engine.evaluate(events, 50), strict=True):

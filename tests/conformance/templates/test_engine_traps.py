@@ -2,9 +2,10 @@
 
 import pytest
 
-from worker.adapters.jsonnet.isolated import Killed, render_isolated
-from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.templates import Case, check_template
+from worker.core.rendered import Rendered, Row, TemplateFailed
 from worker.errors import TemplateBroken
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
@@ -50,7 +51,7 @@ def rendered(tmp_path):
 def test_the_event_that_kills_is_known_and_those_before_are_rendered(isolated, source):
     outcome = isolated(source)
 
-    assert isinstance(outcome, Killed)
+    assert isinstance(outcome, DiedAt)
     assert (outcome.row, outcome.cause) == (1, "crash")
     assert isinstance(outcome.results[0], Rendered)
 
@@ -64,7 +65,7 @@ def test_what_hangs_is_ended_in_time(isolated):
         seconds=2.0,
     )
 
-    assert isinstance(outcome, Killed)
+    assert isinstance(outcome, DiedAt)
     assert (outcome.row, outcome.cause) == (1, "time")
 
 

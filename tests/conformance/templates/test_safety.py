@@ -3,7 +3,8 @@
 import pytest
 
 from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.renderer import MAX_BODY_BYTES, Renderer, Row, TemplateFailed
+from worker.adapters.jsonnet.renderer import MAX_BODY_BYTES, Renderer
+from worker.core.rendered import Row, TemplateFailed
 from worker.errors import TemplateBroken
 
 ROW = Row(b'{"segment_events": [{"event": "enter", "slug": "vip"}]}')

@@ -10,7 +10,8 @@ import pytest
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.judge import judge, judges
-from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.core.rendered import Rendered, Row
 
 HERE = Path(__file__).parent
 NAME = "snippets.jsonnet"

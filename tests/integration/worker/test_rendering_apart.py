@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from worker.adapters.jsonnet import rendering
-from worker.adapters.jsonnet.isolated import Killed as DiedAt
-from worker.adapters.jsonnet.isolated import render_isolated
-from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
-from worker.batch.prepare import Killed
+from worker.core.rendered import Killed, Rendered, Row, TemplateFailed
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 ENDLESS = "std.length([1 for i in std.range(1, 1000000000) if i < 0])"

@@ -40,27 +40,19 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.adapters.jsonnet.renderer import (
-    Asserted,
-    Engine,
-    Rendered,
-    Row,
-    Template,
-    TemplateFailed,
-)
 from worker.batch.letters import Obituary
 from worker.batch.partition import Found, Note, Stretch
-from worker.batch.prepare import Killed
 from worker.batch.routes import Route
 from worker.batch.state import Tally
 from worker.contract.events import Header, encode_profile
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Direction
+from worker.core.rendered import Asserted, Engine, Killed, Rendered, Row, Template, TemplateFailed
 from worker.destinations.api import Answer
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
-from worker.drain import Drain, Policy, Stop
+from worker.drain import Drain, Limits, Stop
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
@@ -270,7 +262,7 @@ class World:
         self.sendings: list[Sending] = []
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
-        self.policy = Policy(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
+        self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
         self.routes = {
             name: self._route(name, url, on_ambiguous)
@@ -370,7 +362,7 @@ class World:
             live_waits=live_waits,
             clock=FakeClock(process),
             jitter=random.Random(1),
-            policy=self.policy,
+            limits=self.limits,
             stop=stop,
         )
 

@@ -131,7 +131,7 @@ def test_a_refusal_of_everything_that_begins_amid_a_halving_buries_next_to_nobod
     world.drain_until_nothing_is_left(seconds=60)
 
     assert world.count("delivered") == 500
-    assert world.count("dead") <= world.policy.in_flight
+    assert world.count("dead") <= world.limits.in_flight
 
 
 def test_who_is_refused_alone_dies_once_others_go_through(make_world) -> None:

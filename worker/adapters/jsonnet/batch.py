@@ -74,7 +74,7 @@ def inner_sources() -> dict[str, str]:
     return {f"lib:/{name}": (LIBRARY_FOLDER / name).read_text("utf-8") for name in _INNER}
 
 
-class Event(NamedTuple):
+class Input(NamedTuple):
     """A profile, and the settings of its trigger: JSON texts of objects."""
 
     profile: bytes
@@ -102,7 +102,7 @@ class BatchEvaluator:
         self._known: set[str] = {"segment_events"}
         self._is_warm = False
 
-    def evaluate(self, events: Sequence[Event], group_size: int) -> list[str | Failure]:
+    def evaluate(self, events: Sequence[Input], group_size: int) -> list[str | Failure]:
         """Return a result for each event, in order; at most so many share a call."""
         results: list[str | Failure] = []
         while len(results) < len(events):
@@ -156,7 +156,7 @@ class _Group:
     event's error.
     """
 
-    def __init__(self, evaluator: BatchEvaluator, events: Sequence[Event], *, cut: bool) -> None:
+    def __init__(self, evaluator: BatchEvaluator, events: Sequence[Input], *, cut: bool) -> None:
         self._evaluator = evaluator
         different = list(dict.fromkeys(event.settings for event in events))
         self._settings = orjson.dumps([text.decode() for text in different]).decode()

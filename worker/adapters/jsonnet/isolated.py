@@ -24,15 +24,9 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from worker.adapters.jsonnet.renderer import (
-    Asserted,
-    Rendered,
-    Renderer,
-    Result,
-    Row,
-    TemplateFailed,
-)
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.own_processes import own_module
+from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.errors import TemplateBroken
 
 _BROKEN_TEMPLATE: Final = 3
@@ -51,7 +45,7 @@ _FROM_OUTSIDE: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Killed:
+class DiedAt:
     """The process ended before it had rendered every row.
 
     Args:
@@ -76,7 +70,7 @@ def render_isolated(
     seconds: float,
     memory_bytes: int,
     gives_up: Callable[[], bool] = lambda: False,
-) -> list[Result] | Killed:
+) -> list[Result] | DiedAt:
     """Render like `Renderer.render`, in a process that may die of it.
 
     Args:
@@ -107,7 +101,7 @@ def render_isolated(
         return results
     by_others = lines[:1] != [_READY] or -status in _FROM_OUTSIDE
     cause: Literal["time", "crash"] = "time" if status == -signal.SIGXCPU else "crash"
-    return Killed(len(results), cause, tuple(results), by_others)
+    return DiedAt(len(results), cause, tuple(results), by_others)
 
 
 def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[list[bytes], int]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
 import orjson
 
@@ -24,15 +24,15 @@ from worker.adapters.jsonnet.accelerated import (
     can_be_compared,
     shipped_profiles,
 )
-from worker.adapters.jsonnet.batch import BatchEvaluator, Event, inner_sources
+from worker.adapters.jsonnet.batch import BatchEvaluator, Input, inner_sources
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import Bundle, TemplateFolder, resolutions
 from worker.adapters.jsonnet.rewrite import rewrite
 from worker.adapters.jsonnet.words import words_of
 from worker.core.messages import without_data
+from worker.core.rendered import Asserted, Engine, Rendered, Result, Row, Template, TemplateFailed
 from worker.errors import Bug
 
-Engine = Literal["auto", "jsonnet"]
 _GROUP: Final = 50
 """Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
 more, and the interpreter lock is held all the time: a lease's renewal would wait."""
@@ -43,78 +43,6 @@ _PLACES_A_CALL: Final = 3
 """How many unplaced errors one call looks up: each costs a process of 0.1 s."""
 _PLACE_SECONDS: Final = 2.0
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One event to render.
-
-    Args:
-        profile: JSON object of the profile, with exactly one entry in `segment_events`.
-        settings: Of its trigger, for the template's `jobConfGet`.
-    """
-
-    profile: bytes
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"Row({len(self.profile)} bytes)"
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """The template's value.
-
-    Args:
-        body: Minified JSON: an object, or a string where the template yields a URL.
-    """
-
-    body: bytes
-
-    def __repr__(self) -> str:
-        return f"Rendered({len(self.body)} bytes)"
-
-
-@dataclass(frozen=True, slots=True)
-class Asserted:
-    """An `assert` of the template failed: the event is to be skipped.
-
-    Args:
-        message: What the assert says, without what it says of the event.
-    """
-
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateFailed:
-    """The template failed for this event.
-
-    Args:
-        message: The engine's, one line, without what it says of the event.
-        file: As a person would write it; "" where no engine names a place.
-        line: 1-based; 0 where no engine names a place.
-    """
-
-    message: str
-    file: str
-    line: int
-
-
-Result = Rendered | Asserted | TemplateFailed
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A template that loads.
-
-    Args:
-        name: Relative to the templates folder.
-        content_hash: Over its source and everything that it imports; 12 hex digits.
-    """
-
-    name: str
-    content_hash: str
 
 
 class Renderer:
@@ -155,7 +83,7 @@ class Renderer:
                 return
             answer = loaded.accelerator.answer(profile, {})
             if answer is not None and can_be_compared(answer):
-                [theirs] = loaded.evaluated([Event(profile, b"{}")])
+                [theirs] = loaded.evaluated([Input(profile, b"{}")])
                 loaded.accelerator.compare(answer, theirs)
 
     @property
@@ -192,7 +120,7 @@ class Renderer:
             raise Bug(f"Template {template.name} was not loaded by this renderer.")
         if not rows:
             return []
-        events = [Event(row.profile, orjson.dumps(dict(row.settings))) for row in rows]
+        events = [Input(row.profile, orjson.dumps(dict(row.settings))) for row in rows]
         if engine == "auto" and loaded.accelerator.is_trusted:
             answers = loaded.accelerated(rows, events)
         else:
@@ -219,12 +147,12 @@ class _Loaded:
     """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
     words: frozenset[str]
 
-    def evaluated(self, events: Sequence[Event]) -> list[Answer]:
+    def evaluated(self, events: Sequence[Input]) -> list[Answer]:
         """Return what the engine of record makes of events."""
         answers = self.evaluator.evaluate(events, _GROUP)
         return [each.encode() if isinstance(each, str) else each for each in answers]
 
-    def accelerated(self, rows: Sequence[Row], events: Sequence[Event]) -> list[Answer]:
+    def accelerated(self, rows: Sequence[Row], events: Sequence[Input]) -> list[Answer]:
         """Return what the compiled form makes of events, and the engine of the others.
 
         Those that are due are given to both. Where they differ the engine is asked about all that
@@ -265,7 +193,7 @@ class _Places:
         self._loaded = loaded
         self._left = _PLACES_A_CALL
 
-    def result(self, failure: Failure, event: Event) -> Result:
+    def result(self, failure: Failure, event: Input) -> Result:
         if failure.asserted:
             return Asserted(self._loaded.said(failure))
         place = (failure.file, failure.line)
@@ -274,7 +202,7 @@ class _Places:
             place = self._looked_up(failure, event) or place
         return TemplateFailed(self._loaded.said(failure), *place)
 
-    def _looked_up(self, failure: Failure, event: Event) -> tuple[str, int] | None:
+    def _looked_up(self, failure: Failure, event: Input) -> tuple[str, int] | None:
         places = self._loaded.places
         kind = f"{failure.file}:{failure.line}: {_VARYING.sub('…', failure.message)}"
         if kind not in places and self._left and len(places) < _PLACES_KEPT:
@@ -282,7 +210,7 @@ class _Places:
             places[kind] = self._asked(event)
         return places.get(kind)
 
-    def _asked(self, event: Event) -> tuple[str, int] | None:
+    def _asked(self, event: Input) -> tuple[str, int] | None:
         engine = next(iter(jsonnet_judge.judges()), None)
         if engine is None:
             return None

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.adapters.jsonnet.isolated import Killed as DiedAt
-from worker.adapters.jsonnet.isolated import render_isolated
-from worker.adapters.jsonnet.renderer import Engine, Renderer, Result, Row, Template
-from worker.batch.prepare import Killed
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.core.rendered import Engine, Killed, Result, Row, Template
 from worker.errors import TemplateBroken
 
 GROUP: Final = 50

@@ -8,7 +8,8 @@ from structlog.testing import capture_logs
 from worker.adapters.jsonnet.accelerated import BOTH_EVERY, Accelerator, is_same
 from worker.adapters.jsonnet.compiled import Compiled, NotCompiled
 from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.renderer import Asserted, Rendered, Renderer, Row, TemplateFailed
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.core.rendered import Asserted, Rendered, Row, TemplateFailed
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
 DIFFERS = LIBRARY + "{ n: std.escapeStringJson(event.get('n', '')) }"

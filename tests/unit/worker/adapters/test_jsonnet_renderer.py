@@ -3,14 +3,8 @@ import json
 import orjson
 import pytest
 
-from worker.adapters.jsonnet.renderer import (
-    Asserted,
-    Rendered,
-    Renderer,
-    Row,
-    Template,
-    TemplateFailed,
-)
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.core.rendered import Asserted, Rendered, Row, Template, TemplateFailed
 from worker.errors import Bug
 
 LIBRARY = 'local event = import "lytemplates.libsonnet";\n'

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from worker.adapters.jsonnet.batch import HASHES, inner_sources
 from worker.adapters.jsonnet.files import TemplateFolder, resolutions
-from worker.adapters.jsonnet.renderer import Rendered, Renderer, Row
+from worker.adapters.jsonnet.renderer import Renderer
 from worker.adapters.jsonnet.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
+from worker.core.rendered import Rendered, Row
 
 PROFILE = b'{"a": "one", "b": [1, 2], "segment_events": [{"slug": "vip", "event": "enter"}]}'
 HELPERS = {

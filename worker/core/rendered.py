@@ -1,0 +1,87 @@
+"""What goes into a template, and what comes out of it: values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Engine = Literal["auto", "jsonnet"]
+"""`jsonnet`: never the compiled form of the template."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One event to render.
+
+    Args:
+        profile: JSON object of the profile, with exactly one entry in `segment_events`.
+        settings: Of its trigger, for the template's `jobConfGet`.
+    """
+
+    profile: bytes
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Row({len(self.profile)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """The template's value.
+
+    Args:
+        body: Minified JSON: an object, or a string where the template yields a URL.
+    """
+
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Rendered({len(self.body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Asserted:
+    """An `assert` of the template failed: the event is to be skipped.
+
+    Args:
+        message: What the assert says, without what it says of the event.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFailed:
+    """The template failed for this event.
+
+    Args:
+        message: The engine's, one line, without what it says of the event.
+        file: As a person would write it; "" where no engine names a place.
+        line: 1-based; 0 where no engine names a place.
+    """
+
+    message: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The throw-away process died of an event that was alone in it."""
+
+
+Result = Rendered | Asserted | TemplateFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template that loads.
+
+    Args:
+        name: Relative to the templates folder.
+        content_hash: Over its source and everything that it imports; 12 hex digits.
+    """
+
+    name: str
+    content_hash: str
