@@ -13,12 +13,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, Self
 
+from worker.batch.batch import Batch, Numbers
 from worker.batch.conclude import Conclusion
 from worker.batch.halve import Refusals
 from worker.batch.opening import ask_ledger, contend, open_up, take_in_records, tried_by
 from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Holding, Note, Partition, Stretch
-from worker.batch.prepare import Numbers, Prepared, Renders, render_and_shape
+from worker.batch.prepare import Renders, render_and_shape
 from worker.batch.read import read_batch
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.routes import Route
@@ -215,46 +216,43 @@ class Drain:
         return min(most, self.policy.batch_entries)
 
     async def _batch(
-        self, kind: Literal["live", "backfill"], batch: Sequence[Delivery], state: State, end: float
+        self,
+        kind: Literal["live", "backfill"],
+        deliveries: Sequence[Delivery],
+        state: State,
+        end: float,
     ) -> bool:
         """Work off one batch; returns whether anything changed."""
-        cut, stopping = asyncio.Event(), asyncio.Event()
-        courier = self._courier(kind, state, cut, stopping)
-        prepared = Prepared()
+        batch, cut, stopping = (
+            Batch(state, self.numbers, self.routes),
+            asyncio.Event(),
+            asyncio.Event(),
+        )
+        courier = self._courier(kind, batch, cut, stopping)
         # 4. Ask the ledger; of what is left only what no other of the batch beats goes on.
-        audiences = {d.header.audience for d in batch if d.header.audience}
-        await self.numbers.learn(audiences, {d.trigger for d in batch})
-        contenders = open_up(batch, self.numbers, prepared)
+        audiences = {d.header.audience for d in deliveries if d.header.audience}
+        await self.numbers.learn(audiences, {d.trigger for d in deliveries})
+        contenders = open_up(deliveries, batch)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         texts = await self.partition.ledgers(digests, (c.delivery.place for c in contenders))
         by_digest = dict(zip(digests, texts, strict=True))
-        contenders = take_in_records(contenders, by_digest, state, prepared)
-        await courier.settler.stop(prepared.stopped)
-        going = contend(ask_ledger(contenders, routes=self.routes, state=state, prepared=prepared))
+        contenders = take_in_records(contenders, by_digest, batch)
+        await courier.settler.stop()
+        going = contend(ask_ledger(contenders, batch))
         # 5. Render, 6. shape.
-        await render_and_shape(
-            going,
-            routes=self.routes,
-            renders=self.renders,
-            state=state,
-            prepared=prepared,
-            is_told_to_stop=lambda: self.stop.is_told,
-        )
-        settled = [*prepared.skipped, *await courier.settler.buried(prepared.deaths, None)]
-        await courier.settler.settle(settled)
+        await render_and_shape(going, batch, self.renders, lambda: self.stop.is_told)
+        settled = await courier.settler.settle_unsent()
         # 7. to 11. Pack, and carry every request to its end.
-        packer = Packer(state, self.numbers)
-        packer.add(p for p in prepared.parcels if p.delivery.trigger not in state.paused)
         requests, shut = state.tally.requests, len(state.shut)
         async with self._watch(cut, stopping):
-            await self._deliver(courier, packer, end)
-        await courier.conclusion.refusals.finish(packer)
+            await self._deliver(courier, end)
+        await courier.conclusion.refusals.finish()
         if courier.closed:
             state.tally.ended = courier.closed.reason
-        did = settled or prepared.stopped or state.tally.requests > requests
+        did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(self, courier: Courier, packer: Packer, end: float) -> None:
+    async def _deliver(self, courier: Courier, end: float) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
         What was rendered is sent for a slice at least, however long the rendering took; of the
@@ -267,22 +265,23 @@ class Drain:
             while True:
                 while len(running) < self.limits.in_flight:
                     over = yields or self._is_over(courier, over_at)
-                    request = None if over else packer.next_request()
+                    request = None if over else courier.packer.next_request()
                     if request is None:
                         break
-                    running.add(asyncio.ensure_future(courier.carry(request, packer)))
-                await self._settle_packed(courier, packer)
+                    running.add(asyncio.ensure_future(courier.carry(request)))
+                # What turned out, while packing, to need no request.
+                await courier.settler.settle_unsent()
                 if not running:
                     return
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 await asyncio.gather(*done)
-                yields = courier.kind == BACKFILL and await self._live_is_due(courier.state)
+                yields = courier.kind == BACKFILL and await self._live_is_due(courier.batch.state)
         finally:
             await _ended(running)
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
         told = courier.stopping.is_set() or courier.cut.is_set()
-        return told or courier.state.yields or self.clock.seconds() >= over_at
+        return told or courier.batch.state.yields or self.clock.seconds() >= over_at
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
@@ -298,43 +297,37 @@ class Drain:
                 heads.append(Stretch(name, after_id, 1))
         return any(found.entries for found in await self.partition.read(heads))
 
-    async def _settle_packed(self, courier: Courier, packer: Packer) -> None:
-        """Settle what turned out, while packing, to need no request."""
-        if packer.skipped or packer.deaths:
-            skipped, deaths = packer.skipped, packer.deaths
-            packer.skipped, packer.deaths = [], []
-            await courier.settler.settle([*skipped, *await courier.settler.buried(deaths, packer)])
-
     def _courier(
         self,
         kind: Literal["live", "backfill"],
-        state: State,
+        batch: Batch,
         cut: asyncio.Event,
         stopping: asyncio.Event,
     ) -> Courier:
-        settler = Settler(self.partition, self.streaks, state, self.tag, self.responses)
+        """Build all that works on a batch."""
+        settler = Settler(batch, self.partition, self.streaks, self.tag, self.responses)
         conclusion = Conclusion(
+            batch=batch,
             partition=self.partition,
             settler=settler,
-            refusals=Refusals(settler, state, self.jitter),
-            numbers=self.numbers,
-            state=state,
+            refusals=Refusals(batch, settler, self.jitter),
             jitter=self.jitter,
             late_seconds=self.limits.late_seconds,
         )
         return Courier(
+            batch=batch,
+            packer=Packer(batch),
             partition=self.partition,
             gate=self.gate,
             sender=self.sender,
             settler=settler,
             conclusion=conclusion,
-            state=state,
             kind=kind,
             deadline_seconds=self.limits.request_deadline_seconds,
             cut=cut,
             stopping=stopping,
             may_send=self.lease.is_valid,
-            triggers=frozenset(self.routes.keys() - state.paused),
+            triggers=frozenset(self.routes.keys() - batch.state.paused),
         )
 
     @contextlib.asynccontextmanager

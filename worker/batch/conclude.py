@@ -12,14 +12,12 @@ from typing import Any, assert_never
 
 import orjson
 
-from worker.batch.halve import Refusal, Refusals
+from worker.batch.batch import Batch, Parcel, Request, Sent
+from worker.batch.halve import Refusals
 from worker.batch.letters import Obituary
-from worker.batch.pack import Packer, Request
 from worker.batch.partition import Delivery, Note, Partition, Settled, Settlement
-from worker.batch.prepare import Numbers, Parcel
 from worker.batch.repair import repair
 from worker.batch.settle import Settler
-from worker.batch.state import State
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Wait
 from worker.core.gate import Slot
@@ -42,34 +40,18 @@ from worker.destinations.sending import NoAnswer
 from worker.errors import LeaseLost
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A request that was made.
-
-    Args:
-        begun_seconds: When, by the drain's clock.
-    """
-
-    request: Request
-    note: Note
-    answer: Answer | NoAnswer
-    slot: Slot
-    begun_seconds: float
-
-
 @dataclass(slots=True)
 class Conclusion:
     """Obeys verdicts, for one batch."""
 
+    batch: Batch
     partition: Partition
     settler: Settler
     refusals: Refusals
-    numbers: Numbers
-    state: State
     jitter: random.Random
     late_seconds: float
 
-    async def obey(self, sent: Sent, verdict: Verdict, packer: Packer) -> Mapping[str, int]:
+    async def obey(self, sent: Sent, verdict: Verdict) -> Mapping[str, int]:
         """Do what a verdict says; returns by trigger how many were delivered."""
         request, note, answer = sent.request, sent.note, sent.answer
         unanswered = isinstance(verdict, Unreadable) or (
@@ -79,27 +61,26 @@ class Conclusion:
         async with self._repairing(request, note if unanswered else None, applied=applied):
             match verdict:
                 case Accepted(refused):
-                    return await self._accepted(request, note, refused, answer, packer)
+                    return await self._accepted(request, note, refused, answer)
                 case TooLarge(message):
-                    await self._too_large(request, note, message, answer, packer)
+                    await self._too_large(request, note, message, answer)
                 case BodyRefused(message):
                     await self.settler.write(self._closing(request, note))
-                    refusal = Refusal(message, answer, sent.slot, sent.begun_seconds)
-                    await self.refusals.refused(request, refusal, packer)
+                    await self.refusals.refused(sent, message)
                 case SlowDown() | AccessRefused():
                     await self.settler.write(self._closing(request, note))
-                    packer.again(request)
+                    self.batch.again(request)
                 case Failed(message) | Unreadable(message):
-                    await self._failed(sent, message, packer, possibly_applied=unanswered)
+                    await self._failed(sent, message, possibly_applied=unanswered)
                 case _ as never:
                     assert_never(never)
         return {}
 
-    async def unfinished(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+    async def unfinished(self, request: Request, note: Note, message: str) -> None:
         """Leave open what we ended ourselves; it is no failure of anybody."""
         async with self._repairing(request, note, applied=True):
             if request.parcels[0].route.on_ambiguous == "dead_letter":
-                await self._ambiguous(request, note, message, packer)
+                await self._ambiguous(request, note, message)
             else:
                 await self._settle_open(request, note, Settlement(), possibly_applied=True)
 
@@ -115,7 +96,7 @@ class Conclusion:
                 await repair(
                     self.partition,
                     request.parcels,
-                    names=self.numbers.triggers(),
+                    names=self.batch.numbers.triggers(),
                     unanswered_note=unanswered_note,
                     late_seconds=self.late_seconds,
                 )
@@ -145,7 +126,9 @@ class Conclusion:
             if self._may_have_been_sent(parcel)
         )
         for trigger in request.triggers:
-            counts[f"shared_identity|{trigger}"] = self.state.identities_shared.pop(trigger, 0)
+            counts[f"shared_identity|{trigger}"] = self.batch.state.identities_shared.pop(
+                trigger, 0
+            )
         counts.update({f"{name}|{request.triggers[0]}": n for name, n in more.items()})
         counts[f"requests|{request.triggers[0]}"] = 1
         return +counts
@@ -153,7 +136,7 @@ class Conclusion:
     def _may_have_been_sent(self, parcel: Parcel) -> bool:
         """Say whether an earlier request of it got no sure answer."""
         fact = parcel.fact
-        item = self.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
+        item = self.batch.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
         return item is not None and item.tried_us == fact.time_us
 
     async def _accepted(
@@ -162,7 +145,6 @@ class Conclusion:
         note: Note,
         refused: Mapping[int, RefusedUser],
         answer: Answer | NoAnswer,
-        packer: Packer,
     ) -> Mapping[str, int]:
         settled: list[Settled] = []
         deaths: list[tuple[Delivery, Obituary]] = []
@@ -178,7 +160,9 @@ class Conclusion:
             no = next((refused[i] for i in users if i in refused), None)
             match no:
                 case None:
-                    records[parcel.digest] = _delivered(self.state.records[parcel.digest], parcel)
+                    records[parcel.digest] = _delivered(
+                        self.batch.state.records[parcel.digest], parcel
+                    )
                     trigger = parcel.delivery.trigger
                     delivered[trigger] += 1
                     dropped.update(f"dropped|{trigger}|{name}" for name in packed.dropped)
@@ -187,8 +171,8 @@ class Conclusion:
                         Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
                         for loser in parcel.losers
                     )
-                    if self.state.is_sampled(parcel.digest):
-                        reached[parcel.digest.hex()] = _reached(parcel, self.state.now_ms())
+                    if self.batch.state.is_sampled(parcel.digest):
+                        reached[parcel.digest.hex()] = _reached(parcel, self.batch.state.now_ms())
                 case RefusedUser(Skip() as reason, message):
                     settled.append(
                         Settled(parcel.delivery, reason, remark=f"{reason.value}: {message}")
@@ -196,8 +180,8 @@ class Conclusion:
                 case RefusedUser(Death() as reason, message):
                     obituary = self.settler.obituary(parcel, reason, message, answer)
                     deaths.append((parcel.delivery, obituary))
-        buried = await self.settler.buried(deaths, packer)
-        waits_over = dict.fromkeys(self.state.waits.keys() & set(request.triggers))
+        buried = await self.settler.buried(deaths)
+        waits_over = dict.fromkeys(self.batch.state.waits.keys() & set(request.triggers))
         closing = self._closing(
             request,
             note,
@@ -207,33 +191,29 @@ class Conclusion:
             reached=reached,
             status=answer.status if isinstance(answer, Answer) else 0,
         )
-        self.state.records.update(records)
+        self.batch.state.records.update(records)
         await self.settler.write(closing)
-        self.state.went_through(request.triggers)
+        self.batch.state.went_through(request.triggers)
         for trigger in delivered:
             await self.settler.streaks.broken(trigger)
-        await self.refusals.part_taken(request, packer)
+        await self.refusals.part_taken(request)
         return delivered
 
     async def _too_large(
-        self, request: Request, note: Note, message: str, answer: Answer | NoAnswer, packer: Packer
+        self, request: Request, note: Note, message: str, answer: Answer | NoAnswer
     ) -> None:
         if len(request.packed) > 1:
             await self.settler.write(self._closing(request, note))
-            packer.split(request)
+            self.batch.split(request)
             return
         parcel = request.parcels[0]
         death = (parcel.delivery, self.settler.obituary(parcel, Death.TOO_LARGE, message, answer))
-        await self.settler.write(
-            self._closing(request, note, await self.settler.buried([death], packer))
-        )
+        await self.settler.write(self._closing(request, note, await self.settler.buried([death])))
 
-    async def _failed(
-        self, sent: Sent, message: str, packer: Packer, *, possibly_applied: bool
-    ) -> None:
+    async def _failed(self, sent: Sent, message: str, *, possibly_applied: bool) -> None:
         request, note = sent.request, sent.note
         if possibly_applied and request.parcels[0].route.on_ambiguous == "dead_letter":
-            await self._ambiguous(request, note, message, packer)
+            await self._ambiguous(request, note, message)
             return
         outcomes = {
             parcel: self._after_failure(parcel, request, sent.slot) for parcel in request.parcels
@@ -257,24 +237,24 @@ class Conclusion:
             request,
             note,
             Settlement(
-                settled=await self.settler.buried(deaths, packer),
+                settled=await self.settler.buried(deaths),
                 waits=waits,
                 setbacks=setbacks,
                 history=[self.settler.line(p.delivery, "retry", remark) for p in request.parcels],
             ),
             possibly_applied=possibly_applied,
         )
-        self.state.setbacks.update(setbacks)
+        self.batch.state.setbacks.update(setbacks)
         for trigger, wait in waits.items():
-            self.state.set_wait(trigger, wait)
-        packer.drop([trigger for trigger, wait in waits.items() if wait])
+            self.batch.state.set_wait(trigger, wait)
+        self.batch.drop([trigger for trigger, wait in waits.items() if wait])
 
     def _after_failure(self, parcel: Parcel, request: Request, slot: Slot) -> AfterFailure:
-        return self.state.after_failure(
+        return self.batch.state.after_failure(
             parcel.delivery, slot, users=len(request.packed), jitter=self.jitter.random()
         )
 
-    async def _ambiguous(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+    async def _ambiguous(self, request: Request, note: Note, message: str) -> None:
         """The destination's `on_ambiguous` says that a person decides."""
         deaths = [
             (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, None))
@@ -282,7 +262,7 @@ class Conclusion:
         ]
         buried = [self.settler.death(delivery, obituary) for delivery, obituary in deaths]
         await self._settle_open(request, note, Settlement(settled=buried), possibly_applied=True)
-        packer.drop(request.triggers)
+        self.batch.drop(request.triggers)
 
     async def _settle_open(
         self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
@@ -290,11 +270,11 @@ class Conclusion:
         """Settle a request without a sure answer: its note stays open, and `tried` is written."""
         counts = self._counts(request, unanswered=int(possibly_applied))
         tried = {
-            parcel.digest: _tried(self.state.records[parcel.digest], parcel)
+            parcel.digest: _tried(self.batch.state.records[parcel.digest], parcel)
             for parcel in request.parcels
             if possibly_applied
         }
-        self.state.records.update(tried)
+        self.batch.state.records.update(tried)
         end_ms = await self.settler.write(
             Settlement(
                 settled=base.settled,
@@ -309,7 +289,7 @@ class Conclusion:
         )
         if possibly_applied and end_ms:
             opened = Note(note.note_id, note.deliveries, end_ms)
-            self.state.keep_open(opened)
+            self.batch.state.keep_open(opened)
 
 
 def _delivered(record: Record, parcel: Parcel) -> Record:

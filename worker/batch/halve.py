@@ -16,18 +16,14 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from worker.batch.batch import Batch, Parcel, Request, Sent
 from worker.batch.letters import Obituary
-from worker.batch.pack import Packer, Request
 from worker.batch.partition import Settlement
-from worker.batch.prepare import Parcel
 from worker.batch.routes import Route
 from worker.batch.settle import Settler
-from worker.batch.state import State
 from worker.contract.words import Death
 from worker.core.backoff import Setback, Wait, delay_seconds
 from worker.core.gate import Slot
-from worker.destinations.api import Answer
-from worker.destinations.sending import NoAnswer
 
 SUSPECTS_AT_MOST: Final = 8
 """So many refused alone and nothing taken: it is not they who are to blame."""
@@ -35,20 +31,6 @@ LONGEST_WAIT_SECONDS: Final = 10.0
 """Of a trigger whose users are refused; one bad event must not hold up those that come after it."""
 WAITS_WORTH_TELLING: Final = 5
 LOG: Final = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A body was refused.
-
-    Args:
-        begun_seconds: When the request was made, by the drain's clock.
-    """
-
-    message: str
-    answer: Answer | NoAnswer
-    slot: Slot
-    begun_seconds: float
 
 
 class _Suspect(NamedTuple):
@@ -63,78 +45,79 @@ class _Suspect(NamedTuple):
 class Refusals:
     """Halves refused bodies, for one batch."""
 
+    batch: Batch
     settler: Settler
-    state: State
     jitter: random.Random
     _suspects: dict[str, list[_Suspect]] = field(default_factory=dict)
     _taken_seconds: dict[str, float] = field(default_factory=dict)
 
-    async def refused(self, request: Request, refusal: Refusal, packer: Packer) -> None:
+    async def refused(self, sent: Sent, message: str) -> None:
         """Halve; a delivery refused alone is suspect until something else goes through."""
+        request = sent.request
         if len(request.packed) > 1:
             if len(request.triggers) == 1:
-                packer.apart.update(request.triggers)
-            packer.split(request)
+                self.batch.apart.update(request.triggers)
+            self.batch.split(request)
             return
         (trigger,), (parcel,) = request.triggers, request.parcels
-        obituary = self.settler.obituary(parcel, Death.REFUSED, refusal.message, refusal.answer)
+        obituary = self.settler.obituary(parcel, Death.REFUSED, message, sent.answer)
         suspects = self._suspects.setdefault(trigger, [])
-        suspects.append(_Suspect(parcel, obituary, refusal.slot))
-        if self._taken_seconds.get(trigger, -1.0) >= refusal.begun_seconds:
-            await self._bury(trigger, packer)
-        elif trigger in self.state.waits:
-            await self._acquit([trigger], packer)
+        suspects.append(_Suspect(parcel, obituary, sent.slot))
+        if self._taken_seconds.get(trigger, -1.0) >= sent.begun_seconds:
+            await self._bury(trigger)
+        elif trigger in self.batch.state.waits:
+            await self._acquit([trigger])
         elif len(suspects) >= SUSPECTS_AT_MOST:
-            await self._stop(trigger, parcel.route, packer)
+            await self._stop(trigger, parcel.route)
 
-    async def part_taken(self, request: Request, packer: Packer) -> None:
+    async def part_taken(self, request: Request) -> None:
         """Something was taken: who was refused alone meanwhile is to blame for itself."""
         for trigger in request.triggers:
-            self._taken_seconds[trigger] = self.state.clock.seconds()
-            await self._bury(trigger, packer)
+            self._taken_seconds[trigger] = self.batch.state.clock.seconds()
+            await self._bury(trigger)
 
-    async def finish(self, packer: Packer) -> None:
+    async def finish(self) -> None:
         """Let those wait who are suspect still, and remember what is not done."""
-        widths = dict(packer.halves_left())
+        widths = dict(self.batch.halves_left())
         halved = {parcel.delivery.trigger for parcel in widths}
-        await self._acquit([name for name in self._suspects if name not in halved], packer)
+        await self._acquit([name for name in self._suspects if name not in halved])
         # Amid a halving nobody knows yet whether anything goes through.
         widths |= {suspect.parcel: 1 for each in self._suspects.values() for suspect in each}
         setbacks = {
             parcel.delivery.place: self._narrowed(parcel, width)
             for parcel, width in widths.items()
-            if parcel.delivery.trigger not in self.state.paused
+            if parcel.delivery.trigger not in self.batch.state.paused
         }
         if setbacks:
             await self.settler.write(Settlement(setbacks=setbacks))
-            self.state.setbacks.update(setbacks)
+            self.batch.state.setbacks.update(setbacks)
 
-    async def _stop(self, trigger: str, route: Route, packer: Packer) -> None:
+    async def _stop(self, trigger: str, route: Route) -> None:
         """Go no further through a body of which nothing is taken: its trigger pauses, or waits."""
         causes = {suspect.obituary.cause for suspect in self._suspects[trigger]}
-        if len(causes) == 1 and route.api.max_users > 1 and packer.has_left(trigger):
+        if len(causes) == 1 and route.api.max_users > 1 and self.batch.has_left(trigger):
             obituary = self._suspects.pop(trigger)[-1].obituary
             await self.settler.streaks.pause(trigger, obituary)
-            self.settler.leave(trigger, packer)
+            self.batch.leave(trigger)
         else:
-            await self._acquit([trigger], packer)
+            await self._acquit([trigger])
 
-    async def _bury(self, trigger: str, packer: Packer) -> None:
+    async def _bury(self, trigger: str) -> None:
         suspects = self._suspects.pop(trigger, [])
         deaths = [(suspect.parcel.delivery, suspect.obituary) for suspect in suspects]
         if deaths:
-            await self.settler.write(Settlement(settled=await self.settler.buried(deaths, packer)))
+            await self.settler.write(Settlement(settled=await self.settler.buried(deaths)))
 
-    async def _acquit(self, triggers: list[str], packer: Packer) -> None:
+    async def _acquit(self, triggers: list[str]) -> None:
         """Let suspects step aside; where nothing of a trigger goes through, all of it waits."""
         for trigger in triggers:
             suspects = self._suspects.pop(trigger, [])
-            if suspects and trigger not in self.state.paused:
-                await self._step_aside(trigger, suspects, packer)
+            if suspects and trigger not in self.batch.state.paused:
+                await self._step_aside(trigger, suspects)
 
-    async def _step_aside(self, trigger: str, suspects: list[_Suspect], packer: Packer) -> None:
+    async def _step_aside(self, trigger: str, suspects: list[_Suspect]) -> None:
         outcomes = [
-            self.state.after_failure(
+            self.batch.state.after_failure(
                 suspect.parcel.delivery, suspect.slot, users=1, jitter=self.jitter.random()
             )
             for suspect in suspects
@@ -151,23 +134,25 @@ class Refusals:
         remark = f"retry: {suspects[0].obituary.message}"
         await self.settler.write(
             Settlement(
-                settled=await self.settler.buried(deaths, packer),
+                settled=await self.settler.buried(deaths),
                 waits={trigger: wait},
                 setbacks=setbacks,
                 history=[self.settler.line(s.parcel.delivery, "retry", remark) for s in suspects],
             )
         )
-        self.state.setbacks.update(setbacks)
-        self.state.set_wait(trigger, wait)
+        self.batch.state.setbacks.update(setbacks)
+        self.batch.state.set_wait(trigger, wait)
         if wait:
-            packer.drop([trigger])
+            self.batch.drop([trigger])
             self._tell(trigger, wait, suspects[0].obituary)
 
     def _short(self, wait: Wait | None) -> Wait | None:
         """Bound a wait: the destination answers, so that others may well go through."""
         if wait is None:
             return None
-        latest_ms = self.state.now_ms() + round(1000 * LONGEST_WAIT_SECONDS * self.jitter.random())
+        latest_ms = self.batch.state.now_ms() + round(
+            1000 * LONGEST_WAIT_SECONDS * self.jitter.random()
+        )
         return replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
 
     def _alone(self, setback: Setback, wait: Wait | None) -> Setback:
@@ -175,11 +160,11 @@ class Refusals:
         not_before_ms = setback.not_before_ms
         if wait is None and not not_before_ms:
             delay_ms = round(1000 * delay_seconds(1, self.jitter.random()))
-            not_before_ms = self.state.now_ms() + delay_ms
+            not_before_ms = self.batch.state.now_ms() + delay_ms
         return replace(setback, width=1, not_before_ms=not_before_ms)
 
     def _narrowed(self, parcel: Parcel, width: int) -> Setback:
-        known = self.state.setbacks.get(parcel.delivery.place)
+        known = self.batch.state.setbacks.get(parcel.delivery.place)
         return replace(known, width=width) if known else Setback(width)
 
     def _tell(self, trigger: str, wait: Wait, obituary: Obituary) -> None:

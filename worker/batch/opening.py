@@ -6,12 +6,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from worker.batch.batch import Batch, Contender, Numbers
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Note, Settled
-from worker.batch.prepare import Contender, Numbers, Prepared
 from worker.batch.read import UNKNOWN_FORMAT, UNREADABLE
-from worker.batch.routes import Route
-from worker.batch.state import State
 from worker.contract.events import decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
@@ -53,28 +51,28 @@ def tried_by(
     return {digest: pack(record) for digest, record in records.items()}
 
 
-def open_up(batch: Sequence[Delivery], numbers: Numbers, prepared: Prepared) -> list[Contender]:
+def open_up(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
     """Decode the batch; what can't be decoded is dead, what is too much stays where it is."""
     contenders: list[Contender] = []
     size = 0
-    for delivery in batch:
+    for delivery in deliveries:
         if size > OPEN_BYTES:
             break
         if delivery.header is UNKNOWN_FORMAT:
-            prepared.stopped[delivery.trigger] = _why_unknown(delivery)
+            batch.stopped[delivery.trigger] = _why_unknown(delivery)
             continue
         try:
             profile = decode_profile(delivery.profile)
         except PayloadRefused as error:
-            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, error.message)))
+            batch.deaths.append((delivery, Obituary(Death.UNREADABLE, error.message)))
             continue
         size += len(profile)
         if delivery.header is UNREADABLE:
             message = "The entry's header can't be read: it is damaged."
-            prepared.deaths.append((delivery, Obituary(Death.UNREADABLE, message)))
+            batch.deaths.append((delivery, Obituary(Death.UNREADABLE, message)))
             continue
-        contenders.append(Contender(delivery, _fact(delivery, profile, numbers), profile))
-    return prepared.left(contenders)
+        contenders.append(Contender(delivery, _fact(delivery, profile, batch.numbers), profile))
+    return batch.left(contenders)
 
 
 def _why_unknown(delivery: Delivery) -> str:
@@ -88,14 +86,13 @@ def _why_unknown(delivery: Delivery) -> str:
 def take_in_records(
     contenders: Sequence[Contender],
     texts: Mapping[bytes, bytes | None],
-    state: State,
-    prepared: Prepared,
+    batch: Batch,
 ) -> list[Contender]:
     """Unpack the ledgers of a batch; one that is damaged costs its own profile's events.
 
     One that another version wrote stops the triggers of its profile's events.
     """
-    state.records, unreadable = unpack_all(texts)
+    batch.state.records, unreadable = unpack_all(texts)
     damaged: dict[bytes, str] = {}
     for digest, error in unreadable.items():
         if not isinstance(error, FormatUnknown):
@@ -107,12 +104,12 @@ def take_in_records(
             case None:
                 left.append(contender)
             case FormatUnknown(message=why):
-                prepared.stopped[trigger] = why
+                batch.stopped[trigger] = why
             case _:
                 message = f"The ledger of its profile can't be read. {damaged[digest]}"
                 obituary = Obituary(Death.UNREADABLE, message)
-                prepared.deaths.append((contender.delivery, obituary))
-    return prepared.left(left)
+                batch.deaths.append((contender.delivery, obituary))
+    return batch.left(left)
 
 
 def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
@@ -130,13 +127,7 @@ def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
     )
 
 
-def ask_ledger(
-    contenders: Sequence[Contender],
-    *,
-    routes: Mapping[str, Route],
-    state: State,
-    prepared: Prepared,
-) -> list[Contender]:
+def ask_ledger(contenders: Sequence[Contender], batch: Batch) -> list[Contender]:
     """Apply the ledger: what need not be delivered is skipped, the rest is returned.
 
     What may have been sent before is a person's to decide, where `on_ambiguous` says so.
@@ -144,13 +135,13 @@ def ask_ledger(
     left: list[Contender] = []
     for contender in contenders:
         delivery, fact = contender.delivery, contender.fact
-        settled = skip_by_ledger(delivery, fact, state.records)
+        settled = skip_by_ledger(delivery, fact, batch.state.records)
         if settled:
-            prepared.skipped.append(settled)
-        elif routes[delivery.trigger].on_ambiguous == "dead_letter" and is_in_doubt(
-            state.records[delivery.header.digest], fact
+            batch.skipped.append(settled)
+        elif batch.routes[delivery.trigger].on_ambiguous == "dead_letter" and is_in_doubt(
+            batch.state.records[delivery.header.digest], fact
         ):
-            prepared.deaths.append((delivery, Obituary(Death.AMBIGUOUS, _IN_DOUBT)))
+            batch.deaths.append((delivery, Obituary(Death.AMBIGUOUS, _IN_DOUBT)))
         else:
             left.append(contender)
     return left

@@ -1,21 +1,19 @@
-"""Steps 5 and 6: render, shape; and what a batch is while it is being prepared."""
+"""Steps 5 and 6: render and shape, for all triggers of a template together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
 
+from worker.batch.batch import Batch, Contender, Parcel
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Settled
 from worker.batch.routes import Route
-from worker.batch.state import State
 from worker.contract.words import Death, Skip
-from worker.core.ledger import Fact
 from worker.core.rendered import Asserted, Engine, Killed, Rendered, Row, Template, TemplateFailed
-from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.api import NotSendable, Occasion
 from worker.errors import SegrelayError
 from worker.logs import told_bug
 
@@ -38,89 +36,6 @@ class Renders(Protocol):
         ...
 
 
-class Numbers(Protocol):
-    """Whoever numbers audiences and triggers for the ledger."""
-
-    async def read(self) -> None:
-        """Read all numbers anew; they replace what was known."""
-        ...
-
-    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
-        """Make sure that these have numbers."""
-        ...
-
-    def audience(self, slug: str) -> int:
-        """Return an audience's number."""
-        ...
-
-    def trigger(self, name: str) -> int:
-        """Return a trigger's number."""
-        ...
-
-    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
-        """Return the audiences with these numbers; a number whose name was lost has none."""
-        ...
-
-    def triggers(self) -> dict[int, str]:
-        """Return the triggers by their numbers."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Contender:
-    """A delivery with what the ledger needs to know of it, and its profile's JSON text."""
-
-    delivery: Delivery
-    fact: Fact
-    profile: bytes
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Parcel:
-    """A delivery that is ready to be packed into a request.
-
-    Args:
-        losers: What it beat in this batch; settled with it.
-        body: As rendered, for a letter.
-        names: Its digest, and the identifiers by which the destination knows its profile.
-    """
-
-    delivery: Delivery
-    fact: Fact
-    route: Route
-    occasion: Occasion
-    shaped: Shaped
-    body: bytes
-    losers: tuple[Contender, ...]
-    names: frozenset[bytes | str]
-
-    @property
-    def digest(self) -> bytes:
-        """Return under which digest its profile is known."""
-        return self.delivery.header.digest
-
-
-@dataclass(slots=True)
-class Prepared:
-    """What became of a batch before anything was sent.
-
-    Args:
-        skipped: Settled without a request.
-        deaths: Not yet settled: how many of one cause may die is asked first.
-        parcels: To be sent, in the order of the batch.
-        stopped: By trigger: why only another version of segrelay can go on with it.
-    """
-
-    skipped: list[Settled] = field(default_factory=list)
-    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
-    parcels: list[Parcel] = field(default_factory=list)
-    stopped: dict[str, str] = field(default_factory=dict)
-
-    def left(self, contenders: Iterable[Contender]) -> list[Contender]:
-        """Return those whose triggers can go on; the others stay in their streams."""
-        return [c for c in contenders if c.delivery.trigger not in self.stopped]
-
-
 class _Together(NamedTuple):
     """What deliveries have in common that are rendered together."""
 
@@ -131,14 +46,12 @@ class _Together(NamedTuple):
 
 async def render_and_shape(
     going: Sequence[tuple[Contender, tuple[Contender, ...]]],
-    *,
-    routes: Mapping[str, Route],
+    batch: Batch,
     renders: Renders,
-    state: State,
-    prepared: Prepared,
     is_told_to_stop: Callable[[], bool],
 ) -> None:
-    """Render per template and shape, until told to stop; fills `prepared`."""
+    """Render per template and shape, until told to stop; fills the batch."""
+    state, routes = batch.state, batch.routes
     groups: dict[_Together, list[tuple[Contender, tuple[Contender, ...]]]] = {}
     for contender, losers in going:
         route = routes[contender.delivery.trigger]
@@ -163,7 +76,7 @@ async def render_and_shape(
             for going_on, result in zip(part, results, strict=not suspect):
                 state.suspects.discard(going_on[0].delivery.place)
                 route = routes[going_on[0].delivery.trigger]
-                _shape_one(going_on, result, route, now_us, prepared)
+                _shape_one(going_on, result, route, now_us, batch)
             if suspect and (
                 len(results) < len(part)
                 or any(isinstance(result, Killed) for result in results)
@@ -194,14 +107,14 @@ def _shape_one(
     result: Rendered | Asserted | TemplateFailed | Killed,
     route: Route,
     now_us: int,
-    prepared: Prepared,
+    batch: Batch,
 ) -> None:
     try:
-        _shape(going, result, route, now_us, prepared)
+        _shape(going, result, route, now_us, batch)
     except Exception as error:  # noqa: BLE001 - it costs this one delivery
         message = told_bug(error, "shaping.failed", trigger=route.trigger)
         body = result.body if isinstance(result, Rendered) else b""
-        prepared.deaths.append((going[0].delivery, Obituary(Death.INVALID, message, body=body)))
+        batch.deaths.append((going[0].delivery, Obituary(Death.INVALID, message, body=body)))
 
 
 def _shape(
@@ -209,51 +122,51 @@ def _shape(
     result: Rendered | Asserted | TemplateFailed | Killed,
     route: Route,
     now_us: int,
-    prepared: Prepared,
+    batch: Batch,
 ) -> None:
     contender, losers = going
     delivery = contender.delivery
     template = route.template.content_hash if route.template else ""
     match result:
         case Asserted(message):
-            prepared.skipped.append(
+            batch.skipped.append(
                 Settled(delivery, Skip.ASSERTED, remark=f"asserted: {message[:200]}")
             )
             return
         case TemplateFailed(message, file, line):
             text = f"{file}:{line}: {message}" if file else message
             obituary = Obituary(Death.TEMPLATE_ERROR, text, template)
-            prepared.deaths.append((delivery, obituary))
+            batch.deaths.append((delivery, obituary))
             return
         case Killed():
             text = "Rendering this event, alone, killed the process or ran out of time or memory."
-            prepared.deaths.append((delivery, Obituary(Death.KILLED_WORKER, text, template)))
+            batch.deaths.append((delivery, Obituary(Death.KILLED_WORKER, text, template)))
             return
         case Rendered(body):
             pass
     occasion = _occasion(delivery, route, now_us)
     shaped = route.api.shape(_loads(body), occasion)
     if isinstance(shaped, NotSendable):
-        _not_sendable(delivery, shaped, template, body, prepared)
+        _not_sendable(delivery, shaped, template, body, batch)
         return
     names: set[bytes | str] = {delivery.header.digest}
     names.update(*map(route.api.identifiers, shaped.users))
-    prepared.parcels.append(
+    batch.add(
         Parcel(delivery, contender.fact, route, occasion, shaped, body, losers, frozenset(names))
     )
 
 
 def _not_sendable(
-    delivery: Delivery, shaped: NotSendable, template: str, body: bytes, prepared: Prepared
+    delivery: Delivery, shaped: NotSendable, template: str, body: bytes, batch: Batch
 ) -> None:
     match shaped.reason:
         case Skip() as reason:
-            prepared.skipped.append(
+            batch.skipped.append(
                 Settled(delivery, reason, remark=f"{reason.value}: {shaped.message}")
             )
         case Death() as reason:
             obituary = Obituary(reason, shaped.message, template, body)
-            prepared.deaths.append((delivery, obituary))
+            batch.deaths.append((delivery, obituary))
 
 
 def _loads(body: bytes) -> Any:

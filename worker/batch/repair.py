@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from worker.batch.batch import Parcel
 from worker.batch.partition import Note, Partition
-from worker.batch.prepare import Parcel
 from worker.contract.events import decode_profile, pack_profile
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import LIVE, Direction

@@ -10,11 +10,11 @@ from typing import Final, Literal
 
 import structlog
 
-from worker.batch.conclude import Conclusion, Sent
-from worker.batch.pack import Packer, Request
+from worker.batch.batch import Batch, Request, Sent
+from worker.batch.conclude import Conclusion
+from worker.batch.pack import Packer
 from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
 from worker.batch.settle import Settler
-from worker.batch.state import State
 from worker.contract.words import Death
 from worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, Slot
 from worker.core.verdicts import Accepted, AccessRefused, Unreadable, Verdict, quoting_nothing
@@ -55,7 +55,7 @@ class Passage:
         """Say whether the request may be written now; a slot that has passed is booked anew."""
         courier = self.courier
         # By both clocks: a process that was stopped after its note may have lost the lease.
-        if self.slot.expired(max(self.noted_ms, courier.state.now_ms())):
+        if self.slot.expired(max(self.noted_ms, courier.batch.state.now_ms())):
             await self._rebook()
         may_go = self.has_slot and courier.may_send() and not courier.cut.is_set()
         self.was_open = self.was_open or may_go
@@ -89,12 +89,13 @@ class Courier:
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
+    batch: Batch
+    packer: Packer
     partition: Partition
     gate: Gate
     sender: Sender
     settler: Settler
     conclusion: Conclusion
-    state: State
     kind: Literal["live", "backfill"]
     deadline_seconds: float
     cut: asyncio.Event
@@ -103,32 +104,32 @@ class Courier:
     triggers: frozenset[str]
     closed: Closed | None = None
 
-    async def carry(self, request: Request, packer: Packer) -> None:
-        """Carry one request to its end; the packer's profiles are free afterwards."""
+    async def carry(self, request: Request) -> None:
+        """Carry one request to its end; its profiles are free afterwards."""
         try:
             slot = await self._slot(request)
             if not isinstance(slot, Slot):
-                await self._leave(request, packer, slot)
+                await self._leave(request, slot)
                 return
             if slot.probe and len(request.packed) > 1:
-                request = packer.reduce(request, slot.avoid)
+                request = self.packer.reduce(request, slot.avoid)
             note = self._note(request)
             noted_ms = await self.partition.note(note)
             passage = Passage(self, request, slot, noted_ms)
-            begun = self.state.clock.seconds()
+            begun = self.batch.state.clock.seconds()
             try:
                 verdict, answer = await self._exchange(request, passage)
             except ConfigurationInvalid as error:
                 await passage.give_back()
-                await self._unsendable(request, note, error.message, packer)
+                await self._unsendable(request, note, error.message)
                 return
             if isinstance(answer, NoAnswer) and answer.is_ours:
-                await self._end(request, note, answer, passage, packer)
+                await self._end(request, note, answer, passage)
                 return
-            self.state.tally.requests += 1
-            self._tell(request, answer, verdict, self.state.clock.seconds() - begun)
+            self.batch.state.tally.requests += 1
+            self._tell(request, answer, verdict, self.batch.state.clock.seconds() - begun)
             sent = Sent(request, note, answer, passage.slot, begun)
-            delivered = await self.conclusion.obey(sent, verdict, packer)
+            delivered = await self.conclusion.obey(sent, verdict)
             await self.gate.report(
                 passage.slot,
                 verdict,
@@ -139,49 +140,47 @@ class Courier:
                 # All others have waited for it, or have gone alone.
                 await self._look()
         finally:
-            packer.done(request)
+            self.batch.done(request)
 
-    async def _end(
-        self, request: Request, note: Note, answer: NoAnswer, passage: Passage, packer: Packer
-    ) -> None:
+    async def _end(self, request: Request, note: Note, answer: NoAnswer, passage: Passage) -> None:
         """End what we ended ourselves: it says nothing about the destination, nor its users."""
         await passage.give_back()
         if answer.possibly_applied:
-            self.state.tally.requests += 1
-            await self.conclusion.unfinished(request, note, answer.verdict.message, packer)
+            self.batch.state.tally.requests += 1
+            await self.conclusion.unfinished(request, note, answer.verdict.message)
             return
         await self.settler.write(Settlement(note_id=note.note_id))
-        await self._leave(request, packer, passage.closed)
+        await self._leave(request, passage.closed)
 
-    async def _leave(self, request: Request, packer: Packer, closed: Closed | None) -> None:
+    async def _leave(self, request: Request, closed: Closed | None) -> None:
         """Leave what got no slot; a gate that is closed for one trigger may be open for others."""
-        packer.again(request)
+        self.batch.again(request)
         if closed is None:
             return
         if closed.reason == APART:
-            await self._part(request, packer)
+            await self._part(request)
             return
         self.closed = closed
         if closed.reason == LIVE_FIRST:
-            self.state.yields = True
+            self.batch.state.yields = True
             return
-        self.state.shut.update(request.triggers)
+        self.batch.state.shut.update(request.triggers)
         await self._look()
 
-    async def _part(self, request: Request, packer: Packer) -> None:
+    async def _part(self, request: Request) -> None:
         """Let those triggers go alone, or not at all, for which the gate is not plainly open."""
         self.closed = next(
             (look for look in (await self._look()).values() if isinstance(look, Closed)),
             self.closed,
         )
-        apart = {name for name in request.triggers if self.state.is_trial(name)}
-        if not apart and self.state.shut.isdisjoint(request.triggers):
+        apart = {name for name in request.triggers if self.batch.state.is_trial(name)}
+        if not apart and self.batch.state.shut.isdisjoint(request.triggers):
             # What was in the way is not any more; nobody asks for the same for ever.
-            packer.apart.update(request.triggers)
+            self.batch.apart.update(request.triggers)
 
     async def _look(self) -> Mapping[str, Open | Closed]:
-        looks = await self.gate.look(self.triggers - self.state.shut)
-        self.state.obey(looks)
+        looks = await self.gate.look(self.triggers - self.batch.state.shut)
+        self.batch.state.obey(looks)
         return looks
 
     async def _slot(self, request: Request) -> Slot | Closed | None:
@@ -194,12 +193,12 @@ class Courier:
                 return booked
             wait_seconds = (booked.at_ms - booked.now_ms) / 1000
             if wait_seconds > 0:
-                self.state.tally.waited_seconds += wait_seconds
+                self.batch.state.tally.waited_seconds += wait_seconds
                 await self._sleep(wait_seconds)
             if self.stopping.is_set() or self.cut.is_set():
                 await self.gate.cancel(booked)
                 return None
-            if not booked.expired(self.state.now_ms()):
+            if not booked.expired(self.batch.state.now_ms()):
                 return booked
             await self.gate.cancel(booked)
         LOG.warning("redis.slow", message=f"{BOOKINGS} slots had passed when Redis answered.")
@@ -207,12 +206,12 @@ class Courier:
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but look at the flag every 0.2 s."""
-        end = self.state.clock.seconds() + seconds
+        end = self.batch.state.clock.seconds() + seconds
         while not self.stopping.is_set():
-            left = end - self.state.clock.seconds()
+            left = end - self.batch.state.clock.seconds()
             if left <= 0:
                 return
-            await self.state.clock.sleep(min(left, 0.2))
+            await self.batch.state.clock.sleep(min(left, 0.2))
 
     async def rebook(self, request: Request) -> Slot | Closed | None:
         """Book anew for a request whose slot has passed; None = it can't go as it is."""
@@ -276,7 +275,7 @@ class Courier:
             route.api.networks,
         )
 
-    async def _unsendable(self, request: Request, note: Note, message: str, packer: Packer) -> None:
+    async def _unsendable(self, request: Request, note: Note, message: str) -> None:
         """Nothing has left: the template named a forbidden URL, or the credentials are no HTTP."""
         parcels = request.parcels
         if any(parcel.shaped.url for parcel in parcels):
@@ -284,14 +283,14 @@ class Courier:
                 (p.delivery, self.settler.obituary(p, Death.INVALID, message, None))
                 for p in parcels
             ]
-            buried = await self.settler.buried(deaths, packer)
+            buried = await self.settler.buried(deaths)
             await self.settler.write(Settlement(settled=buried, note_id=note.note_id))
             return
         await self.settler.write(Settlement(note_id=note.note_id))
         obituary = self.settler.obituary(parcels[0], Death.INVALID, message, None)
         for trigger in request.triggers:
             await self.settler.streaks.pause(trigger, obituary)
-            self.settler.leave(trigger, packer)
+            self.batch.leave(trigger)
 
     def _verdict(self, request: Request, answer: Answer | NoAnswer) -> Verdict:
         if isinstance(answer, NoAnswer):

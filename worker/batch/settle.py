@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import orjson
 
+from worker.batch.batch import Batch, Parcel
 from worker.batch.letters import Obituary, letter_of
-from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Partition, Settled, Settlement
-from worker.batch.prepare import Parcel
 from worker.batch.responses import NO_RESPONSES, Responses
-from worker.batch.state import State
 from worker.contract.words import Death
 from worker.core.ledger import pack
 from worker.destinations.api import Answer
@@ -43,23 +41,27 @@ class Streaks(Protocol):
 
 @dataclass(slots=True)
 class Settler:
-    """Settles for one drain; one script at a time.
+    """Settles for one batch; one script at a time.
 
     Args:
         tag: Destination and partition.
     """
 
+    batch: Batch
     partition: Partition
     streaks: Streaks
-    state: State
     tag: tuple[str, int]
     responses: Responses = NO_RESPONSES
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
-        """Settle what needs no request."""
+    async def settle_unsent(self) -> bool:
+        """Settle what turned out to need no request; returns whether there was anything."""
+        skipped, self.batch.skipped = self.batch.skipped, []
+        deaths, self.batch.deaths = self.batch.deaths, []
+        settled = [*skipped, *await self.buried(deaths)]
         if settled:
             await self.write(Settlement(settled=settled))
+        return bool(settled)
 
     async def write(self, settlement: Settlement, *, tried: Iterable[bytes] = ()) -> int:
         """Settle; the history and the tally follow. Returns the end of an open note (ms), or 0.
@@ -74,20 +76,18 @@ class Settler:
         lines = (*settlement.history, *self._lines(settlement.settled))
         told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
         async with self._settling:
-            ledgers = {digest: pack(self.state.records[digest]) for digest in (*told, *tried)}
+            ledgers = {digest: pack(self.batch.state.records[digest]) for digest in (*told, *tried)}
             whole = replace(
                 settlement,
                 ledgers=ledgers,
                 history=lines,
-                responses=self.responses.of(settlement, self.state.now_ms()),
+                responses=self.responses.of(settlement, self.batch.state.now_ms()),
             )
             end_ms = await self.partition.settle(whole)
         self._count(settlement.settled)
         return end_ms
 
-    async def buried(
-        self, deaths: Sequence[tuple[Delivery, Obituary]], packer: Packer | None
-    ) -> list[Settled]:
+    async def buried(self, deaths: Sequence[tuple[Delivery, Obituary]]) -> list[Settled]:
         """Return the settled deaths; those beyond a streak of one cause stay where they are."""
         groups: dict[tuple[str, str], list[tuple[Delivery, Obituary]]] = {}
         for delivery, obituary in deaths:
@@ -101,24 +101,18 @@ class Settler:
             may = await self.streaks.may_die(trigger, group[0][1], len(group))
             settled += [self.death(delivery, obituary) for delivery, obituary in group[:may]]
             if may < len(group):
-                self.leave(trigger, packer)
+                self.batch.leave(trigger)
         return settled
 
-    def leave(self, trigger: str, packer: Packer | None) -> None:
-        """Leave all of a trigger that was paused just now in its streams."""
-        self.state.paused.add(trigger)
-        if packer:
-            packer.drop([trigger])
-
-    async def stop(self, reasons: Mapping[str, str]) -> None:
-        """Pause triggers, each for its reason, and leave all of them in their streams."""
-        for trigger, reason in reasons.items():
+    async def stop(self) -> None:
+        """Pause the triggers that can't go on, each for its reason; all of them stays."""
+        for trigger, reason in self.batch.stopped.items():
             await self.streaks.stop(trigger, reason)
-            self.leave(trigger, None)
+            self.batch.leave(trigger)
 
     def death(self, delivery: Delivery, obituary: Obituary) -> Settled:
         """Return the outcome of a delivery that died, with its letter."""
-        letter = letter_of(delivery, obituary, tag=self.tag, now_ms=self.state.now_ms())
+        letter = letter_of(delivery, obituary, tag=self.tag, now_ms=self.batch.state.now_ms())
         remark = f"{obituary.reason.value}: cause {obituary.cause}"
         return Settled(delivery, obituary.reason, letter=letter, remark=remark)
 
@@ -126,7 +120,7 @@ class Settler:
         self, parcel: Parcel, reason: Death, message: str, answer: Answer | NoAnswer | None
     ) -> Obituary:
         """Return why a parcel died, with what was sent and answered."""
-        setback = self.state.setbacks.get(parcel.delivery.place)
+        setback = self.batch.state.setbacks.get(parcel.delivery.place)
         template = parcel.route.template
         status, text = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
         return Obituary(
@@ -147,7 +141,7 @@ class Settler:
         h = delivery.header
         return orjson.dumps(
             [
-                self.state.now_ms(),
+                self.batch.state.now_ms(),
                 h.digest.hex(),
                 h.audience,
                 delivery.trigger,
@@ -159,7 +153,7 @@ class Settler:
         )
 
     def _count(self, settled: Iterable[Settled]) -> None:
-        tally = self.state.tally
+        tally = self.batch.state.tally
         for outcome in settled:
             match outcome.kind:
                 case "delivered":
@@ -168,4 +162,4 @@ class Settler:
                     tally.skipped += 1
                 case _:
                     tally.dead += 1
-        self.state.forget_setbacks(outcome.delivery.place for outcome in settled)
+        self.batch.state.forget_setbacks(outcome.delivery.place for outcome in settled)

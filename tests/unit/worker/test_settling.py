@@ -5,6 +5,7 @@ from typing import Any
 
 from tests.fakes.fake_partition import FakePartition, PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
+from worker.batch.batch import Batch
 from worker.batch.partition import Delivery, Settled, Settlement, Stretch
 from worker.batch.settle import Settler
 from worker.batch.state import State
@@ -37,7 +38,9 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     assert holding is not None
     state = State.of(holding, NoClock(), 30.0)
     streaks: Any = None
-    settler = Settler(partition, streaks, state, ("insider", 0))
+    numbers: Any = None
+    batch = Batch(state, numbers)
+    settler = Settler(batch, partition, streaks, ("insider", 0))
     [([entry], _)] = await partition.read([Stretch("live|enter", "", 2)])
     header = decode_header(entry.header)
     skipped = Delivery("live|enter", "enter", entry.entry_id, header, entry.profile)
@@ -46,8 +49,8 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     state.records[digest] = with_raised(known, Fact(1, 1, Direction.ENTER, 5))
     other = asyncio.ensure_future(settler.write(Settlement()))
     await asyncio.sleep(0)
-    settled = [Settled(skipped, Skip.ALREADY_THERE, tells=True)]
-    waiting = asyncio.ensure_future(settler.settle(settled))
+    batch.skipped.append(Settled(skipped, Skip.ALREADY_THERE, tells=True))
+    waiting = asyncio.ensure_future(settler.settle_unsent())
     await asyncio.sleep(0)
     state.records[digest] = with_delivered(state.records[digest], Fact(2, 1, Direction.ENTER, 9))
     await asyncio.gather(other, waiting)

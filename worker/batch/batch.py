@@ -1,0 +1,297 @@
+"""What one batch is: one object, shared by all steps of the drain that work on it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import orjson
+
+from worker.batch.letters import Obituary
+from worker.batch.partition import Delivery, Note, Settled
+from worker.batch.routes import Route
+from worker.batch.state import State
+from worker.core.gate import Slot
+from worker.core.ledger import Fact
+from worker.destinations.api import Answer, Api, Occasion, Shaped
+from worker.destinations.sending import NoAnswer
+
+
+class Numbers(Protocol):
+    """Whoever numbers audiences and triggers for the ledger."""
+
+    async def read(self) -> None:
+        """Read all numbers anew; they replace what was known."""
+        ...
+
+    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
+        """Make sure that these have numbers."""
+        ...
+
+    def audience(self, slug: str) -> int:
+        """Return an audience's number."""
+        ...
+
+    def trigger(self, name: str) -> int:
+        """Return a trigger's number."""
+        ...
+
+    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
+        """Return the audiences with these numbers; a number whose name was lost has none."""
+        ...
+
+    def triggers(self) -> dict[int, str]:
+        """Return the triggers by their numbers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contender:
+    """A delivery with what the ledger needs to know of it, and its profile's JSON text."""
+
+    delivery: Delivery
+    fact: Fact
+    profile: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parcel:
+    """A delivery that is ready to be packed into a request.
+
+    Args:
+        losers: What it beat in this batch; settled with it.
+        body: As rendered, for a letter.
+        names: Its digest, and the identifiers by which the destination knows its profile.
+    """
+
+    delivery: Delivery
+    fact: Fact
+    route: Route
+    occasion: Occasion
+    shaped: Shaped
+    body: bytes
+    losers: tuple[Contender, ...]
+    names: frozenset[bytes | str]
+
+    @property
+    def digest(self) -> bytes:
+        """Return under which digest its profile is known."""
+        return self.delivery.header.digest
+
+
+class Packed(NamedTuple):
+    """A parcel as it stands in a request.
+
+    Attributes:
+        dropped: Names of the fields that were left out.
+    """
+
+    parcel: Parcel
+    users: tuple[bytes, ...]
+    dropped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One HTTP request: users of one destination, of different profiles.
+
+    Args:
+        body: The whole body.
+        users: How many users it has.
+        triggers: Whose deliveries it carries.
+        is_part: It is a part of a body that was refused.
+    """
+
+    packed: tuple[Packed, ...]
+    url: str
+    body: bytes
+    users: int
+    triggers: tuple[str, ...]
+    is_part: bool = False
+
+    @property
+    def parcels(self) -> tuple[Parcel, ...]:
+        """Return what it carries."""
+        return tuple(packed.parcel for packed in self.packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was made.
+
+    Args:
+        begun_seconds: When, by the drain's clock.
+    """
+
+    request: Request
+    note: Note
+    answer: Answer | NoAnswer
+    slot: Slot
+    begun_seconds: float
+
+
+class Kind(NamedTuple):
+    """What parcels have in common that may share a request; the rest is the destination's.
+
+    Attributes:
+        api: The number of their API: a trigger may have made requests of its own kind.
+        alone: The trigger, if it goes alone; "" = several share.
+        width: How many users at most; 0 = as many as the destination takes.
+    """
+
+    api: int
+    alone: str
+    url: str
+    root: bytes
+    width: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """Parcels of one kind, in their order.
+
+    Args:
+        is_refused: They were in a body that was refused.
+    """
+
+    kind: Kind
+    parcels: deque[Parcel] = field(default_factory=deque)
+    is_refused: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """What was read at once, from the ledger's first word about it to the last settlement.
+
+    It keeps what is still to be sent in parts: the parcels of one kind, or what is left of a
+    request that was taken back. Whatever shares API, URL and root options shares a part, of
+    whichever trigger. A trigger that is in trouble goes alone, so that it costs the others nothing.
+
+    Args:
+        state: What the holder of the lease knows.
+        routes: By trigger's name.
+        skipped: What needs no request; not settled yet.
+        deaths: What can't be sent; not settled yet: how many of one cause may die is asked first.
+        stopped: By trigger: why only another version of segrelay can go on with it.
+        parts: What is to be sent; those that were taken back first, then the narrowest.
+        apart: Triggers of which a body was refused: what is left of them goes alone.
+        busy: Profiles, and identifiers by which the destination knows them, of which a request is
+            in flight.
+        trying: Triggers that wait, and of which the one delivery that goes first is in flight.
+    """
+
+    state: State
+    numbers: Numbers
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    skipped: list[Settled] = field(default_factory=list)
+    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
+    stopped: dict[str, str] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    apart: set[str] = field(default_factory=set)
+    busy: set[bytes | str] = field(default_factory=set)
+    trying: set[str] = field(default_factory=set)
+    _fresh: dict[Kind, Part] = field(default_factory=dict)
+    _apis: list[Api] = field(default_factory=list)
+    _api_of: dict[str, int] = field(default_factory=dict)
+
+    def left(self, contenders: Iterable[Contender]) -> list[Contender]:
+        """Return those whose triggers can go on; the others stay in their streams."""
+        return [c for c in contenders if c.delivery.trigger not in self.stopped]
+
+    def add(self, parcel: Parcel) -> None:
+        """Take a parcel in; the narrowest parts come first, so that a halving comes to its end."""
+        kind = self._kind(parcel)
+        part = self._fresh.setdefault(kind, Part(kind))
+        if not part.parcels:
+            wider = (at for at, other in enumerate(self.parts) if self._is_wider(other, part))
+            self.parts.insert(next(wider, len(self.parts)), part)
+        part.parcels.append(parcel)
+
+    def _is_wider(self, other: Part, part: Part) -> bool:
+        is_fresh = other is self._fresh.get(other.kind)
+        return is_fresh and (other.kind.width or math.inf) > (part.kind.width or math.inf)
+
+    def _kind(self, parcel: Parcel) -> Kind:
+        trigger = parcel.delivery.trigger
+        setback = self.state.setbacks.get(parcel.delivery.place)
+        root = orjson.dumps(parcel.shaped.root, option=orjson.OPT_SORT_KEYS)
+        url = parcel.shaped.url or parcel.route.url
+        alone = trigger if setback or self.goes_alone(trigger) else ""
+        api = self._api_number(parcel.route)
+        return Kind(api, alone, url, root, setback.width if setback else 0)
+
+    def _api_number(self, route: Route) -> int:
+        """Return a number that triggers have in common whose APIs are equal."""
+        number = self._api_of.get(route.trigger)
+        if number is None:
+            if route.api not in self._apis:
+                self._apis.append(route.api)
+            number = self._api_of[route.trigger] = self._apis.index(route.api)
+        return number
+
+    def goes_alone(self, trigger: str) -> bool:
+        """Say whether a trigger is in trouble."""
+        return trigger in self.apart or self.state.is_trial(trigger)
+
+    def may_go(self, trigger: str) -> bool:
+        """Say whether a request of a trigger may be made now."""
+        return trigger not in self.trying and self.state.is_due(trigger)
+
+    def split(self, request: Request) -> None:
+        """Take a request back in two parts, to be sent before all else.
+
+        Several triggers are parted from each other before one of them is halved.
+        """
+        parcels = sorted(request.parcels, key=lambda parcel: parcel.delivery.trigger)
+        names = [parcel.delivery.trigger for parcel in parcels]
+        middle = len(parcels) // 2
+        borders = [at for at in range(1, len(names)) if names[at] != names[at - 1]]
+        at = min(borders, key=lambda border: abs(border - middle)) if borders else middle
+        self.put_back(parcels[at:], is_refused=True)
+        self.put_back(parcels[:at], is_refused=True)
+
+    def again(self, request: Request) -> None:
+        """Take a request back whole."""
+        self.put_back(request.parcels, is_refused=request.is_part)
+
+    def put_back(self, parcels: Sequence[Parcel], *, is_refused: bool) -> None:
+        """Take parcels back, to be sent before all else."""
+        alone, *others = dict.fromkeys(parcel.delivery.trigger for parcel in parcels)
+        kind = self._kind(parcels[0])._replace(alone="" if others else alone, width=0)
+        self.parts.insert(0, Part(kind, deque(parcels), is_refused))
+
+    def done(self, request: Request) -> None:
+        """Free the profiles of a request that came to its end."""
+        for parcel in request.parcels:
+            self.busy -= parcel.names
+        self.trying -= set(request.triggers)
+
+    def leave(self, trigger: str) -> None:
+        """Leave all of a trigger that was paused just now in its streams."""
+        self.state.paused.add(trigger)
+        self.drop([trigger])
+
+    def drop(self, triggers: Collection[str]) -> None:
+        """Leave everything of some triggers where it is, in their streams."""
+        if not triggers:
+            return
+        for part in self.parts:
+            part.parcels = deque(p for p in part.parcels if p.delivery.trigger not in triggers)
+        self.forget_empty()
+
+    def forget_empty(self) -> None:
+        """Forget parts of which nothing is left."""
+        self.parts = [part for part in self.parts if part.parcels]
+
+    def has_left(self, trigger: str) -> bool:
+        """Say whether anything of a trigger has not been sent yet."""
+        return any(p.delivery.trigger == trigger for part in self.parts for p in part.parcels)
+
+    def halves_left(self) -> Iterator[tuple[Parcel, int]]:
+        """Yield what is left of refused bodies, with how many may share its next request."""
+        for part in self.parts:
+            if part.is_refused:
+                yield from ((parcel, len(part.parcels)) for parcel in part.parcels)
