@@ -24,9 +24,9 @@ from worker.checks.triggers import check_triggers
 from worker.contract.printable import printable
 from worker.contract.processes import WORKER, read_processes
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
 from worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken
 
 _COLOURS = ("36", "33", "35", "32", "34")

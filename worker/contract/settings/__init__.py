@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from worker.contract.sandboxed import sandbox_url, sandboxed
 from worker.contract.settings.checks import Draft, problems_of, warnings_of
 from worker.contract.settings.fields import Surroundings
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
+from worker.contract.settings.sandboxed import sandbox_url, sandboxed
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     ALL_AUDIENCES,

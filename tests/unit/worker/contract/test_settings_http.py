@@ -3,8 +3,8 @@ changes."""
 
 import pytest
 
-from worker.contract.sandboxed import sandboxed
 from worker.contract.settings import load_settings
+from worker.contract.settings.sandboxed import sandboxed
 from worker.contract.settings.urls import host_problem, is_listed
 from worker.destinations.http import HttpApi
 from worker.destinations.registry import api_of

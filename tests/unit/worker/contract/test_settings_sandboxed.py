@@ -2,8 +2,8 @@
 
 import pytest
 
-from worker.contract.sandboxed import DEFAULT_SANDBOX
 from worker.contract.settings import load_settings
+from worker.contract.settings.sandboxed import DEFAULT_SANDBOX
 from worker.errors import ConfigurationInvalid
 
 CONFIGURATION = """
