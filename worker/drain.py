@@ -213,7 +213,7 @@ class Drain:
     def _batch_entries(self) -> int:
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
         most = BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
-        return min(most, self.policy.batch_entries)
+        return min(most, self.limits.batch_entries)
 
     async def _batch(
         self,

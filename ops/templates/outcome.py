@@ -11,10 +11,10 @@ import orjson
 
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.templates.explained import Change, changes_of
-from worker.adapters.jsonnet.isolated import Killed, render_isolated
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import Settings, Trigger
+from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken
 
@@ -83,16 +83,16 @@ def rendered(
     while len(outcomes) < len(profiles):
         left = profiles[len(outcomes) :]
         results = _isolated(folder, template, [text for _, text in left], settings)
-        done = results.results if isinstance(results, Killed) else results
+        done = results.results if isinstance(results, DiedAt) else results
         outcomes += [_outcome(name, one) for (name, _), one in zip(left, done, strict=False)]
-        if isinstance(results, Killed):
+        if isinstance(results, DiedAt):
             outcomes.append(_killed(left[results.row][0], template))
     return outcomes
 
 
 def _isolated(
     folder: Path, template: str, texts: Sequence[bytes], settings: Mapping[str, Any]
-) -> list[Result] | Killed:
+) -> list[Result] | DiedAt:
     return render_isolated(
         folder,
         template,
