@@ -8,7 +8,7 @@ from typing import Any, cast
 from redis import Redis
 
 from ops.audiences.membership import Counts
-from ops.cli.moments import shown_us
+from ops.terminal.moments import shown_us
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import ALL_AUDIENCES, Settings

@@ -16,8 +16,8 @@ from typing import Final, NamedTuple
 
 from redis import Redis
 
-from ops.cli.console import say
 from ops.embedded.lifecycle import ensure_running, stop
+from ops.terminal.console import say
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.redis.connection import connect
 from worker.contract.words import Direction

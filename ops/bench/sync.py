@@ -19,8 +19,8 @@ from typing import Final
 
 from redis import Redis
 
-from ops.cli.console import say
 from ops.embedded.lifecycle import ensure_running, stop
+from ops.terminal.console import say
 from producer.doorbell import SilentDoorbell
 from producer.lytics import Page
 from producer.publish import Publisher

@@ -15,7 +15,7 @@ import orjson
 from ops.chaos.plan import Plan
 from ops.chaos.run import Run
 from ops.chaos.verdict import SIX, Verdict
-from ops.cli.console import note, print_json, say, table
+from ops.terminal.console import note, print_json, say, table
 
 _HELP: Final = {
     "events": "different events; some are sent twice",

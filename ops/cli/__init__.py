@@ -1,1 +1,1 @@
-"""The `segrelay` command, one module per group of subcommands."""
+"""The `segrelay` command: one room per section of its help, and one per command with many parts."""

@@ -8,25 +8,25 @@ from typing import Annotated, Final
 
 import typer
 
-from ops.cli.console import run_guarded
-from ops.cli.lazy import Lazy, LazyGroup
-from ops.cli.options import ConfigFile, use_config
+from ops.terminal.console import run_guarded
+from ops.terminal.lazy import Lazy, LazyGroup
+from ops.terminal.options import ConfigFile, use_config
 
 COMMANDS: Final[Mapping[str, Lazy]] = {
     "init": Lazy(
-        "ops.cli.init:init",
+        "ops.cli.begin.init:init",
         "Write a first configuration into a folder.",
         "Begin",
         examples=("segrelay init my-relay",),
     ),
     "config": Lazy(
-        "ops.cli.config:app",
+        "ops.cli.begin.config:app",
         "Check or show the configuration.",
         "Begin",
         examples=("segrelay config check", "segrelay config check --live"),
     ),
     "template": Lazy(
-        "ops.cli.template:app",
+        "ops.cli.template.commands:app",
         "Write, try, test, check, compare and push templates.",
         "Begin",
         examples=(
@@ -38,29 +38,31 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         ),
     ),
     "demo": Lazy(
-        "ops.cli.demo:demo",
+        "ops.cli.begin.demo:demo",
         "Show backfill, webhooks and sync on invented people.",
         "Begin",
         examples=("segrelay demo", "segrelay demo --events 20000 --people 5000"),
     ),
     "sandbox": Lazy(
-        "ops.cli.sandbox:sandbox",
+        "ops.cli.begin.sandbox:sandbox",
         "Run a stand-in for Insider and Lytics.",
         "Begin",
         examples=("segrelay sandbox --error 500=0.05 --latency 0.1",),
     ),
     "up": Lazy(
-        "ops.cli.up:up", "Run Redis, a worker, and the receiver and Flower if configured.", "Run"
+        "ops.cli.run.up:up",
+        "Run Redis, a worker, and the receiver and Flower if configured.",
+        "Run",
     ),
     "worker": Lazy(
-        "ops.cli.worker:worker",
+        "ops.cli.run.worker:worker",
         "Run a worker; takes Celery's options.",
         "Run",
         passes_options=True,
         examples=("segrelay worker --concurrency 4",),
     ),
     "serve": Lazy(
-        "ops.cli.serve:serve",
+        "ops.cli.run.serve:serve",
         "Receive Lytics' webhooks.",
         "Run",
         examples=(
@@ -68,15 +70,15 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay serve --check --url https://relay.example.com/v1/lytics",
         ),
     ),
-    "flower": Lazy("ops.cli.flower:flower", "Run Flower, which shows the workers.", "Run"),
+    "flower": Lazy("ops.cli.run.flower:flower", "Run Flower, which shows the workers.", "Run"),
     "redis": Lazy(
-        "ops.cli.redis:app",
+        "ops.cli.run.redis:app",
         "Start, find or stop the embedded Redis.",
         "Run",
         examples=("segrelay redis status", 'redis-cli -u "$(segrelay redis url)"'),
     ),
     "send": Lazy(
-        "ops.cli.send:send",
+        "ops.cli.feed.send:send",
         "Send a file of webhook payloads, or a pipe.",
         "Feed",
         examples=(
@@ -85,7 +87,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         ),
     ),
     "backfill": Lazy(
-        "ops.cli.backfill:app",
+        "ops.cli.backfill.commands:app",
         "Bring whole files in, as jobs that can be stopped and resumed.",
         "Feed",
         examples=(
@@ -95,7 +97,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         ),
     ),
     "quarantine": Lazy(
-        "ops.cli.quarantine:app",
+        "ops.cli.feed.quarantine:app",
         "See, replay or discard events that could not be placed.",
         "Feed",
         examples=(
@@ -104,37 +106,37 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         ),
     ),
     "audience": Lazy(
-        "ops.cli.audience:app",
+        "ops.cli.feed.audience:app",
         "See, rename or retire audiences, and say what ids stand for.",
         "Feed",
         examples=("segrelay audience set 4f5a4fb1d0 vip",),
     ),
     "sync": Lazy(
-        "ops.cli.sync:app",
+        "ops.cli.feed.sync:app",
         "Compare audiences with Lytics again and again.",
         "Feed",
         examples=("segrelay sync run vip", "segrelay sync status"),
     ),
     "status": Lazy(
-        "ops.cli.status:status",
+        "ops.cli.status.command:status",
         "Show what was delivered, what waits and what is wrong.",
         "Operate",
         examples=("segrelay status --watch", "segrelay status --check"),
     ),
     "pause": Lazy(
-        "ops.cli.pause:pause",
+        "ops.cli.operate.pause:pause",
         "Stop sending to a destination or for a trigger.",
         "Operate",
         examples=('segrelay pause insider --reason "maintenance until noon"',),
     ),
     "resume": Lazy(
-        "ops.cli.pause:resume",
+        "ops.cli.operate.pause:resume",
         "Send again, beginning with one request to see whether it works.",
         "Operate",
         examples=("segrelay resume insider", "segrelay resume --all"),
     ),
     "dlq": Lazy(
-        "ops.cli.dlq:app",
+        "ops.cli.dlq.commands:app",
         "See, replay or discard dead letters.",
         "Operate",
         examples=(
@@ -144,37 +146,37 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
         ),
     ),
     "why": Lazy(
-        "ops.cli.why:why",
+        "ops.cli.operate.why:why",
         "Tell everything that is known about one person.",
         "Operate",
         examples=("segrelay why ann@example.com",),
     ),
     "try": Lazy(
-        "ops.cli.try_:try_",
+        "ops.cli.operate.try_:try_",
         "Try one person's event, or send it.",
         "Operate",
         examples=("segrelay try samples/enter.json --trigger vip-enter",),
     ),
     "reconcile": Lazy(
-        "ops.cli.reconcile:reconcile",
+        "ops.cli.operate.reconcile:reconcile",
         "Compare an audience at Lytics with what was delivered.",
         "Operate",
         examples=("segrelay reconcile vip --insider", "segrelay reconcile vip --repair"),
     ),
     "verify": Lazy(
-        "ops.cli.verify:verify",
+        "ops.cli.operate.verify:verify",
         "Compare what Insider holds with the ledger.",
         "Operate",
         examples=("segrelay verify --sample 500",),
     ),
     "discard": Lazy(
-        "ops.cli.discard:discard",
+        "ops.cli.operate.discard:discard",
         "Take back deliveries that are waiting.",
         "Operate",
         examples=("segrelay discard --job november",),
     ),
     "trigger": Lazy(
-        "ops.cli.trigger:app",
+        "ops.cli.operate.trigger:app",
         "Move the deliveries that wait for a trigger that is gone.",
         "Operate",
         examples=("segrelay trigger move vip-enter vips-enter",),

@@ -31,7 +31,7 @@ class SandboxProcess:
     """
 
     def __init__(self, port: int = 0, **settings: Any) -> None:
-        command = own_module("ops.cli.sandbox", "--port", str(port))
+        command = own_module("ops.cli.begin.sandbox", "--port", str(port))
         command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

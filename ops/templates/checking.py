@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ops.cli.opened import already_there
+from ops.state.opened import already_there
 from ops.templates.cases import cases_of
 from ops.templates.fields import unknown_fields
 from ops.templates.findings import once, placed

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from ops.cli.opened import opened
 from ops.letters.rehearsal import Candidate
+from ops.state.opened import opened
 from ops.templates.events import from_file, is_letter, of_letter, of_person
 from ops.templates.outcome import Outcome, delivered, rendered
 from ops.templates.place import Place

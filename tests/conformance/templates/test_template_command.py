@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.template import app
+from ops.cli.template.commands import app
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.checks.samples import SAMPLES_FOLDER
 from worker.errors import TemplateBroken, UsageWrong

@@ -5,7 +5,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.redis import app
+from ops.cli.run.redis import app
 from ops.embedded.lifecycle import find, stop
 from worker.errors import RedisUnavailable, UsageWrong
 

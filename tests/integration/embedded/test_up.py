@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from ops.cli.init import init
+from ops.cli.begin.init import init
 from ops.embedded.lifecycle import ensure_running, find, stop
 from ops.supervisor import own_command
 

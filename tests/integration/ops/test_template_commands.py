@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.template import app
+from ops.cli.template.commands import app
 from ops.sandbox.process import SandboxProcess
 from producer.publish import Publisher
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.cli.send import send
+from ops.cli.feed.send import send
 from ops.embedded.lifecycle import ensure_running, stop
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import wrapped

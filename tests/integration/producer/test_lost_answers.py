@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.cli.send import send
+from ops.cli.feed.send import send
 from producer.publish import Publisher
 from producer.quarantine import Quarantine, Selection
 from producer.retrying import retry_records

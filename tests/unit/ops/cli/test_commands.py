@@ -3,8 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.lazy import load
 from ops.cli.main import COMMANDS, app
+from ops.terminal.lazy import load
 
 
 def run(*arguments, env=None):

@@ -2,7 +2,7 @@
 
 import typer
 
-from ops.cli.lazy import Lazy, LazyGroup
+from ops.terminal.lazy import Lazy, LazyGroup
 
 TABLE = {
     "start": Lazy("no.such.module:start", "Start it.", "Run"),

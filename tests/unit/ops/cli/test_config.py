@@ -5,7 +5,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.config import inspect
+from ops.cli.begin.config import inspect
 from ops.cli.main import app
 from worker.contract.settings import Settings
 from worker.errors import ConfigurationInvalid

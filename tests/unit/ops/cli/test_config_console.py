@@ -7,9 +7,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.cli.console import note, print_json, progress, run_guarded, say, table
-from ops.cli.lazy import Lazy, LazyGroup
 from ops.cli.main import COMMANDS, app
+from ops.terminal.console import note, print_json, progress, run_guarded, say, table
+from ops.terminal.lazy import Lazy, LazyGroup
 from worker.contract.printable import printable
 from worker.errors import PortTaken, UsageWrong
 

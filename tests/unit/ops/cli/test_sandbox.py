@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ops.cli.sandbox import sandbox
+from ops.cli.begin.sandbox import sandbox
 from worker.errors import UsageWrong
 
 

@@ -1,0 +1,55 @@
+"""`segrelay backfill report`: what became of a job, as JSON, as a page, and the rows to mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ops.backfill.page import page_of
+from ops.backfill.report import Report, read_report, write_bad_rows
+from ops.state.opened import opened
+from ops.terminal.console import note, print_json
+from worker.errors import UsageWrong
+
+
+def report(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")],
+    *,
+    html: Annotated[Path | None, typer.Option(help="Write a page to read.", metavar="FILE")] = None,
+    bad_rows: Annotated[
+        Path | None,
+        typer.Option(help="Write the rows that could not be placed, to be mended.", metavar="FILE"),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON document, also beside other files.")
+    ] = False,
+) -> None:
+    """Report a job: rows, outcomes by reason and over time, rows that could not be placed.
+
+    Without a file to write it prints the report as JSON. The file of --bad-rows has the rows as
+    they came, which are people's data: mend it, start a backfill of it, and delete it.
+    """
+    with opened() as (settings, client):
+        found = read_report(client, settings, job)
+    try:
+        if html is not None:
+            html.write_text(page_of(found), encoding="utf-8")
+            note(f"The page is {html}.")
+        if bad_rows is not None:
+            _write(found, bad_rows)
+    except OSError as error:
+        raise UsageWrong(f"{error.filename} can't be written: {error.strerror}.") from error
+    if as_json or (html is None and bad_rows is None):
+        print_json(found.document())
+
+
+def _write(found: Report, path: Path) -> None:
+    written, lost = write_bad_rows(found.bad_rows, path)
+    note(f"{written:,} rows are in {path}: mend them, then `segrelay backfill start {path} …`.")
+    missing = found.view.job.tally.refused - written
+    if lost:
+        note(f"{lost:,} rows were too large to be kept; the report names their lines.")
+    if missing > lost:
+        note(f"{missing - lost:,} more were refused than are kept, or share a row.")

@@ -1,0 +1,124 @@
+"""`segrelay sandbox`: the stand-in for Insider."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any, Final
+
+import orjson
+import structlog
+import typer
+from pydantic import ValidationError
+
+from ops.interrupts import end_with_parent
+from ops.sandbox.server import LOOPBACK, serve
+from ops.sandbox.settings import SandboxSettings
+from ops.terminal.console import note
+from worker.contract.settings.urls import is_loopback
+from worker.errors import SegrelayError, UsageWrong
+
+DEFAULT_PORT: Final = 8900
+
+
+def sandbox(
+    *,
+    port: Annotated[
+        int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)
+    ] = DEFAULT_PORT,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = LOOPBACK,
+    latency: Annotated[float | None, typer.Option(help="How many seconds a request takes.")] = None,
+    jitter: Annotated[
+        float | None, typer.Option(help="Add up to this many seconds, at random.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="How many requests a minute are allowed.")
+    ] = None,
+    error: Annotated[
+        list[str] | None,
+        typer.Option(help="Answer a share with a status: STATUS=SHARE, e.g. 500=0.05; repeatable."),
+    ] = None,
+    lost_answers: Annotated[
+        float | None, typer.Option(help="The share of requests that are applied, but not answered.")
+    ] = None,
+    lost_requests: Annotated[
+        float | None,
+        typer.Option(help="The share of requests that are neither applied nor answered."),
+    ] = None,
+    poison: Annotated[
+        str | None, typer.Option(help="Answer a body that contains this text with 400.")
+    ] = None,
+    accept_anything: Annotated[
+        bool,
+        typer.Option("--accept-anything", help="Treat every attribute as defined in the panel."),
+    ] = False,
+    seed: Annotated[int | None, typer.Option(help="The seed of all random decisions.")] = None,
+    settings: Annotated[
+        str, typer.Option(help="All switches as a JSON object; the other options win.")
+    ] = "{}",
+    until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
+) -> None:
+    """Run a stand-in for Insider, with switches for everything that can go wrong there."""
+    end_with_parent()
+    _tell_who_can_reach(host)
+    named = {
+        "latency_seconds": latency,
+        "jitter_seconds": jitter,
+        "limit_per_minute": limit,
+        "error_shares": _shares(error) if error else None,
+        "lost_answers": lost_answers,
+        "lost_requests": lost_requests,
+        "poison": poison,
+        "accept_anything": accept_anything or None,
+        "seed": seed,
+    }
+    switches = _parsed(settings) | {name: v for name, v in named.items() if v is not None}
+    serve(_validated(switches), port, host=host, until_stdin_ends=until_stdin_ends)
+
+
+def _tell_who_can_reach(host: str) -> None:
+    if not is_loopback(host):
+        note(
+            f"warning: whoever reaches this machine at {host} can read everything that the sandbox"
+            " is sent, with the people's data and the headers' names, and can switch its faults;"
+            f" nothing asks for a password. The default, {LOOPBACK}, opens it to this machine only."
+        )
+
+
+def _shares(pairs: list[str]) -> dict[str, str]:
+    shares = {}
+    for pair in pairs:
+        status, equals, share = pair.partition("=")
+        if not equals:
+            raise UsageWrong(f"--error {pair}: write STATUS=SHARE, e.g. 500=0.05")
+        shares[status] = share
+    return shares
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        switches = orjson.loads(text)
+    except orjson.JSONDecodeError as problem:
+        raise UsageWrong(f"--settings: no JSON: {problem}") from problem
+    if not isinstance(switches, dict):
+        raise UsageWrong("--settings: an object is needed, e.g. '{\"latency_seconds\": 0.02}'")
+    return switches
+
+
+def _validated(switches: dict[str, Any]) -> SandboxSettings:
+    try:
+        return SandboxSettings.model_validate(switches)
+    except ValidationError as problems:
+        lines = [
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+            for problem in problems.errors()
+        ]
+        raise UsageWrong("the sandbox can't be set like that: " + "; ".join(lines)) from problems
+
+
+if __name__ == "__main__":
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        typer.run(sandbox)
+    except SegrelayError as problem:
+        note(problem.message)
+        sys.exit(problem.exit_code)

@@ -1,0 +1,269 @@
+"""`segrelay audience`: what is known of audiences, and a person's word on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Annotated, Any, Final
+
+import typer
+from redis import Redis
+
+from ops.audiences.listing import known_ids, row_of, slugs
+from ops.audiences.membership import Counts, count_all, members_of
+from ops.audiences.moving import (
+    Going,
+    check_wanted,
+    give_ids,
+    give_syncs,
+    going,
+    publish_all,
+    state_event,
+)
+from ops.audiences.people import named_in, remembered
+from ops.state.opened import opened
+from ops.state.partitions import partition_count
+from ops.terminal.asking import confirmed
+from ops.terminal.console import note, print_json, progress, say, table
+from ops.terminal.options import Json, Yes
+from producer.publish import Publisher
+from worker.contract import keys
+from worker.contract.events import Event
+from worker.contract.problems import did_you_mean
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.contract.words import Direction
+from worker.errors import UsageWrong
+
+app = typer.Typer()
+
+_RETRY: Final = (
+    "Programs that are sending now learn of it within a minute. What was refused stays in the"
+    " quarantine until `segrelay quarantine replay --reason {reason}`."
+)
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry it.")]
+People = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--people", metavar="SOURCE", help="Who people are: lytics:SLUG, or a file of profiles."
+    ),
+]
+
+
+@app.command("list")
+def list_audiences(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave out what only the ledger knows.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the audiences: ids, members by the ledger, entrances and exits, triggers, syncs.
+
+    Everybody's ledger is read for it. "entered" are people who ever
+    entered, "left" those whose newest event is an exit.
+    """
+    with opened() as (settings, client):
+        counts = Counts()
+        if not quick:
+            with progress("ledgers read") as shown:
+                counts = count_all(client, shown.advance)
+        rows = [
+            row_of(settings, slug, known_ids(client), counts)
+            for slug in sorted(slugs(settings, client, counts))
+        ]
+    if as_json:
+        print_json({"audiences": rows, "unreadable": counts.unreadable})
+        return
+    table(
+        ("slug", "id", "members", "entered", "left", "last event", "triggers", "syncs"),
+        [cells for row in rows for cells in _cells(row)],
+    )
+    if counts.unreadable:
+        note(f"{counts.unreadable:,} ledgers can't be read: another version wrote them.")
+
+
+@app.command()
+def retire(
+    slug: Annotated[str, typer.Argument(help="The audience that everybody leaves.")],
+    *,
+    people: People = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Publish an exit for everybody who is in an audience by the ledger.
+
+    The ledger knows people by a digest only. Their names come from the syncs of the audience, and
+    from --people; nothing is published for people without a name, and then the exit code is 1.
+    """
+    with opened() as (settings, client):
+        publisher = Publisher(client, settings)
+        check_wanted(publisher, slug, Direction.EXIT)
+        found = _going(client, settings, slug, people)
+        _ask(found, f"Publish exits from '{slug}' for {len(found.named):,} people?", yes=yes)
+        now_us = publisher.now_us()
+        _publish(
+            publisher,
+            len(found.named),
+            (state_event(one, slug, Direction.EXIT, now_us) for one in found.named.values()),
+        )
+    _tell_moved({"audience": slug, "held": found.held, "published": len(found.named)}, as_json)
+    if found.unnamed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rename(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The slug until now.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The slug from now on.")],
+    *,
+    people: People = None,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Move everybody from one slug to another: exits of the old value, enters of the new.
+
+    Ids that stood for the old slug stand for the new one, and syncs keep whom they know. The
+    triggers have to name both until this is done. For names see `segrelay audience retire`.
+    """
+    old, new = _word("OLD", old), _word("NEW", new)
+    if old == new:
+        raise UsageWrong(f"'{old}' is its name already.")
+    with opened() as (settings, client):
+        publisher = Publisher(client, settings)
+        check_wanted(publisher, old, Direction.EXIT)
+        check_wanted(publisher, new, Direction.ENTER)
+        found = _going(client, settings, old, people)
+        _ask(found, f"Move {len(found.named):,} people from '{old}' to '{new}'?", yes=yes)
+        now_us = publisher.now_us()
+        moves = ((old, Direction.EXIT), (new, Direction.ENTER))
+        _publish(
+            publisher,
+            2 * len(found.named),
+            (
+                state_event(one, slug, direction, now_us)
+                for one in found.named.values()
+                for slug, direction in moves
+            ),
+        )
+        ids = give_ids(client, old, new)
+        syncs = give_syncs(client, settings, partition_count(client, settings), old, new)
+    _tell_moved(
+        {
+            "audience": old,
+            "renamed": new,
+            "held": found.held,
+            "published": len(found.named),
+            "ids": ids,
+            "syncs": syncs,
+        },
+        as_json,
+    )
+    if syncs:
+        note(f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.')
+    if found.unnamed:
+        raise typer.Exit(1)
+
+
+@app.command("set")
+def set_slug(
+    audience_id: Id,
+    slug: Annotated[str, typer.Argument(help="The slug that the id stands for from now on.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Say which slug an id stands for; payloads with another one are refused.
+
+    Nothing that was delivered under the former slug is changed.
+    """
+    audience_id, slug = _word("The id", audience_id), _word("The slug", slug)
+    with opened() as (_, client), redis_errors():
+        was = known_ids(client).get(audience_id, "")
+        client.hset(keys.AUDIENCES, audience_id, slug)
+    if as_json:
+        print_json({"id": audience_id, "slug": slug, "was": was})
+        return
+    before = f", no longer for '{was}'" if was and was != slug else ""
+    say(f"{audience_id} stands for '{slug}'{before}.")
+    note(_RETRY.format(reason="audience_conflict" if was else "unknown_audience"))
+
+
+@app.command()
+def forget(audience_id: Id, *, as_json: Json = False) -> None:
+    """Forget an id: the next payload that carries it with a slug says what it stands for."""
+    with opened() as (_, client), redis_errors():
+        known = known_ids(client)
+        was = known.get(audience_id)
+        if was is None:
+            raise UsageWrong(_unknown(audience_id, known))
+        client.hdel(keys.AUDIENCES, audience_id)
+    if as_json:
+        print_json({"id": audience_id, "was": was})
+        return
+    say(f"{audience_id} is forgotten; it stood for '{was}'.")
+    note(_RETRY.format(reason="audience_conflict"))
+
+
+def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Yield a line a destination; one where the ledger knows nothing."""
+    ends = (", ".join(row["triggers"]) or "-", ", ".join(row["syncs"]) or "-")
+    begins = (row["slug"], ", ".join(row["ids"]) or "-")
+    if not row["destinations"]:
+        yield (*begins, "-", "-", "-", "-", *ends)
+    for name, found in row["destinations"].items():
+        at = f" ({name})" if len(row["destinations"]) > 1 else ""
+        yield (
+            begins[0] + at,
+            begins[1],
+            f"{found['members']:,}",
+            f"{found['entered']:,}",
+            f"{found['left']:,}",
+            found["last_event"] or "-",
+            *ends,
+        )
+
+
+def _going(client: Redis, settings: Settings, slug: str, sources: list[str] | None) -> Going:
+    with progress("ledgers read") as shown:
+        held = members_of(client, slug, shown.advance)
+    names = chain(remembered(client, settings, slug), named_in(settings, sources or ()))
+    found = going(held, names)
+    note(f"{found.held:,} people are in '{slug}' by the ledger, {len(found.named):,} are named.")
+    if found.unnamed:
+        note(
+            f"{found.unnamed:,} are known by a digest only, and stay as they are: name them by"
+            " --people lytics:SLUG, or by a file."
+        )
+    return found
+
+
+def _ask(found: Going, question: str, *, yes: bool) -> None:
+    if found.named:
+        confirmed(question, yes=yes)
+
+
+def _publish(publisher: Publisher, count: int, events: Iterable[Event]) -> None:
+    with progress("published", count) as shown:
+        for step in publish_all(publisher, events):
+            shown.advance(step)
+
+
+def _tell_moved(document: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - of a command
+    if as_json:
+        print_json(document)
+        return
+    say(f"{document['published']:,} of {document['held']:,} people: events published")
+
+
+def _word(what: str, written: str) -> str:
+    """Return it as payloads are read: trimmed, and never empty."""
+    word = written.strip()
+    if not word:
+        raise UsageWrong(f"{what} is empty.")
+    return word
+
+
+def _unknown(audience_id: str, known: Mapping[str, str]) -> str:
+    hint = did_you_mean(audience_id, known) or "no id is known yet"
+    return f"No audience is known by the id {audience_id}: {hint}."

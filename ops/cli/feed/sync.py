@@ -1,0 +1,229 @@
+"""`segrelay sync`: see, run, confirm and reset the syncs of audiences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Final
+
+import typer
+from redis import Redis
+
+from ops.interrupts import interrupted_once
+from ops.state.opened import opened
+from ops.terminal.asking import confirmed
+from ops.terminal.console import note, print_json, say, table
+from ops.terminal.moments import shown_ms, shown_us
+from ops.terminal.options import Json, Yes
+from producer.publish import Publisher
+from producer.steps import Step
+from producer.sync.book import SyncBook
+from producer.sync.opening import syncing_for
+from producer.sync.run import CERTAIN, Phase, Run
+from producer.sync.step import Syncing, confirm
+from worker.contract.problems import did_you_mean
+from worker.contract.settings import Settings
+from worker.contract.settings.durations import format_duration
+from worker.contract.words import NAME_PATTERN
+from worker.errors import OperationsMustAct, UsageWrong
+
+app = typer.Typer()
+
+_LOOK_SECONDS: Final = 0.2
+_LOCK_SECONDS: Final = 30.0
+"""A step of a worker has ended by then."""
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a table [sync.NAME].")]
+MaybeName = Annotated[
+    str, typer.Argument(metavar="[NAME]", help="The name of a table [sync.NAME].")
+]
+
+
+@app.command("list")
+def list_syncs(*, as_json: Json = False) -> None:
+    """List the configured syncs, and what each of them does now."""
+    with opened() as (settings, client):
+        rows = [_document(settings, client, name) for name in settings.sync]
+    if as_json:
+        print_json(rows)
+        return
+    table(
+        ("name", "audience", "source", "every", "members", "state"),
+        [
+            (
+                row["name"],
+                row["audience"],
+                row["source"],
+                row["every"],
+                f"{row['members']:,}",
+                row["line"],
+            )
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def status(name: MaybeName = "", *, as_json: Json = False) -> None:
+    """Show how far a sync has come, and what its last run found; without a name, of all."""
+    with opened() as (settings, client):
+        names = [_known(settings, name)] if name else list(settings.sync)
+        rows = [_document(settings, client, each) for each in names]
+    if as_json:
+        print_json(rows[0] if name else rows)
+        return
+    for row in rows:
+        _tell(row)
+
+
+@app.command()
+def run(name: Name, *, as_json: Json = False) -> None:
+    """Do a run now, in this terminal, to its end.
+
+    If a run is under way, it is taken up where it stands; workers may do some of its steps. Exits
+    with 1 if the run could not tell who has left: the message says why.
+    """
+    with interrupted_once(), opened() as (settings, client):
+        _known(settings, name)
+        syncing = syncing_for(client, settings, name, Publisher(client, settings))
+        result = _run(syncing)
+        row = _document(settings, client, name)
+    if as_json:
+        print_json(row)
+    else:
+        _tell(row)
+    if result.phase is Phase.CONFIRM or result.last.get("outcome") not in CERTAIN:
+        raise typer.Exit(1)
+
+
+@app.command("confirm")
+def confirm_exits(name: Name, *, as_json: Json = False) -> None:
+    """Say that those who are missing have really left; their exits are published.
+
+    Each of them is looked up once more: who is still in the audience stays.
+    """
+    with opened() as (settings, client):
+        _known(settings, name)
+        book = SyncBook(client, name, settings.redis.partitions)
+        with _locked(book) as found:
+            gone = confirm(book, found)
+    if as_json:
+        print_json({"name": name, "confirmed": gone})
+        return
+    say(f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it.")
+
+
+@app.command()
+def reset(name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
+    """Forget whom a sync knows: its next run is a first one, and tells of every member again.
+
+    Nothing is published by it. What the ledger knows to be at the destination is not sent again.
+    """
+    if not NAME_PATTERN.fullmatch(name):
+        raise UsageWrong(f"A sync's name has only a to z, 0 to 9 and -; '{name}' has others.")
+    with opened() as (settings, client):
+        book = SyncBook(client, name, settings.redis.partitions)
+        destinations = list(dict.fromkeys([*settings.destinations, *book.peek().destinations]))
+        members = max((book.count(each) for each in destinations), default=0)
+        if not members and name not in settings.sync:
+            raise UsageWrong(_unknown(settings, name))
+        confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
+        with _locked(book):
+            book.forget(destinations)
+    if as_json:
+        print_json({"name": name, "forgotten": members})
+        return
+    say(f"{members:,} members are forgotten.")
+
+
+def _run(syncing: Syncing) -> Run:
+    forced = True
+    told = ""
+    while True:
+        step = syncing.step(forced=forced)
+        if step.line != told:
+            note(f"{syncing.book.name}: {step.line}")
+            told = step.line
+        if step.taken:
+            forced = False
+            if not (step.more or step.wait_seconds):
+                return syncing.book.peek()
+        _wait(step)
+
+
+def _wait(step: Step) -> None:
+    if not step.taken:
+        time.sleep(_LOOK_SECONDS)
+    elif step.wait_seconds:
+        time.sleep(step.wait_seconds)
+
+
+@contextmanager
+def _locked(book: SyncBook) -> Iterator[Run]:
+    """Hold the lock of a sync; whoever has a step under way is waited for."""
+    end = time.monotonic() + _LOCK_SECONDS
+    while True:
+        taken = book.take()
+        if taken:
+            break
+        if time.monotonic() > end:
+            raise OperationsMustAct(
+                f"A step of sync '{book.name}' has been under way for long; try again."
+            )
+        time.sleep(_LOOK_SECONDS)
+    try:
+        yield taken[0]
+    except UsageWrong:
+        book.save(taken[0], ends=True)
+        raise
+
+
+def _known(settings: Settings, name: str) -> str:
+    if name not in settings.sync:
+        raise UsageWrong(_unknown(settings, name))
+    return name
+
+
+def _unknown(settings: Settings, name: str) -> str:
+    hint = did_you_mean(name, settings.sync) or "the configuration names none"
+    return f"There is no [sync.{name}]: {hint}."
+
+
+def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
+    schedule = settings.sync[name]
+    book = SyncBook(client, name, settings.redis.partitions)
+    state = book.peek()
+    return {
+        "name": name,
+        "audience": schedule.audience,
+        "source": schedule.source,
+        "every": format_duration(schedule.every_seconds),
+        "phase": state.phase.value,
+        "line": state.line() if state.number else "has never run",
+        "members": max((book.count(each) for each in state.destinations), default=0),
+        "next_run": shown_ms(state.next_ms) if state.next_ms else None,
+        "doubt": state.doubt or None,
+        "problem": state.problem or None,
+        "failures": state.failures,
+        "run": state.results() if state.number else None,
+        "last": state.last or None,
+    }
+
+
+def _tell(row: dict[str, Any]) -> None:
+    say(f"{row['name']}: {row['line']}")
+    say(f"  audience '{row['audience']}' from {row['source']}, every {row['every']}")
+    say(f"  {row['members']:,} members are known")
+    last = row["last"]
+    if last:
+        counts = ", ".join(
+            f"{last[kind]:,} {kind}" for kind in ("rows", "entered", "changed", "left", "stayed")
+        )
+        say(f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}")
+        if last["unplaced"]:
+            say(f"  {last['unplaced']:,} rows have no identity: `segrelay quarantine list`")
+    if row["next_run"]:
+        say(f"  next run: {row['next_run']}")
+    if row["problem"]:
+        say(f"  problem: {row['problem']}")

@@ -1,0 +1,48 @@
+"""`segrelay discard`: take back what waits."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ops.state.opened import opened
+from ops.state.partitions import all_partitions
+from ops.state.waiting import Choice, count_chosen, find_streams, take_back
+from ops.terminal.asking import confirmed
+from ops.terminal.console import print_json, progress, say
+from ops.terminal.options import All, Json, Yes
+from worker.errors import UsageWrong
+
+
+def discard(
+    *,
+    job: Annotated[str, typer.Option(help="Only what this job has published.")] = "",
+    trigger: Annotated[str, typer.Option(help="Only what waits for this trigger.")] = "",
+    audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = "",
+    everything: All = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Take back deliveries that are waiting; they are counted as discarded.
+
+    Several options narrow each other. A worker may still send what it has read already. `segrelay
+    dlq discard` is for dead letters, `segrelay quarantine discard` for what could not be placed.
+    """
+    if not (job or trigger or audience or everything):
+        raise UsageWrong("Name --job, --trigger or --audience, or say --all.")
+    choice = Choice(job, trigger, audience)
+    with opened() as (settings, client):
+        streams = find_streams(client, all_partitions(client, settings), choice)
+        count = count_chosen(client, streams, choice)
+        done = 0
+        if count:
+            confirmed(f"Discard {count:,} waiting deliveries for good?", yes=yes)
+            with progress("discarded", count) as shown:
+                for taken in take_back(client, streams, choice):
+                    done += taken
+                    shown.advance(taken)
+    if as_json:
+        print_json({"discarded": done})
+    else:
+        say(f"{done:,} deliveries discarded")

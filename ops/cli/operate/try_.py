@@ -1,0 +1,163 @@
+"""`segrelay try`: one person's event, rendered, shaped, and sent if wanted."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from ops.state.opened import opened
+from ops.terminal.console import note, print_json, say
+from ops.terminal.options import Json
+from ops.trial.event import Attempt, attempt_of, event_of
+from ops.trial.reading_back import read_back
+from ops.trial.sending import NotSent, Sent, send
+from producer.audiences import AudienceBook
+from producer.doorbell import CeleryDoorbell
+from worker.contract.redis.claim import claim
+from worker.contract.settings import Settings, Trigger, load_settings
+from worker.destinations.api import Shaped
+from worker.destinations.registry import api_of
+from worker.errors import SegrelayError, UsageWrong
+
+_MICROSECONDS: Final = 1_000_000
+
+
+def try_(
+    file: Annotated[Path, typer.Argument(help="A file with one payload, as JSON.")],
+    *,
+    trigger: Annotated[str, typer.Option(help="The trigger to try it with.")],
+    sends: Annotated[
+        bool, typer.Option("--send", help="Send it for real, and then read the person back.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what would become of one event, with all profile fields; nothing is sent.
+
+    With --send a drain of its own delivers it, as a worker would: by gate, lease, ledger and note.
+    A pause of the destination holds, a pause of the trigger does not. The exit code is 1 if it
+    would not be sent, was not sent, or was not taken.
+    """
+    settings = load_settings()
+    if trigger not in settings.triggers:
+        known = ", ".join(settings.triggers)
+        raise UsageWrong(f"The configuration has no trigger {trigger}; it has: {known}.")
+    chosen = settings.triggers[trigger]
+    result: dict[str, Any]
+    if sends:
+        result, is_right = _sent(file, chosen)
+    else:
+        attempt = _attempt(file, chosen, settings, _slug_or_id)
+        result, is_right = _document(attempt, settings), attempt.rehearsed.fate == "sent"
+    if as_json:
+        print_json(result)
+    else:
+        _tell(result)
+    if not is_right:
+        raise typer.Exit(1)
+
+
+def _slug_or_id(audience_id: str, slug: str) -> str:
+    return slug or audience_id
+
+
+def _attempt(file: Path, trigger: Trigger, settings: Settings, resolve: Any) -> Attempt:
+    now_us = time.time_ns() // 1000
+    event = event_of(file, trigger, settings, now_us=now_us, resolve_audience=resolve)
+    return attempt_of(event, trigger, settings, now_us=now_us)
+
+
+def _document(attempt: Attempt, settings: Settings) -> dict[str, Any]:
+    event, rehearsed = attempt.event, attempt.rehearsed
+    shaped = rehearsed.shaped
+    return {
+        "event": {
+            "audience": event.audience,
+            "direction": event.direction.value,
+            "wanted": attempt.trigger.wants(event.audience),
+        },
+        "outcome": f"would_be_{rehearsed.fate}",
+        "reason": rehearsed.reason,
+        "message": rehearsed.message,
+        "rendered": _json(rehearsed.body),
+        "url": (shaped and shaped.url) or settings.url_of(attempt.trigger),
+        "request": _request(attempt, settings, shaped) if shaped else None,
+        "left_out": list(shaped.dropped) if shaped else [],
+    }
+
+
+def _request(attempt: Attempt, settings: Settings, shaped: Shaped) -> Any:
+    api = api_of(settings, attempt.trigger)
+    return _json(api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root))
+
+
+def _json(body: bytes) -> Any:
+    if not body:
+        return None
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode(errors="replace")
+
+
+def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
+    with opened() as (settings, client):
+        claim(client, settings)
+        attempt = _attempt(file, trigger, settings, AudienceBook(client).resolve)
+        document = _document(attempt, settings)
+        if attempt.rehearsed.fate != "sent":
+            return document | {"outcome": "not_sent"}, False
+        result = send(attempt, settings, client, CeleryDoorbell(settings))
+    return _with_answer(document, result, attempt, settings)
+
+
+def _with_answer(
+    document: dict[str, Any], result: Sent | NotSent, attempt: Attempt, settings: Settings
+) -> tuple[dict[str, Any], bool]:
+    if isinstance(result, NotSent):
+        return document | {
+            "outcome": "not_sent",
+            "reason": result.reason,
+            "message": result.message,
+        }, False
+    answered = {
+        "outcome": result.outcome,
+        "message": result.message,
+        "request": _json(result.request),
+        "status": result.status,
+        "answer": _json(result.answer),
+    }
+    is_taken = result.outcome == "delivered"
+    return document | answered | _read_back(attempt, settings), is_taken
+
+
+def _read_back(attempt: Attempt, settings: Settings) -> dict[str, Any]:
+    """Return what the destination says of the person now; it may show only later."""
+    destination = settings.destinations[attempt.trigger.destination]
+    shaped = attempt.rehearsed.shaped
+    if destination.api != "insider" or shaped is None:
+        return {}
+    try:
+        return {"read_back": read_back(shaped, attempt.trigger, settings)}
+    except SegrelayError as error:
+        return {"read_back": None, "read_back_problem": error.message}
+
+
+def _tell(document: dict[str, Any]) -> None:
+    for name, value in document.items():
+        if value in (None, "", []):
+            continue
+        if name == "outcome":
+            say(f"outcome: {value.replace('_', ' ')}")
+        elif isinstance(value, str | int | bool):
+            say(f"{name}: {value}")
+        else:
+            say(f"{name}:")
+            say(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    if not document["event"]["wanted"]:
+        note("The trigger does not name this audience: an event like this would not reach it.")
+    if "read_back" in document:
+        note("What was written may show only later; `segrelay verify` compares for many.")

@@ -1,0 +1,182 @@
+"""`segrelay why`: what is known of one person, and what became of their events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+from ops.letters.reading import Letter
+from ops.person.story import MOST_ENTRIES, Known, Past, explain
+from ops.state.opened import opened
+from ops.state.waiting import WaitingEntry
+from ops.terminal.console import note, print_json, say, table
+from ops.terminal.moments import shown_ms, shown_us
+from ops.terminal.options import Json
+from producer.quarantine import Record
+from worker.core.messages import normalise_message
+
+
+class _Moment(NamedTuple):
+    """One line of the timeline."""
+
+    at_ms: int
+    what: str
+    destination: str
+    trigger: str
+    audience: str
+    direction: str
+    event_us: int
+    detail: str
+
+
+def why(
+    profile: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROFILE",
+            help="An email address (the identity), a digest of `verify`, or FIELD:VALUE.",
+        ),
+    ],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Tell what was delivered for a person, what waits, what died, and what happened lately."""
+    with opened() as (settings, client):
+        known = explain(client, settings, profile)
+    timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)
+    if as_json:
+        print_json(_document(known, timeline))
+        return
+    _tell(known, timeline)
+
+
+def _moments(known: Known) -> Iterator[_Moment]:
+    yield from map(_of_past, known.past)
+    yield from map(_of_letter, known.letters)
+    yield from map(_of_entry, known.waiting)
+    yield from map(_of_record, known.quarantined)
+    for destination, at_ms in known.written_ms.items():
+        detail = "the ledger was brought up to date"
+        yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
+
+
+def _of_past(past: Past) -> _Moment:
+    return _Moment(
+        past.at_ms,
+        past.outcome,
+        past.destination,
+        past.trigger,
+        past.audience,
+        past.direction,
+        past.time_us,
+        past.remark,
+    )
+
+
+def _of_letter(letter: Letter) -> _Moment:
+    return _Moment(
+        letter["last_at_ms"],
+        "dead letter",
+        letter["destination"],
+        letter["trigger"],
+        letter["audience"],
+        letter["direction"],
+        letter["time_us"],
+        f"{letter['id']}: {letter['reason']}: {normalise_message(letter['message'])}",
+    )
+
+
+def _of_entry(entry: WaitingEntry) -> _Moment:
+    header = entry.header
+    assert header is not None
+    return _Moment(
+        entry.since_ms,
+        "waits",
+        entry.stream.place.destination,
+        entry.stream.trigger,
+        header.audience,
+        header.direction.value,
+        header.time_us,
+        f"in lane {entry.stream.lane}",
+    )
+
+
+def _of_record(record: Record) -> _Moment:
+    detail = f"{record.id}: {record.reason}"
+    return _Moment(record.last_seen_ms, "quarantined", "", "", record.audience, "", 0, detail)
+
+
+def _document(known: Known, timeline: list[_Moment]) -> dict[str, Any]:
+    return {
+        "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
+        "known": not known.is_nothing,
+        "ledger": list(_ledger(known)),
+        "waiting": [_row_of(_of_entry(entry)) for entry in known.waiting],
+        "waiting_is_whole": known.is_whole,
+        "letters": [letter["id"] for letter in known.letters],
+        "quarantined": [record.id for record in known.quarantined],
+        "timeline": [_row_of(moment) for moment in timeline],
+    }
+
+
+def _ledger(known: Known) -> Iterator[dict[str, Any]]:
+    for destination, lines in known.ledger.items():
+        for line in lines:
+            yield {
+                "destination": destination,
+                "audience": line.audience,
+                "trigger": line.trigger,
+                "direction": line.direction.value,
+                "delivered": shown_us(line.delivered_us) if line.delivered_us else None,
+                "tried": shown_us(line.tried_us) if line.tried_us else None,
+                "confirmed_without_sending": line.raised,
+            }
+
+
+def _row_of(moment: _Moment) -> dict[str, Any]:
+    return {
+        "at": shown_ms(moment.at_ms),
+        "what": moment.what,
+        "destination": moment.destination,
+        "trigger": moment.trigger,
+        "audience": moment.audience,
+        "direction": moment.direction,
+        "event_time": shown_us(moment.event_us) if moment.event_us else None,
+        "detail": moment.detail,
+    }
+
+
+def _tell(known: Known, timeline: list[_Moment]) -> None:
+    if known.is_nothing and not timeline:
+        say("Nothing is known of this person: no delivery, nothing waiting, no letter.")
+        return
+    ledger = list(_ledger(known))
+    if ledger:
+        say("The ledger: the newest that was delivered.")
+        table(
+            ("destination", "audience", "trigger", "direction", "delivered", "without answer"),
+            [
+                (
+                    line["destination"],
+                    line["audience"],
+                    line["trigger"],
+                    line["direction"],
+                    line["delivered"] or "-",
+                    line["tried"] or "-",
+                )
+                for line in ledger
+            ],
+        )
+    else:
+        say("The ledger knows of no delivery.")
+    if timeline:
+        say("")
+        rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
+        table(
+            ("at", "what", "destination", "trigger", "audience", "direction", "event", "detail"),
+            rows,
+        )
+    if not known.is_whole:
+        note(f"Only the first {MOST_ENTRIES:,} waiting deliveries were looked at.")

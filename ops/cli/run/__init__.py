@@ -1,0 +1,1 @@
+"""The commands of the help's section Run, which start processes."""

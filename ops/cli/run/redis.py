@@ -1,0 +1,105 @@
+"""`segrelay redis`: the embedded Redis, started, stopped and looked at."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import typer
+
+from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
+from ops.embedded.lifecycle import stop as stop_server
+from ops.terminal.console import note, print_json, say
+from worker.contract.redis.connection import wait_ready
+from worker.contract.redis.url import parse_redis_url
+from worker.contract.settings import load_settings
+from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.sections import RedisSettings
+from worker.errors import RedisUnavailable, UsageWrong
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+_STATUS_SECONDS: Final = 1.0
+
+
+@app.command()
+def start(*, json: Json = False) -> None:
+    """Start the embedded Redis, if it is not running."""
+    settings = _embedded()
+    server = ensure_running(settings.data_dir)
+    if json:
+        print_json(_document(settings, server) | {"started": server.started_by_us})
+        return
+    verb = "started" if server.started_by_us else "is running already"
+    say(f"The embedded Redis {verb}: {_shown(server.url)}, process {server.pid}.")
+
+
+@app.command()
+def stop(*, json: Json = False) -> None:
+    """Stop the embedded Redis; what it holds stays in its data directory."""
+    stopped = stop_server(_embedded().data_dir)
+    if json:
+        print_json({"stopped": stopped})
+    else:
+        say("The embedded Redis stopped." if stopped else "The embedded Redis was not running.")
+
+
+@app.command()
+def status(*, json: Json = False) -> None:
+    """Say whether Redis can be used; the exit code is 1 if not. Starts nothing."""
+    settings = load_settings().redis
+    if settings.url == EMBEDDED:
+        server = _running(settings)
+        warnings = wait_ready(server.url, _STATUS_SECONDS)
+        document = _document(settings, server)
+        line = f"The embedded Redis runs: {_shown(server.url)}, process {server.pid}."
+    else:
+        warnings = wait_ready(settings.url, _STATUS_SECONDS)
+        document = {"embedded": False, "address": _shown(settings.url)}
+        line = f"Redis at {_shown(settings.url)} can be used."
+    if json:
+        print_json(document | {"warnings": list(warnings)})
+        return
+    say(line)
+    for warning in warnings:
+        note(f"warning: {warning}")
+
+
+@app.command()
+def url() -> None:
+    """Print the URL of Redis, with the password, e.g. for `redis-cli -u`."""
+    say(_running(_embedded()).url)
+
+
+def _embedded() -> RedisSettings:
+    settings = load_settings().redis
+    if settings.url != EMBEDDED:
+        raise UsageWrong(
+            f"redis.url is {_shown(settings.url)}: only the embedded Redis"
+            f' (redis.url = "{EMBEDDED}") is started, stopped and shown by this command.'
+        )
+    return settings
+
+
+def _running(settings: RedisSettings) -> EmbeddedRedis:
+    server = find(settings.data_dir)
+    if server is None:
+        raise RedisUnavailable(
+            f"The embedded Redis of {settings.data_dir} is not running, or not ready yet;"
+            " `segrelay redis start` starts it, and waits for it."
+        )
+    return server
+
+
+def _document(settings: RedisSettings, server: EmbeddedRedis) -> dict[str, object]:
+    return {
+        "embedded": True,
+        "address": _shown(server.url),
+        "pid": server.pid,
+        "data_dir": str(settings.data_dir),
+    }
+
+
+def _shown(redis_url: str) -> str:
+    return parse_redis_url(redis_url).shown

@@ -1,0 +1,1 @@
+"""`segrelay status`: its options, and the text that it prints."""

@@ -1,0 +1,159 @@
+"""`segrelay status`: how everything stands, once or all the time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from ops.cli.status.text import drawn, sum_of, tell
+from ops.state.health import OLDEST_SECONDS, problems_of
+from ops.state.opened import already_there, opened
+from ops.state.status import KINDS, read_status
+from ops.terminal.console import note, print_json, say
+from ops.terminal.moments import parse_seconds
+from ops.terminal.options import Json
+from worker.contract.printable import json_text
+from worker.errors import RedisUnavailable, UsageWrong
+
+ILL: Final = 1
+UNREACHABLE: Final = 3
+"""Exit codes of `--check`."""
+
+_EVERY_SECONDS: Final = 1.0
+
+Read = Callable[[], dict[str, Any]]
+
+
+def status(
+    *,
+    as_json: Json = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Show it again and again, until Ctrl-C; as JSON, a line each."
+        ),
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print only what is wrong, for a monitor.")
+    ] = False,
+    oldest: Annotated[
+        str,
+        typer.Option(
+            help="With --check: how long a delivery may wait, e.g. 15m.", metavar="DURATION"
+        ),
+    ] = "",
+) -> None:
+    """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting.
+
+    The exit code of --check is 0 if all is well, 1 if something wants a person (something is
+    paused, stopped, broken or orphaned, a worker is missing or has another configuration, a
+    delivery has waited for more than 15 minutes), 3 if Redis can't be reached. It starts nothing.
+    """
+    if check and watch:
+        raise UsageWrong("--check looks once; leave out --watch.")
+    if oldest and not check:
+        raise UsageWrong("--oldest belongs to --check.")
+    if check:
+        raise typer.Exit(_checked(_oldest_seconds(oldest), as_json=as_json))
+    with opened() as (settings, client):
+
+        def read() -> dict[str, Any]:
+            return read_status(client, settings)
+
+        if watch:
+            _watch(read, as_json=as_json)
+        elif as_json:
+            print_json(read())
+        else:
+            tell(read())
+
+
+def _oldest_seconds(text: str) -> float:
+    return parse_seconds(text, "--oldest") if text else OLDEST_SECONDS
+
+
+def _checked(oldest_seconds: float, *, as_json: bool) -> int:
+    """Tell what is wrong; returns the exit code."""
+    try:
+        with already_there() as (settings, client):
+            document = read_status(client, settings)
+    except RedisUnavailable as error:
+        if as_json:
+            print_json({"reachable": False, "problems": [error.message]})
+        else:
+            say(error.message)
+        return UNREACHABLE
+    problems = list(problems_of(document, oldest_seconds=oldest_seconds))
+    if as_json:
+        print_json({"reachable": True, "problems": problems})
+    else:
+        for line in problems or ["All is well."]:
+            say(line)
+    return ILL if problems else 0
+
+
+def _watch(read: Read, *, as_json: bool) -> None:
+    with suppress(KeyboardInterrupt):
+        if sys.stdout.isatty() and not as_json:
+            _draw_again(read)
+        else:
+            _tell_again(read, as_json=as_json)
+
+
+def _tell_again(read: Read, *, as_json: bool) -> None:
+    for document, rates in _readings(read):
+        if as_json:
+            line = json_text(orjson.dumps({**document, "per_second": rates}))
+            sys.stdout.write(line + "\n")
+        else:
+            say(sum_of(document, rates))
+        sys.stdout.flush()
+
+
+def _draw_again(read: Read) -> None:
+    from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
+    from rich.live import Live  # noqa: PLC0415 - see above
+
+    with Live(console=Console(), auto_refresh=False, screen=False) as live:
+        for document, rates in _readings(read):
+            live.update(drawn(document, rates), refresh=True)
+
+
+def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
+    """Yield the status every second, with what it grew by a second; None at first.
+
+    A Redis that is away for a while does not end the watching.
+    """
+    meter = Meter()
+    while True:
+        try:
+            document = read()
+        except RedisUnavailable as error:
+            note(error.message)
+        else:
+            yield document, meter.rates(document, time.monotonic())
+        time.sleep(_EVERY_SECONDS)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Measures how quickly the counts grow, from one look to the next."""
+
+    _last: Mapping[str, int] | None = None
+    _at_seconds: float = 0.0
+
+    def rates(self, document: Mapping[str, Any], now_seconds: float) -> dict[str, float] | None:
+        """Return how much each count grew a second since the last look; None at the first."""
+        counts = {kind: document[kind] for kind in KINDS}
+        last, since = self._last, now_seconds - self._at_seconds
+        self._last, self._at_seconds = counts, now_seconds
+        if last is None or since <= 0:
+            return None
+        return {kind: round((counts[kind] - last[kind]) / since, 1) for kind in KINDS}

@@ -1,0 +1,166 @@
+"""The status as a person reads it: lines and tables, red where somebody is wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ops.state.health import OLDEST_SECONDS, counted, is_ill, problems_of, reason_of
+from ops.state.status import KINDS
+from ops.terminal.console import say, table
+from worker.contract.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+
+class Row(NamedTuple):
+    """A line of a table."""
+
+    cells: tuple[str, ...]
+    is_ill: bool = False
+
+
+class Section(NamedTuple):
+    """A table."""
+
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+def tell(document: Mapping[str, Any]) -> None:
+    """Print it: drawn on a terminal, plain text elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
+
+        Console().print(drawn(document))
+        return
+    for line in (*lines(document), *problems(document)):
+        say(line)
+    for section in sections(document):
+        say("")
+        table(section.columns, [row.cells for row in section.rows])
+
+
+def drawn(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Group:
+    """Return it as rich draws it."""
+    from rich import box  # noqa: PLC0415 - `--help` has to be quick
+    from rich.console import Group  # noqa: PLC0415 - see above
+    from rich.table import Table  # noqa: PLC0415 - see above
+    from rich.text import Text  # noqa: PLC0415 - see above
+
+    parts: list[Any] = [Text(printable(line)) for line in lines(document, rates)]
+    parts += [Text(printable(line), style="red") for line in problems(document)]
+    for section in sections(document):
+        shown = Table(*section.columns, box=box.SIMPLE)
+        for row in section.rows:
+            shown.add_row(*(Text(printable(c)) for c in row.cells), style="red" * row.is_ill)
+        parts.append(shown)
+    return Group(*parts)
+
+
+def sum_of(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> str:
+    """Return the six counts as a sum, and how quickly they grow."""
+    accepted, *others = (f"{kind} {document[kind]:,}" for kind in KINDS)
+    return f"{accepted} = {' + '.join(others)}{_rates(rates)}"
+
+
+def _rates(rates: Mapping[str, float] | None) -> str:
+    if rates is None:
+        return ""
+    return f"; a second: accepted {rates['accepted']:,.0f}, delivered {rates['delivered']:,.0f}"
+
+
+def problems(document: Mapping[str, Any]) -> list[str]:
+    """Return what wants a person, apart from what the tables show with its reason."""
+    in_tables = ("destination ", "trigger ", "job ")
+    found = problems_of(document, oldest_seconds=OLDEST_SECONDS)
+    return [problem for problem in found if not problem.startswith(in_tables)]
+
+
+def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:
+    """Yield what stands above the tables."""
+    yield sum_of(document, rates)
+    for kind in ("skipped", "dead"):
+        if document[f"{kind}_by_reason"]:
+            yield f"{kind}: {counted(document[f'{kind}_by_reason'])}"
+    oldest = document["oldest_waiting_seconds"]
+    if oldest is not None:
+        yield f"the oldest waits for {oldest:,.0f} s"
+    yield (
+        f"requests {document['requests']:,}, unanswered {document['unanswered']:,}, "
+        f"deliveries sent again {document['resent']:,}, open notes {document['open_notes']:,}"
+    )
+    if document["quarantined"]:
+        yield f"quarantined {document['quarantined']:,}: `segrelay quarantine list`"
+    if document["dropped_fields"]:
+        yield f"fields left out: {counted(document['dropped_fields'])}"
+
+
+def sections(document: Mapping[str, Any]) -> Iterator[Section]:
+    """Yield the tables."""
+    yield Section(
+        ("destination", "state", "rate/min", "factor", "reason"),
+        [
+            Row(
+                (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
+                is_ill(d["state"]),
+            )
+            for name, d in document["destinations"].items()
+        ],
+    )
+    yield Section(
+        ("trigger", *KINDS, "template", "state"),
+        [
+            Row(
+                (name, *(f"{t[kind]:,}" for kind in KINDS), _template(t), _state(t)),
+                is_ill(t["state"]) or bool(t["refused"]),
+            )
+            for name, t in document["triggers"].items()
+        ],
+    )
+    if document["jobs"]:
+        yield Section(
+            ("job", *KINDS, "state"),
+            [
+                Row(
+                    (name, *(f"{job[kind]:,}" for kind in KINDS), _state(job)), is_ill(job["state"])
+                )
+                for name, job in document["jobs"].items()
+            ],
+        )
+    if document["processes"]:
+        yield Section(
+            ("worker", "version", "configuration"),
+            [
+                Row(
+                    (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),
+                    not p["current"] or bool(p["doubted"]),
+                )
+                for p in document["processes"]
+            ],
+        )
+
+
+def _config(process: Mapping[str, Any]) -> str:
+    text = f"{process['config']}{'' if process['current'] else ' (another than this)'}"
+    for name, count in process["doubted"].items():
+        text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
+    return text
+
+
+def _template(trigger: Mapping[str, Any]) -> str:
+    """Return a template's version, who has another, and why a newer one is not used."""
+    text = trigger["version"] or "-"
+    for worker, versions in trigger["other_versions"].items():
+        text += f"; {worker} still has {', '.join(versions)}"
+    if trigger["refused"]:
+        text += f"; the file was changed and is broken, so this one is kept: {trigger['refused']}"
+    return text
+
+
+def _state(trigger: Mapping[str, Any]) -> str:
+    if trigger["reason"] and trigger["state"] in {"paused", "stopped"}:
+        return f"{trigger['state']}: {trigger['reason']}"
+    return str(trigger["state"])

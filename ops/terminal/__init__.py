@@ -1,0 +1,1 @@
+"""How commands read options, ask questions, and print to a terminal."""

@@ -1,0 +1,52 @@
+"""Before a command does what can't be undone: it counts, asks, and shows how far it has come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sized
+from typing import Protocol
+
+import typer
+
+from ops.terminal.console import progress
+from worker.errors import UsageWrong
+
+
+class Counts(Protocol):
+    """What will be done."""
+
+    @property
+    def ids(self) -> Sized:
+        """Return what it will be done to."""
+        ...
+
+
+def confirmed(question: str, *, yes: bool) -> None:
+    """Ask, unless `--yes` was given.
+
+    Raises:
+        UsageWrong: Nobody is there to be asked.
+        Abort: The answer is no.
+    """
+    if yes:
+        return
+    if not is_terminal():
+        raise UsageWrong(f"{question} There is no terminal on which to ask; --yes agrees.")
+    typer.confirm(question, abort=True, err=True)
+
+
+def is_terminal() -> bool:
+    """Say whether a person types."""
+    return sys.stdin.isatty()
+
+
+def counted(label: str, steps: Iterable[int], plan: Counts) -> int:
+    """Go through the steps, show how far they have come, and return their sum."""
+    done = 0
+    if not len(plan.ids):
+        return done
+    with progress(label, len(plan.ids)) as shown:
+        for step in steps:
+            done += step
+            shown.advance(step)
+    return done

@@ -1,0 +1,102 @@
+"""Commands that are loaded when they are called, so that `segrelay --help` is quick."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
+
+from ops.terminal.console import log_to_stderr
+from ops.terminal.options import with_config
+
+
+@dataclass(frozen=True, slots=True)
+class Lazy:
+    """One command of the table.
+
+    Args:
+        target: `module:attribute`; a function is one command, a `typer.Typer` a group.
+        summary: The line in `segrelay --help`.
+        part: The heading under which it stands there.
+        passes_options: A function takes options that it does not declare (`ctx.args`).
+        examples: Command lines, shown at the end of its help.
+    """
+
+    target: str
+    summary: str
+    part: str
+    passes_options: bool = False
+    examples: tuple[str, ...] = ()
+
+    @property
+    def epilog(self) -> str | None:
+        """Return the examples as they stand in the help."""
+        lines = [f"  {one}" for one in self.examples]
+        return "\n".join(("\b", "Examples:", *lines)) if lines else None
+
+
+class LazyGroup(TyperGroup):
+    """A group over a table of `Lazy` commands; subclasses name the table."""
+
+    table: Mapping[str, Lazy] = {}
+    _only_names: bool = False
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, lazy in self.table.items():
+            self.add_command(TyperCommand(name, short_help=lazy.summary, rich_markup_mode=None))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the base's signature
+        """Load and return a command; None where the table does not have it."""
+        if self._only_names:
+            return self.commands.get(cmd_name)
+        lazy = self.table.get(cmd_name)
+        return load(cmd_name, lazy) if lazy else None
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Complete the name of a command, without loading anything."""
+        self._only_names = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._only_names = False
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - see above
+        """Write the table into the help, without loading anything."""
+        for part in dict.fromkeys(lazy.part for lazy in self.table.values()):
+            rows = [(name, lazy.summary) for name, lazy in self.table.items() if lazy.part == part]
+            with formatter.section(part):
+                formatter.write_dl(rows)
+
+
+def _take_config(shell: typer.Typer) -> None:
+    for command in shell.registered_commands:
+        assert command.callback is not None
+        command.callback = with_config(command.callback)
+    for group in shell.registered_groups:
+        assert group.typer_instance is not None
+        _take_config(group.typer_instance)
+
+
+def load(name: str, lazy: Lazy) -> Any:
+    """Return the command that a line of the table stands for."""
+    log_to_stderr()
+    module, _, attribute = lazy.target.partition(":")
+    found = getattr(import_module(module), attribute)
+    shell = typer.Typer(add_completion=False, rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        _take_config(found)
+        shell.add_typer(
+            found, name=name, help=lazy.summary, no_args_is_help=True, epilog=lazy.epilog
+        )
+    else:
+        settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+        shell.command(
+            name, context_settings=settings if lazy.passes_options else None, epilog=lazy.epilog
+        )(with_config(found))
+    return get_group(shell).commands[name]
