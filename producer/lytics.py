@@ -18,7 +18,7 @@ from urllib.parse import quote
 import httpx
 import orjson
 
-from producer.times import FUTURE_TOLERANCE_US, MICROSECONDS
+from producer.events.times import FUTURE_TOLERANCE_US, MICROSECONDS
 from worker.contract.settings import LyticsSettings
 from worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
 

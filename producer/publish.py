@@ -18,16 +18,16 @@ from types import MappingProxyType
 
 from redis import Redis
 
-from producer.audiences import AudienceBook
 from producer.doorbell import CeleryDoorbell, Doorbell
-from producer.drafting import Drafter, Manner, MemberChange
-from producer.matching import Route
-from producer.payloads import Payload, Refused
-from producer.published import Draft, Published, joined, published_of
-from producer.quarantine import CAP_BYTES, NewRecord, Quarantine
-from producer.room import Fill, NoRoom, Room
-from producer.rows import Membership
-from producer.writing import Place, Progress, Written, write
+from producer.events.payloads import Payload, Refused
+from producer.events.rows import Membership
+from producer.publishing.audiences import AudienceBook
+from producer.publishing.drafting import Drafter, Manner, MemberChange
+from producer.publishing.matching import Route
+from producer.publishing.published import Draft, Published, joined, published_of
+from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
+from producer.publishing.room import Fill, NoRoom, Room
+from producer.publishing.writing import Place, Progress, Written, write
 from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import Final
 
-from producer.payloads import Refused
+from producer.events.payloads import Refused
 from producer.publish import Publisher
-from producer.quarantine import Quarantine, Record, Selection
+from producer.publishing.quarantine import Quarantine, Record, Selection
 from worker.contract.events import Event
 
 _RECORDS_A_CALL: Final = 500

@@ -11,11 +11,11 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.audiences.people import Person
-from producer.payloads import SEGMENT_EVENTS
+from producer.events.payloads import SEGMENT_EVENTS
+from producer.events.times import format_time
 from producer.publish import Publisher
-from producer.room import Room
+from producer.publishing.room import Room
 from producer.sync.book import SyncBook
-from producer.times import format_time
 from worker.contract import keys
 from worker.contract.events import Event
 from worker.contract.redis.connection import redis_errors

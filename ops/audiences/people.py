@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from ops.state.partitions import partition_count
-from producer.identity import ID, PAYLOAD_ID, profile_key
+from producer.events.identity import ID, PAYLOAD_ID, profile_key
 from producer.sources.blocks import blocks_of
 from producer.sources.opening import opened
 from producer.sources.scans import audience_of, scan_rows

@@ -16,13 +16,13 @@ from redis import Redis
 from ops.letters.masking import hidden
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.state.ledger import Names, read_records
-from producer.audiences import AudienceBook
 from producer.backfill.job import BadRow, Spec
 from producer.backfill.publishing import bad_rows_of
 from producer.backfill.reading import Piece, pieces_of
-from producer.drafting import Drafter, Manner
-from producer.published import Draft
-from producer.room import Fill
+from producer.publishing.audiences import AudienceBook
+from producer.publishing.drafting import Drafter, Manner
+from producer.publishing.published import Draft
+from producer.publishing.room import Fill
 from worker.contract.events import decode_profile, encode_header
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import NewDelivery

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final, Literal
 
 from producer.backfill.job import Job, JobBook, Spec
-from producer.matching import routing_digest
-from producer.rows import Membership
+from producer.events.rows import Membership
+from producer.events.times import format_time, parse_time
+from producer.publishing.matching import routing_digest
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
-from producer.times import format_time, parse_time
 from worker.contract.problems import did_you_mean
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN

@@ -20,9 +20,9 @@ import orjson
 from ops.bench.starting import wait_until_ready
 from ops.invented import happenings, payloads
 from ops.rig import Rig
-from producer.files import batches
 from producer.publish import Publisher
-from producer.reading import read_payloads
+from producer.sources.files import batches
+from producer.sources.reading import read_payloads
 from worker.contract.words import BACKFILL
 from worker.errors import SegrelayError
 

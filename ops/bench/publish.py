@@ -21,9 +21,9 @@ from redis import Redis
 
 from ops.embedded.lifecycle import ensure_running, stop
 from producer.doorbell import SilentDoorbell
-from producer.files import batches
 from producer.publish import Publisher
-from producer.reading import read_payloads
+from producer.sources.files import batches
+from producer.sources.reading import read_payloads
 from worker.contract.redis.connection import connect
 from worker.contract.settings import Settings, load_settings
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from ops.interrupts import Interruption
-from producer.files import rows_hint
-from producer.payloads import Payload, is_row, is_timeless
+from producer.events.payloads import Payload, is_row, is_timeless
 from producer.publish import Publisher
-from producer.published import Published
-from producer.room import Room
+from producer.publishing.published import Published
+from producer.publishing.room import Room
+from producer.sources.files import rows_hint
 from worker.errors import RedisUnavailable, UsageWrong
 
 _FULL_SECONDS: Final = 30.0

@@ -13,7 +13,7 @@ from ops.feeding.sending import Deadline
 from ops.interrupts import Interruption
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
-from producer.published import Published
+from producer.publishing.published import Published
 from worker.contract.processes import WORKER, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings

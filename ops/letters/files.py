@@ -14,7 +14,7 @@ from redis import Redis
 from ops.letters.reading import Letter, place_of
 from ops.letters.replay import entry_of, job_of
 from ops.state import scripts
-from producer.identity import profile_key
+from producer.events.identity import profile_key
 from worker.contract import keys
 from worker.contract.events import decode_header
 from worker.contract.keys import PartitionKeys, digest_of, partition_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from producer.identity import profile_key
+from producer.events.identity import profile_key
 from worker.contract.keys import digest_of, partition_of
 from worker.contract.settings import Settings
 from worker.errors import PayloadRefused, UsageWrong

@@ -16,7 +16,7 @@ from ops.person.named import Person, person_named
 from ops.state.ledger import Line, Names, read_records
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.waiting import WaitingEntry, find_streams, read_entries
-from producer.quarantine import Quarantine, Record
+from producer.publishing.quarantine import Quarantine, Record
 from worker.contract.events import decode_profile
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.redis.connection import redis_errors

@@ -15,7 +15,7 @@ from redis import Redis
 
 from ops.state import scripts
 from ops.state.partitions import all_partitions, known_destinations
-from producer.quarantine import Quarantine
+from producer.publishing.quarantine import Quarantine
 from worker.adapters.redis.gate import read_state
 from worker.contract.keys import PartitionKeys, split_stream_name
 from worker.contract.pauses import Pause, Pauses, read_pauses

@@ -18,7 +18,7 @@ from ops.person.named import person_named
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from ops.trial.event import candidate_of
-from producer.payloads import Reading, Refused, events_of
+from producer.events.payloads import Reading, Refused, events_of
 from worker.contract.events import Event, decode_header, decode_profile
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
-from producer.matching import pack_exported, pack_whole
-from producer.payloads import Reading, Refused, ResolveAudience, events_of
+from producer.events.payloads import Reading, Refused, ResolveAudience, events_of
+from producer.publishing.matching import pack_exported, pack_whole
 from worker.contract.events import Event, decode_profile, header_of
 from worker.contract.settings import Settings, Trigger
 from worker.destinations.api import Shaped

@@ -16,7 +16,7 @@ from typing import Final, Literal, cast
 import orjson
 from redis import Redis
 
-from producer.rows import Membership
+from producer.events.rows import Membership
 from producer.sources.csv_rows import Columns
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors

@@ -17,12 +17,12 @@ from typing import Final, TypeVar
 
 from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, Spec, Tally
 from producer.doorbell import SilentDoorbell
-from producer.payloads import Payload, text_of
+from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
-from producer.published import Problem, Published
-from producer.room import NoRoom
+from producer.publishing.published import Problem, Published
+from producer.publishing.room import NoRoom
+from producer.publishing.writing import Place
 from producer.sources.blocks import Block
-from producer.writing import Place
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings
 from worker.contract.words import lane_of_job

@@ -12,12 +12,12 @@ from typing import BinaryIO, Final, NamedTuple
 
 import orjson
 
-from producer.integers import loads_exactly
-from producer.payloads import Payload, payloads_in
-from producer.reading import LARGEST_PAYLOAD_BYTES, read_payloads
+from producer.events.integers import loads_exactly
+from producer.events.payloads import Payload, payloads_in
 from producer.sources.csv_rows import Columns, read_csv
 from producer.sources.opening import DAMAGED, Format, Opened
 from producer.sources.parquet_rows import read_parquet
+from producer.sources.reading import LARGEST_PAYLOAD_BYTES, read_payloads
 from worker.errors import UsageWrong
 
 BLOCK_BYTES: Final = 1_000_000

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote_plus
 
-from producer.payloads import Payload
+from producer.events.payloads import Payload
 from producer.sources.opening import Opened
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong

@@ -9,7 +9,7 @@ from decimal import Decimal
 from importlib import import_module
 from typing import Any, Final
 
-from producer.payloads import Payload
+from producer.events.payloads import Payload
 from producer.sources.opening import STANDARD_INPUT, Opened
 from worker.errors import UsageWrong
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from producer.events.payloads import Payload
 from producer.lytics import LyticsApi, begun_us
-from producer.payloads import Payload
 from worker.contract.settings import LyticsSettings, Settings
 from worker.errors import ScanExpired, UsageWrong
 

@@ -17,8 +17,8 @@ from typing import Any, Final, NamedTuple, Self
 
 import orjson
 
+from producer.events.payloads import Payload
 from producer.lytics import Page
-from producer.payloads import Payload
 from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import Opened, opened

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from producer.drafting import MemberChange
-from producer.identity import ID, PAYLOAD_ID
-from producer.payloads import SEGMENT_EVENTS
+from producer.events.identity import ID, PAYLOAD_ID
+from producer.events.payloads import SEGMENT_EVENTS
+from producer.events.times import format_time
 from producer.publish import Publisher
+from producer.publishing.drafting import MemberChange
 from producer.sync.book import SyncBook
 from producer.sync.marks import Mark
 from producer.sync.run import Phase, Run
 from producer.sync.sources import Look, Source
-from producer.times import format_time
 from worker.contract.events import Event
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import Member

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from producer.payloads import SEGMENT_EVENTS
+from producer.events.payloads import SEGMENT_EVENTS
 
 UID: Final = "_uid"
 _NONE: Final = b"-"

@@ -9,8 +9,8 @@ from typing import Final
 
 from redis import Redis
 
-from producer.audiences import AudienceBook
 from producer.publish import Publisher
+from producer.publishing.audiences import AudienceBook
 from producer.sources.csv_rows import Columns
 from producer.sync.book import SyncBook
 from producer.sync.files import FileSource

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from producer.drafting import MemberChange
-from producer.identity import profile_key
+from producer.events.identity import profile_key
+from producer.events.payloads import SEGMENT_EVENTS, text_of
+from producer.events.times import FUTURE_TOLERANCE_US, MICROSECONDS, format_time
 from producer.lytics import Page, begun_us
-from producer.payloads import SEGMENT_EVENTS, text_of
 from producer.publish import Publisher
+from producer.publishing.drafting import MemberChange
 from producer.sync.book import SyncBook
 from producer.sync.marks import Mark, content_hash, uid_of
 from producer.sync.run import Phase, Run
 from producer.sync.sources import Source
-from producer.times import FUTURE_TOLERANCE_US, MICROSECONDS, format_time
 from worker.contract.events import Event
 from worker.contract.redis.accept import Member
 from worker.contract.words import BACKFILL, LIVE, Direction

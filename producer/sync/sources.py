@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final, NamedTuple, Protocol, Self
 
-from producer.identity import ID, PROFILE_ID
+from producer.events.identity import ID, PROFILE_ID
 from producer.lytics import LyticsApi, Page, Patience
 from worker.contract.settings import LyticsSettings
 from worker.errors import LyticsUnavailable

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from producer.publish import Publisher
-from producer.room import NoRoom
+from producer.publishing.room import NoRoom
 from producer.steps import STEP_SECONDS, Step, wait_seconds
 from producer.sync.book import SyncBook
 from producer.sync.leaving import Leaving

@@ -11,8 +11,8 @@ from redis import Redis
 
 from producer.doorbell import BackgroundDoorbell
 from producer.publish import Publisher
-from producer.published import Published
-from producer.room import Fill, NoRoom
+from producer.publishing.published import Published
+from producer.publishing.room import Fill, NoRoom
 from producer.webhook.intake import Stored
 from worker.contract.settings import Settings
 from worker.errors import SegrelayError

@@ -26,7 +26,7 @@ from ops.terminal.console import Progress, note, print_json, progress, say, tabl
 from ops.terminal.options import spread
 from producer.backfill.job import CLAIM_MS, Job, JobBook, Phase
 from producer.backfill.reading import Reading, read_job
-from producer.matching import routing_digest
+from producer.publishing.matching import routing_digest
 from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
 from worker.contract.settings import Settings
 from worker.errors import JobHeld, UsageWrong

@@ -26,7 +26,7 @@ from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import All, Ids, Json, Yes, spread
 from producer.doorbell import CeleryDoorbell
-from producer.files import opened_bytes as opened_file
+from producer.sources.files import opened_bytes as opened_file
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings

@@ -18,9 +18,9 @@ from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import All, Ids, Json, Reveal, Yes, spread
-from producer.payloads import SEGMENT_EVENTS
+from producer.events.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
-from producer.quarantine import Quarantine, Record, Selection
+from producer.publishing.quarantine import Quarantine, Record, Selection
 from producer.retrying import retry_records
 from worker.contract.printable import printable
 from worker.contract.redis.connection import connect, resolve_url, wait_ready

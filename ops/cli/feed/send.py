@@ -12,11 +12,11 @@ from ops.feeding.watching import Watch, waiting_of, waiting_of_job
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import note, print_json, progress, say
-from producer.files import Source, batches, opened
-from producer.matching import routing_digest
 from producer.publish import Publisher, lane_for
-from producer.published import Published
-from producer.reading import read_payloads
+from producer.publishing.matching import routing_digest
+from producer.publishing.published import Published
+from producer.sources.files import Source, batches, opened
+from producer.sources.reading import read_payloads
 from worker.contract.printable import printable
 from worker.contract.settings.durations import parse_duration
 from worker.contract.words import LIVE

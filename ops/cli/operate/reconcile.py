@@ -13,8 +13,8 @@ from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
-from producer.audiences import AudienceBook
 from producer.publish import Publisher
+from producer.publishing.audiences import AudienceBook
 from producer.sync.opening import slug_of
 from worker.contract.words import Direction
 

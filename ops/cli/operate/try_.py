@@ -15,8 +15,8 @@ from ops.terminal.options import Json
 from ops.trial.event import Attempt, attempt_of, event_of
 from ops.trial.reading_back import read_back
 from ops.trial.sending import NotSent, Sent, send
-from producer.audiences import AudienceBook
 from producer.doorbell import CeleryDoorbell
+from producer.publishing.audiences import AudienceBook
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.destinations.api import Shaped

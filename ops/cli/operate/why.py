@@ -14,7 +14,7 @@ from ops.state.waiting import WaitingEntry
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
-from producer.quarantine import Record
+from producer.publishing.quarantine import Record
 from worker.core.messages import normalise_message
 
 

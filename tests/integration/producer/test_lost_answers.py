@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from ops.cli.feed.send import send
 from producer.publish import Publisher
-from producer.quarantine import Quarantine, Selection
+from producer.publishing.quarantine import Quarantine, Selection
 from producer.retrying import retry_records
 from tests.integration.producer.cutting_proxy import CuttingProxy
 from tests.integration.producer.redis_contents import counts, entries

@@ -4,8 +4,8 @@ import orjson
 import pytest
 
 from producer.publish import Publisher, open_publisher
-from producer.quarantine import Quarantine
-from producer.room import NoRoom, Room, count_waiting
+from producer.publishing.quarantine import Quarantine
+from producer.publishing.room import NoRoom, Room, count_waiting
 from tests.integration.producer.conftest import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, WRAPPED, wrapped

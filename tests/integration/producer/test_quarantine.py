@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from producer.quarantine import NewRecord, Quarantine, Selection
+from producer.publishing.quarantine import NewRecord, Quarantine, Selection
 from producer.retrying import retry_records
 from tests.integration.producer.conftest import trigger
 from tests.integration.producer.redis_contents import counts, entries

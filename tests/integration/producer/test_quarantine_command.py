@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.feed.quarantine import MASK, app
-from producer.quarantine import Quarantine
+from producer.publishing.quarantine import Quarantine
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from worker.errors import UsageWrong
 

@@ -5,9 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
-from producer.payloads import Payload
+from producer.events.payloads import Payload
+from producer.events.rows import Membership, payloads_of
 from producer.publish import Publisher
-from producer.rows import Membership, payloads_of
 from tests.integration.producer.conftest import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED

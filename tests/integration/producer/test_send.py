@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from ops.cli.feed.audience import app as audience
 from ops.cli.feed.quarantine import app as quarantine
 from ops.cli.feed.send import send
-from producer.quarantine import Quarantine
+from producer.publishing.quarantine import Quarantine
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from worker.errors import RedisUnavailable, UsageWrong

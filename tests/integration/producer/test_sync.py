@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ops.cli.main import app
 from ops.sandbox.process import SandboxProcess
-from producer.quarantine import Quarantine
+from producer.publishing.quarantine import Quarantine
 from producer.sync.book import SyncBook
 from producer.sync.run import Phase
 from producer.sync.step import confirm

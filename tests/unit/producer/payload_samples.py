@@ -2,7 +2,7 @@
 
 import copy
 
-from producer.payloads import parse
+from producer.events.payloads import parse
 from worker.errors import PayloadRefused
 
 NOW_US = 1_793_527_210_000_000

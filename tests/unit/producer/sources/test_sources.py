@@ -10,7 +10,7 @@ import orjson
 import pytest
 import zstandard
 
-from producer.payloads import Payload
+from producer.events.payloads import Payload
 from producer.sources.blocks import Block, blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import Format, opened

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from producer.payloads import Reading, Refused
-from producer.quarantine import NewRecord
-from producer.writing import Entries, Place, Written
+from producer.events.payloads import Reading, Refused
+from producer.publishing.quarantine import NewRecord
+from producer.publishing.writing import Entries, Place, Written
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from producer.identity import identity_field
-from producer.integers import dumps_exactly
-from producer.payloads import SEGMENT_EVENTS
+from producer.events.identity import identity_field
+from producer.events.integers import dumps_exactly
+from producer.events.payloads import SEGMENT_EVENTS
 from worker.contract.events import Event, pack_profile
 from worker.contract.settings import ALL_AUDIENCES, Settings, Trigger
 from worker.contract.words import Refusal

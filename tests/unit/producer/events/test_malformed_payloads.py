@@ -9,7 +9,7 @@ import itertools
 import orjson
 import pytest
 
-from producer.payloads import Refused
+from producer.events.payloads import Refused
 from tests.unit.producer.payload_samples import NOW_US, VIP, WRAPPED, read, with_entry, wrapped
 from worker.contract.events import Event
 

@@ -10,10 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from producer.audiences import AudienceBook
-from producer.identity import PROFILE_ID, profile_key
-from producer.matching import Packed, Route, Routes, pack_exported, pack_whole
-from producer.payloads import (
+from producer.events.identity import PROFILE_ID, profile_key
+from producer.events.payloads import (
     SEGMENT_EVENTS,
     Payload,
     Reading,
@@ -24,10 +22,12 @@ from producer.payloads import (
     one_costs_one,
     payloads_in,
 )
-from producer.published import Draft
-from producer.room import Fill
-from producer.rows import Membership, has_own_events, payloads_of
-from producer.writing import Place
+from producer.events.rows import Membership, has_own_events, payloads_of
+from producer.publishing.audiences import AudienceBook
+from producer.publishing.matching import Packed, Route, Routes, pack_exported, pack_whole
+from producer.publishing.published import Draft
+from producer.publishing.room import Fill
+from producer.publishing.writing import Place
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
 from worker.contract.redis.accept import Member, NewDelivery

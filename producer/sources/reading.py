@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-from producer.files import Lines
-from producer.integers import loads_exactly
-from producer.payloads import SEGMENT_EVENTS, Payload, load
+from producer.events.integers import loads_exactly
+from producer.events.payloads import SEGMENT_EVENTS, Payload, load
+from producer.sources.files import Lines
 from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 

@@ -19,9 +19,9 @@ import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from producer.identity import PAYLOAD_ID, profile_key
-from producer.integers import loads_exactly
-from producer.times import format_time, parse_time, refuse_future
+from producer.events.identity import PAYLOAD_ID, profile_key
+from producer.events.integers import loads_exactly
+from producer.events.times import format_time, parse_time, refuse_future
 from worker.contract.events import Event
 from worker.contract.words import Direction, Refusal
 from worker.errors import PayloadRefused, SegrelayError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from producer.times import format_time, parse_time, refuse_future
+from producer.events.times import format_time, parse_time, refuse_future
 from worker.errors import PayloadRefused
 
 TEN = 1_793_527_200_000_000

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from producer.payloads import Payload, payloads_in
+from producer.events.payloads import Payload, payloads_in
 from worker.errors import UsageWrong
 
 STANDARD_INPUT: Final = "-"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from producer.payloads import SEGMENT_EVENTS, Payload
+from producer.events.payloads import SEGMENT_EVENTS, Payload
 
 
 @dataclass(frozen=True, slots=True)

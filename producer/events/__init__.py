@@ -1,0 +1,1 @@
+"""From payloads and rows to events: who, which audience, when, and with which fields."""
