@@ -10,11 +10,11 @@ import structlog
 
 from ops.sandbox.answer import Answer, error
 from ops.sandbox.exchange import Exchange, Receive, Scope, Send
-from ops.sandbox.insider import Call
+from ops.sandbox.insider.api import Call
+from ops.sandbox.insider.passage import Passage, pause
+from ops.sandbox.insider.rules import COLUMNS, ERASE, PROFILE, WRITES
 from ops.sandbox.inspection import PREFIX, inspect
-from ops.sandbox.lytics.lytics import API_PREFIXES
-from ops.sandbox.passage import Passage, pause
-from ops.sandbox.rules import COLUMNS, ERASE, PROFILE, WRITES
+from ops.sandbox.lytics.api import API_PREFIXES
 from ops.sandbox.settings import SandboxSettings
 from ops.sandbox.state import State
 

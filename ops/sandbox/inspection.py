@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from ops.sandbox.answer import Answer, error, json_answer
 from ops.sandbox.exchange import Exchange
-from ops.sandbox.lytics.lytics import CONTROL_PREFIX
+from ops.sandbox.lytics.api import CONTROL_PREFIX
 from ops.sandbox.state import State
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ops.sandbox.faults import Faults
-from ops.sandbox.insider import Insider
-from ops.sandbox.journal import Journal
-from ops.sandbox.lytics.lytics import Lytics
-from ops.sandbox.repeats import Fate, Repeats
+from ops.sandbox.insider.api import Insider
+from ops.sandbox.insider.faults import Faults
+from ops.sandbox.insider.journal import Journal
+from ops.sandbox.insider.repeats import Fate, Repeats
+from ops.sandbox.lytics.api import Lytics
 from ops.sandbox.settings import SandboxSettings
 
 

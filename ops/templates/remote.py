@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
-from ops.templates.outcome import Outcome
 from ops.templates.place import SUFFIX
+from ops.templates.trying.outcome import Outcome
 from producer.lytics import LyticsApi
 from worker.adapters.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
 from worker.contract.settings import Settings

@@ -12,10 +12,10 @@ from ops.cli.template.options import Folder
 from ops.cli.template.remote import add_remote
 from ops.cli.template.tests import diff, run_cases
 from ops.cli.template.trying import render, watch
-from ops.templates.checking import Checked, checked, fields_seen
-from ops.templates.findings import lines_of, source_below
+from ops.templates.checking.check import Checked, checked, fields_seen
+from ops.templates.checking.findings import lines_of, source_below
+from ops.templates.checking.remembered import LastCheck, Memory
 from ops.templates.place import Place, place_of, shipped_models
-from ops.templates.remembered import LastCheck, Memory
 from ops.templates.starting import write_new
 from ops.terminal.console import note, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms

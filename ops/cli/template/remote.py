@@ -9,7 +9,6 @@ import orjson
 import typer
 
 from ops.cli.template.options import TemplateArgument
-from ops.templates.outcome import rendered
 from ops.templates.place import Place, full_name, names_in, place_of
 from ops.templates.remote import (
     opened_api,
@@ -18,6 +17,7 @@ from ops.templates.remote import (
     source_for_lytics,
     try_there,
 )
+from ops.templates.trying.outcome import rendered
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
 from worker.adapters.jsonnet.files import TemplateFolder

@@ -14,13 +14,13 @@ import typer
 from ops.cli.template.options import Folder, TriggerName
 from ops.letters.rehearsal import Candidate
 from ops.state.opened import opened
-from ops.templates import cases as testing
-from ops.templates.comparison import Comparison, FieldDifference, compared
-from ops.templates.events import Wanted, events_of_payload, from_file, kept
-from ops.templates.junit import junit
-from ops.templates.outcome import Outcome, delivered, rendered
 from ops.templates.place import Place, place_of
-from ops.templates.revisions import Version, version
+from ops.templates.testing import cases as testing
+from ops.templates.testing.junit import junit
+from ops.templates.trying.comparison import Comparison, FieldDifference, compared
+from ops.templates.trying.events import Wanted, events_of_payload, from_file, kept
+from ops.templates.trying.outcome import Outcome, delivered, rendered
+from ops.templates.trying.revisions import Version, version
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
 from worker.checks.samples import load_profiles, profile_for

@@ -15,9 +15,9 @@ from typing import Annotated, Any, Final
 import typer
 
 from ops.cli.template.options import Folder, Given, TemplateArgument, TriggerName, object_of
-from ops.templates.outcome import Outcome, raise_if_broken
 from ops.templates.place import Place, full_name, place_of
-from ops.templates.trying import tried
+from ops.templates.trying.outcome import Outcome, raise_if_broken
+from ops.templates.trying.tried import tried
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
 from worker.errors import SegrelayError, TemplateBroken

@@ -12,7 +12,7 @@ import orjson
 
 from ops.sandbox.answer import Answer, json_answer
 from ops.sandbox.lytics.switches import LyticsSwitches
-from ops.templates.outcome import rendered
+from ops.templates.trying.outcome import rendered
 from worker.errors import TemplateBroken
 
 _NAME: Final = "template.jsonnet"

@@ -15,8 +15,8 @@ import httpx
 import orjson
 import pytest
 
+from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, ERASE, PROFILE, UPSERT
 from ops.sandbox.process import SandboxProcess
-from ops.sandbox.rules import ATTRIBUTE_DELETE, COLUMNS, ERASE, PROFILE, UPSERT
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
 PATIENCE_SECONDS = 10.0

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from ops.templates.comparison import compared
-from ops.templates.explained import changes_of
-from ops.templates.fields import asked_for, unknown_fields
-from ops.templates.findings import lines_of, once, placed
-from ops.templates.outcome import Outcome
-from ops.templates.repair import repaired
+from ops.templates.checking.fields import asked_for, unknown_fields
+from ops.templates.checking.findings import lines_of, once, placed
+from ops.templates.checking.repair import repaired
+from ops.templates.trying.comparison import compared
+from ops.templates.trying.explained import changes_of
+from ops.templates.trying.outcome import Outcome
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.checks.finding import Finding
 

@@ -8,8 +8,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
-from ops.sandbox.faults import Faults
-from ops.sandbox.rules import ATTRIBUTE_DELETE, UPSERT
+from ops.sandbox.insider.faults import Faults
+from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT
 from ops.sandbox.settings import SandboxSettings
 
 

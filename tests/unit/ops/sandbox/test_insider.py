@@ -6,8 +6,8 @@ import orjson
 import pytest
 
 from ops.sandbox.answer import Answer
-from ops.sandbox.insider import Call, Insider
-from ops.sandbox.rules import ATTRIBUTE_DELETE, ERASE, PROFILE, UPSERT
+from ops.sandbox.insider.api import Call, Insider
+from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, ERASE, PROFILE, UPSERT
 from ops.sandbox.settings import SandboxSettings
 
 NOW = 1_796_000_000.0  # 2026-11-29T10:13:20Z

@@ -5,11 +5,11 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ops.sandbox.insider import Write
-from ops.sandbox.journal import CLOSED, Journal
-from ops.sandbox.profiles import Profiles
-from ops.sandbox.repeats import Fate, Repeats
-from ops.sandbox.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
+from ops.sandbox.insider.api import Write
+from ops.sandbox.insider.journal import CLOSED, Journal
+from ops.sandbox.insider.profiles import Profiles
+from ops.sandbox.insider.repeats import Fate, Repeats
+from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
 
 NOW = 1_796_000_000.0
 

@@ -9,7 +9,7 @@ import pytest
 
 from ops.sandbox.answer import Answer
 from ops.sandbox.lytics.account import audience_id
-from ops.sandbox.lytics.lytics import Lytics
+from ops.sandbox.lytics.api import Lytics
 from ops.sandbox.lytics.switches import LyticsSwitches
 
 TOKEN = {"authorization": "a-token"}

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.templates.explained import field_of, leaves
-from ops.templates.outcome import Outcome
+from ops.templates.trying.explained import field_of, leaves
+from ops.templates.trying.outcome import Outcome
 
 _KINDS: Final = {
     type(None): "null", bool: "boolean", int: "number", float: "number", str: "text",

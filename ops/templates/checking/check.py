@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.state.opened import already_there
-from ops.templates.cases import cases_of
-from ops.templates.fields import unknown_fields
-from ops.templates.findings import once, placed
+from ops.templates.checking.fields import unknown_fields
+from ops.templates.checking.findings import once, placed
+from ops.templates.checking.remembered import LastCheck, now_ms
+from ops.templates.checking.repair import Repaired, copy_of, repaired
 from ops.templates.place import Place
-from ops.templates.remembered import LastCheck, now_ms
-from ops.templates.repair import Repaired, copy_of, repaired
+from ops.templates.testing.cases import cases_of
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.checks.finding import Finding
 from worker.checks.templates import TemplateReport, check_template

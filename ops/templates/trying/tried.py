@@ -11,9 +11,9 @@ import orjson
 
 from ops.letters.rehearsal import Candidate
 from ops.state.opened import opened
-from ops.templates.events import from_file, is_letter, of_letter, of_person
-from ops.templates.outcome import Outcome, delivered, rendered
 from ops.templates.place import Place
+from ops.templates.trying.events import from_file, is_letter, of_letter, of_person
+from ops.templates.trying.outcome import Outcome, delivered, rendered
 from worker.checks.samples import entry_of, load_profiles
 from worker.contract.settings import Trigger
 from worker.errors import UsageWrong

@@ -9,9 +9,9 @@ from typing import Final, assert_never
 
 from ops.sandbox.answer import Answer
 from ops.sandbox.exchange import Exchange
-from ops.sandbox.faults import Fault
-from ops.sandbox.insider import Insider, Write
-from ops.sandbox.journal import CLOSED, Flight, Journal
+from ops.sandbox.insider.api import Insider, Write
+from ops.sandbox.insider.faults import Fault
+from ops.sandbox.insider.journal import CLOSED, Flight, Journal
 from ops.sandbox.settings import SandboxSettings
 
 _OK: Final = 200

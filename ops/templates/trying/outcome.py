@@ -10,7 +10,7 @@ from typing import Any, Literal, assert_never
 import orjson
 
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
-from ops.templates.explained import Change, changes_of
+from ops.templates.trying.explained import Change, changes_of
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import Settings, Trigger

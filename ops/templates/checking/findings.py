@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from ops.templates.fields import walked
+from ops.templates.checking.fields import walked
 from worker.adapters.jsonnet.files import Bundle, shown
 from worker.adapters.jsonnet.syntax import tree
 from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from ops.templates.cases import Verdict
+from ops.templates.testing.cases import Verdict
 
 
 def junit(results: Mapping[str, Sequence[Verdict]]) -> bytes:

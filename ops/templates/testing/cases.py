@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.templates.outcome import Outcome, rendered
+from ops.templates.trying.outcome import Outcome, rendered
 from worker.checks.samples import profiles_of
 from worker.errors import TemplateBroken, UsageWrong
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import orjson
 
-from ops.sandbox.insider import Write
-from ops.sandbox.profiles import Profiles
-from ops.sandbox.repeats import Fate, Repeats
-from ops.sandbox.rules import WRITES
+from ops.sandbox.insider.api import Write
+from ops.sandbox.insider.profiles import Profiles
+from ops.sandbox.insider.repeats import Fate, Repeats
+from ops.sandbox.insider.rules import WRITES
 
 _REQUESTS_KEPT: Final = 5_000
 _OVERLAPS_KEPT: Final = 1_000

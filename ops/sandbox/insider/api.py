@@ -11,10 +11,10 @@ from typing import Any, Final
 import orjson
 
 from ops.sandbox.answer import Answer, counted, denial, error, json_answer
-from ops.sandbox.limit import SlidingWindow
-from ops.sandbox.panel import Drops, Panel
-from ops.sandbox.profiles import ArrayRules, Profile, Profiles, remove, write
-from ops.sandbox.rules import (
+from ops.sandbox.insider.limit import SlidingWindow
+from ops.sandbox.insider.panel import Drops, Panel
+from ops.sandbox.insider.profiles import ArrayRules, Profile, Profiles, remove, write
+from ops.sandbox.insider.rules import (
     OBJECT_ATTRIBUTES,
     UPSERT,
     Problem,

@@ -1,0 +1,1 @@
+"""The Insider side: its user API, its panel, its rules, and what goes wrong with a request."""

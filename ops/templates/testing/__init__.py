@@ -1,0 +1,1 @@
+"""Test cases of templates: files beside them that say what an event becomes."""
