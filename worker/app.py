@@ -9,8 +9,8 @@ from typing import Any, Final
 from worker.contract.settings import Settings, load_settings
 from worker.errors import SegrelayError
 from worker.node.edge import build_app
-from worker.node.loading import Loaded, load
-from worker.node.runtime import runtime_for
+from worker.node.process.loading import Loaded, load
+from worker.node.process.runtime import runtime_for
 from worker.node.starting import refuse
 from worker.node.task import Ready
 

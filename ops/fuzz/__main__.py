@@ -26,7 +26,7 @@ from ops.fuzz.grammar import HELPERS, Grammar, helper
 from ops.fuzz.people import SETTINGS, person
 from worker.adapters.jsonnet.accelerated import sources_of
 from worker.adapters.jsonnet.compiled import Compiled, compiled
-from worker.adapters.jsonnet.compiled.limits import AssertFailed, Doubtful, Exhausted
+from worker.adapters.jsonnet.compiled.running.limits import AssertFailed, Doubtful, Exhausted
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.errors import TemplateBroken
 

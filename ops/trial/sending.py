@@ -27,7 +27,7 @@ from worker.destinations.registry import api_of
 from worker.destinations.sending import NoAnswer
 from worker.drain import Drain, Stop
 from worker.errors import LeaseLost
-from worker.node.runtime import Runtime, runtime_for
+from worker.node.process.runtime import Runtime, runtime_for
 
 _WAIT_SECONDS: Final = 15.0
 """For a partition that others drain; an unsure request about the person is waited for too."""

@@ -15,7 +15,7 @@ from tests.integration.producer.sync_world import World, person
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.drain import Stop
-from worker.node.runtime import runtime_for
+from worker.node.process.runtime import runtime_for
 
 DAYS = 50
 PEOPLE = 400

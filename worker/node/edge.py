@@ -24,12 +24,12 @@ from worker.core.rounds import Call
 from worker.errors import SegrelayError
 from worker.node.connecting import PatientConsumer
 from worker.node.ringing import Ringer
-from worker.node.shared import Node
+from worker.node.shared.node import Node
+from worker.node.shared.stop import listening
+from worker.node.shared.turn import node_turn
 from worker.node.starting import StartingStep
-from worker.node.stop import listening
 from worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from worker.node.task import DrainTask, Ready, register
-from worker.node.turn import node_turn
 
 STOP_AT_MOST_SECONDS: Final = 10.0
 """A pool that has not come to its end by then never will; drains are cut after 2.5 s."""

@@ -30,8 +30,8 @@ from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Call, Rounds, Sight
 from worker.errors import RedisUnavailable
 from worker.node.ringing import Ringer
-from worker.node.shared import Node
-from worker.node.stop import Board
+from worker.node.shared.node import Node
+from worker.node.shared.stop import Board
 
 EVERY_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0

@@ -22,8 +22,8 @@ from worker.drain import Stop
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import told_bug
 from worker.node.ringing import Ringer
-from worker.node.shared import Node, Told
-from worker.node.stop import listening
+from worker.node.shared.node import Node, Told
+from worker.node.shared.stop import listening
 
 NO_FREE_SLOT: Final = "no free slot"
 LIVE_TURNS: Final = 4
@@ -32,7 +32,7 @@ LOG: Final = structlog.get_logger()
 
 
 class Drains(Protocol):
-    """Runs drains; `worker.node.runtime.Runtime` is the real one."""
+    """Runs drains; `worker.node.process.runtime.Runtime` is the real one."""
 
     def drain(
         self, destination: str, partition: int, stop: Stop, live_waits: Callable[[], bool]

@@ -11,7 +11,7 @@ from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.drain import Stop
-from worker.node.runtime import runtime_for
+from worker.node.process.runtime import runtime_for
 
 CONFIGURATION = """
 [redis]

@@ -13,7 +13,7 @@ from contextlib import closing
 from ops.invented import happenings, payloads
 from tests.integration.ops.relay import EXIT
 from worker.drain import Stop
-from worker.node.runtime import runtime_for
+from worker.node.process.runtime import runtime_for
 
 ROUNDS = 4
 EVENTS = 1_500

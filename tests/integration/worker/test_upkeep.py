@@ -4,8 +4,8 @@ import pytest
 
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.settings import load_settings
-from worker.node.runtime import runtime_for
-from worker.node.upkeep import EVERY_SECONDS, Upkeep
+from worker.node.process.runtime import runtime_for
+from worker.node.process.upkeep import EVERY_SECONDS, Upkeep
 
 CONFIG = """
 [redis]

@@ -11,8 +11,8 @@ import pytest
 
 from worker.checks.triggers import check_triggers
 from worker.contract.settings import Settings, load_settings
-from worker.node.apart import answers_apart
-from worker.node.loading import load
+from worker.node.process.apart import answers_apart
+from worker.node.process.loading import load
 
 ENTER = '{ users: [{ identifiers: { email: "ann@example.com" } }] }'
 BROKEN = "{ users: [ "

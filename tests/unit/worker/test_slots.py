@@ -7,11 +7,11 @@ import signal
 import pytest
 
 from worker.core.rounds import Call
-from worker.node.nameless import write_all
-from worker.node.shared import StoppedTriggers
-from worker.node.slots import Slots
-from worker.node.stop import Board, listening
-from worker.node.waiting import WaitingCalls
+from worker.node.shared.nameless import write_all
+from worker.node.shared.node import StoppedTriggers
+from worker.node.shared.slots import Slots
+from worker.node.shared.stop import Board, listening
+from worker.node.shared.waiting import WaitingCalls
 
 FORK = multiprocessing.get_context("fork")
 

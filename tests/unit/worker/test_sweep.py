@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from worker.contract.celery.errands import Errand
 from worker.core.rounds import Call, Sight
 from worker.errors import RedisUnavailable
-from worker.node.stop import Board
+from worker.node.shared.stop import Board
 from worker.node.sweep import Sweep
 
 

@@ -23,7 +23,7 @@ from worker.adapters.jsonnet.compiled import (
     Sources,
     compiled,
 )
-from worker.adapters.jsonnet.compiled.limits import TOO_LARGE, TOO_LONG
+from worker.adapters.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
 from worker.adapters.jsonnet.failures import MAX_MESSAGE, Failure
 from worker.adapters.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.adapters.jsonnet.compiled.code import Refused
-from worker.adapters.jsonnet.compiled.compiler import Compiler
-from worker.adapters.jsonnet.compiled.limits import (
+from worker.adapters.jsonnet.compiled.compiling.code import Refused
+from worker.adapters.jsonnet.compiled.compiling.compiler import Compiler
+from worker.adapters.jsonnet.compiled.compiling.sources import Sources
+from worker.adapters.jsonnet.compiled.running.limits import (
     ENDLESS,
     TOO_LARGE,
     AssertFailed,
@@ -22,8 +23,7 @@ from worker.adapters.jsonnet.compiled.limits import (
     Exhausted,
     begin,
 )
-from worker.adapters.jsonnet.compiled.runtime import names_of_the_runtime
-from worker.adapters.jsonnet.compiled.sources import Sources
+from worker.adapters.jsonnet.compiled.running.runtime import names_of_the_runtime
 from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
 from worker.adapters.jsonnet.syntax.room import room
 from worker.adapters.jsonnet.syntax.tokens import place

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from worker.adapters.jsonnet.compiled import AssertFailed, Compiled, Exhausted, NotCompiled
-from worker.adapters.jsonnet.compiled.limits import Doubtful
+from worker.adapters.jsonnet.compiled.running.limits import Doubtful
 
 EVENT = "local event = import 'lytemplates.libsonnet';\n"
 

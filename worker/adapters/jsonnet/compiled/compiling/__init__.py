@@ -1,0 +1,1 @@
+"""From a template to Python code: what happens once for each template."""

@@ -1,6 +1,0 @@
-"""The functions of `std` that compiled templates may call."""
-
-from worker.adapters.jsonnet.compiled.natives import NATIVES
-from worker.adapters.jsonnet.compiled.standard import arrays, numbers, objects, sets, texts, types
-
-__all__ = ["NATIVES", "arrays", "numbers", "objects", "sets", "texts", "types"]

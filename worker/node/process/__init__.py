@@ -1,0 +1,1 @@
+"""What a process drains with, and how that follows the template files."""

@@ -1,0 +1,132 @@
+"""Loads what all processes of a node share, before they are forked: templates and routes.
+
+Each kind of trigger is tried once, in a copy of this process: a template that nobody has tried may
+end the one that renders it, and then only its own triggers are stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.batch.routes import Route
+from worker.checks.triggers import check_trigger, kind_of
+from worker.contract.settings import AUDIENCE_ATTRIBUTE, Secret, Settings, Trigger
+from worker.core.rendered import Template
+from worker.destinations.registry import api_of
+from worker.errors import TemplateBroken, WeMustAct
+from worker.node.process.apart import answers_apart
+
+_KILLS: Final = (
+    "{}: the process that rendered a sample with it ended: it does not come to an end, or wants too"
+    " much memory; `segrelay config check` says more"
+)
+LOG: Final = structlog.get_logger()
+
+Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
+"""Answers questions; None for one that can't be answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What is loaded once.
+
+    Args:
+        routes: By destination and trigger.
+    """
+
+    renderer: Renderer
+    routes: Mapping[str, Mapping[str, Route]]
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        """Return the triggers that can't be worked on."""
+        routes = (route for routes in self.routes.values() for route in routes.values())
+        return frozenset(route.trigger for route in routes if route.stopped)
+
+
+def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
+    """Load and try the template of each trigger; a broken one stops its trigger and no other."""
+    renderer = Renderer(settings.templates_folder)
+    names = dict.fromkeys(trigger.template for trigger in settings.triggers.values())
+    templates = {name: _template(renderer, name) for name in names}
+    fit = [each for each in settings.triggers.values() if templates[each.template][0]]
+    problems = _problems(settings, fit, renderer, ask)
+    routes: dict[str, dict[str, Route]] = {name: {} for name in settings.destinations}
+    for trigger in settings.triggers.values():
+        template, broken = templates[trigger.template]
+        route = _route(settings, trigger, template, broken or problems.get(trigger.name, ""))
+        routes[trigger.destination][trigger.name] = route
+        if route.stopped:
+            LOG.error("trigger.stopped", trigger=trigger.name, reason=route.stopped)
+    return Loaded(renderer, routes)
+
+
+def _template(renderer: Renderer, name: str) -> tuple[Template | None, str]:
+    """Return a template, or why it does not load."""
+    try:
+        return renderer.load(name), ""
+    except TemplateBroken as error:
+        return None, error.message
+
+
+def _problems(
+    settings: Settings, triggers: Sequence[Trigger], renderer: Renderer, ask: Ask
+) -> dict[str, str]:
+    """Return what is wrong with triggers whose template loads, by their names."""
+    kinds: dict[str, list[Trigger]] = {}
+    for trigger in triggers:
+        kinds.setdefault(kind_of(trigger), []).append(trigger)
+    tried = [each[0] for each in kinds.values()]
+    answers = ask([lambda t=trigger: _try(settings, t, renderer) for trigger in tried])  # type: ignore[misc]
+    problems: dict[str, str] = {}
+    for same, answer in zip(kinds.values(), answers, strict=True):
+        problem, doubted = answer or (_KILLS.format(same[0].template), {})
+        renderer.distrust(doubted)
+        problems |= {trigger.name: problem for trigger in same if problem}
+    return problems
+
+
+def _try(settings: Settings, trigger: Trigger, renderer: Renderer) -> tuple[str, dict[str, int]]:
+    """Return what is wrong with a trigger, and which compiled forms differ from the engine."""
+    findings = check_trigger(settings, trigger, renderer, datetime.now(UTC))
+    errors = [finding.message for finding in findings if finding.severity == "error"]
+    return "; ".join(errors), renderer.doubted
+
+
+def _route(settings: Settings, trigger: Trigger, template: Template | None, stopped: str) -> Route:
+    destination = settings.destinations[trigger.destination]
+    headers: dict[str, str] = {}
+    params: dict[str, str] = {}
+    try:
+        authorization = settings.authorization_of(destination)
+        if authorization:
+            headers = _revealed(authorization.headers)
+            params = _revealed(authorization.parameters)
+    except WeMustAct as error:
+        stopped = stopped or error.message
+    return Route(
+        trigger=trigger.name,
+        api=api_of(settings, trigger),
+        api_name=destination.api,
+        template=template,
+        url=settings.url_of(trigger),
+        headers=headers,
+        params=params,
+        settings=trigger.settings,
+        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
+        phone_region=settings.delivery.phone_region,
+        on_ambiguous=destination.on_ambiguous,
+        engine=trigger.engine,
+        stopped=stopped,
+        audience_flag_prefix=trigger.audience_flag_prefix,
+    )
+
+
+def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
+    return {name: secret.reveal() for name, secret in secrets.items()}

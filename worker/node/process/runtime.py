@@ -1,0 +1,255 @@
+"""Builds the adapters, once per process, at the first task; runs drains with them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import redis
+import redis.asyncio
+import structlog
+
+from worker.adapters.clock import SystemClock
+from worker.adapters.jsonnet.rendering import ProcessRenders
+from worker.adapters.redis import scripts
+from worker.adapters.redis.gate import RedisGate
+from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
+from worker.adapters.redis.letter_limit import LetterLimit
+from worker.adapters.redis.numbers import RedisNumbers
+from worker.adapters.redis.streaks import RedisStreaks
+from worker.adapters.sender import HttpSender
+from worker.batch.responses import Responses
+from worker.batch.state import Tally
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.pauses import parse_pauses
+from worker.contract.redis.connection import (
+    connect,
+    connect_async,
+    redis_errors,
+    resolve_broker_url,
+    resolve_url,
+)
+from worker.contract.settings import Destination, Settings
+from worker.contract.words import LIVE
+from worker.drain import BATCH_ENTRIES, STOP_GRACE_SECONDS, Drain, Limits, Stop
+from worker.errors import RedisUnavailable, UsageWrong
+from worker.node.process.canary import Canaries, CountingPartition, Ration
+from worker.node.process.loading import Loaded, load
+from worker.node.process.upkeep import Upkeep
+
+SLICE_SECONDS: Final = 1.0
+LOG: Final = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Everything that outlives a drain: clients, templates, one event loop.
+
+    Args:
+        runner: Owns the loop; all that is asynchronous lives in it.
+        upkeep: Has the routes.
+        lease_client: Of the renewing thread, alone.
+    """
+
+    settings: Settings
+    runner: asyncio.Runner
+    client: redis.asyncio.Redis
+    broker: redis.asyncio.Redis
+    lease_client: redis.Redis
+    renders: ProcessRenders
+    numbers: RedisNumbers
+    sender: HttpSender
+    letter_limit: LetterLimit
+    upkeep: Upkeep
+    canaries: Canaries
+    responses: Responses
+    gates: dict[str, RedisGate] = field(default_factory=dict)
+    jitter: random.Random = field(default_factory=random.SystemRandom)
+
+    def drain(
+        self,
+        destination: str,
+        partition: int,
+        stop: Stop,
+        live_waits: Callable[[], bool] = lambda: False,
+        adapt: Callable[[Drain], Drain] = lambda drain: drain,
+    ) -> tuple[Tally, str]:
+        """Drain one partition for a slice.
+
+        Args:
+            destination: A destination's name.
+            partition: 0 to partitions - 1.
+            stop: Set from a signal's handler.
+            live_waits: Says whether a live call waits in this node for a slot.
+            adapt: Returns the drain that is run, from the one that would be.
+
+        Returns:
+            What was done, and the queue to ring for it on; "" = do not ring.
+
+        Raises:
+            UsageWrong: There is no such destination or partition.
+            RedisUnavailable: Redis can't be asked.
+        """
+        if destination not in self.settings.destinations:
+            known = ", ".join(self.settings.destinations)
+            raise UsageWrong(f"There is no destination `{destination}`; known are: {known}.")
+        if not 0 <= partition < self.settings.redis.partitions:
+            raise UsageWrong(
+                f"There is no partition {partition}: they go from 0 to "
+                f"{self.settings.redis.partitions - 1}."
+            )
+        place = PartitionKeys(destination, partition)
+        self.upkeep.look()
+        try:
+            return self.runner.run(self._drain(place, stop, live_waits, adapt))
+        finally:
+            # No batch is held here. Where what was loaded at the start is frozen, as in a worker,
+            # a full collection takes less than a millisecond.
+            if gc.get_freeze_count():
+                gc.collect()
+
+    def connect(self) -> None:
+        """Connect to Redis before the first drain needs it; where that fails, the drain tells."""
+        with contextlib.suppress(RedisUnavailable):
+            self.runner.run(self._live_is_queued())
+            self.runner.run(self.numbers.read())
+
+    def close(self) -> None:
+        """Give all connections back; for whoever does not end with the process."""
+        self.runner.run(self.sender.close())
+        self.runner.run(self.client.aclose())
+        self.runner.run(self.broker.aclose())
+        self.lease_client.close()
+        self.runner.close()
+
+    async def _drain(
+        self,
+        place: PartitionKeys,
+        stop: Stop,
+        live_waits_here: Callable[[], bool],
+        adapt: Callable[[Drain], Drain],
+    ) -> tuple[Tally, str]:
+        delivery = self.settings.delivery
+
+        async def live_waits() -> bool:
+            return live_waits_here() or await self._live_is_queued()
+
+        def may_repeat() -> bool:
+            return (
+                not stop.is_told or boottime_seconds() < stop.told_at_seconds + STOP_GRACE_SECONDS
+            )
+
+        partition = CountingPartition(
+            self.client,
+            place,
+            lease_seconds=delivery.lease_seconds,
+            retention_seconds=delivery.ledger_retention_seconds,
+            late_seconds=delivery.late_seconds,
+            owner=f"{socket.gethostname()}:{os.getpid()} {self.settings.fingerprint}",
+            may_repeat=may_repeat,
+        )
+        routes = self.upkeep.routes[place.destination]
+        ration = await self.canaries.begin(partition.token, routes)
+        partition.used = ration.used
+        streaks = RedisStreaks(self.client, may_repeat=may_repeat)
+        await streaks.look()
+        drain = Drain(
+            tag=(place.destination, place.partition),
+            partition=partition,
+            gate=self._gate(self.settings.destinations[place.destination]),
+            sender=self.sender,
+            renders=replace(self.renders, is_told_to_stop=lambda: stop.is_told),
+            numbers=self.numbers,
+            streaks=streaks,
+            lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
+            routes=routes,
+            paused=lambda: self._paused(place.destination, ration),
+            live_waits=live_waits,
+            clock=SystemClock(),
+            jitter=self.jitter,
+            limits=Limits(
+                slice_seconds=0.0 if ration.most else SLICE_SECONDS,
+                batch_entries=ration.most or BATCH_ENTRIES,
+                request_deadline_seconds=delivery.request_deadline_seconds,
+                late_seconds=delivery.late_seconds,
+                in_flight=delivery.in_flight,
+            ),
+            stop=stop,
+            responses=self.responses,
+        )
+        try:
+            return await adapt(drain).run()
+        finally:
+            await self.canaries.end(ration)
+
+    async def _paused(self, destination: str, ration: Ration) -> frozenset[str] | None:
+        await self.letter_limit.pause_if_full(destination)
+        with redis_errors():
+            pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
+        if destination in pauses.destinations:
+            return None
+        return frozenset({*pauses.triggers, *pauses.lanes, *ration.held})
+
+    async def _live_is_queued(self) -> bool:
+        with redis_errors():
+            return bool(await self.broker.llen(LIVE))
+
+    def _gate(self, destination: Destination) -> RedisGate:
+        if destination.name not in self.gates:
+            self.gates[destination.name] = RedisGate(
+                self.client, destination, self.settings.authorization_of(destination)
+            )
+        return self.gates[destination.name]
+
+
+def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
+    """Build the runtime of this process.
+
+    Args:
+        settings: The configuration.
+        loaded: What was loaded before this process was forked; None = it is loaded now.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
+    """
+    url = resolve_url(settings.redis)
+    runner = asyncio.Runner()
+    runner.get_loop()
+    loaded = loaded or load(settings, lambda questions: [ask() for ask in questions])
+    client = connect_async(url)
+    return Runtime(
+        settings=settings,
+        runner=runner,
+        client=client,
+        broker=connect_async(resolve_broker_url(settings.redis)),
+        lease_client=connect(url, timeout_seconds=1.0),
+        renders=ProcessRenders(loaded.renderer, settings.templates_folder),
+        numbers=RedisNumbers(client),
+        sender=HttpSender(
+            connections=max(16, settings.delivery.in_flight),
+            ipv4_only=settings.delivery.ipv4_only,
+        ),
+        letter_limit=LetterLimit(
+            client,
+            partitions=settings.redis.partitions,
+            kept=settings.delivery.dead_letters_kept,
+        ),
+        responses=Responses(
+            {
+                trigger.name: trigger.response_stream
+                for trigger in settings.triggers.values()
+                if trigger.response_stream
+            },
+            settings.delivery.identity,
+        ),
+        upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),
+        canaries=Canaries(client, settings),
+    )

@@ -1,0 +1,175 @@
+"""Keeps the routes of a process up with the template files: a change needs no restart.
+
+Before a drain the folder is looked at, at most once a second. A template that changed is checked
+first, in a process of its own. If it is broken the one before is kept, and that is said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.batch.routes import Route
+from worker.checks.rendering import IsolatedSamples
+from worker.checks.triggers import check_trigger
+from worker.contract.settings import Settings, Trigger
+from worker.errors import TemplateBroken, WeMustAct
+from worker.node.shared.node import Told
+
+EVERY_SECONDS: Final = 1.0
+AT_ONCE_SECONDS: Final = 5.0
+"""For checks before one drain; what is left is checked before the next."""
+LOG: Final = structlog.get_logger()
+
+Stamp = frozenset[tuple[str, int, int, int]]
+"""Path, time of change, size and inode of each file of the folder."""
+
+
+@dataclass(slots=True)
+class Upkeep:
+    """See the module.
+
+    Args:
+        renderer: Of this process.
+        routes: By destination and trigger, as this process works with them now.
+        clock: In seconds; only differences count.
+    """
+
+    settings: Settings
+    renderer: Renderer
+    routes: dict[str, dict[str, Route]]
+    clock: Callable[[], float] = time.monotonic
+    refused: dict[str, str] = field(default_factory=dict)
+    _next_at: float = float("-inf")
+    _stamp: Stamp | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        renderer: Renderer,
+        routes: Mapping[str, Mapping[str, Route]],
+    ) -> Upkeep:
+        """Begin with the routes that were loaded at the start."""
+        return cls(settings, renderer, {name: dict(each) for name, each in routes.items()})
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Return the content hash of each trigger's template; of those that have one."""
+        return {
+            name: route.template.content_hash
+            for routes in self.routes.values()
+            for name, route in routes.items()
+            if route.template is not None
+        }
+
+    @property
+    def stopped(self) -> frozenset[str]:
+        """Return the triggers that this process can't work on."""
+        return frozenset(
+            name
+            for routes in self.routes.values()
+            for name, route in routes.items()
+            if route.stopped
+        )
+
+    def told(self) -> Told:
+        """Return what the node has to know of this process."""
+        return Told(self.versions, dict(self.refused), self.stopped)
+
+    def look(self) -> None:
+        """Look at the folder, if it is time, and take over what changed and is right."""
+        now = self.clock()
+        if now < self._next_at:
+            return
+        self._next_at = now + EVERY_SECONDS
+        stamp = _stamp_of(self.settings.templates_folder)
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp if self._take_over(now + AT_ONCE_SECONDS) else None
+
+    def _take_over(self, until: float) -> bool:
+        """Return whether all triggers were looked at."""
+        folder = TemplateFolder(self.settings.templates_folder)
+        for trigger in self.settings.triggers.values():
+            if self.clock() > until:
+                return False
+            if not self._follow(trigger, folder):
+                return False
+        return True
+
+    def _follow(self, trigger: Trigger, folder: TemplateFolder) -> bool:
+        """Take a trigger's template over if it changed; False = it changed in between."""
+        route = self.routes[trigger.destination][trigger.name]
+        try:
+            version = folder.bundle(trigger.template).content_hash
+        except TemplateBroken as error:
+            self._refuse(trigger, route, error.message)
+            return True
+        if route.template is not None and route.template.content_hash == version:
+            self.refused.pop(trigger.name, None)
+            return True
+        problem = self._problem(trigger)
+        if problem:
+            self._refuse(trigger, route, problem)
+            return True
+        template = self.renderer.load(trigger.template)
+        if template.content_hash != version:
+            return False
+        self.routes[trigger.destination][trigger.name] = replace(
+            route, template=template, stopped=self._unsendable(trigger)
+        )
+        self.refused.pop(trigger.name, None)
+        before = route.template.content_hash if route.template else ""
+        LOG.info("template.changed", trigger=trigger.name, version=version, before=before)
+        return True
+
+    def _problem(self, trigger: Trigger) -> str:
+        samples = IsolatedSamples(self.settings.templates_folder)
+        findings = check_trigger(self.settings, trigger, samples, datetime.now(UTC))
+        return "; ".join(one.message for one in findings if one.severity == "error")
+
+    def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
+        """Keep what there was; where there was nothing the trigger stays stopped."""
+        if self.refused.get(trigger.name) == problem:
+            return
+        self.refused[trigger.name] = problem
+        if route.template is None or route.stopped:
+            stopped = replace(route, stopped=problem)
+            self.routes[trigger.destination][trigger.name] = stopped
+            return
+        kept = route.template.content_hash
+        LOG.error("template.refused", trigger=trigger.name, reason=problem, kept=kept)
+
+    def _unsendable(self, trigger: Trigger) -> str:
+        """Say why a trigger can't send whatever its template: a secret is not set."""
+        destination = self.settings.destinations[trigger.destination]
+        try:
+            authorization = self.settings.authorization_of(destination)
+            for secrets in (
+                (authorization.headers, authorization.parameters) if authorization else ()
+            ):
+                for secret in secrets.values():
+                    secret.reveal()
+        except WeMustAct as error:
+            return error.message
+        return ""
+
+
+def _stamp_of(folder: Path) -> Stamp:
+    found = set()
+    for path in folder.rglob("*"):
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        found.add((str(path), state.st_mtime_ns, state.st_size, state.st_ino))
+    return frozenset(found)

@@ -1,0 +1,1 @@
+"""What the processes of a node share since before the fork: slots, who waits, who should stop."""

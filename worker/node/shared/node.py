@@ -1,0 +1,136 @@
+"""A node: one Celery worker with all its processes, and what they share since before the fork."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from worker.node.shared.nameless import nameless_file, read_all, write_all
+from worker.node.shared.slots import Slots
+from worker.node.shared.stop import Board
+from worker.node.shared.waiting import WaitingCalls
+
+_LOOKS: Final = 5
+"""After so many looks of the sweep it rings for a stopped trigger too."""
+
+
+class StoppedTriggers:
+    """Triggers that this node can't work on, e.g. for a template that is broken.
+
+    It finds out before its processes are forked; the sweep must not ring for them.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = nameless_file()
+        self._looks = 0
+
+    def write(self, names: Iterable[str]) -> None:
+        """Replace what is known."""
+        write_all(self._descriptor, "\n".join(sorted(names)))
+
+    def read_for_ringing(self) -> frozenset[str]:
+        """Return their names, but now and then none: a process finds out what was mended."""
+        self._looks += 1
+        return frozenset() if self._looks % _LOOKS == 0 else self.read()
+
+    def read(self) -> frozenset[str]:
+        """Return their names."""
+        return frozenset(read_all(self._descriptor).splitlines())
+
+
+class DoubtedTemplates:
+    """Templates whose compiled form differed from the engine, and how often, in this node."""
+
+    def __init__(self) -> None:
+        self._descriptor = nameless_file()
+
+    def add(self, found: Mapping[str, int]) -> None:
+        """Put in what one process found; of several processes the most counts."""
+        known = self.read()
+        most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
+        if most.items() - known.items():
+            write_all(self._descriptor, json.dumps({**known, **most}))
+
+    def read(self) -> dict[str, int]:
+        """Return them."""
+        text = read_all(self._descriptor)
+        return json.loads(text) if text else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a process says of the templates that it works with.
+
+    Args:
+        versions: By trigger.
+        refused: By trigger, why a changed template is not used.
+        stopped: Triggers that it can't work on.
+    """
+
+    versions: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
+    stopped: frozenset[str] = frozenset()
+
+
+class TemplateVersions:
+    """Which versions of templates the processes of this node work with."""
+
+    def __init__(self) -> None:
+        self._descriptor = nameless_file()
+
+    def tell(self, pid: int, told: Told) -> None:
+        """Put in what a process works with; those that have ended are forgotten."""
+        stored = self._read()
+        own = {"versions": dict(told.versions), "refused": dict(told.refused)}
+        if stored.get(str(pid)) == own:
+            return
+        others = {name: each for name, each in stored.items() if _runs(int(name))}
+        write_all(self._descriptor, json.dumps({**others, str(pid): own}))
+
+    def versions(self) -> dict[str, list[str]]:
+        """Return all versions that are in use, by trigger."""
+        found: dict[str, set[str]] = {}
+        for pid, each in self._read().items():
+            for trigger, version in each["versions"].items() if _runs(int(pid)) else ():
+                found.setdefault(trigger, set()).add(version)
+        return {trigger: sorted(versions) for trigger, versions in sorted(found.items())}
+
+    def refused(self) -> dict[str, str]:
+        """Return why changed templates are not used, by trigger."""
+        return {
+            trigger: reason
+            for pid, each in sorted(self._read().items())
+            for trigger, reason in (each["refused"].items() if _runs(int(pid)) else ())
+        }
+
+    def _read(self) -> dict[str, dict[str, dict[str, str]]]:
+        text = read_all(self._descriptor)
+        return json.loads(text) if text else {}
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What the processes of one node share."""
+
+    slots: Slots
+    waiting: WaitingCalls = field(default_factory=WaitingCalls)
+    board: Board = field(default_factory=Board)
+    stopped: StoppedTriggers = field(default_factory=StoppedTriggers)
+    doubted: DoubtedTemplates = field(default_factory=DoubtedTemplates)
+    templates: TemplateVersions = field(default_factory=TemplateVersions)
+
+    @classmethod
+    def of(cls, processes: int, destinations: Iterable[str]) -> Self:
+        """Return a new node; call it before any process is forked."""
+        return cls(Slots(processes, destinations))

@@ -1,0 +1,97 @@
+"""Slots: how many drains of one kind a node runs at once.
+
+One process of a node always stays free: of the backfill lane, and of any one destination, one drain
+less runs than there are processes. Of errands a node does one at a time, in the place of a drain of
+the backfill lane. A slot is a locked byte of a file without a name: the kernel
+gives it back whatever its holder dies of.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable
+from typing import Final, Self
+
+from worker.contract.words import BACKFILL
+from worker.core.rounds import Call
+from worker.node.shared.nameless import nameless_file
+
+_ROOM: Final = 65_536
+"""Bytes for each kind of slot; more than a node can have processes."""
+_OF_BACKFILL: Final = 0
+
+
+class Slot:
+    """The permission to drain; given back at its end, or with the process."""
+
+    def __init__(self, descriptor: int, places: list[int]) -> None:
+        self._descriptor = descriptor
+        self._places = places
+
+    def __enter__(self) -> Self:
+        """Hold it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        for place in self._places:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+        self._places = []
+
+
+class Slots:
+    """The slots of one node; made before its processes are forked. A process holds one at most.
+
+    Args:
+        processes: Of the node.
+        destinations: Their names; the same in all processes.
+    """
+
+    def __init__(self, processes: int, destinations: Iterable[str]) -> None:
+        self._most = max(1, processes - 1)
+        self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
+        self._descriptor = nameless_file()
+
+    def take(self, call: Call) -> Slot | None:
+        """Take the slots that a drain needs; None where one of them is not free."""
+        rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
+        if call.queue == BACKFILL:
+            rooms.append((_OF_BACKFILL, self._most))
+        return self._take(rooms)
+
+    def take_for_errand(self) -> Slot | None:
+        """Take the node's one slot for errands, and one of the backfill lane's."""
+        return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most)])
+
+    def _take(self, rooms: Iterable[tuple[int, int]]) -> Slot | None:
+        """Take a slot of each room, of at most so many; None where there is none."""
+        slot = Slot(self._descriptor, places := [])
+        for room, most in rooms:
+            place = self._lock_one(room, most)
+            if place is None:
+                slot.__exit__()
+                return None
+            places.append(place)
+        return slot
+
+    def are_free(self) -> bool:
+        """Say whether no process of the node drains; not to be asked by one that does."""
+        for room in range(1, len(self._rooms) + 2):
+            for place in range(room * _ROOM, room * _ROOM + self._most):
+                try:
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                except OSError:
+                    return False
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+        return True
+
+    def _lock_one(self, room: int, most: int) -> int | None:
+        first = room * _ROOM
+        for place in range(first, first + most):
+            try:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place, os.SEEK_SET)
+            except OSError:
+                continue
+            return place
+        return None

@@ -1,0 +1,92 @@
+"""Calls that found no free slot in this node, first come, first served.
+
+Whoever gives a slot back sends the next of them to Celery again, before it rings for its own
+partition: else one busy partition would keep all others waiting.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from worker.contract.words import BACKFILL, LIVE
+from worker.core.rounds import Call
+from worker.node.shared.nameless import nameless_file, read_all, write_all
+
+_MOST: Final = 10_000
+"""Calls that are kept; what is lost here is rung for again."""
+
+
+class WaitingCalls:
+    """One list for all processes of a node, in a file without a name; made before they are forked.
+
+    It is not exact: what a killed process leaves behind half written is left out.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = nameless_file()
+
+    def add(self, call: Call) -> None:
+        """Put a call at the end, if it does not wait already."""
+        with self._all() as calls:
+            if call not in calls and len(calls) < _MOST:
+                calls.append(call)
+
+    def next_after(self, freed: Call) -> Call | None:
+        """Take the first call that the slots of a drain that has ended are good for; live first."""
+        with self._all() as calls:
+            fitting = [call for call in calls if _fits(call, freed)]
+            if not fitting:
+                return None
+            found = min(fitting, key=lambda call: call.queue != LIVE)
+            calls.remove(found)
+            return found
+
+    def next_live(self, destination: str) -> Call | None:
+        """Take the first live call of a destination."""
+        with self._all() as calls:
+            found = next((c for c in calls if c[:2] == (LIVE, destination)), None)
+            if found:
+                calls.remove(found)
+            return found
+
+    def holds_any(self) -> bool:
+        """Say whether a call waits."""
+        with self._all() as calls:
+            return bool(calls)
+
+    def holds_live(self) -> bool:
+        """Say whether a live call waits."""
+        with self._all() as calls:
+            return any(call.queue == LIVE for call in calls)
+
+    @contextmanager
+    def _all(self) -> Iterator[list[Call]]:
+        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
+        try:
+            lines = read_all(self._descriptor).splitlines()
+            calls = [call for line in lines if (call := _parsed(line))]
+            before = list(calls)
+            yield calls
+            if calls != before:
+                write_all(self._descriptor, "".join(map(_written, calls)))
+        finally:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+
+
+def _fits(call: Call, freed: Call) -> bool:
+    return call.destination == freed.destination or call.queue == freed.queue == BACKFILL
+
+
+def _written(call: Call) -> str:
+    return f"{call.queue} {call.destination} {call.partition}\n"
+
+
+def _parsed(line: str) -> Call | None:
+    match line.split(" "):
+        case [queue, destination, partition] if partition.isdecimal():
+            return Call(queue, destination, int(partition))
+        case _:
+            return None
