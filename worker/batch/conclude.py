@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, assert_never
+from typing import assert_never
 
 import orjson
 
@@ -34,8 +34,6 @@ from worker.core.verdicts import (
     Verdict,
 )
 from worker.destinations.api import Answer
-from worker.destinations.insider.memberships import tells_data
-from worker.destinations.insider.shape import overwrites
 from worker.destinations.sending import NoAnswer
 from worker.errors import LeaseLost
 
@@ -293,8 +291,7 @@ class Conclusion:
 
 
 def _delivered(record: Record, parcel: Parcel) -> Record:
-    users: tuple[Any, ...] = parcel.shaped.users
-    data_sent = any(tells_data(user, parcel.occasion) for user in users)
+    data_sent = parcel.route.api.tells_data(parcel.shaped, parcel.occasion)
     return _told(with_delivered(record, parcel.fact, data_sent=data_sent), parcel)
 
 
@@ -304,19 +301,11 @@ def _tried(record: Record, parcel: Parcel) -> Record:
 
 def _told(record: Record, parcel: Parcel) -> Record:
     """Remember that a body may have told something about all audiences."""
-    users: tuple[Any, ...] = parcel.shaped.users
-    root = parcel.shaped.root
-    if any(isinstance(user, dict) and overwrites(user, root) for user in users):
+    if parcel.route.api.overwrites(parcel.shaped):
         return with_whole_list(record, parcel.fact.time_us)
     return record
 
 
 def _reached(parcel: Parcel, now_ms: int) -> bytes:
     """Return by what the destination knows a person, as Redis keeps it."""
-    user: Any = parcel.shaped.users[0]
-    who = {
-        key: user[key]
-        for key in ("identifiers", "insider_id")
-        if isinstance(user, dict) and key in user
-    }
-    return orjson.dumps([now_ms, who])
+    return orjson.dumps([now_ms, parcel.route.api.known_by(parcel.shaped)])

@@ -138,6 +138,18 @@ class Api(Protocol):
         """Say what an answer to a request of so many users means."""
         ...
 
+    def tells_data(self, shaped: Shaped, occasion: Occasion) -> bool:
+        """Say whether a body tells something of the person beside memberships and events."""
+        ...
+
+    def overwrites(self, shaped: Shaped) -> bool:
+        """Say whether a body replaces the whole list of audiences."""
+        ...
+
+    def known_by(self, shaped: Shaped) -> Mapping[str, Any]:
+        """Return by what the destination knows the person, to read the profile back."""
+        ...
+
     def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
         """Return what would make the destination take two users for one person."""
         ...

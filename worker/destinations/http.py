@@ -103,6 +103,18 @@ class HttpApi:
             return Failed(str(answer.status), possibly_applied=answer.status not in _CLIENT_ERRORS)
         return classify_status(answer, _said(answer))
 
+    def tells_data(self, shaped: Shaped, occasion: Occasion) -> bool:  # noqa: ARG002
+        """Say no: what a body means is not known, and nothing in it is ever corrected."""
+        return False
+
+    def overwrites(self, shaped: Shaped) -> bool:  # noqa: ARG002
+        """Say no: no field is known to be a list of audiences."""
+        return False
+
+    def known_by(self, shaped: Shaped) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return nothing: no profile can be read back."""
+        return {}
+
     def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:  # noqa: ARG002
         """Return nothing: no field is known to identify a person."""
         return frozenset()

@@ -49,6 +49,19 @@ class InsiderApi:
         """Say what an answer means for each user."""
         return insider_answers.classify(answer, users=users, url=url)
 
+    def tells_data(self, shaped: Shaped, occasion: Occasion) -> bool:
+        """Say whether a body tells something of the person beside memberships and events."""
+        return any(insider_memberships.tells_data(user, occasion) for user in shaped.users)
+
+    def overwrites(self, shaped: Shaped) -> bool:
+        """Say whether a list in a body replaces the one that Insider holds."""
+        return any(insider_shape.overwrites(user, shaped.root) for user in shaped.users)
+
+    def known_by(self, shaped: Shaped) -> Mapping[str, Any]:
+        """Return the identifiers of the person as they were sent."""
+        user = shaped.users[0]
+        return {key: user[key] for key in ("identifiers", "insider_id") if key in user}
+
     def identifiers(self, user: Mapping[str, Any]) -> frozenset[str]:
         """Return `kind:value` of each identifier: users that share one are one person there."""
         return frozenset(f"{kind}:{value}" for kind, value in _identifiers(user))
