@@ -76,7 +76,7 @@ def truth(happened: list[Happening]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Standing:
     """Where one person was at one time, as a comparison of memberships tells it.
 
     Args:
@@ -88,7 +88,7 @@ class Snapshot:
     inside: Mapping[str, bool]
 
 
-def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> list[Snapshot]:
+def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> list[Standing]:
     """Invent so many looks at somebody, each right after something happened to them.
 
     They tell nothing new: the truth about what happened stays the truth.
@@ -101,7 +101,7 @@ def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> l
         time_us = event.time_us + 1
         before = [each for each in of_person[event.email] if each.time_us <= time_us]
         inside = {audience: not e.is_exit for (_, audience), e in newest_of(before).items()}
-        result.append(Snapshot(event.email, time_us, inside))
+        result.append(Standing(event.email, time_us, inside))
     return result
 
 
@@ -140,7 +140,7 @@ def payloads(
 
 
 def snapshot_payloads(
-    seen: list[Snapshot], *, profile_bytes: int = 1_000, with_segments: bool = False
+    seen: list[Standing], *, profile_bytes: int = 1_000, with_segments: bool = False
 ) -> Iterator[bytes]:
     """Yield a payload for each, with an event for each of its audiences."""
     for number, snapshot in enumerate(seen):

@@ -20,14 +20,14 @@ from redis import Redis
 
 from producer.doorbell import CeleryDoorbell, Doorbell
 from producer.events.payloads import Payload, Refused
-from producer.events.rows import Membership
+from producer.events.rows import RowMeaning
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.drafting import Drafter, Manner, MemberChange
-from producer.publishing.matching import Route
+from producer.publishing.matching import Subscription
 from producer.publishing.published import Draft, Published, joined, published_of
 from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
 from producer.publishing.room import Fill, NoRoom, Room
-from producer.publishing.writing import Place, Progress, Written, write
+from producer.publishing.writing import JobPosition, Place, Written, write
 from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
@@ -130,12 +130,12 @@ class Publisher:
         draft = self._drafter.draft(
             payloads, Manner(lane, state, skip_hook, tuple(triggers), again)
         )
-        return self._carried_out(draft, Progress(job_of_lane(lane), position, source))
+        return self._carried_out(draft, JobPosition(job_of_lane(lane), position, source))
 
     def publish_rows(
         self,
         rows: Iterable[Payload],
-        membership: Membership | None,
+        membership: RowMeaning | None,
         *,
         job: str,
         position: int,
@@ -169,7 +169,7 @@ class Publisher:
             draft = self._drafter.draft(rows, manner)
         else:
             draft = self._drafter.draft_rows(rows, membership, manner)
-        return self._carried_out(draft, Progress(job, position, source))
+        return self._carried_out(draft, JobPosition(job, position, source))
 
     def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:
         """Publish groups of payloads with one write, and tell of each what became of it.
@@ -182,7 +182,7 @@ class Publisher:
         """
         self._prepare()
         drafts = [self._drafter.draft(group, Manner()) for group in groups]
-        self._carried_out(joined(drafts), Progress())
+        self._carried_out(joined(drafts), JobPosition())
         return [published_of(draft, Written(draft.deliveries_count)) for draft in drafts]
 
     def place(self, events: Sequence[Event], lane: str) -> int:
@@ -193,7 +193,7 @@ class Publisher:
         """
         self._prepare()
         draft = self._drafter.draft_as_they_are(events, lane)
-        return self._carried_out(draft, Progress(job_of_lane(lane))).accepted
+        return self._carried_out(draft, JobPosition(job_of_lane(lane))).accepted
 
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
@@ -207,7 +207,7 @@ class Publisher:
         self._prepare()
         draft = self._drafter.draft_members(destination, changes, lane)
         rolls = {place: Roll(sync, token, members) for place, members in draft.members.items()}
-        return self._carried_out(draft, Progress(), rolls)
+        return self._carried_out(draft, JobPosition(), rolls)
 
     def keep_rows(self, refused: Sequence[tuple[PayloadRefused, bytes]], audience: str) -> None:
         """Put rows of a source that hold no event of their own into the quarantine."""
@@ -223,7 +223,7 @@ class Publisher:
             cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
         )
 
-    def routes_for(self, audience: str, direction: Direction) -> tuple[Route, ...]:
+    def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
         """Return the triggers that want such events of an audience."""
         return self._drafter.routes_for(audience, direction)
 
@@ -246,7 +246,7 @@ class Publisher:
     def _carried_out(
         self,
         draft: Draft,
-        progress: Progress,
+        progress: JobPosition,
         rolls: Mapping[Place, Roll] = MappingProxyType({}),
     ) -> Published:
         if self._dry_run:

@@ -10,7 +10,7 @@ from typing import Final
 
 from producer.events.payloads import Refused
 from producer.publish import Publisher
-from producer.publishing.quarantine import Quarantine, Record, Selection
+from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from worker.contract.events import Event
 
 _RECORDS_A_CALL: Final = 500
@@ -52,7 +52,7 @@ def _retry_part(
     publisher: Publisher,
     quarantine: Quarantine,
     lane: str,
-    records: Sequence[Record],
+    records: Sequence[QuarantineRecord],
     retried: Retried,
 ) -> None:
     events: list[Event] = []
@@ -71,7 +71,9 @@ def _retry_part(
     retried.placed += quarantine.remove(placed)
 
 
-def _read(publisher: Publisher, quarantine: Quarantine, record: Record) -> list[Event | Refused]:
+def _read(
+    publisher: Publisher, quarantine: Quarantine, record: QuarantineRecord
+) -> list[Event | Refused]:
     text = quarantine.text(record.id)
     if not text:
         return []
@@ -83,7 +85,7 @@ def _read(publisher: Publisher, quarantine: Quarantine, record: Record) -> list[
     )
 
 
-def _parts(records: Iterable[Record]) -> Iterator[list[Record]]:
+def _parts(records: Iterable[QuarantineRecord]) -> Iterator[list[QuarantineRecord]]:
     remaining = iter(records)
     while part := list(islice(remaining, _RECORDS_A_CALL)):
         yield part

@@ -20,7 +20,7 @@ from producer.publish import Publisher
 from producer.shipping import shipping_for
 from producer.sync.opening import syncing_for
 from worker.contract.celery.errands import RESPONSES_TASK, SYNC_TASK, Errand, Turn, Turns
-from worker.contract.celery.options import Line
+from worker.contract.celery.options import ResultLine
 from worker.contract.redis.connection import connect, resolve_url
 from worker.errors import Bug, SegrelayError
 from worker.logs import told_bug
@@ -45,13 +45,13 @@ def _tools(node: Turns) -> _Tools:
 
 
 @shared_task(name=SYNC_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def sync(self: Any, name: str) -> Line:
+def sync(self: Any, name: str) -> ResultLine:
     """Do one step of a sync, and ring for the next."""
     return _errand(self.app.segrelay, Errand(SYNC_TASK, name), _sync_step)
 
 
 @shared_task(name=RESPONSES_TASK, bind=True, throws=(SegrelayError,), ignore_result=True)
-def responses(self: Any, destination: str) -> Line:
+def responses(self: Any, destination: str) -> ResultLine:
     """Ship some of a destination's responses, and ring for the next step."""
     return _errand(self.app.segrelay, Errand(RESPONSES_TASK, destination), _responses_step)
 
@@ -71,13 +71,13 @@ def _sync_step(node: Turns, name: str, turn: Turn) -> tuple[str, bool]:
 
 def _errand(
     node: Turns, errand: Errand, do_step: Callable[[Turns, str, Turn], tuple[str, bool]]
-) -> Line:
+) -> ResultLine:
     """Do a step in the node's turn; returns the result line."""
     more = False
     try:
         with node.turn() as turn:
             if turn is None:
-                return Line(NO_TURN)
+                return ResultLine(NO_TURN)
             line, more = do_step(node, errand.name, turn)
     except SegrelayError as error:
         LOG.warning("errand.failed", **errand._asdict(), message=error.message)
@@ -87,4 +87,4 @@ def _errand(
         raise Bug(told_bug(error, "errand.failed", **errand._asdict())) from None
     if more:
         node.ring([errand])
-    return Line(line)
+    return ResultLine(line)

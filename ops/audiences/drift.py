@@ -46,7 +46,7 @@ Show = Callable[[str, int | None], AbstractContextManager[Shown]]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AudienceSource:
     """Who is in the audience at Lytics.
 
     Args:
@@ -59,7 +59,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class RepairEvent:
     """An event that puts something right.
 
     Args:
@@ -87,7 +87,7 @@ class Drift:
     slug: str
     show: Show
 
-    def read_source(self) -> Source:
+    def read_source(self) -> AudienceSource:
         """Scan the audience."""
         looked = look_at(self.settings, self.name, self.publisher.now_us())
         found: dict[bytes, Person] = {}
@@ -95,9 +95,9 @@ class Drift:
             for person in named_in(self.settings, [PREFIX + self.name]):
                 found[person.digest] = person
                 shown.advance()
-        return Source(looked.at_us, found)
+        return AudienceSource(looked.at_us, found)
 
-    def compare(self, source: Source, people: Sequence[str]) -> list[Compared]:
+    def compare(self, source: AudienceSource, people: Sequence[str]) -> list[Compared]:
         """Hold the source against the ledger of every destination that wants the audience.
 
         Args:
@@ -129,7 +129,7 @@ class Drift:
             remembered(self.client, self.settings, self.slug), named_in(self.settings, people)
         )
 
-    def read_back(self, compared: Compared, source: Source, count: int) -> AtInsider:
+    def read_back(self, compared: Compared, source: AudienceSource, count: int) -> AtInsider:
         """Read a sample back from Insider: people of the source, and people who are stale."""
         total = AtInsider()
         destination = self.settings.destinations[compared.destination]
@@ -164,8 +164,8 @@ class Drift:
         raise UsageWrong(f"No trigger of '{destination}' keeps '{self.slug}' in a list.")
 
     def repairs(
-        self, source: Source, found: Sequence[Compared], at_insider: Iterable[AtInsider]
-    ) -> list[Repair]:
+        self, source: AudienceSource, found: Sequence[Compared], at_insider: Iterable[AtInsider]
+    ) -> list[RepairEvent]:
         """Return what puts the difference right; who is stale is looked up once more."""
         entering = {one.key: (one, False) for each in found for one in each.missing}
         leaving = {one.key: (one, False) for each in found for one in each.named_stale}
@@ -175,11 +175,11 @@ class Drift:
         at_us = source.scan_us
         return [
             *(
-                Repair(state_event(one, self.slug, Direction.ENTER, at_us), again)
+                RepairEvent(state_event(one, self.slug, Direction.ENTER, at_us), again)
                 for one, again in entering.values()
             ),
             *(
-                Repair(state_event(one, self.slug, Direction.EXIT, at_us), again)
+                RepairEvent(state_event(one, self.slug, Direction.EXIT, at_us), again)
                 for one, again in self._really_gone(leaving.values())
             ),
         ]
@@ -197,12 +197,12 @@ class Drift:
                 if not lytics.look(person.key).is_member:
                     yield person, again
 
-    def check_wanted(self, repairs: Sequence[Repair]) -> None:
+    def check_wanted(self, repairs: Sequence[RepairEvent]) -> None:
         """See that triggers would deliver all of it."""
         for direction in {repair.event.direction for repair in repairs}:
             check_wanted(self.publisher, self.slug, direction)
 
-    def publish(self, repairs: Sequence[Repair]) -> int:
+    def publish(self, repairs: Sequence[RepairEvent]) -> int:
         """Publish repairs; returns how many."""
         done = 0
         with self.show("published", len(repairs)) as shown:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from redis import Redis
 
-from ops.audiences.membership import Counts
+from ops.audiences.membership import AudienceCounts
 from ops.terminal.moments import shown_us
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
@@ -21,7 +21,7 @@ def known_ids(client: Redis) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in answer.items()}
 
 
-def slugs(settings: Settings, client: Redis, counts: Counts) -> set[str]:
+def slugs(settings: Settings, client: Redis, counts: AudienceCounts) -> set[str]:
     """Return every audience that is configured, known by an id, or in the ledger."""
     known = known_ids(client)
     configured = {name for each in settings.triggers.values() for name in each.audiences}
@@ -31,7 +31,7 @@ def slugs(settings: Settings, client: Redis, counts: Counts) -> set[str]:
 
 
 def row_of(
-    settings: Settings, slug: str, known: Mapping[str, str], counts: Counts
+    settings: Settings, slug: str, known: Mapping[str, str], counts: AudienceCounts
 ) -> dict[str, Any]:
     """Return what is known of one audience.
 

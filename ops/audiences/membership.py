@@ -42,7 +42,7 @@ class Count:
 
 
 @dataclass(slots=True)
-class Counts:
+class AudienceCounts:
     """Counts by audience's slug and destination.
 
     Args:
@@ -102,10 +102,10 @@ def standing(record: Record, audience: int) -> tuple[Direction, int] | None:
     return newest
 
 
-def count_all(client: Redis, advance: Advance = lambda _: None) -> Counts:
+def count_all(client: Redis, advance: Advance = lambda _: None) -> AudienceCounts:
     """Count everybody in every audience."""
     names = Names(client)
-    counts = Counts()
+    counts = AudienceCounts()
     for place, _, record in every_record(client, advance):
         if record is None:
             counts.unreadable += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Final
 
-from ops.backfill.report import BAD_ROWS_TOLD, OUTCOMES, Report, Span
+from ops.backfill.report import BAD_ROWS_TOLD, OUTCOMES, JobReport, Span
 from ops.backfill.view import KINDS
 
 _COLOURS: Final = {"delivered": "#2e7d32", "skipped": "#90a4ae", "dead": "#c62828"}
@@ -33,14 +33,14 @@ _PAGE: Final = """\
 """
 
 
-def page_of(report: Report) -> str:
+def page_of(report: JobReport) -> str:
     """Return the page."""
     name, state = report.view.job.spec.name, report.view.state
     body = "\n".join(_parts(report))
     return _PAGE.format(name=escape(name), state=escape(state), body=body)
 
 
-def _parts(report: Report) -> Iterator[str]:
+def _parts(report: JobReport) -> Iterator[str]:
     found = report.document()
     yield f"<p>From {escape(', '.join(found['sources']))}, begun {found['started_at']}.</p>"
     if found["audience"]:
@@ -102,7 +102,7 @@ def _bar(x: float, width: float, bar: dict[str, int], highest: int) -> str:
     return "".join(parts)
 
 
-def _bad_rows(report: Report) -> Iterator[str]:
+def _bad_rows(report: JobReport) -> Iterator[str]:
     if not report.bad_rows:
         return
     name = escape(report.view.job.spec.name)

@@ -78,7 +78,7 @@ class ForTrigger:
 
 
 @dataclass(slots=True)
-class Plan:
+class JobPlan:
     """What a job would do.
 
     Args:
@@ -148,14 +148,14 @@ class Planner:
         self._drafter = Drafter(settings, AudienceBook(client, learns=False), self._fill)
         self._names = Names(client)
 
-    def plan(self, spec: Spec) -> Iterator[tuple[Plan, int]]:
+    def plan(self, spec: Spec) -> Iterator[tuple[JobPlan, int]]:
         """Read all rows; yields the growing plan and how many bytes were read. The last is whole.
 
         Raises:
             UsageWrong: A file can't be read.
             RedisUnavailable: Redis can't be asked.
         """
-        plan = Plan(spec)
+        plan = JobPlan(spec)
         for piece in pieces_of(spec, self._settings):
             self._take(piece, plan)
             yield plan, piece.bytes_read
@@ -183,7 +183,7 @@ class Planner:
             for number, new in every[:count]
         ]
 
-    def _take(self, piece: Piece, plan: Plan) -> None:
+    def _take(self, piece: Piece, plan: JobPlan) -> None:
         rows = list(piece.block.payloads())
         draft = self._draft(rows, plan.spec)
         plan.rows += draft.payloads
@@ -208,7 +208,7 @@ class Planner:
         return self._drafter.draft_rows(rows, spec.membership, manner)
 
     def _ask_ledger(
-        self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: Plan
+        self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
     ) -> None:
         records = read_records(self._client, place, [new.header.digest for new in deliveries])
         for new, record in zip(deliveries, records, strict=True):
@@ -237,7 +237,7 @@ class Planner:
             again=header.again,
         )
 
-    def _conclude(self, plan: Plan) -> None:
+    def _conclude(self, plan: JobPlan) -> None:
         by_destination: Counter[str] = Counter()
         for name, one in plan.triggers.items():
             one.rehearsed = rehearse(one.sample, self._settings, now_us=self._fill.now_us())
@@ -275,7 +275,7 @@ class Planner:
             body = orjson.loads(each.body) if each.body else None
             yield {"trigger": name, "body": hidden(body)}
 
-    def _memory(self, plan: Plan) -> None:
+    def _memory(self, plan: JobPlan) -> None:
         deliveries = sum(one.deliveries for one in plan.triggers.values())
         at_once = min(deliveries, self._settings.redis.high_water)
         of_entries = plan.entry_bytes * at_once // deliveries if deliveries else 0

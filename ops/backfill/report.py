@@ -42,7 +42,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class JobReport:
     """See the module.
 
     Args:
@@ -67,7 +67,7 @@ class Report:
         }
 
 
-def read_report(client: Redis, settings: Settings, name: str) -> Report:
+def read_report(client: Redis, settings: Settings, name: str) -> JobReport:
     """Return the report of a job.
 
     Raises:
@@ -76,7 +76,7 @@ def read_report(client: Redis, settings: Settings, name: str) -> Report:
     """
     book = JobBook(client)
     view = read_view(client, settings, book.named(name))
-    return Report(view, list(_spans(client, settings, name)), list(book.bad_rows(name)))
+    return JobReport(view, list(_spans(client, settings, name)), list(book.bad_rows(name)))
 
 
 def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from producer.backfill.job import Job, JobBook, Spec
-from producer.events.rows import Membership
+from producer.events.rows import RowMeaning
 from producer.events.times import format_time, parse_time
 from producer.publishing.matching import routing_digest
 from producer.sources.csv_rows import Columns
@@ -31,7 +31,7 @@ _MOST_STRIPES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedJob:
     """What a person asks for.
 
     Args:
@@ -56,7 +56,7 @@ class Wanted:
     stripes: int = 0
 
 
-def spec_of(wanted: Wanted, settings: Settings, book: JobBook) -> Spec:
+def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
     """Return the job that a person asks for.
 
     Args:
@@ -142,7 +142,7 @@ def _measured(name: str) -> tuple[str, int]:
         return found.digest, found.size
 
 
-def _columns(wanted: Wanted, settings: Settings) -> Columns:
+def _columns(wanted: WantedJob, settings: Settings) -> Columns:
     known = settings.producer.backfill
     return Columns(
         identity=settings.delivery.identity,
@@ -154,14 +154,14 @@ def _columns(wanted: Wanted, settings: Settings) -> Columns:
 
 
 def _membership(
-    wanted: Wanted, files: Sequence[str], looked: FirstLook | None
-) -> Membership | None:
+    wanted: WantedJob, files: Sequence[str], looked: FirstLook | None
+) -> RowMeaning | None:
     if not wanted.audience:
         return None
     if looked and wanted.as_of:
         raise UsageWrong("Leave --as-of away: a scan has the time of Lytics' own clock.")
     at = format_time(looked.at_us) if looked else _time(wanted.as_of, files)
-    return Membership(wanted.audience, wanted.audience_id, wanted.on, at)
+    return RowMeaning(wanted.audience, wanted.audience_id, wanted.on, at)
 
 
 def _time(as_of: str, files: Sequence[str]) -> str:
@@ -193,7 +193,7 @@ def _time(as_of: str, files: Sequence[str]) -> str:
         ) from refusal
 
 
-def _checked_triggers(wanted: Wanted, settings: Settings) -> tuple[str, ...]:
+def _checked_triggers(wanted: WantedJob, settings: Settings) -> tuple[str, ...]:
     for name in wanted.triggers:
         if name not in settings.triggers:
             raise UsageWrong(
@@ -207,7 +207,7 @@ def _checked_triggers(wanted: Wanted, settings: Settings) -> tuple[str, ...]:
     return wanted.triggers
 
 
-def _someone_wants(wanted: Wanted, settings: Settings) -> bool:
+def _someone_wants(wanted: WantedJob, settings: Settings) -> bool:
     return any(
         trigger.on == wanted.on
         and (
@@ -219,7 +219,7 @@ def _someone_wants(wanted: Wanted, settings: Settings) -> bool:
     )
 
 
-def _name(wanted: Wanted, files: Sequence[str], taken: Sequence[str]) -> str:
+def _name(wanted: WantedJob, files: Sequence[str], taken: Sequence[str]) -> str:
     if wanted.name:
         if NAME_PATTERN.fullmatch(wanted.name):
             return wanted.name

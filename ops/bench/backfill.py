@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.backfill.starting import Wanted, spec_of
+from ops.backfill.starting import WantedJob, spec_of
 from ops.bench.publish import CONFIGURATION
 from ops.embedded.lifecycle import ensure_running, stop
 from producer.backfill.job import JobBook
@@ -108,7 +108,9 @@ def _read(folder: Path, rows: int) -> dict[str, Any]:
     watching = threading.Thread(target=memory.watch, daemon=True)
     with closing(connect(ensure_running(settings.redis.data_dir).url)) as client:
         book = JobBook(client)
-        wanted = Wanted([str(folder / "rows.ndjson")], audience="vip", as_of="2026-11-01T00:00:00Z")
+        wanted = WantedJob(
+            [str(folder / "rows.ndjson")], audience="vip", as_of="2026-11-01T00:00:00Z"
+        )
         watching.start()
         begun = time.perf_counter()
         book.create(spec_of(wanted, settings, book))

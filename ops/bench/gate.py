@@ -41,7 +41,7 @@ _LIVE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class LimitPhase:
     """A time with one limit.
 
     Args:
@@ -129,7 +129,7 @@ def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
     Publisher(rig.client, rig.settings).publish(crowd_payloads(numbers), BACKFILL)
 
 
-def figures(timeline: Sequence[dict[str, Any]], phase: Phase) -> dict[str, Any]:
+def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, Any]:
     """Return what a phase came to.
 
     Args:
@@ -183,7 +183,7 @@ def _run(
 ) -> dict[str, Any]:
     while not rig.sandbox.get("summary")["requests"]["total"]:
         time.sleep(_LOOK_SECONDS)
-    phases: list[Phase] = []
+    phases: list[LimitPhase] = []
     gates: list[dict[str, Any]] = []
     live = LiveEvents(rig, live_every_seconds)
     live.start()
@@ -191,7 +191,7 @@ def _run(
         rig.sandbox.settings(limit_per_minute=limit)
         begun = time.time()
         time.sleep(seconds)
-        phases.append(Phase(name, limit, begun, time.time()))
+        phases.append(LimitPhase(name, limit, begun, time.time()))
         gates.append(read_status(rig.client, rig.settings)["destinations"]["insider"])
         if name == plan[0][0]:
             live.stop()

@@ -13,8 +13,8 @@ from typing import Any, Final
 import orjson
 
 from ops.chaos.plan import Plan
-from ops.chaos.run import Run
-from ops.chaos.verdict import SIX, Verdict
+from ops.chaos.run import ChaosRun
+from ops.chaos.verdict import SIX, ChaosVerdict
 from ops.terminal.console import note, print_json, say, table
 
 _HELP: Final = {
@@ -46,7 +46,7 @@ def main() -> int:
     arguments = vars(_arguments())
     as_json = arguments.pop("json")
     folder = Path(tempfile.mkdtemp(prefix="segrelay-chaos-"))
-    verdict = Run(Plan(**arguments), folder, note).verdict()
+    verdict = ChaosRun(Plan(**arguments), folder, note).verdict()
     document = verdict.document()
     if as_json:
         print_json(document)
@@ -61,7 +61,7 @@ def main() -> int:
     return 1
 
 
-def _show(verdict: Verdict, document: dict[str, Any]) -> None:
+def _show(verdict: ChaosVerdict, document: dict[str, Any]) -> None:
     names = (*SIX, "lost", "wrong_memberships", "overlaps_of_different_events", "requests")
     rows: list[tuple[str, object]] = [(name.replace("_", " "), document[name]) for name in names]
     rows += [(f"sent twice, {fate.replace('_', ' ')}", n) for fate, n in verdict.sent_twice.items()]

@@ -13,7 +13,7 @@ from typing import Final
 from ops.chaos.feeding import Feeder
 from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_PER_MINUTE, Plan
 from ops.chaos.saboteur import Saboteur
-from ops.chaos.verdict import Verdict, judge
+from ops.chaos.verdict import ChaosVerdict, judge
 from ops.chaos.watching import Watch
 from ops.chaos.ways import RECEIVER, Bringer, Readers
 from ops.invented import (
@@ -43,7 +43,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(slots=True)
-class Run:
+class ChaosRun:
     """One run in an empty folder; `tell` is given a line of progress now and then."""
 
     plan: Plan
@@ -61,7 +61,7 @@ class Run:
         self._stop_at = time.monotonic() + 60 * self.plan.minutes
         self._port = free_port()
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ChaosVerdict:
         """Run to the end."""
         begun = time.monotonic()
         with self._rig() as rig, self._crew(rig) as (feeder, saboteur, watch):

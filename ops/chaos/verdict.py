@@ -14,7 +14,7 @@ from ops.chaos.saboteur import Saboteur
 from ops.chaos.watching import Watch
 from ops.invented import Happening, newest_of, truth
 from ops.rig import DESTINATION, Rig
-from ops.state.ledger import Line, Names, read_records
+from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.status import read_status
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 
@@ -25,7 +25,7 @@ _MAYBE_APPLIED: Final = ("lost_answer", "late", "error.500", "error.502", "error
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ChaosVerdict:
     """The report.
 
     Args:
@@ -115,7 +115,7 @@ def judge(
     happened: list[Happening],
     crew: tuple[Feeder, Saboteur, Watch],
     seconds: float,
-) -> Verdict:
+) -> ChaosVerdict:
     """Compare what there is with what must be."""
     feeder, saboteur, watch = crew
     status = read_status(rig.client, rig.settings)
@@ -125,7 +125,7 @@ def judge(
     unsettled = status["accepted"] - sum(status[name] for name in SIX[1:])
     unknown = _not_delivered(rig, happened)
     suspects = list(dict.fromkeys([*wrong, *(event.email for event, _ in unknown)]))
-    return Verdict(
+    return ChaosVerdict(
         plan=plan,
         seconds=seconds,
         status=status,
@@ -174,13 +174,13 @@ def _not_delivered(rig: Rig, happened: list[Happening]) -> list[tuple[Happening,
     ]
 
 
-def _ledgers(rig: Rig, emails: list[str]) -> dict[str, list[Line]]:
+def _ledgers(rig: Rig, emails: list[str]) -> dict[str, list[LedgerLine]]:
     names = Names(rig.client)
     partitions: dict[int, list[str]] = {}
     for email in emails:
         partition = partition_of(_key(email), rig.settings.redis.partitions)
         partitions.setdefault(partition, []).append(email)
-    found: dict[str, list[Line]] = {}
+    found: dict[str, list[LedgerLine]] = {}
     for partition, own in partitions.items():
         place = PartitionKeys(DESTINATION, partition)
         records = read_records(rig.client, place, [digest_of(_key(email)) for email in own])

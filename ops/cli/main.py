@@ -9,23 +9,23 @@ from typing import Annotated, Final
 import typer
 
 from ops.terminal.console import run_guarded
-from ops.terminal.lazy import Lazy, LazyGroup
+from ops.terminal.lazy import LazyCommand, LazyGroup
 from ops.terminal.options import ConfigFile, use_config
 
-COMMANDS: Final[Mapping[str, Lazy]] = {
-    "init": Lazy(
+COMMANDS: Final[Mapping[str, LazyCommand]] = {
+    "init": LazyCommand(
         "ops.cli.begin.init:init",
         "Write a first configuration into a folder.",
         "Begin",
         examples=("segrelay init my-relay",),
     ),
-    "config": Lazy(
+    "config": LazyCommand(
         "ops.cli.begin.config:app",
         "Check or show the configuration.",
         "Begin",
         examples=("segrelay config check", "segrelay config check --live"),
     ),
-    "template": Lazy(
+    "template": LazyCommand(
         "ops.cli.template.commands:app",
         "Write, try, test, check, compare and push templates.",
         "Begin",
@@ -37,31 +37,31 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay template diff HEAD~1 vip --waiting",
         ),
     ),
-    "demo": Lazy(
+    "demo": LazyCommand(
         "ops.cli.begin.demo:demo",
         "Show backfill, webhooks and sync on invented people.",
         "Begin",
         examples=("segrelay demo", "segrelay demo --events 20000 --people 5000"),
     ),
-    "sandbox": Lazy(
+    "sandbox": LazyCommand(
         "ops.cli.begin.sandbox:sandbox",
         "Run a stand-in for Insider and Lytics.",
         "Begin",
         examples=("segrelay sandbox --error 500=0.05 --latency 0.1",),
     ),
-    "up": Lazy(
+    "up": LazyCommand(
         "ops.cli.run.up:up",
         "Run Redis, a worker, and the receiver and Flower if configured.",
         "Run",
     ),
-    "worker": Lazy(
+    "worker": LazyCommand(
         "ops.cli.run.worker:worker",
         "Run a worker; takes Celery's options.",
         "Run",
         passes_options=True,
         examples=("segrelay worker --concurrency 4",),
     ),
-    "serve": Lazy(
+    "serve": LazyCommand(
         "ops.cli.run.serve:serve",
         "Receive Lytics' webhooks.",
         "Run",
@@ -70,14 +70,16 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay serve --check --url https://relay.example.com/v1/lytics",
         ),
     ),
-    "flower": Lazy("ops.cli.run.flower:flower", "Run Flower, which shows the workers.", "Run"),
-    "redis": Lazy(
+    "flower": LazyCommand(
+        "ops.cli.run.flower:flower", "Run Flower, which shows the workers.", "Run"
+    ),
+    "redis": LazyCommand(
         "ops.cli.run.redis:app",
         "Start, find or stop the embedded Redis.",
         "Run",
         examples=("segrelay redis status", 'redis-cli -u "$(segrelay redis url)"'),
     ),
-    "send": Lazy(
+    "send": LazyCommand(
         "ops.cli.feed.send:send",
         "Send a file of webhook payloads, or a pipe.",
         "Feed",
@@ -86,7 +88,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay send members.ndjson --job november",
         ),
     ),
-    "backfill": Lazy(
+    "backfill": LazyCommand(
         "ops.cli.backfill.commands:app",
         "Bring whole files in, as jobs that can be stopped and resumed.",
         "Feed",
@@ -96,7 +98,7 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay backfill resume vip",
         ),
     ),
-    "quarantine": Lazy(
+    "quarantine": LazyCommand(
         "ops.cli.feed.quarantine:app",
         "See, replay or discard events that could not be placed.",
         "Feed",
@@ -105,37 +107,37 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay quarantine replay --reason no_trigger",
         ),
     ),
-    "audience": Lazy(
+    "audience": LazyCommand(
         "ops.cli.feed.audience:app",
         "See, rename or retire audiences, and say what ids stand for.",
         "Feed",
         examples=("segrelay audience set 4f5a4fb1d0 vip",),
     ),
-    "sync": Lazy(
+    "sync": LazyCommand(
         "ops.cli.feed.sync:app",
         "Compare audiences with Lytics again and again.",
         "Feed",
         examples=("segrelay sync run vip", "segrelay sync status"),
     ),
-    "status": Lazy(
+    "status": LazyCommand(
         "ops.cli.status.command:status",
         "Show what was delivered, what waits and what is wrong.",
         "Operate",
         examples=("segrelay status --watch", "segrelay status --check"),
     ),
-    "pause": Lazy(
+    "pause": LazyCommand(
         "ops.cli.operate.pause:pause",
         "Stop sending to a destination or for a trigger.",
         "Operate",
         examples=('segrelay pause insider --reason "maintenance until noon"',),
     ),
-    "resume": Lazy(
+    "resume": LazyCommand(
         "ops.cli.operate.pause:resume",
         "Send again, beginning with one request to see whether it works.",
         "Operate",
         examples=("segrelay resume insider", "segrelay resume --all"),
     ),
-    "dlq": Lazy(
+    "dlq": LazyCommand(
         "ops.cli.dlq.commands:app",
         "See, replay or discard dead letters.",
         "Operate",
@@ -145,37 +147,37 @@ COMMANDS: Final[Mapping[str, Lazy]] = {
             "segrelay dlq discard --trigger vip-enter --since 2h",
         ),
     ),
-    "why": Lazy(
+    "why": LazyCommand(
         "ops.cli.operate.why:why",
         "Tell everything that is known about one person.",
         "Operate",
         examples=("segrelay why ann@example.com",),
     ),
-    "try": Lazy(
+    "try": LazyCommand(
         "ops.cli.operate.try_:try_",
         "Try one person's event, or send it.",
         "Operate",
         examples=("segrelay try samples/enter.json --trigger vip-enter",),
     ),
-    "reconcile": Lazy(
+    "reconcile": LazyCommand(
         "ops.cli.operate.reconcile:reconcile",
         "Compare an audience at Lytics with what was delivered.",
         "Operate",
         examples=("segrelay reconcile vip --insider", "segrelay reconcile vip --repair"),
     ),
-    "verify": Lazy(
+    "verify": LazyCommand(
         "ops.cli.operate.verify:verify",
         "Compare what Insider holds with the ledger.",
         "Operate",
         examples=("segrelay verify --sample 500",),
     ),
-    "discard": Lazy(
+    "discard": LazyCommand(
         "ops.cli.operate.discard:discard",
         "Take back deliveries that are waiting.",
         "Operate",
         examples=("segrelay discard --job november",),
     ),
-    "trigger": Lazy(
+    "trigger": LazyCommand(
         "ops.cli.operate.trigger:app",
         "Move the deliveries that wait for a trigger that is gone.",
         "Operate",

@@ -52,7 +52,7 @@ def waiting_of(client: Redis, published: Published) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class Awaited:
     """What somebody waits for.
 
     Args:

@@ -12,7 +12,7 @@ from random import Random
 from typing import Final
 
 from ops.fuzz.containers import Containers
-from ops.fuzz.parts import HELPERS, KINDS, LIBRARY, Names
+from ops.fuzz.parts import HELPERS, KINDS, LIBRARY, NamesInSight
 
 __all__ = ["HELPERS", "Grammar", "helper"]
 
@@ -147,6 +147,6 @@ def helper(random: Random, name: str, others: Sequence[str]) -> str:
     else:
         lines.append("local event = { get(x, y=null):: y, has(x, o=null):: false };")
     values = [f"{key}: {grammar.some(2, 'any')}" for key in ("a", "b", "c")]
-    grammar.names = Names(variables=(("x", "any"),))
+    grammar.names = NamesInSight(variables=(("x", "any"),))
     methods = [f"{key}(x):: {grammar.some(2, 'any')}" for key in ("f", "g")]
     return "\n".join([*lines, "{", *(f"  {member}," for member in [*values, *methods]), "}"])

@@ -52,7 +52,7 @@ KEYS: Final = ("a", "b", "c", "email", "x y", "id", "slug", "event", "é")
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class NamesInSight:
     """What may be named at a place.
 
     Args:
@@ -80,7 +80,7 @@ class Base(ABC):
 
     random: Random
     helpers: Sequence[str] = ()
-    names: Names = field(default_factory=Names)
+    names: NamesInSight = field(default_factory=NamesInSight)
     _count: int = 0
 
     @abstractmethod

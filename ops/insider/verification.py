@@ -18,7 +18,7 @@ import orjson
 from redis import Redis
 
 from ops.insider.reader import CUSTOM
-from ops.state.ledger import Line, Names, read_records
+from ops.state.ledger import LedgerLine, Names, read_records
 from worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Direction
@@ -144,7 +144,9 @@ def sampled(everybody: Sequence[Delivered], count: int, chance: random.Random) -
     return chance.sample(everybody, min(count, len(everybody)))
 
 
-def expected(lines: Iterable[Line], lists: Mapping[str, str], *, until_us: int) -> list[Membership]:
+def expected(
+    lines: Iterable[LedgerLine], lists: Mapping[str, str], *, until_us: int
+) -> list[Membership]:
     """Return what the ledger says of audiences whose lists are kept; what is unsure is left out.
 
     Args:
@@ -152,7 +154,7 @@ def expected(lines: Iterable[Line], lists: Mapping[str, str], *, until_us: int) 
         lists: Attribute by trigger; triggers without one keep no list.
         until_us: Events later than this may not be written there yet.
     """
-    groups: defaultdict[tuple[str, str], list[Line]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[LedgerLine]] = defaultdict(list)
     for line in lines:
         attribute = lists.get(line.trigger, "")
         if attribute and line.direction is not Direction.CHANGE:
@@ -165,7 +167,7 @@ def expected(lines: Iterable[Line], lists: Mapping[str, str], *, until_us: int) 
 
 
 def _membership(
-    audience: str, attribute: str, lines: Sequence[Line], until_us: int
+    audience: str, attribute: str, lines: Sequence[LedgerLine], until_us: int
 ) -> Membership | None:
     newest: tuple[int, Direction] | None = None
     for line in lines:

@@ -76,7 +76,7 @@ def _write(client: Redis, groups: dict[PartitionKeys, list[Letter]]) -> int:
         with redis_errors():
             client.sadd(keys.DESTINATIONS, *{place.destination for place in groups})
     calls = [
-        scripts.Call(
+        scripts.ScriptCall(
             (place.counts, place.letters, place.lettertimes, place.causes), list(_args(letters))
         )
         for place, letters in groups.items()

@@ -50,7 +50,7 @@ class ReplayPolicy:
 
 
 @dataclass(slots=True)
-class Plan:
+class ReplayPlan:
     """What a replay or a discard would take.
 
     Args:
@@ -76,9 +76,9 @@ def obstacle(letter: Letter, settings: Settings, policy: ReplayPolicy) -> str:
     return ""
 
 
-def plan_replay(letters: Iterable[Letter], settings: Settings, policy: ReplayPolicy) -> Plan:
+def plan_replay(letters: Iterable[Letter], settings: Settings, policy: ReplayPolicy) -> ReplayPlan:
     """Choose what is replayed, the oldest death first."""
-    plan = Plan()
+    plan = ReplayPlan()
     for letter in letters:
         reason = obstacle(letter, settings, policy)
         if reason:
@@ -143,7 +143,7 @@ def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
         yield chunk
 
 
-def _call(keys: PartitionKeys, letters: Sequence[Letter], *, discards: bool) -> scripts.Call:
+def _call(keys: PartitionKeys, letters: Sequence[Letter], *, discards: bool) -> scripts.ScriptCall:
     targets = [] if discards else list(dict.fromkeys(map(_target, letters)))
     args: list[scripts.Value] = [len(targets), *targets]
     for letter in letters:
@@ -157,7 +157,7 @@ def _call(keys: PartitionKeys, letters: Sequence[Letter], *, discards: bool) -> 
             *((b"", b"") if discards else _entry(letter)),
         )
     fixed = (keys.counts, keys.streams, keys.bell, keys.letters, keys.lettertimes, keys.causes)
-    return scripts.Call((*fixed, *map(keys.stream, targets)), args)
+    return scripts.ScriptCall((*fixed, *map(keys.stream, targets)), args)
 
 
 def _target(letter: Letter) -> str:

@@ -11,7 +11,7 @@ from worker.errors import PayloadRefused, UsageWrong
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
+class KnownPerson:
     """A profile as Redis knows it.
 
     Args:
@@ -22,7 +22,7 @@ class Person:
     partition: int
 
 
-def person_named(text: str, settings: Settings, partitions: int) -> Person:
+def person_named(text: str, settings: Settings, partitions: int) -> KnownPerson:
     """Return who is meant by a value of the identity field, or by `field:value` of it.
 
     Raises:
@@ -35,4 +35,4 @@ def person_named(text: str, settings: Settings, partitions: int) -> Person:
         key = profile_key({name: value}, identity)
     except PayloadRefused as error:
         raise UsageWrong(f"This can't be anybody's identity: {error.message}") from error
-    return Person(digest_of(key), partition_of(key, partitions))
+    return KnownPerson(digest_of(key), partition_of(key, partitions))

@@ -12,11 +12,11 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, Letter, find_letters
-from ops.person.named import Person, person_named
-from ops.state.ledger import Line, Names, read_records
+from ops.person.named import KnownPerson, person_named
+from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.waiting import WaitingEntry, find_streams, read_entries
-from producer.publishing.quarantine import Quarantine, Record
+from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.contract.events import decode_profile
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.redis.connection import redis_errors
@@ -61,13 +61,13 @@ class Known:
         is_whole: All that waits was looked at.
     """
 
-    person: Person
-    ledger: dict[str, list[Line]] = field(default_factory=dict)
+    person: KnownPerson
+    ledger: dict[str, list[LedgerLine]] = field(default_factory=dict)
     waiting: list[WaitingEntry] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     past: list[Past] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
-    quarantined: list[Record] = field(default_factory=list)
+    quarantined: list[QuarantineRecord] = field(default_factory=list)
     is_whole: bool = True
 
     @property
@@ -105,11 +105,11 @@ def explain(client: Redis, settings: Settings, text: str) -> Known:
     return known
 
 
-def _named(client: Redis, settings: Settings, text: str) -> Person:
+def _named(client: Redis, settings: Settings, text: str) -> KnownPerson:
     return person_named(text, settings, partition_count(client, settings))
 
 
-def _known(client: Redis, settings: Settings, person: Person) -> Known:
+def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
     known = Known(person)
     names = Names(client)
     places = [
@@ -127,7 +127,9 @@ def _known(client: Redis, settings: Settings, person: Person) -> Known:
     return known
 
 
-def _written_ms(client: Redis, settings: Settings, place: PartitionKeys, person: Person) -> int:
+def _written_ms(
+    client: Redis, settings: Settings, place: PartitionKeys, person: KnownPerson
+) -> int:
     """Return when a ledger was written last: each time it is kept for so long from then on."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
@@ -139,7 +141,7 @@ def _written_ms(client: Redis, settings: Settings, place: PartitionKeys, person:
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, place: PartitionKeys, person: Person) -> Iterator[Past]:
+def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[Past]:
     with redis_errors():
         rows: Any = client.xrevrange(place.history)
     wanted = person.digest.hex()
@@ -159,7 +161,7 @@ def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[Wai
 
 
 def _waiting(
-    client: Redis, places: Sequence[PartitionKeys], person: Person
+    client: Redis, places: Sequence[PartitionKeys], person: KnownPerson
 ) -> tuple[list[WaitingEntry], bool]:
     """Return what waits, and whether all of it was looked at."""
     found: list[WaitingEntry] = []
@@ -171,7 +173,7 @@ def _waiting(
     return found, True
 
 
-def _with_digest(client: Redis, settings: Settings, text: str) -> Person | None:
+def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
     """Find somebody by the digest that other commands print."""
     if not _DIGEST.fullmatch(text.strip().lower()):
         return None
@@ -179,21 +181,21 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> Person | None:
     for place in all_partitions(client, settings):
         (record,) = read_records(client, place, [digest])
         if record.items:
-            return Person(digest, place.partition)
+            return KnownPerson(digest, place.partition)
     letters = find_letters(client, all_partitions(client, settings), Filter(digest=digest.hex()))
     letter = next(letters, None)
-    return Person(digest, letter["partition"]) if letter else None
+    return KnownPerson(digest, letter["partition"]) if letter else None
 
 
-def _with_field(client: Redis, settings: Settings, text: str) -> Person | None:
+def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
     """Find somebody by any field of a profile that waits or lies dead."""
     places = all_partitions(client, settings)
     for entry in islice(_all_waiting(client, places), MOST_ENTRIES):
         if entry.header and _has(_profile_of(entry), text):
-            return Person(entry.header.digest, entry.stream.place.partition)
+            return KnownPerson(entry.header.digest, entry.stream.place.partition)
     for letter in islice(find_letters(client, places), MOST_ENTRIES):
         if letter["header"] and _has(letter["profile"], text):
-            return Person(bytes.fromhex(letter["header"][1]), letter["partition"])
+            return KnownPerson(bytes.fromhex(letter["header"][1]), letter["partition"])
     return None
 
 
@@ -216,7 +218,7 @@ def _has(profile: Any, text: str) -> bool:
     return False
 
 
-def _quarantined(client: Redis, text: str) -> Iterator[Record]:
+def _quarantined(client: Redis, text: str) -> Iterator[QuarantineRecord]:
     """Yield what could not be placed and holds the text."""
     quarantine = Quarantine(client)
     wanted = text.strip().casefold().encode()

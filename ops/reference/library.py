@@ -40,7 +40,7 @@ EVENT: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class LibraryFile:
     """One file of the library.
 
     Args:
@@ -57,7 +57,7 @@ class Library:
 
 
 LIBRARIES: Final = (
-    Library(
+    LibraryFile(
         "event",
         "lytemplates.libsonnet",
         "library.libsonnet",
@@ -65,14 +65,14 @@ LIBRARIES: Final = (
         " Where Lytics' documentation leaves open what a function does, “our choice” says what"
         " ours does.",
     ),
-    Library(
+    LibraryFile(
         "insider",
         "insider.libsonnet",
         "insider.libsonnet",
         "What templates for Insider share. The functions take the name of a field of the profile;"
         " they give null for what is missing and for what they can't make right, and never fail.",
     ),
-    Library(
+    LibraryFile(
         "values",
         "values.libsonnet",
         "values.libsonnet",
@@ -107,7 +107,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class LibraryMember:
     """A function or value of a library.
 
     Args:
@@ -121,10 +121,10 @@ class Member:
     examples: Sequence[Example]
 
 
-def members(library: Library) -> list[Member]:
+def members(library: LibraryFile) -> list[LibraryMember]:
     """Return the documented members of a library, in the order of its source."""
     source = (LIBRARY_FOLDER / library.source).read_text("utf-8")
-    found: list[Member] = []
+    found: list[LibraryMember] = []
     comment: list[str] = []
     for line in source.splitlines():
         if written := _COMMENT.fullmatch(line):
@@ -137,7 +137,7 @@ def members(library: Library) -> list[Member]:
     return found
 
 
-def undocumented(library: Library) -> list[str]:
+def undocumented(library: LibraryFile) -> list[str]:
     """Return the hidden members of a library, which are its functions, that no comment is about."""
     source = (LIBRARY_FOLDER / library.source).read_text("utf-8")
     names = re.findall(r"^ +([A-Za-z][A-Za-z0-9]*)(?:\(.*\))?::(?: |$)", source, re.MULTILINE)
@@ -145,12 +145,12 @@ def undocumented(library: Library) -> list[str]:
     return [name for name in names if name not in documented]
 
 
-def _member(name: str, comment: Sequence[str]) -> Member:
+def _member(name: str, comment: Sequence[str]) -> LibraryMember:
     examples = list(_examples(comment))
     words = [line for line in comment[1:] if not line.startswith("  ")]
     paragraphs = "\n".join(words).strip().split("\n\n")
     text = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    return Member(name, comment[0], text, examples)
+    return LibraryMember(name, comment[0], text, examples)
 
 
 def _examples(comment: Sequence[str]) -> Iterator[Example]:
@@ -177,7 +177,7 @@ def library_page() -> str:
     return "".join(parts).rstrip("\n") + "\n"
 
 
-def _section(library: Library, member: Member) -> str:
+def _section(library: LibraryFile, member: LibraryMember) -> str:
     shown = f"### `{library.variable}.{member.call}`\n\n{member.text}\n\n"
     examples = "\n".join(example.line for example in member.examples)
     return shown + f"```\n{examples}\n```\n\n"

@@ -13,7 +13,7 @@ _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What is sent back for one request.
 
     Attributes:
@@ -27,30 +27,30 @@ class Answer:
     failed: frozenset[int] = frozenset()
 
 
-def json_answer(status: int, value: Any) -> Answer:
+def json_answer(status: int, value: Any) -> Reply:
     """Return any value as a JSON answer."""
-    return Answer(status, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+    return Reply(status, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
-def error(status: int, text: str) -> Answer:
+def error(status: int, text: str) -> Reply:
     """Return the shape of errors about the body and the rate."""
     return json_answer(status, {"error": text})
 
 
-def denial(status: int, message: str) -> Answer:
+def denial(status: int, message: str) -> Reply:
     """Return the shape of errors about credentials."""
     return json_answer(status, {"success": False, "message": message})
 
 
-def html_page(status: int) -> Answer:
+def html_page(status: int) -> Reply:
     """Return what a proxy in front of Insider answers."""
     page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\r\n"
-    return Answer(status, page.encode(), (_HTML,))
+    return Reply(status, page.encode(), (_HTML,))
 
 
 def counted(
     users: int, errors: Mapping[str, Sequence[str]], failed: frozenset[int], *, fail_count: int
-) -> Answer:
+) -> Reply:
     """Return the 200 of a write: how many users went through, and what was wrong with the others.
 
     An empty side is `{}` without a count. Insider does not say whether `fail_count` counts users
@@ -59,4 +59,4 @@ def counted(
     successful = {"count": users - len(failed)} if users > len(failed) else {}
     fail = {"count": fail_count, "errors": errors} if errors else {}
     body = orjson.dumps({"data": {"successful": successful, "fail": fail}})
-    return Answer(200, body, failed=failed)
+    return Reply(200, body, failed=failed)

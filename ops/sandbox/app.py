@@ -8,15 +8,15 @@ from typing import Final
 
 import structlog
 
-from ops.sandbox.answer import Answer, error
+from ops.sandbox.answer import Reply, error
 from ops.sandbox.exchange import Exchange, Receive, Scope, Send
-from ops.sandbox.insider.api import Call
-from ops.sandbox.insider.passage import Passage, pause
+from ops.sandbox.insider.api import ArrivedRequest
+from ops.sandbox.insider.passage import AdmittedWrite, pause
 from ops.sandbox.insider.rules import COLUMNS, ERASE, PROFILE, WRITES
 from ops.sandbox.inspection import PREFIX, inspect
 from ops.sandbox.lytics.api import API_PREFIXES
 from ops.sandbox.settings import SandboxSettings
-from ops.sandbox.state import State
+from ops.sandbox.state import SandboxState
 
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _log: Final = structlog.get_logger("sandbox")
@@ -31,7 +31,7 @@ class Sandbox:
     """Routes requests to the writing, the reading and the inspecting paths."""
 
     def __init__(self, settings: SandboxSettings) -> None:
-        self.state = State(settings)
+        self.state = SandboxState(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; other ASGI scopes are left alone."""
@@ -49,9 +49,9 @@ class Sandbox:
                 await lytics.api(method, path, exchange.queries, exchange.headers, body)
             )
         else:
-            await self._act(exchange, Call(exchange.path, exchange.headers, body))
+            await self._act(exchange, ArrivedRequest(exchange.path, exchange.headers, body))
 
-    async def _act(self, exchange: Exchange, call: Call) -> None:
+    async def _act(self, exchange: Exchange, call: ArrivedRequest) -> None:
         if exchange.method != "POST":
             await self._turn_away(exchange, call, error(405, "method not allowed"))
         elif call.path in WRITES:
@@ -61,7 +61,7 @@ class Sandbox:
             await pause(self.state.faults.delay_seconds())
             await self._turn_away(exchange, call, fault.answer or self._other(call))
 
-    def _other(self, call: Call) -> Answer:
+    def _other(self, call: ArrivedRequest) -> Reply:
         insider, now = self.state.insider, time.time()
         if call.path == PROFILE:
             return insider.read_profile(call, now)
@@ -73,14 +73,14 @@ class Sandbox:
             return answer
         return error(404, "not found")
 
-    async def _turn_away(self, exchange: Exchange, call: Call, answer: Answer) -> None:
+    async def _turn_away(self, exchange: Exchange, call: ArrivedRequest, answer: Reply) -> None:
         self.state.journal.turned_away(call.path, len(call.body), answer.status, time.time())
         await exchange.answer(answer)
 
-    async def _write(self, exchange: Exchange, call: Call) -> None:
+    async def _write(self, exchange: Exchange, call: ArrivedRequest) -> None:
         state, now = self.state, time.time()
         request = state.insider.admit(call, now)
-        if isinstance(request, Answer):
+        if isinstance(request, Reply):
             await pause(state.faults.delay_seconds())
             await self._turn_away(exchange, call, request)
             return
@@ -88,7 +88,7 @@ class Sandbox:
         flight = state.journal.begin(
             request, call.body, profiles=state.insider.profiles, fault=fault.name, now=now
         )
-        passage = Passage(
+        passage = AdmittedWrite(
             exchange, request, fault, flight, state.insider, state.journal, state.settings
         )
         await passage.run(state.faults.delay_seconds())

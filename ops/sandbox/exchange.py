@@ -8,7 +8,7 @@ from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from ops.sandbox.answer import Answer
+from ops.sandbox.answer import Reply
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -67,7 +67,7 @@ class Exchange:
             if not message.get("more_body", False):
                 return b"".join(chunks)
 
-    async def answer(self, answer: Answer) -> None:
+    async def answer(self, answer: Reply) -> None:
         """Answer as one should."""
         await self._start(answer)
         await self._send({"type": "http.response.body", "body": answer.body})
@@ -80,14 +80,14 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def truncate(self, answer: Answer) -> None:
+    async def truncate(self, answer: Reply) -> None:
         """Announce the whole answer, send half of it, and close."""
         await self._start(answer)
         half = answer.body[: len(answer.body) // 2]
         await self._send({"type": "http.response.body", "body": half, "more_body": True})
         await self.close()
 
-    async def drip(self, answer: Answer, pause_seconds: float) -> None:
+    async def drip(self, answer: Reply, pause_seconds: float) -> None:
         """Answer byte by byte, as long as anybody waits for it."""
         await self._start(answer)
         for position in range(len(answer.body) - 1):
@@ -98,7 +98,7 @@ class Exchange:
             await asyncio.sleep(pause_seconds)
         await self._send({"type": "http.response.body", "body": answer.body[-1:]})
 
-    async def never_end(self, answer: Answer, seconds: float) -> None:
+    async def never_end(self, answer: Reply, seconds: float) -> None:
         """Begin the answer, and go on with spaces until the client leaves or time is up."""
         await self._start(answer, sized=False)
         ends_at = asyncio.get_running_loop().time() + seconds
@@ -109,7 +109,7 @@ class Exchange:
             await asyncio.sleep(_ENDLESS_PAUSE_SECONDS)
         await self._send({"type": "http.response.body", "body": b""})
 
-    async def _start(self, answer: Answer, *, sized: bool = True) -> None:
+    async def _start(self, answer: Reply, *, sized: bool = True) -> None:
         headers = list(answer.headers)
         if not any(name == b"date" for name, _ in headers):
             headers.append((b"date", formatdate(usegmt=True).encode()))

@@ -13,7 +13,7 @@ from ops.sandbox.lytics.api import Lytics
 from ops.sandbox.settings import SandboxSettings
 
 
-class State:
+class SandboxState:
     """The account with its faults and its journal; all reports are made from it."""
 
     def __init__(self, settings: SandboxSettings) -> None:

@@ -19,7 +19,7 @@ _TRIGGER = "t|"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class LedgerLine:
     """What one trigger has done about one audience of a profile.
 
     Args:
@@ -69,10 +69,10 @@ class Names:
         """Return a trigger's number; 0 where the ledger knows nothing of it."""
         return self._numbers.get(_TRIGGER + name, 0)
 
-    def lines(self, record: Record) -> Iterator[Line]:
+    def lines(self, record: Record) -> Iterator[LedgerLine]:
         """Yield what a record says."""
         for (audience, trigger), item in record.items.items():
-            yield Line(
+            yield LedgerLine(
                 self.audience(audience),
                 self.trigger(trigger),
                 item.direction,

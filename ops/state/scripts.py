@@ -18,7 +18,7 @@ FOLDER: Final = Path(__file__).parent / "lua"
 Value = str | bytes | int | float
 
 
-class Call(NamedTuple):
+class ScriptCall(NamedTuple):
     """Keys and arguments of one call; all keys are of one slot."""
 
     keys: Sequence[str | bytes]
@@ -31,7 +31,7 @@ def source(name: str) -> str:
     return (FOLDER / f"{name}.lua").read_text()
 
 
-def run(client: Redis, name: str, calls: Sequence[Call]) -> list[Any]:
+def run(client: Redis, name: str, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run a script once for each call; each is atomic, all of them are not.
 
     Raises:
@@ -53,7 +53,7 @@ def run(client: Redis, name: str, calls: Sequence[Call]) -> list[Any]:
     return answers
 
 
-def _pipelined(client: Redis, calls: Sequence[Call], command: tuple[str, str]) -> list[Any]:
+def _pipelined(client: Redis, calls: Sequence[ScriptCall], command: tuple[str, str]) -> list[Any]:
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for call in calls:

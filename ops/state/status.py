@@ -22,7 +22,7 @@ from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings
-from worker.contract.versions import Version, read_versions
+from worker.contract.versions import TemplateVersion, read_versions
 from worker.contract.words import job_of_lane
 from worker.core.gate import gate_id
 
@@ -32,7 +32,7 @@ _STOPPED: Final = "its template or a secret was wrong when a worker started: seg
 _MORE: Final = ("requests", "unanswered", "resent", "shared_identity")
 
 
-class Waiting(NamedTuple):
+class WaitingStream(NamedTuple):
     """A stream that is not empty.
 
     Attributes:
@@ -46,7 +46,7 @@ class Waiting(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class PartitionSnapshot:
     """One partition at one moment.
 
     Args:
@@ -57,7 +57,7 @@ class Snapshot:
     place: PartitionKeys
     now_ms: int
     counts: Mapping[str, int]
-    waiting: tuple[Waiting, ...]
+    waiting: tuple[WaitingStream, ...]
     open_notes: int
     letters: int
 
@@ -82,20 +82,20 @@ class Totals:
         return {kind: sum(each[kind] for each in self.by_trigger.values()) for kind in KINDS}
 
 
-def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[Snapshot]:
+def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
     """Look at partitions, at each atomically.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    calls = [scripts.Call((k.counts, k.streams, k.open, k.letters), (k.tag,)) for k in places]
+    calls = [scripts.ScriptCall((k.counts, k.streams, k.open, k.letters), (k.tag,)) for k in places]
     answers = scripts.run(client, "look", calls)
     return [_snapshot(place, answer) for place, answer in zip(places, answers, strict=True)]
 
 
-def _snapshot(place: PartitionKeys, answer: Sequence[Any]) -> Snapshot:
+def _snapshot(place: PartitionKeys, answer: Sequence[Any]) -> PartitionSnapshot:
     now_ms, flat, open_notes, letters, *streams = answer
-    return Snapshot(
+    return PartitionSnapshot(
         place,
         now_ms,
         {name.decode(): int(n) for name, n in zip(flat[::2], flat[1::2], strict=True)},
@@ -105,13 +105,13 @@ def _snapshot(place: PartitionKeys, answer: Sequence[Any]) -> Snapshot:
     )
 
 
-def _waiting(streams: Sequence[Any]) -> Iterator[Waiting]:
+def _waiting(streams: Sequence[Any]) -> Iterator[WaitingStream]:
     for name, length, first in zip(streams[::3], streams[1::3], streams[2::3], strict=True):
         lane, trigger = split_stream_name(name.decode())
-        yield Waiting(lane, trigger, length, int(first.partition(b"-")[0] or 0))
+        yield WaitingStream(lane, trigger, length, int(first.partition(b"-")[0] or 0))
 
 
-def add_up(found: Iterable[Snapshot], settings: Settings) -> Totals:
+def add_up(found: Iterable[PartitionSnapshot], settings: Settings) -> Totals:
     """Add partitions up."""
     totals = Totals()
     for one in found:
@@ -149,7 +149,7 @@ def _add_count(totals: Totals, parts: list[str], count: int) -> None:
         totals.dead_by_reason[rest[0]] += count
 
 
-def _add_waiting(totals: Totals, stream: Waiting, *, is_orphan: bool) -> None:
+def _add_waiting(totals: Totals, stream: WaitingStream, *, is_orphan: bool) -> None:
     totals.by_trigger.setdefault(stream.trigger, Counter())["waiting"] += stream.length
     job = job_of_lane(stream.lane)
     if job:
@@ -252,7 +252,7 @@ def _triggers(
 
 
 def _with_versions(
-    triggers: dict[str, Any], versions: Mapping[str, Version], processes: Sequence[Process]
+    triggers: dict[str, Any], versions: Mapping[str, TemplateVersion], processes: Sequence[Process]
 ) -> dict[str, Any]:
     """Add to each trigger the version of its template, and which workers have another."""
     for name, row in triggers.items():

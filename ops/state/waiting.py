@@ -146,7 +146,7 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 def _take_back(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
     k = stream.place
     names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name))
-    (taken,) = scripts.run(client, "take_back", [scripts.Call(names, (stream.name, *ids))])
+    (taken,) = scripts.run(client, "take_back", [scripts.ScriptCall(names, (stream.name, *ids))])
     return int(taken)
 
 
@@ -219,7 +219,7 @@ class Mover:
             *(old.counts, old.streams, old.holds, old.stream(stream.name), old.aside, old.lease),
             *(new.counts, new.streams, new.bell, new.stream(target)),
         )
-        call = scripts.Call(names, (stream.name, target, self.settings.fingerprint, *ids))
+        call = scripts.ScriptCall(names, (stream.name, target, self.settings.fingerprint, *ids))
         ((moved, ring),) = scripts.run(self.client, "move", [call])
         if moved < 0:
             owner, _, _ = ring.decode().partition(" ")

@@ -16,7 +16,7 @@ from ops.terminal.options import with_config
 
 
 @dataclass(frozen=True, slots=True)
-class Lazy:
+class LazyCommand:
     """One command of the table.
 
     Args:
@@ -41,9 +41,9 @@ class Lazy:
 
 
 class LazyGroup(TyperGroup):
-    """A group over a table of `Lazy` commands; subclasses name the table."""
+    """A group over a table of `LazyCommand`s; subclasses name the table."""
 
-    table: Mapping[str, Lazy] = {}
+    table: Mapping[str, LazyCommand] = {}
     _only_names: bool = False
 
     def __init__(self, **attributes: Any) -> None:
@@ -83,7 +83,7 @@ def _take_config(shell: typer.Typer) -> None:
         _take_config(group.typer_instance)
 
 
-def load(name: str, lazy: Lazy) -> Any:
+def load(name: str, lazy: LazyCommand) -> Any:
     """Return the command that a line of the table stands for."""
     log_to_stderr()
     module, _, attribute = lazy.target.partition(":")

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
-from producer.events.payloads import Reading, Refused, ResolveAudience, events_of
+from producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
 from producer.publishing.matching import pack_exported, pack_whole
 from worker.contract.events import Event, decode_profile, header_of
 from worker.contract.settings import Settings, Trigger
@@ -41,7 +41,7 @@ def event_of(
     Raises:
         UsageWrong: The file can't be read, or has none.
     """
-    reading = Reading(
+    reading = ReadingRules(
         now_us,
         now_us,
         settings.delivery.identity,

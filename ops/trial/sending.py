@@ -40,7 +40,7 @@ Outcome = Literal["delivered", "refused", "unsure", "not_applied"]
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class TrialSent:
     """A request that was made.
 
     Args:
@@ -66,7 +66,7 @@ class NotSent:
 
 def send(
     attempt: Attempt, settings: Settings, client: redis.Redis, doorbell: Doorbell
-) -> Sent | NotSent:
+) -> TrialSent | NotSent:
     """Send an event that was rendered and shaped; tries again while its partition is busy.
 
     Raises:
@@ -89,7 +89,7 @@ class _Trial:
     runtime: Runtime
     kept: list[tuple[OneEvent, Recording]] = field(default_factory=list)
 
-    def sent(self) -> Sent | NotSent:
+    def sent(self) -> TrialSent | NotSent:
         """Drain until the event is sent or settled."""
         seconds = _WAIT_SECONDS + self.settings.delivery.late_seconds
         gives_up_at = time.monotonic() + seconds
@@ -103,7 +103,7 @@ class _Trial:
             " is unsure; nothing was sent."
         )
 
-    def _once(self) -> Sent | NotSent | None:
+    def _once(self) -> TrialSent | NotSent | None:
         destination = self.attempt.trigger.destination
         number = partition_of(self.attempt.event.profile_key, self.settings.redis.partitions)
         _, queue = self.runtime.drain(destination, number, Stop(), adapt=self._adapted)
@@ -158,7 +158,7 @@ class _Trial:
             return None
         return NotSent(gate.state, gate.message or gate.reason)
 
-    def _answered(self, recording: Recording) -> Sent:
+    def _answered(self, recording: Recording) -> TrialSent:
         request, answer = recording.request, recording.answer
         assert request is not None
         assert answer is not None
@@ -166,7 +166,7 @@ class _Trial:
         outcome, message = _outcome(
             _verdict(api_of(self.settings, self.attempt.trigger), request.body, answer, request.url)
         )
-        return Sent(request.url, request.body, status, body, outcome, message)
+        return TrialSent(request.url, request.body, status, body, outcome, message)
 
 
 def _verdict(api: Api, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:

@@ -16,7 +16,7 @@ from typing import Final, Literal, cast
 import orjson
 from redis import Redis
 
-from producer.events.rows import Membership
+from producer.events.rows import RowMeaning
 from producer.sources.csv_rows import Columns
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
@@ -70,7 +70,7 @@ class Spec:
     sources: tuple[str, ...]
     digests: tuple[str, ...]
     size: int
-    membership: Membership | None
+    membership: RowMeaning | None
     columns: Columns
     triggers: tuple[str, ...]
     skip_hook: bool
@@ -106,7 +106,7 @@ class Spec:
             **found
             | lists
             | {
-                "membership": Membership(**membership) if membership else None,
+                "membership": RowMeaning(**membership) if membership else None,
                 "columns": Columns(
                     **columns | {n: tuple(columns[n]) for n in ("names", "lists", "maps")}
                 ),
@@ -115,7 +115,7 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class JobTally:
     """What was read and published, counted up to a block.
 
     Args:
@@ -134,8 +134,8 @@ class Tally:
     unmatched: int = 0
     refused: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
+    def __add__(self, other: JobTally) -> JobTally:
+        return JobTally(
             max(self.position, other.position),
             self.rows + other.rows,
             self.events + other.events,
@@ -174,12 +174,12 @@ class Job:
     spec: Spec
     phase: Phase
     claimed: bool
-    tallies: tuple[Tally, ...] = field(default=())
+    tallies: tuple[JobTally, ...] = field(default=())
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> JobTally:
         """Return the sum of all stripes."""
-        return sum(self.tallies, Tally())
+        return sum(self.tallies, JobTally())
 
 
 class JobBook:
@@ -276,7 +276,7 @@ class JobBook:
         with redis_errors():
             self._client.hdel(keys.job(name), _CLAIM)
 
-    def note(self, spec: Spec, stripe: int, tally: Tally, bad_rows: Sequence[BadRow]) -> None:
+    def note(self, spec: Spec, stripe: int, tally: JobTally, bad_rows: Sequence[BadRow]) -> None:
         """Write down how far a stripe is, with the bad rows of its last block; in one step."""
         bad = [orjson.dumps(asdict(row)) for row in bad_rows]
         with redis_errors():
@@ -306,5 +306,5 @@ def new_token() -> str:
     return secrets.token_hex(8)
 
 
-def _tally(text: bytes | None) -> Tally:
-    return Tally(**orjson.loads(text)) if text else Tally()
+def _tally(text: bytes | None) -> JobTally:
+    return JobTally(**orjson.loads(text)) if text else JobTally()

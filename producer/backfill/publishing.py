@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, TypeVar
 
-from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, Spec, Tally
+from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, JobTally, Spec
 from producer.doorbell import SilentDoorbell
 from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
-from producer.publishing.published import Problem, Published
+from producer.publishing.published import Published, RefusedAt
 from producer.publishing.room import NoRoom
 from producer.publishing.writing import Place
 from producer.sources.blocks import Block
@@ -53,7 +53,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class BlockPublished:
     """A block was published.
 
     Args:
@@ -62,12 +62,12 @@ class Done:
     """
 
     number: int
-    tally: Tally
+    tally: JobTally
     rang: tuple[Place, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class StripeWaits:
     """Nothing can be published now.
 
     Args:
@@ -78,17 +78,17 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class StripeFailed:
     """The stripe can't go on; what it published is safe."""
 
     error: SegrelayError
 
 
-Word = Done | Waiting | Failed
+Word = BlockPublished | StripeWaits | StripeFailed
 
 
 def publish_stripe(
-    connection: Connection, config: Path, spec: Spec, stripe: int, tally: Tally
+    connection: Connection, config: Path, spec: Spec, stripe: int, tally: JobTally
 ) -> None:
     """Publish the tasks that arrive, until there are no more."""
     gc.set_threshold(*_COLLECT_AFTER)
@@ -100,7 +100,7 @@ def publish_stripe(
         try:
             publishing.run()
         except SegrelayError as error:
-            publishing.say(Failed(error))
+            publishing.say(StripeFailed(error))
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Publishing:
     book: JobBook
     spec: Spec
     stripe: int
-    tally: Tally
+    tally: JobTally
 
     def run(self) -> None:
         """Publish what arrives, until the other side has ended.
@@ -134,7 +134,7 @@ class Publishing:
                 return
             self.say(self.publish(task))
 
-    def publish(self, task: Task) -> Done:
+    def publish(self, task: Task) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
 
         Raises:
@@ -143,7 +143,7 @@ class Publishing:
         rows = list(task.block.payloads())
         published = self._insisting(lambda: self._publish(task.number, rows))
         bad_rows = tuple(bad_rows_of(task.file, rows, published.problems))
-        self.tally += Tally(
+        self.tally += JobTally(
             task.number,
             published.payloads,
             published.events,
@@ -152,7 +152,7 @@ class Publishing:
             published.refused,
         )
         self._insisting(lambda: self.book.note(self.spec, self.stripe, self.tally, bad_rows))
-        return Done(task.number, self.tally, published.rang)
+        return BlockPublished(task.number, self.tally, published.rang)
 
     def say(self, word: Word) -> None:
         """Tell the other side, if it is still there."""
@@ -178,7 +178,7 @@ class Publishing:
         while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
             if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
                 told_at = time.monotonic()
-                self.say(Waiting(room.message))
+                self.say(StripeWaits(room.message))
             time.sleep(_LOOK_SECONDS)
 
     def _insisting(self, action: Callable[[], Answer]) -> Answer:
@@ -190,12 +190,12 @@ class Publishing:
             except RedisUnavailable as error:
                 if time.monotonic() >= gives_up_at:
                     raise
-                self.say(Waiting(error.message))
+                self.say(StripeWaits(error.message))
                 time.sleep(_LOOK_SECONDS)
 
 
 def bad_rows_of(
-    file: str, rows: Iterable[Payload], problems: Sequence[Problem]
+    file: str, rows: Iterable[Payload], problems: Sequence[RefusedAt]
 ) -> Iterator[BadRow]:
     """Yield the rows that have problems, each as it can be sent again once it is mended."""
     if not problems:

@@ -18,8 +18,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
-from producer.backfill.job import Job, JobBook, Phase, Spec, Tally, new_token
-from producer.backfill.publishing import Done, Failed, Task, Waiting, publish_stripe
+from producer.backfill.job import Job, JobBook, JobTally, Phase, Spec, new_token
+from producer.backfill.publishing import (
+    BlockPublished,
+    StripeFailed,
+    StripeWaits,
+    Task,
+    publish_stripe,
+)
 from producer.doorbell import BackgroundDoorbell, Doorbell
 from producer.sources.blocks import Block, blocks_of, grouped
 from producer.sources.opening import opened
@@ -44,7 +50,7 @@ class Reading:
         waiting_for: Why nothing is published now; "" = it is.
     """
 
-    tally: Tally
+    tally: JobTally
     bytes_read: int = 0
     waiting_for: str = ""
 
@@ -105,7 +111,7 @@ class _Stripe:
     number: int
     process: BaseProcess
     connection: Connection
-    tally: Tally
+    tally: JobTally
     on_the_way: int = 0
 
 
@@ -181,19 +187,19 @@ class _Reader:
                 f"{self.spec.name}` goes on exactly where it stopped."
             ) from None
         match word:
-            case Done(_, tally, rang):
+            case BlockPublished(_, tally, rang):
                 for destination, partition in rang:
                     self.doorbell.ring(destination, partition, queue=BACKFILL)
                 stripe.tally = tally
                 stripe.on_the_way -= 1
                 self._waiting_for = ""
-            case Waiting(message):
+            case StripeWaits(message):
                 self._waiting_for = message
-            case Failed(error):
+            case StripeFailed(error):
                 raise error
 
-    def _tally(self) -> Tally:
-        return sum((stripe.tally for stripe in self.stripes), Tally())
+    def _tally(self) -> JobTally:
+        return sum((stripe.tally for stripe in self.stripes), JobTally())
 
 
 def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
@@ -243,7 +249,7 @@ def _claimed(book: JobBook, name: str) -> Iterator[str]:
 
 
 @contextmanager
-def _started(config: Path, spec: Spec, number: int, tally: Tally) -> Iterator[_Stripe]:
+def _started(config: Path, spec: Spec, number: int, tally: JobTally) -> Iterator[_Stripe]:
     """Start the process of one stripe; it ends when nothing more can come."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()

@@ -86,7 +86,7 @@ class Payload:
     state: bool = False
 
 
-class Reading(NamedTuple):
+class ReadingRules(NamedTuple):
     """How payloads are read: what is the same for all that arrive together.
 
     Attributes:
@@ -133,7 +133,7 @@ def parse(
         skip_hook: The destination should not start journeys for them.
     """
     now_us = received_at_us if now_us is None else now_us
-    reading = Reading(received_at_us, now_us, identity, resolve_audience, state, skip_hook)
+    reading = ReadingRules(received_at_us, now_us, identity, resolve_audience, state, skip_hook)
     if isinstance(payload, bytes):
         try:
             payload = load(payload)
@@ -155,7 +155,7 @@ def load(text: bytes) -> Any:
         raise PayloadRefused(Refusal.UNREADABLE, f"Not JSON: {error.msg} ({where}).") from error
 
 
-def events_of(value: Any, reading: Reading) -> Iterator[Event | Refused]:
+def events_of(value: Any, reading: ReadingRules) -> Iterator[Event | Refused]:
     """Yield the events of a parsed payload or array of payloads."""
     if isinstance(value, list) and value:
         for index, payload in enumerate(value):
@@ -233,7 +233,7 @@ def content_of(event: Event) -> bytes:
     return text_of(event.profile)
 
 
-def _events_of_one(index: int, payload: Any, reading: Reading) -> Iterator[Event | Refused]:
+def _events_of_one(index: int, payload: Any, reading: ReadingRules) -> Iterator[Event | Refused]:
     try:
         envelope = _open(payload)
         entries = _entries(envelope.profile)
@@ -303,7 +303,7 @@ def _entries(profile: dict[str, Any]) -> list[Any]:
 
 
 def _event(
-    index: int, payload: Any, envelope: _Envelope, entry: Any, reading: Reading
+    index: int, payload: Any, envelope: _Envelope, entry: Any, reading: ReadingRules
 ) -> Event | Refused:
     try:
         with one_costs_one():
@@ -313,7 +313,7 @@ def _event(
         return _refused(index, refusal, audience=_named(entry), content=content)
 
 
-def _build(envelope: _Envelope, entry: Any, reading: Reading) -> Event:
+def _build(envelope: _Envelope, entry: Any, reading: ReadingRules) -> Event:
     direction = _direction(entry)
     known_slug = _name(entry, "slug")
     slug = reading.resolve_audience(_name(entry, "id"), known_slug)
@@ -356,7 +356,7 @@ def _name(entry: dict[str, Any], field: str) -> str:
     raise _bad_event(f"The audience's `{field}` should be a text, but is {_kind_of(value)}.")
 
 
-def _time_us(entry: Any, direction: Direction, change_time: object, reading: Reading) -> int:
+def _time_us(entry: Any, direction: Direction, change_time: object, reading: ReadingRules) -> int:
     if direction is Direction.CHANGE:
         time_us = reading.arrived_us if change_time is None else parse_time(change_time)
     elif direction.value in entry:

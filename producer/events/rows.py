@@ -10,7 +10,7 @@ from producer.events.payloads import SEGMENT_EVENTS, Payload
 
 
 @dataclass(frozen=True, slots=True)
-class Membership:
+class RowMeaning:
     """What the rows of a job say of the people in them.
 
     Args:
@@ -30,7 +30,7 @@ class Membership:
         return {**known, "slug": self.audience, "event": self.direction, self.direction: self.at}
 
 
-def payloads_of(row: Payload, membership: Membership | None) -> Iterator[Payload]:
+def payloads_of(row: Payload, membership: RowMeaning | None) -> Iterator[Payload]:
     """Yield what is published of one row.
 
     Args:
@@ -46,7 +46,7 @@ def payloads_of(row: Payload, membership: Membership | None) -> Iterator[Payload
         yield _with_event(row, membership)
 
 
-def _with_event(row: Payload, membership: Membership) -> Payload:
+def _with_event(row: Payload, membership: RowMeaning) -> Payload:
     if not isinstance(row.value, dict) or has_own_events(row.value):
         return row
     value = {**row.value, SEGMENT_EVENTS: [membership.entry()]}

@@ -14,7 +14,7 @@ from producer.events.identity import PROFILE_ID, profile_key
 from producer.events.payloads import (
     SEGMENT_EVENTS,
     Payload,
-    Reading,
+    ReadingRules,
     Refused,
     content_of,
     events_of,
@@ -22,9 +22,15 @@ from producer.events.payloads import (
     one_costs_one,
     payloads_in,
 )
-from producer.events.rows import Membership, has_own_events, payloads_of
+from producer.events.rows import RowMeaning, has_own_events, payloads_of
 from producer.publishing.audiences import AudienceBook
-from producer.publishing.matching import Packed, Route, Routes, pack_exported, pack_whole
+from producer.publishing.matching import (
+    Exported,
+    Subscription,
+    Subscriptions,
+    pack_exported,
+    pack_whole,
+)
 from producer.publishing.published import Draft
 from producer.publishing.room import Fill
 from producer.publishing.writing import Place
@@ -82,7 +88,7 @@ class _Told(NamedTuple):
     """
 
     segment_events: list[Any]
-    routes: tuple[tuple[Route, Header], ...]
+    routes: tuple[tuple[Subscription, Header], ...]
 
 
 class Drafter:
@@ -92,7 +98,7 @@ class Drafter:
         self._settings = settings
         self._book = book
         self._book_version = book.version
-        self._routes = Routes(settings.triggers.values(), book.slug_of)
+        self._routes = Subscriptions(settings.triggers.values(), book.slug_of)
         self._fill = fill
 
     def draft(self, payloads: Iterable[bytes | Payload | Event], manner: Manner) -> Draft:
@@ -111,7 +117,7 @@ class Drafter:
                 self._read(payload, number, draft)
         return draft
 
-    def draft_rows(self, rows: Iterable[Payload], membership: Membership, manner: Manner) -> Draft:
+    def draft_rows(self, rows: Iterable[Payload], membership: RowMeaning, manner: Manner) -> Draft:
         """Return what becomes of rows that all say the same of the people in them.
 
         What is not a plain profile, or can't be placed, goes the way of all payloads.
@@ -127,7 +133,7 @@ class Drafter:
                     self._read(payload, number, draft)
         return draft
 
-    def _told(self, membership: Membership, draft: Draft) -> _Told | None:
+    def _told(self, membership: RowMeaning, draft: Draft) -> _Told | None:
         """Return what is the same for all rows; None where it can't be right."""
         identity = draft.reading.identity
         sample = {identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [membership.entry()]}
@@ -170,8 +176,8 @@ class Drafter:
             draft.as_text.update(as_text)
         return True
 
-    def _packs(self, profile: dict[str, Any], told: _Told, identity: str) -> list[Packed]:
-        whole: Packed | None = None
+    def _packs(self, profile: dict[str, Any], told: _Told, identity: str) -> list[Exported]:
+        whole: Exported | None = None
         packs = []
         for route, _ in told.routes:
             if route.export_fields:
@@ -215,7 +221,7 @@ class Drafter:
             refused = Refused(0, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=0, index=0)
 
-    def routes_for(self, audience: str, direction: Direction) -> tuple[Route, ...]:
+    def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
         """Return the triggers that want such events."""
         return self._routes_of(Event("", audience, direction, 0, {}))
 
@@ -246,10 +252,12 @@ class Drafter:
     def _empty(self, manner: Manner) -> Draft:
         return Draft(manner.lane, self._reading(manner), manner.triggers, manner.again)
 
-    def _reading(self, manner: Manner) -> Reading:
+    def _reading(self, manner: Manner) -> ReadingRules:
         now_us = self._fill.now_us()
         identity = self._settings.delivery.identity
-        return Reading(now_us, now_us, identity, self._book.resolve, manner.state, manner.skips)
+        return ReadingRules(
+            now_us, now_us, identity, self._book.resolve, manner.state, manner.skips
+        )
 
     def _read(self, payload: bytes | Payload, number: int, draft: Draft) -> None:
         if isinstance(payload, bytes):
@@ -286,19 +294,19 @@ class Drafter:
             refused = Refused(index, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=line, index=index)
 
-    def _wanted(self, event: Event, draft: Draft) -> tuple[Route, ...]:
+    def _wanted(self, event: Event, draft: Draft) -> tuple[Subscription, ...]:
         routes = self._routes_of(event)
         if draft.triggers:
             return tuple(route for route in routes if route.trigger in draft.triggers)
         return routes
 
-    def _routes_of(self, event: Event) -> tuple[Route, ...]:
+    def _routes_of(self, event: Event) -> tuple[Subscription, ...]:
         if self._book.version != self._book_version:
             self._routes.forget()
             self._book_version = self._book.version
         return self._routes.of(event)
 
-    def _deliver(self, event: Event, routes: Sequence[Route], draft: Draft) -> None:
+    def _deliver(self, event: Event, routes: Sequence[Subscription], draft: Draft) -> None:
         """Add the event's deliveries to the draft: all or, if one can't be packed, none.
 
         Raises:
@@ -314,14 +322,14 @@ class Drafter:
         draft.as_text.update(as_text)
 
     def _deliveries(
-        self, event: Event, routes: Sequence[Route], draft: Draft
-    ) -> Iterator[tuple[Place, NewDelivery, Packed]]:
+        self, event: Event, routes: Sequence[Subscription], draft: Draft
+    ) -> Iterator[tuple[Place, NewDelivery, Exported]]:
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
         partition = partition_of(event.profile_key, self._settings.redis.partitions)
         identity = self._settings.delivery.identity
-        whole: Packed | None = None
+        whole: Exported | None = None
         for route in routes:
             if route.export_fields:
                 packed = pack_exported(event.profile, route.export_fields, identity)
@@ -334,7 +342,7 @@ class Drafter:
             yield (route.destination, partition), delivery, packed
 
 
-def _items(payload: Payload, reading: Reading) -> Iterator[tuple[int, Event | Refused]]:
+def _items(payload: Payload, reading: ReadingRules) -> Iterator[tuple[int, Event | Refused]]:
     """Yield a payload's events and refusals with the index of their payload."""
     if not isinstance(payload.value, list) or not payload.value:
         for item in events_of(payload.value, reading):

@@ -22,7 +22,7 @@ LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class Subscription:
     """What publishing has to know of a trigger."""
 
     trigger: str
@@ -31,7 +31,7 @@ class Route:
     skip_hook: bool | None
 
 
-class Routes:
+class Subscriptions:
     """The triggers, found by audience and direction.
 
     Args:
@@ -42,7 +42,7 @@ class Routes:
         self._triggers = tuple(triggers)
         self._routes = tuple(map(_route, self._triggers))
         self._slug_of = slug_of
-        self._found: dict[tuple[str, str], tuple[Route, ...]] = {}
+        self._found: dict[tuple[str, str], tuple[Subscription, ...]] = {}
         self._named: dict[tuple[str, str], list[int]] = {}
 
     def forget(self) -> None:
@@ -50,7 +50,7 @@ class Routes:
         self._found.clear()
         self._named.clear()
 
-    def of(self, event: Event) -> tuple[Route, ...]:
+    def of(self, event: Event) -> tuple[Subscription, ...]:
         """Return the routes of an event; none if no trigger wants it."""
         key = (event.audience, event.direction.value)
         routes = self._found.get(key)
@@ -58,7 +58,7 @@ class Routes:
             routes = self._found[key] = self._look(*key)
         return routes
 
-    def _look(self, slug: str, direction: str) -> tuple[Route, ...]:
+    def _look(self, slug: str, direction: str) -> tuple[Subscription, ...]:
         if not self._named:
             self._name()
         wanting = {
@@ -75,8 +75,10 @@ class Routes:
                     self._named.setdefault((slug, trigger.on), []).append(number)
 
 
-def _route(trigger: Trigger) -> Route:
-    return Route(trigger.name, trigger.destination, tuple(trigger.export_fields), trigger.skip_hook)
+def _route(trigger: Trigger) -> Subscription:
+    return Subscription(
+        trigger.name, trigger.destination, tuple(trigger.export_fields), trigger.skip_hook
+    )
 
 
 def routing_digest(settings: Settings) -> str:
@@ -89,7 +91,7 @@ def routing_digest(settings: Settings) -> str:
     return hashlib.sha256(text).hexdigest()[:12]
 
 
-class Packed(NamedTuple):
+class Exported(NamedTuple):
     """What a delivery carries.
 
     Attributes:
@@ -100,7 +102,7 @@ class Packed(NamedTuple):
     as_text: frozenset[str]
 
 
-def pack_whole(profile: dict[str, Any]) -> Packed:
+def pack_whole(profile: dict[str, Any]) -> Exported:
     """Return what a delivery without export fields carries.
 
     Raises:
@@ -109,7 +111,7 @@ def pack_whole(profile: dict[str, Any]) -> Packed:
     return _pack(profile)
 
 
-def pack_exported(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Packed:
+def pack_exported(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Exported:
     """Return what a delivery with export fields carries: these, the identity, `segment_events`.
 
     Raises:
@@ -119,7 +121,7 @@ def pack_exported(profile: dict[str, Any], fields: tuple[str, ...], identity: st
     return _pack({field: value for field, value in profile.items() if field in wanted})
 
 
-def _pack(profile: dict[str, Any]) -> Packed:
+def _pack(profile: dict[str, Any]) -> Exported:
     try:
         text, as_text = dumps_exactly(profile)
     except (TypeError, RecursionError) as error:
@@ -130,7 +132,7 @@ def _pack(profile: dict[str, Any]) -> Packed:
             f"The profile has {len(text)} bytes, at most {LARGEST_PROFILE_BYTES} can be carried; "
             "export_fields make it smaller.",
         )
-    return Packed(pack_profile(text), as_text)
+    return Exported(pack_profile(text), as_text)
 
 
 def _why_no_json(error: Exception) -> str:

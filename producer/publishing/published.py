@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from producer.events.payloads import Reading, Refused
+from producer.events.payloads import ReadingRules, Refused
 from producer.publishing.quarantine import NewRecord
 from producer.publishing.writing import Entries, Place, Written
 from worker.contract.redis.accept import Member, NewDelivery
@@ -18,7 +18,7 @@ PROBLEMS_KEPT: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RefusedAt:
     """What was refused, and where it stood.
 
     Args:
@@ -59,7 +59,7 @@ class Published:
     repeated: int = 0
     without_hook: int = 0
     as_text: Mapping[str, int] = field(default_factory=dict)
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[RefusedAt, ...] = ()
     rang: tuple[Place, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
 
@@ -120,7 +120,7 @@ class Draft:
     """
 
     lane: str
-    reading: Reading
+    reading: ReadingRules
     triggers: tuple[str, ...] = ()
     again: bool = False
     payloads: int = 0
@@ -129,7 +129,7 @@ class Draft:
     numbers: int = 0
     without_hook: int = 0
     as_text: Counter[str] = field(default_factory=Counter)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[RefusedAt] = field(default_factory=list)
     deliveries: dict[Place, list[NewDelivery]] = field(default_factory=dict)
     members: dict[Place, list[Member]] = field(default_factory=dict)
     kept: list[NewRecord] = field(default_factory=list)
@@ -151,7 +151,7 @@ class Draft:
     def refuse(self, refused: Refused, *, line: int, index: int) -> None:
         """Name a problem, and keep what has it."""
         self.problems.append(
-            Problem(line, index, refused.reason.value, refused.message, refused.audience)
+            RefusedAt(line, index, refused.reason.value, refused.message, refused.audience)
         )
         if refused.content:
             self.keep(refused.reason, refused.audience, refused.message, refused.content)

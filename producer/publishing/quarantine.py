@@ -62,7 +62,7 @@ class NewRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class QuarantineRecord:
     """What is kept, without its text.
 
     Args:
@@ -96,7 +96,7 @@ class Selection:
     since_ms: int = 0
     until_ms: int = 0
 
-    def holds(self, record: Record) -> bool:
+    def holds(self, record: QuarantineRecord) -> bool:
         """Whether the record is meant."""
         return (
             (not self.ids or record.id in self.ids)
@@ -108,7 +108,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class QuarantineTotals:
     """How much is kept, and how many records went because there was too much."""
 
     records: int
@@ -136,16 +136,16 @@ class Quarantine:
             used, dropped = cast("list[int]", answer)
             self._warn(used, dropped, cap_bytes)
 
-    def totals(self) -> Totals:
+    def totals(self) -> QuarantineTotals:
         """Return how much is kept."""
         with redis_errors():
             pipe = self._client.pipeline(transaction=False)
             pipe.hlen(_ABOUT)
             pipe.hmget(_TOTALS, ["bytes", "dropped"])
             records, (used, dropped) = pipe.execute()
-        return Totals(records, int(used or 0), int(dropped or 0))
+        return QuarantineTotals(records, int(used or 0), int(dropped or 0))
 
-    def records(self, selection: Selection = Selection()) -> Iterator[Record]:
+    def records(self, selection: Selection = Selection()) -> Iterator[QuarantineRecord]:
         """Yield the selected records, in no order; what comes meanwhile may be missing."""
         found = self._named(selection.ids) if selection.ids else self._all()
         yield from (record for record in found if selection.holds(record))
@@ -166,7 +166,7 @@ class Quarantine:
             removed += cast("int", answer)
         return removed
 
-    def _all(self) -> Iterator[Record]:
+    def _all(self) -> Iterator[QuarantineRecord]:
         cursor = 0
         while True:
             with redis_errors():
@@ -176,7 +176,7 @@ class Quarantine:
             if cursor == 0:
                 return
 
-    def _named(self, ids: Iterable[str]) -> Iterator[Record]:
+    def _named(self, ids: Iterable[str]) -> Iterator[QuarantineRecord]:
         wanted = sorted(ids)
         with redis_errors():
             texts = cast("list[bytes | None]", self._client.hmget(_ABOUT, wanted))
@@ -187,7 +187,7 @@ class Quarantine:
         }
         yield from self._completed(found)
 
-    def _completed(self, about: dict[bytes, bytes]) -> Iterator[Record]:
+    def _completed(self, about: dict[bytes, bytes]) -> Iterator[QuarantineRecord]:
         if not about:
             return
         names = [name.decode() for name in about]
@@ -248,9 +248,9 @@ def _about(record: NewRecord) -> bytes:
     return orjson.dumps(fields)[1:]
 
 
-def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> Record:
+def _record(record_id: str, about: bytes, *, times: int, last_seen_ms: int) -> QuarantineRecord:
     first_seen_ms, reason, audience, message, lane, state, skip_hook = orjson.loads(about)
-    return Record(
+    return QuarantineRecord(
         record_id,
         reason,
         audience,

@@ -26,7 +26,7 @@ _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class JobPosition:
     """Where in a job's source a call ends.
 
     Args:
@@ -67,7 +67,7 @@ class Written:
 def write(
     client: Redis,
     deliveries: Mapping[Place, Sequence[NewDelivery]],
-    progress: Progress,
+    progress: JobPosition,
     rolls: Mapping[Place, Roll] = MappingProxyType({}),
 ) -> Written:
     """Write these deliveries, and what changes in the members that a sync knows.
@@ -101,7 +101,7 @@ def _entries(call: AcceptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
 
 
 def _call(
-    place: Place, deliveries: Sequence[NewDelivery], progress: Progress, roll: Roll | None
+    place: Place, deliveries: Sequence[NewDelivery], progress: JobPosition, roll: Roll | None
 ) -> AcceptCall:
     keys = PartitionKeys(*place)
     call = accept_call(keys, deliveries, job=progress.job, position=progress.position, roll=roll)
@@ -111,7 +111,7 @@ def _call(
     return replace(call, keys=(counts, streams, bell, f"{jobs}:{progress.source}", *rest))
 
 
-def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list[Any]:
+def _run(client: Redis, calls: Sequence[AcceptCall], progress: JobPosition) -> list[Any]:
     if not calls:
         return []
     answers = _pipelined(client, calls, progress)
@@ -128,7 +128,7 @@ def _run(client: Redis, calls: Sequence[AcceptCall], progress: Progress) -> list
 
 
 def _pipelined(
-    client: Redis, calls: Sequence[AcceptCall], progress: Progress, *, script: str = ""
+    client: Redis, calls: Sequence[AcceptCall], progress: JobPosition, *, script: str = ""
 ) -> list[Any]:
     """Run each call as a command of its own; no MULTI, they are of different slots."""
     with redis_errors():

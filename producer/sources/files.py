@@ -45,7 +45,7 @@ class Lines(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class OpenedSource:
     """A source that was opened once, for all that is asked of it.
 
     Args:
@@ -72,7 +72,7 @@ class Source:
 
 
 @contextmanager
-def opened(name: str) -> Iterator[Source]:
+def opened(name: str) -> Iterator[OpenedSource]:
     """Open a source of payloads and look whether it can be JSON at all.
 
     Args:
@@ -84,11 +84,11 @@ def opened(name: str) -> Iterator[Source]:
     with _stream(name) as stream:
         descriptor = _descriptor(stream) if name == STANDARD_INPUT else None
         if descriptor is not None and not _is_regular(descriptor):
-            yield Source(PipeLines(descriptor, name), is_live=True)
+            yield OpenedSource(PipeLines(descriptor, name), is_live=True)
             return
         _refuse_other_formats(name, stream.peek(_SNIFFED_BYTES)[:_SNIFFED_BYTES])
         is_file = name != STANDARD_INPUT and _is_regular(stream.fileno())
-        yield Source(stream, is_live=False, _file=stream if is_file else None)
+        yield OpenedSource(stream, is_live=False, _file=stream if is_file else None)
 
 
 class PipeLines:

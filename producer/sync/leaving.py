@@ -14,7 +14,7 @@ from producer.publishing.drafting import MemberChange
 from producer.sync.book import SyncBook
 from producer.sync.marks import Mark
 from producer.sync.run import Phase, Run
-from producer.sync.sources import Look, Source
+from producer.sync.sources import Look, SyncSource
 from worker.contract.events import Event
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import Member
@@ -72,7 +72,7 @@ class Leaving:
         self.run.allowed = 0
         self.run.end(self.book.now_ms(), outcome="done")
 
-    def go_on(self, source: Source, is_over: Callable[[], bool]) -> None:
+    def go_on(self, source: SyncSource, is_over: Callable[[], bool]) -> None:
         """Publish exits until the end, or until the step is over.
 
         Args:
@@ -92,7 +92,7 @@ class Leaving:
         self._end()
         self.book.save(self.run)
 
-    def _empty(self, place: PartitionKeys, source: Source, is_over: Callable[[], bool]) -> bool:
+    def _empty(self, place: PartitionKeys, source: SyncSource, is_over: Callable[[], bool]) -> bool:
         """Settle the missing members of a partition; returns whether it was all of them."""
         changes: list[MemberChange] = []
         try:
@@ -114,7 +114,7 @@ class Leaving:
                 looked.add(key)
                 yield key, mark
 
-    def _change(self, key: str, mark: bytes, source: Source) -> MemberChange:
+    def _change(self, key: str, mark: bytes, source: SyncSource) -> MemberChange:
         if key not in self._looks:
             self._looks[key] = source.look(key)
         look = self._looks[key]

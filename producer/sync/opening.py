@@ -14,7 +14,7 @@ from producer.publishing.audiences import AudienceBook
 from producer.sources.csv_rows import Columns
 from producer.sync.book import SyncBook
 from producer.sync.files import FileSource
-from producer.sync.sources import LyticsSource, OpenSource, Source
+from producer.sync.sources import LyticsSource, OpenSource, SyncSource
 from producer.sync.step import Syncing
 from worker.contract.problems import did_you_mean
 from worker.contract.settings import Settings, SyncSchedule
@@ -74,7 +74,7 @@ def slug_of(book: AudienceBook, name: str) -> str:
 def _opener(
     settings: Settings, schedule: SyncSchedule, audience: str, publisher: Publisher
 ) -> OpenSource:
-    def opened(sleep: Callable[[float], None]) -> AbstractContextManager[Source]:
+    def opened(sleep: Callable[[float], None]) -> AbstractContextManager[SyncSource]:
         if schedule.files:
             return FileSource(str(settings.folder / schedule.files), columns_of(settings))
         if settings.lytics is None:

@@ -15,7 +15,7 @@ from producer.publishing.drafting import MemberChange
 from producer.sync.book import SyncBook
 from producer.sync.marks import Mark, content_hash, uid_of
 from producer.sync.run import Phase, Run
-from producer.sync.sources import Source
+from producer.sync.sources import SyncSource
 from worker.contract.events import Event
 from worker.contract.redis.accept import Member
 from worker.contract.words import BACKFILL, LIVE, Direction
@@ -39,7 +39,7 @@ class Scanning:
 
     book: SyncBook
     publisher: Publisher
-    source: Source
+    source: SyncSource
     identity: str
     run: Run
     check_room: Callable[[str], None]

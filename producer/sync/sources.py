@@ -28,7 +28,7 @@ class Look(NamedTuple):
     profile: dict[str, Any]
 
 
-class Source(Protocol):
+class SyncSource(Protocol):
     """Who is in the audience, page by page.
 
     Attributes:
@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
 
-OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[Source]]
+OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[SyncSource]]
 """Opens a source for one step; what it is given waits, or raises where that takes too long."""
 
 

@@ -23,7 +23,7 @@ from producer.sync.book import SyncBook
 from producer.sync.leaving import Leaving
 from producer.sync.run import CERTAIN, Phase, Run
 from producer.sync.scanning import Scanning
-from producer.sync.sources import OpenSource, Source
+from producer.sync.sources import OpenSource, SyncSource
 from worker.contract.words import Direction
 from worker.errors import (
     LeaseLost,
@@ -152,7 +152,7 @@ class Syncing:
         if run.phase is Phase.CONFIRM:
             LOG.error("sync.doubts", sync=self.book.name, reason=run.doubt)
 
-    def _scanning(self, source: Source, run: Run) -> Scanning:
+    def _scanning(self, source: SyncSource, run: Run) -> Scanning:
         return Scanning(
             self.book,
             self.publisher,

@@ -25,7 +25,7 @@ from worker.core.gate import (
     GateState,
     GateStatus,
     Heard,
-    Kind,
+    LaneKind,
     Open,
     Policy,
     Slot,
@@ -66,7 +66,7 @@ class FakeGate:
     async def book(
         self,
         *,
-        kind: Kind,
+        kind: LaneKind,
         triggers: Sequence[str],
         horizon_seconds: float,
         probe: bool = False,

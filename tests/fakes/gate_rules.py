@@ -20,13 +20,13 @@ from worker.core.gate import (
     WHOLE,
     WORTH_WAITING_SECONDS,
     Closed,
+    Condition,
     GateState,
     GateStatus,
-    Kind,
+    LaneKind,
     Open,
     Policy,
     Slot,
-    State,
 )
 
 MOST_SUSPECTS: Final = 20
@@ -180,7 +180,7 @@ def factor_of(gate: GateRecord, now: int, policy: Policy) -> int:
     return factor
 
 
-def _rate_state(gate: GateRecord, now: int, policy: Policy) -> State:
+def _rate_state(gate: GateRecord, now: int, policy: Policy) -> Condition:
     return "slowed" if factor_of(gate, now, policy) < WHOLE else "ok"
 
 
@@ -241,7 +241,7 @@ class Booking:
 
     rate: float
     fingerprint: str
-    kind: Kind
+    kind: LaneKind
     triggers: tuple[str, ...]
     horizon: int
     probe: bool = False
@@ -343,7 +343,7 @@ def _is_plainly_open(
     return closed is None and not _goes_first(gate, fingerprint, trigger)
 
 
-def _closed(state: State, reason: str, until: int, message: str = "") -> Closed:
+def _closed(state: Condition, reason: str, until: int, message: str = "") -> Closed:
     return Closed(state, reason, until / 1000, message)
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from ops.bench.crowd import crowd_rig
-from ops.bench.gate import LiveEvents, Phase, figures, publish_crowd, start_workers
+from ops.bench.gate import LimitPhase, LiveEvents, figures, publish_crowd, start_workers
 from ops.rig import Rig
 from tests.journeys.play import invent, lines, nothing_is_wrong, send, status_of, until, watched
 
@@ -30,7 +30,7 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
         time.sleep(MINUTE + 2)
         live.stop()
 
-        full = Phase("full", LIMIT, begun, time.time())
+        full = LimitPhase("full", LIMIT, begun, time.time())
         found = figures(rig.sandbox.get("requests", last=0)["timeline"], full)
         limit = rig.sandbox.get("summary")["limit"]
         assert status_of(rig)["waiting"] > 0
@@ -54,7 +54,7 @@ def test_a_halved_limit_is_learnt_at_once(tmp_path):
         begun = time.time()
         time.sleep(halved_seconds)
 
-        halved = Phase("halved", 50, begun, time.time())
+        halved = LimitPhase("halved", 50, begun, time.time())
         found = figures(rig.sandbox.get("requests", last=0)["timeline"], halved)
         assert before == 0
         assert found["limited"] > 0

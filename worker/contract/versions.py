@@ -16,7 +16,7 @@ OUTCOMES: Final = ("delivered", "skipped", "dead")
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class TemplateVersion:
     """The version of a trigger's template.
 
     Args:
@@ -44,16 +44,16 @@ class Version:
         return {kind: max(0, now.get(kind, 0) - self.base.get(kind, 0)) for kind in OUTCOMES}
 
 
-def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, Version]:
+def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
     """Return what the hash says, by trigger."""
     return {
-        name.decode(): Version(**orjson.loads(text))
+        name.decode(): TemplateVersion(**orjson.loads(text))
         for name, text in stored.items()
         if b"|" not in name
     }
 
 
-def read_versions(client: Redis) -> dict[str, Version]:
+def read_versions(client: Redis) -> dict[str, TemplateVersion]:
     """Return the versions, by trigger.
 
     Raises:
@@ -73,7 +73,7 @@ def in_words(counts: Mapping[str, int]) -> str:
     return f"{', '.join(shares)} of {total:,}"
 
 
-def summary(trigger: str, one: Version, now: Mapping[str, int]) -> str:
+def summary(trigger: str, one: TemplateVersion, now: Mapping[str, int]) -> str:
     """Return why a trigger is paused after its canary."""
     return (
         f"the canary of version {one.version} is over: {in_words(one.outcomes(now))}; version"

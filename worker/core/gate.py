@@ -23,8 +23,8 @@ from worker.core.verdicts import (
     Verdict,
 )
 
-State = Literal["ok", "slowed", "paused", "broken"]
-Kind = Literal["live", "backfill"]
+Condition = Literal["ok", "slowed", "paused", "broken"]
+LaneKind = Literal["live", "backfill"]
 
 MICROSECONDS: Final = 1_000_000
 WHOLE: Final = 1_000_000
@@ -136,7 +136,7 @@ class Open:
         probe: The next one will be a probe.
     """
 
-    state: State = "ok"
+    state: Condition = "ok"
     probe: bool = False
     avoid: str = ""
 
@@ -151,7 +151,7 @@ class Closed:
         message: For a person; "" where the reason says all.
     """
 
-    state: State
+    state: Condition
     reason: str
     until_ms: float | None
     message: str = ""
@@ -161,7 +161,7 @@ class Closed:
 class GateState:
     """How a gate stands, as `status` prints it."""
 
-    state: State
+    state: Condition
     reason: str = ""
     message: str = ""
 
@@ -179,7 +179,7 @@ class GateStatus:
         since_ms: Since when it is paused; 0 = it is not.
     """
 
-    state: State
+    state: Condition
     reason: str
     message: str
     rate_per_minute: float
@@ -203,7 +203,7 @@ class Gate(Protocol):
     async def book(
         self,
         *,
-        kind: Kind,
+        kind: LaneKind,
         triggers: Sequence[str],
         horizon_seconds: float,
         probe: bool = False,

@@ -18,7 +18,7 @@ TAKEN_SECONDS: Final = 0.9
 """The same where no message waits; the next round comes after a second."""
 
 
-class Call(NamedTuple):
+class Ring(NamedTuple):
     """A request for a drain.
 
     Attributes:
@@ -41,7 +41,7 @@ class Sight:
         held: Somebody holds its lease.
     """
 
-    call: Call
+    call: Ring
     due: bool
     ringing: bool
     held: bool
@@ -64,7 +64,7 @@ class Rounds:
     rang_at_seconds: dict[tuple[str, int], float] = field(default_factory=dict)
     silent_since_seconds: float | None = None
 
-    def ring_for(self, sights: Sequence[Sight], *, queued: int, now_seconds: float) -> list[Call]:
+    def ring_for(self, sights: Sequence[Sight], *, queued: int, now_seconds: float) -> list[Ring]:
         """Return whom to ring for in this round.
 
         Args:

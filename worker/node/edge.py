@@ -20,7 +20,7 @@ from worker.contract.celery.errands import TASKS_MODULE, Errand, Turn
 from worker.contract.celery.options import broker_options
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 from worker.errors import SegrelayError
 from worker.node.connecting import PatientConsumer
 from worker.node.ringing import Ringer
@@ -114,7 +114,7 @@ class Edge:
             node_turn(self.settings, self.node, stop) as turn,
         ):
             yield turn
-        waiting = self.node.waiting.next_after(Call(BACKFILL, "", 0))
+        waiting = self.node.waiting.next_after(Ring(BACKFILL, "", 0))
         if waiting:
             self.ringer.ring([waiting])
 

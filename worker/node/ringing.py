@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 from worker.contract.celery.errands import Errand
 from worker.contract.celery.options import DRAIN_TASK
 from worker.contract.words import BACKFILL
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 
 LOG: Final = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Ringer:
         self._producer: Any = None
         self._pid = 0
 
-    def ring(self, calls: Iterable[Call]) -> int:
+    def ring(self, calls: Iterable[Ring]) -> int:
         """Send a message for each; the first that can't be sent ends it. Returns how many went."""
         return self._send_all(
             _Message(DRAIN_TASK, call[1:], call.queue, shown(call.destination, call.partition))

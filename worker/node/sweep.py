@@ -27,7 +27,7 @@ from worker.contract.celery.errands import Errand
 from worker.contract.redis.connection import connect, redis_errors, resolve_url
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
-from worker.core.rounds import Call, Rounds, Sight
+from worker.core.rounds import Ring, Rounds, Sight
 from worker.errors import RedisUnavailable
 from worker.node.ringing import Ringer
 from worker.node.shared.node import Node
@@ -90,7 +90,7 @@ class Sweep:
 
     survey: Survey
     queued: Callable[[], int]
-    ring: Callable[[list[Call]], Any]
+    ring: Callable[[list[Ring]], Any]
     has_idle_process: Callable[[], bool]
     board: Board
     presence: Presence

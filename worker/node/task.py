@@ -14,10 +14,10 @@ from typing import Any, Final, Protocol
 import structlog
 
 from worker.batch.state import Tally
-from worker.contract.celery.options import DRAIN_TASK, Line
+from worker.contract.celery.options import DRAIN_TASK, ResultLine
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 from worker.drain import Stop
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import told_bug
@@ -83,7 +83,7 @@ class DrainTask:
             self.ready = self.build()
         return self.ready
 
-    def run(self, call: Call) -> str:
+    def run(self, call: Ring) -> str:
         """Drain, and ring again where there is more to do; returns the result line.
 
         Raises:
@@ -96,7 +96,7 @@ class DrainTask:
         if slot is None:
             self.node.waiting.add(call)
             return NO_FREE_SLOT
-        again: list[Call] = []
+        again: list[Ring] = []
         try:
             with slot, listening(self.node.board) as stop:
                 tally = self._drain(call, stop, again)
@@ -105,7 +105,7 @@ class DrainTask:
             self._hand_over(call, again)
         return str(tally)
 
-    def _live_first(self, call: Call, stop: Stop, again: list[Call]) -> None:
+    def _live_first(self, call: Ring, stop: Stop, again: list[Ring]) -> None:
         """Drain what live work waits for this very slot, before anybody else can take it."""
         for _ in range(LIVE_TURNS):
             following = None if stop.is_told else self.node.waiting.next_live(call.destination)
@@ -113,7 +113,7 @@ class DrainTask:
                 return
             self._drain(following, stop, again)
 
-    def _check(self, call: Call) -> None:
+    def _check(self, call: Ring) -> None:
         partition: Any = call.partition
         if not isinstance(call.destination, str) or type(partition) is not int:
             raise UsageWrong(
@@ -129,7 +129,7 @@ class DrainTask:
                 f"{self.settings.redis.partitions - 1}."
             )
 
-    def _drain(self, call: Call, stop: Stop, again: list[Call]) -> Tally:
+    def _drain(self, call: Ring, stop: Stop, again: list[Ring]) -> Tally:
         begun = time.monotonic()
         ready = self.get_ready()
         tally, queue = ready.drains.drain(
@@ -159,7 +159,7 @@ class DrainTask:
         if told.stopped != self.node.stopped.read():
             self.node.stopped.write(told.stopped)
 
-    def _hand_over(self, call: Call, again: list[Call]) -> None:
+    def _hand_over(self, call: Ring, again: list[Ring]) -> None:
         """Send on who waited for the slot, and only then this partition: all get their turn."""
         waiting = self.node.waiting.next_after(call)
         self.ringer.ring([*([waiting] if waiting else []), *again])
@@ -179,13 +179,13 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         throws=(SegrelayError,),
         ignore_result=True,
     )
-    def drain(self: Any, destination: str, partition: int) -> Line:
+    def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
         queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
-        call = Call(queue, destination, partition)
+        call = Ring(queue, destination, partition)
         try:
-            return Line(task().run(call))
+            return ResultLine(task().run(call))
         except SegrelayError as error:
             _tell(call, error)
             raise
@@ -194,14 +194,14 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
             raise _bug(call, error) from None
 
 
-def _bug(call: Call, error: Exception) -> Bug:
+def _bug(call: Ring, error: Exception) -> Bug:
     return Bug(told_bug(error, "drain.failed", **_named(call)))
 
 
-def _tell(call: Call, error: SegrelayError) -> None:
+def _tell(call: Ring, error: SegrelayError) -> None:
     tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
     tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
 
 
-def _named(call: Call) -> dict[str, Any]:
+def _named(call: Ring) -> dict[str, Any]:
     return {"destination": str(call.destination)[:100], "partition": call.partition}

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from ops.backfill.starting import Wanted
+from ops.backfill.starting import WantedJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,9 @@ class Asked:
         bool, typer.Option("--again", help="Also deliver what was delivered before.")
     ] = False
 
-    def wanted(self, *, name: str = "", canary: int = 0) -> Wanted:
+    def wanted(self, *, name: str = "", canary: int = 0) -> WantedJob:
         """Return it without its spelling on a command line."""
-        return Wanted(
+        return WantedJob(
             sources=self.sources,
             audience=self.audience,
             audience_id=self.audience_id,

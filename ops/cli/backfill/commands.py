@@ -16,7 +16,7 @@ from ops.cli.backfill.asked import Asked
 from ops.cli.backfill.plan import plan
 from ops.cli.backfill.report import report
 from ops.feeding.sending import Deadline
-from ops.feeding.watching import Watch, waiting_of_job
+from ops.feeding.watching import Awaited, waiting_of_job
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
@@ -331,7 +331,7 @@ def _wait_for_deliveries(
     client: Redis, settings: Settings, name: str, interruption: Interruption
 ) -> None:
     """Show how the deliveries of a job go, until none waits."""
-    watch = Watch(
+    watch = Awaited(
         lambda: waiting_of_job(client, settings, name), client, Deadline(None), interruption, note
     )
     left = watch.waiting()

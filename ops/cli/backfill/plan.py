@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 from redis import Redis
 
-from ops.backfill.planning import Plan, Planner
+from ops.backfill.planning import JobPlan, Planner
 from ops.backfill.starting import spec_of
 from ops.cli.backfill.asked import Asked
 from ops.state.opened import opened
@@ -42,9 +42,9 @@ def plan(asked: Asked, *, as_json: Json = False) -> None:
         say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
 
 
-def _planned(asked: Asked, settings: Settings, client: Redis) -> Plan:
+def _planned(asked: Asked, settings: Settings, client: Redis) -> JobPlan:
     spec = spec_of(asked.wanted(), settings, JobBook(client))
-    result = Plan(spec)
+    result = JobPlan(spec)
     shown = 0
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
         for result, read_bytes in Planner(client, settings).plan(spec):
@@ -54,7 +54,7 @@ def _planned(asked: Asked, settings: Settings, client: Redis) -> Plan:
     return result
 
 
-def _told(plan: Plan) -> Iterator[str]:
+def _told(plan: JobPlan) -> Iterator[str]:
     found = plan.document()
     if found["audience"]:
         yield f"{found['on']} of {found['audience']} as of {found['as_of']}"
@@ -77,7 +77,7 @@ def _told(plan: Plan) -> Iterator[str]:
     yield f"Insider {journeys} for these people"
 
 
-def _free(plan: Plan) -> str:
+def _free(plan: JobPlan) -> str:
     if plan.free_bytes is None:
         return ""
     return f"; producers may still use {plan.free_bytes / _MEGABYTE:,.0f} MB of it"
@@ -89,7 +89,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / _MINUTE:,.0f} min"
 
 
-def _tell_triggers(plan: Plan) -> None:
+def _tell_triggers(plan: JobPlan) -> None:
     rows = []
     for name, one in sorted(plan.triggers.items()):
         found = one.document()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.backfill.page import page_of
-from ops.backfill.report import Report, read_report, write_bad_rows
+from ops.backfill.report import JobReport, read_report, write_bad_rows
 from ops.state.opened import opened
 from ops.terminal.console import note, print_json
 from worker.errors import UsageWrong
@@ -45,7 +45,7 @@ def report(
         print_json(found.document())
 
 
-def _write(found: Report, path: Path) -> None:
+def _write(found: JobReport, path: Path) -> None:
     written, lost = write_bad_rows(found.bad_rows, path)
     note(f"{written:,} rows are in {path}: mend them, then `segrelay backfill start {path} …`.")
     missing = found.view.job.tally.refused - written

@@ -22,7 +22,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckReport:
     """What a check found.
 
     Args:
@@ -43,16 +43,16 @@ class Report:
 
 def inspect(
     load: Callable[[], Settings], check_triggers: Callable[[Settings], Sequence[Finding]]
-) -> Report:
+) -> CheckReport:
     """Check the form of the configuration and, where that is right, its templates."""
     try:
         settings = load()
     except ConfigurationInvalid as error:
-        return Report(valid=False, problems=error.message.splitlines(), warnings=[])
+        return CheckReport(valid=False, problems=error.message.splitlines(), warnings=[])
     findings = check_triggers(settings)
     problems = [_line(settings, one) for one in findings if one.severity == "error"]
     warnings = [_line(settings, one) for one in findings if one.severity != "error"]
-    return Report(not problems, problems, [*settings.warnings, *warnings])
+    return CheckReport(not problems, problems, [*settings.warnings, *warnings])
 
 
 def _line(settings: Settings, finding: Finding) -> str:
@@ -94,7 +94,7 @@ def check(
         raise typer.Exit(ConfigurationInvalid.exit_code)
 
 
-def _with_live(report: Report, settings: Settings) -> Report:
+def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
     from ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
 
     findings = check_live(settings)
@@ -107,10 +107,10 @@ def _with_live(report: Report, settings: Settings) -> Report:
         for severity in ("error", "warning")
     }
     problems = [*report.problems, *lines["error"]]
-    return Report(not problems, problems, [*report.warnings, *lines["warning"]])
+    return CheckReport(not problems, problems, [*report.warnings, *lines["warning"]])
 
 
-def _tell(report: Report) -> None:
+def _tell(report: CheckReport) -> None:
     for problem in report.problems:
         note(problem)
     for warning in report.warnings:

@@ -17,7 +17,7 @@ from ops.cli.dlq.filters import LetterOptions, now_ms
 from ops.letters.files import import_letters
 from ops.letters.reading import find_letters
 from ops.letters.rehearsal import rehearse_letters
-from ops.letters.replay import Plan, ReplayPolicy, plan_replay
+from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
 from ops.state.opened import opened
@@ -101,7 +101,7 @@ def discard(
     _refuse_all_unsaid(ids, options, everything=everything)
     with opened() as (settings, client):
         places, wanted = options.chosen(client, settings, ids or ())
-        plan = Plan([letter["id"] for letter in find_letters(client, places, wanted)])
+        plan = ReplayPlan([letter["id"] for letter in find_letters(client, places, wanted)])
         if plan.ids:
             confirmed(f"Discard {len(plan.ids):,} letters for good?", yes=yes)
         done = counted("discarded", discard_letters(client, places, plan.ids), plan)
@@ -178,7 +178,7 @@ def _refuse_all_unsaid(
         raise UsageWrong("Name ids, a filter (--cause, --trigger, …), or --all.")
 
 
-def _tell_left_out(plan: Plan) -> None:
+def _tell_left_out(plan: ReplayPlan) -> None:
     for why, count in plan.left_out.items():
         note(f"{count:,} left out: {_LEFT_OUT[why]}")
 
@@ -187,7 +187,7 @@ def _rehearse(
     client: Redis,
     settings: Settings,
     places: Sequence[PartitionKeys],
-    plan: Plan,
+    plan: ReplayPlan,
     *,
     as_json: bool,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 from redis import Redis
 
 from ops.audiences.listing import known_ids, row_of, slugs
-from ops.audiences.membership import Counts, count_all, members_of
+from ops.audiences.membership import AudienceCounts, count_all, members_of
 from ops.audiences.moving import (
     Going,
     check_wanted,
@@ -65,7 +65,7 @@ def list_audiences(
     entered, "left" those whose newest event is an exit.
     """
     with opened() as (settings, client):
-        counts = Counts()
+        counts = AudienceCounts()
         if not quick:
             with progress("ledgers read") as shown:
                 counts = count_all(client, shown.advance)

@@ -20,7 +20,7 @@ from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import All, Ids, Json, Reveal, Yes, spread
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
-from producer.publishing.quarantine import Quarantine, Record, Selection
+from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from producer.retrying import retry_records
 from worker.contract.printable import printable
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -77,7 +77,7 @@ class _Group:
     records: int
     times: int
     last_seen_ms: int
-    sample: Record
+    sample: QuarantineRecord
 
 
 @app.command("list")
@@ -203,7 +203,7 @@ def _refuse_all_unsaid(
         raise UsageWrong("Name ids, a filter (--audience, --reason, …), or --all.")
 
 
-def _document(record: Record) -> dict[str, Any]:
+def _document(record: QuarantineRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "audience": record.audience,
@@ -216,8 +216,8 @@ def _document(record: Record) -> dict[str, Any]:
     }
 
 
-def _grouped(records: Iterable[Record]) -> list[_Group]:
-    found: defaultdict[tuple[str, str], list[Record]] = defaultdict(list)
+def _grouped(records: Iterable[QuarantineRecord]) -> list[_Group]:
+    found: defaultdict[tuple[str, str], list[QuarantineRecord]] = defaultdict(list)
     for record in records:
         found[record.audience, record.reason].append(record)
     groups = [

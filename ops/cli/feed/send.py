@@ -8,14 +8,14 @@ from typing import Annotated, Final
 import typer
 
 from ops.feeding.sending import Deadline, Sending, Target
-from ops.feeding.watching import Watch, waiting_of, waiting_of_job
+from ops.feeding.watching import Awaited, waiting_of, waiting_of_job
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import note, print_json, progress, say
 from producer.publish import Publisher, lane_for
 from producer.publishing.matching import routing_digest
 from producer.publishing.published import Published
-from producer.sources.files import Source, batches, opened
+from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
 from worker.contract.printable import printable
 from worker.contract.settings.durations import parse_duration
@@ -95,7 +95,7 @@ def send(
             if job
             else partial(waiting_of, client, published)
         )
-        watch = Watch(waiting, client, deadline, interruption, note)
+        watch = Awaited(waiting, client, deadline, interruption, note)
         if wait and not _wait(watch):
             raise typer.Exit(1)
     if _failed(published, strict=strict):
@@ -111,14 +111,14 @@ def _seconds(text: str) -> float | None:
         raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
 
 
-def _send(file: Source, sending: Sending, interruption: Interruption) -> None:
+def _send(file: OpenedSource, sending: Sending, interruption: Interruption) -> None:
     payloads = read_payloads(file.lines)
     parts = batches(payloads, is_live=file.is_live, stops=lambda: interruption.is_requested)
     with progress("sent") as shown:
         sending.run(parts, shown.advance, is_live=file.is_live)
 
 
-def _wait(watch: Watch) -> bool:
+def _wait(watch: Awaited) -> bool:
     left = watch.waiting()
     with progress("settled", left) as shown:
         return watch.until_settled(left, shown.advance)

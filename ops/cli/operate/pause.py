@@ -48,7 +48,7 @@ All = Annotated[bool, typer.Option("--all", help="Pause all destinations.")]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class PauseTarget:
     """What is paused or resumed."""
 
     kind: Paused
@@ -137,7 +137,7 @@ def resume(
 
 
 def _tell_resumed(
-    done: Mapping[Target, Done], probed: Mapping[Target, Probed], *, everything: bool
+    done: Mapping[PauseTarget, Done], probed: Mapping[PauseTarget, Probed], *, everything: bool
 ) -> None:
     for target, one in done.items():
         if one.changed:
@@ -167,7 +167,7 @@ def chosen(
     *,
     kinds: Iterable[Paused],
     everything: bool,
-) -> list[Target]:
+) -> list[PauseTarget]:
     """Return what a person means.
 
     Args:
@@ -182,15 +182,15 @@ def chosen(
     if everything == bool(names):
         raise UsageWrong("Name a destination or a trigger, or say --all.")
     if everything:
-        return [Target(kind, name) for kind in kinds for name in known[kind]]
+        return [PauseTarget(kind, name) for kind in kinds for name in known[kind]]
     return list(dict.fromkeys(_target(known, name) for name in names or ()))
 
 
-def _target(known: dict[Paused, list[str]], written: str) -> Target:
+def _target(known: dict[Paused, list[str]], written: str) -> PauseTarget:
     prefix, colon, rest = written.partition(":")
     kinds = [kind for kind in _KINDS if kind == prefix] if colon else list(_KINDS)
     name = rest if colon else written
-    found = [Target(kind, name) for kind in kinds if name in known[kind]]
+    found = [PauseTarget(kind, name) for kind in kinds if name in known[kind]]
     if not found:
         raise UsageWrong(_unknown(known, kinds, written))
     if len(found) > 1:
@@ -207,7 +207,7 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
     return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
-def _resumed(client: Redis, settings: Settings, target: Target) -> Done:
+def _resumed(client: Redis, settings: Settings, target: PauseTarget) -> Done:
     """End a pause; the gate is told first, so that nothing overtakes the probe."""
     if target.kind == DESTINATION:
         was_held = _open_gate(client, settings.destinations.get(target.name))

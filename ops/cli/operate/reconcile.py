@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from ops.audiences.comparing import AtInsider, Compared
-from ops.audiences.drift import Drift, Repair
+from ops.audiences.drift import Drift, RepairEvent
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say, table
@@ -79,7 +79,7 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _repaired(drift: Drift, repairs: Sequence[Repair], *, yes: bool) -> int:
+def _repaired(drift: Drift, repairs: Sequence[RepairEvent], *, yes: bool) -> int:
     if not repairs:
         return 0
     drift.check_wanted(repairs)

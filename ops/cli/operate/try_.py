@@ -14,7 +14,7 @@ from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
 from ops.trial.event import Attempt, attempt_of, event_of
 from ops.trial.reading_back import read_back
-from ops.trial.sending import NotSent, Sent, send
+from ops.trial.sending import NotSent, TrialSent, send
 from producer.doorbell import CeleryDoorbell
 from producer.publishing.audiences import AudienceBook
 from worker.contract.redis.claim import claim
@@ -115,7 +115,7 @@ def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
 
 
 def _with_answer(
-    document: dict[str, Any], result: Sent | NotSent, attempt: Attempt, settings: Settings
+    document: dict[str, Any], result: TrialSent | NotSent, attempt: Attempt, settings: Settings
 ) -> tuple[dict[str, Any], bool]:
     if isinstance(result, NotSent):
         return document | {

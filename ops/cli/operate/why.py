@@ -14,7 +14,7 @@ from ops.state.waiting import WaitingEntry
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
-from producer.publishing.quarantine import Record
+from producer.publishing.quarantine import QuarantineRecord
 from worker.core.messages import normalise_message
 
 
@@ -103,7 +103,7 @@ def _of_entry(entry: WaitingEntry) -> _Moment:
     )
 
 
-def _of_record(record: Record) -> _Moment:
+def _of_record(record: QuarantineRecord) -> _Moment:
     detail = f"{record.id}: {record.reason}"
     return _Moment(record.last_seen_ms, "quarantined", "", "", record.audience, "", 0, detail)
 

@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """A line of a table."""
 
     cells: tuple[str, ...]
     is_ill: bool = False
 
 
-class Section(NamedTuple):
+class StatusTable(NamedTuple):
     """A table."""
 
     columns: tuple[str, ...]
-    rows: list[Row]
+    rows: list[TableRow]
 
 
 def tell(document: Mapping[str, Any]) -> None:
@@ -98,22 +98,22 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
         yield f"fields left out: {counted(document['dropped_fields'])}"
 
 
-def sections(document: Mapping[str, Any]) -> Iterator[Section]:
+def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
     """Yield the tables."""
-    yield Section(
+    yield StatusTable(
         ("destination", "state", "rate/min", "factor", "reason"),
         [
-            Row(
+            TableRow(
                 (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
                 is_ill(d["state"]),
             )
             for name, d in document["destinations"].items()
         ],
     )
-    yield Section(
+    yield StatusTable(
         ("trigger", *KINDS, "template", "state"),
         [
-            Row(
+            TableRow(
                 (name, *(f"{t[kind]:,}" for kind in KINDS), _template(t), _state(t)),
                 is_ill(t["state"]) or bool(t["refused"]),
             )
@@ -121,20 +121,20 @@ def sections(document: Mapping[str, Any]) -> Iterator[Section]:
         ],
     )
     if document["jobs"]:
-        yield Section(
+        yield StatusTable(
             ("job", *KINDS, "state"),
             [
-                Row(
+                TableRow(
                     (name, *(f"{job[kind]:,}" for kind in KINDS), _state(job)), is_ill(job["state"])
                 )
                 for name, job in document["jobs"].items()
             ],
         )
     if document["processes"]:
-        yield Section(
+        yield StatusTable(
             ("worker", "version", "configuration"),
             [
-                Row(
+                TableRow(
                     (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),
                     not p["current"] or bool(p["doubted"]),
                 )

@@ -14,7 +14,7 @@ from ops.cli.template.tests import diff, run_cases
 from ops.cli.template.trying import render, watch
 from ops.templates.checking.check import Checked, checked, fields_seen
 from ops.templates.checking.findings import lines_of, source_below
-from ops.templates.checking.remembered import LastCheck, Memory
+from ops.templates.checking.remembered import LastCheck, RememberedChecks
 from ops.templates.place import Place, place_of, shipped_models
 from ops.templates.starting import write_new
 from ops.terminal.console import note, print_json, say, table, wants_colour
@@ -143,8 +143,8 @@ def check(
         raise typer.Exit(TemplateBroken.exit_code)
 
 
-def _memory(place: Place) -> Memory:
-    return Memory(place.settings.redis.data_dir if place.settings else None)
+def _memory(place: Place) -> RememberedChecks:
+    return RememberedChecks(place.settings.redis.data_dir if place.settings else None)
 
 
 def _passes(report: TemplateReport, *, strict: bool) -> bool:

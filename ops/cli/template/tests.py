@@ -18,9 +18,9 @@ from ops.templates.place import Place, place_of
 from ops.templates.testing import cases as testing
 from ops.templates.testing.junit import junit
 from ops.templates.trying.comparison import Comparison, FieldDifference, compared
-from ops.templates.trying.events import Wanted, events_of_payload, from_file, kept
+from ops.templates.trying.events import WantedEvents, events_of_payload, from_file, kept
 from ops.templates.trying.outcome import Outcome, delivered, rendered
-from ops.templates.trying.revisions import Version, version
+from ops.templates.trying.revisions import Revision, version
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
 from worker.checks.samples import load_profiles, profile_for
@@ -70,7 +70,7 @@ def run_cases(
         raise typer.Exit(1)
 
 
-def _run(place: Place, name: str) -> list[testing.Verdict]:
+def _run(place: Place, name: str) -> list[testing.CaseResult]:
     return testing.run(place.folder, name, testing.cases_of(place.folder, name))
 
 
@@ -87,7 +87,7 @@ def _begin(place: Place, names: Sequence[str]) -> None:
 
 
 def _document(
-    results: Mapping[str, Sequence[testing.Verdict]], written: Sequence[Path]
+    results: Mapping[str, Sequence[testing.CaseResult]], written: Sequence[Path]
 ) -> dict[str, Any]:
     return {
         "templates": [
@@ -110,7 +110,7 @@ def _document(
 
 
 def _tell(
-    results: Mapping[str, Sequence[testing.Verdict]], written: Sequence[Path], place: Place
+    results: Mapping[str, Sequence[testing.CaseResult]], written: Sequence[Path], place: Place
 ) -> None:
     for name, verdicts in results.items():
         for one in verdicts:
@@ -146,7 +146,7 @@ def diff(
     options it is the samples. The exit code is 0, also if they differ.
     """
     place = place_of(templates)
-    wanted = Wanted(letters, waiting, recent)
+    wanted = WantedEvents(letters, waiting, recent)
     with version(before, place.folder, after) as old, version(after, place.folder, before) as new:
         chosen = _trigger(place, trigger, old, new)
         found = _compared(place, chosen, (old, new), events, wanted)
@@ -156,7 +156,7 @@ def diff(
         _tell_difference(found)
 
 
-def _trigger(place: Place, name: str, old: Version, new: Version) -> Trigger | None:
+def _trigger(place: Place, name: str, old: Revision, new: Revision) -> Trigger | None:
     if name:
         return place.trigger(name)
     users = [*place.triggers(old.template), *place.triggers(new.template)]
@@ -166,9 +166,9 @@ def _trigger(place: Place, name: str, old: Version, new: Version) -> Trigger | N
 def _compared(
     place: Place,
     trigger: Trigger | None,
-    versions: tuple[Version, Version],
+    versions: tuple[Revision, Revision],
     events: Path | None,
-    wanted: Wanted,
+    wanted: WantedEvents,
 ) -> Comparison:
     if trigger is None or place.settings is None:
         if wanted.is_any:
@@ -186,7 +186,7 @@ def _samples(place: Place, template: str) -> list[Mapping[str, Any]]:
 
 
 def _candidates(
-    place: Place, trigger: Trigger, events: Path | None, wanted: Wanted
+    place: Place, trigger: Trigger, events: Path | None, wanted: WantedEvents
 ) -> list[Candidate]:
     settings = place.settings
     assert settings is not None
@@ -204,7 +204,7 @@ def _candidates(
 
 
 def _delivered(
-    place: Place, trigger: Trigger, one: Version, candidates: Sequence[Candidate]
+    place: Place, trigger: Trigger, one: Revision, candidates: Sequence[Candidate]
 ) -> list[Outcome]:
     assert place.settings is not None
     return delivered(

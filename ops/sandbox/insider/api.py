@@ -10,14 +10,14 @@ from typing import Any, Final
 
 import orjson
 
-from ops.sandbox.answer import Answer, counted, denial, error, json_answer
+from ops.sandbox.answer import Reply, counted, denial, error, json_answer
 from ops.sandbox.insider.limit import SlidingWindow
 from ops.sandbox.insider.panel import Drops, Panel
-from ops.sandbox.insider.profiles import ArrayRules, Profile, Profiles, remove, write
+from ops.sandbox.insider.profiles import ArrayRules, InsiderProfile, Profiles, remove, write
 from ops.sandbox.insider.rules import (
     OBJECT_ATTRIBUTES,
     UPSERT,
-    Problem,
+    Complaint,
     check_delete,
     check_identity,
     check_removals,
@@ -34,7 +34,7 @@ _QUOTA_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ArrivedRequest:
     """One request as it arrived; names of headers in lower case."""
 
     path: str
@@ -61,7 +61,7 @@ class Write:
 
 
 @dataclass(slots=True)
-class Tally:
+class RequestTally:
     """What was counted since the start."""
 
     users_received: int = 0
@@ -80,7 +80,7 @@ class Insider:
     def __init__(self, settings: SandboxSettings) -> None:
         self.profiles = Profiles()
         self.drops = Drops()
-        self.tally = Tally()
+        self.tally = RequestTally()
         self.received = SlidingWindow()
         self.admitted = SlidingWindow()
         self.quota = SlidingWindow()
@@ -97,13 +97,13 @@ class Insider:
             empty_array_overwrites=settings.empty_array_overwrites,
         )
 
-    def admit(self, call: Call, now: float) -> Answer | Write:
+    def admit(self, call: ArrivedRequest, now: float) -> Reply | Write:
         """Judge a request to a writing path by its headers, the limits and its form."""
         self.received.add(now, self.settings.window_seconds)
         refusal = self.denied(call.headers) or self._over_limit(now) or self._oversize(call.body)
         return refusal or self._parse(call)
 
-    def apply(self, request: Write, now: float) -> Answer:
+    def apply(self, request: Write, now: float) -> Reply:
         """Let a request take effect, user by user."""
         errors: dict[str, list[str]] = {}
         failed = set()
@@ -118,7 +118,7 @@ class Insider:
                 self._salvage(request, index, problems, now)
         return self._counted(request, errors, frozenset(failed))
 
-    def erase(self, call: Call, now: float) -> Answer:
+    def erase(self, call: ArrivedRequest, now: float) -> Reply:
         """Delete whole profiles for good: what nobody should ever send."""
         refusal = self.denied(call.headers)
         if refusal:
@@ -131,7 +131,7 @@ class Insider:
             return error(404, "no such user for these identifiers: no data")
         return json_answer(200, {"success": True})
 
-    def read_profile(self, call: Call, now: float) -> Answer:
+    def read_profile(self, call: ArrivedRequest, now: float) -> Reply:
         """Answer the attributes of one profile, within the quota of its own."""
         refusal = self.denied(call.headers) or self._over_quota(now)
         if refusal:
@@ -153,7 +153,7 @@ class Insider:
             answer["quota"] = {"cost": cost, "used": used, "total": total}
         return json_answer(200, answer)
 
-    def read_columns(self, call: Call) -> Answer:
+    def read_columns(self, call: ArrivedRequest) -> Reply:
         """Answer what is defined in the panel."""
         refusal = self.denied(call.headers)
         if refusal:
@@ -163,7 +163,7 @@ class Insider:
             return error(400, "table must be contacts or events: bad request")
         return json_answer(200, self._panel.columns(table))
 
-    def denied(self, headers: Mapping[str, str]) -> Answer | None:
+    def denied(self, headers: Mapping[str, str]) -> Reply | None:
         """Return the refusal of these credentials, None if they are right."""
         settings = self.settings
         partner, token = headers.get("x-partner-name", ""), headers.get("x-request-token", "")
@@ -181,7 +181,7 @@ class Insider:
             return error(400, "Content-Type must be application/json: bad request")
         return None
 
-    def _over_limit(self, now: float) -> Answer | None:
+    def _over_limit(self, now: float) -> Reply | None:
         window = self.settings.window_seconds
         if self.admitted.count(now, window) < self.settings.limit_per_minute:
             self.admitted.add(now, window)
@@ -189,7 +189,7 @@ class Insider:
         self.limited += 1
         return self.slow_down(now)
 
-    def slow_down(self, now: float) -> Answer:
+    def slow_down(self, now: float) -> Reply:
         """Return a 429, with `Retry-After` as the settings say."""
         answer = error(429, "rejected: too many requests")
         seconds = self.settings.retry_after_seconds
@@ -201,23 +201,23 @@ class Insider:
             case "date":
                 value = formatdate(now + seconds, usegmt=True)
         header = (b"retry-after", value.encode())
-        return Answer(answer.status, answer.body, (*answer.headers, header))
+        return Reply(answer.status, answer.body, (*answer.headers, header))
 
-    def _over_quota(self, now: float) -> Answer | None:
+    def _over_quota(self, now: float) -> Reply | None:
         reads = self.quota.count(now, _QUOTA_SECONDS) + 1
         if reads * self.settings.profile_read_cost > self.settings.profile_units_per_minute:
             return self.slow_down(now)
         self.quota.add(now, _QUOTA_SECONDS)
         return None
 
-    def _oversize(self, body: bytes) -> Answer | None:
+    def _oversize(self, body: bytes) -> Reply | None:
         limit = self.settings.max_bytes
         if len(body) <= limit:
             return None
         text = f"request body is bigger than maximum allowed size {limit:,} bytes"
         return error(self.settings.oversize_status, text)
 
-    def _parse(self, call: Call) -> Answer | Write:
+    def _parse(self, call: ArrivedRequest) -> Reply | Write:
         try:
             body = orjson.loads(call.body)
         except orjson.JSONDecodeError:
@@ -251,7 +251,7 @@ class Insider:
 
     def _upsert(
         self, user: dict[str, Any], keys: tuple[str, ...], request: Write, now: float
-    ) -> list[Problem]:
+    ) -> list[Complaint]:
         profile = self.profiles.claim(keys)
         profile.updated_at = now
         attributes = user.get("attributes")
@@ -279,7 +279,7 @@ class Insider:
             return not user["not_append"]
         return for_all is not False
 
-    def _keep_objects(self, profile: Profile, given: tuple[Any, ...], who: str) -> None:
+    def _keep_objects(self, profile: InsiderProfile, given: tuple[Any, ...], who: str) -> None:
         """Keep objects' attributes as they were sent: how their patches work is not known."""
         for objects in given:
             if objects is None:
@@ -291,7 +291,7 @@ class Insider:
             profile.replace({**default, OBJECT_ATTRIBUTES: objects}, custom)
 
     def _write(
-        self, profile: Profile, attributes: dict[str, Any], *, append: bool, who: str
+        self, profile: InsiderProfile, attributes: dict[str, Any], *, append: bool, who: str
     ) -> None:
         default, custom = profile.attributes()
         known = {name: value for name, value in attributes.items() if name != OBJECT_ATTRIBUTES}
@@ -303,14 +303,14 @@ class Insider:
 
     def _delete(
         self, user: dict[str, Any], keys: tuple[str, ...], _request: Write, now: float
-    ) -> list[Problem]:
+    ) -> list[Complaint]:
         profile = self.profiles.find(keys)
         if profile is None:
             self.tally.unknown_deletes += 1
             if self.settings.unknown_user_delete == "accept":
                 return []
             message = "no such user for these identifiers: no data"
-            return [Problem("identifiers", "exists", message)]
+            return [Complaint("identifiers", "exists", message)]
         profile.updated_at = now
         kept = check_removals(user)
         if kept and self.settings.identifier_delete == "refuse":
@@ -326,7 +326,7 @@ class Insider:
             self.drops.note("identifier_not_deleted", each.place, keys[0])
         return []
 
-    def _stopped(self, profile: Profile, attributes: Any, who: str) -> bool:
+    def _stopped(self, profile: InsiderProfile, attributes: Any, who: str) -> bool:
         if not self.settings.gdpr_stops or profile.attributes()[0].get("gdpr_optin") is not False:
             return False
         if type(attributes) is dict and attributes.get("gdpr_optin") is True:
@@ -334,15 +334,15 @@ class Insider:
         self.drops.note("gdpr_stopped", "gdpr_optin", who)
         return True
 
-    def _poisoned(self, user: Any) -> list[Problem]:
+    def _poisoned(self, user: Any) -> list[Complaint]:
         settings = self.settings
         if not settings.poison or settings.poison_status != 200:  # noqa: PLR2004 - HTTP
             return []
         if settings.poison.encode() not in orjson.dumps(user):
             return []
-        return [Problem("attributes.custom", "value[*].regexp(^[^.]+$)", "value is not accepted")]
+        return [Complaint("attributes.custom", "value[*].regexp(^[^.]+$)", "value is not accepted")]
 
-    def _salvage(self, request: Write, index: int, problems: list[Problem], now: float) -> None:
+    def _salvage(self, request: Write, index: int, problems: list[Complaint], now: float) -> None:
         """Apply what is right of a refused user, if Insider does so."""
         if self.settings.failed_user == "nothing" or request.path != UPSERT:
             return
@@ -355,7 +355,7 @@ class Insider:
 
     def _counted(
         self, request: Write, errors: dict[str, list[str]], failed: frozenset[int]
-    ) -> Answer:
+    ) -> Reply:
         self.tally.users_refused += len(failed)
         self.tally.users_applied += len(request.users) - len(failed)
         self.tally.errors.update(key.split(".", 2)[-1] for key in errors)
@@ -373,7 +373,7 @@ def _object(body: bytes) -> dict[str, Any]:
     return value if type(value) is dict else {}
 
 
-def _read_back(profile: Profile, wanted: list[Any]) -> dict[str, Any]:
+def _read_back(profile: InsiderProfile, wanted: list[Any]) -> dict[str, Any]:
     """Return attributes as the reading path names them: `c_` for custom ones, `gdpr`."""
     default, custom = profile.attributes()
     found = {"gdpr" if name == "gdpr_optin" else name: value for name, value in default.items()}

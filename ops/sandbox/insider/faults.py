@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Literal
 
-from ops.sandbox.answer import Answer, denial, error, html_page, json_answer
+from ops.sandbox.answer import Reply, denial, error, html_page, json_answer
 from ops.sandbox.settings import FailureRule, Malformed, SandboxSettings
 
 Takes = Literal["now", "late", "never"]
@@ -26,20 +26,20 @@ class Fault:
 
     name: str = ""
     takes_effect: Takes = "now"
-    answer: Answer | None = None
+    answer: Reply | None = None
     delivery: Delivery = "whole"
 
 
 NONE: Final = Fault()
 _WRONG_COUNTS: Final = {"data": {"successful": {"count": 999_999}, "fail": {}}}
 _MALFORMED: Final[dict[Malformed, Fault]] = {
-    "empty": Fault(answer=Answer(200, b"")),
+    "empty": Fault(answer=Reply(200, b"")),
     "truncated": Fault(delivery="truncated"),
     "html": Fault(answer=html_page(200)),
     "wrong_counts": Fault(answer=json_answer(200, _WRONG_COUNTS)),
     "empty_object": Fault(answer=json_answer(200, {})),
     "null": Fault(answer=json_answer(200, None)),
-    "text": Fault(answer=Answer(200, b"OK")),
+    "text": Fault(answer=Reply(200, b"OK")),
     "dripping": Fault(delivery="dripping"),
     "endless": Fault(delivery="endless"),
 }
@@ -121,7 +121,7 @@ class Faults:
             return Fault("late", "late", delivery="closed")
         return Fault("late", "late", self._failure(500))
 
-    def _failure(self, status: int) -> Answer:
+    def _failure(self, status: int) -> Reply:
         return _failure(status, html=self.settings.html_errors)
 
 
@@ -135,7 +135,7 @@ def _ruled(rule: FailureRule, *, html: bool) -> Fault:
     return Fault("rule", "now" if rule.applied else "never", answer)
 
 
-def _failure(status: int, *, html: bool) -> Answer:
+def _failure(status: int, *, html: bool) -> Reply:
     if status in {401, 403}:
         return denial(status, "Access Denied")
     if status >= _FIRST_SERVER_ERROR:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from ops.sandbox.answer import Answer
+from ops.sandbox.answer import Reply
 from ops.sandbox.exchange import Exchange
 from ops.sandbox.insider.api import Insider, Write
 from ops.sandbox.insider.faults import Fault
@@ -18,7 +18,7 @@ _OK: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
+class AdmittedWrite:
     """A write that was let in, with the fault drawn for it.
 
     It holds the account and the journal of its arrival, which a reset may replace meanwhile.
@@ -39,7 +39,7 @@ class Passage:
         await pause(delay_seconds / 2)
         await self._deliver(answer)
 
-    def _take_effect(self) -> Answer | None:
+    def _take_effect(self) -> Reply | None:
         """Apply now, never or later; return the answer, None where there is none."""
         match self.fault.takes_effect:
             case "now":
@@ -54,12 +54,12 @@ class Passage:
                 assert_never(self.fault.takes_effect)
         return self.fault.answer
 
-    def _apply(self) -> Answer:
+    def _apply(self) -> Reply:
         answer = self.insider.apply(self.request, time.time())
         self.journal.took_effect(self.flight, answer.failed, time.time())
         return answer
 
-    async def _deliver(self, answer: Answer | None) -> None:
+    async def _deliver(self, answer: Reply | None) -> None:
         """Answer; the journal knows it first, so that whoever got the answer finds it there."""
         if answer is None or self.fault.delivery == "closed":
             self._note(CLOSED, sure=False)
@@ -72,7 +72,7 @@ class Passage:
             self._note(answer.status, sure=good)
             await self._send(answer)
 
-    async def _send(self, answer: Answer) -> None:
+    async def _send(self, answer: Reply) -> None:
         match self.fault.delivery:
             case "truncated":
                 await self.exchange.truncate(answer)

@@ -14,7 +14,7 @@ _EVENTS_KEPT: Final = 2_000
 _MERGES_KEPT: Final = 100
 
 
-class Profile:
+class InsiderProfile:
     """One person at Insider.
 
     Its attributes are kept as JSON: a hundred thousand profiles of live objects are a gigabyte, and
@@ -84,18 +84,18 @@ class Profiles:
         self.events_written: Counter[str] = Counter()
         self.events_doubled = 0
         self.latest_events: deque[tuple[str, bytes]] = deque(maxlen=_EVENTS_KEPT)
-        self._index: dict[str, Profile] = {}
+        self._index: dict[str, InsiderProfile] = {}
         self._serial = 0
         self._alive = 0
 
     def __len__(self) -> int:
         return self._alive
 
-    def __iter__(self) -> Iterator[Profile]:
+    def __iter__(self) -> Iterator[InsiderProfile]:
         """Yield each profile once, oldest key first."""
         return iter({profile.serial: profile for profile in self._index.values()}.values())
 
-    def find(self, keys: Sequence[str]) -> Profile | None:
+    def find(self, keys: Sequence[str]) -> InsiderProfile | None:
         """Return the profile that any of the identifiers leads to."""
         for key in keys:
             found = self._index.get(key)
@@ -103,9 +103,9 @@ class Profiles:
                 return found
         return None
 
-    def claim(self, keys: Sequence[str]) -> Profile:
+    def claim(self, keys: Sequence[str]) -> InsiderProfile:
         """Return the one profile of all these identifiers: found, merged or new."""
-        owner: Profile | None = None
+        owner: InsiderProfile | None = None
         index = self._index
         for key in keys:
             found = index.get(key)
@@ -130,7 +130,7 @@ class Profiles:
         self.erased += 1
         return True
 
-    def log_event(self, profile: Profile, event: Mapping[str, Any], who: str) -> None:
+    def log_event(self, profile: InsiderProfile, event: Mapping[str, Any], who: str) -> None:
         """Append to the event log; an event that is already there is there twice."""
         written = _packed(event)
         if written in profile.events:
@@ -149,15 +149,15 @@ class Profiles:
                 found[key[6:]] = sorted(value, key=str) if type(value) is list else []
         return found
 
-    def _create(self) -> Profile:
+    def _create(self) -> InsiderProfile:
         self._serial += 1
         self._alive += 1
-        profile = Profile(self._serial)
+        profile = InsiderProfile(self._serial)
         profile.keys = ("insider_id:" + profile.insider_id,)
         self._index[profile.keys[0]] = profile
         return profile
 
-    def _merge(self, one: Profile, other: Profile) -> Profile:
+    def _merge(self, one: InsiderProfile, other: InsiderProfile) -> InsiderProfile:
         older, newer = sorted((one, other), key=lambda profile: profile.serial)
         self.merged += 1
         self._alive -= 1

@@ -28,7 +28,7 @@ _IDENTIFIERS: Final = frozenset({"email", "phone_number", "uuid", "custom"})
 _DELETE_PARTS: Final = ("whole", "partial", "custom")
 
 
-class Problem(NamedTuple):
+class Complaint(NamedTuple):
     """One thing that is wrong with a user.
 
     Attributes:
@@ -67,49 +67,49 @@ def identity_keys(user: Any) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def check_upsert(user: Any) -> list[Problem]:
+def check_upsert(user: Any) -> list[Complaint]:
     """Return what is wrong with one user of an upsert."""
     if type(user) is not dict:
-        return [Problem("", "type(object)", "user must be an object")]
+        return [Complaint("", "type(object)", "user must be an object")]
     problems = check_identity(user)
     attributes, events = user.get("attributes"), user.get("events")
     if attributes is None and events is None and OBJECT_ATTRIBUTES not in user:
-        problems.append(Problem("", "required(attributes,events)", "attributes or events needed"))
+        problems.append(Complaint("", "required(attributes,events)", "attributes or events needed"))
     if attributes is not None:
         problems += _check_attributes(attributes)
     if events is not None:
         problems += _check_events(events)
     for switch in ("not_append", "append"):
         if switch in user and type(user[switch]) is not bool:
-            problems.append(Problem(switch, "type(bool)", f"{switch} must be a boolean"))
+            problems.append(Complaint(switch, "type(bool)", f"{switch} must be a boolean"))
     return problems
 
 
-def check_delete(user: Any) -> list[Problem]:
+def check_delete(user: Any) -> list[Complaint]:
     """Return what is wrong with one user of an attribute delete."""
     if type(user) is not dict:
-        return [Problem("", "type(object)", "user must be an object")]
+        return [Complaint("", "type(object)", "user must be an object")]
     problems = check_identity(user)
     problems += [
-        Problem(name, "forbidden", f"{name} is not allowed here")
+        Complaint(name, "forbidden", f"{name} is not allowed here")
         for name in ("attributes", "events")
         if name in user
     ]
     if not any(user.get(part) for part in _DELETE_PARTS):
-        problems.append(Problem("", "required(whole,partial,custom)", "nothing to delete"))
+        problems.append(Complaint("", "required(whole,partial,custom)", "nothing to delete"))
     problems += _check_parts(user, "")
     custom = user.get("custom", {})
     if type(custom) is not dict:
-        return [*problems, Problem("custom", "type(object)", "custom must be an object")]
+        return [*problems, Complaint("custom", "type(object)", "custom must be an object")]
     return problems + _check_parts(custom, "custom.")
 
 
-def check_removals(user: dict[str, Any]) -> list[Problem]:
+def check_removals(user: dict[str, Any]) -> list[Complaint]:
     """Return which attributes can't be deleted because they are identifiers of this user."""
     identifiers = user.get("identifiers", {})
     custom = user.get("custom", {})
     return [
-        Problem(f"{prefix}{part}", "identifier", f"{name} is an identifier")
+        Complaint(f"{prefix}{part}", "identifier", f"{name} is an identifier")
         for prefix, parts, kinds in (
             ("", user, identifiers),
             ("custom.", custom, identifiers.get("custom", {})),
@@ -120,98 +120,98 @@ def check_removals(user: dict[str, Any]) -> list[Problem]:
     ]
 
 
-def check_identity(user: dict[str, Any]) -> list[Problem]:
+def check_identity(user: dict[str, Any]) -> list[Complaint]:
     """Return what is wrong with the identifiers of a user."""
     insider_id, identifiers = user.get("insider_id"), user.get("identifiers")
     problems = []
     if insider_id is not None and (type(insider_id) is not str or not insider_id):
-        problems.append(Problem("insider_id", "type(string)", "insider_id must be a text"))
+        problems.append(Complaint("insider_id", "type(string)", "insider_id must be a text"))
     if identifiers is None:
         if insider_id is None:
-            problems.append(Problem("identifiers", "required", "identifiers needed"))
+            problems.append(Complaint("identifiers", "required", "identifiers needed"))
         return problems
     if type(identifiers) is not dict:
-        return [*problems, Problem("identifiers", "type(object)", "must be an object")]
+        return [*problems, Complaint("identifiers", "type(object)", "must be an object")]
     if not identifiers:
-        return [*problems, Problem("identifiers", "min(1)", "at least one identifier needed")]
+        return [*problems, Complaint("identifiers", "min(1)", "at least one identifier needed")]
     for kind, value in identifiers.items():
         problems += _check_identifier(kind, value)
     return problems
 
 
-def _check_identifier(kind: str, value: Any) -> list[Problem]:
+def _check_identifier(kind: str, value: Any) -> list[Complaint]:
     if kind not in _IDENTIFIERS:
-        return [Problem(f"identifiers.{kind}", "unknown", f"no identifier: {kind}")]
+        return [Complaint(f"identifiers.{kind}", "unknown", f"no identifier: {kind}")]
     if kind != "custom":
         return _check_contact("identifiers", kind, value)
     if type(value) is not dict or not value:
-        return [Problem("identifiers.custom", "type(object)", "custom must be an object")]
+        return [Complaint("identifiers.custom", "type(object)", "custom must be an object")]
     return [
-        Problem(f"identifiers.custom.{name}", "type(string)", f"{name} must be a text")
+        Complaint(f"identifiers.custom.{name}", "type(string)", f"{name} must be a text")
         for name, text in value.items()
         if type(text) is not str or not text
     ]
 
 
-def _check_contact(where: str, kind: str, value: Any) -> list[Problem]:
+def _check_contact(where: str, kind: str, value: Any) -> list[Complaint]:
     text = value if type(value) is str else ""
     if kind == "email" and not _EMAIL.match(text):
-        return [Problem(f"{where}.email", f"regexp({_EMAIL.pattern})", f"invalid email: {value}")]
+        return [Complaint(f"{where}.email", f"regexp({_EMAIL.pattern})", f"invalid email: {value}")]
     if kind == "phone_number" and not _PHONE.match(text):
         rule = f"value[*].regexp({_PHONE.pattern})"
-        return [Problem(where + ".phone_number", rule, f"invalid phone number: {value}")]
+        return [Complaint(where + ".phone_number", rule, f"invalid phone number: {value}")]
     if kind == "uuid" and not text:
-        return [Problem(f"{where}.uuid", "type(string)", "uuid must be a text")]
+        return [Complaint(f"{where}.uuid", "type(string)", "uuid must be a text")]
     return []
 
 
-def _check_attributes(attributes: Any) -> list[Problem]:
+def _check_attributes(attributes: Any) -> list[Complaint]:
     if type(attributes) is not dict:
-        return [Problem("attributes", "type(object)", "attributes must be an object")]
+        return [Complaint("attributes", "type(object)", "attributes must be an object")]
     custom = attributes.get("custom")
     if not attributes or (len(attributes) == 1 and custom == {}):
-        return [Problem("attributes", "min(1)", "at least one attribute needed")]
+        return [Complaint("attributes", "min(1)", "at least one attribute needed")]
     problems = []
     if custom is not None and type(custom) is not dict:
-        problems.append(Problem("attributes.custom", "type(object)", "custom must be an object"))
+        problems.append(Complaint("attributes.custom", "type(object)", "custom must be an object"))
     for kind in ("email", "phone_number", "uuid"):
         if kind in attributes:
             problems += _check_contact("attributes", kind, attributes[kind])
     return problems
 
 
-def _check_events(events: Any) -> list[Problem]:
+def _check_events(events: Any) -> list[Complaint]:
     if type(events) is not list:
-        return [Problem("events", "type(array)", "events must be an array")]
+        return [Complaint("events", "type(array)", "events must be an array")]
     problems = []
     for position, event in enumerate(events):
         problems += _check_event(f"events.{position}", event)
     return problems
 
 
-def _check_event(place: str, event: Any) -> list[Problem]:
+def _check_event(place: str, event: Any) -> list[Complaint]:
     if type(event) is not dict:
-        return [Problem(place, "type(object)", "event must be an object")]
+        return [Complaint(place, "type(object)", "event must be an object")]
     problems = []
     name, timestamp = event.get("event_name"), event.get("timestamp")
     if type(name) is not str or not _EVENT_NAME.match(name):
         rule = f"regexp({_EVENT_NAME.pattern})"
-        problems.append(Problem(f"{place}.event_name", rule, f"invalid event name: {name}"))
+        problems.append(Complaint(f"{place}.event_name", rule, f"invalid event name: {name}"))
     if type(timestamp) is not str or not _TIMESTAMP.match(timestamp):
-        problems.append(Problem(f"{place}.timestamp", "date(RFC3339)", "invalid timestamp"))
+        problems.append(Complaint(f"{place}.timestamp", "date(RFC3339)", "invalid timestamp"))
     parameters = event.get("event_params", {})
     if type(parameters) is not dict or type(parameters.get("custom", {})) is not dict:
-        problems.append(Problem(f"{place}.event_params", "type(object)", "must be an object"))
+        problems.append(Complaint(f"{place}.event_params", "type(object)", "must be an object"))
     return problems
 
 
-def _check_parts(parts: dict[str, Any], prefix: str) -> list[Problem]:
+def _check_parts(parts: dict[str, Any], prefix: str) -> list[Complaint]:
     problems = []
     whole, partial = parts.get("whole", []), parts.get("partial", {})
     if type(whole) is not list or any(type(name) is not str for name in whole):
-        problems.append(Problem(f"{prefix}whole", "type(array)", "must be a list of names"))
+        problems.append(Complaint(f"{prefix}whole", "type(array)", "must be a list of names"))
     if type(partial) is not dict or any(type(values) is not list for values in partial.values()):
-        problems.append(Problem(f"{prefix}partial", "type(object)", "must map names to lists"))
+        problems.append(Complaint(f"{prefix}partial", "type(object)", "must map names to lists"))
     return problems
 
 
@@ -219,7 +219,7 @@ def _touches(places: set[str], place: str) -> bool:
     return any(each == place or each.startswith(place + ".") for each in places)
 
 
-def valid_part(user: dict[str, Any], problems: Sequence[Problem]) -> dict[str, Any]:
+def valid_part(user: dict[str, Any], problems: Sequence[Complaint]) -> dict[str, Any]:
     """Return a user without the attributes and events that have a problem."""
     wrong = {problem.place for problem in problems}
     valid = {name: value for name, value in user.items() if name not in {"attributes", "events"}}

@@ -30,7 +30,7 @@ class Move(NamedTuple):
 
 
 @dataclass(slots=True)
-class Profile:
+class LyticsProfile:
     """A person: fields, and the slugs of the audiences that the person is in."""
 
     uid: str
@@ -47,7 +47,7 @@ class Account:
     """Profiles by their uid, members of each audience in the order in which a scan shows them."""
 
     def __init__(self) -> None:
-        self.profiles: dict[str, Profile] = {}
+        self.profiles: dict[str, LyticsProfile] = {}
         self._members: dict[str, list[str]] = {}
         self._slugs: dict[str, str] = {}
 
@@ -57,7 +57,7 @@ class Account:
         for row in rows:
             uid = str(row["_uid"])
             fields = {k: v for k, v in row.items() if k not in {"_uid", "segments"}}
-            known = self.profiles.setdefault(uid, Profile(uid, {}))
+            known = self.profiles.setdefault(uid, LyticsProfile(uid, {}))
             known.fields = {**known.fields, **fields}
             if "segments" in row:
                 wanted = {str(slug) for slug in row["segments"]}
@@ -84,7 +84,7 @@ class Account:
         """Return how many members each audience has."""
         return {slug: len(members) for slug, members in sorted(self._members.items())}
 
-    def members_after(self, slug: str, uid: str, count: int) -> list[Profile]:
+    def members_after(self, slug: str, uid: str, count: int) -> list[LyticsProfile]:
         """Return the next members behind a uid."""
         members = self._members.get(slug, [])
         first = bisect.bisect_right(members, uid)
@@ -94,18 +94,18 @@ class Account:
         """Return how many members an audience has."""
         return len(self._members.get(slug, ()))
 
-    def find(self, name: str, value: str) -> Profile | None:
+    def find(self, name: str, value: str) -> LyticsProfile | None:
         """Return the profile with this value of a field."""
         if name == "_uid":
             return self.profiles.get(value)
         return next((p for p in self.profiles.values() if str(p.fields.get(name)) == value), None)
 
-    def _join(self, profile: Profile, slug: str) -> None:
+    def _join(self, profile: LyticsProfile, slug: str) -> None:
         profile.segments.add(slug)
         self._slugs[audience_id(slug)] = slug
         bisect.insort(self._members.setdefault(slug, []), profile.uid)
 
-    def _leave(self, profile: Profile, slug: str) -> None:
+    def _leave(self, profile: LyticsProfile, slug: str) -> None:
         profile.segments.discard(slug)
         members = self._members[slug]
         del members[bisect.bisect_left(members, profile.uid)]

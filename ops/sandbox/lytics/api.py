@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from ops.sandbox.answer import Answer, error, json_answer
+from ops.sandbox.answer import Reply, error, json_answer
 from ops.sandbox.lytics.account import Account, Change, Move
 from ops.sandbox.lytics.collect import Collect
 from ops.sandbox.lytics.remote_templates import RemoteTemplates
@@ -51,7 +51,7 @@ class Lytics:
 
     async def api(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes
-    ) -> Answer:
+    ) -> Reply:
         """Answer a request to Lytics' API."""
         if self.switches.latency_seconds:
             await asyncio.sleep(self.switches.latency_seconds)
@@ -60,7 +60,7 @@ class Lytics:
             time.time() + self.switches.date_offset_seconds,
         )
 
-    def control(self, method: str, name: str, query: dict[str, str], body: bytes) -> Answer:
+    def control(self, method: str, name: str, query: dict[str, str], body: bytes) -> Reply:
         """Answer a request below `/_sandbox/lytics/`: look, fill, move, start jobs."""
         value = orjson.loads(body) if body else {}
         match method, name:
@@ -128,10 +128,10 @@ class Lytics:
             self._senders[name].stop()
         self._senders[name] = WebhookSender(job, self.account, self.switches)
 
-    def _jobs(self) -> Answer:
+    def _jobs(self) -> Reply:
         return json_answer(200, {name: sender.shown() for name, sender in self._senders.items()})
 
-    def _fault(self) -> Answer | None:
+    def _fault(self) -> Reply | None:
         left = self._random.random()
         for status, share in self.switches.error_shares.items():
             left -= share
@@ -139,16 +139,16 @@ class Lytics:
                 return self._failed(int(status))
         return None
 
-    def _failed(self, status: int) -> Answer:
+    def _failed(self, status: int) -> Reply:
         answer = json_answer(status, {"status": status, "message": "try again later"})
         if status not in _RETRIABLE:
             return answer
         told = str(self.switches.retry_after_seconds).encode()
-        return Answer(status, answer.body, (*answer.headers, (b"retry-after", told)))
+        return Reply(status, answer.body, (*answer.headers, (b"retry-after", told)))
 
     def _answer(
         self, method: str, path: str, query: dict[str, str], headers: dict[str, str], body: bytes
-    ) -> Answer:
+    ) -> Reply:
         if not self._may(query, headers):
             return json_answer(401, {"status": 401, "message": "invalid api key"})
         parts = [unquote(part) for part in path.split("/") if part]
@@ -169,16 +169,16 @@ class Lytics:
         wanted = self.switches.token.get_secret_value()
         return given == wanted if wanted else bool(given)
 
-    def _entity(self, field: str, value: str) -> Answer:
+    def _entity(self, field: str, value: str) -> Reply:
         """Return one profile; who does not exist is answered 200 too (lytics.md, section 3)."""
         found = self.account.find(field, value)
         data = found.shown() if found else {"segments": _NOT_FOUND_SEGMENTS}
         return json_answer(200, {"status": 200, "message": "success", "data": data})
 
 
-def _dated(answer: Answer, now: float) -> Answer:
+def _dated(answer: Reply, now: float) -> Reply:
     date = (b"date", formatdate(now, usegmt=True).encode())
-    return Answer(answer.status, answer.body, (*answer.headers, date), answer.failed)
+    return Reply(answer.status, answer.body, (*answer.headers, date), answer.failed)
 
 
 def _now(offset_seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.sandbox.answer import Answer, json_answer
+from ops.sandbox.answer import Reply, json_answer
 from ops.sandbox.lytics.switches import LyticsSwitches
 
 RECORD_BYTES: Final = 4 * 1024
@@ -26,7 +26,7 @@ class Collect:
         self.rejected = 0
         self.requests = 0
 
-    def take(self, stream: str, body: bytes) -> Answer:
+    def take(self, stream: str, body: bytes) -> Reply:
         """Take a record, or an array of them."""
         self.requests += 1
         if self.switches.collect_status != 200:  # noqa: PLR2004 - HTTP

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.sandbox.answer import Answer, json_answer
+from ops.sandbox.answer import Reply, json_answer
 from ops.sandbox.lytics.switches import LyticsSwitches
 from ops.templates.trying.outcome import rendered
 from worker.errors import TemplateBroken
@@ -37,7 +37,7 @@ class RemoteTemplates:
         self.switches = switches
         self.kept: dict[str, RemoteTemplate] = {}
 
-    def answer(self, method: str, rest: str, query: dict[str, str], body: bytes) -> Answer:
+    def answer(self, method: str, rest: str, query: dict[str, str], body: bytes) -> Reply:
         """Answer a request below `/v2/template`; `rest` is the path behind it."""
         parts = [part for part in rest.split("/") if part]
         match method, parts:
@@ -51,7 +51,7 @@ class RemoteTemplates:
                 return self._test(known, body)
         return json_answer(404, {"status": 404, "message": "not found"})
 
-    def _create(self, query: dict[str, str], body: bytes) -> Answer:
+    def _create(self, query: dict[str, str], body: bytes) -> Reply:
         if not query.get("name") or query.get("type") != "jsonnet":
             return json_answer(400, {"status": 400, "message": "name and type are required"})
         name = query["name"]
@@ -67,7 +67,7 @@ class RemoteTemplates:
         )
         return _ok(_shown(self.kept[found]))
 
-    def _update(self, method: str, known: str, query: dict[str, str], body: bytes) -> Answer:
+    def _update(self, method: str, known: str, query: dict[str, str], body: bytes) -> Reply:
         if method == "GET":
             return _ok(_shown(self.kept[known]))
         if method != self.switches.template_update_method:
@@ -77,14 +77,14 @@ class RemoteTemplates:
         template.description = query.get("description", template.description)
         return _ok(_shown(template))
 
-    def _test(self, known: str, body: bytes) -> Answer:
+    def _test(self, known: str, body: bytes) -> Reply:
         """Answer a test as the live API does: 200 even where the template throws."""
         try:
             request = orjson.loads(body)
         except orjson.JSONDecodeError:
             return json_answer(400, {"status": 400, "message": "invalid json"})
         if "desired_format" not in request:
-            return Answer(500, b"")
+            return Reply(500, b"")
         return _ok(_evaluated(self.kept[known].source, request))
 
 
@@ -111,5 +111,5 @@ def _shown(template: RemoteTemplate) -> dict[str, Any]:
     return shown
 
 
-def _ok(value: Any) -> Answer:
+def _ok(value: Any) -> Reply:
     return json_answer(200, {"status": 200, "message": "success", "data": value})

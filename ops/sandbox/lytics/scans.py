@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from ops.sandbox.answer import Answer, json_answer
-from ops.sandbox.lytics.account import Account, Profile
+from ops.sandbox.answer import Reply, json_answer
+from ops.sandbox.lytics.account import Account, LyticsProfile
 from ops.sandbox.lytics.switches import LyticsSwitches
 
 _DEFAULT_LIMIT: Final = 20
@@ -50,7 +50,7 @@ class Scans:
         self.pages = 0
         self._random = Random(switches.seed)  # noqa: S311 - repeatable on purpose
 
-    def page(self, name: str, query: dict[str, str], now: float) -> Answer:
+    def page(self, name: str, query: dict[str, str], now: float) -> Reply:
         """Return one page of the members of an audience that is named by slug or id."""
         slug = self.account.slug_of(name)
         if slug is None:
@@ -66,7 +66,7 @@ class Scans:
         self.pages += 1
         return self._rows(token, _limit(query, self.switches.page_limit), query, now)
 
-    def _rows(self, token: _Token, limit: int, query: dict[str, str], now: float) -> Answer:
+    def _rows(self, token: _Token, limit: int, query: dict[str, str], now: float) -> Reply:
         names = [name for name in query.get("fields", "").split(",") if name]
         members = self.account.members_after(token.slug, token.uid, limit)
         last = members[-1].uid if members else token.uid
@@ -83,19 +83,19 @@ class Scans:
         following = "" if ended else _Token(token.slug, last, rows, now).dumps()
         return self._page(shown, following, self.account.total(token.slug))
 
-    def _seen(self, members: list[Profile]) -> list[Profile]:
+    def _seen(self, members: list[LyticsProfile]) -> list[LyticsProfile]:
         share = self.switches.hidden_rows
         return [member for member in members if not self._draw(share)] if share else members
 
     def _draw(self, share: float) -> bool:
         return share > 0 and self._random.random() < share
 
-    def _page(self, rows: list[dict[str, Any]], following: str, total: int) -> Answer:
+    def _page(self, rows: list[dict[str, Any]], following: str, total: int) -> Reply:
         status: int | str = "200" if self.switches.status_as_text else 200
         body = {"status": status, "message": "success", "_next": following}
         return json_answer(200, {**body, "total": total, "data": rows})
 
-    def _refused(self, status: int, message: str) -> Answer:
+    def _refused(self, status: int, message: str) -> Reply:
         shown: int | str = str(status) if self.switches.status_as_text else status
         return json_answer(status, {"status": shown, "message": message})
 

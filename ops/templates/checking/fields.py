@@ -25,7 +25,7 @@ _OURS: Final = "lib/"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedField:
     """A place at which a template asks for a field."""
 
     name: str
@@ -34,13 +34,13 @@ class Asked:
     column: int
 
 
-def asked_for(bundle: Bundle) -> list[Asked]:
+def asked_for(bundle: Bundle) -> list[AskedField]:
     """Return where a template, and what it imports of the user's, asks for fields by name."""
     files = [one for one in bundle.files.values() if one.is_code]
     return [each for one in files if not shown(one.name).startswith(_OURS) for each in _of(one)]
 
 
-def _of(file: SourceFile) -> Iterator[Asked]:
+def _of(file: SourceFile) -> Iterator[AskedField]:
     try:
         root = parse(file.text)
     except SyntaxWrong:
@@ -52,7 +52,7 @@ def _of(file: SourceFile) -> Iterator[Asked]:
         name = _asked(node, known)
         if name is not None:
             line, column = place(file.text, name.at)
-            yield Asked(str(name.value), shown(file.name), line, column)
+            yield AskedField(str(name.value), shown(file.name), line, column)
 
 
 def walked(node: tree.Node) -> Iterator[tree.Node]:
@@ -115,7 +115,7 @@ def _is_typo(name: str, other: str) -> bool:
     return row[-1] <= _TYPO
 
 
-def _finding(asked: Asked, near: str) -> Finding:
+def _finding(asked: AskedField, near: str) -> Finding:
     hint = f"did you mean {near}?" if near else "look whether Lytics sends it under another name."
     return Finding(
         "warning",

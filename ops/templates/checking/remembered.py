@@ -28,7 +28,7 @@ class LastCheck:
     at_ms: int
 
 
-class Memory:
+class RememberedChecks:
     """The last checks of all templates.
 
     Args:

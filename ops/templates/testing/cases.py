@@ -48,7 +48,7 @@ class TestCase:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class CaseResult:
     """How a case went.
 
     Args:
@@ -126,9 +126,9 @@ def _case(path: Path, index: int, document: Any) -> TestCase:
     return TestCase(path, index, name, profiles[0], settings, expected)
 
 
-def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[Verdict]:
+def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[CaseResult]:
     """Render the cases of a template, and hold what comes against what is expected."""
-    verdicts: list[Verdict] = []
+    verdicts: list[CaseResult] = []
     for _, group in groupby(cases, key=lambda case: orjson.dumps(dict(case.settings))):
         part = list(group)
         texts = [(case.name, orjson.dumps(dict(case.profile))) for case in part]
@@ -140,9 +140,9 @@ def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[Verdict]
     return verdicts
 
 
-def _verdict(case: TestCase, outcome: Outcome) -> Verdict:
+def _verdict(case: TestCase, outcome: Outcome) -> CaseResult:
     came = _came(outcome)
-    return Verdict(case, tuple(_difference(case.expected, came)), came)
+    return CaseResult(case, tuple(_difference(case.expected, came)), came)
 
 
 def _came(outcome: Outcome) -> dict[str, Any]:
@@ -186,7 +186,7 @@ def _lines(value: Any) -> list[str]:
     return json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True).splitlines()
 
 
-def update(verdicts: Sequence[Verdict]) -> list[Path]:
+def update(verdicts: Sequence[CaseResult]) -> list[Path]:
     """Write what came into the files of those that did not go as expected; returns the files."""
     wrong = [one for one in verdicts if not one.passed]
     for path in (paths := sorted({one.case.path for one in wrong})):

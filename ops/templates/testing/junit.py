@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from ops.templates.testing.cases import Verdict
+from ops.templates.testing.cases import CaseResult
 
 
-def junit(results: Mapping[str, Sequence[Verdict]]) -> bytes:
+def junit(results: Mapping[str, Sequence[CaseResult]]) -> bytes:
     """Return the document: a suite for each template.
 
     Args:

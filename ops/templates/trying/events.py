@@ -18,7 +18,7 @@ from ops.person.named import person_named
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from ops.trial.event import candidate_of
-from producer.events.payloads import Reading, Refused, events_of
+from producer.events.payloads import ReadingRules, Refused, events_of
 from worker.contract.events import Event, decode_header, decode_profile
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
@@ -28,7 +28,7 @@ MOST: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedEvents:
     """Which events are meant, of one trigger."""
 
     letters: bool = False
@@ -61,7 +61,7 @@ def events_of_payload(
     Raises:
         UsageWrong: One can't be read.
     """
-    reading = Reading(
+    reading = ReadingRules(
         now_us,
         now_us,
         settings.delivery.identity,
@@ -170,7 +170,9 @@ def _of_entry(entry: WaitingEntry) -> Candidate | None:
     return Candidate(name, entry.stream.trigger, entry.header, profile)
 
 
-def kept(client: Redis, settings: Settings, trigger: Trigger, wanted: Wanted) -> list[Candidate]:
+def kept(
+    client: Redis, settings: Settings, trigger: Trigger, wanted: WantedEvents
+) -> list[Candidate]:
     """Return events of a trigger that Redis holds.
 
     What was delivered is no longer there: `recent` are the newest of what waits and what is dead.

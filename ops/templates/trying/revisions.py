@@ -16,7 +16,7 @@ from worker.errors import UsageWrong
 
 
 @dataclass(frozen=True, slots=True)
-class Version:
+class Revision:
     """One side of a comparison.
 
     Args:
@@ -31,7 +31,7 @@ class Version:
 
 
 @contextmanager
-def version(text: str, folder: Path, other: str = "") -> Iterator[Version]:
+def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
     """Find what is meant: a template, `REVISION:TEMPLATE`, or a revision alone.
 
     Args:
@@ -47,7 +47,7 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Version]:
         with _checked_out(revision, folder) as old:
             yield _existing(text, old, name)
     elif (folder / full_name(text)).is_file():
-        yield Version(text, folder, full_name(text))
+        yield Revision(text, folder, full_name(text))
     elif other and (folder / full_name(other.rpartition(":")[2])).is_file():
         with _checked_out(text, folder) as old:
             yield _existing(text, old, other.rpartition(":")[2])
@@ -58,10 +58,10 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Version]:
         )
 
 
-def _existing(said: str, folder: Path, name: str) -> Version:
+def _existing(said: str, folder: Path, name: str) -> Revision:
     if not (folder / full_name(name)).is_file():
         raise UsageWrong(f"{said}: that revision has no {full_name(name)}.")
-    return Version(said, folder, full_name(name))
+    return Revision(said, folder, full_name(name))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from worker.contract.celery.options import DRAIN_TASK
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 CONFIGURATION = """
@@ -139,4 +139,4 @@ def send(app, *calls):
 
 
 def live(destination, *partitions):
-    return [Call("live", destination, partition) for partition in partitions]
+    return [Ring("live", destination, partition) for partition in partitions]

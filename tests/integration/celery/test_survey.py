@@ -13,7 +13,7 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import Pause, set_pause
 from worker.contract.redis.connection import connect_async
 from worker.contract.settings import load_settings
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 
 ONE = PartitionKeys("one", 5)
 
@@ -41,14 +41,14 @@ def test_work_is_due_and_its_bell_rings_from_then_on(survey, broker):
 
     first, second = survey.look(), survey.look()
 
-    assert [(s.call, s.due, s.ringing) for s in first] == [(Call("live", "one", 5), True, False)]
+    assert [(s.call, s.due, s.ringing) for s in first] == [(Ring("live", "one", 5), True, False)]
     assert [s.ringing for s in second] == [True]
 
 
 def test_work_of_the_backfill_lane_alone_goes_to_the_backfill_queue(survey, broker):
     broker.put_work(("one", 5), lane="job.yesterday")
 
-    assert due(survey) == [Call("backfill", "one", 5)]
+    assert due(survey) == [Ring("backfill", "one", 5)]
 
 
 def test_a_held_partition_is_not_due(survey, broker):
@@ -81,7 +81,7 @@ def test_a_clock_that_was_set_back_keeps_no_partition_held(survey, broker):
     time.sleep(0.2)
 
     assert first == []
-    assert due(survey) == [Call("live", "one", 5)]
+    assert due(survey) == [Ring("live", "one", 5)]
 
 
 def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
@@ -93,7 +93,7 @@ def test_a_clock_that_was_set_back_keeps_nothing_waiting(survey, broker):
     broker.client.hset(ONE.retry, trigger, orjson.dumps([3, ahead_ms, 0]))
     broker.client.hset(ONE.holds, stream, f"{ahead_ms}-0 {ahead_ms}")
 
-    assert due(survey) == [Call("live", "one", 5)]
+    assert due(survey) == [Ring("live", "one", 5)]
 
 
 def test_a_clock_that_was_set_back_lets_somebody_sweep(survey, broker):
@@ -110,7 +110,7 @@ def test_what_a_person_paused_is_not_due(survey, broker, kind, name):
     broker.put_work(("one", 5), ("two", 5))
     set_pause(broker.client, kind, name, Pause())
 
-    assert due(survey) == [Call("live", "two", 5)]
+    assert due(survey) == [Ring("live", "two", 5)]
 
 
 def test_a_paused_job_is_not_due_and_others_beside_it_are(survey, broker):
@@ -122,7 +122,7 @@ def test_a_paused_job_is_not_due_and_others_beside_it_are(survey, broker):
     first = due(survey)
     set_pause(broker.client, "job", "today", Pause())
 
-    assert (first, due(survey)) == ([Call("backfill", "two", 5)], [])
+    assert (first, due(survey)) == ([Ring("backfill", "two", 5)], [])
 
 
 def test_triggers_and_destinations_that_the_configuration_lacks_are_left_alone(survey, broker):

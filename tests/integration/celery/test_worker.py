@@ -6,7 +6,7 @@ import time
 from collections import Counter
 
 from tests.integration.celery.nodes import Node, live, send, until
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 
 
 def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
@@ -20,7 +20,7 @@ def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
 
 def test_live_messages_are_taken_before_backfill(configuration, broker, app):
     places = range(6)
-    send(app, *(Call("backfill", "one", p) for p in places), *live("two", *places))
+    send(app, *(Ring("backfill", "one", p) for p in places), *live("two", *places))
 
     with Node(configuration, "--concurrency=1"):
         until(lambda: len(broker.drained()) == 12)

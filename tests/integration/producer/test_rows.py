@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from producer.events.payloads import Payload
-from producer.events.rows import Membership, payloads_of
+from producer.events.rows import RowMeaning, payloads_of
 from producer.publish import Publisher
 from tests.integration.producer.conftest import trigger
 from tests.integration.producer.redis_contents import entries
@@ -63,17 +63,17 @@ def contents(client: Any, lane: str) -> list[Any]:
 @pytest.mark.parametrize(
     "membership",
     [
-        Membership("vip", "", "enter", AT),
-        Membership("vip", VIP, "exit", AT),
-        Membership("nobody", "", "enter", AT),
-        Membership("vip", "", "enter", "2099-01-01T00:00:00Z"),
+        RowMeaning("vip", "", "enter", AT),
+        RowMeaning("vip", VIP, "exit", AT),
+        RowMeaning("nobody", "", "enter", AT),
+        RowMeaning("vip", "", "enter", "2099-01-01T00:00:00Z"),
     ],
 )
 def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
     configure: Any,
     publisher_of: Any,
     client: Any,
-    membership: Membership,
+    membership: RowMeaning,
     only: tuple[str, ...],
     identity: str,
 ) -> None:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 from worker.node.shared.nameless import write_all
 from worker.node.shared.node import StoppedTriggers
 from worker.node.shared.slots import Slots
@@ -56,11 +56,11 @@ def holders():
 
 
 def live(destination="one"):
-    return Call("live", destination, 1)
+    return Ring("live", destination, 1)
 
 
 def backfill(destination="one"):
-    return Call("backfill", destination, 1)
+    return Ring("backfill", destination, 1)
 
 
 @pytest.mark.parametrize(("processes", "granted"), [(1, 1), (2, 1), (3, 2), (5, 4)])
@@ -111,11 +111,11 @@ def test_a_slot_is_given_back_at_its_end(holders):
 def test_calls_wait_in_their_order_and_once():
     waiting = WaitingCalls()
     for partition in (1, 2, 1):
-        waiting.add(Call("live", "one", partition))
+        waiting.add(Ring("live", "one", partition))
 
     found = [waiting.next_after(live()) for _ in range(3)]
 
-    assert found == [Call("live", "one", 1), Call("live", "one", 2), None]
+    assert found == [Ring("live", "one", 1), Ring("live", "one", 2), None]
 
 
 def test_live_calls_go_before_backfill():
@@ -147,7 +147,7 @@ def test_waiting_calls_survive_what_a_killed_process_left_half_written():
     waiting = WaitingCalls()
     write_all(waiting._descriptor, "live one 3\nlive on")
 
-    assert waiting.next_after(live()) == Call("live", "one", 3)
+    assert waiting.next_after(live()) == Ring("live", "one", 3)
     assert waiting.next_after(live()) is None
 
 
@@ -196,7 +196,7 @@ def test_stopped_triggers_are_those_that_were_written_last():
 
 def test_slots_are_free_when_nobody_drains():
     slots = Slots(3, ["one"])
-    holder = Holder(slots, Call("backfill", "one", 1))
+    holder = Holder(slots, Ring("backfill", "one", 1))
 
     while_held = slots.are_free()
     holder.kill()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from structlog.testing import capture_logs
 
 from worker.contract.celery.errands import Errand
-from worker.core.rounds import Call, Sight
+from worker.core.rounds import Ring, Sight
 from worker.errors import RedisUnavailable
 from worker.node.shared.stop import Board
 from worker.node.sweep import Sweep
@@ -26,7 +26,7 @@ class FakeSurvey:
 
     def look(self):
         self.looks += 1
-        return [Sight(Call("live", "one", 1), due=True, ringing=self.looks > 1, held=False)]
+        return [Sight(Ring("live", "one", 1), due=True, ringing=self.looks > 1, held=False)]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class World:
     survey: FakeSurvey = field(default_factory=FakeSurvey)
     now: float = 1_000.0
     idle: bool = True
-    rang: list[Call] = field(default_factory=list)
+    rang: list[Ring] = field(default_factory=list)
     board: Board = field(default_factory=Board)
     presence: FakePresence = field(default_factory=FakePresence)
     schedule: FakeSchedule = field(default_factory=FakeSchedule)
@@ -115,7 +115,7 @@ def test_it_rings_for_what_it_sees():
 
     world.pass_seconds(1)
 
-    assert world.rang == [Call("live", "one", 1)]
+    assert world.rang == [Ring("live", "one", 1)]
 
 
 def test_a_redis_that_goes_away_is_told_once_and_sweeping_goes_on_when_it_is_back():

@@ -20,7 +20,7 @@ from itertools import count
 from typing import Final
 
 from worker.adapters.jsonnet.files import LIBRARY_NAME, Bundle, SourceFile
-from worker.adapters.jsonnet.syntax.tokens import Kind, Token
+from worker.adapters.jsonnet.syntax.tokens import Token, TokenKind
 from worker.adapters.jsonnet.syntax.tree import Import
 
 RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
@@ -85,7 +85,7 @@ def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten
 
 def std_head(file: SourceFile, std_file: str, lacks: frozenset[str]) -> str:
     """Return the code that completes `std`, for a file that names something that is lacking."""
-    words = {token.text for token in file.tokens if token.kind is Kind.WORD}
+    words = {token.text for token in file.tokens if token.kind is TokenKind.WORD}
     if "std" not in words or words.isdisjoint(lacks) or file.name.endswith(std_file):
         return ""
     return f"local std = import 'lib:/{std_file}';"
@@ -126,7 +126,7 @@ def _as_function(file: SourceFile, needing: set[str]) -> tuple[str, str]:
 
 
 def _fresh_names(tokens: tuple[Token, ...]) -> Iterator[str]:
-    taken = {token.text for token in tokens if token.kind is Kind.WORD}
+    taken = {token.text for token in tokens if token.kind is TokenKind.WORD}
     return (name for number in count() if (name := f"_{number}") not in taken)
 
 

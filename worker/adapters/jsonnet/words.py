@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from worker.adapters.jsonnet.files import Bundle
-from worker.adapters.jsonnet.syntax.tokens import Kind
+from worker.adapters.jsonnet.syntax.tokens import TokenKind
 
 _WORD: Final = re.compile(r"\w+")
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
-_SPEAKING: Final = frozenset({Kind.STRING, Kind.VERBATIM, Kind.BLOCK, Kind.WORD})
+_SPEAKING: Final = frozenset(
+    {TokenKind.STRING, TokenKind.VERBATIM, TokenKind.BLOCK, TokenKind.WORD}
+)
 
 _ENGINE: Final = frozenset(
     _WORD.findall(

@@ -25,7 +25,7 @@ from worker.core.gate import (
     GateState,
     GateStatus,
     Heard,
-    Kind,
+    LaneKind,
     Open,
     Slot,
     gate_id,
@@ -102,7 +102,7 @@ class RedisGate:
     async def book(
         self,
         *,
-        kind: Kind,
+        kind: LaneKind,
         triggers: Sequence[str],
         horizon_seconds: float,
         probe: bool = False,

@@ -18,7 +18,7 @@ from worker.contract.settings import Destination, Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.backoff import longest_ms
 from worker.core.gate import MICROSECONDS, Open
-from worker.core.rounds import Call, Sight
+from worker.core.rounds import Ring, Sight
 
 _BACKFILL_IS_DUE: Final = 3
 LOCK_MS: Final = 900
@@ -134,7 +134,7 @@ class RedisSurvey:
         looks = zip(places, answers[0::3], answers[1::3], answers[2::3], strict=True)
         return [
             Sight(
-                Call(
+                Ring(
                     BACKFILL if due == _BACKFILL_IS_DUE else LIVE,
                     place.keys.destination,
                     place.keys.partition,

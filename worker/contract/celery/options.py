@@ -23,7 +23,7 @@ _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 1.0
 
 
-class Line:
+class ResultLine:
     """A result that Flower shows as it is, without quotes."""
 
     def __init__(self, text: str) -> None:

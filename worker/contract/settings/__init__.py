@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-from worker.contract.settings.checks import Draft, problems_of, warnings_of
+from worker.contract.settings.checks import DraftSettings, problems_of, warnings_of
 from worker.contract.settings.fields import Surroundings
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
 from worker.contract.settings.sandboxed import sandbox_url, sandboxed
@@ -194,8 +194,8 @@ _TABLES: Final = (
 )  # fmt: skip
 
 
-def _draft(folder: Path, document: dict[str, Any], reader: SectionReader) -> Draft:
-    return Draft(
+def _draft(folder: Path, document: dict[str, Any], reader: SectionReader) -> DraftSettings:
+    return DraftSettings(
         folder=folder,
         templates_folder=folder / reader.text(document, "templates", "templates"),
         authorizations=reader.named(Authorization, document, "authorizations"),

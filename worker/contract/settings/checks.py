@@ -43,7 +43,7 @@ _LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class DraftSettings:
     """A configuration whose tables were read one by one; those with problems are left out.
 
     Args:
@@ -64,7 +64,7 @@ class Draft:
     named: Mapping[str, frozenset[str]]
 
 
-def problems_of(draft: Draft) -> Iterator[Problem]:
+def problems_of(draft: DraftSettings) -> Iterator[Problem]:
     """Yield what makes the configuration unusable."""
     if not draft.templates_folder.is_dir():
         yield Problem("templates", f"there is no folder {draft.templates_folder}",
@@ -84,7 +84,7 @@ def problems_of(draft: Draft) -> Iterator[Problem]:
             yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
 
 
-def warnings_of(draft: Draft) -> Iterator[Problem]:
+def warnings_of(draft: DraftSettings) -> Iterator[Problem]:
     """Yield what works but is probably not meant."""
     used = {trigger.destination for trigger in draft.triggers.values()}
     for name, destination in draft.destinations.items():
@@ -119,13 +119,13 @@ def _problems_of_headers(authorization: Authorization) -> Iterator[Problem]:
                           "Insider wants the partner name in lower case")  # fmt: skip
 
 
-def _problem_of_name(draft: Draft, table: str, name: str, place: str) -> Iterator[Problem]:
+def _problem_of_name(draft: DraftSettings, table: str, name: str, place: str) -> Iterator[Problem]:
     if name and name not in draft.named[table]:
         hint = did_you_mean(name, draft.named[table]) or f"add the table [{table}.{name}]"
         yield Problem(place, f"there is no [{table}.{name}]", hint)
 
 
-def _problems_of_http(draft: Draft, destination: Destination) -> Iterator[Problem]:
+def _problems_of_http(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
     path = ("destinations", destination.name)
     if destination.api != "http":
         if destination.http.model_fields_set:
@@ -152,7 +152,7 @@ def _refuse_host_reason(host: str, networks: Sequence[str]) -> str | None:
     return reasons[0] if reasons and all(reasons) else None
 
 
-def _problems_of_trigger(draft: Draft, trigger: Trigger) -> Iterator[Problem]:
+def _problems_of_trigger(draft: DraftSettings, trigger: Trigger) -> Iterator[Problem]:
     path = ("triggers", trigger.name)
     if not trigger.destination:
         yield Problem(place_of((*path, "destination")), "must not be empty")
@@ -208,7 +208,7 @@ def _problem_of_template(folder: Path, trigger: Trigger) -> Iterator[Problem]:
                   near if "mean" in near else "")  # fmt: skip
 
 
-def _warnings_of_credentials(draft: Draft, destination: Destination) -> Iterator[Problem]:
+def _warnings_of_credentials(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
     if destination.api != "insider":
         return
     place = place_of(("destinations", destination.name))
@@ -224,7 +224,7 @@ def _warnings_of_credentials(draft: Draft, destination: Destination) -> Iterator
                           f"{header} is missing; Insider will refuse every request")  # fmt: skip
 
 
-def _unset_secrets(draft: Draft) -> Iterator[Problem]:
+def _unset_secrets(draft: DraftSettings) -> Iterator[Problem]:
     for authorization in draft.authorizations.values():
         path = ("authorizations", authorization.name)
         for table in ("headers", "parameters"):
@@ -238,7 +238,7 @@ def _unset_secrets(draft: Draft) -> Iterator[Problem]:
             yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
 
 
-def _other_secrets(draft: Draft) -> Iterator[tuple[str, Secret]]:
+def _other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
     for secret in draft.producer.webhook.secrets if draft.producer.webhook else ():
         yield "producer.webhook.secret", secret
     if draft.flower:

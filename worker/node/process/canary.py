@@ -25,7 +25,7 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import TRIGGER, Pause, dumps, field_of
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
-from worker.contract.versions import OUTCOMES, Version, parse_versions, summary
+from worker.contract.versions import OUTCOMES, TemplateVersion, parse_versions, summary
 
 SHARE_MS: Final = 130_000
 """A drain is ended after two minutes; what it held then is not given out again."""
@@ -111,11 +111,11 @@ class Canaries:
                 await self._adopt_one(name, version, old)
             self._told[name] = version
 
-    async def _adopt_one(self, name: str, version: str, old: Version | None) -> None:
+    async def _adopt_one(self, name: str, version: str, old: TemplateVersion | None) -> None:
         counts = await self._counts(name)
         seconds, _ = await scripts.command(self._client, "TIME")
         canary = self._settings.triggers[name].canary if old is not None else 0
-        new = Version(
+        new = TemplateVersion(
             version,
             int(seconds) * 1_000,
             counts,
@@ -159,7 +159,7 @@ class Canaries:
                 if is_over:
                     await self._finish(name, (await self._versions())[name])
 
-    async def _finish(self, name: str, one: Version) -> None:
+    async def _finish(self, name: str, one: TemplateVersion) -> None:
         """Pause first: whoever dies in between leaves it paused, and not unwatched."""
         reason = summary(name, one, await self._counts(name))
         at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -168,7 +168,7 @@ class Canaries:
         if (await self._call(name, "finish"))[0]:
             LOG.warning("trigger.canary_over", trigger=name, reason=reason)
 
-    async def _versions(self) -> dict[str, Version]:
+    async def _versions(self) -> dict[str, TemplateVersion]:
         return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
 
     async def _counts(self, name: str) -> dict[str, int]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final, Self
 
 from worker.contract.words import BACKFILL
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 from worker.node.shared.nameless import nameless_file
 
 _ROOM: Final = 65_536
@@ -22,7 +22,7 @@ _ROOM: Final = 65_536
 _OF_BACKFILL: Final = 0
 
 
-class Slot:
+class DrainSlot:
     """The permission to drain; given back at its end, or with the process."""
 
     def __init__(self, descriptor: int, places: list[int]) -> None:
@@ -53,20 +53,20 @@ class Slots:
         self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = nameless_file()
 
-    def take(self, call: Call) -> Slot | None:
+    def take(self, call: Ring) -> DrainSlot | None:
         """Take the slots that a drain needs; None where one of them is not free."""
         rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
         if call.queue == BACKFILL:
             rooms.append((_OF_BACKFILL, self._most))
         return self._take(rooms)
 
-    def take_for_errand(self) -> Slot | None:
+    def take_for_errand(self) -> DrainSlot | None:
         """Take the node's one slot for errands, and one of the backfill lane's."""
         return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most)])
 
-    def _take(self, rooms: Iterable[tuple[int, int]]) -> Slot | None:
+    def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
         """Take a slot of each room, of at most so many; None where there is none."""
-        slot = Slot(self._descriptor, places := [])
+        slot = DrainSlot(self._descriptor, places := [])
         for room, most in rooms:
             place = self._lock_one(room, most)
             if place is None:

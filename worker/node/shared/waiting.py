@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from worker.contract.words import BACKFILL, LIVE
-from worker.core.rounds import Call
+from worker.core.rounds import Ring
 from worker.node.shared.nameless import nameless_file, read_all, write_all
 
 _MOST: Final = 10_000
@@ -28,13 +28,13 @@ class WaitingCalls:
     def __init__(self) -> None:
         self._descriptor = nameless_file()
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Ring) -> None:
         """Put a call at the end, if it does not wait already."""
         with self._all() as calls:
             if call not in calls and len(calls) < _MOST:
                 calls.append(call)
 
-    def next_after(self, freed: Call) -> Call | None:
+    def next_after(self, freed: Ring) -> Ring | None:
         """Take the first call that the slots of a drain that has ended are good for; live first."""
         with self._all() as calls:
             fitting = [call for call in calls if _fits(call, freed)]
@@ -44,7 +44,7 @@ class WaitingCalls:
             calls.remove(found)
             return found
 
-    def next_live(self, destination: str) -> Call | None:
+    def next_live(self, destination: str) -> Ring | None:
         """Take the first live call of a destination."""
         with self._all() as calls:
             found = next((c for c in calls if c[:2] == (LIVE, destination)), None)
@@ -63,7 +63,7 @@ class WaitingCalls:
             return any(call.queue == LIVE for call in calls)
 
     @contextmanager
-    def _all(self) -> Iterator[list[Call]]:
+    def _all(self) -> Iterator[list[Ring]]:
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         try:
             lines = read_all(self._descriptor).splitlines()
@@ -76,17 +76,17 @@ class WaitingCalls:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
-def _fits(call: Call, freed: Call) -> bool:
+def _fits(call: Ring, freed: Ring) -> bool:
     return call.destination == freed.destination or call.queue == freed.queue == BACKFILL
 
 
-def _written(call: Call) -> str:
+def _written(call: Ring) -> str:
     return f"{call.queue} {call.destination} {call.partition}\n"
 
 
-def _parsed(line: str) -> Call | None:
+def _parsed(line: str) -> Ring | None:
     match line.split(" "):
         case [queue, destination, partition] if partition.isdecimal():
-            return Call(queue, destination, int(partition))
+            return Ring(queue, destination, int(partition))
         case _:
             return None

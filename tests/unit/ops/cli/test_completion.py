@@ -2,12 +2,12 @@
 
 import typer
 
-from ops.terminal.lazy import Lazy, LazyGroup
+from ops.terminal.lazy import LazyCommand, LazyGroup
 
 TABLE = {
-    "start": Lazy("no.such.module:start", "Start it.", "Run"),
-    "stop": Lazy("no.such.module:stop", "Stop it.", "Run"),
-    "help": Lazy("no.such.module:help", "Help.", "Run"),
+    "start": LazyCommand("no.such.module:start", "Start it.", "Run"),
+    "stop": LazyCommand("no.such.module:stop", "Stop it.", "Run"),
+    "help": LazyCommand("no.such.module:help", "Help.", "Run"),
 }
 
 

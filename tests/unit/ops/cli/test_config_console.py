@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ops.cli.main import COMMANDS, app
 from ops.terminal.console import note, print_json, progress, run_guarded, say, table
-from ops.terminal.lazy import Lazy, LazyGroup
+from ops.terminal.lazy import LazyCommand, LazyGroup
 from worker.contract.printable import printable
 from worker.errors import PortTaken, UsageWrong
 
@@ -131,9 +131,9 @@ def test_the_help_lists_every_command_without_loading_it():
 
 class Commands(LazyGroup):
     table = {  # noqa: RUF012 - what the class is for
-        "passing": Lazy(f"{__name__}:passing", "Passes.", "Part", passes_options=True),
-        "strict": Lazy(f"{__name__}:strict", "Is strict.", "Part"),
-        "group": Lazy(f"{__name__}:group", "Has one command.", "Part"),
+        "passing": LazyCommand(f"{__name__}:passing", "Passes.", "Part", passes_options=True),
+        "strict": LazyCommand(f"{__name__}:strict", "Is strict.", "Part"),
+        "group": LazyCommand(f"{__name__}:group", "Has one command.", "Part"),
     }
 
 

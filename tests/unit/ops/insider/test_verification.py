@@ -3,7 +3,7 @@
 import pytest
 
 from ops.insider.verification import expected
-from ops.state.ledger import Line
+from ops.state.ledger import LedgerLine
 from worker.contract.words import Direction
 
 ENTER, EXIT, CHANGE = Direction.ENTER, Direction.EXIT, Direction.CHANGE
@@ -11,7 +11,7 @@ LISTS = {"enter": "list", "exit": "list", "exit-event": ""}
 
 
 def line(trigger, direction, delivered_us, tried_us=0):
-    return Line("vip", trigger, direction, delivered_us, tried_us, raised=False)
+    return LedgerLine("vip", trigger, direction, delivered_us, tried_us, raised=False)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from ops.sandbox.answer import Answer
-from ops.sandbox.insider.api import Call, Insider
+from ops.sandbox.answer import Reply
+from ops.sandbox.insider.api import ArrivedRequest, Insider
 from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, ERASE, PROFILE, UPSERT
 from ops.sandbox.settings import SandboxSettings
 
@@ -43,8 +43,8 @@ def post(insider, *users, path=UPSERT, now=NOW, headers=HEADERS, **root):
 
 def post_body(insider, body, *, path=UPSERT, now=NOW, headers=HEADERS):
     text = body if isinstance(body, bytes) else orjson.dumps(body)
-    admitted = insider.admit(Call(path, headers, text), now)
-    return admitted if isinstance(admitted, Answer) else insider.apply(admitted, now)
+    admitted = insider.admit(ArrivedRequest(path, headers, text), now)
+    return admitted if isinstance(admitted, Reply) else insider.apply(admitted, now)
 
 
 def value(answer):
@@ -466,7 +466,7 @@ def test_the_erasing_path_erases_and_is_counted():
     post(insider, person("ann@example.com"), person("bob@example.com"))
     users = {"users": [{"identifiers": {"email": "ann@example.com"}}]}
 
-    answer = insider.erase(Call(ERASE, HEADERS, orjson.dumps(users)), NOW)
+    answer = insider.erase(ArrivedRequest(ERASE, HEADERS, orjson.dumps(users)), NOW)
 
     assert answer.status == 200
     assert insider.profiles.erased == 1
@@ -483,7 +483,7 @@ def test_a_profile_can_be_read_back():
         "attributes": ["email", "gdpr", "c_lytics_computed_attr", "c_absent"],
         "quota": True,
     }
-    answer = insider.read_profile(Call(PROFILE, HEADERS, orjson.dumps(read)), NOW)
+    answer = insider.read_profile(ArrivedRequest(PROFILE, HEADERS, orjson.dumps(read)), NOW)
 
     assert value(answer) == {
         "attributes": {
@@ -499,7 +499,7 @@ def test_reading_an_unknown_person_back_is_a_404_and_the_quota_is_its_own():
     insider = account(profile_units_per_minute=3, limit_per_minute=0)
     read = orjson.dumps({"identifiers": {"email": "a@example.com"}, "attributes": ["email"]})
 
-    answers = [insider.read_profile(Call(PROFILE, HEADERS, read), NOW) for _ in range(2)]
+    answers = [insider.read_profile(ArrivedRequest(PROFILE, HEADERS, read), NOW) for _ in range(2)]
 
     assert value(answers[0]) == {"error": "no such user for these identifiers: no data"}
     assert [answer.status for answer in answers] == [404, 429]
@@ -507,7 +507,7 @@ def test_reading_an_unknown_person_back_is_a_404_and_the_quota_is_its_own():
 
 @pytest.mark.parametrize("table", ["contacts", "events"])
 def test_the_panel_can_be_listed(table):
-    call = Call("/api/user/v3/metadata/columns", HEADERS, orjson.dumps({"table": table}))
+    call = ArrivedRequest("/api/user/v3/metadata/columns", HEADERS, orjson.dumps({"table": table}))
 
     columns = {column["key"]: column for column in value(account().read_columns(call))}
 

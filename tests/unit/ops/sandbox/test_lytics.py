@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ops.sandbox.answer import Answer
+from ops.sandbox.answer import Reply
 from ops.sandbox.lytics.account import audience_id
 from ops.sandbox.lytics.api import Lytics
 from ops.sandbox.lytics.switches import LyticsSwitches
@@ -24,7 +24,7 @@ def lytics(people: int = 0, **switches: Any) -> Lytics:
     return built
 
 
-def ask(side: Lytics, method: str, path: str, *, body: bytes = b"", **query: str) -> Answer:
+def ask(side: Lytics, method: str, path: str, *, body: bytes = b"", **query: str) -> Reply:
     return asyncio.run(side.api(method, path, query, TOKEN, body))
 
 

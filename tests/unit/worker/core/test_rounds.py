@@ -2,15 +2,15 @@
 
 import pytest
 
-from worker.core.rounds import AGAIN_SECONDS, TAKEN_SECONDS, Call, Rounds, Sight
+from worker.core.rounds import AGAIN_SECONDS, TAKEN_SECONDS, Ring, Rounds, Sight
 
 
 def sight(partition=1, *, due=True, ringing=False, held=False):
-    return Sight(Call("live", "one", partition), due, ringing, held)
+    return Sight(Ring("live", "one", partition), due, ringing, held)
 
 
 def test_due_work_whose_bell_is_silent_is_rung_for_at_once():
-    assert Rounds().ring_for([sight(3)], queued=0, now_seconds=0) == [Call("live", "one", 3)]
+    assert Rounds().ring_for([sight(3)], queued=0, now_seconds=0) == [Ring("live", "one", 3)]
 
 
 @pytest.mark.parametrize("ringing", [False, True])

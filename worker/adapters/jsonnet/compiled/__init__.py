@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.adapters.jsonnet.compiled.compiling.code import Refused
+from worker.adapters.jsonnet.compiled.compiling.code import OutsideSubset
 from worker.adapters.jsonnet.compiled.compiling.compiler import Compiler
 from worker.adapters.jsonnet.compiled.compiling.sources import Sources
 from worker.adapters.jsonnet.compiled.running.limits import (
@@ -114,7 +114,7 @@ def compiled(sources: Sources) -> Compiled | NotCompiled:
             source = Compiler(sources).source()
             names = names_of_the_runtime()
             exec(compile(source, sources.root, "exec"), names)  # noqa: S102 - only our own words
-    except Refused as refused:
+    except OutsideSubset as refused:
         line, column = place(sources.texts[refused.file], refused.at)
         return NotCompiled(refused.what, refused.file, line, column)
     except (SyntaxWrong, Doubtful) as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from worker.adapters.jsonnet.syntax.tokens import Kind, Token, value_of
+from worker.adapters.jsonnet.syntax.tokens import Token, TokenKind, value_of
 
 KEYWORDS: Final = frozenset(
     {
@@ -56,7 +56,7 @@ class Cursor:
         if at >= len(self.tokens):
             return ""
         token = self.tokens[at]
-        return token.text if token.kind in (Kind.SYMBOL, Kind.WORD) else ""
+        return token.text if token.kind in (TokenKind.SYMBOL, TokenKind.WORD) else ""
 
     @property
     def at(self) -> int:
@@ -84,7 +84,7 @@ class Cursor:
         if self.position >= len(self.tokens):
             return SyntaxWrong(f"expected {expected}, but the file ends", self.end)
         token = self.tokens[self.position]
-        if token.kind is Kind.BROKEN:
+        if token.kind is TokenKind.BROKEN:
             return SyntaxWrong(_unterminated(token.text), token.start)
         said = token.text if len(token.text) <= _SHOWN else token.text[:_SHOWN] + "…"
         return SyntaxWrong(f"expected {expected}, but found {said}", token.start)
@@ -98,7 +98,7 @@ class Cursor:
         """Go over a name and return it."""
         if self.position < len(self.tokens):
             token = self.tokens[self.position]
-            if token.kind is Kind.WORD and token.text not in KEYWORDS:
+            if token.kind is TokenKind.WORD and token.text not in KEYWORDS:
                 self.position += 1
                 return token.text
         raise self.wrong(what)
@@ -109,7 +109,7 @@ class Cursor:
         value = value_of(token) if token is not None else None
         if token is None or value is None:
             raise self.wrong("a string")
-        if token.kind is Kind.STRING:
+        if token.kind is TokenKind.STRING:
             good = _GOOD_ESCAPES.match(token.text[1:-1])
             assert good is not None
             if good.end() != len(token.text) - 2:

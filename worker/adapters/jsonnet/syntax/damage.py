@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from worker.adapters.jsonnet.syntax.tokens import Kind, Token
+from worker.adapters.jsonnet.syntax.tokens import Token, TokenKind
 
 _VALID_ESCAPES: Final = frozenset("\"'\\/bfnrtu")
 _ANY_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
@@ -21,7 +21,7 @@ def markdown_damage(found: Sequence[Token]) -> tuple[int, str] | None:
     for token, after in zip(found, [*found[1:], None], strict=True):
         if token.text == "\\":
             return token.start, token.text + (after.text[:1] if after is not None else "")
-        if token.kind is not Kind.STRING:
+        if token.kind is not TokenKind.STRING:
             continue
         for escape in _ANY_ESCAPE.finditer(token.text):
             if escape[1] not in _VALID_ESCAPES:

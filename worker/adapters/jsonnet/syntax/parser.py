@@ -13,7 +13,7 @@ from typing import Final, Literal, cast
 from worker.adapters.jsonnet.syntax import tree
 from worker.adapters.jsonnet.syntax.cursor import KEYWORDS, Cursor, SyntaxWrong, refuse_twice
 from worker.adapters.jsonnet.syntax.room import room
-from worker.adapters.jsonnet.syntax.tokens import Kind, Token, significant
+from worker.adapters.jsonnet.syntax.tokens import Token, TokenKind, significant
 
 MAX_DEPTH: Final = 200
 """Expressions within expressions. rjsonnet dies of some thousands; nobody writes a hundred."""
@@ -238,11 +238,11 @@ class _Parser(Cursor):
             raise self.wrong("an expression")
         token, at = self.tokens[self.position], self.at
         match token.kind:
-            case Kind.STRING | Kind.VERBATIM | Kind.BLOCK:
+            case TokenKind.STRING | TokenKind.VERBATIM | TokenKind.BLOCK:
                 return tree.Constant(at, self.string())
-            case Kind.NUMBER:
+            case TokenKind.NUMBER:
                 return self.number(token)
-            case Kind.WORD:
+            case TokenKind.WORD:
                 return self.word(token.text, at)
         match token.text:
             case "(":
@@ -300,7 +300,7 @@ class _Parser(Cursor):
 
     def imported(self, word: str, at: int) -> tree.Node:
         path = self.string()
-        if self.tokens[self.position - 1].kind is Kind.BLOCK:
+        if self.tokens[self.position - 1].kind is TokenKind.BLOCK:
             raise SyntaxWrong("the path of an import cannot be a text block", at)
         kind = cast("Literal['import', 'importstr', 'importbin']", word)
         return tree.Import(at, kind, path, self.tokens[self.position - 1].end)
@@ -395,6 +395,6 @@ class _Parser(Cursor):
     def field_name(self) -> str:
         if self.position < len(self.tokens):
             token = self.tokens[self.position]
-            if token.kind in (Kind.STRING, Kind.VERBATIM, Kind.BLOCK):
+            if token.kind in (TokenKind.STRING, TokenKind.VERBATIM, TokenKind.BLOCK):
                 return self.string()
         return self.name('the name of a field, or a comma before it, or "}"')

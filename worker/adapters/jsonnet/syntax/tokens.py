@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final
 
 
-class Kind(Enum):
+class TokenKind(Enum):
     """What a token is."""
 
     BLANK = "blank"
@@ -38,7 +38,7 @@ class Token:
         start: Its offset in the source.
     """
 
-    kind: Kind
+    kind: TokenKind
     text: str
     start: int
 
@@ -79,7 +79,9 @@ def tokens(source: str) -> Iterator[Token]:
 
 def significant(source: str) -> list[Token]:
     """Return the tokens without blanks and comments."""
-    return [token for token in tokens(source) if token.kind not in (Kind.BLANK, Kind.COMMENT)]
+    return [
+        token for token in tokens(source) if token.kind not in (TokenKind.BLANK, TokenKind.COMMENT)
+    ]
 
 
 def place(source: str, offset: int) -> tuple[int, int]:
@@ -93,10 +95,10 @@ def _token_at(source: str, position: int) -> Token:
         return _block_at(source, position)
     match = _TOKEN.match(source, position)
     if match is not None and match.lastgroup is not None:
-        return Token(Kind[match.lastgroup], match.group(), position)
+        return Token(TokenKind[match.lastgroup], match.group(), position)
     if source.startswith(_NEVER_ENDING, position):
-        return Token(Kind.BROKEN, source[position:], position)
-    return Token(Kind.SYMBOL, _symbol_at(source, position), position)
+        return Token(TokenKind.BROKEN, source[position:], position)
+    return Token(TokenKind.SYMBOL, _symbol_at(source, position), position)
 
 
 def _symbol_at(source: str, position: int) -> str:
@@ -114,7 +116,7 @@ def _symbol_at(source: str, position: int) -> str:
 def _block_at(source: str, position: int) -> Token:
     head = _BLOCK_HEAD.match(source, position)
     if head is None:
-        return Token(Kind.BROKEN, source[position:], position)
+        return Token(TokenKind.BROKEN, source[position:], position)
     indent = head["indent"]
     line = head.start("indent")
     while line < len(source):
@@ -128,7 +130,7 @@ def _block_at(source: str, position: int) -> Token:
             break
     tail = _BLOCK_TAIL.match(source, line)
     end = len(source) if tail is None else tail.end()
-    kind = Kind.BROKEN if tail is None else Kind.BLOCK
+    kind = TokenKind.BROKEN if tail is None else TokenKind.BLOCK
     return Token(kind, source[position:end], position)
 
 
@@ -146,12 +148,12 @@ _LOW: Final = 0xDC00
 def value_of(token: Token) -> str | None:
     """Return what a string token stands for; None where it is no string."""
     match token.kind:
-        case Kind.STRING:
+        case TokenKind.STRING:
             return _ESCAPE.sub(_unescaped, token.text[1:-1])
-        case Kind.VERBATIM:
+        case TokenKind.VERBATIM:
             quote = token.text[1]
             return token.text[2:-1].replace(quote * 2, quote)
-        case Kind.BLOCK:
+        case TokenKind.BLOCK:
             return _block_value(token.text)
         case _:
             return None

@@ -7,7 +7,7 @@ from worker.adapters.jsonnet.syntax import tokens as lexer
 from worker.adapters.jsonnet.syntax.damage import markdown_damage
 from worker.adapters.jsonnet.syntax.depth import too_deep
 from worker.adapters.jsonnet.syntax.parser import parse
-from worker.adapters.jsonnet.syntax.tokens import Kind
+from worker.adapters.jsonnet.syntax.tokens import TokenKind
 
 _PIECES = st.sampled_from(
     [
@@ -78,7 +78,7 @@ def test_the_other_imports_are_told_apart():
 
 @pytest.mark.parametrize("source", ['"open', "'open", '@"open', "/* open", "|||\n  open", "||| x"])
 def test_what_never_ends_is_broken(source):
-    assert [token.kind for token in lexer.tokens(source)] == [Kind.BROKEN]
+    assert [token.kind for token in lexer.tokens(source)] == [TokenKind.BROKEN]
 
 
 def test_a_place_counts_lines_and_columns_from_one():

@@ -9,7 +9,7 @@ from typing import Any
 from worker.adapters.jsonnet.syntax import tree
 
 
-class Refused(Exception):  # noqa: N818 - a fact about the template, no error
+class OutsideSubset(Exception):  # noqa: N818 - a fact about the template, no error
     """Something of the template is outside of what is compiled.
 
     Args:

@@ -10,7 +10,7 @@ from worker.adapters.jsonnet.compiled.compiling.analysis import Analysis
 from worker.adapters.jsonnet.compiled.compiling.code import (
     Code,
     Module,
-    Refused,
+    OutsideSubset,
     Scope,
     Static,
     Variable,
@@ -80,7 +80,7 @@ class Compiles(Protocol):
 
 def refuse(what: str, scope: Scope, at: int) -> NoReturn:
     """Give the template up."""
-    raise Refused(what, scope.file, at)
+    raise OutsideSubset(what, scope.file, at)
 
 
 def parameter(name: str) -> Variable:

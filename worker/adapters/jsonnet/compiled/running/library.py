@@ -32,7 +32,7 @@ Fields = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LibraryFunction:
     """A function of the library.
 
     Args:
@@ -199,25 +199,25 @@ def is_valid_sha256(_: Fields, __: Fields, text: Any) -> bool:
 
 
 LIBRARY: Final = {
-    "get": Entry(get, ("field", "def"), 1),
-    "has": Entry(has, ("field", "obj"), 1, "bool"),
-    "jobConfGet": Entry(job_conf_get, ("key", "def"), 1),
-    "profileFieldFromConfig": Entry(profile_field_from_config, ("key", "def"), 1),
-    "validatedEnum": Entry(validated_enum, ("key", "options", "default"), 3),
-    "enum": Entry(enum, ("value", "options", "default"), 3),
-    "notNull": Entry(not_null, ("val", "def"), 2),
-    "inSeg": Entry(in_seg, ("id",), 1, "bool"),
-    "isEnter": Entry(is_enter, (), 0, "bool"),
-    "isExit": Entry(is_exit, (), 0, "bool"),
-    "segSlug": Entry(seg_slug, (), 0),
-    "segEvIsEnter": Entry(seg_event_is_enter, ("ev",), 1, "bool"),
-    "segEvIsExit": Entry(seg_event_is_exit, ("ev",), 1, "bool"),
-    "slugForEvent": Entry(slug_for_event, ("ev",), 1),
-    "idForEvent": Entry(id_for_event, ("ev",), 1),
-    "sha1": Entry(sha1, ("x",), 1, "string"),
-    "sha256": Entry(sha256, ("x",), 1, "string"),
-    "isValidSha1": Entry(is_valid_sha1, ("x",), 1, "bool"),
-    "isValidSha256": Entry(is_valid_sha256, ("x",), 1, "bool"),
+    "get": LibraryFunction(get, ("field", "def"), 1),
+    "has": LibraryFunction(has, ("field", "obj"), 1, "bool"),
+    "jobConfGet": LibraryFunction(job_conf_get, ("key", "def"), 1),
+    "profileFieldFromConfig": LibraryFunction(profile_field_from_config, ("key", "def"), 1),
+    "validatedEnum": LibraryFunction(validated_enum, ("key", "options", "default"), 3),
+    "enum": LibraryFunction(enum, ("value", "options", "default"), 3),
+    "notNull": LibraryFunction(not_null, ("val", "def"), 2),
+    "inSeg": LibraryFunction(in_seg, ("id",), 1, "bool"),
+    "isEnter": LibraryFunction(is_enter, (), 0, "bool"),
+    "isExit": LibraryFunction(is_exit, (), 0, "bool"),
+    "segSlug": LibraryFunction(seg_slug, (), 0),
+    "segEvIsEnter": LibraryFunction(seg_event_is_enter, ("ev",), 1, "bool"),
+    "segEvIsExit": LibraryFunction(seg_event_is_exit, ("ev",), 1, "bool"),
+    "slugForEvent": LibraryFunction(slug_for_event, ("ev",), 1),
+    "idForEvent": LibraryFunction(id_for_event, ("ev",), 1),
+    "sha1": LibraryFunction(sha1, ("x",), 1, "string"),
+    "sha256": LibraryFunction(sha256, ("x",), 1, "string"),
+    "isValidSha1": LibraryFunction(is_valid_sha1, ("x",), 1, "bool"),
+    "isValidSha256": LibraryFunction(is_valid_sha256, ("x",), 1, "bool"),
 }
 """By the name that templates call it by."""
 
