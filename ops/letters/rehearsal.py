@@ -14,6 +14,7 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, find_letters
+from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.events import Header, decode_header
@@ -138,11 +139,11 @@ def _rendered(
     group: Sequence[Candidate], trigger: Trigger, settings: Settings
 ) -> Iterator[tuple[Candidate, Result | None]]:
     """Yield results; None for an event of which, tried first, the process dies."""
+    bundle = TemplateFolder(settings.templates_folder).bundle(trigger.template)
     left = list(group)
     while left:
         results = render_isolated(
-            settings.templates_folder,
-            trigger.template,
+            bundle,
             [Row(candidate.profile, trigger.settings) for candidate in left],
             seconds=RENDER_SECONDS,
             memory_bytes=RENDER_MEMORY_BYTES,

@@ -30,7 +30,6 @@ class IsolatedSamples:
     """Renders in a process of its own."""
 
     def __init__(self, templates_folder: Path) -> None:
-        self._folder = templates_folder
         self._renderer = Renderer(templates_folder, compiles=False)
 
     def load(self, name: str) -> Template:
@@ -40,8 +39,7 @@ class IsolatedSamples:
     def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | DiedAt:
         """Render events; one result each."""
         return render_isolated(
-            self._folder,
-            template.name,
+            self._renderer.bundle_of(template),
             rows,
             seconds=RENDER_SECONDS,
             memory_bytes=RENDER_MEMORY_BYTES,

@@ -149,11 +149,11 @@ def _by_settings(cases: Sequence[Case]) -> dict[bytes, list[Case]]:
 def _rendered(folder: Path, template: str, cases: Sequence[Case]) -> dict[Case, Result | None]:
     """Return the results, None where rendering killed the process or did not end."""
     results: dict[Case, Result | None] = {}
+    bundle = TemplateFolder(folder).bundle(template)
     waiting = list(cases)
     while waiting:
         outcome = render_isolated(
-            folder,
-            template,
+            bundle,
             [Row(case.text, case.settings) for case in waiting],
             seconds=RENDER_SECONDS,
             memory_bytes=RENDER_MEMORY_BYTES,

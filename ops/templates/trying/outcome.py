@@ -11,6 +11,7 @@ import orjson
 
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.templates.trying.explained import Change, changes_of
+from worker.adapters.jsonnet.files import Bundle, TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import Settings, Trigger
@@ -79,10 +80,11 @@ def rendered(
     Raises:
         TemplateBroken: The template does not load.
     """
+    bundle = TemplateFolder(folder).bundle(template)
     outcomes: list[Outcome] = []
     while len(outcomes) < len(profiles):
         left = profiles[len(outcomes) :]
-        results = _isolated(folder, template, [text for _, text in left], settings)
+        results = _isolated(bundle, [text for _, text in left], settings)
         done = results.results if isinstance(results, DiedAt) else results
         outcomes += [_outcome(name, one) for (name, _), one in zip(left, done, strict=False)]
         if isinstance(results, DiedAt):
@@ -91,11 +93,10 @@ def rendered(
 
 
 def _isolated(
-    folder: Path, template: str, texts: Sequence[bytes], settings: Mapping[str, Any]
+    bundle: Bundle, texts: Sequence[bytes], settings: Mapping[str, Any]
 ) -> list[Result] | DiedAt:
     return render_isolated(
-        folder,
-        template,
+        bundle,
         [Row(text, settings) for text in texts],
         seconds=RENDER_SECONDS,
         memory_bytes=RENDER_MEMORY_BYTES,

@@ -2,6 +2,7 @@
 
 import pytest
 
+from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.templates import Case, check_template
@@ -16,7 +17,8 @@ ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]
 def isolated(tmp_path):
     def render(source, rows=ROWS, seconds=10.0):
         (tmp_path / "t.jsonnet").write_text(source)
-        return render_isolated(tmp_path, "t.jsonnet", rows, seconds=seconds, memory_bytes=1 << 29)
+        bundle = TemplateFolder(tmp_path).bundle("t.jsonnet")
+        return render_isolated(bundle, rows, seconds=seconds, memory_bytes=1 << 29)
 
     return render
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from worker.adapters.jsonnet import rendering
+from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
@@ -38,9 +39,13 @@ def loaded(folder, source):
     return renderer, renderer.load("t.jsonnet")
 
 
+def read(folder):
+    return TemplateFolder(folder).bundle("t.jsonnet")
+
+
 def render_apart(folder, source, *numbers):
     renderer, template = loaded(folder, source)
-    return ProcessRenders(renderer, folder)._isolated(template, rows(*numbers))
+    return ProcessRenders(renderer)._isolated(template, rows(*numbers))
 
 
 def bodies(results):
@@ -78,7 +83,7 @@ def test_a_signal_from_outside_proves_nothing(tmp_path, number):
     killer = threading.Thread(target=signal_children, args=(number,))
     killer.start()
 
-    outcome = render_isolated(tmp_path, "t.jsonnet", rows(-1), seconds=10, memory_bytes=1 << 29)
+    outcome = render_isolated(read(tmp_path), rows(-1), seconds=10, memory_bytes=1 << 29)
     killer.join()
 
     assert isinstance(outcome, DiedAt)
@@ -133,7 +138,7 @@ def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
 
     stopper = threading.Thread(target=stop_and_go_on)
     stopper.start()
-    outcome = render_isolated(tmp_path, "t.jsonnet", rows(1), seconds=2, memory_bytes=1 << 29)
+    outcome = render_isolated(read(tmp_path), rows(1), seconds=2, memory_bytes=1 << 29)
     stopper.join()
 
     assert stopped
@@ -143,7 +148,7 @@ def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
 def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
     renderer, template = loaded(tmp_path, SPINS)
     told_at = time.monotonic() + 1.0
-    renders = ProcessRenders(renderer, tmp_path, lambda: time.monotonic() > told_at)
+    renders = ProcessRenders(renderer, lambda: time.monotonic() > told_at)
 
     results = renders._isolated(template, rows(1, -1, 2))
 
@@ -151,11 +156,19 @@ def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
     assert time.monotonic() - told_at < 2
 
 
-def test_a_template_that_was_deleted_meanwhile_blames_nobody(tmp_path):
-    renderer, template = loaded(tmp_path, SPINS)
-    (tmp_path / "t.jsonnet").unlink()
+@pytest.mark.parametrize("refused", ["{ n: 'refused' }", "{ broken", None])
+def test_a_suspect_is_rendered_with_the_version_that_was_accepted(tmp_path, refused):
+    (tmp_path / "part.libsonnet").write_text("{ n: 7 }")
+    renderer, template = loaded(tmp_path, LIBRARY + "(import 'part.libsonnet') + { sent: n }")
+    for name in ("t.jsonnet", "part.libsonnet"):
+        if refused is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_text(refused)
 
-    assert ProcessRenders(renderer, tmp_path)._isolated(template, rows(1, -1)) == []
+    results = ProcessRenders(renderer)._isolated(template, rows(1))
+
+    assert bodies(results) == [b'{"n":7,"sent":1}']
 
 
 @pytest.mark.parametrize(("source", "number"), [(SPINS, signal.SIGPROF), (HUNGRY, signal.SIGABRT)])
@@ -170,7 +183,7 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
         rendering.GROUP_SECONDS, rendering.GROUP_BYTES = 2, 500_000_000
         folder = Path({str(tmp_path)!r})
         renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
-        renders = rendering.ProcessRenders(renderer, folder)
+        renders = rendering.ProcessRenders(renderer)
         rendered = renders.render(template, "jsonnet", rows(1, 2), isolated=False)
         print(asyncio.run(rendered), flush=True)
         asyncio.run(renders.render(template, "jsonnet", rows(1, -1), isolated=False))
@@ -187,7 +200,7 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
 @pytest.mark.parametrize("source", [SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF])
 def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tmp_path, source):
     renderer, template = loaded(tmp_path, source)
-    renders = ProcessRenders(renderer, tmp_path)
+    renders = ProcessRenders(renderer)
 
     results = asyncio.run(renders.render(template, "auto", rows(1, -1, 2), isolated=False))
 
@@ -196,7 +209,7 @@ def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tm
 
 def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
     renderer, _ = loaded(tmp_path, SPINS)
-    renders = ProcessRenders(renderer, tmp_path)
+    renders = ProcessRenders(renderer)
     before = rendering.resource.getrlimit(rendering.resource.RLIMIT_DATA)
 
     with rendering._limited():

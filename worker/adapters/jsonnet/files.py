@@ -8,10 +8,10 @@ checked, whatever happens to the files later. In the engines a file has a name o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Any, Final
 
 import templates as shipped
 from worker.adapters.jsonnet.syntax import scopes, tree
@@ -66,6 +66,35 @@ class Bundle:
     root: str
     files: Mapping[str, SourceFile]
     content_hash: str
+
+    def dumps(self) -> dict[str, Any]:
+        """Return what makes the same bundle in another process, wherever the files are then."""
+        return {
+            "root": self.root,
+            "content_hash": self.content_hash,
+            "texts": {name: [file.text, file.is_code] for name, file in self.files.items()},
+            "targets": {
+                name: [target for _, target in file.imports] for name, file in self.files.items()
+            },
+        }
+
+
+def loads(dumped: Mapping[str, Any]) -> Bundle:
+    """Return the bundle that `Bundle.dumps` has written down."""
+    files = {
+        name: _read_again(name, text, is_code, dumped["targets"][name])
+        for name, (text, is_code) in dumped["texts"].items()
+    }
+    return Bundle(dumped["root"], files, dumped["content_hash"])
+
+
+def _read_again(name: str, text: str, is_code: bool, targets: Sequence[str]) -> SourceFile:  # noqa: FBT001
+    if not is_code:
+        return SourceFile(name, text, is_code, (), None, ())
+    found = tuple(significant(text))
+    node = _tree(name, text, found)
+    imports = tuple(zip(scopes.imports(node), targets, strict=True))
+    return SourceFile(name, text, is_code, found, node, imports)
 
 
 def shown(name: str) -> str:

@@ -19,11 +19,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 import orjson
 
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER, Bundle, loads, shown
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.own_processes import own_module
 from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
@@ -63,8 +63,7 @@ class DiedAt:
 
 
 def render_isolated(
-    templates_folder: Path,
-    template_name: str,
+    bundle: Bundle,
     rows: Sequence[Row],
     *,
     seconds: float,
@@ -74,20 +73,18 @@ def render_isolated(
     """Render like `Renderer.render`, in a process that may die of it.
 
     Args:
-        templates_folder: The configured folder.
-        template_name: Relative to the folder.
+        bundle: The template, as it was when it was read.
         rows: The events.
         seconds: Processor time for all rows, rounded up to whole ones.
         memory_bytes: Address space of the process; 256 MB are enough to begin with.
         gives_up: Asked all the time; once it says yes the process is ended, by others.
 
     Raises:
-        TemplateBroken: The template does not load.
+        TemplateBroken: The engine does not parse the template.
     """
     request = orjson.dumps(
         {
-            "folder": str(templates_folder),
-            "template": template_name,
+            "bundle": bundle.dumps(),
             "rows": [[base64.b64encode(row.profile).decode(), dict(row.settings)] for row in rows],
             "seconds": seconds,
             "memory_bytes": memory_bytes,
@@ -166,9 +163,10 @@ def _limit(seconds: float, memory_bytes: int) -> None:
 def _render_all(request: dict[str, Any]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own waits for the engine to return
     _limit(request["seconds"], request["memory_bytes"])
-    renderer = Renderer(Path(request["folder"]), compiles=False)
+    bundle = loads(request["bundle"])
+    renderer = Renderer(SHIPPED_FOLDER, compiles=False)
     try:
-        template = renderer.load(request["template"])
+        template = renderer.take_in(shown(bundle.root), bundle)
     except TemplateBroken as error:
         _write(list(error.args))
         return _BROKEN_TEMPLATE

@@ -65,7 +65,14 @@ class Renderer:
         Raises:
             TemplateBroken: Missing, not parsable, or it reaches outside of the folder.
         """
-        bundle = self._folder.bundle(name)
+        return self.take_in(name, self._folder.bundle(name))
+
+    def take_in(self, name: str, bundle: Bundle) -> Template:
+        """Load what was read already, whatever the files hold by now.
+
+        Raises:
+            TemplateBroken: The engine does not parse it.
+        """
         template = Template(name, bundle.content_hash)
         if template not in self._loaded:
             probe.check(bundle)
@@ -74,6 +81,10 @@ class Renderer:
             self._loaded[template] = _Loaded(bundle, evaluator, accelerator, {}, words_of(bundle))
             self._try_both(template)
         return template
+
+    def bundle_of(self, template: Template) -> Bundle:
+        """Return what was loaded of a template."""
+        return self._loaded[template].bundle
 
     def _try_both(self, template: Template) -> None:
         """Render the shipped samples by both engines, so that they see themselves differ early."""

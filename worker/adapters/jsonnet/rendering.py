@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
@@ -45,7 +44,6 @@ class ProcessRenders:
     """
 
     renderer: Renderer
-    templates_folder: Path
     is_told_to_stop: Callable[[], bool] = lambda: False
 
     async def render(
@@ -87,15 +85,14 @@ class ProcessRenders:
     def _apart(self, template: Template, rows: list[Row]) -> list[Result] | DiedAt:
         try:
             return render_isolated(
-                self.templates_folder,
-                template.name,
+                self.renderer.bundle_of(template),
                 rows,
                 seconds=ISOLATED_SECONDS,
                 memory_bytes=ISOLATED_BYTES,
                 gives_up=self.is_told_to_stop,
             )
         except (OSError, TemplateBroken):
-            # No process to be had, or the template's file was changed under a running worker.
+            # No process to be had, or one with another version of the engine.
             return DiedAt(0, "crash", (), by_others=True)
 
 

@@ -19,10 +19,12 @@ import structlog
 from worker.adapters.clock import SystemClock
 from worker.adapters.jsonnet.rendering import ProcessRenders
 from worker.adapters.redis import scripts
+from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate
 from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
 from worker.adapters.redis.letter_limit import LetterLimit
 from worker.adapters.redis.numbers import RedisNumbers
+from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
 from worker.batch.responses import Responses
@@ -39,9 +41,8 @@ from worker.contract.redis.connection import (
 )
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
-from worker.drain import BATCH_ENTRIES, STOP_GRACE_SECONDS, Drain, Limits, Stop
+from worker.drain import STOP_GRACE_SECONDS, Drain, Limits, Stop
 from worker.errors import RedisUnavailable, UsageWrong
-from worker.node.process.canary import Canaries, CountingPartition, Ration
 from worker.node.process.loading import Loaded, load
 from worker.node.process.upkeep import Upkeep
 
@@ -147,7 +148,7 @@ class Runtime:
                 not stop.is_told or boottime_seconds() < stop.told_at_seconds + STOP_GRACE_SECONDS
             )
 
-        partition = CountingPartition(
+        partition = RedisPartition(
             self.client,
             place,
             lease_seconds=delivery.lease_seconds,
@@ -157,8 +158,7 @@ class Runtime:
             may_repeat=may_repeat,
         )
         routes = self.upkeep.routes[place.destination]
-        ration = await self.canaries.begin(partition.token, routes)
-        partition.used = ration.used
+        ration = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
         streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
         drain = Drain(
@@ -171,32 +171,32 @@ class Runtime:
             streaks=streaks,
             lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
             routes=routes,
-            paused=lambda: self._paused(place.destination, ration),
+            paused=lambda: self._paused(place.destination),
             live_waits=live_waits,
             clock=SystemClock(),
             jitter=self.jitter,
             limits=Limits(
-                slice_seconds=0.0 if ration.most else SLICE_SECONDS,
-                batch_entries=ration.most or BATCH_ENTRIES,
+                slice_seconds=SLICE_SECONDS,
                 request_deadline_seconds=delivery.request_deadline_seconds,
                 late_seconds=delivery.late_seconds,
                 in_flight=delivery.in_flight,
             ),
             stop=stop,
             responses=self.responses,
+            ration=ration,
         )
         try:
             return await adapt(drain).run()
         finally:
-            await self.canaries.end(ration)
+            await self.canaries.end(partition.token, routes, ration)
 
-    async def _paused(self, destination: str, ration: Ration) -> frozenset[str] | None:
+    async def _paused(self, destination: str) -> frozenset[str] | None:
         await self.letter_limit.pause_if_full(destination)
         with redis_errors():
             pauses = parse_pauses(dict(await scripts.pairs(self.client, keys.PAUSED)))
         if destination in pauses.destinations:
             return None
-        return frozenset({*pauses.triggers, *pauses.lanes, *ration.held})
+        return frozenset({*pauses.triggers, *pauses.lanes})
 
     async def _live_is_queued(self) -> bool:
         with redis_errors():
@@ -231,7 +231,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         client=client,
         broker=connect_async(resolve_broker_url(settings.redis)),
         lease_client=connect(url, timeout_seconds=1.0),
-        renders=ProcessRenders(loaded.renderer, settings.templates_folder),
+        renders=ProcessRenders(loaded.renderer),
         numbers=RedisNumbers(client),
         sender=HttpSender(
             connections=max(16, settings.delivery.in_flight),
