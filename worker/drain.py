@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol, Self
 
 from worker.batch.batch import Batch, Numbers
@@ -20,6 +20,7 @@ from worker.batch.opening import ask_ledger, contend, open_up, take_in_records, 
 from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Holding, Note, Partition, Stretch
 from worker.batch.prepare import Renders, render_and_shape
+from worker.batch.ration import Ration
 from worker.batch.read import read_batch
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.routes import Route
@@ -67,7 +68,6 @@ class Limits:
     late_seconds: float
     in_flight: int
     stop_grace_seconds: float = STOP_GRACE_SECONDS
-    batch_entries: int = BATCH_ENTRIES
 
 
 @dataclass(slots=True)
@@ -96,6 +96,7 @@ class Drain:
         paused: Returns the names of paused triggers and the lanes of paused jobs, or None if the
             destination is paused.
         live_waits: Says whether live work waits elsewhere.
+        ration: What it may do of the canaries of changed templates.
         responses: Which triggers have a stream for their outcomes.
     """
 
@@ -115,6 +116,7 @@ class Drain:
     limits: Limits
     stop: Stop
     responses: Responses = NO_RESPONSES
+    ration: Ration = field(default_factory=Ration)
 
     async def run(self) -> tuple[Tally, str]:
         """Drain for a slice.
@@ -138,7 +140,7 @@ class Drain:
                 return Tally(ended="held by another worker"), ""
             state = State.of(holding, self.clock, self.limits.late_seconds)
             stopped = {name for name, route in self.routes.items() if route.stopped}
-            state.paused = {*paused, *stopped}
+            state.paused = {*paused, *stopped, *self.ration.held}
             state.obey(looks)
             return await self._hold(holding, state)
         except Exception:
@@ -212,8 +214,7 @@ class Drain:
 
     def _batch_entries(self) -> int:
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
-        most = BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
-        return min(most, self.limits.batch_entries)
+        return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
 
     async def _batch(
         self,
@@ -238,7 +239,7 @@ class Drain:
         by_digest = dict(zip(digests, texts, strict=True))
         contenders = take_in_records(contenders, by_digest, batch)
         await courier.settler.stop()
-        going = contend(ask_ledger(contenders, batch))
+        going = self.ration.admit(contend(ask_ledger(contenders, batch)), state)
         # 5. Render, 6. shape.
         await render_and_shape(going, batch, self.renders, lambda: self.stop.is_told)
         settled = await courier.settler.settle_unsent()
@@ -291,7 +292,7 @@ class Drain:
         heads: list[Stretch] = []
         for name in await self.partition.streams():
             lane, trigger = split_stream_name(name)
-            if lane == LIVE and trigger in self.routes and state.is_due(trigger):
+            if lane == LIVE and trigger in self.routes and state.may_read(name):
                 hold = state.holds.get(name)
                 after_id = hold.last_id if hold and hold.until_ms > state.now_ms() else ""
                 heads.append(Stretch(name, after_id, 1))
@@ -305,7 +306,9 @@ class Drain:
         stopping: asyncio.Event,
     ) -> Courier:
         """Build all that works on a batch."""
-        settler = Settler(batch, self.partition, self.streaks, self.tag, self.responses)
+        settler = Settler(
+            batch, self.partition, self.streaks, self.tag, self.responses, self.ration
+        )
         conclusion = Conclusion(
             batch=batch,
             partition=self.partition,

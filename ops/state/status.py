@@ -22,7 +22,7 @@ from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings
-from worker.contract.versions import TemplateVersion, read_versions
+from worker.contract.versions import UNMADE, TemplateVersion, read_versions
 from worker.contract.words import job_of_lane
 from worker.core.gate import gate_id
 
@@ -263,9 +263,23 @@ def _with_versions(
             for one in processes
             if any(each != version for each in one.versions.get(name, ()))
         }
+        row["canary"] = _canary(versions.get(name))
         reasons = [one.refused[name] for one in processes if name in one.refused]
         row["refused"] = reasons[0] if reasons else ""
     return triggers
+
+
+def _canary(one: TemplateVersion | None) -> dict[str, Any] | None:
+    """Return how the canary of a trigger's version goes, or went; None = it has none."""
+    if one is None or not one.canary:
+        return None
+    return {
+        "of": one.canary,
+        "left": one.left,
+        "outcomes": dict(one.outcomes),
+        "before": one.before,
+        "outcomes_before": {name: n for name, n in one.did.items() if name not in UNMADE},
+    }
 
 
 def _jobs(totals: Totals, pauses: Pauses) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
 from worker.batch.partition import Entry
+from worker.batch.ration import Ration
 from worker.contract.events import encode_header
 from worker.contract.keys import partition_of
 from worker.contract.settings import Settings
@@ -131,6 +132,7 @@ class _Trial:
             partition=one,
             sender=recording,
             streaks=NoStreaks(),
+            ration=Ration(),
             paused=self._paused(drain.paused, one, recording),
         )
 

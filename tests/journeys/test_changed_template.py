@@ -1,4 +1,4 @@
-"""A template changed under load, broken and mended: nothing is lost, nobody is restarted."""
+"""A template changed under load, broken, mended, canaried: nothing is lost, nobody restarted."""
 
 import time
 
@@ -8,6 +8,7 @@ from tests.journeys.play import lines, send, start_worker, status_of, until, wat
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 3_000
+CANARY = 200
 
 
 def template(mark):
@@ -52,7 +53,7 @@ def write(rig, text):
     (rig.settings.templates_folder / ENTER).write_text(text)
 
 
-def test_a_template_is_changed_broken_and_mended_without_a_restart(tmp_path):
+def test_a_template_is_changed_broken_mended_and_canaried_without_a_restart(tmp_path):
     with (
         Rig(
             tmp_path,
@@ -61,10 +62,16 @@ def test_a_template_is_changed_broken_and_mended_without_a_restart(tmp_path):
                 "latency_seconds": 0.02,
                 "panel_attributes": {"lytics_computed_attr": "array", "mark": "array"},
             },
+            enter_lines=f"canary = {CANARY}",
         ) as rig,
         watched(rig),
     ):
-        worker = start_worker(rig, "--concurrency=2")
+        workers = [start_worker(rig, "--concurrency=2") for _ in range(2)]
+
+        def paused():
+            found = trigger(rig)
+            return found if found["state"] == "paused" else None
+
         send(rig, lines(entrances(0)))
         write(rig, "{ users: [ }")
         send(rig, lines(entrances(PEOPLE)))
@@ -80,12 +87,24 @@ def test_a_template_is_changed_broken_and_mended_without_a_restart(tmp_path):
         write(rig, template("two"))
         time.sleep(1.5)
         send(rig, lines(entrances(3 * PEOPLE)))
+        canaried = until(paused, 90)
+        assert canaried["version"] != kept["version"]
+        assert canaried["canary"] == {
+            "of": CANARY,
+            "left": 0,
+            "outcomes": {"delivered": CANARY},
+            "before": kept["version"],
+            "outcomes_before": {"delivered": 3 * PEOPLE},
+        }
+        assert f"100.0% delivered, 0.0% skipped, 0.0% dead of {CANARY}" in canaried["reason"]
+        assert marked(rig) == {"one": 3 * PEOPLE, "two": CANARY}
+
+        assert rig.command("resume", "enter", "--json").returncode == 0
         rig.wait_until_empty(60)
-        # A process that has had nothing to drain since says later what it works with.
         until(lambda: trigger(rig)["delivered"] == 4 * PEOPLE, 30)
         mended = trigger(rig)
-        assert mended["version"] != kept["version"]
-        assert (mended["delivered"], mended["dead"]) == (4 * PEOPLE, 0)
+        assert (mended["state"], mended["dead"]) == ("ok", 0)
         assert marked(rig) == {"one": 3 * PEOPLE, "two": PEOPLE}
-        assert worker.poll() is None
-        assert len(rig.workers) == 1
+        # A process that has had nothing to drain since says later what it works with.
+        assert all(set(each) == {kept["version"]} for each in mended["other_versions"].values())
+        assert [worker.poll() for worker in workers] == [None, None]

@@ -208,6 +208,11 @@ class Settled:
                 return "dead"
 
     @property
+    def name(self) -> str:
+        """Return its count and its reason, e.g. `skipped|asserted`."""
+        return f"{self.kind}|{self.reason.value}" if self.reason else self.kind
+
+    @property
     def count(self) -> str:
         """Return the field of `counts` that grows."""
         trigger = self.delivery.trigger

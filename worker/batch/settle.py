@@ -12,6 +12,7 @@ import orjson
 from worker.batch.batch import Batch, Parcel
 from worker.batch.letters import Obituary, letter_of
 from worker.batch.partition import Delivery, Partition, Settled, Settlement
+from worker.batch.ration import Ration
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.contract.words import Death
 from worker.core.ledger import pack
@@ -52,6 +53,7 @@ class Settler:
     streaks: Streaks
     tag: tuple[str, int]
     responses: Responses = NO_RESPONSES
+    ration: Ration = field(default_factory=Ration)
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def settle_unsent(self) -> bool:
@@ -152,7 +154,8 @@ class Settler:
             ]
         )
 
-    def _count(self, settled: Iterable[Settled]) -> None:
+    def _count(self, settled: Sequence[Settled]) -> None:
+        self.ration.count(settled)
         tally = self.batch.state.tally
         for outcome in settled:
             match outcome.kind:

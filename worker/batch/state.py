@@ -60,6 +60,7 @@ class State:
         reached_up_to: See `Holding`.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
             lanes of jobs that a person paused.
+        enough: Triggers of whose canary this drain has worked off its share: no more is read.
         shut: Triggers of which the gate lets nothing pass now; nothing of them is read either.
         probing: Triggers whose next request will be a probe.
         yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
@@ -76,6 +77,7 @@ class State:
     waiting: dict[bytes, list[tuple[int, str]]] = field(default_factory=dict)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    enough: set[str] = field(default_factory=set)
     shut: set[str] = field(default_factory=set)
     probing: set[str] = field(default_factory=set)
     yields: bool = False
@@ -149,7 +151,8 @@ class State:
     def may_read(self, stream: str) -> bool:
         """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""
         lane, trigger = split_stream_name(stream)
-        return lane not in self.paused and self.is_due(trigger)
+        is_read = lane not in self.paused and trigger not in self.enough
+        return is_read and self.is_due(trigger)
 
     def is_trial(self, trigger: str) -> bool:
         """Say whether one delivery alone goes first, because nothing of a trigger went through."""

@@ -1,9 +1,10 @@
-"""Which version of its template each trigger has, and how the one before it did."""
+"""Which version of its template each trigger has, how its canary goes, how the one before did."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -11,13 +12,39 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.words import Death, Skip
 
-OUTCOMES: Final = ("delivered", "skipped", "dead")
+KINDS: Final = ("delivered", "skipped", "dead")
+UNMADE: Final = frozenset(
+    {
+        f"skipped|{Skip.DUPLICATE}",
+        f"skipped|{Skip.SUPERSEDED}",
+        f"skipped|{Skip.ALREADY_THERE}",
+        f"dead|{Death.AMBIGUOUS}",
+        f"dead|{Death.UNREADABLE}",
+    }
+)
+"""Outcomes of deliveries that no template was asked for: they tell nothing of it."""
+
+_LET_GO: Final = """\
+#!lua flags=allow-oom
+-- A person lets a trigger go on: after its canary, or, if it is not paused, in the midst of it.
+-- KEYS[1] segrelay:versions; canary.lua lists its fields   ARGV[1] trigger  [2] 1 = it was paused
+-- Returns 1 if a canary was ended.
+local key, trigger = KEYS[1], ARGV[1]
+local stored = redis.call('HGET', key, trigger)
+local goes = redis.call('HEXISTS', key, trigger .. '|left') == 1
+if not stored or (goes and ARGV[2] == '1') then return 0 end
+redis.call('HSET', key, trigger .. '|approved', cjson.decode(stored).version)
+return redis.call('HDEL', key, trigger .. '|left', trigger .. '|out') > 0 and 1 or 0
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateVersion:
     """The version of a trigger's template.
+
+    Outcomes are counted by name and reason, e.g. `delivered`, `skipped|asserted`.
 
     Args:
         version: The content hash.
@@ -25,7 +52,9 @@ class TemplateVersion:
         base: Counts of outcomes by then.
         before: The one before it; "" = none is known.
         did: Counts of outcomes of the one before.
-        canary: How many deliveries go first; 0 = it is none.
+        canary: How many deliveries go first; 0 = it has none.
+        left: How many of these have no outcome yet, where the canary goes on.
+        outcomes: Of the deliveries of its canary.
     """
 
     version: str
@@ -34,23 +63,40 @@ class TemplateVersion:
     before: str = ""
     did: Mapping[str, int] = field(default_factory=dict)
     canary: int = 0
+    left: int = 0
+    outcomes: Mapping[str, int] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
-        """Return it as it stands in Redis."""
-        return orjson.dumps(asdict(self))
+        """Return it as it stands in Redis; what changes stands beside it."""
+        stored = asdict(self)
+        del stored["left"], stored["outcomes"]
+        return orjson.dumps(stored)
 
-    def outcomes(self, now: Mapping[str, int]) -> dict[str, int]:
-        """Return the counts of this version alone."""
-        return {kind: max(0, now.get(kind, 0) - self.base.get(kind, 0)) for kind in OUTCOMES}
+    def since(self, now: Mapping[str, int]) -> dict[str, int]:
+        """Return the outcomes since it was first used.
+
+        Args:
+            now: Counts of outcomes by now.
+        """
+        grown = {name: count - self.base.get(name, 0) for name, count in now.items()}
+        return {name: count for name, count in sorted(grown.items()) if count > 0}
 
 
 def parse_versions(stored: Mapping[bytes, bytes]) -> dict[str, TemplateVersion]:
     """Return what the hash says, by trigger."""
-    return {
-        name.decode(): TemplateVersion(**orjson.loads(text))
-        for name, text in stored.items()
-        if b"|" not in name
-    }
+    found: dict[str, TemplateVersion] = {}
+    for name, text in stored.items():
+        if b"|" in name:
+            continue
+        one = TemplateVersion(**orjson.loads(text))
+        shares = orjson.loads(stored.get(name + b"|out", b"{}"))
+        out = sum(share[0] for share in shares.values())
+        found[name.decode()] = replace(
+            one,
+            left=int(stored.get(name + b"|left", 0)) + out,
+            outcomes=orjson.loads(stored.get(name + b"|outcomes", b"{}")),
+        )
+    return found
 
 
 def read_versions(client: Redis) -> dict[str, TemplateVersion]:
@@ -64,19 +110,41 @@ def read_versions(client: Redis) -> dict[str, TemplateVersion]:
     return parse_versions(stored)
 
 
-def in_words(counts: Mapping[str, int]) -> str:
-    """Say how deliveries ended, in percent."""
-    total = sum(counts.get(kind, 0) for kind in OUTCOMES)
+def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
+    """Let a trigger's version go on without a limit; returns whether that ended a canary.
+
+    Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        return bool(client.eval(_LET_GO, 1, keys.VERSIONS, trigger, int(was_paused)))
+
+
+def in_words(outcomes: Mapping[str, int]) -> str:
+    """Say how deliveries ended, in percent, with the reasons."""
+    made = {name: count for name, count in outcomes.items() if name not in UNMADE and count}
+    total = sum(made.values())
     if not total:
         return "nothing yet"
-    shares = (f"{counts.get(kind, 0) / total:.1%} {kind}" for kind in OUTCOMES)
-    return f"{', '.join(shares)} of {total:,}"
+    kinds: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    for name, count in made.items():
+        kind, _, reason = name.partition("|")
+        kinds[kind][reason] += count
+    told = (_kind_in_words(kind, reasons, total) for kind, reasons in kinds.items())
+    return f"{', '.join(told)} of {total:,}"
 
 
-def summary(trigger: str, one: TemplateVersion, now: Mapping[str, int]) -> str:
+def _kind_in_words(kind: str, reasons: Counter[str], total: int) -> str:
+    named = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common() if reason)
+    return f"{reasons.total() / total:.1%} {kind}" + (f" ({named})" if named else "")
+
+
+def summary(trigger: str, one: TemplateVersion) -> str:
     """Return why a trigger is paused after its canary."""
     return (
-        f"the canary of version {one.version} is over: {in_words(one.outcomes(now))}; version"
+        f"the canary of version {one.version} is over: {in_words(one.outcomes)}; version"
         f" {one.before or 'unknown'} before it: {in_words(one.did)}. `segrelay resume {trigger}`"
         " lets the rest go; to undo it put the older template back first."
     )

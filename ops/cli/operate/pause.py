@@ -32,6 +32,7 @@ from worker.contract.pauses import (
     set_pause,
 )
 from worker.contract.settings import Destination, Settings
+from worker.contract.versions import let_go
 from worker.core.gate import gate_id
 from worker.errors import UsageWrong
 
@@ -113,7 +114,8 @@ def resume(
 
     It waits for the answer to that request and says what it was. For a destination this also ends
     what it has paused itself for: refused credentials, answers that can't be read, failures in a
-    row. The exit code is 1 if the first request failed.
+    row. A trigger that its canary has paused goes on without a limit; one whose canary is still
+    going, too. The exit code is 1 if the first request failed.
     """
     timeout_seconds = parse_seconds(timeout, "--timeout")
     with opened() as (settings, client):
@@ -212,9 +214,10 @@ def _resumed(client: Redis, settings: Settings, target: PauseTarget) -> Done:
     if target.kind == DESTINATION:
         was_held = _open_gate(client, settings.destinations.get(target.name))
     else:
-        was_held = False
-        if target.name in read_pauses(client).triggers:
+        is_paused = target.name in read_pauses(client).triggers
+        if is_paused:
             _probe_trigger(client, settings, target.name)
+        was_held = let_go(client, target.name, was_paused=is_paused)
     was_paused = clear_pause(client, target.kind, target.name)
     return Done(target.kind, target.name, was_paused or was_held)
 

@@ -155,6 +155,10 @@ def _template(trigger: Mapping[str, Any]) -> str:
     text = trigger["version"] or "-"
     for worker, versions in trigger["other_versions"].items():
         text += f"; {worker} still has {', '.join(versions)}"
+    canary = trigger["canary"]
+    if canary and canary["left"]:
+        gone = canary["of"] - canary["left"]
+        text += f"; its canary goes: {gone:,} of {canary['of']:,}"
     if trigger["refused"]:
         text += f"; the file was changed and is broken, so this one is kept: {trigger['refused']}"
     return text

@@ -1,48 +1,78 @@
 #!lua flags=allow-oom
--- Which version of its template a trigger has, and how many deliveries of a canary are left.
+-- Which version of its template a trigger has, and what is left of a canary.
 --
--- KEYS[1]  segrelay:versions: trigger -> JSON, trigger|left -> number, trigger|out -> JSON of the
---          shares that drains have: owner -> {how many, until (ms)}
--- ARGV[1]  trigger
--- ARGV[2]  adopt: [3] version  [4] its JSON  [5] deliveries of the canary, 0 = none
+-- KEYS[1]  segrelay:versions, by field:
+--            trigger           JSON of the version (worker/contract/versions.py)
+--            trigger|left      how many deliveries of its canary nobody has a share of; none = no canary goes
+--            trigger|out       JSON of the shares that drains have: owner -> {how many, until (ms)}
+--            trigger|outcomes  JSON of how the canary's deliveries ended
+--            trigger|proven    the version that was last let go without a limit
+--            trigger|approved  the version that a person has let go after its canary
+-- ARGV[1]  trigger  [2] version of the process that asks
+-- ARGV[3]  adopt: [4] JSON of the version  [5] deliveries of its canary, 0 = none
 --              -> {1 if it was not known before}
---          take: [3] how many are wanted  [4] owner  [5] for how long (ms)
---              -> {how many it gets, -1 = there is no canary; 1 if the canary is over}
---          give: [3] owner  [4] how many were used     -> {left; 1 if the canary is over}
+--          take: [4] owner  [5] for how long (ms)  [6] the least share  [7] of how many parts a share is one
+--              -> {how many it gets, -1 = there is no limit, 0 = none now; 1 if the canary is over}
+--          give: [4] owner  [5] JSON of outcomes  [6] how many these are
+--              -> {1 if the canary is over}
 --          finish: -> {1 if it was not finished before}
-local key, trigger, what = KEYS[1], ARGV[1], ARGV[2]
-local left_field, out_field = trigger .. '|left', trigger .. '|out'
-local now = redis.call('TIME')
-local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+--
+-- A version that is proven needs no canary: whoever puts the older template back wants it to go at once.
+local key, trigger, version, what = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local function get(name) return redis.call('HGET', key, trigger .. name) end
+local function set(name, value) redis.call('HSET', key, trigger .. name, value) end
+local function forget(...)
+  for _, name in ipairs({...}) do redis.call('HDEL', key, trigger .. name) end
+end
+local stored = get('')
+local is_current = stored and cjson.decode(stored).version == version
 
 if what == 'adopt' then
-  local stored = redis.call('HGET', key, trigger)
-  if stored and cjson.decode(stored).version == ARGV[3] then return {0} end
-  redis.call('HSET', key, trigger, ARGV[4])
-  redis.call('HDEL', key, left_field, out_field)
-  if tonumber(ARGV[5]) > 0 then redis.call('HSET', key, left_field, ARGV[5]) end
+  if is_current then return {0} end
+  forget('|left', '|out', '|outcomes', '|approved')
+  set('', ARGV[4])
+  if ARGV[5] == '0' or get('|proven') == version then
+    set('|proven', version)
+  else
+    set('|left', ARGV[5])
+    set('|outcomes', '{}')
+  end
   return {1}
 end
 if what == 'finish' then
-  return {redis.call('HDEL', key, left_field, out_field) > 0 and 1 or 0}
+  local was = is_current and get('|left')
+  if was then forget('|left', '|out') end
+  return {was and 1 or 0}
 end
 
-local left = tonumber(redis.call('HGET', key, left_field) or -1)
-if left < 0 then return {-1, 0} end
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local left = tonumber(get('|left') or -1)
+if left < 0 then
+  if is_current and get('|approved') == version then
+    set('|proven', version)
+    forget('|approved')
+  end
+  return what == 'take' and {-1, 0} or {0}
+end
+if not is_current then return what == 'take' and {0, 0} or {0} end
 local out = {}
-for owner, share in pairs(cjson.decode(redis.call('HGET', key, out_field) or '{}')) do
+for owner, share in pairs(cjson.decode(get('|out') or '{}')) do
   if share[2] > now_ms then out[owner] = share end
 end
-local answer
+local taken = 0
 if what == 'take' then
-  answer = math.min(left, tonumber(ARGV[3]))
-  left = left - answer
-  if answer > 0 then out[ARGV[4]] = {answer, now_ms + tonumber(ARGV[5])} end
-else
-  local share = out[ARGV[3]]
-  if share then left = left + math.max(0, share[1] - tonumber(ARGV[4])) end
-  out[ARGV[3]] = nil
-  answer = left
+  taken = math.min(left, math.max(tonumber(ARGV[6]), math.ceil(left / tonumber(ARGV[7]))))
+  left = left - taken
+  if taken > 0 then out[ARGV[4]] = {taken, now_ms + tonumber(ARGV[5])} end
+elseif out[ARGV[4]] then
+  left = left + math.max(0, out[ARGV[4]][1] - tonumber(ARGV[6]))
+  out[ARGV[4]] = nil
+  local outcomes = cjson.decode(get('|outcomes') or '{}')
+  for name, count in pairs(cjson.decode(ARGV[5])) do outcomes[name] = (outcomes[name] or 0) + count end
+  set('|outcomes', cjson.encode(outcomes))
 end
-redis.call('HSET', key, left_field, left, out_field, cjson.encode(out))
-return {answer, (left == 0 and next(out) == nil) and 1 or 0}
+set('|left', left)
+set('|out', cjson.encode(out))
+local is_over = (left == 0 and next(out) == nil) and 1 or 0
+return what == 'take' and {taken, is_over} or {is_over}

@@ -1,0 +1,164 @@
+"""`Canaries`: some deliveries of a changed template go first, then its trigger pauses itself.
+
+Every process adopts the version that it works with; the first to bring a new one begins the canary.
+While it lasts, each drain takes a share of what is left, and gives back what had no outcome.
+Processes that have another version leave the trigger alone meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+import redis.asyncio
+import structlog
+
+from worker.adapters.redis import scripts
+from worker.batch.ration import Ration
+from worker.batch.routes import Route
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.pauses import TRIGGER, Pause, dumps, field_of
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.contract.versions import KINDS, UNMADE, TemplateVersion, parse_versions, summary
+
+SHARE_MS: Final = 130_000
+"""A drain is ended after two minutes; what it held then is not given out again."""
+LEAST: Final = 25
+PARTS: Final = 4
+"""Of what is left, a drain takes one of so many parts, but not less than that: others have
+something to do too, and the end should not take long."""
+LOG: Final = structlog.get_logger()
+
+
+class Canaries:
+    """See the module; one for each process.
+
+    Args:
+        client: Of the process.
+        settings: Of the node.
+        share_ms: For how long a drain has its share.
+    """
+
+    def __init__(
+        self, client: redis.asyncio.Redis, settings: Settings, *, share_ms: int = SHARE_MS
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._share_ms = share_ms
+        self._told: dict[str, str] = {}
+
+    async def begin(
+        self, owner: str, routes: Mapping[str, Route], refused: Collection[str]
+    ) -> Ration:
+        """Adopt the versions of the routes, and return what a drain may do.
+
+        Args:
+            owner: The drain.
+            routes: Of its destination.
+            refused: Triggers whose changed template this process does not use. What it uses in its
+                place may be older than what others have: it is not adopted.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        versions = {
+            name: route.template.content_hash
+            for name, route in routes.items()
+            if route.template and not route.stopped
+        }
+        with redis_errors():
+            await self._adopt({n: v for n, v in versions.items() if n not in refused})
+            watched = [name for name in versions if self._settings.triggers[name].canary]
+            return await self._ration(owner, {name: versions[name] for name in watched})
+
+    async def _adopt(self, versions: Mapping[str, str]) -> None:
+        new = {name: each for name, each in versions.items() if self._told.get(name) != each}
+        known = await self._versions() if new else {}
+        for name, version in new.items():
+            old = known.get(name)
+            if old is None or old.version != version:
+                await self._adopt_one(name, version, old)
+            self._told[name] = version
+
+    async def _adopt_one(self, name: str, version: str, old: TemplateVersion | None) -> None:
+        counts = await self._counts(name)
+        seconds, _ = await scripts.command(self._client, "TIME")
+        canary = self._settings.triggers[name].canary if old is not None else 0
+        new = TemplateVersion(
+            version,
+            int(seconds) * 1_000,
+            counts,
+            old.version if old else "",
+            old.since(counts) if old else {},
+            canary,
+        )
+        await self._call(name, version, "adopt", new.dumps(), canary)
+
+    async def _ration(self, owner: str, versions: Mapping[str, str]) -> Ration:
+        held: set[str] = set()
+        shares: dict[str, int] = {}
+        for name, version in versions.items():
+            words = (owner, self._share_ms, LEAST, PARTS)
+            share, is_over = await self._call(name, version, "take", *words)
+            if is_over:
+                await self._finish(name, version)
+            if share > 0:
+                shares[name] = share
+            elif share == 0:
+                held.add(name)
+        return Ration(frozenset(held), shares)
+
+    async def end(self, owner: str, routes: Mapping[str, Route], ration: Ration) -> None:
+        """Give back what a drain did not use; pause what is over.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        for name in ration.shares:
+            template = routes[name].template
+            assert template is not None
+            made = ration.outcomes.get(name, Counter())
+            counted = {each: count for each, count in made.items() if each not in UNMADE}
+            words = (owner, orjson.dumps(counted), sum(counted.values()))
+            with redis_errors():
+                (is_over,) = await self._call(name, template.content_hash, "give", *words)
+                if is_over:
+                    await self._finish(name, template.content_hash)
+
+    async def _finish(self, name: str, version: str) -> None:
+        """Pause first: whoever dies in between leaves it paused, and not unwatched."""
+        one = (await self._versions())[name]
+        if one.version != version:
+            return
+        reason = summary(name, one)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        text = dumps(Pause(reason, "segrelay", at))
+        await scripts.call(self._client, "pause", (keys.PAUSED,), (field_of(TRIGGER, name), text))
+        if (await self._call(name, version, "finish"))[0]:
+            LOG.warning("trigger.canary_over", trigger=name, reason=reason)
+
+    async def _versions(self) -> dict[str, TemplateVersion]:
+        return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
+
+    async def _counts(self, name: str) -> dict[str, int]:
+        """Return the outcomes of a trigger's deliveries, over all partitions."""
+        total: Counter[str] = Counter()
+        destination = self._settings.triggers[name].destination
+        for number in range(self._settings.redis.partitions):
+            place = PartitionKeys(destination, number)
+            for key, count in await scripts.pairs(self._client, place.counts):
+                kind, trigger, *reason = key.decode().split("|")
+                if kind in KINDS and trigger == name:
+                    total["|".join([kind, *reason])] += int(count)
+        return dict(total)
+
+    async def _call(self, name: str, version: str, *words: Any) -> list[int]:
+        answer = await scripts.call(
+            self._client, "canary", (keys.VERSIONS,), (name, version, *words)
+        )
+        return [int(each) for each in answer]
