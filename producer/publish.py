@@ -27,7 +27,7 @@ from producer.publishing.matching import Subscription
 from producer.publishing.published import Draft, Published, joined, published_of
 from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
 from producer.publishing.room import Fill, NoRoom, Room
-from producer.publishing.writing import JobPosition, Place, Written, write
+from producer.publishing.writing import JobPosition, PartitionPlace, Written, write
 from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
@@ -247,7 +247,7 @@ class Publisher:
         self,
         draft: Draft,
         progress: JobPosition,
-        rolls: Mapping[Place, Roll] = MappingProxyType({}),
+        rolls: Mapping[PartitionPlace, Roll] = MappingProxyType({}),
     ) -> Published:
         if self._dry_run:
             written = Written(draft.deliveries_count, 0, (), {})
@@ -269,7 +269,7 @@ class Publisher:
                 cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
             )
 
-    def _ring(self, places: Iterable[Place], lane: str) -> None:
+    def _ring(self, places: Iterable[PartitionPlace], lane: str) -> None:
         for destination, partition in places:
             self._doorbell.ring(destination, partition, queue=kind_of_lane(lane))
 

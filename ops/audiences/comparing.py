@@ -8,14 +8,14 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import orjson
 from redis import Redis
 
 from ops.audiences.membership import Advance, every_record, standing
 from ops.audiences.people import Person
-from ops.insider.reader import CUSTOM
+from ops.insider.reader import CUSTOM, ReadsProfiles
 from ops.state.ledger import Names
 from worker.contract.keys import PartitionKeys, partition_of
 from worker.contract.redis.connection import redis_errors
@@ -103,14 +103,6 @@ def with_names(compared: Compared, people: Iterable[Person]) -> Compared:
         if digest in stale:
             stale[digest] = person
     return Compared(compared.destination, compared.source, compared.ledger, compared.missing, stale)
-
-
-class ReadsProfiles(Protocol):
-    """Whoever can read a profile back."""
-
-    def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
-        """Return attributes of a profile, None where it is not known."""
-        ...
 
 
 @dataclass(slots=True)

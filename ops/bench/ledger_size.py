@@ -31,11 +31,11 @@ _TIME_US: Final = 1_790_000_000_123_456
 _CALM_SECONDS: Final = 0.5
 _CALM_AT_MOST_SECONDS: Final = 30.0
 
-Told = tuple[int, int, Direction]
+ToldTime = tuple[int, int, Direction]
 """Numbers of audience and trigger, and the direction."""
 ENTER, EXIT, EXIT_EVENT = range(1, 4)
 """Triggers."""
-CASES: Final[dict[str, Sequence[Told]]] = {
+CASES: Final[dict[str, Sequence[ToldTime]]] = {
     "one audience entered": [(1, ENTER, Direction.ENTER)],
     "three audiences entered": [(a, ENTER, Direction.ENTER) for a in (1, 2, 3)],
     "one audience entered and left, three triggers": [
@@ -69,7 +69,7 @@ class Size(NamedTuple):
     least_left_ms: int
 
 
-def measure(told: Sequence[Told], profiles: int) -> Size:
+def measure(told: Sequence[ToldTime], profiles: int) -> Size:
     """Write so many ledgers into a Redis of their own."""
     text = packed(told)
     with _redis() as client:
@@ -84,7 +84,7 @@ def measure(told: Sequence[Told], profiles: int) -> Size:
     return Size(len(text), (after - before) / profiles, min(left))
 
 
-def packed(told: Sequence[Told]) -> bytes:
+def packed(told: Sequence[ToldTime]) -> bytes:
     """Return the ledger of a profile of which that was delivered."""
     record = Record()
     for number, (audience, trigger, direction) in enumerate(told):

@@ -36,7 +36,7 @@ PROCESSES: Final = 3
 _LOOK_SECONDS: Final = 0.2
 _STANDS_STILL_SECONDS: Final = 60.0
 
-Memory = dict[int, float]
+NodeMegabytes = dict[int, float]
 """MB by process id."""
 
 
@@ -53,7 +53,7 @@ def _entrance(number: int, time_us: int) -> Happening:
     return Happening(f"person{number}@example.com", audience, is_exit=False, time_us=time_us)
 
 
-def memory_of(parent: int) -> Memory:
+def memory_of(parent: int) -> NodeMegabytes:
     """Return what a process and its children hold in memory."""
     table = subprocess.run(
         ("ps", "-A", "-o", "pid=,ppid=,rss="),  # noqa: S607 - of whichever system this is
@@ -65,7 +65,7 @@ def memory_of(parent: int) -> Memory:
     return {pid: kilobytes / 1024 for pid, ppid, kilobytes in rows if parent in (pid, ppid)}
 
 
-def run(rig: Rig, people: int) -> list[tuple[int, Memory]]:
+def run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
     """Publish and drain; returns how many were drained, and the memory by then, again and again.
 
     Raises:
@@ -73,7 +73,7 @@ def run(rig: Rig, people: int) -> list[tuple[int, Memory]]:
     """
     publisher = Publisher(rig.client, rig.settings)
     chunks = entrances(people)
-    samples: list[tuple[int, Memory]] = []
+    samples: list[tuple[int, NodeMegabytes]] = []
     published = drained = 0
     moved_at = time.monotonic()
     while drained < people:
@@ -93,7 +93,7 @@ def run(rig: Rig, people: int) -> list[tuple[int, Memory]]:
     return samples
 
 
-def report(samples: list[tuple[int, Memory]], people: int, parent: int) -> dict[str, Any]:
+def report(samples: list[tuple[int, NodeMegabytes]], people: int, parent: int) -> dict[str, Any]:
     """Return each process' memory at a fifth of the way, and the most that it held later."""
     late = [memory for drained, memory in samples if drained >= people / 5]
     processes = [

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.fuzz.engines import Engine, Outcome
+from ops.fuzz.engines import EngineOutcome, FuzzEngine
 from ops.fuzz.grammar import HELPERS, Grammar, helper
 from ops.fuzz.people import SETTINGS, person
 from worker.adapters.jsonnet.accelerated import sources_of
@@ -59,8 +59,8 @@ class Fuzzer:
     random: Random
     folder: Path
     findings: Findings = field(default_factory=Findings)
-    engine: Engine = field(default_factory=lambda: Engine("rjsonnet"))
-    judge: Engine = field(default_factory=lambda: Engine("gojsonnet"))
+    engine: FuzzEngine = field(default_factory=lambda: FuzzEngine("rjsonnet"))
+    judge: FuzzEngine = field(default_factory=lambda: FuzzEngine("gojsonnet"))
 
     def close(self) -> None:
         """End the engines."""
@@ -94,7 +94,7 @@ class Fuzzer:
     def _compare(
         self,
         ours: tuple[str, Any],
-        theirs: Outcome,
+        theirs: EngineOutcome,
         profile: bytes,
         settings: dict[str, Any],
         texts: dict[str, str],
@@ -169,7 +169,7 @@ def _same(mine: Any, other: Any) -> bool:
     return bool(mine == other)
 
 
-def _agrees(ours: tuple[str, Any], judged: Outcome) -> bool:
+def _agrees(ours: tuple[str, Any], judged: EngineOutcome) -> bool:
     """Say whether the judge takes our side; it does not tell an assert from an error."""
     if ours[0] == "assert":
         # gojsonnet has words of its own for an assert that says nothing, or "".

@@ -20,13 +20,13 @@ from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import TemplateFolder, resolutions
 from worker.adapters.jsonnet.rewrite import rewrite
 
-Outcome = tuple[Literal["value", "assert", "error", "died"], Any]
+EngineOutcome = tuple[Literal["value", "assert", "error", "died"], Any]
 _SECONDS: Final = 20.0
 _GROUP: Final = 50
 
 
 @dataclass(slots=True)
-class Engine:
+class FuzzEngine:
     """An engine that answers from a process, which is started anew when it dies.
 
     Args:
@@ -39,13 +39,13 @@ class Engine:
 
     def render(
         self, folder: Path, template: str, profiles: Sequence[bytes], settings: bytes
-    ) -> list[Outcome]:
+    ) -> list[EngineOutcome]:
         """Return an outcome for each profile; `died` for all if the process did."""
         pipe = self._connected()
         try:
             pipe.send((str(folder), template, list(profiles), settings))
             if pipe.poll(_SECONDS):
-                answer: list[Outcome] = pipe.recv()
+                answer: list[EngineOutcome] = pipe.recv()
                 return answer
         except (EOFError, OSError):
             pass
@@ -80,7 +80,7 @@ def _serve(name: str, pipe: Connection) -> None:
 
 def _in_batches(
     folder: Path, template: str, profiles: list[bytes], settings: bytes, inner: dict[str, str]
-) -> list[Outcome]:
+) -> list[EngineOutcome]:
     bundle = TemplateFolder(folder).bundle(template)
     evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), inner)
     events = [Input(profile, settings) for profile in profiles]
@@ -89,7 +89,7 @@ def _in_batches(
 
 def _one_by_one(
     folder: Path, template: str, profiles: list[bytes], settings: bytes, inner: dict[str, str]
-) -> list[Outcome]:
+) -> list[EngineOutcome]:
     module = importlib.import_module("_gojsonnet")
     bundle = TemplateFolder(folder).bundle(template)
     resolve = resolutions(bundle)
@@ -99,7 +99,7 @@ def _one_by_one(
         found = resolve.get((where.rstrip("/"), path), path)
         return found, sources[found].encode()
 
-    outcomes: list[Outcome] = []
+    outcomes: list[EngineOutcome] = []
     for profile in profiles:
         natives = {
             "profile": ((), partial(str, profile, "utf-8")),
@@ -121,7 +121,7 @@ def _one_by_one(
     return outcomes
 
 
-def _outcome(said: str | Failure) -> Outcome:
+def _outcome(said: str | Failure) -> EngineOutcome:
     if isinstance(said, str):
         return ("value", json.loads(said))
     return ("assert" if said.asserted else "error", said.message)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import httpx
 import orjson
@@ -42,6 +42,14 @@ class InsiderUnreadable(OperationsMustAct):
 
 class InsiderRefuses(OperationsMustAct):
     """Insider does not accept our credentials."""
+
+
+class ReadsProfiles(Protocol):
+    """Whoever can read a profile back."""
+
+    def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
+        """Return attributes of a profile, None where it is not known."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,30 +12,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
 import orjson
 from redis import Redis
 
-from ops.insider.reader import CUSTOM
+from ops.insider.reader import CUSTOM, ReadsProfiles
 from ops.state.ledger import LedgerLine, Names, read_records
 from worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import Direction
 from worker.core.beats import is_newer
 
-Place = Literal["inside", "outside"]
+ListSide = Literal["inside", "outside"]
 
 _LARGEST: Final = "f" * 2 * DIGEST_BYTES
 """No digest is larger."""
-
-
-class ReadsProfiles(Protocol):
-    """Whoever can read a profile back."""
-
-    def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
-        """Return attributes of a profile, None where it is not known."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ class Membership:
 
     audience: str
     attribute: str
-    place: Place
+    place: ListSide
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +69,7 @@ class Difference:
     profile: str
     audience: str
     attribute: str
-    expected: Place
+    expected: ListSide
     found: str
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.reading import Letter, place_of
+from ops.letters.reading import StoredLetter, place_of
 from ops.letters.replay import entry_of, job_of
 from ops.state import scripts
 from producer.events.identity import profile_key
@@ -59,7 +59,7 @@ def import_letters(
     imported = Imported(0, 0, [])
     numbered = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
     while part := list(islice(numbered, _STEP)):
-        groups: defaultdict[PartitionKeys, list[Letter]] = defaultdict(list)
+        groups: defaultdict[PartitionKeys, list[StoredLetter]] = defaultdict(list)
         for number, line in part:
             letter = _read(line, settings, partitions)
             if isinstance(letter, str):
@@ -71,7 +71,7 @@ def import_letters(
     return imported
 
 
-def _write(client: Redis, groups: dict[PartitionKeys, list[Letter]]) -> int:
+def _write(client: Redis, groups: dict[PartitionKeys, list[StoredLetter]]) -> int:
     if groups:
         with redis_errors():
             client.sadd(keys.DESTINATIONS, *{place.destination for place in groups})
@@ -84,7 +84,7 @@ def _write(client: Redis, groups: dict[PartitionKeys, list[Letter]]) -> int:
     return sum(scripts.run(client, "import", calls))
 
 
-def _args(letters: Sequence[Letter]) -> Iterator[scripts.Value]:
+def _args(letters: Sequence[StoredLetter]) -> Iterator[scripts.Value]:
     for letter in letters:
         sample = {
             "reason": letter["reason"],
@@ -103,7 +103,7 @@ def _args(letters: Sequence[Letter]) -> Iterator[scripts.Value]:
         yield job_of(letter)
 
 
-def _read(line: bytes, settings: Settings, partitions: int) -> Letter | str:
+def _read(line: bytes, settings: Settings, partitions: int) -> StoredLetter | str:
     """Return a letter, or why the line is none."""
     try:
         letter: Any = orjson.loads(line)
@@ -118,7 +118,7 @@ def _read(line: bytes, settings: Settings, partitions: int) -> Letter | str:
     return _misplaced(letter, settings, partitions) or letter
 
 
-def _misplaced(letter: Letter, settings: Settings, partitions: int) -> str:
+def _misplaced(letter: StoredLetter, settings: Settings, partitions: int) -> str:
     if place_of(letter["id"]) != (letter["destination"], letter["partition"]):
         return "its id does not begin with its destination and partition"
     names = (letter["destination"], letter["trigger"])
@@ -131,7 +131,7 @@ def _misplaced(letter: Letter, settings: Settings, partitions: int) -> str:
     return _foreign(letter, settings, partitions)
 
 
-def _foreign(letter: Letter, settings: Settings, partitions: int) -> str:
+def _foreign(letter: StoredLetter, settings: Settings, partitions: int) -> str:
     """Say why a letter can't be of this Redis: a profile must stay in its partition."""
     if "entry" in letter:
         return "" if entry_of(letter) else "its entry is not two texts in base64"

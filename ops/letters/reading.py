@@ -22,7 +22,7 @@ _READ_AT_ONCE: Final = 100
 
 _PROFILE: Final = b',"profile":'
 
-Letter = dict[str, Any]
+StoredLetter = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Filter:
         """Say whether it means all letters."""
         return self == Filter()
 
-    def holds(self, letter: Letter) -> bool:
+    def holds(self, letter: StoredLetter) -> bool:
         """Say whether a letter is meant; its time has been looked at."""
         return (
             (not self.causes or letter["cause"] in self.causes)
@@ -79,7 +79,7 @@ class Cause:
     sample: str
 
 
-def digest_of(letter: Letter) -> str:
+def digest_of(letter: StoredLetter) -> str:
     """Return the digest of a letter's profile, hex."""
     header = letter["header"]
     return str(header[1]) if header else ""
@@ -94,14 +94,14 @@ def place_of(letter_id: str) -> tuple[str, int] | None:
     return destination, int(number)
 
 
-def is_exhausted(letter: Letter) -> bool:
+def is_exhausted(letter: StoredLetter) -> bool:
     """Say whether it was replayed in vain so often that only a person who names it may again."""
     return int(letter["replays"]) >= REPLAYS_IN_VAIN
 
 
 def find_letters(
     client: Redis, places: Sequence[PartitionKeys], wanted: Filter = Filter()
-) -> Iterator[Letter]:
+) -> Iterator[StoredLetter]:
     """Yield letters, newest death first; what dies meanwhile may be missing.
 
     Raises:
@@ -116,7 +116,9 @@ def find_letters(
             yield letter
 
 
-def _named(client: Redis, places: Sequence[PartitionKeys], wanted: Filter) -> Iterator[Letter]:
+def _named(
+    client: Redis, places: Sequence[PartitionKeys], wanted: Filter
+) -> Iterator[StoredLetter]:
     known = {(place.destination, place.partition): place for place in places}
     groups: defaultdict[PartitionKeys, list[str]] = defaultdict(list)
     for letter_id in sorted(wanted.ids):
@@ -133,7 +135,7 @@ def _named(client: Redis, places: Sequence[PartitionKeys], wanted: Filter) -> It
 
 def _of_partition(
     client: Redis, place: PartitionKeys, wanted: Filter
-) -> Iterator[tuple[float, Letter]]:
+) -> Iterator[tuple[float, StoredLetter]]:
     first = 0
     latest = wanted.until_ms or "+inf"
     while True:
@@ -155,9 +157,9 @@ def _of_partition(
         first += len(rows)
 
 
-def _parsed(text: bytes) -> Letter:
+def _parsed(text: bytes) -> StoredLetter:
     """Read a letter; where the profile, which stands last, is no JSON, without it."""
-    letter: Letter
+    letter: StoredLetter
     try:
         letter = orjson.loads(text)
     except orjson.JSONDecodeError:

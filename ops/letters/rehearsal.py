@@ -30,7 +30,7 @@ from worker.errors import TemplateBroken
 _GROUP: Final = 100
 _DIED: Final = "Rendering it, alone, ends or hangs the process."
 
-Fate = Literal["sent", "skipped", "dead"]
+RehearsedFate = Literal["sent", "skipped", "dead"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Rehearsed:
     """
 
     name: str
-    fate: Fate
+    fate: RehearsedFate
     reason: str = ""
     message: str = ""
     shaped: Shaped | None = field(default=None, repr=False)

@@ -18,7 +18,7 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.reading import Filter, Letter, find_letters, is_exhausted
+from ops.letters.reading import Filter, StoredLetter, find_letters, is_exhausted
 from ops.state import scripts
 from producer.doorbell import Doorbell
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
@@ -62,7 +62,7 @@ class ReplayPlan:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def obstacle(letter: Letter, settings: Settings, policy: ReplayPolicy) -> str:
+def obstacle(letter: StoredLetter, settings: Settings, policy: ReplayPolicy) -> str:
     """Say why a letter is not replayed; "" = it is."""
     trigger = settings.triggers.get(letter["trigger"])
     if trigger is None or trigger.destination != letter["destination"]:
@@ -76,7 +76,9 @@ def obstacle(letter: Letter, settings: Settings, policy: ReplayPolicy) -> str:
     return ""
 
 
-def plan_replay(letters: Iterable[Letter], settings: Settings, policy: ReplayPolicy) -> ReplayPlan:
+def plan_replay(
+    letters: Iterable[StoredLetter], settings: Settings, policy: ReplayPolicy
+) -> ReplayPlan:
     """Choose what is replayed, the oldest death first."""
     plan = ReplayPlan()
     for letter in letters:
@@ -118,7 +120,7 @@ def _steps(
 ) -> Iterator[tuple[int, list[PartitionKeys]]]:
     remaining = iter(ids)
     while part := list(islice(remaining, STEP)):
-        groups: defaultdict[tuple[str, int], list[Letter]] = defaultdict(list)
+        groups: defaultdict[tuple[str, int], list[StoredLetter]] = defaultdict(list)
         for letter in find_letters(client, places, Filter(frozenset(part))):
             groups[letter["destination"], letter["partition"]].append(letter)
         for place, letters in groups.items():
@@ -129,9 +131,9 @@ def _steps(
                 yield taken, [keys] if ring else []
 
 
-def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
+def _chunks(letters: Sequence[StoredLetter]) -> Iterator[list[StoredLetter]]:
     """Yield parts that are not too large for one script."""
-    chunk: list[Letter] = []
+    chunk: list[StoredLetter] = []
     size = 0
     for letter in letters:
         chunk.append(letter)
@@ -143,7 +145,9 @@ def _chunks(letters: Sequence[Letter]) -> Iterator[list[Letter]]:
         yield chunk
 
 
-def _call(keys: PartitionKeys, letters: Sequence[Letter], *, discards: bool) -> scripts.ScriptCall:
+def _call(
+    keys: PartitionKeys, letters: Sequence[StoredLetter], *, discards: bool
+) -> scripts.ScriptCall:
     targets = [] if discards else list(dict.fromkeys(map(_target, letters)))
     args: list[scripts.Value] = [len(targets), *targets]
     for letter in letters:
@@ -160,18 +164,18 @@ def _call(keys: PartitionKeys, letters: Sequence[Letter], *, discards: bool) -> 
     return scripts.ScriptCall((*fixed, *map(keys.stream, targets)), args)
 
 
-def _target(letter: Letter) -> str:
+def _target(letter: StoredLetter) -> str:
     """Return the stream: a job's letter goes back into its job, which is of the backfill kind."""
     lane, trigger = split_stream_name(letter["stream"])
     return stream_name(lane if job_of_lane(lane) else BACKFILL, trigger)
 
 
-def job_of(letter: Letter) -> str:
+def job_of(letter: StoredLetter) -> str:
     """Return the name of the job that a letter came from, or ""."""
     return job_of_lane(split_stream_name(letter["stream"])[0])
 
 
-def _entry(letter: Letter) -> tuple[bytes, bytes]:
+def _entry(letter: StoredLetter) -> tuple[bytes, bytes]:
     header = _header(letter)
     if header is None:
         entry = entry_of(letter)
@@ -181,7 +185,7 @@ def _entry(letter: Letter) -> tuple[bytes, bytes]:
     return encode_header(again), pack_profile(orjson.dumps(letter["profile"]))
 
 
-def entry_of(letter: Letter) -> tuple[bytes, bytes] | None:
+def entry_of(letter: StoredLetter) -> tuple[bytes, bytes] | None:
     """Return header and profile as they stood in the stream, where a letter holds them."""
     match letter.get("entry"):
         case [str(header), str(profile)]:
@@ -195,7 +199,7 @@ def entry_of(letter: Letter) -> tuple[bytes, bytes] | None:
             return None
 
 
-def _header(letter: Letter) -> Header | None:
+def _header(letter: StoredLetter) -> Header | None:
     """Return the header; None where the entry could not be read when it died."""
     profile: Any = letter["profile"]
     if not isinstance(profile, dict) or not letter["header"]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.reading import Filter, Letter, find_letters
+from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.named import KnownPerson, person_named
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.partitions import all_partitions, partition_count
@@ -64,7 +64,7 @@ class Known:
     person: KnownPerson
     ledger: dict[str, list[LedgerLine]] = field(default_factory=dict)
     waiting: list[WaitingEntry] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[StoredLetter] = field(default_factory=list)
     past: list[Past] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)

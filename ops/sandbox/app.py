@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from ops.sandbox.answer import Reply, error
-from ops.sandbox.exchange import Exchange, Receive, Scope, Send
+from ops.sandbox.exchange import AsgiScope, Exchange, Receive, Send
 from ops.sandbox.insider.api import ArrivedRequest
 from ops.sandbox.insider.passage import AdmittedWrite, pause
 from ops.sandbox.insider.rules import COLUMNS, ERASE, PROFILE, WRITES
@@ -18,7 +18,7 @@ from ops.sandbox.lytics.api import API_PREFIXES
 from ops.sandbox.settings import SandboxSettings
 from ops.sandbox.state import SandboxState
 
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 _log: Final = structlog.get_logger("sandbox")
 
 
@@ -33,7 +33,7 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings) -> None:
         self.state = SandboxState(settings)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request; other ASGI scopes are left alone."""
         if scope["type"] != "http":
             return

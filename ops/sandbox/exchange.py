@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 from ops.sandbox.answer import Reply
 
-Scope = MutableMapping[str, Any]
+AsgiScope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -24,7 +24,7 @@ _ENDLESS_PAUSE_SECONDS: Final = 0.05
 class Exchange:
     """A request and the way back to whoever sent it."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.headers = {

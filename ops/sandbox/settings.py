@@ -9,14 +9,13 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, SecretStr, model_validator
 
-from ops.sandbox.lytics.switches import LyticsSwitches
+from ops.sandbox.lytics.switches import LyticsSwitches, Share
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 MAX_CUSTOM_ATTRIBUTES: Final = 80
 """Per account; Insider's documentation."""
 
-Share = float
-Kind = Literal["string", "number", "boolean", "date", "array", "any"]
+AttributeKind = Literal["string", "number", "boolean", "date", "array", "any"]
 Malformed = Literal[
     "empty",
     "truncated",
@@ -32,7 +31,7 @@ Malformed = Literal[
 _SCORES: Final = (
     "consistency frequency intensity maturity momentum propensity quantity recency volatility"
 )
-DEFAULT_ATTRIBUTES: Final[dict[str, Kind]] = {
+DEFAULT_ATTRIBUTES: Final[dict[str, AttributeKind]] = {
     "status": "string",
     DEFAULT_AUDIENCE_ATTRIBUTE: "array",
     **{f"score_{name}": "number" for name in _SCORES.split()},
@@ -42,7 +41,7 @@ DEFAULT_ATTRIBUTES: Final[dict[str, Kind]] = {
     "segment_prediction_percentile": "number",
 }
 """What the shipped entrance template and the one of Lytics' documentation send."""
-DEFAULT_EVENTS: Final[dict[str, dict[str, Kind]]] = {
+DEFAULT_EVENTS: Final[dict[str, dict[str, AttributeKind]]] = {
     "lytics_trigger": {
         "id": "string",
         "audience": "string",
@@ -104,9 +103,11 @@ class SandboxSettings(BaseModel):
 
     accept_anything: bool = False
     """Take every attribute and event as defined, up to the number of custom attributes."""
-    panel_attributes: dict[str, Kind] = Field(default_factory=lambda: dict(DEFAULT_ATTRIBUTES))
+    panel_attributes: dict[str, AttributeKind] = Field(
+        default_factory=lambda: dict(DEFAULT_ATTRIBUTES)
+    )
     """Custom attributes that are defined, with their types."""
-    panel_events: dict[str, dict[str, Kind]] = Field(
+    panel_events: dict[str, dict[str, AttributeKind]] = Field(
         default_factory=lambda: {name: dict(kinds) for name, kinds in DEFAULT_EVENTS.items()}
     )
     """Events that are defined, with their parameters."""

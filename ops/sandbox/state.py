@@ -8,7 +8,7 @@ from typing import Any
 from ops.sandbox.insider.api import Insider
 from ops.sandbox.insider.faults import Faults
 from ops.sandbox.insider.journal import Journal
-from ops.sandbox.insider.repeats import Fate, Repeats
+from ops.sandbox.insider.repeats import RepeatedFate, Repeats
 from ops.sandbox.lytics.api import Lytics
 from ops.sandbox.settings import SandboxSettings
 
@@ -158,8 +158,8 @@ def _by_reason(counts: Counter[tuple[str, str]]) -> dict[str, int]:
     return dict(found)
 
 
-def _again(counts: Counter[tuple[str, Fate]], path: str) -> dict[str, int]:
-    return {f"again_after_{fate.name.lower()}": counts[path, fate] for fate in Fate}
+def _again(counts: Counter[tuple[str, RepeatedFate]], path: str) -> dict[str, int]:
+    return {f"again_after_{fate.name.lower()}": counts[path, fate] for fate in RepeatedFate}
 
 
 def _total(of_paths: dict[str, Repeats]) -> int:

@@ -24,7 +24,7 @@ _FAILED: Final = frozenset({"retry", "dead"})
 _NEWEST: Final = 50
 """Lines of a partition's history that are looked at."""
 
-Outcome = Literal["taken", "failed", "not_sent"]
+ProbeOutcome = Literal["taken", "failed", "not_sent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Probed:
         message: For a person.
     """
 
-    outcome: Outcome
+    outcome: ProbeOutcome
     message: str
 
 

@@ -37,7 +37,7 @@ _SEQUENCE: Final = 1 << 32
 """Behind the milliseconds of the entry's id: no entry of Redis has such a number."""
 _CLOSED: Final = frozenset({"paused", "broken"})
 
-Outcome = Literal["delivered", "refused", "unsure", "not_applied"]
+TrialOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class TrialSent:
     request: bytes = field(repr=False)
     status: int
     answer: bytes = field(repr=False)
-    outcome: Outcome
+    outcome: TrialOutcome
     message: str
 
 
@@ -180,7 +180,7 @@ def _verdict(api: Api, body: bytes, answer: Answer | NoAnswer, url: str) -> Verd
     return api.classify(answer, users=count, url=url)
 
 
-def _outcome(verdict: Verdict) -> tuple[Outcome, str]:
+def _outcome(verdict: Verdict) -> tuple[TrialOutcome, str]:
     message = str(getattr(verdict, "message", ""))
     match verdict:
         case Accepted(refused) if refused:

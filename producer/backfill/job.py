@@ -22,7 +22,7 @@ from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
 from worker.errors import UsageWrong
 
-Phase = Literal["reading", "canary", "paused", "read", "aborted"]
+JobPhase = Literal["reading", "canary", "paused", "read", "aborted"]
 """`canary`: the first rows are published, and the job waits for a person's word."""
 
 CLAIM_MS: Final = 15_000
@@ -172,7 +172,7 @@ class Job:
     """
 
     spec: Spec
-    phase: Phase
+    phase: JobPhase
     claimed: bool
     tallies: tuple[JobTally, ...] = field(default=())
 
@@ -201,7 +201,7 @@ class JobBook:
         if _SPEC.encode() not in record:
             return None
         spec = Spec.loads(record[_SPEC.encode()])
-        phase = cast("Phase", record.get(_PHASE.encode(), b"reading").decode())
+        phase = cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode())
         ends_ms = int((record.get(_CLAIM.encode()) or b"- 0").split()[1])
         tallies = tuple(
             _tally(record.get(f"stripe|{number}".encode())) for number in range(spec.stripes)
@@ -248,16 +248,16 @@ class JobBook:
             pipe.unlink(keys.job_bad_rows(name))
             pipe.execute()
 
-    def set_phase(self, name: str, phase: Phase) -> None:
+    def set_phase(self, name: str, phase: JobPhase) -> None:
         """Say what should become of a job; its reader looks every second."""
         with redis_errors():
             self._client.hset(keys.job(name), _PHASE, phase)
 
-    def phase(self, name: str) -> Phase:
+    def phase(self, name: str) -> JobPhase:
         """Return what should become of a job."""
         with redis_errors():
             found = cast("bytes | None", self._client.hget(keys.job(name), _PHASE))
-        return cast("Phase", (found or b"aborted").decode())
+        return cast("JobPhase", (found or b"aborted").decode())
 
     def forget(self, name: str) -> None:
         """Remove a job; its counts in the partitions stay."""

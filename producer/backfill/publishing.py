@@ -21,7 +21,7 @@ from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
 from producer.publishing.published import Published, RefusedAt
 from producer.publishing.room import NoRoom
-from producer.publishing.writing import Place
+from producer.publishing.writing import PartitionPlace
 from producer.sources.blocks import Block
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings
@@ -35,7 +35,7 @@ _COLLECT_AFTER: Final = (100_000, 20, 50)
 """Of the garbage collector: rows are many objects without cycles."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
 
-Answer = TypeVar("Answer")
+Answered = TypeVar("Answered")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class BlockPublished:
 
     number: int
     tally: JobTally
-    rang: tuple[Place, ...]
+    rang: tuple[PartitionPlace, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Publishing:
                 self.say(StripeWaits(room.message))
             time.sleep(_LOOK_SECONDS)
 
-    def _insisting(self, action: Callable[[], Answer]) -> Answer:
+    def _insisting(self, action: Callable[[], Answered]) -> Answered:
         """Do something until Redis has confirmed it; both of ours may be repeated."""
         gives_up_at = time.monotonic() + AWAY_SECONDS
         while True:

@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
-from producer.backfill.job import Job, JobBook, JobTally, Phase, Spec, new_token
+from producer.backfill.job import Job, JobBook, JobPhase, JobTally, Spec, new_token
 from producer.backfill.publishing import (
     BlockPublished,
     StripeFailed,
@@ -55,7 +55,7 @@ class Reading:
     waiting_for: str = ""
 
 
-Watch = Callable[[Reading], None]
+ReadingWatcher = Callable[[Reading], None]
 """Called whenever something was published, and while nothing can be."""
 
 
@@ -73,10 +73,10 @@ def read_job(
     book: JobBook,
     job: Job,
     settings: Settings,
-    watch: Watch,
+    watch: ReadingWatcher,
     *,
     is_told_to_stop: Callable[[], bool] = lambda: False,
-) -> Phase:
+) -> JobPhase:
     """Read a job's source to its end, or until it is paused, aborted, or at its canary.
 
     Args:
@@ -123,14 +123,14 @@ class _Reader:
     token: str
     stripes: list[_Stripe]
     doorbell: Doorbell
-    watch: Watch
+    watch: ReadingWatcher
     is_told_to_stop: Callable[[], bool]
     _looked_at: float = field(default_factory=time.monotonic)
     _bytes_read: int = 0
     _waiting_for: str = ""
 
-    def run(self) -> Phase:
-        phase: Phase = "read"
+    def run(self) -> JobPhase:
+        phase: JobPhase = "read"
         for piece in self.pieces:
             stripe = self.stripes[piece.number % len(self.stripes)]
             if piece.number <= stripe.tally.position:
@@ -149,7 +149,7 @@ class _Reader:
             self.book.set_phase(self.spec.name, phase)
         return phase
 
-    def _next_phase(self, piece: Piece) -> Phase:
+    def _next_phase(self, piece: Piece) -> JobPhase:
         """Return `read` to go on, or the phase in which the reading stops behind this block."""
         if self.is_told_to_stop():
             return "reading"
@@ -158,7 +158,7 @@ class _Reader:
             return wanted
         return "canary" if self.spec.canary and piece.number == 1 else "read"
 
-    def _look(self) -> Phase | None:
+    def _look(self) -> JobPhase | None:
         """Keep the claim; returns what a person wants of the job instead of going on."""
         if time.monotonic() - self._looked_at < _LOOK_SECONDS:
             return None

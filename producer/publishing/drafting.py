@@ -33,7 +33,7 @@ from producer.publishing.matching import (
 )
 from producer.publishing.published import Draft
 from producer.publishing.room import Fill
-from producer.publishing.writing import Place
+from producer.publishing.writing import PartitionPlace
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
 from worker.contract.redis.accept import Member, NewDelivery
@@ -323,7 +323,7 @@ class Drafter:
 
     def _deliveries(
         self, event: Event, routes: Sequence[Subscription], draft: Draft
-    ) -> Iterator[tuple[Place, NewDelivery, Exported]]:
+    ) -> Iterator[tuple[PartitionPlace, NewDelivery, Exported]]:
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from producer.events.payloads import ReadingRules, Refused
 from producer.publishing.quarantine import NewRecord
-from producer.publishing.writing import Entries, Place, Written
+from producer.publishing.writing import Entries, PartitionPlace, Written
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 
@@ -60,7 +60,7 @@ class Published:
     without_hook: int = 0
     as_text: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[RefusedAt, ...] = ()
-    rang: tuple[Place, ...] = ()
+    rang: tuple[PartitionPlace, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
 
     def __add__(self, other: Published) -> Published:
@@ -130,8 +130,8 @@ class Draft:
     without_hook: int = 0
     as_text: Counter[str] = field(default_factory=Counter)
     problems: list[RefusedAt] = field(default_factory=list)
-    deliveries: dict[Place, list[NewDelivery]] = field(default_factory=dict)
-    members: dict[Place, list[Member]] = field(default_factory=dict)
+    deliveries: dict[PartitionPlace, list[NewDelivery]] = field(default_factory=dict)
+    members: dict[PartitionPlace, list[Member]] = field(default_factory=dict)
     kept: list[NewRecord] = field(default_factory=list)
 
     @property

@@ -17,7 +17,7 @@ from worker.contract.redis.accept import AcceptCall, NewDelivery, Roll, accept_c
 from worker.contract.redis.connection import redis_errors
 from worker.errors import LeaseLost
 
-Place = tuple[str, int]
+PartitionPlace = tuple[str, int]
 """Destination and partition."""
 
 _ACCEPT_SHA: Final = hashlib.sha1(accept.SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -60,15 +60,15 @@ class Written:
 
     accepted: int
     repeated: int = 0
-    rang: tuple[Place, ...] = ()
+    rang: tuple[PartitionPlace, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
 
 
 def write(
     client: Redis,
-    deliveries: Mapping[Place, Sequence[NewDelivery]],
+    deliveries: Mapping[PartitionPlace, Sequence[NewDelivery]],
     progress: JobPosition,
-    rolls: Mapping[Place, Roll] = MappingProxyType({}),
+    rolls: Mapping[PartitionPlace, Roll] = MappingProxyType({}),
 ) -> Written:
     """Write these deliveries, and what changes in the members that a sync knows.
 
@@ -81,7 +81,7 @@ def write(
         _call(place, deliveries.get(place, ()), progress, rolls.get(place)) for place in places
     ]
     accepted = 0
-    rang: list[Place] = []
+    rang: list[PartitionPlace] = []
     entries: dict[str, Entries] = {}
     for place, call, answer in zip(places, calls, _run(client, calls, progress), strict=True):
         if answer[0] < 0:
@@ -101,7 +101,10 @@ def _entries(call: AcceptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
 
 
 def _call(
-    place: Place, deliveries: Sequence[NewDelivery], progress: JobPosition, roll: Roll | None
+    place: PartitionPlace,
+    deliveries: Sequence[NewDelivery],
+    progress: JobPosition,
+    roll: Roll | None,
 ) -> AcceptCall:
     keys = PartitionKeys(*place)
     call = accept_call(keys, deliveries, job=progress.job, position=progress.position, roll=roll)

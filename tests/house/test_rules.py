@@ -1,8 +1,10 @@
 """Rules about the code itself, so that they need no reviewer."""
 
+import ast
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,33 @@ def test_no_class_is_named_for_nothing() -> None:
     )
 
     assert [path.name for path in sources() if pattern.search(path.read_text())] == []
+
+
+TWICE = {"Node": "a worker's node, and an expression of Jsonnet, always written `tree.Node`"}
+"""Names that may stand for two things, and why."""
+
+
+def test_a_name_of_a_class_or_type_stands_for_one_thing() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sources():
+        for name in public_types(ast.parse(path.read_text())):
+            homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
+
+    assert {name: at for name, at in homes.items() if len(at) > 1 and name not in TWICE} == {}
+    assert [name for name in TWICE if len(homes[name]) == 1] == []
+
+
+def public_types(module: ast.Module) -> Iterator[str]:
+    """Yield classes and aliases of types; not the options of commands, which typer reads."""
+    for node in module.body:
+        match node:
+            case ast.ClassDef(name=name) if not name.startswith("_"):
+                yield name
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if re.match(
+                "[A-Z].*[a-z]", name
+            ):
+                if not ast.unparse(value).startswith("Annotated["):
+                    yield name
 
 
 def test_no_module_is_too_long() -> None:

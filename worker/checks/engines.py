@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, assert_never
 
 from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.judge import Engine
+from worker.adapters.jsonnet.judge import EngineModule
 from worker.checks.finding import Finding
 from worker.core.rendered import Asserted, Rendered, Result, TemplateFailed
 
@@ -19,7 +19,9 @@ _LYTICS: Final = "gojsonnet"
 """Of the family that Lytics runs, so its word counts more than the reference implementation's."""
 
 
-def disagreements(label: str, result: Result, said: Mapping[Engine, Said]) -> Iterator[Finding]:
+def disagreements(
+    label: str, result: Result, said: Mapping[EngineModule, Said]
+) -> Iterator[Finding]:
     """Say where engines disagree with the worker about a sample.
 
     Where only the reference implementation does, and go-jsonnet agrees with the worker, the

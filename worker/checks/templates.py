@@ -16,7 +16,7 @@ import orjson
 from worker.adapters.jsonnet.accelerated import Accelerator, can_be_compared, is_same
 from worker.adapters.jsonnet.files import Bundle, TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
-from worker.adapters.jsonnet.judge import Engine, judge, judges
+from worker.adapters.jsonnet.judge import EngineModule, judge, judges
 from worker.checks.bodies import warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
@@ -99,7 +99,9 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
 
 
 def _doubts(
-    accelerator: Accelerator, cases: Sequence[Case], said: Mapping[Case, Mapping[Engine, Said]]
+    accelerator: Accelerator,
+    cases: Sequence[Case],
+    said: Mapping[Case, Mapping[EngineModule, Said]],
 ) -> Iterator[Finding]:
     """Say where the compiled form makes something else of a sample than the engine of record."""
     for case in cases if accelerator.is_trusted else ():
@@ -115,9 +117,9 @@ def _doubts(
             )
 
 
-def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[Engine, Said]]:
+def _judged(bundle: Bundle, cases: Sequence[Case]) -> dict[Case, dict[EngineModule, Said]]:
     """Return what each engine makes of each case."""
-    said: dict[Case, dict[Engine, Said]] = {case: {} for case in cases}
+    said: dict[Case, dict[EngineModule, Said]] = {case: {} for case in cases}
     for engine in ("rjsonnet", *judges()):
         for settings, group in _by_settings(cases).items():
             values = judge(engine, bundle, [case.text for case in group], settings)

@@ -12,7 +12,7 @@ from worker.core.verdicts import RefusedUser
 
 _POSITION_DIGITS: Final = 9
 
-Refused = Mapping[int, RefusedUser]
+RefusedResults = Mapping[int, RefusedUser]
 
 
 def is_status(status: int, listed: Sequence[str]) -> bool:
@@ -20,7 +20,7 @@ def is_status(status: int, listed: Sequence[str]) -> bool:
     return str(status) in listed or f"{status // 100}xx" in listed
 
 
-def refused_results(document: Any, failures: Failures, results: int) -> Refused | str:
+def refused_results(document: Any, failures: Failures, results: int) -> RefusedResults | str:
     """Return what was refused, by position in the request; or why the answer is not understood.
 
     Args:
@@ -36,7 +36,7 @@ def refused_results(document: Any, failures: Failures, results: int) -> Refused 
     return _listed(found, failures, results)
 
 
-def _in_order(found: Any, failures: Failures, results: int) -> Refused | str:
+def _in_order(found: Any, failures: Failures, results: int) -> RefusedResults | str:
     """Read a list with one entry for each result; the answer to a single one may be the entry."""
     entries = [found] if results == 1 and isinstance(found, dict) else found
     if not isinstance(entries, list) or len(entries) != results:
@@ -60,7 +60,7 @@ def _has_succeeded(value: Any, succeeded: Sequence[Any]) -> bool:
     return any(value == wanted and type(value) is type(wanted) for wanted in succeeded)
 
 
-def _listed(found: Any, failures: Failures, results: int) -> Refused | str:
+def _listed(found: Any, failures: Failures, results: int) -> RefusedResults | str:
     """Read what names only the failures: entries with positions, or an object by positions."""
     refused: dict[int, RefusedUser] = {}
     for position, entry in _positions(found, failures):

@@ -23,7 +23,7 @@ from typing import Any
 
 import orjson
 
-from ops.bench.peers.contest import CONTESTANTS, Contestant, Result
+from ops.bench.peers.contest import CONTESTANTS, Contestant, ContestResult
 from ops.invented import Happening, happenings, payloads
 from worker.errors import SegrelayError
 
@@ -31,7 +31,7 @@ from worker.errors import SegrelayError
 def main() -> int:
     """Measure, and print one document."""
     arguments = _arguments()
-    results: dict[str, list[Result]] = {}
+    results: dict[str, list[ContestResult]] = {}
     for number in range(arguments.runs):
         for contestant in _chosen(arguments.only):
             sys.stderr.write(f"run {number + 1}: {contestant.name}\n")
@@ -50,7 +50,7 @@ def main() -> int:
     return 0
 
 
-def _run(contestant: Contestant, arguments: argparse.Namespace) -> Result:
+def _run(contestant: Contestant, arguments: argparse.Namespace) -> ContestResult:
     count = max(arguments.least, round(arguments.events * contestant.share))
     rng = random.Random(arguments.seed)  # noqa: S311 - invented people
     happened = _one_event_each(rng, count)
@@ -78,7 +78,7 @@ def _chosen(only: Sequence[str]) -> list[Contestant]:
     return chosen
 
 
-def _summed_up(found: list[Result]) -> dict[str, Any]:
+def _summed_up(found: list[ContestResult]) -> dict[str, Any]:
     speeds = [result.events_per_second for result in found]
     return {
         "events_per_second": {
@@ -90,7 +90,7 @@ def _summed_up(found: list[Result]) -> dict[str, Any]:
     }
 
 
-def _print_table(results: dict[str, list[Result]]) -> None:
+def _print_table(results: dict[str, list[ContestResult]]) -> None:
     ours = [result.events_per_second for result in results.get("segrelay", [])]
     base = statistics.median(ours) if ours else 0
     rows = [("", "events/s", "segrelay is", "requests/1,000", "CPU s/1,000", "lost", "twice")]

@@ -31,7 +31,7 @@ _PROCESSES: Final = max(2, os.cpu_count() or 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ContestResult:
     """How one run went.
 
     Args:
@@ -70,7 +70,7 @@ class Contestant:
     needs_node: bool = False
     is_ours: bool = False
 
-    def run(self, folder: Path, events: list[bytes], limit: int, kills: int) -> Result:
+    def run(self, folder: Path, events: list[bytes], limit: int, kills: int) -> ContestResult:
         """Deliver these events once."""
         with SandboxProcess(limit_per_minute=limit) as sandbox, _redis(folder) as url:
             environment = {
@@ -111,7 +111,7 @@ class Contestant:
 class Ourselves(Contestant):
     """segrelay, with its configuration as `init` writes it."""
 
-    def run(self, folder: Path, events: list[bytes], limit: int, kills: int) -> Result:
+    def run(self, folder: Path, events: list[bytes], limit: int, kills: int) -> ContestResult:
         """Deliver these events once."""
         rig = Rig(
             folder,
@@ -184,7 +184,7 @@ class _Workers:
         self._running = []
 
 
-def _watched(sandbox: SandboxProcess, workers: _Workers, events: int, kills: int) -> Result:
+def _watched(sandbox: SandboxProcess, workers: _Workers, events: int, kills: int) -> ContestResult:
     """Look at the sandbox until all has arrived, or nothing more comes."""
     started = begun = last_new = time.monotonic()
     seen, killed = 0, 0
@@ -206,7 +206,7 @@ def _watched(sandbox: SandboxProcess, workers: _Workers, events: int, kills: int
     seconds = max(last_new - begun, _LOOK_SECONDS)
     twice = sandbox.get("repeats")["users_again"]
     arrived = min(events, seen - twice) if kills else min(events, seen)
-    return Result(
+    return ContestResult(
         events=events,
         seconds=round(seconds, 2),
         events_per_second=round(arrived / seconds, 1),

@@ -24,7 +24,7 @@ from ops.state.waiting import Choice, find_streams, take_back
 from ops.terminal.asking import confirmed
 from ops.terminal.console import Progress, note, print_json, progress, say, table
 from ops.terminal.options import spread
-from producer.backfill.job import CLAIM_MS, Job, JobBook, Phase
+from producer.backfill.job import CLAIM_MS, Job, JobBook, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
 from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
@@ -296,7 +296,7 @@ def _told_of_canary(people: Sequence[ReadBack], *, reveal: bool) -> Iterator[str
             yield f"    {name}: {verdict}{shown}"
 
 
-def _read(book: JobBook, settings: Settings, name: str, interruption: Interruption) -> Phase:
+def _read(book: JobBook, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
     job = book.named(name)
     size, rows = job.spec.size, job.spec.expected_rows
     with progress("read, in bytes" if size else "read, in rows", size or rows or None) as bar:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ops.terminal.console import note, print_json, say
+from ops.terminal.options import Json
 from worker.contract.settings import Settings, load_settings
 from worker.errors import ConfigurationInvalid
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from worker.checks.finding import Finding
 
 app = typer.Typer()
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from ops.cli.dlq.moves import discard, export, import_file, replay
 from ops.letters.masking import shown
 from ops.letters.reading import (
     Filter,
-    Letter,
+    StoredLetter,
     find_letters,
     is_exhausted,
     letters_kept,
@@ -104,7 +104,7 @@ def show(
         say(f"{name}: {value if isinstance(value, str) else orjson.dumps(value).decode()}")
 
 
-def document(letter: Letter, *, reveal: bool) -> dict[str, Any]:
+def document(letter: StoredLetter, *, reveal: bool) -> dict[str, Any]:
     """Return a letter as it is printed as JSON."""
     return shown(letter, reveal=reveal) | {
         "time": shown_us(letter["time_us"]),
@@ -114,7 +114,7 @@ def document(letter: Letter, *, reveal: bool) -> dict[str, Any]:
     }
 
 
-def _row(letter: Letter, *, reveal: bool) -> tuple[str, ...]:
+def _row(letter: StoredLetter, *, reveal: bool) -> tuple[str, ...]:
     message = shown(letter, reveal=reveal)["message"]
     return (
         letter["id"],

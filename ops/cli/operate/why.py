@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from ops.letters.reading import Letter
+from ops.letters.reading import StoredLetter
 from ops.person.story import MOST_ENTRIES, Known, Past, explain
 from ops.state.opened import opened
 from ops.state.waiting import WaitingEntry
@@ -75,7 +75,7 @@ def _of_past(past: Past) -> _Moment:
     )
 
 
-def _of_letter(letter: Letter) -> _Moment:
+def _of_letter(letter: StoredLetter) -> _Moment:
     return _Moment(
         letter["last_at_ms"],
         "dead letter",

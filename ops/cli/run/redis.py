@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
 import typer
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
 from ops.terminal.console import note, print_json, say
+from ops.terminal.options import Json
 from worker.contract.redis.connection import wait_ready
 from worker.contract.redis.url import parse_redis_url
 from worker.contract.settings import load_settings
@@ -17,8 +18,6 @@ from worker.contract.settings.sections import RedisSettings
 from worker.errors import RedisUnavailable, UsageWrong
 
 app = typer.Typer()
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 _STATUS_SECONDS: Final = 1.0
 

@@ -10,7 +10,7 @@ from ops.sandbox.answer import Reply, denial, error, html_page, json_answer
 from ops.sandbox.settings import FailureRule, Malformed, SandboxSettings
 
 Takes = Literal["now", "late", "never"]
-Delivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
+BodyDelivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Fault:
     name: str = ""
     takes_effect: Takes = "now"
     answer: Reply | None = None
-    delivery: Delivery = "whole"
+    delivery: BodyDelivery = "whole"
 
 
 NONE: Final = Fault()

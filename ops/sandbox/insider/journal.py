@@ -12,7 +12,7 @@ import orjson
 
 from ops.sandbox.insider.api import Write
 from ops.sandbox.insider.profiles import Profiles
-from ops.sandbox.insider.repeats import Fate, Repeats
+from ops.sandbox.insider.repeats import RepeatedFate, Repeats
 from ops.sandbox.insider.rules import WRITES
 
 _REQUESTS_KEPT: Final = 5_000
@@ -103,7 +103,7 @@ class Journal:
         self.profiles_twice_in_a_request = 0
         self.bodies = {path: Repeats() for path in sorted(WRITES)}
         self.entries = {path: Repeats() for path in sorted(WRITES)}
-        self.requests_again: Counter[tuple[str, Fate]] = Counter()
+        self.requests_again: Counter[tuple[str, RepeatedFate]] = Counter()
         self._in_flight: list[Flight] = []
         self._number = 0
 
@@ -186,7 +186,7 @@ class Journal:
             entries.end(flight.entries, fate, flight.number)
             return
         for position, entry in enumerate(flight.entries):
-            own = Fate.NOT_APPLIED if position in flight.refused else fate
+            own = RepeatedFate.NOT_APPLIED if position in flight.refused else fate
             entries.end((entry,), own, flight.number)
 
     def _log(self, flight: Flight) -> None:
@@ -226,10 +226,10 @@ class Journal:
                 self.overlap_counts["late"] += overlap.late
 
 
-def _fate(flight: Flight) -> Fate:
+def _fate(flight: Flight) -> RepeatedFate:
     if not flight.applied:
-        return Fate.NOT_APPLIED
-    return Fate.ANSWERED if flight.sure else Fate.UNANSWERED
+        return RepeatedFate.NOT_APPLIED
+    return RepeatedFate.ANSWERED if flight.sure else RepeatedFate.UNANSWERED
 
 
 def _overlap(first: Flight, second: Flight, now: float) -> Overlap:

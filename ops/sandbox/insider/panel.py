@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from ops.sandbox.settings import Kind, SandboxSettings
+from ops.sandbox.settings import AttributeKind, SandboxSettings
 
 _SCALARS: Final = frozenset({str, int, float})
 _DATE: Final = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?[Zz]$", re.ASCII)
@@ -17,8 +17,8 @@ _COUNTRY: Final = re.compile(r"^[A-Z]{2}$")
 _SECONDS_A_DAY: Final = 86_400
 _EXAMPLES_KEPT: Final = 1_000
 
-Check = Callable[[Any], object]
-_TYPES: Final[dict[Kind, frozenset[type]]] = {
+Validator = Callable[[Any], object]
+_TYPES: Final[dict[AttributeKind, frozenset[type]]] = {
     "string": frozenset({str}),
     "number": frozenset({int, float}),
     "boolean": frozenset({bool}),
@@ -27,11 +27,11 @@ _TYPES: Final[dict[Kind, frozenset[type]]] = {
     "any": frozenset({str, int, float, bool, list, dict}),
 }
 _SHAPES_KEPT: Final = 1_000
-_CHECKS: Final[dict[Kind, Check]] = {
+_CHECKS: Final[dict[AttributeKind, Validator]] = {
     "date": _DATE.match,
     "array": lambda values: _SCALARS.issuperset(map(type, values)),
 }
-DEFAULT_KINDS: Final[dict[str, Kind]] = {
+DEFAULT_KINDS: Final[dict[str, AttributeKind]] = {
     **dict.fromkeys(("email", "phone_number", "uuid", "name", "surname", "city"), "string"),
     **dict.fromkeys(("gender", "language", "country", "lo", "app_version"), "string"),
     **dict.fromkeys(("static_segment_id", "list_id"), "array"),
@@ -48,12 +48,12 @@ class Kinds:
     shape is worked out once.
     """
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+    def __init__(self, kinds: Mapping[str, AttributeKind]) -> None:
         self.types = {name: _TYPES[kind] for name, kind in kinds.items()}
         self.checks = {name: _CHECKS[kind] for name, kind in kinds.items() if kind in _CHECKS}
-        self._shapes: dict[tuple[Any, ...], tuple[set[str], list[tuple[str, Check]]]] = {}
+        self._shapes: dict[tuple[Any, ...], tuple[set[str], list[tuple[str, Validator]]]] = {}
 
-    def define(self, name: str, kind: Kind) -> None:
+    def define(self, name: str, kind: AttributeKind) -> None:
         """Define one more name, if it isn't yet."""
         if name not in self.types:
             self.types[name] = _TYPES[kind]
@@ -71,7 +71,7 @@ class Kinds:
 
     def _learn(
         self, shape: tuple[Any, ...], values: Mapping[str, Any]
-    ) -> tuple[set[str], list[tuple[str, Check]]]:
+    ) -> tuple[set[str], list[tuple[str, Validator]]]:
         wrong = {
             name for name, value in values.items() if type(value) not in self.types.get(name, ())
         }
@@ -180,5 +180,5 @@ class Panel:
             self._custom.define(name, "any")
 
 
-def _described(kinds: Mapping[str, Kind]) -> list[dict[str, Any]]:
+def _described(kinds: Mapping[str, AttributeKind]) -> list[dict[str, Any]]:
     return [{"key": name, "display_name": name, "type": kind} for name, kind in kinds.items()]

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 _KEPT_A_GENERATION: Final = 2_000_000
 
 
-class Fate(IntEnum):
+class RepeatedFate(IntEnum):
     """What became of something that was received; a higher one stands over a lower one."""
 
     NOT_APPLIED = 1
@@ -26,7 +26,7 @@ class Fate(IntEnum):
 class _Past(NamedTuple):
     """What became of something, and which request brought it."""
 
-    fate: Fate
+    fate: RepeatedFate
     number: int
 
 
@@ -42,12 +42,12 @@ class Repeats:
 
     def __init__(self) -> None:
         self.received = 0
-        self.counts: Counter[Fate] = Counter()
-        self.doubled: dict[Fate, set[int]] = {fate: set() for fate in Fate}
+        self.counts: Counter[RepeatedFate] = Counter()
+        self.doubled: dict[RepeatedFate, set[int]] = {fate: set() for fate in RepeatedFate}
         self._young: dict[int, _Past] = {}
         self._old: dict[int, _Past] = {}
 
-    def receive(self, hashes: Iterable[int], number: int = 0) -> Fate | None:
+    def receive(self, hashes: Iterable[int], number: int = 0) -> RepeatedFate | None:
         """Count receptions.
 
         Args:
@@ -57,8 +57,8 @@ class Repeats:
         Returns:
             The highest fate that one of them had before, None if all are new.
         """
-        highest: Fate | None = None
-        past, fates = _Past(Fate.IN_FLIGHT, number), self._young
+        highest: RepeatedFate | None = None
+        past, fates = _Past(RepeatedFate.IN_FLIGHT, number), self._young
         for each in hashes:
             self.received += 1
             before = fates.get(each) or self._old.get(each)
@@ -68,24 +68,24 @@ class Repeats:
             self.counts[before.fate] += 1
             self.doubled[before.fate].add(before.number)
             highest = before.fate if highest is None else max(highest, before.fate)
-            fates[each] = before if before.fate > Fate.IN_FLIGHT else past
+            fates[each] = before if before.fate > RepeatedFate.IN_FLIGHT else past
         self._age()
         return highest
 
-    def end(self, hashes: Iterable[int], fate: Fate, number: int = 0) -> None:
+    def end(self, hashes: Iterable[int], fate: RepeatedFate, number: int = 0) -> None:
         """Note what became of them."""
         past, fates = _Past(fate, number), self._young
         for each in hashes:
             before = fates.get(each)
-            if before is None or before.fate is Fate.IN_FLIGHT:
+            if before is None or before.fate is RepeatedFate.IN_FLIGHT:
                 fates[each] = past
             else:
                 fates[each] = before if before.fate >= fate else past
 
     def shown(self) -> dict[str, int]:
         """Return the counts as they are printed; `doubled_…` counts requests."""
-        again = {f"again_after_{fate.name.lower()}": self.counts[fate] for fate in Fate}
-        doubled = {f"doubled_{fate.name.lower()}": len(self.doubled[fate]) for fate in Fate}
+        again = {f"again_after_{fate.name.lower()}": self.counts[fate] for fate in RepeatedFate}
+        doubled = {f"doubled_{fate.name.lower()}": len(self.doubled[fate]) for fate in RepeatedFate}
         return {
             "received": self.received,
             "again": sum(self.counts.values()),

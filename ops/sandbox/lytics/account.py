@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Change = Literal["enter", "exit"]
+MembershipChange = Literal["enter", "exit"]
 
 
 def audience_id(slug: str) -> str:
@@ -25,7 +25,7 @@ class Move(NamedTuple):
 
     uid: str
     slug: str
-    change: Change
+    change: MembershipChange
     at: str
 
 
@@ -68,7 +68,7 @@ class Account:
             count += 1
         return count
 
-    def move(self, uid: str, slug: str, change: Change) -> bool:
+    def move(self, uid: str, slug: str, change: MembershipChange) -> bool:
         """Let a profile enter or leave an audience; says whether that changed anything."""
         profile = self.profiles[uid]
         if (slug in profile.segments) == (change == "enter"):

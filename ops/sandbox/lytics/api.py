@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import orjson
 
 from ops.sandbox.answer import Reply, error, json_answer
-from ops.sandbox.lytics.account import Account, Change, Move
+from ops.sandbox.lytics.account import Account, MembershipChange, Move
 from ops.sandbox.lytics.collect import Collect
 from ops.sandbox.lytics.remote_templates import RemoteTemplates
 from ops.sandbox.lytics.scans import Scans
@@ -95,7 +95,7 @@ class Lytics:
         """
         count = 0
         for each in moves:
-            change: Change = "enter" if each["change"] == "enter" else "exit"
+            change: MembershipChange = "enter" if each["change"] == "enter" else "exit"
             if not self.account.move(str(each["uid"]), str(each["audience"]), change):
                 continue
             count += 1

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.reading import Filter, Letter, find_letters, place_of
+from ops.letters.reading import Filter, StoredLetter, find_letters, place_of
 from ops.letters.rehearsal import Candidate
 from ops.person.named import person_named
 from ops.state.partitions import all_partitions, partition_count
@@ -134,7 +134,7 @@ def of_letter(client: Redis, settings: Settings, letter_id: str) -> Candidate:
     return candidate
 
 
-def _of_letter(letter: Letter) -> Candidate | None:
+def _of_letter(letter: StoredLetter) -> Candidate | None:
     if "entry" in letter or not letter["header"]:
         return None
     header = decode_header(orjson.dumps(letter["header"]))

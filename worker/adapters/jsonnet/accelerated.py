@@ -34,7 +34,7 @@ COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
 """What an event may die of that no engine should be asked about: it would take all memory."""
 LOG: Final = structlog.get_logger()
 
-Answer = bytes | Failure
+CompiledAnswer = bytes | Failure
 """A body, or what failed."""
 
 
@@ -81,7 +81,7 @@ class Accelerator:
         """Whether it may answer."""
         return self._form is not None and not self.differences
 
-    def answer(self, profile: bytes, settings: Mapping[str, Any]) -> Answer | None:
+    def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:
         """Return what the template makes of a profile; None where only the engine can tell."""
         assert self._form is not None
         try:
@@ -104,7 +104,7 @@ class Accelerator:
         self._until_both = BOTH_EVERY
         return True
 
-    def compare(self, ours: Answer, theirs: Answer) -> bool:
+    def compare(self, ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
         """Return whether both say the same; if not, the compiled form is off from now on."""
         if is_same(ours, theirs):
             return True
@@ -130,12 +130,12 @@ def reason(form: NotCompiled) -> str:
     return where + form.what
 
 
-def can_be_compared(answer: Answer | None) -> bool:
+def can_be_compared(answer: CompiledAnswer | None) -> bool:
     """Say whether the engine can be asked about the same: what does not end might kill it."""
     return isinstance(answer, bytes) or (isinstance(answer, Failure) and answer.asserted)
 
 
-def is_same(ours: Answer, theirs: Answer) -> bool:
+def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
     """Compare an answer with the engine's."""
     if isinstance(ours, Failure) or isinstance(theirs, Failure):
         return (

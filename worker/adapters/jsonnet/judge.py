@@ -32,7 +32,7 @@ from worker.adapters.jsonnet.rewrite import (
 )
 from worker.contract.own_processes import own_module
 
-Engine = Literal["rjsonnet", "jsonnet", "gojsonnet"]
+EngineModule = Literal["rjsonnet", "jsonnet", "gojsonnet"]
 _MODULES: Final[Mapping[str, str]] = {
     "rjsonnet": "rjsonnet",
     "jsonnet": "_jsonnet",
@@ -45,14 +45,14 @@ _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 }
 
 
-def judges() -> tuple[Engine, ...]:
+def judges() -> tuple[EngineModule, ...]:
     """Return the engines beside `rjsonnet` that this machine has; the reference is asked first."""
-    engines: tuple[Engine, ...] = ("jsonnet", "gojsonnet")
+    engines: tuple[EngineModule, ...] = ("jsonnet", "gojsonnet")
     return tuple(engine for engine in engines if find_spec(_MODULES[engine]))
 
 
 def judge(
-    engine: Engine,
+    engine: EngineModule,
     bundle: Bundle,
     profiles: Sequence[bytes],
     settings: bytes,

@@ -20,7 +20,7 @@ from worker.adapters.jsonnet import probe
 from worker.adapters.jsonnet.accelerated import (
     COSTLY,
     Accelerator,
-    Answer,
+    CompiledAnswer,
     can_be_compared,
     shipped_profiles,
 )
@@ -158,12 +158,12 @@ class _Loaded:
     """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
     words: frozenset[str]
 
-    def evaluated(self, events: Sequence[Input]) -> list[Answer]:
+    def evaluated(self, events: Sequence[Input]) -> list[CompiledAnswer]:
         """Return what the engine of record makes of events."""
         answers = self.evaluator.evaluate(events, _GROUP)
         return [each.encode() if isinstance(each, str) else each for each in answers]
 
-    def accelerated(self, rows: Sequence[Row], events: Sequence[Input]) -> list[Answer]:
+    def accelerated(self, rows: Sequence[Row], events: Sequence[Input]) -> list[CompiledAnswer]:
         """Return what the compiled form makes of events, and the engine of the others.
 
         Those that are due are given to both. Where they differ the engine is asked about all that

@@ -8,7 +8,7 @@ import pytest
 from ops.sandbox.insider.api import Write
 from ops.sandbox.insider.journal import CLOSED, Journal
 from ops.sandbox.insider.profiles import Profiles
-from ops.sandbox.insider.repeats import Fate, Repeats
+from ops.sandbox.insider.repeats import RepeatedFate, Repeats
 from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, UPSERT, identity_keys
 
 NOW = 1_796_000_000.0
@@ -119,11 +119,11 @@ def test_a_profile_twice_in_a_request_is_counted():
 @pytest.mark.parametrize(
     ("applied", "status", "sure", "fate"),
     [
-        (True, 200, True, Fate.ANSWERED),
-        (True, CLOSED, False, Fate.UNANSWERED),
-        (True, 500, False, Fate.UNANSWERED),
-        (False, 400, False, Fate.NOT_APPLIED),
-        (False, CLOSED, False, Fate.NOT_APPLIED),
+        (True, 200, True, RepeatedFate.ANSWERED),
+        (True, CLOSED, False, RepeatedFate.UNANSWERED),
+        (True, 500, False, RepeatedFate.UNANSWERED),
+        (False, 400, False, RepeatedFate.NOT_APPLIED),
+        (False, CLOSED, False, RepeatedFate.NOT_APPLIED),
     ],
 )
 def test_what_comes_again_is_counted_by_what_had_become_of_it(applied, status, sure, fate):
@@ -149,7 +149,7 @@ def test_a_user_that_comes_again_in_another_body_is_found():
     log.whole(user("bob@example.com"), user("eve@example.com"))
 
     assert log.journal.bodies[UPSERT].counts == {}
-    assert log.journal.entries[UPSERT].counts == {Fate.ANSWERED: 1}
+    assert log.journal.entries[UPSERT].counts == {RepeatedFate.ANSWERED: 1}
 
 
 def test_the_order_of_names_makes_no_other_user():
@@ -159,7 +159,7 @@ def test_the_order_of_names_makes_no_other_user():
 
     log.whole({"attributes": {"name": "A", "age": 1}, "identifiers": one["identifiers"]})
 
-    assert log.journal.entries[UPSERT].counts == {Fate.ANSWERED: 1}
+    assert log.journal.entries[UPSERT].counts == {RepeatedFate.ANSWERED: 1}
 
 
 def test_a_refused_user_was_not_applied():
@@ -170,7 +170,7 @@ def test_a_refused_user_was_not_applied():
 
     log.begin(user("bob@example.com"))
 
-    assert log.journal.entries[UPSERT].counts == {Fate.NOT_APPLIED: 1}
+    assert log.journal.entries[UPSERT].counts == {RepeatedFate.NOT_APPLIED: 1}
 
 
 def test_the_two_paths_are_kept_apart():
@@ -185,12 +185,12 @@ def test_the_two_paths_are_kept_apart():
 def test_a_better_fate_is_not_forgotten_for_a_worse_one():
     repeats = Repeats()
 
-    for fate in (Fate.ANSWERED, Fate.NOT_APPLIED):
+    for fate in (RepeatedFate.ANSWERED, RepeatedFate.NOT_APPLIED):
         repeats.receive((1,))
         repeats.end((1,), fate)
     repeats.receive((1,))
 
-    assert repeats.counts == {Fate.ANSWERED: 2}
+    assert repeats.counts == {RepeatedFate.ANSWERED: 2}
 
 
 def test_a_request_of_which_several_users_come_again_was_sent_twice_once():
@@ -200,5 +200,5 @@ def test_a_request_of_which_several_users_come_again_was_sent_twice_once():
     log.whole(user("ann@example.com"))
     log.whole(user("eve@example.com"), user("bob@example.com"))
 
-    assert log.journal.entries[UPSERT].counts == {Fate.ANSWERED: 3}
-    assert log.journal.entries[UPSERT].doubled[Fate.ANSWERED] == {1}
+    assert log.journal.entries[UPSERT].counts == {RepeatedFate.ANSWERED: 3}
+    assert log.journal.entries[UPSERT].doubled[RepeatedFate.ANSWERED] == {1}

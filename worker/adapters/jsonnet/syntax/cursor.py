@@ -19,7 +19,7 @@ _GOOD_ESCAPES: Final = re.compile(r"""(?:[^\\]|\\["'\\/bfnrt]|\\u[0-9A-Fa-f]{4})
 _SHOWN: Final = 30
 """Characters of an unexpected token that a message quotes."""
 
-Item = TypeVar("Item")
+Listed = TypeVar("Listed")
 
 
 class SyntaxWrong(Exception):  # noqa: N818 - names what is wrong
@@ -119,9 +119,9 @@ class Cursor:
         self.position += 1
         return value
 
-    def listed(self, closing: str, item: Callable[[], Item]) -> tuple[Item, ...]:
+    def listed(self, closing: str, item: Callable[[], Listed]) -> tuple[Listed, ...]:
         """Return items between commas, up to the closing token; a comma may stand before it."""
-        items: list[Item] = []
+        items: list[Listed] = []
         while not self.take(closing):
             items.append(item())
             if self.expect(",", closing) == closing:

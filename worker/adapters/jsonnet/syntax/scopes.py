@@ -9,11 +9,11 @@ from worker.adapters.jsonnet.syntax import tree
 from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong, refuse_twice
 from worker.adapters.jsonnet.syntax.room import room
 
-Names = frozenset[str]
-Scoped = tuple[tree.Node, Names, bool]
+VariableNames = frozenset[str]
+Scoped = tuple[tree.Node, VariableNames, bool]
 """A child, the names that its parent binds for it, and whether the parent is its object."""
 
-_NONE: Final[Names] = frozenset()
+_NONE: Final[VariableNames] = frozenset()
 
 
 def check(node: tree.Node) -> None:
@@ -26,7 +26,7 @@ def check(node: tree.Node) -> None:
         _check(node, frozenset({"std"}), in_object=False)
 
 
-def _check(node: tree.Node, known: Names, *, in_object: bool) -> None:
+def _check(node: tree.Node, known: VariableNames, *, in_object: bool) -> None:
     match node:
         case tree.Name(at, name) if name not in known:
             raise SyntaxWrong(f"unknown variable: {name}", at)
@@ -102,13 +102,13 @@ def _object(node: tree.Object) -> Iterator[Scoped]:
         yield from _parts(check_, names, is_object=True)
 
 
-def _parts(check_: tree.Check, names: Names, *, is_object: bool) -> Iterator[Scoped]:
+def _parts(check_: tree.Check, names: VariableNames, *, is_object: bool) -> Iterator[Scoped]:
     yield check_.condition, names, is_object
     if check_.message is not None:
         yield check_.message, names, is_object
 
 
-def _specs(specs: tree.Specs) -> Generator[Scoped, None, Names]:
+def _specs(specs: tree.Specs) -> Generator[Scoped, None, VariableNames]:
     bound = _NONE
     for spec in specs:
         match spec:
@@ -120,7 +120,7 @@ def _specs(specs: tree.Specs) -> Generator[Scoped, None, Names]:
     return bound
 
 
-def free(node: tree.Node) -> Names:
+def free(node: tree.Node) -> VariableNames:
     """Return the variables that an expression takes from around it."""
     if isinstance(node, tree.Name):
         return frozenset({node.name})

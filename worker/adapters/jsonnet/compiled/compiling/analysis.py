@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from worker.adapters.jsonnet.syntax import tree
-from worker.adapters.jsonnet.syntax.scopes import Names, Scoped, children
+from worker.adapters.jsonnet.syntax.scopes import Scoped, VariableNames, children
 
 MANY = 2
 """What is in a function or a loop may be evaluated again and again."""
@@ -16,7 +16,7 @@ class Analysis:
     """Remembers what it found out about nodes; it holds them, so that their ids stay theirs."""
 
     _children: dict[int, tuple[tree.Node, list[Scoped]]] = field(default_factory=dict)
-    _free: dict[int, Names] = field(default_factory=dict)
+    _free: dict[int, VariableNames] = field(default_factory=dict)
     _refers: dict[tuple[int, bool], bool] = field(default_factory=dict)
 
     def children(self, node: tree.Node) -> list[Scoped]:
@@ -26,7 +26,7 @@ class Analysis:
             known = self._children[id(node)] = (node, list(children(node)))
         return known[1]
 
-    def free(self, node: tree.Node) -> Names:
+    def free(self, node: tree.Node) -> VariableNames:
         """Return the variables that an expression takes from around it."""
         if isinstance(node, tree.Name):
             return frozenset({node.name})

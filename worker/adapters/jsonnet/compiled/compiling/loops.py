@@ -9,11 +9,11 @@ from worker.adapters.jsonnet.compiled.compiling.code import Code, Scope
 from worker.adapters.jsonnet.compiled.compiling.emitter import Compiles, parameter, refuse
 from worker.adapters.jsonnet.syntax import tree
 
-Item = Callable[[Scope], Code]
+ItemCode = Callable[[Scope], Code]
 """Gives the code of one element of the result."""
 
 
-def array_of(compiles: Compiles, node: tree.ArrayOf, scope: Scope, item: Item) -> Code:
+def array_of(compiles: Compiles, node: tree.ArrayOf, scope: Scope, item: ItemCode) -> Code:
     """Return the code of an array; `item` says whether elements come now or later."""
     code = _nested(compiles, node.specs, scope, item)
     return Code(code.text, "array")
@@ -36,7 +36,7 @@ def object_of(
 
 
 def _nested(
-    compiles: Compiles, specs: Sequence[tree.For | tree.Only], scope: Scope, item: Item
+    compiles: Compiles, specs: Sequence[tree.For | tree.Only], scope: Scope, item: ItemCode
 ) -> Code:
     spec, rest = specs[0], specs[1:]
     assert isinstance(spec, tree.For)
@@ -49,7 +49,7 @@ def _nested(
 
 
 def _chosen(
-    compiles: Compiles, specs: Sequence[tree.For | tree.Only], scope: Scope, item: Item
+    compiles: Compiles, specs: Sequence[tree.For | tree.Only], scope: Scope, item: ItemCode
 ) -> str:
     """Return the code of a list or tuple of elements, in which conditions come first."""
     if not specs:
