@@ -77,6 +77,15 @@ def test_no_more_than_a_few_die_in_one_call(tmp_path):
     assert bodies(results) == [Killed] * KILLED_AT_MOST
 
 
+def test_more_rows_than_a_pipe_holds_are_rendered_however_late_they_are_read(tmp_path):
+    (tmp_path / "t.jsonnet").write_text(REFERS_TO_ITSELF)
+    many = [Row(b'{"n": 1, "text": "%s"}' % (b"x" * 20_000)) for _ in range(200)]
+
+    results = render_isolated(tmp_path, "t.jsonnet", many, seconds=10, memory_bytes=1 << 29)
+
+    assert [type(result) for result in results] == [Rendered] * len(many)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_a_signal_from_outside_proves_nothing(tmp_path, number):
     (tmp_path / "t.jsonnet").write_text(SPINS)

@@ -16,8 +16,9 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -108,23 +109,34 @@ def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as child:
-        try:
-            output = _output(child, request, lambda: gives_up() or time.monotonic() > ends_at)
-        finally:
-            child.kill()
+        with _ended_once(child, lambda: gives_up() or time.monotonic() > ends_at):
+            output = child.communicate(request)[0]
     lines = [line for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
     return lines, child.returncode
 
 
-def _output(child: subprocess.Popen[bytes], request: bytes, gives_up: Callable[[], bool]) -> bytes:
-    given: bytes | None = request
-    while True:
-        try:
-            return child.communicate(given, timeout=_LOOK_SECONDS)[0]
-        except subprocess.TimeoutExpired:
-            given = None  # the library keeps what has not gone yet
+@contextlib.contextmanager
+def _ended_once(child: subprocess.Popen[bytes], gives_up: Callable[[], bool]) -> Iterator[None]:
+    """End a process once that is wanted, and when the block is left.
+
+    This thread can't ask meanwhile: a `communicate` that is called again after its time was over
+    no longer writes what is left of the input.
+    """
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(_LOOK_SECONDS):
             if gives_up():
                 child.kill()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        child.kill()
 
 
 def _encoded(result: Result) -> list[Any]:
