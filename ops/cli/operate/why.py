@@ -58,7 +58,7 @@ def _moments(known: Known) -> Iterator[_Moment]:
     yield from map(_of_entry, known.waiting)
     yield from map(_of_record, known.quarantined)
     for destination, at_ms in known.written_ms.items():
-        detail = "the ledger was brought up to date"
+        detail = "the last time that the ledger changed for this person"
         yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
 
 
