@@ -106,11 +106,13 @@ def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[
     """Return the lines that came out whole, and the exit status (negative for a signal)."""
     command = own_module("worker.adapters.jsonnet.isolated")
     ends_at = time.monotonic() + seconds
-    with subprocess.Popen(  # noqa: S603 - our own module
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as child:
-        with _ended_once(child, lambda: gives_up() or time.monotonic() > ends_at):
-            output = child.communicate(request)[0]
+    with (
+        subprocess.Popen(  # noqa: S603 - our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as child,
+        _ended_once(child, lambda: gives_up() or time.monotonic() > ends_at),
+    ):
+        output = child.communicate(request)[0]
     lines = [line for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
     return lines, child.returncode
 
