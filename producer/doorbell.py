@@ -16,12 +16,12 @@ import structlog
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from worker.contract.celery.options import DRAIN_TASK, broker_options
+from worker.contract.celery.messages import IMPATIENT, drain_message, send
+from worker.contract.celery.options import broker_options
 from worker.contract.settings import Settings
 
 log = structlog.get_logger()
 
-_TIMEOUT_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 5.0
 """After a failure nobody rings for this long: a dead broker should cost one timeout, not many."""
 
@@ -47,15 +47,7 @@ class CeleryDoorbell:
         if self._now() < self._quiet_until:
             return
         try:
-            self._client().send_task(
-                DRAIN_TASK,
-                args=[destination, partition],
-                queue=queue,
-                argsrepr=f"{destination}, partition {partition}",
-                kwargsrepr="",
-                ignore_result=True,
-                retry=False,
-            )
+            send(self._client(), drain_message(destination, partition, queue))
         except (KombuError, OSError) as error:
             self._quiet_until = self._now() + _QUIET_SECONDS
             log.debug("doorbell.failed", destination=destination, error=type(error).__name__)
@@ -64,11 +56,7 @@ class CeleryDoorbell:
         if self._app is None:
             app = Celery("segrelay-doorbell", set_as_current=False)
             options = broker_options(self._settings)
-            options["broker_transport_options"] = options["broker_transport_options"] | {
-                "socket_timeout": _TIMEOUT_SECONDS,
-                "socket_connect_timeout": _TIMEOUT_SECONDS,
-                "max_retries": 0,
-            }
+            options["broker_transport_options"] |= IMPATIENT
             app.conf.update(options)
             self._app = app
         return self._app
