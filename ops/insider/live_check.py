@@ -6,8 +6,9 @@ other attribute, event or type a warning.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Final, Literal, Protocol
 
 from ops.insider.lists import sample_users
@@ -20,6 +21,7 @@ from worker.errors import SegrelayError
 
 _INSIDER: Final = "insider"
 _SAMPLE_AUDIENCE: Final = "sample"
+_NEAR: Final = 0.75
 _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "string": frozenset({str}),
     "text": frozenset({str}),
@@ -52,11 +54,15 @@ class LiveFinding:
 
     Args:
         place: In the configuration, e.g. `triggers.vip-enter`.
+        trigger: "" = it is about the destination.
+        name: The field of a body that it is about, or `event_name`; "" = none.
     """
 
     place: str
     severity: Literal["error", "warning"]
     message: str
+    trigger: str = ""
+    name: str = ""
 
 
 def check_live(settings: Settings) -> list[LiveFinding]:
@@ -88,14 +94,15 @@ def check_panel(
         users = sample_users(settings, trigger)
         if users is None:
             message = "its template does not render its sample, so what it sends is not known"
-            yield LiveFinding(f"triggers.{trigger.name}", "warning", message)
+            yield LiveFinding(f"triggers.{trigger.name}", "warning", message, trigger.name)
             continue
         seen: set[str] = set()
         for user in _as_sent(users, settings, trigger):
-            for severity, message in _of_user(user, trigger, contacts, events):
+            for severity, message, name in _of_user(user, trigger, contacts, events):
                 if message not in seen:
                     seen.add(message)
-                    yield LiveFinding(f"triggers.{trigger.name}", severity, message)
+                    place = f"triggers.{trigger.name}"
+                    yield LiveFinding(place, severity, message, trigger.name, name)
 
 
 def _as_sent(
@@ -112,12 +119,14 @@ def _as_sent(
         repair=False,
         audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
         phone_region=settings.delivery.phone_region,
+        audience_flag_prefix=trigger.audience_flag_prefix,
     )
     shaped = InsiderApi().shape({"users": users}, occasion)
     return shaped.users if isinstance(shaped, Shaped) else users
 
 
-_Told = tuple[Literal["error", "warning"], str]
+_Told = tuple[Literal["error", "warning"], str, str]
+"""Severity, message, and the field that it is about."""
 
 
 def _of_user(
@@ -135,7 +144,12 @@ def _of_user(
     for name, value in {**defaults, **custom, **partial}.items():
         problem = _misfit("attribute", name, value, contacts)
         if problem:
-            yield ("error" if name == audiences else "warning"), problem
+            severity: Literal["error", "warning"] = "error" if name == audiences else "warning"
+            yield severity, problem, name.removeprefix(CUSTOM)
+    whole = removed.get("whole")
+    for name in whole if isinstance(whole, list) else ():
+        if CUSTOM + str(name) not in contacts:
+            yield "warning", _undefined("attribute", CUSTOM + str(name), contacts), str(name)
     for event in user.get("events") or ():
         yield from _of_event(_object(event), events)
 
@@ -143,15 +157,16 @@ def _of_user(
 def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterator[_Told]:
     name = str(event.get("event_name"))
     if name not in events:
-        yield "warning", f"event {name} is not defined in Insider's panel: it is dropped there"
+        yield "warning", _undefined("event", name, events), "event_name"
         return
     parameters = {key: Column(key, kind) for key, kind in events[name].parameters.items()}
     custom = _object(_object(event.get("event_params")).get("custom"))
     for key, value in custom.items():
         known = parameters.get(key) or parameters.get(CUSTOM + key)
-        problem = _misfit(f"parameter of {name}", key, value, {key: known} if known else {})
+        columns = {CUSTOM + key: known} if known else _custom(parameters)
+        problem = _misfit(f"parameter of {name}", CUSTOM + key, value, columns)
         if problem:
-            yield "warning", problem
+            yield "warning", problem, key
 
 
 def _misfit(what: str, name: str, value: Any, columns: Mapping[str, Column]) -> str:
@@ -160,7 +175,7 @@ def _misfit(what: str, name: str, value: Any, columns: Mapping[str, Column]) -> 
     shown = name.removeprefix(CUSTOM)
     column = columns.get(name)
     if column is None:
-        return f"{what} {shown} is not defined in Insider's panel: it is dropped there"
+        return _undefined(what, name, columns)
     kinds = _KINDS.get(column.kind)
     if kinds and type(value) not in kinds:
         return (
@@ -168,6 +183,18 @@ def _misfit(what: str, name: str, value: Any, columns: Mapping[str, Column]) -> 
             f" {_words(value)}: it is dropped there"
         )
     return ""
+
+
+def _undefined(what: str, name: str, columns: Collection[str]) -> str:
+    near = next(iter(get_close_matches(name, columns, 1, _NEAR)), "")
+    hint = f"; did you mean {near.removeprefix(CUSTOM)}?" if near else ""
+    shown = name.removeprefix(CUSTOM)
+    return f"{what} {shown} is not defined in Insider's panel: it is dropped there{hint}"
+
+
+def _custom(columns: Mapping[str, Column]) -> dict[str, Column]:
+    """Return columns as the panel's keys of custom ones, whether or not they have the prefix."""
+    return {CUSTOM + key.removeprefix(CUSTOM): column for key, column in columns.items()}
 
 
 def _words(value: Any) -> str:

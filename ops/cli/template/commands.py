@@ -14,6 +14,7 @@ from ops.cli.template.tests import diff, run_cases
 from ops.cli.template.trying import render, watch
 from ops.templates.checking.check import Checked, checked, fields_seen
 from ops.templates.checking.findings import lines_of, source_below
+from ops.templates.checking.live import LiveCheck, check_live
 from ops.templates.checking.remembered import LastCheck, RememberedChecks
 from ops.templates.place import Place, place_of, shipped_models
 from ops.templates.starting import write_new
@@ -113,6 +114,12 @@ def check(
         bool,
         typer.Option("--fix", help="Write a repaired copy of what was damaged by copying."),
     ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Also ask Insider's panel what of it would be dropped silently."
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
     ] = False,
@@ -124,23 +131,40 @@ def check(
     or means something else to another engine; with --strict, also if there are warnings. A template
     that triggers use is rendered with their settings and samples, any other with a sample of each
     direction. With --fix the repaired copy of NAME.jsonnet is NAME.fixed.jsonnet, and checked too.
+    With --live, attributes, events and parameters that the panel of a trigger's destination does
+    not define, or has with another type, are named; nothing is written there. The exit code is 1 if
+    a panel gives no answer.
     """
     place = place_of(templates)
     seen = fields_seen(place)
     found = [
         one for name in place.names(names or ()) for one in checked(place, name, seen, fixes=fix)
     ]
+    asked = _ask_panels(place, found) if live else None
+    if asked:
+        found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
     _memory(place).write({one.report.template: one.last for one in found})
     compared_with = judges()
     if json:
         documents = [_document(one) for one in found]
-        print_json({"templates": documents, "compared_with": compared_with})
+        panels = {"unanswered": asked.unanswered, "unused": asked.unused} if asked else None
+        print_json({"templates": documents, "compared_with": compared_with, "live": panels})
     else:
         _tell(found, place)
     if not compared_with:
         note(_NOTHING_COMPARED)
+    for name in asked.unused if asked else ():
+        note(f"{name}: no trigger of Insider uses it, so there is no panel to ask about it.")
+    for destination, problem in asked.unanswered.items() if asked else ():
+        note(f"{destination}: what it drops is not known: {problem}")
     if not all(_passes(one.report, strict=strict) for one in found):
         raise typer.Exit(TemplateBroken.exit_code)
+    if asked and asked.unanswered:
+        raise typer.Exit(1)
+
+
+def _ask_panels(place: Place, found: Sequence[Checked]) -> LiveCheck:
+    return check_live(place, [one.report.template for one in found if one.report.content_hash])
 
 
 def _memory(place: Place) -> RememberedChecks:

@@ -33,6 +33,11 @@ class Checked:
     repaired: Repaired | None = None
     fixed: str = ""
 
+    def with_findings(self, more: Sequence[Finding]) -> Checked:
+        """Return the check with more findings."""
+        report = replace(self.report, findings=once([*self.report.findings, *more]))
+        return replace(self, report=report)
+
     @property
     def last(self) -> LastCheck:
         """Return what is remembered of it."""

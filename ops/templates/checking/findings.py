@@ -28,14 +28,23 @@ _SPEAKING: Final = frozenset(
 """Fields of a body that a finding names, and that stand in the template under that name."""
 
 
-def placed(finding: Finding, template: str, bundle: Bundle | None) -> Finding:
-    """Return a finding with its place, which it does not repeat in its message."""
+def placed(
+    finding: Finding, template: str, bundle: Bundle | None, names: Sequence[str] = ()
+) -> Finding:
+    """Return a finding with its place, which it does not repeat in its message.
+
+    Args:
+        finding: About a field of the body, or about none.
+        template: The template's name.
+        bundle: None where it does not load.
+        names: Of the fields that it is about; none = its message is searched for them.
+    """
     file = finding.file or template
     message = finding.message
     for prefix in (f"{file}:{finding.line}:{finding.column}: ", f"{file}: "):
         message = message.removeprefix(prefix)
     found = replace(finding, file=file, message=message)
-    return found if finding.line or bundle is None else _looked_up(found, bundle)
+    return found if finding.line or bundle is None else _looked_up(found, bundle, names)
 
 
 def once(findings: Sequence[Finding]) -> list[Finding]:
@@ -44,9 +53,10 @@ def once(findings: Sequence[Finding]) -> list[Finding]:
     return list(seen.values())
 
 
-def _looked_up(finding: Finding, bundle: Bundle) -> Finding:
+def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Finding:
     """Give a finding about a field of the body the place at which the template writes it."""
-    wanted = [word for word in _WORD.findall(finding.message) if word in _SPEAKING]
+    told = (word for word in _WORD.findall(finding.message) if word in _SPEAKING)
+    wanted = list(names or told)
     for file in bundle.files.values():
         if shown(file.name) != finding.file or not wanted:
             continue

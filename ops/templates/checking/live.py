@@ -1,0 +1,82 @@
+"""What Insider would drop silently of what templates send: its panels are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from ops.insider.live_check import LiveFinding, check_panel
+from ops.insider.reader import InsiderReader
+from ops.templates.checking.findings import placed
+from ops.templates.place import Place
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.checks.finding import Finding
+from worker.contract.settings import Trigger
+from worker.errors import SegrelayError, TemplateBroken, UsageWrong
+
+_INSIDER: Final = "insider"
+
+
+@dataclass(slots=True)
+class LiveCheck:
+    """What the panels say.
+
+    Args:
+        findings: By template.
+        unanswered: By destination, why its panel could not be asked.
+        unused: Templates that no trigger of Insider uses: there is no panel to ask about them.
+    """
+
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    unanswered: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+
+def check_live(place: Place, names: Iterable[str]) -> LiveCheck:
+    """Ask the panel of each destination of Insider about the templates of its triggers.
+
+    Args:
+        place: With a configuration.
+        names: Of templates that load.
+
+    Raises:
+        UsageWrong: No configuration is read.
+    """
+    settings = place.settings
+    if settings is None:
+        raise UsageWrong("--live needs the configuration, which --templates leaves out.")
+    result = LiveCheck()
+    triggers: dict[str, list[Trigger]] = {}
+    for name in names:
+        used = [
+            trigger
+            for trigger in place.triggers(name)
+            if settings.destinations[trigger.destination].api == _INSIDER
+        ]
+        if not used:
+            result.unused.append(name)
+        for trigger in used:
+            triggers.setdefault(trigger.destination, []).append(trigger)
+    for destination, asking in triggers.items():
+        try:
+            with InsiderReader(settings, settings.destinations[destination]) as reader:
+                found = list(check_panel(reader, settings, asking))
+        except SegrelayError as error:
+            result.unanswered[destination] = error.message
+            continue
+        for one in found:
+            template = settings.triggers[one.trigger].template
+            result.findings.setdefault(template, []).append(_finding(one, template, place))
+    for told in result.findings.values():
+        told.sort(key=lambda one: (one.file, one.line, one.column))
+    return result
+
+
+def _finding(one: LiveFinding, template: str, place: Place) -> Finding:
+    finding = Finding(one.severity, f"{one.message}.", one.trigger, template)
+    try:
+        bundle = TemplateFolder(place.folder).bundle(template)
+    except TemplateBroken:
+        return finding
+    return placed(finding, template, bundle, names=[one.name] if one.name else [])
