@@ -1,35 +1,36 @@
 """Rows a second that a backfill reads into Redis: `python -m ops.bench.backfill [ROWS …]`.
 
-A file of 1 KB NDJSON for each size; what is measured is `segrelay backfill start` from its first
-to its last row, with the processes that it starts and the most memory that they took together.
-Redis, on the same machine, writes each entry to its disk. Nothing is delivered meanwhile.
+A file of 1 KB NDJSON for each size; what is measured is the command `segrelay backfill start` from
+its start to its end, with the processes that it starts: the most memory that they took together at
+one moment (what they share is counted once), and their processor time a row. Redis, on the same
+machine, writes each entry to its disk. Nothing is delivered meanwhile.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import tempfile
-import threading
 import time
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from ops.backfill.starting import WantedJob, spec_of
-from ops.bench.publish import CONFIGURATION
+from ops.bench.publish import CONFIGURATION, redis_seconds
 from ops.embedded.lifecycle import ensure_running, stop
-from producer.backfill.job import JobBook
-from producer.backfill.reading import read_job
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 
 _ROWS: Final = (200_000,)
 _ROW_BYTES: Final = 1_024
-_LOOK_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.1
+_COMMAND: Final = Path(sys.executable).with_name("segrelay")
+_ARGUMENTS: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z", "--json")
 _TOP: Final = '[redis]\nurl = "embedded"\nhigh_water = 1_000_000_000\n'
 
 
@@ -52,31 +53,39 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 @dataclass(slots=True)
-class Memory:
-    """Watches how much memory a process takes together with its children.
+class Family:
+    """Watches a process and all that it started: their memory, and their processor time.
 
     Args:
+        pid: Of the process.
         most_bytes: At one moment; what they share is counted once.
+        seconds: Of the processor, by process, as it was seen last.
     """
 
+    pid: int
     most_bytes: int = 0
-    _over: bool = False
+    seconds: dict[int, float] = field(default_factory=dict)
 
-    def watch(self) -> None:
-        """Look until it is over."""
-        while not self._over:
-            self.most_bytes = max(self.most_bytes, sum(map(_bytes_of, _family())))
+    def watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Look until it has ended."""
+        while process.poll() is None:
+            self.look()
             time.sleep(_LOOK_SECONDS)
 
-    def end(self) -> None:
-        """Stop looking."""
-        self._over = True
+    def look(self) -> None:
+        """Look once."""
+        members = list(_with_descendants(self.pid))
+        self.most_bytes = max(self.most_bytes, sum(map(_bytes_of, members)))
+        for pid in members:
+            self.seconds[pid] = max(self.seconds.get(pid, 0.0), _seconds_of(pid))
 
 
-def _family() -> list[int]:
-    me = os.getpid()
-    children = Path(f"/proc/{me}/task/{me}/children").read_text().split()
-    return [me, *map(int, children)]
+def _with_descendants(pid: int) -> Iterator[int]:
+    yield pid
+    with suppress(OSError):
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in children.read_text().split():
+                yield from _with_descendants(int(child))
 
 
 def _bytes_of(pid: int) -> int:
@@ -86,6 +95,15 @@ def _bytes_of(pid: int) -> int:
     except OSError:
         return 0
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def _seconds_of(pid: int) -> float:
+    """Return the processor time that a process has used; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(rows: int) -> dict[str, Any]:
@@ -104,30 +122,28 @@ def measure(rows: int) -> dict[str, Any]:
 
 def _read(folder: Path, rows: int) -> dict[str, Any]:
     settings = load_settings(folder / "segrelay.toml", environ={})
-    memory = Memory()
-    watching = threading.Thread(target=memory.watch, daemon=True)
     with closing(connect(ensure_running(settings.redis.data_dir).url)) as client:
-        book = JobBook(client)
-        wanted = WantedJob(
-            [str(folder / "rows.ndjson")], audience="vip", as_of="2026-11-01T00:00:00Z"
-        )
-        watching.start()
+        redis_before = redis_seconds(client)
         begun = time.perf_counter()
-        book.create(spec_of(wanted, settings, book))
-        job = book.named("vip")
-        read_job(book, job, settings, lambda _: None)
+        command = [str(_COMMAND), "backfill", "start", "rows.ndjson", *_ARGUMENTS]
+        with subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
+            family = Family(process.pid)
+            family.watch(process)
+            told = orjson.loads(process.communicate()[0])
         seconds = time.perf_counter() - begun
-        memory.end()
-        tally = book.named("vip").tally
-        used: dict[str, Any] = client.info("cpu")
-    assert (tally.rows, tally.accepted) == (rows, rows), tally
+        in_redis = redis_seconds(client) - redis_before
+    assert (told["rows"], told["accepted"]) == (rows, rows), told
+    reading = sum(family.seconds.values())
     return {
         "rows": rows,
         "seconds": round(seconds, 1),
         "rows_per_second": round(rows / seconds),
-        "processes": job.spec.stripes,
-        "most_memory_mb": round(memory.most_bytes / 1_000_000),
-        "redis_cpu_us_a_row": round(1e6 * (used["used_cpu_user"] + used["used_cpu_sys"]) / rows, 1),
+        "processes": len(family.seconds),
+        "most_memory_mb": round(family.most_bytes / 1_000_000),
+        "reading_cpu_us_a_row": round(1e6 * reading / rows, 1),
+        "redis_cpu_us_a_row": round(1e6 * in_redis / rows, 1),
     }
 
 

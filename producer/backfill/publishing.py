@@ -1,18 +1,23 @@
 """A process that publishes one stripe of a job: blocks in, what became of them out.
 
-It is started anew (not forked), hears nothing of Ctrl-C, and ends when whoever started it does.
+It is forked from a process that has loaded this module and nothing else (`STARTED_FROM`), hears
+nothing of Ctrl-C, and ends when whoever started it does. The next block arrives while one is
+published.
 """
 
 from __future__ import annotations
 
 import gc
+import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import Queue
 from typing import Final, TypeVar
 
 from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, JobTally, Spec
@@ -34,6 +39,9 @@ _LOOK_SECONDS: Final = 0.2
 _COLLECT_AFTER: Final = (100_000, 20, 50)
 """Of the garbage collector: rows are many objects without cycles."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
+STARTED_FROM: Final = multiprocessing.get_context("forkserver")
+"""So the processes share the memory of what they load, and load it once."""
+STARTED_FROM.set_forkserver_preload([__name__])
 
 Answered = TypeVar("Answered")
 
@@ -91,6 +99,7 @@ def publish_stripe(
     connection: Connection, config: Path, spec: Spec, stripe: int, tally: JobTally
 ) -> None:
     """Publish the tasks that arrive, until there are no more."""
+    gc.freeze()  # what is shared with the other stripes stays shared
     gc.set_threshold(*_COLLECT_AFTER)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = load_settings(config)
@@ -118,6 +127,7 @@ class Publishing:
     spec: Spec
     stripe: int
     tally: JobTally
+    _abandoned: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Publish what arrives, until the other side has ended.
@@ -125,14 +135,20 @@ class Publishing:
         Raises:
             RedisUnavailable: Redis was away or full for too long.
         """
-        while True:
-            try:
-                task: Task | None = self.connection.recv()
-            except (EOFError, OSError):
-                return
-            if task is None:
-                return
+        tasks: Queue[Task | None] = Queue(maxsize=1)
+        threading.Thread(target=self._receive, args=(tasks,), daemon=True).start()
+        while (task := tasks.get()) is not None and not self._abandoned.is_set():
             self.say(self.publish(task))
+
+    def _receive(self, tasks: Queue[Task | None]) -> None:
+        """Take what arrives while another block is published: whoever sends should not wait."""
+        try:
+            while (task := self.connection.recv()) is not None:
+                tasks.put(task)
+        except (EOFError, OSError):
+            self._abandoned.set()
+        finally:
+            tasks.put(None)
 
     def publish(self, task: Task) -> BlockPublished:
         """Publish one block, again and again until Redis has it.

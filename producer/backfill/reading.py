@@ -7,7 +7,6 @@ person can pause or abort it from another terminal.
 
 from __future__ import annotations
 
-import multiprocessing
 import multiprocessing.connection
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -20,6 +19,7 @@ from typing import Final
 
 from producer.backfill.job import Job, JobBook, JobPhase, JobTally, Spec, new_token
 from producer.backfill.publishing import (
+    STARTED_FROM,
     BlockPublished,
     StripeFailed,
     StripeWaits,
@@ -135,11 +135,9 @@ class _Reader:
             stripe = self.stripes[piece.number % len(self.stripes)]
             if piece.number <= stripe.tally.position:
                 continue
-            stripe.connection.send(Task(piece.number, piece.file, piece.block))
-            stripe.on_the_way += 1
-            self._bytes_read = piece.bytes_read
             while stripe.on_the_way >= _ON_THE_WAY:
                 self._hear()
+            self._send(stripe, piece)
             phase = self._next_phase(piece)
             if phase != "read":
                 break
@@ -148,6 +146,15 @@ class _Reader:
         if phase in ("read", "canary"):
             self.book.set_phase(self.spec.name, phase)
         return phase
+
+    def _send(self, stripe: _Stripe, piece: Piece) -> None:
+        try:
+            stripe.connection.send(Task(piece.number, piece.file, piece.block))
+        except OSError:
+            while True:  # its last words say why it ended
+                self._obey(stripe)
+        stripe.on_the_way += 1
+        self._bytes_read = piece.bytes_read
 
     def _next_phase(self, piece: Piece) -> JobPhase:
         """Return `read` to go on, or the phase in which the reading stops behind this block."""
@@ -251,9 +258,8 @@ def _claimed(book: JobBook, name: str) -> Iterator[str]:
 @contextmanager
 def _started(config: Path, spec: Spec, number: int, tally: JobTally) -> Iterator[_Stripe]:
     """Start the process of one stripe; it ends when nothing more can come."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(
+    ours, theirs = STARTED_FROM.Pipe()
+    process = STARTED_FROM.Process(
         target=publish_stripe, args=(theirs, config, spec, number, tally), daemon=True
     )
     process.start()

@@ -7,16 +7,12 @@ become one person. orjson reads integers beyond 64 bits as doubles, which is the
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 import orjson
 
 LARGEST_EXACT: Final = 2**53
 _DIGITS_OF_64_BITS: Final = 19
-_LONG_RUN: Final = re.compile(rb"[0-9]{20}")
-_LONG_NEGATIVE: Final = re.compile(rb"-[0-9]{19}")
-"""Only where one of these stands, in a string or not, may an integer have more than 64 bits."""
 _SHAPE: Final = bytes.maketrans(b"123456789,[", b"000000000::")
 _IGNORED: Final = b" \t\r\n-"
 _LONG_INTEGER: Final = b":" + b"0" * _DIGITS_OF_64_BITS
@@ -30,8 +26,6 @@ def loads_exactly(text: bytes) -> Any:
         JSONDecodeError: It is not JSON; orjson's.
     """
     value = orjson.loads(text)
-    if not (_LONG_RUN.search(text) or _LONG_NEGATIVE.search(text)):
-        return value
     if _LONG_INTEGER in text.translate(_SHAPE, _IGNORED):
         try:
             return json.loads(text)

@@ -59,20 +59,28 @@ class Relay:
             timeout=120,
         )
 
-    def start(self, *arguments: str, stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    def start(
+        self, *arguments: str, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.DEVNULL
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             own_command("backfill", *arguments),
             env=self.environment,
             stdin=stdin,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=stderr,
         )
 
-    def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    def until(
+        self,
+        condition: Callable[[], bool],
+        seconds: float = 60.0,
+        *,
+        look_seconds: float = 0.2,
+    ) -> None:
         gives_up_at = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < gives_up_at, f"it did not come in {seconds} s"
-            time.sleep(0.2)
+            time.sleep(look_seconds)
 
     def document(self, *arguments: str, given: bytes = b"") -> Any:
         ran = self.run(*arguments, "--json", given=given)

@@ -1,20 +1,26 @@
 """Backfills as processes on a real Redis: killed, resumed, paused, aborted, and never wrong."""
 
+import os
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import orjson
 import pytest
 
 from ops.embedded import lifecycle as embedded
+from producer.backfill.job import JobBook
 from tests.integration.producer.backfill_relay import Relay
+from worker.contract.redis.connection import connect
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
+_NAMED = ("--name", "j", *AS_OF)
 PEOPLE = 30_000
+KILLS = 10
 
 
 @pytest.fixture
@@ -28,45 +34,93 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
 @pytest.fixture
 def people(tmp_path: Path) -> str:
     """Return a file with 30,000 people and three rows that can't be placed."""
-    rows = [orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 500}) for n in range(PEOPLE)]
+    return _written(tmp_path / "people.ndjson", PEOPLE, pad=500)
+
+
+def _written(path: Path, people: int, *, pad: int) -> str:
+    filling = "x" * pad
+    rows = [orjson.dumps({"email": f"p{n}@example.com", "pad": filling}) for n in range(people)]
     rows.insert(100, b"{broken")
     rows.insert(20_000, b'{"first_name": "Nobody"}')
     rows.append(b"17")
-    path = tmp_path / "people.ndjson"
     path.write_bytes(b"\n".join(rows) + b"\n")
     return str(path)
 
 
 def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
-    relay: Relay, people: str
+    relay: Relay, tmp_path: Path
 ) -> None:
     rng = random.Random(7)
-    running = relay.start("start", people, "--name", "j", *AS_OF)
-    relay.until(lambda: bool(relay.document("list")))
-    for _ in range(6):
-        time.sleep(rng.uniform(0.8, 2.5))
-        running.send_signal(signal.SIGKILL)
-        running.wait()
-        if relay.document("status", "j")["state"] not in {"interrupted", "reading"}:
-            break
-        _until_its_claim_has_ended(relay)
-        running = relay.start("resume", "j")
-    running.wait(120)
-    if relay.document("status", "j")["state"] == "interrupted":
-        _until_its_claim_has_ended(relay)
-        assert relay.run("resume", "j").returncode == 0
+    crowd = 2 * PEOPLE
+    source = _written(tmp_path / "crowd.ndjson", crowd, pad=1_600)
 
+    for kill in range(KILLS):
+        reading = relay.start(*(("resume", "j") if kill else ("start", source, *_NAMED)))
+        if kill % 3 == 1:
+            time.sleep(rng.uniform(0.2, 1.0))
+        else:
+            _until_it_has_read_more(relay)
+            time.sleep(rng.uniform(0.0, 0.08))
+        reading.send_signal(signal.SIGKILL)
+        reading.wait()
+        _let_its_claim_lapse(relay)
+    killed_at = relay.document("status", "j")["rows"]
+    assert relay.run("resume", "j").returncode == 0
+
+    assert 0 < killed_at < crowd
     found = relay.document("status", "j")
     emails = relay.published("j")
+    assert len(emails) == len(set(emails)) == crowd
+    assert (found["rows"], found["accepted"], found["refused"]) == (crowd + 3, crowd, 3)
+
+
+def _until_it_has_read_more(relay: Relay) -> None:
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        book = JobBook(client)
+
+        def rows() -> int:
+            found = book.find("j")
+            return found.tally.rows if found else 0
+
+        before = rows()
+        relay.until(lambda: rows() > before, look_seconds=0.01)
+
+
+def _let_its_claim_lapse(relay: Relay) -> None:
+    """Take the claim of a killed reader away, once what it had under way is published."""
+    time.sleep(0.5)
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        JobBook(client).release("j")
+
+
+def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
+    relay: Relay, people: str
+) -> None:
+    reading = relay.start("start", people, "--name", "j", *AS_OF, stderr=subprocess.PIPE)
+    relay.until(lambda: len(_publishing(reading.pid)) > 0)
+
+    os.kill(_publishing(reading.pid)[0], signal.SIGKILL)
+    _, told = reading.communicate(timeout=60)
+
+    assert reading.returncode != 0
+    assert b"Traceback" not in told
+    assert b"`segrelay backfill resume j` goes on exactly where it stopped" in told
+    assert _resumed(relay).returncode == 0
+    emails = relay.published("j")
     assert len(emails) == len(set(emails)) == PEOPLE
-    assert (found["rows"], found["accepted"], found["refused"]) == (PEOPLE + 3, PEOPLE, 3)
 
 
-def _until_its_claim_has_ended(relay: Relay) -> None:
-    gives_up_at = time.monotonic() + 40
-    while relay.document("status", "j")["state"] == "reading":
-        assert time.monotonic() < gives_up_at, "the claim of a killed reader does not end"
-        time.sleep(0.5)
+def _publishing(reader: int) -> list[int]:
+    """Return the processes that publish: they are forked from one that the reader started."""
+    return [pid for started in _children(reader) for pid in _children(started)]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        found = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    return [int(child) for text in found for child in text.split()]
 
 
 def test_a_canary_publishes_its_rows_and_waits_for_a_word(relay: Relay, people: str) -> None:
