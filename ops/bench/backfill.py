@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from worker.contract.settings import load_settings
 _ROWS: Final = (200_000,)
 _ROW_BYTES: Final = 1_024
 _LOOK_SECONDS: Final = 0.1
-_COMMAND: Final = Path(sys.executable).with_name("segrelay")
+_COMMAND: Final = Path(sysconfig.get_path("scripts")) / "segrelay"
 _ARGUMENTS: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z", "--json")
 _TOP: Final = '[redis]\nurl = "embedded"\nhigh_water = 1_000_000_000\n'
 
