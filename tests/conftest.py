@@ -1,19 +1,34 @@
-"""A real Valkey for every test that asks for one; each pytest process has its own."""
+"""What all tests share: a real Valkey for each pytest process, and how much is tried."""
 
 import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import structlog
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
+from tests.nightly import NIGHTLY
 from worker.contract.redis.connection import connect
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OTHER_REDIS = "SEGRELAY_TEST_REDIS_URL"
+
+hypothesis.settings.register_profile("default", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1_000)
+hypothesis.settings.load_profile("nightly" if NIGHTLY else "default")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only the night has time for."""
+    if NIGHTLY:
+        return
+    left_out = [item for item in items if item.get_closest_marker("nightly")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ from ops.chaos.watching import Watch
 from ops.invented import happenings, payloads, truth
 from ops.rig import Rig
 from ops.state.status import read_status
+from tests.waiting import until
 
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")
@@ -44,16 +45,6 @@ def status_of(rig):
     return status
 
 
-def until(condition, seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"it did not come in {seconds} s")
-
-
 def start_worker(rig, *options):
     """Start a worker and wait until it is ready."""
     worker = rig.start_worker(*options)
@@ -64,7 +55,7 @@ def start_worker(rig, *options):
 def await_ready(rig, worker):
     """Wait until a worker that was started is ready."""
     log = rig.worker_log(rig.workers.index(worker))
-    until(lambda: b" ready." in log.read_bytes(), 40)
+    until(lambda: b" ready." in log.read_bytes(), 60, else_show=log)
 
 
 def stop_worker(worker):

@@ -14,9 +14,9 @@ from tests.journeys.play import (
     send,
     start_worker,
     status_of,
-    until,
     watched,
 )
+from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}
 AS_OF = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=12)

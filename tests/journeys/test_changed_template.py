@@ -4,7 +4,8 @@ import time
 
 from ops.invented import Happening
 from ops.rig import Rig
-from tests.journeys.play import lines, send, start_worker, status_of, until, watched
+from tests.journeys.play import lines, send, start_worker, status_of, watched
+from tests.waiting import until
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 3_000

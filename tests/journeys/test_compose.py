@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 import redis
 import yaml
 from celery import Celery
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -59,13 +60,12 @@ def start(stack: ExitStack, command: list[str], environment: dict[str, str], log
 def until_healthy(check: list[str], environment: dict[str, str], log: Path) -> None:
     kind, *rest = check
     command = ["/bin/sh", "-c", rest[0].replace("$$", "$")] if kind == "CMD-SHELL" else rest
-    end = time.monotonic() + 60
-    while True:
+
+    def is_healthy() -> bool:
         done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        if done.returncode == 0:
-            return
-        assert time.monotonic() < end, (done.stderr, log.read_text()[-2000:])
-        time.sleep(0.5)
+        return done.returncode == 0
+
+    until(is_healthy, 90, else_show=log)
 
 
 def test_the_worker_of_the_containers_becomes_healthy(
@@ -138,10 +138,7 @@ def test_the_redis_of_the_containers_keeps_every_write_behind_a_password(
 
     start(processes, [*shell, script], environment, tmp_path / "redis.log")
 
-    end = time.monotonic() + 20
-    while not socket_path.exists():
-        assert time.monotonic() < end, (tmp_path / "redis.log").read_text()
-        time.sleep(0.05)
+    until(socket_path.exists, else_show=tmp_path / "redis.log")
     nobody = redis.Redis(unix_socket_path=str(socket_path))
     with nobody, pytest.raises(redis.AuthenticationError):
         nobody.ping()

@@ -13,9 +13,9 @@ from tests.journeys.play import (
     send,
     start_worker,
     status_of,
-    until,
     watched,
 )
+from tests.waiting import until
 
 REFUSED = "person7@example.com"
 ENDPOINTS = """\

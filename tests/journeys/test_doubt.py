@@ -9,8 +9,8 @@ from tests.journeys.play import (
     sent_twice,
     start_worker,
     status_of,
-    until,
 )
+from tests.waiting import until
 
 SLOW = {"latency_seconds": 1.5}
 PERSON_DECIDES = 'on_ambiguous = "dead_letter"'

@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from contextlib import contextmanager
 
 import httpx
@@ -13,6 +12,7 @@ from celery import Celery
 
 from ops.supervisor import own_command
 from producer.publish import Publisher
+from tests.waiting import until
 from worker.contract.celery.options import broker_options
 from worker.contract.processes import read_processes
 from worker.contract.redis.connection import connect
@@ -84,16 +84,6 @@ def running(configuration, *command):
     finally:
         process.terminate()
         process.wait(15)
-
-
-def until(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come in time")
 
 
 def test_drains_are_watched_with_flower_and_only_with_its_password(configuration, redis_url):

@@ -12,9 +12,9 @@ from tests.journeys.play import (
     send,
     start_worker,
     status_of,
-    until,
     watched,
 )
+from tests.waiting import until
 
 PROFILE = {"profile_bytes": 2_000}
 REFUSED = 1

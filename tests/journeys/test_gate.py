@@ -7,7 +7,8 @@ import pytest
 from ops.bench.crowd import crowd_rig
 from ops.bench.gate import LimitPhase, LiveEvents, figures, publish_crowd, start_workers
 from ops.rig import Rig
-from tests.journeys.play import invent, lines, nothing_is_wrong, send, status_of, until, watched
+from tests.journeys.play import invent, lines, nothing_is_wrong, send, status_of, watched
+from tests.waiting import until
 
 LIMIT = 600
 MINUTE = 60

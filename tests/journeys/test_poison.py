@@ -19,9 +19,9 @@ from tests.journeys.play import (
     send,
     start_worker,
     status_of,
-    until,
     watched,
 )
+from tests.waiting import until
 from worker.adapters.redis.streaks import KILLS_IN_A_ROW
 
 ENTER = "insider/enter.jsonnet"

@@ -17,9 +17,9 @@ from tests.journeys.play import (
     start_worker,
     status_of,
     stop_worker,
-    until,
     watched,
 )
+from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}
 

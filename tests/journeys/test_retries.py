@@ -16,9 +16,9 @@ from tests.journeys.play import (
     nothing_is_wrong,
     send,
     status_of,
-    until,
     watched,
 )
+from tests.waiting import until
 
 ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}

@@ -9,6 +9,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.waiting import until
 from worker.contract.celery.options import DRAIN_TASK
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
@@ -44,16 +45,6 @@ def configure(folder, url, destinations=("one", "two")):
     (folder / "templates" / "any.jsonnet").write_text("{}")
     (folder / "segrelay.toml").write_text(text)
     return folder / "segrelay.toml"
-
-
-def until(condition, seconds=10.0):
-    """Wait for something to be true, and return it."""
-    end = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found or time.monotonic() >= end:
-            return found
-        time.sleep(0.02)
 
 
 class Broker:
@@ -106,9 +97,11 @@ class Node:
             )
 
     def __enter__(self):
-        if not until(lambda: "ready." in self.log, 20):
+        try:
+            until(lambda: "ready." in self.log, else_show=self.log_file)
+        except BaseException:
             self.__exit__()
-            raise AssertionError(self.log)
+            raise
         return self
 
     def __exit__(self, *_):

@@ -5,9 +5,11 @@ import signal
 import time
 
 from ops.embedded.lifecycle import ensure_running, find, stop
-from tests.integration.celery.nodes import Broker, Node, configure, until
+from tests.integration.celery.nodes import Broker, Node, configure
+from tests.nightly import amount
+from tests.waiting import until
 
-RESTARTS = int(os.environ.get("SEGRELAY_TEST_RESTARTS", "3"))
+RESTARTS = amount(2, nightly=20)
 
 
 def test_after_each_kill_of_redis_it_drains_again_within_10_seconds(tmp_path):
@@ -22,7 +24,7 @@ def test_after_each_kill_of_redis_it_drains_again_within_10_seconds(tmp_path):
                 os.kill(find(data_dir).pid, signal.SIGKILL)
                 assert ensure_running(data_dir).url == url
                 back = time.time()
-                until(lambda since=back: drained_since(url, since), 20)
+                until(lambda since=back: drained_since(url, since))
                 waited.append(time.time() - back)
 
             assert node.process.poll() is None

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find, stop
+from tests.waiting import until
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.url import parse_redis_url
@@ -127,10 +128,7 @@ def test_a_starter_that_was_killed_leaves_a_server_that_is_found(data_dir: Path)
     command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
     starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     files = EmbeddedFiles(data_dir)
-    deadline = time.monotonic() + 10
-    while not files.url.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    until(files.url.exists)
     starter.kill()
     starter.wait()
 

@@ -6,7 +6,6 @@ import pty
 import signal
 import socket
 import subprocess
-import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -16,6 +15,7 @@ import pytest
 from ops.cli.begin.init import init
 from ops.embedded.lifecycle import ensure_running, find, stop
 from ops.supervisor import own_command
+from tests.waiting import until
 
 SECONDS = 30.0
 
@@ -55,13 +55,6 @@ def pid_of(folder):
     return found.pid if found else 0
 
 
-def until(condition):
-    end = time.monotonic() + SECONDS
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.05)
-    return condition()
-
-
 @pytest.mark.parametrize("moment", ["redis   | ready", "ready."])
 def test_ctrl_c_ends_the_redis_that_it_started(up, folder, moment):
     assert line_with(up, moment)
@@ -76,7 +69,7 @@ def test_ctrl_c_ends_the_redis_that_it_started(up, folder, moment):
 
 
 def test_ctrl_c_while_redis_starts_leaves_none_behind(up, folder):
-    assert until((folder / ".segrelay").is_dir)
+    until((folder / ".segrelay").is_dir)
 
     os.killpg(up.pid, signal.SIGINT)
     up.communicate(timeout=SECONDS)
@@ -91,7 +84,7 @@ def test_a_redis_that_was_killed_is_started_again(up, folder):
     os.kill(first, signal.SIGKILL)
 
     assert line_with(up, "started again on its files")
-    assert until(lambda: pid_of(folder) not in {0, first})
+    until(lambda: pid_of(folder) not in {0, first})
 
 
 def test_a_redis_that_somebody_else_started_goes_on(folder):
@@ -170,7 +163,7 @@ def test_a_rehearsal_delivers_to_its_sandbox_and_touches_nothing_real(folder, re
     with running(rehearsal, "--sandbox") as up:
         assert line_with(up, "ready.")
         asked(rehearsal, "send", "-", "--json", given=json.dumps(payload))
-        assert until(lambda: asked(rehearsal, "status", "--json")["delivered"])
+        until(lambda: asked(rehearsal, "status", "--json")["delivered"])
         held = httpx.get(f"{rehearsal['SEGRELAY_SANDBOX']}/_sandbox/summary", trust_env=False)
 
     assert held.json()["users"]["applied"] == 1
@@ -186,7 +179,7 @@ def test_nothing_outlives_an_up_that_is_killed(rehearsal):
 
         up.kill()
 
-        assert until(lambda: not any(map(lives, children)))
+        until(lambda: not any(map(lives, children)))
 
 
 def children_of(pid):
@@ -216,7 +209,7 @@ def test_a_worker_that_runs_already_is_named(folder, rehearsal):
         process_group=0,
     )
     try:
-        assert until(lambda: asked(rehearsal, "status", "--json")["processes"])
+        until(lambda: asked(rehearsal, "status", "--json")["processes"])
         with running(rehearsal, "--sandbox") as up:
             assert line_with(up, f"process {worker.pid}")
     finally:

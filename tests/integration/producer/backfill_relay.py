@@ -2,8 +2,6 @@
 
 import os
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -69,18 +67,6 @@ class Relay:
             stdout=subprocess.DEVNULL,
             stderr=stderr,
         )
-
-    def until(
-        self,
-        condition: Callable[[], bool],
-        seconds: float = 60.0,
-        *,
-        look_seconds: float = 0.2,
-    ) -> None:
-        gives_up_at = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < gives_up_at, f"it did not come in {seconds} s"
-            time.sleep(look_seconds)
 
     def document(self, *arguments: str, given: bytes = b"") -> Any:
         ran = self.run(*arguments, "--json", given=given)

@@ -15,12 +15,14 @@ import pytest
 from ops.embedded import lifecycle as embedded
 from producer.backfill.job import JobBook
 from tests.integration.producer.backfill_relay import Relay
+from tests.nightly import amount
+from tests.waiting import until
 from worker.contract.redis.connection import connect
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 _NAMED = ("--name", "j", *AS_OF)
 PEOPLE = 30_000
-KILLS = 10
+KILLS = amount(3, nightly=20)
 
 
 @pytest.fixture
@@ -51,7 +53,7 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
     relay: Relay, tmp_path: Path
 ) -> None:
     rng = random.Random(7)
-    crowd = 2 * PEOPLE
+    crowd = amount(1, nightly=2) * PEOPLE
     source = _written(tmp_path / "crowd.ndjson", crowd, pad=1_600)
 
     for kill in range(KILLS):
@@ -83,7 +85,7 @@ def _until_it_has_read_more(relay: Relay) -> None:
             return found.tally.rows if found else 0
 
         before = rows()
-        relay.until(lambda: rows() > before, look_seconds=0.01)
+        until(lambda: rows() > before, 60)
 
 
 def _let_its_claim_lapse(relay: Relay) -> None:
@@ -97,7 +99,7 @@ def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
     relay: Relay, people: str
 ) -> None:
     reading = relay.start("start", people, "--name", "j", *AS_OF, stderr=subprocess.PIPE)
-    relay.until(lambda: len(_publishing(reading.pid)) > 0)
+    until(lambda: _publishing(reading.pid), 60)
 
     os.kill(_publishing(reading.pid)[0], signal.SIGKILL)
     _, told = reading.communicate(timeout=60)
@@ -138,18 +140,17 @@ def test_a_canary_publishes_its_rows_and_waits_for_a_word(relay: Relay, people: 
 
 def _resumed(relay: Relay) -> subprocess.CompletedProcess[bytes]:
     """Resume the job once the claim of a reader that was killed has ended."""
-    gives_up_at = time.monotonic() + 40
-    while b"is being read by another process" in (ran := relay.run("resume", "j")).stderr:
-        assert time.monotonic() < gives_up_at, "the claim of a killed reader does not end"
-        time.sleep(1)
-    return ran
+
+    def resumed() -> subprocess.CompletedProcess[bytes] | None:
+        ran = relay.run("resume", "j")
+        return None if b"is being read by another process" in ran.stderr else ran
+
+    return until(resumed, 60)
 
 
 def _until_waiting(relay: Relay, job: str) -> None:
-    gives_up_at = time.monotonic() + 60
-    while b'"state": "canary under way"' not in relay.run("status", job, "--json").stdout:
-        assert time.monotonic() < gives_up_at, "the canary was not published in time"
-        time.sleep(0.2)
+    wanted = b'"state": "canary under way"'
+    until(lambda: wanted in relay.run("status", job, "--json").stdout, 60)
 
 
 def test_aborting_removes_what_waits_and_counts_it(relay: Relay, people: str) -> None:

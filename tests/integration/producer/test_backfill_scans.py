@@ -10,6 +10,7 @@ import pytest
 from ops.embedded import lifecycle as embedded
 from ops.sandbox.process import SandboxProcess
 from tests.integration.producer.backfill_relay import Relay
+from tests.waiting import until
 
 MEMBERS = 1_250
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
@@ -86,11 +87,11 @@ def test_standard_input_is_read_from_its_beginning_when_a_job_goes_on(relay) -> 
     begun = relay.start("start", "-", *AS_OF, "--name", "j", stdin=subprocess.PIPE)
     begun.stdin.write(b"\n".join(rows[:4_000]) + b"\n")
     begun.stdin.flush()
-    relay.until(lambda: len(relay.published("j")) >= 2_000)
+    until(lambda: len(relay.published("j")) >= 2_000, 60)
     begun.kill()
     begun.wait()
     begun.stdin.close()
-    relay.until(lambda: relay.document("status", "j")["state"] == "interrupted")
+    until(lambda: relay.document("status", "j")["state"] == "interrupted", 60)
 
     found = relay.document("resume", "j", given=b"\n".join(rows))
 

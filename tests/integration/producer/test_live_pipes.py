@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
+from tests.waiting import until
 
 SEGRELAY = Path(sys.executable).with_name("segrelay")
 LIMIT_SECONDS = 20.0
@@ -22,13 +23,6 @@ def line(number, **entry):
         email=f"person{number}@example.com", segment_events=[{**ENTER, "id": None, **entry}]
     )
     return orjson.dumps(payload)
-
-
-def until(condition, limit=LIMIT_SECONDS):
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture

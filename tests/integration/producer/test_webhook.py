@@ -5,10 +5,9 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from ops.embedded import lifecycle as embedded
 from ops.sandbox.process import SandboxProcess
 from ops.supervisor import own_command
+from tests.waiting import until
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 
@@ -41,13 +41,6 @@ url = "/api/user/v1/upsert"
 listen = "127.0.0.1:{port}"
 secret = "{secret}"
 """
-
-
-def until(claim: Callable[[], Any], seconds: float = 20.0) -> None:
-    gives_up_at = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < gives_up_at, "it did not come true in time"
-        time.sleep(0.05)
 
 
 def free_port() -> int:

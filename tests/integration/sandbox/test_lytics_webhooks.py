@@ -2,8 +2,7 @@
 
 import gzip
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -12,6 +11,7 @@ import orjson
 import pytest
 
 from ops.sandbox.process import SandboxProcess
+from tests.waiting import until
 
 PEOPLE = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": []} for n in range(20)]
 
@@ -57,13 +57,6 @@ def sandbox() -> Iterator[SandboxProcess]:
     with SandboxProcess(lytics=quick) as process:
         process.post("lytics/profiles", PEOPLE)
         yield process
-
-
-def until(claim: Callable[[], bool]) -> None:
-    gives_up_at = time.monotonic() + 10
-    while not claim():
-        assert time.monotonic() < gives_up_at, "it did not come true in time"
-        time.sleep(0.02)
 
 
 def all_enter(sandbox: SandboxProcess) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, ERASE, PROFILE, UPSERT
 from ops.sandbox.process import SandboxProcess
+from tests.waiting import until
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
 PATIENCE_SECONDS = 10.0
@@ -49,13 +50,6 @@ def person(email="ann@example.com", *slugs):
 
 def upsert(client, *users, path=UPSERT):
     return client.post(path, json={"users": list(users or (person(),))})
-
-
-def eventually(look):
-    gives_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not look():
-        assert time.monotonic() < gives_up_at, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_what_was_written_can_be_looked_at(sandbox, client):
@@ -122,7 +116,7 @@ def test_a_late_request_takes_effect_after_its_answer(sandbox, client):
     at_once = sandbox.get("memberships")
 
     assert (answer.status_code, at_once) == (500, {})
-    eventually(lambda: sandbox.get("memberships") == {"ann@example.com": ["vip"]})
+    until(lambda: sandbox.get("memberships") == {"ann@example.com": ["vip"]})
 
 
 def test_what_overtakes_a_late_request_is_reported(sandbox, client):
@@ -135,7 +129,7 @@ def test_what_overtakes_a_late_request_is_reported(sandbox, client):
 
     overlaps = sandbox.get("overlaps")
     assert (overlaps["total"], overlaps["different"], overlaps["late"]) == (1, 1, 1)
-    eventually(lambda: sandbox.get("summary")["requests"]["in_flight"] == 0)
+    until(lambda: sandbox.get("summary")["requests"]["in_flight"] == 0)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +244,7 @@ def test_a_request_whose_client_left_takes_effect_and_counts_as_unanswered(sandb
     sandbox.settings(latency_seconds=0.4)
     with pytest.raises(httpx.ReadTimeout):
         client.post(UPSERT, json={"users": [person()]}, timeout=0.1)
-    eventually(lambda: sandbox.get("memberships") and not in_flight(sandbox))
+    until(lambda: sandbox.get("memberships") and not in_flight(sandbox))
 
     sandbox.settings(latency_seconds=0)
     upsert(client)
@@ -307,7 +301,7 @@ def test_ctrl_c_ends_it_cleanly_even_with_requests_in_flight():
     with SandboxProcess(latency_seconds=60) as process:
         sender = threading.Thread(target=_send_and_be_cut, args=(process.url,))
         sender.start()
-        eventually(lambda: in_flight(process) == 1)
+        until(lambda: in_flight(process) == 1)
         began_at = time.monotonic()
 
         os.kill(process.pid, signal.SIGINT)
@@ -339,7 +333,7 @@ def test_it_ends_with_whoever_started_it():
     parent.kill()
     parent.communicate()
 
-    eventually(lambda: not _answers(url))
+    until(lambda: not _answers(url))
 
 
 def _answers(url):

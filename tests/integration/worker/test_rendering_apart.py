@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
 from worker.adapters.jsonnet import rendering
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
@@ -101,13 +102,13 @@ def test_a_signal_from_outside_proves_nothing(tmp_path, number):
 
 def signal_children(number):
     """Signal the throw-away process once it is at its row."""
-    end = time.monotonic() + 10
-    while time.monotonic() < end:
-        for pid in children():
-            if b"jsonnet.isolated" in command_of(pid) and cpu_seconds(pid) > 1.0:
-                os.kill(pid, number)
-                return
-        time.sleep(0.05)
+    busy = until(lambda: [pid for pid in apart() if cpu_seconds(pid) > 1.0])
+    os.kill(busy[0], number)
+
+
+def apart():
+    """Return the throw-away processes that render for this one."""
+    return [pid for pid in children() if b"jsonnet.isolated" in command_of(pid)]
 
 
 def children():
