@@ -5,6 +5,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.nightly import amount
 from worker.core.gate import MICROSECONDS, Closed, Slot
 from worker.core.verdicts import (
     Accepted,
@@ -136,8 +137,7 @@ class Pair:
 
 
 @settings(
-    max_examples=80,
-    deadline=None,
+    max_examples=amount(30, nightly=1_000),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=histories)

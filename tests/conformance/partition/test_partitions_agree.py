@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.conformance.partition.conftest import Bench, note_of
+from tests.nightly import amount
 from worker.batch.partition import Hold, Letter, Settled, Settlement
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Setback, Wait
@@ -162,7 +163,8 @@ def _letter(reason: Any, number: int) -> Letter | None:
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=amount(60, nightly=2_000),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(history=histories)
 def test_both_partitions_answer_and_remember_alike(two_worlds: Any, history: list[Any]) -> None:

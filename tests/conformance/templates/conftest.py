@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.nightly import NIGHTLY
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.adapters.jsonnet.judge import judge, judges
@@ -16,6 +17,10 @@ from worker.destinations.api import NotSendable, Occasion
 from worker.destinations.insider.api import InsiderApi
 
 FAILED = "failed"
+ENGINES = ("rjsonnet", *(judges() if NIGHTLY else [one for one in judges() if one != "jsonnet"]))
+"""The reference takes ten times as long as the others; by day it judges the shipped templates, the
+snippets that show where engines differ, and a share of the others.
+"""
 
 
 @pytest.fixture
@@ -31,7 +36,7 @@ def agreed():
             for result in renderer.render(renderer.load(name), rows)
         ]
         bundle = TemplateFolder(folder).bundle(name)
-        for engine in ("rjsonnet", *judges()):
+        for engine in ENGINES:
             said = judge(engine, bundle, texts, orjson.dumps(settings or {}))
             theirs = [FAILED if isinstance(s, Failure) else json.loads(s) for s in said]
             assert theirs == ours, engine

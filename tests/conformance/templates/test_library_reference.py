@@ -8,22 +8,34 @@ from ops.reference.library import EVENT, LIBRARIES, members, undocumented
 from worker.destinations.normalise import boolean, instant, is_empty, pruned, timestamp
 
 IMPORTS = "".join(f'local {one.variable} = import "{one.imports}";\n' for one in LIBRARIES)
-EXAMPLES = [
-    pytest.param(example, id=f"{library.variable}.{member.name}-{number}")
+EXAMPLES = {
+    f"{library.variable}.{member.name}-{number}": example
     for library in LIBRARIES
     for member in members(library)
     for number, example in enumerate(member.examples)
+}
+SETTINGS = [
+    json.loads(text)
+    for text in sorted({json.dumps(one.settings or {}) for one in EXAMPLES.values()})
 ]
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_an_example_yields_what_it_says(agreed_source, example):
-    profile = {**example.profile, "segment_events": [EVENT]}
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_each_example_yields_what_it_says(agreed_source, settings):
+    examples = {name: e for name, e in EXAMPLES.items() if (e.settings or {}) == settings}
+    cases = ",\n".join(f"'{name}': [{e.expression}]" for name, e in examples.items())
+    profiles = [
+        {**example.profile, "example": name, "segment_events": [EVENT]}
+        for name, example in examples.items()
+    ]
 
-    [value] = agreed_source(f"{IMPORTS}[{example.expression}]", [profile], example.settings)
+    values = agreed_source(f"{IMPORTS}{{{cases}}}[event.get('example')]", profiles, settings)
 
-    assert value == [json.loads(example.result)]
-    assert [type(one) for one in value] == [type(json.loads(example.result))]
+    assert {
+        name: (value, type(value[0])) for name, value in zip(examples, values, strict=True)
+    } == {
+        name: ([json.loads(e.result)], type(json.loads(e.result))) for name, e in examples.items()
+    }
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.fake_partition import FakePartition
+from tests.nightly import amount
 from tests.unit.worker.drain_world import LATE_SECONDS, TRIGGERS, World, event
 from tests.unit.worker.fake_insider import (
     DELETE,
@@ -203,7 +204,7 @@ def play(seed: int, on_ambiguous: str = "resend") -> History:
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(70, nightly=2_000))
 def test_whatever_breaks_insider_holds_what_the_newest_events_say(seed: int) -> None:
     history = play(seed)
 
@@ -214,7 +215,7 @@ def test_whatever_breaks_insider_holds_what_the_newest_events_say(seed: int) -> 
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=amount(70, nightly=2_000))
 def test_where_a_person_decides_nothing_is_sent_again_that_may_have_been_applied(seed: int) -> None:
     history = play(seed, "dead_letter")
 

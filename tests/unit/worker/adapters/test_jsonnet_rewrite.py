@@ -5,6 +5,7 @@ import rjsonnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.nightly import amount
 from worker.adapters.jsonnet.batch import HASHES, inner_sources
 from worker.adapters.jsonnet.files import TemplateFolder, resolutions
 from worker.adapters.jsonnet.renderer import Renderer
@@ -120,7 +121,7 @@ _EXPRESSIONS = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(30, nightly=2_000))
 @given(source=_EXPRESSIONS, prefix=st.sampled_from(["", "// first\n", "\r\n", "\n\n/* x\n*/ "]))
 def test_rewriting_never_changes_what_the_plain_engine_yields(folder, source, prefix):
     (folder / "t.jsonnet").write_text(prefix + source, newline="")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.fakes.gate_hearing import Report, hear
 from tests.fakes.gate_rules import Booking, GateRecord, book
+from tests.nightly import amount
 from worker.core.gate import MICROSECONDS, POLICY, UNSENT, WHOLE, Closed, Heard
 
 MINUTE = 60 * MICROSECONDS
@@ -223,7 +224,7 @@ class Walk:
         return most
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=amount(100, nightly=2_000))
 @given(
     rate=st.sampled_from([1.0, 2.0, 7.5, 20.0, 99.0, 100.0, 130.0, 600.0, 3000.0]),
     walk=st.lists(
@@ -257,7 +258,7 @@ def test_no_minute_holds_more_than_the_limit_whatever_the_pattern(rate, walk):
     assert walker.most_in_a_minute() <= rate
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=amount(20, nightly=500))
 @given(seed=st.integers(0, 2**32), latency=st.sampled_from([0.001, 0.02, 0.4, 0.9]))
 def test_any_latency_below_a_second_keeps_the_limit(seed, latency):
     host = Simulation(Host(300), 300, senders=12, latency_seconds=latency, seed=seed).run(150)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.nightly import amount
 from worker.contract.words import Direction
 from worker.core.contest import contest
 from worker.core.ledger import (
@@ -234,7 +235,7 @@ def truth(
 
 
 @given(seed=st.integers(0, 2**32), overwrite=st.booleans())
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=amount(1_000, nightly=20_000))
 def test_membership_is_what_the_newest_event_says(seed: int, overwrite: bool) -> None:
     holds, should = history(random.Random(seed), Rules(), overwrite=overwrite)
 
@@ -256,11 +257,9 @@ def test_the_model_finds_a_wrong_membership_where_a_rule_is_taken_out(
 ) -> None:
     rules = replace(Rules(), **{rule: False})
 
-    wrong = sum(
+    assert any(
         holds != should
         for holds, should in (
             history(random.Random(seed), rules, overwrite=overwrite) for seed in range(3_000)
         )
     )
-
-    assert wrong > 0
