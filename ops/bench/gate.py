@@ -47,12 +47,14 @@ class LimitPhase:
     Args:
         limit: Of the sandbox, a minute.
         begun: By the clock of the sandbox.
+        minute_seconds: What the sandbox takes for a minute.
     """
 
     name: str
     limit: int
     begun: float
     ended: float
+    minute_seconds: float = 60
 
 
 @dataclass(slots=True)
@@ -143,7 +145,8 @@ def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, 
     later = phase.begun + SETTLES_SECONDS
     late_limited = sum(number for second, number in limited if second >= later)
     late_taken = sum(number for second, number in taken if second >= later)
-    last_minute = sum(number for second, number in taken if second >= int(phase.ended) - 60)
+    minute_began = int(phase.ended) - phase.minute_seconds
+    last_minute = sum(number for second, number in taken if second >= minute_began)
     return {
         "limit_per_minute": phase.limit,
         "seconds": round(phase.ended - phase.begun, 1),

@@ -11,6 +11,7 @@ from ops.chaos.watching import Watch
 from ops.invented import happenings, payloads, truth
 from ops.rig import Rig
 from ops.state.status import read_status
+from producer.publish import Publisher
 from tests.waiting import until
 
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
@@ -36,6 +37,11 @@ def send(rig, given, *options):
     answer = rig.command("send", "-", "--json", *options, given=given)
     assert answer.returncode == 0, answer.stderr.decode()
     return orjson.loads(answer.stdout)
+
+
+def publish(rig, given):
+    """Publish payloads as the receiver does, without a command; all must be in Redis afterwards."""
+    Publisher(rig.client, rig.settings).publish(given.splitlines())
 
 
 def status_of(rig):

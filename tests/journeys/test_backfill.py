@@ -16,6 +16,7 @@ from tests.journeys.play import (
     status_of,
     watched,
 )
+from tests.nightly import amount
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}
@@ -51,7 +52,7 @@ def rows_as_happenings(emails, audience, *, is_exit=False):
 
 def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
     happened, sent = invent(2_000, 500, seed=21)
-    emails = [f"person{number}@example.com" for number in range(5_000, 8_000)]
+    emails = [f"person{number}@example.com" for number in range(5_000, 6_500)]
     with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
         start(rig, write_rows(tmp_path / "rows.ndjson", emails), "vip", "--name", "load")
         assert rig.command("backfill", "pause", "load").returncode == 0
@@ -76,14 +77,14 @@ def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
 
 def test_backfills_of_several_audiences_and_late_events_end_as_the_newest_says(tmp_path):
     rng = random.Random(22)
-    happened, sent = invent(8_000, 1_500, seed=22)
+    happened, sent = invent(amount(3_000, nightly=8_000), 1_500, seed=22)
     people = [f"person{number}@example.com" for number in range(2_000)]
     parts = [sent[at::3] for at in range(3)]
     with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
         start_worker(rig)
         for number, (audience, part) in enumerate(zip(AUDIENCES, parts, strict=True)):
             on = "exit" if number == 1 else "enter"
-            emails = rng.sample(people, 1_200)
+            emails = rng.sample(people, 600)
             send(rig, lines(part[: len(part) // 2]))
             path = write_rows(tmp_path / f"{audience}.ndjson", emails)
             start(rig, path, audience, "--on", on)
@@ -95,7 +96,7 @@ def test_backfills_of_several_audiences_and_late_events_end_as_the_newest_says(t
 
 
 def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):
-    emails = [f"person{number}@example.com" for number in range(3_000)]
+    emails = [f"person{number}@example.com" for number in range(1_000)]
     with Rig(tmp_path) as rig:
         start_worker(rig)
         path = write_rows(tmp_path / "rows.ndjson", emails)

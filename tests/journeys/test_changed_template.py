@@ -5,10 +5,11 @@ import time
 from ops.invented import Happening
 from ops.rig import Rig
 from tests.journeys.play import lines, send, start_worker, status_of, watched
+from tests.nightly import amount
 from tests.waiting import until
 
 ENTER = "insider/enter.jsonnet"
-PEOPLE = 3_000
+PEOPLE = amount(1_000, nightly=3_000)
 CANARY = 200
 
 

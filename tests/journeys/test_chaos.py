@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import orjson
+import pytest
 
 SMALL = {
     "--events": 4_000,
@@ -21,6 +22,7 @@ SMALL = {
 }
 
 
+@pytest.mark.nightly
 def test_a_small_chaos_breaks_no_promise():
     options = [str(word) for pair in SMALL.items() for word in pair]
 

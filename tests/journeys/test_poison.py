@@ -21,14 +21,21 @@ from tests.journeys.play import (
     status_of,
     watched,
 )
+from tests.nightly import amount
 from tests.waiting import until
 from worker.adapters.redis.streaks import KILLS_IN_A_ROW
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 600
+SLOW_PEOPLE = amount(2_000, nightly=6_000)
+LARGE_PEOPLE = amount(60, nightly=300)
 ENGINE = 'engine = "jsonnet"'
 """What kills is Jsonnet itself: the compiled form calls such an event dead and lives on."""
 MB = 1_000_000
+SIGNALS = amount(
+    [signal.SIGKILL, signal.SIGSTOP],
+    nightly=[signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM],
+)
 DEADLY = {
     "recurs without end": "local f(x) = f(x + 1) tailstrict; f(0)",
     "eats memory": "std.length(std.sort(std.range(0, 1000000000)))",
@@ -80,15 +87,14 @@ def dead_people(rig):
 @pytest.mark.parametrize(
     ("deadly", "poison"),
     [
-        (DEADLY["recurs without end"], {17, 300, 423}),
-        (DEADLY["eats memory"], {300}),
-        (DEADLY["never ends"], {300}),
+        pytest.param("recurs without end", {17, 423}, id="recurs without end"),
+        pytest.param("eats memory", {300}, id="eats memory", marks=pytest.mark.nightly),
+        pytest.param("never ends", {300}, id="never ends", marks=pytest.mark.nightly),
     ],
-    ids=DEADLY,
 )
 def test_only_the_events_that_kill_are_dead_and_the_partition_goes_on(tmp_path, deadly, poison):
     happened = entrances(PEOPLE)
-    templates = {ENTER: template(poisoned(poison), deadly)}
+    templates = {ENTER: template(poisoned(poison), DEADLY[deadly])}
     with (
         Rig(tmp_path, delivery_lines=SHORT, templates=templates, enter_lines=ENGINE) as rig,
         watched(rig),
@@ -136,7 +142,7 @@ def test_a_template_that_always_kills_pauses_its_trigger_and_no_other(tmp_path):
 
 
 def test_kills_and_stops_while_rendering_make_no_letter(tmp_path):
-    happened = entrances(6_000)
+    happened = entrances(SLOW_PEOPLE)
     slow = "std.length([1 for i in std.range(1, 3000) if i < 0])"
     templates = {ENTER: template("true", slow)}
     with (
@@ -145,14 +151,14 @@ def test_kills_and_stops_while_rendering_make_no_letter(tmp_path):
     ):
         send(rig, lines(happened))
         worker = start_worker(rig, "--concurrency=2")
-        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM):
+        for number in SIGNALS:
             until(lambda: is_rendering(rig), 20)
             kill_group(worker)
             worker = start_worker(rig, "--concurrency=2")
-            for pid in until(throw_away_processes, 20):
+            for pid in until(lambda worker=worker: throw_away_processes(worker)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
-        until(throw_away_processes, 20)
+        until(lambda: throw_away_processes(worker))
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(5) == 0
         start_worker(rig, "--concurrency=2")
@@ -165,18 +171,18 @@ def is_rendering(rig):
     return rig.client.exists(*(keys.rendering for keys in rig.partitions()))
 
 
-def throw_away_processes():
-    """Return the processes that render apart."""
+def throw_away_processes(worker):
+    """Return the processes that render apart for a worker."""
     found = []
-    for entry in Path("/proc").glob("[0-9]*"):
+    for pid in group_of(worker):
         with suppress(OSError):
-            if b"jsonnet.isolated" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
+            if b"jsonnet.isolated" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
     return found
 
 
 def test_profiles_of_a_megabyte_are_delivered_within_bounded_memory(tmp_path):
-    happened = entrances(300)
+    happened = entrances(LARGE_PEOPLE)
     rng = random.Random(4)
     with Rig(tmp_path) as rig, watched(rig):
         send(rig, b"".join(large(line, rng) for line in lines(happened).splitlines()))

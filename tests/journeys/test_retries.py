@@ -14,16 +14,22 @@ from tests.journeys.play import (
     invent,
     lines,
     nothing_is_wrong,
+    publish,
     send,
     status_of,
     watched,
 )
+from tests.nightly import amount
 from tests.waiting import until
+from worker.contract.words import BACKFILL, LIVE
 
 ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}
 LATE = 'late = "5s"'
 LATE_SECONDS = 5
+BACKLOG = amount(5_000, nightly=20_000)
+SINGLE = amount(6, nightly=30)
+OUTAGE_SECONDS = amount(5, nightly=10)
 TRIED = 64
 """People with whom a failing trigger was tried lately: what else happened to them waits too."""
 
@@ -39,7 +45,10 @@ def requests_of(rig):
     return rig.sandbox.get("summary")["requests"]["total"]
 
 
-@pytest.mark.parametrize("latency_seconds", [0.0, 0.6], ids=["fast", "slow"])
+@pytest.mark.parametrize(
+    "latency_seconds",
+    [pytest.param(0.0, id="fast"), pytest.param(0.6, id="slow", marks=pytest.mark.nightly)],
+)
 def test_a_400_costs_two_requests_a_halving(tmp_path, latency_seconds):
     entered = entrances(1_000, seed=20)
     culprit = entered[617].email
@@ -66,7 +75,7 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
         send(rig, lines(before))
         start_workers(rig)
         for at in range(0, len(others), 10):
-            send(rig, lines(others[at : at + 10]))
+            publish(rig, lines(others[at : at + 10]))
             if status_of(rig)["dead"]:
                 break
         rig.wait_until_empty(30)
@@ -78,7 +87,7 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
 
 
 def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path):
-    happened, sent = invent(6_000, 3_000, seed=23)
+    happened, sent = invent(3_000, 1_500, seed=23)
     refusal = [{"status": 400, "path": PATH_OF_EXITS, "message": "unknown attribute"}]
     with Rig(tmp_path, sandbox_settings=LATENCY | {"failures": refusal}) as rig, watched(rig):
         send(rig, lines(sent))
@@ -101,6 +110,7 @@ def waiting_of(rig, trigger):
     return status_of(rig)["triggers"][trigger]["waiting"]
 
 
+@pytest.mark.nightly
 def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
     happened, sent = invent(20_000, 10_000, seed=24)
     failing = [{"status": 500, "path": PATH_OF_EXITS}]
@@ -129,10 +139,10 @@ def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
     assert beside <= 1.5 * usual + LATE_SECONDS + 5
 
 
-@pytest.mark.parametrize("lane", ["live", "backfill"])
+@pytest.mark.parametrize("lane", [LIVE, pytest.param(BACKFILL, marks=pytest.mark.nightly)])
 def test_single_live_events_pass_a_failing_path_with_a_backlog_in_three_seconds(tmp_path, lane):
-    entered = entrances(20_030, seed=26)
-    leaving = [replace(event, is_exit=True) for event in entered[30:]]
+    entered = entrances(BACKLOG + SINGLE, seed=26)
+    leaving = [replace(event, is_exit=True) for event in entered[SINGLE:]]
     failing = LATENCY | {"failures": [{"status": 500, "path": PATH_OF_EXITS}]}
     with Rig(tmp_path, exit_events=False, sandbox_settings=failing) as rig, watched(rig):
         for at in range(0, len(leaving), 5_000):
@@ -140,8 +150,8 @@ def test_single_live_events_pass_a_failing_path_with_a_backlog_in_three_seconds(
         start_workers(rig)
         until(lambda: requests_of(rig) >= 5, 30)
         waited = []
-        for event in entered[:30]:
-            send(rig, lines([event]))
+        for event in entered[:SINGLE]:
+            publish(rig, lines([event]))
             begun = time.monotonic()
             until(lambda: waiting_of(rig, "enter") == 0, 60)
             waited.append(time.monotonic() - begun)
@@ -161,14 +171,15 @@ def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp
         rig.wait_until_empty(30)
         rig.sandbox.settings(failures=[{"status": 403, "html": True}])
         for at in range(30, 150, 3):
-            send(rig, lines(entered[at : at + 3]))
+            publish(rig, lines(entered[at : at + 3]))
+            time.sleep(0.2)
         status = status_of(rig)
         assert (status["dead"], status["waiting"]) == (0, 120)
         assert status["triggers"]["enter"]["state"] == "ok"
 
         rig.sandbox.settings(failures=[])
         for at in range(150, 360, 30):
-            send(rig, lines(entered[at : at + 30]))
+            publish(rig, lines(entered[at : at + 30]))
         rig.wait_until_empty(60)
 
         assert status_of(rig)["delivered"] == 360
@@ -176,19 +187,19 @@ def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp
 
 
 def test_an_outage_of_everything_ends_by_itself_and_buries_nobody(tmp_path):
-    happened, sent = invent(10_000, 3_000, seed=25)
+    happened, sent = invent(5_000, 1_500, seed=25)
     with Rig(tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY) as rig, watched(rig):
         start_workers(rig)
-        send(rig, lines(sent[:2_000]))
+        send(rig, lines(sent[:1_000]))
         until(lambda: status_of(rig)["delivered"], 30)
         rig.sandbox.settings(failures=[{"status": 503}])
-        send(rig, lines(sent[2_000:6_000]))
+        send(rig, lines(sent[1_000:3_000]))
         until(lambda: status_of(rig)["destinations"]["insider"]["state"] == "broken", 20)
-        time.sleep(10)
+        time.sleep(OUTAGE_SECONDS)
         rig.sandbox.settings(failures=[], lost_requests=1.0)
-        send(rig, lines(sent[6_000:]))
+        send(rig, lines(sent[3_000:]))
         before = requests_of(rig)
-        time.sleep(10)
+        time.sleep(OUTAGE_SECONDS)
         during = requests_of(rig) - before
         status = status_of(rig)
 

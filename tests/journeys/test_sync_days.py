@@ -1,4 +1,4 @@
-"""Fifty days of a sync: joins, leaves, pauses, crashes, bad scans; each ends as the source is."""
+"""Days of a sync: joins, leaves, pauses, crashes, bad scans; each ends as the source is."""
 
 import random
 from contextlib import closing
@@ -12,12 +12,13 @@ from producer.publish import Publisher
 from producer.sync.book import SyncBook
 from producer.sync.run import Phase
 from tests.integration.producer.sync_world import World, person
+from tests.nightly import amount
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.drain import Stop
 from worker.node.process.runtime import runtime_for
 
-DAYS = 50
+DAYS = amount(15, nightly=50)
 PEOPLE = 400
 FAULTS = (
     {"scan_ends_after_rows": 130},
