@@ -7,8 +7,10 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
+# What starts processes waits more than it computes, so more of it than cores runs at once.
+WAITING_SIDE_BY_SIDE := -n 4 --dist loadgroup
 
-.PHONY: help setup demo up docs check test test-system bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check test nightly test-system bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -40,8 +42,10 @@ check: setup ## Check style, types and imports, and run the unit tests (no servi
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
 
 test: check ## Run all tests; each service that they need is started by itself
-	$(PYTEST) $(SIDE_BY_SIDE) tests/conformance tests/integration
-	$(PYTEST) tests/journeys
+	$(PYTEST) $(WAITING_SIDE_BY_SIDE) tests/journeys tests/integration tests/conformance
+
+nightly: ## Run all tests with the full number of examples, kills and events: hours
+	SEGRELAY_TESTS=nightly $(MAKE) test
 
 test-system: setup ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh
