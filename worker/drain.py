@@ -21,7 +21,7 @@ from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Holding, Note, Partition, Stretch
 from worker.batch.prepare import Renders, render_and_shape
 from worker.batch.ration import Ration
-from worker.batch.read import read_batch
+from worker.batch.read import is_full, read_batch
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.routes import Route
 from worker.batch.send import Courier
@@ -36,6 +36,8 @@ from worker.errors import LeaseLost, SegrelayError
 BATCH_ENTRIES: Final = 1_000
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """Of a destination whose requests carry one user: what is rendered should be sent in a slice."""
+CROWD_ENTRIES: Final = 100
+"""From so many in a batch on, what would be a small request waits to be shared with others."""
 LOOK_SECONDS: Final = 0.2
 STOP_GRACE_SECONDS: Final = 2.5
 """What can't end within this time, once told to stop, is cut and becomes an open note."""
@@ -183,14 +185,16 @@ class Drain:
         """Work off batch after batch; returns whether there was anything to do."""
         end = self.clock.seconds() + self.limits.slice_seconds
         found = had_live = False
+        batch = Batch(state, self.numbers, self.routes)
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
-            kind, batch = await self._read(state)
-            if not batch or (had_live and kind == BACKFILL):
+            kind, deliveries = await self._read(state)
+            if not deliveries or (had_live and kind == BACKFILL):
                 # What goes on with backfill needs a slot of the backfill lane.
                 return found
             found, had_live = True, kind == LIVE
-            progress = await self._batch(kind, batch, state, end)
+            batch = batch.following()
+            progress = await self._batch(kind, deliveries, batch, end)
             # 12. Go on until empty, until the slice is over, or live work waits elsewhere.
             if not progress or state.yields or self.clock.seconds() >= end:
                 return found
@@ -220,16 +224,13 @@ class Drain:
         self,
         kind: Literal["live", "backfill"],
         deliveries: Sequence[Delivery],
-        state: State,
+        batch: Batch,
         end: float,
     ) -> bool:
         """Work off one batch; returns whether anything changed."""
-        batch, cut, stopping = (
-            Batch(state, self.numbers, self.routes),
-            asyncio.Event(),
-            asyncio.Event(),
-        )
+        state, cut, stopping = batch.state, asyncio.Event(), asyncio.Event()
         courier = self._courier(kind, batch, cut, stopping)
+        courier.packer.is_patient = len(deliveries) >= CROWD_ENTRIES
         # 4. Ask the ledger; of what is left only what no other of the batch beats goes on.
         audiences = {d.header.audience for d in deliveries if d.header.audience}
         await self.numbers.learn(audiences, {d.trigger for d in deliveries})
@@ -246,15 +247,18 @@ class Drain:
         # 7. to 11. Pack, and carry every request to its end.
         requests, shut = state.tally.requests, len(state.shut)
         async with self._watch(cut, stopping):
-            await self._deliver(courier, end)
+            await self._deliver(courier, end, more=is_full(deliveries, self._batch_entries()))
         await courier.conclusion.refusals.finish()
         if courier.closed:
             state.tally.ended = courier.closed.reason
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(self, courier: Courier, end: float) -> None:
+    async def _deliver(self, courier: Courier, end: float, *, more: bool) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
+
+        While there is more to read in this slice, what would be a small request is left to be
+        shared with it.
 
         What was rendered is sent for a slice at least, however long the rendering took; of the
         backfill lane, only until live work waits.
@@ -266,7 +270,8 @@ class Drain:
             while True:
                 while len(running) < self.limits.in_flight:
                     over = yields or self._is_over(courier, over_at)
-                    request = None if over else courier.packer.next_request()
+                    may_leave = more and self.clock.seconds() < end
+                    request = None if over else courier.packer.next_request(may_leave=may_leave)
                     if request is None:
                         break
                     running.add(asyncio.ensure_future(courier.carry(request)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import orjson
@@ -155,11 +155,18 @@ class Part:
 
     Args:
         is_refused: They were in a body that was refused.
+        is_due: Some of them were left by the batch before; they are not left again.
     """
 
     kind: Kind
     parcels: deque[Parcel] = field(default_factory=deque)
     is_refused: bool = False
+    is_due: bool = False
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Say whether nothing has gone wrong with what it holds."""
+        return not (self.is_refused or self.kind.alone or self.kind.width)
 
 
 @dataclass(slots=True)
@@ -181,6 +188,7 @@ class Batch:
         busy: Profiles, and identifiers by which the destination knows them, of which a request is
             in flight.
         trying: Triggers that wait, and of which the one delivery that goes first is in flight.
+        before: By place: what the batch before has rendered and left.
     """
 
     state: State
@@ -193,15 +201,28 @@ class Batch:
     apart: set[str] = field(default_factory=set)
     busy: set[bytes | str] = field(default_factory=set)
     trying: set[str] = field(default_factory=set)
+    before: dict[str, Parcel] = field(default_factory=dict)
     _fresh: dict[Kind, Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
+
+    def following(self) -> Batch:
+        """Return the next batch; what this one leaves in the streams is not rendered again."""
+        left = {p.delivery.place: p for part in self.parts for p in part.parcels}
+        return Batch(self.state, self.numbers, self.routes, before=left)
 
     def left(self, contenders: Iterable[Contender]) -> list[Contender]:
         """Return those whose triggers can go on; the others stay in their streams."""
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
-    def add(self, parcel: Parcel) -> None:
+    def add_rendered(self, contender: Contender, losers: tuple[Contender, ...]) -> bool:
+        """Take in what the batch before has rendered; returns False for all others."""
+        parcel = self.before.pop(contender.delivery.place, None)
+        if parcel:
+            self.add(replace(parcel, losers=losers)).is_due = True
+        return parcel is not None
+
+    def add(self, parcel: Parcel) -> Part:
         """Take a parcel in; the narrowest parts come first, so that a halving comes to its end."""
         kind = self._kind(parcel)
         part = self._fresh.setdefault(kind, Part(kind))
@@ -209,6 +230,7 @@ class Batch:
             wider = (at for at, other in enumerate(self.parts) if self._is_wider(other, part))
             self.parts.insert(next(wider, len(self.parts)), part)
         part.parcels.append(parcel)
+        return part
 
     def _is_wider(self, other: Part, part: Part) -> bool:
         is_fresh = other is self._fresh.get(other.kind)

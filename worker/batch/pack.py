@@ -20,6 +20,8 @@ from worker.logs import told_bug
 
 FRAME_BYTES: Final = 200
 """Room for what surrounds the users in a body."""
+SMALL_SHARE: Final = 4
+"""A request is small that holds less than one in so many of the users that it might hold."""
 
 
 @dataclass(slots=True)
@@ -29,9 +31,17 @@ class Packer:
     Of a trigger that waits, because nothing of it went through, one delivery goes first, alone:
     what comes of a failed request is not known for a while, and all other events of its profiles,
     of whichever trigger, are kept waiting that long.
+
+    What would be a small request waits where it can be shared with more: with what is blocked now
+    by a request that is under way, or with what the next batch will read.
+
+    Args:
+        is_patient: So much was read at once that waiting for others costs nobody anything.
     """
 
     batch: Batch
+    is_patient: bool = False
+    _has_packed: bool = False
     _sharing: set[Parcel] = field(default_factory=set)
 
     def reduce(self, request: Request, avoid: str) -> Request:
@@ -50,21 +60,39 @@ class Packer:
         self.batch.trying |= set(request.triggers)
         return self._request((chosen,), is_part=request.is_part)
 
-    def next_request(self) -> Request | None:
-        """Pack the next request, or None if all that is left is busy or has to wait."""
+    def next_request(self, *, may_leave: bool = False) -> Request | None:
+        """Pack the next request, or None if all that is left is busy or has to wait.
+
+        Args:
+            may_leave: Another batch follows, which will read again what this one leaves.
+        """
         moved = True
         while moved:
             moved = False
             for part in sorted(self.batch.parts, key=self._fewest_failures):
+                if self._would_be_small(part, may_leave=may_leave):
+                    continue
                 request, in_trouble = self._of_part(part)
                 for parcel in in_trouble:
                     self.batch.add(parcel)
                 if request:
+                    self._has_packed, part.is_due = True, False
                     self.batch.forget_empty()
                     return request
                 moved = moved or bool(in_trouble)
         self.batch.forget_empty()
         return None
+
+    def _would_be_small(self, part: Part, *, may_leave: bool) -> bool:
+        """Say whether a part waits for more; the first request of a batch never does."""
+        if not (self.is_patient and part.parcels and part.is_ordinary):
+            return False
+        busy = self.batch.busy
+        blocked = sum(not p.names.isdisjoint(busy) for p in part.parcels) if busy else 0
+        free = len(part.parcels) - blocked
+        if free * SMALL_SHARE >= part.parcels[0].route.api.max_users:
+            return False
+        return blocked > 0 or (may_leave and self._has_packed and not part.is_due)
 
     def _of_part(self, part: Part) -> tuple[Request | None, list[Parcel]]:
         """Take a request's parcels out of a part; those that have to go alone come out, too."""

@@ -54,6 +54,8 @@ async def render_and_shape(
     state, routes = batch.state, batch.routes
     groups: dict[_Together, list[tuple[Contender, tuple[Contender, ...]]]] = {}
     for contender, losers in going:
+        if batch.add_rendered(contender, losers):
+            continue
         route = routes[contender.delivery.trigger]
         assert route.template is not None
         suspect = contender.delivery.place in state.suspects

@@ -168,6 +168,11 @@ async def read_batch(
     return batch
 
 
+def is_full(batch: Sequence[Delivery], entries: int) -> bool:
+    """Say whether there may be more behind a batch that was read with that limit."""
+    return len(batch) >= entries or sum(len(each.profile) for each in batch) >= BATCH_BYTES
+
+
 def _source(state: State, stream: str) -> _Source:
     hold = state.holds.get(stream)
     if hold and hold.until_ms <= state.now_ms():
