@@ -247,7 +247,9 @@ class Drain:
         # 7. to 11. Pack, and carry every request to its end.
         requests, shut = state.tally.requests, len(state.shut)
         async with self._watch(cut, stopping):
-            await self._deliver(courier, end, more=is_full(deliveries, self._batch_entries()))
+            # What has had enough is not read again in this drain: it must not be left.
+            more = not state.enough and is_full(deliveries, self._batch_entries())
+            await self._deliver(courier, end, more=more)
         await courier.conclusion.refusals.finish()
         if courier.closed:
             state.tally.ended = courier.closed.reason

@@ -274,7 +274,7 @@ class FakePartition:
             return False
         if not entries:
             del store.streams[delivery.stream]
-        store.counts[settled.count] += 1
+        store.counts[settled.counted_as] += 1
         job = job_of_lane(split_stream_name(delivery.stream)[0])
         if job:
             store.counts[f"job|{job}|{settled.kind}"] += 1

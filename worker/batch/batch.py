@@ -48,8 +48,7 @@ class Numbers(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Contender:
+class Contender(NamedTuple):
     """A delivery with what the ledger needs to know of it, and its profile's JSON text."""
 
     delivery: Delivery
@@ -217,7 +216,7 @@ class Batch:
 
     def add_rendered(self, contender: Contender, losers: tuple[Contender, ...]) -> bool:
         """Take in what the batch before has rendered; returns False for all others."""
-        parcel = self.before.pop(contender.delivery.place, None)
+        parcel = self.before.pop(contender.delivery.place, None) if self.before else None
         if parcel:
             self.add(replace(parcel, losers=losers)).is_due = True
         return parcel is not None
@@ -238,7 +237,8 @@ class Batch:
 
     def _kind(self, parcel: Parcel) -> Kind:
         trigger = parcel.delivery.trigger
-        setback = self.state.setbacks.get(parcel.delivery.place)
+        setbacks = self.state.setbacks
+        setback = setbacks.get(parcel.delivery.place) if setbacks else None
         root = orjson.dumps(parcel.shaped.root, option=orjson.OPT_SORT_KEYS)
         url = parcel.shaped.url or parcel.route.url
         alone = trigger if setback or self.goes_alone(trigger) else ""

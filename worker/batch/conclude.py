@@ -155,7 +155,7 @@ class Conclusion:
             parcel = packed.parcel
             users = range(index, index + len(packed.users))
             index = users.stop
-            no = next((refused[i] for i in users if i in refused), None)
+            no = next((refused[i] for i in users if i in refused), None) if refused else None
             match no:
                 case None:
                     records[parcel.digest] = _delivered(
@@ -163,7 +163,8 @@ class Conclusion:
                     )
                     trigger = parcel.delivery.trigger
                     delivered[trigger] += 1
-                    dropped.update(f"dropped|{trigger}|{name}" for name in packed.dropped)
+                    for name in packed.dropped:
+                        dropped[f"dropped|{trigger}|{name}"] += 1
                     settled.append(Settled(parcel.delivery, tells=True))
                     settled += (
                         Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -183,7 +183,7 @@ class Packer:
 
     def _knowledge(self, parcel: Parcel) -> Knowledge:
         # The profile of a repair is that of an older event: all that the ledger knows is newer.
-        fact = replace(parcel.fact, time_us=0) if parcel.fact.repair else parcel.fact
+        fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
         known = memberships(self.batch.state.records[parcel.digest], fact)
         return Knowledge(
             self.batch.numbers.slugs(known.inside),

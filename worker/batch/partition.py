@@ -42,11 +42,10 @@ class Found(NamedTuple):
     is_all: bool
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Delivery:
+class Delivery(NamedTuple):
     """One event for one trigger, waiting in a stream.
 
-    Args:
+    Attributes:
         stream: `lane|trigger`.
         trigger: The trigger's name.
         profile: What the trigger exports, packed; see `events.decode_profile`.
@@ -179,11 +178,10 @@ class Letter:
         return b"\n".join((self.letter_id.encode(), self.cause.encode(), self.sample, self.text))
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """The outcome of one delivery.
 
-    Args:
+    Attributes:
         reason: None = delivered.
         tells: The profile's ledger tells of it; see `Settlement.ledgers`.
         letter: If it is dead.
@@ -213,7 +211,7 @@ class Settled:
         return f"{self.kind}|{self.reason.value}" if self.reason else self.kind
 
     @property
-    def count(self) -> str:
+    def counted_as(self) -> str:
         """Return the field of `counts` that grows."""
         trigger = self.delivery.trigger
         return f"{self.kind}|{trigger}" + (f"|{self.reason.value}" if self.reason else "")

@@ -58,7 +58,7 @@ async def render_and_shape(
             continue
         route = routes[contender.delivery.trigger]
         assert route.template is not None
-        suspect = contender.delivery.place in state.suspects
+        suspect = bool(state.suspects) and contender.delivery.place in state.suspects
         kind = _Together(route.template, route.engine, isolated=suspect)
         groups.setdefault(kind, []).append((contender, losers))
     isolating_ends = state.clock.seconds() + ISOLATING_SECONDS
@@ -76,7 +76,8 @@ async def render_and_shape(
             results = await _rendered(renders, kind, rows)
             now_us = state.now_ms() * 1000
             for going_on, result in zip(part, results, strict=not suspect):
-                state.suspects.discard(going_on[0].delivery.place)
+                if suspect:
+                    state.suspects.discard(going_on[0].delivery.place)
                 route = routes[going_on[0].delivery.trigger]
                 _shape_one(going_on, result, route, now_us, batch)
             if suspect and (
@@ -151,11 +152,9 @@ def _shape(
     if isinstance(shaped, NotSendable):
         _not_sendable(delivery, shaped, template, body, batch)
         return
-    names: set[bytes | str] = {delivery.header.digest}
-    names.update(*map(route.api.identifiers, shaped.users))
-    batch.add(
-        Parcel(delivery, contender.fact, route, occasion, shaped, body, losers, frozenset(names))
-    )
+    known_by = map(route.api.identifiers, shaped.users)
+    names = frozenset((delivery.header.digest,)).union(*known_by)
+    batch.add(Parcel(delivery, contender.fact, route, occasion, shaped, body, losers, names))
 
 
 def _not_sendable(

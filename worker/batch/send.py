@@ -261,10 +261,10 @@ class Courier:
     def _outgoing(self, request: Request) -> OutgoingRequest:
         route = request.parcels[0].route
         destination, _ = self.settler.tag
-        deliveries = [
+        deliveries = (
             f"{destination}|{delivery.place}|{delivery.header.digest.hex()}"
             for delivery in (parcel.delivery for parcel in request.parcels)
-        ]
+        )
         return OutgoingRequest(
             request.url,
             {**route.api.headers(deliveries), **route.headers},

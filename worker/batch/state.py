@@ -199,8 +199,9 @@ class State:
 
     def forget_setbacks(self, places: Iterable[str]) -> None:
         """Forget what failed of deliveries that are settled."""
-        for place in places:
-            self.setbacks.pop(place, None)
+        if self.setbacks:
+            for place in places:
+                self.setbacks.pop(place, None)
 
 
 def _ending(delays: Mapping[str, _Delay], latest_ms: int) -> dict[str, _Delay]:

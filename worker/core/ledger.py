@@ -10,8 +10,8 @@ Times are µs since 1970. A record never goes back: both times only grow.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from worker.contract.words import Direction, Skip
 from worker.core.beats import Claim, beats, is_newer
@@ -35,11 +35,10 @@ _WHOLE_LIST: Final = (0, 0)
 """The item that stands for all audiences; numbers of audiences and triggers begin with 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """What one trigger has done about one audience of a profile.
 
-    Args:
+    Attributes:
         delivered_us: Newest time delivered; 0 = none.
         tried_us: Newest time tried without a sure answer; 0 = none.
         profile_hash: Of the newest change delivered; 0 for other directions.
@@ -55,11 +54,10 @@ class Item:
     tried_replays: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """A delivery as the ledger sees it.
 
-    Args:
+    Attributes:
         audience: The audience's number.
         trigger: The trigger's number.
         profile_hash: Of a change's profile, 32 bits, never 0; 0 for other directions.
@@ -188,7 +186,7 @@ def with_raised(record: Record, fact: Fact) -> Record:
     old = _item(record, fact)
     if fact.time_us <= old.delivered_us:
         return record
-    item = replace(old, delivered_us=fact.time_us, raised=True)
+    item = old._replace(delivered_us=fact.time_us, raised=True)
     return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
 
 
@@ -198,7 +196,7 @@ def with_tried(record: Record, fact: Fact) -> Record:
     replays = min(fact.replays, _REPLAYS_AT_MOST)
     if (fact.time_us, replays) <= (old.tried_us, old.tried_replays):
         return record
-    item = replace(old, tried_us=fact.time_us, tried_replays=replays)
+    item = old._replace(tried_us=fact.time_us, tried_replays=replays)
     return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
 
 
@@ -207,11 +205,10 @@ def _item(record: Record, fact: Fact) -> Item:
     return old if old and old.direction is fact.direction else Item(fact.direction)
 
 
-@dataclass(frozen=True, slots=True)
-class Memberships:
+class Memberships(NamedTuple):
     """What is newer than an event, about the other audiences of its profile and its data.
 
-    Args:
+    Attributes:
         inside: Numbers of audiences that something newer entered.
         outside: Numbers of audiences that something newer exited.
         stale: This trigger has already sent newer data of this profile.

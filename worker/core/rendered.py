@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
 Engine = Literal["auto", "jsonnet"]
 """`jsonnet`: never the compiled form of the template."""
+_NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One event to render.
 
-    Args:
+    Attributes:
         profile: JSON object of the profile, with exactly one entry in `segment_events`.
         settings: Of its trigger, for the template's `jobConfGet`.
     """
 
     profile: bytes
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = _NO_SETTINGS
 
     def __repr__(self) -> str:
         return f"Row({len(self.profile)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class Rendered:
+class Rendered(NamedTuple):
     """The template's value.
 
-    Args:
+    Attributes:
         body: Minified JSON: an object, or a string where the template yields a URL.
     """
 

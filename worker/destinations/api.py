@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.contract.words import Death, Direction, Skip
 from worker.core.verdicts import Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Occasion:
+class Occasion(NamedTuple):
     """For which event a body was rendered.
 
-    Args:
+    Attributes:
         url: The trigger's, as configured (a path below the base URL, or absolute).
         time_us: Of the event.
         now_us: Redis' clock.
@@ -37,11 +36,10 @@ class Occasion:
     audience_flag_prefix: str = DEFAULT_FLAG_PREFIX
 
 
-@dataclass(frozen=True, slots=True)
-class Shaped:
+class Shaped(NamedTuple):
     """A body made valid, ready to be combined with others.
 
-    Args:
+    Attributes:
         users: What this delivery adds to a request; for an API without users, the one body.
         root: The body's other root options; only equal ones share a request.
         dropped: Names of the fields that could not be right and were left out.
@@ -62,11 +60,10 @@ class NotSendable:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(NamedTuple):
     """What the ledger knows about one profile, newer than the event at hand.
 
-    Args:
+    Attributes:
         inside: Slugs that something newer entered.
         outside: Slugs that something newer exited.
         stale: This template has already sent newer data of this profile.
@@ -112,7 +109,7 @@ class Api(Protocol):
         """Return what may be connected to beside public addresses; None = anything."""
         ...
 
-    def headers(self, deliveries: Sequence[str]) -> Mapping[str, str]:
+    def headers(self, deliveries: Iterable[str]) -> Mapping[str, str]:
         """Return what goes with a request beside the authorization.
 
         Args:

@@ -6,7 +6,7 @@ yes, and where a successful answer names results that it refuses (see `http_answ
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -56,7 +56,7 @@ class HttpApi:
         """Return the method of every request."""
         return self.requests.method
 
-    def headers(self, deliveries: Sequence[str]) -> Mapping[str, str]:
+    def headers(self, deliveries: Iterable[str]) -> Mapping[str, str]:
         """Return the configured headers, and the text that stays the same at each attempt."""
         if not self.requests.idempotency_header:
             return self.requests.headers

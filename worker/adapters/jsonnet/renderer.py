@@ -131,7 +131,9 @@ class Renderer:
             raise Bug(f"Template {template.name} was not loaded by this renderer.")
         if not rows:
             return []
-        events = [Input(row.profile, orjson.dumps(dict(row.settings))) for row in rows]
+        settings = {id(row.settings): row.settings for row in rows}
+        texts = {key: orjson.dumps(dict(given)) for key, given in settings.items()}
+        events = [Input(row.profile, texts[id(row.settings)]) for row in rows]
         if engine == "auto" and loaded.accelerator.is_trusted:
             answers = loaded.accelerated(rows, events)
         else:

@@ -257,7 +257,7 @@ def _settle_call(
     ]  # fmt: skip
     groups: dict[tuple[str, str, str], list[Settled]] = {}
     for s in what.settled:
-        groups.setdefault((s.delivery.stream, s.count, s.kind), []).append(s)
+        groups.setdefault((s.delivery.stream, s.counted_as, s.kind), []).append(s)
     args.append(len(groups))
     for (stream, count, kind), group in groups.items():
         args += (stream_index[stream], count, kind, *_packed(group, ledgers))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ class InsiderApi:
     method: str = "POST"
     networks: tuple[str, ...] | None = None
 
-    def headers(self, deliveries: Sequence[str]) -> Mapping[str, str]:  # noqa: ARG002
+    def headers(self, deliveries: Iterable[str]) -> Mapping[str, str]:  # noqa: ARG002
         """Return nothing: Insider knows no key for repetitions."""
         return {}
 

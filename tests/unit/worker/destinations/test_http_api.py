@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -25,7 +24,7 @@ from worker.destinations.api import Answer, Knowledge, NotSendable, Shaped
 from worker.destinations.http import HttpApi
 
 API = HttpApi()
-OCCASION = replace(occasion_of_sample(), url="https://example.com/in")
+OCCASION = occasion_of_sample()._replace(url="https://example.com/in")
 
 
 @pytest.mark.parametrize("body", [{"a": "", "b": None}, [1, 2], 0, False])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from worker.destinations.insider.memberships import tells_data
 
 API = InsiderApi()
 ENTER = occasion_of_sample()
-EXIT = replace(ENTER, direction=Direction.EXIT)
-CHANGE = replace(ENTER, direction=Direction.CHANGE)
-REMOVE = replace(EXIT, url="/api/user/v1/attribute/delete")
+EXIT = ENTER._replace(direction=Direction.EXIT)
+CHANGE = ENTER._replace(direction=Direction.CHANGE)
+REMOVE = EXIT._replace(url="/api/user/v1/attribute/delete")
 NOTHING = Knowledge()
 ANN = {"identifiers": {"email": "ann@example.com"}}
 EVENT = {"event_name": "lytics_trigger", "timestamp": "2026-11-01T10:00:00Z"}
@@ -85,16 +84,15 @@ def test_append_false_overwrites_as_well() -> None:
 
 @pytest.mark.parametrize("switch", [{}, {"not_append": True}])
 def test_a_list_that_the_whole_body_overwrites_is_corrected_too(switch: dict[str, Any]) -> None:
-    shaped = replace(user_with(["vip", "new"], **switch), root={"append": bool(switch)})
+    shaped = user_with(["vip", "new"], **switch)._replace(root={"append": bool(switch)})
 
     assert slugs_of(API.correct(shaped, EXIT, NOTHING)) == ["new"]
 
 
 def test_old_patches_of_objects_are_left_out_where_newer_data_was_sent() -> None:
     patch = {"orders": [{"action": "push"}]}
-    shaped = replace(
-        user_with(["vip"], object_attributes=patch),
-        root={"append": True, "object_attributes": patch},
+    shaped = user_with(["vip"], object_attributes=patch)._replace(
+        root={"append": True, "object_attributes": patch}
     )
 
     result = API.correct(shaped, ENTER, Knowledge(stale=True))
@@ -211,7 +209,7 @@ def test_what_is_called_like_a_flag_and_is_none_is_data() -> None:
 
 
 def test_how_flags_begin_is_the_triggers_setting() -> None:
-    occasion = replace(ENTER, audience="VIP EU", audience_flag_prefix="seg_")
+    occasion = ENTER._replace(audience="VIP EU", audience_flag_prefix="seg_")
 
     shaped = flagged(seg_vip_eu=True, lytics_in_vip=True)
     result = API.correct(shaped, occasion, Knowledge(stale=True))

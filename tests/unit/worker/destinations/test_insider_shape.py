@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -17,7 +16,7 @@ from worker.destinations.insider.api import InsiderApi
 
 API = InsiderApi()
 UPSERT = occasion_of_sample()
-DELETE = replace(UPSERT, url="/api/user/v1/attribute/delete", direction=Direction.EXIT)
+DELETE = UPSERT._replace(url="/api/user/v1/attribute/delete", direction=Direction.EXIT)
 PATCH = {"orders": [{"action": "push", "note": "", "id": None}]}
 ANN = {"identifiers": {"email": "ann@example.com"}}
 
@@ -249,7 +248,7 @@ def test_only_too_old_events_are_skipped_as_too_old() -> None:
 
 
 def test_a_repair_sends_no_events() -> None:
-    occasion = replace(UPSERT, repair=True)
+    occasion = UPSERT._replace(repair=True)
 
     result = shaped({**ANN, "attributes": {"name": "Ann"}, "events": [event()]}, occasion)
 
@@ -300,7 +299,7 @@ def test_root_options_are_kept_and_unknown_ones_named() -> None:
 
     assert result.root == {"skip_hook": True, "error_callback_endpoint": "https://example.com/e"}
     assert result.dropped == ("x",)
-    assert shaped(user, replace(UPSERT, skip_hook=True)).root == {"skip_hook": True}
+    assert shaped(user, UPSERT._replace(skip_hook=True)).root == {"skip_hook": True}
     assert shaped(user).root == {}
 
 
@@ -319,7 +318,7 @@ def test_a_delete_holds_what_to_remove_and_nothing_else() -> None:
         "custom": {"whole": ["status", ""], "partial": {"list": ["vip", ""], "one": "x", "no": []}},
     }
 
-    result = shaped(user, replace(DELETE, skip_hook=True))
+    result = shaped(user, DELETE._replace(skip_hook=True))
 
     assert result.users[0] == {
         **ANN,
@@ -361,7 +360,7 @@ def test_an_entrance_with_an_unknown_list_appends_its_slug_instead_of_overwritin
 def test_an_empty_list_that_overwrites_is_a_statement_and_is_kept() -> None:
     overwriting = memberships([], not_append=True)
 
-    assert shaped(overwriting, replace(UPSERT, direction=Direction.EXIT)).users[0] == overwriting
+    assert shaped(overwriting, UPSERT._replace(direction=Direction.EXIT)).users[0] == overwriting
     assert refused({"users": [memberships([])]}).reason is Skip.EMPTY
 
 
