@@ -20,6 +20,7 @@ from ops.terminal.console import note, print_json, say, table
 _HELP: Final = {
     "events": "different events; some are sent twice",
     "people": "whom they happen to",
+    "regulars": "members of an audience that a sync keeps true",
     "seed": "the same seed invents, orders and breaks the same",
     "workers": "worker commands at once",
     "concurrency": "processes in each",
@@ -70,6 +71,8 @@ def _show(verdict: ChaosVerdict, document: dict[str, Any]) -> None:
         ("explained by faults", verdict.faults_explain),
         ("sums checked", verdict.sums_checked),
         ("sends repeated", verdict.sends_unsure),
+        ("moves found by the sync", verdict.moves),
+        ("accepted from the sync", verdict.synced),
         ("slowest orderly stop", document["slowest_orderly_stop_seconds"]),
         ("seconds", document["seconds"]),
     ]

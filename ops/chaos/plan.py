@@ -17,6 +17,8 @@ SANDBOX_LATE_SECONDS: Final = 1.5
 STOPPED_SECONDS: Final = (2.2, 4.0)
 """How long a process is stopped: longer than a lease."""
 REDIS_GONE_SECONDS: Final = (0.0, 2.0)
+LYTICS_SWITCHES: Final = {"error_shares": {"429": 0.02, "503": 0.03}, "repeated_rows": 0.1}
+"""What the sandbox's Lytics does wrong when it is asked for an audience."""
 RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
@@ -50,6 +52,7 @@ class Plan:
 
     Args:
         events: Different ones; some are sent twice.
+        regulars: Whom a sync keeps in an audience of Lytics, which nobody else tells of.
         duplicates: Share of them that is sent twice.
         states: So many times that share of them, somebody's memberships in all audiences are told
             as state events, while older events of the same person are still to come.
@@ -65,6 +68,7 @@ class Plan:
 
     events: int = 100_000
     people: int = 20_000
+    regulars: int = 1_000
     seed: int = 1
     workers: int = 2
     concurrency: int = 2
@@ -121,4 +125,5 @@ class Plan:
             "lost_answers": self.lost_share,
             "late_share": self.late_share,
             "late_seconds": SANDBOX_LATE_SECONDS,
+            "lytics": LYTICS_SWITCHES,
         }

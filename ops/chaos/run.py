@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from ops.chaos.crew import Crew
 from ops.chaos.feeding import Feeder
 from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_PER_MINUTE, Plan
 from ops.chaos.saboteur import Saboteur
+from ops.chaos.syncing import CONFIGURATION, Regulars
 from ops.chaos.verdict import ChaosVerdict, judge
 from ops.chaos.watching import Watch
 from ops.chaos.ways import RECEIVER, Bringer, Readers
@@ -31,6 +33,7 @@ AHEAD: Final = 2
 _BUSY_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = (0.0, 0.8)
 _LOOK_SECONDS: Final = 0.1
+_TOLD_SECONDS: Final = 5.0
 _DELIVERY: Final = (
     f'lease = "{LEASE_SECONDS:g}s"\nlate = "{LATE_SECONDS:g}s"\n'
     f'request_deadline = "{DEADLINE_SECONDS:g}s"'
@@ -64,14 +67,14 @@ class ChaosRun:
     def verdict(self) -> ChaosVerdict:
         """Run to the end."""
         begun = time.monotonic()
-        with self._rig() as rig, self._crew(rig) as (feeder, saboteur, watch):
-            self._fight(feeder, saboteur, watch)
-            self._work_off(saboteur, watch)
+        with self._rig() as rig, self._crew(rig) as crew:
+            self._fight(crew)
+            self._work_off(crew)
             for number in range(self.plan.workers):
-                saboteur.end(number)
-            watch.stop()
+                crew.saboteur.end(number)
+            crew.watch.stop()
             seconds = time.monotonic() - begun
-            return judge(rig, self.plan, self.happened, (feeder, saboteur, watch), seconds)
+            return judge(rig, self.plan, self.happened, crew, seconds)
 
     def _rig(self) -> Rig:
         texts = {_EXIT: (_OWN / "exit.jsonnet").read_text()}
@@ -83,11 +86,11 @@ class ChaosRun:
             delivery_lines=_DELIVERY,
             sandbox_settings=self.plan.sandbox_settings(),
             templates=texts,
-            more=RECEIVER.format(port=self._port),
+            more=RECEIVER.format(port=self._port) + CONFIGURATION,
         )
 
     @contextmanager
-    def _crew(self, rig: Rig) -> Iterator[tuple[Feeder, Saboteur, Watch]]:
+    def _crew(self, rig: Rig) -> Iterator[Crew]:
         readers = Readers()
         url = f"http://127.0.0.1:{self._port}/v1/lytics"
         bringer = Bringer(rig, readers, self._stop_at, url)
@@ -95,17 +98,21 @@ class ChaosRun:
         feeder = Feeder(rig, rng, self._stop_at, bringer)
         saboteur = Saboteur(rig, self.plan, self.rng, readers)
         watch = Watch(rig)
+        rng = random.Random(self.plan.seed + 2)  # noqa: S311 - of its own: the feeder has threads
+        regulars = Regulars(rig, rng, self.plan.regulars)
+        regulars.begin()
         saboteur.start_workers()
         saboteur.start_receiver()
         watch.start()
         feeder.start()
         try:
-            yield feeder, saboteur, watch
+            yield Crew(feeder, saboteur, watch, regulars)
         finally:
             watch.stop()
             saboteur.end_receiver()
 
-    def _fight(self, feeder: Feeder, saboteur: Saboteur, watch: Watch) -> None:
+    def _fight(self, crew: Crew) -> None:
+        feeder, saboteur, watch, regulars = crew
         blows = self.plan.blows(self.rng)
         count = len(blows) + AHEAD
         portions, states = self._portions(count), self._states(count)
@@ -115,6 +122,7 @@ class ChaosRun:
         for number, blow in enumerate(blows, 1):
             feeder.give_states(next(states))
             feeder.give(next(portions))
+            regulars.move()
             saboteur.victim()
             self._await_work(watch)
             if time.monotonic() > self._stop_at:
@@ -153,17 +161,23 @@ class ChaosRun:
             time.sleep(_LOOK_SECONDS)
         time.sleep(self.rng.uniform(*_PAUSE_SECONDS))
 
-    def _work_off(self, saboteur: Saboteur, watch: Watch) -> None:
-        told_at = 0.0
+    def _work_off(self, crew: Crew) -> None:
+        """Wait until the sync has found everybody, and nothing waits."""
+        watch = crew.watch
+        self._await(crew, crew.regulars.are_found)
         looks = watch.looks
-        while watch.looks < looks + 2 or watch.status["waiting"]:
+        self._await(crew, lambda: watch.looks >= looks + 2 and not watch.status["waiting"])
+
+    def _await(self, crew: Crew, is_done: Callable[[], bool]) -> None:
+        told_at = 0.0
+        while not is_done():
             if time.monotonic() > self._stop_at:
-                saboteur.problems.append("the time was over before everything was worked off")
+                crew.saboteur.problems.append("the time was over before everything was worked off")
                 return
-            saboteur.revive()
-            if time.monotonic() > told_at + 5:
+            crew.saboteur.revive()
+            if time.monotonic() > told_at + _TOLD_SECONDS:
                 told_at = time.monotonic()
-                self.tell(f"working off: {_line(watch)}")
+                self.tell(f"working off: {_line(crew.watch)}")
             time.sleep(_LOOK_SECONDS)
 
 

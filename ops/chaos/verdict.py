@@ -8,10 +8,8 @@ from typing import Any, Final
 
 import httpx
 
-from ops.chaos.feeding import Feeder
+from ops.chaos.crew import Crew
 from ops.chaos.plan import Plan
-from ops.chaos.saboteur import Saboteur
-from ops.chaos.watching import Watch
 from ops.invented import Happening, newest_of, truth
 from ops.rig import DESTINATION, Rig
 from ops.state.ledger import LedgerLine, Names, read_records
@@ -34,6 +32,8 @@ class ChaosVerdict:
         sent_twice: Requests of which something was sent again, by what had become of them.
         kills_explain: Drains that could be under way in what was killed or stopped.
         faults_explain: Requests that got no sure answer.
+        moves: How often somebody joined or left the audience that a sync keeps.
+        synced: Deliveries that the sync published.
         evidence: About each wrong profile.
     """
 
@@ -52,6 +52,8 @@ class ChaosVerdict:
     blows: dict[str, int]
     stop_seconds: list[float]
     sends_unsure: int
+    moves: int
+    synced: int
     problems: list[str] = field(default_factory=list)
     evidence: list[dict[str, Any]] = field(default_factory=list)
 
@@ -102,6 +104,8 @@ class ChaosVerdict:
             "slowest_orderly_stop_seconds": max(self.stop_seconds, default=0.0),
             "sends_unsure_and_repeated": self.sends_unsure,
             "confirmed_by_send": self.confirmed,
+            "moves_found_by_sync": self.moves,
+            "accepted_from_sync": self.synced,
             "skipped_by_reason": self.status["skipped_by_reason"],
             "dead_by_reason": self.status["dead_by_reason"],
             "plan": asdict(self.plan),
@@ -113,24 +117,26 @@ def judge(
     rig: Rig,
     plan: Plan,
     happened: list[Happening],
-    crew: tuple[Feeder, Saboteur, Watch],
+    crew: Crew,
     seconds: float,
 ) -> ChaosVerdict:
     """Compare what there is with what must be."""
-    feeder, saboteur, watch = crew
+    feeder, saboteur, watch, regulars = crew
     status = read_status(rig.client, rig.settings)
     summary = rig.sandbox.get("summary")
-    held, should = rig.memberships(), truth(happened)
+    held, should = rig.memberships(), truth(happened) | regulars.truth()
     wrong = sorted(email for email in held.keys() | should if held.get(email) != should.get(email))
     unsettled = status["accepted"] - sum(status[name] for name in SIX[1:])
     unknown = _not_delivered(rig, happened)
+    synced = regulars.accepted()
+    missing = max(0, feeder.confirmed - (status["accepted"] - synced))
     suspects = list(dict.fromkeys([*wrong, *(event.email for event, _ in unknown)]))
     return ChaosVerdict(
         plan=plan,
         seconds=seconds,
         status=status,
         confirmed=feeder.confirmed,
-        lost=abs(unsettled) + max(0, feeder.confirmed - status["accepted"]) + len(unknown),
+        lost=abs(unsettled) + missing + len(unknown),
         wrong=len(wrong),
         overlaps=summary["overlaps"]["different"],
         sent_twice=_sent_twice(summary["repeats"]["users"].values()),
@@ -141,6 +147,8 @@ def judge(
         blows={blow.value: n for blow, n in sorted(saboteur.done.items())},
         stop_seconds=saboteur.stop_seconds,
         sends_unsure=feeder.unsure,
+        moves=regulars.moves,
+        synced=synced,
         problems=[*watch.broken, *feeder.problems, *saboteur.problems],
         evidence=[_evidence(rig, email, happened, held, should) for email in suspects[:_SHOWN]],
     )

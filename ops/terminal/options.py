@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
+
+from worker.contract.settings import ListeningSettings
+from worker.errors import UsageWrong
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]
@@ -26,6 +29,21 @@ ConfigFile = Annotated[
     ),
 ]
 _CONFIG: Final = "config_file"
+_Listening = TypeVar("_Listening", bound=ListeningSettings)
+
+
+def listening_at(section: _Listening, address: str) -> _Listening:
+    """Return the section of something that listens at another address; "" = where it says.
+
+    Raises:
+        UsageWrong: It is none.
+    """
+    if not address:
+        return section
+    host, colon, port = address.rpartition(":")
+    if not colon or not host or not port.isdigit():
+        raise UsageWrong(f"--listen {address}: write HOST:PORT, e.g. {section.listen}.")
+    return section.model_copy(update={"listen": address})
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

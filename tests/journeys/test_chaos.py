@@ -9,6 +9,7 @@ import pytest
 SMALL = {
     "--events": 4_000,
     "--people": 1_000,
+    "--regulars": 200,
     "--states": 0.3,
     "--worker-kills": 4,
     "--redis-kills": 1,
@@ -39,3 +40,5 @@ def test_a_small_chaos_breaks_no_promise():
     assert report["accepted"] == report["delivered"] + report["skipped"] > 4_000
     assert (report["lost"], report["wrong_memberships"]) == (0, 0)
     assert report["blows"]["kill_redis"] == 1
+    assert report["accepted_from_sync"] > 200
+    assert report["moves_found_by_sync"] > 0

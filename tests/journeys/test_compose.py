@@ -14,6 +14,7 @@ import redis
 import yaml
 from celery import Celery
 
+from ops.rig import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,11 @@ url = "embedded"
 
 [flower]
 password = "env:FLOWER_PASSWORD"
+
+[producer.webhook]
+secret = "env:WEBHOOK_SECRET"
 """
+SECRET = "a-secret-of-nobody"
 
 
 @pytest.fixture
@@ -33,7 +38,8 @@ def container(tmp_path: Path, redis_url: str) -> dict[str, str]:
     (tmp_path / "templates").mkdir()
     (tmp_path / "segrelay.toml").write_text(CONFIGURATION)
     declared = SERVICES["worker"]["environment"]
-    assert SERVICES["flower"]["environment"] == declared
+    for other in ("flower", "receiver"):
+        assert SERVICES[other]["environment"] == declared
     here = {
         "SEGRELAY_CONFIG": str(tmp_path / "segrelay.toml"),
         "SEGRELAY_REDIS_URL": redis_url,
@@ -41,7 +47,8 @@ def container(tmp_path: Path, redis_url: str) -> dict[str, str]:
     }
     assert here.keys() == declared.keys()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**here, "PATH": path, "HOSTNAME": socket.gethostname(), "FLOWER_PASSWORD": "pw"}
+    own = {"HOSTNAME": socket.gethostname(), "FLOWER_PASSWORD": "pw", "WEBHOOK_SECRET": SECRET}
+    return {**here, **own, "PATH": path}
 
 
 @pytest.fixture
@@ -79,16 +86,16 @@ def test_the_worker_of_the_containers_becomes_healthy(
     until_healthy(service["healthcheck"]["test"], container, log)
 
 
-def test_the_flower_of_the_containers_becomes_healthy(
-    container: dict[str, str], processes: ExitStack, tmp_path: Path
+@pytest.mark.parametrize("name", ["flower", "receiver"])
+def test_what_listens_in_the_containers_becomes_healthy(
+    name: str, container: dict[str, str], processes: ExitStack, tmp_path: Path
 ) -> None:
-    service = SERVICES["flower"]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    log = tmp_path / "flower.log"
-    command = [part.replace("0.0.0.0:5555", f"127.0.0.1:{port}") for part in service["command"]]
-    check = [part.replace("5555", port) for part in service["healthcheck"]["test"]]
+    service, log = SERVICES[name], tmp_path / f"{name}.log"
+    port, own_port = str(free_port()), service["ports"][0].rpartition(":")[2]
+    address = f"127.0.0.1:{port}"
+    command = [part.replace(f"0.0.0.0:{own_port}", address) for part in service["command"]]
+    check = [part.replace(own_port, port) for part in service["healthcheck"]["test"]]
+    assert address in command
 
     start(processes, command, container, log)
 

@@ -33,9 +33,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("options", "services"),
-    [((), {"redis", "worker"}), (("--profile", "flower"), {"redis", "worker", "flower"})],
+    [
+        ((), {"redis", "worker"}),
+        (("--profile", "flower"), {"redis", "worker", "flower"}),
+        (("--profile", "receiver"), {"redis", "worker", "receiver"}),
+    ],
 )
-def test_a_compose_client_accepts_the_file_and_starts_flower_by_its_profile(
+def test_a_compose_client_accepts_the_file_and_starts_what_the_profile_says(
     folder: Path, options: tuple[str, ...], services: set[str]
 ) -> None:
     (folder / ".env").write_text("SEGRELAY_REDIS_PASSWORD=abc\nTOKEN='a$b${c}'\n")

@@ -10,9 +10,10 @@ import typer
 from celery import Celery
 
 from ops.interrupts import end_with_parent
+from ops.terminal.options import listening_at
 from worker.contract.celery.options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
-from worker.errors import ConfigurationInvalid, PortTaken, UsageWrong
+from worker.errors import ConfigurationInvalid, PortTaken
 
 _CREDENTIALS_VARIABLE = "FLOWER_BASIC_AUTH"
 
@@ -32,18 +33,10 @@ def flower(
             f'{settings.source.name}: [flower] is missing: add it, with password = "env:NAME".'
         )
     credentials = _credentials(section, settings.source.name)
-    if listen:
-        section = section.model_copy(update={"listen": _listen(listen)})
+    section = listening_at(section, listen)
     app = Celery("segrelay-flower")
     app.conf.update(broker_options(settings))
     _run(app, section, credentials)
-
-
-def _listen(text: str) -> str:
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdigit():
-        raise UsageWrong(f"--listen {text}: write HOST:PORT, e.g. 127.0.0.1:5555.")
-    return text
 
 
 def _credentials(section: FlowerSettings, file: str) -> str:

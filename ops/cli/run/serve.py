@@ -11,6 +11,7 @@ import orjson
 import typer
 
 from ops.terminal.console import note, print_json, say
+from ops.terminal.options import listening_at
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
 from producer.webhook.intake import Intake
 from producer.webhook.server import serve as serve_app
@@ -39,6 +40,12 @@ def serve(
         str,
         typer.Option(help="With --check: where to post it, if not to producer.webhook.public_url."),
     ] = "",
+    listen: Annotated[
+        str,
+        typer.Option(
+            help="Listen here instead of at producer.webhook.listen.", metavar="HOST:PORT"
+        ),
+    ] = "",
     as_json: Annotated[
         bool, typer.Option("--json", help="With --check: print one JSON document.")
     ] = False,
@@ -50,6 +57,7 @@ def serve(
         raise ConfigurationInvalid(
             f"{settings.source.name} has no [producer.webhook]; add for example\n{_HINT}"
         )
+    webhook = listening_at(webhook, listen)
     if check:
         _check(webhook, url or webhook.public_url or _own_url(webhook), as_json=as_json)
     else:

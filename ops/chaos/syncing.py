@@ -1,0 +1,101 @@
+"""An audience that only the sandbox's Lytics knows, and that a sync keeps true meanwhile.
+
+Its people join and leave between the blows; no event tells it, so whatever Insider holds of them
+in the end was found by a sync whose steps run in the workers that are killed.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ops.rig import DESTINATION, Rig
+from producer.sync.book import SyncBook
+from producer.sync.run import CERTAIN
+
+AUDIENCE: Final = "regulars"
+CONFIGURATION: Final = f"""
+[lytics]
+base_url = "SANDBOX"
+token = "chaos"
+
+[sync.{AUDIENCE}]
+audience = "{AUDIENCE}"
+every = "2s"
+
+[triggers.{AUDIENCE}-enter]
+destination = "{DESTINATION}"
+audiences = ["{AUDIENCE}"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+
+[triggers.{AUDIENCE}-exit]
+destination = "{DESTINATION}"
+audiences = ["{AUDIENCE}"]
+on = "exit"
+template = "insider/exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+"""
+_MOVED: Final = 5
+"""So many join, and so many leave, before each blow: a sync believes a hundred between two runs."""
+
+
+@dataclass(slots=True)
+class Regulars:
+    """Who is in the audience.
+
+    Args:
+        count: How many are in it, about; twice as many can be.
+    """
+
+    rig: Rig
+    rng: random.Random
+    count: int
+    moves: int = 0
+    _inside: set[int] = field(default_factory=set)
+    _moved_ms: int = 0
+
+    def begin(self) -> None:
+        """Let Lytics know all of them, and half of them be inside."""
+        self._inside = set(range(0, 2 * self.count, 2))
+        self.rig.sandbox.post("lytics/profiles", [self._row(n) for n in range(2 * self.count)])
+
+    def move(self) -> None:
+        """Let a few join and a few leave."""
+        outside = sorted(set(range(2 * self.count)) - self._inside)
+        joining = self.rng.sample(outside, min(_MOVED, len(outside)))
+        leaving = self.rng.sample(sorted(self._inside), min(_MOVED, len(self._inside)))
+        self._inside = (self._inside | set(joining)) - set(leaving)
+        changes = [(n, "enter") for n in joining] + [(n, "exit") for n in leaving]
+        moves = [{"uid": f"r{n}", "audience": AUDIENCE, "change": how} for n, how in changes]
+        self.rig.sandbox.post("lytics/moves", moves)
+        self.moves += len(moves)
+        self._moved_ms = int(1_000 * time.time())
+
+    def are_found(self) -> bool:
+        """Say whether a whole run of the sync has begun after the last move, and ended."""
+        partitions = self.rig.settings.redis.partitions
+        last = SyncBook(self.rig.client, AUDIENCE, partitions).peek().last
+        return last.get("outcome") in CERTAIN and last["begun_ms"] > self._moved_ms
+
+    def truth(self) -> dict[str, list[str]]:
+        """Return who is where, by email, as Lytics has it."""
+        members: list[dict[str, Any]] = self.rig.sandbox.get("lytics/members", audience=AUDIENCE)
+        return {row["email"]: [AUDIENCE] for row in members}
+
+    def accepted(self) -> int:
+        """Return how many deliveries the sync has published."""
+        counts = self.rig.counts()
+        return sum(counts.get(f"accepted|{AUDIENCE}-{how}", 0) for how in ("enter", "exit"))
+
+    def _row(self, number: int) -> dict[str, Any]:
+        return {
+            "_uid": f"r{number}",
+            "email": f"regular{number}@example.com",
+            "first_name": "Ann",
+            "_segments": [AUDIENCE],
+            "segments": [AUDIENCE] if number in self._inside else [],
+        }
