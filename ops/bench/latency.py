@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,34 +43,47 @@ def measure(events: int, backfill: int, *, pause_seconds: float, seed: int) -> d
         rig.start_worker()
         wait_until_ready(rig)
         publisher = Publisher(rig.client, rig.settings)
+
+        def publish(payload: bytes) -> None:
+            publisher.publish([payload])
+
         time.sleep(2 * pause_seconds)
-        idle = _latencies(rig, publisher, live[:events], pause_seconds)
+        idle = latencies(rig, publish, live[:events], pause_seconds)
         if not backfill:
-            return {"idle": _summary(idle)}
+            return {"idle": summary(idle)}
         source = Path(folder) / "backfill.ndjson"
         rows = payloads(happenings(rng, events=backfill, people=people))
         source.write_bytes(b"\n".join(rows) + b"\n")
         with source.open("rb") as opened:
             for batch in batches(read_payloads(opened)):
                 publisher.publish(batch, lane=BACKFILL)
-        busy = _latencies(rig, publisher, live[events:], pause_seconds, while_waiting=True)
-    return {"idle": _summary(idle), "beside_a_backfill": _summary(busy)}
+        busy = latencies(rig, publish, live[events:], pause_seconds, while_waiting=True)
+    return {"idle": summary(idle), "beside_a_backfill": summary(busy)}
 
 
-def _latencies(
+def latencies(
     rig: Rig,
-    publisher: Publisher,
+    bring: Callable[[bytes], None],
     events: Iterable[bytes],
     pause_seconds: float,
     *,
     while_waiting: bool = False,
 ) -> list[float]:
+    """Return how long each event takes from before it is brought in until it is settled.
+
+    Args:
+        rig: With a worker that is ready.
+        bring: Brings a payload in.
+        events: One at a time.
+        pause_seconds: Between two of them.
+        while_waiting: Stop where nothing else waits any more.
+    """
     found: list[float] = []
     for payload in events:
         if while_waiting and not rig.waiting():
             break
         begun = time.perf_counter()
-        publisher.publish([payload])
+        bring(payload)
         _wait_until_settled(rig)
         found.append(time.perf_counter() - begun)
         time.sleep(pause_seconds)
@@ -93,7 +106,8 @@ def _live_streams(rig: Rig) -> bool:
     return any(any(found) for found in pipe.execute())
 
 
-def _summary(seconds: list[float]) -> dict[str, Any]:
+def summary(seconds: list[float]) -> dict[str, Any]:
+    """Return percentiles, and the slowest."""
     ordered = sorted(seconds)
     percentiles = statistics.quantiles(ordered, n=100, method="inclusive")
     slowest = sorted(range(len(seconds)), key=lambda number: -seconds[number])[:_SLOWEST_SHOWN]

@@ -1,8 +1,10 @@
-"""Requests a second that the receiver takes into Redis: `python -m ops.bench.webhook`.
+"""Requests a second that the receiver takes, and from request to Insider's answer.
 
-One receiver process, first with one event a request, then with arrays of 100. The load comes from
-this process: each connection sends a request as soon as the one before is answered. Nothing is
-delivered meanwhile.
+`python -m ops.bench.webhook`. One receiver process, first with one event a request, then with
+arrays of 100. The load comes from this process: each connection sends a request as soon as the one
+before is answered. Nothing is delivered meanwhile. Then, with a worker and a sandbox, one event at
+a time: how long it takes from the request until what Insider answered is settled, first with
+nothing else to do, then while `segrelay backfill` reads a file and the workers deliver it.
 """
 
 from __future__ import annotations
@@ -22,10 +24,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import orjson
 
+from ops.bench.backfill import write_rows
+from ops.bench.latency import latencies, summary
 from ops.bench.publish import CONFIGURATION, payload
+from ops.bench.starting import wait_until_ready
 from ops.embedded.lifecycle import ensure_running, stop
+from ops.invented import happenings, payloads
+from ops.rig import Rig, free_port
 from ops.supervisor import own_command
 from worker.errors import OperationsMustAct
 
@@ -35,13 +43,14 @@ _AUDIENCES: Final = ("vip",)
 _START_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.1
-_TOP: Final = """
-[redis]
-url = "embedded"
+_QUIET_SECONDS: Final = 1.0
+_RECEIVER: Final = """
 [producer.webhook]
 listen = "127.0.0.1:{port}"
 secret = "{secret}"
 """
+_TOP: Final = '[redis]\nurl = "embedded"\n' + _RECEIVER
+_BACKFILL: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z")
 
 
 class Connection(asyncio.Protocol):
@@ -146,7 +155,7 @@ def _request(body: bytes) -> bytes:
 def receiver() -> Iterator[int]:
     """Run a receiver with a Redis of its own; yields its port."""
     with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
-        folder, port = Path(name), _free_port()
+        folder, port = Path(name), free_port()
         (folder / "templates").mkdir()
         (folder / "templates" / "enter.jsonnet").write_text("{}")
         config = folder / "segrelay.toml"
@@ -167,12 +176,6 @@ def receiver() -> Iterator[int]:
             stop(folder / ".segrelay")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:
     gives_up_at = time.monotonic() + _START_SECONDS
     while True:
@@ -186,19 +189,61 @@ def _await(port: int, process: subprocess.Popen[bytes]) -> None:
             return
 
 
+def delivered(events: int, rows: int, *, pause_seconds: float) -> dict[str, Any]:
+    """Return from request to Insider's answer, alone and beside a backfill of so many rows."""
+    chance = random.Random(2)  # noqa: S311 - invented people
+    live = list(payloads(happenings(chance, events=2 * events, people=100 * events)))
+    port = free_port()
+    with (
+        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name,
+        Rig(Path(name), exit_events=False, more=_RECEIVER.format(port=port, secret=_SECRET)) as rig,
+        httpx.Client(headers={"X-Segrelay-Secret": _SECRET}) as client,
+    ):
+        rig.start_worker()
+        _await(port, rig.start_beside("serve"))
+        wait_until_ready(rig)
+
+        def post(payload: bytes) -> None:
+            client.post(f"http://127.0.0.1:{port}/v1/lytics", content=payload).raise_for_status()
+
+        time.sleep(_QUIET_SECONDS)
+        report = {"idle": summary(latencies(rig, post, live[:events], pause_seconds))}
+        if rows:
+            source = Path(name) / "rows.ndjson"
+            write_rows(source, rows)
+            rig.start_beside("backfill", "start", str(source), *_BACKFILL)
+            _await_backfill(rig)
+            beside = latencies(rig, post, live[events:], pause_seconds, while_waiting=True)
+            report["beside_a_backfill"] = {"left_to_deliver": rig.waiting(), **summary(beside)}
+    return report
+
+
+def _await_backfill(rig: Rig) -> None:
+    gives_up_at = time.monotonic() + _START_SECONDS
+    while not rig.waiting():
+        if time.monotonic() > gives_up_at:
+            raise OperationsMustAct("The backfill does not start.")
+        time.sleep(_LOOK_SECONDS)
+
+
 def main() -> None:
     """Print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--requests", type=int, default=20_000, help="with one event each")
     parser.add_argument("--arrays", type=int, default=1_000, help="requests with 100 events each")
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--events", type=int, default=300, help="one at a time; 0 = none")
+    parser.add_argument("--backfill", type=int, default=1_000_000, help="rows; 0 = only idle")
+    parser.add_argument("--pause", type=float, default=0.05, help="seconds between two events")
     given = parser.parse_args()
+    report: dict[str, Any] = {"received": []}
     with receiver() as port:
-        sizes = ((given.requests, 1), (given.arrays, _ARRAY))
-        report = [
-            measure(port, requests=requests, array=array, connections=given.connections)
-            for requests, array in sizes
-        ]
+        for requests, array in ((given.requests, 1), (given.arrays, _ARRAY)):
+            if requests:
+                found = measure(port, requests=requests, array=array, connections=given.connections)
+                report["received"].append(found)
+    if given.events:
+        report["delivered"] = delivered(given.events, given.backfill, pause_seconds=given.pause)
     sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
