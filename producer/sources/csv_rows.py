@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import unquote_plus
 
 from producer.events.payloads import Payload
@@ -18,7 +19,8 @@ from producer.sources.opening import Opened
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong
 
-LARGEST_FIELD_BYTES: Final = 16 * 1024 * 1024
+LARGEST_FIELD_BYTES: Final = 1024 * 1024
+"""Lytics' profiles have about as much in all; a quote that is not closed is noticed after it."""
 LIST_COLUMNS: Final = ("segments", "_segments", "segments_all")
 """Lists in every export of Lytics."""
 _SEPARATORS: Final = ",;\t|"
@@ -58,33 +60,69 @@ def read_csv(opened: Opened, columns: Columns) -> Iterator[Payload]:
         text.detach()
 
 
+class _CsvLines:
+    """The lines of a file, of which those of a broken row can be read again as rows."""
+
+    def __init__(self, first: str, rest: Iterator[str]) -> None:
+        self._rest = rest
+        self._again = deque([first] if first else [])
+        self._taken: list[str] = []
+        self.line = 1
+        """Of the row that comes next."""
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else next(self._rest)
+        self._taken.append(line)
+        return line
+
+    def end_row(self) -> int:
+        """Return the line in which the row that was read begins."""
+        began = self.line
+        self.line += len(self._taken)
+        self._taken.clear()
+        return began
+
+    def end_broken_row(self) -> tuple[int, str]:
+        """Return number and text of the broken row's first line; the others are read again."""
+        first, *others = self._taken
+        self._again.extendleft(reversed(others))
+        self._taken = [first]
+        return self.end_row(), first
+
+
 def _rows(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[Payload]:
     first = text.readline()
-    reader = csv.reader(_again(first, text), delimiter=_separator(first))
+    lines = _CsvLines(first, text)
+    reader = csv.reader(lines, delimiter=_separator(first), strict=True)
     if columns.names:
         header: Sequence[str] = columns.names
     else:
-        header = _header(name, next(reader, []), columns)
+        header = _header(name, _first_row(name, reader), columns)
+        lines.end_row()
     fields = [columns.renamed.get(each.strip(), each.strip()) for each in header]
     while True:
-        line = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield Payload(b"", None, line, error=f"Not a row of CSV: {error}.")
+            line, broken = lines.end_broken_row()
+            kept = broken.rstrip("\r\n").encode(errors="replace")
+            yield Payload(kept, None, line, error=f"Not a row of CSV: {error}.")
             continue
+        line = lines.end_row()
         if cells:
             yield _row(cells, fields, columns, line)
 
 
-def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
-    """Yield the line that was looked at, and all others."""
-    if first:
-        yield first
-    for line in rest:  # noqa: UP028 - `yield from` would close the file with the generator
-        yield line
+def _first_row(name: str, reader: Iterator[list[str]]) -> list[str]:
+    try:
+        return next(reader, [])
+    except csv.Error as error:
+        raise UsageWrong(f"{name}: its first line is not a row of CSV: {error}.") from error
 
 
 def _separator(line: str) -> str:

@@ -41,6 +41,8 @@ _NOT_ROWS: Final = {
 _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _BOM: Final = codecs.BOM_UTF8
 _FALLBACK_ENCODING: Final = "cp1252"
+_JSON: Final = ("{", "[")
+"""What begins like this is UTF-8, or damaged."""
 
 
 class Format(StrEnum):
@@ -162,15 +164,20 @@ def _refuse_other_kinds(name: str, head: bytes) -> None:
 
 
 def _encoding(head: bytes) -> str:
+    """Return the encoding of a text; one damaged row does not make it another one."""
     for mark, encoding in _UTF_16.items():
         if head.startswith(mark):
             return encoding
-    try:
-        # A character may be cut at the end of what was looked at.
-        codecs.getincrementaldecoder("utf-8")().decode(head, final=False)
-    except UnicodeDecodeError:
-        return _FALLBACK_ENCODING
-    return "utf-8"
+    # A character may be cut at the end of what was looked at.
+    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(head, final=False)
+    if text.lstrip("\ufeff \t\r\n")[:1] in _JSON:
+        return "utf-8"
+    damaged = sum(map(_is_no_utf8, text))
+    return "utf-8" if 2 * damaged <= len(text) - sum(map(str.isascii, text)) else _FALLBACK_ENCODING
+
+
+def _is_no_utf8(character: str) -> bool:
+    return "\udc80" <= character <= "\udcff"
 
 
 def _as_utf8(stream: io.BufferedReader[Any], encoding: str) -> io.BufferedReader[Any]:

@@ -126,6 +126,43 @@ def test_a_csv_row_with_too_many_cells_is_named_and_costs_no_other(
     assert [(row.line, bool(row.error)) for row in found] == [(2, True), (3, False)]
 
 
+def test_a_quote_that_is_not_closed_costs_its_own_row_only(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    found = rows(b'email,n\na@example.com,"1\nb@example.com,"2"\nc@example.com,3\nd@example.com,"4')
+
+    assert [(row.line, bool(row.error)) for row in found] == [
+        (2, True), (3, False), (4, False), (5, True),
+    ]  # fmt: skip
+    assert [row.text for row in found if row.error] == [b'a@example.com,"1', b'd@example.com,"4']
+
+
+def test_a_cell_may_have_several_lines(rows: Callable[..., list[Payload]]) -> None:
+    found = rows(b'email,n\na@example.com,"1\n2"\nb@example.com,3\n')
+
+    assert [(row.line, row.value["n"]) for row in found] == [(2, "1\n2"), (4, "3")]
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ('{"email":"a@x","n":"é"}\n{"email":"~@x"}\n{"email":"c@x","n":"é"}\n', [1, 2, 3]),
+        ('{"email":"a@x"}\n{"email":"~@x"}\n{"email":"c@x"}\n', [1, 2, 3]),
+        ('[{"email":"a@x"},\n{"email":"~@x"},\n{"email":"c@x"}]\n', [1, 2, 3]),
+        ("email,n\na@x,é\n~@x,2\nc@x,é\n", [2, 3, 4]),
+    ],
+)
+def test_a_row_in_another_encoding_is_named_and_costs_no_other(
+    content: str, lines: list[int], rows: Callable[..., list[Payload]]
+) -> None:
+    found = rows(content.encode().replace(b"~", b"\xe9"))
+
+    assert [(row.line, bool(row.error)) for row in found] == list(
+        zip(lines, (False, True, False), strict=True)
+    )
+    assert [row.value.get("n", "é") for row in found if not row.error] == ["é", "é"]
+
+
 def test_lists_and_maps_are_split_where_lytics_joins_them(
     rows: Callable[..., list[Payload]],
 ) -> None:
