@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from worker.checks.bodies import adds_to, sets_flag, takes_from
+from worker.checks.bodies import adds_to, identifiers_of, sets_flag, takes_from
 from worker.checks.finding import Finding
 from worker.contract.settings import (
     ALL_AUDIENCES,
@@ -79,6 +79,7 @@ def check_audiences(settings: Settings, bodies: Mapping[str, Any]) -> Iterator[F
         leaving = _keepers(triggers, bodies, "exit")
         for keeper in entering:
             yield from _no_way_out(keeper, leaving)
+            yield from _other_people(keeper, leaving, bodies)
         yield from _flags_that_are_one([*entering, *leaving])
 
 
@@ -99,6 +100,32 @@ def _kept(trigger: Trigger, body: Any) -> str:
         return attribute
     prefix = trigger.audience_flag_prefix
     return prefix + _EACH if sets_flag(body, prefix, to=trigger.on == "enter") else ""
+
+
+def _other_people(
+    entering: _Keeper, leaving: Sequence[_Keeper], bodies: Mapping[str, Any]
+) -> Iterator[Finding]:
+    """Name exits that mean somebody else than the entrance: an identifier has another value.
+
+    Samples of different people differ in their email, too, and are not compared.
+    """
+    entered = identifiers_of(bodies.get(entering.trigger.name))
+    for keeper in leaving:
+        if keeper.attribute != entering.attribute:
+            continue
+        left = identifiers_of(bodies.get(keeper.trigger.name))
+        if not left.get("email") or left.get("email") != entered.get("email"):
+            continue
+        other = sorted(name for name in left.keys() & entered.keys() if left[name] != entered[name])
+        if other:
+            yield Finding(
+                "warning",
+                f"{keeper.trigger.template} takes {', '.join(other)} from another field than"
+                f" {entering.trigger.template} of {entering.trigger.name}: the exit may mean"
+                " another person than the entrance; identify people in one way in all templates,"
+                " as insider.identifiers does.",
+                keeper.trigger.name,
+            )
 
 
 def _flags_that_are_one(keepers: Sequence[_Keeper]) -> Iterator[Finding]:

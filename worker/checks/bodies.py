@@ -21,6 +21,15 @@ def users_of(body: object) -> list[dict[str, Any]]:
     return [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
 
 
+def identifiers_of(body: object) -> dict[str, Any]:
+    """Return the identifiers of a body's first user; custom ones as `custom.NAME`."""
+    user = next(iter(users_of(body)), {})
+    identifiers = _object(user.get("identifiers"))
+    custom = _object(identifiers.get("custom"))
+    plain = {name: value for name, value in identifiers.items() if name != "custom"}
+    return plain | {f"custom.{name}": value for name, value in custom.items()}
+
+
 def _object(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -75,6 +84,12 @@ def warnings_of(body: object, attribute: str, profile: Mapping[str, Any]) -> Ite
         if message not in seen:
             seen.add(message)
             yield message
+
+
+def misplaced_of(body: object) -> Iterator[str]:
+    """Say what of a body stands where no path of Insider's takes it: it can't do what it means."""
+    for user in users_of(body):
+        yield from _of_misplaced(user)
 
 
 def _all(body: object, attribute: str, profile: Mapping[str, Any]) -> Iterator[str]:

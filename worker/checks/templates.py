@@ -17,7 +17,7 @@ from worker.adapters.jsonnet.accelerated import Accelerator, can_be_compared, is
 from worker.adapters.jsonnet.files import Bundle, TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.judge import EngineModule, judge, judges
-from worker.checks.bodies import warnings_of
+from worker.checks.bodies import misplaced_of, warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
@@ -175,6 +175,16 @@ def _kills(label: str) -> Finding:
     )
 
 
+def _fails_for_all(results: Sequence[Result], said: str) -> Finding:
+    """Return the finding; of one failure that all samples share it has the place."""
+    failures = {result for result in results if isinstance(result, TemplateFailed)}
+    if len(failures) != 1:
+        return Finding("error", f"it fails for every sample ({said}).")
+    [failure] = failures
+    message = f"it fails for every sample: {failure.message}."
+    return Finding("error", message, "", failure.file, failure.line, int(failure.line > 0))
+
+
 def _findings_about_renders(rendered: Sequence[tuple[Case, Result]]) -> Iterator[Finding]:
     results = [result for _, result in rendered]
     if results and not any(isinstance(result, Rendered) for result in results):
@@ -182,13 +192,15 @@ def _findings_about_renders(rendered: Sequence[tuple[Case, Result]]) -> Iterator
         if any(isinstance(result, Asserted) for result in results):
             yield Finding("warning", f"no sample renders ({said}).")
         else:
-            yield Finding("error", f"it fails for every sample ({said}).")
+            yield _fails_for_all(results, said)
     seen: set[str] = set()
     for case, result in rendered:
         if not isinstance(result, Rendered):
             continue
         attribute = str(case.settings.get(AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE))
-        for message in warnings_of(json.loads(result.body), attribute, case.profile):
+        body = json.loads(result.body)
+        misplaced = set(misplaced_of(body))
+        for message in warnings_of(body, attribute, case.profile):
             if message not in seen:
                 seen.add(message)
-                yield Finding("warning", message)
+                yield Finding("error" if message in misplaced else "warning", message)

@@ -116,7 +116,7 @@ def _cut(line: str, width: int) -> str:
 
 
 def _pretty(value: Any) -> str:
-    return json_text.dumps(value, indent=2, ensure_ascii=False)
+    return json_text.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
 
 
 def watch(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.state.opened import already_there
+from ops.templates.checking.calls import wrong_calls
 from ops.templates.checking.fields import unknown_fields
 from ops.templates.checking.findings import once, placed
 from ops.templates.checking.remembered import LastCheck, now_ms
@@ -62,7 +63,8 @@ def checked(place: Place, name: str, seen: Collection[str], *, fixes: bool) -> I
     if report.content_hash:
         bundle = TemplateFolder(place.folder).bundle(name)
         unknown = unknown_fields(bundle, _profiles(place, name), seen)
-        found = [placed(one, name, bundle) for one in (*report.findings, *unknown)]
+        said = (*report.findings, *wrong_calls(bundle), *unknown)
+        found = [placed(one, name, bundle) for one in said]
         yield Checked(replace(report, findings=once(found)))
         return
     repair = _repaired(place, name)

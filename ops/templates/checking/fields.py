@@ -40,10 +40,17 @@ def asked_for(bundle: Bundle) -> list[AskedField]:
     return [each for one in files if not shown(one.name).startswith(_OURS) for each in _of(one)]
 
 
-def _of(file: SourceFile) -> Iterator[AskedField]:
+def tree_of(file: SourceFile) -> tree.Node | None:
+    """Return what a file consists of; None where it does not parse."""
     try:
-        root = parse(file.text)
+        return parse(file.text)
     except SyntaxWrong:
+        return None
+
+
+def _of(file: SourceFile) -> Iterator[AskedField]:
+    root = tree_of(file)
+    if root is None:
         return
     with room():
         nodes = list(walked(root))

@@ -55,8 +55,9 @@ def once(findings: Sequence[Finding]) -> list[Finding]:
 
 def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Finding:
     """Give a finding about a field of the body the place at which the template writes it."""
-    told = (word for word in _WORD.findall(finding.message) if word in _SPEAKING)
-    wanted = list(names or told)
+    words = _WORD.findall(finding.message)
+    told = (word for word in words if word in _SPEAKING)
+    wanted = list(names or told) or [word for word in words if "_" in word]
     for file in bundle.files.values():
         if shown(file.name) != finding.file or not wanted:
             continue
@@ -65,7 +66,7 @@ def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Findin
         except SyntaxWrong:
             continue
         with room():
-            at = {name: offset for name, offset in _fields(root) if name in wanted}
+            at = dict(_fields(root))
         for word in wanted:
             if word in at:
                 line, column = place(file.text, at[word])

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from ops.templates.checking.calls import wrong_calls
 from ops.templates.checking.fields import asked_for, unknown_fields
 from ops.templates.checking.findings import lines_of, once, placed
 from ops.templates.checking.repair import repaired
+from ops.templates.place import names_in
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
 from ops.templates.trying.outcome import Outcome
-from worker.adapters.jsonnet.files import TemplateFolder
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.checks.finding import Finding
 
 HERE = Path(__file__).parents[2] / "conformance" / "templates"
@@ -130,3 +132,37 @@ def test_differences_are_counted_by_field_without_values():
         1,
     )
     assert "secret" not in str(found)
+
+
+WRONG_CALLS = """local event = import "lytemplates.libsonnet";
+local insider = import "insider.libsonnet";
+{
+  a: insider.bool("is_mobile"),
+  b: insider.time(event.get("last_visit")),
+  c: event.isentered(),
+  d: insider.time("last_visit"),
+  e: (function(insider) insider.anything)({ anything: 1 }),
+  f: insider.eventName(event.get("name")),
+}
+"""
+
+
+TIME_OF_A_VALUE = (
+    "time of insider.libsonnet takes the name of a field, not its value; write"
+    ' time("last_visit"), or take time of values.libsonnet.'
+)
+
+
+def test_a_call_that_a_library_does_not_have_is_named_with_the_nearest_one(tmp_path):
+    found = wrong_calls(bundle_of(tmp_path, WRONG_CALLS))
+
+    assert [(one.line, one.column, one.message) for one in found] == [
+        (4, 14, "insider.libsonnet has no bool; did you mean boolean?"),
+        (5, 19, TIME_OF_A_VALUE),
+        (6, 12, "lytemplates.libsonnet has no isentered; did you mean isEnter?"),
+    ]
+
+
+def test_the_shipped_templates_call_the_libraries_as_they_are():
+    for name in names_in(SHIPPED_FOLDER):
+        assert list(wrong_calls(TemplateFolder(SHIPPED_FOLDER).bundle(name))) == []

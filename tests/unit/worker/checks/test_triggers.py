@@ -224,9 +224,9 @@ def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
     return [(finding.trigger, finding.message) for finding in found]
 
 
-def found_in(folder: Path, *triggers: dict[str, Any]) -> list[Finding]:
-    """Check shipped templates of several triggers, in processes of their own."""
-    text = f'templates = "{SHIPPED}"\n{DESTINATIONS}'
+def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED) -> list[Finding]:
+    """Check templates of several triggers, shipped ones by default, in processes of their own."""
+    text = f'templates = "{templates}"\n{DESTINATIONS}'
     for number, fields in enumerate(triggers):
         trigger = {"destination": "insider", "audiences": ["vip"], **fields}
         lines = [f"{key} = {_toml(value)}" for key, value in trigger.items()]
@@ -280,6 +280,29 @@ def test_enter_and_exit_with_different_lists_are_named(tmp_path: Path) -> None:
 
     assert trigger == "t-0"
     assert "adds vip to lytics_computed_attr, but t-1 takes it out of audiences" in message
+
+
+@pytest.mark.parametrize(("field", "is_named"), [("_uid", True), ("_id", False)])
+def test_an_exit_that_identifies_people_in_another_way_is_named(
+    tmp_path: Path, field: str, *, is_named: bool
+) -> None:
+    templates = tmp_path / "templates"
+    templates.mkdir()
+    (templates / "enter.jsonnet").write_text((SHIPPED / "insider" / "enter.jsonnet").read_text())
+    (templates / "exit.jsonnet").write_text(
+        f"""local event = import "lytemplates.libsonnet";
+        {{users: [{{
+          identifiers: {{email: event.get("email"), custom: {{lytics_id: event.get("{field}")}}}},
+          custom: {{partial: {{lytics_computed_attr: [event.segSlug()]}}}},
+        }}]}}"""
+    )
+    triggers = ({**ENTERS, "template": "enter.jsonnet"}, {**LEAVES, "template": "exit.jsonnet"})
+
+    found = found_in(tmp_path, *triggers, templates=templates)
+
+    assert ["takes custom.lytics_id from another field" in one.message for one in found] == (
+        [True] * is_named
+    )
 
 
 FLAG_ENTERS = {**ENTERS, "template": "insider/flag-enter.jsonnet"}
