@@ -30,7 +30,10 @@ from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_
 from worker.errors import OperationsMustAct
 
 DESTINATION: Final = "insider"
+WORKER_READY: Final = b" ready."
+"""Stands in a worker's log once it takes work."""
 _LOOK_SECONDS: Final = 0.05
+_READY_LOOK_SECONDS: Final = 0.01
 _STOP_SECONDS: Final = 15.0
 
 CONFIGURATION: Final = """\
@@ -217,6 +220,26 @@ class Rig:
         else:
             self.workers.append(worker)
         return worker
+
+    def wait_until_ready(self, seconds: float = 60.0, *, since: int = 0) -> None:
+        """Wait until the workers say that they are ready.
+
+        Args:
+            seconds: At most.
+            since: The number of the first one that is waited for.
+
+        Raises:
+            OperationsMustAct: One ends, or takes longer.
+        """
+        end = time.monotonic() + seconds
+        for number in range(since, len(self.workers)):
+            log = self.worker_log(number)
+            while WORKER_READY not in log.read_bytes():
+                if time.monotonic() > end or self.workers[number].poll() is not None:
+                    raise OperationsMustAct(
+                        f"A worker does not start; see {log}:\n{log.read_text()[-2000:]}"
+                    )
+                time.sleep(_READY_LOOK_SECONDS)
 
     def start_beside(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start another of our commands in a process group of its own; its output goes to a log."""

@@ -8,31 +8,28 @@ machine, writes each entry to its disk. Nothing is delivered meanwhile.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from ops.bench.publish import CONFIGURATION, redis_seconds
-from ops.embedded.lifecycle import ensure_running, stop
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
+from ops.bench.ground import Ground, ground, processor_seconds_of, redis_seconds
+from ops.bench.publish import CONFIGURATION
+from ops.terminal.console import print_json
 
 _ROWS: Final = (200_000,)
 _ROW_BYTES: Final = 1_024
 _LOOK_SECONDS: Final = 0.1
 _COMMAND: Final = Path(sysconfig.get_path("scripts")) / "segrelay"
 _ARGUMENTS: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z", "--json")
-_TOP: Final = '[redis]\nurl = "embedded"\nhigh_water = 1_000_000_000\n'
+_TOP: Final = "[redis]\nhigh_water = 1_000_000_000\n"
 
 
 def write_rows(path: Path, rows: int) -> None:
@@ -78,7 +75,7 @@ class Family:
         members = list(_with_descendants(self.pid))
         self.most_bytes = max(self.most_bytes, sum(map(_bytes_of, members)))
         for pid in members:
-            self.seconds[pid] = max(self.seconds.get(pid, 0.0), _seconds_of(pid))
+            self.seconds[pid] = max(self.seconds.get(pid, 0.0), processor_seconds_of(pid))
 
 
 def _with_descendants(pid: int) -> Iterator[int]:
@@ -98,43 +95,25 @@ def _bytes_of(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def _seconds_of(pid: int) -> float:
-    """Return the processor time that a process has used; 0 where it has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(rows: int) -> dict[str, Any]:
     """Return what one size gives."""
-    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
-        folder = Path(name)
-        (folder / "templates").mkdir()
-        (folder / "templates" / "enter.jsonnet").write_text("{}")
-        (folder / "segrelay.toml").write_text(_TOP + CONFIGURATION)
-        write_rows(folder / "rows.ndjson", rows)
-        try:
-            return _read(folder, rows)
-        finally:
-            stop(folder / ".segrelay")
+    with ground(_TOP + CONFIGURATION) as on:
+        write_rows(on.folder / "rows.ndjson", rows)
+        return _read(on, rows)
 
 
-def _read(folder: Path, rows: int) -> dict[str, Any]:
-    settings = load_settings(folder / "segrelay.toml", environ={})
-    with closing(connect(ensure_running(settings.redis.data_dir).url)) as client:
-        redis_before = redis_seconds(client)
-        begun = time.perf_counter()
-        command = [str(_COMMAND), "backfill", "start", "rows.ndjson", *_ARGUMENTS]
-        with subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            family = Family(process.pid)
-            family.watch(process)
-            told = orjson.loads(process.communicate()[0])
-        seconds = time.perf_counter() - begun
-        in_redis = redis_seconds(client) - redis_before
+def _read(on: Ground, rows: int) -> dict[str, Any]:
+    redis_before = redis_seconds(on.client)
+    begun = time.perf_counter()
+    command = [str(_COMMAND), "backfill", "start", "rows.ndjson", *_ARGUMENTS]
+    with subprocess.Popen(
+        command, cwd=on.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        family = Family(process.pid)
+        family.watch(process)
+        told = orjson.loads(process.communicate()[0])
+    seconds = time.perf_counter() - begun
+    in_redis = redis_seconds(on.client) - redis_before
     assert (told["rows"], told["accepted"]) == (rows, rows), told
     reading = sum(family.seconds.values())
     return {
@@ -152,7 +131,7 @@ def main() -> None:
     """Print the results."""
     sizes = [int(each) for each in sys.argv[1:]] or _ROWS
     report = [measure(rows) for rows in sizes]
-    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(report)
 
 
 if __name__ == "__main__":

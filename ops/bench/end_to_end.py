@@ -16,10 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ops.invented import happenings, payloads, truth
 from ops.rig import Rig
+from ops.terminal.console import print_json
 from worker.errors import SegrelayError
 
 
@@ -56,7 +55,7 @@ def main() -> int:
         "accept_while_draining": together,
         "memberships_wrong": wrong,
     }
-    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(report)
     return int(wrong)
 
 
@@ -69,7 +68,7 @@ def _measure(
 ) -> dict[str, Any]:
     if not preload:
         rig.start_worker()
-        _wait_for_worker(rig)
+        rig.wait_until_ready()
     begun = time.monotonic()
     answer = rig.command("send", str(source), "--json", timeout=600)
     if answer.returncode:
@@ -77,7 +76,7 @@ def _measure(
     accepted_seconds = time.monotonic() - begun
     if preload:
         rig.start_worker()
-        _wait_for_worker(rig)
+        rig.wait_until_ready()
         begun = time.monotonic()
     rig.wait_until_empty(600)
     seconds = time.monotonic() - begun
@@ -91,16 +90,6 @@ def _measure(
         "deliveries_per_second": round(accepted / seconds),
         "requests": rig.sandbox.get("summary")["requests"]["total"],
     }
-
-
-def _wait_for_worker(rig: Rig) -> None:
-    """Wait until the worker has taken its first lease or is there to take one."""
-    log = rig.folder / f"worker-{len(rig.workers) - 1}.log"
-    end = time.monotonic() + 30
-    while b"ready" not in log.read_bytes():
-        if time.monotonic() > end or rig.workers[-1].poll() is not None:
-            raise SegrelayError(f"The worker does not start:\n{log.read_text()[-2000:]}")
-        time.sleep(0.02)
 
 
 def _arguments() -> argparse.Namespace:

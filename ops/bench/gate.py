@@ -20,15 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import orjson
 
 from ops.bench.crowd import crowd_email, crowd_payloads, crowd_rig
 from ops.rig import Rig
 from ops.state.status import read_status
+from ops.terminal.console import print_json
 from producer.publish import Publisher
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.words import BACKFILL, LIVE
-from worker.errors import OperationsMustAct
 
 WORKERS: Final = 2
 PROCESSES: Final = 2
@@ -118,12 +117,7 @@ def start_workers(rig: Rig, workers: int = WORKERS, processes: int = PROCESSES) 
     first = len(rig.workers)
     for _ in range(workers):
         rig.start_worker(f"--concurrency={processes}")
-    end = time.monotonic() + _START_SECONDS
-    for number in range(first, len(rig.workers)):
-        while b" ready." not in rig.worker_log(number).read_bytes():
-            if time.monotonic() > end or rig.workers[number].poll() is not None:
-                raise OperationsMustAct(f"A worker does not start; see {rig.worker_log(number)}.")
-            time.sleep(_LOOK_SECONDS)
+    rig.wait_until_ready(_START_SECONDS, since=first)
 
 
 def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
@@ -177,7 +171,7 @@ def main() -> int:
             publish_crowd(rig, range(round(1.1 * limit * seconds / 60) + limit))
             start_workers(rig)
             report = _run(rig, plan, arguments.live_every_seconds)
-    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(report)
     return 0
 
 

@@ -8,18 +8,15 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
-from ops.bench.starting import wait_until_ready
 from ops.invented import happenings, payloads
 from ops.rig import Rig
+from ops.terminal.console import print_json
 from producer.publish import Publisher
 from producer.sources.files import batches
 from producer.sources.reading import read_payloads
@@ -41,7 +38,7 @@ def measure(events: int, backfill: int, *, pause_seconds: float, seed: int) -> d
         Rig(Path(folder), exit_events=False) as rig,
     ):
         rig.start_worker()
-        wait_until_ready(rig)
+        rig.wait_until_ready()
         publisher = Publisher(rig.client, rig.settings)
 
         def publish(payload: bytes) -> None:
@@ -130,7 +127,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
     report = measure(asked.events, asked.backfill, pause_seconds=asked.pause, seed=asked.seed)
-    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(report)
 
 
 if __name__ == "__main__":

@@ -7,19 +7,15 @@ While a table grows it stands there twice, for seconds: measured is what is left
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from redis import Redis
 
-from ops.embedded.lifecycle import ensure_running, stop
+from ops.bench.ground import ground
 from ops.terminal.console import say
 from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.redis.connection import connect
 from worker.contract.words import Direction
 from worker.core.ledger import Fact, Record, pack, with_delivered
 
@@ -72,7 +68,9 @@ class Size(NamedTuple):
 def measure(told: Sequence[ToldTime], profiles: int) -> Size:
     """Write so many ledgers into a Redis of their own."""
     text = packed(told)
-    with _redis() as client:
+    with ground() as on:
+        client = on.client
+        client.config_set("appendfsync", "no")  # the disk is not what is measured
         before = _calm_memory(client)
         for first in range(0, profiles, _AT_ONCE):
             pipe = client.pipeline(transaction=False)
@@ -95,18 +93,6 @@ def packed(told: Sequence[ToldTime]) -> bytes:
 def _key(number: int) -> bytes:
     place = PartitionKeys("insider", number % _PARTITIONS)
     return place.ledger(digest_of(f"email:person{number}@example.com"))
-
-
-@contextmanager
-def _redis() -> Iterator[Redis]:
-    with tempfile.TemporaryDirectory() as folder:
-        data_dir = Path(folder) / "redis"
-        try:
-            with closing(connect(ensure_running(data_dir).url)) as client:
-                client.config_set("appendfsync", "no")  # the disk is not what is measured
-                yield client
-        finally:
-            stop(data_dir)
 
 
 def _calm_memory(client: Redis) -> int:

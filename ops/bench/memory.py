@@ -18,11 +18,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
 from ops.bench.gate import start_workers
 from ops.invented import AUDIENCES, Happening, payloads
 from ops.rig import Rig
+from ops.terminal.console import print_json
 from producer.publish import Publisher
 from worker.contract.words import BACKFILL
 from worker.errors import OperationsMustAct
@@ -124,7 +123,7 @@ def main() -> int:
             begun = time.monotonic()
             found = report(run(rig, arguments.people), arguments.people, rig.workers[0].pid)
             found["people_per_second"] = round(arguments.people / (time.monotonic() - begun))
-    sys.stdout.write(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(found)
     return int(found["most_grown_mb"] > arguments.most_grown or found["replaced"] > 0)
 
 

@@ -8,49 +8,23 @@ from __future__ import annotations
 import argparse
 import io
 import random
-import sys
-import tempfile
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import closing
-from pathlib import Path
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import orjson
-from redis import Redis
 
-from ops.embedded.lifecycle import ensure_running, stop
+from ops.bench.ground import DESTINATION, audiences_of, ground, pairs, redis_seconds
+from ops.terminal.console import print_json
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sources.files import batches
 from producer.sources.reading import read_payloads
-from worker.contract.redis.connection import connect
-from worker.contract.settings import Settings, load_settings
 
 _EVENTS: Final = 100_000
 _PEOPLE: Final = 30_000
 _PAYLOAD_BYTES: Final = 1_024
-_DESTINATION: Final = """
-[destinations.insider]
-api = "insider"
-base_url = "https://unification.useinsider.com"
-rate = "25000/min"
-"""
-_PAIR: Final = """
-[triggers.{audience}-enter]
-destination = "insider"
-audiences = ["{audience}"]
-on = "enter"
-template = "enter.jsonnet"
-url = "/api/user/v1/upsert"
-[triggers.{audience}-exit]
-destination = "insider"
-audiences = ["{audience}"]
-on = "exit"
-template = "enter.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
-CONFIGURATION: Final = _DESTINATION + _PAIR.format(audience="vip")
+CONFIGURATION: Final = DESTINATION + pairs(["vip"])
 
 
 def payload(number: int, chance: random.Random, audiences: Sequence[str]) -> bytes:
@@ -71,26 +45,19 @@ def payload(number: int, chance: random.Random, audiences: Sequence[str]) -> byt
 def measure(events: int, triggers: int) -> dict[str, int]:
     """Return events a second, and the processor time of an event here and in Redis."""
     chance = random.Random(1)  # noqa: S311 - invented people
-    audiences = [f"audience-{number:03}" for number in range(triggers // 2)]
+    audiences = audiences_of(triggers)
     rows = b"\n".join(payload(number, chance, audiences) for number in range(events))
-    with tempfile.TemporaryDirectory() as folder:
-        settings = _settings(Path(folder), audiences)
-        data_dir = Path(folder) / "redis"
-        try:
-            with closing(connect(ensure_running(data_dir).url)) as client:
-                publisher = Publisher(client, settings, doorbell=SilentDoorbell())
-                publisher.publish([])
-                redis_before = redis_seconds(client)
-                begun, processor_begun = time.perf_counter(), time.process_time()
-                accepted = sum(
-                    publisher.publish(batch).accepted
-                    for batch in batches(read_payloads(io.BytesIO(rows)))
-                )
-                processor_seconds = time.process_time() - processor_begun
-                elapsed_seconds = time.perf_counter() - begun
-                in_redis = redis_seconds(client) - redis_before
-        finally:
-            stop(data_dir)
+    with ground(DESTINATION + pairs(audiences)) as on:
+        publisher = Publisher(on.client, on.settings, doorbell=SilentDoorbell())
+        publisher.publish([])
+        redis_before = redis_seconds(on.client)
+        begun, processor_begun = time.perf_counter(), time.process_time()
+        accepted = sum(
+            publisher.publish(batch).accepted for batch in batches(read_payloads(io.BytesIO(rows)))
+        )
+        processor_seconds = time.process_time() - processor_begun
+        elapsed_seconds = time.perf_counter() - begun
+        in_redis = redis_seconds(on.client) - redis_before
     assert accepted == events
     return {
         "triggers": triggers,
@@ -100,20 +67,6 @@ def measure(events: int, triggers: int) -> dict[str, int]:
     }
 
 
-def redis_seconds(client: Redis) -> float:
-    """Return the processor time of Redis."""
-    used: Any = client.info("cpu")
-    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
-
-
-def _settings(folder: Path, audiences: Iterable[str]) -> Settings:
-    (folder / "templates").mkdir()
-    (folder / "templates" / "enter.jsonnet").write_text("{}")
-    pairs = (_PAIR.format(audience=audience) for audience in audiences)
-    (folder / "segrelay.toml").write_text(_DESTINATION + "".join(pairs))
-    return load_settings(folder / "segrelay.toml", environ={})
-
-
 def main() -> None:
     """Measure, and print the results as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -121,7 +74,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=_EVENTS)
     asked = parser.parse_args()
     results = [measure(asked.events, count) for count in asked.triggers]
-    sys.stdout.write(orjson.dumps(results, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(results)
 
 
 if __name__ == "__main__":

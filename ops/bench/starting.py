@@ -16,28 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
+from ops.bench.ground import audiences_of, pairs, processor_seconds_of
 from ops.rig import Rig
-from worker.errors import SegrelayError
+from ops.terminal.console import print_json
 
-_LOOK_SECONDS: Final = 0.01
-_MOST_SECONDS: Final = 60.0
 _COMMANDS: Final = {"help": ("--help",), "version": ("--version",), "completion": ()}
-
-
-def wait_until_ready(rig: Rig) -> None:
-    """Wait until the worker that was started last says that it is ready.
-
-    Raises:
-        SegrelayError: It ends, or takes a minute.
-    """
-    log = rig.worker_log(len(rig.workers) - 1)
-    end = time.monotonic() + _MOST_SECONDS
-    while b"ready" not in log.read_bytes():
-        if time.monotonic() > end or rig.workers[-1].poll() is not None:
-            raise SegrelayError(f"The worker does not start:\n{log.read_text()[-2000:]}")
-        time.sleep(_LOOK_SECONDS)
 
 
 def commands(runs: int) -> dict[str, dict[str, float]]:
@@ -63,8 +46,6 @@ def _run(name: str) -> float:
 
 def worker(triggers: int, runs: int) -> dict[str, Any]:
     """Return how long a worker takes with so many triggers."""
-    from ops.bench.triggers import audiences_of, pairs  # noqa: PLC0415 - it uses this module
-
     with (
         tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
         Rig(Path(folder), exit_events=False, more=pairs(audiences_of(triggers))) as rig,
@@ -81,18 +62,12 @@ def worker(triggers: int, runs: int) -> dict[str, Any]:
 def _ready(rig: Rig, processor_seconds: list[float]) -> float:
     begun = time.perf_counter()
     started = rig.start_worker()
-    wait_until_ready(rig)
+    rig.wait_until_ready()
     seconds = time.perf_counter() - begun
-    processor_seconds.append(_used_by(started.pid))
+    processor_seconds.append(processor_seconds_of(started.pid))
     rig.stop_workers()
     rig.worker_log(0).unlink()
     return seconds
-
-
-def _used_by(pid: int) -> float:
-    """Return the processor time of a process, in seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _spread(measured: Callable[[], float], runs: int) -> dict[str, float]:
@@ -114,7 +89,7 @@ def main() -> None:
         "commands": commands(asked.runs),
         "workers": [worker(count, asked.runs) for count in asked.triggers],
     }
-    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(report)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from redis import Redis
 
-from ops.embedded.lifecycle import ensure_running, stop
+from ops.bench.ground import ground
 from ops.terminal.console import say
 from producer.doorbell import SilentDoorbell
 from producer.lytics import Page
@@ -27,15 +25,11 @@ from producer.publish import Publisher
 from producer.sync.opening import syncing_for
 from producer.sync.sources import Look
 from producer.sync.step import Syncing
-from worker.contract.redis.connection import connect
-from worker.contract.settings import load_settings
 
 _MEMBERS: Final = 1_000_000
 _PAGE_ROWS: Final = 100
 _MEGABYTE: Final = 1_000_000
 _CONFIGURATION: Final = """\
-[redis]
-url = "{url}"
 [lytics]
 token = "nobody's"
 [destinations.bench]
@@ -46,7 +40,7 @@ rate = "1000/min"
 destination = "bench"
 audiences = ["vip"]
 on = "exit"
-template = "any.jsonnet"
+template = "http/event.jsonnet"
 url = "/"
 [sync.vip]
 audience = "vip"
@@ -95,25 +89,15 @@ def measured(syncing: Syncing) -> float:
 
 @contextmanager
 def _world(members: int) -> Iterator[tuple[Redis, Syncing]]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "templates").mkdir()
-        (folder / "templates" / "any.jsonnet").write_text("{}")
-        try:
-            url = ensure_running(folder / "redis").url
-            (folder / "segrelay.toml").write_text(_CONFIGURATION.format(url=url))
-            settings = load_settings(folder / "segrelay.toml", environ={})
-            with closing(connect(url)) as client:
-                publisher = Publisher(client, settings, doorbell=SilentDoorbell())
-                audience = GeneratedAudience(members)
+    with ground(_CONFIGURATION) as on:
+        publisher = Publisher(on.client, on.settings, doorbell=SilentDoorbell())
+        audience = GeneratedAudience(members)
 
-                def opened(_: Callable[[float], None]) -> nullcontext[GeneratedAudience]:
-                    return nullcontext(audience)
+        def opened(_: Callable[[float], None]) -> nullcontext[GeneratedAudience]:
+            return nullcontext(audience)
 
-                syncing = syncing_for(client, settings, "vip", publisher)
-                yield client, replace(syncing, open_source=opened)
-        finally:
-            stop(folder / "redis")
+        syncing = syncing_for(on.client, on.settings, "vip", publisher)
+        yield on.client, replace(syncing, open_source=opened)
 
 
 def main() -> None:

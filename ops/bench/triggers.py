@@ -9,48 +9,21 @@ from __future__ import annotations
 import argparse
 import random
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
-from ops.bench.starting import wait_until_ready
+from ops.bench.ground import audiences_of, pairs
 from ops.invented import happenings, payloads
 from ops.rig import Rig
+from ops.terminal.console import print_json
 from producer.publish import Publisher
 from producer.sources.files import batches
 from producer.sources.reading import read_payloads
 from worker.errors import SegrelayError
 
-_PAIR: Final = """
-[triggers.{audience}-enter]
-destination = "insider"
-audiences = ["{audience}"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-
-[triggers.{audience}-exit]
-destination = "insider"
-audiences = ["{audience}"]
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
 _LOOK_SECONDS: Final = 0.02
-
-
-def pairs(audiences: list[str]) -> str:
-    """Return the configuration's tables: a trigger for entrances and one for exits of each."""
-    return "".join(_PAIR.format(audience=audience) for audience in audiences)
-
-
-def audiences_of(triggers: int) -> list[str]:
-    """Return the names of the audiences that so many triggers are for."""
-    return [f"audience-{number:03}" for number in range(triggers // 2)]
 
 
 def measure(triggers: int, *, events: int, people: int, seed: int) -> dict[str, Any]:
@@ -68,7 +41,7 @@ def measure(triggers: int, *, events: int, people: int, seed: int) -> dict[str, 
         before = _processor_seconds()
         begun = time.monotonic()
         rig.start_worker()
-        wait_until_ready(rig)
+        rig.wait_until_ready()
         ready_seconds = time.monotonic() - begun
         first_request_seconds = _first_request(rig) - begun
         rig.wait_until_empty(600)
@@ -125,7 +98,7 @@ def main() -> None:
         measure(count, events=asked.events, people=asked.people, seed=asked.seed)
         for count in asked.triggers
     ]
-    sys.stdout.write(orjson.dumps(results, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(results)
 
 
 if __name__ == "__main__":

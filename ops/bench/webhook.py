@@ -16,7 +16,6 @@ import random
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,16 +24,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
-import orjson
 
 from ops.bench.backfill import write_rows
+from ops.bench.ground import ground
 from ops.bench.latency import latencies, summary
 from ops.bench.publish import CONFIGURATION, payload
-from ops.bench.starting import wait_until_ready
-from ops.embedded.lifecycle import ensure_running, stop
 from ops.invented import happenings, payloads
 from ops.rig import Rig, free_port
 from ops.supervisor import own_command
+from ops.terminal.console import print_json
 from worker.errors import OperationsMustAct
 
 _SECRET: Final = "a-secret-of-nobody"  # noqa: S105 - of this run
@@ -49,7 +47,6 @@ _RECEIVER: Final = """
 listen = "127.0.0.1:{port}"
 secret = "{secret}"
 """
-_TOP: Final = '[redis]\nurl = "embedded"\n' + _RECEIVER
 _BACKFILL: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z")
 
 
@@ -154,16 +151,11 @@ def _request(body: bytes) -> bytes:
 @contextmanager
 def receiver() -> Iterator[int]:
     """Run a receiver with a Redis of its own; yields its port."""
-    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
-        folder, port = Path(name), free_port()
-        (folder / "templates").mkdir()
-        (folder / "templates" / "enter.jsonnet").write_text("{}")
-        config = folder / "segrelay.toml"
-        config.write_text(_TOP.format(port=port, secret=_SECRET) + CONFIGURATION)
-        ensure_running(folder / ".segrelay")
+    port = free_port()
+    with ground(_RECEIVER.format(port=port, secret=_SECRET) + CONFIGURATION) as on:
         process = subprocess.Popen(
             own_command("serve"),
-            env={**os.environ, "SEGRELAY_CONFIG": str(config)},
+            env={**os.environ, "SEGRELAY_CONFIG": str(on.settings.source)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -173,7 +165,6 @@ def receiver() -> Iterator[int]:
         finally:
             process.terminate()
             process.wait(_STOP_SECONDS)
-            stop(folder / ".segrelay")
 
 
 def _await(port: int, process: subprocess.Popen[bytes]) -> None:
@@ -201,7 +192,7 @@ def delivered(events: int, rows: int, *, pause_seconds: float) -> dict[str, Any]
     ):
         rig.start_worker()
         _await(port, rig.start_beside("serve"))
-        wait_until_ready(rig)
+        rig.wait_until_ready()
 
         def post(payload: bytes) -> None:
             client.post(f"http://127.0.0.1:{port}/v1/lytics", content=payload).raise_for_status()
@@ -244,7 +235,7 @@ def main() -> None:
                 report["received"].append(found)
     if given.events:
         report["delivered"] = delivered(given.events, given.backfill, pause_seconds=given.pause)
-    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(report)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from ops.chaos.plan import (
 )
 from ops.chaos.ways import Readers
 from ops.embedded import lifecycle as embedded
-from ops.rig import Rig, kill_group
+from ops.rig import WORKER_READY, Rig, kill_group
 
 STOP_SECONDS: Final = 5.0
 """A worker that was told to stop ends within this time."""
@@ -30,7 +30,6 @@ _STOP_SECONDS_AT_MOST: Final = 20.0
 _CRY_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05
-_READY: Final = b" ready."
 
 
 @dataclass(slots=True)
@@ -106,7 +105,7 @@ class Saboteur:
         log = self.rig.worker_log(number)
         with log.open("rb") as lines:
             lines.seek(self._log_starts[number])
-            return _READY in lines.read()
+            return WORKER_READY in lines.read()
 
     def strike(self, blow: Blow) -> None:
         """Do one thing."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from typing import Final
@@ -18,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from ops.sandbox.app import build_app
 from ops.sandbox.exchange import CONNECTION
 from ops.sandbox.settings import SandboxSettings
-from producer.webhook.server import listening
+from producer.webhook.server import PLAIN, OrderlyServer, listening
 
 LOOPBACK: Final = "127.0.0.1"
 _KEEP_ALIVE_SECONDS: Final = 60
@@ -59,16 +57,12 @@ def serve(
         config = uvicorn.Config(
             build_app(settings),
             http=_ClosableProtocol,
-            ws="none",
             lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
             date_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=_STOP_SECONDS,
+            **PLAIN,
         )
         server = _Server(config, until_stdin_ends=until_stdin_ends)
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -83,8 +77,8 @@ class _ClosableProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {CONNECTION: self.transport}  # type: ignore[dict-item]
 
 
-class _Server(uvicorn.Server):
-    """Ends with status 0 on a signal, where uvicorn would raise the signal once more."""
+class _Server(OrderlyServer):
+    """Can also end with its standard input."""
 
     def __init__(self, config: uvicorn.Config, *, until_stdin_ends: bool) -> None:
         super().__init__(config)
@@ -92,19 +86,12 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, self._stop)
         if self._until_stdin_ends:
-            loop.add_reader(sys.stdin.fileno(), self._read_stdin)
-        yield
+            asyncio.get_running_loop().add_reader(sys.stdin.fileno(), self._read_stdin)
+        with super().capture_signals():
+            yield
 
     def _read_stdin(self) -> None:
         if not os.read(sys.stdin.fileno(), _CHUNK_BYTES):
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-            self._stop()
-
-    def _stop(self) -> None:
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # requests are cut on purpose
-        self.force_exit = self.should_exit
-        self.should_exit = True
+            self.stop()

@@ -27,6 +27,14 @@ LINGER_SECONDS: Final = 0.5
 """How long open connections are still answered after the server was told to stop."""
 STOP_SECONDS: Final = 10
 """For requests that are under way when the server is told to stop."""
+PLAIN: Final[dict[str, Any]] = {
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "proxy_headers": False,
+    "server_header": False,
+}
+"""Options of uvicorn: only HTTP, no logs of its own, and nothing believed that a proxy says."""
 _BACKLOG: Final = 4_096
 _MOST_CONNECTIONS: Final = 65_536
 
@@ -50,15 +58,11 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
         config = _Config(
             app,
             http=PromptProtocol,
-            ws="none",
             lifespan="on",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
             backlog=_BACKLOG,
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=STOP_SECONDS,
+            **PLAIN,
         )
         server = _Server(config, lambda: on_ready(f"http://{shown}:{shown_port}"))
         server.run(sockets=[listener])
@@ -118,8 +122,26 @@ class _Config(uvicorn.Config):
     is_stopping = False
 
 
-class _Server(uvicorn.Server):
+class OrderlyServer(uvicorn.Server):
     """Ends with status 0 on a signal, where uvicorn would raise the signal once more."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Hear SIGINT and SIGTERM; a second one ends it at once."""
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, self.stop)
+        yield
+
+    def stop(self) -> None:
+        """End once requests that are under way are answered."""
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a cut is told by ourselves
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+class _Server(OrderlyServer):
+    """The receiver's server."""
 
     config: _Config
 
@@ -143,19 +165,6 @@ class _Server(uvicorn.Server):
             server.close()
         await asyncio.sleep(LINGER_SECONDS)
         await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Hear SIGINT and SIGTERM; a second one ends it at once."""
-        loop = asyncio.get_running_loop()
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, self._stop)
-        yield
-
-    def _stop(self) -> None:
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # a cut is told by ourselves
-        self.force_exit = self.should_exit
-        self.should_exit = True
 
 
 @contextlib.contextmanager

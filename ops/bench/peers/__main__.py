@@ -21,10 +21,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ops.bench.peers.contest import CONTESTANTS, Contestant, ContestResult
 from ops.invented import Happening, happenings, payloads
+from ops.terminal.console import print_json
 from worker.errors import SegrelayError
 
 
@@ -45,7 +44,7 @@ def main() -> int:
         "arguments": vars(arguments),
         "results": {name: _summed_up(found) for name, found in results.items()},
     }
-    sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(report)
     _print_table(results)
     return 0
 

@@ -1,0 +1,94 @@
+"""What benchmarks without workers stand on: a configuration and a Redis of their own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.embedded.lifecycle import ensure_running, stop
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
+from worker.contract.redis.connection import connect
+from worker.contract.settings import Settings, load_settings
+
+DESTINATION: Final = """
+[destinations.insider]
+api = "insider"
+base_url = "https://unification.useinsider.com"
+rate = "25000/min"
+"""
+_TEMPLATES: Final = 'templates = "{folder}"\n'
+_PAIR: Final = """
+[triggers.{audience}-enter]
+destination = "insider"
+audiences = ["{audience}"]
+on = "enter"
+template = "insider/enter.jsonnet"
+url = "/api/user/v1/upsert"
+
+[triggers.{audience}-exit]
+destination = "insider"
+audiences = ["{audience}"]
+on = "exit"
+template = "insider/exit.jsonnet"
+url = "/api/user/v1/attribute/delete"
+"""
+
+
+def audiences_of(triggers: int) -> list[str]:
+    """Return the names of the audiences that so many triggers are for."""
+    return [f"audience-{number:03}" for number in range(triggers // 2)]
+
+
+def pairs(audiences: Iterable[str]) -> str:
+    """Return the configuration's tables: a trigger for entrances and one for exits of each."""
+    return "".join(_PAIR.format(audience=audience) for audience in audiences)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What runs until the benchmark's end.
+
+    Args:
+        folder: Gone afterwards.
+    """
+
+    folder: Path
+    settings: Settings
+    client: Redis
+
+
+@contextmanager
+def ground(tables: str = "") -> Iterator[Ground]:
+    """Start an embedded Redis in a folder of its own, with a configuration of these tables."""
+    with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
+        path = Path(name) / "segrelay.toml"
+        path.write_text(_TEMPLATES.format(folder=SHIPPED_FOLDER) + tables)
+        settings = load_settings(path, environ={})
+        data_dir = settings.redis.data_dir
+        try:
+            with closing(connect(ensure_running(data_dir).url)) as client:
+                yield Ground(path.parent, settings, client)
+        finally:
+            stop(data_dir)
+
+
+def redis_seconds(client: Redis) -> float:
+    """Return the processor time of Redis."""
+    used: Any = client.info("cpu")
+    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
+
+
+def processor_seconds_of(pid: int) -> float:
+    """Return the processor time that a process has used; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
