@@ -6,7 +6,6 @@ that lapses. The sweep reads when the next step is due from the same key.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis import Redis
-from redis.exceptions import NoScriptError
 
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import run_script
 from worker.errors import LeaseLost
 
 STEP_SECONDS: Final = 5.0
@@ -94,13 +93,8 @@ class StepBook:
         return int(seconds) * 1_000 + int(micros) // 1_000
 
     def _call(self, script: str, names: Sequence[str], *args: str | bytes | int) -> Any:
-        text = _script(script)
-        digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         with redis_errors():
-            try:
-                return self._client.evalsha(digest, len(names), *names, *args)
-            except NoScriptError:
-                return self._client.eval(text, len(names), *names, *args)
+            return run_script(self._client, _script(script), names, args)
 
 
 @cache

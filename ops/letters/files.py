@@ -19,6 +19,7 @@ from worker.contract import keys
 from worker.contract.events import decode_header
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN, Death
 from worker.core.messages import normalise_message
@@ -76,7 +77,7 @@ def _write(client: Redis, groups: dict[PartitionKeys, list[StoredLetter]]) -> in
         with redis_errors():
             client.sadd(keys.DESTINATIONS, *{place.destination for place in groups})
     calls = [
-        scripts.ScriptCall(
+        ScriptCall(
             (place.counts, place.letters, place.lettertimes, place.causes), list(_args(letters))
         )
         for place, letters in groups.items()
@@ -84,7 +85,7 @@ def _write(client: Redis, groups: dict[PartitionKeys, list[StoredLetter]]) -> in
     return sum(scripts.run(client, "import", calls))
 
 
-def _args(letters: Sequence[StoredLetter]) -> Iterator[scripts.Value]:
+def _args(letters: Sequence[StoredLetter]) -> Iterator[Value]:
     for letter in letters:
         sample = {
             "reason": letter["reason"],

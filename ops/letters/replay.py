@@ -23,6 +23,7 @@ from ops.state import scripts
 from producer.doorbell import Doorbell
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, job_of_lane
 from worker.errors import FormatUnknown, PayloadRefused
@@ -145,11 +146,9 @@ def _chunks(letters: Sequence[StoredLetter]) -> Iterator[list[StoredLetter]]:
         yield chunk
 
 
-def _call(
-    keys: PartitionKeys, letters: Sequence[StoredLetter], *, discards: bool
-) -> scripts.ScriptCall:
+def _call(keys: PartitionKeys, letters: Sequence[StoredLetter], *, discards: bool) -> ScriptCall:
     targets = [] if discards else list(dict.fromkeys(map(_target, letters)))
-    args: list[scripts.Value] = [len(targets), *targets]
+    args: list[Value] = [len(targets), *targets]
     for letter in letters:
         args += (
             letter["id"],
@@ -161,7 +160,7 @@ def _call(
             *((b"", b"") if discards else _entry(letter)),
         )
     fixed = (keys.counts, keys.streams, keys.bell, keys.letters, keys.lettertimes, keys.causes)
-    return scripts.ScriptCall((*fixed, *map(keys.stream, targets)), args)
+    return ScriptCall((*fixed, *map(keys.stream, targets)), args)
 
 
 def _target(letter: StoredLetter) -> str:

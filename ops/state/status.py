@@ -21,6 +21,7 @@ from worker.contract.keys import PartitionKeys, split_stream_name
 from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Destination, Settings
 from worker.contract.versions import UNMADE, TemplateVersion, read_versions
 from worker.contract.words import job_of_lane
@@ -88,7 +89,7 @@ def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionS
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    calls = [scripts.ScriptCall((k.counts, k.streams, k.open, k.letters), (k.tag,)) for k in places]
+    calls = [ScriptCall((k.counts, k.streams, k.open, k.letters), (k.tag,)) for k in places]
     answers = scripts.run(client, "look", calls)
     return [_snapshot(place, answer) for place, answer in zip(places, answers, strict=True)]
 

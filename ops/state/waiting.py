@@ -15,6 +15,7 @@ from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
 from worker.contract.processes import read_processes
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import kind_of_lane, lane_of_job
 from worker.errors import FormatUnknown, OperationsMustAct, PayloadRefused
@@ -146,7 +147,7 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 def _take_back(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
     k = stream.place
     names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name))
-    (taken,) = scripts.run(client, "take_back", [scripts.ScriptCall(names, (stream.name, *ids))])
+    (taken,) = scripts.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
     return int(taken)
 
 
@@ -219,7 +220,7 @@ class Mover:
             *(old.counts, old.streams, old.holds, old.stream(stream.name), old.aside, old.lease),
             *(new.counts, new.streams, new.bell, new.stream(target)),
         )
-        call = scripts.ScriptCall(names, (stream.name, target, self.settings.fingerprint, *ids))
+        call = ScriptCall(names, (stream.name, target, self.settings.fingerprint, *ids))
         ((moved, ring),) = scripts.run(self.client, "move", [call])
         if moved < 0:
             owner, _, _ = ring.decode().partition(" ")

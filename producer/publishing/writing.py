@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
-from redis.exceptions import NoScriptError
 
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
 from worker.contract.redis.accept import AcceptCall, NewDelivery, Roll, accept_call
-from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import run_each
 from worker.errors import LeaseLost
 
 PartitionPlace = tuple[str, int]
 """Destination and partition."""
 
-_ACCEPT_SHA: Final = hashlib.sha1(accept.SCRIPT.encode(), usedforsecurity=False).hexdigest()
 _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
 """How long an interrupted job can be taken up where it stopped."""
 
@@ -115,34 +112,8 @@ def _call(
 
 
 def _run(client: Redis, calls: Sequence[AcceptCall], progress: JobPosition) -> list[Any]:
-    if not calls:
-        return []
-    answers = _pipelined(client, calls, progress)
-    unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-    if unknown:
-        again = _pipelined(client, [calls[i] for i in unknown], progress, script=accept.SCRIPT)
-        for i, answer in zip(unknown, again, strict=True):
-            answers[i] = answer
-    with redis_errors():
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-    return answers
-
-
-def _pipelined(
-    client: Redis, calls: Sequence[AcceptCall], progress: JobPosition, *, script: str = ""
-) -> list[Any]:
     """Run each call as a command of its own; no MULTI, they are of different slots."""
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for call in calls:
-            if script:
-                pipe.eval(script, len(call.keys), *call.keys, *call.args)
-            else:
-                pipe.evalsha(_ACCEPT_SHA, len(call.keys), *call.keys, *call.args)
-        if progress.source:
-            for call in calls:
-                pipe.expire(call.keys[3], _SOURCE_REMEMBERED_SECONDS)
-        answers = pipe.execute(raise_on_error=False)
-    return answers[: len(calls)]
+    remembered = [
+        ("EXPIRE", call.keys[3], _SOURCE_REMEMBERED_SECONDS) for call in calls if progress.source
+    ]
+    return run_each(client, accept.SCRIPT, calls, then=remembered)

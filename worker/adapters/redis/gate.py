@@ -14,6 +14,7 @@ import redis.asyncio
 from worker.adapters.redis import scripts
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import digest, run_script
 from worker.contract.settings import Authorization, Destination
 from worker.core.gate import (
     MICROSECONDS,
@@ -178,7 +179,7 @@ def ask_look(
     The pipeline has to load the script `LOOK` before.
     """
     pipe.evalsha(
-        scripts.digest(scripts.source(LOOK)),
+        digest(scripts.source(LOOK)),
         1,
         keys.gate(gate_id(destination.base_url, destination.authorization)),
         _POLICY_TEXT,
@@ -212,7 +213,7 @@ def read_state(
     """
     rate = repr(configured_per_minute) if configured_per_minute else "0"
     with redis_errors():
-        state, reason, message, limit, factor, is_open, until, by, since = scripts.call_text_sync(
+        state, reason, message, limit, factor, is_open, until, by, since = run_script(
             client, script("gate_status"), (keys.gate(name),), (_POLICY_TEXT, rate)
         )
     return GateStatus(

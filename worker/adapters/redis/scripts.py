@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any, Final
 
 import redis.asyncio
 from redis.exceptions import NoScriptError
+
+from worker.contract.redis.scripts import digest, run_script
 
 FOLDER: Final = Path(__file__).parent / "lua"
 _INCLUDE: Final = "--@include "
@@ -22,12 +23,6 @@ def source(name: str) -> str:
     return "\n".join(
         source(line.removeprefix(_INCLUDE)) if line.startswith(_INCLUDE) else line for line in lines
     )
-
-
-@cache
-def digest(text: str) -> str:
-    """Return the digest by which Redis knows a script."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 async def call(
@@ -60,20 +55,7 @@ def call_sync(
     args: Sequence[str | bytes | int | float],
 ) -> Any:
     """Run a script of this folder from a thread or a command."""
-    return call_text_sync(client, source(name), keys, args)
-
-
-def call_text_sync(
-    client: redis.Redis,
-    text: str,
-    keys: Sequence[str | bytes],
-    args: Sequence[str | bytes | int | float],
-) -> Any:
-    """Run a script given by its text, from a thread or a command."""
-    try:
-        return client.evalsha(digest(text), len(keys), *keys, *args)
-    except NoScriptError:
-        return client.eval(text, len(keys), *keys, *args)
+    return run_script(client, source(name), keys, args)
 
 
 async def command(client: redis.asyncio.Redis, *words: str | bytes | float) -> Any:

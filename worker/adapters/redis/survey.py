@@ -14,6 +14,7 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, split_stream_name
 from worker.contract.pauses import parse_pauses
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import digest
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.backoff import longest_ms
@@ -149,7 +150,7 @@ class RedisSurvey:
     def _ask(self, pipe: redis.client.Pipeline, place: _Place) -> None:
         at = place.keys
         pipe.evalsha(
-            scripts.digest(self._script),
+            digest(self._script),
             5,
             at.lease,
             at.holds,

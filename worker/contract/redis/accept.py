@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from worker.contract.events import Header, encode_header
 from worker.contract.keys import PartitionKeys, stream_name
+from worker.contract.redis.scripts import ScriptCall
 
 SCRIPT: Final = (Path(__file__).parent / "accept.lua").read_text()
 _POSITION_DIGITS: Final = 20
@@ -62,16 +63,15 @@ class Roll:
 
 
 @dataclass(frozen=True, slots=True)
-class AcceptCall:
-    """Keys and arguments for one call of the script; whoever has a client runs it.
+class AcceptCall(ScriptCall):
+    """One call of the script; whoever has a client runs it.
 
     Args:
         streams: Keys of the streams, in the order in which the script answers for them.
     """
 
     keys: tuple[str, ...]
-    args: tuple[str | bytes | int, ...]
-    streams: tuple[str, ...]
+    streams: tuple[str, ...] = ()
 
 
 def accept_call(

@@ -1,0 +1,84 @@
+"""Runs Lua scripts from a thread or a command: by their digest, whole only where Redis needs it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+from worker.contract.redis.connection import redis_errors
+
+Value = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class ScriptCall:
+    """Keys and arguments of one call; all keys are of one slot."""
+
+    keys: Sequence[str | bytes]
+    args: Sequence[Value] = ()
+
+
+@cache
+def digest(text: str) -> str:
+    """Return the digest by which Redis knows a script."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def run_script(client: Redis, text: str, keys: Sequence[str | bytes], args: Sequence[Value]) -> Any:
+    """Run a script once."""
+    try:
+        return client.evalsha(digest(text), len(keys), *keys, *args)
+    except NoScriptError:
+        return client.eval(text, len(keys), *keys, *args)
+
+
+def run_each(
+    client: Redis, text: str, calls: Sequence[ScriptCall], *, then: Sequence[Sequence[Value]] = ()
+) -> list[Any]:
+    """Run a script once for each call, in one round trip; each is atomic, all of them are not.
+
+    Args:
+        client: Redis.
+        text: The script.
+        calls: They may be of different slots, so no MULTI surrounds them.
+        then: Further commands, whose answers nobody needs.
+
+    Raises:
+        RedisUnavailable: Some calls may have been made, others not.
+    """
+    if not calls:
+        return []
+    answers = _pipelined(client, ("EVALSHA", digest(text)), calls, then)
+    unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:
+        again = _pipelined(client, ("EVAL", text), [calls[at] for at in unknown], then)
+        for at, answer in zip(unknown, again, strict=True):
+            answers[at] = answer
+    with redis_errors():
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+    return answers
+
+
+def _pipelined(
+    client: Redis,
+    command: tuple[str, str],
+    calls: Sequence[ScriptCall],
+    then: Sequence[Sequence[Value]],
+) -> list[Any]:
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for words in [
+            *((*command, len(call.keys), *call.keys, *call.args) for call in calls),
+            *then,
+        ]:
+            pipe.execute_command(*words)  # type: ignore[no-untyped-call]
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+    return answers[: len(calls)]
