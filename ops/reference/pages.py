@@ -8,7 +8,7 @@ from typing import Final
 
 from ops.reference.commands import commands_page
 from ops.reference.configuration import configuration_page
-from ops.reference.library import library_page
+from ops.templates.library import library_page
 
 FOLDER: Final = Path(__file__).parents[2] / "docs"
 

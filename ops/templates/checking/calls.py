@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Final
 
-from ops.reference.library import LIBRARIES, members
 from ops.templates.checking.fields import tree_of
+from ops.templates.library import LIBRARIES, members
 from worker.adapters.jsonnet.files import Bundle, SourceFile, shown
 from worker.adapters.jsonnet.syntax import tree
 from worker.adapters.jsonnet.syntax.room import room

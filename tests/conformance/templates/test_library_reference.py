@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ops.reference.library import EVENT, LIBRARIES, members, undocumented
+from ops.templates.library import EVENT, LIBRARIES, members, undocumented
 from worker.destinations.normalise import boolean, instant, is_empty, pruned, timestamp
 
 IMPORTS = "".join(f'local {one.variable} = import "{one.imports}";\n' for one in LIBRARIES)
