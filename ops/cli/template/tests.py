@@ -65,7 +65,7 @@ def run_cases(
     if json:
         print_json(_document(results, written))
     else:
-        _tell(results, written, place)
+        _tell(results, written, place, updates=update)
     if not update and not all(one.passed for verdicts in results.values() for one in verdicts):
         raise typer.Exit(1)
 
@@ -110,17 +110,25 @@ def _document(
 
 
 def _tell(
-    results: Mapping[str, Sequence[testing.CaseResult]], written: Sequence[Path], place: Place
+    results: Mapping[str, Sequence[testing.CaseResult]],
+    written: Sequence[Path],
+    place: Place,
+    *,
+    updates: bool,
 ) -> None:
+    other = "update" if updates else "failed"
     for name, verdicts in results.items():
         for one in verdicts:
-            say(f"{'ok    ' if one.passed else 'failed'} {name}: {one.case.name}")
-            for line in one.difference:
+            say(f"{'ok    ' if one.passed else other} {name}: {one.case.name}")
+            for line in () if updates else one.difference:
                 say(f"    {line}")
     for path in written:
         say(f"{path.relative_to(place.folder)} is updated.")
     verdicts = [one for each in results.values() for one in each]
     failed = sum(not one.passed for one in verdicts)
+    if updates:
+        note(f"{len(verdicts)} cases, {failed} filled in: read them before you rely on them.")
+        return
     note(f"{len(verdicts)} cases, {failed} not as expected.")
 
 

@@ -1,0 +1,51 @@
+"""`segrelay template diff` over what Redis holds: what waits, what is dead, the newest of both."""
+
+import orjson
+import pytest
+
+from ops.cli.main import app
+from tests.integration.ops.relay import payload
+
+CHANGED = """
+local event = import "lytemplates.libsonnet";
+{ users: [{
+  identifiers: { email: event.get("email") },
+  attributes: { name: "New" },
+}] }
+"""
+FAILING = """
+local event = import "lytemplates.libsonnet";
+if event.get("email") == "dead@example.com" then error "no" else (import "changed.jsonnet")
+"""
+
+
+@pytest.fixture
+def diff(relay, call):
+    """One delivery is dead, and two wait."""
+    relay.template("changed.jsonnet", CHANGED)
+    relay.template("enter.jsonnet", FAILING)
+    relay.publish(payload("dead@example.com"))
+    relay.drain()
+    assert relay.status()["dead"] == 1
+    relay.publish(payload("ann@example.com"), payload("ben@example.com"))
+    relay.template("old.jsonnet", CHANGED.replace("New", "Old"))
+
+    def run(*options):
+        result = call(
+            app, "template", "diff", "old", "changed", "--trigger", "vip-enter", *options, "--json"
+        )
+        assert result.exit_code == 0, result.output
+        assert "Old" not in result.stdout
+        return orjson.loads(result.stdout)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "events"),
+    [(["--waiting"], 2), (["--letters"], 1), (["--recent", "2"], 2), (["--recent", "9"], 3)],
+)
+def test_what_redis_holds_is_rendered_with_both(diff, options, events):
+    found = diff(*options)
+
+    assert found["events"] == events, found
