@@ -14,7 +14,8 @@ import orjson
 
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
-from worker.destinations.api import Knowledge, Occasion, Shaped
+from worker.core.ledger import Knowledge
+from worker.destinations.api import Occasion, Shaped
 from worker.destinations.insider.api import InsiderApi
 
 _EVENT_US: Final = 1_793_527_200_872_199

@@ -6,7 +6,7 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import assert_never
 
@@ -267,6 +267,7 @@ class Conclusion:
         self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
     ) -> None:
         """Settle a request without a sure answer: its note stays open, and `tried` is written."""
+        # Counted before `tried` is: it tells what had been sent before this request.
         counts = self._counts(request, unanswered=int(possibly_applied))
         tried = {
             parcel.digest: _tried(self.batch.state.records[parcel.digest], parcel)
@@ -275,14 +276,11 @@ class Conclusion:
         }
         self.batch.state.records.update(tried)
         end_ms = await self.settler.write(
-            Settlement(
-                settled=base.settled,
+            replace(
+                base,
                 note_id=note.note_id,
                 open_seconds=self.late_seconds if possibly_applied else 0.0,
-                waits=base.waits,
-                setbacks=base.setbacks,
                 counts=counts,
-                history=base.history,
             ),
             tried=tried,
         )

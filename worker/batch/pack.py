@@ -14,8 +14,8 @@ from worker.batch.letters import Obituary
 from worker.batch.opening import skip_by_ledger
 from worker.batch.partition import Settled
 from worker.contract.words import Death, Skip
-from worker.core.ledger import memberships
-from worker.destinations.api import Knowledge, NotSendable
+from worker.core.ledger import Knowledge, knowledge
+from worker.destinations.api import NotSendable
 from worker.logs import told_bug
 
 FRAME_BYTES: Final = 200
@@ -184,13 +184,7 @@ class Packer:
     def _knowledge(self, parcel: Parcel) -> Knowledge:
         # The profile of a repair is that of an older event: all that the ledger knows is newer.
         fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
-        known = memberships(self.batch.state.records[parcel.digest], fact)
-        return Knowledge(
-            self.batch.numbers.slugs(known.inside),
-            self.batch.numbers.slugs(known.outside),
-            known.stale,
-            known.stale_opt_ins,
-        )
+        return knowledge(self.batch.state.records[parcel.digest], fact, self.batch.numbers.slugs)
 
     def _not_sendable(self, parcel: Parcel, why: NotSendable) -> None:
         match why.reason:

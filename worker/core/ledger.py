@@ -9,7 +9,7 @@ Times are µs since 1970. A record never goes back: both times only grow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -205,24 +205,26 @@ def _item(record: Record, fact: Fact) -> Item:
     return old if old and old.direction is fact.direction else Item(fact.direction)
 
 
-class Memberships(NamedTuple):
-    """What is newer than an event, about the other audiences of its profile and its data.
+class Knowledge(NamedTuple):
+    """What the ledger knows about a profile that an event's own data can't know yet.
 
     Attributes:
-        inside: Numbers of audiences that something newer entered.
-        outside: Numbers of audiences that something newer exited.
-        stale: This trigger has already sent newer data of this profile.
+        inside: Slugs of other audiences that something newer entered.
+        outside: Slugs of other audiences that something newer exited.
+        stale: The event's trigger has already sent newer data of this profile.
         stale_opt_ins: Some trigger has.
     """
 
-    inside: frozenset[int]
-    outside: frozenset[int]
-    stale: bool
-    stale_opt_ins: bool
+    inside: frozenset[str] = frozenset()
+    outside: frozenset[str] = frozenset()
+    stale: bool = False
+    stale_opt_ins: bool = False
 
 
-def memberships(record: Record, fact: Fact) -> Memberships:
-    """Return what the ledger knows that an event's profile can't know yet."""
+def knowledge(
+    record: Record, fact: Fact, slugs: Callable[[Iterable[int]], frozenset[str]]
+) -> Knowledge:
+    """Return what is newer than an event; `slugs` names audiences by their numbers."""
     newest: dict[int, tuple[int, Direction]] = {}
     for (audience, _), item in record.items.items():
         if item.direction is Direction.CHANGE or not item.delivered_us:
@@ -235,9 +237,9 @@ def memberships(record: Record, fact: Fact) -> Memberships:
         for audience, (time_us, direction) in newest.items()
         if audience != fact.audience and time_us >= fact.time_us
     }
-    return Memberships(
-        inside=frozenset(a for a, direction in ahead.items() if direction is Direction.ENTER),
-        outside=frozenset(a for a, direction in ahead.items() if direction is Direction.EXIT),
+    return Knowledge(
+        inside=slugs(a for a, direction in ahead.items() if direction is Direction.ENTER),
+        outside=slugs(a for a, direction in ahead.items() if direction is Direction.EXIT),
         stale=_newest_data(record, fact.trigger) > fact.time_us,
         stale_opt_ins=record.data_us > fact.time_us,
     )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.contract.words import Death, Direction, Skip
+from worker.core.ledger import Knowledge
 from worker.core.verdicts import Verdict
 
 
@@ -58,22 +59,6 @@ class NotSendable:
 
     reason: Death | Skip
     message: str
-
-
-class Knowledge(NamedTuple):
-    """What the ledger knows about one profile, newer than the event at hand.
-
-    Attributes:
-        inside: Slugs that something newer entered.
-        outside: Slugs that something newer exited.
-        stale: This template has already sent newer data of this profile.
-        stale_opt_ins: Some template has.
-    """
-
-    inside: frozenset[str] = frozenset()
-    outside: frozenset[str] = frozenset()
-    stale: bool = False
-    stale_opt_ins: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import orjson
 
+from worker.core.ledger import Knowledge
 from worker.core.verdicts import Verdict
-from worker.destinations.api import Answer, Knowledge, NotSendable, Occasion, Shaped
+from worker.destinations.api import Answer, NotSendable, Occasion, Shaped
 from worker.destinations.insider import answers as insider_answers
 from worker.destinations.insider import memberships as insider_memberships
 from worker.destinations.insider import shape as insider_shape

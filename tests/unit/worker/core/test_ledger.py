@@ -13,7 +13,7 @@ from worker.core.ledger import (
     Record,
     is_in_doubt,
     judge,
-    memberships,
+    knowledge,
     pack,
     unpack,
     with_delivered,
@@ -142,7 +142,7 @@ def test_a_state_event_is_sent_where_a_whole_list_was_told_since() -> None:
 def test_a_whole_list_is_no_audience() -> None:
     record = with_whole_list(Record(), 4)
 
-    known = memberships(record, enter(3))
+    known = knowledge(record, enter(3), frozenset)
 
     assert (known.inside, known.outside, known.stale) == (frozenset(), frozenset(), False)
     assert judge(record, enter(3)) is None
@@ -153,7 +153,7 @@ def test_memberships_are_what_is_newer_about_the_other_audiences() -> None:
     for fact in (enter(7, audience=2), leave(8, audience=3), enter(2, audience=4), leave(9)):
         record = with_delivered(record, fact)
 
-    known = memberships(record, enter(5))
+    known = knowledge(record, enter(5), frozenset)
 
     assert known.inside == {2}
     assert known.outside == {3}

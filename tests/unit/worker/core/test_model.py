@@ -22,7 +22,7 @@ from worker.core.ledger import (
     Fact,
     Record,
     judge,
-    memberships,
+    knowledge,
     pack,
     unpack,
     with_delivered,
@@ -85,7 +85,7 @@ class World:
         if fact.direction is Direction.EXIT:
             self.inside.discard(fact.audience)
         elif self.overwrite:
-            known = memberships(record, fact)
+            known = knowledge(record, fact, frozenset)
             if self.rules.correct_lists:
                 listed = (waiting.segments | known.inside) - known.outside | {fact.audience}
             else:

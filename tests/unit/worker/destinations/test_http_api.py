@@ -10,6 +10,7 @@ import pytest
 from ops.bench.shaping import occasion_of_sample
 from worker.contract.settings.http import Failures, HttpRequests
 from worker.contract.words import Death, Skip
+from worker.core.ledger import Knowledge
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -20,7 +21,7 @@ from worker.core.verdicts import (
     Unreadable,
     Verdict,
 )
-from worker.destinations.api import Answer, Knowledge, NotSendable, Shaped
+from worker.destinations.api import Answer, NotSendable, Shaped
 from worker.destinations.http import HttpApi
 
 API = HttpApi()

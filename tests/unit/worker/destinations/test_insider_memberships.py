@@ -8,7 +8,8 @@ import pytest
 
 from ops.bench.shaping import occasion_of_sample
 from worker.contract.words import Direction, Skip
-from worker.destinations.api import Knowledge, NotSendable, Shaped
+from worker.core.ledger import Knowledge
+from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.insider.memberships import tells_data
 
