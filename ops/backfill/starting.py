@@ -16,6 +16,7 @@ from producer.backfill.job import Job, JobBook, Spec
 from producer.events.rows import RowMeaning
 from producer.events.times import format_time, parse_time
 from producer.publishing.matching import routing_digest
+from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
@@ -72,7 +73,8 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
     wanted = replace(wanted, audience=wanted.audience or _scanned(files))
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, book)
-    measured = [_measured(name) for name in files]
+    columns = _columns(wanted, settings)
+    measured = [_measured(name, columns) for name in files]
     return Spec(
         name=_name(wanted, files, book.names()),
         sources=tuple(files),
@@ -80,7 +82,7 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
         size=sum(size for _, size in measured),
         membership=_membership(wanted, files, looked),
         expected_rows=looked.members if looked else 0,
-        columns=_columns(wanted, settings),
+        columns=columns,
         triggers=triggers,
         skip_hook=not wanted.hooks,
         again=wanted.again,
@@ -135,10 +137,16 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
-def _measured(name: str) -> tuple[str, int]:
+def _measured(name: str, columns: Columns) -> tuple[str, int]:
+    """Return digest and size of a file.
+
+    Raises:
+        UsageWrong: Its first rows can't be read at all, for example for want of a header.
+    """
     if name == STANDARD_INPUT or audience_of(name):
         return "", 0
     with opened(name) as found:
+        next(blocks_of(found, columns), None)
         return found.digest, found.size
 
 

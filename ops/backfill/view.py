@@ -10,11 +10,11 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.state.partitions import all_partitions
-from ops.state.waiting import Choice, find_streams
+from ops.state.status import snapshots
 from producer.backfill.job import Job, JobBook
 from worker.contract.pauses import Pause, read_pauses
-from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+from worker.contract.words import lane_of_job
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
@@ -97,22 +97,17 @@ def read_view(client: Redis, settings: Settings, job: Job) -> View:
     name = job.spec.name
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}
-    places = all_partitions(client, settings)
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.hgetall(place.counts)
-        for answer in pipe.execute():
-            for raw, number in answer.items():
-                parts = raw.decode().split("|")
-                if parts[:2] != ["job", name]:
-                    continue
-                if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
-                    counts[parts[2]] += int(number)
-                elif parts[2] in reasons:
-                    reasons[parts[2]][parts[3]] += int(number)
-    streams = find_streams(client, places, Choice(job=name))
-    counts["waiting"] = sum(stream.length for stream in streams)
+    for one in snapshots(client, all_partitions(client, settings)):
+        for field_name, number in one.counts.items():
+            parts = field_name.split("|")
+            if parts[:2] != ["job", name]:
+                continue
+            if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
+                counts[parts[2]] += number
+            elif parts[2] in reasons:
+                reasons[parts[2]][parts[3]] += number
+        own = (each for each in one.waiting if each.lane == lane_of_job(name))
+        counts["waiting"] += sum(each.length for each in own)
     pause = read_pauses(client).jobs.get(name)
     return View(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
 

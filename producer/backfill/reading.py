@@ -32,9 +32,11 @@ from producer.sources.opening import opened
 from producer.sources.scans import audience_of, scan_rows
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
-from worker.errors import Bug, JobHeld, SegrelayError, UsageWrong
+from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError, UsageWrong
 
 _LOOK_SECONDS: Final = 1.0
+_RENEWED_SECONDS: Final = 3.0
+"""In which a reader that lives has renewed its claim."""
 _ON_THE_WAY: Final = 2
 """Blocks that a stripe has at once: one that is published, and the next."""
 _END_SECONDS: Final = 130.0
@@ -94,7 +96,7 @@ def read_job(
         UsageWrong: A file is not what it was when the job began, or can't be read.
         RedisUnavailable: Redis was away for too long; what was published is safe.
     """
-    with _claimed(book, job.spec.name) as token, ExitStack() as ending:
+    with _claimed(book, job, watch) as token, ExitStack() as ending:
         stripes = [
             ending.enter_context(_started(settings.source, job.spec, number, tally))
             for number, tally in enumerate(job.tallies)
@@ -166,13 +168,20 @@ class _Reader:
         return "canary" if self.spec.canary and piece.number == 1 else "read"
 
     def _look(self) -> JobPhase | None:
-        """Keep the claim; returns what a person wants of the job instead of going on."""
+        """Keep the claim; returns what a person wants of the job instead of going on.
+
+        While Redis is away nobody can take the job over; the stripes say when it is too long.
+        """
         if time.monotonic() - self._looked_at < _LOOK_SECONDS:
             return None
         self._looked_at = time.monotonic()
-        if self.book.claim(self.spec.name, self.token):
+        try:
+            held = self.book.claim(self.spec.name, self.token)
+            phase = self.book.phase(self.spec.name)
+        except RedisUnavailable:
+            return None
+        if held:
             raise JobHeld(f"Job '{self.spec.name}' was taken over by another reader.")
-        phase = self.book.phase(self.spec.name)
         return None if phase == "reading" else phase
 
     def _hear(self) -> None:
@@ -240,14 +249,17 @@ def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
 
 
 @contextmanager
-def _claimed(book: JobBook, name: str) -> Iterator[str]:
-    token = new_token()
+def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[str]:
+    """Claim the job; the claim of a reader that was killed is waited for."""
+    name, token = job.spec.name, new_token()
     left = book.claim(name, token)
-    if left:
-        raise JobHeld(
-            f"Job '{name}' is being read by another process; if that was killed, its claim ends "
-            f"in {left:.0f} s."
-        )
+    while left:
+        watch(Reading(job.tally, waiting_for="another reader had it a moment ago"))
+        asked_at = time.monotonic()
+        time.sleep(min(left, _RENEWED_SECONDS))
+        before, left = left - (time.monotonic() - asked_at), book.claim(name, token)
+        if left > before + _LOOK_SECONDS / 2:
+            raise JobHeld(f"Job '{name}' is being read by another process.")
     try:
         yield token
     finally:

@@ -135,14 +135,18 @@ def _header(name: str, cells: Sequence[str], columns: Columns) -> Sequence[str]:
     names = [cell.strip() for cell in cells]
     if columns.identity in {columns.renamed.get(each, each) for each in names}:
         return names
+    identity = columns.identity
+    if any("@" in each or each.isdigit() for each in names):
+        raise UsageWrong(
+            f"{name} has no header that names the identity field '{identity}'. Name its columns, "
+            f"for example --columns {identity},first_name."
+        )
     shown = ", ".join(names[:_SHOWN_COLUMNS])
     more = "" if len(names) <= _SHOWN_COLUMNS else ", …"
-    looks_like_row = any("@" in each or each.isdigit() for each in names)
-    what = "has no header" if looks_like_row else f"has the columns {shown}{more}"
     raise UsageWrong(
-        f"{name} {what}, and none is the identity field '{columns.identity}'. Name the columns "
-        f"with --columns email,first_name,…, or map one of them: "
-        f'[producer.backfill] columns = {{ "E-mail" = "{columns.identity}" }}.'
+        f"{name} has the columns {shown}{more}, and none is the identity field '{identity}'. Say "
+        f"in the configuration which one is, for example "
+        f'[producer.backfill] columns = {{ "E-mail" = "{identity}" }}.'
     )
 
 

@@ -107,7 +107,7 @@ def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
     assert reading.returncode != 0
     assert b"Traceback" not in told
     assert b"`segrelay backfill resume j` goes on exactly where it stopped" in told
-    assert _resumed(relay).returncode == 0
+    assert relay.run("resume", "j").returncode == 0
     emails = relay.published("j")
     assert len(emails) == len(set(emails)) == PEOPLE
 
@@ -134,18 +134,40 @@ def test_a_canary_publishes_its_rows_and_waits_for_a_word(relay: Relay, people: 
         starting.kill()
         starting.wait()
 
-    assert _resumed(relay).returncode == 0
+    assert relay.run("resume", "j").returncode == 0
     assert len(relay.published("j")) == PEOPLE
 
 
-def _resumed(relay: Relay) -> subprocess.CompletedProcess[bytes]:
-    """Resume the job once the claim of a reader that was killed has ended."""
+def test_a_job_that_somebody_reads_is_not_read_twice(relay: Relay, people: str) -> None:
+    relay.config.write_text(relay.config.read_text().replace("[redis]", "[redis]\nhigh_water = 1"))
+    reading = relay.start("start", people, *_NAMED)  # it waits for room, and nobody makes any
+    try:
+        _until_it_has_read_more(relay)
 
-    def resumed() -> subprocess.CompletedProcess[bytes] | None:
         ran = relay.run("resume", "j")
-        return None if b"is being read by another process" in ran.stderr else ran
+    finally:
+        reading.kill()
+        reading.wait()
 
-    return until(resumed, 60)
+    assert (ran.returncode, b"is being read by another process" in ran.stderr) == (1, True)
+
+
+def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(
+    relay: Relay, tmp_path: Path
+) -> None:
+    source = _written(tmp_path / "crowd.ndjson", 2 * PEOPLE, pad=1_600)
+    reading = relay.start("start", source, *_NAMED)
+    _until_it_has_read_more(relay)
+
+    found = embedded.find(relay.data_dir)
+    assert found is not None
+    os.kill(found.pid, signal.SIGKILL)
+    time.sleep(3)
+    embedded.ensure_running(relay.data_dir, wait_seconds=30)
+
+    assert reading.wait(120) == 0
+    emails = relay.published("j")
+    assert len(emails) == len(set(emails)) == 2 * PEOPLE
 
 
 def _until_waiting(relay: Relay, job: str) -> None:
@@ -192,10 +214,20 @@ def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
     with Path(people).open("ab") as file:
         file.write(b'{"email": "late@example.com"}\n')
 
-    ran = _resumed(relay)
+    ran = relay.run("resume", "j")
 
     assert ran.returncode == 2
     assert b"has changed since job 'j' began" in ran.stderr
+
+
+def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -> None:
+    table = relay.folder / "people.csv"
+    table.write_text("E-mail;Name\nann@example.com;Ann\n")
+
+    ran = relay.run("start", str(table), "--name", "j", *AS_OF)
+
+    assert (ran.returncode, b"none is the identity field" in ran.stderr) == (2, True)
+    assert relay.document("list") == []
 
 
 @pytest.mark.parametrize(

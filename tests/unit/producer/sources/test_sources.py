@@ -194,6 +194,15 @@ def test_a_file_without_a_header_says_what_to_do(rows: Callable[..., list[Payloa
         rows(b"a@example.com,Ann\n")
 
 
+def test_a_header_without_the_identity_is_to_be_mapped_and_not_to_be_read_as_a_row(
+    rows: Callable[..., list[Payload]],
+) -> None:
+    with pytest.raises(UsageWrong, match=r"columns E-mail, Name, .*producer.backfill") as told:
+        rows(b"E-mail;Name\na@example.com;Ann\n")
+
+    assert "--columns" not in told.value.message
+
+
 def test_a_file_without_a_header_is_read_with_named_columns(
     rows: Callable[..., list[Payload]],
 ) -> None:
