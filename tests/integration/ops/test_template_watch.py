@@ -1,0 +1,51 @@
+"""`segrelay template watch`: renders at every save, shows errors in place, ends with Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from ops.supervisor import own_command
+from worker.adapters.jsonnet.files import SHIPPED_FOLDER
+
+SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
+GOOD = "local event = import 'lytemplates.libsonnet';\n{ name: event.get('first_name') }\n"
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """Watch a template; returns its file, the process, and what waits for words of its output."""
+    template, output = tmp_path / "vip.jsonnet", tmp_path / "output"
+    template.write_text(GOOD)
+    command = own_command("template", "watch", "vip", str(SAMPLE), "--templates", str(tmp_path))
+    with output.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=dict(os.environ))
+
+    def until(words):
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            if words in output.read_text():
+                return
+            time.sleep(0.05)
+        raise AssertionError(output.read_text())
+
+    try:
+        yield template, process, until
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_every_save_is_rendered_and_a_mistake_shown_until_it_is_mended(watched):
+    template, process, until = watched
+    until('"name": "Ann"')
+
+    template.write_text(GOOD.replace("name')", "name'"))
+    until("vip.jsonnet:2:")
+    template.write_text(GOOD.replace("{ name", "{ called"))
+    until('"called": "Ann"')
+
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 0
