@@ -31,6 +31,10 @@ from worker.core.rendered import Engine, Rendered, Row, Template
 _EVENTS: Final = 1_000
 _ROUNDS: Final = 3
 _FAILS_EVERY: Final = 100
+_WAYS: Final = 10
+_ASSERTS: Final = 3
+"""Of ten events."""
+FAILING: Final = Path(__file__).parent / "failing.jsonnet"
 
 
 def profiles(fields: int, events: int, *, fails_every: int = 0) -> list[Row]:
@@ -82,6 +86,42 @@ def measure(folder: Path, name: str, engine: Engine) -> tuple[float, ...]:
     return tuple(microseconds(renderer, template, rows, engine) for rows in all_rows)
 
 
+def in_ten_ways(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, of which ten fail for `failing.jsonnet`, each in another way."""
+    changed = list(rows)
+    step = len(rows) // (_WAYS + 1)
+    for way in range(1, _WAYS + 1):
+        changed[way * step] = _with_way(rows[way * step], way)
+    return changed
+
+
+def with_asserts(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows, of which 30 % are skipped by an assert of `failing.jsonnet`."""
+    return [_with_way(row, _WAYS) if at % 10 < _ASSERTS else row for at, row in enumerate(rows)]
+
+
+def _with_way(row: Row, way: int) -> Row:
+    return Row(orjson.dumps({**orjson.loads(row.profile), "way": way}))
+
+
+def measure_failing(engine: Engine) -> tuple[float, ...]:
+    """Return µs per event: none fails, ten of a thousand do in ten ways, 30 % are asserted.
+
+    The first event of each way that fails is looked up by another engine, once in a process: that
+    is done before.
+    """
+    renderer = Renderer(FAILING.parent)
+    template = renderer.load(FAILING.name)
+    good = profiles(30, _EVENTS)
+    for rows in (good, in_ten_ways(good), with_asserts(good)):
+        for first in range(0, _EVENTS, GROUP):
+            renderer.render(template, rows[first : first + GROUP], engine)
+    return tuple(
+        microseconds(renderer, template, rows, engine)
+        for rows in (good, in_ten_ways(good), with_asserts(good))
+    )
+
+
 def bare(folder: Path, name: str) -> tuple[float, ...]:
     """Return µs per event from a profile to a body, without JSON on either side."""
     form = compiled(sources_of(TemplateFolder(folder).bundle(name)))
@@ -114,6 +154,16 @@ def main(arguments: Sequence[str]) -> None:
             "", "bare", *(f"{value:.1f}" for value in bare(folder, name)), end_section=True
         )
     Console().print(table)
+    failing = Table(
+        "way", "all good", "10 of 1,000 fail, each in its way", "slower by", "30 % asserted",
+        title="µs per event, when some fail",
+    )  # fmt: skip
+    engines: tuple[tuple[str, Engine], ...] = (("rjsonnet", "jsonnet"), ("compiled", "auto"))
+    for way, which in engines:
+        good, ten, asserted = measure_failing(which)
+        slower = f"{ten / good - 1:.0%}"
+        failing.add_row(way, f"{good:.1f}", f"{ten:.1f}", slower, f"{asserted:.1f}")
+    Console().print(failing)
 
 
 if __name__ == "__main__":
