@@ -1,4 +1,4 @@
-"""Draining: the use case. One drain works off one partition of one destination for a while.
+"""Draining, the use case: one drain works on one partition of a destination for a while.
 
 Read from top to bottom: look, take, read, ask the ledger, render, shape, pack, book, note, send,
 classify, settle, go on, release.
@@ -35,12 +35,12 @@ from worker.errors import LeaseLost, SegrelayError
 
 BATCH_ENTRIES: Final = 1_000
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
-"""Of a destination whose requests carry one user: what is rendered should be sent in a slice."""
+"""Where a request carries one user: all that is rendered should be sent within a slice."""
 CROWD_ENTRIES: Final = 100
-"""From so many in a batch on, what would be a small request waits to be shared with others."""
+"""In a batch of so many or more, a small request waits for others to share it."""
 LOOK_SECONDS: Final = 0.2
 STOP_GRACE_SECONDS: Final = 2.5
-"""What can't end within this time, once told to stop, is cut and becomes an open note."""
+"""A request that does not end so soon after the signal to stop is cut, and its note is open."""
 RELEASE_TRIES: Final = 3
 """How often a drain that found nothing looks again at what has become due meanwhile."""
 
@@ -49,7 +49,7 @@ class Lease(Protocol):
     """Keeps a lease renewed while it is entered, from a thread of its own."""
 
     def is_valid(self) -> bool:
-        """Say whether it still holds, by a clock that no stop of this process stops."""
+        """Say whether the lease holds, by a clock that runs on while the process is stopped."""
         ...
 
     def __enter__(self) -> Self:
@@ -146,7 +146,7 @@ class Drain:
             state.obey(looks)
             return await self._hold(holding, state)
         except Exception:
-            # Whatever it was: nobody else has to wait for this lease to lapse.
+            # Whatever the error is, nobody else should have to wait until this lease lapses.
             with contextlib.suppress(SegrelayError):
                 await self.partition.release({}, (), keep_if_due=False)
             raise
@@ -155,7 +155,7 @@ class Drain:
         """Do what there is to do while the lease holds."""
         try:
             with self.lease:
-                # They are Redis' word: a failover may have lost what this process once learned.
+                # Redis decides: after a failover it may have lost what this process has learned.
                 await self.numbers.read()
                 await self._take_over(holding, state)
                 found = await self._work(state)
@@ -190,7 +190,7 @@ class Drain:
             # 3. Read a batch, of one lane, live first.
             kind, deliveries = await self._read(state)
             if not deliveries or (had_live and kind == BACKFILL):
-                # What goes on with backfill needs a slot of the backfill lane.
+                # To go on with backfill, a drain needs a slot of the backfill lane.
                 return found
             found, had_live = True, kind == LIVE
             batch = batch.following()
@@ -231,7 +231,7 @@ class Drain:
         state, cut, stopping = batch.state, asyncio.Event(), asyncio.Event()
         courier = self._courier(kind, batch, cut, stopping)
         courier.packer.is_patient = len(deliveries) >= CROWD_ENTRIES
-        # 4. Ask the ledger; of what is left only what no other of the batch beats goes on.
+        # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch beats.
         audiences = {d.header.audience for d in deliveries if d.header.audience}
         await self.numbers.learn(audiences, {d.trigger for d in deliveries})
         contenders = open_up(deliveries, batch)
@@ -277,7 +277,7 @@ class Drain:
                     if request is None:
                         break
                     running.add(asyncio.ensure_future(courier.carry(request)))
-                # What turned out, while packing, to need no request.
+                # Packing may have found deliveries that need no request.
                 await courier.settler.settle_unsent()
                 if not running:
                     return
@@ -386,5 +386,5 @@ class Drain:
 
 
 async def _ended(tasks: set[asyncio.Task[None]]) -> None:
-    """Let the other requests come to their end before an error of one goes on."""
+    """Wait until the other requests have ended before the error of one is raised."""
     await asyncio.gather(*tasks, return_exceptions=True)

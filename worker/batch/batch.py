@@ -21,7 +21,7 @@ from worker.destinations.sending import NoAnswer
 
 
 class Numbers(Protocol):
-    """Whoever numbers audiences and triggers for the ledger."""
+    """Gives audiences and triggers the numbers by which the ledger knows them."""
 
     async def read(self) -> None:
         """Read all numbers anew; they replace what was known."""
@@ -49,7 +49,7 @@ class Numbers(Protocol):
 
 
 class Contender(NamedTuple):
-    """A delivery with what the ledger needs to know of it, and its profile's JSON text."""
+    """A decoded delivery: what the ledger has to know of it, and its profile as JSON text."""
 
     delivery: Delivery
     fact: Fact
@@ -61,9 +61,9 @@ class Parcel:
     """A delivery that is ready to be packed into a request.
 
     Args:
-        losers: What it beat in this batch; settled with it.
-        body: As rendered, for a letter.
-        names: Its digest, and the identifiers by which the destination knows its profile.
+        losers: Older deliveries of this batch that it beat; they are settled together with it.
+        body: The rendered text, which a dead letter shows.
+        names: The profile's digest, and the identifiers by which the destination knows it.
     """
 
     delivery: Delivery
@@ -122,7 +122,7 @@ class Sent:
     """A request that was made.
 
     Args:
-        begun_seconds: When, by the drain's clock.
+        begun_seconds: When it was begun, by the drain's clock.
     """
 
     request: Request
@@ -133,12 +133,12 @@ class Sent:
 
 
 class Kind(NamedTuple):
-    """What parcels have in common that may share a request; the rest is the destination's.
+    """What parcels must have in common to share a request.
 
     Attributes:
-        api: The number of their API: a trigger may have made requests of its own kind.
-        alone: The trigger, if it goes alone; "" = several share.
-        width: How many users at most; 0 = as many as the destination takes.
+        api: The number of their API. A trigger's settings may make an API of its own kind.
+        alone: The trigger, if its deliveries share no request with others; "" = they may.
+        width: How many users a request may have; 0 = as many as the destination takes.
     """
 
     api: int
@@ -179,15 +179,16 @@ class Batch:
     Args:
         state: What the holder of the lease knows.
         routes: By trigger's name.
-        skipped: What needs no request; not settled yet.
-        deaths: What can't be sent; not settled yet: how many of one cause may die is asked first.
-        stopped: By trigger: why only another version of segrelay can go on with it.
-        parts: What is to be sent; those that were taken back first, then the narrowest.
-        apart: Triggers of which a body was refused: what is left of them goes alone.
+        skipped: Outcomes of deliveries that need no request, until they are settled.
+        deaths: Deliveries that can't be sent. Before they are settled, the streak of their cause is
+            asked how many may die.
+        stopped: By trigger, why only another version of segrelay can go on with it.
+        parts: What is to be sent. Parts that were taken back come first, then the narrowest.
+        apart: Triggers of which a body was refused. They share no further request of the batch.
         busy: Profiles, and identifiers by which the destination knows them, of which a request is
             in flight.
-        trying: Triggers that wait, and of which the one delivery that goes first is in flight.
-        before: By place: what the batch before has rendered and left.
+        trying: Triggers that wait, while the one delivery that tries them is in flight.
+        before: By place, what the batch before has rendered and left.
     """
 
     state: State
@@ -222,7 +223,7 @@ class Batch:
         return parcel is not None
 
     def add(self, parcel: Parcel) -> Part:
-        """Take a parcel in; the narrowest parts come first, so that a halving comes to its end."""
+        """Add a parcel to its part. Narrow parts come first, so that a halving comes to its end."""
         kind = self._kind(parcel)
         part = self._fresh.setdefault(kind, Part(kind))
         if not part.parcels:
@@ -263,9 +264,9 @@ class Batch:
         return trigger not in self.trying and self.state.is_due(trigger)
 
     def split(self, request: Request) -> None:
-        """Take a request back in two parts, to be sent before all else.
+        """Take a request back as two parts, which are sent before all else.
 
-        Several triggers are parted from each other before one of them is halved.
+        If it carries several triggers, they are separated before one of them is halved.
         """
         parcels = sorted(request.parcels, key=lambda parcel: parcel.delivery.trigger)
         names = [parcel.delivery.trigger for parcel in parcels]
@@ -292,12 +293,12 @@ class Batch:
         self.trying -= set(request.triggers)
 
     def leave(self, trigger: str) -> None:
-        """Leave all of a trigger that was paused just now in its streams."""
+        """Leave the rest of a trigger that was paused just now in its streams."""
         self.state.paused.add(trigger)
         self.drop([trigger])
 
     def drop(self, triggers: Collection[str]) -> None:
-        """Leave everything of some triggers where it is, in their streams."""
+        """Leave the rest of these triggers in their streams."""
         if not triggers:
             return
         for part in self.parts:

@@ -1,4 +1,4 @@
-"""Step 10: what follows from a verdict. Each kind of answer has its own short story here."""
+"""Step 10: do what follows from a verdict. There is one method for each kind of answer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from worker.errors import LeaseLost
 
 @dataclass(slots=True)
 class Conclusion:
-    """Obeys verdicts, for one batch."""
+    """Does what verdicts say, for the requests of one batch."""
 
     batch: Batch
     partition: Partition
@@ -50,7 +50,7 @@ class Conclusion:
     late_seconds: float
 
     async def obey(self, sent: Sent, verdict: Verdict) -> Mapping[str, int]:
-        """Do what a verdict says; returns by trigger how many were delivered."""
+        """Do what a verdict says; returns how many were delivered, by trigger."""
         request, note, answer = sent.request, sent.note, sent.answer
         unanswered = isinstance(verdict, Unreadable) or (
             isinstance(verdict, Failed) and verdict.possibly_applied
@@ -75,7 +75,7 @@ class Conclusion:
         return {}
 
     async def unfinished(self, request: Request, note: Note, message: str) -> None:
-        """Leave open what we ended ourselves; it is no failure of anybody."""
+        """Leave the note of a request open that we ended ourselves; nobody has failed."""
         async with self._repairing(request, note, applied=True):
             if request.parcels[0].route.on_ambiguous == "dead_letter":
                 await self._ambiguous(request, note, message)
@@ -254,7 +254,7 @@ class Conclusion:
         )
 
     async def _ambiguous(self, request: Request, note: Note, message: str) -> None:
-        """The destination's `on_ambiguous` says that a person decides."""
+        """Bury what may have been sent: `on_ambiguous` says that a person decides about it."""
         deaths = [
             (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, None))
             for parcel in request.parcels
@@ -266,7 +266,7 @@ class Conclusion:
     async def _settle_open(
         self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
     ) -> None:
-        """Settle a request without a sure answer: its note stays open, and `tried` is written."""
+        """Settle a request without a sure answer; its note stays open, and `tried` is written."""
         # Counted before `tried` is: it tells what had been sent before this request.
         counts = self._counts(request, unanswered=int(possibly_applied))
         tried = {
@@ -299,7 +299,7 @@ def _tried(record: Record, parcel: Parcel) -> Record:
 
 
 def _told(record: Record, parcel: Parcel) -> Record:
-    """Remember that a body may have told something about all audiences."""
+    """Return the record after a body, which may have told something about every audience."""
     if parcel.route.api.overwrites(parcel.shaped):
         return with_whole_list(record, parcel.fact.time_us)
     return record

@@ -1,11 +1,11 @@
-"""Bodies that are refused: halving them, until it is clear which deliveries are to blame.
+"""Halves bodies that were refused, until it is clear which deliveries are to blame.
 
-Who is refused alone is to blame only where something else of the trigger goes through: what was
-taken after that request began shows it. Where nothing goes through, the refusal is no verdict about
-anybody: the trigger waits, and nobody dies.
+A delivery that is refused alone is to blame only if others of its trigger go through, in requests
+that were taken after its own began. If nothing goes through, the refusal says nothing about this
+delivery: the trigger waits, and nothing becomes a dead letter.
 
-What is left of a halving when a batch ends is remembered as the width of the deliveries' next
-request, so that a slow destination, or a low rate, does not make it start anew each time.
+A halving that is not finished when the batch ends is remembered as the width of the deliveries'
+next request. So it does not start anew each time at a slow destination or a low rate.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Suspect(NamedTuple):
 
 @dataclass(slots=True)
 class Refusals:
-    """Halves refused bodies, for one batch."""
+    """Halves the refused bodies of one batch."""
 
     batch: Batch
     settler: Settler
@@ -52,7 +52,7 @@ class Refusals:
     _taken_seconds: dict[str, float] = field(default_factory=dict)
 
     async def refused(self, sent: Sent, message: str) -> None:
-        """Halve; a delivery refused alone is suspect until something else goes through."""
+        """Halve a body; a delivery refused alone is suspect until another one goes through."""
         request = sent.request
         if len(request.packed) > 1:
             if len(request.triggers) == 1:
@@ -71,13 +71,13 @@ class Refusals:
             await self._stop(trigger, parcel.route)
 
     async def part_taken(self, request: Request) -> None:
-        """Something was taken: who was refused alone meanwhile is to blame for itself."""
+        """Bury the deliveries that were refused alone meanwhile, since others go through."""
         for trigger in request.triggers:
             self._taken_seconds[trigger] = self.batch.state.clock.seconds()
             await self._bury(trigger)
 
     async def finish(self) -> None:
-        """Let those wait who are suspect still, and remember what is not done."""
+        """Let the remaining suspects wait, and remember what is left of each halving."""
         widths = dict(self.batch.halves_left())
         halved = {parcel.delivery.trigger for parcel in widths}
         await self._acquit([name for name in self._suspects if name not in halved])
@@ -93,7 +93,7 @@ class Refusals:
             self.batch.state.setbacks.update(setbacks)
 
     async def _stop(self, trigger: str, route: Route) -> None:
-        """Go no further through a body of which nothing is taken: its trigger pauses, or waits."""
+        """Stop halving a body of which nothing was taken; its trigger is paused or waits."""
         causes = {suspect.obituary.cause for suspect in self._suspects[trigger]}
         if len(causes) == 1 and route.api.max_users > 1 and self.batch.has_left(trigger):
             obituary = self._suspects.pop(trigger)[-1].obituary
@@ -109,7 +109,7 @@ class Refusals:
             await self.settler.write(Settlement(settled=await self.settler.buried(deaths)))
 
     async def _acquit(self, triggers: list[str]) -> None:
-        """Let suspects step aside; where nothing of a trigger goes through, all of it waits."""
+        """Let suspects step aside; a trigger of which nothing goes through waits as a whole."""
         for trigger in triggers:
             suspects = self._suspects.pop(trigger, [])
             if suspects and trigger not in self.batch.state.paused:
@@ -147,7 +147,7 @@ class Refusals:
             self._tell(trigger, wait, suspects[0].obituary)
 
     def _short(self, wait: Wait | None) -> Wait | None:
-        """Bound a wait: the destination answers, so that others may well go through."""
+        """Shorten a wait: the destination answers, so other deliveries may well go through."""
         if wait is None:
             return None
         latest_ms = self.batch.state.now_ms() + round(
@@ -156,7 +156,7 @@ class Refusals:
         return replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
 
     def _alone(self, setback: Setback, wait: Wait | None) -> Setback:
-        """Let a suspect be alone in its next request, which comes a little later."""
+        """Return a setback by which a suspect is alone in its next request, a little later."""
         not_before_ms = setback.not_before_ms
         if wait is None and not not_before_ms:
             delay_ms = round(1000 * delay_seconds(1, self.jitter.random()))

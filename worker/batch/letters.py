@@ -1,4 +1,4 @@
-"""Dead letters: all that a person needs to understand a death, and a replay to undo it."""
+"""Dead letters, with all that a person needs to understand them and a replay to repeat them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Obituary:
     """Why a delivery died.
 
     Args:
-        message: For a person; no profile field.
+        message: For a person; it holds no field of the profile.
         template: Content hash of the template.
-        body: What was rendered, if it came so far.
-        status: Of the last answer; 0 = none.
-        answer: Begin of the last answer's body.
-        attempts: Requests that were made of it.
+        body: What was rendered, if the delivery came that far.
+        status: The last answer's; 0 = there was none.
+        answer: The beginning of the last answer's body.
+        attempts: How many requests carried it.
     """
 
     reason: Death

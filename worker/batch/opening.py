@@ -35,9 +35,9 @@ _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have b
 def tried_by(
     notes: Sequence[Note], texts: Mapping[bytes, bytes | None], numbers: Numbers
 ) -> dict[bytes, bytes]:
-    """Return the ledgers after requests of which nobody knows what came; by digest.
+    """Return, by digest, the ledgers after requests whose result nobody knows.
 
-    What can't be read is left as it is.
+    Ledgers that can't be read are left as they are.
     """
     records, _ = unpack_all(texts)
     for note in notes:
@@ -52,7 +52,7 @@ def tried_by(
 
 
 def open_up(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
-    """Decode the batch; what can't be decoded is dead, what is too much stays where it is."""
+    """Decode a batch. What can't be decoded is dead; what is too much stays in its stream."""
     contenders: list[Contender] = []
     size = 0
     for delivery in deliveries:
@@ -88,9 +88,9 @@ def take_in_records(
     texts: Mapping[bytes, bytes | None],
     batch: Batch,
 ) -> list[Contender]:
-    """Unpack the ledgers of a batch; one that is damaged costs its own profile's events.
+    """Unpack the ledgers of a batch. If one is damaged, the events of its profile are dead.
 
-    One that another version wrote stops the triggers of its profile's events.
+    If another version wrote one, the triggers of its profile's events are stopped.
     """
     batch.state.records, unreadable = unpack_all(texts)
     damaged: dict[bytes, str] = {}
@@ -128,9 +128,9 @@ def _fact(delivery: Delivery, profile: bytes, numbers: Numbers) -> Fact:
 
 
 def ask_ledger(contenders: Sequence[Contender], batch: Batch) -> list[Contender]:
-    """Apply the ledger: what need not be delivered is skipped, the rest is returned.
+    """Skip what the ledger says need not be delivered, and return the rest.
 
-    What may have been sent before is a person's to decide, where `on_ambiguous` says so.
+    If `on_ambiguous` says so, what may have been sent before becomes a dead letter.
     """
     left: list[Contender] = []
     for contender in contenders:
@@ -150,8 +150,8 @@ def ask_ledger(contenders: Sequence[Contender], batch: Batch) -> list[Contender]
 def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record]) -> Settled | None:
     """Return why the ledger wants a delivery skipped, or None.
 
-    A state event that tells what is known raises the ledger's time, here at once: what is judged
-    after it has to know.
+    A state event that says what is known already raises the ledger's time. It does so at once,
+    because the events that are judged after it have to be compared with that time.
     """
     record = records[delivery.header.digest]
     reason = judge(record, fact)

@@ -26,17 +26,17 @@ SMALL_SHARE: Final = 4
 
 @dataclass(slots=True)
 class Packer:
-    """Makes one request after the other of what a batch has left.
+    """Makes one request after the other of what is left of a batch.
 
-    Of a trigger that waits, because nothing of it went through, one delivery goes first, alone:
-    what comes of a failed request is not known for a while, and all other events of its profiles,
-    of whichever trigger, are kept waiting that long.
+    If a trigger waits because nothing of it went through, one delivery of it goes first, alone.
+    A failed request keeps all other events of its profiles waiting, of every trigger, so few
+    profiles should be in it.
 
-    What would be a small request waits where it can be shared with more: with what is blocked now
-    by a request that is under way, or with what the next batch will read.
+    A small request waits if more could join it: what is blocked now by a request that is under
+    way, or what the next batch will read.
 
     Args:
-        is_patient: So much was read at once that waiting for others costs nobody anything.
+        is_patient: So much was read at once that nothing is late because a request waits.
     """
 
     batch: Batch
@@ -49,7 +49,7 @@ class Packer:
 
         Args:
             request: Of one trigger; has more than one.
-            avoid: Place of what failed last as a probe; another is chosen if there is one.
+            avoid: The place of the delivery that failed last as a probe; another one is preferred.
         """
         chosen = next(
             (p for p in request.packed if p.parcel.delivery.place != avoid), request.packed[0]
@@ -95,7 +95,7 @@ class Packer:
         return blocked > 0 or (may_leave and self._has_packed and not part.is_due)
 
     def _of_part(self, part: Part) -> tuple[Request | None, list[Parcel]]:
-        """Take a request's parcels out of a part; those that have to go alone come out, too."""
+        """Take the parcels of a request out of a part, and also those that have to go alone."""
         alone, in_trouble = part.kind.alone, list[Parcel]()
         if not part.parcels or (alone and not self.batch.may_go(alone)):
             return None, in_trouble
@@ -158,7 +158,7 @@ class Packer:
         return settled is None
 
     def _pack(self, parcel: Parcel) -> Packed | None:
-        """Ask the ledger again, correct, and encode; None if there is nothing to send any more."""
+        """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
         if not self._is_current(parcel):
             return None
         try:
@@ -215,7 +215,7 @@ class Packer:
         )
 
     def _share(self, parcel: Parcel) -> None:
-        """Count, once, that the destination takes this profile and another one for one person."""
+        """Count once that the destination takes this profile and another for the same person."""
         if parcel not in self._sharing:
             self._sharing.add(parcel)
             self.batch.state.identities_shared[parcel.delivery.trigger] += 1

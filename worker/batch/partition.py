@@ -1,4 +1,4 @@
-"""What a drain wants of a partition: its words, as values, and the protocol of whoever keeps it."""
+"""A partition as a drain sees it: what it reads and writes, and the protocol of the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """What to read of one stream: so many entries behind an id ("" = from its begin)."""
+    """What to read of one stream: so many entries after an id ("" = from its beginning)."""
 
     stream: str
     after_id: str
@@ -35,7 +35,7 @@ class Found(NamedTuple):
     """What a stretch of a stream holds.
 
     Attributes:
-        is_all: There is nothing behind these entries.
+        is_all: The stream ends with these entries.
     """
 
     entries: list[Entry]
@@ -69,7 +69,7 @@ class NotedDelivery(NamedTuple):
     """What a note holds of one delivery.
 
     Attributes:
-        place: `lane|trigger|id`; "" = of nobody: it only holds others back.
+        place: `lane|trigger|id`; "" = it stands for no delivery and only holds others back.
     """
 
     place: str
@@ -107,7 +107,7 @@ class Note:
     def dumps(self) -> bytes:
         """Return the text that Redis keeps.
 
-        It begins with the trigger, if there is only one: earlier versions read it there.
+        If there is only one trigger, its name comes first, where earlier versions read it.
         """
         rows = [
             [d.place, d.digest.hex(), d.audience, d.direction.value, d.time_us, d.replays]
@@ -128,7 +128,7 @@ class Note:
 
 
 class Hold(NamedTuple):
-    """Up to `last_id` everything in a stream waits, until then (Redis' clock)."""
+    """All entries of a stream up to `last_id` wait until this time, by Redis' clock."""
 
     last_id: str
     until_ms: int
@@ -140,13 +140,13 @@ class Holding:
 
     Args:
         now_ms: Redis' clock.
-        notes: All that are there; open ones and those of a holder that vanished.
-        rendering: Places of what a vanished holder was rendering.
+        notes: All notes: the open ones, and those of a holder that vanished.
+        rendering: The places of deliveries that a vanished holder was rendering.
         waits: By trigger.
         setbacks: By place.
         holds: By stream.
-        reached_up_to: Who is reached and has a larger digest (hex) need not be told to `settle`;
-            "" = all are told.
+        reached_up_to: People who are reached and have a larger digest (hex) are not told to
+            `settle`; "" = all are told.
     """
 
     now_ms: int
@@ -164,7 +164,7 @@ class Letter:
 
     Args:
         cause: Fingerprint of reason, status and normalised message.
-        sample: JSON, one line, about the cause; no profile field.
+        sample: One line of JSON about the cause; it holds no field of a profile.
         text: The whole letter, as Redis keeps it.
     """
 
@@ -182,10 +182,10 @@ class Settled(NamedTuple):
     """The outcome of one delivery.
 
     Attributes:
-        reason: None = delivered.
+        reason: Why it was skipped or is dead; None = it was delivered.
         tells: The profile's ledger tells of it; see `Settlement.ledgers`.
-        letter: If it is dead.
-        by: Why it was skipped, for the history; "" = nothing to tell.
+        letter: The dead letter, if it is dead.
+        remark: What the history says of it; "" = nothing.
     """
 
     delivery: Delivery
@@ -219,22 +219,22 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """All that one script writes.
+    """All that the settling script writes at once.
 
     Args:
-        settled: Outcomes.
-        note_id: Of the request; "" = none was made.
-        open_seconds: For how long its note stays open; 0 = it is closed.
+        settled: The outcomes.
+        note_id: The note of the request; "" = no request was made.
+        open_seconds: For how long the note stays open; 0 = it is closed.
         ledgers: By digest, one text per profile: its packed record at the moment of writing. It is
             written if a request was made, or if a delivery that it tells of was still there.
-        waits: By trigger; None = forget.
-        setbacks: By place; those of deliveries that are not there any more are not kept.
-        counts: Further fields of `counts`.
-        history: Lines about deliveries that were not made, or not yet.
-        status: Of the answer; 0 = no request was answered.
+        waits: By trigger; None = it waits no longer.
+        setbacks: By place. Setbacks of deliveries that are gone are not kept.
+        counts: What is added to further fields of `counts`.
+        history: Lines about deliveries that were skipped, are dead, or are tried again.
+        status: The answer's; 0 = no request was answered.
         responses: Records for response streams.
-        reached: By digest (hex), for `verify`: JSON of now (ms) and by what the destination knows
-            the person; of each to whom something was delivered.
+        reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
+            of now (ms) and of the identifiers by which the destination knows the person.
     """
 
     settled: Sequence[Settled] = ()
@@ -251,10 +251,10 @@ class Settlement:
 
 
 class Partition(Protocol):
-    """Keeps one partition of one destination. Its writers raise `LeaseLost`."""
+    """Stores one partition of one destination. What writes raises `LeaseLost` without the lease."""
 
     async def take(self) -> Holding | None:
-        """Take the lease if it is free; clears the bell."""
+        """Take the lease if it is free, and clear the bell."""
         ...
 
     async def streams(self) -> tuple[str, ...]:
@@ -264,14 +264,14 @@ class Partition(Protocol):
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
         """Read the next entries of several streams, in one round trip.
 
-        What is found of a stream is fewer than asked for if what was found before is large.
+        After large entries, fewer are returned of the next streams than were asked for.
         """
         ...
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
     ) -> list[bytes | None]:
-        """Read packed records, and write down what will be rendered."""
+        """Read packed records, and write down which deliveries will be rendered."""
         ...
 
     async def peek(self, digests: Sequence[bytes]) -> list[bytes | None]:
@@ -279,7 +279,7 @@ class Partition(Protocol):
         ...
 
     async def note(self, note: Note) -> int:
-        """Write a note, renew the lease; returns now (ms, Redis' clock)."""
+        """Write a note and renew the lease; returns now (ms, Redis' clock)."""
         ...
 
     async def open_notes(
@@ -289,11 +289,11 @@ class Partition(Protocol):
         ...
 
     async def settle(self, settlement: Settlement) -> int:
-        """Settle; repeated until it is confirmed. Returns the end of an open note (ms), or 0."""
+        """Settle, repeated until Redis confirms it; returns the end of an open note (ms), or 0."""
         ...
 
     async def hold_back(self, note: Note, seconds: float) -> None:
-        """Open a note without holding the lease: nothing of its profiles may go on until then."""
+        """Open a note without the lease, so that nothing of its profiles is sent for so long."""
         ...
 
     async def release(
@@ -307,15 +307,15 @@ class Partition(Protocol):
         """Give the lease back.
 
         Args:
-            holds: What has changed of them.
+            holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
-            suspects: Places that the next holder, too, renders apart.
-            keep_if_due: Keep it where there is work that may be done now.
+            suspects: The places of deliveries that the next holder has to render apart, too.
+            keep_if_due: Keep the lease if some work may be done now.
         """
         ...
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries, e.g. repairs; needs no lease."""
+        """Add deliveries, such as repairs; this needs no lease."""
         ...
 
 
@@ -323,8 +323,8 @@ class Release(NamedTuple):
     """What became of the lease.
 
     Attributes:
-        due: There is work that may be done now.
-        ring: On which queue to ring; "" = there is none, or somebody is on the way.
+        due: Some work may be done now.
+        ring: The queue to ring on; "" = there is no work, or somebody was rung for already.
     """
 
     released: bool

@@ -1,4 +1,4 @@
-"""Steps 5 and 6: render and shape, for all triggers of a template together."""
+"""Steps 5 and 6: render and shape. Triggers with the same template are rendered together."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ ISOLATING_SECONDS: Final = 15.0
 
 
 class Renders(Protocol):
-    """Whoever renders rows of one template, of whichever triggers, in order."""
+    """Renders rows with one template; the rows may be of several triggers."""
 
     async def render(
         self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
     ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
-        """Render; `isolated` in a throw-away process with limits.
+        """Render rows and return the results in their order.
 
-        What is isolated may give fewer results than rows: the others are left for another time.
+        Isolated rows are rendered in a throw-away process with limits. There may be fewer results
+        than isolated rows; the other rows are left for another time.
         """
         ...
 
@@ -91,7 +92,7 @@ async def render_and_shape(
 async def _rendered(
     renders: Renders, kind: _Together, rows: Sequence[Row]
 ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
-    """Render; an error of ours is that of one row, so all are rendered one by one after it."""
+    """Render rows. After an error of our own, they are rendered one by one to find its row."""
     try:
         return await renders.render(kind.template, kind.engine, rows, isolated=kind.isolated)
     except SegrelayError:

@@ -52,7 +52,7 @@ class Ration:
         return True
 
     def count(self, settled: Iterable[Settled]) -> None:
-        """Take note of outcomes that Redis has confirmed."""
+        """Count outcomes that Redis has confirmed."""
         for outcome in settled if self.shares else ():
             trigger = outcome.delivery.trigger
             if outcome.delivery.place in self._admitted.get(trigger, ()):

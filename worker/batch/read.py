@@ -21,13 +21,13 @@ from worker.errors import FormatUnknown, PayloadRefused
 BATCH_BYTES: Final = 8_000_000
 PASSED_OVER_AT_MOST: Final = 50_000
 TRIAL_ENTRIES: Final = 100
-"""Of a trigger whose next request carries one delivery alone: the others would be rendered for
-nothing if it fails again. A few more than one, so that not always the same one is tried."""
+"""How many are read of a trigger whose next request carries one delivery alone. If that fails
+again, the others were rendered for nothing; a few are read so that it is not always the same."""
 _FIRST_STEP: Final = 32
-"""Of one stream, while nothing is known of the entries' size."""
+"""Read of one stream at first, while the size of its entries is not known."""
 _LARGEST_STEP: Final = 500
 _STEP_BYTES: Final = 2_000_000
-"""Of all streams together, in one round trip."""
+"""Read of all streams together in one round trip."""
 _LATEST_US: Final = 1 << 56
 
 UNREADABLE: Final = Header(
@@ -40,7 +40,7 @@ UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
 
 
 class Reads(Protocol):
-    """Whoever can read streams."""
+    """Reads streams."""
 
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
         """Read the next entries of several streams, in one round trip."""
@@ -60,14 +60,14 @@ class _Source:
     only_waiting: bool = True
 
     def take_in(self, found: Found) -> None:
-        """Keep what was found behind what is there."""
+        """Put what was found behind the entries that are there."""
         self.is_exhausted = found.is_all
         self.entries.extend(found.entries)
         if found.entries:
             self.after_id = found.entries[-1].entry_id
 
     def pass_over(self, entry_id: str, until_ms: int) -> None:
-        """Let an entry wait; while nothing else was seen, the hold grows."""
+        """Let an entry wait; the hold grows as long as all entries before it wait."""
         if self.only_waiting:
             earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
             self.hold = Hold(entry_id, earliest)
@@ -89,7 +89,7 @@ class _Reader:
     seen_bytes: int = 0
 
     async def fill(self, sources: Iterable[_Source]) -> None:
-        """Read on where little is left."""
+        """Read on in streams of which little is left."""
         wanted = [
             source
             for source in sources
@@ -97,7 +97,7 @@ class _Reader:
         ]
         if not wanted:
             return
-        # Those that have none come first: of them something is read in any case.
+        # Streams without entries come first: something is read of them in any case.
         wanted.sort(key=lambda source: len(source.entries))
         step = self._step(len(wanted))
         self.low = step // 4

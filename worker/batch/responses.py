@@ -21,7 +21,7 @@ _ID: Final = "id"
 _PROFILE_ID: Final = "_id"
 _PAYLOAD_ID: Final = "payload_id"
 _TEXT_CHARACTERS: Final = 500
-"""Of any text: even where each takes six bytes, a record stays below its limit in a batch."""
+"""Of any text. A character takes at most six bytes, so a record stays below its limit."""
 _UNTOLD: Final = frozenset({Skip.DUPLICATE, Skip.SUPERSEDED, Skip.ALREADY_THERE})
 """No request was made for these, and none was needed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Steps 8 to 11: book a slot, write the note, send, read the answer, settle. One request each."""
+"""Steps 8 to 11, for one request: book a slot, write the note, send, read the answer, settle."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from worker.errors import ConfigurationInvalid, SegrelayError
 from worker.logs import told_bug
 
 LONGEST_WAIT_SECONDS: Final = 1.0
-"""What gets no slot within this time is left to a later drain; the sweep comes back."""
+"""A request that gets no slot within this time is left to a later drain, which the sweep starts."""
 BOOKINGS: Final = 5
-"""So many slots in a row may have passed by the time that Redis has answered."""
+"""How many slots in a row may be over before Redis has answered."""
 REDIS_SLOW: Final = "redis_slow"
 LOG: Final = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class Passage:
-    """The last look before a request is written: lease and slot may have passed by then.
+    """Checks lease and slot right before a request is written, because either may be over by then.
 
     Args:
         slot: In force now.
@@ -54,7 +54,7 @@ class Passage:
     async def is_open(self) -> bool:
         """Say whether the request may be written now; a slot that has passed is booked anew."""
         courier = self.courier
-        # By both clocks: a process that was stopped after its note may have lost the lease.
+        # By both clocks, since the process may have been stopped after it wrote its note.
         if self.slot.expired(max(self.noted_ms, courier.batch.state.now_ms())):
             await self._rebook()
         may_go = self.has_slot and courier.may_send() and not courier.cut.is_set()
@@ -105,7 +105,7 @@ class Courier:
     closed: Closed | None = None
 
     async def carry(self, request: Request) -> None:
-        """Carry one request to its end; its profiles are free afterwards."""
+        """Carry one request to its end, and free its profiles."""
         try:
             slot = await self._slot(request)
             if not isinstance(slot, Slot):
@@ -137,13 +137,13 @@ class Courier:
                 batch=request.parcels[0].delivery.place,
             )
             if slot.probe and isinstance(verdict, Accepted):
-                # All others have waited for it, or have gone alone.
+                # All others have waited for the probe, or share no request.
                 await self._look()
         finally:
             self.batch.done(request)
 
     async def _end(self, request: Request, note: Note, answer: NoAnswer, passage: Passage) -> None:
-        """End what we ended ourselves: it says nothing about the destination, nor its users."""
+        """Settle a request that we ended ourselves, which says nothing about the destination."""
         await passage.give_back()
         if answer.possibly_applied:
             self.batch.state.tally.requests += 1
@@ -153,7 +153,7 @@ class Courier:
         await self._leave(request, passage.closed)
 
     async def _leave(self, request: Request, closed: Closed | None) -> None:
-        """Leave what got no slot; a gate that is closed for one trigger may be open for others."""
+        """Take a request back that got no slot, and look for which triggers the gate is open."""
         self.batch.again(request)
         if closed is None:
             return
@@ -168,14 +168,14 @@ class Courier:
         await self._look()
 
     async def _part(self, request: Request) -> None:
-        """Let those triggers go alone, or not at all, for which the gate is not plainly open."""
+        """Separate the triggers of a request for which the gate is not plainly open."""
         self.closed = next(
             (look for look in (await self._look()).values() if isinstance(look, Closed)),
             self.closed,
         )
         apart = {name for name in request.triggers if self.batch.state.is_trial(name)}
         if not apart and self.batch.state.shut.isdisjoint(request.triggers):
-            # What was in the way is not any more; nobody asks for the same for ever.
+            # The obstacle is gone by now. They go apart, so that this does not repeat for ever.
             self.batch.apart.update(request.triggers)
 
     async def _look(self) -> Mapping[str, Open | Closed]:
@@ -214,7 +214,7 @@ class Courier:
             await self.batch.state.clock.sleep(min(left, 0.2))
 
     async def rebook(self, request: Request) -> Slot | Closed | None:
-        """Book anew for a request whose slot has passed; None = it can't go as it is."""
+        """Book again for a request whose slot is over; None = it can't be sent as it is."""
         slot = await self._slot(request)
         if isinstance(slot, Slot) and slot.probe and len(request.packed) > 1:
             await self.gate.cancel(slot)
@@ -232,7 +232,7 @@ class Courier:
     async def _exchange(
         self, request: Request, passage: Passage
     ) -> tuple[Verdict, Answer | NoAnswer]:
-        """Send, and say what the answer means; an error of ours is an answer not understood."""
+        """Send, and say what the answer means; an error of our own counts as unreadable."""
         try:
             answer = await self._send(request, passage)
             return self._verdict(request, answer), answer
@@ -276,7 +276,7 @@ class Courier:
         )
 
     async def _unsendable(self, request: Request, note: Note, message: str) -> None:
-        """Nothing has left: the template named a forbidden URL, or the credentials are no HTTP."""
+        """Bury what can't be sent: a forbidden URL, or credentials that HTTP does not allow."""
         parcels = request.parcels
         if any(parcel.shaped.url for parcel in parcels):
             deaths = [

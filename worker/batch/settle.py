@@ -1,4 +1,4 @@
-"""Settling: the one way by which outcomes, notes, waits and letters reach Redis."""
+"""Settles: the only way in which outcomes, notes, waits and letters get into Redis."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from worker.destinations.sending import NoAnswer
 
 
 class Streaks(Protocol):
-    """Counts deaths of one cause in a row, over all workers."""
+    """Counts how many deliveries of a trigger died of one cause in a row, over all workers."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
         """Return how many may; the trigger is paused where that is fewer."""
         ...
 
     async def broken(self, trigger: str) -> None:
-        """Something of the trigger was delivered."""
+        """Begin to count anew: something of the trigger was delivered."""
         ...
 
     async def pause(self, trigger: str, obituary: Obituary) -> None:
-        """Pause a trigger of which nothing else comes."""
+        """Pause a trigger all of whose deliveries die like this."""
         ...
 
     async def stop(self, trigger: str, reason: str) -> None:
-        """Pause a trigger for a reason that is not what its events die of."""
+        """Pause a trigger for another reason than a cause of death."""
         ...
 
 
 @dataclass(slots=True)
 class Settler:
-    """Settles for one batch; one script at a time.
+    """Settles for one batch, one script at a time.
 
     Args:
         tag: Destination and partition.
@@ -57,7 +57,7 @@ class Settler:
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def settle_unsent(self) -> bool:
-        """Settle what turned out to need no request; returns whether there was anything."""
+        """Settle deliveries that need no request; returns whether there were any."""
         skipped, self.batch.skipped = self.batch.skipped, []
         deaths, self.batch.deaths = self.batch.deaths, []
         settled = [*skipped, *await self.buried(deaths)]
@@ -96,7 +96,7 @@ class Settler:
             groups.setdefault((delivery.trigger, obituary.cause), []).append((delivery, obituary))
         settled: list[Settled] = []
         for (trigger, _), group in groups.items():
-            # Of doubt it is not the trigger's fault how many there are.
+            # However many are in doubt, it is not the trigger's fault.
             if group[0][1].reason is Death.AMBIGUOUS:
                 settled += [self.death(delivery, obituary) for delivery, obituary in group]
                 continue
@@ -107,7 +107,7 @@ class Settler:
         return settled
 
     async def stop(self) -> None:
-        """Pause the triggers that can't go on, each for its reason; all of them stays."""
+        """Pause the triggers that can't go on; their deliveries stay in their streams."""
         for trigger, reason in self.batch.stopped.items():
             await self.streaks.stop(trigger, reason)
             self.batch.leave(trigger)

@@ -50,7 +50,9 @@ class Tally:
 
 @dataclass(slots=True)
 class State:
-    """Knowledge of one holder; but for the ledgers, changed only after Redis has confirmed it.
+    """What one holder of the lease knows.
+
+    Apart from the ledgers, it is changed only after Redis has confirmed the change.
 
     Args:
         offset_ms: Redis' clock minus ours.
@@ -179,12 +181,12 @@ class State:
             now_ms=self.now_ms(),
             jitter=jitter,
         )
-        # What was under way already when the trigger began to wait does not make it wait longer.
+        # A request that was under way when the trigger began to wait does not make it wait longer.
         fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= slot.at_ms
         return AfterFailure(outcome.setback, wait) if fresh and outcome.wait else outcome
 
     def set_wait(self, trigger: str, wait: Wait | None) -> None:
-        """Let a trigger wait, or not any more."""
+        """Let a trigger wait; None = it waits no longer."""
         if wait is None:
             self.waits.pop(trigger, None)
             return

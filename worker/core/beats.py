@@ -38,7 +38,7 @@ def beats(newer: Claim, older: Claim) -> bool:
 def is_newer(
     time_us: int, direction: Direction, other_time_us: int, other_direction: Direction
 ) -> bool:
-    """Compare two moments: the later time, at equal times the exit."""
+    """Say which of two moments is newer: the later time, and the exit at equal times."""
     return (time_us, direction is Direction.EXIT) > (
         other_time_us,
         other_direction is Direction.EXIT,

@@ -1,4 +1,4 @@
-"""Within a batch: only what no other delivery of the batch beats goes on."""
+"""Within a batch, only deliveries go on that no other delivery of the batch beats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Contest(Generic[T]):
-    """Who goes on, and who waits for the fate of the one that beat it.
+    """The deliveries that go on, and those that each of them beat.
 
     Args:
         going: In the order given.
@@ -26,7 +26,7 @@ class Contest(Generic[T]):
 
 
 def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
-    """Hold a contest; the first value of an entrant says what it is about (profile, audience).
+    """Find out who goes on. An entrant's first value is what it is about: profile and audience.
 
     Linear in the number of entrants: of the deliveries about one thing only the newest of each
     trigger can win.

@@ -235,15 +235,15 @@ class Gate(Protocol):
         ...
 
     async def cancel(self, slot: Slot) -> None:
-        """Tell that nothing was sent: if it was a probe, somebody else may be it at once."""
+        """Give a slot back because nothing was sent; another request may be the probe instead."""
         ...
 
     async def pause(self, reason: str, by: str) -> None:
-        """Close it until a person resumes."""
+        """Close the gate until a person resumes."""
         ...
 
     async def resume(self) -> None:
-        """Open it; one probe goes first, all others wait for its result."""
+        """Open the gate again; one probe goes first, and all others wait for its result."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What an answer means: a value; the drain obeys it.
+"""Verdicts: what an answer of a destination means. They are values, and the drain obeys them.
 
 Sure answers say what happened to each user; the others say whether the request may have taken
 effect all the same, because then its note stays open.
@@ -15,7 +15,7 @@ from worker.core.messages import without_values
 
 @dataclass(frozen=True, slots=True)
 class RefusedUser:
-    """The destination's "no" to one user: dead, or skipped where nothing is missing."""
+    """The destination refuses one user, who is dead, or skipped if nothing is missing for it."""
 
     reason: Death | Skip
     message: str
@@ -23,7 +23,7 @@ class RefusedUser:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Taken, apart from the users named.
+    """The destination took all users but those named.
 
     Args:
         refused: By index in the request's users.
@@ -34,35 +34,35 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class TooLarge:
-    """Surely not applied: more bytes or users than the destination takes. Split it."""
+    """Surely not applied: it has more bytes or users than the destination takes. Split it."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class BodyRefused:
-    """Surely not applied: something in the body is wrong. Halve until it is found."""
+    """Surely not applied: something in the body is wrong. Halve it until that is found."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class SlowDown:
-    """Surely not applied: too many requests. `retry_after_seconds` where the answer says."""
+    """Surely not applied: there were too many requests. The answer may say when to try again."""
 
     retry_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRefused:
-    """Surely not applied: the credentials are. Pause the destination."""
+    """Surely not applied: the credentials are refused. Pause the destination."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A 5xx or no answer.
+    """The destination answered with a 5xx, or not at all.
 
     Args:
         message: The status or the kind of failure; no body.
@@ -75,7 +75,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A 200 that can't be understood: possibly applied."""
+    """The destination answered 200 with a body that can't be understood: possibly applied."""
 
     message: str
 

@@ -14,10 +14,10 @@ LOG: Final = structlog.get_logger()
 
 
 class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
-    """Tries again and again, without end, every two seconds at least.
+    """Tries to reach the broker without end, at least every two seconds.
 
-    It does not talk to other workers: what they have in common stands in Redis, and the talk costs
-    a second at the start and a traceback in the log whenever the broker goes away.
+    It does not use Celery's gossip between workers: what they share stands in Redis, and gossip
+    costs a second at the start and a traceback in the log whenever the broker goes away.
     """
 
     def __init__(

@@ -68,11 +68,11 @@ class Edge:
     _task: DrainTask | None = None
 
     def __post_init__(self) -> None:
-        """Make what rings; it connects when it is used."""
+        """Make the ringer, which connects when it is first used."""
         self.ringer = Ringer(self.app)
 
     def begin(self, processes: int) -> None:
-        """Make what all processes share; before the first fork."""
+        """Make what all processes share, before the first of them is forked."""
         self.node = Node.of(processes, self.settings.destinations)
         self.node.stopped.write(self.load())
         self._task = DrainTask(self.settings, self.build, self.ringer, self.node)
@@ -83,9 +83,9 @@ class Edge:
         return self._task
 
     def get_ready(self, **_: Any) -> None:
-        """Build what drains when a process begins: the first event it is given waits for nothing.
+        """Build what drains when a process begins, so that its first event does not wait for it.
 
-        Where it can't be built, the first task tries again, and tells.
+        If it can't be built, the first task tries again and reports the error.
         """
         with contextlib.suppress(SegrelayError):
             self.task().get_ready()
@@ -101,7 +101,7 @@ class Edge:
     def turn(self) -> Iterator[Turn | None]:
         """Return this node's turn for an errand, if it is free; see `Turns`.
 
-        At its end whoever waits for the slot is rung for.
+        When the turn ends, a drain that waits for the slot is rung for.
         """
         assert self.node is not None
         slot = self.node.slots.take_for_errand()

@@ -1,4 +1,4 @@
-"""Ringing from inside of a worker, for drains and errands. A bell that can't be rung is no error.
+"""Rings from inside a worker, for drains and errands. If it can't ring, that is no error.
 
 It has a connection of its own with short timeouts: the sweep rings from the worker's event loop.
 """

@@ -38,7 +38,7 @@ class StartingStep(bootsteps.Step):  # type: ignore[misc] # Celery is not typed
 
 
 def check_redis(settings: Settings) -> None:
-    """Wait for Redis, claim it, and say where it keeps less than we promise.
+    """Wait for Redis, claim it, and warn if its settings keep less than we promise.
 
     Raises:
         RedisUnavailable: It was not ready in time.

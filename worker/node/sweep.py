@@ -1,8 +1,8 @@
-"""The sweep: a timer in the worker's own event loop that rings for what has been forgotten.
+"""The sweep: a timer in the worker's own event loop that rings for forgotten partitions.
 
-A doorbell can get lost with its message, its sender or its Redis. Once a second one worker looks at
-all partitions and rings for those that have due work, no lease and an open gate. It has no thread
-and no process of its own: there is nothing whose death would stop delivery.
+A ring can get lost with its message, its sender or its Redis. So once a second one worker looks at
+all partitions, and rings for those that have due work, no lease and an open gate. The sweep has no
+thread or process of its own whose death could stop delivery.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Schedule(Protocol):
 
 @dataclass(slots=True)
 class Sweep:
-    """Rings for forgotten partitions and for errands, and notices that nobody comes.
+    """Rings for forgotten partitions and for errands, and notices if no drain begins.
 
     Args:
         ring_errands: Sends messages for errands.
@@ -104,7 +104,7 @@ class Sweep:
     _reachable: bool = True
 
     def tick(self) -> bool:
-        """Do one round, if it is ours; returns whether this node is broken and should end."""
+        """Do one round if it is our turn; returns whether this node is broken and should end."""
         now = self.clock()
         self._idle_since = (self._idle_since or now) if self.has_idle_process() else None
         if now < self._quiet_until:
@@ -122,7 +122,7 @@ class Sweep:
         return self._is_broken(now)
 
     def end(self) -> None:
-        """Take back that this node runs; a Redis that is away forgets it by itself."""
+        """Say that this node runs no longer; if Redis is away, it forgets the node by itself."""
         with suppress(RedisUnavailable):
             self.presence.leave()
 

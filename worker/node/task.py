@@ -106,7 +106,7 @@ class DrainTask:
         return str(tally)
 
     def _live_first(self, call: Ring, stop: Stop, again: list[Ring]) -> None:
-        """Drain what live work waits for this very slot, before anybody else can take it."""
+        """Drain live work that waits for this slot, before another drain can take the slot."""
         for _ in range(LIVE_TURNS):
             following = None if stop.is_told else self.node.waiting.next_live(call.destination)
             if following is None:
@@ -160,7 +160,7 @@ class DrainTask:
             self.node.stopped.write(told.stopped)
 
     def _hand_over(self, call: Ring, again: list[Ring]) -> None:
-        """Send on who waited for the slot, and only then this partition: all get their turn."""
+        """Ring for the calls that waited for the slot, and only then for this partition."""
         waiting = self.node.waiting.next_after(call)
         self.ringer.ring([*([waiting] if waiting else []), *again])
 

@@ -1,4 +1,4 @@
-"""Asks questions in a copy of this process, which any of them may end."""
+"""Asks questions in a copy of this process, since any of them may end the process."""
 
 from __future__ import annotations
 

@@ -118,13 +118,13 @@ class Runtime:
                 gc.collect()
 
     def connect(self) -> None:
-        """Connect to Redis before the first drain needs it; where that fails, the drain tells."""
+        """Connect to Redis before the first drain needs it; if that fails, the drain reports it."""
         with contextlib.suppress(RedisUnavailable):
             self.runner.run(self._live_is_queued())
             self.runner.run(self.numbers.read())
 
     def close(self) -> None:
-        """Give all connections back; for whoever does not end with the process."""
+        """Close all connections, for callers that live longer than this runtime."""
         self.runner.run(self.sender.close())
         self.runner.run(self.client.aclose())
         self.runner.run(self.broker.aclose())

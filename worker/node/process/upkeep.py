@@ -1,7 +1,7 @@
 """Keeps the routes of a process up with the template files: a change needs no restart.
 
 Before a drain the folder is looked at, at most once a second. A template that changed is checked
-first, in a process of its own. If it is broken the one before is kept, and that is said.
+first, in a process of its own. If it is broken, the one before is kept, and the log says so.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Upkeep:
         return Told(self.versions, dict(self.refused), self.stopped)
 
     def look(self) -> None:
-        """Look at the folder, if it is time, and take over what changed and is right."""
+        """Look at the folder if it is time, and use the templates that changed and are right."""
         now = self.clock()
         if now < self._next_at:
             return
@@ -107,7 +107,7 @@ class Upkeep:
         return True
 
     def _follow(self, trigger: Trigger, folder: TemplateFolder) -> bool:
-        """Take a trigger's template over if it changed; False = it changed in between."""
+        """Use a trigger's template if it changed; False = it changed again meanwhile."""
         route = self.routes[trigger.destination][trigger.name]
         try:
             version = folder.bundle(trigger.template).content_hash
@@ -138,7 +138,7 @@ class Upkeep:
         return "; ".join(one.message for one in findings if one.severity == "error")
 
     def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
-        """Keep what there was; where there was nothing the trigger stays stopped."""
+        """Keep the template before; a trigger that had none stays stopped."""
         if self.refused.get(trigger.name) == problem:
             return
         self.refused[trigger.name] = problem

@@ -1,4 +1,4 @@
-"""Files without a name: memory that forked processes share, and whose locks the kernel keeps."""
+"""Files without a name: memory that forked processes share, with locks that the kernel keeps."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class DoubtedTemplates:
         self._descriptor = nameless_file()
 
     def add(self, found: Mapping[str, int]) -> None:
-        """Put in what one process found; of several processes the most counts."""
+        """Add what one process found; of several processes the largest number counts."""
         known = self.read()
         most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
         if most.items() - known.items():
@@ -82,7 +82,7 @@ class TemplateVersions:
         self._descriptor = nameless_file()
 
     def tell(self, pid: int, told: Told) -> None:
-        """Put in what a process works with; those that have ended are forgotten."""
+        """Add what a process works with, and forget the processes that have ended."""
         stored = self._read()
         own = {"versions": dict(told.versions), "refused": dict(told.refused)}
         if stored.get(str(pid)) == own:

@@ -2,8 +2,8 @@
 
 One process of a node always stays free: of the backfill lane, and of any one destination, one drain
 less runs than there are processes. Of errands a node does one at a time, in the place of a drain of
-the backfill lane. A slot is a locked byte of a file without a name: the kernel
-gives it back whatever its holder dies of.
+the backfill lane. A slot is a locked byte of a file without a name, so the kernel gives it back
+however its holder dies.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OF_BACKFILL: Final = 0
 
 
 class DrainSlot:
-    """The permission to drain; given back at its end, or with the process."""
+    """The permission to drain, given back when it is left or when the process ends."""
 
     def __init__(self, descriptor: int, places: list[int]) -> None:
         self._descriptor = descriptor
@@ -65,7 +65,7 @@ class Slots:
         return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most)])
 
     def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
-        """Take a slot of each room, of at most so many; None where there is none."""
+        """Take a slot of each room, of at most so many; None = one of them has none."""
         slot = DrainSlot(self._descriptor, places := [])
         for room, most in rooms:
             place = self._lock_one(room, most)

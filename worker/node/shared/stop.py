@@ -53,7 +53,7 @@ class Board:
 
 
 class BoardStop(Stop):
-    """Told by the board, or by a signal to this process."""
+    """Learns that it should stop from the board, or from a signal to this process."""
 
     __slots__ = ("_board", "_told_at_seconds")
 

@@ -1,7 +1,7 @@
-"""Calls that found no free slot in this node, first come, first served.
+"""Calls that found no free slot in this node, in the order in which they came.
 
-Whoever gives a slot back sends the next of them to Celery again, before it rings for its own
-partition: else one busy partition would keep all others waiting.
+A drain that gives its slot back first sends the next of them to Celery again, and only then rings
+for its own partition. Otherwise one busy partition would keep all others waiting.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST: Final = 10_000
 class WaitingCalls:
     """One list for all processes of a node, in a file without a name; made before they are forked.
 
-    It is not exact: what a killed process leaves behind half written is left out.
+    It is not exact: an entry that a killed process has half written is left out.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class WaitingCalls:
                 calls.append(call)
 
     def next_after(self, freed: Ring) -> Ring | None:
-        """Take the first call that the slots of a drain that has ended are good for; live first."""
+        """Take the first call that can use the slots of the ended drain; live calls first."""
         with self._all() as calls:
             fitting = [call for call in calls if _fits(call, freed)]
             if not fitting:
