@@ -53,7 +53,8 @@ class _QoS(QoS):
         The library runs into an error of its own then, and ends the worker. What is not given back
         is found by the sweep.
         """
-        if self.channel.connection.client is not None:
+        connection = self.channel.connection  # a channel that was closed has none
+        if connection is not None and connection.client is not None:
             super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call]
 
 
