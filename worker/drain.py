@@ -38,6 +38,8 @@ BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """Where a request carries one user: all that is rendered should be sent within a slice."""
 CROWD_ENTRIES: Final = 100
 """In a batch of so many or more, a small request waits for others to share it."""
+SLICE_SECONDS: Final = 1.0
+"""How long a drain works before others get their turn."""
 LOOK_SECONDS: Final = 0.2
 STOP_GRACE_SECONDS: Final = 2.5
 """A request that does not end so soon after the signal to stop is cut, and its note is open."""

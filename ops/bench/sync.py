@@ -49,7 +49,7 @@ every = "1d"
 
 
 class GeneratedAudience:
-    """So many members, page by page; see `producer.sync.sources.Source`."""
+    """So many members, page by page; see `producer.sync.sources.SyncSource`."""
 
     is_live = True
 

@@ -1,4 +1,4 @@
-"""The documents: what they link to is there."""
+"""The documents: what they link to and name is there."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
+_PATH = re.compile(r"`((?:worker|producer|ops|templates|tests|docs)/[\w./*-]+)`")
+_DOTTED = re.compile(r"`((?:worker|producer|ops)(?:\.\w+)+)`")
 _HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
@@ -43,3 +45,29 @@ def test_the_readme_tells_the_speed_that_the_benchmarks_gave() -> None:
 
     assert told
     assert [figure for figure in told if f"{figure} events/s" not in results] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_path_that_a_document_names_is_there(document: Path) -> None:
+    named = [path for path in _PATH.findall(document.read_text()) if "NAME" not in path]
+
+    assert [path for path in named if not list(ROOT.glob(path.rstrip("/")))] == []
+
+
+def test_every_module_that_a_docstring_names_is_there() -> None:
+    sources = [
+        path for room in ("worker", "producer", "ops") for path in (ROOT / room).rglob("*.py")
+    ]
+    named = {name for path in sources for name in _DOTTED.findall(path.read_text())}
+
+    assert named
+    assert [name for name in sorted(named) if not is_there(name)] == []
+
+
+def is_there(name: str) -> bool:
+    """Say whether a dotted name is a folder or a module, or is named in a module."""
+    path = ROOT / name.replace(".", "/")
+    if path.is_dir() or path.with_suffix(".py").is_file():
+        return True
+    home = path.parent.with_suffix(".py")
+    return home.is_file() and re.search(rf"\b{path.name}\b", home.read_text()) is not None

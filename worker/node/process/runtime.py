@@ -41,12 +41,11 @@ from worker.contract.redis.connection import (
 )
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
-from worker.drain import STOP_GRACE_SECONDS, Drain, Limits, Stop
+from worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits, Stop
 from worker.errors import RedisUnavailable, UsageWrong
 from worker.node.process.loading import Loaded, load
 from worker.node.process.upkeep import Upkeep
 
-SLICE_SECONDS: Final = 1.0
 LOG: Final = structlog.get_logger()
 
 
