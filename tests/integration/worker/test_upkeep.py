@@ -1,5 +1,8 @@
 """Templates that change while a process works: what it takes over, and what it keeps."""
 
+import time
+from contextlib import closing
+
 import pytest
 
 from worker.adapters.jsonnet.renderer import Renderer
@@ -106,3 +109,28 @@ def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended
 
     assert runtime.upkeep.stopped == frozenset()
     runtime.close()
+
+
+def seconds_of_a_first_look(folder, *, triggers):
+    """Return the processor time of looking at a template with a long import."""
+    trigger = CONFIG.partition("[triggers.t]")[2]
+    tables = "".join(f"[triggers.t{number}]{trigger}" for number in range(triggers))
+    path = folder.parent / "segrelay.toml"
+    text = path.read_text().partition("[triggers.")[0]
+    path.write_text(text + tables)
+    settings = load_settings(path)
+    with closing(runtime_for(settings)) as runtime:
+        upkeep = Upkeep(settings, Renderer(folder), runtime.upkeep.routes)
+        begun = time.process_time()
+        upkeep.look()
+        return time.process_time() - begun
+
+
+def test_a_template_is_read_once_however_many_triggers_it_has(folder):
+    fields = ", ".join(f"f{number}: [{number}, '{number}']" for number in range(2_000))
+    (folder / "part.libsonnet").write_text("{ a: 1, " + fields + " }")
+
+    one = seconds_of_a_first_look(folder, triggers=1)
+    many = seconds_of_a_first_look(folder, triggers=40)
+
+    assert many < 10 * one

@@ -98,21 +98,20 @@ class Upkeep:
 
     def _take_over(self, until: float) -> bool:
         """Return whether all triggers were looked at."""
-        folder = TemplateFolder(self.settings.templates_folder)
+        found = _Versions(TemplateFolder(self.settings.templates_folder))
         for trigger in self.settings.triggers.values():
             if self.clock() > until:
                 return False
-            if not self._follow(trigger, folder):
+            if not self._follow(trigger, found):
                 return False
         return True
 
-    def _follow(self, trigger: Trigger, folder: TemplateFolder) -> bool:
+    def _follow(self, trigger: Trigger, found: _Versions) -> bool:
         """Use a trigger's template if it changed; False = it changed again meanwhile."""
         route = self.routes[trigger.destination][trigger.name]
-        try:
-            version = folder.bundle(trigger.template).content_hash
-        except TemplateBroken as error:
-            self._refuse(trigger, route, error.message)
+        version = found.of(trigger.template)
+        if isinstance(version, TemplateBroken):
+            self._refuse(trigger, route, version.message)
             return True
         if route.template is not None and route.template.content_hash == version:
             self.refused.pop(trigger.name, None)
@@ -162,6 +161,27 @@ class Upkeep:
         except WeMustAct as error:
             return error.message
         return ""
+
+
+@dataclass(slots=True)
+class _Versions:
+    """Content hashes of the templates of a folder; each is read once, however many triggers it has.
+
+    Args:
+        folder: As it is now.
+    """
+
+    folder: TemplateFolder
+    _known: dict[str, str | TemplateBroken] = field(default_factory=dict)
+
+    def of(self, template: str) -> str | TemplateBroken:
+        """Return the content hash of a template, or what is wrong with it."""
+        if template not in self._known:
+            try:
+                self._known[template] = self.folder.bundle(template).content_hash
+            except TemplateBroken as error:
+                self._known[template] = error
+        return self._known[template]
 
 
 def _stamp_of(folder: Path) -> Stamp:
