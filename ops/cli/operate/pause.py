@@ -122,7 +122,7 @@ def resume(
         known = known_names(client, settings)
         targets = chosen(known, names, kinds=_KINDS, everything=everything)
         since_ms = now_ms(client)
-        done = [_resumed(client, settings, target) for target in targets]
+        done = [_resumed(client, settings, one, is_named=not everything) for one in targets]
         probes = {
             target: Probe(client, settings, target.kind, target.name, since_ms)
             for target, one in zip(targets, done, strict=True)
@@ -209,15 +209,19 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
     return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
-def _resumed(client: Redis, settings: Settings, target: PauseTarget) -> Done:
-    """End a pause; the gate is told first, so that nothing overtakes the probe."""
+def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> Done:
+    """End a pause; the gate is told first, so that nothing overtakes the probe.
+
+    A canary that is going is ended only where its trigger is named.
+    """
     if target.kind == DESTINATION:
         was_held = _open_gate(client, settings.destinations.get(target.name))
     else:
         is_paused = target.name in read_pauses(client).triggers
         if is_paused:
             _probe_trigger(client, settings, target.name)
-        was_held = let_go(client, target.name, was_paused=is_paused)
+        may_go = is_named or is_paused
+        was_held = may_go and let_go(client, target.name, was_paused=is_paused)
     was_paused = clear_pause(client, target.kind, target.name)
     return Done(target.kind, target.name, was_paused or was_held)
 

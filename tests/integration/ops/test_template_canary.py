@@ -213,6 +213,33 @@ def test_resume_in_the_midst_of_a_canary_ends_it(relay, start, change, call):
     assert (trigger(relay)["state"], trigger(relay)["waiting"]) == ("ok", 0)
 
 
+def test_resume_of_all_that_is_paused_leaves_a_canary_that_goes(relay, start, change, call):
+    processes = start(canary=60)
+    publish(relay, "new", 20)
+    change("two")
+    processes.drain(rounds=2)
+
+    answer = call(app, "resume", "--all", "--no-wait")
+
+    assert "nothing was paused" in answer.output
+    assert trigger(relay)["canary"]["left"] == 40
+
+
+def test_a_canary_goes_on_after_a_pause_for_another_reason(relay, start, change, call):
+    processes = start(canary=60)
+    publish(relay, "new", 20)
+    change("two")
+    processes.drain(rounds=2)
+
+    call(app, "pause", "trigger:vip-enter")
+    call(app, "resume", "vip-enter", "--no-wait")
+    publish(relay, "more", 200)
+    processes.drain(rounds=3)
+
+    assert trigger(relay)["canary"]["outcomes"] == {"delivered": 60}
+    assert trigger(relay)["state"] == "paused"
+
+
 def test_what_a_killed_drain_held_ends_the_canary_with_fewer(relay, sandbox, start, change):
     processes = start(canary=60)
     publish(relay, "new", 400)
