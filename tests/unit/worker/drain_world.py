@@ -42,6 +42,7 @@ from tests.unit.worker.processes import (
 from tests.unit.worker.virtual_time import VirtualLoop
 from worker.batch.letters import Obituary
 from worker.batch.partition import Found, Note, Stretch
+from worker.batch.ration import Ration
 from worker.batch.routes import Route
 from worker.batch.state import Tally
 from worker.contract.events import Header, encode_profile
@@ -262,6 +263,7 @@ class World:
         self.sendings: list[Sending] = []
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
+        self.ration = Ration()
         self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
         self.routes = {
@@ -364,6 +366,7 @@ class World:
             jitter=random.Random(1),
             limits=self.limits,
             stop=stop,
+            ration=self.ration,
         )
 
     # Insider.
