@@ -25,8 +25,6 @@ from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN
 from worker.errors import PayloadRefused, UsageWrong
 
-AS_OF_FILE: Final = "file"
-AS_OF_NOW: Final = "now"
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _MOST_STRIPES: Final = 8
 

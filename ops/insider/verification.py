@@ -100,11 +100,6 @@ class Reached:
     people: Sequence[Delivered]
     about: int
 
-    @property
-    def is_sample(self) -> bool:
-        """Say whether there are more people than these."""
-        return self.about > len(self.people)
-
 
 def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
     """Return to whom something was delivered, and nothing later than that.

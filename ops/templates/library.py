@@ -137,14 +137,6 @@ def members(library: LibraryFile) -> list[LibraryMember]:
     return found
 
 
-def undocumented(library: LibraryFile) -> list[str]:
-    """Return the hidden members of a library, which are its functions, that no comment is about."""
-    source = (LIBRARY_FOLDER / library.source).read_text("utf-8")
-    names = re.findall(r"^ +([A-Za-z][A-Za-z0-9]*)(?:\(.*\))?::(?: |$)", source, re.MULTILINE)
-    documented = {member.name for member in members(library)}
-    return [name for name in names if name not in documented]
-
-
 def _member(name: str, comment: Sequence[str]) -> LibraryMember:
     examples = list(_examples(comment))
     words = [line for line in comment[1:] if not line.startswith("  ")]

@@ -8,7 +8,7 @@ calls `take`. All other objects are `Composite`, functions are `Func`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from worker.adapters.jsonnet.compiled.running.limits import ENDLESS, Doubtful, Exhausted
@@ -272,18 +272,6 @@ def has_field(name: Any, target: Any) -> bool:
 def items(value: Any) -> Iterator[Any]:
     """Return the values of an array's elements."""
     return map(take, array(value))
-
-
-def made_of(pairs: Iterable[tuple[Any, Any]]) -> dict[str, Any]:
-    """Return an object of names and values; a name that is null leaves its field out."""
-    made: dict[str, Any] = {}
-    for name, value in pairs:
-        if name is None:
-            continue
-        if string(name) in made:
-            raise Doubtful
-        made[name] = value
-    return made
 
 
 _KINDS: Final = {
