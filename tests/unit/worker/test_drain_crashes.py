@@ -1,7 +1,6 @@
 """Workers that vanish or are told to stop, and requests without a sure answer."""
 
 import asyncio
-import base64
 from typing import Any
 
 import pytest
@@ -24,9 +23,7 @@ from tests.unit.worker.fake_insider import (
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.destinations.api import Answer
-from worker.destinations.insider.api import InsiderApi
 from worker.drain import Stop
-from worker.errors import RedisUnavailable
 
 
 def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_world) -> None:
@@ -53,70 +50,6 @@ def test_what_fails_alone_without_others_never_dies(make_world) -> None:
 
     assert world.count("dead") == 0
     assert world.store.waiting() == 1
-
-
-@pytest.mark.parametrize(
-    ("header", "profile"),
-    [
-        (b"nonsense", b"{}"),
-        (b"", b""),
-        (b'[1,"00","vip","enter",1,0,1,0]', b"{}"),
-        (b'[1,"00112233445566778899","vip","enter","1",0,1,0]', b"{}"),
-        (b'[1,"00112233445566778899","vip","enter",-1,0,1,0]', b"{}"),
-        (b'[1,"00112233445566778899",7,"enter",1,0,1,0]', b"{}"),
-        (b'[1,"00112233445566778899","vip","enter",1.5,0,1,0]', b"{}"),
-        (b'[1,"00112233445566778899","vip","enter",99999999999999999999,0,1,0]', b"{}"),
-        (b'[1,"00112233445566778899","vip","enter",1,0,"x",[]]', b"{}"),
-        (b'[1,"00112233445566778899","vip","enter",1,0,1,0]', b"\x78broken"),
-    ],
-)
-def test_an_unreadable_entry_dies_and_costs_its_neighbours_nothing(
-    make_world, header: bytes, profile: bytes
-) -> None:
-    world = make_world()
-    world.put(event("ada"), event("bob"), event("cyd"))
-    entries = world.store.streams["live|enter"]
-    middle = list(entries)[1]
-    entries[middle] = entries[middle]._replace(header=header, profile=profile)
-
-    tally, _ = world.drain()
-
-    assert (tally.delivered, tally.dead) == (2, 1)
-    (letter,) = letters(world)
-    assert letter["reason"] == "unreadable"
-    assert [base64.b64decode(text) for text in letter["entry"]] == [header, profile]
-
-
-def test_an_entry_of_another_version_pauses_its_trigger_and_stays(make_world) -> None:
-    world = make_world()
-    world.put(event("ada"), event("bob"), event("cyd", trigger="exit"))
-    entries = world.store.streams["live|enter"]
-    last = list(entries)[-1]
-    entries[last] = entries[last]._replace(header=b'[2,{"of":"another version"}]')
-
-    world.drain_until_nothing_is_left(seconds=20)
-
-    assert world.count("delivered") == 1
-    assert world.count("dead") == 0
-    assert len(world.store.streams["live|enter"]) == 2
-    assert "format 2" in world.paused["enter"]
-
-
-def test_a_ledger_of_another_version_pauses_the_triggers_of_its_profile(make_world) -> None:
-    world = make_world()
-    world.put(event("ada"))
-    world.drain()
-    ((digest, (text, lapses_ms)),) = world.store.ledgers.items()
-    newer = bytes([2]) + text[1:]
-    world.store.ledgers[digest] = (newer, lapses_ms)
-    world.put(event("ada", at=5), event("bob"), event("cyd", trigger="exit"))
-
-    world.drain_until_nothing_is_left(seconds=20)
-
-    assert world.count("delivered") == 2
-    assert world.store.waiting() == 2
-    assert world.store.ledger(digest) == newer
-    assert "ledger has format 2" in world.paused["enter"]
 
 
 def test_a_vanished_workers_note_leaves_a_ledger_of_another_version_alone(make_world) -> None:
@@ -394,97 +327,3 @@ def test_a_process_that_stood_still_before_its_first_byte_sends_nothing_late(mak
         assert members(world) == set(), step
         late = [s for s in world.sendings if s.process.was_stopped and s.at > 1_011]
         assert not [s for s in late if s.url.endswith("upsert")], step
-
-
-ERRORS = {
-    "reading the ledger": "ledger",
-    "rendering": "render",
-    "shaping": "shape",
-    "correcting": "correct",
-}
-
-
-class Stumbles(InsiderApi):
-    """An API with an error of ours about one person, at one place."""
-
-    def __init__(self, at: str) -> None:
-        super().__init__()
-        object.__setattr__(self, "_at", at)  # an API is frozen
-
-    def shape(self, body: Any, occasion: Any) -> Any:
-        if self._at == "shape" and POISON in str(body):
-            raise KeyError(POISON)
-        return super().shape(body, occasion)
-
-    def correct(self, shaped: Any, occasion: Any, knowledge: Any) -> Any:
-        if self._at == "correct" and POISON in str(shaped.users):
-            raise ZeroDivisionError
-        return super().correct(shaped, occasion, knowledge)
-
-
-@pytest.mark.parametrize("at", ERRORS.values(), ids=ERRORS)
-def test_an_error_of_ours_about_one_delivery_costs_that_one(make_world, at: str) -> None:
-    world = make_world(api=Stumbles(at))
-    behave = {"behave": "stumble"} if at == "render" else {}
-    world.put(*(event(f"p{n}") for n in range(250)), event("poison", **behave))
-    if at == "ledger":
-        digest = digest_of(f"email:{POISON}")
-        world.store.ledgers[digest] = (bytes(9) + b"\xff", world.now_ms() + 10**9)
-
-    tally, _ = world.drain()
-
-    assert (tally.delivered, tally.dead) == (250, 1)
-    (letter,) = letters(world)
-    assert letter["profile"]["email"] == POISON
-    assert "An error of segrelay" in letter["message"]
-    assert POISON not in letter["message"]
-
-
-def test_an_error_of_ours_in_a_request_is_an_answer_not_understood(make_world) -> None:
-    stumbles = [True]
-
-    def responds(sending: Sending) -> Any:
-        if holds_poison(sending) and stumbles:
-            stumbles.clear()
-            sending.box["outcome"] = "unsure"
-            raise ValueError(POISON)
-        return taken(sending)
-
-    world = make_world(responds)
-    world.put(event("poison"), event("ada"))
-    world.drain()
-
-    assert world.count("unanswered") == 1
-    assert len(world.store.open) == 1
-    assert world.store.token == ""
-    world.drain_until_nothing_is_left(seconds=60)
-    assert world.count("delivered") == 2
-
-
-@pytest.mark.parametrize("error", [KeyError("x"), RedisUnavailable("It blinked.")])
-def test_a_drain_gives_its_lease_back_on_every_way_out(make_world, error: Exception) -> None:
-    world = make_world()
-    world.put(event("ada"))
-    world.read_error = error
-
-    with pytest.raises(type(error)):
-        world.drain()
-
-    assert world.store.token == ""
-    world.read_error = None
-    world.drain()
-    assert world.count("delivered") == 1
-
-
-def test_rendering_ends_when_the_process_is_told_to_stop(make_world) -> None:
-    world = make_world()
-    world.put(*(event(f"p{n}") for n in range(1_000)))
-    world.render_seconds = 0.5
-    stop = Stop()
-    world.loop.call_later(0.1, lambda: setattr(stop, "told_at_seconds", world.loop.time()))
-
-    world.drain(stop=stop)
-
-    assert world.rendered["enter"] <= 300
-    assert world.sendings == []
-    assert world.store.token == ""

@@ -1,0 +1,183 @@
+"""Notes, and what else the next holder is told, on the fake and on Redis."""
+
+import orjson
+import pytest
+
+from tests.conformance.partition.conftest import (
+    LEASE_SECONDS,
+    Bench,
+    note_of,
+)
+from tests.conformance.partition.steps import held_with, settle, take
+from worker.batch.partition import (
+    Note,
+    NotedDelivery,
+    Settled,
+    Settlement,
+)
+from worker.contract.words import Direction, Skip
+from worker.core.backoff import Setback, Wait
+
+
+def test_a_note_is_gone_by_every_way_out(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    ways = [
+        Settlement(note_id="n0"),
+        Settlement(note_id="n1", counts={"requests|vip-enter": 1}),
+        Settlement(
+            note_id="n2",
+            waits={"vip-enter": Wait(1, 5, 0)},
+            setbacks={ada.place: Setback(1, 1, 0, 5, 0)},
+        ),
+        Settlement([Settled(ada)], note_id="n3"),
+    ]
+    for way in ways:
+        bench.run(bench.one.note(note_of(way.note_id, ada)))
+
+        assert settle(bench, way) == 0
+
+        assert bench.contents()["notes"] == {}
+        assert bench.contents()["open"] == {}
+
+
+def test_an_open_note_is_told_to_the_next_holder_and_gone_at_its_end(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    note = note_of("n", ada)
+    bench.run(bench.one.note(note))
+    end_ms = settle(bench, Settlement(note_id="n", open_seconds=30.0))
+    bench.run(bench.one.release({}, (), keep_if_due=False))
+
+    seen = take(bench, bench.two)
+    bench.run(bench.two.release({}, (), keep_if_due=False))
+    bench.pass_seconds(30)
+    later = take(bench)
+
+    assert [(n.note_id, n.deliveries, n.open_until_ms) for n in seen.notes] == [
+        ("n", note.deliveries, end_ms)
+    ]
+    assert later.notes == ()
+    assert bench.contents()["open"] == {}
+
+
+def test_the_end_of_a_vanished_holders_note_is_written_once(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    bench.run(bench.one.note(note_of("n", ada)))
+    bench.pass_seconds(LEASE_SECONDS)
+    assert [n.open_until_ms for n in take(bench, bench.two).notes] == [0]
+    end_ms = bench.run(bench.two.open_notes(["n"], 30.0, {ada.header.digest: b"tried"}))
+    bench.pass_seconds(LEASE_SECONDS)
+    third = bench.world.partition()
+    take(bench, third)
+
+    bench.run(third.open_notes(["n"], 30.0, {ada.header.digest: b"again"}))
+
+    assert bench.contents()["open"] == {"n": end_ms}
+    assert bench.contents()["ledgers"] == {ada.header.digest: b"tried"}
+
+
+def test_a_note_that_is_held_back_is_nobodys(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+
+    bench.run(bench.two.hold_back(note_of("n", ada), 30.0))
+
+    bench.run(bench.one.release({}, (), keep_if_due=False))
+    note = take(bench).notes[0]
+    assert note.open_until_ms == bench.now_ms + 30_000
+    assert [(row.place, row.digest) for row in note.deliveries] == [("", ada.header.digest)]
+
+
+def test_what_a_vanished_holder_rendered_is_told(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    bench.run(bench.one.ledgers([ada.header.digest], [ada.place]))
+    bench.pass_seconds(LEASE_SECONDS)
+
+    assert take(bench, bench.two).rendering == {ada.place}
+
+
+@pytest.mark.parametrize("way", ["note", "settle", "release"])
+def test_what_was_rendered_is_forgotten_when_it_went_well(bench: Bench, way: str) -> None:
+    ada = held_with(bench, "ada")[0]
+    bench.run(bench.one.ledgers([ada.header.digest], [ada.place]))
+    match way:
+        case "note":
+            bench.run(bench.one.note(note_of("n", ada)))
+        case "settle":
+            settle(bench, Settlement([Settled(ada)]))
+        case _:
+            bench.run(bench.one.release({}, (), keep_if_due=False))
+
+    assert bench.contents()["rendering"] == []
+
+
+def test_suspects_are_told_to_the_next_holder(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+
+    bench.run(bench.one.release({}, (), suspects=[ada.place], keep_if_due=False))
+
+    assert take(bench, bench.two).rendering == {ada.place}
+
+
+def test_setbacks_and_waits_are_told_to_the_next_holder_until_they_are_over(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    setback, wait = Setback(4, 2, 1, 77, 5), Wait(3, 99, 5)
+    bench.run(bench.one.note(note_of("n", ada, bob)))
+    settle(
+        bench,
+        Settlement(
+            note_id="n",
+            waits={"vip-enter": wait},
+            setbacks={ada.place: setback, bob.place: setback},
+        ),
+    )
+    settle(bench, Settlement([Settled(ada)]))
+
+    bench.pass_seconds(LEASE_SECONDS)
+    holding = take(bench, bench.two)
+
+    assert holding.waits == {"vip-enter": wait}
+    assert holding.setbacks == {bob.place: setback}
+
+
+def test_a_setback_of_what_was_taken_back_meanwhile_is_not_kept(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    bench.run(bench.one.note(note_of("n", ada, bob)))
+    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+
+    setbacks = {ada.place: Setback(4), bob.place: Setback(4)}
+    settle(bench, Settlement([Settled(ada)], note_id="n", setbacks=setbacks))
+
+    assert bench.contents()["aside"] == {bob.place: Setback(4)}
+
+
+def test_a_note_of_an_earlier_version_is_read_with_its_one_trigger() -> None:
+    rows = [["live|vip-enter|1-0", "00" * 10, "vip", "enter", 7]]
+
+    note = Note.loads("n1", orjson.dumps(["vip-enter", rows]), 0)
+
+    assert note.triggers == ("vip-enter",)
+    assert (note.deliveries[0].time_us, note.deliveries[0].replays) == (7, 0)
+
+
+def test_a_note_of_one_trigger_is_written_as_earlier_versions_read_it() -> None:
+    row = NotedDelivery("live|vip-enter|1-0", b"\1" * 10, "vip", Direction.ENTER, 7, 2)
+
+    assert orjson.loads(Note("n1", (row,)).dumps()) == [
+        "vip-enter",
+        [["live|vip-enter|1-0", "01" * 10, "vip", "enter", 7, 2]],
+    ]
+
+
+def test_a_note_holds_the_trigger_of_each_delivery(bench: Bench) -> None:
+    rows = tuple(
+        NotedDelivery(f"live|{trigger}|1-0", bytes([n]) * 10, "vip", Direction.ENTER, 7)
+        for n, trigger in enumerate(("vip-enter", "vip-other"))
+    )
+    holder = bench.world.partition()
+    bench.world.run(holder.take())
+    bench.world.run(holder.note(Note("n1", rows)))
+    bench.pass_seconds(60)
+
+    holding = bench.world.run(bench.world.partition().take())
+
+    assert holding.notes == (Note("n1", rows),)
+    assert holding.notes[0].triggers == ("vip-enter", "vip-other")

@@ -1,0 +1,202 @@
+"""Settling, on the fake and on Redis: all or nothing, and once."""
+
+from tests.conformance.partition.conftest import (
+    Bench,
+    note_of,
+)
+from tests.conformance.partition.steps import LETTER, held_with, settle, take
+from worker.batch.partition import (
+    Settled,
+    Settlement,
+)
+from worker.contract.words import Death, Skip
+from worker.core.backoff import Wait
+
+
+def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
+    ada, bob, cyd = held_with(bench, "ada", "bob", "cyd")
+    bench.run(bench.one.note(note_of("n", ada, bob, cyd)))
+    settlement = Settlement(
+        [
+            Settled(ada, tells=True),
+            Settled(bob, Skip.SUPERSEDED, remark="superseded"),
+            Settled(cyd, Death.REFUSED, letter=LETTER),
+        ],
+        note_id="n",
+        ledgers={ada.header.digest: b"record"},
+        counts={"requests|vip-enter": 1},
+        history=[b"line"],
+        reached={"aa": b"[1,{}]"},
+        responses=[b"record"],
+    )
+
+    settle(bench, settlement)
+    once = bench.contents()
+    settle(bench, settlement)
+
+    assert bench.contents() == once
+    assert once["counts"] == {
+        "accepted|vip-enter": 3,
+        "delivered|vip-enter": 1,
+        "skipped|vip-enter|superseded": 1,
+        "dead|vip-enter|refused": 1,
+        "requests|vip-enter": 1,
+    }
+    assert once["streams"] == {}
+    assert once["notes"] == {}
+    assert once["responses"] == [b"record"]
+    assert once["letters"] == {LETTER.letter_id: LETTER.text}
+    assert once["causes"] == {"c4": LETTER.sample}
+    assert once["cause_counts"] == {"c4": 1}
+    assert once["ledgers"] == {ada.header.digest: b"record"}
+
+
+def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    digest = ada.header.digest
+    bench.run(bench.one.note(note_of("n1", ada)))
+    old = Settlement(
+        [Settled(ada, tells=True)],
+        note_id="n1",
+        ledgers={digest: b"old"},
+        waits={"vip-enter": Wait(1, bench.now_ms + 1, 0)},
+        counts={"requests|vip-enter": 1},
+    )
+    without_request = Settlement(
+        [Settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: b"old"}
+    )
+    settle(bench, old)
+    settle(bench, without_request)
+    bench.accept("ada")
+    later = bench.deliveries()[0]
+    bench.run(bench.one.note(note_of("n2", later)))
+    newest = Settlement(
+        [Settled(later, tells=True)],
+        "n2",
+        ledgers={digest: b"new"},
+        waits={"vip-enter": None},
+    )
+    settle(bench, newest)
+    before = bench.contents()
+
+    settle(bench, old)
+    settle(bench, without_request)
+
+    assert bench.contents() == before
+    assert before["ledgers"][digest] == b"new"
+
+
+def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench: Bench) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    digest = ada.header.digest
+    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={digest: b"right"}))
+
+    settle(
+        bench,
+        Settlement(
+            [Settled(ada, Death.INVALID, tells=True, letter=LETTER), Settled(bob)],
+            ledgers={digest: b"wrong"},
+            counts={"requests|vip-enter": 1},
+        ),
+    )
+
+    contents = bench.contents()
+    assert contents["ledgers"] == {ada.header.digest: b"right"}
+    assert contents["letters"] == {}
+    assert contents["counts"]["delivered|vip-enter"] == 2
+    assert "dead|vip-enter|invalid" not in contents["counts"]
+
+
+def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    bench.run(bench.one.note(note_of("n", ada)))
+    settlement = Settlement(
+        note_id="n",
+        open_seconds=30.0,
+        ledgers={ada.header.digest: b"tried"},
+        counts={"requests|vip-enter": 1},
+    )
+
+    first = settle(bench, settlement)
+    bench.pass_seconds(1)
+    again = settle(bench, settlement)
+
+    assert first == bench.now_ms - 1_000 + 30_000
+    assert again == first
+    assert bench.contents()["counts"]["requests|vip-enter"] == 1
+
+
+def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there(
+    bench: Bench,
+) -> None:
+    ada, bob = held_with(bench, "ada", "bob")
+    bench.accept("ada", trigger="other")
+    other = bench.deliveries("live|other")[0]
+    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+
+    settle(
+        bench,
+        Settlement(
+            [
+                Settled(ada, Skip.ALREADY_THERE, tells=True),
+                Settled(other, Skip.ALREADY_THERE, tells=True),
+                Settled(bob, Skip.EMPTY),
+            ],
+            ledgers={ada.header.digest: b"as it is now", bob.header.digest: b"untold"},
+        ),
+    )
+
+    assert bench.contents()["ledgers"] == {ada.header.digest: b"as it is now"}
+
+
+def test_the_sum_holds_after_each_way_out(bench: Bench) -> None:
+    ada, bob, cyd, dan = held_with(bench, "ada", "bob", "cyd", "dan")
+    ways = [
+        Settlement([Settled(ada)]),
+        Settlement([Settled(bob, Skip.ASSERTED)]),
+        Settlement([Settled(cyd, Death.INVALID, letter=LETTER)]),
+        Settlement([Settled(dan, Skip.EMPTY), Settled(ada, Skip.EMPTY)]),
+    ]
+    for way in ways:
+        settle(bench, way)
+
+        contents = bench.contents()
+        ended = sum(
+            n
+            for name, n in contents["counts"].items()
+            if name.split("|")[0] in {"delivered", "skipped", "dead"}
+        )
+        assert contents["counts"]["accepted|vip-enter"] == ended + sum(
+            map(len, contents["streams"].values())
+        )
+
+
+def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
+    bench.accept("ada", "bob", lane="job.may")
+    take(bench)
+    ada, bob = bench.deliveries("job.may|vip-enter")
+
+    settle(bench, Settlement([Settled(ada), Settled(bob, Skip.DUPLICATE)]))
+
+    assert bench.count("job|may|delivered") == 1
+    assert bench.count("job|may|skipped") == 1
+    assert bench.count("job|may|skipped|duplicate") == 1
+    minute = bench.now_ms // 60_000
+    assert bench.contents()["jobtimes"] == {
+        f"may|{minute}|delivered": 1,
+        f"may|{minute}|skipped": 1,
+    }
+
+
+def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(bench: Bench) -> None:
+    ada = held_with(bench, "ada")[0]
+    bench.run(bench.one.note(note_of("n", ada)))
+    settle(bench, Settlement([Settled(ada, Skip.EMPTY)]))
+
+    settle(
+        bench,
+        Settlement([Settled(ada, tells=True)], note_id="n", ledgers={ada.header.digest: b"sent"}),
+    )
+
+    assert bench.contents()["ledgers"] == {ada.header.digest: b"sent"}
+    assert bench.count("delivered|vip-enter") == 0

@@ -1,0 +1,115 @@
+"""A server that behaves as it is told, and a sender that sends to it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+
+from worker.adapters.sender import HttpSender
+from worker.destinations.sending import OutgoingRequest
+
+PATH = "/api/user/v1/upsert"
+SECRET = "very-secret"
+BODY = b'{"users":[{"identifiers":{"email":"ann@example.com"}}]}'
+
+Behaviour = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 20))
+
+
+@contextlib.asynccontextmanager
+async def server(behave: Behaviour) -> AsyncIterator[str]:
+    """Serve whole requests to a behaviour, one after another on each connection."""
+    talks: set[asyncio.Task[None] | None] = set()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.add(asyncio.current_task())
+        try:
+            while not writer.is_closing():
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int((*head.lower().split(b"content-length: "), b"0")[1].split(b"\r\n")[0])
+                await behave(head + await reader.readexactly(length), writer)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            # What is written already still goes out where the end is orderly.
+            writer.close() if writer.is_closing() else writer.transport.abort()
+
+    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        listening.close()
+        for task in filter(None, talks):
+            task.cancel()
+        await asyncio.gather(*filter(None, talks))
+        await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def sending(behave: Behaviour) -> AsyncIterator[tuple[HttpSender, str]]:
+    sender = HttpSender(connections=2, ipv4_only=True)
+    async with server(behave) as base_url:
+        try:
+            yield sender, base_url
+        finally:
+            await sender.close()
+
+
+def request_to(base_url: str, path: str = PATH, **fields: Any) -> OutgoingRequest:
+    given = {"headers": {"X-REQUEST-TOKEN": SECRET}, "params": {}, "body": BODY, **fields}
+    return OutgoingRequest(base_url + path, **given)
+
+
+def response(status: int = 200, body: bytes = b"{}", **headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def answer(_request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(response(200, b'{"data":{}}'))
+
+
+async def hang_up(_request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def say_nothing(_request: bytes, _writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(30)
+
+
+def drip(status: int) -> Behaviour:
+    async def behave(_request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(status, b"x" * 1_000)[:-990])
+        for _ in range(990):
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.02)
+
+    return behave
+
+
+def cut_in_the_body(status: int) -> Behaviour:
+    async def behave(_request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(status, b"x" * 100)[:-50])
+        writer.close()
+
+    return behave
+
+
+async def answer_without_end(_request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+        await writer.drain()
+
+
+async def answer_nonsense(_request: bytes, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"this is not HTTP\r\n\r\n")
+    writer.close()

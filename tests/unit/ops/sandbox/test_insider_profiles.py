@@ -1,0 +1,408 @@
+"""What the sandbox does to profiles: lists, deletes, identities, what it swallows."""
+
+from __future__ import annotations
+
+import orjson
+import pytest
+
+from ops.sandbox.insider.api import ArrivedRequest
+from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, ERASE, PROFILE
+from tests.unit.ops.sandbox.account import (
+    HEADERS,
+    NOW,
+    account,
+    errors,
+    event,
+    lists,
+    person,
+    post,
+    removal,
+    value,
+)
+
+
+def test_arrays_are_appended_to_as_sets():
+    insider = account()
+
+    for slugs in (["vip"], ["gold", "vip"], ["gold"]):
+        post(insider, person(lists=slugs))
+
+    assert lists(insider) == {"ann@example.com": ["gold", "vip"]}
+
+
+def test_appending_doubles_a_value_where_that_is_switched_on():
+    insider = account(append_duplicates=True)
+
+    for _ in range(2):
+        post(insider, person(lists=["vip"]))
+
+    assert lists(insider) == {"ann@example.com": ["vip", "vip"]}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, ["gold", "vip"]),
+        ({"not_append": True}, ["gold"]),
+        ({"append": False}, ["gold"]),
+        ({"not_append": True, "append": True}, ["gold", "vip"]),
+        ({"not_append": False, "append": False}, ["gold"]),
+    ],
+)
+def test_arrays_are_overwritten_on_demand_and_append_wins(flags, expected):
+    insider = account()
+    post(insider, person(lists=["vip"]))
+
+    post(insider, person(lists=["gold"], **flags))
+
+    assert lists(insider) == {"ann@example.com": expected}
+
+
+def test_a_partial_delete_takes_single_values_and_keeps_the_rest():
+    insider = account()
+    post(insider, person(lists=["vip", "gold"]))
+
+    answer = post(insider, removal("ann@example.com", "vip", "absent"), path=ATTRIBUTE_DELETE)
+
+    assert value(answer)["data"]["successful"] == {"count": 1}
+    assert lists(insider) == {"ann@example.com": ["gold"]}
+
+
+def test_a_whole_delete_takes_the_attribute():
+    insider = account()
+    post(insider, person(attributes={"name": "Ann", "custom": {"status": "new"}}))
+    identifiers = {"email": "ann@example.com"}
+    user = {"identifiers": identifiers, "whole": ["name"], "custom": {"whole": ["status"]}}
+
+    post(insider, user, path=ATTRIBUTE_DELETE)
+
+    assert insider.profiles.find(("email:ann@example.com",)).attributes() == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("parts", "place"),
+    [
+        ({}, "required(whole,partial,custom)"),
+        ({"attributes": {"custom": {"partial": {"x": ["y"]}}}}, "attributes.forbidden"),
+        ({"whole": ["name"], "events": []}, "events.forbidden"),
+        ({"whole": "name"}, "whole.type(array)"),
+        ({"custom": {"partial": {"x": "y"}}}, "custom.partial.type(object)"),
+    ],
+)
+def test_a_delete_takes_only_what_it_knows(parts, place):
+    user = {"identifiers": {"email": "ann@example.com"}, **parts}
+
+    answer = post(account(), user, path=ATTRIBUTE_DELETE)
+
+    assert f"users.0.{place}" in errors(answer)
+
+
+@pytest.mark.parametrize(("switch", "failed"), [("accept", set()), ("refuse", {0})])
+def test_a_delete_for_an_unknown_person_answers_as_switched(switch, failed):
+    insider = account(unknown_user_delete=switch)
+
+    answer = post(insider, removal("nobody@example.com", "vip"), path=ATTRIBUTE_DELETE)
+
+    assert answer.failed == failed
+    assert len(insider.profiles) == 0
+
+
+def test_a_delete_may_answer_an_empty_object():
+    answer = post(account(delete_answer="empty"), removal(), path=ATTRIBUTE_DELETE)
+
+    assert value(answer) == {}
+
+
+@pytest.mark.parametrize(("switch", "expected"), [("nothing", []), ("valid_part", ["vip"])])
+def test_the_valid_part_of_a_refused_user_is_applied_as_switched(switch, expected):
+    insider = account(failed_user=switch)
+
+    answer = post(insider, person(events=[event("Bad Name")]))
+
+    assert answer.failed == {0}
+    assert lists(insider).get("ann@example.com", []) == expected
+
+
+def test_profiles_that_share_an_identifier_become_one():
+    insider = account()
+    post(insider, person("ann@example.com", ["vip"]), person("bob@example.com", ["gold"]))
+    identifiers = {"email": "ann@example.com", "custom": {"device": "7"}}
+    post(insider, {**person(), "identifiers": identifiers})
+
+    shared = {"email": "bob@example.com", "custom": {"device": "7"}}
+    post(insider, {**person(lists=["new"]), "identifiers": shared})
+
+    assert len(insider.profiles) == 1
+    assert insider.profiles.merged == 1
+    both = ["gold", "new", "vip"]
+    assert lists(insider) == {"ann@example.com": both, "bob@example.com": both}
+
+
+def test_emails_find_a_profile_whatever_their_case():
+    insider = account()
+
+    post(insider, person("Ann@Example.com"), person("ann@example.com"))
+
+    assert len(insider.profiles) == 1
+
+
+def test_a_profile_is_found_by_the_insider_id_it_was_given():
+    insider = account()
+    post(insider, person())
+    insider_id = insider.profiles.find(("email:ann@example.com",)).insider_id
+
+    post(insider, {"insider_id": insider_id, "attributes": {"name": "Ann"}})
+
+    assert len(insider.profiles) == 1
+
+
+def test_an_event_that_comes_again_is_there_twice():
+    insider = account()
+
+    for _ in range(2):
+        post(insider, person(events=[event(audience="vip")]))
+
+    assert insider.profiles.find(("email:ann@example.com",)).event_count == 2
+    assert insider.profiles.events_doubled == 1
+
+
+def test_skip_hook_is_counted_and_starts_no_journey():
+    insider = account()
+
+    post(insider, person(events=[event()]), skip_hook=True)
+    post(insider, person(events=[event(audience="gold")]))
+
+    assert insider.tally.skip_hook_requests == 1
+    assert insider.tally.skip_hook_users == 1
+    assert insider.tally.journeys_started == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "drop"),
+    [
+        (person(attributes={"nickname": "A"}), ("undefined_attribute", "nickname")),
+        (person(attributes={"age": "33"}), ("mistyped_attribute", "age")),
+        (person(attributes={"email_optin": "t"}), ("mistyped_attribute", "email_optin")),
+        (person(attributes={"name": None}), ("mistyped_attribute", "name")),
+        (person(attributes={"birthday": "1990-01-01"}), ("mistyped_attribute", "birthday")),
+        (person(attributes={"language": "en"}), ("mistyped_attribute", "language")),
+        (person(attributes={"country": "Germany"}), ("mistyped_attribute", "country")),
+        (person(attributes={"custom": {"new": 1}}), ("undefined_attribute", "new")),
+        (person(attributes={"custom": {"status": 1}}), ("mistyped_attribute", "status")),
+        (
+            person(attributes={"custom": {"lytics_computed_attr": "vip"}}),
+            ("mistyped_attribute", "lytics_computed_attr"),
+        ),
+        (person(lists=[{"a": 1}]), ("mistyped_attribute", "lytics_computed_attr")),
+        (person(events=[event("unknown")]), ("undefined_event", "unknown")),
+        (person(events=[event(colour="red")]), ("undefined_parameter", "colour")),
+        (person(events=[event(audience=7)]), ("mistyped_parameter", "audience")),
+        (person(events=[event(at="2026-08-01T10:00:00Z")]), ("old_event", "lytics_trigger")),
+    ],
+)
+def test_what_is_swallowed_is_answered_as_success_and_recorded(user, drop):
+    insider = account()
+
+    answer = post(insider, user)
+
+    assert value(answer)["data"]["fail"] == {}
+    assert insider.drops.counts == {drop: 1}
+    assert list(insider.drops.examples) == [(*drop, "email:ann@example.com")]
+
+
+def test_everything_is_defined_on_demand_up_to_eighty_custom_attributes():
+    insider = account(accept_anything=True, panel_attributes={})
+    custom = {f"field_{number}": number for number in range(81)}
+
+    post(insider, person(attributes={"custom": custom}))
+
+    assert len(insider.profiles.find(("email:ann@example.com",)).attributes()[1]) == 80
+    assert insider.drops.counts == {("undefined_attribute", "field_80"): 1}
+
+
+def test_an_attribute_that_gets_defined_is_kept_from_then_on():
+    insider = account(accept_anything=True, panel_attributes={})
+    post(insider, person(attributes={"custom": {"one": 1, "two": 2}}))
+
+    post(insider, person(attributes={"custom": {"two": 3, "three": [4]}}))
+
+    _, custom = insider.profiles.find(("email:ann@example.com",)).attributes()
+    assert custom == {"one": 1, "two": 3, "three": [4]}
+
+
+def test_a_partial_delete_from_something_that_is_no_array_is_recorded():
+    insider = account()
+    post(insider, person(attributes={"custom": {"status": "new"}}))
+    parts = {"custom": {"partial": {"status": ["new"]}}}
+
+    post(insider, {"identifiers": {"email": "ann@example.com"}, **parts}, path=ATTRIBUTE_DELETE)
+
+    assert insider.drops.counts == {("not_an_array", "status"): 1}
+
+
+def test_a_withdrawn_consent_stops_writes_where_that_is_switched_on():
+    insider = account(gdpr_stops=True)
+    post(insider, person(attributes={"gdpr_optin": False}))
+
+    post(insider, person(lists=["vip"]))
+    stopped = lists(insider)
+    post(insider, person(attributes={"gdpr_optin": True}))
+    post(insider, person(lists=["vip"]))
+
+    assert stopped == {"ann@example.com": []}
+    assert lists(insider) == {"ann@example.com": ["vip"]}
+
+
+def test_a_poison_with_status_200_refuses_only_the_users_that_contain_it():
+    insider = account(poison="venom", poison_status=200)
+
+    answer = post(insider, person(), person("venom@example.com"))
+
+    assert answer.failed == {1}
+
+
+def test_the_erasing_path_erases_and_is_counted():
+    insider = account()
+    post(insider, person("ann@example.com"), person("bob@example.com"))
+    users = {"users": [{"identifiers": {"email": "ann@example.com"}}]}
+
+    answer = insider.erase(ArrivedRequest(ERASE, HEADERS, orjson.dumps(users)), NOW)
+
+    assert answer.status == 200
+    assert insider.profiles.erased == 1
+    assert list(lists(insider)) == ["bob@example.com"]
+
+
+def test_a_profile_can_be_read_back():
+    insider = account()
+    attributes = {"gdpr_optin": True, "custom": {"lytics_computed_attr": ["vip"]}}
+    post(insider, person(attributes=attributes))
+
+    read = {
+        "identifiers": {"email": "ann@example.com"},
+        "attributes": ["email", "gdpr", "c_lytics_computed_attr", "c_absent"],
+        "quota": True,
+    }
+    answer = insider.read_profile(ArrivedRequest(PROFILE, HEADERS, orjson.dumps(read)), NOW)
+
+    assert value(answer) == {
+        "attributes": {
+            "email": "ann@example.com",
+            "gdpr": True,
+            "c_lytics_computed_attr": ["vip"],
+        },
+        "quota": {"cost": 2.5, "used": 2.5, "total": 1_000},
+    }
+
+
+def test_reading_an_unknown_person_back_is_a_404_and_the_quota_is_its_own():
+    insider = account(profile_units_per_minute=3, limit_per_minute=0)
+    read = orjson.dumps({"identifiers": {"email": "a@example.com"}, "attributes": ["email"]})
+
+    answers = [insider.read_profile(ArrivedRequest(PROFILE, HEADERS, read), NOW) for _ in range(2)]
+
+    assert value(answers[0]) == {"error": "no such user for these identifiers: no data"}
+    assert [answer.status for answer in answers] == [404, 429]
+
+
+@pytest.mark.parametrize("table", ["contacts", "events"])
+def test_the_panel_can_be_listed(table):
+    call = ArrivedRequest("/api/user/v3/metadata/columns", HEADERS, orjson.dumps({"table": table}))
+
+    columns = {column["key"]: column for column in value(account().read_columns(call))}
+
+    if table == "contacts":
+        assert columns["c_lytics_computed_attr"]["type"] == "array"
+        assert columns["email_optin"]["type"] == "boolean"
+    else:
+        assert {each["key"] for each in columns["lytics_trigger"]["params"]} >= {"audience"}
+
+
+@pytest.mark.parametrize(
+    ("whole", "own", "settings", "held"),
+    [
+        ({}, {}, {}, ["new", "vip"]),
+        ({"append": False}, {}, {}, ["new"]),
+        ({"append": True}, {"not_append": True}, {}, ["new"]),
+        ({"append": True}, {"not_append": True}, {"root_append": "wins"}, ["new", "vip"]),
+        ({"append": False}, {"append": True}, {"root_append": "wins"}, ["new"]),
+    ],
+)
+def test_arrays_are_appended_as_the_body_or_the_user_says(whole, own, settings, held):
+    insider = account(**settings)
+    post(insider, person(lists=["vip"]))
+
+    post(insider, person(lists=["new"], **own), **whole)
+
+    assert lists(insider) == {"ann@example.com": held}
+
+
+@pytest.mark.parametrize("place", ["user", "attributes", "root"])
+def test_patches_of_objects_are_kept_as_sent_or_dropped_with_a_note(place):
+    patch = {"object_attributes": {"orders": [{"action": "push"}]}}
+    kept, dropped = account(), account(object_attributes="drop")
+    user = {"identifiers": {"email": "ann@example.com"}, "attributes": {"name": "Ann"}}
+    if place != "root":
+        (user if place == "user" else user["attributes"]).update(patch)
+
+    for insider in (kept, dropped):
+        post(insider, user, **(patch if place == "root" else {}))
+
+    [profile] = kept.profiles
+    assert profile.attributes()[0] == {"name": "Ann", **patch}
+    assert kept.drops.counts == {}
+    assert dropped.drops.counts == {("undefined_attribute", "object_attributes"): 1}
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"whole": ["email"]},
+        {"custom": {"whole": ["lytics_id"]}},
+        {"custom": {"partial": {"lytics_id": ["7"]}}},
+    ],
+)
+def test_an_identifier_cannot_be_deleted(parts):
+    ann = {"identifiers": {"email": "ann@example.com", "custom": {"lytics_id": "7"}}}
+    attributes = {"email": "ann@example.com", "custom": {"lytics_id": "7"}}
+    refusing, silent = (
+        account(panel_attributes={"lytics_id": "string"}, identifier_delete=answer)
+        for answer in ("refuse", "ignore")
+    )
+    for insider in (refusing, silent):
+        post(insider, {**ann, "attributes": attributes})
+
+    refused = post(refusing, {**ann, **parts}, path=ATTRIBUTE_DELETE)
+    ignored = post(silent, {**ann, **parts}, path=ATTRIBUTE_DELETE)
+
+    assert [key.split(".")[-1] for key in errors(refused)] == ["identifier"]
+    assert errors(ignored) == {}
+    for insider in (refusing, silent):
+        [profile] = insider.profiles
+        assert profile.attributes() == ({"email": "ann@example.com"}, {"lytics_id": "7"})
+
+
+def test_a_purchase_is_written_for_longer_than_events_of_ones_own():
+    insider = account(panel_events={"purchase": {}, "lytics_trigger": {}})
+    user = {"identifiers": {"email": "ann@example.com"}}
+
+    for name in ("purchase", "lytics_trigger"):
+        post(insider, {**user, "events": [event(name, "2025-06-01T00:00:00Z")]})
+
+    assert insider.profiles.events_written == {"purchase": 1}
+    assert insider.drops.counts == {("old_event", "lytics_trigger"): 1}
+
+
+def test_contact_lists_and_the_app_are_default_attributes():
+    insider = account()
+    attributes = {"static_segment_id": [7], "list_id": ["x"], "lo": "en", "app_version": "7.1"}
+
+    post(insider, {"identifiers": {"email": "ann@example.com"}, "attributes": attributes})
+
+    [profile] = insider.profiles
+    assert profile.attributes()[0] == {
+        "static_segment_id": [7],
+        "lo": "en",
+        "app_version": "7.1",
+    }
+    assert insider.drops.counts == {("mistyped_attribute", "list_id"): 1}
