@@ -99,6 +99,10 @@ class FakeWorld:
 class OnOurClock(RedisPartition):
     """The real scripts, but for the line that asks Redis for the time."""
 
+    async def renewed(self) -> Any:
+        """Renew the lease as the thread of a drain does, on our clock."""
+        return await self._call("renew", (self.keys.lease,), (self.token, self.lease_ms))
+
     async def _call(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         with redis_errors():
             return await scripts.call_text(self._client, _on_our_clock(name), keys, args)
@@ -137,8 +141,7 @@ class RedisWorld:
         self.run(self._client.set(CLOCK, now_ms))
 
     def renew(self, partition: Any) -> bool:
-        args = (partition.token, partition.lease_ms)
-        return bool(self.run(partition._call("renew", (self.keys.lease,), args)))
+        return bool(self.run(partition.renewed()))
 
     def ledger_lives_ms(self, digest: bytes) -> int:
         return self.run(self._client.pttl(self.keys.ledger(digest)))

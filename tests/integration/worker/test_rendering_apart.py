@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from worker.adapters.jsonnet import rendering
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.renderer import Renderer
@@ -46,7 +46,11 @@ def read(folder):
 
 def render_apart(folder, source, *numbers):
     renderer, template = loaded(folder, source)
-    return ProcessRenders(renderer)._isolated(template, rows(*numbers))
+    return apart_by(ProcessRenders(renderer), template, *numbers)
+
+
+def apart_by(renders, template, *numbers):
+    return asyncio.run(renders.render(template, "jsonnet", rows(*numbers), isolated=True))
 
 
 def bodies(results):
@@ -160,7 +164,7 @@ def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
     told_at = time.monotonic() + 1.0
     renders = ProcessRenders(renderer, lambda: time.monotonic() > told_at)
 
-    results = renders._isolated(template, rows(1, -1, 2))
+    results = apart_by(renders, template, 1, -1, 2)
 
     assert bodies(results)[1:] == []
     assert time.monotonic() - told_at < 2
@@ -176,7 +180,7 @@ def test_a_suspect_is_rendered_with_the_version_that_was_accepted(tmp_path, refu
         else:
             (tmp_path / name).write_text(refused)
 
-    results = ProcessRenders(renderer)._isolated(template, rows(1))
+    results = apart_by(ProcessRenders(renderer), template, 1)
 
     assert bodies(results) == [b'{"n":7,"sent":1}']
 
@@ -188,12 +192,11 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
         import asyncio, resource
         from pathlib import Path
         from tests.integration.worker.test_rendering_apart import loaded, rows
-        from worker.adapters.jsonnet import rendering
+        from worker.adapters.jsonnet.rendering import ProcessRenders
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        rendering.GROUP_SECONDS, rendering.GROUP_BYTES = 2, 500_000_000
         folder = Path({str(tmp_path)!r})
         renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
-        renders = rendering.ProcessRenders(renderer)
+        renders = ProcessRenders(renderer, group_seconds=2, group_bytes=500_000_000)
         rendered = renders.render(template, "jsonnet", rows(1, 2), isolated=False)
         print(asyncio.run(rendered), flush=True)
         asyncio.run(renders.render(template, "jsonnet", rows(1, -1), isolated=False))
@@ -218,13 +221,12 @@ def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tm
 
 
 def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
-    renderer, _ = loaded(tmp_path, SPINS)
+    renderer, template = loaded(tmp_path, SPINS)
     renders = ProcessRenders(renderer)
-    before = rendering.resource.getrlimit(rendering.resource.RLIMIT_DATA)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
 
-    with rendering._limited():
-        pass
+    results = asyncio.run(renders.render(template, "jsonnet", rows(1), isolated=False))
 
+    assert [type(result) for result in results] == [Rendered]
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
-    assert rendering.resource.getrlimit(rendering.resource.RLIMIT_DATA) == before
-    assert renders.is_told_to_stop() is False
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from worker.core.rounds import Ring
-from worker.node.shared.nameless import write_all
+from worker.node.shared.nameless import nameless_file, write_all
 from worker.node.shared.node import StoppedTriggers
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board, listening
@@ -144,8 +144,9 @@ def test_a_call_waits_for_a_slot_that_is_good_for_it(call, freed, fits):
 
 
 def test_waiting_calls_survive_what_a_killed_process_left_half_written():
-    waiting = WaitingCalls()
-    write_all(waiting._descriptor, "live one 3\nlive on")
+    file = nameless_file()
+    waiting = WaitingCalls(file)
+    write_all(file, "live one 3\nlive on")
 
     assert waiting.next_after(live()) == Ring("live", "one", 3)
     assert waiting.next_after(live()) is None

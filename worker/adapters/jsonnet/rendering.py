@@ -41,10 +41,14 @@ class ProcessRenders:
 
     Args:
         is_told_to_stop: What is rendered apart is given up then.
+        group_seconds: Processor time after which the kernel ends a process amid a group.
+        group_bytes: What a process may hold amid a group.
     """
 
     renderer: Renderer
     is_told_to_stop: Callable[[], bool] = lambda: False
+    group_seconds: float = GROUP_SECONDS
+    group_bytes: int = GROUP_BYTES
 
     async def render(
         self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
@@ -55,7 +59,7 @@ class ProcessRenders:
         results: list[Result | Killed] = []
         for first in range(0, len(rows), GROUP):
             group = rows[first : first + GROUP]
-            with _limited():
+            with _limited(self.group_seconds, self.group_bytes):
                 results += self.renderer.render(template, group, engine)
             await asyncio.sleep(0)
         return results
@@ -97,7 +101,7 @@ class ProcessRenders:
 
 
 @contextlib.contextmanager
-def _limited() -> Iterator[None]:
+def _limited(seconds: float, most_bytes: int) -> Iterator[None]:
     """Let the kernel end this process if rendering takes too long or too much memory.
 
     Nothing else can: the engine holds the interpreter.
@@ -106,9 +110,9 @@ def _limited() -> Iterator[None]:
         yield
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = min(limit for limit in (GROUP_BYTES, soft, hard) if limit != resource.RLIM_INFINITY)
+    most = min(limit for limit in (most_bytes, soft, hard) if limit != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
-    signal.setitimer(signal.ITIMER_PROF, GROUP_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:

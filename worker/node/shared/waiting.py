@@ -23,10 +23,13 @@ class WaitingCalls:
     """One list for all processes of a node, in a file without a name; made before they are forked.
 
     It is not exact: an entry that a killed process has half written is left out.
+
+    Args:
+        descriptor: Of the file; a new one by default.
     """
 
-    def __init__(self) -> None:
-        self._descriptor = nameless_file()
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = nameless_file() if descriptor is None else descriptor
 
     def add(self, call: Ring) -> None:
         """Put a call at the end, if it does not wait already."""
