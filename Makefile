@@ -51,7 +51,7 @@ test-system: setup ## Run tests that need system packages, which it installs (De
 	sh ops/test-system.sh
 	$(PYTEST) tests/system
 
-bench: setup ## Measure, end to end (SCENARIO=backfill, webhook, sync, latency, publish, triggers or starting; ARGS)
+bench: setup ## Measure, end to end (SCENARIO=backfill, webhook, sync, latency, publish, triggers, beside or starting; ARGS)
 	$(BIN)/python -m ops.bench.$(or $(SCENARIO),end_to_end) $(ARGS)
 
 bench-peers: setup ## Measure beside what a person could choose instead (ARGS="--runs 3")

@@ -108,28 +108,3 @@ def state_of(rig):
 
 def last_requests(rig, number):
     return rig.sandbox.get("requests", last=number)["last"]
-
-
-@pytest.mark.nightly
-def test_what_waits_of_a_paused_trigger_slows_no_other(tmp_path):
-    _, sent = invent(20_000, 10_000, seed=31)
-    _, many = invent(100_000, 20_000, seed=32)
-    exits = [event for event in many if event.is_exit]
-
-    def measured(name, before):
-        folder = tmp_path / name
-        folder.mkdir()
-        with Rig(folder, exit_events=False) as rig:
-            assert rig.command("pause", "trigger:exit").returncode == 0
-            for at in range(0, len(before), 25_000):
-                send(rig, lines(before[at : at + 25_000], profile_bytes=300))
-            send(rig, lines(sent))
-            begun = time.monotonic()
-            start_workers(rig)
-            until(lambda: not status_of(rig)["triggers"]["enter"]["waiting"], 120)
-            return time.monotonic() - begun
-
-    usual = measured("usual", [])
-    beside = measured("beside", exits + exits)
-
-    assert beside <= 1.5 * usual + 2

@@ -25,13 +25,9 @@ from worker.contract.words import BACKFILL, LIVE
 
 ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}
-LATE = 'late = "5s"'
-LATE_SECONDS = 5
 BACKLOG = amount(5_000, nightly=20_000)
 SINGLE = amount(6, nightly=30)
 OUTAGE_SECONDS = amount(5, nightly=10)
-TRIED = 64
-"""People with whom a failing trigger was tried lately: what else happened to them waits too."""
 
 
 def entrances(number, seed):
@@ -108,35 +104,6 @@ def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path)
 
 def waiting_of(rig, trigger):
     return status_of(rig)["triggers"][trigger]["waiting"]
-
-
-@pytest.mark.nightly
-def test_a_trigger_whose_url_fails_slows_no_other_and_heals(tmp_path):
-    happened, sent = invent(20_000, 10_000, seed=24)
-    failing = [{"status": 500, "path": PATH_OF_EXITS}]
-
-    def measured(name, failures):
-        folder = tmp_path / name
-        folder.mkdir()
-        settings = LATENCY | {"failures": failures}
-        with Rig(folder, delivery_lines=LATE, sandbox_settings=settings) as rig:
-            send(rig, lines(sent))
-            begun = time.monotonic()
-            start_workers(rig)
-            until(lambda: waiting_of(rig, "enter") + waiting_of(rig, "exit-event") <= TRIED, 120)
-            seconds = time.monotonic() - begun
-            assert status_of(rig)["dead"] == 0
-            rig.sandbox.settings(failures=[])
-            assert rig.command("resume", "--all").returncode == 0
-            rig.wait_until_empty(120)
-            nothing_is_wrong(rig, happened)
-            return seconds
-
-    usual = measured("usual", [])
-    beside = measured("beside", failing)
-
-    # The people of the first failed requests wait, once, until those can't take effect any more.
-    assert beside <= 1.5 * usual + LATE_SECONDS + 5
 
 
 @pytest.mark.parametrize("lane", [LIVE, pytest.param(BACKFILL, marks=pytest.mark.nightly)])
