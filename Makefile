@@ -7,10 +7,10 @@ READY := $(VENV)/.ready
 PEERS := .venv-peers
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
-# What starts processes waits more than it computes, so more of it than cores runs at once.
-WAITING_SIDE_BY_SIDE := -n 4 --dist loadgroup
+# Journeys and integration tests wait more than they compute: more of them than cores run at once.
+ALL_SIDE_BY_SIDE := -n 5 --dist loadgroup
 
-.PHONY: help setup demo up docs check test nightly test-system bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check style test nightly test-system bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -34,15 +34,17 @@ up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 docs: setup ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m ops.reference
 
-check: setup ## Check style, types and imports, and run the unit tests (no services)
+check: style ## Check style, types and imports, and run the unit tests (no services)
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
 
-test: check ## Run all tests; each service that they need is started by itself
-	$(PYTEST) $(WAITING_SIDE_BY_SIDE) tests/journeys tests/integration tests/conformance
+test: style ## Check everything and run all tests; each service that they need is started by itself
+	$(PYTEST) $(ALL_SIDE_BY_SIDE) tests/journeys tests/integration tests/conformance tests/unit tests/house
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test

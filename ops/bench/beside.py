@@ -34,7 +34,7 @@ _LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Obstacle:
     """One way in which a trigger doesn't go on.
 
     Args:
@@ -48,19 +48,19 @@ class Case:
     failures: list[dict[str, Any]]
 
 
-def seconds_of(case: Case, happened: list[Happening]) -> float:
+def seconds_of(obstacle: Obstacle, happened: list[Happening]) -> float:
     """Accept everything, and drain until only the trigger `exit` has something left."""
-    settings = {"latency_seconds": 0.02, "failures": case.failures}
+    settings = {"latency_seconds": 0.02, "failures": obstacle.failures}
     with (
         tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
         Rig(
             Path(folder), exit_events=False, delivery_lines='late = "5s"', sandbox_settings=settings
         ) as rig,
     ):
-        if case.is_paused:
+        if obstacle.is_paused:
             rig.command("pause", "trigger:exit").check_returncode()
         publisher = Publisher(rig.client, rig.settings)
-        for block in batched_payloads([*case.beside, *happened]):
+        for block in batched_payloads([*obstacle.beside, *happened]):
             publisher.publish(block)
         begun = time.monotonic()
         start_workers(rig)
@@ -98,9 +98,9 @@ def main() -> None:
     many = happenings(rng, events=2 * asked.beside, people=asked.events)
     exits = [event for event in many if event.is_exit]
     cases = {
-        "usual": Case([], is_paused=False, failures=[]),
-        "beside_paused": Case(exits, is_paused=True, failures=[]),
-        "beside_failing": Case([], is_paused=False, failures=[{"status": 500, "path": _EXITS}]),
+        "usual": Obstacle([], is_paused=False, failures=[]),
+        "beside_paused": Obstacle(exits, is_paused=True, failures=[]),
+        "beside_failing": Obstacle([], is_paused=False, failures=[{"status": 500, "path": _EXITS}]),
     }
     report = {name: round(seconds_of(case, happened), 1) for name, case in cases.items()}
     sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")

@@ -17,10 +17,12 @@ class FakeSender:
 
     Args:
         respond: What stands for the destination; may wait, and is cut at the deadline.
+        connected: What happens once there is a connection, before the permit is asked for.
     """
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, connected: Callable[[], None] = lambda: None) -> None:
         self._respond = respond
+        self._connected = connected
         self.sent: list[OutgoingRequest] = []
 
     async def send(
@@ -31,6 +33,7 @@ class FakeSender:
         is_written = False
         try:
             async with asyncio.timeout(deadline_seconds):
+                self._connected()
                 if not await permit():
                     return NoAnswer(Silence.WITHHELD, possibly_applied=False)
                 is_written = True

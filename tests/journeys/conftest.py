@@ -5,13 +5,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-CLOCKS = ("test_gate.py", "test_promises.py", "test_retries.py")
-"""Their tests claim how long something takes: no two of them run at once."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put each journey into a group; a group runs in one process, in order."""
+    """Let the journeys of a file run one after the other, beside those of other files."""
     for item in items:
         if HERE in item.path.parents:
-            name = "clock" if item.path.name in CLOCKS else "others"
-            item.add_marker(pytest.mark.xdist_group(name))
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))

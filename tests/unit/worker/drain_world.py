@@ -256,6 +256,7 @@ class World:
         self.streaks = FakeStreaks(self.paused)
         self.render_seconds = 0.0
         self.note_seconds = self.book_seconds = 0.0
+        self.lapses_when_connected = False
         self.look: Any = None
         self.read_error: Exception | None = None
         self.broken: AssertionError | None = None
@@ -350,15 +351,21 @@ class World:
         async def live_waits() -> bool:
             return False
 
+        lease = FakeLease(process, partition)
+
+        def connected() -> None:
+            if self.lapses_when_connected:
+                lease.lapse()
+
         return Drain(
             tag=TAG,
             partition=Edge(process, partition),
             gate=Edge(process, SlowGate(self)),
-            sender=Edge(process, FakeSender(self._respond)),
+            sender=Edge(process, FakeSender(self._respond, connected)),
             renders=FakeRenders(process),
             numbers=self.numbers,
             streaks=self.streaks,
-            lease=FakeLease(process, partition),
+            lease=lease,
             routes=self.routes,
             paused=paused,
             live_waits=live_waits,

@@ -89,6 +89,10 @@ class FakeLease:
     def is_valid(self) -> bool:
         return not self._lost and self._loop.time() < self._until
 
+    def lapse(self) -> None:
+        """End now, as if no renewal had come through for so long."""
+        self._until = self._loop.time()
+
     def __enter__(self) -> Self:
         self._renew()
         return self

@@ -313,6 +313,20 @@ def test_slots_that_have_passed_when_redis_answers_end_a_drain_with_a_word(make_
     assert world.count("delivered") == 1
 
 
+def test_a_lease_that_lapsed_while_the_connection_was_made_sends_nothing(make_world) -> None:
+    """The look for a lost lease comes every 0.2 s: what is written in between must not be."""
+    world = make_world()
+    world.put(event("ada"))
+    world.lapses_when_connected = True
+
+    world.drain()
+
+    assert world.sendings == []
+    world.lapses_when_connected = False
+    world.drain_until_nothing_is_left(seconds=120)
+    assert len(world.sendings) == world.count("delivered") == 1
+
+
 def test_a_process_that_stood_still_before_its_first_byte_sends_nothing_late(make_world) -> None:
     """At whichever step it stops: nothing old arrives after what is newer."""
     for step in range(1, 40):
