@@ -53,8 +53,8 @@ test-system: setup ## Run tests that need system packages, which it installs (De
 	sh ops/test-system.sh
 	$(PYTEST) tests/system
 
-bench: setup ## Measure, end to end (SCENARIO=backfill, webhook, sync, latency, publish, triggers, beside or starting; ARGS)
-	$(BIN)/python -m ops.bench.$(or $(SCENARIO),end_to_end) $(ARGS)
+bench: setup ## Measure everything, several times (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
+	$(BIN)/python -m ops.bench $(SCENARIO) $(ARGS)
 
 bench-peers: setup ## Measure beside what a person could choose instead (ARGS="--runs 3")
 	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)

@@ -123,6 +123,7 @@ def payloads(
     happened: list[Happening],
     *,
     profile_bytes: int = 1_000,
+    fields: int = 0,
     segments: Mapping[Happening, list[str]] | None = None,
 ) -> Iterator[bytes]:
     """Yield a webhook's payload for each, with a profile of about that size.
@@ -130,10 +131,11 @@ def payloads(
     Args:
         happened: In the order in which they are sent.
         profile_bytes: Padded to that.
+        fields: How many fields a profile has at least; those that are added share its size.
         segments: Audiences of the profile at each of them (`_segments`).
     """
     for number, event in enumerate(happened):
-        payload = _payload(number, event, profile_bytes)
+        payload = _payload(number, event, profile_bytes, fields)
         if segments is not None:
             payload["data"]["_segments"] = segments[event]
         yield orjson.dumps(payload)
@@ -190,9 +192,12 @@ def _profile(person: int) -> dict[str, Any]:
     }
 
 
-def _payload(number: int, event: Happening, profile_bytes: int) -> dict[str, Any]:
+def _payload(number: int, event: Happening, profile_bytes: int, fields: int = 0) -> dict[str, Any]:
     person = int(event.email.removeprefix("person").partition("@")[0])
     data = {**_profile(person), "segment_events": [_segment_event(event)]}
+    missing = range(len(data), fields)
+    each = (profile_bytes - len(orjson.dumps(data))) // max(1, len(missing))
+    data |= {f"field_{at:03}": f"{at:0{max(1, each - 14)}}" for at in missing}
     padding = profile_bytes - len(orjson.dumps(data))
     if padding > 0:
         data["last_pages"] = ["/p/" + "x" * 47] * (padding // 53)

@@ -8,8 +8,8 @@ machine, writes each entry to its disk. Nothing is delivered meanwhile.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
-import sys
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -129,8 +129,9 @@ def _read(on: Ground, rows: int) -> dict[str, Any]:
 
 def main() -> None:
     """Print the results."""
-    sizes = [int(each) for each in sys.argv[1:]] or _ROWS
-    report = [measure(rows) for rows in sizes]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rows", nargs="*", type=int, default=_ROWS, help="of each file")
+    report = [measure(rows) for rows in parser.parse_args().rows]
     print_json(report)
 
 

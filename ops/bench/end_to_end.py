@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ops.invented import happenings, payloads, truth
+from ops.invented import Happening, happenings, payloads, truth
 from ops.rig import Rig
 from ops.terminal.console import print_json
 from worker.errors import SegrelayError
@@ -31,25 +31,26 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
         _rig(folder, arguments) as rig,
     ):
-        source = Path(folder) / "events.ndjson"
-        source.write_bytes(b"\n".join(payloads(happened)) + b"\n")
+        source = _source(Path(folder), happened, arguments)
         backlog = _measure(rig, source, arguments, preload=True)
         wrong = rig.memberships() != truth(happened)
-        together = None
-    with (
-        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
-        _rig(folder, arguments) as rig,
-    ):
-        source = Path(folder) / "events.ndjson"
-        source.write_bytes(b"\n".join(payloads(happened)) + b"\n")
-        together = _measure(rig, source, arguments, preload=False)
-        wrong = wrong or rig.memberships() != truth(happened)
+    together = None
+    if not arguments.backlog_only:
+        with (
+            tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
+            _rig(folder, arguments) as rig,
+        ):
+            source = _source(Path(folder), happened, arguments)
+            together = _measure(rig, source, arguments, preload=False)
+            wrong = wrong or rig.memberships() != truth(happened)
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "events": arguments.events,
         "people": arguments.people,
-        "profile_bytes": 1000,
+        "profile_bytes": arguments.profile_bytes,
+        "fields": arguments.fields,
+        "latency_ms": arguments.latency_ms,
         "triggers": 3 if arguments.exit_events else 2,
         "accept_then_drain": backlog,
         "accept_while_draining": together,
@@ -60,7 +61,21 @@ def main() -> int:
 
 
 def _rig(folder: str, arguments: argparse.Namespace) -> Rig:
-    return Rig(Path(folder), exit_events=arguments.exit_events)
+    return Rig(
+        Path(folder),
+        exit_events=arguments.exit_events,
+        sandbox_settings={"latency_seconds": arguments.latency_ms / 1000},
+    )
+
+
+def _source(folder: Path, happened: list[Happening], arguments: argparse.Namespace) -> Path:
+    source = folder / "events.ndjson"
+    with source.open("wb") as file:
+        for payload in payloads(
+            happened, profile_bytes=arguments.profile_bytes, fields=arguments.fields
+        ):
+            file.write(payload + b"\n")
+    return source
 
 
 def _measure(
@@ -69,11 +84,13 @@ def _measure(
     if not preload:
         rig.start_worker()
         rig.wait_until_ready()
+    empty_bytes = int(rig.client.info("memory")["used_memory"])
     begun = time.monotonic()
     answer = rig.command("send", str(source), "--json", timeout=600)
     if answer.returncode:
         raise SegrelayError(answer.stderr.decode())
     accepted_seconds = time.monotonic() - begun
+    redis_bytes = int(rig.client.info("memory")["used_memory"]) - empty_bytes
     if preload:
         rig.start_worker()
         rig.wait_until_ready()
@@ -88,6 +105,7 @@ def _measure(
         "events_per_second": round(arguments.events / seconds),
         "deliveries": accepted,
         "deliveries_per_second": round(accepted / seconds),
+        "redis_bytes_per_event": round(redis_bytes / arguments.events) if preload else None,
         "requests": rig.sandbox.get("summary")["requests"]["total"],
     }
 
@@ -98,6 +116,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--people", type=int, default=40_000)
     parser.add_argument(
         "--exit-events", action="store_true", help="a third trigger: two deliveries for an exit"
+    )
+    parser.add_argument("--profile-bytes", type=int, default=1_000)
+    parser.add_argument("--fields", type=int, default=0, help="of a profile, at least")
+    parser.add_argument("--latency-ms", type=float, default=0.0, help="of the sandbox")
+    parser.add_argument(
+        "--backlog-only", action="store_true", help="do not accept a second time while draining"
     )
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()

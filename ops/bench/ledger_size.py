@@ -6,7 +6,7 @@ While a table grows it stands there twice, for seconds: measured is what is left
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -114,7 +114,9 @@ def _used(client: Redis) -> int:
 
 def main() -> None:
     """Print a line a case."""
-    profiles = int(sys.argv[1]) if len(sys.argv) > 1 else _PROFILES
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("profiles", nargs="?", type=int, default=_PROFILES)
+    profiles = parser.parse_args().profiles
     for name, told in CASES.items():
         size = measure(told, profiles)
         say(f"ledger, {name}: {size.memory:.0f} bytes a profile ({size.packed} of them packed)")

@@ -1,13 +1,13 @@
 """Measures what rendering costs: µs per event, for the shipped templates and any other.
 
-    python -m ops.bench.rendering [TEMPLATE FOLDER]…
+    python -m ops.bench.rendering [TEMPLATE]…
 
 Processor time, and the best of some rounds: the machine may be doing other things.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from ops.terminal.console import print_json
 from worker.adapters.jsonnet.accelerated import sources_of
 from worker.adapters.jsonnet.compiled import Compiled, compiled
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
@@ -31,6 +32,8 @@ from worker.core.rendered import Engine, Rendered, Row, Template
 _EVENTS: Final = 1_000
 _ROUNDS: Final = 3
 _FAILS_EVERY: Final = 100
+_KINDS: Final = ("30", "300", "1 % failing")
+"""Fields of the profiles; the last has 30, and so many of them can't be read."""
 _WAYS: Final = 10
 _ASSERTS: Final = 3
 """Of ten events."""
@@ -137,34 +140,37 @@ def bare(folder: Path, name: str) -> tuple[float, ...]:
     return tuple(best)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Print a table for the shipped templates, and for the templates that are named."""
-    columns = ("template", "way", "30 fields", "300 fields", "1 % failing")
-    table = Table(*columns, title="µs per event, whole results; the last way without JSON")
+def main() -> None:
+    """Measure the shipped templates, and those that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("templates", nargs="*", type=Path, help="measured beside the shipped ones")
     shipped = [(SHIPPED_FOLDER, f"insider/{name}.jsonnet") for name in ("enter", "exit")]
-    named = [(Path(path).parent, Path(path).name) for path in arguments]
-    for folder, name in [*shipped, *named]:
-        engine = measure(folder, name, "jsonnet")
-        auto = measure(folder, name, "auto")
-        ratios = (f"{slow / fast:.1f}" for slow, fast in zip(engine, auto, strict=True))
-        table.add_row(name, "rjsonnet", *(f"{value:.0f}" for value in engine))
-        table.add_row("", "compiled", *(f"{value:.1f}" for value in auto))
-        table.add_row("", "times as fast", *ratios)
-        table.add_row(
-            "", "bare", *(f"{value:.1f}" for value in bare(folder, name)), end_section=True
-        )
-    Console().print(table)
-    failing = Table(
-        "way", "all good", "10 of 1,000 fail, each in its way", "slower by", "30 % asserted",
-        title="µs per event, when some fail",
-    )  # fmt: skip
-    engines: tuple[tuple[str, Engine], ...] = (("rjsonnet", "jsonnet"), ("compiled", "auto"))
-    for way, which in engines:
-        good, ten, asserted = measure_failing(which)
-        slower = f"{ten / good - 1:.0%}"
-        failing.add_row(way, f"{good:.1f}", f"{ten:.1f}", slower, f"{asserted:.1f}")
-    Console().print(failing)
+    named = [(path.parent, path.name) for path in parser.parse_args().templates]
+    report = {Path(name).stem: _ways(folder, name) for folder, name in [*shipped, *named]}
+    columns = ("template", "way", *_KINDS)
+    table = Table(*columns, title="µs an event, whole results; `bare` without JSON")
+    for name, ways in report.items():
+        for way, values in ways.items():
+            table.add_row(name, way, *(f"{value:.1f}" for value in values.values()))
+        table.add_section()
+    Console(stderr=True).print(table)
+    print_json(report)
+
+
+def _ways(folder: Path, name: str) -> dict[str, dict[str, float]]:
+    engine = measure(folder, name, "jsonnet")
+    auto = measure(folder, name, "auto")
+    found = {
+        "rjsonnet": engine,
+        "compiled": auto,
+        "times as fast": tuple(slow / fast for slow, fast in zip(engine, auto, strict=True)),
+        "bare": bare(folder, name),
+    }
+    return {
+        way: {kind: round(value, 1) for kind, value in zip(_KINDS, values, strict=False)}
+        for way, values in found.items()
+    }
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

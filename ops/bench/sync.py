@@ -6,8 +6,8 @@ run learns of all members, the second finds that nothing has changed; nothing is
 
 from __future__ import annotations
 
+import argparse
 import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -102,7 +102,9 @@ def _world(members: int) -> Iterator[tuple[Redis, Syncing]]:
 
 def main() -> None:
     """Print a line a measurement."""
-    members = int(sys.argv[1]) if len(sys.argv) > 1 else _MEMBERS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("members", nargs="?", type=int, default=_MEMBERS)
+    members = parser.parse_args().members
     with _world(members) as (client, syncing):
         before = int(client.info("memory")["used_memory"])
         say(f"sync, {members:,} members, first run: {measured(syncing):.1f} s")
