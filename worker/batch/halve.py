@@ -81,7 +81,7 @@ class Refusals:
         widths = dict(self.batch.halves_left())
         halved = {parcel.delivery.trigger for parcel in widths}
         await self._acquit([name for name in self._suspects if name not in halved])
-        # Amid a halving nobody knows yet whether anything goes through.
+        # During a halving it is not known yet whether anything goes through.
         widths |= {suspect.parcel: 1 for each in self._suspects.values() for suspect in each}
         setbacks = {
             parcel.delivery.place: self._narrowed(parcel, width)

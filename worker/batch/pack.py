@@ -182,7 +182,7 @@ class Packer:
         return Packed(parcel, users, shaped.dropped)
 
     def _knowledge(self, parcel: Parcel) -> Knowledge:
-        # The profile of a repair is that of an older event: all that the ledger knows is newer.
+        # A repair carries the profile of an older event, so all that the ledger knows is newer.
         fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
         return knowledge(self.batch.state.records[parcel.digest], fact, self.batch.numbers.slugs)
 

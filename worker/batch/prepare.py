@@ -63,7 +63,7 @@ async def render_and_shape(
         kind = _Together(route.template, route.engine, isolated=suspect)
         groups.setdefault(kind, []).append((contender, losers))
     isolating_ends = state.clock.seconds() + ISOLATING_SECONDS
-    # Suspects last: whatever they do, the others have been rendered by then.
+    # Suspects come last: whatever they do, the others have been rendered by then.
     for kind, group in sorted(groups.items(), key=lambda each: each[0].isolated):
         suspect = kind.isolated
         for first in range(0, len(group), RENDER_GROUP):
