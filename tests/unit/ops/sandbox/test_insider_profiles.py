@@ -16,7 +16,6 @@ from tests.unit.ops.sandbox.account import (
     lists,
     person,
     post,
-    removal,
     value,
 )
 
@@ -56,61 +55,6 @@ def test_arrays_are_overwritten_on_demand_and_append_wins(flags, expected):
     post(insider, person(lists=["gold"], **flags))
 
     assert lists(insider) == {"ann@example.com": expected}
-
-
-def test_a_partial_delete_takes_single_values_and_keeps_the_rest():
-    insider = account()
-    post(insider, person(lists=["vip", "gold"]))
-
-    answer = post(insider, removal("ann@example.com", "vip", "absent"), path=ATTRIBUTE_DELETE)
-
-    assert value(answer)["data"]["successful"] == {"count": 1}
-    assert lists(insider) == {"ann@example.com": ["gold"]}
-
-
-def test_a_whole_delete_takes_the_attribute():
-    insider = account()
-    post(insider, person(attributes={"name": "Ann", "custom": {"status": "new"}}))
-    identifiers = {"email": "ann@example.com"}
-    user = {"identifiers": identifiers, "whole": ["name"], "custom": {"whole": ["status"]}}
-
-    post(insider, user, path=ATTRIBUTE_DELETE)
-
-    assert insider.profiles.find(("email:ann@example.com",)).attributes() == ({}, {})
-
-
-@pytest.mark.parametrize(
-    ("parts", "place"),
-    [
-        ({}, "required(whole,partial,custom)"),
-        ({"attributes": {"custom": {"partial": {"x": ["y"]}}}}, "attributes.forbidden"),
-        ({"whole": ["name"], "events": []}, "events.forbidden"),
-        ({"whole": "name"}, "whole.type(array)"),
-        ({"custom": {"partial": {"x": "y"}}}, "custom.partial.type(object)"),
-    ],
-)
-def test_a_delete_takes_only_what_it_knows(parts, place):
-    user = {"identifiers": {"email": "ann@example.com"}, **parts}
-
-    answer = post(account(), user, path=ATTRIBUTE_DELETE)
-
-    assert f"users.0.{place}" in errors(answer)
-
-
-@pytest.mark.parametrize(("switch", "failed"), [("accept", set()), ("refuse", {0})])
-def test_a_delete_for_an_unknown_person_answers_as_switched(switch, failed):
-    insider = account(unknown_user_delete=switch)
-
-    answer = post(insider, removal("nobody@example.com", "vip"), path=ATTRIBUTE_DELETE)
-
-    assert answer.failed == failed
-    assert len(insider.profiles) == 0
-
-
-def test_a_delete_may_answer_an_empty_object():
-    answer = post(account(delete_answer="empty"), removal(), path=ATTRIBUTE_DELETE)
-
-    assert value(answer) == {}
 
 
 @pytest.mark.parametrize(("switch", "expected"), [("nothing", []), ("valid_part", ["vip"])])

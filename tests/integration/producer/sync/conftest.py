@@ -1,0 +1,26 @@
+"""A Lytics of one's own for each test of a sync, and a Redis."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ops.sandbox.process import SandboxProcess
+from tests.integration.producer.sync_world import World
+
+CALM = {
+    "error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False, "token": "",
+    "scan_ends_after_rows": 0, "repeated_rows": 0.0, "hidden_rows": 0.0, "date_offset_seconds": 0.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxProcess]:
+    with SandboxProcess() as process:
+        yield process
+
+
+@pytest.fixture
+def world(tmp_path, redis_url, sandbox, client) -> World:
+    sandbox.reset()
+    sandbox.settings(lytics=CALM)
+    return World(tmp_path, redis_url, sandbox, client)

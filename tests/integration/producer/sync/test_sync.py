@@ -1,0 +1,194 @@
+"""A sync against Lytics' stand-in and a real Redis, step by step."""
+
+import pytest
+
+from producer.publishing.quarantine import Quarantine
+from producer.sync.book import SyncBook
+from producer.sync.run import Phase
+from tests.integration.producer.sync_world import CHANGE, person
+from worker.errors import LyticsRefused, UsageWrong
+
+STATE, SKIP_HOOK = 1, 2
+
+
+class DyingBook(SyncBook):
+    """Its process dies at the second saving: behind the first write."""
+
+    saved = 0
+
+    def save(self, run, *, ends=False):
+        if self.saved:
+            raise KeyboardInterrupt
+        self.saved += 1
+        super().save(run, ends=ends)
+
+
+class SilentBook(SyncBook):
+    """Claims nothing: the tokens stay those of another run."""
+
+    def claim(self, run):
+        pass
+
+
+def test_the_first_run_tells_of_every_member_without_journeys(world):
+    world.people(*(person(n, "vip") for n in range(250)), person(900))
+
+    run = world.run()
+
+    assert (run.phase, run.rows, run.entered, run.left) == (Phase.IDLE, 250, 250, 0)
+    assert world.deliveries() == sorted(("enter", f"p{n}@example.com") for n in range(250))
+    assert {(header[0], header[6]) for header in world.headers()} == {
+        ("backfill|insider-enter", STATE | SKIP_HOOK)
+    }
+
+
+def test_a_later_run_tells_who_joined_and_who_left(world):
+    world.people(*(person(n, "vip") for n in range(250)), person(900))
+    world.run()
+    world.clear()
+    world.move(900, "enter")
+    world.move(7, "exit")
+    world.move(8, "exit")
+
+    run = world.run()
+
+    assert (run.entered, run.left) == (1, 2)
+    assert world.deliveries() == [
+        ("enter", "p900@example.com"), ("exit", "p7@example.com"), ("exit", "p8@example.com"),
+    ]  # fmt: skip
+    assert {(header[0].partition("|")[0], header[6]) for header in world.headers()} == {
+        ("live", STATE)
+    }
+
+
+def test_what_did_not_change_is_not_told_again(world):
+    world.people(*(person(n, "vip") for n in range(250)))
+    world.run()
+    world.clear()
+
+    run = world.run(small_steps=True)
+
+    assert run.rows == 250
+    assert world.deliveries() == []
+
+
+def test_later_runs_are_newer_even_within_a_second(world):
+    world.people(person(1, "vip"))
+
+    times = [world.run().at_us for _ in range(5)]
+
+    assert times == sorted(set(times))
+
+
+def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
+    world.people(*(person(n, "vip") for n in range(250)))
+    syncing = world.syncing(book=DyingBook(world.client, "vip", 4))
+    with pytest.raises(KeyboardInterrupt):
+        syncing.step(forced=True)
+    assert len(world.deliveries()) == 250
+    world.client.hdel("segrelay:sync:vip", "lock")
+
+    run = world.run()
+
+    assert len(world.deliveries()) == 250
+    assert (run.phase, run.shared) == (Phase.IDLE, 0)
+
+
+def test_a_run_that_was_replaced_changes_nothing(world):
+    world.people(*(person(n, "vip") for n in range(50)))
+    for place in world.places():
+        world.client.hset(place.synctokens, "vip", "of another run")
+    syncing = world.syncing(book=SilentBook(world.client, "vip", 4))
+
+    step = syncing.step(forced=True)
+
+    assert not step.taken
+    assert world.deliveries() == []
+    assert syncing.book.count("insider") == 0
+
+
+def test_of_two_steps_at_once_the_second_does_nothing(world):
+    assert world.syncing().book.take()
+
+    step = world.syncing().step(forced=True)
+
+    assert not step.taken
+
+
+def test_a_destination_that_was_added_later_gets_all_and_the_others_nothing(world):
+    world.people(*(person(n, "vip") for n in range(120)))
+    world.run()
+    world.clear()
+    world.configure(destinations=("insider", "second"))
+
+    world.run()
+
+    assert {header[0] for header in world.headers()} == {"backfill|second-enter"}
+    assert len(world.deliveries()) == 120
+
+
+def test_a_change_of_what_is_exported_is_told_once(world):
+    world.configure(sync="on_change = true", more=CHANGE)
+    world.people(*(person(n, "vip", first_name="Ann", score=1) for n in range(120)))
+    world.run()
+    world.clear()
+    world.people(person(3, "vip", first_name="Anna"), person(4, "vip", score=2))
+
+    run = world.run()
+    world.run()
+
+    assert run.changed == 1
+    assert world.deliveries() == [("change", "p3@example.com")]
+    assert [header[6] for header in world.headers()] == [0]
+
+
+def test_another_audience_under_the_same_name_is_refused(world):
+    world.people(person(1, "vip"))
+    world.run()
+    syncing = world.syncing(audience="other")
+
+    with pytest.raises(UsageWrong, match="sync reset vip"):
+        syncing.step(forced=True)
+    assert "reset" in syncing.book.peek().problem
+
+
+def test_rows_without_an_identity_are_kept_once(world):
+    world.people(*(person(n, "vip", email="") for n in range(120)), person(500, "vip"))
+
+    runs = [world.run() for _ in range(2)]
+
+    assert [(run.unplaced, run.phase) for run in runs] == [(120, Phase.IDLE)] * 2
+    assert Quarantine(world.client).totals().records == 100
+
+
+def test_an_outage_ends_the_step_and_the_next_goes_on(world):
+    world.people(*(person(n, "vip") for n in range(250)))
+    world.switch(error_shares={"503": 1.0}, retry_after_seconds=60)
+
+    step = world.syncing().step(forced=True)
+    world.switch(error_shares={}, retry_after_seconds=1)
+
+    assert step.wait_seconds > 0
+    assert world.run().entered == 250
+
+
+def test_a_refused_token_is_told_and_tried_again_later(world):
+    world.switch(token="another")
+    syncing = world.syncing()
+
+    with pytest.raises(LyticsRefused):
+        syncing.step(forced=True)
+
+    assert syncing.book.peek().failures == 1
+    assert syncing.book.peek().next_ms > syncing.book.now_ms() + 30_000
+
+
+def test_a_forgotten_sync_begins_anew(world):
+    world.people(person(1, "vip"))
+    world.run()
+    world.clear()
+
+    world.syncing().book.forget(["insider"])
+    world.run()
+
+    assert world.deliveries() == [("enter", "p1@example.com")]

@@ -1,0 +1,66 @@
+"""`segrelay sync` in a terminal."""
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from ops.cli.main import app
+from tests.integration.producer.sync_world import person
+from worker.errors import UsageWrong
+
+
+@pytest.fixture
+def command(world, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(world.settings.source))
+
+    def call(*arguments):
+        result = CliRunner().invoke(app, ["sync", *arguments])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call
+
+
+def test_a_run_in_the_terminal_says_what_it_came_to(world, command):
+    world.people(*(person(n, "vip") for n in range(120)))
+
+    told = orjson.loads(command("run", "vip", "--json").stdout)
+
+    assert (told["members"], told["last"]["outcome"], told["last"]["entered"]) == (120, "done", 120)
+    assert "120 members are known" in command("status", "vip").stdout
+    assert orjson.loads(command("list", "--json").stdout)[0]["phase"] == "idle"
+
+
+def test_a_run_in_doubt_exits_with_one_and_a_person_confirms_it(world, command):
+    world.people(*(person(n, "vip") for n in range(300)))
+    command("run", "vip")
+    world.clear()
+    for number in range(150):
+        world.move(number, "exit")
+
+    doubted = command("run", "vip")
+    confirmed = command("confirm", "vip", "--json")
+
+    assert doubted.exit_code == 1
+    assert "150 of 300 members are gone" in doubted.stdout
+    assert orjson.loads(confirmed.stdout) == {"name": "vip", "confirmed": 150}
+    assert command("run", "vip").exit_code == 0
+    assert len(world.deliveries()) == 150
+
+
+def test_a_reset_forgets_and_a_confirmation_without_doubt_is_refused(world, command):
+    world.people(person(1, "vip"))
+    command("run", "vip")
+
+    with pytest.raises(UsageWrong, match="nobody's word"):
+        command("confirm", "vip")
+    told = orjson.loads(command("reset", "vip", "--yes", "--json").stdout)
+
+    assert told == {"name": "vip", "forgotten": 1}
+    assert "has never run" in command("status", "vip").stdout
+
+
+def test_a_sync_that_is_not_configured_is_named(command):
+    with pytest.raises(UsageWrong, match=r"no \[sync.vib\]: did you mean"):
+        command("run", "vib")

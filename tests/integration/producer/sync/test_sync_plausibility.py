@@ -1,0 +1,144 @@
+"""What a sync does not believe: scans that are incomplete, late, or shrink a lot."""
+
+import pytest
+
+from producer.sync.run import Phase
+from producer.sync.step import confirm
+from tests.integration.producer.sync_world import person
+from worker.errors import UsageWrong
+
+
+def test_a_truncated_scan_takes_nobody_out(world):
+    world.people(*(person(n, "vip") for n in range(250)))
+    world.run()
+    world.clear()
+    world.switch(scan_ends_after_rows=120)
+
+    run = world.run()
+
+    assert run.phase is Phase.CONFIRM
+    assert "incomplete: 120 of 250" in run.doubt
+    assert world.deliveries() == []
+
+
+def test_who_is_confirmed_missing_but_is_there_stays(world):
+    world.people(*(person(n, "vip") for n in range(250)))
+    world.run()
+    world.clear()
+    world.switch(scan_ends_after_rows=120)
+    syncing = world.syncing()
+    world.run()
+    run, _ = syncing.book.take()
+
+    assert confirm(syncing.book, run) == 130
+    while syncing.step().more:
+        pass
+
+    run = syncing.book.peek()
+    assert (run.phase, run.left, run.stayed) == (Phase.IDLE, 0, 130)
+    assert world.deliveries() == []
+
+
+def test_an_implausible_shrinking_waits_for_a_word(world):
+    world.people(*(person(n, "vip") for n in range(300)))
+    world.run()
+    world.clear()
+    for number in range(101):
+        world.move(number, "exit")
+
+    syncing = world.syncing()
+    run = world.run()
+    assert (run.phase, world.deliveries()) == (Phase.CONFIRM, [])
+    run, _ = syncing.book.take()
+    confirm(syncing.book, run)
+    while syncing.step(is_over=lambda: True).more:
+        pass
+
+    assert len(world.deliveries()) == 101
+    assert syncing.book.count("insider") == 199
+
+
+def test_a_word_that_comes_during_the_next_scan_counts(world):
+    world.people(*(person(n, "vip") for n in range(300)))
+    world.run()
+    world.clear()
+    for number in range(101):
+        world.move(number, "exit")
+    world.run()
+    syncing = world.syncing()
+    run, now_ms = syncing.book.take()
+    following = run.following("vip", ["insider"], "token", now_ms)
+    syncing.book.save(following)
+
+    confirm(syncing.book, following)
+    while syncing.step().more:
+        pass
+
+    assert len(world.deliveries()) == 101
+
+
+def test_a_word_for_which_nobody_asked_is_refused(world):
+    world.people(person(1, "vip"))
+    world.run()
+    syncing = world.syncing()
+    run, _ = syncing.book.take()
+
+    with pytest.raises(UsageWrong, match="nobody's word"):
+        confirm(syncing.book, run)
+
+
+def test_a_row_that_a_scan_leaves_out_takes_nobody_out(world):
+    world.people(*(person(n, "vip") for n in range(900)))
+    world.run()
+    world.clear()
+    world.switch(hidden_rows=0.005)
+
+    run = world.run()
+
+    assert (run.phase, run.left) == (Phase.IDLE, 0)
+    assert run.stayed > 0
+    assert world.deliveries() == []
+
+
+def test_repeated_rows_are_one_member(world):
+    world.people(*(person(n, "vip") for n in range(500)))
+    world.switch(repeated_rows=1.0)
+
+    run = world.run(small_steps=True)
+
+    assert (run.rows, run.entered, run.shared) == (504, 500, 0)
+
+
+def test_profiles_that_share_an_identity_do_not_make_a_scan_incomplete(world):
+    world.people(*(person(n, "vip", email=f"p{n % 150}@example.com") for n in range(200)))
+    world.run()
+    world.move(199, "exit")
+    world.move(120, "exit")
+
+    run = world.run()
+
+    assert (run.phase, run.shared, run.left) == (Phase.IDLE, 49, 1)
+
+
+def test_a_scan_whose_tokens_expire_begins_anew_and_ends(world):
+    world.people(*(person(n, "vip") for n in range(250)))
+    world.switch(page_token_seconds=0.000_001)
+
+    run = world.run()
+
+    assert run.last["outcome"] == "expired"
+    assert run.entered == 100
+    world.switch(page_token_seconds=300.0)
+    assert world.run().entered == 150
+
+
+@pytest.mark.parametrize("offset", [-400.0, 400.0])
+def test_a_clock_that_is_off_is_not_believed(world, offset):
+    world.people(person(1, "vip"))
+    world.switch(date_offset_seconds=offset)
+
+    step = world.syncing().step(forced=True)
+
+    assert "clock" in step.line
+    assert step.wait_seconds > 0
+    assert world.deliveries() == []

@@ -1,0 +1,78 @@
+"""Bodies that remove, and lists of audiences in bodies that enter: what is sent of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ops.bench.shaping import body
+from tests.unit.worker.destinations.shaping import (
+    ANN,
+    API,
+    DELETE,
+    UPSERT,
+    refused,
+    shaped,
+)
+from worker.contract.words import Death, Direction, Skip
+from worker.destinations.api import NotSendable
+
+
+def test_a_delete_holds_what_to_remove_and_nothing_else() -> None:
+    user = {
+        **ANN,
+        "whole": ["city", "shoe"],
+        "partial": {"name": ["Ann"], "shoe": [1]},
+        "custom": {"whole": ["status", ""], "partial": {"list": ["vip", ""], "one": "x", "no": []}},
+    }
+
+    result = shaped(user, DELETE._replace(skip_hook=True))
+
+    assert result.users[0] == {
+        **ANN,
+        "whole": ["city"],
+        "partial": {"name": ["Ann"]},
+        "custom": {"whole": ["status"], "partial": {"list": ["vip"], "one": ["x"]}},
+    }
+    assert result.root == {}
+    assert result.dropped == ("whole", "partial.shoe")
+
+
+def test_an_entrance_body_is_refused_on_the_delete_path() -> None:
+    result = refused(body(1), DELETE)
+
+    assert result.reason is Death.INVALID
+    assert "`attributes` and `events`" in result.message
+
+
+def test_a_delete_body_is_refused_on_the_upsert_path() -> None:
+    user = {**ANN, "custom": {"partial": {"lytics_computed_attr": ["vip"]}}}
+
+    assert refused({"users": [user]}, UPSERT).reason is Death.INVALID
+
+
+def test_a_delete_that_removes_nothing_is_skipped() -> None:
+    assert refused({"users": [{**ANN, "custom": {"partial": {}}}]}, DELETE).reason is Skip.EMPTY
+
+
+def memberships(value: Any, **user: Any) -> dict[str, Any]:
+    return {**ANN, "attributes": {"custom": {"lytics_computed_attr": value}}, **user}
+
+
+def test_an_entrance_with_an_unknown_list_appends_its_slug_instead_of_overwriting() -> None:
+    result = shaped(memberships([""], not_append=True))
+
+    assert result.users[0] == memberships(["vip"])
+
+
+def test_an_empty_list_that_overwrites_is_a_statement_and_is_kept() -> None:
+    overwriting = memberships([], not_append=True)
+
+    assert shaped(overwriting, UPSERT._replace(direction=Direction.EXIT)).users[0] == overwriting
+    assert refused({"users": [memberships([])]}).reason is Skip.EMPTY
+
+
+def test_append_wins_over_not_append() -> None:
+    result = API.shape({"users": [memberships([], not_append=True, append=True)]}, UPSERT)
+
+    assert isinstance(result, NotSendable)
+    assert result.reason is Skip.EMPTY
