@@ -1,15 +1,14 @@
 """A process that publishes one stripe of a job: blocks in, what became of them out.
 
 It is forked from a process that has loaded this module and nothing else (`STARTED_FROM`), hears
-nothing of Ctrl-C, and ends when whoever started it does. The next block arrives while one is
-published.
+nothing of Ctrl-C, which whoever starts it blocks, and ends when that one does. The next block
+arrives while one is published.
 """
 
 from __future__ import annotations
 
 import gc
 import multiprocessing
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -101,7 +100,6 @@ def publish_stripe(
     """Publish the tasks that arrive, until there are no more."""
     gc.freeze()  # what is shared with the other stripes stays shared
     gc.set_threshold(*_COLLECT_AFTER)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings = load_settings(config)
     with closing(connect(resolve_url(settings.redis))) as client:
         publisher = Publisher(client, settings, doorbell=SilentDoorbell())

@@ -8,10 +8,12 @@ person can pause or abort it from another terminal.
 from __future__ import annotations
 
 import multiprocessing.connection
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -274,7 +276,8 @@ def _started(config: Path, spec: Spec, number: int, tally: JobTally) -> Iterator
     process = STARTED_FROM.Process(
         target=publish_stripe, args=(theirs, config, spec, number, tally), daemon=True
     )
-    process.start()
+    with _deaf_to_interrupts():
+        process.start()
     theirs.close()
     try:
         yield _Stripe(number, process, ours, replace(tally))
@@ -286,3 +289,14 @@ def _started(config: Path, spec: Spec, number: int, tally: JobTally) -> Iterator
         if process.is_alive():
             process.kill()
             process.join()
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Block Ctrl-C: what is started here inherits that, from its first instruction on."""
+    resource_tracker.ensure_running()  # it would lift the block if it began within it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

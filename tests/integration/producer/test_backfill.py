@@ -6,7 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import orjson
@@ -110,6 +110,20 @@ def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
     assert relay.run("resume", "j").returncode == 0
     emails = relay.published("j")
     assert len(emails) == len(set(emails)) == PEOPLE
+
+
+def test_ctrl_c_reaches_none_of_the_processes_that_publish(relay: Relay, people: str) -> None:
+    reading = relay.start("start", people, *_NAMED)
+
+    while reading.poll() is None:
+        for started in _children(reading.pid):
+            for pid in (started, *_children(started)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+        time.sleep(0.01)
+
+    assert reading.returncode == 0
+    assert len(relay.published("j")) == PEOPLE
 
 
 def _publishing(reader: int) -> list[int]:
