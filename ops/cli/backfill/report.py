@@ -48,6 +48,11 @@ def report(
 def _write(found: JobReport, path: Path) -> None:
     written, lost = write_bad_rows(found.bad_rows, path)
     note(f"{written:,} rows are in {path}: mend them, then `segrelay backfill start {path} …`.")
+    if any(row.text and not row.text.lstrip().startswith(("{", "[")) for row in found.bad_rows):
+        note(
+            "Rows that are not JSON stand there as they came. Those of a CSV file need a file of "
+            "their own, with the header above them or with --columns."
+        )
     missing = found.view.job.tally.refused - written
     if lost:
         note(f"{lost:,} rows were too large to be kept; the report names their lines.")

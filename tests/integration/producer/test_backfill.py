@@ -234,6 +234,20 @@ def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
     assert b"has changed since job 'j' began" in ran.stderr
 
 
+def test_bad_rows_of_a_table_are_sent_again_under_its_header(relay: Relay) -> None:
+    table, bad = relay.folder / "people.csv", relay.folder / "bad.csv"
+    table.write_text('email,n\nann@example.com,1\nben@example.com,"2\neva@example.com,3\n')
+    assert relay.document("start", str(table), "--name", "j", *AS_OF)["refused"] == 1
+
+    told = relay.run("report", "j", "--bad-rows", str(bad)).stderr
+    mended = bad.read_text().replace('"', "")
+    bad.write_text(mended)
+    again = relay.document("start", str(bad), "--name", "j2", "--columns", "email,n", *AS_OF)
+
+    assert b"the header above them or with --columns" in told
+    assert (again["accepted"], relay.published("j2")) == (1, ["ben@example.com"])
+
+
 def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -> None:
     table = relay.folder / "people.csv"
     table.write_text("E-mail;Name\nann@example.com;Ann\n")
