@@ -269,3 +269,22 @@ def test_a_process_whose_new_template_is_broken_does_not_bring_back_the_older(re
     processes.drain(1, rounds=2)
 
     assert trigger(relay)["version"] == after
+
+
+def times_that_counts_were_read(relay, triggers):
+    """Return how often a first drain reads a hash of Redis whole, with so many triggers."""
+    names = [f"[triggers.t{number}]" for number in range(triggers)]
+    tables = "".join(ENTER.replace("[triggers.vip-enter]", name) for name in names)
+    relay.configure(EXIT, triggers=tables)
+
+    def read():
+        return relay.client.info("commandstats").get("cmdstat_hgetall", {"calls": 0})["calls"]
+
+    with closing(runtime_for(relay.settings)) as runtime:
+        before = read()
+        runtime.drain("insider", 0, Stop())
+        return read() - before
+
+
+def test_a_process_adopts_the_templates_of_many_triggers_with_as_few_readings_as_of_one(relay):
+    assert times_that_counts_were_read(relay, 1) >= times_that_counts_were_read(relay, 40)

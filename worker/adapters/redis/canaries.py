@@ -79,19 +79,27 @@ class Canaries:
     async def _adopt(self, versions: Mapping[str, str]) -> None:
         new = {name: each for name, each in versions.items() if self._told.get(name) != each}
         known = await self._versions() if new else {}
-        for name, version in new.items():
-            old = known.get(name)
-            if old is None or old.version != version:
-                await self._adopt_one(name, version, old)
-            self._told[name] = version
+        changed = [n for n, each in new.items() if n not in known or known[n].version != each]
+        if changed:
+            seconds, _ = await scripts.command(self._client, "TIME")
+            counts = await self._counts(changed)
+            for name in changed:
+                old = known.get(name)
+                await self._adopt_one(name, new[name], old, counts[name], int(seconds) * 1_000)
+        self._told |= new
 
-    async def _adopt_one(self, name: str, version: str, old: TemplateVersion | None) -> None:
-        counts = await self._counts(name)
-        seconds, _ = await scripts.command(self._client, "TIME")
+    async def _adopt_one(
+        self,
+        name: str,
+        version: str,
+        old: TemplateVersion | None,
+        counts: dict[str, int],
+        now_ms: int,
+    ) -> None:
         canary = self._settings.triggers[name].canary if old is not None else 0
         new = TemplateVersion(
             version,
-            int(seconds) * 1_000,
+            now_ms,
             counts,
             old.version if old else "",
             old.since(counts) if old else {},
@@ -145,17 +153,17 @@ class Canaries:
     async def _versions(self) -> dict[str, TemplateVersion]:
         return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
 
-    async def _counts(self, name: str) -> dict[str, int]:
-        """Return the outcomes of a trigger's deliveries, over all partitions."""
-        total: Counter[str] = Counter()
-        destination = self._settings.triggers[name].destination
-        for number in range(self._settings.redis.partitions):
-            place = PartitionKeys(destination, number)
-            for key, count in await scripts.pairs(self._client, place.counts):
-                kind, trigger, *reason = key.decode().split("|")
-                if kind in KINDS and trigger == name:
-                    total["|".join([kind, *reason])] += int(count)
-        return dict(total)
+    async def _counts(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """Return by trigger the outcomes of its deliveries, over all partitions."""
+        totals: dict[str, Counter[str]] = {name: Counter() for name in names}
+        for destination in {self._settings.triggers[name].destination for name in names}:
+            for number in range(self._settings.redis.partitions):
+                place = PartitionKeys(destination, number)
+                for key, count in await scripts.pairs(self._client, place.counts):
+                    kind, trigger, *reason = key.decode().split("|")
+                    if kind in KINDS and trigger in totals:
+                        totals[trigger]["|".join([kind, *reason])] += int(count)
+        return {name: dict(total) for name, total in totals.items()}
 
     async def _call(self, name: str, version: str, *words: Any) -> list[int]:
         answer = await scripts.call(
