@@ -37,8 +37,11 @@ def sandbox(sandbox_process):
 
 @pytest.fixture
 def relay(tmp_path, redis_url, sandbox):
-    with closing(connect(redis_url)) as client:
-        yield Relay(tmp_path, redis_url, sandbox.url, client)
+    with (
+        closing(connect(redis_url)) as client,
+        closing(Relay(tmp_path, redis_url, sandbox.url, client)) as relay,
+    ):
+        yield relay
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ class Relay:
         self._folder = folder
         self._urls = {"redis": redis_url, "sandbox": sandbox_url}
         self.client = client
+        self._runtime = None
         (folder / "templates").mkdir()
         for name in ("enter.jsonnet", "exit.jsonnet"):
             self.template(name, self.shipped(name))
@@ -84,6 +85,7 @@ class Relay:
 
     def template(self, name, text):
         (self._folder / "templates" / name).write_text(text)
+        self.close()
 
     def configure(self, more="", *, late='late = "1s"', triggers=ENTER, other=False):
         more += OTHER.format(**self._urls) if other else ""
@@ -91,19 +93,24 @@ class Relay:
         path = self._folder / "segrelay.toml"
         path.write_text(text)
         self.settings = load_settings(path, environ={})
+        self.close()
 
     def publish(self, *payloads, **options):
         publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
         return publisher.publish([orjson.dumps(one) for one in payloads], **options)
 
     def drain(self):
-        runtime = runtime_for(self.settings)
-        try:
-            for _ in range(2):
-                for partition in range(self.settings.redis.partitions):
-                    runtime.drain("insider", partition, Stop())
-        finally:
-            runtime.close()
+        """Drain all there is, in a process of this configuration and these templates."""
+        self._runtime = self._runtime or runtime_for(self.settings)
+        for _ in range(2):
+            for partition in range(self.settings.redis.partitions):
+                self._runtime.drain("insider", partition, Stop())
+
+    def close(self):
+        """End what drains; the next drain begins anew."""
+        if self._runtime:
+            self._runtime.close()
+        self._runtime = None
 
     def streams(self):
         """Return the names of all streams that are not empty."""
