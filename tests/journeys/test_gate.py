@@ -40,7 +40,8 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
         time.sleep(WINDOW_SECONDS + 2)
         live.stop()
 
-        full = LimitPhase("full", LIMIT_OF_A_WINDOW, begun, time.time(), WINDOW_SECONDS)
+        usual = LIMIT * WINDOW_SECONDS // 60
+        full = LimitPhase("full", usual, begun, time.time(), WINDOW_SECONDS)
         found = figures(rig.sandbox.get("requests", last=0)["timeline"], full)
         limit = rig.sandbox.get("summary")["limit"]
         assert status_of(rig)["waiting"] > 0

@@ -204,11 +204,12 @@ def large(line, rng):
 
 
 def group_of(worker):
-    """Return the processes of a worker."""
+    """Return the processes of a worker, whichever of its threads started them."""
     found = [worker.pid]
     for pid in found:
         with suppress(OSError):
-            found += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            for started in Path(f"/proc/{pid}/task").glob("*/children"):
+                found += map(int, started.read_text().split())
     return found
 
 

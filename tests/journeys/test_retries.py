@@ -72,6 +72,7 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
         start_workers(rig)
         for at in range(0, len(others), 10):
             publish(rig, lines(others[at : at + 10]))
+            time.sleep(0.5)
             if status_of(rig)["dead"]:
                 break
         rig.wait_until_empty(30)

@@ -1,5 +1,6 @@
 """Rows that are drafted in one go become what each of them would become by itself."""
 
+import re
 from typing import Any
 
 import orjson
@@ -58,6 +59,11 @@ def contents(client: Any, lane: str) -> list[Any]:
     )
 
 
+def undated(document: Any) -> str:
+    """Return a document without the seconds by which a time is ahead of the clock."""
+    return re.sub(r"is \d+ s ahead", "is ahead", str(document))
+
+
 @pytest.mark.parametrize("identity", ["email", "id"])
 @pytest.mark.parametrize("only", [(), ("part",), ("leaves",)])
 @pytest.mark.parametrize(
@@ -86,4 +92,4 @@ def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
     )
 
     assert contents(client, "job.quick") == contents(client, "job.slow")
-    assert quick.document() == slow.document()
+    assert undated(quick.document()) == undated(slow.document())
