@@ -83,19 +83,22 @@ class Canaries:
         if changed:
             seconds, _ = await scripts.command(self._client, "TIME")
             counts = await self._counts(changed)
-            for name in changed:
-                old = known.get(name)
-                await self._adopt_one(name, new[name], old, counts[name], int(seconds) * 1_000)
+            adoptions = [
+                self._adoption(name, new[name], known.get(name), counts[name], int(seconds) * 1_000)
+                for name in changed
+            ]
+            await scripts.call_each(self._client, "canary", (keys.VERSIONS,), adoptions)
         self._told |= new
 
-    async def _adopt_one(
+    def _adoption(
         self,
         name: str,
         version: str,
         old: TemplateVersion | None,
         counts: dict[str, int],
         now_ms: int,
-    ) -> None:
+    ) -> tuple[str | int | bytes, ...]:
+        """Return the script's arguments."""
         canary = self._settings.triggers[name].canary if old is not None else 0
         new = TemplateVersion(
             version,
@@ -105,7 +108,7 @@ class Canaries:
             old.since(counts) if old else {},
             canary,
         )
-        await self._call(name, version, "adopt", new.dumps(), canary)
+        return name, version, "adopt", new.dumps(), canary
 
     async def _ration(self, owner: str, versions: Mapping[str, str]) -> Ration:
         held: set[str] = set()

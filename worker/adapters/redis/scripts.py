@@ -35,6 +35,25 @@ async def call(
     return await call_text(client, source(name), keys, args)
 
 
+async def call_each(
+    client: redis.asyncio.Redis,
+    name: str,
+    keys: Sequence[str | bytes],
+    calls: Sequence[Sequence[str | bytes | int | float]],
+) -> list[Any]:
+    """Run a script of this folder once for each list of arguments.
+
+    The first call brings the script where Redis does not know it; the others share a round trip.
+    """
+    if not calls:
+        return []
+    answers = [await call(client, name, keys, calls[0])]
+    async with client.pipeline(transaction=False) as pipe:
+        for args in calls[1:]:
+            pipe.evalsha(digest(source(name)), len(keys), *keys, *args)
+        return answers + await pipe.execute()
+
+
 async def call_text(
     client: redis.asyncio.Redis,
     text: str,
