@@ -83,7 +83,7 @@ def test_a_trickle_without_a_pause_is_written_within_a_second_too(sending, clien
     while len(entries(client)) < 2:
         number += 1
         write(process, line(number))
-        time.sleep(0.05)
+        time.sleep(0.4)
 
     assert time.monotonic() - begun < 1.5
 
@@ -94,7 +94,7 @@ def test_an_interruption_writes_what_has_come_and_names_the_line(sending, client
     write(process, line(0))
     until(lambda: len(entries(client)) == 1)
     write(process, line(1), line(2))
-    time.sleep(0.05)
+    time.sleep(0.4)
 
     returned, told = ended(process, number)
 
