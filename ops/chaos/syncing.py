@@ -40,7 +40,7 @@ template = "insider/exit.jsonnet"
 url = "/api/user/v1/attribute/delete"
 """
 _MOVED: Final = 5
-"""So many join, and so many leave, before each blow: a sync believes a hundred between two runs."""
+"""So many join, and so many leave, before each blow; a sync believes that a tenth has left."""
 
 
 @dataclass(slots=True)
@@ -76,9 +76,14 @@ class Regulars:
         self._moved_ms = int(1_000 * time.time())
 
     def are_found(self) -> bool:
-        """Say whether a whole run of the sync has begun after the last move, and ended."""
+        """Say whether a whole run of the sync has begun after the last move, and ended.
+
+        Where no run came to its end between many blows, so many have left that a person is asked.
+        """
         partitions = self.rig.settings.redis.partitions
         last = SyncBook(self.rig.client, AUDIENCE, partitions).peek().last
+        if last.get("outcome") == "doubted":
+            self.rig.command("sync", "confirm", AUDIENCE)
         return last.get("outcome") in CERTAIN and last["begun_ms"] > self._moved_ms
 
     def truth(self) -> dict[str, list[str]]:
