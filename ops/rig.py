@@ -35,6 +35,7 @@ WORKER_READY: Final = b" ready."
 _LOOK_SECONDS: Final = 0.05
 _READY_LOOK_SECONDS: Final = 0.01
 _STOP_SECONDS: Final = 15.0
+_RECEIVER_SECONDS: Final = 60.0
 
 CONFIGURATION: Final = """\
 templates = "{templates}"
@@ -335,6 +336,24 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def wait_for_receiver(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the receiver of webhooks takes connections.
+
+    Raises:
+        OperationsMustAct: It ends, or takes longer than a minute.
+    """
+    gives_up_at = time.monotonic() + _RECEIVER_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > gives_up_at:
+                raise OperationsMustAct("The receiver does not start.") from None
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return
 
 
 def free_port() -> int:

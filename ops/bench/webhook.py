@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import os
 import random
-import socket
 import statistics
 import subprocess
 import tempfile
@@ -30,7 +29,7 @@ from ops.bench.ground import ground
 from ops.bench.latency import latencies, summary
 from ops.bench.publish import CONFIGURATION, payload
 from ops.invented import happenings, payloads
-from ops.rig import Rig, free_port
+from ops.rig import Rig, free_port, wait_for_receiver
 from ops.supervisor import own_command
 from ops.terminal.console import print_json
 from worker.errors import OperationsMustAct
@@ -160,24 +159,11 @@ def receiver() -> Iterator[int]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            _await(port, process)
+            wait_for_receiver(port, process)
             yield port
         finally:
             process.terminate()
             process.wait(_STOP_SECONDS)
-
-
-def _await(port: int, process: subprocess.Popen[bytes]) -> None:
-    gives_up_at = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1.0).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > gives_up_at:
-                raise OperationsMustAct("The receiver does not start.") from None
-            time.sleep(_LOOK_SECONDS)
-        else:
-            return
 
 
 def delivered(events: int, rows: int, *, pause_seconds: float) -> dict[str, Any]:
@@ -191,7 +177,7 @@ def delivered(events: int, rows: int, *, pause_seconds: float) -> dict[str, Any]
         httpx.Client(headers={"X-Segrelay-Secret": _SECRET}) as client,
     ):
         rig.start_worker()
-        _await(port, rig.start_beside("serve"))
+        wait_for_receiver(port, rig.start_beside("serve"))
         rig.wait_until_ready()
 
         def post(payload: bytes) -> None:

@@ -23,7 +23,7 @@ import typer
 
 from ops.interrupts import interrupted_once
 from ops.invented import AUDIENCES, people_at_lytics
-from ops.rig import Rig, free_port
+from ops.rig import Rig, free_port, wait_for_receiver
 from ops.state.status import read_status
 from ops.supervisor import own_command
 from ops.terminal.console import note, print_json, say, table
@@ -142,9 +142,11 @@ class _Play:
         self._invent()
         note("Redis and the sandbox run; starting a worker and the receiver of webhooks.")
         self.rig.start_worker()
-        self.rig.start_beside("serve")
+        receiver = self.rig.start_beside("serve")
         moving = threading.Thread(target=self._move_and_tell, name="lytics", daemon=True)
         try:
+            # Lytics puts a job to sleep for a minute that is refused a few times in succession.
+            wait_for_receiver(self.webhook_port, receiver)
             moving.start()
             self._backfill()
             self._sync("Sync learns who is in it:")
