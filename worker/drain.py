@@ -36,6 +36,8 @@ from worker.errors import LeaseLost, SegrelayError
 BATCH_ENTRIES: Final = 1_000
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """Where a request carries one user: all that is rendered should be sent within a slice."""
+PATIENCE_SECONDS: Final = 0.5
+"""If no request ends for so long, nothing waits any more to be shared with others of its batch."""
 CROWD_ENTRIES: Final = 100
 """In a batch of so many or more, a small request waits for others to share it."""
 SLICE_SECONDS: Final = 1.0
@@ -262,7 +264,7 @@ class Drain:
         """Keep up to `in_flight` requests of different profiles under way.
 
         While there is more to read in this slice, what would be a small request is left to be
-        shared with it.
+        shared with it; but nobody waits for a request that hangs.
 
         What was rendered is sent for a slice at least, however long the rendering took; of the
         backfill lane, only until live work waits.
@@ -283,7 +285,12 @@ class Drain:
                 await courier.settler.settle_unsent()
                 if not running:
                     return
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                done, running = await asyncio.wait(
+                    running,
+                    timeout=PATIENCE_SECONDS if courier.packer.is_patient else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                courier.packer.is_patient &= bool(done)
                 await asyncio.gather(*done)
                 yields = courier.kind == BACKFILL and await self._live_is_due(courier.batch.state)
         finally:

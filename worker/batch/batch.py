@@ -219,7 +219,10 @@ class Batch:
         """Take in what the batch before has rendered; returns False for all others."""
         parcel = self.before.pop(contender.delivery.place, None) if self.before else None
         if parcel:
-            self.add(replace(parcel, losers=losers)).is_due = True
+            rendered = replace(
+                parcel, delivery=contender.delivery, fact=contender.fact, losers=losers
+            )
+            self.add(rendered).is_due = True
         return parcel is not None
 
     def add(self, parcel: Parcel) -> Part:

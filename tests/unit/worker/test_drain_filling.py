@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterator
 
 from tests.unit.worker.drain_world import World, event, members
-from tests.unit.worker.fake_insider import DELETE
+from tests.unit.worker.fake_insider import DELETE, Reply, Sending, taken
 from worker.contract.redis.accept import NewDelivery
 
 AUDIENCES = [f"audience-{number}" for number in range(20)]
@@ -83,3 +83,29 @@ def test_at_the_end_of_a_slice_nothing_that_is_rendered_is_left(make_world) -> N
     world.drain()
 
     assert world.rendered.total() == world.count("delivered")
+
+
+def hangs(sending: Sending) -> Reply:
+    return Reply(None, False, "unsure") if sending.url == DELETE else taken(sending)
+
+
+def seconds_until_the_first_entrance(world: World) -> float:
+    begun = world.loop.time()
+    world.drain()
+    return min(sending.at for sending in world.sendings if sending.url != DELETE) - begun
+
+
+def test_a_path_that_hangs_holds_up_nobody_of_another(make_world) -> None:
+    world = make_world(hangs)
+    leaving = [event(f"p{n}", trigger="exit") for n in range(3_000)]
+    world.put(*leaving[:500], *[event(f"rare{n}") for n in range(3)], *leaving[500:])
+
+    assert seconds_until_the_first_entrance(world) < 1
+
+
+def test_who_waits_for_a_request_that_hangs_holds_up_nobody_else(make_world) -> None:
+    world = make_world(hangs)
+    world.put(*[event(f"p{n}", trigger="exit") for n in range(300)])
+    world.put(*[event(f"p{n}", "cart") for n in range(10)], event("free", "cart"))
+
+    assert seconds_until_the_first_entrance(world) < 1
