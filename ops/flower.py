@@ -95,7 +95,7 @@ class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
             max_workers_in_memory=self.options.max_workers,
             max_tasks_in_memory=self.options.max_tasks,
         )
-        pages = [(r"/(?:workers)?", _Workers), (r"/api/workers", _WorkersApi)]
+        pages = [(r"/(?:workers)?", _WorkersPage), (r"/api/workers", _WorkersApi)]
         pages += [(r"/metrics", _GuardedMetrics)]
         if self.options.url_prefix:
             pages = [rewrite_handler(page, self.options.url_prefix) for page in pages]
@@ -110,7 +110,7 @@ class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
                 self.events.seen(worker)
 
 
-class _Workers(WorkersView):  # type: ignore[misc] # Flower is not typed
+class _WorkersPage(WorkersView):  # type: ignore[misc] # Flower is not typed
     @web.authenticated
     async def get(self) -> None:
         """Show the workers, also at the very first look."""

@@ -64,7 +64,7 @@ def serve(
             timeout_graceful_shutdown=_STOP_SECONDS,
             **PLAIN,
         )
-        server = _Server(config, until_stdin_ends=until_stdin_ends)
+        server = _SandboxServer(config, until_stdin_ends=until_stdin_ends)
         gc.set_threshold(*_GC_THRESHOLDS)
         server.run(sockets=[listener])
 
@@ -77,7 +77,7 @@ class _ClosableProtocol(HttpToolsProtocol):
         self.scope["extensions"] = {CONNECTION: self.transport}  # type: ignore[dict-item]
 
 
-class _Server(OrderlyServer):
+class _SandboxServer(OrderlyServer):
     """Can also end with its standard input."""
 
     def __init__(self, config: uvicorn.Config, *, until_stdin_ends: bool) -> None:

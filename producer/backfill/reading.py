@@ -105,7 +105,9 @@ def read_job(
         ]
         pieces = pieces_of(job.spec, settings)
         bell = BackgroundDoorbell(settings)
-        return _Reader(book, job.spec, pieces, token, stripes, bell, watch, is_told_to_stop).run()
+        return _JobReader(
+            book, job.spec, pieces, token, stripes, bell, watch, is_told_to_stop
+        ).run()
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ class _Stripe:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _JobReader:
     book: JobBook
     spec: Spec
     pieces: Iterator[Piece]

@@ -42,7 +42,7 @@ def read_payloads(
         largest_bytes: What is larger is refused as `too_large`.
         first_line: Number of the line with which the source begins.
     """
-    reader = _Reader(largest_bytes)
+    reader = _PayloadReader(largest_bytes)
     number = first_line - 1
     ended = True
     while (fragment := source.readline(largest_bytes)) != b"":
@@ -57,7 +57,7 @@ def read_payloads(
     yield from reader.end(number)
 
 
-class _Reader:
+class _PayloadReader:
     """Where the values begin and end.
 
     `depth` counts the brackets within the value that is open; `in_array` says that the values are

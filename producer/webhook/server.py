@@ -64,7 +64,7 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
             timeout_graceful_shutdown=STOP_SECONDS,
             **PLAIN,
         )
-        server = _Server(config, lambda: on_ready(f"http://{shown}:{shown_port}"))
+        server = _ReceiverServer(config, lambda: on_ready(f"http://{shown}:{shown_port}"))
         server.run(sockets=[listener])
 
 
@@ -140,7 +140,7 @@ class OrderlyServer(uvicorn.Server):
         self.should_exit = True
 
 
-class _Server(OrderlyServer):
+class _ReceiverServer(OrderlyServer):
     """The receiver's server."""
 
     config: _Config

@@ -61,18 +61,18 @@ TWICE = {"Node": "a worker's node, and an expression of Jsonnet, always written 
 def test_a_name_of_a_class_or_type_stands_for_one_thing() -> None:
     homes: dict[str, list[str]] = {}
     for path in sources():
-        for name in public_types(ast.parse(path.read_text())):
+        for name in types(ast.parse(path.read_text())):
             homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
 
     assert {name: at for name, at in homes.items() if len(at) > 1 and name not in TWICE} == {}
     assert [name for name in TWICE if len(homes[name]) == 1] == []
 
 
-def public_types(module: ast.Module) -> Iterator[str]:
+def types(module: ast.Module) -> Iterator[str]:
     """Yield classes and aliases of types; not the options of commands, which typer reads."""
     for node in module.body:
         match node:
-            case ast.ClassDef(name=name) if not name.startswith("_"):
+            case ast.ClassDef(name=name):
                 yield name
             case ast.Assign(targets=[ast.Name(id=name)], value=value) if re.match(
                 "[A-Z].*[a-z]", name

@@ -74,7 +74,7 @@ class _Source:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _BatchReader:
     """Reads streams side by side, in as few round trips as their number and sizes allow.
 
     Args:
@@ -134,7 +134,7 @@ async def read_batch(
         entries: How many at most.
     """
     sources = [_source(state, stream) for stream in streams]
-    reader = _Reader(reads, entries)
+    reader = _BatchReader(reads, entries)
     await reader.fill(sources)
     heads: list[tuple[tuple[int, int], int]] = []
     for number, source in enumerate(sources):

@@ -81,7 +81,7 @@ class Contestant:
                 "PYTHONPATH": str(_ROOT),
             }
             self._enqueue(folder, events, environment)
-            workers = _Workers(self._commands(folder), environment, folder)
+            workers = _PeerWorkers(self._commands(folder), environment, folder)
             with workers:
                 return _watched(sandbox, workers, len(events), kills)
 
@@ -126,12 +126,12 @@ class Ourselves(Contestant):
             if sent.returncode:
                 raise OperationsMustAct(sent.stderr.decode())
             command = own_command("worker", "--loglevel=WARNING")
-            workers = _Workers([command], rig.environment, folder)
+            workers = _PeerWorkers([command], rig.environment, folder)
             with workers:
                 return _watched(rig.sandbox, workers, len(events), kills)
 
 
-class _Workers:
+class _PeerWorkers:
     """Process groups that can be killed and started again; their processor time is counted."""
 
     def __init__(
@@ -184,7 +184,9 @@ class _Workers:
         self._running = []
 
 
-def _watched(sandbox: SandboxProcess, workers: _Workers, events: int, kills: int) -> ContestResult:
+def _watched(
+    sandbox: SandboxProcess, workers: _PeerWorkers, events: int, kills: int
+) -> ContestResult:
     """Look at the sandbox until all has arrived, or nothing more comes."""
     started = begun = last_new = time.monotonic()
     seen, killed = 0, 0

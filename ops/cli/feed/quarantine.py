@@ -69,7 +69,7 @@ class RecordOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _RecordGroup:
     """Records of one audience and reason."""
 
     audience: str
@@ -216,12 +216,12 @@ def _document(record: QuarantineRecord) -> dict[str, Any]:
     }
 
 
-def _grouped(records: Iterable[QuarantineRecord]) -> list[_Group]:
+def _grouped(records: Iterable[QuarantineRecord]) -> list[_RecordGroup]:
     found: defaultdict[tuple[str, str], list[QuarantineRecord]] = defaultdict(list)
     for record in records:
         found[record.audience, record.reason].append(record)
     groups = [
-        _Group(
+        _RecordGroup(
             audience,
             reason,
             len(members),
@@ -234,7 +234,7 @@ def _grouped(records: Iterable[QuarantineRecord]) -> list[_Group]:
     return sorted(groups, key=lambda group: (-group.times, group.audience))
 
 
-def _row(group: _Group, settings: Settings) -> tuple[str, ...]:
+def _row(group: _RecordGroup, settings: Settings) -> tuple[str, ...]:
     return (
         group.audience or "-",
         group.reason,
@@ -246,7 +246,7 @@ def _row(group: _Group, settings: Settings) -> tuple[str, ...]:
     )
 
 
-def _did_you_mean(group: _Group, settings: Settings) -> str:
+def _did_you_mean(group: _RecordGroup, settings: Settings) -> str:
     """A mistyped slug must be findable, on whichever side it was mistyped."""
     named = set(_audiences_of(settings))
     if group.reason != Refusal.NO_TRIGGER or group.audience in named:

@@ -110,7 +110,7 @@ class BatchEvaluator:
             are_large = max(len(event.profile) for event in group) > LARGE_PROFILE_BYTES
             if are_large and not self._is_warm:
                 group = group[:1]
-            results.extend(_Group(self, group, cut=are_large).run())
+            results.extend(_RowGroup(self, group, cut=are_large).run())
             self._is_warm = self._is_warm or are_large
         return results
 
@@ -148,7 +148,7 @@ class BatchEvaluator:
         return name, self._sources[name]
 
 
-class _Group:
+class _RowGroup:
     """Events that share a call, and the calls that go on behind those that fail.
 
     `pull`, `of` and `emit` run no Python code: a signal's handler then runs between calls, where
