@@ -10,7 +10,7 @@ import contextlib
 import contextvars
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -20,6 +20,13 @@ from tests.fakes.fake_partition import FakePartition, PartitionStore
 from tests.fakes.fake_sender import FakeSender
 from tests.fakes.gate import FakeGate
 from tests.fakes.gate_rules import GateRecord
+from tests.unit.worker.drain_fakes import (
+    FakeNumbers,
+    FakeRenders,
+    FakeStreaks,
+    SlowGate,
+    SlowPartition,
+)
 from tests.unit.worker.fake_insider import (
     ATTRIBUTE,
     DELETE,
@@ -40,8 +47,6 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.batch.letters import Obituary
-from worker.batch.partition import Found, Note, Stretch
 from worker.batch.ration import Ration
 from worker.batch.routes import Route
 from worker.batch.state import Tally
@@ -49,7 +54,7 @@ from worker.contract.events import Header, encode_profile
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Direction
-from worker.core.rendered import Asserted, Engine, Killed, Rendered, Row, Template, TemplateFailed
+from worker.core.rendered import Template
 from worker.destinations.api import Answer
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
@@ -58,7 +63,6 @@ from worker.drain import Drain, Limits, Stop
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000
 DEADLINE_SECONDS, LATE_SECONDS = 20.0, 30.0
-DEATHS_IN_A_ROW = 500
 TAG = ("insider", 0)
 
 
@@ -73,162 +77,6 @@ TRIGGERS = {
 def _template_of(trigger: str, url: str) -> str:
     """Return the template of a trigger; whichever has none of its own shares one with others."""
     return trigger if trigger in TRIGGERS else "exit" if url == DELETE else "enter"
-
-
-class FakeNumbers:
-    """One worker's numbers; `given` is what Redis has of them."""
-
-    def __init__(self) -> None:
-        self.given: dict[tuple[str, str], int] = {}
-        self._last = 0
-        self._known: dict[tuple[str, str], int] = {}
-
-    async def read(self) -> None:
-        self._known = dict(self.given)
-
-    async def learn(self, audiences: Iterable[str], triggers: Iterable[str]) -> None:
-        for name in [("a", a) for a in audiences] + [("t", t) for t in triggers]:
-            if name not in self._known and name not in self.given:
-                self._last += 1
-                self.given[name] = self._last
-            self._known.setdefault(name, self.given.get(name, 0))
-
-    def audience(self, slug: str) -> int:
-        return self._known["a", slug]
-
-    def trigger(self, name: str) -> int:
-        return self._known["t", name]
-
-    def slugs(self, numbers: Iterable[int]) -> frozenset[str]:
-        wanted = set(numbers)
-        return frozenset(
-            slug for (kind, slug), n in self._known.items() if kind == "a" and n in wanted
-        )
-
-    def triggers(self) -> dict[int, str]:
-        return {n: name for (kind, name), n in self._known.items() if kind == "t"}
-
-
-class FakeStreaks:
-    def __init__(self, paused: dict[str, str]) -> None:
-        self.paused = paused
-        self.streaks: dict[str, tuple[str, int]] = {}
-
-    async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:
-        cause, before = self.streaks.get(trigger, ("", 0))
-        before = before if cause == obituary.cause else 0
-        may = max(0, min(count, DEATHS_IN_A_ROW - before))
-        self.streaks[trigger] = (obituary.cause, before + may)
-        if before + may >= DEATHS_IN_A_ROW:
-            self.paused[trigger] = obituary.cause
-            del self.streaks[trigger]
-        return may
-
-    async def broken(self, trigger: str) -> None:
-        self.streaks.pop(trigger, None)
-
-    async def pause(self, trigger: str, obituary: Obituary) -> None:
-        self.paused.setdefault(trigger, obituary.cause)
-
-    async def stop(self, trigger: str, reason: str) -> None:
-        self.paused.setdefault(trigger, reason)
-
-
-class FakeRenders:
-    """Templates in Python; `behave` in a profile says what its template does."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    async def render(
-        self,
-        template: Template,
-        engine: Engine,  # noqa: ARG002 - there is no engine
-        rows: Sequence[Row],
-        *,
-        isolated: bool,
-    ) -> list[Any]:
-        world = self._process.world
-        await asyncio.sleep(0)
-        world.loop.pass_seconds(world.render_seconds)
-        world.rendered[template.name] += len(rows)
-        await self._process.step()
-        results = [self._rendered(template.name, row, isolated) for row in rows]
-        if self._process.dead:
-            raise asyncio.CancelledError
-        return results
-
-    def _rendered(self, template: str, row: Row, isolated: bool) -> Any:
-        try:
-            return self._one(template, orjson.loads(row.profile), isolated)
-        except orjson.JSONDecodeError:
-            return TemplateFailed("the profile is no JSON", "", 0)
-
-    def _one(self, template: str, profile: dict[str, Any], isolated: bool) -> Any:
-        match profile.get("behave"):
-            case "assert":
-                return Asserted("has no consent")
-            case "fail":
-                return TemplateFailed("field does not exist: plan", "enter.jsonnet", 7)
-            case "stumble":
-                raise IndexError(profile["email"])
-            case "kill" if isolated:
-                return Killed()
-            case "kill":
-                self._process.kill()
-        slug = profile["segment_events"][0]["segment"]
-        user: dict[str, Any] = {"identifiers": {"email": profile["email"]}}
-        match template:
-            case "enter":
-                user["attributes"] = {"custom": {ATTRIBUTE: [slug]}}
-            case "overwrite":
-                user["attributes"] = {"custom": {ATTRIBUTE: profile["segments"]}}
-                user["not_append"] = True
-            case "exit":
-                user["custom"] = {"partial": {ATTRIBUTE: [slug]}}
-            case _:
-                user["attributes"] = {"custom": {"left": slug}}
-        if "padding" in profile and "attributes" in user:
-            user["attributes"]["custom"]["padding"] = profile["padding"]
-        return Rendered(orjson.dumps({"users": [user]}))
-
-
-class SlowPartition(FakePartition):
-    """A partition whose disk may be slow, and which may fail."""
-
-    note_seconds = 0.0
-    read_error: Exception | None = None
-    round_trips = 0
-    """Of reading streams."""
-
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
-        self.round_trips += 1
-        if self.read_error:
-            raise self.read_error
-        return await super().read(stretches)
-
-    async def note(self, note: Note) -> int:
-        now_ms = await super().note(note)
-        await asyncio.sleep(self.note_seconds)
-        return now_ms
-
-
-class SlowGate:
-    """The world's gate, whose answers may take their time."""
-
-    def __init__(self, world: "World") -> None:
-        self._world = world
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._world.gate, name)
-
-    async def look(self, triggers: Iterable[str]) -> Any:
-        return await (self._world.look or self._world.gate.look)(triggers)
-
-    async def book(self, **wanted: Any) -> Any:
-        booked = await self._world.gate.book(**wanted)
-        await asyncio.sleep(self._world.book_seconds)
-        return booked
 
 
 class World:
