@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def nameless_file() -> int:
@@ -12,13 +15,26 @@ def nameless_file() -> int:
         return os.dup(file.fileno())
 
 
+@contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Keep other processes out; the kernel gives the lock back, whatever its holder dies of.
+
+    Locks do not nest: the inner one would end the outer one.
+    """
+    fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
+
+
 def read_all(descriptor: int) -> str:
     """Return what such a file holds."""
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
 
 def write_all(descriptor: int, text: str) -> None:
-    """Replace what such a file holds."""
+    """Replace what such a file holds; whoever reads without a lock may get a part of it."""
     content = text.encode()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, content, 0)

@@ -6,9 +6,9 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from worker.node.shared.nameless import nameless_file, read_all, write_all
+from worker.node.shared.nameless import locked, nameless_file, read_all, write_all
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board
 from worker.node.shared.waiting import WaitingCalls
@@ -29,7 +29,8 @@ class StoppedTriggers:
 
     def write(self, names: Iterable[str]) -> None:
         """Replace what is known."""
-        write_all(self._descriptor, "\n".join(sorted(names)))
+        with locked(self._descriptor):
+            write_all(self._descriptor, "\n".join(sorted(names)))
 
     def read_for_ringing(self) -> frozenset[str]:
         """Return their names, but now and then none: a process finds out what was mended."""
@@ -38,7 +39,8 @@ class StoppedTriggers:
 
     def read(self) -> frozenset[str]:
         """Return their names."""
-        return frozenset(read_all(self._descriptor).splitlines())
+        with locked(self._descriptor):
+            return frozenset(read_all(self._descriptor).splitlines())
 
 
 class DoubtedTemplates:
@@ -49,15 +51,16 @@ class DoubtedTemplates:
 
     def add(self, found: Mapping[str, int]) -> None:
         """Add what one process found; of several processes the largest number counts."""
-        known = self.read()
-        most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
-        if most.items() - known.items():
-            write_all(self._descriptor, json.dumps({**known, **most}))
+        with locked(self._descriptor):
+            known = _stored(self._descriptor)
+            most = {name: max(count, known.get(name, 0)) for name, count in found.items()}
+            if most.items() - known.items():
+                write_all(self._descriptor, json.dumps({**known, **most}))
 
     def read(self) -> dict[str, int]:
         """Return them."""
-        text = read_all(self._descriptor)
-        return json.loads(text) if text else {}
+        with locked(self._descriptor):
+            return _stored(self._descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +86,13 @@ class TemplateVersions:
 
     def tell(self, pid: int, told: Told) -> None:
         """Add what a process works with, and forget the processes that have ended."""
-        stored = self._read()
         own = {"versions": dict(told.versions), "refused": dict(told.refused)}
-        if stored.get(str(pid)) == own:
-            return
-        others = {name: each for name, each in stored.items() if _runs(int(name))}
-        write_all(self._descriptor, json.dumps({**others, str(pid): own}))
+        with locked(self._descriptor):
+            stored = _stored(self._descriptor)
+            if stored.get(str(pid)) == own:
+                return
+            others = {name: each for name, each in stored.items() if _runs(int(name))}
+            write_all(self._descriptor, json.dumps({**others, str(pid): own}))
 
     def versions(self) -> dict[str, list[str]]:
         """Return all versions that are in use, by trigger."""
@@ -107,8 +111,16 @@ class TemplateVersions:
         }
 
     def _read(self) -> dict[str, dict[str, dict[str, str]]]:
-        text = read_all(self._descriptor)
-        return json.loads(text) if text else {}
+        with locked(self._descriptor):
+            return _stored(self._descriptor)
+
+
+def _stored(descriptor: int) -> dict[str, Any]:
+    """Return what a file holds; nothing, if whoever wrote it was killed in the midst of that."""
+    try:
+        return dict(json.loads(read_all(descriptor) or "{}"))
+    except ValueError:
+        return {}
 
 
 def _runs(pid: int) -> bool:

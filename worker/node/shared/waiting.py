@@ -6,14 +6,13 @@ for its own partition. Otherwise one busy partition would keep all others waitin
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
-from worker.node.shared.nameless import nameless_file, read_all, write_all
+from worker.node.shared.nameless import locked, nameless_file, read_all, write_all
 
 _MOST: Final = 10_000
 """Calls that are kept; what is lost here is rung for again."""
@@ -67,16 +66,13 @@ class WaitingCalls:
 
     @contextmanager
     def _all(self) -> Iterator[list[Ring]]:
-        fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
-        try:
+        with locked(self._descriptor):
             lines = read_all(self._descriptor).splitlines()
             calls = [call for line in lines if (call := _parsed(line))]
             before = list(calls)
             yield calls
             if calls != before:
                 write_all(self._descriptor, "".join(map(_written, calls)))
-        finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
 
 
 def _fits(call: Ring, freed: Ring) -> bool:

@@ -1,0 +1,37 @@
+"""Which versions of templates the processes of a node work with, told by all of them at once."""
+
+import multiprocessing
+import os
+
+import pytest
+
+from worker.node.shared.node import DoubtedTemplates, TemplateVersions, Told
+
+FORKED = multiprocessing.get_context("fork")
+TIMES = 300
+
+
+def tell_versions(told: TemplateVersions) -> None:
+    for number in range(TIMES):
+        version = str(number) * (1 + number % 7)
+        told.tell(os.getpid(), Told({f"trigger-{at}": version for at in range(number % 40)}))
+        told.versions()
+
+
+def add_doubts(doubted: DoubtedTemplates) -> None:
+    for number in range(TIMES):
+        doubted.add({f"{os.getpid()}-{number % 50}.jsonnet": number})
+        doubted.read()
+
+
+@pytest.mark.parametrize(
+    ("tell", "shared"), [(tell_versions, TemplateVersions()), (add_doubts, DoubtedTemplates())]
+)
+def test_what_processes_tell_at_the_same_moment_can_be_read(tell, shared):
+    telling = [FORKED.Process(target=tell, args=(shared,)) for _ in range(4)]
+    for process in telling:
+        process.start()
+    for process in telling:
+        process.join(60)
+
+    assert [process.exitcode for process in telling] == [0] * 4
