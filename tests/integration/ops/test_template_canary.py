@@ -1,7 +1,9 @@
 """A canary of a changed template, with several processes, on a real Redis and the sandbox."""
 
+import asyncio
 import time
 from contextlib import ExitStack, closing
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -9,6 +11,8 @@ import pytest
 from ops.cli.main import app
 from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
 from worker.adapters.redis.canaries import Canaries
+from worker.contract.redis.connection import connect_async
+from worker.core.rendered import Template
 from worker.drain import Stop
 from worker.node.process.runtime import runtime_for
 from worker.node.process.upkeep import EVERY_SECONDS
@@ -288,3 +292,33 @@ def times_that_counts_were_read(relay, triggers):
 
 def test_a_process_adopts_the_templates_of_many_triggers_with_as_few_readings_as_of_one(relay):
     assert times_that_counts_were_read(relay, 1) >= times_that_counts_were_read(relay, 40)
+
+
+def test_a_change_that_was_undone_goes_on_nowhere_without_a_canary(relay, redis_url):
+    relay.configure(EXIT, triggers=CANARY.format(60))
+    with closing(runtime_for(relay.settings)) as runtime:
+        route = runtime.upkeep.routes["insider"]["vip-enter"]
+
+    async def play():
+        client = connect_async(redis_url)
+        first, second, restarted = (Canaries(client, relay.settings) for _ in range(3))
+
+        async def begin(process, owner, version):
+            template = Template("enter.jsonnet", version)
+            found = await process.begin(
+                owner, {"vip-enter": replace(route, template=template)}, frozenset()
+            )
+            return "held" if found.held else found.shares.get("vip-enter", "all")
+
+        told = [
+            await begin(first, "a", "one"),
+            await begin(second, "b", "two"),
+            await begin(restarted, "c", "one"),
+            await begin(second, "d", "two"),
+            await begin(second, "e", "two"),
+            await begin(first, "f", "one"),
+        ]
+        await client.aclose()
+        return told
+
+    assert asyncio.run(play()) == ["all", 25, "all", "held", 25, "held"]

@@ -28,6 +28,9 @@ from worker.contract.versions import KINDS, UNMADE, TemplateVersion, parse_versi
 
 SHARE_MS: Final = 130_000
 """A drain is ended after two minutes; what it held then is not given out again."""
+UNLIMITED: Final = -1
+DROPPED: Final = -2
+"""Another version came before this one was approved. It goes again only with a new canary."""
 LEAST: Final = 25
 PARTS: Final = 4
 """Of what is left, a drain takes one of so many parts, but not less than that: others have
@@ -120,8 +123,10 @@ class Canaries:
                 await self._finish(name, version)
             if share > 0:
                 shares[name] = share
-            elif share == 0:
+            elif share != UNLIMITED:
                 held.add(name)
+            if share == DROPPED:
+                self._told.pop(name, None)
         return Ration(frozenset(held), shares)
 
     async def end(self, owner: str, routes: Mapping[str, Route], ration: Ration) -> None:

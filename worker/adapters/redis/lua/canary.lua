@@ -7,12 +7,14 @@
 --            trigger|out       JSON of the shares that drains have: owner -> {how many, until (ms)}
 --            trigger|outcomes  JSON of how the canary's deliveries ended
 --            trigger|proven    the version that was last let go without a limit
+--            trigger|dropped   a version whose canary was not approved when another version came
 --            trigger|approved  the version that a person has let go after its canary
 -- ARGV[1]  trigger  [2] version of the process that asks
 -- ARGV[3]  adopt: [4] JSON of the version  [5] deliveries of its canary, 0 = none
 --              -> {1 if it was not known before}
 --          take: [4] owner  [5] for how long (ms)  [6] the least share  [7] of how many parts a share is one
---              -> {how many it gets, -1 = there is no limit, 0 = none now; 1 if the canary is over}
+--              -> {how many it gets, -1 = there is no limit, 0 = none now, -2 = none, its canary was
+--                  dropped: adopt it again; 1 if the canary is over}
 --          give: [4] owner  [5] JSON of outcomes  [6] how many these are
 --              -> {1 if the canary is over}
 --          finish: -> {1 if it was not finished before}
@@ -29,6 +31,11 @@ local is_current = stored and cjson.decode(stored).version == version
 
 if what == 'adopt' then
   if is_current then return {0} end
+  local old = stored and cjson.decode(stored)
+  if old and old.canary > 0 and get('|proven') ~= old.version and get('|approved') ~= old.version then
+    set('|dropped', old.version)
+  end
+  if get('|dropped') == version then forget('|dropped') end
   forget('|left', '|out', '|outcomes', '|approved')
   set('', ARGV[4])
   if ARGV[5] == '0' or get('|proven') == version then
@@ -49,6 +56,7 @@ local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local left = tonumber(get('|left') or -1)
 if left < 0 then
+  if what == 'take' and not is_current and get('|dropped') == version then return {-2, 0} end
   if is_current and get('|approved') == version then
     set('|proven', version)
     forget('|approved')
