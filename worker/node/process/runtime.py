@@ -157,9 +157,10 @@ class Runtime:
             may_repeat=may_repeat,
         )
         routes = self.upkeep.routes[place.destination]
-        ration = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
         streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
+        # Nothing that may fail comes between taking shares of canaries and giving them back.
+        ration = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
         drain = Drain(
             tag=(place.destination, place.partition),
             partition=partition,
