@@ -193,7 +193,7 @@ class Publishing:
             if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
                 told_at = time.monotonic()
                 self.say(StripeWaits(room.message))
-            time.sleep(_LOOK_SECONDS)
+            self._pause()
 
     def _insisting(self, action: Callable[[], Answered]) -> Answered:
         """Do something until Redis has confirmed it; both of ours may be repeated."""
@@ -205,7 +205,12 @@ class Publishing:
                 if time.monotonic() >= gives_up_at:
                     raise
                 self.say(StripeWaits(error.message))
-                time.sleep(_LOOK_SECONDS)
+                self._pause()
+
+    def _pause(self) -> None:
+        """Wait a moment; if whoever reads has ended, end too: somebody else may read by then."""
+        if self._abandoned.wait(_LOOK_SECONDS):
+            raise SystemExit
 
 
 def bad_rows_of(

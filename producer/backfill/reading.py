@@ -99,6 +99,9 @@ def read_job(
         RedisUnavailable: Redis was away for too long; what was published is safe.
     """
     with _claimed(book, job, watch) as token, ExitStack() as ending:
+        job = book.named(job.spec.name)  # it may have gone on while its claim was waited for
+        if job.phase != "reading":
+            return job.phase
         stripes = [
             ending.enter_context(_started(settings.source, job.spec, number, tally))
             for number, tally in enumerate(job.tallies)

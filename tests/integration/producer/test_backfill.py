@@ -7,17 +7,20 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
 from ops.embedded import lifecycle as embedded
-from producer.backfill.job import JobBook
+from producer.backfill.job import JobBook, JobTally
+from producer.backfill.reading import Reading, read_job
 from tests.integration.producer.backfill_relay import Relay
 from tests.nightly import amount
 from tests.waiting import until
 from worker.contract.redis.connection import connect
+from worker.contract.settings import load_settings
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 _NAMED = ("--name", "j", *AS_OF)
@@ -164,6 +167,36 @@ def test_a_job_that_somebody_reads_is_not_read_twice(relay: Relay, people: str) 
         reading.wait()
 
     assert (ran.returncode, b"is being read by another process" in ran.stderr) == (1, True)
+
+
+def test_what_publishes_ends_with_its_reader_also_while_it_waits_for_room(
+    relay: Relay, people: str
+) -> None:
+    relay.config.write_text(relay.config.read_text().replace("[redis]", "[redis]\nhigh_water = 1"))
+    reading = relay.start("start", people, *_NAMED)
+    _until_it_has_read_more(relay)
+    publishing = _publishing(reading.pid)
+    assert publishing
+
+    reading.kill()
+    reading.wait()
+
+    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing), 10)
+
+
+def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
+    relay: Relay, people: str
+) -> None:
+    assert relay.run("start", people, *_NAMED).returncode == 0
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        book = JobBook(client)
+        ended = book.named("j")
+        as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
+
+        told: list[Reading] = []
+        phase = read_job(book, as_it_was, load_settings(relay.config), told.append)
+
+        assert (phase, told) == (ended.phase, [])
 
 
 def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(
