@@ -112,10 +112,14 @@ class Run:
         return self.phase is Phase.IDLE
 
     def was_done_with(self, at_us: int) -> bool:
-        """Say whether the run before this one has done all with a source of that time."""
+        """Say whether the run before this one has done all with a source of that time.
+
+        A run that began again has not: whom only the file before had counts as seen.
+        """
         return (
             self.last.get("outcome") in CERTAIN
             and self.last.get("at_us") == at_us
+            and not self.last.get("restarts")
             and set(self.destinations) <= set(self.known)
         )
 
@@ -192,6 +196,7 @@ class Run:
             "gone": max(self.gone.values(), default=0),
             "left": self.left,
             "stayed": self.stayed,
+            "restarts": self.restarts,
             "problem": self.problem,
         }
 

@@ -133,7 +133,7 @@ class Scanning:
         self.run.scan_anew()
         if self.run.restarts > RESTARTS:
             self.run.problem = (
-                f"Lytics gave up the scan {RESTARTS + 1} times; who has joined is published, who"
+                f"The scan was broken off {RESTARTS + 1} times; who has joined is published, who"
                 " has left is not known. The next run begins anew."
             )
             self.run.end(self.book.now_ms(), outcome="expired")

@@ -96,3 +96,18 @@ def test_an_export_that_changes_while_it_is_read_is_read_anew(world, exports):
 
     run = syncing.book.peek()
     assert (run.last["outcome"], run.entered, run.restarts) == ("done", 3_001, 1)
+
+
+def test_whom_only_the_export_before_held_leaves_with_the_next_run(world, exports):
+    exports("1.csv", range(3_000), minutes_ago=30)
+    syncing = world.syncing()
+    assert syncing.step(forced=True, is_over=lambda: True).more
+    exports("1.csv", range(1, 3_000), minutes_ago=20)
+    while syncing.step().more:
+        pass
+    world.clear()
+
+    run = world.run()
+
+    assert (run.last["outcome"], run.left) == ("done", 1)
+    assert world.run().last["outcome"] == "unchanged"
