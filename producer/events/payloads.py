@@ -124,7 +124,7 @@ def parse(
     """Return the events of a payload, in its order, and what was refused of it.
 
     Args:
-        payload: JSON text, or what was parsed from it; the latter is taken over and changed.
+        payload: JSON text, or what was parsed from it.
         received_at_us: When it arrived, by Redis' clock.
         identity: Name of the identity field.
         resolve_audience: See there.
@@ -242,7 +242,8 @@ def _events_of_one(index: int, payload: Any, reading: ReadingRules) -> Iterator[
         return
     profile = envelope.profile
     if envelope.own_id is not None and PAYLOAD_ID not in profile:
-        profile[PAYLOAD_ID] = envelope.own_id
+        profile = {**profile, PAYLOAD_ID: envelope.own_id}
+        envelope = envelope._replace(profile=profile)
     if len(entries) == 1:
         yield _event(index, payload, envelope, entries[0], reading)
         return
@@ -317,8 +318,9 @@ def _build(envelope: _Envelope, entry: Any, reading: ReadingRules) -> Event:
     direction = _direction(entry)
     known_slug = _name(entry, "slug")
     slug = reading.resolve_audience(_name(entry, "id"), known_slug)
+    profile = envelope.profile
     if entry.get("slug") != slug:
-        entry["slug"] = slug
+        profile = {**profile, SEGMENT_EVENTS: [{**entry, "slug": slug}]}
     time_us = _time_us(entry, direction, envelope.change_time, reading)
     key = profile_key(envelope.profile, reading.identity)
     return Event(
@@ -326,7 +328,7 @@ def _build(envelope: _Envelope, entry: Any, reading: ReadingRules) -> Event:
         slug,
         direction,
         time_us,
-        envelope.profile,
+        profile,
         reading.state,
         reading.skip_hook,
     )

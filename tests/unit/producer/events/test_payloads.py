@@ -129,6 +129,15 @@ def test_the_event_id_of_a_cloud_event_is_nobodys_identity():
     assert refused.reason == "no_identity"
 
 
+def test_what_a_program_hands_over_stays_as_it_was():
+    for form in (WRAPPED, WRAPPED["data"], [WRAPPED], cloud_event(WRAPPED), with_entry(slug=None)):
+        before = orjson.dumps(form)
+
+        read(form, identity="id")
+
+        assert orjson.dumps(form) == before
+
+
 def test_an_id_without_a_slug_gets_the_slug_that_was_learned():
     [event] = read(orjson.dumps(with_entry(slug=None)))
 
