@@ -53,7 +53,7 @@ test-system: setup ## Run tests that need system packages, which it installs (De
 	sh ops/test-system.sh
 	$(PYTEST) tests/system
 
-bench: setup ## Measure everything, several times (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
+bench: setup ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
 	$(BIN)/python -m ops.bench $(SCENARIO) $(ARGS)
 
 bench-peers: setup ## Measure beside what a person could choose instead (ARGS="--runs 3")
