@@ -10,6 +10,9 @@ SIDE_BY_SIDE := -n auto
 # Journeys and integration tests wait more than they compute: more of them than cores run at once.
 ALL_SIDE_BY_SIDE := -n 5 --dist loadgroup
 
+# Tests start hundreds of processes of ours, and each would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup demo up docs check style test nightly test-system bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 

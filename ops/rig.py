@@ -22,7 +22,7 @@ import redis
 import templates as shipped_templates
 from ops.embedded import lifecycle as embedded
 from ops.invented import AUDIENCES
-from ops.sandbox.process import SandboxProcess
+from ops.sandbox.process import SandboxProcess, StartsProcess
 from ops.supervisor import own_command
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
@@ -103,6 +103,7 @@ class Rig:
         enter_lines: Further lines of the trigger `enter`.
         exit_events: With a third trigger, for the event of an exit.
         max_memory: Of the embedded Redis, e.g. "64mb".
+        launch: Starts our commands, workers and the sandbox, as `Popen` does.
     """
 
     folder: Path
@@ -117,6 +118,7 @@ class Rig:
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     enter_lines: str = ""
+    launch: StartsProcess = subprocess.Popen
     sandbox: SandboxProcess = field(init=False)
     settings: Settings = field(init=False)
     client: redis.Redis = field(init=False)
@@ -126,7 +128,9 @@ class Rig:
     def __enter__(self) -> Self:
         """Start Redis and the sandbox, write the configuration."""
         try:
-            self.sandbox = self._stack.enter_context(SandboxProcess(**self.sandbox_settings))
+            self.sandbox = self._stack.enter_context(
+                SandboxProcess(launch=self.launch, **self.sandbox_settings)
+            )
             self._configure()
             self._stack.callback(embedded.stop, self.settings.redis.data_dir)
             self.start_redis()
@@ -208,7 +212,7 @@ class Rig:
         replaces = number >= 0
         number = number if replaces else len(self.workers)
         with self.worker_log(number).open("ab") as log:
-            worker = subprocess.Popen(
+            worker = self.launch(
                 own_command("worker", f"--hostname=worker{number}@%h", *options),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -245,7 +249,7 @@ class Rig:
     def start_beside(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start another of our commands in a process group of its own; its output goes to a log."""
         with (self.folder / f"{arguments[0]}.log").open("ab") as log:
-            started = subprocess.Popen(
+            started = self.launch(
                 own_command(*arguments),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -274,14 +278,14 @@ class Rig:
         self, *arguments: str, given: bytes = b"", timeout: float = 120.0
     ) -> subprocess.CompletedProcess[bytes]:
         """Run one of our commands against this rig, to its end."""
-        return subprocess.run(
-            own_command(*arguments),
-            env=self.environment,
-            input=given,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
-        )
+        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        with self.launch(own_command(*arguments), env=self.environment, **pipes) as started:
+            try:
+                output, errors = started.communicate(given, timeout)
+            except BaseException:
+                started.kill()
+                raise
+        return subprocess.CompletedProcess(started.args, started.returncode, output, errors)
 
     def partitions(self) -> Sequence[PartitionKeys]:
         """Return the partitions of the destination."""

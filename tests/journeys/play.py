@@ -4,16 +4,19 @@ import random
 import signal
 import time
 from contextlib import contextmanager
+from functools import partial
 
 import orjson
 
+from ops import rig as cold
 from ops.chaos.watching import Watch
 from ops.invented import happenings, payloads, truth
-from ops.rig import Rig
 from ops.state.status import read_status
 from producer.publish import Publisher
 from tests.waiting import until
+from tests.warm import WarmProcess
 
+Rig = partial(cold.Rig, launch=WarmProcess)
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")
 SHORT = 'lease = "2s"\nlate = "2s"\nrequest_deadline = "5s"'
@@ -96,7 +99,7 @@ def sent_twice(rig):
 
 
 @contextmanager
-def watched(rig: Rig):
+def watched(rig):
     """Check the sum all along."""
     watch = Watch(rig)
     watch.start()

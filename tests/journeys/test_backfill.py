@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 
 from ops.invented import AUDIENCES, Happening
-from ops.rig import Rig
 from tests.journeys.play import (
+    Rig,
     invent,
     lines,
     nothing_is_wrong,

@@ -3,8 +3,7 @@
 import time
 
 from ops.invented import Happening
-from ops.rig import Rig
-from tests.journeys.play import lines, send, start_worker, status_of, watched
+from tests.journeys.play import Rig, lines, send, start_worker, status_of, watched
 from tests.nightly import amount
 from tests.waiting import until
 

@@ -3,10 +3,10 @@
 from collections import Counter
 
 from ops.invented import AUDIENCES, truth
-from ops.rig import Rig
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import (
     SHORT,
+    Rig,
     invent,
     lines,
     nothing_is_wrong,

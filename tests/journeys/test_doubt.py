@@ -1,8 +1,9 @@
 """`on_ambiguous = "dead_letter"` on the whole system: what is in doubt is never sent again."""
 
-from ops.rig import Rig, kill_group
+from ops.rig import kill_group
 from tests.journeys.play import (
     SHORT,
+    Rig,
     invent,
     lines,
     send,

@@ -6,10 +6,10 @@ import pytest
 
 from ops.bench.crowd import crowd_rig
 from ops.bench.gate import LimitPhase, LiveEvents, figures, publish_crowd, start_workers
-from ops.rig import Rig
-from tests.journeys.play import invent, lines, nothing_is_wrong, send, status_of, watched
+from tests.journeys.play import Rig, invent, lines, nothing_is_wrong, send, status_of, watched
 from tests.nightly import amount
 from tests.waiting import until
+from tests.warm import WarmProcess
 
 WINDOW_SECONDS = amount(12, nightly=60)
 """What the sandbox takes for a minute."""
@@ -17,6 +17,13 @@ LIMIT = 600
 BURST = 6
 LIMIT_OF_A_WINDOW = LIMIT if WINDOW_SECONDS == 60 else LIMIT * WINDOW_SECONDS // 60 + BURST
 """The gate keeps the limit of a minute, of which it may send one percent at once."""
+
+
+def crowd(folder, **options):
+    """Return a rig with a crowd, whose processes start quickly."""
+    rig = crowd_rig(folder, **options)
+    rig.launch = WarmProcess
+    return rig
 
 
 def requests_of(rig):
@@ -29,7 +36,7 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
         "window_seconds": WINDOW_SECONDS,
         "latency_seconds": 0.05,
     }
-    with crowd_rig(tmp_path, rate=f"{LIMIT}/min", sandbox_settings=strict) as rig:
+    with crowd(tmp_path, rate=f"{LIMIT}/min", sandbox_settings=strict) as rig:
         publish_crowd(rig, range(2 * LIMIT))
         start_workers(rig)
         until(lambda: requests_of(rig), 20)
@@ -55,7 +62,7 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
 def test_a_halved_limit_is_learnt_at_once(tmp_path):
     before_seconds, halved_seconds = 4, amount(16, nightly=30)
     strict = {"limit_per_minute": 130, "window_seconds": 2.0}
-    with crowd_rig(tmp_path, rate="2400/min", sandbox_settings=strict) as rig:
+    with crowd(tmp_path, rate="2400/min", sandbox_settings=strict) as rig:
         publish_crowd(rig, range(3_000))
         start_workers(rig)
         until(lambda: requests_of(rig), 20)

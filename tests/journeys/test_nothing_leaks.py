@@ -12,9 +12,8 @@ import orjson
 import pytest
 from celery import Celery
 
-from ops.rig import Rig
 from ops.state.partitions import all_partitions
-from tests.journeys.play import start_worker, status_of
+from tests.journeys.play import Rig, start_worker, status_of
 from tests.waiting import until
 from worker.contract import keys
 from worker.contract.celery.options import broker_options

@@ -11,9 +11,10 @@ import orjson
 import pytest
 
 from ops.invented import Happening, truth
-from ops.rig import Rig, kill_group
+from ops.rig import kill_group
 from tests.journeys.play import (
     SHORT,
+    Rig,
     lines,
     nothing_is_wrong,
     send,

@@ -6,10 +6,11 @@ import time
 import pytest
 
 from ops.invented import truth
-from ops.rig import Rig, kill_group
+from ops.rig import kill_group
 from tests.journeys.play import (
     PATH_OF_EXITS,
     SHORT,
+    Rig,
     await_ready,
     invent,
     lines,

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from ops.bench.gate import start_workers
-from ops.rig import Rig
 from tests.journeys.play import (
     PATH_OF_EXITS,
     SHORT,
+    Rig,
     invent,
     lines,
     nothing_is_wrong,

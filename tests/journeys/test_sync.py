@@ -1,7 +1,6 @@
 """Syncs and response streams in real workers: scheduled by the sweep, done by Celery tasks."""
 
-from ops.rig import Rig
-from tests.journeys.play import SHORT, start_worker
+from tests.journeys.play import SHORT, Rig, start_worker
 from tests.waiting import until
 
 SYNC = """

@@ -13,6 +13,7 @@ from producer.sync.book import SyncBook
 from producer.sync.run import Phase
 from tests.integration.producer.sync_world import World, person
 from tests.nightly import amount
+from tests.warm import WarmProcess
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.drain import Stop
@@ -121,7 +122,7 @@ class Life:
 
 @pytest.fixture
 def world(tmp_path, redis_url):
-    with SandboxProcess() as sandbox, closing(connect(redis_url)) as client:
+    with SandboxProcess(launch=WarmProcess) as sandbox, closing(connect(redis_url)) as client:
         yield World(tmp_path, redis_url, sandbox, client)
 
 

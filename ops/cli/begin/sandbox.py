@@ -6,7 +6,6 @@ import sys
 from typing import Annotated, Any, Final
 
 import orjson
-import structlog
 import typer
 from pydantic import ValidationError
 
@@ -116,6 +115,8 @@ def _validated(switches: dict[str, Any]) -> SandboxSettings:
 
 
 if __name__ == "__main__":
+    import structlog
+
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         typer.run(sandbox)

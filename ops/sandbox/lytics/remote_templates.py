@@ -12,7 +12,6 @@ import orjson
 
 from ops.sandbox.answer import Reply, json_answer
 from ops.sandbox.lytics.switches import LyticsSwitches
-from ops.templates.trying.outcome import rendered
 from worker.errors import TemplateBroken
 
 _NAME: Final = "template.jsonnet"
@@ -90,6 +89,9 @@ class RemoteTemplates:
 
 def _evaluated(source: str, request: dict[str, Any]) -> Any:
     """Return what the template makes of the entity; Lytics' kind of error text where it fails."""
+    from ops.templates.trying.outcome import rendered  # noqa: PLC0415 - the engines are not needed
+    # for anything else here, and a sandbox is started often.
+
     entity = request.get("entity")
     settings = request.get("job_config")
     profile = orjson.dumps(entity if isinstance(entity, dict) else {})

@@ -10,6 +10,7 @@ from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sync.opening import syncing_for
 from tests.integration.ops.relay import EXIT, Relay
+from tests.warm import WarmProcess
 from worker.contract.redis.connection import connect
 
 LYTICS = """
@@ -24,7 +25,7 @@ every = "1h"
 
 @pytest.fixture(scope="session")
 def sandbox_process():
-    with SandboxProcess() as sandbox:
+    with SandboxProcess(launch=WarmProcess) as sandbox:
         yield sandbox
 
 

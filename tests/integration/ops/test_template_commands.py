@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from ops.cli.template.commands import app
 from ops.sandbox.process import SandboxProcess
 from producer.publish import Publisher
+from tests.warm import WarmProcess
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.redis.connection import connect
 from worker.contract.seen_fields import seen_fields
@@ -157,7 +158,7 @@ def test_a_revision_of_git_is_compared_with_the_file(run, place):
 
 
 def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, redis_url):
-    with SandboxProcess() as sandbox:
+    with SandboxProcess(launch=WarmProcess) as sandbox:
         (tmp_path / "segrelay.toml").write_text(
             CONFIG.format(redis=redis_url, folder=tmp_path, lytics=sandbox.url)
         )
@@ -180,7 +181,7 @@ def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, r
 
 
 def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, place, tmp_path):
-    with SandboxProcess() as sandbox:
+    with SandboxProcess(launch=WarmProcess) as sandbox:
         (tmp_path / "segrelay.toml").write_text(
             CONFIG.format(redis="embedded", folder=tmp_path, lytics=sandbox.url)
         )

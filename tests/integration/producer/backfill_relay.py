@@ -10,6 +10,7 @@ import orjson
 
 from ops.embedded import lifecycle as embedded
 from ops.supervisor import own_command
+from tests.warm import WarmProcess, run
 from worker.contract.events import decode_profile
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
@@ -48,19 +49,12 @@ class Relay:
         self.data_dir = folder / ".segrelay"
 
     def run(self, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            own_command("backfill", *arguments),
-            env=self.environment,
-            input=given,
-            capture_output=True,
-            check=False,
-            timeout=120,
-        )
+        return run(own_command("backfill", *arguments), given, env=self.environment)
 
     def start(
         self, *arguments: str, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.DEVNULL
-    ) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
+    ) -> WarmProcess:
+        return WarmProcess(
             own_command("backfill", *arguments),
             env=self.environment,
             stdin=stdin,

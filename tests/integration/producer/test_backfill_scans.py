@@ -11,6 +11,7 @@ from ops.embedded import lifecycle as embedded
 from ops.sandbox.process import SandboxProcess
 from tests.integration.producer.backfill_relay import Relay
 from tests.waiting import until
+from tests.warm import WarmProcess
 
 MEMBERS = 1_250
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
@@ -19,7 +20,7 @@ CALM = {"date_offset_seconds": 0.0, "page_token_seconds": 300.0, "error_shares":
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess() as process:
+    with SandboxProcess(launch=WarmProcess) as process:
         rows = [
             {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]}
             for n in range(MEMBERS)

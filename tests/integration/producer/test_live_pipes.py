@@ -3,18 +3,17 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import orjson
 import pytest
 
+from ops.supervisor import own_command
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from tests.waiting import until
+from tests.warm import WarmProcess
 
-SEGRELAY = Path(sys.executable).with_name("segrelay")
 LIMIT_SECONDS = 20.0
 
 
@@ -31,8 +30,8 @@ def sending(configure):
     processes = []
 
     def start(*arguments):
-        process = subprocess.Popen(
-            [SEGRELAY, "send", *arguments],
+        process = WarmProcess(
+            own_command("send", *arguments),
             env={**os.environ, "SEGRELAY_CONFIG": str(settings.source)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -8,6 +8,7 @@ import pytest
 
 from ops.sandbox.process import SandboxProcess
 from producer.lytics import LyticsApi, Patience
+from tests.warm import WarmProcess
 from worker.contract.settings import LyticsSettings
 from worker.contract.settings.secrets import Secret
 from worker.errors import ConfigurationInvalid, LyticsRefused, LyticsUnavailable, ScanExpired
@@ -18,7 +19,7 @@ CALM = {"error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess() as process:
+    with SandboxProcess(launch=WarmProcess) as process:
         rows = [
             {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]}
             for n in range(230)

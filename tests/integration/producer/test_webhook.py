@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,6 +15,7 @@ from ops.embedded import lifecycle as embedded
 from ops.sandbox.process import SandboxProcess
 from ops.supervisor import own_command
 from tests.waiting import until
+from tests.warm import WarmProcess, run
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 
@@ -59,12 +59,12 @@ class Relay:
         (folder / "templates" / "any.jsonnet").write_text("{}")
         self.config = folder / "segrelay.toml"
         self.config.write_text(CONFIGURATION.format(port=self.port, secret=SECRET))
+        self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: WarmProcess | None = None
 
     def start(self) -> None:
-        environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
-        self.process = subprocess.Popen(own_command("serve"), env=environment)
+        self.process = WarmProcess(own_command("serve"), env=self.environment)
         until(self.is_alive)
 
     def is_alive(self) -> bool:
@@ -106,7 +106,7 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
 @pytest.fixture
 def lytics(relay: Relay) -> Iterator[SandboxProcess]:
     quick = {"webhook_retry_seconds": 0.1, "webhook_sleep_seconds": 0.3}
-    with SandboxProcess(lytics=quick) as process:
+    with SandboxProcess(launch=WarmProcess, lytics=quick) as process:
         people = [{"_uid": f"u{n}", "email": f"p{n}@example.com"} for n in range(400)]
         process.post("lytics/profiles", people)
         job = {"webhook_url": f"{relay.url}/v1/lytics", "headers": {"x-segrelay-secret": SECRET}}
@@ -173,11 +173,7 @@ def test_a_body_that_can_not_be_placed_is_quarantined_and_answered_200(relay: Re
 
 
 def test_a_check_says_that_it_receives_and_stores_nothing(relay: Relay) -> None:
-    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.config)}
-
-    ran = subprocess.run(
-        own_command("serve", "--check", "--json"), env=environment, capture_output=True, check=False
-    )
+    ran = run(own_command("serve", "--check", "--json"), env=relay.environment)
 
     assert ran.returncode == 0, ran.stderr
     assert b'"ok": true' in ran.stdout
@@ -196,9 +192,7 @@ def test_a_silent_connection_does_not_stop_others(relay: Relay) -> None:
 
 
 def test_a_taken_port_is_named(relay: Relay) -> None:
-    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.config)}
-
-    ran = subprocess.run(own_command("serve"), env=environment, capture_output=True, check=False)
+    ran = run(own_command("serve"), env=relay.environment)
 
     assert ran.returncode == 1
     assert str(relay.port).encode() in ran.stderr

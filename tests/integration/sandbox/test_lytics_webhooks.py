@@ -12,6 +12,7 @@ import pytest
 
 from ops.sandbox.process import SandboxProcess
 from tests.waiting import until
+from tests.warm import WarmProcess
 
 PEOPLE = [{"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": []} for n in range(20)]
 
@@ -54,7 +55,7 @@ def receiver(*statuses: int) -> Iterator[Receiver]:
 @pytest.fixture
 def sandbox() -> Iterator[SandboxProcess]:
     quick = {"webhook_retry_seconds": 0.05, "webhook_sleep_seconds": 0.5}
-    with SandboxProcess(lytics=quick) as process:
+    with SandboxProcess(launch=WarmProcess, lytics=quick) as process:
         process.post("lytics/profiles", PEOPLE)
         yield process
 

@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any, Final
 
 import orjson
-import structlog
 
 from worker.adapters.jsonnet.compiled import (
     AssertFailed,
@@ -32,7 +31,6 @@ BOTH_EVERY: Final = 500
 """One event of so many is rendered by both."""
 COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
 """What an event may die of that no engine should be asked about: it would take all memory."""
-LOG: Final = structlog.get_logger()
 
 CompiledAnswer = bytes | Failure
 """A body, or what failed."""
@@ -109,7 +107,9 @@ class Accelerator:
         if is_same(ours, theirs):
             return True
         self.differences += 1
-        LOG.error(
+        import structlog  # noqa: PLC0415 - a throw-away process says nothing, and starts sooner
+
+        structlog.get_logger().error(
             "template.compiled_form_differs",
             template=self._name,
             hint="rjsonnet renders it from now on; `segrelay template check` shows more",

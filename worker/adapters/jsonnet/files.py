@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
 _HASH_CHARACTERS: Final = 12
+_FILES_KEPT: Final = 64
+"""Trees that are kept: templates share the library's files, and a look at a folder reads all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ def loads(dumped: Mapping[str, Any]) -> Bundle:
 def _read_again(name: str, text: str, is_code: bool, targets: Sequence[str]) -> SourceFile:  # noqa: FBT001
     if not is_code:
         return SourceFile(name, text, is_code, (), None, ())
-    found = tuple(significant(text))
+    found = _tokens(text)
     node = _tree(name, text, found)
     imports = tuple(zip(scopes.imports(node), targets, strict=True))
     return SourceFile(name, text, is_code, found, node, imports)
@@ -164,7 +167,7 @@ class TemplateFolder:
         text = self._text(name)
         if not is_code:
             return SourceFile(name, text, is_code, (), None, ())
-        found = tuple(significant(text))
+        found = _tokens(text)
         _refuse_too_deep(name, text, found)
         node = _tree(name, text, found)
         targets = tuple((each, self._target(name, text, each)) for each in scopes.imports(node))
@@ -243,6 +246,23 @@ def _prefix_of(name: str) -> str:
     return _LIB if name.startswith(_LIB) else _TEMPLATES
 
 
+@lru_cache(_FILES_KEPT)
+def _tokens(text: str) -> tuple[Token, ...]:
+    return tuple(significant(text))
+
+
+@lru_cache(_FILES_KEPT)
+def _parsed(text: str) -> tree.Node:
+    """Return what a file says, which depends on nothing but its text.
+
+    Raises:
+        SyntaxWrong: It does not parse, or names what nobody knows.
+    """
+    node = parse(text, _tokens(text))
+    scopes.check(node)
+    return node
+
+
 def _tree(name: str, text: str, found: tuple[Token, ...]) -> tree.Node:
     """Parse a file.
 
@@ -252,11 +272,9 @@ def _tree(name: str, text: str, found: tuple[Token, ...]) -> tree.Node:
     if not found:
         raise TemplateBroken(f"{shown(name)}: is empty.", shown(name), 1, 1)
     try:
-        node = parse(text, found)
-        scopes.check(node)
+        return _parsed(text)
     except SyntaxWrong as wrong:
         raise _broken(name, text, found, wrong) from wrong
-    return node
 
 
 def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) -> TemplateBroken:

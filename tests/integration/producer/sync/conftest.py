@@ -6,6 +6,7 @@ import pytest
 
 from ops.sandbox.process import SandboxProcess
 from tests.integration.producer.sync_world import World
+from tests.warm import WarmProcess
 
 CALM = {
     "error_shares": {}, "page_token_seconds": 300.0, "status_as_text": False, "token": "",
@@ -15,7 +16,7 @@ CALM = {
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxProcess]:
-    with SandboxProcess() as process:
+    with SandboxProcess(launch=WarmProcess) as process:
         yield process
 
 

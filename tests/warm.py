@@ -1,0 +1,288 @@
+"""Processes of our own modules that need not load Python again: they are forked from one that has.
+
+Such a process has a group, pipes, signals and an exit status like any other. Half of the time of a
+short command is Python's start, and a worker's start is most of what a journey computes. What
+depends on the start itself is tested with `subprocess`: in `integration/celery`,
+`integration/embedded`, `test_foreign_folder.py` and `test_compose.py`.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, suppress
+from functools import cache
+
+from ops.cli.main import COMMANDS
+
+LENGTH = struct.Struct("!I")
+STARTED_MODULE = (sys.executable, "-P", "-m")
+ALSO_LOADED = (
+    "celery.apps.worker",
+    "celery.bin.worker",
+    "celery.concurrency.prefork",
+    "celery.fixups.django",
+    "celery.worker.consumer",
+    "kombu.transport.redis",
+    "ops.cli.run.celery_command",
+    "ops.sandbox.lytics.remote_templates",
+    "ops.templates.trying.outcome",
+    "producer.tasks",
+    "uvicorn.loops.auto",
+    "worker.node.edge",
+    "worker.node.process.runtime",
+    "worker.node.starting",
+    "worker.node.task",
+)
+
+
+class WarmProcess:
+    """What `subprocess.Popen` offers, as far as it is used of our own modules.
+
+    Args:
+        command: From `own_module`.
+        options: Of `Popen`.
+    """
+
+    def __init__(
+        self,
+        command,
+        *,
+        env=None,
+        stdin=None,
+        stdout=None,
+        stderr=None,
+        process_group=None,
+        start_new_session=False,
+    ):
+        assert tuple(command[:3]) == STARTED_MODULE
+        self.args, self.returncode = command, None
+        with ExitStack() as theirs:
+            self.stdin, input_ = self._end(theirs, 0, stdin)
+            self.stdout, output = self._end(theirs, 1, stdout)
+            self.stderr, errors = self._end(
+                theirs, 2, output if stderr == subprocess.STDOUT else stderr
+            )
+            self._state, state = socket.socketpair()
+            theirs.callback(state.close)
+            request = {
+                "module": command[3],
+                "arguments": command[4:],
+                "env": dict(os.environ if env is None else env),
+                "group": process_group == 0,
+                "session": start_new_session,
+            }
+            _ask(request, [input_, output, errors, state.fileno()])
+        self._told = self._state.makefile("r")
+        self.pid = int(self._told.readline())
+
+    @staticmethod
+    def _end(theirs, number, wanted):
+        """Return our end of a stream, and the descriptor that the process gets."""
+        if wanted is None:
+            return None, number
+        if wanted == subprocess.DEVNULL:
+            theirs.callback(os.close, descriptor := os.open(os.devnull, os.O_RDWR))
+            return None, descriptor
+        if wanted == subprocess.PIPE:
+            readable, writable = os.pipe()
+            ours, descriptor = (writable, readable) if number == 0 else (readable, writable)
+            theirs.callback(os.close, descriptor)
+            return os.fdopen(ours, "wb" if number == 0 else "rb"), descriptor
+        return None, wanted if isinstance(wanted, int) else wanted.fileno()
+
+    def poll(self):
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self._state], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self.returncode = int(self._told.readline())
+            self._told.close()
+            self._state.close()
+        return self.returncode
+
+    def communicate(self, given=b"", timeout=None):
+        said = {}
+        readers = [
+            threading.Thread(target=lambda s=stream: said.update({s: s.read()}))
+            for stream in (self.stdout, self.stderr)
+            if stream and not stream.closed
+        ]
+        for reader in readers:
+            reader.start()
+        if self.stdin and not self.stdin.closed:
+            with suppress(BrokenPipeError):
+                self.stdin.write(given)
+        self._close(self.stdin)
+        self.wait(timeout)
+        for reader in readers:
+            reader.join()
+        self._close(self.stdout, self.stderr)
+        return said.get(self.stdout), said.get(self.stderr)
+
+    @staticmethod
+    def _close(*streams):
+        for stream in streams:
+            if stream:
+                with suppress(BrokenPipeError):
+                    stream.close()
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._close(self.stdin, self.stdout, self.stderr)
+        self.kill()
+        self.wait()
+
+
+def run(command, given=b"", *, env=None, timeout=120):
+    """Run one of our modules to its end; returns what `subprocess.run` does."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with WarmProcess(command, env=env, **pipes) as started:
+        output, errors = started.communicate(given, timeout)
+    return subprocess.CompletedProcess(command, started.returncode, output, errors)
+
+
+def _ask(request, descriptors):
+    text = json.dumps(request).encode()
+    control = _server()
+    socket.send_fds(control, [LENGTH.pack(len(text))], descriptors)
+    control.sendall(text)
+
+
+@cache
+def _server():
+    """Start the process from which all others are forked; it ends with us."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        server = subprocess.Popen(
+            [*STARTED_MODULE, "tests.warm", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+
+    def end():
+        ours.close()
+        server.wait(10)
+
+    atexit.register(end)
+    return ours
+
+
+class _Server:
+    """Forks a process for each request, and tells of its end."""
+
+    def __init__(self, control):
+        self.control = control
+        self.states = {}
+        self.woken, self.wakes = socket.socketpair()
+        self.woken.setblocking(False)
+        self.wakes.setblocking(False)
+
+    def serve(self):
+        """Return None when nobody needs more; in a new process, what it has to be."""
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self.wakes.fileno())
+        while True:
+            ready = select.select([self.control, self.woken], [], [])[0]
+            if self.woken in ready:
+                self._tell_of_ends()
+            if self.control in ready:
+                request, descriptors = self._request()
+                if request is None or self._forked(descriptors):
+                    return request
+
+    def _request(self):
+        head, descriptors, _, _ = socket.recv_fds(self.control, LENGTH.size, 4)
+        if not head:
+            return None, []
+        text = self.control.recv(LENGTH.unpack(head)[0], socket.MSG_WAITALL)
+        return json.loads(text), descriptors
+
+    def _forked(self, descriptors):
+        """Return True in the new process."""
+        *streams, state = descriptors
+        pid = os.fork()
+        if pid:
+            for descriptor in streams:
+                os.close(descriptor)
+            os.write(state, f"{pid}\n".encode())
+            self.states[pid] = state
+            return False
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for ours in (self.control, self.woken, self.wakes):
+            ours.close()
+        for ours in self.states.values():
+            os.close(ours)
+        for number, descriptor in enumerate(streams):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        os.close(state)
+        return True
+
+    def _tell_of_ends(self):
+        with suppress(BlockingIOError):
+            while self.woken.recv(1_024):
+                pass
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                pid, status = ended
+                state = self.states.pop(pid)
+                with suppress(BrokenPipeError):
+                    os.write(state, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+                os.close(state)
+
+
+def _load():
+    for name in [command.target.partition(":")[0] for command in COMMANDS.values()]:
+        importlib.import_module(name)
+    for name in ALSO_LOADED:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def _become(request):
+    if request["session"]:
+        os.setsid()
+    elif request["group"]:
+        os.setpgid(0, 0)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    module = request["module"]
+    sys.argv = [module, *request["arguments"]]
+    sys.modules.pop(module, None)
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    _load()
+    wanted = _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
+    if wanted is not None:
+        _become(wanted)
