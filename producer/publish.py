@@ -48,7 +48,7 @@ from worker.errors import PayloadRefused, RedisUnavailable, UsageWrong
 
 
 class Publisher:
-    """Publishes for one configuration; not for several threads at once.
+    """Publishes for one configuration; not for several threads at once, but for `draft_rows`.
 
     Args:
         client: Of the Redis of the configuration, from `worker.contract.redis.connection.connect`.
@@ -132,44 +132,49 @@ class Publisher:
         )
         return self._carried_out(draft, JobPosition(job_of_lane(lane), position, source))
 
-    def publish_rows(
+    def draft_rows(
         self,
         rows: Iterable[Payload],
         membership: RowMeaning | None,
         *,
         job: str,
-        position: int,
-        source: str,
         skip_hook: bool | None = None,
         triggers: Sequence[str] = (),
         again: bool = False,
-    ) -> Published:
-        """Publish a block of a job's rows; profiles without events of their own are members.
+    ) -> Draft:
+        """Return what a block of a job's rows will become, for `write_draft`.
+
+        The next block may be drafted in another thread while one is written.
 
         Args:
             rows: As a source reads them; a row may be an array of several.
-            membership: What the rows say of the people in them; None where every row brings its
-                own events.
+            membership: What the rows say of the people in them: profiles without events of their
+                own are members. None where every row brings its own events.
             job: See `publish`, also for all others.
-            position: See there.
-            source: See there.
             skip_hook: See there.
             triggers: See there.
             again: See there.
 
         Raises:
-            RedisUnavailable: As `publish`.
+            RedisUnavailable: Redis can't be asked.
         """
         lane = lane_for(LIVE, job)
-        self._prepare()
         manner = Manner(
             lane, state=False, skip_hook=skip_hook, triggers=tuple(triggers), again=again
         )
         if membership is None:
-            draft = self._drafter.draft(rows, manner)
-        else:
-            draft = self._drafter.draft_rows(rows, membership, manner)
-        return self._carried_out(draft, JobPosition(job, position, source))
+            return self._drafter.draft(rows, manner)
+        return self._drafter.draft_rows(rows, membership, manner)
+
+    def write_draft(self, draft: Draft, *, position: int, source: str) -> Published:
+        """Publish a block of a job that was drafted; the arguments are those of `publish`.
+
+        Raises:
+            RedisUnavailable: As `publish`.
+            RedisMismatch: As `publish`.
+        """
+        self._prepare()
+        return self._carried_out(draft, JobPosition(job_of_lane(draft.lane), position, source))
 
     def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:
         """Publish groups of payloads with one write, and tell of each what became of it.

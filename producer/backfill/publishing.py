@@ -1,8 +1,8 @@
 """A process that publishes one stripe of a job: blocks in, what became of them out.
 
 It is forked from a process that has loaded this module and nothing else (`STARTED_FROM`), hears
-nothing of Ctrl-C, which whoever starts it blocks, and ends when that one does. The next block
-arrives while one is published.
+nothing of Ctrl-C, which whoever starts it blocks, and ends when that one does. While Redis writes
+a block to its disk, the next one is parsed and drafted.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Queue
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, JobTally, Spec
 from producer.doorbell import SilentDoorbell
 from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
-from producer.publishing.published import Published, RefusedAt
+from producer.publishing.published import Draft, Published, RefusedAt
 from producer.publishing.room import NoRoom
 from producer.publishing.writing import PartitionPlace
 from producer.sources.blocks import Block
@@ -104,10 +104,19 @@ def publish_stripe(
     with closing(connect(resolve_url(settings.redis))) as client:
         publisher = Publisher(client, settings, doorbell=SilentDoorbell())
         publishing = Publishing(connection, publisher, JobBook(client), spec, stripe, tally)
-        try:
-            publishing.run()
-        except SegrelayError as error:
-            publishing.say(StripeFailed(error))
+        publishing.run()
+
+
+class _Drafted(NamedTuple):
+    """A block that was drafted.
+
+    Attributes:
+        number: Of the block in the whole job.
+    """
+
+    number: int
+    draft: Draft
+    bad_rows: tuple[BadRow, ...]
 
 
 @dataclass(slots=True)
@@ -125,40 +134,57 @@ class Publishing:
     spec: Spec
     stripe: int
     tally: JobTally
-    _abandoned: threading.Event = field(default_factory=threading.Event)
+    _speaks: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
-        """Publish what arrives, until the other side has ended.
+        """Publish what arrives, until the other side has ended."""
+        with ThreadPoolExecutor(1) as ahead:
+            try:
+                coming = ahead.submit(self._next)
+                while (drafted := coming.result()) is not None:
+                    coming = ahead.submit(self._next)
+                    self.say(self._publish(drafted))
+            except SegrelayError as error:
+                self.say(StripeFailed(error))
 
-        Raises:
-            RedisUnavailable: Redis was away or full for too long.
-        """
-        tasks: Queue[Task | None] = Queue(maxsize=1)
-        threading.Thread(target=self._receive, args=(tasks,), daemon=True).start()
-        while (task := tasks.get()) is not None and not self._abandoned.is_set():
-            self.say(self.publish(task))
+    def say(self, word: Word) -> None:
+        """Tell the other side, if it is still there."""
+        with self._speaks, suppress(OSError):
+            self.connection.send(word)
 
-    def _receive(self, tasks: Queue[Task | None]) -> None:
-        """Take what arrives while another block is published: whoever sends should not wait."""
+    def _next(self) -> _Drafted | None:
+        """Draft the next block that arrives; None when there are no more."""
         try:
-            while (task := self.connection.recv()) is not None:
-                tasks.put(task)
+            task: Task | None = self.connection.recv()
         except (EOFError, OSError):
-            self._abandoned.set()
-        finally:
-            tasks.put(None)
+            return None
+        if task is None:
+            return None
+        rows = list(task.block.payloads())
+        draft = self._insisting(lambda: self._draft(rows))
+        bad_rows = tuple(bad_rows_of(task.file, rows, draft.problems))
+        return _Drafted(task.number, draft, bad_rows)
 
-    def publish(self, task: Task) -> BlockPublished:
+    def _draft(self, rows: list[Payload]) -> Draft:
+        return self.publisher.draft_rows(
+            rows,
+            self.spec.membership,
+            job=self.spec.name,
+            skip_hook=self.spec.skip_hook,
+            triggers=self.spec.triggers,
+            again=self.spec.again,
+        )
+
+    def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
 
         Raises:
             RedisUnavailable: Redis was away or full for too long.
         """
-        rows = list(task.block.payloads())
-        published = self._insisting(lambda: self._publish(task.number, rows))
-        bad_rows = tuple(bad_rows_of(task.file, rows, published.problems))
+        number, draft, bad_rows = drafted
+        published = self._insisting(lambda: self._write(number, draft))
         self.tally += JobTally(
-            task.number,
+            number,
             published.payloads,
             published.events,
             published.accepted + published.repeated,
@@ -166,25 +192,12 @@ class Publishing:
             published.refused,
         )
         self._insisting(lambda: self.book.note(self.spec, self.stripe, self.tally, bad_rows))
-        return BlockPublished(task.number, self.tally, published.rang)
+        return BlockPublished(number, self.tally, published.rang)
 
-    def say(self, word: Word) -> None:
-        """Tell the other side, if it is still there."""
-        with suppress(OSError):
-            self.connection.send(word)
-
-    def _publish(self, number: int, rows: list[Payload]) -> Published:
+    def _write(self, number: int, draft: Draft) -> Published:
         self._await_room()
-        return self.publisher.publish_rows(
-            rows,
-            self.spec.membership,
-            job=self.spec.name,
-            skip_hook=self.spec.skip_hook,
-            triggers=self.spec.triggers,
-            again=self.spec.again,
-            position=number,
-            source=self.spec.source_of(self.stripe),
-        )
+        source = self.spec.source_of(self.stripe)
+        return self.publisher.write_draft(draft, position=number, source=source)
 
     def _await_room(self) -> None:
         """Wait until the backfill lane has room; draining makes it, however long that takes."""
@@ -209,7 +222,10 @@ class Publishing:
 
     def _pause(self) -> None:
         """Wait a moment; if whoever reads has ended, end too: somebody else may read by then."""
-        if self._abandoned.wait(_LOOK_SECONDS):
+        reader = multiprocessing.parent_process()
+        assert reader is not None, "stripes have processes of their own"
+        reader.join(_LOOK_SECONDS)
+        if not reader.is_alive():
             raise SystemExit
 
 

@@ -55,16 +55,14 @@ class Fill:
         self._now = now
         self._looked_at: float | None = None
         self._counted_at: float | None = None
-        self._redis_us = 0
+        self._ahead_us = 0
         self._used = 0
         self._most = 0
         self._waiting = 0
 
     def now_us(self) -> int:
         """Return Redis' time in µs since 1970, to about a millisecond."""
-        now = self._look()
-        assert self._looked_at is not None
-        return self._redis_us + int((now - self._looked_at) * _MICROSECONDS)
+        return int(self._look() * _MICROSECONDS) + self._ahead_us
 
     def memory(self) -> Room | NoRoom:
         """Whether Redis has memory for more."""
@@ -111,10 +109,10 @@ class Fill:
             pipe.info("memory")
             pipe.time()
             memory, (seconds, micros) = pipe.execute()
-        self._looked_at = self._now()
-        self._redis_us = seconds * _MICROSECONDS + micros
+        self._looked_at = now = self._now()
+        self._ahead_us = seconds * _MICROSECONDS + micros - int(now * _MICROSECONDS)
         self._used, self._most = int(memory["used_memory"]), int(memory["maxmemory"])
-        return self._looked_at
+        return now
 
     def _count(self) -> None:
         now = self._now()

@@ -77,20 +77,33 @@ def test_what_a_lost_answer_left_in_the_quarantine_is_placed_by_the_repetition(
 
 
 def test_what_came_to_a_part_of_the_partitions_is_completed(proxy, publisher_through, client):
+    chunk = texts(*(person(number) for number in range(2_500)))  # more than goes in one step
+    publisher_through.publish(texts(person(9_999)))
+    proxy.cut(ACCEPT)
+
+    with pytest.raises(RedisUnavailable):
+        publisher_through.publish(chunk, job="load", position=2_500, source="file")
+    written = len(entries(client)) - 1
+    again = publisher_through.publish(chunk, job="load", position=2_500, source="file")
+    third = publisher_through.publish(chunk, job="load", position=2_500, source="file")
+
+    assert 0 < written < 2_500
+    assert (again.accepted, again.repeated) == (2_500 - written, written)
+    assert (third.accepted, third.repeated) == (0, 2_500)
+    assert set(emails(client).values()) == {1}
+
+
+def test_of_what_is_cut_off_amid_one_step_nothing_is_written(proxy, publisher_through, client):
     chunk = texts(*(person(number) for number in range(60)))
-    publisher_through.publish(texts(person(100)))
+    publisher_through.publish(texts(person(9_999)))
     proxy.cut(ACCEPT, share=0.4)
 
     with pytest.raises(RedisUnavailable):
         publisher_through.publish(chunk, job="load", position=60, source="file")
     written = len(entries(client)) - 1
     again = publisher_through.publish(chunk, job="load", position=60, source="file")
-    third = publisher_through.publish(chunk, job="load", position=60, source="file")
 
-    assert 0 < written < 60
-    assert (again.accepted, again.repeated) == (60 - written, written)
-    assert (third.accepted, third.repeated) == (0, 60)
-    assert set(emails(client).values()) == {1}
+    assert (written, again.accepted, again.repeated) == (0, 60, 0)
 
 
 def test_nothing_is_delivered_before_what_was_refused_is_kept(proxy, publisher_through, client):

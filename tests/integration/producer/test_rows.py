@@ -87,9 +87,8 @@ def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
     singles = [each for row in rows() for each in payloads_of(row, membership)]
 
     slow = publisher.publish(singles, job="slow", triggers=only, again=True)
-    quick = publisher.publish_rows(
-        rows(), membership, job="quick", position=1, source="s", triggers=only, again=True
-    )
+    draft = publisher.draft_rows(rows(), membership, job="quick", triggers=only, again=True)
+    quick = publisher.write_draft(draft, position=1, source="s")
 
     assert contents(client, "job.quick") == contents(client, "job.slow")
     assert undated(quick.document()) == undated(slow.document())

@@ -39,25 +39,34 @@ def run_script(client: Redis, text: str, keys: Sequence[str | bytes], args: Sequ
 
 
 def run_each(
-    client: Redis, text: str, calls: Sequence[ScriptCall], *, then: Sequence[Sequence[Value]] = ()
+    client: Redis,
+    text: str,
+    calls: Sequence[ScriptCall],
+    *,
+    then: Sequence[Sequence[Value]] = (),
+    synced_once: bool = False,
 ) -> list[Any]:
     """Run a script once for each call, in one round trip; each is atomic, all of them are not.
 
     Args:
         client: Redis.
         text: The script.
-        calls: They may be of different slots, so no MULTI surrounds them.
+        calls: They may be of different slots.
         then: Further commands, whose answers nobody needs.
+        synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
+            read of 16 KB completes, and waits for the disk before it reads on; but others wait
+            for all of them, so they should be few.
 
     Raises:
         RedisUnavailable: Some calls may have been made, others not.
     """
     if not calls:
         return []
-    answers = _pipelined(client, ("EVALSHA", digest(text)), calls, then)
+    answers = _pipelined(client, ("EVALSHA", digest(text)), calls, then, synced_once=synced_once)
     unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
-        again = _pipelined(client, ("EVAL", text), [calls[at] for at in unknown], then)
+        left = [calls[at] for at in unknown]
+        again = _pipelined(client, ("EVAL", text), left, then, synced_once=synced_once)
         for at, answer in zip(unknown, again, strict=True):
             answers[at] = answer
     with redis_errors():
@@ -72,9 +81,11 @@ def _pipelined(
     command: tuple[str, str],
     calls: Sequence[ScriptCall],
     then: Sequence[Sequence[Value]],
+    *,
+    synced_once: bool,
 ) -> list[Any]:
     with redis_errors():
-        pipe = client.pipeline(transaction=False)
+        pipe = client.pipeline(transaction=synced_once)
         for words in [
             *((*command, len(call.keys), *call.keys, *call.args) for call in calls),
             *then,
