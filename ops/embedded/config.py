@@ -46,6 +46,8 @@ def config_text(launch: Launch, files: EmbeddedFiles) -> bytes:
         ("appendonly", "yes"),
         ("appendfsync", "always"),
         ("aof-load-truncated", "yes"),
+        ("auto-aof-rewrite-min-size", "256mb"),  # not again and again during a backfill
+        ("rdbcompression", "no"),  # of what is rewritten; long profiles are compressed already
         ("save", ""),
         ("maxmemory", launch.max_memory or "0"),
         ("maxmemory-policy", "noeviction"),

@@ -26,12 +26,17 @@ def loads_exactly(text: bytes) -> Any:
         JSONDecodeError: It is not JSON; orjson's.
     """
     value = orjson.loads(text)
-    if _LONG_INTEGER in text.translate(_SHAPE, _IGNORED):
+    if may_hold_long_integers(text):
         try:
             return json.loads(text)
         except RecursionError:
             return value
     return value
+
+
+def may_hold_long_integers(text: bytes) -> bool:
+    """Say whether a text may hold integers that orjson reads as doubles; also of many values."""
+    return _LONG_INTEGER in text.translate(_SHAPE, _IGNORED)
 
 
 def dumps_exactly(value: dict[str, Any]) -> tuple[bytes, frozenset[str]]:
