@@ -84,11 +84,12 @@ class _Told(NamedTuple):
 
     Attributes:
         segment_events: Of each profile.
-        routes: Each with the header of its deliveries, but for the digest.
+        headers: Of each route's deliveries, but for the digest.
     """
 
     segment_events: list[Any]
-    routes: tuple[tuple[Subscription, Header], ...]
+    routes: tuple[Subscription, ...]
+    headers: tuple[Header, ...]
 
 
 class Drafter:
@@ -144,11 +145,11 @@ class Drafter:
         skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in routes]
         rest = (event.audience, event.direction, event.time_us, True)
         accepted_ms = draft.reading.now_us // 1_000
-        headers = [
+        headers = tuple(
             Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
             for skip in skips
-        ]
-        return _Told(event.profile[SEGMENT_EVENTS], tuple(zip(routes, headers, strict=True)))
+        )
+        return _Told(event.profile[SEGMENT_EVENTS], routes, headers)
 
     def _take_row(self, row: Payload, told: _Told, draft: Draft) -> bool:
         """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
@@ -157,7 +158,7 @@ class Drafter:
         profile = {**row.value, SEGMENT_EVENTS: told.segment_events}
         try:
             key = profile_key(profile, draft.reading.identity)
-            packs = self._packs(profile, told, draft.reading.identity)
+            packs = self._exported(profile, told.routes)
             digest = digest_of(key)
         except (PayloadRefused, ValueError):
             return False
@@ -165,7 +166,7 @@ class Drafter:
         draft.payloads += 1
         draft.events += 1
         draft.numbers += 1
-        for (route, header), packed in zip(told.routes, packs, strict=True):
+        for route, header, packed in zip(told.routes, told.headers, packs, strict=True):
             delivery = NewDelivery(
                 draft.lane, route.trigger, Header(digest, *header[1:]), packed.text, draft.numbers
             )
@@ -176,10 +177,16 @@ class Drafter:
             draft.as_text.update(as_text)
         return True
 
-    def _packs(self, profile: dict[str, Any], told: _Told, identity: str) -> list[Exported]:
+    def _exported(self, profile: dict[str, Any], routes: Iterable[Subscription]) -> list[Exported]:
+        """Return what the deliveries of each route carry of a profile.
+
+        Raises:
+            PayloadRefused: One can't be packed.
+        """
+        identity = self._settings.delivery.identity
         whole: Exported | None = None
         packs = []
-        for route, _ in told.routes:
+        for route in routes:
             if route.export_fields:
                 packs.append(pack_exported(profile, route.export_fields, identity))
             else:
@@ -324,17 +331,12 @@ class Drafter:
     def _deliveries(
         self, event: Event, routes: Sequence[Subscription], draft: Draft
     ) -> Iterator[tuple[PartitionPlace, NewDelivery, Exported]]:
+        packs = self._exported(event.profile, routes)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
         partition = partition_of(event.profile_key, self._settings.redis.partitions)
-        identity = self._settings.delivery.identity
-        whole: Exported | None = None
-        for route in routes:
-            if route.export_fields:
-                packed = pack_exported(event.profile, route.export_fields, identity)
-            else:
-                packed = whole = whole or pack_whole(event.profile)
+        for route, packed in zip(routes, packs, strict=True):
             own = header
             if route.skip_hook is not None and route.skip_hook != event.skip_hook:
                 own = header._replace(skip_hook=route.skip_hook)
