@@ -33,6 +33,11 @@ from worker.errors import TemplateBroken
 _PEOPLE: Final = 12
 _MAX_MESSAGE: Final = 300
 _TEMPLATE: Final = "t.jsonnet"
+_COMPARED: Final = 40
+"""Characters of a message that are compared with the judge's."""
+_JUDGES_WORDS: Final = {"null": ("Assertion failed",), '"" (empty string)': ("",)}
+"""How gojsonnet puts what rjsonnet puts like this: an assert without a message, and one with "".
+Where the message itself is null, both say `null`."""
 
 
 @dataclass(slots=True)
@@ -104,8 +109,8 @@ class Fuzzer:
             self.findings.counts[key + (" (same)" if ours[0] == theirs[0] else "")] += 1
             return
         [judged] = self.judge.render(self.folder, _TEMPLATE, [profile], orjson.dumps(settings))
-        agrees = _agrees(ours, judged)
-        self.findings.counts[f"{key}: judge {'agrees' if agrees else f'says {judged[0]}'}"] += 1
+        is_ours = agrees(ours, judged)
+        self.findings.counts[f"{key}: judge {'agrees' if is_ours else f'says {judged[0]}'}"] += 1
         case = {
             "ours": ours,
             "rjsonnet": theirs,
@@ -114,7 +119,7 @@ class Fuzzer:
             "settings": settings,
             "files": texts,
         }
-        (self.findings.listed if agrees else self.findings.wrong).append(case)
+        (self.findings.listed if is_ours else self.findings.wrong).append(case)
 
 
 def _files(random: Random) -> dict[str, str]:
@@ -169,15 +174,23 @@ def _same(mine: Any, other: Any) -> bool:
     return bool(mine == other)
 
 
-def _agrees(ours: tuple[str, Any], judged: EngineOutcome) -> bool:
+def agrees(ours: tuple[str, Any], judged: EngineOutcome) -> bool:
     """Say whether the judge takes our side; it does not tell an assert from an error."""
     if ours[0] == "assert":
-        # gojsonnet has words of its own for an assert that says nothing, or "".
-        said = {"null": "Assertion failed", '"" (empty string)': ""}.get(ours[1], ours[1])
-        return judged[0] == "error" and str(judged[1]).startswith(said[:40].split("\n")[0])
+        said = (ours[1], *_JUDGES_WORDS.get(ours[1], ()))
+        return judged[0] == "error" and any(_begins(str(judged[1]), each) for each in said)
     if ours[0] == "exhausted":
         return judged[0] in ("error", "died")
     return judged[0] == "value" and _same(ours[1], judged[1])
+
+
+def _begins(message: str, said: str) -> bool:
+    """Compare the beginnings of messages: an engine's error has one line, an assert may have more.
+
+    One that says nothing has no beginning.
+    """
+    beginning = said.partition("\n")[0][:_COMPARED]
+    return message.startswith(beginning) if beginning else not message
 
 
 def main(arguments: Sequence[str]) -> int:

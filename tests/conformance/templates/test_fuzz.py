@@ -1,8 +1,12 @@
-"""A short run of the fuzzer; `make fuzz` runs as long as one likes."""
+"""A short run of the fuzzer, `make fuzz` runs as long as one likes; and how its judge is read."""
 
 import subprocess
 import sys
 
+import pytest
+
+from ops.fuzz.__main__ import agrees
+from ops.fuzz.engines import FuzzEngine
 from tests.nightly import amount
 
 RENDERS = amount(800, nightly=60_000)
@@ -22,3 +26,49 @@ def test_no_random_template_differs_without_gojsonnet_taking_the_compiled_side(t
 
     assert run.returncode == 0, run.stdout + (tmp_path / "wrong.json").read_text()
     assert "value / value (same)" in run.stdout
+
+
+@pytest.fixture(scope="module")
+def judge():
+    engine = FuzzEngine("gojsonnet")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def record():
+    engine = FuzzEngine("rjsonnet")
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "assert false",
+        "assert false : null",
+        "assert false : 'null'",
+        "assert false : ''",
+        "assert false : 'a\\nb'",
+        "assert false : [1]",
+    ],
+)
+def test_the_judge_takes_our_side_where_both_fail_by_the_same_assert(
+    check, judge, record, tmp_path
+):
+    (tmp_path / "t.jsonnet").write_text(f"{check};\n1")
+
+    [ours] = record.render(tmp_path, "t.jsonnet", [b"{}"], b"{}")
+    [judged] = judge.render(tmp_path, "t.jsonnet", [b"{}"], b"{}")
+
+    assert ours[0] == "assert"
+    assert agrees(ours, judged)
+
+
+@pytest.mark.parametrize("said", ["another", "", '"" (empty string)', "null"])
+def test_the_judge_does_not_take_our_side_where_its_error_is_another(said, judge, tmp_path):
+    (tmp_path / "t.jsonnet").write_text("error 'something else'")
+
+    [judged] = judge.render(tmp_path, "t.jsonnet", [b"{}"], b"{}")
+
+    assert not agrees(("assert", said), judged)
