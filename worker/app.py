@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from worker.contract.settings import Settings, load_settings
+from worker.destinations.normalise import load_tables
 from worker.errors import SegrelayError
 from worker.node.edge import build_app
 from worker.node.process.loading import Loaded, load
@@ -31,8 +32,9 @@ class _Worker:
     loaded: Loaded | None = None
 
     def load(self) -> frozenset[str]:
-        """Load the templates; returns the triggers that can't be worked on."""
+        """Load templates and tables; returns the triggers that can't be worked on."""
         self.loaded = load(self.settings)
+        load_tables()
         gc.collect()
         gc.freeze()
         return self.loaded.stopped

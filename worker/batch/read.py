@@ -90,16 +90,13 @@ class _BatchReader:
 
     async def fill(self, sources: Iterable[_Source]) -> None:
         """Read on in streams of which little is left."""
-        wanted = [
-            source
-            for source in sources
-            if not source.is_exhausted and len(source.entries) <= self.low
-        ]
+        longer = [source for source in sources if not source.is_exhausted]
+        wanted = [source for source in longer if len(source.entries) <= self.low]
         if not wanted:
             return
         # Streams without entries come first: something is read of them in any case.
         wanted.sort(key=lambda source: len(source.entries))
-        step = self._step(len(wanted))
+        step = self._step(len(longer))
         self.low = step // 4
         stretches = [Stretch(source.stream, source.after_id, step) for source in wanted]
         for source, found in zip(wanted, await self.reads.read(stretches), strict=True):
@@ -109,7 +106,7 @@ class _BatchReader:
 
     def _step(self, streams: int) -> int:
         """Return how many entries of each of so many streams are read next."""
-        share = 1 + self.entries // streams
+        share = 1 + 2 * self.entries // streams
         if not self.seen:
             return min(_FIRST_STEP, share)
         fitting = int(_STEP_BYTES * self.seen / max(1, self.seen_bytes)) // streams

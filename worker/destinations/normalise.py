@@ -39,6 +39,16 @@ _LATIN_AMERICAN: Final = {"es": "MX"}
 _REMEMBERED: Final = 8_192
 
 
+def load_tables() -> None:
+    """Load the tables of countries, languages and phone numbers, which the first look-up would.
+
+    A process that is forked afterwards has them already.
+    """
+    country("US")
+    language("en-US")
+    phone("+14155552671", "US")
+
+
 def is_empty(value: Any) -> bool:
     """Say whether nothing is left of a value: null, blank text, or only such things inside."""
     if type(value) is str:

@@ -46,6 +46,8 @@ from worker.errors import RedisUnavailable, UsageWrong
 from worker.node.process.loading import Loaded, load
 from worker.node.process.upkeep import Upkeep
 
+FIRST_DRAINS: Final = 5
+"""What is left of so many drains was loaded for all: modules, tables, connections."""
 LOG: Final = structlog.get_logger()
 
 
@@ -73,6 +75,7 @@ class Runtime:
     responses: Responses
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
+    _first_drains: int = FIRST_DRAINS
 
     def drain(
         self,
@@ -111,10 +114,20 @@ class Runtime:
         try:
             return self.runner.run(self._drain(place, stop, live_waits, adapt))
         finally:
-            # No batch is held here. Where what was loaded at the start is frozen, as in a worker,
-            # a full collection takes less than a millisecond.
-            if gc.get_freeze_count():
-                gc.collect()
+            self._collect_garbage()
+
+    def _collect_garbage(self) -> None:
+        """Collect all garbage, in a worker: no batch is held here.
+
+        What the first drains have loaded stays for good, like what was loaded at the start. Since
+        both are frozen, a full collection takes less than half a millisecond instead of ten.
+        """
+        if not gc.get_freeze_count():
+            return
+        gc.collect()
+        if self._first_drains > 0:
+            self._first_drains -= 1
+            gc.freeze()
 
     def connect(self) -> None:
         """Connect to Redis before the first drain needs it; if that fails, the drain reports it."""

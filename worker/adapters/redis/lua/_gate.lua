@@ -201,9 +201,24 @@ local function probe_is_due(fingerprint, trigger)
   return g.closed > 0 and concerns(trigger)
 end
 
+-- fields_of(kind, first): by trigger, what the record has as `kind|TRIGGER` of the triggers in ARGV from there on.
+local MOST_FIELDS = 4000
+local function fields_of(kind, first)
+  local found = {}
+  for from = first, #ARGV, MOST_FIELDS do
+    local fields = {}
+    for i = from, math.min(from + MOST_FIELDS - 1, #ARGV) do fields[#fields + 1] = kind .. '|' .. ARGV[i] end
+    for i, value in ipairs(redis.call('HMGET', KEYS[1], unpack(fields))) do found[ARGV[from + i - 1]] = value end
+  end
+  return found
+end
+
 -- Until when a probe of a resumed trigger is on its way; 0 = it may go, nil = none has to go first.
+-- `lapses` holds it of the triggers that the script is about.
+local lapses = {}
 local function lapse_of(trigger)
-  local lapse = redis.call('HGET', KEYS[1], 'first|' .. trigger)
+  local lapse = lapses[trigger]
+  if lapse == nil then lapse = redis.call('HGET', KEYS[1], 'first|' .. trigger) end
   return lapse and tonumber(lapse) or nil
 end
 

@@ -19,6 +19,7 @@ end
 local limit = lowest_rate(ARGV[2])
 local in_force = in_force_of(limit)
 if #ARGV > 7 then
+  lapses = fields_of('first', 7)
   for i = 7, #ARGV do
     if obstacle(fingerprint, ARGV[i]) or goes_first(fingerprint, ARGV[i]) then return answer(closed(rate_state(), 'apart', now)) end
   end
@@ -43,5 +44,6 @@ elseif lapse_of(trigger) then
   probe = 1
 end
 local booked = {1, at, now, probe, g.incident, g.avoid}
-for i = 7, #ARGV do booked[#booked + 1] = tonumber(redis.call('HGET', KEYS[1], 'ok|' .. ARGV[i]) or 0) end
+local made = fields_of('ok', 7)
+for i = 7, #ARGV do booked[#booked + 1] = tonumber(made[ARGV[i]] or 0) end
 return answer(booked)

@@ -21,6 +21,7 @@ local function look(trigger)
   return {1, state, goes_first(fingerprint, trigger) and 1 or 0, g.avoid}
 end
 
+lapses = fields_of('first', 5)
 local answers = {}
 for i = 5, #ARGV do answers[#answers + 1] = look(ARGV[i]) end
 return answers

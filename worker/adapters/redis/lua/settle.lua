@@ -44,6 +44,16 @@ local function list(width)
 end
 local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[5 + tonumber(index)] end
 
+-- Calls a command with many values, as often as Lua's `unpack` asks for; returns the sum of its answers.
+local MOST_VALUES = 4000
+local function call_with_all(command, key, values)
+  local sum = 0
+  for first = 1, #values, MOST_VALUES do
+    sum = sum + redis.call(command, key, unpack(values, first, math.min(first + MOST_VALUES - 1, #values)))
+  end
+  return sum
+end
+
 local removed, touched, told = 0, {}, {}
 local any_aside = redis.call('EXISTS', KEYS[9]) == 1
 local function bury(text)
@@ -59,14 +69,24 @@ local function count_for_job(job, kind, reason, gone)
   redis.call('HINCRBY', KEYS[17], string.format('%s|%d|%s', job, math.floor(now / 60000), kind), gone)
   redis.call('PEXPIRE', KEYS[17], retention)
 end
+-- Whether it does not matter which entries of a group were there, only how many.
+local function are_alike(tellers, letters)
+  return letters == 0 and not any_aside and (note ~= '' or not string.find(tellers, '[1-9]'))
+end
+local function remove_alike(stream, text)
+  local ids = {}
+  for id in string.gmatch(text, '%S+') do ids[#ids + 1] = id end
+  return call_with_all('XDEL', stream, ids)
+end
 local groups = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, groups do
   local stream, name = stream_of(ARGV[at])
   local field, kind, letters = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 5])
   local index = string.gmatch(ARGV[at + 4], '%d+')
-  local gone, entry = 0, 0
-  for id in string.gmatch(ARGV[at + 3], '%S+') do
+  local alike = are_alike(ARGV[at + 4], letters)
+  local gone, entry = alike and remove_alike(stream, ARGV[at + 3]) or 0, 0
+  for id in string.gmatch(alike and '' or ARGV[at + 3], '%S+') do
     entry = entry + 1
     local teller = tonumber(index())
     if redis.call('XDEL', stream, id) == 1 then
@@ -85,9 +105,11 @@ for _ = 1, groups do
   end
   at = at + 6 + letters
 end
+local empty = {}
 for name, stream in pairs(touched) do
-  if redis.call('XLEN', stream) == 0 then redis.call('SREM', KEYS[10], name) end
+  if redis.call('XLEN', stream) == 0 then empty[#empty + 1] = name end
 end
+call_with_all('SREM', KEYS[10], empty)
 
 -- A request that was made is told to the ledger even if somebody took its deliveries back meanwhile.
 local first, number = 1, 0
@@ -119,13 +141,16 @@ for i in list(1) do redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', 'e', 
 local REACHED_KEPT = 2000
 local kept = redis.call('ZCARD', KEYS[12])
 local largest = kept >= REACHED_KEPT and redis.call('ZRANGE', KEYS[12], -1, -1)[1]
+local reached, known_by = {}, {}
 for i in list(2) do
   local digest = ARGV[i]
   if not largest or digest <= largest then
-    kept = kept + redis.call('ZADD', KEYS[12], 0, digest)
-    redis.call('HSET', KEYS[13], digest, ARGV[i + 1])
+    reached[#reached + 1], reached[#reached + 2] = 0, digest
+    known_by[#known_by + 1], known_by[#known_by + 2] = digest, ARGV[i + 1]
   end
 end
+kept = kept + call_with_all('ZADD', KEYS[12], reached)
+call_with_all('HSET', KEYS[13], known_by)
 if kept > 0 then
   redis.call('PEXPIRE', KEYS[12], retention)
   redis.call('PEXPIRE', KEYS[13], retention)
