@@ -8,7 +8,7 @@ PEERS := .venv-peers
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 # Journeys and integration tests wait more than they compute: more of them than cores run at once.
-ALL_SIDE_BY_SIDE := -n 5 --dist loadgroup
+ALL_SIDE_BY_SIDE := -n 6
 
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE

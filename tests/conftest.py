@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -10,6 +11,7 @@ import structlog
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from tests.nightly import NIGHTLY
+from tests.side_by_side import SideBySide, mixed
 from worker.contract.redis.connection import connect
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
@@ -22,13 +24,16 @@ hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1_00
 hypothesis.settings.load_profile("nightly" if NIGHTLY else "default")
 
 
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
+    return SideBySide(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the night has time for."""
-    if NIGHTLY:
-        return
-    left_out = [item for item in items if item.get_closest_marker("nightly")]
+    """Leave out what only the night has time for, and mix what waits with what computes."""
+    left_out = [item for item in items if not NIGHTLY and item.get_closest_marker("nightly")]
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
+    kept = [item for item in items if item not in left_out]
+    items[:] = mixed(kept) if hasattr(config, "workerinput") else kept
 
 
 @pytest.fixture(autouse=True)

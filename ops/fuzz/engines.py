@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from worker.adapters.jsonnet import failures as jsonnet_errors
-from worker.adapters.jsonnet.batch import HASHES, MAX_STACK, BatchEvaluator, Input, inner_sources
+from worker.adapters.jsonnet.batch import BatchEvaluator, Input, inner_sources
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import TemplateFolder, resolutions
+from worker.adapters.jsonnet.natives import HASHES, MAX_STACK
 from worker.adapters.jsonnet.rewrite import rewrite
 
 EngineOutcome = tuple[Literal["value", "assert", "error", "died"], Any]

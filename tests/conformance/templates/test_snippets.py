@@ -37,8 +37,6 @@ DIFFERENT = {
     "differs_fraction_index": {"rjsonnet": FAILED, "jsonnet": FAILED, "gojsonnet": "1"},
 }
 SECONDS = 240
-pytestmark = pytest.mark.xdist_group("snippets")
-"""All are asked once, by one process."""
 
 
 def profiles(names=NAMES):

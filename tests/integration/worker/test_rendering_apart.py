@@ -20,6 +20,7 @@ from worker.adapters.jsonnet.renderer import Renderer
 from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
 from worker.core.rendered import Killed, Rendered, Row, TemplateFailed
 
+MB = 1_000_000
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 ENDLESS = "std.length([1 for i in std.range(1, 1000000000) if i < 0])"
 REFERS_TO_ITSELF = LIBRARY + "if n < 0 then (local a = [a]; a) else n"
@@ -46,7 +47,8 @@ def read(folder):
 
 def render_apart(folder, source, *numbers):
     renderer, template = loaded(folder, source)
-    return apart_by(ProcessRenders(renderer), template, *numbers)
+    renders = ProcessRenders(renderer, isolated_seconds=1.0, isolated_bytes=400 * MB)
+    return apart_by(renders, template, *numbers)
 
 
 def apart_by(renders, template, *numbers):
@@ -106,7 +108,7 @@ def test_a_signal_from_outside_proves_nothing(tmp_path, number):
 
 def signal_children(number):
     """Signal the throw-away process once it is at its row."""
-    busy = until(lambda: [pid for pid in apart() if cpu_seconds(pid) > 1.0])
+    busy = until(lambda: [pid for pid in apart() if cpu_seconds(pid) > 0.5])
     os.kill(busy[0], number)
 
 
@@ -196,7 +198,7 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         folder = Path({str(tmp_path)!r})
         renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
-        renders = ProcessRenders(renderer, group_seconds=2, group_bytes=500_000_000)
+        renders = ProcessRenders(renderer, group_seconds=1, group_bytes=400_000_000)
         rendered = renders.render(template, "jsonnet", rows(1, 2), isolated=False)
         print(asyncio.run(rendered), flush=True)
         asyncio.run(renders.render(template, "jsonnet", rows(1, -1), isolated=False))

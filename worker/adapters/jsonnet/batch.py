@@ -7,9 +7,8 @@ on behind it. Of a large profile the template gets only the fields that template
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -21,14 +20,13 @@ import rjsonnet
 from worker.adapters.jsonnet import failures as jsonnet_errors
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import LIBRARY_FOLDER
+from worker.adapters.jsonnet.natives import HASHES, MAX_STACK, Natives
 from worker.adapters.jsonnet.rewrite import RJSONNET_STD, Rewritten
 
 LARGE_PROFILE_BYTES: Final = 3_000
 """About 100 fields: from here on cutting a profile costs less than handing it over."""
 MAX_KNOWN_FIELDS: Final = 1_000
 """A template that makes field names up must not grow the set for ever."""
-MAX_STACK: Final = 500
-"""rjsonnet's own default; from some 5,000 on endless recursion is a segmentation fault."""
 _INNER: Final = ("library.libsonnet", RJSONNET_STD)
 _DRIVER: Final = """
 local template = import %(root)s;
@@ -52,21 +50,7 @@ local more = std.native('more');
 """
 _MORE_ARGUMENT: Final = "function(field) if field in known then null else more(i, field)"
 
-Natives = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
 _IN_A_NATIVE: Final = "error invoking native extension"
-
-
-def sha1(text: str) -> str:
-    """Return the hex digest: a native of the library."""
-    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def sha256(text: str) -> str:
-    """Return the hex digest: a native of the library."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-HASHES: Final[Natives] = {"sha1": (("text",), sha1), "sha256": (("text",), sha256)}
 
 
 def inner_sources() -> dict[str, str]:

@@ -10,17 +10,15 @@ Which judges there are depends on the machine: `jsonnet` has no wheel for Linux 
 from __future__ import annotations
 
 import base64
-import importlib
 import json
 import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from worker.adapters.jsonnet import failures as jsonnet_errors
-from worker.adapters.jsonnet.batch import HASHES, MAX_STACK, Natives, checked
+from worker.adapters.jsonnet import judging
+from worker.adapters.jsonnet.batch import checked
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
 from worker.adapters.jsonnet.rewrite import (
@@ -88,7 +86,7 @@ def judge(
 
 
 def _ask(request: str, seconds: float) -> list[str]:
-    command = own_module(__spec__.name if __spec__ else __name__)
+    command = own_module(judging.__name__)
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as child:
@@ -103,50 +101,3 @@ def _ask(request: str, seconds: float) -> list[str]:
 def _read(line: str, headed: frozenset[str]) -> str | Failure:
     said = json.loads(line)
     return checked(said["value"] if "value" in said else jsonnet_errors.read(said["error"], headed))
-
-
-def _evaluate_all(request: dict[str, Any]) -> None:
-    """Evaluate each profile and write an answer a line, so that a crash loses only what follows."""
-    module = importlib.import_module(request["module"])
-    imported = _importer(request, as_bytes=request["module"] != "rjsonnet")
-    code = f"import {json.dumps(request['root'])}"
-    for encoded in request["profiles"]:
-        natives: Natives = {
-            "profile": ((), partial(_text_of, encoded)),
-            "settings": ((), lambda: request["settings"]),
-            **HASHES,
-        }
-        try:
-            value = module.evaluate_snippet(
-                "/main",
-                code,
-                max_stack=MAX_STACK,
-                import_callback=imported,
-                native_callbacks=natives,
-            )
-        except RuntimeError as error:
-            sys.stdout.write(json.dumps({"error": str(error)}) + "\n")
-        else:
-            sys.stdout.write(json.dumps({"value": value}) + "\n")
-        sys.stdout.flush()
-
-
-def _text_of(encoded: str) -> str:
-    return base64.b64decode(encoded).decode(errors="replace")
-
-
-def _importer(
-    request: dict[str, Any], *, as_bytes: bool
-) -> Callable[[str, str], tuple[str, str | bytes]]:
-    resolve = {(folder, path): name for folder, path, name in request["resolve"]}
-    sources: dict[str, str] = request["sources"]
-
-    def imported(folder: str, path: str) -> tuple[str, str | bytes]:
-        name = resolve.get((folder.rstrip("/"), path), path)
-        return name, sources[name].encode() if as_bytes else sources[name]
-
-    return imported
-
-
-if __name__ == "__main__":
-    _evaluate_all(json.load(sys.stdin))

@@ -43,12 +43,16 @@ class ProcessRenders:
         is_told_to_stop: What is rendered apart is given up then.
         group_seconds: Processor time after which the kernel ends a process amid a group.
         group_bytes: What a process may hold amid a group.
+        isolated_seconds: Processor time of a throw-away process.
+        isolated_bytes: What a throw-away process may hold.
     """
 
     renderer: Renderer
     is_told_to_stop: Callable[[], bool] = lambda: False
     group_seconds: float = GROUP_SECONDS
     group_bytes: int = GROUP_BYTES
+    isolated_seconds: float = ISOLATED_SECONDS
+    isolated_bytes: int = ISOLATED_BYTES
 
     async def render(
         self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
@@ -91,8 +95,8 @@ class ProcessRenders:
             return render_isolated(
                 self.renderer.bundle_of(template),
                 rows,
-                seconds=ISOLATED_SECONDS,
-                memory_bytes=ISOLATED_BYTES,
+                seconds=self.isolated_seconds,
+                memory_bytes=self.isolated_bytes,
                 gives_up=self.is_told_to_stop,
             )
         except (OSError, TemplateBroken):

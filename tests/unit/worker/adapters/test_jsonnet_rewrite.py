@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.nightly import amount
-from worker.adapters.jsonnet.batch import HASHES, inner_sources
+from worker.adapters.jsonnet.batch import inner_sources
 from worker.adapters.jsonnet.files import TemplateFolder, resolutions
+from worker.adapters.jsonnet.natives import HASHES
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.adapters.jsonnet.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
 from worker.core.rendered import Rendered, Row
