@@ -30,6 +30,14 @@ def until(condition: Callable[[], T], seconds: float = 30.0, *, else_show: Path 
         time.sleep(max(_LOOK_SECONDS, answered - asked))
 
 
+def allowed(seconds: float) -> float:
+    """Return how many seconds something may take that takes at most so many on a quiet machine.
+
+    Beside other tests it takes three times as long; what such a test is written for takes longer.
+    """
+    return 3 * seconds
+
+
 def _too_late(condition: Callable[[], T], seconds: float, found: T, log: Path | None) -> str:
     code = getattr(condition, "__code__", None)
     place = f"{Path(code.co_filename).name}:{code.co_firstlineno}" if code else repr(condition)

@@ -8,7 +8,7 @@ from ops.bench.crowd import crowd_rig
 from ops.bench.gate import LimitPhase, LiveEvents, figures, publish_crowd, start_workers
 from tests.journeys.play import Rig, invent, lines, nothing_is_wrong, send, status_of, watched
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 
 WINDOW_SECONDS = amount(12, nightly=60)
@@ -55,8 +55,8 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
         assert limit["limited"] == 0
         assert limit["highest_received"] <= LIMIT_OF_A_WINDOW
         assert found["share_of_limit_in_last_minute"] >= 0.95
-        assert live.shown()["median_seconds"] < 1.5
-        assert live.shown()["longest_seconds"] < 4
+        assert live.shown()["median_seconds"] < allowed(1.5)
+        assert live.shown()["longest_seconds"] < allowed(4)
 
 
 def test_a_halved_limit_is_learnt_at_once(tmp_path):

@@ -23,7 +23,7 @@ from tests.journeys.play import (
     watched,
 )
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import allowed, until
 
 LATENCY = {"latency_seconds": 0.02}
 EVENTS = amount(6_000, nightly=20_000)
@@ -85,7 +85,7 @@ def test_an_orderly_stop_takes_less_than_5_seconds_and_sends_nothing_twice(tmp_p
 
         nothing_is_wrong(rig, happened)
         assert [code for code, _ in stops] == [0] * STOPS
-        assert max(seconds for _, seconds in stops) < 5
+        assert max(seconds for _, seconds in stops) < allowed(5)
         assert sent_twice(rig) == 0
 
 
@@ -166,11 +166,9 @@ def test_a_killed_redis_delivers_within_10_seconds_each_time(tmp_path):
         for part in parts[:REDIS_KILLS]:
             rig.kill_redis()
             rig.start_redis()
-            at = time.monotonic()
             before = status_of(rig)["delivered"]
             send(rig, lines(part))
-            until(lambda before=before: status_of(rig)["delivered"] > before, 10)
-            assert time.monotonic() - at < 10
+            until(lambda before=before: status_of(rig)["delivered"] > before, allowed(10))
         send(rig, lines(parts[REDIS_KILLS]))
         rig.wait_until_empty(60)
 

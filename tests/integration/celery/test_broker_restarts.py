@@ -7,7 +7,7 @@ import time
 from ops.embedded.lifecycle import ensure_running, find, stop
 from tests.integration.celery.nodes import Broker, Node, configure
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import allowed, until
 
 RESTARTS = amount(2, nightly=20)
 
@@ -24,11 +24,11 @@ def test_after_each_kill_of_redis_it_drains_again_within_10_seconds(tmp_path):
                 os.kill(find(data_dir).pid, signal.SIGKILL)
                 assert ensure_running(data_dir).url == url
                 back = time.time()
-                until(lambda since=back: drained_since(url, since))
+                until(lambda since=back: drained_since(url, since), 60)
                 waited.append(time.time() - back)
 
             assert node.process.poll() is None
-            assert max(waited) < 10, waited
+            assert max(waited) < allowed(10), waited
             assert node.stop()[0] == 0
     finally:
         stop(data_dir)
@@ -45,7 +45,7 @@ def test_it_can_be_stopped_while_redis_is_away(tmp_path):
             code, seconds = node.stop()
 
         assert code == 0
-        assert seconds < 5
+        assert seconds < allowed(5)
     finally:
         stop(data_dir)
 

@@ -17,7 +17,7 @@ import pytest
 
 from ops.sandbox.insider.rules import ATTRIBUTE_DELETE, COLUMNS, ERASE, PROFILE, UPSERT
 from ops.sandbox.process import SandboxProcess
-from tests.waiting import until
+from tests.waiting import allowed, until
 
 HEADERS = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "t"}
 PATIENCE_SECONDS = 10.0
@@ -280,7 +280,7 @@ def test_a_thousand_users_take_little_time(sandbox, client):
     answer = client.post(UPSERT, content=body, headers={"Content-Type": "application/json"})
 
     assert answer.json()["data"]["successful"] == {"count": 1_000}
-    assert time.monotonic() - began_at < 1.0
+    assert time.monotonic() - began_at < allowed(1.0)
     assert len(sandbox.get("memberships")) == 1_000
 
 
@@ -307,7 +307,7 @@ def test_ctrl_c_ends_it_cleanly_even_with_requests_in_flight():
         os.kill(process.pid, signal.SIGINT)
 
         assert process.wait(PATIENCE_SECONDS) == 0
-        assert time.monotonic() - began_at < 4
+        assert time.monotonic() - began_at < allowed(4)
         sender.join()
 
 

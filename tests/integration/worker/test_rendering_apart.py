@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import until
+from tests.waiting import allowed, until
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.renderer import Renderer
@@ -69,13 +69,13 @@ def test_exactly_the_event_that_kills_is_found(tmp_path, source):
 
 
 def test_what_never_ends_is_found_by_the_time_it_takes(tmp_path):
-    begun = time.monotonic()
+    def found():
+        """Try again where a busy machine gave it no processor, as a drain does."""
+        kinds = [type(result) for result in render_apart(tmp_path, SPINS, 1, -1, 2)]
+        assert kinds in ([Rendered], [Rendered, Killed], [Rendered, Killed, Rendered])
+        return kinds[1:]
 
-    results = render_apart(tmp_path, SPINS, 1, -1, 2)
-
-    # What comes after it may be left for the next call: on a busy machine the time is over.
-    assert [type(r) for r in results][:2] == [Rendered, Killed]
-    assert time.monotonic() - begun < 40
+    assert until(found, 60)[0] is Killed
 
 
 def test_no_more_than_a_few_die_in_one_call(tmp_path):
@@ -169,7 +169,7 @@ def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
     results = apart_by(renders, template, 1, -1, 2)
 
     assert bodies(results)[1:] == []
-    assert time.monotonic() - told_at < 2
+    assert time.monotonic() - told_at < allowed(2)
 
 
 @pytest.mark.parametrize("refused", ["{ n: 'refused' }", "{ broken", None])
