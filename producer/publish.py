@@ -166,15 +166,24 @@ class Publisher:
             return self._drafter.draft(rows, manner)
         return self._drafter.draft_rows(rows, membership, manner)
 
-    def write_draft(self, draft: Draft, *, position: int, source: str) -> Published:
-        """Publish a block of a job that was drafted; the arguments are those of `publish`.
+    def write_draft(
+        self, draft: Draft, *, position: int, source: str, noted: tuple[str | bytes, ...] = ()
+    ) -> Published:
+        """Publish a block of a job that was drafted.
+
+        Args:
+            draft: From `draft_rows`.
+            position: See `publish`.
+            source: See `publish`.
+            noted: See `JobPosition`.
 
         Raises:
             RedisUnavailable: As `publish`.
             RedisMismatch: As `publish`.
         """
         self._prepare()
-        return self._carried_out(draft, JobPosition(job_of_lane(draft.lane), position, source))
+        progress = JobPosition(job_of_lane(draft.lane), position, source, noted)
+        return self._carried_out(draft, progress)
 
     def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:
         """Publish groups of payloads with one write, and tell of each what became of it.

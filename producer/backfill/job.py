@@ -281,7 +281,7 @@ class JobBook:
         bad = [orjson.dumps(asdict(row)) for row in bad_rows]
         with redis_errors():
             pipe = self._client.pipeline(transaction=True)
-            pipe.hset(keys.job(spec.name), f"stripe|{stripe}", orjson.dumps(asdict(tally)))
+            pipe.execute_command(*noting(spec, stripe, tally))  # type: ignore[no-untyped-call]
             if bad:
                 pipe.rpush(keys.job_bad_rows(spec.name), *bad)
                 pipe.ltrim(keys.job_bad_rows(spec.name), 0, BAD_ROWS_KEPT - 1)
@@ -299,6 +299,11 @@ class JobBook:
         with redis_errors():
             seconds, micros = self._client.time()
         return seconds * 1_000 + micros // 1_000
+
+
+def noting(spec: Spec, stripe: int, tally: JobTally) -> tuple[str | bytes, ...]:
+    """Return the command that writes down how far a stripe is."""
+    return ("HSET", keys.job(spec.name), f"stripe|{stripe}", orjson.dumps(asdict(tally)))
 
 
 def new_token() -> str:

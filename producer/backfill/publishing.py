@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
-from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, JobTally, Spec
+from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, JobTally, Spec, noting
 from producer.doorbell import SilentDoorbell
 from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
@@ -147,7 +147,7 @@ class Publishing:
                 coming = ahead.submit(self._next)
                 while (drafted := coming.result()) is not None:
                     coming = ahead.submit(self._next)
-                    self.say(self._publish(drafted))
+                    self.say(self._publish(drafted, goes_on=coming.done))
             except SegrelayError as error:
                 self.say(StripeFailed(error))
 
@@ -179,8 +179,13 @@ class Publishing:
             again=self.spec.again,
         )
 
-    def _publish(self, drafted: _Drafted) -> BlockPublished:
+    def _publish(self, drafted: _Drafted, *, goes_on: Callable[[], bool]) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
+
+        Args:
+            drafted: The block.
+            goes_on: Whether another block follows at once: how far this one came may be written
+                down with it.
 
         Raises:
             RedisUnavailable: Redis was away or full for too long.
@@ -195,13 +200,15 @@ class Publishing:
             published.unmatched,
             published.refused,
         )
-        self._insisting(lambda: self.book.note(self.spec, self.stripe, self.tally, bad_rows))
+        if bad_rows or not goes_on():
+            self._insisting(lambda: self.book.note(self.spec, self.stripe, self.tally, bad_rows))
         return BlockPublished(number, self.tally, published.rang)
 
     def _write(self, number: int, draft: Draft) -> Published:
         self._await_room()
         source = self.spec.source_of(self.stripe)
-        return self.publisher.write_draft(draft, position=number, source=source)
+        noted = noting(self.spec, self.stripe, self.tally)
+        return self.publisher.write_draft(draft, position=number, source=source, noted=noted)
 
     def _await_room(self) -> None:
         """Wait until the backfill lane has room; draining makes it, however long that takes."""

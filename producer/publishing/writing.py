@@ -12,7 +12,7 @@ from redis import Redis
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
 from worker.contract.redis.accept import AcceptCall, NewDelivery, Roll, accept_call
-from worker.contract.redis.scripts import run_each
+from worker.contract.redis.scripts import Value, run_each
 from worker.errors import LeaseLost
 
 PartitionPlace = tuple[str, int]
@@ -33,11 +33,14 @@ class JobPosition:
         position: None where the source has no positions.
         source: What the positions count in, e.g. a digest of the file: two files of one job
             don't hide each other.
+        noted: A command that writes down how far the job was before, or (); it goes to Redis with
+            the deliveries, which costs no wait for the disk of its own. It is lost with them.
     """
 
     job: str = ""
     position: int | None = None
     source: str = ""
+    noted: tuple[str | bytes, ...] = ()
 
 
 class Entries(NamedTuple):
@@ -129,7 +132,9 @@ def _groups(calls: Iterable[AcceptCall]) -> Iterator[list[AcceptCall]]:
 
 
 def _run(client: Redis, calls: Sequence[AcceptCall], progress: JobPosition) -> list[Any]:
-    remembered = [
+    then: list[Sequence[Value]] = [
         ("EXPIRE", call.keys[3], _SOURCE_REMEMBERED_SECONDS) for call in calls if progress.source
     ]
-    return run_each(client, accept.SCRIPT, calls, then=remembered, synced_once=True)
+    if progress.noted:
+        then.append(progress.noted)
+    return run_each(client, accept.SCRIPT, calls, then=then, synced_once=True)
