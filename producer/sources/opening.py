@@ -38,6 +38,8 @@ _NOT_ROWS: Final = {
     b"BZh": "bzip2: `bzcat FILE | segrelay backfill start -`",
     b"\xfd7zXZ\x00": "xz: `xzcat FILE | segrelay backfill start -`",
 }
+_DIGESTS: Final[dict[tuple[int, ...], str]] = {}
+"""Of files in the state in which they were read, by device, number, size and time of change."""
 _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _BOM: Final = codecs.BOM_UTF8
 _FALLBACK_ENCODING: Final = "cp1252"
@@ -125,19 +127,17 @@ def _packed(name: str) -> io.FileIO:
 
 
 def _measured(packed: io.FileIO, *, with_digest: bool) -> tuple[int, str]:
-    if not stat.S_ISREG(_mode(packed)):
+    path = Path(f"/dev/fd/{packed.fileno()}")
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
         return 0, ""
-    size = packed.seek(0, io.SEEK_END)
-    packed.seek(0)
     if not with_digest:
-        return size, ""
-    digest = hashlib.file_digest(packed, "sha256").hexdigest()
-    packed.seek(0)
-    return size, digest[:24]
-
-
-def _mode(packed: io.FileIO) -> int:
-    return Path(f"/dev/fd/{packed.fileno()}").stat().st_mode
+        return state.st_size, ""
+    known_by = (state.st_dev, state.st_ino, state.st_size, state.st_ctime_ns)
+    if known_by not in _DIGESTS:
+        with path.open("rb") as file:
+            _DIGESTS[known_by] = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+    return state.st_size, _DIGESTS[known_by]
 
 
 def _unpacked(stream: io.BufferedReader[Any]) -> io.BufferedReader[Any]:
