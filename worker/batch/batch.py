@@ -56,9 +56,11 @@ class Contender(NamedTuple):
     profile: bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Parcel:
     """A delivery that is ready to be packed into a request.
+
+    Nobody changes one, but as a frozen class it would take three times as long to make.
 
     Args:
         losers: Older deliveries of this batch that it beat; they are settled together with it.
@@ -228,7 +230,7 @@ class Batch:
     def add(self, parcel: Parcel) -> Part:
         """Add a parcel to its part. Narrow parts come first, so that a halving comes to its end."""
         kind = self._kind(parcel)
-        part = self._fresh.setdefault(kind, Part(kind))
+        part = self._fresh.get(kind) or self._fresh.setdefault(kind, Part(kind))
         if not part.parcels:
             wider = (at for at, other in enumerate(self.parts) if self._is_wider(other, part))
             self.parts.insert(next(wider, len(self.parts)), part)

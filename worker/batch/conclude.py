@@ -150,6 +150,7 @@ class Conclusion:
         reached: dict[str, bytes] = {}
         dropped: Counter[str] = Counter()
         delivered: Counter[str] = Counter()
+        now_ms = self.batch.state.now_ms()
         index = 0
         for packed in request.packed:
             parcel = packed.parcel
@@ -171,7 +172,7 @@ class Conclusion:
                         for loser in parcel.losers
                     )
                     if self.batch.state.is_sampled(parcel.digest):
-                        reached[parcel.digest.hex()] = _reached(parcel, self.batch.state.now_ms())
+                        reached[parcel.digest.hex()] = _reached(parcel, now_ms)
                 case RefusedUser(Skip() as reason, message):
                     settled.append(
                         Settled(parcel.delivery, reason, remark=f"{reason.value}: {message}")

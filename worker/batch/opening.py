@@ -168,6 +168,8 @@ def contend(
     contenders: Sequence[Contender],
 ) -> list[tuple[Contender, tuple[Contender, ...]]]:
     """Let the batch's events contend; returns who goes on, each with those it beat."""
+    if len({(c.delivery.header.digest, c.fact.audience) for c in contenders}) == len(contenders):
+        return [(contender, ()) for contender in contenders]
     result = contest(
         [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
     )

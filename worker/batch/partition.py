@@ -102,7 +102,8 @@ class Note:
     @property
     def triggers(self) -> tuple[str, ...]:
         """Return the names of the triggers whose deliveries it holds."""
-        return tuple(dict.fromkeys(d.trigger for d in self.deliveries))
+        streams = dict.fromkeys(d.place.rpartition("|")[0] for d in self.deliveries)
+        return tuple(dict.fromkeys(split_stream_name(name)[1] if name else "" for name in streams))
 
     def dumps(self) -> bytes:
         """Return the text that Redis keeps.

@@ -98,6 +98,9 @@ class Record:
         return ((key[1], item) for key, item in self.items.items() if key[0] == audience)
 
 
+_NOT_KNOWN: Final = Record()
+
+
 def judge(record: Record, fact: Fact) -> Skip | None:
     """Say why an event need not be delivered, or None if it has to be."""
     own = record.items.get((fact.audience, fact.trigger))
@@ -221,10 +224,15 @@ class Knowledge(NamedTuple):
     stale_opt_ins: bool = False
 
 
+_NOTHING_NEWER: Final = Knowledge()
+
+
 def knowledge(
     record: Record, fact: Fact, slugs: Callable[[Iterable[int]], frozenset[str]]
 ) -> Knowledge:
     """Return what is newer than an event; `slugs` names audiences by their numbers."""
+    if not record.items:
+        return _NOTHING_NEWER
     newest: dict[int, tuple[int, Direction]] = {}
     for (audience, _), item in record.items.items():
         if item.direction is Direction.CHANGE or not item.delivered_us:
@@ -293,7 +301,7 @@ def unpack(text: bytes | None) -> Record:
         IndexError: It is damaged.
     """
     if not text:
-        return Record()
+        return _NOT_KNOWN
     if text[0] > RECORD_FORMAT:
         raise FormatUnknown(
             f"A profile's ledger has format {text[0]}, and this version of segrelay knows"

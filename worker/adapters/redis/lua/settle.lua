@@ -155,9 +155,12 @@ if kept > 0 then
   redis.call('PEXPIRE', KEYS[12], retention)
   redis.call('PEXPIRE', KEYS[13], retention)
 end
-while kept > REACHED_KEPT do
-  redis.call('HDEL', KEYS[13], redis.call('ZPOPMAX', KEYS[12])[1])
-  kept = kept - 1
+if kept > REACHED_KEPT then
+  local gone = {}
+  for i, part in ipairs(redis.call('ZPOPMAX', KEYS[12], kept - REACHED_KEPT)) do
+    if i % 2 == 1 then gone[#gone + 1] = part end -- behind each member stands its score
+  end
+  call_with_all('HDEL', KEYS[13], gone)
 end
 
 local RESPONSES_KEPT = 10000

@@ -243,7 +243,8 @@ class Compiler:
         if code.kind in ("object", "array", "number"):
             return f"manifest({code.text})"
         name = self.emitter.fresh("v")
-        return f"({name} if ({name} := {code.text}).__class__ is str else manifest({name}))"
+        is_plain = f"({name} := {code.text}).__class__ is str or {name} is None"
+        return f"({name} if {is_plain} else manifest({name}))"
 
     def _untouched(self, node: tree.Node, scope: Scope) -> Code | None:
         """Return code that gives an element as its container has it, where it is one."""
