@@ -236,3 +236,14 @@ def test_each_snippet_is_compiled_alone_too(tmp_path, snippet):
     (tmp_path / "t.jsonnet").write_text(LIBRARY + snippet)
 
     _compiled(tmp_path / "t.jsonnet").render(PROFILE, {"s": "email"})
+
+
+@pytest.mark.parametrize(
+    "snippet", ["'34' % null", "'34' % event.get('nothing')", "'%s' % ['a', null]", "'x' % [null]"]
+)
+def test_a_null_for_which_a_format_has_no_code_is_an_error_of_the_engine(tmp_path, snippet):
+    (tmp_path / "t.jsonnet").write_text(LIBRARY + snippet)
+    made = _compiled(tmp_path / "t.jsonnet")
+
+    with pytest.raises(Doubtful):
+        made.render({"nothing": None}, {})

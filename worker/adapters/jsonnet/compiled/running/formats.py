@@ -18,6 +18,7 @@ from worker.adapters.jsonnet.compiled.running.limits import (
 from worker.adapters.jsonnet.compiled.running.printing import text_of
 from worker.adapters.jsonnet.compiled.running.values import (
     EXACT,
+    MISSING,
     field_names,
     is_object,
     numeric,
@@ -46,7 +47,7 @@ def formatted(template: str, values: Any) -> str:
             raise Doubtful
         parts += [template[position:at], _one(code, given, values)]
         position = code.end()
-    if next(given, None) is not None and not is_object(values):
+    if next(given, MISSING) is not MISSING and not is_object(values):
         raise Doubtful
     return "".join([*parts, template[position:]])
 
