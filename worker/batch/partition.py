@@ -263,7 +263,7 @@ class Partition(Protocol):
         ...
 
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
-        """Read the next entries of several streams, in one round trip.
+        """Read the next entries of several streams; of many in one round trip.
 
         After large entries, fewer are returned of the next streams than were asked for.
         """

@@ -43,7 +43,7 @@ class Reads(Protocol):
     """Reads streams."""
 
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
-        """Read the next entries of several streams, in one round trip."""
+        """Read the next entries of several streams; of many in one round trip."""
         ...
 
 

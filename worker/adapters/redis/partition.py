@@ -33,6 +33,8 @@ _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n"
 """A repair puts right what is wrong at the destination: a full Redis takes it too."""
 _READ_BYTES: Final = 4_000_000
 """After so much of some streams, only one entry of each other is read in the same round trip."""
+_FEW_STREAMS: Final = 4
+"""So many are read one after the other."""
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
 
@@ -105,14 +107,33 @@ class RedisPartition:
         return tuple(sorted([name.decode() for name in names]))
 
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
-        """Read the next entries of several streams, in one round trip."""
-        if not stretches:
-            return []
+        """Read the next entries of several streams; many are read in one round trip."""
+        if len(stretches) > _FEW_STREAMS:
+            return await self._read_at_once(stretches)
+        found: list[Found] = []
+        left = _READ_BYTES
+        for stretch in stretches:
+            found.append(await self._read_one(stretch, stretch.most if left > 0 else 1))
+            left -= sum(len(e.header) + len(e.profile) for e in found[-1].entries)
+        return found
+
+    async def _read_one(self, stretch: Stretch, most: int) -> Found:
+        """Read one stream by a plain command, which costs Redis a quarter of what a script does."""
+        after = f"({stretch.after_id}" if stretch.after_id else "-"
+        words = (self.keys.stream(stretch.stream), after, "+", "COUNT", most)
+        with redis_errors():
+            rows = await scripts.command(self._client, "XRANGE", *words)
+        return Found([_entry(entry_id, fields) for entry_id, fields in rows], len(rows) < most)
+
+    async def _read_at_once(self, stretches: Sequence[Stretch]) -> list[Found]:
         wanted = (part for each in stretches for part in (each.after_id, each.most))
         answer = await self._call(
             "read", [self.keys.stream(each.stream) for each in stretches], (_READ_BYTES, *wanted)
         )
-        return [Found(list(map(_entry, rows)), bool(is_all)) for is_all, rows in answer]
+        return [
+            Found([_entry(entry_id, dict(_pairs(flat))) for entry_id, flat in rows], bool(is_all))
+            for is_all, rows in answer
+        ]
 
     async def ledgers(
         self, digests: Sequence[bytes], rendering: Iterable[str] = ()
@@ -227,9 +248,7 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _entry(row: Sequence[Any]) -> Entry:
-    entry_id, flat = row
-    fields = dict(_pairs(flat))
+def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     return Entry(entry_id.decode(), fields.get(b"h", b""), fields.get(b"p", b""))
 
 
