@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,10 +13,14 @@ import structlog
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from tests.nightly import NIGHTLY
 from tests.side_by_side import SideBySide, mixed
+from worker.adapters.jsonnet.compiled.running.limits import FRAMES
 from worker.contract.redis.connection import connect
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The first compiled template that renders does so for good; hypothesis objects amid a test.
+sys.setrecursionlimit(FRAMES)
 
 OTHER_REDIS = "SEGRELAY_TEST_REDIS_URL"
 

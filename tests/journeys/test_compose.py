@@ -75,17 +75,6 @@ def until_healthy(check: list[str], environment: dict[str, str], log: Path) -> N
     until(is_healthy, 90, else_show=log)
 
 
-def test_the_worker_of_the_containers_becomes_healthy(
-    container: dict[str, str], processes: ExitStack, tmp_path: Path
-) -> None:
-    service = SERVICES["worker"]
-    log = tmp_path / "worker.log"
-
-    start(processes, service["command"], container, log)
-
-    until_healthy(service["healthcheck"]["test"], container, log)
-
-
 @pytest.mark.parametrize("name", ["flower", "receiver"])
 def test_what_listens_in_the_containers_becomes_healthy(
     name: str, container: dict[str, str], processes: ExitStack, tmp_path: Path
@@ -102,7 +91,7 @@ def test_what_listens_in_the_containers_becomes_healthy(
     until_healthy(check, container, log)
 
 
-def test_the_number_of_processes_of_a_worker_is_a_variable(
+def test_the_worker_becomes_healthy_with_as_many_processes_as_a_variable_says(
     container: dict[str, str], processes: ExitStack, tmp_path: Path, redis_url: str
 ) -> None:
     log = tmp_path / "worker.log"

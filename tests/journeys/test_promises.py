@@ -26,10 +26,10 @@ from tests.nightly import amount
 from tests.waiting import allowed, until
 
 LATENCY = {"latency_seconds": 0.02}
-EVENTS = amount(6_000, nightly=20_000)
-KILLS = amount(3, nightly=20)
-STOPS = amount(3, nightly=20)
-REDIS_KILLS = amount(3, nightly=20)
+EVENTS = amount(4_000, nightly=20_000)
+KILLS = amount(2, nightly=20)
+STOPS = amount(2, nightly=20)
+REDIS_KILLS = amount(2, nightly=20)
 
 
 def test_the_newest_events_hold_and_large_requests_carry_them(tmp_path):

@@ -16,6 +16,7 @@ from ops.cli.begin.init import init
 from ops.embedded.lifecycle import ensure_running, find, stop
 from ops.supervisor import own_command
 from tests.waiting import until
+from tests.warm import WarmProcess, run
 
 SECONDS = 30.0
 
@@ -143,15 +144,8 @@ def running(environment, *arguments):
 
 
 def asked(environment, *arguments, given=""):
-    done = subprocess.run(
-        own_command(*arguments),
-        env=environment,
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=True,
-    )
+    done = run(own_command(*arguments), given.encode(), env=environment)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
@@ -200,7 +194,7 @@ def lives(pid):
 
 def test_a_worker_that_runs_already_is_named(folder, rehearsal):
     ensure_running(folder / ".segrelay-sandbox")
-    worker = subprocess.Popen(
+    worker = WarmProcess(
         own_command("worker"),
         env=rehearsal,
         stdin=subprocess.DEVNULL,

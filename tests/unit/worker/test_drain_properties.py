@@ -26,6 +26,7 @@ from tests.unit.worker.fake_insider import (
     unreachable,
 )
 from tests.unit.worker.processes import LEASE_SECONDS
+from worker.batch.state import Tally
 from worker.contract.words import Direction
 from worker.destinations.api import Answer
 
@@ -170,9 +171,12 @@ class History:
             await self.world.gate.resume()
 
     async def _work(self) -> None:
+        """Drain again and again, more and more rarely while nothing can be done."""
+        in_vain = 0
         while not self.is_over():
-            await self.world.a_drain(self._plan())
-            await asyncio.sleep(self.rng.choice([0.01, 0.3, 1.0]))
+            ended = await self.world.a_drain(self._plan())
+            in_vain = min(in_vain + 1, 12) if ended and did_nothing(ended[0]) else 0
+            await asyncio.sleep(self.rng.choice([0.01, 0.3, 1.0]) * (in_vain or 1))
 
     def _plan(self) -> dict[int, Any]:
         """Return at which of a process' steps something happens to it."""
@@ -194,6 +198,10 @@ class History:
             != (audience in self.world.insider.lists[email])
             and (email, audience) not in dead
         ]
+
+
+def did_nothing(tally: Tally) -> bool:
+    return not (tally.delivered or tally.skipped or tally.dead or tally.requests)
 
 
 def play(seed: int, on_ambiguous: str = "resend") -> History:

@@ -143,7 +143,10 @@ def test_the_limit_is_used_and_never_broken(rate, senders):
 
 
 @pytest.mark.parametrize("kind", [Host, BucketHost])
-@pytest.mark.parametrize(("rate", "senders"), [(25_000, 64), (6_000, 16), (1_200, 8)])
+@pytest.mark.parametrize(
+    ("rate", "senders"),
+    [pytest.param(25_000, 64, marks=pytest.mark.nightly), (6_000, 16), (1_200, 8)],
+)
 def test_a_halved_limit_is_met_by_few_requests(kind, rate, senders):
     host = Simulation(kind(rate), rate, senders).run(310, [(70, halve)])
 
