@@ -77,7 +77,7 @@ def test_a_killed_process_leaves_its_slot(configuration, broker, app):
 
 
 def test_a_drain_that_hangs_is_ended(configuration, broker, app):
-    behaviour = {"on_13": "hang", "limit": 1}
+    behaviour = {"on_13": "hang", "limit": 3}
     with Node(configuration, "--concurrency=2", behaviour=behaviour) as node:
         send(app, *live("one", 13))
         until(lambda: "Hard time limit" in node.log)
