@@ -249,3 +249,13 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path) -> None:
             assert found.format is Format.OBJECTS
 
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_file_that_changes_between_two_openings_has_another_digest(tmp_path: Path) -> None:
+    digests = []
+    for content in (LINES, LINES + LINES):
+        (tmp_path / "a").write_bytes(content)
+        with opened(str(tmp_path / "a")) as found:
+            digests.append(found.digest)
+
+    assert digests[0] != digests[1]
