@@ -48,7 +48,7 @@ from worker.errors import PayloadRefused, RedisUnavailable, UsageWrong
 
 
 class Publisher:
-    """Publishes for one configuration; not for several threads at once, but for `draft_rows`.
+    """Publishes for one configuration; in one thread, and `draft_rows` beside it in another.
 
     Args:
         client: Of the Redis of the configuration, from `worker.contract.redis.connection.connect`.
@@ -144,7 +144,8 @@ class Publisher:
     ) -> Draft:
         """Return what a block of a job's rows will become, for `write_draft`.
 
-        The next block may be drafted in another thread while one is written.
+        The next block may be drafted in another thread while one is written. What has no time of
+        its own has that of its draft.
 
         Args:
             rows: As a source reads them; a row may be an array of several.
@@ -157,8 +158,10 @@ class Publisher:
 
         Raises:
             RedisUnavailable: Redis can't be asked.
+            RedisMismatch: As `publish`.
         """
         lane = lane_for(LIVE, job)
+        self._claim()
         manner = Manner(
             lane, state=False, skip_hook=skip_hook, triggers=tuple(triggers), again=again
         )
@@ -179,7 +182,6 @@ class Publisher:
 
         Raises:
             RedisUnavailable: As `publish`.
-            RedisMismatch: As `publish`.
         """
         self._prepare()
         progress = JobPosition(job_of_lane(draft.lane), position, source, noted)
@@ -253,6 +255,9 @@ class Publisher:
         room = self._fill.memory()
         if isinstance(room, NoRoom):
             raise RedisUnavailable(room.message)
+        self._claim()
+
+    def _claim(self) -> None:
         if not self._claimed:
             claim(self._client, self._settings)
             self._claimed = True

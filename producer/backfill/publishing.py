@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, NamedTuple, TypeVar
 
 from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, JobTally, Spec, noting
@@ -138,18 +140,45 @@ class Publishing:
     spec: Spec
     stripe: int
     tally: JobTally
+    _tasks: SimpleQueue[Task | None] = field(default_factory=SimpleQueue)
     _speaks: threading.Lock = field(default_factory=threading.Lock)
+    _told_at: float = -_TOLD_AGAIN_SECONDS
+    _is_noted: bool = True
+    _ends: bool = False
 
     def run(self) -> None:
         """Publish what arrives, until the other side has ended."""
+        threading.Thread(target=self._receive, daemon=True).start()
         with ThreadPoolExecutor(1) as ahead:
             try:
-                coming = ahead.submit(self._next)
-                while (drafted := coming.result()) is not None:
-                    coming = ahead.submit(self._next)
-                    self.say(self._publish(drafted, goes_on=coming.done))
+                self._publish_all(ahead)
             except SegrelayError as error:
+                with suppress(SegrelayError):
+                    self._note()
                 self.say(StripeFailed(error))
+            finally:
+                self._ends = True
+                self._tasks.put(None)
+
+    def _receive(self) -> None:
+        """Take what arrives at any time: whoever sends should not wait."""
+        try:
+            while (task := self.connection.recv()) is not None:
+                self._tasks.put(task)
+        except (EOFError, OSError):
+            pass
+        finally:
+            self._tasks.put(None)
+
+    def _publish_all(self, ahead: ThreadPoolExecutor) -> None:
+        coming = ahead.submit(self._next)
+        while (drafted := coming.result()) is not None:
+            coming = ahead.submit(self._next)
+            published = self._publish(drafted)
+            if drafted.bad_rows or not coming.done():
+                self._insisting(partial(self._note, drafted.bad_rows))
+            self.say(published)
+        self._insisting(self._note)
 
     def say(self, word: Word) -> None:
         """Tell the other side, if it is still there."""
@@ -158,10 +187,7 @@ class Publishing:
 
     def _next(self) -> _Drafted | None:
         """Draft the next block that arrives; None when there are no more."""
-        try:
-            task: Task | None = self.connection.recv()
-        except (EOFError, OSError):
-            return None
+        task = self._tasks.get()
         if task is None:
             return None
         rows = list(task.block.payloads())
@@ -179,18 +205,15 @@ class Publishing:
             again=self.spec.again,
         )
 
-    def _publish(self, drafted: _Drafted, *, goes_on: Callable[[], bool]) -> BlockPublished:
+    def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.
 
-        Args:
-            drafted: The block.
-            goes_on: Whether another block follows at once: how far this one came may be written
-                down with it.
+        How far the stripe is then is written down with its next block, or by `_note`.
 
         Raises:
             RedisUnavailable: Redis was away or full for too long.
         """
-        number, draft, bad_rows = drafted
+        number, draft, _ = drafted
         published = self._insisting(lambda: self._write(number, draft))
         self.tally += JobTally(
             number,
@@ -200,9 +223,14 @@ class Publishing:
             published.unmatched,
             published.refused,
         )
-        if bad_rows or not goes_on():
-            self._insisting(lambda: self.book.note(self.spec, self.stripe, self.tally, bad_rows))
+        self._is_noted = False
         return BlockPublished(number, self.tally, published.rang)
+
+    def _note(self, bad_rows: Sequence[BadRow] = ()) -> None:
+        """Write down how far the stripe is, and the bad rows of its last block."""
+        if bad_rows or not self._is_noted:
+            self.book.note(self.spec, self.stripe, self.tally, bad_rows)
+            self._is_noted = True
 
     def _write(self, number: int, draft: Draft) -> Published:
         self._await_room()
@@ -212,15 +240,11 @@ class Publishing:
 
     def _await_room(self) -> None:
         """Wait until the backfill lane has room; draining makes it, however long that takes."""
-        told_at = -_TOLD_AGAIN_SECONDS
         while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
-            if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
-                told_at = time.monotonic()
-                self.say(StripeWaits(room.message))
-            self._pause()
+            self._wait(room.message)
 
     def _insisting(self, action: Callable[[], Answered]) -> Answered:
-        """Do something until Redis has confirmed it; both of ours may be repeated."""
+        """Do something until Redis has confirmed it; all that we ask of it may be repeated."""
         gives_up_at = time.monotonic() + AWAY_SECONDS
         while True:
             try:
@@ -228,15 +252,20 @@ class Publishing:
             except RedisUnavailable as error:
                 if time.monotonic() >= gives_up_at:
                     raise
-                self.say(StripeWaits(error.message))
-                self._pause()
+                self._wait(error.message)
 
-    def _pause(self) -> None:
-        """Wait a moment; if whoever reads has ended, end too: somebody else may read by then."""
+    def _wait(self, why: str) -> None:
+        """Say now and then what is waited for, and wait a moment.
+
+        If whoever reads has ended, end too: somebody else may read by then.
+        """
+        if time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
+            self._told_at = time.monotonic()
+            self.say(StripeWaits(why))
         reader = multiprocessing.parent_process()
         assert reader is not None, "stripes have processes of their own"
         reader.join(_LOOK_SECONDS)
-        if not reader.is_alive():
+        if self._ends or not reader.is_alive():
             raise SystemExit
 
 

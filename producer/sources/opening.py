@@ -9,6 +9,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import os
 import stat
 import sys
 import zlib
@@ -127,16 +128,16 @@ def _packed(name: str) -> io.FileIO:
 
 
 def _measured(packed: io.FileIO, *, with_digest: bool) -> tuple[int, str]:
-    path = Path(f"/dev/fd/{packed.fileno()}")
-    state = path.stat()
+    state = os.fstat(packed.fileno())
     if not stat.S_ISREG(state.st_mode):
         return 0, ""
+    packed.seek(0)
     if not with_digest:
         return state.st_size, ""
     known_by = (state.st_dev, state.st_ino, state.st_size, state.st_ctime_ns)
     if known_by not in _DIGESTS:
-        with path.open("rb") as file:
-            _DIGESTS[known_by] = hashlib.file_digest(file, "sha256").hexdigest()[:24]
+        _DIGESTS[known_by] = hashlib.file_digest(packed, "sha256").hexdigest()[:24]
+        packed.seek(0)
     return state.st_size, _DIGESTS[known_by]
 
 

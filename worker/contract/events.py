@@ -57,7 +57,7 @@ class Header(NamedTuple):
     Attributes:
         digest: 10 bytes, see `keys.digest_of`.
         time_us: Of the event, in µs since 1970.
-        accepted_ms: When Redis accepted it, by the producer's clock; kept over a replay.
+        accepted_ms: When its producer took it up, by Redis' clock; kept over a replay.
         replays: How often it came back from the dead letters.
         again: Deliver it although it was delivered before, or is already there.
     """

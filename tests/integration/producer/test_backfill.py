@@ -1,9 +1,11 @@
 """Backfills as processes on a real Redis: killed, resumed, paused, aborted, and never wrong."""
 
+import gzip
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -15,10 +17,13 @@ import pytest
 
 from ops.embedded import lifecycle as embedded
 from producer.backfill.job import JobBook, JobTally
+from producer.backfill.publishing import STARTED_FROM, StripeWaits, Task, publish_stripe
 from producer.backfill.reading import Reading, read_job
-from tests.integration.producer.backfill_relay import Relay
+from producer.sources.blocks import Block
+from tests.integration.producer.backfill_relay import PARTITIONS, Relay
 from tests.nightly import amount
 from tests.waiting import until
+from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 
@@ -182,6 +187,65 @@ def test_what_publishes_ends_with_its_reader_also_while_it_waits_for_room(
     reading.wait()
 
     until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing), 10)
+
+
+def test_a_reader_that_fails_leaves_counts_that_are_right(relay: Relay, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = (
+        orjson.dumps({"email": f"p{n}@example.com", "pad": rng.randbytes(400).hex()})
+        for n in range(12_000)
+    )
+    packed = gzip.compress(b"\n".join(rows))
+    damaged = tmp_path / "damaged.ndjson.gz"
+    damaged.write_bytes(packed[: len(packed) * 85 // 100])
+
+    ran = relay.run("start", str(damaged), *_NAMED)
+
+    assert (ran.returncode, b"is damaged" in ran.stderr) == (2, True)
+    assert relay.document("status", "j")["rows"] == len(relay.published("j")) > 0
+
+
+def test_an_error_of_redis_that_nobody_expects_ends_the_reading(
+    relay: Relay, tmp_path: Path
+) -> None:
+    (tmp_path / "one.ndjson").write_bytes(b'{"email": "p1@example.com"}\n')
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        for number in range(PARTITIONS):
+            client.set(PartitionKeys("insider", number).counts, "no hash")
+
+    ran = relay.run("start", str(tmp_path / "one.ndjson"), *_NAMED)
+
+    assert ran.returncode == 1
+    assert b"`segrelay backfill resume j` goes on" in ran.stderr
+
+
+def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
+    relay: Relay, people: str
+) -> None:
+    assert relay.run("start", people, *_NAMED).returncode == 0
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        spec = JobBook(client).named("j").spec
+    nobody = 'url = "redis://127.0.0.1:1"'
+    relay.config.write_text(relay.config.read_text().replace('url = "embedded"', nobody))
+    ours, theirs = STARTED_FROM.Pipe()
+    publishing = STARTED_FROM.Process(
+        target=publish_stripe, args=(theirs, relay.config, spec, 0, JobTally()), daemon=True
+    )
+    publishing.start()
+    large = Block(1, Path(people).read_bytes()[:1_000_000])
+    sent = threading.Thread(
+        target=lambda: [ours.send(Task(number, people, large)) for number in (2, 4)], daemon=True
+    )
+    try:
+        sent.start()
+
+        sent.join(30)
+
+        assert not sent.is_alive()
+        assert isinstance(ours.recv(), StripeWaits)
+    finally:
+        publishing.kill()
+        publishing.join()
 
 
 def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from contextlib import closing
+from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -24,8 +25,9 @@ ACCEPT = hashlib.sha1(accept.SCRIPT.encode(), usedforsecurity=False).hexdigest()
 END_OF_TIME = "9999-12-31T23:59:59-05:00"
 
 
-def person(number, **entry):
-    return wrapped(email=f"person{number}@example.com", segment_events=[{**ENTER, **entry}])
+def person(number, pad="", **entry):
+    email = f"person{number}@example.com"
+    return wrapped(email=email, pad=pad, segment_events=[{**ENTER, **entry}])
 
 
 def texts(*payloads):
@@ -77,7 +79,7 @@ def test_what_a_lost_answer_left_in_the_quarantine_is_placed_by_the_repetition(
 
 
 def test_what_came_to_a_part_of_the_partitions_is_completed(proxy, publisher_through, client):
-    chunk = texts(*(person(number) for number in range(2_500)))  # more than goes in one step
+    chunk = texts(*(person(number, pad="x" * 1_000) for number in range(2_500)))
     publisher_through.publish(texts(person(9_999)))
     proxy.cut(ACCEPT)
 
@@ -104,6 +106,21 @@ def test_of_what_is_cut_off_amid_one_step_nothing_is_written(proxy, publisher_th
     again = publisher_through.publish(chunk, job="load", position=60, source="file")
 
     assert (written, again.accepted, again.repeated) == (0, 60, 0)
+
+
+def test_a_user_of_redis_who_may_send_no_multi_is_told_so(redis_url, configure, doorbell, client):
+    client.acl_setuser("narrow", enabled=True, passwords=["+p"], keys=["*"], commands=["+@all"])
+    client.execute_command("ACL", "SETUSER", "narrow", "-multi")
+    address = urlsplit(redis_url)
+    url = f"redis://narrow:p@{address.hostname}:{address.port}/0"
+    try:
+        with (
+            closing(connect(url)) as narrow,
+            pytest.raises(RedisUnavailable, match="widen its ACL"),
+        ):
+            Publisher(narrow, configure(), doorbell=doorbell).publish(texts(person(1)))
+    finally:
+        client.acl_deluser("narrow")
 
 
 def test_nothing_is_delivered_before_what_was_refused_is_kept(proxy, publisher_through, client):

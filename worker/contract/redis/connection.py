@@ -46,6 +46,8 @@ _REFUSALS: Final[Mapping[str, str]] = {
     "LOADING": "is loading its data; wait",
 }
 """Error words of Redis that say: not now, or not with this Redis."""
+_NO_MULTI: Final = "EXEC without MULTI"
+"""What comes of a MULTI that the user may not send."""
 
 
 def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
@@ -170,7 +172,7 @@ def _refusal(error: redis.exceptions.ResponseError) -> str | None:
         return _REFUSALS["MASTERDOWN"]
     if isinstance(error, redis.exceptions.ClusterDownError):
         return _REFUSALS["CLUSTERDOWN"]
-    if isinstance(error, redis.exceptions.NoPermissionError):
+    if isinstance(error, redis.exceptions.NoPermissionError) or _NO_MULTI in str(error):
         return _REFUSALS["NOPERM"]
     answer = str(error).rpartition(" caused error: ")[2]
     return _REFUSALS.get(answer.partition(" ")[0])

@@ -54,8 +54,8 @@ def run_each(
         calls: They may be of different slots.
         then: Further commands, whose answers nobody needs.
         synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
-            read of 16 KB completes, and waits for the disk before it reads on; but others wait
-            for all of them, so they should be few.
+            read of 16 KB completes, and waits for the disk before it reads on. They are in a MULTI:
+            others wait for all of them, so they should be few, and all slots are of one server.
 
     Raises:
         RedisUnavailable: Some calls may have been made, others not.
