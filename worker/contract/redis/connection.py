@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any, Final, assert_never
 
+import hiredis
 import redis.asyncio.retry
 import redis.asyncio.sentinel
 import redis.backoff
@@ -80,13 +81,33 @@ def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redi
     options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
     if not address.service:
         host, port = address.hosts[0]
-        return redis.asyncio.Redis(host=host, port=port, ssl=address.tls, **options)
+        return _packing(redis.asyncio.Redis(host=host, port=port, ssl=address.tls, **options))
     sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
     client: redis.asyncio.Redis = sentinel.master_for(
         address.service, redis_class=_AsyncBehindSentinels
     )
+    return _packing(client)
+
+
+class _PacksByHiredis:
+    """Packs commands as the library does for synchronous connections only: by hiredis.
+
+    In Python, the many keys of a script cost a drain of 400 triggers a twentieth of its time.
+    """
+
+    def pack_command(self, *words: Any) -> list[bytes]:
+        """Return the bytes of a command, whose name may be two words."""
+        name, *arguments = words
+        parts = name.encode().split() if isinstance(name, str) else [name]
+        return [hiredis.pack_command((*parts, *arguments))]
+
+
+def _packing(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
+    pool = client.connection_pool
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_PacksByHiredis, kind), {})
     return client
 
 
