@@ -58,6 +58,7 @@ class _Source:
     entries: deque[Entry] = field(default_factory=deque)
     is_exhausted: bool = False
     only_waiting: bool = True
+    step: int = 0
 
     def take_in(self, found: Found) -> None:
         """Put what was found behind the entries that are there."""
@@ -98,7 +99,11 @@ class _BatchReader:
         wanted.sort(key=lambda source: len(source.entries))
         step = self._step(len(longer))
         self.low = step // 4
-        stretches = [Stretch(source.stream, source.after_id, step) for source in wanted]
+        # A stream that runs dry alone has more than the others: its steps become longer.
+        longest = self._step(len(wanted))
+        for source in wanted:
+            source.step = min(longest, max(step, 2 * source.step))
+        stretches = [Stretch(source.stream, source.after_id, source.step) for source in wanted]
         for source, found in zip(wanted, await self.reads.read(stretches), strict=True):
             source.take_in(found)
             self.seen += len(found.entries)

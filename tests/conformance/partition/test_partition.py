@@ -14,6 +14,7 @@ from tests.conformance.partition.conftest import (
 )
 from tests.conformance.partition.steps import VIP, held_with, settle, take
 from worker.batch.partition import (
+    Found,
     Hold,
     Settled,
     Settlement,
@@ -109,11 +110,22 @@ def test_a_clock_that_was_set_back_lengthens_no_open_note(bench: Bench) -> None:
     assert take(bench).notes == ()
 
 
-def test_entries_are_read_in_steps_in_their_order(bench: Bench) -> None:
+EMPTY_STREAMS = pytest.mark.parametrize("beside", [0, 9], ids=["few streams", "many"])
+"""Few streams and many are read in another way."""
+
+
+def read(bench: Bench, beside: int, *stretches: Stretch) -> list[Found]:
+    """Read, with so many empty streams beside."""
+    empty = [Stretch(f"live|empty{number}", "", 9) for number in range(beside)]
+    return bench.run(bench.one.read([*stretches, *empty]))[: len(stretches)]
+
+
+@EMPTY_STREAMS
+def test_entries_are_read_in_steps_in_their_order(bench: Bench, beside: int) -> None:
     bench.accept("ada", "bob", "cyd")
 
-    [(first, first_is_all)] = bench.run(bench.one.read([Stretch(VIP, "", 2)]))
-    [(rest, rest_is_all)] = bench.run(bench.one.read([Stretch(VIP, first[-1].entry_id, 2)]))
+    [(first, first_is_all)] = read(bench, beside, Stretch(VIP, "", 2))
+    [(rest, rest_is_all)] = read(bench, beside, Stretch(VIP, first[-1].entry_id, 2))
 
     assert [e.profile for e in first + rest] == [
         b'{"email":"%s@example.com"}' % name for name in (b"ada", b"bob", b"cyd")
@@ -121,12 +133,13 @@ def test_entries_are_read_in_steps_in_their_order(bench: Bench) -> None:
     assert (first_is_all, rest_is_all) == (False, True)
 
 
-def test_several_streams_are_read_at_once(bench: Bench) -> None:
+@EMPTY_STREAMS
+def test_several_streams_are_read_at_once(bench: Bench, beside: int) -> None:
     bench.accept("ada", "bob")
     bench.accept("cyd", trigger="other")
 
     names = ("live|other", "live|no", VIP)
-    found = bench.run(bench.one.read([Stretch(name, "", 9) for name in names]))
+    found = read(bench, beside, *(Stretch(name, "", 9) for name in names))
 
     assert [[e.profile[10:13] for e in each.entries] for each in found] == [
         [b"cyd"], [], [b"ada", b"bob"]
@@ -134,12 +147,13 @@ def test_several_streams_are_read_at_once(bench: Bench) -> None:
     assert all(each.is_all for each in found)
 
 
-def test_what_is_large_leaves_one_entry_of_each_other_stream(bench: Bench) -> None:
+@EMPTY_STREAMS
+def test_what_is_large_leaves_one_entry_of_each_other_stream(bench: Bench, beside: int) -> None:
     large = b"x" * 3_000_000
     bench.run(bench.one.accept([new(name)._replace(profile=large) for name in ("ada", "bob")]))
     bench.accept("cyd", "dan", trigger="other")
 
-    found = bench.run(bench.one.read([Stretch(name, "", 9) for name in (VIP, "live|other")]))
+    found = read(bench, beside, *(Stretch(name, "", 9) for name in (VIP, "live|other")))
 
     assert [(len(each.entries), each.is_all) for each in found] == [(2, True), (1, False)]
 

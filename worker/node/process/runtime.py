@@ -112,20 +112,21 @@ class Runtime:
         place = PartitionKeys(destination, partition)
         self.upkeep.look()
         try:
-            return self.runner.run(self._drain(place, stop, live_waits, adapt))
+            tally, queue = self.runner.run(self._drain(place, stop, live_waits, adapt))
         finally:
-            self._collect_garbage()
+            if gc.get_freeze_count():  # in a worker
+                gc.collect()
+        if tally.requests:
+            self._keep_what_was_loaded()
+        return tally, queue
 
-    def _collect_garbage(self) -> None:
-        """Collect all garbage, in a worker: no batch is held here.
+    def _keep_what_was_loaded(self) -> None:
+        """Freeze what the first drains have loaded, like what was loaded at the start.
 
-        What the first drains have loaded stays for good, like what was loaded at the start. Since
-        both are frozen, a full collection takes less than half a millisecond instead of ten.
+        It stays for good: no batch is held here. A full collection then takes less than half a
+        millisecond instead of ten.
         """
-        if not gc.get_freeze_count():
-            return
-        gc.collect()
-        if self._first_drains > 0:
+        if self._first_drains > 0 and gc.get_freeze_count():
             self._first_drains -= 1
             gc.freeze()
 
