@@ -34,6 +34,9 @@ from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
 
 BATCH_ENTRIES: Final = 1_000
+BATCH_ENTRIES_OF_MANY: Final = 2_000
+"""Of a batch from more than `MANY_STREAMS`: what each of them costs is shared by more entries."""
+MANY_STREAMS: Final = 100
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """Where a request carries one user: all that is rendered should be sent within a slice."""
 PATIENCE_SECONDS: Final = 0.5
@@ -192,13 +195,13 @@ class Drain:
         batch = Batch(state, self.numbers, self.routes)
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
-            kind, deliveries = await self._read(state)
+            kind, deliveries, is_all = await self._read(state)
             if not deliveries or (had_live and kind == BACKFILL):
                 # To go on with backfill, a drain needs a slot of the backfill lane.
                 return found
             found, had_live = True, kind == LIVE
             batch = batch.following()
-            progress = await self._batch(kind, deliveries, batch, end)
+            progress = await self._batch(kind, deliveries, batch, end, is_all=is_all)
             # 12. Go on until empty, until the slice is over, or live work waits elsewhere.
             if not progress or state.yields or self.clock.seconds() >= end:
                 return found
@@ -206,8 +209,10 @@ class Drain:
                 return found
         return found
 
-    async def _read(self, state: State) -> tuple[Literal["live", "backfill"], list[Delivery]]:
-        most = self._batch_entries()
+    async def _read(
+        self, state: State
+    ) -> tuple[Literal["live", "backfill"], list[Delivery], bool]:
+        """Return a batch of one lane, and whether nothing is behind it."""
         waiting = [(name, *split_stream_name(name)) for name in await self.partition.streams()]
         for kind in (LIVE, BACKFILL):
             streams = [
@@ -215,14 +220,16 @@ class Drain:
                 for name, lane, trigger in waiting
                 if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
             ]
+            most = self._batch_entries(len(streams))
             batch = await read_batch(self.partition, state, streams, entries=most)
             if batch:
-                return kind, batch
-        return LIVE, []
+                return kind, batch, not is_full(batch, most)
+        return LIVE, [], True
 
-    def _batch_entries(self) -> int:
-        one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
-        return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
+    def _batch_entries(self, streams: int) -> int:
+        if any(route.api.max_users == 1 for route in self.routes.values()):
+            return BATCH_ENTRIES_ONE_BY_ONE
+        return BATCH_ENTRIES_OF_MANY if streams > MANY_STREAMS else BATCH_ENTRIES
 
     async def _batch(
         self,
@@ -230,6 +237,8 @@ class Drain:
         deliveries: Sequence[Delivery],
         batch: Batch,
         end: float,
+        *,
+        is_all: bool,
     ) -> bool:
         """Work off one batch; returns whether anything changed."""
         state, cut, stopping = batch.state, asyncio.Event(), asyncio.Event()
@@ -252,7 +261,7 @@ class Drain:
         requests, shut = state.tally.requests, len(state.shut)
         async with self._watch(cut, stopping):
             # What has had enough is not read again in this drain: it must not be left.
-            more = not state.enough and is_full(deliveries, self._batch_entries())
+            more = not state.enough and not is_all
             await self._deliver(courier, end, more=more)
         await courier.conclusion.refusals.finish()
         if courier.closed:

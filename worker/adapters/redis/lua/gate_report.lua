@@ -8,6 +8,7 @@
 --
 -- Returns {state, reason, message}.
 --@include _gate
+--@include _counts
 
 local what, about, wait, fingerprint = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[8]
 local current = tonumber(ARGV[5]) == g.incident
@@ -92,8 +93,9 @@ end
 function hears.unsent() end
 
 for i = TRIGGERS, #ARGV, 2 do
-  if ARGV[i + 1] ~= '0' then redis.call('HINCRBY', KEYS[1], 'ok|' .. ARGV[i], ARGV[i + 1]) end
+  if ARGV[i + 1] ~= '0' then count('ok|' .. ARGV[i], tonumber(ARGV[i + 1])) end
 end
+write_counts(KEYS[1])
 local is_probe = ARGV[6] == '1' and current and g.probing > 0
 if is_probe then g.probing = 0 end
 for i = TRIGGERS, ARGV[6] == '1' and #ARGV or 0, 2 do

@@ -24,6 +24,7 @@
 -- Returns {1, removed, end of the note (ms, 0 = closed)}; {2, 0, that end} if it had been settled already; {0, 0, 0} if somebody
 -- else holds the lease.
 --@include _clock
+--@include _counts
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
 local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -64,8 +65,8 @@ local function bury(text)
   redis.call('HINCRBY', KEYS[7], cause .. '|n', 1)
 end
 local function count_for_job(job, kind, reason, gone)
-  redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. kind, gone)
-  if reason then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|' .. kind .. '|' .. reason, gone) end
+  count('job|' .. job .. '|' .. kind, gone)
+  if reason then count('job|' .. job .. '|' .. kind .. '|' .. reason, gone) end
   redis.call('HINCRBY', KEYS[17], string.format('%s|%d|%s', job, math.floor(now / 60000), kind), gone)
   redis.call('PEXPIRE', KEYS[17], retention)
 end
@@ -99,7 +100,7 @@ for _ = 1, groups do
   if gone > 0 then
     removed = removed + gone
     touched[name] = stream
-    redis.call('HINCRBY', KEYS[2], field, gone)
+    count(field, gone)
     local job = string.match(name, '^job%.([^|]+)|')
     if job then count_for_job(job, kind, string.match(field, '^[^|]*|[^|]*|(.+)$'), gone) end
   end
@@ -133,8 +134,9 @@ for i in list(3) do
   if #redis.call('XRANGE', stream, id, id) > 0 then redis.call('HSET', KEYS[9], name .. '|' .. id, ARGV[i + 2]) end
 end
 for i in list(2) do
-  if note ~= '' or removed > 0 then redis.call('HINCRBY', KEYS[2], ARGV[i], ARGV[i + 1]) end
+  if note ~= '' or removed > 0 then count(ARGV[i], tonumber(ARGV[i + 1])) end
 end
+write_counts(KEYS[2])
 for i in list(1) do redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', 'e', ARGV[i]) end
 
 -- Digests are random: the smallest of all that were ever reached are an even sample of them.
