@@ -209,9 +209,7 @@ class Drain:
                 return found
         return found
 
-    async def _read(
-        self, state: State
-    ) -> tuple[Literal["live", "backfill"], list[Delivery], bool]:
+    async def _read(self, state: State) -> tuple[Literal["live", "backfill"], list[Delivery], bool]:
         """Return a batch of one lane, and whether nothing is behind it."""
         waiting = [(name, *split_stream_name(name)) for name in await self.partition.streams()]
         for kind in (LIVE, BACKFILL):
