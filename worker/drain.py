@@ -21,7 +21,7 @@ from worker.batch.pack import Packer
 from worker.batch.partition import Delivery, Holding, Note, Partition, Stretch
 from worker.batch.prepare import Renders, render_and_shape
 from worker.batch.ration import Ration
-from worker.batch.read import is_full, read_batch
+from worker.batch.read import is_full, most_entries, read_batch
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.routes import Route
 from worker.batch.send import Courier
@@ -33,12 +33,6 @@ from worker.core.gate import Closed, Gate
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
 
-BATCH_ENTRIES: Final = 1_000
-BATCH_ENTRIES_OF_MANY: Final = 2_000
-"""Of a batch from more than `MANY_STREAMS`: what each of them costs is shared by more entries."""
-MANY_STREAMS: Final = 100
-BATCH_ENTRIES_ONE_BY_ONE: Final = 100
-"""Where a request carries one user: all that is rendered should be sent within a slice."""
 PATIENCE_SECONDS: Final = 0.5
 """If no request ends for so long, nothing waits any more to be shared with others of its batch."""
 CROWD_ENTRIES: Final = 100
@@ -211,6 +205,7 @@ class Drain:
 
     async def _read(self, state: State) -> tuple[Literal["live", "backfill"], list[Delivery], bool]:
         """Return a batch of one lane, and whether nothing is behind it."""
+        one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
         waiting = [(name, *split_stream_name(name)) for name in await self.partition.streams()]
         for kind in (LIVE, BACKFILL):
             streams = [
@@ -218,16 +213,11 @@ class Drain:
                 for name, lane, trigger in waiting
                 if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
             ]
-            most = self._batch_entries(len(streams))
+            most = most_entries(len(streams), one_by_one=one_by_one)
             batch = await read_batch(self.partition, state, streams, entries=most)
             if batch:
                 return kind, batch, not is_full(batch, most)
         return LIVE, [], True
-
-    def _batch_entries(self, streams: int) -> int:
-        if any(route.api.max_users == 1 for route in self.routes.values()):
-            return BATCH_ENTRIES_ONE_BY_ONE
-        return BATCH_ENTRIES_OF_MANY if streams > MANY_STREAMS else BATCH_ENTRIES
 
     async def _batch(
         self,
