@@ -241,6 +241,7 @@ class Publishing:
     def _await_room(self) -> None:
         """Wait until the backfill lane has room; draining makes it, however long that takes."""
         while isinstance(room := self.publisher.room(lane_of_job(self.spec.name)), NoRoom):
+            self._note()
             self._wait(room.message)
 
     def _insisting(self, action: Callable[[], Answered]) -> Answered:
