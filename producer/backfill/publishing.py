@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import SimpleQueue
@@ -143,6 +142,7 @@ class Publishing:
     _tasks: SimpleQueue[Task | None] = field(default_factory=SimpleQueue)
     _speaks: threading.Lock = field(default_factory=threading.Lock)
     _told_at: float = -_TOLD_AGAIN_SECONDS
+    _bad_rows: tuple[BadRow, ...] = ()
     _is_noted: bool = True
     _ends: bool = False
 
@@ -175,8 +175,8 @@ class Publishing:
         while (drafted := coming.result()) is not None:
             coming = ahead.submit(self._next)
             published = self._publish(drafted)
-            if drafted.bad_rows or not coming.done():
-                self._insisting(partial(self._note, drafted.bad_rows))
+            if self._bad_rows or not coming.done():
+                self._insisting(self._note)
             self.say(published)
         self._insisting(self._note)
 
@@ -213,7 +213,7 @@ class Publishing:
         Raises:
             RedisUnavailable: Redis was away or full for too long.
         """
-        number, draft, _ = drafted
+        number, draft, bad_rows = drafted
         published = self._insisting(lambda: self._write(number, draft))
         self.tally += JobTally(
             number,
@@ -223,14 +223,14 @@ class Publishing:
             published.unmatched,
             published.refused,
         )
-        self._is_noted = False
+        self._is_noted, self._bad_rows = False, bad_rows
         return BlockPublished(number, self.tally, published.rang)
 
-    def _note(self, bad_rows: Sequence[BadRow] = ()) -> None:
-        """Write down how far the stripe is, and the bad rows of its last block."""
-        if bad_rows or not self._is_noted:
-            self.book.note(self.spec, self.stripe, self.tally, bad_rows)
-            self._is_noted = True
+    def _note(self) -> None:
+        """Write down how far the stripe is, with its last bad rows, unless that is done."""
+        if not self._is_noted:
+            self.book.note(self.spec, self.stripe, self.tally, self._bad_rows)
+            self._is_noted, self._bad_rows = True, ()
 
     def _write(self, number: int, draft: Draft) -> Published:
         self._await_room()
