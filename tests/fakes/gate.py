@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tests.fakes.gate_hearing import Report, hear
+from tests.fakes.gate_record import GateRecord
 from tests.fakes.gate_rules import (
     Booking,
-    GateRecord,
     book,
     look_at_each,
     put_pause,

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+from tests.fakes.gate_record import GateRecord
 from tests.fakes.gate_rules import (
     ACCESS_REFUSED,
     FAILING,
     MOST_SUSPECTS,
     TOO_MANY_REQUESTS,
     UNKNOWN_ANSWER,
-    GateRecord,
     factor_of,
     is_refused,
     put_pause,

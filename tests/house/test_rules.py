@@ -54,18 +54,13 @@ def test_no_class_is_named_for_nothing() -> None:
     assert [path.name for path in sources() if pattern.search(path.read_text())] == []
 
 
-TWICE = {"Node": "a worker's node, and an expression of Jsonnet, always written `tree.Node`"}
-"""Names that may stand for two things, and why."""
-
-
 def test_a_name_of_a_class_or_type_stands_for_one_thing() -> None:
     homes: dict[str, list[str]] = {}
     for path in sources():
         for name in types(ast.parse(path.read_text())):
             homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
 
-    assert {name: at for name, at in homes.items() if len(at) > 1 and name not in TWICE} == {}
-    assert [name for name in TWICE if len(homes[name]) == 1] == []
+    assert {name: at for name, at in homes.items() if len(at) > 1} == {}
 
 
 def types(module: ast.Module) -> Iterator[str]:

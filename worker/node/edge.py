@@ -24,7 +24,7 @@ from worker.core.rounds import Ring
 from worker.errors import SegrelayError
 from worker.node.connecting import PatientConsumer
 from worker.node.ringing import Ringer
-from worker.node.shared.node import Node
+from worker.node.shared.node import NodeMemory
 from worker.node.shared.stop import listening
 from worker.node.shared.turn import node_turn
 from worker.node.starting import StartingStep
@@ -63,7 +63,7 @@ class Edge:
     build: Callable[[], Ready]
     load: Callable[[], frozenset[str]]
     silence_seconds: float
-    node: Node | None = None
+    node: NodeMemory | None = None
     ringer: Ringer = field(init=False)
     _task: DrainTask | None = None
 
@@ -73,7 +73,7 @@ class Edge:
 
     def begin(self, processes: int) -> None:
         """Make what all processes share, before the first of them is forked."""
-        self.node = Node.of(processes, self.settings.destinations)
+        self.node = NodeMemory.of(processes, self.settings.destinations)
         self.node.stopped.write(self.load())
         self._task = DrainTask(self.settings, self.build, self.ringer, self.node)
 
@@ -131,7 +131,7 @@ class Edge:
             last_word.start()
 
 
-def end_at_once(node: Node) -> None:
+def end_at_once(node: NodeMemory) -> None:
     """End this node's processes: Celery's pool does not come to its end by itself.
 
     By now every drain has settled or was cut; if none runs, nothing is left open.

@@ -30,7 +30,7 @@ from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring, Rounds, Sight
 from worker.errors import RedisUnavailable
 from worker.node.ringing import Ringer
-from worker.node.shared.node import Node
+from worker.node.shared.node import NodeMemory
 from worker.node.shared.stop import Board
 
 EVERY_SECONDS: Final = 1.0
@@ -198,7 +198,7 @@ class SweepStep(bootsteps.StartStopStep):
             raise WorkerShutdown(EXIT_CODE)
 
 
-def sweep_of(settings: Settings, node: Node, ringer: Ringer, pool: Any) -> Sweep:
+def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) -> Sweep:
     """Return the sweep of a node.
 
     Args:

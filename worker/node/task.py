@@ -22,7 +22,7 @@ from worker.drain import Stop
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import told_bug
 from worker.node.ringing import Ringer
-from worker.node.shared.node import Node, Told
+from worker.node.shared.node import NodeMemory, Told
 from worker.node.shared.stop import listening
 
 NO_FREE_SLOT: Final = "no free slot"
@@ -74,7 +74,7 @@ class DrainTask:
     settings: Settings
     build: Callable[[], Ready]
     ringer: Ringer
-    node: Node
+    node: NodeMemory
     ready: Ready | None = None
 
     def get_ready(self) -> Ready:

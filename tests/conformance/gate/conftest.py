@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.fakes.gate import FakeGate
-from tests.fakes.gate_rules import DELIVERED, FIRST, GateRecord
+from tests.fakes.gate_record import DELIVERED, FIRST, GateRecord
 from worker.adapters.redis import scripts
 from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.conformance.gate.conftest import START_US, fingerprint
-from tests.fakes.gate_rules import GateRecord
+from tests.fakes.gate_record import GateRecord
 from worker.core.gate import MICROSECONDS, Closed, Open
 
 NOW = START_US

@@ -19,7 +19,7 @@ import orjson
 from tests.fakes.fake_partition import FakePartition, PartitionStore
 from tests.fakes.fake_sender import FakeSender
 from tests.fakes.gate import FakeGate
-from tests.fakes.gate_rules import GateRecord
+from tests.fakes.gate_record import GateRecord
 from tests.unit.worker.drain_fakes import (
     FakeNumbers,
     FakeRenders,

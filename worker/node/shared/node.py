@@ -132,7 +132,7 @@ def _runs(pid: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeMemory:
     """What the processes of one node share."""
 
     slots: Slots

@@ -14,13 +14,13 @@ from worker.contract.settings import Settings
 from worker.contract.words import LIVE
 from worker.drain import Stop
 from worker.errors import RedisUnavailable
-from worker.node.shared.node import Node
+from worker.node.shared.node import NodeMemory
 
 _TIMEOUT_SECONDS: Final = 1.0
 
 
 @contextmanager
-def node_turn(settings: Settings, node: Node, stop: Stop) -> Iterator[NodeTurn]:
+def node_turn(settings: Settings, node: NodeMemory, stop: Stop) -> Iterator[NodeTurn]:
     """Yield the turn of one errand."""
     url = settings.redis.broker_url or resolve_url(settings.redis)
     with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as broker:
@@ -36,7 +36,7 @@ class NodeTurn:
         broker: Celery's Redis.
     """
 
-    node: Node
+    node: NodeMemory
     stop: Stop
     broker: redis.Redis
 

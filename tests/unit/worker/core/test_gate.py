@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes.gate_rules import GateRecord
+from tests.fakes.gate_record import GateRecord
 from tests.fakes.gate_spacing import burst, spacing, tolerance
 from worker.core.gate import MICROSECONDS, POLICY, Heard, Slot, gate_id, heard
 from worker.core.verdicts import (

@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.gate_hearing import Report, hear
-from tests.fakes.gate_rules import Booking, GateRecord, book
+from tests.fakes.gate_record import GateRecord
+from tests.fakes.gate_rules import Booking, book
 from tests.nightly import amount
 from worker.core.gate import MICROSECONDS, POLICY, UNSENT, WHOLE, Closed, Heard
 
