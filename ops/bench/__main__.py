@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import orjson
 
-from ops.bench.plot import bars, shown
-from ops.bench.scenarios import SCENARIOS, Scenario, Variant
+from ops.bench.frame.plot import bars, shown
+from ops.bench.frame.scenarios import SCENARIOS, Scenario, Variant
 from ops.terminal.console import print_json
 from worker.contract.own_processes import own_module
 from worker.errors import OperationsMustAct

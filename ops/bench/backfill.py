@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.bench.ground import Ground, ground, processor_seconds_of, redis_seconds
+from ops.bench.frame.ground import Ground, ground, processor_seconds_of, redis_seconds
 from ops.bench.publish import CONFIGURATION
 from ops.terminal.console import print_json
 

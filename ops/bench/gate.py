@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import httpx
 
-from ops.bench.crowd import crowd_email, crowd_payloads, crowd_rig
+from ops.bench.frame.crowd import crowd_email, crowd_payloads, crowd_rig
 from ops.rig import Rig
 from ops.state.status import read_status
 from ops.terminal.console import print_json

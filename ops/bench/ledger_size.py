@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from redis import Redis
 
-from ops.bench.ground import ground
+from ops.bench.frame.ground import ground
 from ops.terminal.console import say
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.words import Direction

@@ -14,7 +14,7 @@ from typing import Final
 
 import orjson
 
-from ops.bench.ground import DESTINATION, audiences_of, ground, pairs, redis_seconds
+from ops.bench.frame.ground import DESTINATION, audiences_of, ground, pairs, redis_seconds
 from ops.terminal.console import print_json
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher

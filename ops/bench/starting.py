@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from ops.bench.ground import audiences_of, pairs, processor_seconds_of
+from ops.bench.frame.ground import audiences_of, pairs, processor_seconds_of
 from ops.rig import Rig
 from ops.terminal.console import print_json
 

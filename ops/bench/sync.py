@@ -17,7 +17,7 @@ from typing import Final
 
 from redis import Redis
 
-from ops.bench.ground import ground
+from ops.bench.frame.ground import ground
 from ops.terminal.console import say
 from producer.doorbell import SilentDoorbell
 from producer.lytics import Page

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from ops.bench.ground import audiences_of, pairs
+from ops.bench.frame.ground import audiences_of, pairs
 from ops.invented import happenings, payloads
 from ops.rig import Rig
 from ops.terminal.console import print_json

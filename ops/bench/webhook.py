@@ -25,7 +25,7 @@ from typing import Any, Final
 import httpx
 
 from ops.bench.backfill import write_rows
-from ops.bench.ground import ground
+from ops.bench.frame.ground import ground
 from ops.bench.latency import latencies, summary
 from ops.bench.publish import CONFIGURATION, payload
 from ops.invented import happenings, payloads

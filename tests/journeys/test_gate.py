@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ops.bench.crowd import crowd_rig
+from ops.bench.frame.crowd import crowd_rig
 from ops.bench.gate import LimitPhase, LiveEvents, figures, publish_crowd, start_workers
 from tests.journeys.play import Rig, invent, lines, nothing_is_wrong, send, status_of, watched
 from tests.nightly import amount

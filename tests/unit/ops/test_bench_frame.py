@@ -5,8 +5,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from ops.bench.__main__ import summed_up
-from ops.bench.plot import bars
-from ops.bench.scenarios import SCENARIOS
+from ops.bench.frame.plot import bars
+from ops.bench.frame.scenarios import SCENARIOS
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -1,0 +1,1 @@
+"""What benchmarks are built on: their scenarios, what they stand on, and how results are drawn."""
