@@ -53,9 +53,9 @@ def test_a_group_of_its_own_is_ended_as_one(launch):
         assert os.getpgid(process.pid) == process.pid
         assert process.poll() is None
 
-        os.killpg(process.pid, signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGKILL)
 
-        assert process.wait(10) == -signal.SIGTERM
+        assert process.wait(10) == -signal.SIGKILL
 
 
 def test_who_waits_too_long_is_told(launch):

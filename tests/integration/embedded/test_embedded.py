@@ -65,6 +65,12 @@ def kill(server: EmbeddedRedis) -> None:
     assert has_ended(server.pid)
 
 
+def kill_and_free(server: EmbeddedRedis, data_dir: Path) -> None:
+    """Kill a server, and wait until its last thread, which holds the lock too, has ended."""
+    kill(server)
+    until(lambda: not EmbeddedFiles(data_dir).is_locked())
+
+
 def test_who_comes_first_starts_it_and_the_others_find_it(data_dir: Path):
     first = ensure_running(data_dir)
     second = ensure_running(data_dir)
@@ -283,7 +289,7 @@ def test_what_it_acknowledges_is_on_the_disk_and_nothing_is_thrown_away(data_dir
 def test_a_server_that_is_loading_is_waited_for(data_dir: Path):
     server = ensure_running(data_dir)
     ask(server.url, "SET", "key", "value")
-    kill(server)
+    kill_and_free(server, data_dir)
     (log,) = (data_dir / "appendonlydir").glob("*.incr.aof")
     with log.open("ab") as written:
         written.write(SLOW_TO_LOAD * 20_000)
