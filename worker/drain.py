@@ -9,19 +9,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal
 
 from worker.batch.batch import Batch, Numbers
 from worker.batch.conclude import Conclusion
 from worker.batch.halve import Refusals
+from worker.batch.lookout import Lease, Lookout, Stop
 from worker.batch.opening import ask_ledger, contend, open_up, take_in_records, tried_by
 from worker.batch.pack import Packer
-from worker.batch.partition import Delivery, Holding, Note, Partition, Stretch
+from worker.batch.partition import Delivery, Holding, Note, Partition
 from worker.batch.prepare import Renders, render_and_shape
 from worker.batch.ration import Ration
-from worker.batch.read import is_full, most_entries, read_batch
+from worker.batch.read import (
+    BATCH_ENTRIES,
+    BATCH_ENTRIES_ONE_BY_ONE,
+    is_any_due,
+    is_full,
+    read_batch,
+)
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.routes import Route
 from worker.batch.send import Courier
@@ -39,27 +46,12 @@ CROWD_ENTRIES: Final = 100
 """In a batch of so many or more, a small request waits for others to share it."""
 SLICE_SECONDS: Final = 1.0
 """How long a drain works before others get their turn."""
-LOOK_SECONDS: Final = 0.2
+LIVE_LOOK_SECONDS: Final = 0.1
+"""A backfill is rendered for so long between two looks whether live work is due."""
 STOP_GRACE_SECONDS: Final = 2.5
 """A request that does not end so soon after the signal to stop is cut, and its note is open."""
 RELEASE_TRIES: Final = 3
 """How often a drain that found nothing looks again at what has become due meanwhile."""
-
-
-class Lease(Protocol):
-    """Keeps a lease renewed while it is entered, from a thread of its own."""
-
-    def is_valid(self) -> bool:
-        """Say whether the lease holds, by a clock that runs on while the process is stopped."""
-        ...
-
-    def __enter__(self) -> Self:
-        """Begin to renew."""
-        ...
-
-    def __exit__(self, *_: object) -> None:
-        """Stop renewing."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +63,6 @@ class Limits:
     late_seconds: float
     in_flight: int
     stop_grace_seconds: float = STOP_GRACE_SECONDS
-
-
-@dataclass(slots=True)
-class Stop:
-    """Whether this process was told to stop, and when.
-
-    Args:
-        told_at_seconds: By the drain's clock; 0 = it was not.
-    """
-
-    told_at_seconds: float = 0.0
-
-    @property
-    def is_told(self) -> bool:
-        """Say whether nothing new may begin."""
-        return self.told_at_seconds > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,18 +182,25 @@ class Drain:
     async def _read(self, state: State) -> tuple[Literal["live", "backfill"], list[Delivery], bool]:
         """Return a batch of one lane, and whether nothing is behind it."""
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
-        waiting = [(name, *split_stream_name(name)) for name in await self.partition.streams()]
+        most = BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
+        names = await self.partition.streams()
         for kind in (LIVE, BACKFILL):
-            streams = [
-                name
-                for name, lane, trigger in waiting
-                if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
-            ]
-            most = most_entries(len(streams), one_by_one=one_by_one)
+            streams = self._readable(names, kind, state)
             batch = await read_batch(self.partition, state, streams, entries=most)
             if batch:
                 return kind, batch, not is_full(batch, most)
         return LIVE, [], True
+
+    def _readable(
+        self, names: Iterable[str], kind: Literal["live", "backfill"], state: State
+    ) -> list[str]:
+        """Return the streams of one kind of lane that may be read now."""
+        parts = ((name, *split_stream_name(name)) for name in names)
+        return [
+            name
+            for name, lane, trigger in parts
+            if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
+        ]
 
     async def _batch(
         self,
@@ -229,8 +212,9 @@ class Drain:
         is_all: bool,
     ) -> bool:
         """Work off one batch; returns whether anything changed."""
-        state, cut, stopping = batch.state, asyncio.Event(), asyncio.Event()
-        courier = self._courier(kind, batch, cut, stopping)
+        state = batch.state
+        lookout = Lookout(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
+        courier = self._courier(kind, batch, lookout)
         courier.packer.is_patient = len(deliveries) >= CROWD_ENTRIES
         # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch beats.
         audiences = {d.header.audience for d in deliveries if d.header.audience}
@@ -243,11 +227,11 @@ class Drain:
         await courier.settler.stop()
         going = self.ration.admit(contend(ask_ledger(contenders, batch)), state)
         # 5. Render, 6. shape.
-        await render_and_shape(going, batch, self.renders, lambda: self.stop.is_told)
+        await render_and_shape(going, batch, self.renders, self._rendering_ends(courier))
         settled = await courier.settler.settle_unsent()
         # 7. to 11. Pack, and carry every request to its end.
         requests, shut = state.tally.requests, len(state.shut)
-        async with self._watch(cut, stopping):
+        async with lookout:
             # What has had enough is not read again in this drain: it must not be left.
             more = not state.enough and not is_all
             await self._deliver(courier, end, more=more)
@@ -293,30 +277,36 @@ class Drain:
         finally:
             await _ended(running)
 
+    def _rendering_ends(self, courier: Courier) -> Callable[[], Awaitable[bool]]:
+        """Return what says whether the rest of a batch stays in its streams, for now.
+
+        Live work would have to wait until all of a backfill's batch is rendered and sent. What has
+        been rendered by then is sent in any case: so a backfill comes on, however much is live.
+        """
+        looked = self.clock.seconds()
+
+        async def ends() -> bool:
+            nonlocal looked
+            if self.stop.is_told:
+                return True
+            if courier.kind == LIVE or self.clock.seconds() < looked + LIVE_LOOK_SECONDS:
+                return False
+            looked = self.clock.seconds()
+            return await self._live_is_due(courier.batch.state)
+
+        return ends
+
     def _is_over(self, courier: Courier, over_at: float) -> bool:
         told = courier.stopping.is_set() or courier.cut.is_set()
         return told or courier.batch.state.yields or self.clock.seconds() >= over_at
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
-        return await self._own_live_is_due(state) or await self.live_waits()
-
-    async def _own_live_is_due(self, state: State) -> bool:
-        heads: list[Stretch] = []
-        for name in await self.partition.streams():
-            lane, trigger = split_stream_name(name)
-            if lane == LIVE and trigger in self.routes and state.may_read(name):
-                hold = state.holds.get(name)
-                after_id = hold.last_id if hold and hold.until_ms > state.now_ms() else ""
-                heads.append(Stretch(name, after_id, 1))
-        return any(found.entries for found in await self.partition.read(heads))
+        live = self._readable(await self.partition.streams(), LIVE, state)
+        return await is_any_due(self.partition, state, live) or await self.live_waits()
 
     def _courier(
-        self,
-        kind: Literal["live", "backfill"],
-        batch: Batch,
-        cut: asyncio.Event,
-        stopping: asyncio.Event,
+        self, kind: Literal["live", "backfill"], batch: Batch, lookout: Lookout
     ) -> Courier:
         """Build all that works on a batch."""
         settler = Settler(
@@ -340,34 +330,11 @@ class Drain:
             conclusion=conclusion,
             kind=kind,
             deadline_seconds=self.limits.request_deadline_seconds,
-            cut=cut,
-            stopping=stopping,
+            cut=lookout.cut,
+            stopping=lookout.stopping,
             may_send=self.lease.is_valid,
             triggers=frozenset(self.routes.keys() - batch.state.paused),
         )
-
-    @contextlib.asynccontextmanager
-    async def _watch(self, cut: asyncio.Event, stopping: asyncio.Event):  # type: ignore[no-untyped-def] # noqa: ANN202
-        """Look every 0.2 s whether the lease is lost or the process was told to stop."""
-
-        async def look() -> None:
-            while True:
-                if self.stop.is_told:
-                    stopping.set()
-                    told = self.stop.told_at_seconds
-                    if self.clock.seconds() >= told + self.limits.stop_grace_seconds:
-                        cut.set()
-                if not self.lease.is_valid():
-                    cut.set()
-                await self.clock.sleep(LOOK_SECONDS)
-
-        watching = asyncio.ensure_future(look())
-        try:
-            yield
-        finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
 
     async def _release(self, state: State, *, found: bool) -> str:
         """Give the lease back; only a drain that found nothing keeps it if work came meanwhile.

@@ -16,6 +16,7 @@ from ops.trial.event import Attempt, packed_of
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
+from worker.batch.lookout import Stop
 from worker.batch.partition import Entry
 from worker.batch.ration import Ration
 from worker.contract.events import encode_header
@@ -26,7 +27,7 @@ from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.api import Answer, Api
 from worker.destinations.registry import api_of
 from worker.destinations.sending import NoAnswer
-from worker.drain import Drain, Stop
+from worker.drain import Drain
 from worker.errors import LeaseLost
 from worker.node.process.runtime import Runtime, runtime_for
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -49,9 +49,9 @@ async def render_and_shape(
     going: Sequence[tuple[Contender, tuple[Contender, ...]]],
     batch: Batch,
     renders: Renders,
-    is_told_to_stop: Callable[[], bool],
+    ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render per template and shape, until told to stop; fills the batch."""
+    """Render per template and shape, until it has to end; fills the batch."""
     state, routes = batch.state, batch.routes
     groups: dict[_Together, list[tuple[Contender, tuple[Contender, ...]]]] = {}
     for contender, losers in going:
@@ -67,7 +67,7 @@ async def render_and_shape(
     for kind, group in sorted(groups.items(), key=lambda each: each[0].isolated):
         suspect = kind.isolated
         for first in range(0, len(group), RENDER_GROUP):
-            if is_told_to_stop():
+            if await ends():
                 return
             part = group[first : first + RENDER_GROUP]
             rows = [

@@ -18,12 +18,10 @@ from worker.contract.keys import DIGEST_BYTES, split_stream_name
 from worker.contract.words import Direction
 from worker.errors import FormatUnknown, PayloadRefused
 
-BATCH_ENTRIES: Final = 1_000
+BATCH_ENTRIES: Final = 2_000
+"""Enough for a full request of each direction: both are under way while the drain waits."""
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """Where a request carries one user: all that is rendered should be sent within a slice."""
-BATCH_ENTRIES_OF_MANY: Final = 2_000
-"""Of a batch from more than `MANY_STREAMS`: what each of them costs is shared by more entries."""
-MANY_STREAMS: Final = 100
 BATCH_BYTES: Final = 8_000_000
 PASSED_OVER_AT_MOST: Final = 50_000
 TRIAL_ENTRIES: Final = 100
@@ -176,16 +174,11 @@ async def read_batch(
     return batch
 
 
-def most_entries(streams: int, *, one_by_one: bool) -> int:
-    """Return how many entries a batch from so many streams has at most.
-
-    Args:
-        streams: That are due.
-        one_by_one: A destination takes one profile a request.
-    """
-    if one_by_one:
-        return BATCH_ENTRIES_ONE_BY_ONE
-    return BATCH_ENTRIES_OF_MANY if streams > MANY_STREAMS else BATCH_ENTRIES
+async def is_any_due(reads: Reads, state: State, streams: Iterable[str]) -> bool:
+    """Say whether streams hold anything behind what has to wait there."""
+    sources = [_source(state, stream) for stream in streams]
+    found = await reads.read([Stretch(source.stream, source.after_id, 1) for source in sources])
+    return any(head.entries for head in found)
 
 
 def is_full(batch: Sequence[Delivery], entries: int) -> bool:

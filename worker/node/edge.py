@@ -36,6 +36,8 @@ STOP_AT_MOST_SECONDS: Final = 10.0
 LOG: Final = structlog.get_logger()
 _HARD_LIMIT_SECONDS: Final = 120
 """What hangs is ended then; a drain takes a slice and the deadline of one request."""
+_PROCESSES_A_CORE: Final = 2
+"""While one of them waits for Insider's answer, another one renders."""
 _WORKER_OPTIONS: Final = {
     "task_time_limit": _HARD_LIMIT_SECONDS,
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",
@@ -160,7 +162,7 @@ def build_app(
     import_module(TASKS_MODULE)
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
-    app.conf.worker_concurrency = (os.cpu_count() or 1) + 1
+    app.conf.worker_concurrency = _PROCESSES_A_CORE * (os.cpu_count() or 1) + 1
     edge = Edge(app, settings, build, load, silence_seconds)
     app.segrelay = edge
     register(app, edge.task)

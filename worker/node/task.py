@@ -13,12 +13,12 @@ from typing import Any, Final, Protocol
 
 import structlog
 
+from worker.batch.lookout import Stop
 from worker.batch.state import Tally
 from worker.contract.celery.options import DRAIN_TASK, ResultLine
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
-from worker.drain import Stop
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import told_bug
 from worker.node.ringing import Ringer

@@ -16,9 +16,9 @@ import redis
 import structlog
 
 from ops.cli.run.celery_command import run_celery
+from worker.batch.lookout import Stop
 from worker.batch.state import Tally
 from worker.contract.settings import Settings, load_settings
-from worker.drain import Stop
 from worker.errors import RedisUnavailable
 from worker.node.edge import build_app
 from worker.node.task import Ready

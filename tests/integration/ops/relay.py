@@ -8,9 +8,9 @@ from ops.state.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
+from worker.batch.lookout import Stop
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
-from worker.drain import Stop
 from worker.node.process.runtime import runtime_for
 
 CONFIGURATION = """

@@ -11,9 +11,9 @@ import pytest
 from ops.cli.main import app
 from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
 from worker.adapters.redis.canaries import Canaries
+from worker.batch.lookout import Stop
 from worker.contract.redis.connection import connect_async
 from worker.core.rendered import Template
-from worker.drain import Stop
 from worker.node.process.runtime import runtime_for
 from worker.node.process.upkeep import EVERY_SECONDS
 

@@ -47,6 +47,7 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
+from worker.batch.lookout import Stop
 from worker.batch.ration import Ration
 from worker.batch.routes import Route
 from worker.batch.state import Tally
@@ -58,7 +59,7 @@ from worker.core.rendered import Template
 from worker.destinations.api import Answer
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
-from worker.drain import Drain, Limits, Stop
+from worker.drain import Drain, Limits
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000

@@ -20,10 +20,10 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
+from worker.batch.lookout import Stop
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.destinations.api import Answer
-from worker.drain import Stop
 
 
 def test_an_event_that_fails_alone_dies_once_others_went_through_meanwhile(make_world) -> None:

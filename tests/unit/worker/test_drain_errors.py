@@ -15,9 +15,9 @@ from tests.unit.worker.fake_insider import (
     holds_poison,
     taken,
 )
+from worker.batch.lookout import Stop
 from worker.contract.keys import digest_of
 from worker.destinations.insider.api import InsiderApi
-from worker.drain import Stop
 from worker.errors import RedisUnavailable
 
 

@@ -5,6 +5,7 @@ import pytest
 from tests.unit.worker.drain_world import World, event, members
 from tests.unit.worker.fake_insider import Reply, Sending, failed, taken
 from worker.batch.partition import Hold
+from worker.batch.read import BATCH_ENTRIES, TRIAL_ENTRIES
 from worker.core.verdicts import Failed
 
 BACKLOG = 20_000
@@ -45,7 +46,7 @@ def test_a_failing_trigger_with_a_backlog_holds_up_no_other(make_world, lane: st
     assert max(waited) <= 3.0
     tries = sum(s.url.endswith("delete") for s in world.sendings)
     assert tries <= 20
-    assert world.rendered["exit"] <= 1_000 + 100 * tries
+    assert world.rendered["exit"] <= BATCH_ENTRIES + TRIAL_ENTRIES * tries
     assert world.count("dead") == 0
 
 

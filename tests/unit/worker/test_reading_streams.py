@@ -7,7 +7,7 @@ from tests.fakes.fake_partition import PartitionStore
 from tests.unit.worker.drain_fakes import SlowPartition
 from tests.unit.worker.drain_world import START_MS, event
 from worker.batch.partition import Delivery
-from worker.batch.read import most_entries, order_of, read_batch
+from worker.batch.read import order_of, read_batch
 from worker.batch.state import State
 
 TRIGGERS = [f"audience-{number:03}" for number in range(400)]
@@ -64,10 +64,3 @@ def test_one_stream_alone_is_read_to_its_end() -> None:
     batch = read(partition_with(["enter"] * 700), 1_000)
 
     assert len(batch) == 700
-
-
-def test_a_batch_is_larger_where_many_streams_share_it_and_small_where_people_go_alone():
-    sizes = [most_entries(streams, one_by_one=False) for streams in (1, 100, 101, 400)]
-
-    assert sizes == [1_000, 1_000, 2_000, 2_000]
-    assert most_entries(400, one_by_one=True) == 100

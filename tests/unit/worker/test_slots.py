@@ -82,6 +82,18 @@ def test_the_backfill_lane_is_limited_over_all_destinations(holders):
     assert [holder.has_slot for holder in taken] == [True, True, False, True]
 
 
+@pytest.mark.parametrize(("processes", "granted"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (9, 7)])
+def test_of_more_than_three_processes_backfills_leave_one_to_live_work_of_their_destination(
+    holders, processes, granted
+):
+    slots = Slots(processes, ["one"])
+
+    taken = holders(slots, *[backfill()] * (granted + 1), live())
+
+    has_slot = [holder.has_slot for holder in taken]
+    assert has_slot == [True] * granted + [False, processes > 3]
+
+
 def test_who_found_no_slot_in_the_lane_keeps_none_of_the_destination(holders):
     slots = Slots(2, ["one", "two"])
 

@@ -27,6 +27,7 @@ from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
+from worker.batch.lookout import Stop
 from worker.batch.responses import Responses
 from worker.batch.state import Tally
 from worker.contract import keys
@@ -41,7 +42,7 @@ from worker.contract.redis.connection import (
 )
 from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
-from worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits, Stop
+from worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
 from worker.errors import RedisUnavailable, UsageWrong
 from worker.node.process.loading import Loaded, load
 from worker.node.process.upkeep import Upkeep

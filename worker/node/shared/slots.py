@@ -1,9 +1,10 @@
 """Slots: how many drains of one kind a node runs at once.
 
-One process of a node always stays free: of the backfill lane, and of any one destination, one drain
-less runs than there are processes. Of errands a node does one at a time, in the place of a drain of
-the backfill lane. A slot is a locked byte of a file without a name, so the kernel gives it back
-however its holder dies.
+One process of a node always stays free for other destinations: of any one, a drain less runs than
+there are processes. Of the backfill lane one less again where there are more than three, so that
+live work finds a slot of its destination free. Of errands a node does one at a time, in the place
+of a drain of the backfill lane. A slot is a locked byte of a file without a name, so the kernel
+gives it back however its holder dies.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ class Slots:
 
     def __init__(self, processes: int, destinations: Iterable[str]) -> None:
         self._most = max(1, processes - 1)
+        self._most_of_backfill = max(min(2, self._most), self._most - 1)
         self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
         self._descriptor = nameless_file()
 
@@ -57,12 +59,12 @@ class Slots:
         """Take the slots that a drain needs; None where one of them is not free."""
         rooms = [(self._rooms.get(call.destination, len(self._rooms) + 1), self._most)]
         if call.queue == BACKFILL:
-            rooms.append((_OF_BACKFILL, self._most))
+            rooms.append((_OF_BACKFILL, self._most_of_backfill))
         return self._take(rooms)
 
     def take_for_errand(self) -> DrainSlot | None:
         """Take the node's one slot for errands, and one of the backfill lane's."""
-        return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most)])
+        return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
 
     def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
         """Take a slot of each room, of at most so many; None = one of them has none."""

@@ -9,10 +9,10 @@ from typing import Final
 
 import redis
 
+from worker.batch.lookout import Stop
 from worker.contract.redis.connection import connect, redis_errors, resolve_url
 from worker.contract.settings import Settings
 from worker.contract.words import LIVE
-from worker.drain import Stop
 from worker.errors import RedisUnavailable
 from worker.node.shared.node import NodeMemory
 
