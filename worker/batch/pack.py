@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-import orjson
-
 from worker.batch.batch import Batch, Packed, Parcel, Part, Request
 from worker.batch.letters import Obituary
 from worker.batch.opening import skip_by_ledger
 from worker.batch.partition import Settled
 from worker.contract.words import Death, Skip
+from worker.core.compact import compact_json
 from worker.core.ledger import Knowledge, knowledge
 from worker.destinations.api import NotSendable
 from worker.logs import told_bug
@@ -173,7 +172,7 @@ class Packer:
         if isinstance(shaped, NotSendable):
             self._not_sendable(parcel, shaped)
             return None
-        users = tuple(orjson.dumps(user) for user in shaped.users)
+        users = tuple(compact_json(user) for user in shaped.users)
         largest = parcel.route.api.max_bytes - FRAME_BYTES
         if sum(map(len, users)) > largest:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."

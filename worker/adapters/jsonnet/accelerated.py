@@ -25,6 +25,7 @@ from worker.adapters.jsonnet.compiled import (
 from worker.adapters.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
 from worker.adapters.jsonnet.failures import MAX_MESSAGE, Failure
 from worker.adapters.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
+from worker.core.compact import compact_json
 
 SAMPLES: Final = SHIPPED_FOLDER / "samples"
 BOTH_EVERY: Final = 500
@@ -83,7 +84,7 @@ class Accelerator:
         """Return what the template makes of a profile; None where only the engine can tell."""
         assert self._form is not None
         try:
-            return orjson.dumps(self._form.render(orjson.loads(profile), settings))
+            return compact_json(self._form.render(orjson.loads(profile), settings))
         except AssertFailed as failed:
             return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
         except Exhausted as exhausted:

@@ -1,0 +1,19 @@
+"""JSON text that is kept for a while, in as little memory as it needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+
+def compact_json(value: Any) -> bytes:
+    """Return a value as JSON text.
+
+    What `orjson.dumps` returns keeps the room in which it was written: 4,096 bytes for a user of
+    600. A batch holds thousands of them until it is settled.
+
+    Raises:
+        orjson.JSONEncodeError: It holds what JSON has no word for.
+    """
+    return bytes(memoryview(orjson.dumps(value)))
