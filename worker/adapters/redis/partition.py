@@ -32,9 +32,9 @@ from worker.errors import LeaseLost
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """A repair puts right what is wrong at the destination: a full Redis takes it too."""
 _READ_BYTES: Final = 4_000_000
-"""After so much of some streams, only one entry of each other is read in the same round trip."""
-_FEW_STREAMS: Final = 4
-"""So many are read one after the other."""
+"""After so much of some streams, only one entry of each other is read."""
+_READ_ENTRIES: Final = 200
+"""Of several streams in one round trip; what they hold is known only afterwards."""
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
 
@@ -107,32 +107,26 @@ class RedisPartition:
         return tuple(sorted([name.decode() for name in names]))
 
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
-        """Read the next entries of several streams; many are read in one round trip."""
-        if len(stretches) > _FEW_STREAMS:
-            return await self._read_at_once(stretches)
-        found: list[Found] = []
+        """Read the next entries of several streams; many streams share a round trip."""
+        found: dict[Stretch, Found] = {}
         left = _READ_BYTES
-        for stretch in stretches:
-            found.append(await self._read_one(stretch, stretch.most if left > 0 else 1))
-            left -= sum(len(e.header) + len(e.profile) for e in found[-1].entries)
-        return found
+        for most, group in _groups(stretches):
+            rows = await self._next_entries(group, most if left > 0 else 1)
+            left -= sum(len(e.header) + len(e.profile) for each in rows for e in each.entries)
+            found.update(zip(group, rows, strict=True))
+        return [found[stretch] for stretch in stretches]
 
-    async def _read_one(self, stretch: Stretch, most: int) -> Found:
-        """Read one stream by a plain command, which costs Redis a quarter of what a script does."""
-        after = f"({stretch.after_id}" if stretch.after_id else "-"
-        words = (self.keys.stream(stretch.stream), after, "+", "COUNT", most)
+    async def _next_entries(self, stretches: Sequence[Stretch], most: int) -> list[Found]:
+        keys = [self.keys.stream(each.stream).encode() for each in stretches]
+        after = [each.after_id or "0" for each in stretches]
         with redis_errors():
-            rows = await scripts.command(self._client, "XRANGE", *words)
-        return Found([_entry(entry_id, fields) for entry_id, fields in rows], len(rows) < most)
-
-    async def _read_at_once(self, stretches: Sequence[Stretch]) -> list[Found]:
-        wanted = (part for each in stretches for part in (each.after_id, each.most))
-        answer = await self._call(
-            "read", [self.keys.stream(each.stream) for each in stretches], (_READ_BYTES, *wanted)
-        )
+            answer = await scripts.command(
+                self._client, "XREAD", "COUNT", most, "STREAMS", *keys, *after
+            )
+        rows = dict(answer)  # a stream with nothing behind the id is missing
         return [
-            Found([_entry(entry_id, dict(_pairs(flat))) for entry_id, flat in rows], bool(is_all))
-            for is_all, rows in answer
+            Found([_entry(*row) for row in rows.get(key, ())], len(rows.get(key, ())) < most)
+            for key in keys
         ]
 
     async def ledgers(
@@ -246,6 +240,16 @@ class RedisPartition:
 
 def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
+
+
+def _groups(stretches: Iterable[Stretch]) -> Iterator[tuple[int, list[Stretch]]]:
+    """Yield what is read together, and how many entries of each stream at most."""
+    by_most: dict[int, list[Stretch]] = {}
+    for stretch in stretches:
+        by_most.setdefault(stretch.most, []).append(stretch)
+    for most, alike in by_most.items():
+        size = max(1, _READ_ENTRIES // most)
+        yield from ((most, alike[at : at + size]) for at in range(0, len(alike), size))
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
