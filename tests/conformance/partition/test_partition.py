@@ -152,7 +152,7 @@ def test_what_is_large_leaves_one_entry_of_the_streams_that_are_read_later(bench
     bench.run(bench.one.accept([new(name)._replace(profile=large) for name in ("ada", "bob")]))
     bench.accept("cyd", "dan", trigger="other")
 
-    found = bench.run(bench.one.read([Stretch(name, "", 150) for name in (VIP, "live|other")]))
+    found = bench.run(bench.one.read([Stretch(name, "", 90) for name in (VIP, "live|other")]))
 
     assert [(len(each.entries), each.is_all) for each in found] == [(2, True), (1, False)]
 

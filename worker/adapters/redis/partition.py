@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -33,8 +34,8 @@ _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n"
 """A repair puts right what is wrong at the destination: a full Redis takes it too."""
 _READ_BYTES: Final = 4_000_000
 """After so much of some streams, only one entry of each other is read."""
-_READ_ENTRIES: Final = 200
-"""Of several streams in one round trip; what they hold is known only afterwards."""
+_READ_AT_FIRST: Final = 100
+"""Entries of several streams in the first round trip; each further one may bring twice as many."""
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
 
@@ -109,11 +110,17 @@ class RedisPartition:
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
         """Read the next entries of several streams; many streams share a round trip."""
         found: dict[Stretch, Found] = {}
-        left = _READ_BYTES
-        for most, group in _groups(stretches):
+        left, at_once = _READ_BYTES, _READ_AT_FIRST
+        wanted = deque(sorted(stretches, key=_most))
+        while wanted:
+            most = wanted[0].most
+            group = [wanted.popleft()]
+            while wanted and wanted[0].most == most and (len(group) + 1) * most <= at_once:
+                group.append(wanted.popleft())
             rows = await self._next_entries(group, most if left > 0 else 1)
-            left -= sum(len(e.header) + len(e.profile) for each in rows for e in each.entries)
             found.update(zip(group, rows, strict=True))
+            left -= sum(len(e.header) + len(e.profile) for each in rows for e in each.entries)
+            at_once *= 2
         return [found[stretch] for stretch in stretches]
 
     async def _next_entries(self, stretches: Sequence[Stretch], most: int) -> list[Found]:
@@ -242,14 +249,8 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _groups(stretches: Iterable[Stretch]) -> Iterator[tuple[int, list[Stretch]]]:
-    """Yield what is read together, and how many entries of each stream at most."""
-    by_most: dict[int, list[Stretch]] = {}
-    for stretch in stretches:
-        by_most.setdefault(stretch.most, []).append(stretch)
-    for most, alike in by_most.items():
-        size = max(1, _READ_ENTRIES // most)
-        yield from ((most, alike[at : at + size]) for at in range(0, len(alike), size))
+def _most(stretch: Stretch) -> int:
+    return stretch.most
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:
