@@ -166,7 +166,7 @@ async def read_batch(
         if taken[source.trigger] >= TRIAL_ENTRIES and state.is_trial(source.trigger):
             source.is_exhausted = True
             continue
-        if not source.entries:
+        if not source.entries and not source.is_exhausted:
             await reader.fill(sources)
         _push(heads, number, source)
     for source in sources:

@@ -60,6 +60,7 @@ class Runtime:
         runner: Owns the loop; all that is asynchronous lives in it.
         upkeep: Has the routes.
         lease_client: Of the renewing thread, alone.
+        is_worker: This process does nothing but drain, so it collects its garbage after each drain.
     """
 
     settings: Settings
@@ -74,6 +75,7 @@ class Runtime:
     upkeep: Upkeep
     canaries: Canaries
     responses: Responses
+    is_worker: bool = False
     gates: dict[str, RedisGate] = field(default_factory=dict)
     jitter: random.Random = field(default_factory=random.SystemRandom)
     _first_drains: int = FIRST_DRAINS
@@ -115,7 +117,7 @@ class Runtime:
         try:
             tally, queue = self.runner.run(self._drain(place, stop, live_waits, adapt))
         finally:
-            if gc.get_freeze_count():  # in a worker
+            if self.is_worker:
                 gc.collect()
         if tally.requests:
             self._keep_what_was_loaded()
@@ -127,7 +129,7 @@ class Runtime:
         It stays for good: no batch is held here. A full collection then takes less than half a
         millisecond instead of ten.
         """
-        if self._first_drains > 0 and gc.get_freeze_count():
+        if self._first_drains > 0 and self.is_worker:
             self._first_drains -= 1
             gc.freeze()
 
@@ -238,6 +240,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
     url = resolve_url(settings.redis)
     runner = asyncio.Runner()
     runner.get_loop()
+    is_worker = loaded is not None
     loaded = loaded or load(settings, lambda questions: [ask() for ask in questions])
     client = connect_async(url)
     return Runtime(
@@ -267,4 +270,5 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         ),
         upkeep=Upkeep.of(settings, loaded.renderer, loaded.routes),
         canaries=Canaries(client, settings),
+        is_worker=is_worker,
     )
