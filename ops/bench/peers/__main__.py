@@ -113,7 +113,7 @@ def _print_table(results: dict[str, list[ContestResult]]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=30_000)
+    parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--least", type=int, default=300, help="events for the slowest")
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--profile-bytes", type=int, default=1_000)
