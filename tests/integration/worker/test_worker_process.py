@@ -1,0 +1,73 @@
+"""What a worker's process does with its garbage, and how many there are."""
+
+import gc
+import os
+import subprocess
+import sys
+import weakref
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from worker.batch.lookout import Stop
+from worker.contract.settings import Settings, load_settings
+from worker.node.process.loading import load
+from worker.node.process.runtime import runtime_for
+
+ROOT = Path(__file__).parents[3]
+CONFIG = """
+[redis]
+url = "{redis}"
+[destinations.d]
+api = "http"
+base_url = "https://example.com"
+rate = "10/s"
+"""
+
+
+class Knot:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture
+def configuration(tmp_path: Path, redis_url: str) -> Path:
+    (tmp_path / "templates").mkdir()
+    path = tmp_path / "segrelay.toml"
+    path.write_text(CONFIG.format(redis=redis_url))
+    return path
+
+
+def is_collected(settings: Settings, *, in_worker: bool) -> bool:
+    loaded = load(settings, lambda questions: [ask() for ask in questions])
+    gc.disable()
+    try:
+        with closing(runtime_for(settings, loaded if in_worker else None)) as runtime:
+            garbage = weakref.ref(Knot())
+            runtime.drain("d", 0, Stop())
+            return garbage() is None
+    finally:
+        gc.enable()
+
+
+def test_a_worker_collects_its_garbage_after_each_drain_and_nobody_else(configuration: Path):
+    settings = load_settings(configuration)
+
+    assert is_collected(settings, in_worker=True)
+    assert not is_collected(settings, in_worker=False)
+
+
+def test_there_are_two_processes_for_each_core_and_one_more(configuration: Path):
+    asked = subprocess.run(
+        [sys.executable, "-c", "from worker.app import app; print(app.conf.worker_concurrency)"],
+        cwd=ROOT,
+        env={**os.environ, "SEGRELAY_CONFIG": str(configuration)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert int(asked.stdout) == 2 * (os.cpu_count() or 1) + 1
