@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from worker.batch.ahead import Ahead, Decoded
 from worker.batch.batch import Batch, Numbers
 from worker.batch.conclude import Conclusion
 from worker.batch.halve import Refusals
 from worker.batch.lookout import Lease, Lookout, Stop
-from worker.batch.opening import ask_ledger, contend, open_up, take_in_records, tried_by
+from worker.batch.opening import ask_ledger, contend, take_in_records, tried_by
 from worker.batch.pack import Packer
-from worker.batch.partition import Delivery, Holding, Note, Partition
+from worker.batch.partition import Holding, Note, Partition
 from worker.batch.prepare import Renders, render_and_shape
 from worker.batch.ration import Ration
 from worker.batch.read import (
     BATCH_ENTRIES,
     BATCH_ENTRIES_ONE_BY_ONE,
     is_any_due,
-    is_full,
     read_batch,
 )
 from worker.batch.responses import NO_RESPONSES, Responses
@@ -42,9 +42,9 @@ from worker.errors import LeaseLost, SegrelayError
 
 PATIENCE_SECONDS: Final = 0.5
 """If no request ends for so long, nothing waits any more to be shared with others of its batch."""
-CROWD_ENTRIES: Final = 100
-"""In a batch of so many or more, a small request waits for others to share it."""
-SLICE_SECONDS: Final = 1.0
+CROWD_SHARE: Final = 20
+"""If a batch has one in so many of what it may have, small requests wait to be shared."""
+SLICE_SECONDS: Final = 2.0
 """How long a drain works before others get their turn."""
 LIVE_LOOK_SECONDS: Final = 0.1
 """A backfill is rendered for so long between two looks whether live work is due."""
@@ -56,12 +56,18 @@ RELEASE_TRIES: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Durations and sizes of a drain, in seconds."""
+    """Durations of a drain, in seconds, and how much it takes at once.
+
+    Args:
+        in_flight: How many requests are under way at most.
+        batch_entries: How many deliveries a batch has at most.
+    """
 
     slice_seconds: float
     request_deadline_seconds: float
     late_seconds: float
     in_flight: int
+    batch_entries: int = BATCH_ENTRIES
     stop_grace_seconds: float = STOP_GRACE_SECONDS
 
 
@@ -162,34 +168,44 @@ class Drain:
         """Work off batch after batch; returns whether there was anything to do."""
         end = self.clock.seconds() + self.limits.slice_seconds
         found = had_live = False
-        batch = Batch(state, self.numbers, self.routes)
+        ahead: Ahead | None = None
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
-            kind, deliveries, is_all = await self._read(state)
-            if not deliveries or (had_live and kind == BACKFILL):
+            decoded = await self._next(state, ahead)
+            if decoded is None or (had_live and decoded.kind == BACKFILL):
                 # To go on with backfill, a drain needs a slot of the backfill lane.
                 return found
-            found, had_live = True, kind == LIVE
-            batch = batch.following()
-            progress = await self._batch(kind, deliveries, batch, end, is_all=is_all)
+            found, had_live = True, decoded.kind == LIVE
+            ahead = Ahead(decoded, self.partition, self.renders, self._most)
+            progress = await self._batch(ahead, end)
             # 12. Go on until empty, until the slice is over, or live work waits elsewhere.
-            if not progress or state.yields or self.clock.seconds() >= end:
+            is_over = self.clock.seconds() >= end and not ahead.following
+            if not progress or state.yields or is_over:
                 return found
-            if kind == BACKFILL and await self.live_waits():
+            if decoded.kind == BACKFILL and await self.live_waits():
                 return found
         return found
 
-    async def _read(self, state: State) -> tuple[Literal["live", "backfill"], list[Delivery], bool]:
-        """Return a batch of one lane, and whether nothing is behind it."""
+    @property
+    def _most(self) -> int:
+        """How many deliveries a batch has at most."""
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
-        most = BATCH_ENTRIES_ONE_BY_ONE if one_by_one else BATCH_ENTRIES
+        return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else self.limits.batch_entries
+
+    async def _next(self, state: State, ahead: Ahead | None) -> Decoded | None:
+        """Return the next batch, of one kind of lane, unless there is none."""
         names = await self.partition.streams()
         for kind in (LIVE, BACKFILL):
             streams = self._readable(names, kind, state)
-            batch = await read_batch(self.partition, state, streams, entries=most)
-            if batch:
-                return kind, batch, not is_full(batch, most)
-        return LIVE, [], True
+            if ahead and ahead.decoded.kind == kind and (prepared := ahead.turn(streams)):
+                return prepared
+            deliveries = await read_batch(self.partition, state, streams, entries=self._most)
+            if deliveries:
+                batch = Batch(state, self.numbers, self.routes)
+                if ahead:
+                    batch.follow(ahead.decoded.batch)
+                return await Decoded.of(kind, streams, batch, deliveries, entries=self._most)
+        return None
 
     def _readable(
         self, names: Iterable[str], kind: Literal["live", "backfill"], state: State
@@ -202,26 +218,18 @@ class Drain:
             if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
         ]
 
-    async def _batch(
-        self,
-        kind: Literal["live", "backfill"],
-        deliveries: Sequence[Delivery],
-        batch: Batch,
-        end: float,
-        *,
-        is_all: bool,
-    ) -> bool:
+    async def _batch(self, ahead: Ahead, end: float) -> bool:
         """Work off one batch; returns whether anything changed."""
-        state = batch.state
+        decoded, batch = ahead.decoded, ahead.decoded.batch
+        state, contenders = batch.state, decoded.contenders
         lookout = Lookout(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
-        courier = self._courier(kind, batch, lookout)
-        courier.packer.is_patient = len(deliveries) >= CROWD_ENTRIES
+        courier = self._courier(decoded.kind, batch, lookout)
+        crowd = self.limits.batch_entries / CROWD_SHARE
+        courier.packer.is_patient = len(decoded.deliveries) >= crowd
         # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch beats.
-        audiences = {d.header.audience for d in deliveries if d.header.audience}
-        await self.numbers.learn(audiences, {d.trigger for d in deliveries})
-        contenders = open_up(deliveries, batch)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
-        texts = await self.partition.ledgers(digests, (c.delivery.place for c in contenders))
+        rendering = (p for c in contenders if (p := c.delivery.place) not in batch.before)
+        texts = await self.partition.ledgers(digests, rendering)
         by_digest = dict(zip(digests, texts, strict=True))
         contenders = take_in_records(contenders, by_digest, batch)
         await courier.settler.stop()
@@ -231,21 +239,22 @@ class Drain:
         settled = await courier.settler.settle_unsent()
         # 7. to 11. Pack, and carry every request to its end.
         requests, shut = state.tally.requests, len(state.shut)
-        async with lookout:
+        async with lookout, ahead:
             # What has had enough is not read again in this drain: it must not be left.
-            more = not state.enough and not is_all
-            await self._deliver(courier, end, more=more)
+            more = not state.enough and not decoded.is_all
+            await self._deliver(courier, end, ahead if more else None)
         await courier.conclusion.refusals.finish()
         if courier.closed:
             state.tally.ended = courier.closed.reason
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(self, courier: Courier, end: float, *, more: bool) -> None:
+    async def _deliver(self, courier: Courier, end: float, ahead: Ahead | None) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
         While there is more to read in this slice, what would be a small request is left to be
-        shared with it; but nobody waits for a request that hangs.
+        shared with it; but nobody waits for a request that hangs. What there is to read is prepared
+        meanwhile.
 
         What was rendered is sent for a slice at least, however long the rendering took; of the
         backfill lane, only until live work waits.
@@ -257,7 +266,7 @@ class Drain:
             while True:
                 while len(running) < self.limits.in_flight:
                     over = yields or self._is_over(courier, over_at)
-                    may_leave = more and self.clock.seconds() < end
+                    may_leave = ahead is not None and self.clock.seconds() < end
                     request = None if over else courier.packer.next_request(may_leave=may_leave)
                     if request is None:
                         break
@@ -266,6 +275,8 @@ class Drain:
                 await courier.settler.settle_unsent()
                 if not running:
                     return
+                if ahead and self.clock.seconds() < end and not self.ration.shares:
+                    ahead.begin(self._rendering_ends(courier))
                 done, running = await asyncio.wait(
                     running,
                     timeout=PATIENCE_SECONDS if courier.packer.is_patient else None,

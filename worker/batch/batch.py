@@ -190,7 +190,9 @@ class Batch:
         busy: Profiles, and identifiers by which the destination knows them, of which a request is
             in flight.
         trying: Triggers that wait, while the one delivery that tries them is in flight.
-        before: By place, what the batch before has rendered and left.
+        settled: How many of its deliveries have got their outcome.
+        before: By place, what was rendered before this batch's turn.
+        left_over: The places of those that the batch before has read, but left.
     """
 
     state: State
@@ -203,29 +205,41 @@ class Batch:
     apart: set[str] = field(default_factory=set)
     busy: set[bytes | str] = field(default_factory=set)
     trying: set[str] = field(default_factory=set)
+    settled: int = 0
     before: dict[str, Parcel] = field(default_factory=dict)
+    left_over: frozenset[str] = frozenset()
     _fresh: dict[Kind, Part] = field(default_factory=dict)
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
 
-    def following(self) -> Batch:
-        """Return the next batch; what this one leaves in the streams is not rendered again."""
-        left = {p.delivery.place: p for part in self.parts for p in part.parcels}
-        return Batch(self.state, self.numbers, self.routes, before=left)
+    def fresh(self) -> Batch:
+        """Return another batch of the same holder of the lease."""
+        return Batch(self.state, self.numbers, self.routes)
+
+    def follow(self, batch: Batch) -> None:
+        """Come after a batch; what that one leaves in the streams is not rendered again."""
+        left = {p.delivery.place: p for part in batch.parts for p in part.parcels}
+        self.before |= left
+        self.left_over = frozenset(left)
+
+    def unread(self) -> list[Delivery]:
+        """Return what it has rendered, but leaves in the streams, with what was beaten by it."""
+        parcels = [p for part in self.parts for p in part.parcels]
+        beaten = [loser.delivery for p in parcels for loser in p.losers]
+        return [*(p.delivery for p in parcels), *beaten]
 
     def left(self, contenders: Iterable[Contender]) -> list[Contender]:
         """Return those whose triggers can go on; the others stay in their streams."""
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
-    def add_rendered(self, contender: Contender, losers: tuple[Contender, ...]) -> bool:
-        """Take in what the batch before has rendered; returns False for all others."""
-        parcel = self.before.pop(contender.delivery.place, None) if self.before else None
-        if parcel:
-            rendered = replace(
-                parcel, delivery=contender.delivery, fact=contender.fact, losers=losers
-            )
-            self.add(rendered).is_due = True
-        return parcel is not None
+    def add_rendered(self, contender: Contender, losers: tuple[Contender, ...]) -> None:
+        """Add what was rendered before this batch's turn."""
+        delivery = contender.delivery
+        parcel = self.before.pop(delivery.place)
+        if losers or parcel.losers or parcel.delivery is not delivery:
+            parcel = replace(parcel, delivery=delivery, fact=contender.fact, losers=losers)
+        part = self.add(parcel)
+        part.is_due = part.is_due or delivery.place in self.left_over
 
     def add(self, parcel: Parcel) -> Part:
         """Add a parcel to its part. Narrow parts come first, so that a halving comes to its end."""

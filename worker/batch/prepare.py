@@ -36,6 +36,16 @@ class Renders(Protocol):
         """
         ...
 
+    async def render_safely(
+        self, template: Template, engine: Engine, rows: Sequence[Row]
+    ) -> list[Rendered | None]:
+        """Render rows, but only what can't kill the process; None for all others."""
+        ...
+
+    def doubts(self, template: Template) -> bool:
+        """Say whether what `render_safely` made of a template can't be trusted any more."""
+        ...
+
 
 class _Together(NamedTuple):
     """What deliveries have in common that are rendered together."""
@@ -51,12 +61,39 @@ async def render_and_shape(
     renders: Renders,
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render per template and shape, until it has to end; fills the batch."""
+    """Render per template and shape, until it has to end; fills the batch.
+
+    What was rendered before comes last: a template may lose its trust while the rest is rendered.
+    """
+    _forget_doubted(batch, renders)
+    rest = [each for each in going if each[0].delivery.place not in batch.before]
+    await _render(rest, batch, renders, ends)
+    _forget_doubted(batch, renders)
+    for contender, losers in going if batch.before else ():
+        if contender.delivery.place in batch.before:
+            batch.add_rendered(contender, losers)
+
+
+def _forget_doubted(batch: Batch, renders: Renders) -> None:
+    """Forget what was rendered by what is not trusted any more."""
+    doubted = {
+        name
+        for name, route in batch.routes.items()
+        if route.template and renders.doubts(route.template)
+    }
+    for place in [p for p, parcel in batch.before.items() if parcel.delivery.trigger in doubted]:
+        del batch.before[place]
+
+
+async def _render(
+    going: Sequence[tuple[Contender, tuple[Contender, ...]]],
+    batch: Batch,
+    renders: Renders,
+    ends: Callable[[], Awaitable[bool]],
+) -> None:
     state, routes = batch.state, batch.routes
     groups: dict[_Together, list[tuple[Contender, tuple[Contender, ...]]]] = {}
     for contender, losers in going:
-        if batch.add_rendered(contender, losers):
-            continue
         route = routes[contender.delivery.trigger]
         assert route.template is not None
         suspect = bool(state.suspects) and contender.delivery.place in state.suspects
@@ -87,6 +124,37 @@ async def render_and_shape(
                 or state.clock.seconds() >= isolating_ends
             ):
                 return
+
+
+async def render_ahead(
+    contenders: Sequence[Contender],
+    batch: Batch,
+    renders: Renders,
+    ends: Callable[[], Awaitable[bool]],
+) -> None:
+    """Render and shape before the batch's turn, until it has to end; fills what it has `before`.
+
+    Requests of other deliveries are under way, so that this process must not be at risk. Whatever
+    is not simply rendered and shaped is left to the batch's turn.
+    """
+    groups: dict[tuple[Template, Engine], list[Contender]] = {}
+    for contender in contenders:
+        route = batch.routes[contender.delivery.trigger]
+        assert route.template is not None
+        groups.setdefault((route.template, route.engine), []).append(contender)
+    for (template, engine), group in groups.items():
+        for first in range(0, len(group), RENDER_GROUP):
+            if await ends():
+                return
+            part = group[first : first + RENDER_GROUP]
+            rows = [Row(c.profile, batch.routes[c.delivery.trigger].settings) for c in part]
+            results = await renders.render_safely(template, engine, rows)
+            now_us = batch.state.now_ms() * 1000
+            for contender, result in zip(part, results, strict=True):
+                route = batch.routes[contender.delivery.trigger]
+                parcel = result and _parcel((contender, ()), result.body, route, now_us)
+                if isinstance(parcel, Parcel):
+                    batch.before[contender.delivery.place] = parcel
 
 
 async def _rendered(
@@ -128,8 +196,7 @@ def _shape(
     now_us: int,
     batch: Batch,
 ) -> None:
-    contender, losers = going
-    delivery = contender.delivery
+    delivery = going[0].delivery
     template = route.template.content_hash if route.template else ""
     match result:
         case Asserted(message):
@@ -148,14 +215,24 @@ def _shape(
             return
         case Rendered(body):
             pass
+    parcel = _parcel(going, body, route, now_us)
+    if isinstance(parcel, NotSendable):
+        _not_sendable(delivery, parcel, template, body, batch)
+    else:
+        batch.add(parcel)
+
+
+def _parcel(
+    going: tuple[Contender, tuple[Contender, ...]], body: bytes, route: Route, now_us: int
+) -> Parcel | NotSendable:
+    (delivery, fact, _), losers = going
     occasion = _occasion(delivery, route, now_us)
     shaped = route.api.shape(_loads(body), occasion)
     if isinstance(shaped, NotSendable):
-        _not_sendable(delivery, shaped, template, body, batch)
-        return
+        return shaped
     known_by = map(route.api.identifiers, shaped.users)
     names = frozenset((delivery.header.digest,)).union(*known_by)
-    batch.add(Parcel(delivery, contender.fact, route, occasion, shaped, body, losers, names))
+    return Parcel(delivery, fact, route, occasion, shaped, body, losers, names)
 
 
 def _not_sendable(

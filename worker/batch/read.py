@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
 from worker.batch.partition import Delivery, Entry, Found, Hold, Stretch
@@ -129,7 +129,7 @@ def order_of(entry_id: str) -> tuple[int, int]:
 
 
 async def read_batch(
-    reads: Reads, state: State, streams: list[str], *, entries: int
+    reads: Reads, state: State, streams: Sequence[str], *, entries: int
 ) -> list[Delivery]:
     """Read up to so many deliveries, or 8 MB, in the order in which they came.
 
@@ -140,6 +140,24 @@ async def read_batch(
         entries: How many at most.
     """
     sources = [_source(state, stream) for stream in streams]
+    batch = await _read(reads, state, sources, entries)
+    for source in sources:
+        _note_hold(state, source)
+    return batch
+
+
+async def read_on(
+    reads: Reads, state: State, streams: Sequence[str], behind: Iterable[Delivery], *, entries: int
+) -> list[Delivery]:
+    """Read as `read_batch` does, but behind what was read already. It notes no holds."""
+    read = {delivery.stream: delivery.entry_id for delivery in behind}
+    sources = [replace(_source(state, name), after_id=read.get(name, "")) for name in streams]
+    return await _read(reads, state, sources, entries)
+
+
+async def _read(
+    reads: Reads, state: State, sources: Sequence[_Source], entries: int
+) -> list[Delivery]:
     reader = _BatchReader(reads, entries)
     await reader.fill(sources)
     heads: list[tuple[tuple[int, int], int]] = []
@@ -169,8 +187,6 @@ async def read_batch(
         if not source.entries and not source.is_exhausted:
             await reader.fill(sources)
         _push(heads, number, source)
-    for source in sources:
-        _note_hold(state, source)
     return batch
 
 

@@ -156,6 +156,7 @@ class Settler:
 
     def _count(self, settled: Sequence[Settled]) -> None:
         self.ration.count(settled)
+        self.batch.settled += len(settled)
         tally = self.batch.state.tally
         for outcome in settled:
             match outcome.kind:

@@ -150,6 +150,14 @@ class State:
         is_closed = trigger in self.paused or trigger in self.shut
         return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
 
+    @property
+    def is_untroubled(self) -> bool:
+        """Whether nothing waits, is tried or is a suspect: all that was read may go on."""
+        return not (
+            self.waiting or self.setbacks or self.holds or self.suspects or self.waits
+            or self.probing or self.yields
+        )  # fmt: skip
+
     def may_read(self, stream: str) -> bool:
         """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""
         lane, trigger = split_stream_name(stream)

@@ -99,6 +99,30 @@ class FakeRenders:
             raise asyncio.CancelledError
         return results
 
+    async def render_safely(
+        self,
+        template: Template,
+        engine: Engine,  # noqa: ARG002 - there is no engine
+        rows: Sequence[Row],
+    ) -> list[Any]:
+        world = self._process.world
+        await asyncio.sleep(world.render_seconds)
+        world.rendered_ahead[template.name] += len(rows)
+        if world.ahead_error:
+            raise world.ahead_error
+        await self._process.step()
+        return [self._safely(template.name, row) for row in rows]
+
+    def _safely(self, template: str, row: Row) -> Rendered | None:
+        profile = orjson.loads(row.profile)
+        if profile.get("behave") in {"stumble", "kill"}:
+            return None
+        result = self._one(template, profile, isolated=False)
+        return result if isinstance(result, Rendered) else None
+
+    def doubts(self, template: Template) -> bool:
+        return template.name in self._process.world.doubted
+
     def _rendered(self, template: str, row: Row, isolated: bool) -> Any:
         try:
             return self._one(template, orjson.loads(row.profile), isolated)

@@ -110,6 +110,9 @@ class World:
         self.read_error: Exception | None = None
         self.broken: AssertionError | None = None
         self.rendered: Counter[str] = Counter()
+        self.rendered_ahead: Counter[str] = Counter()
+        self.doubted: set[str] = set()
+        self.ahead_error: Exception | None = None
         self.sendings: list[Sending] = []
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []

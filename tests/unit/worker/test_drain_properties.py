@@ -6,6 +6,7 @@ Insider answers or fails in every way that there is, and what it fails at may ta
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -134,6 +135,9 @@ class History:
         enters = self.rng.choice([["enter"], ["overwrite"], ["enter", "overwrite"], [], []])
         self.triggers = TRIGGERS if enters else SHARING
         self.world = World(bad_luck.responds, triggers=self.triggers, on_ambiguous=on_ambiguous)
+        # Where a batch holds little, others are prepared while it is delivered.
+        entries = self.rng.choice([2, 4, self.world.limits.batch_entries])
+        self.world.limits = replace(self.world.limits, batch_entries=entries)
         self.breaks = self.rng.choice([0, 0, 2, 6])
         self.happened = {}
         self.waiting = []

@@ -62,6 +62,7 @@ class Accelerator:
         self._form = form if isinstance(form, Compiled) else None
         self._seen: set[bytes] = set()
         self._until_both = BOTH_EVERY
+        self._owed = 0
         self.why_not = "" if isinstance(form, Compiled) else reason(form)
         self.differences = 0
 
@@ -97,11 +98,25 @@ class Accelerator:
         if settings not in self._seen:
             self._seen.add(settings)
             return True
-        self._until_both -= 1
-        if self._until_both:
+        if self._owed:
+            self._owed -= 1
+            return True
+        return self._is_one_of_many()
+
+    def is_free(self, settings: bytes) -> bool:
+        """Say whether this event may be rendered without the engine.
+
+        If it may not, another one that `is_due` is asked about is rendered by both in its place.
+        """
+        if settings not in self._seen:
             return False
-        self._until_both = BOTH_EVERY
-        return True
+        is_one = self._is_one_of_many()
+        self._owed += is_one
+        return not is_one
+
+    def _is_one_of_many(self) -> bool:
+        self._until_both = (self._until_both - 1) or BOTH_EVERY
+        return self._until_both == BOTH_EVERY
 
     def compare(self, ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
         """Return whether both say the same; if not, the compiled form is off from now on."""

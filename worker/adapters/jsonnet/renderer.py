@@ -106,6 +106,10 @@ class Renderer:
             if loaded.accelerator.differences
         }
 
+    def doubts(self, template: Template) -> bool:
+        """Say whether the compiled form of a template has differed from the engine."""
+        return self._loaded[template].accelerator.differences > 0
+
     def distrust(self, differences: Mapping[str, int]) -> None:
         """Turn off the compiled forms that differed from the engine in another process."""
         for template, loaded in self._loaded.items():
@@ -131,8 +135,7 @@ class Renderer:
             raise Bug(f"Template {template.name} was not loaded by this renderer.")
         if not rows:
             return []
-        settings = {id(row.settings): row.settings for row in rows}
-        texts = {key: orjson.dumps(dict(given)) for key, given in settings.items()}
+        texts = _texts(rows)
         events = [Input(row.profile, texts[id(row.settings)]) for row in rows]
         if engine == "auto" and loaded.accelerator.is_trusted:
             answers = loaded.accelerated(rows, events)
@@ -143,6 +146,32 @@ class Renderer:
             _sized(answer) if isinstance(answer, bytes) else places.result(answer, event)
             for answer, event in zip(answers, events, strict=True)
         ]
+
+    def render_compiled(
+        self, template: Template, rows: Sequence[Row], engine: Engine = "auto"
+    ) -> list[Rendered | None]:
+        """Render events by the compiled form alone, without asking the engine about any.
+
+        It gives None for what `render` has to see: what it does not render, and what is to be
+        rendered by both.
+        """
+        results: list[Rendered | None] = [None] * len(rows)
+        accelerator, texts = self._loaded[template].accelerator, _texts(rows)
+        for at, row in enumerate(rows):
+            if engine != "auto" or not accelerator.is_trusted:
+                break
+            answer = accelerator.answer(row.profile, row.settings)
+            if isinstance(answer, Failure) and not answer.asserted:
+                break  # it may have taken long, and so may those behind it
+            if isinstance(answer, bytes) and accelerator.is_free(texts[id(row.settings)]):
+                results[at] = Rendered(answer) if len(answer) <= MAX_BODY_BYTES else None
+        return results
+
+
+def _texts(rows: Sequence[Row]) -> dict[int, bytes]:
+    """Return settings as JSON, by the identity of their mapping."""
+    settings = {id(row.settings): row.settings for row in rows}
+    return {key: orjson.dumps(dict(given)) for key, given in settings.items()}
 
 
 def _sized(body: bytes) -> Result:

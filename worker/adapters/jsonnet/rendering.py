@@ -14,7 +14,7 @@ from typing import Final
 
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.renderer import Renderer
-from worker.core.rendered import Engine, Killed, Result, Row, Template
+from worker.core.rendered import Engine, Killed, Rendered, Result, Row, Template
 from worker.errors import TemplateBroken
 
 GROUP: Final = 50
@@ -67,6 +67,20 @@ class ProcessRenders:
                 results += self.renderer.render(template, group, engine)
             await asyncio.sleep(0)
         return results
+
+    async def render_safely(
+        self, template: Template, engine: Engine, rows: Sequence[Row]
+    ) -> list[Rendered | None]:
+        """Render rows by the compiled form alone, which has limits of its own."""
+        results: list[Rendered | None] = []
+        for first in range(0, len(rows), GROUP):
+            results += self.renderer.render_compiled(template, rows[first : first + GROUP], engine)
+            await asyncio.sleep(0)
+        return results
+
+    def doubts(self, template: Template) -> bool:
+        """Say whether the compiled form has differed from the engine."""
+        return self.renderer.doubts(template)
 
     def _isolated(self, template: Template, rows: list[Row]) -> list[Result | Killed]:
         """Render apart; a row at which the process dies is to blame if it dies there alone."""

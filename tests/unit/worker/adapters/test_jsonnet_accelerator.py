@@ -187,3 +187,68 @@ def test_each_event_of_a_call_has_the_settings_of_its_own_trigger(loaded, compil
     assert [json.loads(result.body) for result in results] == [
         ["a", 1], ["none", 2], ["b", 3], ["a", 4],
     ]  # fmt: skip
+
+
+NOT_SIMPLE = (
+    LIBRARY
+    + """
+local n = event.get('n');
+local f(n) = if n == 'endless' then f(n) else n;
+assert n != 'no' : 'no';
+{ n: if n == 'error' then error 'e' else f(n) }
+"""
+)
+
+
+def test_alone_the_compiled_form_gives_what_both_give_and_leaves_the_rest(loaded):
+    renderer, template = loaded(NOT_SIMPLE)
+    rows = _rows(1, "no", 2, "error", 3)
+    renderer.render(template, rows)
+
+    alone = renderer.render_compiled(template, rows)
+
+    assert alone == [Rendered(b'{"n":1}'), None, Rendered(b'{"n":2}'), None, Rendered(b'{"n":3}')]
+
+
+def test_alone_it_asks_the_engine_about_nothing(loaded):
+    renderer, template = loaded(DIFFERS)
+    renderer.render(template, _rows("a"))
+
+    assert renderer.render_compiled(template, _rows(1)) == [Rendered(b'{"n":"\\"1\\""}')]
+    assert not renderer.doubted
+
+
+def test_alone_it_renders_nothing_of_settings_that_were_never_compared(loaded):
+    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
+
+    assert renderer.render_compiled(template, _rows(1, settings={"of": "another"})) == [None]
+
+
+def test_alone_it_stops_at_what_may_take_long(loaded):
+    renderer, template = loaded(NOT_SIMPLE)
+    renderer.render(template, _rows(1))
+
+    alone = renderer.render_compiled(template, _rows(1, "endless", 2))
+
+    assert alone == [Rendered(b'{"n":1}'), None, None]
+
+
+def test_of_what_it_renders_alone_one_of_many_is_rendered_by_both_later(loaded):
+    renderer, template = loaded(DIFFERS)
+    renderer.render(template, _rows("first of these settings"))
+
+    alone = renderer.render_compiled(template, _rows(*["a"] * BOTH_EVERY))
+    assert [row is None for row in alone] == [False] * (BOTH_EVERY - 1) + [True]
+    [both] = renderer.render(template, _rows(2))
+
+    assert isinstance(both, TemplateFailed)
+    assert renderer.doubts(template)
+    assert renderer.render_compiled(template, _rows("a")) == [None]
+
+
+@pytest.mark.parametrize(("engine", "options"), [("jsonnet", {}), ("auto", {"compiles": False})])
+def test_alone_it_renders_nothing_where_only_the_engine_may(loaded, engine, options):
+    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }", **options)
+    renderer.render(template, _rows(1))
+
+    assert renderer.render_compiled(template, _rows(1), engine) == [None]

@@ -1,0 +1,263 @@
+"""While requests are under way, the next batch is prepared; nothing is decided before its turn."""
+
+from dataclasses import replace
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.unit.worker.drain_world import World, event, members
+from tests.unit.worker.fake_insider import DELETE, Reply, Sending, refused, silent, taken
+from worker.batch.opening import OPEN_BYTES
+from worker.batch.prepare import RENDER_GROUP
+from worker.batch.ration import Ration
+from worker.batch.read import order_of
+from worker.errors import RedisUnavailable
+
+ENTRIES = 100
+ANSWER_SECONDS = 0.1
+
+
+def answers_late(sending: Sending) -> Reply:
+    reply = taken(sending)
+    reply.answer_seconds = ANSWER_SECONDS
+    return reply
+
+
+def of_batches(make_world, responds=answers_late) -> World:
+    """Return a world whose batches hold little, and whose slice is long."""
+    world = make_world(responds)
+    world.limits = replace(world.limits, batch_entries=ENTRIES, slice_seconds=60.0)
+    return world
+
+
+def test_the_next_batch_is_rendered_while_requests_are_under_way(make_world) -> None:
+    world = of_batches(make_world)
+    world.render_seconds = 0.08
+    world.put(*(event(f"p{n}") for n in range(10 * ENTRIES)))
+    begun = world.loop.time()
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 10 * ENTRIES
+    assert world.rendered["enter"] == ENTRIES, "only the first"
+    assert world.rendered_ahead["enter"] == 9 * ENTRIES
+    assert world.loop.time() - begun < 10 * ANSWER_SECONDS + 2 * world.render_seconds
+
+
+def test_without_anything_behind_it_nothing_is_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES - 1)))
+
+    world.drain()
+
+    assert not world.rendered_ahead
+
+
+def test_after_the_slice_nothing_is_prepared_but_what_is_prepared_is_sent(make_world) -> None:
+    world = of_batches(make_world)
+    world.limits = replace(world.limits, slice_seconds=ANSWER_SECONDS / 2)
+    world.put(*(event(f"p{n}") for n in range(10 * ENTRIES)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 2 * ENTRIES
+    assert world.rendered.total() + world.rendered_ahead.total() == 2 * ENTRIES
+
+
+def test_what_a_batch_leaves_comes_before_what_was_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    rare = [event(f"rare{n}", trigger="exit") for n in range(3)]
+    many = [event(f"p{n}") for n in range(3 * ENTRIES)]
+    world.put(*many[:50], *rare, *many[50:])
+
+    world.drain()
+
+    assert world.store.waiting() == 0
+    assert [len(sending.users) for sending in world.sendings if sending.url == DELETE] == [3]
+    assert world.rendered.total() + world.rendered_ahead.total() == 3 * ENTRIES + 3
+
+
+def test_what_was_prepared_waits_to_share_a_request_like_all_else(make_world) -> None:
+    world = of_batches(make_world)
+    for batch in range(6):
+        world.put(*(event(f"p{batch}-{n}") for n in range(ENTRIES - 1)))
+        world.put(event(f"rare{batch}", trigger="exit"))
+    world.put(*(event(f"q{n}") for n in range(ENTRIES)))
+
+    world.drain()
+
+    assert [len(s.users) for s in world.sendings if s.url == DELETE] == [2, 2, 2]
+
+
+def test_where_something_waits_already_nothing_is_prepared(make_world) -> None:
+    world = of_batches(
+        make_world, lambda sending: silent() if "p0" in str(sending) else taken(sending)
+    )
+    world.put(event("p0"))
+    world.drain()
+    world.put(*(event(f"q{n}", trigger="overwrite") for n in range(3 * ENTRIES)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 3 * ENTRIES
+    assert not world.rendered_ahead
+
+
+def test_a_newer_event_never_overtakes_one_that_failed(make_world) -> None:
+    tried: set[str] = set()
+
+    def fails_once(sending: Sending) -> Reply:
+        first = sending.users[0]["identifiers"]["email"]
+        if first == "p0@example.com" and not tried:
+            tried.add(first)
+            reply = refused(429)
+            reply.answer_seconds = ANSWER_SECONDS
+            return reply
+        return answers_late(sending)
+
+    world = of_batches(make_world, fails_once)
+    world.put(*(event(f"p{n}", at=1) for n in range(ENTRIES)))
+    world.put(*(event(f"p{n}", trigger="exit", at=2) for n in range(ENTRIES)))
+
+    world.drain_until_nothing_is_left()
+
+    assert world.rendered_ahead["exit"], "the exits were prepared"
+    assert members(world) == set()
+
+
+def test_what_the_ledger_knows_by_then_is_not_sent(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}", at=5) for n in range(ENTRIES)))
+    world.put(*(event(f"p{n}", at=4) for n in range(ENTRIES)))
+
+    world.drain()
+
+    assert world.rendered_ahead["enter"] == ENTRIES, "it was prepared"
+    assert world.count("delivered") == world.count("skipped") == ENTRIES
+
+
+def test_live_work_comes_first_whatever_was_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(10 * ENTRIES)))
+    world.loop.call_later(ANSWER_SECONDS / 2, lambda: world.put_now(event("ada")))
+
+    world.drain()
+
+    assert "ada@example.com" in members(world)
+    assert len(members(world)) == ENTRIES + 1
+    assert world.store.waiting() == 9 * ENTRIES
+
+
+@pytest.mark.parametrize("live_at", [0.02, 10.0])
+def test_nothing_is_rendered_ahead_of_live_work_or_after_the_last_answer(
+    make_world, live_at: float
+) -> None:
+    def answers(sending: Sending) -> Reply:
+        reply = taken(sending)
+        reply.answer_seconds = 0.5
+        return reply
+
+    world = of_batches(make_world, answers)
+    world.limits = replace(world.limits, batch_entries=1_000)
+    world.render_seconds = 0.08
+    world.put(*(event(f"p{n}", lane="backfill") for n in range(2_000)))
+    rendered = 10 * world.render_seconds
+    world.loop.call_later(rendered + live_at, lambda: world.put_now(event("ada")))
+
+    world.drain()
+
+    most = {0.02: 2, 10.0: 7}[live_at]
+    assert 0 < world.rendered_ahead.total() <= most * RENDER_GROUP
+
+
+def test_what_was_taken_away_meanwhile_is_not_sent(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)))
+    world.put(*(event(f"q{n}", trigger="overwrite") for n in range(ENTRIES)))
+
+    def discard() -> None:
+        assert world.rendered_ahead["overwrite"] == ENTRIES, "it was prepared"
+        gone = world.store.streams.pop("live|overwrite")
+        world.store.counts["discarded|overwrite"] += len(gone)
+
+    world.loop.call_later(0.9 * ANSWER_SECONDS, discard)
+
+    world.drain()
+
+    assert len(members(world)) == ENTRIES
+
+
+def test_what_a_doubted_template_made_is_rendered_again(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(2 * ENTRIES)))
+    world.loop.call_later(0.9 * ANSWER_SECONDS, lambda: world.doubted.add("enter"))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == 2 * ENTRIES
+    assert world.rendered_ahead["enter"] == ENTRIES
+    assert world.rendered["enter"] == 2 * ENTRIES
+
+
+@pytest.mark.parametrize("behave", ["assert", "fail", "stumble"])
+def test_what_does_not_render_has_its_turn_like_before(make_world, behave: str) -> None:
+    world = of_batches(make_world)
+    bad = [event(f"bad{n}", behave=behave) for n in range(3)]
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)), *bad, *(event(f"q{n}") for n in range(20)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == ENTRIES + 20
+    assert tally.skipped + tally.dead == 3
+    assert world.store.waiting() == 0
+
+
+def test_a_profile_that_kills_does_so_only_while_no_request_is_under_way(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)), event("bad", behave="kill"), event("q"))
+
+    assert world.drain() is None
+    assert not world.store.notes
+    world.drain_until_nothing_is_left()
+
+    assert len(members(world)) == ENTRIES + 1
+    assert world.count("dead") == 1
+
+
+def test_of_a_canary_nothing_is_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.ration = Ration(shares={"enter": ENTRIES + 10})
+    world.put(*(event(f"p{n}") for n in range(3 * ENTRIES)))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == ENTRIES + 10
+    assert not world.rendered_ahead
+
+
+@pytest.mark.parametrize("error", [RedisUnavailable("Redis is away."), IndexError("a bug")])
+def test_an_error_while_preparing_costs_nothing_but_time(make_world, error) -> None:
+    world = of_batches(make_world)
+    world.ahead_error = error
+    world.put(*(event(f"p{n}") for n in range(3 * ENTRIES)))
+
+    with capture_logs() as logs:
+        tally, _ = world.drain()
+
+    assert tally.delivered == 3 * ENTRIES
+    told = [line for line in logs if line["event"] == "preparing.failed"]
+    assert bool(told) == isinstance(error, IndexError)
+
+
+def test_what_was_too_much_to_be_decoded_comes_before_what_was_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    large = "large" * (OPEN_BYTES // ENTRIES // 4)
+    world.put(*(event(f"p{n}", large=large) for n in range(ENTRIES)))
+    world.put(*(event(f"q{n}") for n in range(2 * ENTRIES)))
+
+    world.drain()
+
+    ids = [order_of(p.rpartition("|")[2]) for s in world.sendings for p in s.places]
+    assert len(world.sendings[0].places) < ENTRIES
+    assert len(ids) == 3 * ENTRIES
+    assert ids == sorted(ids)

@@ -1,0 +1,150 @@
+"""Prepares the next batch while requests are under way: reads it, opens it, and renders it.
+
+Nothing is decided ahead: when its turn comes, the ledger is asked and its events contend as those
+of every batch. If anything of the batch before stays where it is, or waits, then what was read
+ahead is forgotten, and read again in its order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+from worker.batch.batch import Batch, Contender
+from worker.batch.opening import open_up
+from worker.batch.partition import Delivery
+from worker.batch.prepare import Renders, render_ahead
+from worker.batch.read import Reads, is_full, order_of, read_on
+from worker.errors import SegrelayError
+from worker.logs import told_bug
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """A batch that was read and decoded.
+
+    Args:
+        kind: Of its lanes.
+        streams: Those that might be read of these lanes.
+        contenders: The deliveries that could be decoded.
+        is_all: Nothing is behind it.
+    """
+
+    kind: Literal["live", "backfill"]
+    streams: Sequence[str]
+    batch: Batch
+    deliveries: Sequence[Delivery]
+    contenders: Sequence[Contender]
+    is_all: bool
+
+    @classmethod
+    async def of(
+        cls,
+        kind: Literal["live", "backfill"],
+        streams: Sequence[str],
+        batch: Batch,
+        deliveries: Sequence[Delivery],
+        *,
+        entries: int,
+    ) -> Self:
+        """Decode what was read.
+
+        Args:
+            kind: Of its lanes.
+            streams: Those that might be read of these lanes.
+            batch: It takes in what can't be decoded.
+            deliveries: Of these streams.
+            entries: How many might be read.
+        """
+        audiences = {d.header.audience for d in deliveries if d.header.audience}
+        await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
+        contenders = open_up(deliveries, batch)
+        return cls(kind, streams, batch, deliveries, contenders, not is_full(deliveries, entries))
+
+
+@dataclass(slots=True, eq=False)
+class Ahead:
+    """What is prepared while one batch is delivered, as long as it is entered.
+
+    Args:
+        decoded: The batch that is delivered.
+        entries: How many a batch has at most.
+        following: The next one.
+    """
+
+    decoded: Decoded
+    reads: Reads
+    renders: Renders
+    entries: int
+    following: Decoded | None = None
+    _is_over: bool = False
+    _preparing: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Be ready to begin."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Prepare nothing more."""
+        self._is_over = True
+        if self._preparing:
+            await self._preparing
+
+    def begin(self, ends: Callable[[], Awaitable[bool]]) -> None:
+        """Begin to prepare, once, if nothing is in trouble.
+
+        Args:
+            ends: Says whether no more is to be rendered.
+        """
+        if self._preparing is None and self.decoded.batch.state.is_untroubled:
+            self._preparing = asyncio.ensure_future(self._prepare(ends))
+
+    async def _prepare(self, ends: Callable[[], Awaitable[bool]]) -> None:
+        async def is_over() -> bool:
+            return self._is_over or await ends()
+
+        try:
+            await self._read_and_render(is_over)
+        except SegrelayError:
+            # Whatever it is, the batch's turn meets it, too.
+            return
+        except Exception as error:  # noqa: BLE001 - without it, the batch has its turn all the same
+            told_bug(error, "preparing.failed")
+
+    async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
+        decoded, batch = self.decoded, self.decoded.batch.fresh()
+        deliveries = await read_on(
+            self.reads, batch.state, decoded.streams, decoded.deliveries, entries=self.entries
+        )
+        if not deliveries or await ends():
+            return
+        following = await Decoded.of(
+            decoded.kind, decoded.streams, batch, deliveries, entries=self.entries
+        )
+        await render_ahead(following.contenders, batch, self.renders, ends)
+        self.following = following
+
+    def turn(self, streams: Sequence[str]) -> Decoded | None:
+        """Return the next batch, with what this one has left; None = it has to be read anew.
+
+        Args:
+            streams: Those that may be read now.
+        """
+        batch, following = self.decoded.batch, self.following
+        if following is None:
+            return None
+        left = sorted(batch.unread(), key=lambda delivery: order_of(delivery.entry_id))
+        # What is neither settled nor left stays for a reason of its own, and has to come first.
+        is_settled = batch.settled + len(left) == len(self.decoded.deliveries)
+        may_be_read = {d.stream for d in following.deliveries}.issubset(streams)
+        if not (is_settled and may_be_read):
+            return None
+        following.batch.follow(batch)
+        return replace(
+            following,
+            streams=streams,
+            deliveries=[*left, *following.deliveries],
+            contenders=[*open_up(left, following.batch), *following.contenders],
+        )
