@@ -21,7 +21,7 @@ from worker.batch.lookout import Lease, Lookout, Stop
 from worker.batch.opening import ask_ledger, contend, take_in_records, tried_by
 from worker.batch.pack import Packer
 from worker.batch.partition import Holding, Note, Partition
-from worker.batch.prepare import Renders, render_and_shape
+from worker.batch.prepare import Renders, forget_doubted, render_and_shape
 from worker.batch.ration import Ration
 from worker.batch.read import (
     BATCH_ENTRIES,
@@ -46,6 +46,8 @@ CROWD_SHARE: Final = 20
 """If a batch has one in so many of what it may have, small requests wait to be shared."""
 SLICE_SECONDS: Final = 2.0
 """How long a drain works before others get their turn."""
+LATE_SHARE: Final = 0.5
+"""Until so much of a slice after its end, a batch that was prepared is begun."""
 LIVE_LOOK_SECONDS: Final = 0.1
 """A backfill is rendered for so long between two looks whether live work is due."""
 STOP_GRACE_SECONDS: Final = 2.5
@@ -171,16 +173,18 @@ class Drain:
         ahead: Ahead | None = None
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
-            decoded = await self._next(state, ahead)
+            is_over = self.clock.seconds() >= end
+            decoded = await self._next(state, ahead, is_over=is_over)
             if decoded is None or (had_live and decoded.kind == BACKFILL):
                 # To go on with backfill, a drain needs a slot of the backfill lane.
                 return found
             found, had_live = True, decoded.kind == LIVE
             ahead = Ahead(decoded, self.partition, self.renders, self._most)
             progress = await self._batch(ahead, end)
-            # 12. Go on until empty, until the slice is over, or live work waits elsewhere.
-            is_over = self.clock.seconds() >= end and not ahead.following
-            if not progress or state.yields or is_over:
+            # 12. Go on until empty, until the slice is over, or live work waits elsewhere. A batch
+            # that is prepared by then has its turn, unless the one before took too long.
+            latest = end + self.limits.slice_seconds * LATE_SHARE
+            if not progress or state.yields or self.clock.seconds() >= latest:
                 return found
             if decoded.kind == BACKFILL and await self.live_waits():
                 return found
@@ -192,18 +196,23 @@ class Drain:
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
         return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else self.limits.batch_entries
 
-    async def _next(self, state: State, ahead: Ahead | None) -> Decoded | None:
-        """Return the next batch, of one kind of lane, unless there is none."""
+    async def _next(self, state: State, ahead: Ahead | None, *, is_over: bool) -> Decoded | None:
+        """Return the next batch, of one kind of lane, unless there is none.
+
+        If the slice is over, only one that is prepared has its turn, or live work instead.
+        """
         names = await self.partition.streams()
         for kind in (LIVE, BACKFILL):
             streams = self._readable(names, kind, state)
-            if ahead and ahead.decoded.kind == kind and (prepared := ahead.turn(streams)):
-                return prepared
+            if ahead and ahead.decoded.kind == kind:
+                prepared = ahead.turn(streams)
+                if prepared or is_over:
+                    return prepared
             deliveries = await read_batch(self.partition, state, streams, entries=self._most)
             if deliveries:
                 batch = Batch(state, self.numbers, self.routes)
                 if ahead:
-                    batch.follow(ahead.decoded.batch)
+                    ahead.hand_over(batch)
                 return await Decoded.of(kind, streams, batch, deliveries, entries=self._most)
         return None
 
@@ -227,6 +236,7 @@ class Drain:
         crowd = self.limits.batch_entries / CROWD_SHARE
         courier.packer.is_patient = len(decoded.deliveries) >= crowd
         # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch beats.
+        forget_doubted(batch, self.renders)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         rendering = (p for c in contenders if (p := c.delivery.place) not in batch.before)
         texts = await self.partition.ledgers(digests, rendering)

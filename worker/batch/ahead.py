@@ -27,7 +27,7 @@ class Decoded:
 
     Args:
         kind: Of its lanes.
-        streams: Those that might be read of these lanes.
+        streams: All of this kind that could be read.
         contenders: The deliveries that could be decoded.
         is_all: Nothing is behind it.
     """
@@ -53,7 +53,7 @@ class Decoded:
 
         Args:
             kind: Of its lanes.
-            streams: Those that might be read of these lanes.
+            streams: All of this kind that could be read.
             batch: It takes in what can't be decoded.
             deliveries: Of these streams.
             entries: How many might be read.
@@ -79,6 +79,7 @@ class Ahead:
     renders: Renders
     entries: int
     following: Decoded | None = None
+    _has_begun: bool = False
     _is_over: bool = False
     _preparing: asyncio.Task[None] | None = None
 
@@ -93,13 +94,22 @@ class Ahead:
             await self._preparing
 
     def begin(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        """Begin to prepare, once, if nothing is in trouble.
+        """Begin to prepare, if nothing is in trouble; called again, it does nothing.
 
         Args:
             ends: Says whether no more is to be rendered.
         """
-        if self._preparing is None and self.decoded.batch.state.is_untroubled:
-            self._preparing = asyncio.ensure_future(self._prepare(ends))
+        if not self._has_begun:
+            self._has_begun = True
+            if self._is_worth_it():
+                self._preparing = asyncio.ensure_future(self._prepare(ends))
+
+    def _is_worth_it(self) -> bool:
+        """Say whether most of what is rendered will be sent, by what came of this batch."""
+        batch, decoded = self.decoded.batch, self.decoded
+        # Before the first answer only what is not sent is settled.
+        is_sent = 2 * batch.settled <= len(decoded.deliveries)
+        return is_sent and batch.state.is_untroubled(decoded.streams)
 
     async def _prepare(self, ends: Callable[[], Awaitable[bool]]) -> None:
         async def is_over() -> bool:
@@ -114,12 +124,13 @@ class Ahead:
             told_bug(error, "preparing.failed")
 
     async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
-        decoded, batch = self.decoded, self.decoded.batch.fresh()
+        decoded, this = self.decoded, self.decoded.batch
         deliveries = await read_on(
-            self.reads, batch.state, decoded.streams, decoded.deliveries, entries=self.entries
+            self.reads, this.state, decoded.streams, decoded.deliveries, entries=self.entries
         )
         if not deliveries or await ends():
             return
+        batch = Batch(this.state, this.numbers, this.routes)
         following = await Decoded.of(
             decoded.kind, decoded.streams, batch, deliveries, entries=self.entries
         )
@@ -138,7 +149,7 @@ class Ahead:
         left = sorted(batch.unread(), key=lambda delivery: order_of(delivery.entry_id))
         # What is neither settled nor left stays for a reason of its own, and has to come first.
         is_settled = batch.settled + len(left) == len(self.decoded.deliveries)
-        may_be_read = {d.stream for d in following.deliveries}.issubset(streams)
+        may_be_read = {d.stream for d in (*left, *following.deliveries)}.issubset(streams)
         if not (is_settled and may_be_read):
             return None
         following.batch.follow(batch)
@@ -148,3 +159,9 @@ class Ahead:
             deliveries=[*left, *following.deliveries],
             contenders=[*open_up(left, following.batch), *following.contenders],
         )
+
+    def hand_over(self, batch: Batch) -> None:
+        """Let a batch that was read anew have what was rendered already."""
+        if self.following:
+            batch.before |= self.following.batch.before
+        batch.follow(self.decoded.batch)

@@ -212,10 +212,6 @@ class Batch:
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
 
-    def fresh(self) -> Batch:
-        """Return another batch of the same holder of the lease."""
-        return Batch(self.state, self.numbers, self.routes)
-
     def follow(self, batch: Batch) -> None:
         """Come after a batch; what that one leaves in the streams is not rendered again."""
         left = {p.delivery.place: p for part in batch.parts for p in part.parcels}

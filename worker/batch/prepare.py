@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import orjson
@@ -39,7 +40,11 @@ class Renders(Protocol):
     async def render_safely(
         self, template: Template, engine: Engine, rows: Sequence[Row]
     ) -> list[Rendered | None]:
-        """Render rows, but only what can't kill the process; None for all others."""
+        """Render rows, but only what can't kill the process; None for all others.
+
+        Other work has its turn all the time. If rows take so long that it would have to wait, there
+        are fewer results.
+        """
         ...
 
     def doubts(self, template: Template) -> bool:
@@ -65,23 +70,31 @@ async def render_and_shape(
 
     What was rendered before comes last: a template may lose its trust while the rest is rendered.
     """
-    _forget_doubted(batch, renders)
     rest = [each for each in going if each[0].delivery.place not in batch.before]
+    # What was left over has waited the longest.
+    _take_in(going, batch, batch.left_over)
     await _render(rest, batch, renders, ends)
-    _forget_doubted(batch, renders)
-    for contender, losers in going if batch.before else ():
-        if contender.delivery.place in batch.before:
+    forget_doubted(batch, renders)
+    _take_in(going, batch, batch.before.keys())
+
+
+def _take_in(
+    going: Sequence[tuple[Contender, tuple[Contender, ...]]], batch: Batch, places: Collection[str]
+) -> None:
+    for contender, losers in going if places else ():
+        if contender.delivery.place in places:
             batch.add_rendered(contender, losers)
 
 
-def _forget_doubted(batch: Batch, renders: Renders) -> None:
-    """Forget what was rendered by what is not trusted any more."""
+def forget_doubted(batch: Batch, renders: Renders) -> None:
+    """Forget what was rendered ahead by what is not trusted any more."""
     doubted = {
         name
         for name, route in batch.routes.items()
         if route.template and renders.doubts(route.template)
     }
-    for place in [p for p, parcel in batch.before.items() if parcel.delivery.trigger in doubted]:
+    ahead = batch.before.keys() - batch.left_over
+    for place in [p for p in ahead if batch.before[p].delivery.trigger in doubted]:
         del batch.before[place]
 
 
@@ -132,10 +145,10 @@ async def render_ahead(
     renders: Renders,
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Render and shape before the batch's turn, until it has to end; fills what it has `before`.
+    """Render and shape before the batch's turn, until it has to end; fills `batch.before`.
 
-    Requests of other deliveries are under way, so that this process must not be at risk. Whatever
-    is not simply rendered and shaped is left to the batch's turn.
+    Requests of other deliveries are under way, so that this process must not be at risk, nor busy
+    for long. Whatever is not simply rendered and shaped is left to the batch's turn.
     """
     groups: dict[tuple[Template, Engine], list[Contender]] = {}
     for contender in contenders:
@@ -150,11 +163,14 @@ async def render_ahead(
             rows = [Row(c.profile, batch.routes[c.delivery.trigger].settings) for c in part]
             results = await renders.render_safely(template, engine, rows)
             now_us = batch.state.now_ms() * 1000
-            for contender, result in zip(part, results, strict=True):
+            for contender, result in zip(part, results, strict=False):
                 route = batch.routes[contender.delivery.trigger]
-                parcel = result and _parcel((contender, ()), result.body, route, now_us)
-                if isinstance(parcel, Parcel):
-                    batch.before[contender.delivery.place] = parcel
+                with contextlib.suppress(Exception):  # the batch's turn tells of it
+                    parcel = result and _parcel((contender, ()), result.body, route, now_us)
+                    if isinstance(parcel, Parcel):
+                        batch.before[contender.delivery.place] = parcel
+            if len(results) < len(part):
+                return
 
 
 async def _rendered(

@@ -150,13 +150,18 @@ class State:
         is_closed = trigger in self.paused or trigger in self.shut
         return not is_closed and not (wait and wait.not_before_ms > self.now_ms())
 
-    @property
-    def is_untroubled(self) -> bool:
-        """Whether nothing waits, is tried or is a suspect: all that was read may go on."""
-        return not (
-            self.waiting or self.setbacks or self.holds or self.suspects or self.waits
-            or self.probing or self.yields
-        )  # fmt: skip
+    def is_untroubled(self, streams: Iterable[str]) -> bool:
+        """Say whether all of these streams may go on: nothing waits, is tried, or is a suspect."""
+        names = set(streams)
+        triggers = {split_stream_name(name)[1] for name in names}
+        now_ms = self.now_ms()
+        is_waited_for = any(end > now_ms for ends in self.waiting.values() for end, _ in ends)
+        failed = {place.rpartition("|")[0] for place in self.setbacks}
+        return (
+            not (is_waited_for or self.suspects or self.yields)
+            and names.isdisjoint(self.holds.keys() | failed)
+            and triggers.isdisjoint(self.waits.keys() | self.probing)
+        )
 
     def may_read(self, stream: str) -> bool:
         """Say whether a stream may be read now: its lane is not paused, and its trigger is due."""

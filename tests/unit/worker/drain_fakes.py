@@ -76,7 +76,10 @@ class FakeStreaks:
 
 
 class FakeRenders:
-    """Templates in Python; `behave` in a profile says what its template does."""
+    """Templates in Python; `behave` in a profile says what its template does.
+
+    What goes `apart` is not rendered ahead, nor anything of its call from a `slow` one on.
+    """
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -111,11 +114,12 @@ class FakeRenders:
         if world.ahead_error:
             raise world.ahead_error
         await self._process.step()
-        return [self._safely(template.name, row) for row in rows]
+        slow = [at for at, row in enumerate(rows) if b'"slow"' in row.profile]
+        return [self._safely(template.name, row) for row in rows[: min(slow, default=len(rows))]]
 
     def _safely(self, template: str, row: Row) -> Rendered | None:
         profile = orjson.loads(row.profile)
-        if profile.get("behave") in {"stumble", "kill"}:
+        if profile.get("behave") in {"stumble", "kill", "differ", "apart"}:
             return None
         result = self._one(template, profile, isolated=False)
         return result if isinstance(result, Rendered) else None
@@ -137,6 +141,8 @@ class FakeRenders:
                 return TemplateFailed("field does not exist: plan", "enter.jsonnet", 7)
             case "stumble":
                 raise IndexError(profile["email"])
+            case "differ":
+                self._process.world.doubted.add(template)
             case "kill" if isolated:
                 return Killed()
             case "kill":

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.worker.drain_world import World, event, members
-from tests.unit.worker.fake_insider import DELETE, Reply, Sending, refused, silent, taken
+from tests.unit.worker.drain_world import LATE_SECONDS, World, event, members
+from tests.unit.worker.fake_insider import DELETE, Reply, Sending, failed, refused, silent, taken
 from worker.batch.opening import OPEN_BYTES
 from worker.batch.prepare import RENDER_GROUP
 from worker.batch.ration import Ration
 from worker.batch.read import order_of
+from worker.destinations.insider.api import InsiderApi
 from worker.errors import RedisUnavailable
 
 ENTRIES = 100
@@ -53,15 +54,31 @@ def test_without_anything_behind_it_nothing_is_prepared(make_world) -> None:
     assert not world.rendered_ahead
 
 
-def test_after_the_slice_nothing_is_prepared_but_what_is_prepared_is_sent(make_world) -> None:
+@pytest.mark.parametrize(("slice_seconds", "batches"), [(0.08, 2), (0.05, 1)])
+def test_after_the_slice_nothing_is_prepared_but_what_is_prepared_is_sent_soon_or_left(
+    make_world, slice_seconds: float, batches: int
+) -> None:
     world = of_batches(make_world)
-    world.limits = replace(world.limits, slice_seconds=ANSWER_SECONDS / 2)
+    world.limits = replace(world.limits, slice_seconds=slice_seconds)
     world.put(*(event(f"p{n}") for n in range(10 * ENTRIES)))
 
     tally, _ = world.drain()
 
-    assert tally.delivered == 2 * ENTRIES
+    assert tally.delivered == batches * ENTRIES
     assert world.rendered.total() + world.rendered_ahead.total() == 2 * ENTRIES
+
+
+def test_after_the_slice_what_has_to_be_read_anew_is_left(make_world) -> None:
+    world = of_batches(make_world)
+    world.limits = replace(world.limits, slice_seconds=0.08)
+    world.put(*(event(f"p{n}") for n in range(ENTRIES)))
+    world.put(*(event(f"q{n}", trigger="overwrite") for n in range(ENTRIES)))
+    world.put(*(event(f"r{n}") for n in range(ENTRIES)))
+    world.loop.call_later(0.9 * ANSWER_SECONDS, lambda: discard(world, "overwrite"))
+
+    tally, _ = world.drain()
+
+    assert tally.delivered == ENTRIES
 
 
 def test_what_a_batch_leaves_comes_before_what_was_prepared(make_world) -> None:
@@ -87,6 +104,48 @@ def test_what_was_prepared_waits_to_share_a_request_like_all_else(make_world) ->
     world.drain()
 
     assert [len(s.users) for s in world.sendings if s.url == DELETE] == [2, 2, 2]
+
+
+def test_what_was_left_over_goes_first_beside_what_could_not_be_prepared(make_world) -> None:
+    world = make_world(answers_late, api=replace(InsiderApi(), max_users=ENTRIES))
+    world.limits = replace(world.limits, batch_entries=ENTRIES, slice_seconds=60.0)
+    world.put(*(event(f"p{n}") for n in range(80)))
+    old = {f"old{n}@example.com" for n in range(20)}
+    world.put(*(event(email.split("@")[0], trigger="exit") for email in sorted(old)))
+    world.put(*(event(f"q{n}", trigger="exit", behave="apart") for n in range(ENTRIES)))
+
+    world.drain()
+
+    first = next(sending for sending in world.sendings if sending.url == DELETE)
+    assert old <= {user["identifiers"]["email"] for user in first.users}
+
+
+def test_where_most_is_skipped_nothing_is_prepared(make_world) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}", at=5) for n in range(5 * ENTRIES)))
+    world.drain()
+    before = world.rendered_ahead.total()
+    for n in range(5 * ENTRIES):
+        world.put(event(f"p{n}", at=6 if n % 10 == 0 else 4))
+
+    world.drain()
+
+    assert world.count("skipped") == 450
+    assert world.rendered_ahead.total() == before
+
+
+def test_what_waits_elsewhere_keeps_nothing_from_being_prepared(make_world) -> None:
+    world = of_batches(make_world, lambda s: failed() if s.url == DELETE else answers_late(s))
+    world.put(event("p0", trigger="exit"))
+    for seconds in (300.0,) * 9 + (LATE_SECONDS + 1.0,):
+        world.drain()
+        world.pass_seconds(seconds)
+    world.put(*(event(f"q{n}") for n in range(3 * ENTRIES)))
+
+    world.drain()
+
+    assert world.store.retry or world.store.aside
+    assert world.rendered_ahead["enter"] == 2 * ENTRIES
 
 
 def test_where_something_waits_already_nothing_is_prepared(make_world) -> None:
@@ -170,17 +229,18 @@ def test_nothing_is_rendered_ahead_of_live_work_or_after_the_last_answer(
     assert 0 < world.rendered_ahead.total() <= most * RENDER_GROUP
 
 
+def discard(world: World, trigger: str) -> None:
+    """Take back what waits, once it was prepared."""
+    assert world.rendered_ahead[trigger] == ENTRIES
+    gone = world.store.streams.pop(f"live|{trigger}")
+    world.store.counts[f"discarded|{trigger}"] += len(gone)
+
+
 def test_what_was_taken_away_meanwhile_is_not_sent(make_world) -> None:
     world = of_batches(make_world)
     world.put(*(event(f"p{n}") for n in range(ENTRIES)))
     world.put(*(event(f"q{n}", trigger="overwrite") for n in range(ENTRIES)))
-
-    def discard() -> None:
-        assert world.rendered_ahead["overwrite"] == ENTRIES, "it was prepared"
-        gone = world.store.streams.pop("live|overwrite")
-        world.store.counts["discarded|overwrite"] += len(gone)
-
-    world.loop.call_later(0.9 * ANSWER_SECONDS, discard)
+    world.loop.call_later(0.9 * ANSWER_SECONDS, lambda: discard(world, "overwrite"))
 
     world.drain()
 
@@ -197,6 +257,31 @@ def test_what_a_doubted_template_made_is_rendered_again(make_world) -> None:
     assert tally.delivered == 2 * ENTRIES
     assert world.rendered_ahead["enter"] == ENTRIES
     assert world.rendered["enter"] == 2 * ENTRIES
+
+
+def test_a_template_that_becomes_doubted_at_the_turn_renders_nothing_ahead_of_it(
+    make_world,
+) -> None:
+    world = of_batches(make_world)
+    world.put(*(event(f"p{n}") for n in range(2 * ENTRIES - 1)), event("ada", behave="differ"))
+
+    tally, _ = world.drain()
+
+    assert world.rendered_ahead["enter"] == ENTRIES
+    assert tally.delivered == 2 * ENTRIES
+    assert world.rendered["enter"] >= 2 * ENTRIES
+
+
+def test_after_a_slow_event_nothing_is_rendered_ahead(make_world) -> None:
+    world = of_batches(make_world)
+    world.limits = replace(world.limits, batch_entries=4 * RENDER_GROUP)
+    world.put(*(event(f"p{n}") for n in range(5 * RENDER_GROUP)), event("ada", behave="slow"))
+    world.put(*(event(f"q{n}") for n in range(4 * RENDER_GROUP - 1)))
+
+    world.drain()
+
+    assert world.store.waiting() == 0
+    assert world.rendered_ahead["enter"] == (2 + 1) * RENDER_GROUP, "of the next, and of the last"
 
 
 @pytest.mark.parametrize("behave", ["assert", "fail", "stumble"])
@@ -252,12 +337,16 @@ def test_an_error_while_preparing_costs_nothing_but_time(make_world, error) -> N
 def test_what_was_too_much_to_be_decoded_comes_before_what_was_prepared(make_world) -> None:
     world = of_batches(make_world)
     large = "large" * (OPEN_BYTES // ENTRIES // 4)
+    world.put(*(event(f"rare{n}", trigger="exit") for n in range(3)))
     world.put(*(event(f"p{n}", large=large) for n in range(ENTRIES)))
     world.put(*(event(f"q{n}") for n in range(2 * ENTRIES)))
 
     world.drain()
 
-    ids = [order_of(p.rpartition("|")[2]) for s in world.sendings for p in s.places]
-    assert len(world.sendings[0].places) < ENTRIES
+    entering = [sending for sending in world.sendings if sending.url != DELETE]
+    ids = [order_of(p.rpartition("|")[2]) for sending in entering for p in sending.places]
+    assert len(entering[0].places) < ENTRIES
     assert len(ids) == 3 * ENTRIES
     assert ids == sorted(ids)
+    assert world.rendered["exit"] == 3, "what was left over is not rendered again"
+    assert world.rendered["enter"] == ENTRIES, "what was prepared is not rendered again"

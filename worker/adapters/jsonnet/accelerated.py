@@ -93,20 +93,20 @@ class Accelerator:
         except (Doubtful, orjson.JSONDecodeError, orjson.JSONEncodeError):
             return None
 
-    def is_due(self, settings: bytes) -> bool:
-        """Say whether this event is to be rendered by both."""
+    def is_due(self, settings: bytes, answer: CompiledAnswer | None) -> bool:
+        """Say whether this event, which the compiled form answers so, is to be rendered by both."""
         if settings not in self._seen:
             self._seen.add(settings)
             return True
-        if self._owed:
+        if self._owed and isinstance(answer, bytes):
             self._owed -= 1
             return True
         return self._is_one_of_many()
 
     def is_free(self, settings: bytes) -> bool:
-        """Say whether this event may be rendered without the engine.
+        """Say whether this event, which gave a body, may be rendered without the engine.
 
-        If it may not, another one that `is_due` is asked about is rendered by both in its place.
+        If it may not, the next body that `is_due` is asked about is rendered by both in its place.
         """
         if settings not in self._seen:
             return False

@@ -153,18 +153,21 @@ class Renderer:
         """Render events by the compiled form alone, without asking the engine about any.
 
         It gives None for what `render` has to see: what it does not render, and what is to be
-        rendered by both.
+        rendered by both. It ends where an event takes too much: there are fewer results then.
         """
-        results: list[Rendered | None] = [None] * len(rows)
         accelerator, texts = self._loaded[template].accelerator, _texts(rows)
-        for at, row in enumerate(rows):
-            if engine != "auto" or not accelerator.is_trusted:
-                break
+        if engine != "auto" or not accelerator.is_trusted:
+            return [None] * len(rows)
+        results: list[Rendered | None] = []
+        for row in rows:
             answer = accelerator.answer(row.profile, row.settings)
             if isinstance(answer, Failure) and not answer.asserted:
-                break  # it may have taken long, and so may those behind it
-            if isinstance(answer, bytes) and accelerator.is_free(texts[id(row.settings)]):
-                results[at] = Rendered(answer) if len(answer) <= MAX_BODY_BYTES else None
+                break
+            result: Rendered | None = None
+            if isinstance(answer, bytes) and len(answer) <= MAX_BODY_BYTES:
+                is_free = accelerator.is_free(texts[id(row.settings)])
+                result = Rendered(answer) if is_free else None
+            results.append(result)
         return results
 
 
@@ -205,7 +208,7 @@ class _Loaded:
         both = {
             at
             for at, answer in enumerate(answers)
-            if can_be_compared(answer) and accelerator.is_due(events[at].settings)
+            if can_be_compared(answer) and accelerator.is_due(events[at].settings, answer)
         }
         asked = [at for at, answer in enumerate(answers) if answer is None or at in both]
         said = self.evaluated([events[at] for at in asked]) if asked else []

@@ -35,6 +35,20 @@ KILLED_AT_MOST: Final = 3
 """In one call: each costs its time twice."""
 
 
+AHEAD_ROWS: Final = 5
+"""Rows between two looks at the clock, where other work of the process waits for its turn."""
+AHEAD_TURN_SECONDS: Final = 0.001
+"""Processor time after which the other work has its turn."""
+AHEAD_SLOW_SECONDS: Final = 0.01
+"""Processor time of those rows after which the other work would have to wait too long."""
+AHEAD_SECONDS: Final = 0.2
+"""Processor time after which what is amid a row is given up."""
+
+
+class _TookTooLongError(Exception):
+    """A row was given up."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessRenders:
     """Renders for a drain; see `worker.batch.prepare.Renders`.
@@ -71,12 +85,35 @@ class ProcessRenders:
     async def render_safely(
         self, template: Template, engine: Engine, rows: Sequence[Row]
     ) -> list[Rendered | None]:
-        """Render rows by the compiled form alone, which has limits of its own."""
+        """Render rows by the compiled form alone, until it becomes slow."""
         results: list[Rendered | None] = []
-        for first in range(0, len(rows), GROUP):
-            results += self.renderer.render_compiled(template, rows[first : first + GROUP], engine)
+        goes_on = True
+        while goes_on and len(results) < len(rows):
+            try:
+                with _limited(AHEAD_SECONDS, self.group_bytes, _give_up):
+                    goes_on = self._take_turn(template, engine, rows, results)
+            except (_TookTooLongError, MemoryError):
+                break
             await asyncio.sleep(0)
         return results
+
+    def _take_turn(
+        self,
+        template: Template,
+        engine: Engine,
+        rows: Sequence[Row],
+        results: list[Rendered | None],
+    ) -> bool:
+        """Render rows for a turn; returns whether another one may follow."""
+        begun = looked = time.thread_time()
+        while len(results) < len(rows) and looked < begun + AHEAD_TURN_SECONDS:
+            few = rows[len(results) : len(results) + AHEAD_ROWS]
+            rendered = self.renderer.render_compiled(template, few, engine)
+            results += rendered
+            before, looked = looked, time.thread_time()
+            if len(rendered) < len(few) or looked > before + AHEAD_SLOW_SECONDS:
+                return False
+        return True
 
     def doubts(self, template: Template) -> bool:
         """Say whether the compiled form has differed from the engine."""
@@ -118,11 +155,20 @@ class ProcessRenders:
             return DiedAt(0, "crash", (), by_others=True)
 
 
+def _give_up(*_: object) -> None:
+    raise _TookTooLongError
+
+
 @contextlib.contextmanager
-def _limited(seconds: float, most_bytes: int) -> Iterator[None]:
+def _limited(
+    seconds: float,
+    most_bytes: int,
+    too_long: Callable[..., None] | signal.Handlers = signal.SIG_DFL,
+) -> Iterator[None]:
     """Let the kernel end this process if rendering takes too long or too much memory.
 
-    Nothing else can: the engine holds the interpreter.
+    Nothing else can: the engine holds the interpreter. Compiled templates do not, so a handler of
+    the signal may give up.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -130,9 +176,13 @@ def _limited(seconds: float, most_bytes: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     most = min(limit for limit in (most_bytes, soft, hard) if limit != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    before = signal.signal(signal.SIGPROF, too_long)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        try:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        finally:
+            signal.signal(signal.SIGPROF, before)
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

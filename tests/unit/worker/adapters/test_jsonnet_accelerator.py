@@ -230,18 +230,20 @@ def test_alone_it_stops_at_what_may_take_long(loaded):
 
     alone = renderer.render_compiled(template, _rows(1, "endless", 2))
 
-    assert alone == [Rendered(b'{"n":1}'), None, None]
+    assert alone == [Rendered(b'{"n":1}')]
 
 
-def test_of_what_it_renders_alone_one_of_many_is_rendered_by_both_later(loaded):
-    renderer, template = loaded(DIFFERS)
+def test_of_what_it_renders_alone_one_body_of_many_is_rendered_by_both_later(loaded):
+    asserting = "assert event.get('n') != 'no' : 'no'; "
+    renderer, template = loaded(DIFFERS.replace(LIBRARY, LIBRARY + asserting))
     renderer.render(template, _rows("first of these settings"))
 
     alone = renderer.render_compiled(template, _rows(*["a"] * BOTH_EVERY))
     assert [row is None for row in alone] == [False] * (BOTH_EVERY - 1) + [True]
-    [both] = renderer.render(template, _rows(2))
+    _, both, after = renderer.render(template, _rows("no", 2, 3))
 
     assert isinstance(both, TemplateFailed)
+    assert isinstance(after, TemplateFailed)
     assert renderer.doubts(template)
     assert renderer.render_compiled(template, _rows("a")) == [None]
 
