@@ -35,7 +35,7 @@ STOP_AT_MOST_SECONDS: Final = 10.0
 """A pool that has not come to its end by then never will; drains are cut after 2.5 s."""
 LOG: Final = structlog.get_logger()
 _HARD_LIMIT_SECONDS: Final = 120
-"""What hangs is ended then; a drain takes a slice and the deadline of one request."""
+"""What hangs is ended then; a drain takes a few slices and the deadline of one request."""
 _PROCESSES_A_CORE: Final = 2
 """While one of them waits for Insider's answer, another one renders."""
 _WORKER_OPTIONS: Final = {
