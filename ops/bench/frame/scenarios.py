@@ -7,6 +7,8 @@ from typing import Final
 
 EVENTS_A_SECOND: Final = "events/s"
 _BACKLOG: Final = "accept_then_drain/events_per_second"
+_LONG: Final = "150000"
+"""So many that waiting for the first and the last answer hardly counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,17 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         (
             _drained("1 KB"),
             _drained("8 KB, 300 fields", "--profile-bytes 8000 --fields 300"),
-            _drained("1 KB, 100 ms latency", "--latency-ms 100"),
             _drained("three triggers, mixed", "--exit-events"),
             _drained("few people", "--people 20000"),
+        ),
+    ),
+    "answers": Scenario(
+        "A backlog is drained while Insider answers late",
+        "end_to_end",
+        EVENTS_A_SECOND,
+        (
+            _drained("at once", events=_LONG),
+            _drained("100 ms later", "--latency-ms 100", events=_LONG),
         ),
     ),
     "triggers": Scenario(
