@@ -75,11 +75,13 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
         folder = Path({str(tmp_path)!r})
         renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
         renders = ProcessRenders(renderer, group_bytes={400 * MB})
-        begun = time.process_time()
+        begun, most = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         results = asyncio.run(renders.render_safely(template, "auto", rows(0, {number}, 0)))
         assert len(results) < 3, results
         assert time.process_time() - begun < 5
-        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < {700 * MB}
+        # What the process was forked from may have had more.
+        more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most
+        assert more * 1024 < {500 * MB}, more
         again = asyncio.run(renders.render(template, "auto", rows(0), isolated=False))
         assert again[0].body in (b"0", b"null"), again
     """
