@@ -48,12 +48,12 @@ async def rendered_beside_others(renderer, template, given):
 
 def test_other_work_has_its_turn_all_the_time(tmp_path):
     renderer, template = loaded(tmp_path, COUNTS)
-    given = rows(*[4_000] * 200)
+    given = rows(*[1_000] * 400)
 
     results, turns = asyncio.run(rendered_beside_others(renderer, template, given))
 
-    assert results == [Rendered(b"4000")] * 200
-    assert turns > len(given) / AHEAD_ROWS / 2
+    assert results == [Rendered(b"1000")] * 400
+    assert turns > 10
 
 
 def test_it_ends_where_others_would_wait_too_long(tmp_path):
