@@ -43,11 +43,12 @@ from worker.errors import LeaseLost, SegrelayError
 PATIENCE_SECONDS: Final = 0.5
 """If no request ends for so long, nothing waits any more to be shared with others of its batch."""
 CROWD_SHARE: Final = 20
-"""If a batch has one in so many of what it may have, small requests wait to be shared."""
+"""In a batch that has at least one in so many of the entries it may have, a small request waits
+for others to share it."""
 SLICE_SECONDS: Final = 2.0
 """How long a drain works before others get their turn."""
 LATE_SHARE: Final = 0.5
-"""Until so much of a slice after its end, a batch that was prepared is begun."""
+"""A batch that was prepared may still begin so much of a slice after its end."""
 LIVE_LOOK_SECONDS: Final = 0.1
 """A backfill is rendered for so long between two looks whether live work is due."""
 STOP_GRACE_SECONDS: Final = 2.5

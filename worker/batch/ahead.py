@@ -1,4 +1,4 @@
-"""Prepares the next batch while requests are under way: reads it, opens it, and renders it.
+"""Prepares the next batch while requests are under way: reads it, decodes it, and renders it.
 
 Nothing is decided ahead: when its turn comes, the ledger is asked and its events contend as those
 of every batch. If anything of the batch before stays where it is, or waits, then what was read

@@ -68,7 +68,7 @@ async def render_and_shape(
 ) -> None:
     """Render per template and shape, until it has to end; fills the batch.
 
-    What was rendered before comes last: a template may lose its trust while the rest is rendered.
+    What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
     """
     rest = [each for each in going if each[0].delivery.place not in batch.before]
     # What was left over has waited the longest.

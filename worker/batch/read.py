@@ -149,7 +149,7 @@ async def read_batch(
 async def read_on(
     reads: Reads, state: State, streams: Sequence[str], behind: Iterable[Delivery], *, entries: int
 ) -> list[Delivery]:
-    """Read as `read_batch` does, but behind what was read already. It notes no holds."""
+    """Read as `read_batch` does, but only what stands behind these. It notes no holds."""
     read = {delivery.stream: delivery.entry_id for delivery in behind}
     sources = [replace(_source(state, name), after_id=read.get(name, "")) for name in streams]
     return await _read(reads, state, sources, entries)

@@ -7,25 +7,18 @@ import textwrap
 
 import pytest
 
-from worker.adapters.jsonnet.renderer import Renderer
+from tests.integration.worker.test_rendering_apart import LIBRARY, MB, loaded, rows
 from worker.adapters.jsonnet.rendering import AHEAD_ROWS, ProcessRenders
-from worker.core.rendered import Rendered, Row
+from worker.core.rendered import Rendered
 
-MB = 1_000_000
-LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n', 0);\n"
 COUNTS = LIBRARY + "std.length([1 for i in std.range(1, n)])"
 HUNGRY = LIBRARY + "if n > 0 then [std.repeat('a', 40000000) + i for i in std.range(1, n)] else n"
 HASHES = LIBRARY + "if n > 0 then [std.md5(std.repeat('a', 40000000)) for i in std.range(1, n)]"
 
 
-def rows(*numbers):
-    return [Row(b'{"n": %d}' % number) for number in numbers]
-
-
-def loaded(folder, source):
-    (folder / "t.jsonnet").write_text(source)
-    renderer = Renderer(folder)
-    template = renderer.load("t.jsonnet")
+def compared(folder, source):
+    """Load a template, and let both engines render an event: so the compiled form may go alone."""
+    renderer, template = loaded(folder, source)
     renderer.render(template, rows(0))
     return renderer, template
 
@@ -47,7 +40,7 @@ async def rendered_beside_others(renderer, template, given):
 
 
 def test_other_work_has_its_turn_all_the_time(tmp_path):
-    renderer, template = loaded(tmp_path, COUNTS)
+    renderer, template = compared(tmp_path, COUNTS)
     given = rows(*[1_000] * 400)
 
     results, turns = asyncio.run(rendered_beside_others(renderer, template, given))
@@ -57,7 +50,7 @@ def test_other_work_has_its_turn_all_the_time(tmp_path):
 
 
 def test_it_ends_where_others_would_wait_too_long(tmp_path):
-    renderer, template = loaded(tmp_path, COUNTS)
+    renderer, template = compared(tmp_path, COUNTS)
 
     results, _ = asyncio.run(rendered_beside_others(renderer, template, rows(*[90_000] * 200)))
 
@@ -70,10 +63,10 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
     code = f"""
         import asyncio, resource, time
         from pathlib import Path
-        from tests.integration.worker.test_rendering_ahead import loaded, rows
+        from tests.integration.worker.test_rendering_ahead import compared, rows
         from worker.adapters.jsonnet.rendering import ProcessRenders
         folder = Path({str(tmp_path)!r})
-        renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
+        renderer, template = compared(folder, (folder / "t.jsonnet").read_text())
         renders = ProcessRenders(renderer, group_bytes={400 * MB})
         begun, most = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         results = asyncio.run(renders.render_safely(template, "auto", rows(0, {number}, 0)))

@@ -34,15 +34,14 @@ ISOLATED_AT_MOST_SECONDS: Final = 15.0
 KILLED_AT_MOST: Final = 3
 """In one call: each costs its time twice."""
 
-
 AHEAD_ROWS: Final = 5
-"""Rows between two looks at the clock, where other work of the process waits for its turn."""
+"""Rows between two looks at the clock, while other work of the process waits for its turn."""
 AHEAD_TURN_SECONDS: Final = 0.001
 """Processor time after which the other work has its turn."""
 AHEAD_SLOW_SECONDS: Final = 0.01
-"""Processor time of those rows after which the other work would have to wait too long."""
+"""If those rows take more processor time, the other work would have to wait too long."""
 AHEAD_SECONDS: Final = 0.2
-"""Processor time after which what is amid a row is given up."""
+"""A row that takes more processor time is given up."""
 
 
 class _TookTooLongError(Exception):
