@@ -32,6 +32,7 @@ from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
+from worker.contract.redis.scripts import Value
 from worker.contract.seen_fields import SeenFields
 from worker.contract.settings import Settings, load_settings
 from worker.contract.words import (
@@ -170,7 +171,13 @@ class Publisher:
         return self._drafter.draft_rows(rows, membership, manner)
 
     def write_draft(
-        self, draft: Draft, *, position: int, source: str, noted: tuple[str | bytes, ...] = ()
+        self,
+        draft: Draft,
+        *,
+        position: int,
+        source: str,
+        noted: tuple[Value, ...] = (),
+        epoch: int = 0,
     ) -> Published:
         """Publish a block of a job that was drafted.
 
@@ -179,12 +186,14 @@ class Publisher:
             position: See `publish`.
             source: See `publish`.
             noted: See `JobPosition`.
+            epoch: See `JobPosition`.
 
         Raises:
             RedisUnavailable: As `publish`.
+            JobHeld: The job was paused, aborted, or is read by somebody else.
         """
         self._prepare()
-        progress = JobPosition(job_of_lane(draft.lane), position, source, noted)
+        progress = JobPosition(job_of_lane(draft.lane), position, source, noted, epoch)
         return self._carried_out(draft, progress)
 
     def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:

@@ -14,7 +14,7 @@ SegrelayError
 │   ├── LeaseLost               somebody else holds the partition now
 │   ├── FormatUnknown           another version wrote it, and only that one can read it
 │   ├── PortTaken               a port we should listen on is in use
-│   ├── JobHeld                 somebody else reads this backfill now
+│   ├── JobHeld                 this process may not read this backfill (any more)
 │   ├── SourceChanged           a file was written to while it was read
 │   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
 │       └── ScanExpired         a scan can't go on where it stood and has to begin anew
@@ -128,7 +128,7 @@ class PortTaken(OperationsMustAct):
 
 
 class JobHeld(OperationsMustAct):
-    """Another process reads the source of this backfill now."""
+    """Another process reads this backfill now, or it was paused or aborted meanwhile."""
 
 
 class SourceChanged(OperationsMustAct):

@@ -17,8 +17,8 @@ from ops.letters.masking import hidden
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.state.ledger import Names, read_records
 from producer.backfill.job import BadRow, Spec
+from producer.backfill.pieces import Piece, pieces_of
 from producer.backfill.publishing import bad_rows_of
-from producer.backfill.reading import Piece, pieces_of
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.drafting import Drafter, Manner
 from producer.publishing.published import Draft

@@ -13,7 +13,8 @@ from redis import Redis
 
 from ops.backfill.view import View, read_view
 from ops.state.partitions import all_partitions
-from producer.backfill.job import BadRow, JobBook
+from producer.backfill.book import JobBook
+from producer.backfill.job import BadRow
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 

@@ -12,7 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import Final, Literal
 
-from producer.backfill.job import Job, JobBook, Spec
+from producer.backfill.book import JobBook
+from producer.backfill.job import Job, Spec
 from producer.events.rows import RowMeaning
 from producer.events.times import format_time, parse_time
 from producer.publishing.matching import routing_digest

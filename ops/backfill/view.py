@@ -11,7 +11,8 @@ from redis import Redis
 
 from ops.state.partitions import all_partitions
 from ops.state.status import snapshots
-from producer.backfill.job import Job, JobBook
+from producer.backfill.book import JobBook
+from producer.backfill.job import Job
 from worker.contract.pauses import Pause, read_pauses
 from worker.contract.settings import Settings
 from worker.contract.words import lane_of_job

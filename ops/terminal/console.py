@@ -169,7 +169,8 @@ class _LineProgress:
             self.show()
 
     def show(self) -> None:
-        of_total = f" of {self._total:,}" if self._total is not None else ""
+        # What is worked off may have grown since it was counted.
+        of_total = f" of {max(self._total, self._done):,}" if self._total is not None else ""
         seconds = time.monotonic() - self._begun_at
         note(f"{self._label}: {self._done:,}{of_total}{self._pace(self._done / (seconds or 1.0))}")
         self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS

@@ -21,7 +21,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, NamedTuple, TypeVar
 
-from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobBook, JobTally, Spec, noting
+from producer.backfill.book import JobBook, noting
+from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobTally, Spec
 from producer.doorbell import SilentDoorbell
 from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
@@ -98,8 +99,8 @@ class StripeFailed:
 Word = BlockPublished | StripeWaits | StripeFailed
 
 
-def publish_stripe(
-    connection: Connection, config: Path, spec: Spec, stripe: int, tally: JobTally
+def publish_stripe(  # noqa: PLR0917 - what a process is started with
+    connection: Connection, config: Path, spec: Spec, epoch: int, stripe: int, tally: JobTally
 ) -> None:
     """Publish the tasks that arrive, until there are no more."""
     gc.freeze()  # what is shared with the other stripes stays shared
@@ -108,7 +109,8 @@ def publish_stripe(
     settings = load_settings(config)
     with closing(connect(resolve_url(settings.redis))) as client:
         publisher = Publisher(client, settings, doorbell=SilentDoorbell())
-        publishing = Publishing(connection, publisher, JobBook(client), spec, stripe, tally)
+        book = JobBook(client)
+        publishing = Publishing(connection, publisher, book, spec, epoch, stripe, tally)
         publishing.run()
 
 
@@ -130,6 +132,7 @@ class Publishing:
 
     Args:
         connection: To whoever reads the source.
+        epoch: Of that reader.
         tally: What an earlier run of the stripe has published.
     """
 
@@ -137,6 +140,7 @@ class Publishing:
     publisher: Publisher
     book: JobBook
     spec: Spec
+    epoch: int
     stripe: int
     tally: JobTally
     _tasks: SimpleQueue[Task | None] = field(default_factory=SimpleQueue)
@@ -144,7 +148,7 @@ class Publishing:
     _told_at: float = -_TOLD_AGAIN_SECONDS
     _bad_rows: tuple[BadRow, ...] = ()
     _is_noted: bool = True
-    _ends: bool = False
+    _ends: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Publish what arrives, until the other side has ended."""
@@ -157,7 +161,7 @@ class Publishing:
                     self._note()
                 self.say(StripeFailed(error))
             finally:
-                self._ends = True
+                self._ends.set()
                 self._tasks.put(None)
 
     def _receive(self) -> None:
@@ -166,7 +170,7 @@ class Publishing:
             while (task := self.connection.recv()) is not None:
                 self._tasks.put(task)
         except (EOFError, OSError):
-            pass
+            self._ends.set()
         finally:
             self._tasks.put(None)
 
@@ -229,14 +233,16 @@ class Publishing:
     def _note(self) -> None:
         """Write down how far the stripe is, with its last bad rows, unless that is done."""
         if not self._is_noted:
-            self.book.note(self.spec, self.stripe, self.tally, self._bad_rows)
+            self.book.note(self.spec, self.epoch, self.stripe, self.tally, self._bad_rows)
             self._is_noted, self._bad_rows = True, ()
 
     def _write(self, number: int, draft: Draft) -> Published:
         self._await_room()
         source = self.spec.source_of(self.stripe)
-        noted = noting(self.spec, self.stripe, self.tally)
-        return self.publisher.write_draft(draft, position=number, source=source, noted=noted)
+        noted = noting(self.spec, self.epoch, self.stripe, self.tally)
+        return self.publisher.write_draft(
+            draft, position=number, source=source, noted=noted, epoch=self.epoch
+        )
 
     def _await_room(self) -> None:
         """Wait until the backfill lane has room; draining makes it, however long that takes."""
@@ -258,15 +264,15 @@ class Publishing:
     def _wait(self, why: str) -> None:
         """Say now and then what is waited for, and wait a moment.
 
-        If whoever reads has ended, end too: somebody else may read by then.
+        If whoever reads has ended or is told to stop, end too: what is not published yet is read
+        again when the job goes on.
         """
         if time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
             self._told_at = time.monotonic()
             self.say(StripeWaits(why))
         reader = multiprocessing.parent_process()
         assert reader is not None, "stripes have processes of their own"
-        reader.join(_LOOK_SECONDS)
-        if self._ends or not reader.is_alive():
+        if self._ends.wait(_LOOK_SECONDS) or not reader.is_alive():
             raise SystemExit
 
 

@@ -1,8 +1,9 @@
 """Reading a job's source: cut into blocks here, parsed and published by a process for each core.
 
 A block goes to the stripe of its number; what a stripe has published before is passed over. The job
-is claimed all the while, so that nobody else reads it, and looked at once a second, so that a
-person can pause or abort it from another terminal.
+is claimed all the while, so that nobody else reads it, and looked at once a second, so that this
+process ends soon after a person has paused or aborted it. That nothing of it is accepted from then
+on does not depend on this look: see `book`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import multiprocessing.connection
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import resource_tracker
@@ -19,7 +20,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Final
 
-from producer.backfill.job import Job, JobBook, JobPhase, JobTally, Spec, new_token
+from producer.backfill.book import JobBook
+from producer.backfill.job import Job, JobPhase, JobTally, Spec
+from producer.backfill.pieces import Piece, pieces_of
 from producer.backfill.publishing import (
     STARTED_FROM,
     BlockPublished,
@@ -29,19 +32,21 @@ from producer.backfill.publishing import (
     publish_stripe,
 )
 from producer.doorbell import BackgroundDoorbell, Doorbell
-from producer.sources.blocks import Block, blocks_of, grouped
-from producer.sources.opening import opened
-from producer.sources.scans import audience_of, scan_rows
+from worker.contract.keys import PartitionKeys
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
-from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError, UsageWrong
+from worker.errors import Bug, JobHeld, RedisUnavailable, SegrelayError
 
 _LOOK_SECONDS: Final = 1.0
+_HEAR_SECONDS: Final = 0.2
+_STOPPED: Final[tuple[JobPhase, ...]] = ("paused", "aborted")
 _RENEWED_SECONDS: Final = 3.0
 """In which a reader that lives has renewed its claim."""
 _ON_THE_WAY: Final = 2
 """Blocks that a stripe has at once: one that is published, and the next."""
 _END_SECONDS: Final = 130.0
+_LAST_WORDS_SECONDS: Final = 5.0
+"""For which a reader that stops waits for the blocks that are under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +66,6 @@ class Reading:
 
 ReadingWatcher = Callable[[Reading], None]
 """Called whenever something was published, and while nothing can be."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A block with its place in the whole job."""
-
-    number: int
-    file: str
-    block: Block
-    bytes_read: int
 
 
 def read_job(
@@ -95,22 +90,55 @@ def read_job(
 
     Raises:
         JobHeld: Somebody else reads it.
+        SourceChanged: A file was written to while it was read. The job is `failed` now, as with
+            all that follows but Redis.
         UsageWrong: A file is not what it was when the job began, or can't be read.
         RedisUnavailable: Redis was away for too long; what was published is safe.
     """
-    with _claimed(book, job, watch) as token, ExitStack() as ending:
-        job = book.named(job.spec.name)  # it may have gone on while its claim was waited for
-        if job.phase != "reading":
-            return job.phase
+    name = job.spec.name
+    with _claimed(book, job, watch) as (phase, epoch):
+        if not epoch:
+            return phase
+        try:
+            return _read(book, book.named(name), epoch, settings, watch, is_told_to_stop)
+        except JobHeld:
+            stopped = book.phase(name)
+            if stopped not in _STOPPED:
+                raise
+            return stopped
+        except RedisUnavailable:
+            raise
+        except SegrelayError as error:
+            with suppress(SegrelayError):
+                book.conclude(name, epoch, "failed", error.message)
+            raise
+
+
+def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
+    book: JobBook,
+    job: Job,
+    epoch: int,
+    settings: Settings,
+    watch: ReadingWatcher,
+    is_told_to_stop: Callable[[], bool],
+) -> JobPhase:
+    book.close(job.spec.name, epoch, _places(settings))
+    with ExitStack() as ending:
         stripes = [
-            ending.enter_context(_started(settings.source, job.spec, number, tally))
+            ending.enter_context(_started(settings.source, job.spec, epoch, number, tally))
             for number, tally in enumerate(job.tallies)
         ]
         pieces = pieces_of(job.spec, settings)
         bell = BackgroundDoorbell(settings)
         return _JobReader(
-            book, job.spec, pieces, token, stripes, bell, watch, is_told_to_stop
+            book, job.spec, pieces, epoch, stripes, bell, watch, is_told_to_stop
         ).run()
+
+
+def _places(settings: Settings) -> list[PartitionKeys]:
+    """Return the partitions into which this configuration publishes."""
+    count = settings.redis.partitions
+    return [PartitionKeys(name, at) for name in settings.destinations for at in range(count)]
 
 
 @dataclass(slots=True)
@@ -129,7 +157,7 @@ class _JobReader:
     book: JobBook
     spec: Spec
     pieces: Iterator[Piece]
-    token: str
+    epoch: int
     stripes: list[_Stripe]
     doorbell: Doorbell
     watch: ReadingWatcher
@@ -137,24 +165,42 @@ class _JobReader:
     _looked_at: float = field(default_factory=time.monotonic)
     _bytes_read: int = 0
     _waiting_for: str = ""
+    _phase: JobPhase = "reading"
 
     def run(self) -> JobPhase:
-        phase: JobPhase = "read"
+        ends: JobPhase = "read"
         for piece in self.pieces:
             stripe = self.stripes[piece.number % len(self.stripes)]
+            if piece.number > stripe.tally.position:
+                while stripe.on_the_way >= _ON_THE_WAY and not self._stops():
+                    self._hear()
+            if self._stops():
+                return self._stop()
             if piece.number <= stripe.tally.position:
                 continue
-            while stripe.on_the_way >= _ON_THE_WAY:
-                self._hear()
             self._send(stripe, piece)
-            phase = self._next_phase(piece)
-            if phase != "read":
+            if self.spec.canary and piece.number == 1:
+                ends = "canary"
                 break
         while any(stripe.on_the_way for stripe in self.stripes):
+            if self._stops():
+                return self._stop()
             self._hear()
-        if phase in ("read", "canary"):
-            self.book.set_phase(self.spec.name, phase)
-        return phase
+        return self.book.conclude(self.spec.name, self.epoch, ends)
+
+    def _stops(self) -> bool:
+        """Say whether a person has stopped the job, or this process."""
+        self._look()
+        return self._phase != "reading" or self.is_told_to_stop()
+
+    def _stop(self) -> JobPhase:
+        """Wait a moment for what is under way, unless that waits itself."""
+        gives_up_at = time.monotonic() + _LAST_WORDS_SECONDS
+        while any(stripe.on_the_way for stripe in self.stripes):
+            if self._waiting_for or time.monotonic() >= gives_up_at:
+                break
+            self._hear()
+        return self._phase
 
     def _send(self, stripe: _Stripe, piece: Piece) -> None:
         try:
@@ -165,39 +211,23 @@ class _JobReader:
         stripe.on_the_way += 1
         self._bytes_read = piece.bytes_read
 
-    def _next_phase(self, piece: Piece) -> JobPhase:
-        """Return `read` to go on, or the phase in which the reading stops behind this block."""
-        if self.is_told_to_stop():
-            return "reading"
-        wanted = self._look()
-        if wanted:
-            return wanted
-        return "canary" if self.spec.canary and piece.number == 1 else "read"
-
-    def _look(self) -> JobPhase | None:
-        """Keep the claim; returns what a person wants of the job instead of going on.
+    def _look(self) -> None:
+        """Keep the claim, and learn once a second in which phase the job is.
 
         While Redis is away nobody can take the job over; the stripes say when it is too long.
         """
         if time.monotonic() - self._looked_at < _LOOK_SECONDS:
-            return None
+            return
         self._looked_at = time.monotonic()
-        try:
-            held = self.book.claim(self.spec.name, self.token)
-            phase = self.book.phase(self.spec.name)
-        except RedisUnavailable:
-            return None
-        if held:
-            raise JobHeld(f"Job '{self.spec.name}' was taken over by another reader.")
-        return None if phase == "reading" else phase
+        with suppress(RedisUnavailable):
+            self._phase = self.book.renew(self.spec.name, self.epoch)
 
     def _hear(self) -> None:
-        """Wait until a stripe says something, and keep the claim meanwhile."""
+        """Wait until a stripe says something, at most a moment."""
         by_connection = {stripe.connection: stripe for stripe in self.stripes}
-        ready = multiprocessing.connection.wait(list(by_connection), _LOOK_SECONDS)
+        ready = multiprocessing.connection.wait(list(by_connection), _HEAR_SECONDS)
         for connection in ready:
             self._obey(by_connection[connection])  # type: ignore[index] # one of ours
-        self._look()
         self.watch(Reading(self._tally(), self._bytes_read, self._waiting_for))
 
     def _obey(self, stripe: _Stripe) -> None:
@@ -225,70 +255,52 @@ class _JobReader:
         return sum((stripe.tally for stripe in self.stripes), JobTally())
 
 
-def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
-    """Yield the blocks of all sources, numbered from 1.
-
-    Raises:
-        UsageWrong: A file is not what it was when the job began.
-        LyticsUnavailable: A scan can't go on.
-    """
-    number = bytes_before = 0
-    for name, digest in zip(spec.sources, spec.digests, strict=True):
-        audience = audience_of(name)
-        if audience:
-            rows = scan_rows(settings, audience)
-            for block in grouped(rows, spec.canary if number == 0 else 0):
-                number += 1
-                yield Piece(number, name, block, 0)
-            continue
-        with opened(name, with_digest=bool(digest)) as found:
-            if digest and found.digest != digest:
-                raise UsageWrong(
-                    f"{name} has changed since job '{spec.name}' began: what was published is "
-                    "counted in blocks of the old file. Start a new job for the new one; people "
-                    "who are in both are delivered once."
-                )
-            first_rows = spec.canary if number == 0 else 0
-            for block in blocks_of(found, spec.columns, first_rows=first_rows):
-                number += 1
-                yield Piece(number, name, block, bytes_before + found.read_bytes())
-            bytes_before += found.size
-
-
 @contextmanager
-def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[str]:
-    """Claim the job; the claim of a reader that was killed is waited for."""
-    name, token = job.spec.name, new_token()
-    left = book.claim(name, token)
-    while left:
+def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[JobPhase, int]]:
+    """Claim the job, and yield its phase and the epoch: 0 if the phase is not to be read.
+
+    The claim of a reader that was killed is waited for.
+    """
+    name = job.spec.name
+    turn = book.take(name)
+    while turn.left_seconds:
         watch(Reading(job.tally, waiting_for="another reader had it a moment ago"))
         asked_at = time.monotonic()
-        time.sleep(min(left, _RENEWED_SECONDS))
-        before, left = left - (time.monotonic() - asked_at), book.claim(name, token)
-        if left > before + _LOOK_SECONDS / 2:
+        time.sleep(min(turn.left_seconds, _RENEWED_SECONDS))
+        before = turn.left_seconds - (time.monotonic() - asked_at)
+        turn = book.take(name)
+        if turn.left_seconds > before + _LOOK_SECONDS / 2:
             raise JobHeld(f"Job '{name}' is being read by another process.")
     try:
-        yield token
+        yield turn.phase, turn.epoch
     finally:
-        with suppress(SegrelayError):
-            book.release(name)
+        if turn.epoch:
+            with suppress(SegrelayError):
+                book.release(name, turn.epoch)
 
 
 @contextmanager
-def _started(config: Path, spec: Spec, number: int, tally: JobTally) -> Iterator[_Stripe]:
-    """Start the process of one stripe; it ends when nothing more can come."""
+def _started(
+    config: Path, spec: Spec, epoch: int, number: int, tally: JobTally
+) -> Iterator[_Stripe]:
+    """Start the process of one stripe; it ends when nothing more can come.
+
+    If blocks of it are still under way by then, it gives up those that have to wait.
+    """
     ours, theirs = STARTED_FROM.Pipe()
     process = STARTED_FROM.Process(
-        target=publish_stripe, args=(theirs, config, spec, number, tally), daemon=True
+        target=publish_stripe, args=(theirs, config, spec, epoch, number, tally), daemon=True
     )
     with _deaf_to_interrupts():
         process.start()
     theirs.close()
+    stripe = _Stripe(number, process, ours, replace(tally))
     try:
-        yield _Stripe(number, process, ours, replace(tally))
+        yield stripe
     finally:
-        with suppress(OSError):
-            ours.send(None)
+        if not stripe.on_the_way:
+            with suppress(OSError):
+                ours.send(None)
         ours.close()
         process.join(_END_SECONDS)
         if process.is_alive():

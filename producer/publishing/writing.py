@@ -13,13 +13,15 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
 from worker.contract.redis.accept import AcceptCall, NewDelivery, Roll, accept_call
 from worker.contract.redis.scripts import Value, run_each
-from worker.errors import LeaseLost
+from worker.errors import JobHeld, LeaseLost
 
 PartitionPlace = tuple[str, int]
 """Destination and partition."""
 
 _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
 """How long an interrupted job can be taken up where it stopped."""
+_CLOSED: Final = -2
+"""The answer of a partition that is closed to the reader of a job."""
 _BYTES_AT_ONCE: Final = 2_500_000
 """Of scripts that Redis runs in one go: about 20 ms."""
 _ARGUMENT_BYTES: Final = 100
@@ -37,12 +39,14 @@ class JobPosition:
             don't hide each other.
         noted: A command that writes down how far the job was before, or (); it goes to Redis with
             the deliveries, which costs no wait for the disk of its own. It is lost with them.
+        epoch: Of the job's reader, see `accept_call`.
     """
 
     job: str = ""
     position: int | None = None
     source: str = ""
-    noted: tuple[str | bytes, ...] = ()
+    noted: tuple[Value, ...] = ()
+    epoch: int = 0
 
 
 class Entries(NamedTuple):
@@ -79,6 +83,7 @@ def write(
     Raises:
         RedisUnavailable: Some partitions may have theirs, others not.
         LeaseLost: Another run of the sync has begun.
+        JobHeld: The job was paused, aborted, or is read by somebody else.
     """
     places = sorted({*deliveries, *rolls})
     calls = [
@@ -89,6 +94,11 @@ def write(
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
+        if answer[0] == _CLOSED:
+            raise JobHeld(
+                f"Job '{progress.job}' was paused, aborted, or is read by another process: "
+                "nothing more of this reading is accepted."
+            )
         if answer[0] < 0:
             raise LeaseLost("Another run of this sync has begun; this one changes nothing more.")
         added, ring, *ids = answer
@@ -112,7 +122,14 @@ def _call(
     roll: Roll | None,
 ) -> AcceptCall:
     keys = PartitionKeys(*place)
-    call = accept_call(keys, deliveries, job=progress.job, position=progress.position, roll=roll)
+    call = accept_call(
+        keys,
+        deliveries,
+        job=progress.job,
+        position=progress.position,
+        epoch=progress.epoch,
+        roll=roll,
+    )
     if not progress.source:
         return call
     counts, streams, bell, jobs, *rest = call.keys

@@ -17,7 +17,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:sweep` | string | the lock of the sweep |
 | `segrelay:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `segrelay:jobs` | set | names of the backfills |
-| `segrelay:job:NAME` | hash | a backfill: spec, phase, claim, and `stripe\|n` → what was read |
+| `segrelay:job:NAME` | hash | a backfill: spec, phase, problem, epoch, claim, `stripe\|n` |
 | `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
 | `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms) |
 | `segrelay:sync:NAME:bell` | string | a step of the sync was rung for and has not begun |
@@ -45,8 +45,9 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}responses` | stream | outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
-| `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there |
-| `{d:p}jobs:SOURCE` | hash | the same for one source of a job, for 90 days |
+| `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
+| | | `job\|epoch` → the earliest reader of the job that may still write |
+| `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | profile key → mark of a member that a sync knows |
 | `{d:p}synctokens` | hash | sync → token of the run that may change its members |
 | `{d:p}l<digest>` | string | the ledger of one profile |

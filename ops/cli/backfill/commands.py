@@ -24,14 +24,14 @@ from ops.state.waiting import Choice, find_streams, take_back
 from ops.terminal.asking import confirmed
 from ops.terminal.console import Progress, note, print_json, progress, say, table
 from ops.terminal.options import spread
-from producer.backfill.job import CLAIM_MS, Job, JobBook, JobPhase
+from producer.backfill.book import JobBook
+from producer.backfill.job import Job, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
 from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
 from worker.contract.settings import Settings
-from worker.errors import JobHeld, UsageWrong
+from worker.errors import UsageWrong
 
-_LOOK_SECONDS: Final = 0.5
 _TOLD_AGAIN_SECONDS: Final = 10.0
 
 app = typer.Typer(no_args_is_help=True)
@@ -52,7 +52,9 @@ app.command()(report)
 def start(
     asked: Asked,
     *,
-    name: Annotated[str, typer.Option(help="The job's name.", metavar="JOB")] = "",
+    name: Annotated[
+        str, typer.Option("--job", "--name", help="The job's name.", metavar="JOB")
+    ] = "",
     canary: Annotated[
         int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
     ] = 0,
@@ -98,11 +100,10 @@ def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None
                 note(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
             case _:
                 _refuse_changes(found, settings)
-                if not found.spec.resumes:
-                    _refuse_two_readers(found)
-                    book.read_anew(read_anew(found, settings, book))
+                again = None if found.spec.resumes else read_anew(found, settings, book)
+                if book.resume(job, again) == "aborted":
+                    raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
                 clear_pause(client, JOB, job)
-                book.set_phase(job, "reading")
         _run(client, settings, job, wait=wait, as_json=as_json)
 
 
@@ -115,13 +116,17 @@ def pause(
     ] = False,
     reason: Annotated[str, typer.Option(help="The reason, for whoever looks at it later.")] = "",
 ) -> None:
-    """Stop the reading and the delivering of a job until it is resumed."""
-    with opened() as (_, client):
+    """Stop the reading and the delivering of a job until it is resumed.
+
+    Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
+    """
+    with opened() as (settings, client):
         book = JobBook(client)
-        found = book.named(job)
-        if found.phase == "reading":
-            book.set_phase(job, "paused")
-        elif reading_only:
+        book.named(job)
+        was = book.stop(job, "paused", all_partitions(client, settings))
+        if was == "aborted":
+            raise UsageWrong(f"Job '{job}' was aborted.")
+        if reading_only and was not in {"reading", "paused"}:
             raise UsageWrong(f"Job '{job}' is not being read; without --reading-only it pauses.")
         if not reading_only:
             set_pause(client, JOB, job, Pause(reason or "paused by a person", by="a person"))
@@ -136,19 +141,22 @@ def abort(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """End a job: what waits of it is removed, and counted as discarded."""
+    """End a job: what waits of it is removed, and counted as discarded.
+
+    Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
+    """
     with opened() as (settings, client):
         book = JobBook(client)
-        found = book.named(job)
+        book.named(job)
         choice = Choice(job=job)
         places = all_partitions(client, settings)
         waiting = sum(stream.length for stream in find_streams(client, places, choice))
         confirmed(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?", yes=yes)
-        book.set_phase(job, "aborted")
-        _await_reader(book, found)
+        book.stop(job, "aborted", places)
+        streams = find_streams(client, places, choice)  # no more of it will come
         discarded = 0
-        with progress("discarded", waiting) as shown:
-            for step in take_back(client, find_streams(client, places, choice), choice):
+        with progress("discarded", sum(stream.length for stream in streams)) as shown:
+            for step in take_back(client, streams, choice):
                 discarded += step
                 shown.advance(step)
         clear_pause(client, JOB, job)
@@ -227,19 +235,6 @@ def _told(view: View) -> Iterator[str]:
         yield f"  next: {view.next_step}"
 
 
-def _refuse_two_readers(job: Job) -> None:
-    """See that nobody reads a job that would start again.
-
-    Raises:
-        JobHeld: Somebody does.
-    """
-    if job.claimed:
-        raise JobHeld(
-            f"Job '{job.spec.name}' is being read by another process; if that was killed, its "
-            f"claim ends within {CLAIM_MS // 1_000} s."
-        )
-
-
 def _refuse_changes(job: Job, settings: Settings) -> None:
     """See that the rows would become the same deliveries as before.
 
@@ -284,6 +279,9 @@ def _run(
             say(line)
     if view.job.tally.refused:
         note("Rows that could not be placed are kept: `segrelay quarantine list`.")
+    if phase in {"paused", "aborted"}:
+        note(f"Job '{name}' was {phase} by a person before it was read to its end.")
+        raise typer.Exit(1)
 
 
 def _told_of_canary(people: Sequence[ReadBack], *, reveal: bool) -> Iterator[str]:
@@ -337,11 +335,3 @@ def _wait_for_deliveries(
     left = watch.waiting()
     with progress("settled", left) as shown:
         watch.until_settled(left, shown.advance)
-
-
-def _await_reader(book: JobBook, job: Job) -> None:
-    """Wait until a reader has seen that its job is ended."""
-    gives_up_at = time.monotonic() + CLAIM_MS / 1_000
-    while job.claimed and time.monotonic() < gives_up_at:
-        time.sleep(_LOOK_SECONDS)
-        job = book.named(job.spec.name)

@@ -14,7 +14,7 @@ from ops.cli.backfill.asked import Asked
 from ops.state.opened import opened
 from ops.terminal.console import print_json, progress, say, table
 from ops.terminal.options import Json, spread
-from producer.backfill.job import JobBook
+from producer.backfill.book import JobBook
 from worker.contract.settings import Settings
 
 _BAD_ROWS_SHOWN: Final = 10

@@ -16,13 +16,15 @@ import orjson
 import pytest
 
 from ops.embedded import lifecycle as embedded
-from producer.backfill.job import JobBook, JobTally
+from producer.backfill.book import JobBook
+from producer.backfill.job import JobTally
 from producer.backfill.publishing import STARTED_FROM, StripeWaits, Task, publish_stripe
 from producer.backfill.reading import Reading, read_job
 from producer.sources.blocks import Block
 from tests.integration.producer.backfill_relay import PARTITIONS, Relay
 from tests.nightly import amount
 from tests.waiting import until
+from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
@@ -100,7 +102,7 @@ def _let_its_claim_lapse(relay: Relay) -> None:
     """Take the claim of a killed reader away, once what it had under way is published."""
     time.sleep(0.5)
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        JobBook(client).release("j")
+        client.hset(keys.job("j"), "claim", "0 0")
 
 
 def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
@@ -229,7 +231,7 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
     relay.config.write_text(relay.config.read_text().replace('url = "embedded"', nobody))
     ours, theirs = STARTED_FROM.Pipe()
     publishing = STARTED_FROM.Process(
-        target=publish_stripe, args=(theirs, relay.config, spec, 0, JobTally()), daemon=True
+        target=publish_stripe, args=(theirs, relay.config, spec, 1, 0, JobTally()), daemon=True
     )
     publishing.start()
     large = Block(1, Path(people).read_bytes()[:1_000_000])

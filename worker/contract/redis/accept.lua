@@ -3,24 +3,32 @@
 --
 -- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5..] one stream each
 --     then, for a sync: the members that it knows, the tokens of runs
+--     then, for the reader of a job: the jobs' epochs
 -- ARGV[1] job ("" = none)   ARGV[2] position in the job's source (a decimal string of 20 digits, "" = none)
 -- ARGV[3] n, the number of streams; then n times: the stream's name `lane|trigger`
 -- then the name of the sync ("" = none); for a sync: the token of its run, m, then m times: field, value as it was found
 --     ("" = there was none), value that it becomes ("" = it goes)
 -- then the indices of the entries' streams (1-based), and the numbers of their events within the chunk, or of their members (1-based),
 --     each separated by spaces; then per entry: header, profile
+-- the last: epoch of the job's reader ("" = it has none)
 --
 -- The bell is 1 if it was rung for live work, 3 for backfill: live work does not wait for the turn of the other.
 -- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
 -- position. A chunk behind the position adds nothing; the chunk at the position adds what is not among the numbers.
 -- A member changes only if it is still as it was found, and its entries are added only if it changes: so a call that is
 -- repeated does nothing. A run whose token is not the current one changes nothing.
--- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a run.
+-- A reader of a job adds nothing if the partition is closed to its epoch: see `job_close.lua`.
+-- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a run,
+-- {-2} for such a reader.
 -- ring is 1 if the bell was silent.
 
 local PER_ENTRY = 2
 local MOST_ARGUMENTS = 4000
 local job, position, n = ARGV[1], ARGV[2], tonumber(ARGV[3])
+if ARGV[#ARGV] ~= '' then
+  local earliest = redis.call('HGET', KEYS[#KEYS], job .. '|epoch')
+  if earliest and tonumber(earliest) > tonumber(ARGV[#ARGV]) then return {-2} end
+end
 local chunk = job .. '|chunk'
 local numbers, placed, is_behind = {}, {}, false
 if position ~= '' then
@@ -53,7 +61,7 @@ end
 
 local added, total, live, first, last = {}, 0, false, {}, {}
 local next_stream, next_number = string.gmatch(ARGV[at], '%d+'), string.gmatch(ARGV[at + 1], '%d+')
-for i = at + 2, is_behind and 0 or #ARGV, PER_ENTRY do
+for i = at + 2, is_behind and 0 or #ARGV - 1, PER_ENTRY do
   local s, number = tonumber(next_stream()), next_number()
   if not placed[number] then
     last[s] = redis.call('XADD', KEYS[4 + s], '*', 'h', ARGV[i], 'p', ARGV[i + 1])

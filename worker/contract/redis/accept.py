@@ -80,6 +80,7 @@ def accept_call(
     *,
     job: str = "",
     position: int | None = None,
+    epoch: int = 0,
     roll: Roll | None = None,
 ) -> AcceptCall:
     """Return the call that adds these deliveries to one partition.
@@ -91,6 +92,8 @@ def accept_call(
         position: Where in the job's source this chunk ends. Of a chunk behind the position that
             Redis knows nothing is added; of the chunk that ends there, the events whose numbers
             were not added by an earlier attempt.
+        epoch: Of the job's reader; if the partition is closed to it, nothing is added. 0 = what
+            adds them is no reader, and nobody can stop it.
         roll: Members that change with these deliveries, each only if it is as it was found; of the
             deliveries, those are added whose member changes.
     """
@@ -99,8 +102,9 @@ def accept_call(
     names = [stream_name(*pair) for pair in pairs]
     streams = tuple(map(keys.stream, names))
     of_roll = (keys.members(roll.sync), keys.synctokens) if roll else ()
+    of_reader = (keys.jobs,) if epoch else ()
     return AcceptCall(
-        keys=(keys.counts, keys.streams, keys.bell, keys.jobs, *streams, *of_roll),
+        keys=(keys.counts, keys.streams, keys.bell, keys.jobs, *streams, *of_roll, *of_reader),
         args=(
             job,
             "" if position is None else str(position).zfill(_POSITION_DIGITS),
@@ -108,6 +112,7 @@ def accept_call(
             *names,
             *_told_of(roll),
             *_entries(deliveries, index),
+            epoch or "",
         ),
         streams=streams,
     )

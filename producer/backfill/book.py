@@ -1,0 +1,262 @@
+"""The jobs in Redis: their phases, who reads them, and how far that is.
+
+A job has one reader at a time, which has claimed it. Each claim, and each word of a person, begins
+a new *epoch* of the job. What a reader publishes carries its epoch, and each partition knows the
+earliest that it still accepts: a reader that was paused, aborted or replaced is refused there by
+the script that would write its rows, however long it stood still before. The number is kept in
+each partition because a script of a partition can't look into the job's own record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, NamedTuple, cast
+
+import orjson
+from redis import Redis
+
+from producer.backfill.job import BadRow, Job, JobPhase, JobTally, Spec
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall, Value, run_each, run_script
+from worker.errors import JobHeld, UsageWrong
+
+CLAIM_MS: Final = 15_000
+"""How long a reader that went silent keeps its job."""
+BAD_ROWS_KEPT: Final = 10_000
+MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
+    "reading": ("reading", "canary", "paused", "failed"),
+    "canary": ("reading",),
+    "paused": ("reading", "paused"),
+    "read": ("reading",),
+    "failed": ("reading",),
+    "aborted": ("reading", "canary", "paused", "read", "failed", "aborted"),
+}
+"""The phases from which a job gets into each. Nothing comes after `aborted`."""
+_SPEC: Final = "spec"
+_PHASE: Final = "phase"
+
+
+def _script(name: str) -> str:
+    return (Path(__file__).parent / f"job_{name}.lua").read_text()
+
+
+_TAKE: Final = _script("take")
+_RENEW: Final = _script("renew")
+_MOVE: Final = _script("move")
+_NOTE: Final = _script("note")
+_CLOSE: Final = _script("close")
+
+
+class Turn(NamedTuple):
+    """The answer to somebody who wants to read a job.
+
+    Attributes:
+        phase: Of the job; it is read in `reading` only.
+        epoch: With which the new reader writes; 0 = it may not read.
+        left_seconds: For which somebody else still reads it, unless that renews its claim.
+    """
+
+    phase: JobPhase
+    epoch: int
+    left_seconds: float
+
+
+class JobBook:
+    """All jobs, in Redis."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    def names(self) -> list[str]:
+        """Return the names of all jobs."""
+        with redis_errors():
+            found = cast("set[bytes]", self._client.smembers(keys.JOBS))
+        return sorted(name.decode() for name in found)
+
+    def find(self, name: str) -> Job | None:
+        """Return a job, or None where there is none of that name."""
+        return self.found([name]).get(name)
+
+    def found(self, names: Sequence[str]) -> dict[str, Job]:
+        """Return those of these jobs that there are."""
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(keys.job(name))
+            records = cast("list[dict[bytes, bytes]]", pipe.execute())
+        now_ms = self.now_ms()
+        return {
+            name: _job(record, now_ms)
+            for name, record in zip(names, records, strict=True)
+            if _SPEC.encode() in record
+        }
+
+    def named(self, name: str) -> Job:
+        """Return a job.
+
+        Raises:
+            UsageWrong: There is none of that name.
+        """
+        found = self.find(name)
+        if found is None:
+            known = ", ".join(self.names()) or "none"
+            raise UsageWrong(f"There is no job '{name}'; known are: {known}.")
+        return found
+
+    def create(self, spec: Spec) -> None:
+        """Write a new job down.
+
+        Raises:
+            UsageWrong: There is one of that name.
+        """
+        with redis_errors():
+            pipe = self._client.pipeline(transaction=True)
+            pipe.hsetnx(keys.job(spec.name), _SPEC, spec.dumps())
+            pipe.hsetnx(keys.job(spec.name), _PHASE, "reading")
+            pipe.sadd(keys.JOBS, spec.name)
+            is_new, *_ = pipe.execute()
+        if not is_new:
+            raise UsageWrong(
+                f"There is a job '{spec.name}' already: `segrelay backfill status {spec.name}` "
+                "tells how it stands. Choose another --job, or resume that one."
+            )
+
+    def phase(self, name: str) -> JobPhase:
+        """Return the phase of a job; `aborted` where there is none."""
+        with redis_errors():
+            found = cast("bytes | None", self._client.hget(keys.job(name), _PHASE))
+        return cast("JobPhase", (found or b"aborted").decode())
+
+    def resume(self, name: str, spec: Spec | None = None) -> JobPhase:
+        """Let a job be read on, if it may; returns the phase in which it was.
+
+        Args:
+            name: Of the job.
+            spec: It is read from the beginning of its source, as this says; see `Spec.attempt`.
+
+        Raises:
+            JobHeld: It can't begin again while somebody reads it.
+        """
+        was, _, left_ms = self._move(name, "reading", spec=spec)
+        if left_ms:
+            raise JobHeld(
+                f"Job '{name}' is being read by another process; if that was killed, its claim "
+                f"ends within {CLAIM_MS // 1_000} s."
+            )
+        return was
+
+    def stop(self, name: str, phase: JobPhase, places: Sequence[PartitionKeys]) -> JobPhase:
+        """Pause or abort a job: when this returns, nothing more of its reading is accepted.
+
+        Args:
+            name: Of the job.
+            phase: `paused` or `aborted`.
+            places: All partitions.
+
+        Returns:
+            The phase in which it was. Where that does not allow this one, nothing has changed.
+
+        Raises:
+            RedisUnavailable: Some partitions may still accept its rows; stopping it again is safe.
+        """
+        was, epoch, _ = self._move(name, phase)
+        if epoch:
+            self.close(name, epoch, places)
+        return was
+
+    def conclude(self, name: str, epoch: int, phase: JobPhase, problem: str = "") -> JobPhase:
+        """Say how a reading has ended, if this reader still is the job's; returns its phase."""
+        was, moved, _ = self._move(name, phase, epoch=str(epoch), problem=problem)
+        return phase if moved else was
+
+    def _move(
+        self,
+        name: str,
+        phase: JobPhase,
+        *,
+        epoch: str = "",
+        problem: str = "",
+        spec: Spec | None = None,
+    ) -> tuple[JobPhase, int, int]:
+        told = (phase, epoch, problem, spec.dumps() if spec else "", *MAY_COME_FROM[phase])
+        was, new, left_ms = self._run(_MOVE, (keys.job(name), keys.job_bad_rows(name)), told)
+        return cast("JobPhase", was.decode()), new, left_ms
+
+    def close(self, name: str, epoch: int, places: Sequence[PartitionKeys]) -> None:
+        """Close partitions to the readers of earlier epochs."""
+        calls = [ScriptCall((place.jobs,), (name, epoch)) for place in places]
+        run_each(self._client, _CLOSE, calls, synced_once=True)
+
+    def take(self, name: str) -> Turn:
+        """Claim a job, to read it; nothing changes if it may not be read."""
+        phase, epoch, left_ms = self._run(_TAKE, (keys.job(name),), (CLAIM_MS,))
+        return Turn(cast("JobPhase", (phase or b"aborted").decode()), epoch, left_ms / 1_000)
+
+    def renew(self, name: str, epoch: int) -> JobPhase:
+        """Keep the claim; returns the phase that the job is in by now.
+
+        Raises:
+            JobHeld: Another process reads it.
+        """
+        phase = self._run(_RENEW, (keys.job(name),), (epoch, CLAIM_MS))
+        if not phase:
+            raise JobHeld(f"Job '{name}' was taken over by another reader.")
+        return cast("JobPhase", phase.decode())
+
+    def release(self, name: str, epoch: int) -> None:
+        """Give the claim back."""
+        self._run(_RENEW, (keys.job(name),), (epoch, 0))
+
+    def note(
+        self, spec: Spec, epoch: int, stripe: int, tally: JobTally, bad_rows: Sequence[BadRow]
+    ) -> None:
+        """Write down how far a stripe is, with the bad rows of its last block."""
+        with redis_errors():
+            self._client.execute_command(*noting(spec, epoch, stripe, tally, bad_rows))  # type: ignore[no-untyped-call]
+
+    def bad_rows(self, name: str) -> Iterator[BadRow]:
+        """Yield the bad rows that are kept, in the order in which they were met."""
+        with redis_errors():
+            kept = cast("list[bytes]", self._client.lrange(keys.job_bad_rows(name), 0, -1))
+        for text in kept:
+            yield BadRow(**orjson.loads(text))
+
+    def now_ms(self) -> int:
+        """Return Redis' clock."""
+        with redis_errors():
+            seconds, micros = self._client.time()
+        return seconds * 1_000 + micros // 1_000
+
+    def _run(self, script: str, names: Sequence[str], told: Sequence[Value]) -> Any:
+        with redis_errors():
+            return run_script(self._client, script, names, told)
+
+
+def noting(
+    spec: Spec, epoch: int, stripe: int, tally: JobTally, bad_rows: Sequence[BadRow] = ()
+) -> tuple[Value, ...]:
+    """Return the command that writes down how far a stripe is."""
+    names = (keys.job(spec.name), keys.job_bad_rows(spec.name))
+    bad: list[Value] = [orjson.dumps(asdict(row)) for row in bad_rows]
+    told: tuple[Value, ...] = (epoch, stripe, orjson.dumps(asdict(tally)), BAD_ROWS_KEPT, *bad)
+    return ("EVAL", _NOTE, len(names), *names, *told)
+
+
+def _job(record: Mapping[bytes, bytes], now_ms: int) -> Job:
+    spec = Spec.loads(record[_SPEC.encode()])
+    ends_ms = int((record.get(b"claim") or b"- 0").split()[1])
+    return Job(
+        spec,
+        cast("JobPhase", record.get(_PHASE.encode(), b"reading").decode()),
+        now_ms < ends_ms,
+        tuple(_tally(record.get(f"stripe|{number}".encode())) for number in range(spec.stripes)),
+        record.get(b"problem", b"").decode(),
+    )
+
+
+def _tally(text: bytes | None) -> JobTally:
+    return JobTally(**orjson.loads(text)) if text else JobTally()
