@@ -51,7 +51,7 @@ _NOTE: Final = _script("note")
 _CLOSE: Final = _script("close")
 
 
-class Turn(NamedTuple):
+class ReaderClaim(NamedTuple):
     """The answer to somebody who wants to read a job.
 
     Attributes:
@@ -191,10 +191,10 @@ class JobBook:
         calls = [ScriptCall((place.jobs,), (name, epoch)) for place in places]
         run_each(self._client, _CLOSE, calls, synced_once=True)
 
-    def take(self, name: str) -> Turn:
+    def take(self, name: str) -> ReaderClaim:
         """Claim a job, to read it; nothing changes if it may not be read."""
         phase, epoch, left_ms = self._run(_TAKE, (keys.job(name),), (CLAIM_MS,))
-        return Turn(cast("JobPhase", (phase or b"aborted").decode()), epoch, left_ms / 1_000)
+        return ReaderClaim(cast("JobPhase", (phase or b"aborted").decode()), epoch, left_ms / 1_000)
 
     def renew(self, name: str, epoch: int) -> JobPhase:
         """Keep the claim; returns the phase that the job is in by now.
