@@ -46,6 +46,8 @@ def _parts(report: JobReport) -> Iterator[str]:
     if found["audience"]:
         what = f"{found['on']} of {found['audience']} as of {found['as_of']}"
         yield f"<p>{escape(what)}. Journeys: {'no' if found['skip_hook'] else 'yes'}.</p>"
+    if found["problem"]:
+        yield f"<p>{escape(found['problem'])}</p>"
     if found["next"]:
         yield f"<p>Next: <code>{escape(found['next'])}</code></p>"
     yield "<h2>Rows</h2>"

@@ -34,7 +34,6 @@ from worker.destinations.registry import api_of
 
 SAMPLE: Final = 100
 """Deliveries of each trigger that are rendered, to know how large a user is."""
-SHOWN: Final = 3
 BAD_ROWS_SHOWN: Final = 1_000
 _ENTRY_BYTES: Final = 40
 """What Redis needs for an entry beside its two fields."""
@@ -87,7 +86,7 @@ class JobPlan:
         redis_bytes: What Redis would need at most, beside what it holds already.
         free_bytes: What producers may still use of its memory; None = it has no limit.
         seconds: At the allowed rate; a machine may need longer.
-        bodies: Some that would be sent, masked.
+        bodies: One for each trigger, as it would be sent, masked.
     """
 
     spec: Spec
@@ -112,7 +111,7 @@ class JobPlan:
             "sources": list(self.spec.sources),
             "audience": membership.audience if membership else None,
             "on": membership.direction if membership else None,
-            "as_of": membership.at if membership else None,
+            "as_of": membership.as_of if membership else None,
             "skip_hook": self.spec.skip_hook,
             "rows": self.rows,
             "events": self.events,
@@ -243,8 +242,7 @@ class Planner:
             one.rehearsed = rehearse(one.sample, self._settings, now_us=self._fill.now_us())
             one.requests = self._requests(name, one)
             by_destination[self._settings.triggers[name].destination] += one.requests
-            plan.bodies += self._bodies(name, one)
-        plan.bodies = plan.bodies[:SHOWN]
+            plan.bodies += self._body(name, one)
         plan.seconds = max(
             (
                 60 * requests / self._settings.destinations[name].rate_per_minute
@@ -270,10 +268,12 @@ class Planner:
             largest = max(1, min(largest, int(api.max_bytes * len(sizes) / sum(sizes))))
         return sum(math.ceil(count / largest) for count in one.by_partition.values())
 
-    def _bodies(self, name: str, one: ForTrigger) -> Iterator[dict[str, Any]]:
-        for each in islice((one for one in one.rehearsed if one.shaped), SHOWN):
-            body = orjson.loads(each.body) if each.body else None
-            yield {"trigger": name, "body": hidden(body)}
+    def _body(self, name: str, one: ForTrigger) -> Iterator[dict[str, Any]]:
+        shaped = next((each.shaped for each in one.rehearsed if each.shaped), None)
+        if shaped:
+            api = api_of(self._settings, self._settings.triggers[name])
+            body = api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root)
+            yield {"trigger": name, "body": hidden(orjson.loads(body)) if body else None}
 
     def _memory(self, plan: JobPlan) -> None:
         deliveries = sum(one.deliveries for one in plan.triggers.values())

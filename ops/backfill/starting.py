@@ -14,8 +14,9 @@ from typing import Final, Literal
 
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, Spec
+from producer.backfill.pieces import refuse_first_rows
 from producer.events.rows import RowMeaning
-from producer.events.times import format_time, parse_time
+from producer.events.times import format_time, parse_time, refuse_future
 from producer.publishing.matching import routing_digest
 from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
@@ -28,6 +29,12 @@ from worker.errors import PayloadRefused, UsageWrong
 
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _MOST_STRIPES: Final = 8
+_COLUMN: Final = "column:"
+_TIME_IN_NAME: Final = re.compile(
+    r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)"
+    r"(?:[T _.-]?(\d\d)[-_.:]?(\d\d)(?:[-_.:]?(\d\d))?Z?)?(?!\d)",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,8 @@ class WantedJob:
     Args:
         sources: Files, globs, `-`, or `lytics:SLUG`.
         audience: "" where every row brings its own events; a scan's own if it is not said.
-        as_of: RFC 3339, `now`, `file`, or "" where it was not said; a scan has Lytics' time.
+        as_of: RFC 3339, `now`, `file`, `name`, `column:FIELD`, or "" where it was not said; a
+            scan has Lytics' time.
         columns: Of a file without a header.
         stripes: Processes that read; 0 = one for each core.
     """
@@ -72,14 +80,15 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
     wanted = replace(wanted, audience=wanted.audience or _scanned(files))
     triggers = _checked_triggers(wanted, settings)
     looked = _first_look(files, settings, book)
+    membership = _membership(wanted, files, looked, 1_000 * book.now_ms())
     columns = _columns(wanted, settings)
-    measured = [_measured(name, columns) for name in files]
+    measured = [_measured(name, columns, membership) for name in files]
     return Spec(
         name=_name(wanted, files, book.names()),
         sources=tuple(files),
         digests=tuple(digest for digest, _ in measured),
         size=sum(size for _, size in measured),
-        membership=_membership(wanted, files, looked),
+        membership=membership,
         expected_rows=looked.members if looked else 0,
         columns=columns,
         triggers=triggers,
@@ -136,16 +145,17 @@ def _files(sources: Sequence[str]) -> Iterator[str]:
         yield from found
 
 
-def _measured(name: str, columns: Columns) -> tuple[str, int]:
+def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tuple[str, int]:
     """Return digest and size of a file.
 
     Raises:
-        UsageWrong: Its first rows can't be read at all, for example for want of a header.
+        UsageWrong: Its first rows can't be read at all, for example for want of a header, or say
+            nothing of any audience.
     """
     if name == STANDARD_INPUT or audience_of(name):
         return "", 0
     with opened(name) as found:
-        next(blocks_of(found, columns), None)
+        refuse_first_rows(name, next(blocks_of(found, columns), None), membership)
         return found.digest, found.size
 
 
@@ -161,43 +171,79 @@ def _columns(wanted: WantedJob, settings: Settings) -> Columns:
 
 
 def _membership(
-    wanted: WantedJob, files: Sequence[str], looked: FirstLook | None
+    wanted: WantedJob, files: Sequence[str], looked: FirstLook | None, now_us: int
 ) -> RowMeaning | None:
     if not wanted.audience:
         return None
     if looked and wanted.as_of:
         raise UsageWrong("Leave --as-of away: a scan has the time of Lytics' own clock.")
-    at = format_time(looked.at_us) if looked else _time(wanted.as_of, files)
-    return RowMeaning(wanted.audience, wanted.audience_id, wanted.on, at)
+    said = (wanted.audience, wanted.audience_id, wanted.on)
+    if wanted.as_of.startswith(_COLUMN):
+        column = wanted.as_of.removeprefix(_COLUMN).strip()
+        if not column:
+            raise UsageWrong("Name the column that holds the time: --as-of column:NAME.")
+        return RowMeaning(*said, at="", column=column)
+    time_us = looked.at_us if looked else _time_us(wanted.as_of, files)
+    try:
+        refuse_future(time_us, now_us)
+    except PayloadRefused as refusal:
+        raise UsageWrong(
+            f"--as-of {wanted.as_of} is {format_time(time_us)}, which is in the future by Redis' "
+            "clock: no row would be accepted. Write when the rows were true."
+        ) from refusal
+    return RowMeaning(*said, at=format_time(time_us))
 
 
-def _time(as_of: str, files: Sequence[str]) -> str:
-    """Return when the rows were true.
+def _time_us(as_of: str, files: Sequence[str]) -> int:
+    """Return when the rows were true, in µs since 1970.
 
     Raises:
         UsageWrong: It was not said, or can't be read.
     """
+    if as_of in {"file", "name"} and STANDARD_INPUT in files:
+        raise UsageWrong(f"--as-of {as_of}: standard input has none; write the time.")
     match as_of:
         case "":
             raise UsageWrong(
                 "Say with --as-of when the rows were true, for example when the export began: "
                 "--as-of 2026-11-25T06:00:00Z. Everything that happened later wins over them. "
-                "(`now` and `file`, the file's own time, are for exports that were made right "
-                "now: a copy or a download has the time of the copy.)"
+                "`name` takes the time from the file's name, `column:NAME` takes each row's from "
+                "a column. (`now`, and `file`, the end of the file's writing, are for exports "
+                "that were made right now and quickly: a copy or a download has the time of the "
+                "copy.)"
             )
         case "now":
-            return _now()
+            return _now_us()
         case "file":
-            if STANDARD_INPUT in files:
-                raise UsageWrong("--as-of file: standard input has no time; write the time.")
-            oldest = min(Path(name).stat().st_mtime for name in files)
-            return format_time(int(oldest * 1_000_000))
+            return min(Path(name).stat().st_mtime_ns for name in files) // 1_000
+        case "name":
+            return min(map(_named_us, files))
     try:
-        return format_time(parse_time(as_of))
+        return parse_time(as_of)
     except PayloadRefused as refusal:
         raise UsageWrong(
             f"--as-of {as_of}: {refusal.message} Write it like 2026-11-25T06:00:00Z."
         ) from refusal
+
+
+def _named_us(file: str) -> int:
+    """Return the time that a file's name tells, in µs since 1970; a day is true as of its begin.
+
+    Raises:
+        UsageWrong: It tells none, or several.
+    """
+    found = list(_TIME_IN_NAME.finditer(Path(file).name))
+    if len(found) != 1:
+        raise UsageWrong(
+            f"--as-of name: the name of {file} holds {'several times' if found else 'no time'}. "
+            "It needs one like 2026-11-25, 20261125 or 2026-11-25T06-00-00Z, which is in UTC."
+        )
+    year, month, day, hour, minute, second = found[0].groups()
+    try:
+        at = f"{year}-{month}-{day}T{hour or '00'}:{minute or '00'}:{second or '00'}Z"
+        return parse_time(at)
+    except PayloadRefused as refusal:
+        raise UsageWrong(f"--as-of name: {file}: {refusal.message}") from refusal
 
 
 def _checked_triggers(wanted: WantedJob, settings: Settings) -> tuple[str, ...]:
@@ -238,4 +284,8 @@ def _name(wanted: WantedJob, files: Sequence[str], taken: Sequence[str]) -> str:
 
 
 def _now() -> str:
-    return format_time(int(datetime.now(UTC).timestamp() * 1_000_000))
+    return format_time(_now_us())
+
+
+def _now_us() -> int:
+    return int(datetime.now(UTC).timestamp() * 1_000_000)

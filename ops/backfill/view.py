@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from ops.state.jobs import state_of
 from ops.state.partitions import all_partitions
 from ops.state.status import snapshots
 from producer.backfill.book import JobBook
@@ -38,26 +39,16 @@ class View:
     @property
     def state(self) -> str:
         """Return in a word or two how it stands."""
-        match self.job.phase:
-            case "reading":
-                return "reading" if self.job.claimed else "interrupted"
-            case "read" | "canary" if self.pause and self.counts["waiting"]:
-                return "paused"
-            case "read":
-                return "delivering" if self.counts["waiting"] else "done"
-            case "canary":
-                return "canary under way" if self.counts["waiting"] else "canary delivered"
-            case phase:
-                return phase
+        return state_of(self.job, waiting=self.counts["waiting"], pause=self.pause)
 
     @property
     def next_step(self) -> str:
         """Return what a person can do about it; "" = nothing needs to be done."""
         name = self.job.spec.name
         match self.state:
-            case "interrupted" | "paused":
+            case "interrupted" | "paused" | "failed":
                 return f"segrelay backfill resume {name}"
-            case "canary delivered":
+            case "at its canary":
                 return f"segrelay backfill resume {name}   (or abort {name})"
             case _:
                 return ""
@@ -73,7 +64,7 @@ class View:
             "started_at": spec.started_at,
             "audience": membership.audience if membership else None,
             "on": membership.direction if membership else None,
-            "as_of": membership.at if membership else None,
+            "as_of": membership.as_of if membership else None,
             "triggers": list(spec.triggers),
             "skip_hook": spec.skip_hook,
             "rows": tally.rows,
@@ -85,6 +76,7 @@ class View:
             "skipped_by_reason": dict(self.reasons.get("skipped", {})),
             "dead_by_reason": dict(self.reasons.get("dead", {})),
             "paused": self.pause.reason if self.pause else None,
+            "problem": self.job.problem or None,
             "next": self.next_step or None,
         }
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 OLDEST_SECONDS: Final = 900.0
 """Work that waits for longer wants a look, even if nothing else says why."""
 
-_ILL: Final = frozenset({"paused", "broken", "stopped"})
+_ILL: Final = frozenset({"paused", "broken", "stopped", "failed", "interrupted"})
 
 
 def problems_of(document: Mapping[str, Any], *, oldest_seconds: float) -> Iterator[str]:

@@ -14,7 +14,10 @@ from typing import Any, Final, NamedTuple
 from redis import Redis
 
 from ops.state import scripts
+from ops.state.jobs import reason_of_state, state_of
 from ops.state.partitions import all_partitions, known_destinations
+from producer.backfill.book import JobBook
+from producer.backfill.job import Job
 from producer.publishing.quarantine import Quarantine
 from worker.adapters.redis.gate import read_state
 from worker.contract.keys import PartitionKeys, split_stream_name
@@ -182,7 +185,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
             read_versions(client),
             processes,
         ),
-        "jobs": _jobs(totals, pauses),
+        "jobs": _jobs(client, totals, pauses),
         "destinations": {
             name: _destination(client, settings, name, pauses.destinations.get(name))
             for name in known_destinations(client, settings)
@@ -283,17 +286,17 @@ def _canary(one: TemplateVersion | None) -> dict[str, Any] | None:
     }
 
 
-def _jobs(totals: Totals, pauses: Pauses) -> dict[str, Any]:
-    return {
-        name: _six(totals.by_job.get(name, {})) | _job_state(pauses.jobs.get(name))
-        for name in sorted({*totals.by_job, *pauses.jobs})
-    }
+def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> dict[str, Any]:
+    book = JobBook(client)
+    names = sorted({*totals.by_job, *pauses.jobs, *book.names()})
+    known = book.found(names)
+    return {name: _job(name, known.get(name), totals, pauses.jobs.get(name)) for name in names}
 
 
-def _job_state(pause: Pause | None) -> dict[str, str]:
-    if pause is None:
-        return {"state": "ok", "reason": ""}
-    return {"state": "paused", "reason": pause.reason or "paused by a person"}
+def _job(name: str, job: Job | None, totals: Totals, pause: Pause | None) -> dict[str, Any]:
+    counts = _six(totals.by_job.get(name, {}))
+    state = state_of(job, waiting=counts["waiting"], pause=pause)
+    return counts | {"state": state, "reason": reason_of_state(name, job, state, pause)}
 
 
 def _trigger_state(

@@ -9,8 +9,9 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from producer.backfill.job import Spec
+from producer.events.rows import RowMeaning, has_own_events
 from producer.sources.blocks import Block, blocks_of, grouped
-from producer.sources.opening import Opened, opened
+from producer.sources.opening import STANDARD_INPUT, Opened, opened
 from producer.sources.scans import audience_of, scan_rows
 from worker.contract.settings import Settings
 from worker.errors import SegrelayError, SourceChanged, UsageWrong
@@ -52,9 +53,30 @@ def pieces_of(spec: Spec, settings: Settings) -> Generator[Piece]:
                 )
             first_rows = spec.canary if number == 0 else 0
             for block in _unchanged(found, spec, first_rows):
+                if number == 0 and name == STANDARD_INPUT:
+                    refuse_first_rows(name, block, spec.membership)
                 number += 1
                 yield Piece(number, name, block, bytes_before + found.read_bytes())
             bytes_before += found.size
+
+
+def refuse_first_rows(name: str, block: Block | None, membership: RowMeaning | None) -> None:
+    """Look at the first rows of a source: without an audience they have to bring their own events.
+
+    Raises:
+        UsageWrong: None of them does.
+    """
+    if block is None or membership is not None:
+        return
+    rows = [row.value for row in block.payloads() if isinstance(row.value, dict | list)]
+    profiles = [each for row in rows for each in (row if isinstance(row, list) else [row])]
+    if not profiles or any(isinstance(p, dict) and has_own_events(p) for p in profiles):
+        return
+    raise UsageWrong(
+        f"The rows of {name} are profiles without segment events: they do not say which audience "
+        f"these people are in. Say it: `segrelay backfill start {name} --audience SLUG --as-of "
+        "TIME` makes each a member as of that time; with `--on exit`, each has left."
+    )
 
 
 def _unchanged(file: Opened, spec: Spec, first_rows: int) -> Iterator[Block]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,18 +16,26 @@ class RowMeaning:
     Args:
         audience: The slug.
         audience_id: "" = not told; templates that read it find none.
-        at: RFC 3339; when the rows were true.
+        at: RFC 3339; when the rows were true. "" where each row says it itself.
+        column: The field in which it does; "" where all have the same time.
     """
 
     audience: str
     audience_id: str
     direction: Literal["enter", "exit"]
     at: str
+    column: str = ""
 
-    def entry(self) -> dict[str, str]:
+    @property
+    def as_of(self) -> str:
+        """Return the time as a person asked for it."""
+        return f"column:{self.column}" if self.column else self.at
+
+    def entry(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return the segment event of one row; a new one each time, since it is taken over."""
         known = {"id": self.audience_id} if self.audience_id else {}
-        return {**known, "slug": self.audience, "event": self.direction, self.direction: self.at}
+        at = row.get(self.column) if self.column else self.at
+        return {**known, "slug": self.audience, "event": self.direction, self.direction: at}
 
 
 def payloads_of(row: Payload, membership: RowMeaning | None) -> Iterator[Payload]:
@@ -49,7 +57,7 @@ def payloads_of(row: Payload, membership: RowMeaning | None) -> Iterator[Payload
 def _with_event(row: Payload, membership: RowMeaning) -> Payload:
     if not isinstance(row.value, dict) or has_own_events(row.value):
         return row
-    value = {**row.value, SEGMENT_EVENTS: [membership.entry()]}
+    value = {**row.value, SEGMENT_EVENTS: [membership.entry(row.value)]}
     return Payload(row.text, value, row.line, row.index, state=True)
 
 

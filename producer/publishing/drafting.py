@@ -135,9 +135,11 @@ class Drafter:
         return draft
 
     def _told(self, membership: RowMeaning, draft: Draft) -> _Told | None:
-        """Return what is the same for all rows; None where it can't be right."""
+        """Return what is the same for all rows; None where it can't be right, or differs."""
+        if membership.column:
+            return None
         identity = draft.reading.identity
-        sample = {identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [membership.entry()]}
+        sample = {identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [membership.entry({})]}
         (event,) = events_of(sample, draft.reading._replace(state=True))
         if isinstance(event, Refused):
             return None

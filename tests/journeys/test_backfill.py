@@ -104,7 +104,7 @@ def test_a_canary_is_delivered_read_back_and_waits_for_a_word(tmp_path):
         canary = start(rig, path, "vip", "--canary", "20", "--name", "j")
 
         assert (canary["state"], canary["delivered"], canary["rows"]) == (
-            "canary delivered",
+            "at its canary",
             20,
             20,
         )

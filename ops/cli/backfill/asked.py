@@ -29,7 +29,13 @@ class Asked:
         typer.Option(help="Whether the rows entered or left the audience."),
     ] = "enter"
     as_of: Annotated[
-        str, typer.Option(help="When the rows were true: a time, now, or file.", metavar="TIME")
+        str,
+        typer.Option(
+            help="When the rows were true: a time; name = as the file's name says, in UTC; "
+            "column:NAME = as each row says; file = when the file was last written to, which is "
+            "the end of its writing; or now.",
+            metavar="TIME",
+        ),
     ] = ""
     trigger: Annotated[
         list[str] | None, typer.Option(help="Deliver for these triggers only; repeatable.")

@@ -214,11 +214,13 @@ def _told(view: View) -> Iterator[str]:
     spec, tally, counts = view.job.spec, view.job.tally, view.counts
     yield f"job {spec.name}: {view.state}"
     yield f"  from {', '.join(spec.sources)}, begun {spec.started_at}"
+    if view.job.problem:
+        yield f"  {view.job.problem}"
     if view.pause:
         yield f"  not delivered: {view.pause.reason}"
     if spec.membership:
         m = spec.membership
-        yield f"  {m.direction} of {m.audience} as of {m.at}"
+        yield f"  {m.direction} of {m.audience} as of {m.as_of}"
     yield (
         f"  read: {tally.rows:,} rows, {tally.events:,} events, "
         f"{tally.unmatched:,} unmatched, {tally.refused:,} refused"

@@ -165,6 +165,6 @@ def _template(trigger: Mapping[str, Any]) -> str:
 
 
 def _state(trigger: Mapping[str, Any]) -> str:
-    if trigger["reason"] and trigger["state"] in {"paused", "stopped"}:
+    if trigger["reason"] and trigger["state"] in {"paused", "stopped", "failed", "interrupted"}:
         return f"{trigger['state']}: {trigger['reason']}"
     return str(trigger["state"])

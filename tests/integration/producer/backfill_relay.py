@@ -69,11 +69,30 @@ class Relay:
 
     def published(self, job: str) -> list[str]:
         """Return the emails of everything that waits of a job."""
+        return [profile["email"] for profile in self._profiles(job)]
+
+    def times(self, job: str) -> dict[str, str]:
+        """Return the time of each event that waits of a job, by the person's email."""
+        return {each["email"]: each["segment_events"][0]["enter"] for each in self._profiles(job)}
+
+    def drained(self, job: str) -> int:
+        """Take what waits of a job away, as if it were delivered; returns how much that was."""
+        with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
+            pipe = client.pipeline()
+            for stream in _streams(job):
+                pipe.xlen(stream)
+                pipe.unlink(stream)
+            return sum(pipe.execute()[::2])
+
+    def _profiles(self, job: str) -> list[dict[str, Any]]:
         with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:
             return [
-                orjson.loads(decode_profile(entry[b"p"]))["email"]
-                for number in range(PARTITIONS)
-                for _, entry in client.xrange(
-                    PartitionKeys("insider", number).stream(f"job.{job}|vip-enter")
-                )
+                orjson.loads(decode_profile(entry[b"p"]))
+                for stream in _streams(job)
+                for _, entry in client.xrange(stream)
             ]
+
+
+def _streams(job: str) -> list[str]:
+    name = f"job.{job}|vip-enter"
+    return [PartitionKeys("insider", number).stream(name) for number in range(PARTITIONS)]

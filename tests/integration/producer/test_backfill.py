@@ -355,24 +355,3 @@ def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -
 
     assert (ran.returncode, b"none is the identity field" in ran.stderr) == (2, True)
     assert relay.document("list") == []
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("nothing.csv", "--audience", "vip", "--as-of", "now"), b"there is no such file"),
-        (("PEOPLE", "--audience", "vip"), b"--as-of"),
-        (("PEOPLE", "--audience", "vip", "--as-of", "yesterday"), b"2026-11-25T06:00:00Z"),
-        (("PEOPLE", "--audience", "vipp", "--as-of", "now"), b"No trigger wants"),
-        (("PEOPLE", "--audience", "vip", "--as-of", "now", "--trigger", "x"), b"no trigger 'x'"),
-        (("PEOPLE", "--audience", "vip", "--as-of", "now", "--name", "A B"), b"a to z"),
-    ],
-)
-def test_what_can_not_be_started_is_told(
-    relay: Relay, people: str, arguments: tuple[str, ...], told: bytes
-) -> None:
-    ran = relay.run("start", *(people if each == "PEOPLE" else each for each in arguments))
-
-    assert ran.returncode == 2
-    assert told in ran.stderr
-    assert b"Traceback" not in ran.stderr

@@ -13,11 +13,10 @@ import pytest
 
 from ops.embedded import lifecycle as embedded
 from producer.backfill.book import JobBook
-from tests.integration.producer.backfill_relay import PARTITIONS, Relay
+from tests.integration.producer.backfill_relay import Relay
 from tests.nightly import amount
 from tests.waiting import until
 from tests.warm import WarmProcess
-from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 
 PEOPLE = amount(12_000, nightly=150_000)
@@ -80,18 +79,6 @@ def _children(pid: int) -> Iterable[int]:
     return [int(child) for text in texts for child in text.split()]
 
 
-def drained(relay: Relay) -> int:
-    """Take out of Redis what waits, as if it were delivered; returns how much that was."""
-    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
-        streams = [
-            PartitionKeys("insider", number).stream("job.j|vip-enter")
-            for number in range(PARTITIONS)
-        ]
-        count = sum(client.xlen(stream) for stream in streams)
-        client.unlink(*streams)
-    return count
-
-
 def phase(relay: Relay) -> str:
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
         return JobBook(client).phase("j")
@@ -138,7 +125,7 @@ def test_a_reader_that_stood_still_while_its_job_was_stopped_writes_nothing_more
     with waiting_reader(relay, people) as reading:
         told(reading, signal.SIGSTOP)
         assert relay.run(command, "j", *(["--yes"] if command == "abort" else [])).returncode == 0
-        drained(relay)  # so that there is room for what it has read already
+        relay.drained("j")  # so that there is room for what it has read already
 
         told(reading, signal.SIGCONT)
 
@@ -152,13 +139,13 @@ def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(
     with waiting_reader(relay, people) as old:
         told(old, signal.SIGSTOP)
         assert relay.run("pause", "j").returncode == 0
-        taken = drained(relay)
+        taken = relay.drained("j")
         new = relay.start("resume", "j")
         try:
             until(lambda: len(relay.published("j")) >= HIGH_WATER, 60)
             told(old, signal.SIGCONT)
             while new.poll() is None:
-                taken += drained(relay)
+                taken += relay.drained("j")
                 time.sleep(0.1)
         finally:
             new.kill()
@@ -167,7 +154,7 @@ def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(
         _, said = old.communicate(timeout=30)
         assert old.returncode == 1
         assert b"read by another process" in said or b"taken over" in said
-        assert taken + drained(relay) == PEOPLE
+        assert taken + relay.drained("j") == PEOPLE
         found = relay.document("status", "j")
         assert (found["rows"], found["accepted"]) == (PEOPLE, PEOPLE)
 
