@@ -108,11 +108,26 @@ def _cut(stream: BinaryIO, first_rows: int) -> Iterator[Block]:
         first_rows = 0
         yield Block(line, block)
         line += block.count(b"\n")
+        if not left and len(block) - block.rfind(b"\n") > LARGEST_PAYLOAD_BYTES:
+            left = _behind_line(stream)
+            line += bool(left)
     if first_rows and 0 < at < len(text):
         yield Block(line, text[:at])
         line, text = line + text[:at].count(b"\n"), text[at:]
     if text:
         yield Block(line, text)
+
+
+def _behind_line(stream: BinaryIO) -> bytes:
+    """Pass over the rest of a line that is too large; returns the beginning of the next one.
+
+    Whoever parses what was read of it says so: it is larger than a payload may be.
+    """
+    while piece := stream.read(_STEP_BYTES):
+        _, ended, rest = piece.partition(b"\n")
+        if ended:
+            return rest or stream.read(_STEP_BYTES)
+    return b""
 
 
 def _first_cut(text: bytes, rows: int) -> int:

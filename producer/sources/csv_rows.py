@@ -16,6 +16,7 @@ from urllib.parse import unquote_plus
 
 from producer.events.payloads import Payload
 from producer.sources.opening import Opened
+from producer.sources.reading import LARGEST_PAYLOAD_BYTES
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong
 
@@ -25,6 +26,8 @@ LIST_COLUMNS: Final = ("segments", "_segments", "segments_all")
 """Lists in every export of Lytics."""
 _SEPARATORS: Final = ",;\t|"
 _SHOWN_COLUMNS: Final = 8
+_KEPT_OF_TOO_LARGE: Final = 1_024
+_LINE_ENDS: Final = ("\n", "\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,21 @@ def read_csv(opened: Opened, columns: Columns) -> Iterator[Payload]:
         text.detach()
 
 
-class _CsvLines:
-    """The lines of a file, of which those of a broken row can be read again as rows."""
+class _LineTooLarge(Exception):  # noqa: N818 - it ends in `read_csv`
+    """A line is larger than a row may be."""
 
-    def __init__(self, first: str, rest: Iterator[str]) -> None:
+
+class _CsvLines:
+    """The lines of a file, of which those of a broken row can be read again as rows.
+
+    A line that is too large stands among them as None.
+    """
+
+    def __init__(self, first: str, rest: io.TextIOWrapper) -> None:
         self._rest = rest
-        self._again = deque([first] if first else [])
+        self._again: deque[str | None] = deque([first] if first else [])
         self._taken: list[str] = []
+        self._size = 0
         self.line = 1
         """Of the row that comes next."""
 
@@ -74,8 +85,16 @@ class _CsvLines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.popleft() if self._again else next(self._rest)
-        self._taken.append(line)
+        line = self._again.popleft() if self._again else _line_of(self._rest)
+        if line == "":
+            raise StopIteration
+        self._size += LARGEST_PAYLOAD_BYTES if line is None else len(line)
+        if self._taken and self._size > LARGEST_PAYLOAD_BYTES:
+            self._again.appendleft(line)
+            raise csv.Error(f"the row is larger than {LARGEST_PAYLOAD_BYTES} bytes")
+        self._taken.append(line or "")
+        if line is None:
+            raise _LineTooLarge
         return line
 
     def end_row(self) -> int:
@@ -83,6 +102,7 @@ class _CsvLines:
         began = self.line
         self.line += len(self._taken)
         self._taken.clear()
+        self._size = 0
         return began
 
     def end_broken_row(self) -> tuple[int, str]:
@@ -93,8 +113,18 @@ class _CsvLines:
         return self.end_row(), first
 
 
+def _line_of(text: io.TextIOWrapper) -> str | None:
+    """Return the next line, "" at the end; None for one that is too large, which is passed over."""
+    line = piece = text.readline(LARGEST_PAYLOAD_BYTES)
+    while len(piece) == LARGEST_PAYLOAD_BYTES and not piece.endswith(_LINE_ENDS):
+        piece = text.readline(LARGEST_PAYLOAD_BYTES)
+    return line if piece is line else None
+
+
 def _rows(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[Payload]:
-    first = text.readline()
+    first = _line_of(text)
+    if first is None:
+        raise UsageWrong(f"{name}: line 1 is larger than {LARGEST_PAYLOAD_BYTES} bytes.")
     lines = _CsvLines(first, text)
     reader = csv.reader(lines, delimiter=_separator(first), strict=True)
     if columns.names:
@@ -108,8 +138,13 @@ def _rows(name: str, text: io.TextIOWrapper, columns: Columns) -> Iterator[Paylo
             cells = next(reader)
         except StopIteration:
             return
+        except _LineTooLarge:
+            message = f"The line is larger than the {LARGEST_PAYLOAD_BYTES} bytes that are read."
+            yield Payload(b"", None, lines.end_row(), error=message, reason=Refusal.TOO_LARGE)
+            continue
         except csv.Error as error:
             line, broken = lines.end_broken_row()
+            broken = broken if len(broken) <= LARGEST_FIELD_BYTES else broken[:_KEPT_OF_TOO_LARGE]
             kept = broken.rstrip("\r\n").encode(errors="replace")
             yield Payload(kept, None, line, error=f"Not a row of CSV: {error}.")
             continue

@@ -27,6 +27,8 @@ _SPACE: Final = b" \t\r\n"
 _BETWEEN: Final = _SPACE + b","
 _MAY_PRECEDE: Final = (b":", b",", b"[")
 _KEPT_OF_TOO_LARGE: Final = 1_024
+_DEEPEST: Final = 100_000
+"""Levels after which the rest of a line is passed over; parsers give up at 1,024."""
 
 
 def read_payloads(
@@ -139,6 +141,9 @@ class _PayloadReader:
                         begin = token.end()
                         continue
                 self._depth += 1
+                if self._depth > _DEEPEST:
+                    yield from self._too_deep(number, text[begin:], ends_line=ends_line)
+                    return
                 continue
             if self._depth == 0:
                 if kind == b"]" and self._in_array:
@@ -153,14 +158,19 @@ class _PayloadReader:
                 self._append(number, text[begin : token.end()])
                 yield from self._complete()
                 begin = token.end()
-        yield from self._rest(text[begin:], number)
+        yield from self._rest(text[begin:], number, ends_line=ends_line)
 
-    def _rest(self, text: bytes, number: int) -> Iterator[Payload]:
+    def _rest(self, text: bytes, number: int, *, ends_line: bool) -> Iterator[Payload]:
         if self._depth:
             self._append(number, text)
             self._last = text.rstrip(_SPACE)[-1:] or self._last
+            if self._size > self._largest and not (ends_line or self._in_array):
+                yield from self._close_broken()
+                yield self._too_large(self._open[0][0], self._open[0][1])
+                self._pass_over(number, ends_line=ends_line)
         else:
             yield from self._between(text, number)
+            self._skipping = not ends_line and len(text) >= self._largest
 
     def _unfinished(
         self, text: bytes, begin: int, quote: int, number: int, *, ends_line: bool
@@ -174,13 +184,25 @@ class _PayloadReader:
                 self._tail = text[begin:]
             return
         if not ends_line:
-            self._skipping = True
-            self._size += len(text)
             yield self._too_large(number, text[begin:])
-            self._open, self._size, self._depth = [], 0, 0
+            self._pass_over(number, ends_line=ends_line)
             return
         self._append(number, text[begin:])
         yield from self._give_up()
+
+    def _too_deep(self, number: int, text: bytes, *, ends_line: bool) -> Iterator[Payload]:
+        """Name a value that no parser takes, and go on in the next line."""
+        yield from self._close_broken()
+        message = f"A payload is nested more than {_DEEPEST:,} levels deep."
+        began = self._open[0][0] if self._open else number
+        yield Payload(text[:_KEPT_OF_TOO_LARGE], None, began, self._next_index(), message)
+        self._pass_over(number, ends_line=ends_line)
+
+    def _pass_over(self, number: int, *, ends_line: bool) -> None:
+        """Forget the open value, and what comes of its line; also an array that begins in it."""
+        self._open, self._size, self._depth = [], 0, 0
+        self._skipping = not ends_line
+        self._in_array = self._in_array and self._array_line < number
 
     def _append(self, number: int, text: bytes) -> None:
         self._size += len(text)

@@ -1,4 +1,4 @@
-"""What `segrelay backfill start` refuses at once, from where rows have their time, changed files."""
+"""Starting a backfill: what is refused at once, where rows have their time, changed files."""
 
 import subprocess
 import time
@@ -99,7 +99,7 @@ def test_each_row_may_tell_its_own_time(relay: Relay) -> None:
     assert relay.document("report", "j")["refused_by_reason"] == {"bad_time": 1}
     assert relay.times("j") == {
         "ann@example.com": "2026-11-20T06:00:00Z",
-        "eva@example.com": "2026-11-21T06:00:00Z",
+        "eva@example.com": "2026-11-21T07:00:00+01:00",
     }
 
 

@@ -1,0 +1,106 @@
+"""Lines without an end and values without a bottom: named with their line, in bounded memory."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from producer.sources.blocks import blocks_of
+from producer.sources.csv_rows import Columns
+from producer.sources.opening import opened
+from producer.sources.reading import LARGEST_PAYLOAD_BYTES
+from worker.errors import UsageWrong
+
+MEGABYTE = 1_000_000
+MEGABYTES = 40
+FIRST = b'{"email":"a@example.com"}\n'
+LAST = b'\n{"email":"b@example.com"}\n'
+
+
+def written(path: Path, *parts: bytes | Iterable[bytes]) -> str:
+    with path.open("wb") as file:
+        for part in parts:
+            file.writelines([part] if isinstance(part, bytes) else part)
+    return str(path)
+
+
+def many(piece: bytes) -> Iterator[bytes]:
+    """Yield 40 MB of a piece without a line break."""
+    text = piece * (MEGABYTE // len(piece))
+    yield from (text for _ in range(MEGABYTES))
+
+
+def read(name: str) -> tuple[list[tuple[int, str]], list[str], int]:
+    """Return the lines that are refused and why, the people, and the most that was held at once."""
+    refused, people, most = [], [], 0
+    with opened(name) as found:
+        for block in blocks_of(found, Columns()):
+            most = max(most, len(block.text))
+            for row in block.payloads():
+                most = max(most, len(row.text))
+                if row.error:
+                    refused.append((row.line, str(row.reason)))
+                else:
+                    people.append(row.value["email"])
+    return refused, people, most
+
+
+@pytest.mark.parametrize("piece", [b"x", b"x,", b'"x",'])
+def test_a_line_of_csv_without_an_end_costs_its_own_row_only(piece: bytes, tmp_path: Path) -> None:
+    table = written(
+        tmp_path / "t.csv", b"email,n\na@example.com,1\n", many(piece), b"\nb@example.com,2\n"
+    )
+
+    assert read(table) == ([(3, "too_large")], ["a@example.com", "b@example.com"], 0)
+
+
+def test_a_header_without_an_end_is_named(tmp_path: Path) -> None:
+    table = written(tmp_path / "t.csv", many(b"x"))
+
+    with pytest.raises(UsageWrong, match="line 1 is larger than"):
+        read(table)
+
+
+def test_a_row_of_csv_of_many_lines_without_an_end_is_bounded(tmp_path: Path) -> None:
+    table = written(
+        tmp_path / "t.csv",
+        b"email,n\na@example.com,1\n",
+        (b'"' + b"x" * 1_000 + b'\n",') * 18_000,
+        b"\n",
+    )
+
+    refused, people, most = read(table)
+
+    assert (refused[0][0], people) == (3, ["a@example.com"])
+    assert most < LARGEST_PAYLOAD_BYTES
+
+
+@pytest.mark.parametrize(
+    ("begins", "piece", "reason"),
+    [
+        (b"", b'{"a":', "unreadable"),
+        (b"", b"[", "unreadable"),
+        (b"", b"x", "unreadable"),
+        (b'{"a":"', b"x", "too_large"),
+        (b'{"a":[', b"1,", "too_large"),
+    ],
+)
+def test_a_line_of_json_without_an_end_costs_its_own_row_only(
+    begins: bytes, piece: bytes, reason: str, tmp_path: Path
+) -> None:
+    name = written(tmp_path / "rows.ndjson", FIRST, begins, many(piece), LAST)
+
+    refused, people, most = read(name)
+
+    assert refused == [(2, reason)]
+    assert people == ["a@example.com", "b@example.com"]
+    assert most < 3 * LARGEST_PAYLOAD_BYTES
+
+
+def test_what_is_nested_without_an_end_in_an_array_is_named_with_its_line(tmp_path: Path) -> None:
+    name = written(tmp_path / "rows.json", b"[" + FIRST, b",", many(b"["), b"\n," + LAST, b"]")
+
+    refused, people, _ = read(name)
+
+    assert refused == [(2, "unreadable")]
+    assert people == ["a@example.com", "b@example.com"]
