@@ -13,6 +13,7 @@ from redis import Redis
 
 from ops.backfill.view import View, read_view
 from ops.state.partitions import all_partitions
+from ops.terminal.private_files import private_file
 from producer.backfill.book import JobBook
 from producer.backfill.job import BadRow
 from worker.contract.redis.connection import redis_errors
@@ -97,17 +98,17 @@ def _spans(client: Redis, settings: Settings, name: str) -> Iterator[Span]:
 
 
 def write_bad_rows(rows: Iterable[BadRow], path: Path) -> tuple[int, int]:
-    """Write the rows as they came, a line each, to be mended and sent again.
+    """Write the rows as they came, a line each, to be mended and sent again; for its owner alone.
 
     Returns:
         How many were written, and how many were too large to be kept.
     """
     written = lost = 0
-    with path.open("w", encoding="utf-8") as file:
+    with private_file(path) as file:
         for row in rows:
             if not row.text:
                 lost += 1
                 continue
-            file.write(row.text.rstrip("\r\n") + "\n")
+            file.write(row.text.rstrip("\r\n").encode() + b"\n")
             written += 1
     return written, lost

@@ -11,6 +11,7 @@ from ops.backfill.page import page_of
 from ops.backfill.report import JobReport, read_report, write_bad_rows
 from ops.state.opened import opened
 from ops.terminal.console import note, print_json
+from ops.terminal.private_files import private_file
 from worker.errors import UsageWrong
 
 
@@ -29,13 +30,15 @@ def report(
     """Report a job: rows, outcomes by reason and over time, rows that could not be placed.
 
     Without a file to write it prints the report as JSON. The file of --bad-rows has the rows as
-    they came, which are people's data: mend it, start a backfill of it, and delete it.
+    they came, which are people's data: mend it, start a backfill of it, and delete it. Only you may
+    read what is written (mode 0600).
     """
     with opened() as (settings, client):
         found = read_report(client, settings, job)
     try:
         if html is not None:
-            html.write_text(page_of(found), encoding="utf-8")
+            with private_file(html) as file:
+                file.write(page_of(found).encode())
             note(f"The page is {html}.")
         if bad_rows is not None:
             _write(found, bad_rows)

@@ -4,6 +4,7 @@ import gzip
 import os
 import random
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -299,6 +300,8 @@ def test_aborting_removes_what_waits_and_counts_it(relay: Relay, people: str) ->
 def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, people: str) -> None:
     assert relay.run("start", people, "--name", "j", *AS_OF).returncode == 0
     bad, page = relay.folder / "bad.ndjson", relay.folder / "report.html"
+    bad.write_text("of another job\n")
+    bad.chmod(0o644)
 
     found = relay.document("report", "j", "--html", str(page), "--bad-rows", str(bad))
 
@@ -312,6 +315,7 @@ def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, peop
     ]
     assert sorted(bad.read_text().splitlines()) == ["17", '{"first_name": "Nobody"}', "{broken"]
     assert "<title>Backfill j</title>" in page.read_text()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (bad, page)} == {0o600}
     assert "p1@example.com" not in page.read_text()
     mended = relay.folder / "mended.ndjson"
     mended.write_text(bad.read_text().replace("{broken", '{"email": "mended@example.com"}'))
