@@ -124,7 +124,7 @@ class Bringer:
         name = portion.stem
         if self._read(brought, "resume", name):
             return True
-        return self._read(brought, "start", str(portion), "--name", name)
+        return self._read(brought, "start", str(portion), "--job", name)
 
     def _read(self, brought: Brought, *arguments: str) -> bool:
         with self.readers.started(self.rig, "backfill", *arguments, "--json") as reader:

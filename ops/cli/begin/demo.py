@@ -173,7 +173,7 @@ class _Play:
         path = self.rig.folder / "members.ndjson"
         path.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
         note(f"Backfill of the {len(members)} members of {_SYNCED}, from a file:")
-        options = ("--audience", _SYNCED, "--as-of", "now", "--name", "members")
+        options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
         self._command("backfill", "start", str(path), *options)
 
     def _sync(self, what: str) -> None:
