@@ -15,6 +15,7 @@ SegrelayError
 │   ├── FormatUnknown           another version wrote it, and only that one can read it
 │   ├── PortTaken               a port we should listen on is in use
 │   ├── JobHeld                 somebody else reads this backfill now
+│   ├── SourceChanged           a file was written to while it was read
 │   └── LyticsUnavailable       Lytics does not answer, or not in a form that we know
 │       └── ScanExpired         a scan can't go on where it stood and has to begin anew
 └── Bug                         nobody can act yet: a promise of our own is broken
@@ -128,6 +129,10 @@ class PortTaken(OperationsMustAct):
 
 class JobHeld(OperationsMustAct):
     """Another process reads the source of this backfill now."""
+
+
+class SourceChanged(OperationsMustAct):
+    """A file was written to while it was read; what it says as a whole is not known."""
 
 
 class LyticsUnavailable(OperationsMustAct):

@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import os
-import stat
 import sys
 import zlib
 from collections.abc import Iterator
@@ -22,7 +21,8 @@ from typing import Any, BinaryIO, Final
 
 import zstandard
 
-from worker.errors import UsageWrong
+from producer.sources.file_state import FileState
+from worker.errors import SourceChanged, UsageWrong
 
 STANDARD_INPUT: Final = "-"
 DAMAGED: Final = (EOFError, OSError, zlib.error, zstandard.ZstdError)
@@ -71,6 +71,7 @@ class Opened:
         size: Of the packed file; 0 where it is not known.
         digest: Of the packed content; "" where it can't be read twice.
         encoding: What the text was, e.g. `utf-8`.
+        state: Of the file before anything of it was read; None for a pipe.
     """
 
     name: str
@@ -80,10 +81,23 @@ class Opened:
     size: int
     digest: str
     encoding: str
+    state: FileState | None = None
 
     def read_bytes(self) -> int:
         """Return how many bytes of the packed file were read; 0 where it is not known."""
         return self.packed.tell() if self.size else 0
+
+    def refuse_change(self) -> None:
+        """See that the file is as it was when it was opened; ask again behind the last row.
+
+        Raises:
+            SourceChanged: It was written to since.
+        """
+        if self.state is not None and FileState.of(self.packed.fileno()) != self.state:
+            raise SourceChanged(
+                f"{self.name} was written to while it was read, so that its rows may be half of "
+                "the old file and half of the new one."
+            )
 
 
 @contextmanager
@@ -99,17 +113,21 @@ def opened(name: str, *, with_digest: bool = True) -> Iterator[Opened]:
     """
     with ExitStack() as stack:
         packed = stack.enter_context(_packed(name))
-        size, digest = _measured(packed, with_digest=with_digest)
+        state = FileState.of(packed.fileno())
+        size, digest = 0, ""
+        if state:
+            packed.seek(0)
+            size, digest = state.size, _digest(packed) if with_digest else ""
         stream = stack.enter_context(_unpacked(io.BufferedReader(packed, _BUFFER_BYTES)))
         head = _head(stream, name)
         _refuse_other_kinds(name, head)
         if head.startswith(_PARQUET):
-            yield Opened(name, Format.PARQUET, stream, packed, size, digest, "")
+            yield Opened(name, Format.PARQUET, stream, packed, size, digest, "", state)
             return
         encoding = _encoding(head)
         text = _as_utf8(stream, encoding)
         found = _format(_head(text, name))
-        yield Opened(name, found, text, packed, size, digest, encoding)
+        yield Opened(name, found, text, packed, size, digest, encoding, state)
 
 
 def _packed(name: str) -> io.FileIO:
@@ -127,18 +145,13 @@ def _packed(name: str) -> io.FileIO:
         raise UsageWrong(f"{name} can't be opened: {why}.") from error
 
 
-def _measured(packed: io.FileIO, *, with_digest: bool) -> tuple[int, str]:
-    state = os.fstat(packed.fileno())
-    if not stat.S_ISREG(state.st_mode):
-        return 0, ""
-    packed.seek(0)
-    if not with_digest:
-        return state.st_size, ""
-    known_by = (state.st_dev, state.st_ino, state.st_size, state.st_ctime_ns)
+def _digest(packed: io.FileIO) -> str:
+    found = os.fstat(packed.fileno())
+    known_by = (found.st_dev, found.st_ino, found.st_size, found.st_ctime_ns)
     if known_by not in _DIGESTS:
         _DIGESTS[known_by] = hashlib.file_digest(packed, "sha256").hexdigest()[:24]
         packed.seek(0)
-    return state.st_size, _DIGESTS[known_by]
+    return _DIGESTS[known_by]
 
 
 def _unpacked(stream: io.BufferedReader[Any]) -> io.BufferedReader[Any]:

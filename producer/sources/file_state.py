@@ -1,0 +1,39 @@
+"""The state of a file, to notice that it was rewritten while it was read.
+
+Size and time of modification are compared, and the number of the file: another file of the same
+name is another file. What was read of a file that changed may be half of the old content and half
+of the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import NamedTuple, Self
+
+
+class FileState(NamedTuple):
+    """What tells a file as it is now from the same name at another time.
+
+    Attributes:
+        device: Of the file system.
+        inode: The file's number there.
+        size: In bytes.
+        changed_ns: When it was written to last, in ns since 1970.
+    """
+
+    device: int
+    inode: int
+    size: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, file: str | os.PathLike[str] | int) -> Self | None:
+        """Return the state of a path or an open descriptor; None where it is no regular file."""
+        try:
+            found = os.stat(file)  # noqa: PTH116 - a descriptor has no Path
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
