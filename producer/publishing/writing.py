@@ -78,7 +78,7 @@ def write(
 
     Raises:
         RedisUnavailable: Some partitions may have theirs, others not.
-        LeaseLost: Another run of the sync has begun.
+        LeaseLost: A later step of the sync has begun.
     """
     places = sorted({*deliveries, *rolls})
     calls = [
@@ -90,7 +90,7 @@ def write(
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
         if answer[0] < 0:
-            raise LeaseLost("Another run of this sync has begun; this one changes nothing more.")
+            raise LeaseLost("Another step of this sync has begun, so this one changes nothing.")
         added, ring, *ids = answer
         accepted += added
         if ring:

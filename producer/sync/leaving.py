@@ -45,7 +45,7 @@ class Leaving:
         while self.run.place < len(places):
             place = places[self.run.place]
             marks = dict(self.book.members(place))
-            seen = sum(Mark.loads(mark).run == self.run.number for mark in marks.values())
+            seen = sum(Mark.loads(mark).run >= self.run.number for mark in marks.values())
             self.run.seen[place.destination] += seen
             self.run.gone[place.destination] += len(marks) - seen
             self.run.place += 1
@@ -110,7 +110,7 @@ class Leaving:
     def _missing(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         looked: set[str] = set()
         for key, mark in self.book.members(place):
-            if Mark.loads(mark).run != self.run.number and key not in looked:
+            if Mark.loads(mark).run < self.run.number and key not in looked:
                 looked.add(key)
                 yield key, mark
 
@@ -144,7 +144,7 @@ class Leaving:
     def _write(self, destination: str, changes: list[MemberChange]) -> None:
         if not changes:
             return
-        self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.run.token)
+        self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.book.token)
         if destination == self.run.destinations[0]:
             gone = sum(change.event is not None for change in changes)
             self.run.left += gone

@@ -35,7 +35,6 @@ class Run:
     Args:
         audience: As configured when the run began.
         number: Of the run; members that it saw carry it in their mark.
-        token: Of the run; partitions refuse the changes of others.
         start: Token of the next page.
         at_us: When the scan began, by the source's clock: the time of all its events.
         destinations: That are compared.
@@ -59,7 +58,6 @@ class Run:
 
     audience: str = ""
     number: int = 0
-    token: str = ""
     phase: Phase = Phase.IDLE
     start: str = ""
     at_us: int = 0
@@ -123,12 +121,11 @@ class Run:
             and set(self.destinations) <= set(self.known)
         )
 
-    def following(self, audience: str, destinations: list[str], token: str, now_ms: int) -> Run:
+    def following(self, audience: str, destinations: list[str], now_ms: int) -> Run:
         """Return the run after this one, at its begin."""
         return Run(
             audience=audience,
             number=self.number + 1,
-            token=token,
             phase=Phase.SCAN,
             at_us=self.at_us,
             destinations=destinations,

@@ -147,7 +147,7 @@ class Scanning:
             if not changes:
                 continue
             self.publisher.publish_members(
-                destination, changes, self._lane(destination), self.book.name, self.run.token
+                destination, changes, self._lane(destination), self.book.name, self.book.token
             )
             if destination == self.run.destinations[0]:
                 self._count(changes)
@@ -184,7 +184,7 @@ class Scanning:
                 yield MemberChange(member, self._event(destination, Direction.ENTER, key, row))
                 continue
             old = Mark.loads(text)
-            if old.run == self.run.number:
+            if old.run >= self.run.number:
                 self.run.shared += is_first and old.uid != mark.uid
                 continue
             changed = self.on_change and mark.differs(old)

@@ -8,7 +8,6 @@ after another has taken its place, does nothing twice.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ class Syncing:
         try:
             if not run.is_under_way:
                 run = self._following(run, now_ms)
-            self.book.claim(run)
+            self.book.claim(run.destinations)
             run.problem = ""
             self._go_on(run, is_over)
         except (_Full, LyticsUnavailable, WeMustAct) as error:
@@ -128,7 +127,7 @@ class Syncing:
             raise UsageWrong(
                 f"No trigger wants the audience '{self.audience}' of sync '{self.book.name}'."
             )
-        run = run.following(self.audience, sorted(destinations), secrets.token_hex(8), now_ms)
+        run = run.following(self.audience, sorted(destinations), now_ms)
         self.book.save(run)
         LOG.info("sync.begun", sync=self.book.name, run=run.number)
         return run

@@ -1,31 +1,9 @@
 """A sync whose source is the newest export in a folder."""
 
-import os
-import time
-
 import pytest
 
 from producer.sync.run import Phase
 from worker.errors import UsageWrong
-
-FILES = 'source = "file:exports/*.csv"'
-
-
-@pytest.fixture
-def exports(world, tmp_path):
-    """Write an export whose time is so many minutes ago."""
-    world.configure(sync=FILES)
-    (tmp_path / "exports").mkdir()
-
-    def write(name, numbers, *, minutes_ago, damage=""):
-        path = tmp_path / "exports" / name
-        rows = "".join(f"p{n}@example.com,Ann\n" for n in numbers)
-        path.write_text("email,first_name\n" + rows + damage)
-        at = time.time() - 60 * minutes_ago
-        os.utime(path, (at, at))
-        return path
-
-    return write
 
 
 def test_the_newest_export_says_who_is_in_the_audience(world, exports):
