@@ -6,6 +6,7 @@ limits; what can't is an error that says what to do. The token never reaches a m
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ _TOO_MANY: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
 _NOT_FOUND: Final = "not_found"
 _MESSAGE_CHARACTERS: Final = 200
+_DATE_SECONDS: Final = 1.0
+"""The header `Date` has whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Page:
         total: How many members Lytics says there are; None where it does not say.
         at: When Lytics answered, by its own clock; None where the answer has no date.
         bad: Rows that can't be read.
+        seconds: From the begin of the request to the end of its answer.
     """
 
     rows: list[dict[str, Any]]
@@ -53,6 +57,7 @@ class Page:
     total: int | None
     at: datetime | None
     bad: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +248,10 @@ class LyticsApi:
 
 
 def begun_us(page: Page, now_us: int) -> int:
-    """Return when a scan began, by Lytics' own clock, in µs since 1970.
+    """Return when a scan began at the latest, by Lytics' own clock, in µs since 1970.
+
+    The rows of an answer may have been read when its request came: whoever left while it was made
+    has an exit that is older than its `Date`. The rows of all pages are true as of this time.
 
     Args:
         page: The scan's first.
@@ -262,7 +270,7 @@ def begun_us(page: Page, now_us: int) -> int:
             f" {'ahead of' if ahead_us > 0 else 'behind'} Redis' clock, at most 300 s are"
             " believed: the events of this run would be older or newer than they are."
         )
-    return at_us
+    return at_us - math.ceil((page.seconds + _DATE_SECONDS) * MICROSECONDS)
 
 
 def _page(answer: httpx.Response, audience: str) -> Page:
@@ -281,6 +289,7 @@ def _page(answer: httpx.Response, audience: str) -> Page:
         total=total if isinstance(total, int) and not isinstance(total, bool) else None,
         at=_date(answer),
         bad=len(rows or []) - len(profiles),
+        seconds=answer.elapsed.total_seconds(),
     )
 
 

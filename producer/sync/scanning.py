@@ -97,7 +97,10 @@ class Scanning:
         return rows, last
 
     def _begin(self, page: Page) -> None:
-        """Take the scan's time from the source's clock; it never goes back from run to run."""
+        """Take the scan's time from the source's clock; it never goes back from run to run.
+
+        A scan that begins anew keeps its first time, which is true of later rows too.
+        """
         now_us = 1000 * self.book.now_ms()
         if not self.source.is_live:
             self._begin_with_file(page, now_us)

@@ -1,5 +1,6 @@
 """The client of Lytics' API, against the stand-in over a real socket."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from ops.sandbox.process import SandboxProcess
-from producer.lytics import LyticsApi, Patience
+from producer.lytics import LyticsApi, Patience, begun_us
 from tests.warm import WarmProcess
 from worker.contract.settings import LyticsSettings
 from worker.contract.settings.secrets import Secret
@@ -127,3 +128,14 @@ def test_a_token_that_is_not_set_is_named() -> None:
 
     with pytest.raises(ConfigurationInvalid, match="LYTICS_TOKEN"):
         LyticsApi(settings)
+
+
+def test_a_scan_is_true_as_of_the_begin_of_its_first_request(sandbox: SandboxProcess) -> None:
+    sandbox.settings(lytics={"answer_seconds": 1.5})
+    before = time.time()
+
+    with api(sandbox) as lytics:
+        began = begun_us(lytics.scan("vip"), round(1e6 * time.time())) / 1e6
+    sandbox.settings(lytics={"answer_seconds": 0.0})
+
+    assert before - 3 < began <= before
