@@ -5,9 +5,12 @@ from datetime import UTC, datetime
 
 import orjson
 
+from producer.sync.book import SyncBook
 from tests.journeys.play import SHORT, Rig, publish, start_worker
+from tests.nightly import amount
 from tests.waiting import until
 
+REPETITIONS = amount(1, nightly=3)
 SYNC = """
 [lytics]
 base_url = "SANDBOX"
@@ -73,9 +76,9 @@ def test_who_leaves_while_lytics_makes_its_first_page_is_out(tmp_path):
     with Rig(tmp_path, delivery_lines=SHORT, more=hourly) as rig, ThreadPoolExecutor() as pool:
         rig.sandbox.post("lytics/profiles", people(range(20)))
         start_worker(rig)
-        until(lambda: len(rig.memberships()) == 20, 60)
+        until(lambda: SyncBook(rig.client, "vips", 16).peek().last, 60)
         rig.sandbox.settings(lytics={"answer_seconds": 3.0})
-        for first in (100, 200, 300):
+        for first in range(100, 100 + 100 * REPETITIONS, 100):
             rig.sandbox.post("lytics/profiles", people(range(first, first + 20)))
             before = rig.sandbox.get("lytics/summary")["pages"]
             run = pool.submit(rig.command, "sync", "run", "vips")
