@@ -50,6 +50,7 @@ class Page:
         at: When Lytics answered, by its own clock; None where the answer has no date.
         bad: Rows that can't be read.
         seconds: From the begin of the request to the end of its answer.
+        origin: Tells a file, as it was read, from any other; "" where it is no file.
     """
 
     rows: list[dict[str, Any]]
@@ -58,6 +59,7 @@ class Page:
     at: datetime | None
     bad: int = 0
     seconds: float = 0.0
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class StepBook:
         shown: Its name for messages, e.g. `sync 'vip'`.
 
     Attributes:
-        fence: The number of the step that was taken last; those of later steps are higher. Where a
+        epoch: The number of the step that was taken last; those of later steps are higher. Where a
             step writes elsewhere, it is kept beside what is written, and a lower one is refused.
     """
 
@@ -68,14 +68,14 @@ class StepBook:
         self._bell = bell
         self._shown = shown
         self._token = secrets.token_hex(8)
-        self.fence = 0
+        self.epoch = 0
 
     def take(self) -> tuple[bytes, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
         now_ms, *taken = self._call("take", (self._key, self._bell), self._token, LOCK_MS)
         if not taken:
             return None
-        self.fence = int(taken[0])
+        self.epoch = int(taken[0])
         return taken[1], int(now_ms)
 
     def save(self, state: bytes, *, next_ms: int, ends: bool = False) -> None:

@@ -57,7 +57,7 @@ class SyncBook:
     @property
     def token(self) -> str:
         """Return what the partitions that the step has claimed know it by."""
-        return f"step {self._steps.fence}"
+        return f"step {self._steps.epoch}"
 
     def claim(self, destinations: Sequence[str]) -> None:
         """Let this step, and none that began before it, change the members at destinations.
@@ -68,7 +68,7 @@ class SyncBook:
         self._claim(destinations)
 
     def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
-        args = (self.name, self._steps.fence, int(forgets))
+        args = (self.name, self._steps.epoch, int(forgets))
         calls = [
             ScriptCall((place.synctokens, place.members(self.name)), args)
             for place in self.places(destinations)

@@ -36,6 +36,7 @@ class Run:
         audience: As configured when the run began.
         number: Of the run; members that it saw carry it in their mark.
         start: Token of the next page.
+        origin: Of the pages: which file was scanned, in which state; "" where it was none.
         at_us: When the scan began, by the source's clock: the time of all its events.
         destinations: That are compared.
         known: Destinations that have had a whole run.
@@ -60,6 +61,7 @@ class Run:
     number: int = 0
     phase: Phase = Phase.IDLE
     start: str = ""
+    origin: str = ""
     at_us: int = 0
     destinations: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
@@ -142,7 +144,7 @@ class Run:
 
     def scan_anew(self) -> None:
         """Begin the scan again within this run: whom it saw, it saw."""
-        self.start = ""
+        self.phase, self.start, self.place = Phase.SCAN, "", 0
         self.rows = self.bad = self.unplaced = self.shared = 0
         self.first_total = self.last_total = -1
         self.restarts += 1

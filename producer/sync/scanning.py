@@ -61,10 +61,10 @@ class Scanning:
                 return
             self._compare(rows)
             if last is None:
-                self._scan_anew()
+                self.scan_anew()
                 continue
             self.run.rows += len(rows)
-            self.run.start = last.following
+            self.run.start, self.run.origin = last.following, last.origin
             if not last.following:
                 self.run.phase, self.run.place = Phase.COUNT, 0
                 self.run.seen = dict.fromkeys(self.run.destinations, 0)
@@ -132,7 +132,8 @@ class Scanning:
         if self.run.first_total < 0:
             self.run.first_total = page.total
 
-    def _scan_anew(self) -> None:
+    def scan_anew(self) -> None:
+        """Begin the scan again within its run, or end the run if that was done too often."""
         self.run.scan_anew()
         if self.run.restarts > RESTARTS:
             self.run.problem = (

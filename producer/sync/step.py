@@ -28,6 +28,7 @@ from worker.errors import (
     LeaseLost,
     LyticsUnavailable,
     OperationsMustAct,
+    ScanExpired,
     SegrelayError,
     UsageWrong,
     WeMustAct,
@@ -135,21 +136,29 @@ class Syncing:
     def _go_on(self, run: Run, is_over: Callable[[], bool]) -> None:
         """Do what is next, at least a bit of it, and go on with what follows."""
         with self.open_source(self._pausing()) as source:
+            scanning = self._scanning(source, run)
             if run.phase is Phase.SCAN:
-                self._scanning(source, run).go_on(is_over)
+                scanning.go_on(is_over)
                 if is_over():
                     return
-            leaving = Leaving(self.book, self.publisher, self.identity, run, self._check_room)
-            if run.phase is Phase.COUNT:
-                leaving.count(is_over)
-                if is_over():
-                    return
-            if run.phase is Phase.EXITS:
-                leaving.go_on(source, is_over)
+            try:
+                self._leaving(source, run, is_over)
+            except ScanExpired as error:
+                LOG.warning("sync.anew", sync=self.book.name, reason=error.message)
+                scanning.scan_anew()
         if run.phase is Phase.IDLE:
             LOG.info("sync.ended", sync=self.book.name, **run.last)
         if run.phase is Phase.CONFIRM:
             LOG.error("sync.doubts", sync=self.book.name, reason=run.doubt)
+
+    def _leaving(self, source: SyncSource, run: Run, is_over: Callable[[], bool]) -> None:
+        leaving = Leaving(self.book, self.publisher, self.identity, run, source, self._check_room)
+        if run.phase is Phase.COUNT:
+            leaving.count(is_over)
+            if is_over():
+                return
+        if run.phase is Phase.EXITS:
+            leaving.go_on(is_over)
 
     def _scanning(self, source: SyncSource, run: Run) -> Scanning:
         return Scanning(

@@ -19,7 +19,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:jobs` | set | names of the backfills |
 | `segrelay:job:NAME` | hash | a backfill: spec, phase, claim, and `stripe\|n` → what was read |
 | `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
-| `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `fence` |
+| `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
 | `segrelay:sync:NAME:bell` | string | a step of the sync was rung for and has not begun |
 | `segrelay:responses:DEST` | hash | the shipping of responses; fields as of a sync |
 | `segrelay:responses:DEST:bell` | string | a step of it was rung for and has not begun |

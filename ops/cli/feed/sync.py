@@ -221,6 +221,11 @@ def _tell(row: dict[str, Any]) -> None:
             f"{last[kind]:,} {kind}" for kind in ("rows", "entered", "changed", "left", "stayed")
         )
         say(f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}")
+        if last["restarts"]:
+            say(
+                f"  the scan began anew {last['restarts']:,} times: its file was written to, or its"
+                " pages were no longer known"
+            )
         if last["unplaced"]:
             say(f"  {last['unplaced']:,} rows have no identity: `segrelay quarantine list`")
     if row["next_run"]:

@@ -64,6 +64,10 @@ def person(number, *audiences, **fields):
     }
 
 
+def emails(numbers):
+    return {f"p{n}@example.com" for n in numbers}
+
+
 class World:
     """What a test drives and looks at."""
 

@@ -7,6 +7,7 @@ import pytest
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sync.book import SyncBook
+from tests.integration.producer.sync_world import emails
 from tests.nightly import amount
 
 REPETITIONS = amount(1, nightly=3)
@@ -59,10 +60,6 @@ def frozen_step(world, line, meanwhile):
     while syncing.step(forced=forced).more:
         forced = False
     return stand.lines
-
-
-def emails(numbers):
-    return {f"p{n}@example.com" for n in numbers}
 
 
 def frozen_at(world, exports, line, *, in_the_middle):
