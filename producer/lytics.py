@@ -178,28 +178,30 @@ class LyticsApi:
 
     def create_template(self, name: str, source: str, *, description: str = "") -> str:
         """Create a Jsonnet template; returns its id."""
-        query = {"name": name, "type": "jsonnet", "description": description, **self._account()}
+        query = {"name": name, "type": "jsonnet", **self._about_template(description)}
         answer = self._ask("POST", "/v2/template", query, source.encode(), "text/plain")
         return str(_object(answer, "data").get("id", ""))
 
     def update_template(self, template_id: str, source: str, *, description: str = "") -> None:
         """Replace the source of a template. The documents say POST, the live API takes PUT."""
         path = f"/v2/template/{quote(template_id, safe='')}"
-        query = {"description": description, **self._account()}
+        query = self._about_template(description)
         self._ask("PUT", path, query, source.encode(), "text/plain")
 
     def test_template(self, template_id: str, request: Mapping[str, Any]) -> Any:
         """Let Lytics render a template; a text instead of a body is its error message.
 
         Args:
-            template_id: As `create_template` returned it.
-            request: `{job_config, entity, sample_segments}`; without `desired_format`, which is
-                added here, Lytics answers 500.
+            template_id: As `create_template` returned it. Lytics answers 500 for a template that
+                was put there without `desired_format`, e.g. in its own pages.
+            request: `{job_config, entity, sample_segments}`.
         """
         path = f"/v2/template/{quote(template_id, safe='')}/test"
-        body = orjson.dumps({"desired_format": "json", **request})
-        answer = self._ask("POST", path, self._account(), body, "application/json")
+        answer = self._ask("POST", path, self._account(), orjson.dumps(request), "application/json")
         return _json(answer).get("data")
+
+    def _about_template(self, description: str) -> dict[str, str]:
+        return {"description": description, "desired_format": "json", **self._account()}
 
     def _account(self) -> dict[str, str]:
         return {"account_id": self._account_id} if self._account_id else {}

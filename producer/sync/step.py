@@ -34,7 +34,7 @@ from worker.errors import (
     WeMustAct,
 )
 
-LOG: Final = structlog.get_logger()
+LOG: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 _REFUSED_SECONDS: Final = 60.0
 _NO_ROOM_SECONDS: Final = 5.0
 _SOONER_SECONDS: Final = 300.0
@@ -54,6 +54,7 @@ class Syncing:
         every_seconds: From the begin of one run to the begin of the next.
         on_change: Changes of members are events.
         open_source: See `OpenSource`.
+        log: Of a worker; a terminal shows the lines of the steps instead.
     """
 
     book: SyncBook
@@ -65,6 +66,7 @@ class Syncing:
     open_source: OpenSource
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    log: structlog.typing.FilteringBoundLogger = LOG
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False, forced: bool = False) -> Step:
         """Do one step.
@@ -130,7 +132,7 @@ class Syncing:
             )
         run = run.following(self.audience, sorted(destinations), now_ms)
         self.book.save(run)
-        LOG.info("sync.begun", sync=self.book.name, run=run.number)
+        self.log.info("sync.begun", sync=self.book.name, run=run.number)
         return run
 
     def _go_on(self, run: Run, is_over: Callable[[], bool]) -> None:
@@ -144,12 +146,12 @@ class Syncing:
             try:
                 self._leaving(source, run, is_over)
             except ScanExpired as error:
-                LOG.warning("sync.anew", sync=self.book.name, reason=error.message)
+                self.log.warning("sync.anew", sync=self.book.name, reason=error.message)
                 scanning.scan_anew()
         if run.phase is Phase.IDLE:
-            LOG.info("sync.ended", sync=self.book.name, **run.last)
+            self.log.info("sync.ended", sync=self.book.name, **run.last)
         if run.phase is Phase.CONFIRM:
-            LOG.error("sync.doubts", sync=self.book.name, reason=run.doubt)
+            self.log.error("sync.doubts", sync=self.book.name, reason=run.doubt)
 
     def _leaving(self, source: SyncSource, run: Run, is_over: Callable[[], bool]) -> None:
         leaving = Leaving(self.book, self.publisher, self.identity, run, source, self._check_room)
@@ -192,7 +194,7 @@ class Syncing:
         run.failures += not isinstance(error, _Full)
         run.next_ms = self.book.now_ms() + round(1000 * self._wait_seconds(run, error))
         self.book.save(run, ends=True)
-        LOG.warning("sync.waits", sync=self.book.name, failures=run.failures, reason=error.message)
+        self.log.warning("sync.waits", sync=self.book.name, failures=run.failures, reason=error.message)
 
     def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
         match error:

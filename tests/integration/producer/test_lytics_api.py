@@ -123,6 +123,15 @@ def test_a_template_is_created_updated_and_listed(sandbox: SandboxProcess) -> No
     assert sandbox.get("lytics/templates") == [{"name": "enter", "source": "{ a: 1 }"}]
 
 
+def test_a_template_that_was_created_or_updated_can_be_tested(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics:
+        made = lytics.create_template("tested", "{ a: 1 }")
+        first = lytics.test_template(made, {"entity": {}})
+        lytics.update_template(made, "{ a: 2 }")
+
+        assert (first, lytics.test_template(made, {"entity": {}})) == ({"a": 1}, {"a": 2})
+
+
 def test_a_token_that_is_not_set_is_named() -> None:
     settings = LyticsSettings(token=Secret("env:LYTICS_TOKEN", None, "it is not set"))
 
