@@ -194,7 +194,9 @@ class Syncing:
         run.failures += not isinstance(error, _Full)
         run.next_ms = self.book.now_ms() + round(1000 * self._wait_seconds(run, error))
         self.book.save(run, ends=True)
-        self.log.warning("sync.waits", sync=self.book.name, failures=run.failures, reason=error.message)
+        self.log.warning(
+            "sync.waits", sync=self.book.name, failures=run.failures, reason=error.message
+        )
 
     def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
         match error:
