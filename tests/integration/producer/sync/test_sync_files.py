@@ -106,9 +106,7 @@ class Meddler(FileSource):
 
     def page(self, start):
         self._meet()
-        page = super().page(start)
-        self._meet()
-        return page
+        return super().page(start)
 
     def _read(self, file):
         self._meet()
