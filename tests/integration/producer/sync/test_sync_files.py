@@ -112,10 +112,6 @@ class Meddler(FileSource):
         self._meet()
         return super()._read(file)
 
-    def look(self, profile_key):
-        self._meet()
-        return super().look(profile_key)
-
     def refuse_change(self, origin):
         self._meet()
         super().refuse_change(origin)
