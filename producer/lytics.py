@@ -6,6 +6,7 @@ limits; what can't is an error that says what to do. The token never reaches a m
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +35,8 @@ _TOO_MANY: Final = 429
 _FIRST_SERVER_ERROR: Final = 500
 _NOT_FOUND: Final = "not_found"
 _MESSAGE_CHARACTERS: Final = 200
+_DATE_SECONDS: Final = 1.0
+"""The header `Date` has whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Page:
         total: How many members Lytics says there are; None where it does not say.
         at: When Lytics answered, by its own clock; None where the answer has no date.
         bad: Rows that can't be read.
+        seconds: From the begin of the request to the end of its answer.
+        origin: Tells a file, as it was read, from any other; "" where it is no file.
     """
 
     rows: list[dict[str, Any]]
@@ -53,6 +58,8 @@ class Page:
     total: int | None
     at: datetime | None
     bad: int = 0
+    seconds: float = 0.0
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,28 +178,30 @@ class LyticsApi:
 
     def create_template(self, name: str, source: str, *, description: str = "") -> str:
         """Create a Jsonnet template; returns its id."""
-        query = {"name": name, "type": "jsonnet", "description": description, **self._account()}
+        query = {"name": name, "type": "jsonnet", **self._about_template(description)}
         answer = self._ask("POST", "/v2/template", query, source.encode(), "text/plain")
         return str(_object(answer, "data").get("id", ""))
 
     def update_template(self, template_id: str, source: str, *, description: str = "") -> None:
         """Replace the source of a template. The documents say POST, the live API takes PUT."""
         path = f"/v2/template/{quote(template_id, safe='')}"
-        query = {"description": description, **self._account()}
+        query = self._about_template(description)
         self._ask("PUT", path, query, source.encode(), "text/plain")
 
     def test_template(self, template_id: str, request: Mapping[str, Any]) -> Any:
         """Let Lytics render a template; a text instead of a body is its error message.
 
         Args:
-            template_id: As `create_template` returned it.
-            request: `{job_config, entity, sample_segments}`; without `desired_format`, which is
-                added here, Lytics answers 500.
+            template_id: As `create_template` returned it. Lytics answers 500 for a template that
+                was put there without `desired_format`, e.g. in its own pages.
+            request: `{job_config, entity, sample_segments}`.
         """
         path = f"/v2/template/{quote(template_id, safe='')}/test"
-        body = orjson.dumps({"desired_format": "json", **request})
-        answer = self._ask("POST", path, self._account(), body, "application/json")
+        answer = self._ask("POST", path, self._account(), orjson.dumps(request), "application/json")
         return _json(answer).get("data")
+
+    def _about_template(self, description: str) -> dict[str, str]:
+        return {"description": description, "desired_format": "json", **self._account()}
 
     def _account(self) -> dict[str, str]:
         return {"account_id": self._account_id} if self._account_id else {}
@@ -243,7 +252,10 @@ class LyticsApi:
 
 
 def begun_us(page: Page, now_us: int) -> int:
-    """Return when a scan began, by Lytics' own clock, in µs since 1970.
+    """Return when a scan began at the latest, by Lytics' own clock, in µs since 1970.
+
+    The rows of an answer may have been read when its request came: whoever left while it was made
+    has an exit that is older than its `Date`. The rows of all pages are true as of this time.
 
     Args:
         page: The scan's first.
@@ -262,7 +274,7 @@ def begun_us(page: Page, now_us: int) -> int:
             f" {'ahead of' if ahead_us > 0 else 'behind'} Redis' clock, at most 300 s are"
             " believed: the events of this run would be older or newer than they are."
         )
-    return at_us
+    return at_us - math.ceil((page.seconds + _DATE_SECONDS) * MICROSECONDS)
 
 
 def _page(answer: httpx.Response, audience: str) -> Page:
@@ -281,6 +293,7 @@ def _page(answer: httpx.Response, audience: str) -> Page:
         total=total if isinstance(total, int) and not isinstance(total, bool) else None,
         at=_date(answer),
         bad=len(rows or []) - len(profiles),
+        seconds=answer.elapsed.total_seconds(),
     )
 
 

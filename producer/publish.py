@@ -223,11 +223,11 @@ class Publisher:
     def publish_members(
         self, destination: str, changes: Sequence[MemberChange], lane: str, sync: str, token: str
     ) -> Published:
-        """Write what a run of a sync found at one destination: members and deliveries together.
+        """Write what a step of a sync found at one destination: members and deliveries together.
 
         Raises:
             RedisUnavailable: As `publish`; comparing and publishing it again is safe.
-            LeaseLost: Another run of the sync has begun.
+            LeaseLost: A later step of the sync has begun.
         """
         self._prepare()
         draft = self._drafter.draft_members(destination, changes, lane)

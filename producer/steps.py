@@ -56,6 +56,10 @@ class StepBook:
         key: Of the state.
         bell: Key of its bell.
         shown: Its name for messages, e.g. `sync 'vip'`.
+
+    Attributes:
+        epoch: The number of the step that was taken last; those of later steps are higher. Where a
+            step writes elsewhere, it is kept beside what is written, and a lower one is refused.
     """
 
     def __init__(self, client: Redis, key: str, bell: str, shown: str) -> None:
@@ -64,11 +68,15 @@ class StepBook:
         self._bell = bell
         self._shown = shown
         self._token = secrets.token_hex(8)
+        self.epoch = 0
 
     def take(self) -> tuple[bytes, int] | None:
         """Take the lock; returns the state and Redis' clock (ms), None if a step is under way."""
-        now_ms, *state = self._call("take", (self._key, self._bell), self._token, LOCK_MS)
-        return (state[0], int(now_ms)) if state else None
+        now_ms, *taken = self._call("take", (self._key, self._bell), self._token, LOCK_MS)
+        if not taken:
+            return None
+        self.epoch = int(taken[0])
+        return taken[1], int(now_ms)
 
     def save(self, state: bytes, *, next_ms: int, ends: bool = False) -> None:
         """Write the state; the lock goes on, or ends.
@@ -78,7 +86,11 @@ class StepBook:
         """
         lasting_ms = 0 if ends else LOCK_MS
         if not self._call("save", (self._key,), self._token, lasting_ms, state, next_ms):
-            raise LeaseLost(f"Another step of {self._shown} has begun; this one ends.")
+            raise self.lost()
+
+    def lost(self) -> LeaseLost:
+        """Return the error of a step after which another one has begun."""
+        return LeaseLost(f"Another step of {self._shown} has begun, so this one changes nothing.")
 
     def peek(self) -> bytes:
         """Return the state as it is now; b"" = there is none."""

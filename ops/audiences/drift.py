@@ -50,7 +50,7 @@ class AudienceSource:
     """Who is in the audience at Lytics.
 
     Args:
-        scan_us: When Lytics was asked, by its own clock.
+        scan_us: When Lytics was asked first, by its own clock.
         members: By digest.
     """
 

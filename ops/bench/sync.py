@@ -77,6 +77,9 @@ class GeneratedAudience:
         """Nobody is missing."""
         raise NotImplementedError(profile_key)
 
+    def refuse_change(self, origin: str) -> None:
+        """Nothing changes."""
+
 
 def measured(syncing: Syncing) -> float:
     """Do a run; returns how many seconds it took."""

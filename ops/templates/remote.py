@@ -13,7 +13,7 @@ from ops.templates.trying.outcome import Outcome
 from producer.lytics import LyticsApi
 from worker.adapters.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
 from worker.contract.settings import Settings
-from worker.errors import UsageWrong
+from worker.errors import LyticsUnavailable, UsageWrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ def try_there(
 
     Raises:
         UsageWrong: The template was never pushed.
+        LyticsUnavailable: Lytics does not test it.
     """
     known = find_remote(api, name)
     if not known:
@@ -131,7 +132,13 @@ def try_there(
     entries = profile.get("segment_events") or []
     slugs = [str(each.get("slug")) for each in entries if isinstance(each, dict)]
     request = {"job_config": dict(settings), "entity": dict(profile), "sample_segments": slugs}
-    theirs = _read(api.test_template(known, request))
+    try:
+        theirs = _read(api.test_template(known, request))
+    except LyticsUnavailable as error:
+        raise LyticsUnavailable(
+            f"{error.message} If {name} was put there otherwise than by this version's"
+            " `segrelay template push`, push it again: Lytics can't test it as it is."
+        ) from error
     return RemoteResult(_problem(theirs, ours), theirs)
 
 

@@ -82,7 +82,7 @@ def write(
 
     Raises:
         RedisUnavailable: Some partitions may have theirs, others not.
-        LeaseLost: Another run of the sync has begun.
+        LeaseLost: A later step of the sync has begun.
         JobHeld: The job was paused, aborted, or is read by somebody else.
     """
     places = sorted({*deliveries, *rolls})
@@ -100,7 +100,7 @@ def write(
                 "nothing more of this reading is accepted."
             )
         if answer[0] < 0:
-            raise LeaseLost("Another run of this sync has begun; this one changes nothing more.")
+            raise LeaseLost("Another step of this sync has begun, so this one changes nothing.")
         added, ring, *ids = answer
         accepted += added
         if ring:

@@ -22,7 +22,7 @@ class FirstLook:
     """What a scan says before it is read.
 
     Args:
-        at_us: When Lytics answered, by its own clock, in µs since 1970.
+        at_us: When the scan began, by Lytics' own clock, in µs since 1970; see `begun_us`.
         members: How many there are; 0 where Lytics does not say.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, cast
 
 from redis import Redis
@@ -12,7 +13,9 @@ from producer.sync.run import Run
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, partition_of
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall, run_each
 
+_CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
 _FIELDS_A_CALL: Final = 1_000
 
 
@@ -51,13 +54,27 @@ class SyncBook:
         """Return Redis' clock."""
         return self._steps.now_ms()
 
-    def claim(self, run: Run) -> None:
-        """Let this run, and no other, change the members of its places."""
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for place in self.places(run.destinations):
-                pipe.hset(place.synctokens, self.name, run.token)
-            pipe.execute()
+    @property
+    def token(self) -> str:
+        """Return what the partitions that the step has claimed know it by."""
+        return f"step {self._steps.epoch}"
+
+    def claim(self, destinations: Sequence[str]) -> None:
+        """Let this step, and none that began before it, change the members at destinations.
+
+        Raises:
+            LeaseLost: A later step has claimed one of the partitions.
+        """
+        self._claim(destinations)
+
+    def _claim(self, destinations: Sequence[str], *, forgets: bool = False) -> None:
+        args = (self.name, self._steps.epoch, int(forgets))
+        calls = [
+            ScriptCall((place.synctokens, place.members(self.name)), args)
+            for place in self.places(destinations)
+        ]
+        if not all(run_each(self._client, _CLAIM, calls)):
+            raise self._steps.lost()
 
     def places(self, destinations: Sequence[str]) -> list[PartitionKeys]:
         """Return the partitions of these destinations."""
@@ -105,11 +122,10 @@ class SyncBook:
             return sum(pipe.execute())
 
     def forget(self, destinations: Sequence[str]) -> None:
-        """Forget all that is known; the next run is the first."""
-        with redis_errors():
-            pipe = self._client.pipeline(transaction=False)
-            for place in self.places(destinations):
-                pipe.hdel(place.synctokens, self.name)
-                pipe.unlink(place.members(self.name))
-            pipe.unlink(keys.sync(self.name), keys.sync_bell(self.name))
-            pipe.execute()
+        """Forget all that is known, so that the next run is the first; the lock must be held.
+
+        Raises:
+            LeaseLost: Somebody else has taken the lock.
+        """
+        self._claim(destinations, forgets=True)
+        self._steps.save(b"", next_ms=0, ends=True)

@@ -1,7 +1,8 @@
 """A sync's source in files: the newest complete export that fits a pattern.
 
-The time of its events is the file's own time of modification, so an export has to keep it when it
-is copied. A file that is still being written is left for the next run.
+The time of its events is the file's own time of modification, the end of its writing, so an export
+has to keep it when it is copied. A file that is still being written is left for the next run. One
+that is written to while it is read is read anew: rows come only from a file that stood still.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 import orjson
@@ -21,9 +21,10 @@ from producer.events.payloads import Payload
 from producer.lytics import Page
 from producer.sources.blocks import blocks_of
 from producer.sources.csv_rows import Columns
+from producer.sources.file_state import FileState
 from producer.sources.opening import Opened, opened
 from producer.sync.sources import Look
-from worker.errors import ScanExpired, UsageWrong
+from worker.errors import ScanExpired, SourceChanged, UsageWrong
 
 PAGE_ROWS: Final = 1_000
 CALM_SECONDS: Final = 30.0
@@ -33,15 +34,35 @@ _NANOSECONDS: Final = 1_000_000_000
 
 
 class _Chosen(NamedTuple):
-    """A file, as it was when the scan began, and the row that comes next."""
+    """A file, as it was when the scan began, and the row that comes next.
+
+    The number of its device is not kept: the next step may run on another machine.
+    """
 
     name: str
     changed_ns: int
     size: int
+    inode: int
     row: int = 0
 
     def dumps(self) -> str:
         return orjson.dumps(list(self)).decode()
+
+    @classmethod
+    def loads(cls, text: str) -> Self:
+        """Read what `dumps` wrote.
+
+        Raises:
+            ScanExpired: Another version wrote it.
+        """
+        found = orjson.loads(text)
+        if len(found) != len(cls._fields):
+            raise ScanExpired("The scan was begun by another version of segrelay; it begins anew.")
+        return cls(*found)
+
+    @classmethod
+    def of(cls, name: str, state: FileState) -> Self:
+        return cls(name, state.changed_ns, state.size, state.inode)
 
 
 class FileSource:
@@ -63,6 +84,7 @@ class FileSource:
         self._now = now
         self._stack = ExitStack()
         self._at: _Chosen | None = None
+        self._file: Opened | None = None
         self._rows: Iterator[Payload] = iter(())
 
     def __enter__(self) -> Self:
@@ -75,13 +97,13 @@ class FileSource:
         """Return the next rows of the file.
 
         Raises:
-            ScanExpired: The file is not what it was when the scan began.
+            ScanExpired: The file is not what it was when the scan began; its rows are kept back.
             UsageWrong: There is no complete file, or it can't be read.
         """
-        chosen = _Chosen(*orjson.loads(start)) if start else self._newest()
-        if self._at != chosen:
-            self._open(chosen)
-        payloads = list(islice(self._rows, PAGE_ROWS))
+        chosen = _Chosen.loads(start) if start else self._newest()
+        if self._at != chosen or self._file is None:
+            self._file = self._open(chosen)
+        payloads = self._read(self._file)
         rows: list[dict[str, Any]] = [
             payload.value
             for payload in payloads
@@ -94,11 +116,21 @@ class FileSource:
             total=None,
             at=datetime.fromtimestamp(chosen.changed_ns / _NANOSECONDS, UTC),
             bad=len(payloads) - len(rows),
+            origin=chosen._replace(row=0).dumps(),
         )
 
     def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
         """Who is not in a complete file has left."""
         return Look(is_member=False, profile={})
+
+    def refuse_change(self, origin: str) -> None:
+        """See that the file was not written to since it was read; it may be gone, or replaced."""
+        if not origin:
+            return
+        read = _Chosen.loads(origin)
+        now = _seen(read.name)
+        if now and now.inode == read.inode and now != read:
+            raise _changed(read.name)
 
     def _newest(self) -> _Chosen:
         found = [
@@ -117,14 +149,25 @@ class FileSource:
     def _is_calm(self, seen: _Chosen) -> bool:
         return seen.changed_ns / _NANOSECONDS <= self._now() - CALM_SECONDS
 
-    def _open(self, chosen: _Chosen) -> None:
+    def _open(self, chosen: _Chosen) -> Opened:
         self._stack.close()
-        if _seen(chosen.name) != chosen._replace(row=0):
-            raise ScanExpired(f"{chosen.name} has changed since the scan began; it begins anew.")
         file = self._stack.enter_context(opened(chosen.name, with_digest=False))
+        if not file.state or _Chosen.of(chosen.name, file.state) != chosen._replace(row=0):
+            raise _changed(chosen.name)
         rows = _rows(file, self._columns)
         self._stack.enter_context(closing(rows))  # what reads ends before its file is closed
         self._rows = islice(rows, chosen.row, None)
+        return file
+
+    def _read(self, file: Opened) -> list[Payload]:
+        """Read the next rows; what is damaged, because it is written to, is no mistake of it."""
+        try:
+            return list(islice(self._rows, PAGE_ROWS))
+        finally:
+            try:
+                file.refuse_change()
+            except SourceChanged as error:
+                raise _changed(file.name) from error
 
 
 def _rows(file: Opened, columns: Columns) -> Generator[Payload]:
@@ -133,8 +176,9 @@ def _rows(file: Opened, columns: Columns) -> Generator[Payload]:
 
 
 def _seen(name: str) -> _Chosen | None:
-    try:
-        found = Path(name).stat()
-    except OSError:
-        return None
-    return _Chosen(name, found.st_mtime_ns, found.st_size)
+    state = FileState.of(name)
+    return _Chosen.of(name, state) if state else None
+
+
+def _changed(name: str) -> ScanExpired:
+    return ScanExpired(f"{name} has changed since the scan began; it begins anew.")

@@ -29,6 +29,7 @@ class Leaving:
     """Finds who has left, for one run.
 
     Args:
+        source: For a second look.
         check_room: Raises where nothing more may be published into a lane.
     """
 
@@ -36,22 +37,28 @@ class Leaving:
     publisher: Publisher
     identity: str
     run: Run
+    source: SyncSource
     check_room: Callable[[str], None]
     _looks: dict[str, Look] = field(default_factory=dict)
 
     def count(self, is_over: Callable[[], bool]) -> None:
-        """Count, partition by partition, who was seen; then decide what follows."""
+        """Count, partition by partition, who was seen; then decide what follows.
+
+        Raises:
+            ScanExpired: What was scanned has changed, so that who has left is not known.
+        """
         places = self.book.places(self.run.destinations)
         while self.run.place < len(places):
             place = places[self.run.place]
             marks = dict(self.book.members(place))
-            seen = sum(Mark.loads(mark).run == self.run.number for mark in marks.values())
+            seen = sum(Mark.loads(mark).run >= self.run.number for mark in marks.values())
             self.run.seen[place.destination] += seen
             self.run.gone[place.destination] += len(marks) - seen
             self.run.place += 1
             self.book.save(self.run)
             if is_over() and self.run.place < len(places):
                 return
+        self.source.refuse_change(self.run.origin)
         self._decide()
 
     def _decide(self) -> None:
@@ -72,32 +79,32 @@ class Leaving:
         self.run.allowed = 0
         self.run.end(self.book.now_ms(), outcome="done")
 
-    def go_on(self, source: SyncSource, is_over: Callable[[], bool]) -> None:
+    def go_on(self, is_over: Callable[[], bool]) -> None:
         """Publish exits until the end, or until the step is over.
 
         Args:
-            source: For a second look.
             is_over: Says that the step should end.
 
         Raises:
             LyticsUnavailable: It can't be asked now; what was found out is written.
+            ScanExpired: As `count`.
         """
         places = self.book.places(self.run.destinations)
         while self.run.place < len(places):
             self.check_room(LIVE)
-            if not self._empty(places[self.run.place], source, is_over):
+            if not self._empty(places[self.run.place], is_over):
                 return
             self.run.place += 1
             self.book.save(self.run)
         self._end()
         self.book.save(self.run)
 
-    def _empty(self, place: PartitionKeys, source: SyncSource, is_over: Callable[[], bool]) -> bool:
+    def _empty(self, place: PartitionKeys, is_over: Callable[[], bool]) -> bool:
         """Settle the missing members of a partition; returns whether it was all of them."""
         changes: list[MemberChange] = []
         try:
             for key, mark in self._missing(place):
-                changes.append(self._change(key, mark, source))
+                changes.append(self._change(key, mark))
                 if is_over():
                     return False
                 if len(changes) >= _BATCH:
@@ -110,13 +117,13 @@ class Leaving:
     def _missing(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
         looked: set[str] = set()
         for key, mark in self.book.members(place):
-            if Mark.loads(mark).run != self.run.number and key not in looked:
+            if Mark.loads(mark).run < self.run.number and key not in looked:
                 looked.add(key)
                 yield key, mark
 
-    def _change(self, key: str, mark: bytes, source: SyncSource) -> MemberChange:
+    def _change(self, key: str, mark: bytes) -> MemberChange:
         if key not in self._looks:
-            self._looks[key] = source.look(key)
+            self._looks[key] = self.source.look(key)
         look = self._looks[key]
         if look.is_member:
             seen = Mark.loads(mark)._replace(run=self.run.number)
@@ -144,7 +151,8 @@ class Leaving:
     def _write(self, destination: str, changes: list[MemberChange]) -> None:
         if not changes:
             return
-        self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.run.token)
+        self.source.refuse_change(self.run.origin)
+        self.publisher.publish_members(destination, changes, LIVE, self.book.name, self.book.token)
         if destination == self.run.destinations[0]:
             gone = sum(change.event is not None for change in changes)
             self.run.left += gone

@@ -35,8 +35,8 @@ class Run:
     Args:
         audience: As configured when the run began.
         number: Of the run; members that it saw carry it in their mark.
-        token: Of the run; partitions refuse the changes of others.
         start: Token of the next page.
+        origin: Of the pages: which file was scanned, in which state; "" where it was none.
         at_us: When the scan began, by the source's clock: the time of all its events.
         destinations: That are compared.
         known: Destinations that have had a whole run.
@@ -59,9 +59,9 @@ class Run:
 
     audience: str = ""
     number: int = 0
-    token: str = ""
     phase: Phase = Phase.IDLE
     start: str = ""
+    origin: str = ""
     at_us: int = 0
     destinations: list[str] = field(default_factory=list)
     known: list[str] = field(default_factory=list)
@@ -123,12 +123,11 @@ class Run:
             and set(self.destinations) <= set(self.known)
         )
 
-    def following(self, audience: str, destinations: list[str], token: str, now_ms: int) -> Run:
+    def following(self, audience: str, destinations: list[str], now_ms: int) -> Run:
         """Return the run after this one, at its begin."""
         return Run(
             audience=audience,
             number=self.number + 1,
-            token=token,
             phase=Phase.SCAN,
             at_us=self.at_us,
             destinations=destinations,
@@ -145,7 +144,7 @@ class Run:
 
     def scan_anew(self) -> None:
         """Begin the scan again within this run: whom it saw, it saw."""
-        self.start = ""
+        self.phase, self.start, self.place = Phase.SCAN, "", 0
         self.rows = self.bad = self.unplaced = self.shared = 0
         self.first_total = self.last_total = -1
         self.restarts += 1

@@ -61,10 +61,10 @@ class Scanning:
                 return
             self._compare(rows)
             if last is None:
-                self._scan_anew()
+                self.scan_anew()
                 continue
             self.run.rows += len(rows)
-            self.run.start = last.following
+            self.run.start, self.run.origin = last.following, last.origin
             if not last.following:
                 self.run.phase, self.run.place = Phase.COUNT, 0
                 self.run.seen = dict.fromkeys(self.run.destinations, 0)
@@ -97,7 +97,10 @@ class Scanning:
         return rows, last
 
     def _begin(self, page: Page) -> None:
-        """Take the scan's time from the source's clock; it never goes back from run to run."""
+        """Take the scan's time from the source's clock; it never goes back from run to run.
+
+        A scan that begins anew keeps its first time, which is true of later rows too.
+        """
         now_us = 1000 * self.book.now_ms()
         if not self.source.is_live:
             self._begin_with_file(page, now_us)
@@ -129,7 +132,8 @@ class Scanning:
         if self.run.first_total < 0:
             self.run.first_total = page.total
 
-    def _scan_anew(self) -> None:
+    def scan_anew(self) -> None:
+        """Begin the scan again within its run, or end the run if that was done too often."""
         self.run.scan_anew()
         if self.run.restarts > RESTARTS:
             self.run.problem = (
@@ -147,7 +151,7 @@ class Scanning:
             if not changes:
                 continue
             self.publisher.publish_members(
-                destination, changes, self._lane(destination), self.book.name, self.run.token
+                destination, changes, self._lane(destination), self.book.name, self.book.token
             )
             if destination == self.run.destinations[0]:
                 self._count(changes)
@@ -184,7 +188,7 @@ class Scanning:
                 yield MemberChange(member, self._event(destination, Direction.ENTER, key, row))
                 continue
             old = Mark.loads(text)
-            if old.run == self.run.number:
+            if old.run >= self.run.number:
                 self.run.shared += is_first and old.uid != mark.uid
                 continue
             changed = self.on_change and mark.differs(old)

@@ -53,6 +53,17 @@ class SyncSource(Protocol):
         """Look at one person again; raises as `page`."""
         ...
 
+    def refuse_change(self, origin: str) -> None:
+        """See that what was scanned still stands as it was; ask before its exits are published.
+
+        Args:
+            origin: Of its pages.
+
+        Raises:
+            ScanExpired: It was written to since: what was read may have been a part of it.
+        """
+        ...
+
 
 OpenSource = Callable[[Callable[[float], None]], AbstractContextManager[SyncSource]]
 """Opens a source for one step; what it is given waits, or raises where that takes too long."""
@@ -106,3 +117,6 @@ class LyticsSource:
         if not isinstance(segments, list):
             raise LyticsUnavailable("Lytics does not tell the audiences of a profile.")
         return Look(self._slug in segments or self._name in segments, found)
+
+    def refuse_change(self, origin: str) -> None:
+        """Accept what was scanned: each person who is missing is looked at again."""

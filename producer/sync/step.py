@@ -8,7 +8,6 @@ after another has taken its place, does nothing twice.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +28,13 @@ from worker.errors import (
     LeaseLost,
     LyticsUnavailable,
     OperationsMustAct,
+    ScanExpired,
     SegrelayError,
     UsageWrong,
     WeMustAct,
 )
 
-LOG: Final = structlog.get_logger()
+LOG: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 _REFUSED_SECONDS: Final = 60.0
 _NO_ROOM_SECONDS: Final = 5.0
 _SOONER_SECONDS: Final = 300.0
@@ -54,6 +54,7 @@ class Syncing:
         every_seconds: From the begin of one run to the begin of the next.
         on_change: Changes of members are events.
         open_source: See `OpenSource`.
+        log: Of a worker; a terminal shows the lines of the steps instead.
     """
 
     book: SyncBook
@@ -65,6 +66,7 @@ class Syncing:
     open_source: OpenSource
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    log: structlog.typing.FilteringBoundLogger = LOG
 
     def step(self, *, is_over: Callable[[], bool] = lambda: False, forced: bool = False) -> Step:
         """Do one step.
@@ -100,7 +102,7 @@ class Syncing:
         try:
             if not run.is_under_way:
                 run = self._following(run, now_ms)
-            self.book.claim(run)
+            self.book.claim(run.destinations)
             run.problem = ""
             self._go_on(run, is_over)
         except (_Full, LyticsUnavailable, WeMustAct) as error:
@@ -128,29 +130,37 @@ class Syncing:
             raise UsageWrong(
                 f"No trigger wants the audience '{self.audience}' of sync '{self.book.name}'."
             )
-        run = run.following(self.audience, sorted(destinations), secrets.token_hex(8), now_ms)
+        run = run.following(self.audience, sorted(destinations), now_ms)
         self.book.save(run)
-        LOG.info("sync.begun", sync=self.book.name, run=run.number)
+        self.log.info("sync.begun", sync=self.book.name, run=run.number)
         return run
 
     def _go_on(self, run: Run, is_over: Callable[[], bool]) -> None:
         """Do what is next, at least a bit of it, and go on with what follows."""
         with self.open_source(self._pausing()) as source:
+            scanning = self._scanning(source, run)
             if run.phase is Phase.SCAN:
-                self._scanning(source, run).go_on(is_over)
+                scanning.go_on(is_over)
                 if is_over():
                     return
-            leaving = Leaving(self.book, self.publisher, self.identity, run, self._check_room)
-            if run.phase is Phase.COUNT:
-                leaving.count(is_over)
-                if is_over():
-                    return
-            if run.phase is Phase.EXITS:
-                leaving.go_on(source, is_over)
+            try:
+                self._leaving(source, run, is_over)
+            except ScanExpired as error:
+                self.log.warning("sync.anew", sync=self.book.name, reason=error.message)
+                scanning.scan_anew()
         if run.phase is Phase.IDLE:
-            LOG.info("sync.ended", sync=self.book.name, **run.last)
+            self.log.info("sync.ended", sync=self.book.name, **run.last)
         if run.phase is Phase.CONFIRM:
-            LOG.error("sync.doubts", sync=self.book.name, reason=run.doubt)
+            self.log.error("sync.doubts", sync=self.book.name, reason=run.doubt)
+
+    def _leaving(self, source: SyncSource, run: Run, is_over: Callable[[], bool]) -> None:
+        leaving = Leaving(self.book, self.publisher, self.identity, run, source, self._check_room)
+        if run.phase is Phase.COUNT:
+            leaving.count(is_over)
+            if is_over():
+                return
+        if run.phase is Phase.EXITS:
+            leaving.go_on(is_over)
 
     def _scanning(self, source: SyncSource, run: Run) -> Scanning:
         return Scanning(
@@ -184,7 +194,9 @@ class Syncing:
         run.failures += not isinstance(error, _Full)
         run.next_ms = self.book.now_ms() + round(1000 * self._wait_seconds(run, error))
         self.book.save(run, ends=True)
-        LOG.warning("sync.waits", sync=self.book.name, failures=run.failures, reason=error.message)
+        self.log.warning(
+            "sync.waits", sync=self.book.name, failures=run.failures, reason=error.message
+        )
 
     def _wait_seconds(self, run: Run, error: SegrelayError) -> float:
         match error:

@@ -1,8 +1,16 @@
 """Syncs and response streams in real workers: scheduled by the sweep, done by Celery tasks."""
 
-from tests.journeys.play import SHORT, Rig, start_worker
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import orjson
+
+from producer.sync.book import SyncBook
+from tests.journeys.play import SHORT, Rig, publish, start_worker
+from tests.nightly import amount
 from tests.waiting import until
 
+REPETITIONS = amount(1, nightly=3)
 SYNC = """
 [lytics]
 base_url = "SANDBOX"
@@ -52,3 +60,33 @@ def test_a_sync_keeps_insider_true_in_the_background(tmp_path):
         told = until(lambda: answers(rig) if len(answers(rig)) >= 1_550 else None, 20)
         assert {record["response"]["outcome"] for record in told} == {"delivered"}
         assert "sync.ended" in "".join(rig.worker_log(n).read_text() for n in range(len(workers)))
+
+
+def leave(rig, numbers):
+    """Let people leave at Lytics, whose webhook tells of it."""
+    rig.sandbox.post("lytics/moves", moves(numbers, "exit"))
+    now = datetime.now(UTC).isoformat()
+    events = [{"slug": "vip", "event": "exit", "exit": now}]
+    told = [{"email": f"p{n}@example.com", "segment_events": events} for n in numbers]
+    publish(rig, b"\n".join(map(orjson.dumps, told)))
+
+
+def test_who_leaves_while_lytics_makes_its_first_page_is_out(tmp_path):
+    hourly = SYNC.replace('"1s"', '"1h"')
+    with Rig(tmp_path, delivery_lines=SHORT, more=hourly) as rig, ThreadPoolExecutor() as pool:
+        rig.sandbox.post("lytics/profiles", people(range(20)))
+        start_worker(rig)
+        until(lambda: SyncBook(rig.client, "vips", 16).peek().last, 60)
+        rig.sandbox.settings(lytics={"answer_seconds": 3.0})
+        for first in range(100, 100 + 100 * REPETITIONS, 100):
+            rig.sandbox.post("lytics/profiles", people(range(first, first + 20)))
+            before = rig.sandbox.get("lytics/summary")["pages"]
+            run = pool.submit(rig.command, "sync", "run", "vips")
+            until(lambda pages=before: rig.sandbox.get("lytics/summary")["pages"] > pages, 30)
+
+            leave(rig, range(first, first + 10))
+            assert run.result().returncode == 0
+            until(lambda: not rig.waiting(), 30)
+
+            members = rig.sandbox.get("lytics/members", audience="vip")
+            assert set(rig.memberships()) == {row["email"] for row in members}, first

@@ -19,7 +19,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:jobs` | set | names of the backfills |
 | `segrelay:job:NAME` | hash | a backfill: spec, phase, problem, epoch, claim, `stripe\|n` |
 | `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
-| `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms) |
+| `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
 | `segrelay:sync:NAME:bell` | string | a step of the sync was rung for and has not begun |
 | `segrelay:responses:DEST` | hash | the shipping of responses; fields as of a sync |
 | `segrelay:responses:DEST:bell` | string | a step of it was rung for and has not begun |
@@ -49,7 +49,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | | | `job\|epoch` → the earliest reader of the job that may still write |
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | profile key → mark of a member that a sync knows |
-| `{d:p}synctokens` | hash | sync → token of the run that may change its members |
+| `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}l<digest>` | string | the ledger of one profile |
 """
 

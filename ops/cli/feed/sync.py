@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
+import structlog
 import typer
 from redis import Redis
 
@@ -33,6 +36,11 @@ app = typer.Typer()
 _LOOK_SECONDS: Final = 0.2
 _LOCK_SECONDS: Final = 30.0
 """A step of a worker has ended by then."""
+
+_SILENT: Final = structlog.wrap_logger(
+    None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+)
+"""A run in the terminal shows the line of each step; its log would say the same again."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a table [sync.NAME].")]
 MaybeName = Annotated[
@@ -87,6 +95,7 @@ def run(name: Name, *, as_json: Json = False) -> None:
     with interrupted_once(), opened() as (settings, client):
         _known(settings, name)
         syncing = syncing_for(client, settings, name, Publisher(client, settings))
+        syncing = replace(syncing, log=_SILENT)
         result = _run(syncing)
         row = _document(settings, client, name)
     if as_json:
@@ -221,6 +230,11 @@ def _tell(row: dict[str, Any]) -> None:
             f"{last[kind]:,} {kind}" for kind in ("rows", "entered", "changed", "left", "stayed")
         )
         say(f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}")
+        if last["restarts"]:
+            say(
+                f"  the scan began anew {last['restarts']:,} times: its file was written to, or its"
+                " pages were no longer known"
+            )
         if last["unplaced"]:
             say(f"  {last['unplaced']:,} rows have no identity: `segrelay quarantine list`")
     if row["next_run"]:

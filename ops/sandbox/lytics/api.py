@@ -55,10 +55,10 @@ class Lytics:
         """Answer a request to Lytics' API."""
         if self.switches.latency_seconds:
             await asyncio.sleep(self.switches.latency_seconds)
-        return _dated(
-            self._fault() or self._answer(method, path, query, headers, body),
-            time.time() + self.switches.date_offset_seconds,
-        )
+        answer = self._fault() or self._answer(method, path, query, headers, body)
+        if self.switches.answer_seconds:
+            await asyncio.sleep(self.switches.answer_seconds)
+        return _dated(answer, time.time() + self.switches.date_offset_seconds)
 
     def control(self, method: str, name: str, query: dict[str, str], body: bytes) -> Reply:
         """Answer a request below `/_sandbox/lytics/`: look, fill, move, start jobs."""

@@ -19,7 +19,11 @@ _NAME: Final = "template.jsonnet"
 
 @dataclass(slots=True)
 class RemoteTemplate:
-    """A template at Lytics. Its source is never returned: the real API does not either."""
+    """A template at Lytics. Its source is never returned: the real API does not either.
+
+    Args:
+        desired_format: Without it the template can't be tested.
+    """
 
     id: str
     name: str
@@ -27,6 +31,7 @@ class RemoteTemplate:
     description: str
     account_id: str
     source: str
+    desired_format: str
 
 
 class RemoteTemplates:
@@ -63,6 +68,7 @@ class RemoteTemplates:
             description=query.get("description", ""),
             account_id=query.get("account_id", ""),
             source=body.decode(errors="replace"),
+            desired_format=query.get("desired_format", ""),
         )
         return _ok(_shown(self.kept[found]))
 
@@ -74,6 +80,7 @@ class RemoteTemplates:
         template = self.kept[known]
         template.source = body.decode(errors="replace")
         template.description = query.get("description", template.description)
+        template.desired_format = query.get("desired_format", template.desired_format)
         return _ok(_shown(template))
 
     def _test(self, known: str, body: bytes) -> Reply:
@@ -82,7 +89,7 @@ class RemoteTemplates:
             request = orjson.loads(body)
         except orjson.JSONDecodeError:
             return json_answer(400, {"status": 400, "message": "invalid json"})
-        if "desired_format" not in request:
+        if not self.kept[known].desired_format:
             return Reply(500, b"")
         return _ok(_evaluated(self.kept[known].source, request))
 
@@ -109,7 +116,7 @@ def _evaluated(source: str, request: dict[str, Any]) -> Any:
 
 def _shown(template: RemoteTemplate) -> dict[str, Any]:
     shown = asdict(template)
-    del shown["source"]
+    del shown["source"], shown["desired_format"]
     return shown
 
 

@@ -26,6 +26,8 @@ class LyticsSwitches(BaseModel):
     status_as_text: bool = False
     """`"status": "200"` instead of the number: both were seen."""
     latency_seconds: NonNegativeFloat = 0.0
+    answer_seconds: NonNegativeFloat = 0.0
+    """How long an answer takes after its rows were read; who leaves meanwhile is still in it."""
     error_shares: dict[str, Share] = Field(default_factory=dict)
     """Status → share of the requests to the API."""
     retry_after_seconds: NonNegativeInt = 1

@@ -64,6 +64,10 @@ def person(number, *audiences, **fields):
     }
 
 
+def emails(numbers):
+    return {f"p{n}@example.com" for n in numbers}
+
+
 class World:
     """What a test drives and looks at."""
 
@@ -118,12 +122,33 @@ class World:
 
     def deliveries(self):
         """Return direction and email of all that waits, sorted."""
-        return sorted((header[4], email) for header, email in self._entries())
+        return sorted((header[4], email) for header, email in self.entries())
 
     def headers(self):
-        return [header for header, _ in self._entries()]
+        return [header for header, _ in self.entries()]
 
-    def _entries(self):
+    def inside(self):
+        """Return who is in the audience by the newest event of each; of equal times the exit's."""
+        newest = {}
+        for header, email in self.entries():
+            event = (header[5], header[4] == "exit")
+            newest[email] = max(newest.get(email, event), event)
+        return {email for email, (_, has_left) in newest.items() if not has_left}
+
+    def known(self):
+        """Return whom the sync knows as a member."""
+        book = self.syncing().book
+        return {
+            key.removeprefix("email:") for place in self.places() for key, _ in book.members(place)
+        }
+
+    def lapse(self):
+        """Let the lock of a step that stands still end, as it does after 20 s."""
+        if self.client.hexists("segrelay:sync:vip", "lock"):
+            self.client.hset("segrelay:sync:vip", "until", 1)
+
+    def entries(self):
+        """Yield the stream and header, and the email, of all that waits."""
         for destination in self.settings.destinations:
             for place in self.places(destination):
                 for name in self.client.smembers(place.streams):

@@ -1,5 +1,6 @@
 """The client of Lytics' API, against the stand-in over a real socket."""
 
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from ops.sandbox.process import SandboxProcess
-from producer.lytics import LyticsApi, Patience
+from producer.lytics import LyticsApi, Patience, begun_us
 from tests.warm import WarmProcess
 from worker.contract.settings import LyticsSettings
 from worker.contract.settings.secrets import Secret
@@ -122,8 +123,28 @@ def test_a_template_is_created_updated_and_listed(sandbox: SandboxProcess) -> No
     assert sandbox.get("lytics/templates") == [{"name": "enter", "source": "{ a: 1 }"}]
 
 
+def test_a_template_that_was_created_or_updated_can_be_tested(sandbox: SandboxProcess) -> None:
+    with api(sandbox) as lytics:
+        made = lytics.create_template("tested", "{ a: 1 }")
+        first = lytics.test_template(made, {"entity": {}})
+        lytics.update_template(made, "{ a: 2 }")
+
+        assert (first, lytics.test_template(made, {"entity": {}})) == ({"a": 1}, {"a": 2})
+
+
 def test_a_token_that_is_not_set_is_named() -> None:
     settings = LyticsSettings(token=Secret("env:LYTICS_TOKEN", None, "it is not set"))
 
     with pytest.raises(ConfigurationInvalid, match="LYTICS_TOKEN"):
         LyticsApi(settings)
+
+
+def test_a_scan_is_true_as_of_the_begin_of_its_first_request(sandbox: SandboxProcess) -> None:
+    sandbox.settings(lytics={"answer_seconds": 1.5})
+    before = time.time()
+
+    with api(sandbox) as lytics:
+        began = begun_us(lytics.scan("vip"), round(1e6 * time.time())) / 1e6
+    sandbox.settings(lytics={"answer_seconds": 0.0})
+
+    assert before - 3 < began <= before

@@ -2,11 +2,11 @@
 -- Adds deliveries to one partition: entries, their count, the job's position. All or nothing.
 --
 -- KEYS[1] counts   KEYS[2] streams   KEYS[3] bell   KEYS[4] jobs   KEYS[5..] one stream each
---     then, for a sync: the members that it knows, the tokens of runs
+--     then, for a sync: the members that it knows, the tokens of syncs
 --     then, for the reader of a job: the jobs' epochs
 -- ARGV[1] job ("" = none)   ARGV[2] position in the job's source (a decimal string of 20 digits, "" = none)
 -- ARGV[3] n, the number of streams; then n times: the stream's name `lane|trigger`
--- then the name of the sync ("" = none); for a sync: the token of its run, m, then m times: field, value as it was found
+-- then the name of the sync ("" = none); for a sync: the token of its step, m, then m times: field, value as it was found
 --     ("" = there was none), value that it becomes ("" = it goes)
 -- then the indices of the entries' streams (1-based), and the numbers of their events within the chunk, or of their members (1-based),
 --     each separated by spaces; then per entry: header, profile
@@ -16,9 +16,10 @@
 -- KEYS[4] holds the job's position, and under `job|chunk` the numbers of the events that were added at that
 -- position. A chunk behind the position adds nothing; the chunk at the position adds what is not among the numbers.
 -- A member changes only if it is still as it was found, and its entries are added only if it changes: so a call that is
--- repeated does nothing. A run whose token is not the current one changes nothing.
+-- repeated does nothing. A step whose token is not the current one, see `claim.lua`,
+-- changes nothing.
 -- A reader of a job adds nothing if the partition is closed to its epoch: see `job_close.lua`.
--- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a run,
+-- Returns {added, ring, then per stream: id of its first and of its last new entry, "" = none}; {-1} for such a step,
 -- {-2} for such a reader.
 -- ring is 1 if the bell was silent.
 

@@ -49,11 +49,11 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Roll:
-    """What a run of a sync changes in the members of one partition.
+    """What a step of a sync changes in the members of one partition.
 
     Args:
         sync: The sync's name.
-        token: Of the run.
+        token: Of the step.
         members: Their numbers begin with 1.
     """
 

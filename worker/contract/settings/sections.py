@@ -308,7 +308,8 @@ class SyncSchedule(Section):
     """How often a run begins, counted from the begin of the one before."""
     source: Text = SOURCE_LYTICS
     """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
-    newest complete one is read, and its time of modification is the time of its events."""
+    newest complete one is read, and its time of modification, the end of its writing, is the time
+    of its events."""
     on_change: Switch = False
     """`true` also publishes changes of members, for triggers with `on = "change"`."""
 

@@ -1,6 +1,9 @@
 """A Lytics of one's own for each test of a sync, and a Redis."""
 
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +28,20 @@ def world(tmp_path, redis_url, sandbox, client) -> World:
     sandbox.reset()
     sandbox.settings(lytics=CALM)
     return World(tmp_path, redis_url, sandbox, client)
+
+
+@pytest.fixture
+def exports(world: World, tmp_path: Path) -> Callable[..., Path]:
+    """Write an export whose time is so many minutes ago."""
+    world.configure(sync='source = "file:exports/*.csv"')
+    (tmp_path / "exports").mkdir()
+
+    def write(name: str, numbers: range, *, minutes_ago: float, damage: str = "") -> Path:
+        path = tmp_path / "exports" / name
+        rows = "".join(f"p{n}@example.com,Ann\n" for n in numbers)
+        path.write_text("email,first_name\n" + rows + damage)
+        at = time.time() - 60 * minutes_ago
+        os.utime(path, (at, at))
+        return path
+
+    return write

@@ -24,9 +24,9 @@ class DyingBook(SyncBook):
 
 
 class SilentBook(SyncBook):
-    """Claims nothing: the tokens stay those of another run."""
+    """Claims nothing: the tokens stay those of another step."""
 
-    def claim(self, run):
+    def claim(self, destinations):
         pass
 
 
@@ -94,10 +94,10 @@ def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
     assert (run.phase, run.shared) == (Phase.IDLE, 0)
 
 
-def test_a_run_that_was_replaced_changes_nothing(world):
+def test_a_step_that_was_replaced_changes_nothing(world):
     world.people(*(person(n, "vip") for n in range(50)))
     for place in world.places():
-        world.client.hset(place.synctokens, "vip", "of another run")
+        world.client.hset(place.synctokens, "vip", "of another step")
     syncing = world.syncing(book=SilentBook(world.client, "vip", 4))
 
     step = syncing.step(forced=True)
@@ -188,7 +188,9 @@ def test_a_forgotten_sync_begins_anew(world):
     world.run()
     world.clear()
 
-    world.syncing().book.forget(["insider"])
+    book = world.syncing().book
+    assert book.take()
+    book.forget(["insider"])
     world.run()
 
     assert world.deliveries() == [("enter", "p1@example.com")]

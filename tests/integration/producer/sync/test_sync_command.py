@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from ops.cli.main import app
 from tests.integration.producer.sync_world import person
-from worker.errors import UsageWrong
+from worker.errors import LeaseLost, LyticsRefused, UsageWrong
 
 
 @pytest.fixture
@@ -64,3 +64,33 @@ def test_a_reset_forgets_and_a_confirmation_without_doubt_is_refused(world, comm
 def test_a_sync_that_is_not_configured_is_named(command):
     with pytest.raises(UsageWrong, match=r"no \[sync.vib\]: did you mean"):
         command("run", "vib")
+
+
+def test_a_run_in_the_terminal_prints_no_line_of_the_log(world, command):
+    world.people(*(person(n, "vip") for n in range(300)))
+    command("run", "vip")
+    for number in range(150):
+        world.move(number, "exit")
+
+    doubted = command("run", "vip")
+    world.switch(token="another")
+    with pytest.raises(LyticsRefused):
+        command("run", "vip")
+
+    assert [line.partition(":")[0] for line in doubted.stderr.splitlines()] == ["vip"]
+
+
+def test_a_reset_whose_lock_was_taken_meanwhile_forgets_nobody(world):
+    world.people(*(person(n, "vip") for n in range(120)))
+    world.run()
+    frozen = world.syncing().book
+    assert frozen.take()
+    world.lapse()
+    world.people(person(900, "vip"))
+    world.run()
+
+    with pytest.raises(LeaseLost, match="Another step of sync 'vip' has begun"):
+        frozen.forget(["insider"])
+
+    assert world.syncing().book.count("insider") == 121
+    assert world.syncing().book.peek().number == 2

@@ -5,27 +5,11 @@ import time
 
 import pytest
 
+from producer.sync.files import FileSource
 from producer.sync.run import Phase
+from tests.integration.producer.sync_world import emails
+from tests.nightly import amount
 from worker.errors import UsageWrong
-
-FILES = 'source = "file:exports/*.csv"'
-
-
-@pytest.fixture
-def exports(world, tmp_path):
-    """Write an export whose time is so many minutes ago."""
-    world.configure(sync=FILES)
-    (tmp_path / "exports").mkdir()
-
-    def write(name, numbers, *, minutes_ago, damage=""):
-        path = tmp_path / "exports" / name
-        rows = "".join(f"p{n}@example.com,Ann\n" for n in numbers)
-        path.write_text("email,first_name\n" + rows + damage)
-        at = time.time() - 60 * minutes_ago
-        os.utime(path, (at, at))
-        return path
-
-    return write
 
 
 def test_the_newest_export_says_who_is_in_the_audience(world, exports):
@@ -111,3 +95,90 @@ def test_whom_only_the_export_before_held_leaves_with_the_next_run(world, export
 
     assert (run.last["outcome"], run.left) == ("done", 1)
     assert world.run().last["outcome"] == "unchanged"
+
+
+class Meddler(FileSource):
+    """Its file is written to by somebody else at one of its calls."""
+
+    def __init__(self, source, call, meddle):
+        self.__dict__ = source.__dict__
+        self._call, self._meddle, self.calls = call, meddle, 0
+
+    def page(self, start):
+        self._meet()
+        return super().page(start)
+
+    def _read(self, file):
+        self._meet()
+        return super()._read(file)
+
+    def refuse_change(self, origin):
+        self._meet()
+        super().refuse_change(origin)
+
+    def _meet(self):
+        self.calls += 1
+        if self.calls == self._call:
+            self._meddle()
+
+
+def rewritten_at(world, exports, call):
+    """Rewrite the newest export in place at one call of a run; returns how many calls it had."""
+    world.client.flushall()
+    newer = exports("2.csv", range(0), minutes_ago=0)
+    exports("1.csv", range(2_300), minutes_ago=60)
+    world.run()
+    exports("2.csv", range(80, 2_500), minutes_ago=20)
+
+    def rewrite():
+        with newer.open("r+") as file:
+            file.truncate(len("email,first_name\n"))
+            file.seek(0, os.SEEK_END)
+            file.writelines(f"p{n}@example.com,Ann\n" for n in reversed(range(40, 2_400)))
+        at = time.time() - 60 * 10
+        os.utime(newer, (at, at))
+
+    syncing = world.syncing()
+    meddlers = []
+
+    def opened(sleep):
+        meddlers.append(Meddler(syncing.open_source(sleep), call, rewrite))
+        return meddlers[-1]
+
+    run = world.run(open_source=opened)
+    assert run.phase is Phase.IDLE
+    return meddlers[-1].calls
+
+
+def test_a_file_that_is_rewritten_in_place_takes_out_only_who_left(world, exports):
+    before, after = emails(range(80, 2_500)), emails(range(40, 2_400))
+    calls = rewritten_at(world, exports, 0)
+    for call in [*range(1, calls + 1)] * amount(1, nightly=3):
+        rewritten_at(world, exports, call)
+
+        gone = {email for direction, email in world.deliveries() if direction == "exit"}
+        assert not gone & before & after, call
+        assert gone <= emails(range(2_500)) - (before & after), call
+        run = world.run()
+        assert run.last["outcome"] in {"done", "unchanged"}
+        assert (world.known(), world.inside()) == (after, after), call
+
+
+def test_exits_wait_where_a_file_goes_on_growing_after_it_was_read(world, exports):
+    exports("1.csv", range(1_500), minutes_ago=60)
+    world.run()
+    newest = exports("2.csv", range(1_400), minutes_ago=20)
+    syncing = world.syncing()
+    while (run := syncing.book.peek()).phase is not Phase.EXITS:
+        assert syncing.step(forced=run.number == 1, is_over=lambda: True).more
+    with newest.open("a") as file:
+        file.writelines(f"p{n}@example.com,Ann\n" for n in range(1_400, 1_500))
+    at = time.time() - 60 * 10
+    os.utime(newest, (at, at))
+
+    while syncing.step().more:
+        pass
+
+    run = syncing.book.peek()
+    assert (run.last["outcome"], run.restarts, run.left) == ("done", 1, 0)
+    assert world.inside() == emails(range(1_500))

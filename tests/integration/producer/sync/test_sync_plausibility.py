@@ -67,7 +67,7 @@ def test_a_word_that_comes_during_the_next_scan_counts(world):
     world.run()
     syncing = world.syncing()
     run, now_ms = syncing.book.take()
-    following = run.following("vip", ["insider"], "token", now_ms)
+    following = run.following("vip", ["insider"], now_ms)
     syncing.book.save(following)
 
     confirm(syncing.book, following)

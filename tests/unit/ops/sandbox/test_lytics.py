@@ -161,6 +161,22 @@ def test_a_template_is_updated_with_put_and_not_with_post() -> None:
     assert [template.source for template in side.templates.kept.values()] == ["{a: 1}"]
 
 
+def test_a_template_can_be_tested_once_it_was_put_there_with_its_desired_format() -> None:
+    side = lytics()
+    made = orjson.loads(
+        ask(side, "POST", "/v2/template", body=b"{ a: 1 }", name="enter", type="jsonnet").body
+    )
+    path = f"/v2/template/{made['data']['id']}"
+    asked = orjson.dumps({"desired_format": "json", "entity": {}})
+
+    refused = ask(side, "POST", f"{path}/test", body=asked)
+    ask(side, "PUT", path, body=b"{ a: 1 }", desired_format="json")
+    tested = ask(side, "POST", f"{path}/test", body=asked)
+
+    assert (refused.status, refused.body) == (500, b"")
+    assert (tested.status, orjson.loads(tested.body)["data"]) == (200, {"a": 1})
+
+
 def test_a_template_is_listed_without_its_source() -> None:
     side = lytics()
     ask(side, "POST", "/v2/template", body=b"{}", name="enter", type="jsonnet")
