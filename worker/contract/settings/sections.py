@@ -252,6 +252,9 @@ class WebhookSettings(ListeningSettings):
     """The path at which webhooks arrive."""
     public_url: BaseUrl | Literal[""] = ""
     """The URL by which Lytics reaches the receiver; `serve --check` posts to it."""
+    max_bytes: Whole = Field(default=16 * 1024 * 1024, ge=64 * 1024, le=256 * 1024 * 1024)
+    """The largest body, as sent and unpacked. A larger one is answered 413, and Lytics drops its
+    events. A process may use 300 MB and eight times this number."""
     secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
         alias="secret", min_length=1
     )
