@@ -205,12 +205,12 @@ class Publisher:
         """
         self._prepare()
         drafts: list[Draft] = []
-        payloads = size = 0
+        events = size = 0
         for group in groups:
             drafts.append(self._drafter.draft(group, Manner(), portion))
-            payloads += drafts[-1].payloads
+            events += drafts[-1].numbers
             size += drafts[-1].size_bytes
-            if payloads >= together.payloads or size >= together.size_bytes:
+            if events >= together.events or size >= together.size_bytes:
                 break
         self._carried_out(joined(drafts), JobPosition())
         return [published_of(draft, Written(draft.deliveries_count)) for draft in drafts]

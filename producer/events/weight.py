@@ -9,11 +9,11 @@ from worker.errors import PayloadRefused
 
 FEW_EVENTS: Final = 16
 """As many are never too heavy, so that an ordinary payload needs no look at its size."""
-_MOST_BYTES: Final = 64 * 1024 * 1024
+_MOST_BYTES: Final = 16 * 1024 * 1024
 
 
 def refuse_heavy(events: int, profile_bytes: int) -> None:
-    """Refuse a payload whose events would take more than 64 MiB together.
+    """Refuse a payload whose events would take more than 16 MiB together.
 
     Raises:
         PayloadRefused: `too_large`.

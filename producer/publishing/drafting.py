@@ -71,12 +71,12 @@ class Manner(NamedTuple):
 class Portion(NamedTuple):
     """How much is drafted at most; what passes a limit is the last."""
 
-    payloads: int
+    events: int
     size_bytes: int
 
     def is_full(self, draft: Draft) -> bool:
-        """Say whether a draft should take no more."""
-        return draft.payloads >= self.payloads or draft.size_bytes >= self.size_bytes
+        """Say whether a draft should take no more; what was refused counts as events do."""
+        return draft.numbers >= self.events or draft.size_bytes >= self.size_bytes
 
 
 class MemberChange(NamedTuple):
@@ -342,7 +342,7 @@ class Drafter:
         as_text: set[str] = set()
         for place, delivery, packed in added:
             draft.deliveries.setdefault(place, []).append(delivery)
-            draft.size_bytes += len(packed.text)
+            draft.size_bytes += packed.size_bytes
             draft.without_hook += delivery.header.skip_hook
             as_text |= packed.as_text
         draft.as_text.update(as_text)

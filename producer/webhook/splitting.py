@@ -14,6 +14,10 @@ _OPENING: Final = frozenset(b"{[")
 _DEEPEST: Final = 1_024
 """Deeper nested JSON is read by no parser of ours."""
 
+_MOST_TOKENS: Final = 3_000_000
+"""Of texts and brackets, which are looked at one by one: about three seconds."""
+_BYTES_A_TOKEN: Final = 6
+
 Span = tuple[int, int]
 """Where a payload begins and ends in its text."""
 
@@ -25,8 +29,11 @@ def spans_of(text: bytes) -> Iterator[Span]:
     none. So nothing of a text is ever left out.
 
     Raises:
-        ValueError: Its brackets or quotes don't match, or it is nested deeper than 1,024 levels.
+        ValueError: Its brackets or quotes don't match, it is nested deeper than 1,024 levels, or is
+            made of more values than people's profiles are.
     """
+    if _tokens(text) > max(_MOST_TOKENS, len(text) // _BYTES_A_TOKEN):
+        raise ValueError("it is made of too many values")
     depth, begin, in_array = 0, len(_BOM) * text.startswith(_BOM), False
     for token in _TOKEN.finditer(text):
         kind = text[token.start()]
@@ -57,6 +64,10 @@ def spans_of(text: bytes) -> Iterator[Span]:
     if depth or in_array:
         raise ValueError("a bracket is not closed")
     yield from _between(text, begin, len(text))
+
+
+def _tokens(text: bytes) -> int:
+    return text.count(b'"') // 2 + text.count(b"{") + text.count(b"[")
 
 
 def _between(text: bytes, begin: int, end: int) -> Iterator[Span]:

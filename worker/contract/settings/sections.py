@@ -253,8 +253,7 @@ class WebhookSettings(ListeningSettings):
     public_url: BaseUrl | Literal[""] = ""
     """The URL by which Lytics reaches the receiver; `serve --check` posts to it."""
     max_bytes: Whole = Field(default=16 * 1024 * 1024, ge=64 * 1024, le=256 * 1024 * 1024)
-    """The largest body, as sent and unpacked. A larger one is answered 413, and Lytics drops its
-    events. A process may use 300 MB and eight times this number."""
+    """The largest body, as sent and unpacked. A larger one is answered 413, and Lytics drops it."""
     secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
         alias="secret", min_length=1
     )
@@ -288,6 +287,8 @@ class FlowerSettings(ListeningSettings):
     """The name to sign in with."""
     password: SecretValue
     """The password to sign in with."""
+    actions: Switch = False
+    """`true`: whoever signs in can also shut workers down, stop queues and revoke tasks."""
 
 
 class LyticsSettings(Section):
