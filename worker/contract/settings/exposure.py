@@ -43,9 +43,10 @@ def exposures(
 
 def _others_can_read(file: Path) -> bool:
     try:
-        return bool(file.stat().st_mode & stat.S_IROTH)
+        mode = file.stat().st_mode
     except OSError:
         return False
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IROTH)
 
 
 def _secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
