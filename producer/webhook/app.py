@@ -24,7 +24,7 @@ from starlette.routing import Route
 from producer.webhook.bodies import SMALL_BYTES, Body, Stored
 from producer.webhook.intake import Intake
 from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
-from producer.webhook.unpacking import TooLarge, Unpacked, unpack
+from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
 from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 
 LARGEST_CHECK_BYTES: Final = 64 * 1024
@@ -85,7 +85,7 @@ class Receiver:
                     return await self._checked(body)
                 is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
                 stored = await self._stored(body, memory, is_gzip=is_gzip)
-        except TooLarge as too_large:
+        except BodyTooLarge as too_large:
             return await self._too_large(too_large)
         except NoMemory:
             return _json(503, {"error": "Too many large requests are under way; send it again."})
@@ -157,7 +157,7 @@ class Receiver:
         """Return what a gzip body holds; None where that is more than `most` bytes."""
         try:
             return await asyncio.to_thread(unpack, sent, most)
-        except TooLarge:
+        except BodyTooLarge:
             return None
 
     async def _checked(self, sent: bytes) -> Response:
@@ -166,7 +166,7 @@ class Receiver:
         found = await asyncio.to_thread(self.inspect, Body(sent))
         return _json(200, {"check": True, **found})
 
-    async def _too_large(self, too_large: TooLarge) -> Response:
+    async def _too_large(self, too_large: BodyTooLarge) -> Response:
         """Answer 413, and tell it to those who run the receiver: Lytics drops the events."""
         LOG.error("webhook.too_large", message=f"A request was refused: it is {too_large.what}.")
         try:
@@ -177,8 +177,8 @@ class Receiver:
             413, {"error": f"The body is {too_large.what}; make the job's batches smaller."}
         )
 
-    def _larger(self) -> TooLarge:
-        return TooLarge(f"larger than {self.max_bytes:,} bytes")
+    def _larger(self) -> BodyTooLarge:
+        return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
 def build_app(receiver: Receiver, path: str) -> Starlette:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from producer.events.payloads import Payload, load
 from producer.webhook.splitting import spans_of
-from producer.webhook.unpacking import TooLarge
+from producer.webhook.unpacking import BodyTooLarge
 from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
@@ -63,7 +63,7 @@ class Body:
     most: int = MOST_PAYLOADS
     stored: Stored = field(default_factory=Stored)
     taken: int = 0
-    refusal: TooLarge | None = None
+    refusal: BodyTooLarge | None = None
     _position: int = 0
     _count: int | None = None
     _spans: array[int] | None = field(default=None, repr=False)
@@ -82,7 +82,7 @@ class Body:
         """Find the payloads of a large body, which may take seconds.
 
         Raises:
-            TooLarge: It holds more payloads than are taken.
+            BodyTooLarge: It holds more payloads than are taken.
         """
         if len(self.text) > SMALL_BYTES:
             self._split()
@@ -92,7 +92,7 @@ class Body:
         self.taken = self._position
         try:
             found = self._found()
-        except TooLarge as refusal:
+        except BodyTooLarge as refusal:
             self.refusal = refusal
             return
         for payload in found:
@@ -157,8 +157,8 @@ def _may_hold_more(text: bytes, most: int) -> bool:
     return text.count(b",") + text.count(b"{") + text.count(b"[") > most
 
 
-def _too_many(most: int) -> TooLarge:
-    return TooLarge(f"made of more than {most:,} payloads")
+def _too_many(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"made of more than {most:,} payloads")
 
 
 def _payload(text: bytes, value: Any, index: int) -> Payload:

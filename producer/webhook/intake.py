@@ -63,7 +63,7 @@ class Intake:
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.
-            TooLarge: It holds more payloads than are taken; nothing of it is stored.
+            BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
         """
         answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self._fresh.append(_Waiting(body, answer))

@@ -18,11 +18,11 @@ _MOST_TOKENS: Final = 3_000_000
 """Of texts and brackets, which are looked at one by one: about three seconds."""
 _BYTES_A_TOKEN: Final = 6
 
-Span = tuple[int, int]
+Extent = tuple[int, int]
 """Where a payload begins and ends in its text."""
 
 
-def spans_of(text: bytes) -> Iterator[Span]:
+def spans_of(text: bytes) -> Iterator[Extent]:
     """Yield where each payload stands: elements of arrays, and values one after the other.
 
     What stands between them and is more than a comma is a payload, too: it can't be read, or is
@@ -70,6 +70,6 @@ def _tokens(text: bytes) -> int:
     return text.count(b'"') // 2 + text.count(b"{") + text.count(b"[")
 
 
-def _between(text: bytes, begin: int, end: int) -> Iterator[Span]:
+def _between(text: bytes, begin: int, end: int) -> Iterator[Extent]:
     if text[begin:end].strip(_SPACE) not in (b"", b","):
         yield begin, end

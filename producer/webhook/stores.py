@@ -67,7 +67,7 @@ class Inspector:
 
         Raises:
             RedisUnavailable: Redis can't be asked.
-            TooLarge: It holds more payloads than are taken.
+            BodyTooLarge: It holds more payloads than are taken.
         """
         with self._lock:
             publisher = Publisher(self.client, self.settings, dry_run=True)

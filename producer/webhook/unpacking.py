@@ -12,7 +12,7 @@ _MOST_MEMBERS: Final = 10_000
 """A tool that flushes after each event writes a member for each; see `bodies.MOST_PAYLOADS`."""
 
 
-class TooLarge(Exception):  # noqa: N818 - an answer, no error of ours
+class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours
     """A body is larger than the receiver takes, or holds more payloads."""
 
     def __init__(self, what: str) -> None:
@@ -36,14 +36,14 @@ def unpack(body: bytes, most: int) -> Unpacked:
     """Return the content of a gzip body, as far as its members are whole.
 
     Raises:
-        TooLarge: It unpacks to more than `most` bytes, or has more than 10,000 members.
+        BodyTooLarge: It unpacks to more than `most` bytes, or has more than 10,000 members.
     """
     view = memoryview(body)
     texts: list[bytes] = []
     size = begin = 0
     while begin < len(body):
         if len(texts) == _MOST_MEMBERS:
-            raise TooLarge(f"made of more than {_MOST_MEMBERS:,} gzip members")
+            raise BodyTooLarge(f"made of more than {_MOST_MEMBERS:,} gzip members")
         member = _member(view, begin, most - size)
         if member is None:
             break
@@ -69,5 +69,5 @@ def _member(view: memoryview, begin: int, most: int) -> tuple[bytes, int] | None
             return None
         size += len(parts[-1])
         if size > most:
-            raise TooLarge(f"larger than {most:,} bytes")
+            raise BodyTooLarge(f"larger than {most:,} bytes")
     return (b"".join(parts), begin - len(inflater.unused_data)) if inflater.eof else None

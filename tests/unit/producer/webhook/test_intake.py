@@ -8,7 +8,7 @@ import pytest
 
 from producer.webhook.bodies import Body, Stored
 from producer.webhook.intake import GROUP_BODIES, Intake
-from producer.webhook.unpacking import TooLarge
+from producer.webhook.unpacking import BodyTooLarge
 from worker.errors import RedisUnavailable
 
 POISON = b"poison"
@@ -107,7 +107,7 @@ def test_a_body_of_too_many_payloads_is_refused_alone() -> None:
 
     answers = asyncio.run(take_all(Intake(Shelf()), [b"1", many, b"2"]))
 
-    assert [type(answer) for answer in answers] == [Stored, TooLarge, Stored]
+    assert [type(answer) for answer in answers] == [Stored, BodyTooLarge, Stored]
 
 
 def test_a_group_is_bounded() -> None:
