@@ -126,7 +126,9 @@ def test_zeros_behind_a_gzip_are_padding() -> None:
     assert (shelf.bodies, shelf.rests) == ([b"{}"], [b""])
 
 
-@pytest.mark.parametrize("rest", [b"garbage", gzip.compress(b'{"a": 2}')[:-9]])
+@pytest.mark.parametrize(
+    "rest", [b"garbage", gzip.compress(b'{"a": 2}')[:-9]], ids=["garbage", "cut off"]
+)
 def test_what_is_damaged_behind_a_whole_member_is_stored_as_it_came(rest: bytes) -> None:
     shelf = Shelf()
 
@@ -136,7 +138,7 @@ def test_what_is_damaged_behind_a_whole_member_is_stored_as_it_came(rest: bytes)
     assert (shelf.bodies, shelf.rests) == ([b"{}"], [rest])
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-1]])
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-1]], ids=["none", "cut off"])
 def test_a_damaged_gzip_is_stored_as_it_came(body: bytes) -> None:
     shelf = Shelf()
 
