@@ -1,5 +1,7 @@
 """Flower with what we need of it: a readable list of drains, workers at once, and one password.
 
+It only shows, unless the configuration allows actions; it starts no task in any case.
+
 It is put together here as `celery flower` does it, but for `flowerconfig.py`: that would be
 executed from whatever folder is the current one.
 """
@@ -7,6 +9,7 @@ executed from whatever folder is the current one.
 from __future__ import annotations
 
 import atexit
+import re
 import signal
 import sys
 import time
@@ -14,10 +17,11 @@ from functools import partial
 from typing import Any, Final
 
 from flower.api.workers import ListWorkers
-from flower.app import Flower, rewrite_handler
-from flower.command import apply_env_options, extract_settings, setup_logging
+from flower.app import Flower
+from flower.command import extract_settings, setup_logging
 from flower.events import Events
 from flower.urls import settings as page_settings
+from flower.views import BaseHandler
 from flower.views.monitor import Metrics
 from flower.views.workers import WorkersView
 from tornado import web
@@ -26,22 +30,27 @@ from tornado.options import options
 from worker.node.task import NO_FREE_SLOT
 
 _ANY_HOST: Final = r".*"
+_READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_TABLE: Final = "/tasks/datatable"
+"""The list of tasks, which the page may ask for with POST."""
+_STARTS_TASKS: Final = re.compile(r"/api/task/(?:apply|async-apply|send-task)/")
 
 
-def serve(app: Any, *, address: str, port: int, credentials: str) -> None:
-    """Run Flower until it is told to stop.
+def serve(app: Any, *, address: str, port: int, credentials: str, has_actions: bool) -> None:
+    """Run Flower until it is told to stop, with the options that `apply_variables` has set.
 
     Args:
         app: A Celery app on the workers' broker.
         address: Where to listen.
         port: Where to listen.
         credentials: `user:password`; no page but the health check answers without.
+        has_actions: Whoever signs in can stop workers and queues, and revoke tasks.
 
     Raises:
         OSError: It can't listen there.
     """
-    apply_env_options()
     options.basic_auth = [credentials]
+    options.read_only = not has_actions
     options.address, options.port = address, port
     options.run_parse_callbacks()
     extract_settings()
@@ -97,9 +106,18 @@ class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
         )
         pages = [(r"/(?:workers)?", _WorkersPage), (r"/api/workers", _WorkersApi)]
         pages += [(r"/metrics", _GuardedMetrics)]
-        if self.options.url_prefix:
-            pages = [rewrite_handler(page, self.options.url_prefix) for page in pages]
         self.add_handlers(_ANY_HOST, pages)
+
+    def find_handler(self, request: Any, **given: Any) -> Any:
+        """Return what answers a request; what would act is refused, whatever Flower made of it."""
+        if self._is_refused(request):
+            return self.get_handler_delegate(request, _RefusedAction)
+        return super().find_handler(request, **given)
+
+    def _is_refused(self, request: Any) -> bool:
+        if request.method in _READS or request.path == _TABLE:
+            return False
+        return bool(self.options.read_only or _STARTS_TASKS.match(request.path))
 
     async def know_workers(self) -> None:
         """Ask for the workers where none is known yet, instead of showing an empty list."""
@@ -108,6 +126,18 @@ class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
         for worker in self.inspector.workers:
             if worker not in self.events.state.workers:
                 self.events.seen(worker)
+
+
+class _RefusedAction(BaseHandler):  # type: ignore[misc] # Flower is not typed
+    """Answers what would change something."""
+
+    def prepare(self) -> None:
+        """Refuse it, to those who know the password; to others as all pages do."""
+        if self.current_user:
+            raise web.HTTPError(403, "This page only shows; see flower.actions in segrelay.toml")
+
+    def check_xsrf_cookie(self) -> None:
+        """Ask for no cookie: nothing is done."""
 
 
 class _WorkersPage(WorkersView):  # type: ignore[misc] # Flower is not typed

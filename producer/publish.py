@@ -22,7 +22,7 @@ from producer.doorbell import CeleryDoorbell, Doorbell
 from producer.events.payloads import Payload, Refused
 from producer.events.rows import RowMeaning
 from producer.publishing.audiences import AudienceBook
-from producer.publishing.drafting import Drafter, Manner, MemberChange
+from producer.publishing.drafting import Drafter, Manner, MemberChange, Portion
 from producer.publishing.matching import Subscription
 from producer.publishing.published import Draft, Published, joined, published_of
 from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
@@ -196,17 +196,31 @@ class Publisher:
         progress = JobPosition(job_of_lane(draft.lane), position, source, noted, epoch)
         return self._carried_out(draft, progress)
 
-    def publish_each(self, groups: Iterable[Sequence[bytes | Payload | Event]]) -> list[Published]:
+    def publish_each(
+        self, groups: Iterable[Iterable[Payload]], *, portion: Portion, together: Portion
+    ) -> list[Published]:
         """Publish groups of payloads with one write, and tell of each what became of it.
 
         Args:
             groups: For example the bodies of requests that arrived together.
+            portion: How much is taken of each group at most.
+            together: How much is written at once; the groups behind it are not looked at.
+
+        Returns:
+            For each group that was looked at, what became of the payloads that were taken.
 
         Raises:
             RedisUnavailable: As `publish`; of some groups a part may be written.
         """
         self._prepare()
-        drafts = [self._drafter.draft(group, Manner()) for group in groups]
+        drafts: list[Draft] = []
+        events = size = 0
+        for group in groups:
+            drafts.append(self._drafter.draft(group, Manner(), portion))
+            events += drafts[-1].numbers
+            size += drafts[-1].size_bytes
+            if events >= together.events or size >= together.size_bytes:
+                break
         self._carried_out(joined(drafts), JobPosition())
         return [published_of(draft, Written(draft.deliveries_count)) for draft in drafts]
 

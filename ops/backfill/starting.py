@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
 from worker.contract.problems import did_you_mean
+from worker.contract.processors import processors
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN
 from worker.errors import PayloadRefused, UsageWrong
@@ -95,7 +95,7 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
         skip_hook=not wanted.hooks,
         again=wanted.again,
         canary=wanted.canary,
-        stripes=wanted.stripes or min(_MOST_STRIPES, os.cpu_count() or 1),
+        stripes=wanted.stripes or min(_MOST_STRIPES, processors()),
         routing=routing_digest(settings),
         started_at=_now(),
     )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from ops.interrupts import Interruption
-from producer.events.payloads import Payload, is_row, is_timeless
+from producer.events.payloads import Payload, is_timeless
+from producer.events.rows import is_row
 from producer.publish import Publisher
 from producer.publishing.published import Published
 from producer.publishing.room import Room

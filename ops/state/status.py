@@ -25,6 +25,7 @@ from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
+from worker.contract.refused_requests import too_large
 from worker.contract.settings import Destination, Settings
 from worker.contract.versions import UNMADE, TemplateVersion, read_versions
 from worker.contract.words import job_of_lane
@@ -195,6 +196,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "orphaned": totals.orphans.total(),
         "orphans": _sorted(totals.orphans),
         "quarantined": Quarantine(client).totals().records,
+        "too_large_requests": too_large(client),
         **{name: totals.more[name] for name in _MORE},
         "dropped_fields": _sorted(totals.dropped_fields),
         "responses": _responses(client, places),

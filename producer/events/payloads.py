@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from producer.events.identity import PAYLOAD_ID, profile_key
 from producer.events.integers import loads_exactly
 from producer.events.times import format_time, parse_time, refuse_future
+from producer.events.weight import FEW_EVENTS, refuse_heavy
 from worker.contract.events import Event
 from worker.contract.words import Direction, Refusal
 from worker.errors import PayloadRefused, SegrelayError
@@ -202,13 +203,6 @@ def is_timeless(value: Any) -> bool:
     )
 
 
-def is_row(value: Any) -> bool:
-    """Say whether a parsed value is a profile without events: a row of a table."""
-    if not isinstance(value, dict) or not value or SEGMENT_EVENTS in value:
-        return False
-    return not isinstance(value.get("data"), dict) or is_row(value["data"])
-
-
 def payloads_in(value: Any) -> int:
     """Return how many payloads a parsed value holds."""
     return max(1, len(value)) if isinstance(value, list) else 1
@@ -237,6 +231,8 @@ def _events_of_one(index: int, payload: Any, reading: ReadingRules) -> Iterator[
     try:
         envelope = _open(payload)
         entries = _entries(envelope.profile)
+        if len(entries) > FEW_EVENTS:
+            refuse_heavy(len(entries), len(text_of(envelope.profile)))
     except PayloadRefused as refusal:
         yield _refused(index, refusal, content=text_of(payload))
         return

@@ -61,6 +61,13 @@ def _with_event(row: Payload, membership: RowMeaning) -> Payload:
     return Payload(row.text, value, row.line, row.index, state=True)
 
 
+def is_row(value: Any) -> bool:
+    """Say whether a parsed value is a profile without events: a row of a table."""
+    if not isinstance(value, dict) or not value or SEGMENT_EVENTS in value:
+        return False
+    return not isinstance(value.get("data"), dict) or is_row(value["data"])
+
+
 def has_own_events(value: dict[str, Any]) -> bool:
     """Say whether a row is a webhook's payload, in any of its forms."""
     if SEGMENT_EVENTS in value:

@@ -68,6 +68,17 @@ class Manner(NamedTuple):
         return kind_of_lane(self.lane) != LIVE if self.skip_hook is None else self.skip_hook
 
 
+class Portion(NamedTuple):
+    """How much is drafted at most; what passes a limit is the last."""
+
+    events: int
+    size_bytes: int
+
+    def is_full(self, draft: Draft) -> bool:
+        """Say whether a draft should take no more; what was refused counts as events do."""
+        return draft.numbers >= self.events or draft.size_bytes >= self.size_bytes
+
+
 class MemberChange(NamedTuple):
     """What a sync found of one person: how its mark changes, and the event that this means.
 
@@ -102,8 +113,13 @@ class Drafter:
         self._routes = Subscriptions(settings.triggers.values(), book.slug_of)
         self._fill = fill
 
-    def draft(self, payloads: Iterable[bytes | Payload | Event], manner: Manner) -> Draft:
-        """Return what becomes of payloads or events.
+    def draft(
+        self,
+        payloads: Iterable[bytes | Payload | Event],
+        manner: Manner,
+        portion: Portion | None = None,
+    ) -> Draft:
+        """Return what becomes of payloads or events; with a portion, of as many as it allows.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -116,6 +132,8 @@ class Drafter:
                 self._take(event, draft, line=number, index=0)
             else:
                 self._read(payload, number, draft)
+            if portion is not None and portion.is_full(draft):
+                break
         return draft
 
     def draft_rows(self, rows: Iterable[Payload], membership: RowMeaning, manner: Manner) -> Draft:
@@ -326,6 +344,7 @@ class Drafter:
         as_text: set[str] = set()
         for place, delivery, packed in added:
             draft.deliveries.setdefault(place, []).append(delivery)
+            draft.size_bytes += packed.size_bytes
             draft.without_hook += delivery.header.skip_hook
             as_text |= packed.as_text
         draft.as_text.update(as_text)

@@ -96,10 +96,12 @@ class Exported(NamedTuple):
 
     Attributes:
         as_text: Fields that hold integers above 2^53, which are carried as text.
+        size_bytes: Of the text before it was compressed.
     """
 
     text: bytes
     as_text: frozenset[str]
+    size_bytes: int
 
 
 def pack_whole(profile: dict[str, Any]) -> Exported:
@@ -132,7 +134,7 @@ def _pack(profile: dict[str, Any]) -> Exported:
             f"The profile has {len(text)} bytes, at most {LARGEST_PROFILE_BYTES} can be carried; "
             "export_fields make it smaller.",
         )
-    return Exported(pack_profile(text), as_text)
+    return Exported(pack_profile(text), as_text, len(text))
 
 
 def _why_no_json(error: Exception) -> str:

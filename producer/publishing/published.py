@@ -116,6 +116,7 @@ class Draft:
 
     Args:
         numbers: How many events and refusals were read: the number of the next.
+        size_bytes: Of the texts that will be written, before they are compressed.
         members: What a sync changes; its deliveries have the numbers of their members.
     """
 
@@ -127,6 +128,7 @@ class Draft:
     events: int = 0
     unmatched: int = 0
     numbers: int = 0
+    size_bytes: int = 0
     without_hook: int = 0
     as_text: Counter[str] = field(default_factory=Counter)
     problems: list[RefusedAt] = field(default_factory=list)
@@ -142,6 +144,7 @@ class Draft:
     def keep(self, reason: Refusal, audience: str, message: str, content: bytes) -> None:
         """Put something into the quarantine."""
         reading = self.reading
+        self.size_bytes += len(content)
         self.kept.append(
             NewRecord(
                 reason, audience, message, content, self.lane, reading.state, reading.skip_hook

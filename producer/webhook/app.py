@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
@@ -22,18 +21,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from producer.webhook.bodies import SMALL_BYTES, Body, Stored
 from producer.webhook.intake import Intake
+from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
+from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
 from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 
-LARGEST_BODY_BYTES: Final = 64 * 1024 * 1024
-"""As sent, and as decompressed."""
-BODIES_IN_MEMORY_BYTES: Final = 256 * 1024 * 1024
-"""Of all requests that are under way; beyond it, further ones have to wait."""
+LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
 """In which a body has to arrive; who is slower is asked to send it again."""
 RETRY_AFTER_SECONDS: Final = 5
 SECRET_HEADER: Final = "x-segrelay-secret"  # noqa: S105 - the name of the header
 SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter
+_GZIP: Final = frozenset({"gzip", "x-gzip"})
 CHECK_HEADER: Final = "x-segrelay-check"
 """A request that carries it is authenticated and read, and nothing of it is stored."""
 LOG: Final = structlog.get_logger()
@@ -62,23 +62,33 @@ class Receiver:
         intake: Where bodies go.
         ready: Says why nothing can be stored now; "" = it can. Called from a thread.
         inspect: Says what a body would become, without storing it. Called from a thread.
+        count_too_large: Counts a request that is answered 413. Called from a thread.
+        max_bytes: Of a body, as sent and unpacked.
     """
 
     secrets: Sequence[bytes]
     intake: Intake
     ready: Callable[[], str]
-    inspect: Callable[[bytes], dict[str, object]]
-    _bytes_in_memory: int = 0
+    inspect: Callable[[Body], dict[str, object]]
+    count_too_large: Callable[[], None]
+    max_bytes: int
+    _memory: BodyMemory = field(default_factory=BodyMemory)
+    _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def receive(self, request: Request) -> Response:
         """Answer a webhook."""
         try:
             self._authenticate(request)
-            body = await self._body(request)
-            if CHECK_HEADER in request.headers:
-                found = await asyncio.to_thread(self.inspect, body)
-                return _json(200, {"check": True, **found})
-            stored = await self.intake.take(body)
+            with self._memory.held() as memory:
+                body = await self._read(request, memory)
+                if CHECK_HEADER in request.headers:
+                    return await self._checked(body)
+                is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
+                stored = await self._stored(body, memory, is_gzip=is_gzip)
+        except BodyTooLarge as too_large:
+            return await self._too_large(too_large)
+        except NoMemory:
+            return _json(503, {"error": "Too many large requests are under way; send it again."})
         except _Refused as refused:
             return _json(refused.status, {"error": refused.message})
         except ClientDisconnect:
@@ -111,30 +121,64 @@ class Receiver:
                 "or the URL parameter `secret`.",
             )
 
-    async def _body(self, request: Request) -> bytes:
-        if self._bytes_in_memory > BODIES_IN_MEMORY_BYTES:
-            raise _Refused(503, "Too many large requests are under way; send it again.")
+    async def _read(self, request: Request, memory: HeldMemory) -> bytes:
         announced = request.headers.get("content-length", "")
-        if announced.isdecimal() and int(announced[:20]) > LARGEST_BODY_BYTES:
-            raise _too_large()
+        if announced.isdecimal() and int(announced[:20]) > self.max_bytes:
+            raise self._larger()
         chunks: list[bytes] = []
-        size = 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 async for chunk in request.stream():
                     chunks.append(chunk)
-                    size += len(chunk)
-                    self._bytes_in_memory += len(chunk)
-                    if size > LARGEST_BODY_BYTES:
-                        raise _too_large()
+                    memory.take(len(chunk))
+                    if memory.size > self.max_bytes:
+                        raise self._larger()
         except TimeoutError:
             raise _Refused(408, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
-        finally:
-            self._bytes_in_memory -= size
-        body = b"".join(chunks)
-        if request.headers.get("content-encoding", "").strip().lower() in {"gzip", "x-gzip"}:
-            return await asyncio.to_thread(_decompressed, body)
-        return body
+        return b"".join(chunks)
+
+    async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Stored:
+        """Store a body; large ones are unpacked and stored one at a time, and small ones beside."""
+        unpacked: Unpacked | None = Unpacked(sent, b"")
+        if is_gzip:
+            unpacked = await self._unpacked(sent, SMALL_BYTES)
+        if unpacked is not None and len(unpacked.text) <= SMALL_BYTES:
+            memory.take(len(unpacked.text) if is_gzip else 0)
+            return await self.intake.take(_body(sent, unpacked))
+        async with self._large_turn:
+            if is_gzip:
+                unpacked = await asyncio.to_thread(unpack, sent, self.max_bytes)
+            assert unpacked is not None
+            body = _body(sent, unpacked)
+            await asyncio.to_thread(body.prepare)
+            return await self.intake.take(body)
+
+    async def _unpacked(self, sent: bytes, most: int) -> Unpacked | None:
+        """Return what a gzip body holds; None where that is more than `most` bytes."""
+        try:
+            return await asyncio.to_thread(unpack, sent, most)
+        except BodyTooLarge:
+            return None
+
+    async def _checked(self, sent: bytes) -> Response:
+        if len(sent) > LARGEST_CHECK_BYTES:
+            raise _Refused(413, f"A check has at most {LARGEST_CHECK_BYTES:,} bytes.")
+        found = await asyncio.to_thread(self.inspect, Body(sent))
+        return _json(200, {"check": True, **found})
+
+    async def _too_large(self, too_large: BodyTooLarge) -> Response:
+        """Answer 413, and tell it to those who run the receiver: Lytics drops the events."""
+        LOG.error("webhook.too_large", message=f"A request was refused: it is {too_large.what}.")
+        try:
+            await asyncio.to_thread(self.count_too_large)
+        except RedisUnavailable as error:
+            LOG.warning("webhook.unavailable", message=error.message)
+        return _json(
+            413, {"error": f"The body is {too_large.what}; make the job's batches smaller."}
+        )
+
+    def _larger(self) -> BodyTooLarge:
+        return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
 def build_app(receiver: Receiver, path: str) -> Starlette:
@@ -172,21 +216,11 @@ async def _bug(_request: Request, error: Exception) -> Response:
     return _json(500, {"error": "The body could not be stored; it is safe to send it again."})
 
 
-def _too_large() -> _Refused:
-    limit = LARGEST_BODY_BYTES // 1024 // 1024
-    return _Refused(413, f"The body is larger than {limit} MiB; make the job's batches smaller.")
-
-
-def _decompressed(body: bytes) -> bytes:
-    """Return what a gzip body holds; what is no gzip is returned as it is, to be quarantined."""
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    try:
-        text = inflater.decompress(body, LARGEST_BODY_BYTES + 1)
-    except zlib.error:
-        return body
-    if len(text) > LARGEST_BODY_BYTES:
-        raise _too_large()
-    return text if inflater.eof else body
+def _body(sent: bytes, unpacked: Unpacked) -> Body:
+    """Return the body of a request; of what is no gzip at all, as it was sent."""
+    if unpacked.rest and not unpacked.text:
+        return Body(sent)
+    return Body(unpacked.text, unpacked.rest)
 
 
 def _json(status: int, value: dict[str, object]) -> Response:

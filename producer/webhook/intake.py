@@ -1,7 +1,8 @@
 """The intake: bodies that arrive together share one write, and each gets its own answer.
 
 While one write is under way, what arrives waits for the next. So a receiver under load makes few
-large writes, and an idle one writes at once.
+large writes, and an idle one writes at once. A body that is more than one write's share is stored
+in portions: each write takes a portion of one of these, and then the bodies that have just come.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from producer.webhook.bodies import Body, Stored
 from worker.errors import SegrelayError
 
 GROUP_BODIES: Final = 1_000
@@ -22,30 +24,26 @@ GROUP_BYTES: Final = 4 * 1024 * 1024
 LOG: Final = structlog.get_logger()
 
 
-class Stored(NamedTuple):
-    """What became of one body.
-
-    Attributes:
-        accepted: Deliveries that are in Redis now.
-        quarantined: Events and payloads that could not be placed, and are kept.
-        problem: Why the first of these could not be placed; "" if there is none.
-    """
-
-    accepted: int
-    quarantined: int
-    problem: str = ""
-
-
 class Stores(Protocol):
     """Whoever stores bodies; called from one thread."""
 
-    def store(self, bodies: Sequence[bytes]) -> Sequence[Stored]:
-        """Store each body, in streams or quarantine; all of them are safe when it returns.
+    def store(self, bodies: Sequence[Body]) -> int:
+        """Store a portion of each body, in streams or quarantine; return of how many bodies.
+
+        They are the first ones, and at least one. What is stored is safe when it returns, and each
+        body knows how much of it that is.
 
         Raises:
-            RedisUnavailable: Redis is full or away; some of them may be stored.
+            RedisUnavailable: Redis is full or away; some of the portions may be stored.
         """
         ...
+
+
+class _Waiting(NamedTuple):
+    """A body, and the answer that its request waits for."""
+
+    body: Body
+    answer: asyncio.Future[Stored]
 
 
 @dataclass(slots=True)
@@ -53,23 +51,25 @@ class Intake:
     """Groups bodies and has them stored, one group at a time, in a thread of its own."""
 
     stores: Stores
-    _waiting: deque[tuple[bytes, asyncio.Future[Stored]]] = field(default_factory=deque)
+    _fresh: deque[_Waiting] = field(default_factory=deque)
+    _begun: deque[_Waiting] = field(default_factory=deque)
     _writing: asyncio.Task[None] | None = None
     _thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="intake")
     )
 
-    async def take(self, body: bytes) -> Stored:
+    async def take(self, body: Body) -> Stored:
         """Store one body together with those that arrive meanwhile.
 
         Raises:
-            RedisUnavailable: It may not be stored; the sender should send it again.
+            RedisUnavailable: Not all of it may be stored; the sender should send it again.
+            BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
         """
-        future: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
-        self._waiting.append((body, future))
+        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        self._fresh.append(_Waiting(body, answer))
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_all())
-        return await future
+        return await answer
 
     async def close(self) -> None:
         """Store what still waits."""
@@ -79,50 +79,57 @@ class Intake:
 
     async def _write_all(self) -> None:
         try:
-            while self._waiting:
+            while self._fresh or self._begun:
                 await self._write(self._next_group())
         finally:
             self._writing = None
 
-    def _next_group(self) -> list[tuple[bytes, asyncio.Future[Stored]]]:
-        group: list[tuple[bytes, asyncio.Future[Stored]]] = []
+    def _next_group(self) -> list[_Waiting]:
+        group = [self._begun.popleft()] if self._begun else []
         size = 0
-        while self._waiting and len(group) < GROUP_BODIES and size < GROUP_BYTES:
-            group.append(self._waiting.popleft())
-            size += len(group[-1][0])
+        while self._fresh and len(group) < GROUP_BODIES and size < GROUP_BYTES:
+            group.append(self._fresh.popleft())
+            size += len(group[-1].body.text)
         return group
 
-    async def _write(self, group: list[tuple[bytes, asyncio.Future[Stored]]]) -> None:
+    async def _write(self, group: list[_Waiting]) -> None:
         try:
-            results = await self._store([body for body, _ in group])
+            reached = await self._store([body for body, _ in group])
         except SegrelayError as error:
-            for _, future in group:
-                _fail(future, error)
+            for _, answer in group:
+                _fail(answer, error)
         except Exception as error:  # noqa: BLE001 - one body must not cost its neighbours anything
             LOG.error(  # noqa: TRY400 - a traceback may hold a profile
                 "webhook.failed", bodies=len(group), error=type(error).__name__
             )
             await self._write_alone(group, error)
         else:
-            for (_, future), stored in zip(group, results, strict=True):
-                if not future.done():
-                    future.set_result(stored)
+            self._fresh.extendleft(reversed(group[reached:]))
+            for each in group[:reached]:
+                self._conclude(each)
 
-    async def _write_alone(
-        self, group: list[tuple[bytes, asyncio.Future[Stored]]], error: Exception
-    ) -> None:
+    def _conclude(self, waiting: _Waiting) -> None:
+        body, answer = waiting
+        if not body.is_ended:
+            self._begun.append(waiting)
+        elif body.refusal is not None:
+            _fail(answer, body.refusal)
+        elif not answer.done():
+            answer.set_result(body.stored)
+
+    async def _write_alone(self, group: list[_Waiting], error: Exception) -> None:
         """Store the bodies of a group that failed one by one, so that one of them fails alone."""
         if len(group) == 1:
-            _fail(group[0][1], error)
+            _fail(group[0].answer, error)
             return
         for each in group:
             await self._write([each])
 
-    async def _store(self, bodies: list[bytes]) -> Sequence[Stored]:
+    async def _store(self, bodies: list[Body]) -> int:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self.stores.store, bodies)
 
 
-def _fail(future: asyncio.Future[Stored], error: Exception) -> None:
-    if not future.done():
-        future.set_exception(error)
+def _fail(answer: asyncio.Future[Stored], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from redis import Redis
 
 from producer.doorbell import BackgroundDoorbell
 from producer.publish import Publisher
+from producer.publishing.drafting import Portion
 from producer.publishing.published import Published
 from producer.publishing.room import Fill, NoRoom
-from producer.webhook.intake import Stored
+from producer.webhook.bodies import Body, Stored
+from worker.contract.refused_requests import count_too_large, too_large
 from worker.contract.settings import Settings
 from worker.errors import SegrelayError
+
+_PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
+"""Of one body in one write: all of what Lytics sends, and at most a tenth of a second's work."""
+_TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
+"""Of all bodies in one write."""
 
 
 class PublisherStores:
@@ -24,9 +31,14 @@ class PublisherStores:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
 
-    def store(self, bodies: Sequence[bytes]) -> list[Stored]:
-        """Store each body; see `intake.Stores`."""
-        return [_stored(each) for each in self._publisher.publish_each([b] for b in bodies)]
+    def store(self, bodies: Sequence[Body]) -> int:
+        """Store a portion of each body; see `intake.Stores`."""
+        published = self._publisher.publish_each(
+            (body.payloads() for body in bodies), portion=_PORTION, together=_TOGETHER
+        )
+        for body, each in zip(bodies, published, strict=False):
+            body.advance(_stored(each))
+        return len(published)
 
 
 @dataclass(slots=True)
@@ -50,15 +62,30 @@ class Inspector:
                 return error.message
             return room.message if isinstance(room, NoRoom) else ""
 
-    def inspect(self, body: bytes) -> dict[str, Any]:
-        """Return what would become of a body.
+    def inspect(self, body: Body) -> dict[str, Any]:
+        """Return what would become of a body, or of its first 1,000 payloads.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
+            BodyTooLarge: It holds more payloads than are taken.
         """
         with self._lock:
-            published = Publisher(self.client, self.settings, dry_run=True).publish([body])
-        return published.document()
+            publisher = Publisher(self.client, self.settings, dry_run=True)
+            (published,) = publisher.publish_each(
+                [body.payloads()], portion=_PORTION, together=_PORTION
+            )
+            if body.refusal is not None:
+                raise body.refusal
+            return published.document() | {"refused_as_too_large": too_large(self.client)}
+
+    def count_too_large(self) -> None:
+        """Count a request that was refused because it is too large.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked; the log has it.
+        """
+        with self._lock:
+            count_too_large(self.client)
 
 
 def _stored(published: Published) -> Stored:

@@ -1,10 +1,11 @@
 """What the containers run, run as processes: the same commands, health checks and environment."""
 
+import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,11 @@ import yaml
 from celery import Celery
 
 from ops.rig import free_port
+from ops.supervisor import own_command
 from tests.waiting import until
+from worker.contract.processes import read_processes
+from worker.contract.redis.connection import connect
+from worker.contract.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -24,31 +29,43 @@ CONFIGURATION = """
 url = "embedded"
 
 [flower]
-password = "env:FLOWER_PASSWORD"
+password = "env:SEGRELAY_FLOWER_PASSWORD"
 
 [producer.webhook]
-secret = "env:WEBHOOK_SECRET"
+secret = "env:SEGRELAY_WEBHOOK_SECRET"
 """
 SECRET = "a-secret-of-nobody"
 
 
+class Containers:
+    """The environments of the containers, with this machine's addresses in them."""
+
+    def __init__(self, folder: Path, redis_url: str) -> None:
+        (folder / "templates").mkdir()
+        (folder / "segrelay.toml").write_text(CONFIGURATION)
+        self.alive_file = folder / "alive"
+        self._here = {
+            "SEGRELAY_CONFIG": str(folder / "segrelay.toml"),
+            "SEGRELAY_REDIS_URL": redis_url,
+            "SEGRELAY_ALIVE_FILE": str(self.alive_file),
+            "SEGRELAY_WEBHOOK_SECRET": SECRET,
+            "SEGRELAY_FLOWER_PASSWORD": SECRET,
+            "CELERY_WORKER_CONCURRENCY": "",
+        }
+        self._path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+    def environment(self, name: str) -> dict[str, str]:
+        declared = SERVICES[name]["environment"]
+        return {key: self._here[key] for key in declared} | {"PATH": self._path}
+
+    def health_check(self, name: str) -> list[str]:
+        check = SERVICES[name]["healthcheck"]["test"]
+        return [part.replace("/tmp/alive", str(self.alive_file)) for part in check]  # noqa: S108 - of the container
+
+
 @pytest.fixture
-def container(tmp_path: Path, redis_url: str) -> dict[str, str]:
-    """The environment of a container, with this machine's addresses in it."""
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "segrelay.toml").write_text(CONFIGURATION)
-    declared = SERVICES["worker"]["environment"]
-    for other in ("flower", "receiver"):
-        assert SERVICES[other]["environment"] == declared
-    here = {
-        "SEGRELAY_CONFIG": str(tmp_path / "segrelay.toml"),
-        "SEGRELAY_REDIS_URL": redis_url,
-        "CELERY_WORKER_CONCURRENCY": "",
-    }
-    assert here.keys() == declared.keys()
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    own = {"HOSTNAME": socket.gethostname(), "FLOWER_PASSWORD": "pw", "WEBHOOK_SECRET": SECRET}
-    return {**here, **own, "PATH": path}
+def containers(tmp_path: Path, redis_url: str) -> Containers:
+    return Containers(tmp_path, redis_url)
 
 
 @pytest.fixture
@@ -64,45 +81,121 @@ def start(stack: ExitStack, command: list[str], environment: dict[str, str], log
     stack.callback(process.terminate)
 
 
-def until_healthy(check: list[str], environment: dict[str, str], log: Path) -> None:
+def is_healthy(check: list[str], environment: dict[str, str]) -> bool:
     kind, *rest = check
     command = ["/bin/sh", "-c", rest[0].replace("$$", "$")] if kind == "CMD-SHELL" else rest
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    return done.returncode == 0
 
-    def is_healthy() -> bool:
-        done = subprocess.run(command, env=environment, capture_output=True, check=False)
-        return done.returncode == 0
 
-    until(is_healthy, 90, else_show=log)
+def until_healthy(check: list[str], environment: dict[str, str], log: Path) -> None:
+    until(lambda: is_healthy(check, environment), 90, else_show=log)
 
 
 @pytest.mark.parametrize("name", ["flower", "receiver"])
 def test_what_listens_in_the_containers_becomes_healthy(
-    name: str, container: dict[str, str], processes: ExitStack, tmp_path: Path
+    name: str, containers: Containers, processes: ExitStack, tmp_path: Path
 ) -> None:
     service, log = SERVICES[name], tmp_path / f"{name}.log"
     port, own_port = str(free_port()), service["ports"][0].rpartition(":")[2]
     address = f"127.0.0.1:{port}"
     command = [part.replace(f"0.0.0.0:{own_port}", address) for part in service["command"]]
-    check = [part.replace(own_port, port) for part in service["healthcheck"]["test"]]
+    check = [part.replace(own_port, port) for part in containers.health_check(name)]
+    environment = containers.environment(name)
     assert address in command
+    assert not is_healthy(check, environment)
 
-    start(processes, command, container, log)
+    start(processes, command, environment, log)
 
-    until_healthy(check, container, log)
+    until_healthy(check, environment, log)
 
 
 def test_the_worker_becomes_healthy_with_as_many_processes_as_a_variable_says(
-    container: dict[str, str], processes: ExitStack, tmp_path: Path, redis_url: str
+    containers: Containers, processes: ExitStack, tmp_path: Path, redis_url: str
 ) -> None:
     log = tmp_path / "worker.log"
-    environment = {**container, "CELERY_WORKER_CONCURRENCY": "3"}
+    environment = {**containers.environment("worker"), "CELERY_WORKER_CONCURRENCY": "3"}
 
     start(processes, SERVICES["worker"]["command"], environment, log)
 
-    until_healthy(SERVICES["worker"]["healthcheck"]["test"], environment, log)
+    until_healthy(containers.health_check("worker"), environment, log)
     app = Celery(broker=redis_url)
     [stats] = app.control.inspect(timeout=5).stats().values()
     assert stats["pool"]["max-concurrency"] == 3
+    status = [*own_command("status"), "--json"]
+    shown = subprocess.run(status, env=environment, capture_output=True, check=True)
+    assert len(json.loads(shown.stdout)["processes"]) == 1
+
+
+def test_a_worker_that_ended_or_hangs_is_not_healthy(
+    containers: Containers, tmp_path: Path
+) -> None:
+    check, environment = containers.health_check("worker"), containers.environment("worker")
+    with ExitStack() as short:
+        start(short, SERVICES["worker"]["command"], environment, tmp_path / "worker.log")
+        until_healthy(check, environment, tmp_path / "worker.log")
+
+    assert not is_healthy(check, environment)
+    containers.alive_file.touch()
+    assert is_healthy(check, environment)
+    minute_ago = time.time() - 60
+    os.utime(containers.alive_file, (minute_ago, minute_ago))
+    assert not is_healthy(check, environment)
+
+
+def test_several_workers_of_one_service_run_side_by_side(
+    containers: Containers, processes: ExitStack, tmp_path: Path, redis_url: str
+) -> None:
+    environment = {**containers.environment("worker"), "CELERY_WORKER_CONCURRENCY": "2"}
+    for number in range(3):
+        own = environment | {"SEGRELAY_ALIVE_FILE": str(tmp_path / f"alive-{number}")}
+        start(processes, SERVICES["worker"]["command"], own, tmp_path / f"worker-{number}.log")
+
+    with connect(redis_url) as client:
+        until(lambda: len(read_processes(client)) == 3, 90)
+    until(lambda: all((tmp_path / f"alive-{number}").exists() for number in range(3)))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_can_change_nothing_and_has_limits(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert service["mem_limit"]
+    assert service["pids_limit"] > 0
+    assert "container_name" not in service  # or there could be one worker only
+    writable = [mount for mount in service["volumes"] if not mount.endswith(":ro")]
+    assert writable == (["redis:/data"] if name == "redis" else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "secrets"),
+    [
+        ("receiver", {"SEGRELAY_WEBHOOK_SECRET"}),
+        ("flower", {"SEGRELAY_FLOWER_PASSWORD"}),
+    ],
+)
+def test_of_the_env_file_a_service_sees_its_own_secret_only(name: str, secrets: set[str]) -> None:
+    service = SERVICES[name]
+
+    common = {"SEGRELAY_CONFIG", "SEGRELAY_REDIS_URL"}
+    assert service["environment"].keys() == common | secrets
+    assert "/dev/null:/etc/segrelay/.env:ro" in service["volumes"]
+    assert "env_file" not in service
+
+
+@pytest.mark.usefixtures("containers")
+def test_an_env_that_is_masked_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / ".env").symlink_to("/dev/null")
+
+    settings = load_settings(tmp_path / "segrelay.toml", environ={})
+
+    assert settings.flower is not None
+    assert not settings.flower.password.is_set
+    assert not any("chmod" in warning for warning in settings.warnings)
 
 
 @pytest.fixture

@@ -215,3 +215,121 @@ def test_without_a_password_flower_does_not_start(configuration, lines, password
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class FlowerClient:
+    """Knows the password and what Flower registers."""
+
+    def __init__(self, configuration):
+        settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
+        url = f"http://{settings.flower.listen}"
+        self.http = httpx.Client(base_url=url, trust_env=False, auth=("ops", PASSWORD))
+        until(lambda: answers(self.http))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.http.close()
+
+    def routes(self):
+        """Return the patterns of all addresses that Flower registers."""
+        done = subprocess.run(
+            [sys.executable, "-c", LIST_ROUTES], capture_output=True, text=True, check=True
+        )
+        return done.stdout.split()
+
+    def post(self, route, name, **parameters):
+        path = route.replace("/?", "").replace("(.+)", name).replace("(.*)", name)
+        return self.http.post(path, params=parameters, json={"args": []}).status_code
+
+
+# In a process of its own: Flower defines options of Tornado for all of a process.
+LIST_ROUTES = """
+from flower.urls import handlers
+for one in handlers:
+    print((one.regex.pattern if hasattr(one, "regex") else one[0]).rstrip("$"))
+"""
+ACTIONS = ("shutdown", "grow", "cancel-consumer", "add-consumer", "revoke", "rate-limit", "abort")
+
+
+def test_nobody_can_act_with_flower_unless_it_is_configured(configuration, redis_url):
+    with (
+        running(configuration, "worker", "--concurrency=2") as worker,
+        running(configuration, "flower"),
+        connect(redis_url) as client,
+        FlowerClient(configuration) as flower,
+    ):
+        until(lambda: read_processes(client))
+        (name,) = until(lambda: list(flower.http.get("/api/workers").json()))
+        routes = flower.routes()
+        for action in ACTIONS:
+            assert any(action in route for route in routes)
+        answered = {route: flower.post(route, name, queue="live", n=1) for route in routes}
+
+        allowed_reads = {"/tasks/datatable"}
+        acted = {route for route, status in answered.items() if status != 403} - allowed_reads
+        assert acted == set()
+        assert flower.http.put("/api/workers").status_code == 403
+        assert "Shut Down" not in flower.http.get(f"/worker/{name}").text
+        assert flower.http.post("/api/worker/shutdown/x", auth=("ops", "no")).status_code == 401
+        assert worker.poll() is None
+        assert queues_of(flower, name) == {"live", "backfill"}
+
+
+def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuration, redis_url):
+    configuration.write_text(configuration.read_text() + "actions = true\n")
+    with (
+        running(configuration, "worker", "--concurrency=2") as worker,
+        running(configuration, "flower"),
+        connect(redis_url) as client,
+        FlowerClient(configuration) as flower,
+    ):
+        until(lambda: read_processes(client))
+        (name,) = until(lambda: list(flower.http.get("/api/workers").json()))
+
+        for way in ("apply", "async-apply", "send-task"):
+            assert flower.post(f"/api/task/{way}/(.+)", "worker.node.task.drain") == 403
+        assert flower.post("/api/worker/shutdown/(.+)", name) == 200
+        assert worker.wait(30) == 0
+
+
+def queues_of(flower, name):
+    workers = flower.http.get("/api/workers", params={"refresh": 1}).json()
+    return {queue["name"] for queue in workers[name]["active_queues"]}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "advice"),
+    [
+        ("FLOWER_AUTH", ".*", "flower.password"),
+        ("FLOWER_BASIC_AUTH", "other:password", "flower.password"),
+        ("FLOWER_URL_PREFIX", "watch", "host name of its own"),
+        ("FLOWER_PORT", "tcp://10.0.0.1:5555", "flower.listen"),
+        ("FLOWER_UNIX_SOCKET", "flower.sock", "flower.listen"),
+        ("FLOWER_READ_ONLY", "false", "flower.actions"),
+        ("FLOWER_FORMAT_TASK", "x", "does not use"),
+    ],
+)
+def test_a_variable_that_would_break_flower_is_named_and_ignored(
+    configuration, monkeypatch, variable, value, advice
+):
+    monkeypatch.setenv(variable, value)
+    with running(configuration, "flower"), FlowerClient(configuration) as flower:
+        assert flower.http.get("/tasks").status_code == 200
+        assert flower.http.get("/tasks", auth=("other", "password")).status_code == 401
+        assert flower.post("/api/worker/shutdown/(.+)", "any") == 403
+
+    said = configuration.with_name("flower.log").read_text()
+    assert f"warning: {variable} is ignored: " in said
+    assert advice in said
+
+
+def test_a_variable_with_a_wrong_value_is_named(configuration, monkeypatch):
+    monkeypatch.setenv("FLOWER_MAX_TASKS", "many")
+    with running(configuration, "flower") as flower:
+        assert flower.wait(30) == 2
+
+    said = configuration.with_name("flower.log").read_text()
+    assert "FLOWER_MAX_TASKS" in said
+    assert "Traceback" not in said

@@ -14,6 +14,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:versions` | hash | trigger → JSON: its template's version, see `contract.versions` |
 | `segrelay:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
+| `segrelay:refusals` | hash | `too_large` → how many requests were refused for good |
 | `segrelay:sweep` | string | the lock of the sweep |
 | `segrelay:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `segrelay:jobs` | set | names of the backfills |
@@ -72,6 +73,7 @@ PAUSED: Final = "segrelay:paused"
 FIELDS: Final = "segrelay:fields"
 VERSIONS: Final = "segrelay:versions"
 STREAKS: Final = "segrelay:streaks"
+REFUSALS: Final = "segrelay:refusals"
 SWEEP: Final = "segrelay:sweep"
 PROCESSES: Final = "segrelay:processes"
 JOBS: Final = "segrelay:jobs"

@@ -18,6 +18,7 @@ from celery import Celery, signals
 from worker import logs
 from worker.contract.celery.errands import TASKS_MODULE, Errand, Turn
 from worker.contract.celery.options import broker_options
+from worker.contract.processors import processors
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
 from worker.core.rounds import Ring
@@ -162,7 +163,7 @@ def build_app(
     import_module(TASKS_MODULE)
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
-    app.conf.worker_concurrency = _PROCESSES_A_CORE * (os.cpu_count() or 1) + 1
+    app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + 1
     edge = Edge(app, settings, build, load, silence_seconds)
     app.segrelay = edge
     register(app, edge.task)

@@ -7,10 +7,12 @@ thread or process of its own whose death could stop delivery.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import redis
@@ -36,6 +38,8 @@ from worker.node.shared.stop import Board
 EVERY_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0
 """A node that rings for so long, with an idle process, and nobody comes, is broken."""
+ALIVE_VARIABLE: Final = "SEGRELAY_ALIVE_FILE"
+"""Names a file that the worker touches every three seconds while it sweeps and Redis answers."""
 _TIMEOUT_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 2.0
 """How long a Redis that does not answer is left alone: each try stops the event loop for a bit."""
@@ -226,5 +230,11 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             doubted=node.doubted.read,
             versions=node.templates.versions,
             refused=node.templates.refused,
+            alive_file=_alive_file(),
         ),
     )
+
+
+def _alive_file() -> Path | None:
+    name = os.environ.get(ALIVE_VARIABLE)
+    return Path(name) if name else None

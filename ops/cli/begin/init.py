@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from worker.errors import UsageWrong
 _SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.example"}
 """File to write → file in the package, where nothing begins with a dot."""
 
+_PRIVATE: Final = 0o600
+"""Of what will hold secrets: a copy of it is as private."""
+_READABLE: Final = 0o666
 _TEMPLATES: Final = ("http", "insider")
 
 
@@ -35,7 +39,8 @@ def init(
     if folder.exists() and not folder.is_dir():
         raise UsageWrong(f"{folder} is a file; name a folder.")
     for path, content in _files():
-        say(f"{_write(folder / path, content)} {folder / path}")
+        mode = _PRIVATE if path.name.startswith(".env") else _READABLE
+        say(f"{_write(folder / path, content, mode)} {folder / path}")
     say("Next, with the credentials filled into .env in between:")
     say(f"  cd {shlex.quote(str(folder))} && cp .env.example .env")
     say("  segrelay config check")
@@ -60,11 +65,11 @@ def _shipped_templates(folder: str) -> list[Traversable]:
     return sorted(found, key=lambda one: one.name)
 
 
-def _write(path: Path, content: bytes) -> str:
+def _write(path: Path, content: bytes, mode: int) -> str:
     """Write a file that is not there yet; say what was done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with path.open("xb") as file:
+        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
     except FileExistsError:
         return "kept   "

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-import os
 from typing import Annotated, Any
 
 import typer
 from celery import Celery
 
 from ops.interrupts import end_with_parent
+from ops.terminal.console import note
 from ops.terminal.options import listening_at
 from worker.contract.celery.options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken
-
-_CREDENTIALS_VARIABLE = "FLOWER_BASIC_AUTH"
 
 
 def flower(
@@ -24,7 +22,10 @@ def flower(
         str, typer.Option(help="Listen here instead of at flower.listen.", metavar="HOST:PORT")
     ] = "",
 ) -> None:
-    """Run Flower, to watch the workers. Its own options are taken from FLOWER_… variables."""
+    """Run Flower, to watch the workers. Some of its options are taken from FLOWER_… variables.
+
+    It only shows, unless flower.actions is true.
+    """
     end_with_parent()
     settings = load_settings()
     section = settings.flower
@@ -51,10 +52,18 @@ def _credentials(section: FlowerSettings, file: str) -> str:
 def _run(app: Any, section: FlowerSettings, credentials: str) -> None:
     """Run Flower in this process: no password stands on a command line."""
     from ops.flower import serve  # noqa: PLC0415 - takes a while
+    from ops.flower_variables import apply_variables  # noqa: PLC0415 - see above
 
-    os.environ.pop(_CREDENTIALS_VARIABLE, None)
+    for ignored in apply_variables():
+        note(f"warning: {ignored}")
     try:
-        serve(app, address=section.host, port=section.port, credentials=credentials)
+        serve(
+            app,
+            address=section.host,
+            port=section.port,
+            credentials=credentials,
+            has_actions=section.actions,
+        )
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise

@@ -80,6 +80,8 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             intake=Intake(PublisherStores(client, settings)),
             ready=inspector.why_not_ready,
             inspect=inspector.inspect,
+            count_too_large=inspector.count_too_large,
+            max_bytes=webhook.max_bytes,
         )
         serve_app(
             build_app(receiver, webhook.path),

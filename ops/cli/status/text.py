@@ -94,6 +94,11 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
     )
     if document["quarantined"]:
         yield f"quarantined {document['quarantined']:,}: `segrelay quarantine list`"
+    if document["too_large_requests"]:
+        yield (
+            f"requests refused as too large {document['too_large_requests']:,}: Lytics dropped "
+            "their events; make its batches smaller, or raise producer.webhook.max_bytes"
+        )
     if document["dropped_fields"]:
         yield f"fields left out: {counted(document['dropped_fields'])}"
 

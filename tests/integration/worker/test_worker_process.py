@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from worker.batch.lookout import Stop
+from worker.contract.processors import processors
 from worker.contract.settings import Settings, load_settings
 from worker.node.process.loading import load
 from worker.node.process.runtime import runtime_for
@@ -70,4 +71,4 @@ def test_there_are_two_processes_for_each_core_and_one_more(configuration: Path)
         check=True,
     )
 
-    assert int(asked.stdout) == 2 * (os.cpu_count() or 1) + 1
+    assert int(asked.stdout) == 2 * processors() + 1

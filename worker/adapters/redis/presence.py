@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 import redis
@@ -29,6 +31,8 @@ class RedisPresence:
         doubted: Returns the templates whose compiled form is off in this node.
         versions: Returns the versions of templates that its processes work with, by trigger.
         refused: Returns why changed templates are not used, by trigger.
+        alive_file: Touched whenever Redis was told, for the health check of a container; it is
+            no part of anything else. None = there is none.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class RedisPresence:
         doubted: Callable[[], Mapping[str, int]] = dict,
         versions: Callable[[], Mapping[str, Sequence[str]]] = dict,
         refused: Callable[[], Mapping[str, str]] = dict,
+        alive_file: Path | None = None,
     ) -> None:
         self._client = client
         self._config = config
@@ -49,6 +54,7 @@ class RedisPresence:
         self._doubted = doubted
         self._versions = versions
         self._refused = refused
+        self._alive_file = alive_file
         self._host = socket.gethostname()
         self._version = version("segrelay")
         self._next_at = 0.0
@@ -66,6 +72,9 @@ class RedisPresence:
         text = self._process().dumps()
         with redis_errors():
             scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
+        if self._alive_file is not None:
+            with suppress(OSError):  # the health check tells of it
+                self._alive_file.touch()
 
     def leave(self) -> None:
         """Take it back, at an orderly end.
@@ -73,6 +82,9 @@ class RedisPresence:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
+        if self._alive_file is not None:
+            with suppress(OSError):
+                self._alive_file.unlink(missing_ok=True)
         with redis_errors():
             self._client.zrem(keys.PROCESSES, self._process().dumps())
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from worker.contract.settings.checks import DraftSettings, problems_of, warnings_of
+from worker.contract.settings.exposure import exposures
 from worker.contract.settings.fields import Surroundings
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
 from worker.contract.settings.sandboxed import sandbox_url, sandboxed
@@ -186,7 +187,13 @@ def _build(
         lytics=draft.lytics,
         sync=draft.sync,
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
-        warnings=tuple(problem.line(source.name) for problem in warnings_of(draft)),
+        warnings=tuple(
+            problem.line(source.name)
+            for problem in (
+                *warnings_of(draft),
+                *exposures(draft, document.get("redis", {}), reader.places),
+            )
+        ),
     )
 
 

@@ -233,12 +233,13 @@ def _unset_secrets(draft: DraftSettings) -> Iterator[Problem]:
                     yield Problem(place_of((*path, table, key)),
                                   f"{secret.origin} is not set; nothing can be sent with it"
                                   )  # fmt: skip
-    for place, secret in _other_secrets(draft):
+    for place, secret in other_secrets(draft):
         if not secret.is_set:
             yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
 
 
-def _other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+def other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+    """Yield the secrets outside of the authorizations, with their places."""
     for secret in draft.producer.webhook.secrets if draft.producer.webhook else ():
         yield "producer.webhook.secret", secret
     if draft.flower:

@@ -28,7 +28,7 @@ from worker.contract.settings.durations import (
     parse_duration,
     parse_rate,
 )
-from worker.contract.settings.secrets import Secret, is_reference, read_secret
+from worker.contract.settings.secrets import LITERAL, Secret, is_reference, read_secret
 from worker.contract.settings.urls import masked, refuse_base_reason
 
 EMBEDDED: Final = "embedded"
@@ -104,7 +104,7 @@ def _read_secret(value: Any, info: ValidationInfo) -> Secret:
         raise wrong("must be text in quotes", "env:NAME, file:PATH or the value itself")
     surroundings = info.context
     if not isinstance(surroundings, Surroundings):
-        return Secret("literal", value)
+        return Secret(LITERAL, value)
     try:
         return read_secret(value, environ=surroundings.environ, folder=surroundings.folder)
     except ValueError as error:

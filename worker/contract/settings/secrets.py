@@ -10,6 +10,8 @@ from typing import Final
 
 from worker.errors import ConfigurationInvalid
 
+LITERAL: Final = "literal"
+"""The origin of a secret that stands in the configuration itself."""
 _ENVIRONMENT: Final = "env:"
 _FILE: Final = "file:"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -69,8 +71,8 @@ def read_secret(text: str, *, environ: Mapping[str, str], folder: Path) -> Secre
     if text.startswith(_FILE):
         return _from_file(text, text.removeprefix(_FILE), folder)
     if not text.strip():
-        return Secret("literal", None, "the value is empty")
-    return Secret("literal", text)
+        return Secret(LITERAL, None, "the value is empty")
+    return Secret(LITERAL, text)
 
 
 def _from_environment(origin: str, name: str, environ: Mapping[str, str]) -> Secret:

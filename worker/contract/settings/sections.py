@@ -252,6 +252,8 @@ class WebhookSettings(ListeningSettings):
     """The path at which webhooks arrive."""
     public_url: BaseUrl | Literal[""] = ""
     """The URL by which Lytics reaches the receiver; `serve --check` posts to it."""
+    max_bytes: Whole = Field(default=16 * 1024 * 1024, ge=64 * 1024, le=256 * 1024 * 1024)
+    """The largest body, as sent and unpacked. A larger one is answered 413, and Lytics drops it."""
     secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
         alias="secret", min_length=1
     )
@@ -285,6 +287,8 @@ class FlowerSettings(ListeningSettings):
     """The name to sign in with."""
     password: SecretValue
     """The password to sign in with."""
+    actions: Switch = False
+    """`true`: whoever signs in can also shut workers down, stop queues and revoke tasks."""
 
 
 class LyticsSettings(Section):

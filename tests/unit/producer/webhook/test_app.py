@@ -7,12 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 import httpx
 import pytest
 
-from producer.webhook.app import CHECK_HEADER, LARGEST_BODY_BYTES, Receiver, build_app
-from producer.webhook.intake import Intake, Stored
+from producer.webhook.app import CHECK_HEADER, Receiver, build_app
+from producer.webhook.bodies import MOST_PAYLOADS, Body, Stored
+from producer.webhook.intake import Intake
 from worker.errors import RedisUnavailable
 
 SECRET = {"x-segrelay-secret": "new"}
 PATH = "/v1/lytics"
+MOST_BYTES = 4_000_000
+GZIP = SECRET | {"content-encoding": "gzip"}
 
 
 class Shelf:
@@ -20,13 +23,23 @@ class Shelf:
 
     def __init__(self, *, is_full: bool = False) -> None:
         self.bodies: list[bytes] = []
+        self.rests: list[bytes] = []
         self.is_full = is_full
+        self.too_large = 0
 
-    def store(self, bodies: Sequence[bytes]) -> list[Stored]:
+    def store(self, bodies: Sequence[Body]) -> int:
         if self.is_full:
             raise RedisUnavailable("Redis is full.")
-        self.bodies += bodies
-        return [Stored(1, 0) for _ in bodies]
+        for body in bodies:
+            payloads = list(body.payloads())
+            body.advance(Stored(len(payloads), 0))
+            if body.refusal is None:
+                self.bodies.append(body.text)
+                self.rests.append(body.rest)
+        return len(bodies)
+
+    def count_too_large(self) -> None:
+        self.too_large += 1
 
 
 def ask(shelf: Shelf, method: str = "POST", path: str = PATH, **request: object) -> httpx.Response:
@@ -34,7 +47,9 @@ def ask(shelf: Shelf, method: str = "POST", path: str = PATH, **request: object)
         secrets=[b"new", b"old"],
         intake=Intake(shelf),
         ready=lambda: "Redis is full." if shelf.is_full else "",
-        inspect=lambda body: {"bytes": len(body)},
+        inspect=lambda body: {"bytes": len(body.text)},
+        count_too_large=shelf.count_too_large,
+        max_bytes=MOST_BYTES,
     )
 
     async def play() -> httpx.Response:
@@ -93,21 +108,76 @@ def test_gzip_is_unpacked() -> None:
     assert shelf.bodies == [b"{}"]
 
 
-def test_a_damaged_gzip_is_stored_as_it_came() -> None:
+def test_all_members_of_a_gzip_body_are_stored() -> None:
+    shelf = Shelf()
+    members = gzip.compress(b'{"a": 1}') + gzip.compress(b'{"a": 2}') + gzip.compress(b"")
+
+    answer = ask(shelf, headers=GZIP, content=members)
+
+    assert answer.json()["accepted"] == 2
+    assert shelf.bodies == [b'{"a": 1}{"a": 2}']
+
+
+def test_zeros_behind_a_gzip_are_padding() -> None:
     shelf = Shelf()
 
-    answer = ask(shelf, headers=SECRET | {"content-encoding": "gzip"}, content=b"no gzip")
+    ask(shelf, headers=GZIP, content=gzip.compress(b"{}") + bytes(512))
+
+    assert (shelf.bodies, shelf.rests) == ([b"{}"], [b""])
+
+
+@pytest.mark.parametrize(
+    "rest", [b"garbage", gzip.compress(b'{"a": 2}')[:-9]], ids=["garbage", "cut off"]
+)
+def test_what_is_damaged_behind_a_whole_member_is_stored_as_it_came(rest: bytes) -> None:
+    shelf = Shelf()
+
+    answer = ask(shelf, headers=GZIP, content=gzip.compress(b"{}") + rest)
+
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 2)
+    assert (shelf.bodies, shelf.rests) == ([b"{}"], [rest])
+
+
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-1]], ids=["none", "cut off"])
+def test_a_damaged_gzip_is_stored_as_it_came(body: bytes) -> None:
+    shelf = Shelf()
+
+    answer = ask(shelf, headers=GZIP, content=body)
 
     assert answer.status_code == 200
-    assert shelf.bodies == [b"no gzip"]
+    assert shelf.bodies == [body]
 
 
-def test_a_small_gzip_that_unpacks_to_a_huge_body_is_a_413() -> None:
-    bomb = gzip.compress(bytes(LARGEST_BODY_BYTES + 1))
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        pytest.param(GZIP, gzip.compress(bytes(MOST_BYTES + 1)), id="unpacked bytes"),
+        pytest.param(GZIP, gzip.compress(bytes(MOST_BYTES // 2 + 1)) * 2, id="of two members"),
+        pytest.param(GZIP, gzip.compress(b"") * 10_001, id="members"),
+        pytest.param(SECRET, bytes(MOST_BYTES + 1), id="bytes"),
+        pytest.param(SECRET, b"[" + b"{}," * MOST_PAYLOADS + b"{}]", id="payloads"),
+        pytest.param(SECRET, b"{}" * (MOST_PAYLOADS + 1), id="payloads in a row"),
+        pytest.param(GZIP, gzip.compress(b"[" + b"{}," * 1_000_000 + b"{}]"), id="a bomb of them"),
+    ],
+)
+def test_what_is_too_large_is_a_413_that_is_counted_and_stores_nothing(
+    headers: dict[str, str], body: bytes
+) -> None:
+    shelf = Shelf()
 
-    answer = ask(Shelf(), headers=SECRET | {"content-encoding": "gzip"}, content=bomb)
+    answer = ask(shelf, headers=headers, content=body)
 
     assert answer.status_code == 413
+    assert shelf.too_large == 1
+    assert shelf.bodies == []
+
+
+def test_a_count_that_can_not_be_written_is_still_a_413() -> None:
+    class Cut(Shelf):
+        def count_too_large(self) -> None:
+            raise RedisUnavailable("It is away.")
+
+    assert ask(Cut(), headers=SECRET, content=bytes(MOST_BYTES + 1)).status_code == 413
 
 
 def test_a_body_without_end_is_cut() -> None:

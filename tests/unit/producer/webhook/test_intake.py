@@ -2,33 +2,46 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import islice
 
 import pytest
 
-from producer.webhook.intake import GROUP_BODIES, Intake, Stored
+from producer.webhook.bodies import Body, Stored
+from producer.webhook.intake import GROUP_BODIES, Intake
+from producer.webhook.unpacking import BodyTooLarge
 from worker.errors import RedisUnavailable
 
 POISON = b"poison"
 
 
 class Shelf:
-    """Stores in memory; fails for groups that hold the poison, and while it is closed."""
+    """Stores in memory; fails for groups that hold the poison, and while it is closed.
 
-    def __init__(self) -> None:
+    It takes at most three payloads of a body at once, and of at most `most` bodies.
+    """
+
+    def __init__(self, most: int = GROUP_BODIES) -> None:
         self.groups: list[list[bytes]] = []
         self.is_closed = False
+        self.most = most
+        self.writes_until_it_closes = 1_000_000
 
-    def store(self, bodies: Sequence[bytes]) -> list[Stored]:
-        if self.is_closed:
+    def store(self, bodies: Sequence[Body]) -> int:
+        if self.is_closed or self.writes_until_it_closes == 0:
             raise RedisUnavailable("It is closed.")
-        if POISON in bodies:
+        if POISON in [body.text for body in bodies]:
             raise ValueError("A bug that this body meets.")
-        self.groups.append(list(bodies))
-        return [Stored(len(body), 0) for body in bodies]
+        self.writes_until_it_closes -= 1
+        self.groups.append([body.text for body in bodies[: self.most]])
+        for body in bodies[: self.most]:
+            taken = list(islice(body.payloads(), 3))
+            body.advance(Stored(len(taken), 0))
+        return min(self.most, len(bodies))
 
 
 async def take_all(intake: Intake, bodies: Sequence[bytes]) -> list[Stored | BaseException]:
-    return await asyncio.gather(*map(intake.take, bodies), return_exceptions=True)
+    taken = [intake.take(Body(text, most=100)) for text in bodies]
+    return await asyncio.gather(*taken, return_exceptions=True)
 
 
 def test_what_arrives_together_shares_a_write() -> None:
@@ -40,9 +53,61 @@ def test_what_arrives_together_shares_a_write() -> None:
 
 
 def test_each_body_gets_its_own_answer() -> None:
-    answers = asyncio.run(take_all(Intake(Shelf()), [b"a", b"bb", b"ccc"]))
+    answers = asyncio.run(take_all(Intake(Shelf()), [b"1", b"[1, 2]", b"[1, 2, 3]"]))
 
     assert answers == [Stored(1, 0), Stored(2, 0), Stored(3, 0)]
+
+
+def test_a_body_of_many_portions_is_answered_when_all_of_them_are_stored() -> None:
+    many = b"[" + b",".join([b"1"] * 100) + b"]"
+
+    answers = asyncio.run(take_all(Intake(Shelf()), [many, b"1", many]))
+
+    assert answers == [Stored(100, 0), Stored(1, 0), Stored(100, 0)]
+
+
+def test_what_comes_while_a_large_body_is_stored_waits_for_one_portion_only() -> None:
+    shelf = Shelf()
+    many = b"[" + b",".join([b"1"] * 99) + b"]"
+
+    async def play() -> None:
+        intake = Intake(shelf)
+        large = asyncio.ensure_future(intake.take(Body(many)))
+        await asyncio.sleep(0)  # the first write begins
+        await asyncio.sleep(0)
+        await intake.take(Body(b"2"))
+        assert not large.done()
+        await large
+
+    asyncio.run(play())
+
+    assert [group for group in shelf.groups if b"2" in group] == [[many, b"2"]]
+
+
+def test_a_body_whose_later_portion_can_not_be_stored_is_to_be_sent_again() -> None:
+    shelf = Shelf()
+    shelf.writes_until_it_closes = 2
+
+    (answer,) = asyncio.run(take_all(Intake(shelf), [b"[1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
+
+    assert isinstance(answer, RedisUnavailable)
+    assert len(shelf.groups) == 2
+
+
+def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -> None:
+    shelf = Shelf(most=2)
+
+    asyncio.run(take_all(Intake(shelf), [b"1", b"2", b"3", b"4", b"5"]))
+
+    assert [text for group in shelf.groups for text in group] == [b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_body_of_too_many_payloads_is_refused_alone() -> None:
+    many = b"[" + b",".join([b"{}"] * 101) + b"]"
+
+    answers = asyncio.run(take_all(Intake(Shelf()), [b"1", many, b"2"]))
+
+    assert [type(answer) for answer in answers] == [Stored, BodyTooLarge, Stored]
 
 
 def test_a_group_is_bounded() -> None:
@@ -63,7 +128,7 @@ def test_when_nothing_can_be_stored_everybody_is_told() -> None:
     shelf = Shelf()
     shelf.is_closed = True
 
-    answers = asyncio.run(take_all(Intake(shelf), [b"a", b"b"]))
+    answers = asyncio.run(take_all(Intake(shelf), [b"1", b"2"]))
 
     assert [type(answer) for answer in answers] == [RedisUnavailable, RedisUnavailable]
 
@@ -73,7 +138,7 @@ def test_closing_stores_what_still_waits() -> None:
 
     async def play() -> None:
         intake = Intake(shelf)
-        waiting = [asyncio.ensure_future(intake.take(b"x")) for _ in range(3)]
+        waiting = [asyncio.ensure_future(intake.take(Body(b"1"))) for _ in range(3)]
         await asyncio.sleep(0)
         await intake.close()
         await asyncio.gather(*waiting)
@@ -90,8 +155,8 @@ def test_an_intake_that_has_failed_goes_on() -> None:
         intake = Intake(shelf)
         shelf.is_closed = True
         with pytest.raises(RedisUnavailable):
-            await intake.take(b"a")
+            await intake.take(Body(b"1"))
         shelf.is_closed = False
-        return await intake.take(b"a")
+        return await intake.take(Body(b"1"))
 
     assert asyncio.run(play()) == Stored(1, 0)

@@ -1,0 +1,176 @@
+"""The body of a request on its way into Redis: it is read portion by portion, in bounded memory."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from producer.events.payloads import Payload, load
+from producer.webhook.splitting import spans_of
+from producer.webhook.unpacking import BodyTooLarge
+from worker.contract.words import Refusal
+from worker.errors import PayloadRefused
+
+MOST_PAYLOADS: Final = 10_000
+"""Of a body. Lytics sends at most 1,000 (lytics.md, section 1)."""
+SMALL_BYTES: Final = 1024 * 1024
+"""A text up to this size is parsed as a whole, which takes at most 30 MB of memory."""
+MOST_VALUES: Final = 500_000
+"""Of a payload, which takes at most 50 MB as Python's objects; a profile has up to 1 MB."""
+
+
+class Stored(NamedTuple):
+    """The result of storing a body, or a part of it.
+
+    Attributes:
+        accepted: Deliveries that are in Redis now.
+        quarantined: Events and payloads that could not be placed, and are kept.
+        problem: Why the first of these could not be placed; "" if there is none.
+    """
+
+    accepted: int = 0
+    quarantined: int = 0
+    problem: str = ""
+
+    def plus(self, other: Stored) -> Stored:
+        """Return the result of both."""
+        return Stored(
+            self.accepted + other.accepted,
+            self.quarantined + other.quarantined,
+            self.problem or other.problem,
+        )
+
+
+@dataclass(slots=True)
+class Body:
+    """One request's body, and how much of it is stored.
+
+    Args:
+        text: JSON: one payload, an array of them, or several of these one after the other.
+        rest: What could not be unpacked, to be kept as it came; b"" where there is none.
+        most: A body of more payloads is refused before anything of it is stored.
+
+    Attributes:
+        stored: What became of the payloads so far.
+        taken: How many payloads were handed out by `payloads`.
+        refusal: Why nothing of it can be stored, ever.
+    """
+
+    text: bytes
+    rest: bytes = b""
+    most: int = MOST_PAYLOADS
+    stored: Stored = field(default_factory=Stored)
+    taken: int = 0
+    refusal: BodyTooLarge | None = None
+    _position: int = 0
+    _count: int | None = None
+    _spans: array[int] | None = field(default=None, repr=False)
+
+    @property
+    def is_begun(self) -> bool:
+        """Say whether some of it is stored already."""
+        return self._position > 0
+
+    @property
+    def is_ended(self) -> bool:
+        """Say whether all of it is stored, or nothing can be."""
+        return self.refusal is not None or self._position == self._count
+
+    def prepare(self) -> None:
+        """Find the payloads of a large body, which may take seconds.
+
+        Raises:
+            BodyTooLarge: It holds more payloads than are taken.
+        """
+        if len(self.text) > SMALL_BYTES:
+            self._split()
+
+    def payloads(self) -> Iterator[Payload]:
+        """Yield the payloads that are not stored yet; nothing where there is a `refusal`."""
+        self.taken = self._position
+        try:
+            found = self._found()
+        except BodyTooLarge as refusal:
+            self.refusal = refusal
+            return
+        for payload in found:
+            self.taken += 1
+            yield payload
+
+    def advance(self, stored: Stored) -> None:
+        """Note that what was taken is stored."""
+        self._position = self.taken
+        self.stored = self.stored.plus(stored)
+
+    def _found(self) -> Iterator[Payload]:
+        if self._spans is None and len(self.text) <= SMALL_BYTES:
+            try:
+                value = load(self.text)
+            except PayloadRefused:
+                pass  # it may be several values, or an array with one that is broken
+            else:
+                values = value if isinstance(value, list) and value else [value]
+                self._count_to(len(values))
+                return self._parsed(values)
+        if self._spans is None:
+            self._split()
+        return self._split_off()
+
+    def _parsed(self, values: list[Any]) -> Iterator[Payload]:
+        for index in range(self._position, len(values)):
+            yield _payload(b"", values[index], index)
+        yield from self._rest()
+
+    def _split(self) -> None:
+        spans = array("Q")
+        try:
+            for begin, end in spans_of(self.text):
+                spans.extend((begin, end))
+                if len(spans) > 2 * self.most:
+                    raise _too_many(self.most)
+        except ValueError:
+            spans = array("Q")
+        self._spans = spans or array("Q", (0, len(self.text)))
+        self._count_to(len(self._spans) // 2)
+
+    def _count_to(self, count: int) -> None:
+        if count > self.most:
+            raise _too_many(self.most)
+        self._count = count + bool(self.rest)
+
+    def _split_off(self) -> Iterator[Payload]:
+        spans = self._spans or array("Q")
+        for index in range(self._position, len(spans) // 2):
+            begin, end = spans[2 * index : 2 * index + 2]
+            yield _read(self.text[begin:end], index)
+        yield from self._rest()
+
+    def _rest(self) -> Iterator[Payload]:
+        if self.rest and self._position < (self._count or 0):
+            yield Payload(self.rest, None, error="This part of the body is no gzip, or is cut off.")
+
+
+def _may_hold_more(text: bytes, most: int) -> bool:
+    """Say whether a text may hold more than so many payloads."""
+    return text.count(b",") + text.count(b"{") + text.count(b"[") > most
+
+
+def _too_many(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"made of more than {most:,} payloads")
+
+
+def _payload(text: bytes, value: Any, index: int) -> Payload:
+    # An array within an array is no array of payloads.
+    return Payload(text, [value] if isinstance(value, list) and value else value, index=index)
+
+
+def _read(text: bytes, index: int) -> Payload:
+    if len(text) > MOST_VALUES and _may_hold_more(text, MOST_VALUES):
+        message = f"A payload holds more than the {MOST_VALUES:,} values that are read."
+        return Payload(text, None, 0, index, message, Refusal.TOO_LARGE)
+    try:
+        return _payload(text, load(text), index)
+    except PayloadRefused as refusal:
+        return Payload(text, None, 0, index, refusal.message)

@@ -1,0 +1,162 @@
+"""A request that would cost much: refused or taken in bounded memory, while others are answered."""
+
+import gzip
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import orjson
+import pytest
+
+from ops.rig import free_port
+from tests.journeys.play import SHORT, Rig, start_worker, status_of
+from tests.waiting import allowed, until
+
+SECRET = {"x-segrelay-secret": "a-secret-of-nobody"}
+GZIP = SECRET | {"content-encoding": "gzip"}
+NEIGHBOUR_SECONDS = 3.0
+MEMORY_BYTES = 400_000_000
+MIB = 1024 * 1024
+
+
+def event(number: int, **fields: object) -> bytes:
+    entry = {"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
+    data = {"email": f"p{number}@example.com", "segment_events": [entry]}
+    return orjson.dumps({"id": str(number), "data": {**data, **fields}})
+
+
+class Relay:
+    """A rig with a worker and a receiver."""
+
+    def __init__(self, rig: Rig, port: int) -> None:
+        self.rig = rig
+        self.url = f"http://127.0.0.1:{port}/v1/lytics"
+        start_worker(rig, "--concurrency=2")
+        self.process = rig.start_beside("serve")
+        until(self._is_alive, 60)
+
+    def _is_alive(self) -> bool:
+        try:
+            return httpx.get(self.url.replace("/v1/lytics", "/healthz")).is_success
+        except httpx.TransportError:
+            return False
+
+    def post(self, body: bytes, headers: dict[str, str] = SECRET) -> httpx.Response:
+        return httpx.post(self.url, content=body, headers=headers, timeout=180)
+
+    def most_memory(self) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        (line,) = (line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+    port = free_port()
+    more = f'[producer.webhook]\nlisten = "127.0.0.1:{port}"\nsecret = "a-secret-of-nobody"\n'
+    with Rig(tmp_path_factory.mktemp("limits"), delivery_lines=SHORT, more=more) as rig:
+        yield Relay(rig, port)
+
+
+@contextmanager
+def a_neighbour(relay: Relay) -> Iterator[list[float]]:
+    """Post single payloads all the while; yields how long each took to be answered."""
+    seconds: list[float] = []
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.wait(0.05):
+            begun = time.monotonic()
+            assert relay.post(event(1)).status_code == 200
+            seconds.append(time.monotonic() - begun)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield seconds
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_two_gzip_members_are_two_events(relay: Relay) -> None:
+    body = gzip.compress(event(11)) + gzip.compress(event(12))
+
+    answer = relay.post(body, GZIP)
+
+    assert (answer.status_code, answer.json()["accepted"]) == (200, 2)
+    until(lambda: {"p11@example.com", "p12@example.com"} <= relay.rig.memberships().keys(), 30)
+
+
+def rows(row: bytes, size: int) -> bytes:
+    return b"[" + b",".join([row] * (size // (len(row) + 1))) + b"]"
+
+
+def many_events(profile_bytes: int, events: int) -> bytes:
+    entry = {"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}
+    data = {"email": "p@example.com", "a": "x" * profile_bytes, "segment_events": [entry] * events}
+    return orjson.dumps({"data": data})
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        pytest.param(rows(b"{}", 60_000_000), 413, id="60 MB of objects"),
+        pytest.param(rows(b"{}", 1_500_000), 413, id="500,000 objects"),
+        pytest.param(rows(b"{}", 29_000), 200, id="objects below the limit"),
+        pytest.param(b'{"data": {"a": %b}}' % rows(b"{}", 15 * MIB), 200, id="one with objects"),
+        pytest.param(b'{"data": {"a": %b}}' % rows(b'""', 15 * MIB), 200, id="one with texts"),
+        pytest.param(rows(b'{"a": %b}' % rows(b"{}", MIB), 15 * MIB), 200, id="some with objects"),
+        pytest.param(b"[" * (15 * MIB), 200, id="deep"),
+        pytest.param(b'{"a":' * (3 * MIB) + b"1" + b"}" * (3 * MIB), 413, id="deep and too large"),
+        pytest.param(b'{"a":' * (2 * MIB) + b"1" + b"}" * (2 * MIB), 200, id="deep objects"),
+        pytest.param(event(2, a="x" * (15 * MIB)), 200, id="a huge text"),
+        pytest.param(event(2, a="\U0001f600" * (3 * MIB)), 200, id="a huge text of emoji"),
+        pytest.param(b'{"data": {"a": %b}}' % (b"1" * 15 * MIB), 200, id="a huge number"),
+        pytest.param(many_events(MIB, 100_000), 200, id="a profile times its events"),
+        pytest.param(rows(many_events(20_000, 300), 2 * MIB), 200, id="many of these"),
+    ],
+)
+def test_a_body_that_would_cost_much_stops_no_neighbour(
+    relay: Relay, text: bytes, status: int
+) -> None:
+    with a_neighbour(relay) as seconds:
+        answer = relay.post(gzip.compress(text, 9), GZIP)
+
+    assert answer.status_code == status, answer.text
+    assert seconds
+    assert max(seconds) < allowed(NEIGHBOUR_SECONDS / 3)
+    assert relay.most_memory() < MEMORY_BYTES
+
+
+def test_many_of_them_at_once_are_bounded_as_well(relay: Relay) -> None:
+    bodies = [rows(b"{}", 60_000_000), rows(b"{}", 29_000), rows(b'""', 15 * MIB)]
+    sent = [gzip.compress(body) for body in bodies] * 4
+    answers: list[int] = []
+    threads = [
+        threading.Thread(
+            target=lambda body=body: answers.append(relay.post(body, GZIP).status_code)
+        )
+        for body in sent
+    ]
+
+    with a_neighbour(relay) as seconds:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert set(answers) <= {200, 413, 503}
+    assert max(seconds) < allowed(NEIGHBOUR_SECONDS / 3)
+    assert relay.most_memory() < MEMORY_BYTES
+
+
+def test_what_was_refused_as_too_large_is_counted_where_a_person_looks(relay: Relay) -> None:
+    before = status_of(relay.rig)["too_large_requests"]
+
+    assert relay.post(bytes(16 * MIB + 1)).status_code == 413
+
+    assert status_of(relay.rig)["too_large_requests"] == before + 1
