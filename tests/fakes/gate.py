@@ -140,5 +140,8 @@ class FakeGate:
         """Return a record for who only looks; a clock that was set back is outlived even so."""
         if self.record.seen > self.now_us():
             steady(self.record, self.now_us())
-        kept = {name: dict(getattr(self.record, name)) for name in ("delivered", "went", "noes", "firsts")}
+        kept = {
+            name: dict(getattr(self.record, name))
+            for name in ("delivered", "went", "noes", "firsts")
+        }
         return replace(self.record, **kept)

@@ -132,7 +132,12 @@ class RedisWorld:
 
     def put(self, record: GateRecord) -> None:
         stored = asdict(record)
-        for prefix, name in ((DELIVERED, "delivered"), (FIRST, "firsts"), (WENT, "went"), (NO, "noes")):
+        for prefix, name in (
+            (DELIVERED, "delivered"),
+            (FIRST, "firsts"),
+            (WENT, "went"),
+            (NO, "noes"),
+        ):
             stored |= {f"{prefix}{trigger}": n for trigger, n in stored.pop(name).items()}
         self._commands.hset(self._key, mapping=stored)
 
