@@ -115,7 +115,7 @@ def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
         [
             TableRow(
                 (name, *(f"{t[kind]:,}" for kind in KINDS), _template(t), _state(t)),
-                is_ill(t["state"]) or bool(t["refused"]),
+                is_ill(t["state"]) or bool(t["refused"] or t.get("lasting")),
             )
             for name, t in document["triggers"].items()
         ],
@@ -165,6 +165,6 @@ def _template(trigger: Mapping[str, Any]) -> str:
 
 
 def _state(trigger: Mapping[str, Any]) -> str:
-    if trigger["reason"] and trigger["state"] in {"paused", "stopped"}:
+    if trigger["reason"] and trigger["state"] in {"paused", "stopped", "refused", "waits"}:
         return f"{trigger['state']}: {trigger['reason']}"
     return str(trigger["state"])
