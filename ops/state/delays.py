@@ -54,6 +54,7 @@ def state_of_delayed(
     """Return the state of a trigger of which something is put off; None = nothing is.
 
     Args:
+        trigger: Its name.
         found: By partition.
         waiting: Indices of the partitions in which deliveries of the trigger wait.
     """
