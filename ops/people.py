@@ -76,8 +76,10 @@ def _homes() -> tuple[_Home, ...]:
     # 555-01XX of each area of the United States, and the like of others.
     areas = (f"+1{area}55501" for area in range(200, 1000))
     in_america = tuple((begin, 2) for begin in areas if _is_valid(f"{begin}00", "US"))
-    british = ("1134960", "1144960", "1164960", "1174960", "1214960", "1314960")
-    british += ("1414960", "1514960", "1614960", "2079460", "1914980", "2890180", "2920180")
+    british = (
+        "1134960", "1144960", "1164960", "1174960", "1214960", "1314960", "1414960", "1514960",
+        "1614960", "2079460", "1914980", "2890180", "2920180",
+    )  # fmt: skip
     french = ("+3319900", "+3326191", "+3335301", "+3346571", "+3353649")
     german = (("+493023125", 3), ("+492214710", 3), ("+498999998", 3), ("+49171392001", 1))
     american = ("Portland", "Springfield", "Austin", "Denver")

@@ -62,6 +62,8 @@ def made_right(user: dict[str, Any]) -> dict[str, Any]:
 
 
 def _phone(text: str | None) -> str | None:
+    if not text:
+        return None
     try:
         number = phonenumbers.parse(text, "US")
     except phonenumbers.NumberParseException:

@@ -108,6 +108,7 @@ def test_exactly_so_many_go_first_over_all_processes_and_partitions(relay, sandb
 
 
 def test_the_first_version_of_a_trigger_has_its_canary_too(relay, sandbox):
+    sandbox.settings(panel_attributes={"lytics_computed_attr": "array", "mark": "array"})
     relay.template("enter.jsonnet", MARKED.format("one"))
     relay.configure(EXIT, triggers=CANARY.format(10))
     publish(relay, "first", 30)
