@@ -118,8 +118,11 @@ def fails_where_another_renders(
     """Say why a new template fails for the sample that the one before renders; "" = it does not.
 
     Args:
+        settings: The configuration.
+        trigger: Whose template it is.
         renders_before: Renders rows with the template before.
         renderer: Of the new one, which loads.
+        now: To make the sample fresh.
     """
     rows = [Row(orjson.dumps(profile_for(settings, trigger, now)), trigger.settings)]
     [before] = renders_before(rows)

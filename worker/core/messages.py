@@ -49,8 +49,8 @@ def normalise_message(text: str) -> str:
 
     Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
     and so does the place in a template or the HTTP status that the message begins with. A value
-    that stands bare in the text can't be told from it: for what a template says there is `without_data`, for what a
-    destination says `without_values`. Normalising twice changes nothing.
+    that stands bare in the text can't be told from it: for what a template says there is
+    `without_data`, for what a destination says `without_values`. Normalising twice changes nothing.
     """
     kept = _STAYS.match(text)
     begin = kept[0] if kept else ""
