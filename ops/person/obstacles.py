@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from ops.state.delays import Delays, read_delays
+from ops.state.delays import Delays, read_delays, times
 from ops.state.status import is_orphan
 from ops.state.waiting import WaitingEntry
 from ops.terminal.moments import shown_ms
@@ -101,12 +101,13 @@ class Obstacles:
         if setback:
             why = f"was refused: {setback.refusal}" if setback.refusal else "failed"
             again = self._until(setback.not_before_ms, "tried again after")
-            yield f"its last request {why} ({setback.failures:,} failed so far){again}"
+            yield f"its last request {why} (so far {times(setback.failures)}){again}"
         wait = delays.waits.get(entry.stream.trigger)
         if wait:
             why = f": {wait.reason}" if wait.reason else ""
             again = self._until(wait.not_before_ms, "tried again after")
-            yield f"the trigger waits, nothing went through in {wait.attempts:,} tries{why}{again}"
+            tried = times(wait.attempts)
+            yield f"the trigger waits, nothing went through, tried {tried}{why}{again}"
 
     def _notes(self, entry: WaitingEntry) -> Iterator[str]:
         header = entry.header

@@ -48,6 +48,11 @@ def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
     ]
 
 
+def times(count: int) -> str:
+    """Return how often, in words."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
 def state_of_delayed(
     trigger: str, found: Sequence[Delays], waiting: Collection[int]
 ) -> dict[str, Any] | None:
@@ -70,7 +75,7 @@ def state_of_delayed(
         number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
         return {
             "state": "refused",
-            "reason": f"{number} refused, {last.failures:,} times so far: {last.refusal}",
+            "reason": f"{number} refused, {times(last.failures)} so far: {last.refusal}",
             "lasting": last.failures >= TRIES_ALONE,
         }
     waits = [delays.waits[trigger] for delays in here if trigger in delays.waits]
@@ -79,7 +84,7 @@ def state_of_delayed(
         reason = f": {last_wait.reason}" if last_wait.reason else ""
         return {
             "state": "waits",
-            "reason": f"nothing went through in {last_wait.attempts:,} tries{reason}",
+            "reason": f"nothing went through, tried {times(last_wait.attempts)}{reason}",
             "lasting": False,
         }
     return None
