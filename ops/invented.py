@@ -11,10 +11,9 @@ from typing import Any, Final
 
 import orjson
 
+from ops.people import invented_person
+
 AUDIENCES: Final = ("vip", "newsletter", "cart-abandoners")
-_FIRST: Final = ("Ann", "Ben", "Cleo", "Dan", "Eva", "Finn", "Gia", "Hugo", "Ida", "Jon")
-_LAST: Final = ("Archer", "Baker", "Cooper", "Draper", "Fisher", "Mason", "Potter", "Weaver")
-_SCORES: Final = ("consistency", "frequency", "intensity", "momentum", "recency", "volatility")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US: Final = 86_400_000_000
 
@@ -174,27 +173,14 @@ def _moment(event: Happening) -> str:
 
 def people_at_lytics(count: int) -> list[dict[str, Any]]:
     """Return so many profiles as Lytics has them, with a `_uid` each and in no audience."""
-    return [{"_uid": f"u{person}", **_profile(person), "segments": []} for person in range(count)]
-
-
-def _profile(person: int) -> dict[str, Any]:
-    return {
-        "_id": str(1_000_000_000_000_000_000 + person),
-        "email": f"person{person}@example.com",
-        "first_name": _FIRST[person % len(_FIRST)],
-        "last_name": _LAST[person % len(_LAST)],
-        "user_language": "en_US",
-        "visit_country": "US",
-        "visit_city": "Portland",
-        "consent_email_status": "t" if person % 3 else "f",
-        "is_mobile": "t",
-        **{f"score_{name}": (person * 7 + at) % 100 for at, name in enumerate(_SCORES)},
-    }
+    return [
+        {"_uid": f"u{person}", **invented_person(person), "segments": []} for person in range(count)
+    ]
 
 
 def _payload(number: int, event: Happening, profile_bytes: int, fields: int = 0) -> dict[str, Any]:
     person = int(event.email.removeprefix("person").partition("@")[0])
-    data = {**_profile(person), "segment_events": [_segment_event(event)]}
+    data = {**invented_person(person), "segment_events": [_segment_event(event)]}
     missing = range(len(data), fields)
     each = (profile_bytes - len(orjson.dumps(data))) // max(1, len(missing))
     data |= {f"field_{at:03}": f"{at:0{max(1, each - 14)}}" for at in missing}

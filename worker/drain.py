@@ -338,7 +338,7 @@ class Drain:
             batch=batch,
             partition=self.partition,
             settler=settler,
-            refusals=Refusals(batch, settler, self.jitter),
+            refusals=Refusals(batch, settler, self.gate, self.jitter),
             jitter=self.jitter,
             late_seconds=self.limits.late_seconds,
         )

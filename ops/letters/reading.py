@@ -13,6 +13,7 @@ from redis import Redis
 
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
+from worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
 """After so many a letter is exhausted: replayed only if it is named."""
@@ -222,7 +223,7 @@ def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
         count,
         str(sample.get("reason", "")),
         int(sample.get("status", 0)),
-        str(sample.get("message", "")),
+        normalise_message(str(sample.get("message", ""))),
         str(sample.get("trigger", "")),
         str(sample.get("letter", "")),
     )

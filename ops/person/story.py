@@ -13,6 +13,7 @@ from redis import Redis
 
 from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.named import KnownPerson, person_named
+from ops.person.obstacles import Obstacles
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.waiting import WaitingEntry, find_streams, read_entries
@@ -58,6 +59,7 @@ class Known:
     Args:
         ledger: By destination.
         written_ms: When its ledger was written last, by destination.
+        obstacles: What may hold up what waits.
         is_whole: All that waits was looked at.
     """
 
@@ -68,6 +70,7 @@ class Known:
     past: list[Past] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
+    obstacles: Obstacles | None = None
     is_whole: bool = True
 
     @property
@@ -122,6 +125,8 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
             known.written_ms[place.destination] = _written_ms(client, settings, place, person)
         known.past += _past(client, place, person)
     known.waiting, known.is_whole = _waiting(client, places, person)
+    if known.waiting:
+        known.obstacles = Obstacles.read(client, settings, places)
     wanted = Filter(digest=person.digest.hex())
     known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
     return known

@@ -20,7 +20,7 @@ def problems_of(document: Mapping[str, Any], *, oldest_seconds: float) -> Iterat
     """
     for kind in ("destination", "trigger", "job"):
         for name, one in document[f"{kind}s"].items():
-            if one["state"] in _ILL:
+            if one["state"] in _ILL or one.get("lasting"):
                 yield f"{kind} {name} is {one['state']}: {reason_of(one) or 'no reason was given'}"
     if document["orphaned"]:
         yield (

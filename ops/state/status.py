@@ -15,6 +15,7 @@ from redis import Redis
 
 from ops.state import scripts
 from ops.state.jobs import reason_of_state, state_of
+from ops.state.delays import Delays, read_delays, state_of_delayed
 from ops.state.partitions import all_partitions, known_destinations
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
@@ -173,7 +174,9 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         RedisUnavailable: Redis can't be asked.
     """
     places = all_partitions(client, settings)
-    totals = add_up(snapshots(client, places), settings)
+    found = snapshots(client, places)
+    totals = add_up(found, settings)
+    delayed = _delayed(found, read_delays(client, places))
     pauses = read_pauses(client)
     processes = read_processes(client)
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
@@ -182,7 +185,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         "skipped_by_reason": _sorted(totals.skipped_by_reason),
         "dead_by_reason": _sorted(totals.dead_by_reason),
         "triggers": _with_versions(
-            _triggers(totals, settings, pauses, _stopped(processes, settings)),
+            _triggers(totals, settings, pauses, _stopped(processes, settings), delayed),
             read_versions(client),
             processes,
         ),
@@ -247,14 +250,32 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
 
 
 def _triggers(
-    totals: Totals, settings: Settings, pauses: Pauses, stopped: frozenset[str]
+    totals: Totals,
+    settings: Settings,
+    pauses: Pauses,
+    stopped: frozenset[str],
+    delayed: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     names = sorted({*settings.triggers, *totals.by_trigger})
     return {
         name: _six(totals.by_trigger.get(name, {}))
-        | _trigger_state(settings, name, pauses.triggers.get(name), is_stopped=name in stopped)
+        | (
+            _trigger_state(settings, name, pauses.triggers.get(name), is_stopped=name in stopped)
+            or delayed.get(name, {"state": "ok", "reason": ""})
+        )
         for name in names
     }
+
+
+def _delayed(found: Sequence[PartitionSnapshot], delays: Sequence[Delays]) -> dict[str, Any]:
+    """Return the states of the triggers of which something waits because it is put off."""
+    waiting: dict[str, set[int]] = {}
+    for at, one in enumerate(found):
+        for stream in one.waiting:
+            if stream.length:
+                waiting.setdefault(stream.trigger, set()).add(at)
+    states = {name: state_of_delayed(name, delays, where) for name, where in waiting.items()}
+    return {name: state for name, state in states.items() if state}
 
 
 def _with_versions(
@@ -303,14 +324,15 @@ def _job(name: str, job: Job | None, totals: Totals, pause: Pause | None) -> dic
 
 def _trigger_state(
     settings: Settings, name: str, pause: Pause | None, *, is_stopped: bool
-) -> dict[str, str]:
+) -> dict[str, str] | None:
+    """Return the state of a trigger that is not worked on; None = it is."""
     if name not in settings.triggers:
         return {"state": "orphaned", "reason": "the configuration does not name it any more"}
     if pause:
         return {"state": "paused", "reason": pause.reason}
     if is_stopped:
         return {"state": "stopped", "reason": _STOPPED}
-    return {"state": "ok", "reason": ""}
+    return None
 
 
 def _destination(

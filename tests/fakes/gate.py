@@ -28,6 +28,7 @@ from worker.core.gate import (
     Open,
     Policy,
     Slot,
+    TriggerAnswers,
     heard,
 )
 from worker.core.verdicts import Verdict
@@ -88,6 +89,19 @@ class FakeGate:
         what = heard(verdict, policy=self.policy, label=self.label, fingerprint=self.fingerprint)
         return self._hear(slot, what, delivered, batch)
 
+    async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
+        """Return how the last requests of each trigger were answered."""
+        record, now = self._seen(), self.now_us()
+        return {
+            name: TriggerAnswers(
+                (now - went) / MICROSECONDS
+                if (went := record.went.get(name, now + 1)) <= now
+                else None,
+                record.noes.get(name, ""),
+            )
+            for name in triggers
+        }
+
     async def cancel(self, slot: Slot) -> None:
         """Tell that nothing was sent."""
         if slot.probe:
@@ -126,5 +140,8 @@ class FakeGate:
         """Return a record for who only looks; a clock that was set back is outlived even so."""
         if self.record.seen > self.now_us():
             steady(self.record, self.now_us())
-        kept = {name: dict(getattr(self.record, name)) for name in ("delivered", "firsts")}
+        kept = {
+            name: dict(getattr(self.record, name))
+            for name in ("delivered", "went", "noes", "firsts")
+        }
         return replace(self.record, **kept)

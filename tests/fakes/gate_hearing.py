@@ -22,7 +22,7 @@ from tests.fakes.gate_rules import (
     transport_works,
     unpause,
 )
-from worker.core.gate import WHOLE, GateState, Heard, Policy
+from worker.core.gate import SEVERAL, WHOLE, GateState, Heard, Policy
 
 MOST_DOUBLINGS: Final = 10
 
@@ -49,6 +49,8 @@ def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateStat
     for trigger, delivered in report.delivered.items():
         if delivered:
             gate.delivered[trigger] = gate.delivered.get(trigger, 0) + delivered
+            gate.went[trigger] = now
+            gate.noes.pop(trigger, None)
     is_current = report.incident == gate.incident
     is_probe = report.probe and is_current and bool(gate.probing)
     if is_probe:
@@ -58,6 +60,11 @@ def hear(gate: GateRecord, report: Report, now: int, policy: Policy) -> GateStat
     match report.heard.what:
         case "works":
             _works(gate, report, is_current=is_current)
+        case "body":
+            _works(gate, report, is_current=is_current)
+            for trigger in report.delivered:
+                known = gate.noes.setdefault(trigger, report.batch)
+                gate.noes[trigger] = known if known == report.batch else SEVERAL
         case "unreadable":
             _unreadable(gate, report, now, policy)
         case "slow":

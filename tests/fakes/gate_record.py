@@ -11,6 +11,8 @@ from worker.core.gate import WHOLE
 TIMES: Final = ("tat", "live", "lowered_at", "failed_at", "closed", "probing", "since")
 DELIVERED: Final = "ok|"
 FIRST: Final = "first|"
+WENT: Final = "went|"
+NO: Final = "no|"
 
 
 @dataclass(slots=True)
@@ -45,6 +47,9 @@ class GateRecord:
         refused: Fingerprints of credentials that were refused, with commas.
         rates: `rate@seen` of all workers, with semicolons.
         delivered: By trigger: how many deliveries it has made.
+        went: By trigger: when something of it was taken last.
+        noes: By trigger: the place of the only delivery in whose requests bodies were refused since
+            then, or `*` for several.
         firsts: By trigger: it was resumed, and a probe of it goes first; as `probing`.
     """
 
@@ -75,6 +80,8 @@ class GateRecord:
     refused: str = ""
     rates: str = ""
     delivered: dict[str, int] = field(default_factory=dict)
+    went: dict[str, int] = field(default_factory=dict)
+    noes: dict[str, str] = field(default_factory=dict)
     firsts: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -87,6 +94,10 @@ class GateRecord:
                 setattr(record, place.name, text if place.type == "str" else int(text))
         record.delivered = _by_trigger(stored, DELIVERED)
         record.firsts = _by_trigger(stored, FIRST)
+        record.went = _by_trigger(stored, WENT)
+        record.noes = {
+            name.removeprefix(NO): text for name, text in stored.items() if name.startswith(NO)
+        }
         return record
 
 

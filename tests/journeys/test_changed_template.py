@@ -74,6 +74,9 @@ def test_a_template_is_changed_broken_mended_and_canaried_without_a_restart(tmp_
             return found if found["state"] == "paused" else None
 
         send(rig, lines(entrances(0)))
+        until(paused, 60)
+        assert marked(rig) == {"one": CANARY}
+        assert rig.command("resume", "enter", "--json").returncode == 0
         write(rig, "{ users: [ }")
         send(rig, lines(entrances(PEOPLE)))
         until(lambda: "enter.jsonnet:1" in trigger(rig)["refused"], 30)

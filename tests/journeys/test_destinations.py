@@ -1,8 +1,9 @@
 """Several destinations, and both membership models, from one stream of events."""
 
+import time
 from collections import Counter
 
-from ops.invented import AUDIENCES, truth
+from ops.invented import AUDIENCES, Happening, truth
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import (
     SHORT,
@@ -17,6 +18,7 @@ from tests.journeys.play import (
 )
 from tests.nightly import amount
 from tests.waiting import until
+from worker.core.backoff import TRIES_ALONE
 
 REFUSED = "person7@example.com"
 ENDPOINTS = """\
@@ -173,3 +175,41 @@ def test_both_membership_models_end_in_the_truth(tmp_path):
         assert flagged(rig) == truth(happened)
         drops = rig.sandbox.get("drops")
         assert not [name for name in str(drops).split("'") if name in FLAG_OF.values()]
+
+
+def test_an_endpoint_that_refuses_one_event_gets_it_five_times_and_then_no_more(tmp_path):
+    refused: list[str] = []
+
+    def respond(came):
+        if came.body["person"]["email"] in refused:
+            return 400, {"error": "unknown plan"}
+        return 200, {}
+
+    with (
+        Endpoint(respond) as endpoint,
+        Rig(tmp_path, more=ENDPOINTS.format(url=endpoint.url), delivery_lines=SHORT) as rig,
+        watched(rig),
+    ):
+        start_worker(rig)
+        send(rig, lines([_entrance(1)]))
+        until(lambda: status_of(rig)["triggers"]["hook"]["delivered"] == 1, 60)
+        refused.append("person2@example.com")
+        send(rig, lines([_entrance(2)]))
+        waiting = until(lambda: _refused_hook(rig), 60)
+        until(lambda: status_of(rig)["triggers"]["hook"]["dead"] == 1, 120)
+
+        assert "400: unknown plan" in waiting["reason"]
+        hooks = [came for came, _ in endpoint.came if came.path == "/hook"]
+        tried = [came for came in hooks if came.body["person"]["email"] in refused]
+        assert len(tried) == TRIES_ALONE
+        assert status_of(rig)["triggers"]["hook"]["state"] == "ok"
+
+
+def _entrance(person):
+    time_us = time.time_ns() // 1_000 - 1_000_000
+    return Happening(f"person{person}@example.com", "vip", is_exit=False, time_us=time_us)
+
+
+def _refused_hook(rig):
+    found = status_of(rig)["triggers"]["hook"]
+    return found if found["state"] == "refused" else None

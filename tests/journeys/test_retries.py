@@ -130,7 +130,8 @@ def test_single_live_events_pass_a_failing_path_with_a_backlog_in_three_seconds(
         assert median(waited) <= 3.0, sorted(waited)
         assert max(waited) <= allowed(5.0), sorted(waited)[-5:]
         assert (status["dead"], status["triggers"]["exit"]["waiting"]) == (0, len(leaving))
-        assert status["triggers"]["exit"]["state"] == "ok"
+        assert status["triggers"]["exit"]["state"] == "waits"
+        assert "500" in status["triggers"]["exit"]["reason"]
 
 
 def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp_path):
@@ -145,7 +146,8 @@ def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp
             time.sleep(0.2)
         status = status_of(rig)
         assert (status["dead"], status["waiting"]) == (0, 120)
-        assert status["triggers"]["enter"]["state"] == "ok"
+        assert status["triggers"]["enter"]["state"] == "refused"
+        assert "403" in status["triggers"]["enter"]["reason"]
 
         rig.sandbox.settings(failures=[])
         for at in range(150, 360, 30):

@@ -20,7 +20,6 @@ from worker.batch.repair import repair
 from worker.batch.settle import Settler
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Wait
-from worker.core.gate import Slot
 from worker.core.ledger import Record, with_delivered, with_tried, with_whole_list
 from worker.core.verdicts import (
     Accepted,
@@ -216,7 +215,7 @@ class Conclusion:
             await self._ambiguous(request, note, message)
             return
         outcomes = {
-            parcel: self._after_failure(parcel, request, sent.slot) for parcel in request.parcels
+            parcel: self._after_failure(parcel, sent, message) for parcel in request.parcels
         }
         waits: dict[str, Wait | None] = dict.fromkeys(request.triggers)
         waits |= {
@@ -249,9 +248,13 @@ class Conclusion:
             self.batch.state.set_wait(trigger, wait)
         self.batch.drop([trigger for trigger, wait in waits.items() if wait])
 
-    def _after_failure(self, parcel: Parcel, request: Request, slot: Slot) -> AfterFailure:
+    def _after_failure(self, parcel: Parcel, sent: Sent, message: str) -> AfterFailure:
         return self.batch.state.after_failure(
-            parcel.delivery, slot, users=len(request.packed), jitter=self.jitter.random()
+            parcel.delivery,
+            sent.slot,
+            users=len(sent.request.packed),
+            jitter=self.jitter.random(),
+            reason=message,
         )
 
     async def _ambiguous(self, request: Request, note: Note, message: str) -> None:

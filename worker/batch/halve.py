@@ -1,8 +1,10 @@
 """Halves bodies that were refused, until it is clear which deliveries are to blame.
 
 A delivery that is refused alone is to blame only if others of its trigger go through, in requests
-that were taken after its own began. If nothing goes through, the refusal says nothing about this
-delivery: the trigger waits, and nothing becomes a dead letter.
+that were taken after its own began. If none do in this batch, it steps aside, and is dead after
+five such refusals where what others were answered lately tells that it is to blame. If nothing goes
+through, the refusal says nothing about this delivery: the trigger waits, and nothing becomes a dead
+letter.
 
 A halving that is not finished when the batch ends is remembered as the width of the deliveries'
 next request. So it does not start anew each time at a slow destination or a low rate.
@@ -22,8 +24,8 @@ from worker.batch.partition import Settlement
 from worker.batch.routes import Route
 from worker.batch.settle import Settler
 from worker.contract.words import Death
-from worker.core.backoff import Setback, Wait, delay_seconds
-from worker.core.gate import Slot
+from worker.core.backoff import AfterFailure, Setback, Wait, delay_seconds, is_to_blame
+from worker.core.gate import Gate, Slot
 
 SUSPECTS_AT_MOST: Final = 8
 """So many refused alone and nothing taken: it is not they who are to blame."""
@@ -47,6 +49,7 @@ class Refusals:
 
     batch: Batch
     settler: Settler
+    gate: Gate
     jitter: random.Random
     _suspects: dict[str, list[_Suspect]] = field(default_factory=dict)
     _taken_seconds: dict[str, float] = field(default_factory=dict)
@@ -116,12 +119,8 @@ class Refusals:
                 await self._step_aside(trigger, suspects)
 
     async def _step_aside(self, trigger: str, suspects: list[_Suspect]) -> None:
-        outcomes = [
-            self.batch.state.after_failure(
-                suspect.parcel.delivery, suspect.slot, users=1, jitter=self.jitter.random()
-            )
-            for suspect in suspects
-        ]
+        is_alone = len(suspects) == 1 and await self._is_to_blame(trigger, suspects[0])
+        outcomes = [self._after_refusal(each, is_to_blame=is_alone) for each in suspects]
         others_go_through = any(outcome.wait is None for outcome in outcomes)
         wait = None if others_go_through else self._short(outcomes[0].wait)
         deaths = []
@@ -130,7 +129,9 @@ class Refusals:
             if outcome.setback is None:
                 deaths.append((suspect.parcel.delivery, suspect.obituary))
             else:
-                setbacks[suspect.parcel.delivery.place] = self._alone(outcome.setback, wait)
+                setbacks[suspect.parcel.delivery.place] = self._alone(
+                    outcome.setback, suspect.obituary.message
+                )
         remark = f"retry: {suspects[0].obituary.message}"
         await self.settler.write(
             Settlement(
@@ -155,13 +156,33 @@ class Refusals:
         )
         return replace(wait, not_before_ms=min(wait.not_before_ms, latest_ms))
 
-    def _alone(self, setback: Setback, wait: Wait | None) -> Setback:
-        """Return a setback by which a suspect is alone in its next request, a little later."""
+    async def _is_to_blame(self, trigger: str, suspect: _Suspect) -> bool:
+        """Say whether what the destination answered lately tells that the others are taken."""
+        answers = await self.gate.answers(self.batch.routes)
+        own = answers.pop(trigger)
+        place, status = suspect.parcel.delivery.place, suspect.obituary.status
+        return is_to_blame(place, status, own, answers.values())
+
+    def _after_refusal(self, suspect: _Suspect, *, is_to_blame: bool) -> AfterFailure:
+        return self.batch.state.after_failure(
+            suspect.parcel.delivery,
+            suspect.slot,
+            users=1,
+            jitter=self.jitter.random(),
+            reason=suspect.obituary.message,
+            others_are_taken=is_to_blame,
+        )
+
+    def _alone(self, setback: Setback, refusal: str) -> Setback:
+        """Return a setback by which a suspect is alone in its next request, later each time.
+
+        So it neither holds up those that come after it nor is sent again and again.
+        """
         not_before_ms = setback.not_before_ms
-        if wait is None and not not_before_ms:
-            delay_ms = round(1000 * delay_seconds(1, self.jitter.random()))
+        if not not_before_ms:
+            delay_ms = round(1000 * delay_seconds(setback.failures, self.jitter.random()))
             not_before_ms = self.batch.state.now_ms() + delay_ms
-        return replace(setback, width=1, not_before_ms=not_before_ms)
+        return replace(setback, width=1, not_before_ms=not_before_ms, refusal=refusal)
 
     def _narrowed(self, parcel: Parcel, width: int) -> Setback:
         known = self.batch.state.setbacks.get(parcel.delivery.place)

@@ -182,7 +182,14 @@ class State:
         }
 
     def after_failure(
-        self, delivery: Delivery, slot: Slot, *, users: int, jitter: float
+        self,
+        delivery: Delivery,
+        slot: Slot,
+        *,
+        users: int,
+        jitter: float,
+        reason: str,
+        others_are_taken: bool = False,
     ) -> AfterFailure:
         """Decide about a delivery of a request that failed, with so many users."""
         setback, wait = self.setbacks.get(delivery.place), self.waits.get(delivery.trigger)
@@ -193,6 +200,8 @@ class State:
             successes=slot.successes.get(delivery.trigger, 0),
             now_ms=self.now_ms(),
             jitter=jitter,
+            reason=reason,
+            others_are_taken=others_are_taken,
         )
         # A request that was under way when the trigger began to wait does not make it wait longer.
         fresh = wait and self.wait_set_ms.get(delivery.trigger, 0) >= slot.at_ms

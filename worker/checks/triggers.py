@@ -6,7 +6,7 @@ sample can't know what a template needs, so its failing proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, assert_never
@@ -108,6 +108,36 @@ def check_trigger(
     return _try(settings, trigger, renderer, now).findings
 
 
+def fails_where_another_renders(
+    settings: Settings,
+    trigger: Trigger,
+    renders_before: Callable[[Sequence[Row]], Sequence[Result]],
+    renderer: RendersSamples,
+    now: datetime,
+) -> str:
+    """Say why a new template fails for the sample that the one before renders; "" = it does not.
+
+    Args:
+        settings: The configuration.
+        trigger: Whose template it is.
+        renders_before: Renders rows with the template before.
+        renderer: Of the new one, which loads.
+        now: To make the sample fresh.
+    """
+    rows = [Row(orjson.dumps(profile_for(settings, trigger, now)), trigger.settings)]
+    [before] = renders_before(rows)
+    if not isinstance(before, Rendered):
+        return ""
+    results = renderer.render(renderer.load(trigger.template), rows)
+    if isinstance(results, DiedAt):
+        return _KILLED[results.cause].format(trigger.template)
+    [after] = results
+    if not isinstance(after, TemplateFailed):
+        return ""
+    place = _place_of(after, trigger)
+    return f"it fails for the sample that the version before renders: {place}: {after.message}"
+
+
 def sample_body(settings: Settings, trigger: Trigger, now: datetime) -> Any:
     """Return what a trigger's template makes of its sample; None if it does not render."""
     return _try(settings, trigger, IsolatedSamples(settings.templates_folder), now).body
@@ -143,13 +173,16 @@ def _judge(
             return [("error", _KILLED[cause].format(trigger.template))]
         case Asserted(message):
             return [sample.doubt(f"{trigger.template}: an assert fails: {message}")]
-        case TemplateFailed(message, file, line):
-            place = f"{file}:{line}" if line else file or trigger.template
-            return [sample.doubt(f"{place}: {message}")]
+        case TemplateFailed() as failed:
+            return [sample.doubt(f"{_place_of(failed, trigger)}: {failed.message}")]
         case Rendered(body):
             return _judge_body(settings, trigger, sample, orjson.loads(body))
         case _ as never:
             assert_never(never)
+
+
+def _place_of(failed: TemplateFailed, trigger: Trigger) -> str:
+    return f"{failed.file}:{failed.line}" if failed.line else failed.file or trigger.template
 
 
 def _judge_body(settings: Settings, trigger: Trigger, sample: _Sample, body: Any) -> list[Weighed]:

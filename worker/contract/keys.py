@@ -34,8 +34,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
 | `{d:p}notes` | hash | note id → JSON |
 | `{d:p}open` | hash | note id → end (ms); the note is open |
-| `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes |
-| `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes |
+| `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes, why |
+| `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
 | `{d:p}letters` | hash | letter id → the letter |
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |

@@ -143,8 +143,11 @@ def _kind_in_words(kind: str, reasons: Counter[str], total: int) -> str:
 
 def summary(trigger: str, one: TemplateVersion) -> str:
     """Return why a trigger is paused after its canary."""
+    over = f"the canary of version {one.version} is over: {in_words(one.outcomes)}"
+    go_on = f"`segrelay resume {trigger}` lets the rest go"
+    if not one.before:
+        return f"{over}; no version was before it. {go_on}."
     return (
-        f"the canary of version {one.version} is over: {in_words(one.outcomes)}; version"
-        f" {one.before or 'unknown'} before it: {in_words(one.did)}. `segrelay resume {trigger}`"
-        " lets the rest go; to undo it put the older template back first."
+        f"{over}; version {one.before} before it: {in_words(one.did)}. {go_on}; to undo it put the"
+        " older template back first."
     )

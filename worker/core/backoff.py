@@ -6,12 +6,19 @@ Nothing moves: a failed request's deliveries stay where they are. What is rememb
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from worker.core.gate import TriggerAnswers
 
 BASE_SECONDS: Final = 1.0
 CAP_SECONDS: Final = 300.0
 TRIES_ALONE: Final = 5
+RECENT_SECONDS: Final = 600.0
+"""What was taken longer ago says nothing about what the destination refuses now."""
+_ABOUT_THE_ADDRESS: Final = frozenset({403, 404, 405})
+"""Refusals of the path, the method or the sender, which another trigger need not share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +31,7 @@ class Setback:
         tries_alone: Of these, alone in their request, while others of its trigger went through.
         not_before_ms: It steps aside until then (Redis' clock).
         successes: Deliveries that its trigger had made when it failed last.
+        refusal: Why its body was refused last, with nobody else in the request; "" = it was not.
     """
 
     width: int
@@ -31,6 +39,7 @@ class Setback:
     tries_alone: int = 0
     not_before_ms: int = 0
     successes: int = -1
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +50,13 @@ class Wait:
         attempts: Requests that failed in a row, while nothing of the trigger went through.
         not_before_ms: Its streams are not due until then (Redis' clock).
         successes: Deliveries that it had made, anywhere, when its last request failed.
+        reason: Why the last one failed, for a person.
     """
 
     attempts: int = 0
     not_before_ms: int = 0
     successes: int = -1
+    reason: str = ""
 
 
 def longest_ms(late_seconds: float) -> int:
@@ -88,6 +99,8 @@ def after_failure(
     successes: int,
     now_ms: int,
     jitter: float,
+    reason: str = "",
+    others_are_taken: bool = False,
 ) -> AfterFailure:
     """Decide about deliveries of a failed request.
 
@@ -98,19 +111,21 @@ def after_failure(
         successes: Deliveries that the trigger has made up to now, over all workers.
         now_ms: Redis' clock.
         jitter: In [0, 1).
+        reason: Why it failed, for a person.
+        others_are_taken: What was answered lately says so, see `is_to_blame`.
 
     A request is halved, and a delivery alone is counted towards its death, only if others of the
     trigger went through since the last failure. Otherwise the trigger waits and nothing dies.
     """
     last = setback.successes if setback else (wait.successes if wait else -1)
-    others_go_through = 0 <= last < successes
+    others_go_through = others_are_taken or 0 <= last < successes
     failures = (setback.failures if setback else 0) + 1
     if not others_go_through:
         attempts = (wait.attempts if wait else 0) + 1
         until_ms = now_ms + round(1000 * delay_seconds(attempts, jitter))
         width = setback.width if setback else 0  # an outage says nothing about the body
         kept = Setback(width, failures, setback.tries_alone if setback else 0, 0, successes)
-        return AfterFailure(kept, Wait(attempts, until_ms, successes))
+        return AfterFailure(kept, Wait(attempts, until_ms, successes, reason))
     tries_alone = (setback.tries_alone if setback else 0) + (users == 1)
     if users == 1 and tries_alone >= TRIES_ALONE:
         return AfterFailure(None, None)
@@ -118,3 +133,31 @@ def after_failure(
     return AfterFailure(
         Setback(max(1, users // 2), failures, tries_alone, until_ms, successes), None
     )
+
+
+def is_to_blame(
+    place: str, status: int, own: TriggerAnswers, others: Iterable[TriggerAnswers]
+) -> bool:
+    """Say whether a body that was refused alone is to blame, not its trigger or the destination.
+
+    It is if another trigger was taken lately and nothing of that one was refused since. It also is
+    if its own trigger was taken before, and it is the only delivery of it that was refused since;
+    but not where another trigger is refused too: then the destination may refuse everything.
+
+    Args:
+        place: Of the delivery.
+        status: Of the answer.
+        own: How the last requests of its trigger were answered.
+        others: The same of the destination's other triggers.
+    """
+    answers = list(others)
+    lately = (
+        each.taken_seconds_ago is not None
+        and each.taken_seconds_ago <= RECENT_SECONDS
+        and not each.refused
+        for each in answers
+    )
+    if status not in _ABOUT_THE_ADDRESS and any(lately):
+        return True
+    is_the_only_one = own.taken_seconds_ago is not None and own.refused in ("", place)
+    return is_the_only_one and not any(each.refused for each in answers)

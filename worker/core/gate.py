@@ -190,6 +190,24 @@ class GateStatus:
     since_ms: float = 0.0
 
 
+SEVERAL: Final = "*"
+"""Stands for more than one place."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerAnswers:
+    """How a gate's host answered the last requests of one trigger, over all workers.
+
+    Args:
+        taken_seconds_ago: When it took something last; None = never, as far as is known.
+        refused: The place of the only delivery in whose requests bodies were refused since then;
+            `SEVERAL`; or "" = none were.
+    """
+
+    taken_seconds_ago: float | None = None
+    refused: str = ""
+
+
 class Gate(Protocol):
     """The permission to send to one host with one authorization."""
 
@@ -230,8 +248,12 @@ class Gate(Protocol):
             slot: As it was booked.
             verdict: What the answer means.
             delivered: By trigger: how many deliveries of it were made.
-            batch: Names what was sent, for a probe to avoid it after a failure.
+            batch: The place of the first delivery that was sent: a probe avoids it after a failure.
         """
+        ...
+
+    async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
+        """Return how the last requests of each trigger were answered."""
         ...
 
     async def cancel(self, slot: Slot) -> None:
@@ -260,12 +282,13 @@ class Heard:
     """A verdict as the gate hears it.
 
     Args:
-        what: `works`: the transport does, and nobody asked us to slow down.
+        what: `works`: the transport does, and nobody asked us to slow down. `body`: so it does, but
+            the body was refused.
         about: For a person.
         wait: What `Retry-After` says, in microseconds; 0 = nothing.
     """
 
-    what: Literal["works", "unreadable", "slow", "refused", "failed", "unsent"]
+    what: Literal["works", "body", "unreadable", "slow", "refused", "failed", "unsent"]
     about: str = ""
     wait: int = 0
 
@@ -276,7 +299,9 @@ UNSENT: Final = Heard("unsent")
 def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> Heard:
     """Return what a verdict means for the gate."""
     match verdict:
-        case Accepted() | BodyRefused() | TooLarge():
+        case BodyRefused():
+            return Heard("body")
+        case Accepted() | TooLarge():
             return Heard("works")
         case Unreadable(message):
             return Heard("unreadable", message)

@@ -15,8 +15,11 @@ from worker.contract.printable import CONTROLS
 MESSAGE_CHARACTERS: Final = 200
 _READ_CHARACTERS: Final = 2_000
 
-_PLACE: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: ")
-_PLACEHOLDER: Final = r"<(?:email|value|id|number|n)>"
+_STAYS: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: |[1-5][0-9]{2}(?:: |\Z)")
+"""At the beginning: the place in a template, or an HTTP status."""
+_PLACEHOLDER: Final = r"<(?:email|value|id|number)>"
+_OLD_NUMBER: Final = "<n>"
+"""How messages that were stored by earlier versions say that a number was left out."""
 _TAG: Final = re.compile(rf"(?!{_PLACEHOLDER})<[^<>]*>")
 _EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
 _QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
@@ -35,23 +38,29 @@ _ENDS_A_NAME: Final = b'":'
 _RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 
 
+def place_in(text: str) -> str:
+    """Return the place in a template that a message begins with, `file:line`; "" if none."""
+    found = _STAYS.match(text)
+    return found[0][:-2] if found and ":" in found[0][:-2] else ""
+
+
 def normalise_message(text: str) -> str:
     """Return a message without what differs from person to person, to group by and to show.
 
     Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
-    and so does the place in a template that the message begins with. A value that stands bare in
-    the text can't be told from it: for what a template says there is `without_data`, for what a
-    destination says `without_values`. Normalising twice changes nothing.
+    and so does the place in a template or the HTTP status that the message begins with. A value
+    that stands bare in the text can't be told from it: for what a template says there is
+    `without_data`, for what a destination says `without_values`. Normalising twice changes nothing.
     """
-    place = _PLACE.match(text)
-    begin = place[0] if place else ""
-    said = text[len(begin) : _READ_CHARACTERS]
+    kept = _STAYS.match(text)
+    begin = kept[0] if kept else ""
+    said = text[len(begin) : _READ_CHARACTERS].replace(_OLD_NUMBER, _HIDDEN)
     said = _TAG.sub(" ", CONTROLS.sub(" ", said))
     said = _EMAIL.sub("<email>", said)
     said = _QUOTED.sub(_unless_name, said)
     said = _HEX.sub("<id>", said)
     said = _PHONE.sub("<number>", said)
-    said = _NUMBER.sub("<n>", said)
+    said = _NUMBER.sub(_HIDDEN, said)
     return (begin + _SPACE.sub(" ", said).strip())[:MESSAGE_CHARACTERS]
 
 
@@ -99,8 +108,7 @@ def _is_in_word(byte: bytes) -> bool:
 
 
 def _is_known(word: str, words: AbstractSet[str]) -> bool:
-    """Say whether a word may stay; a number becomes a sign for a number later."""
-    return word in words or word.startswith("<") or _NUMBER.fullmatch(word) is not None
+    return word in words or word.startswith("<")
 
 
 def _unless_name(found: re.Match[str]) -> str:

@@ -17,10 +17,9 @@ import pycountry
 from babel import Locale
 from babel.core import get_global
 
-_E164: Final = re.compile(r"\+[1-9][0-9]{6,14}")
+from worker.destinations.phones import valid_e164
+
 _REGION: Final = re.compile(r"([A-Z]{2}):")
-_COUNTRY_CODE_ENDS: Final = (2, 3, 4)
-"""A country code has one to three digits, and none begins with another."""
 _EMAIL: Final = re.compile(r".+@.+\..+")
 _LOCALE: Final = re.compile(r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}))?(?:[-_]([A-Za-z]{2}|[0-9]{3}))?")
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
@@ -113,38 +112,8 @@ def phone(value: Any, region: str) -> str | None:
     if number is None:
         return None
     if (own := _REGION.match(number)) and own[1] in phonenumbers.SUPPORTED_REGIONS:
-        return _valid_phone(number[own.end() :], own[1])
-    return _valid_phone(number, region)
-
-
-@lru_cache(_REMEMBERED)
-def _valid_phone(number: str, region: str) -> str | None:
-    if _E164.fullmatch(number) and _is_given_out(number):
-        return number
-    international = "+" + number[2:] if number.startswith("00") else number
-    try:
-        parsed = phonenumbers.parse(international, region)
-    except phonenumbers.NumberParseException:
-        return None
-    if not phonenumbers.is_valid_number(parsed):
-        return None
-    written = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-    return written if _E164.fullmatch(written) else None
-
-
-def _is_given_out(number: str) -> bool:
-    """Say whether a number in E.164 form is valid as it stands; parsing it would cost twice that.
-
-    False says nothing yet: with a leading zero or the national prefix only parsing tells.
-    """
-    for end in _COUNTRY_CODE_ENDS:
-        code = int(number[1:end])
-        if code in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
-            national = number[end:]
-            return not national.startswith("0") and phonenumbers.is_valid_number(
-                phonenumbers.PhoneNumber(country_code=code, national_number=int(national))
-            )
-    return False
+        return valid_e164(number[own.end() :], own[1])
+    return valid_e164(number, region)
 
 
 def age(value: Any) -> int | float | None:

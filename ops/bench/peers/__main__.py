@@ -35,9 +35,11 @@ def main() -> int:
         for contestant in _chosen(arguments.only):
             sys.stderr.write(f"run {number + 1}: {contestant.name}\n")
             try:
-                results.setdefault(contestant.name, []).append(_run(contestant, arguments))
+                result = _run(contestant, arguments)
             except SegrelayError as error:
                 sys.stderr.write(f"  left out: {error.message}\n")
+            else:
+                results.setdefault(contestant.name, []).append(result)
     report = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),

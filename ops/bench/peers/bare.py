@@ -1,13 +1,15 @@
 """Peer: a bare loop of our own design: streams, batches, a request for many; none of the promises.
 
 `python -m ops.bench.peers.bare` is one process. What it reads is rendered in batches with rjsonnet,
-posted and deleted; nothing is noted, remembered, limited or retried.
+made right for Insider as segrelay does it, posted and deleted; nothing is noted, remembered,
+limited or retried.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any, Final, Literal, cast
 
 import httpx
@@ -19,7 +21,10 @@ from ops.invented import AUDIENCES
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.contract.words import Direction
 from worker.core.rendered import Rendered, Row, Template
+from worker.destinations.api import Occasion, Shaped
+from worker.destinations.insider.api import InsiderApi
 
 FEED: Final = "feed"
 STREAM: Final = "bare:{}"
@@ -70,23 +75,33 @@ def _work(  # noqa: PLR0917 - bare on purpose
         return
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", cast("Any", found)[0][1])
     direction = name.removeprefix(STREAM.format("")).partition("|")[0]
+    api, occasion = InsiderApi(), _occasion(direction)
     rows = [Row(fields[b"p"], _SETTINGS) for _, fields in entries]
     users = [
         user
         for result in renderer.render(templates[direction], rows, engine)
         if isinstance(result, Rendered)
-        for user in _pruned(orjson.loads(result.body))["users"]
+        if isinstance(shaped := api.shape(orjson.loads(result.body), occasion), Shaped)
+        for user in shaped.users
     ]
     body = orjson.dumps({"users": users})
     http.post(PATHS[direction], content=body, headers=HEADERS).raise_for_status()
     client.xdel(name, *(entry for entry, _ in entries))
 
 
-def _pruned(value: Any) -> Any:
-    """Leave out what is null or empty, as every sender to Insider has to."""
-    if isinstance(value, dict):
-        return {k: p for k, v in value.items() if (p := _pruned(v)) not in (None, "", [], {})}
-    return [_pruned(each) for each in value] if isinstance(value, list) else value
+def _occasion(direction: str) -> Occasion:
+    now_us = time.time_ns() // 1_000
+    return Occasion(
+        url=PATHS[direction],
+        audience="",
+        direction=Direction(direction),
+        time_us=now_us,
+        now_us=now_us,
+        skip_hook=False,
+        repair=False,
+        audience_attribute=DEFAULT_AUDIENCE_ATTRIBUTE,
+        phone_region="US",
+    )
 
 
 def _streams() -> list[str]:

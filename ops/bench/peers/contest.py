@@ -26,6 +26,8 @@ _BULLMQ: Final = Path(__file__).parent / "bullmq"
 _LOOK_SECONDS: Final = 0.05
 _QUIET_SECONDS: Final = 15.0
 """Without anything new for so long a contestant has ended, whatever is missing."""
+_READY_SECONDS: Final = 60.0
+"""Within which the first has to arrive."""
 _LONGEST_SECONDS: Final = 900.0
 _PROCESSES: Final = max(2, os.cpu_count() or 2)
 
@@ -202,7 +204,9 @@ def _watched(
         if killed < kills and seen >= (killed + 1) * events / (kills + 1):
             killed += 1
             workers.kill_and_start_again()
-        if (seen >= events and killed >= kills) or now - last_new > _QUIET_SECONDS:
+        if (seen >= events and killed >= kills) or (
+            now - last_new > (_QUIET_SECONDS if seen else _READY_SECONDS)
+        ):
             break
         time.sleep(_LOOK_SECONDS)
     seconds = max(last_new - begun, _LOOK_SECONDS)

@@ -10,9 +10,18 @@ local get(field) = std.get(profile, field);
       identifiers: { email: get("email"), custom: { lytics_id: get("_id") } },
       attributes: {
         email: get("email"),
+        phone_number: get("phone"),
         name: get("first_name"),
         surname: get("last_name"),
+        gender: get("gender"),
+        age: get("age"),
+        language: get("user_language"),
+        country: get("visit_country"),
         city: get("visit_city"),
+        email_optin: get("consent_email_status"),
+        gdpr_optin: get("consent_gdpr_status"),
+        sms_optin: get("consent_sms_status"),
+        whatsapp_optin: get("consent_whatsapp_status"),
         custom: {
           lytics_computed_attr: [details.slug],
           status: get("status"),
@@ -25,6 +34,7 @@ local get(field) = std.get(profile, field);
           score_quantity: get("score_quantity"),
           score_recency: get("score_recency"),
           score_volatility: get("score_volatility"),
+          segment_prediction_percentile: get("segment_prediction_percentile"),
         },
       },
       events: [

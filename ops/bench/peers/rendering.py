@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import phonenumbers
 
 PATHS: Final = {"enter": "/api/user/v1/upsert", "exit": "/api/user/v1/attribute/delete"}
 HEADERS: Final = {
@@ -18,6 +19,10 @@ HEADERS: Final = {
     "content-type": "application/json",
 }
 ENGINE_VARIABLE: Final = "PEER_ENGINE"
+_OPT_INS: Final = ("email_optin", "gdpr_optin", "sms_optin", "whatsapp_optin")
+_STATED: Final = {"t": True, "f": False}
+_COUNTRIES: Final = {"United States": "US", "Germany": "DE"}
+_LANGUAGES: Final = {"en-us": "en_US", "de": "de_DE"}
 _HERE: Final = Path(__file__).parent
 
 
@@ -30,7 +35,8 @@ def direction_of(event: bytes) -> str:
 def rendered(event: bytes) -> tuple[str, bytes]:
     """Return path and body of one event, with the engine that $PEER_ENGINE names."""
     direction = direction_of(event)
-    return PATHS[direction], _evaluated(direction, event)
+    body = orjson.loads(_evaluated(direction, event))
+    return PATHS[direction], orjson.dumps({"users": [made_right(user) for user in body["users"]]})
 
 
 def rendered_together(events: Sequence[bytes]) -> list[tuple[str, bytes]]:
@@ -39,8 +45,32 @@ def rendered_together(events: Sequence[bytes]) -> list[tuple[str, bytes]]:
     for event in events:
         direction = direction_of(event)
         body = orjson.loads(_evaluated(direction, event))
-        users.setdefault(direction, []).extend(body["users"])
+        users.setdefault(direction, []).extend(map(made_right, body["users"]))
     return [(PATHS[way], orjson.dumps({"users": many})) for way, many in users.items()]
+
+
+def made_right(user: dict[str, Any]) -> dict[str, Any]:
+    """Return a user as Insider takes it: E.164 phone numbers, codes, numbers and booleans."""
+    told = user.get("attributes", {})
+    right = {**told, "phone_number": _phone(told.get("phone_number"))}
+    right["age"] = int(told["age"]) if told.get("age") else None
+    right["country"] = _COUNTRIES.get(told.get("country"), told.get("country"))
+    right["language"] = _LANGUAGES.get(told.get("language"), told.get("language"))
+    right |= {name: _STATED.get(told.get(name)) for name in _OPT_INS}
+    attributes = {name: value for name, value in right.items() if value not in (None, "")}
+    return {**user, "attributes": attributes} if told else user
+
+
+def _phone(text: str | None) -> str | None:
+    if not text:
+        return None
+    try:
+        number = phonenumbers.parse(text, "US")
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
 def _evaluated(direction: str, event: bytes) -> bytes:

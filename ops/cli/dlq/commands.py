@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -25,6 +26,8 @@ from ops.state.partitions import all_partitions
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Reveal, spread
+from worker.contract.settings import Settings
+from worker.core.messages import place_in
 from worker.errors import UsageWrong
 
 app = typer.Typer()
@@ -44,15 +47,30 @@ def causes(*, as_json: Json = False) -> None:
     with opened() as (settings, client):
         found = read_causes(client, all_partitions(client, settings))
     if as_json:
-        print_json([asdict(cause) for cause in found])
+        print_json([asdict(cause) | {"place": _place(settings, asdict(cause))} for cause in found])
         return
     table(
-        ("cause", "letters", "reason", "status", "trigger", "sample", "message"),
+        ("cause", "letters", "reason", "status", "trigger", "sample", "place", "message"),
         [
-            (c.cause, f"{c.count:,}", c.reason, c.status or "-", c.trigger, c.sample, c.message)
+            (
+                c.cause,
+                f"{c.count:,}",
+                c.reason,
+                c.status or "-",
+                c.trigger,
+                c.sample,
+                _place(settings, asdict(c)) or "-",
+                c.message.removeprefix(f"{place_in(c.message)}: "),
+            )
             for c in found
         ],
     )
+
+
+def _place(settings: Settings, told: Mapping[str, Any]) -> str:
+    """Return the line of the template that failed; where none is known, the trigger's template."""
+    known = settings.triggers.get(told["trigger"])
+    return place_in(told["message"]) or (known.template if known else "")
 
 
 @app.command("list")
@@ -96,7 +114,7 @@ def show(
         letter = next(find_letters(client, places, Filter(frozenset({letter_id}))), None)
     if letter is None:
         raise UsageWrong(f"There is no letter {letter_id}; `segrelay dlq list` has the ids.")
-    found = document(letter, reveal=reveal)
+    found = {"place": _place(settings, letter)} | document(letter, reveal=reveal)
     if as_json:
         print_json(found)
         return

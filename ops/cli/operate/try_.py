@@ -17,6 +17,7 @@ from ops.trial.reading_back import read_back
 from ops.trial.sending import NotSent, TrialSent, send
 from producer.doorbell import CeleryDoorbell
 from producer.publishing.audiences import AudienceBook
+from worker.contract.events import Event
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
@@ -29,7 +30,10 @@ _MICROSECONDS: Final = 1_000_000
 def try_(
     file: Annotated[Path, typer.Argument(help="A file with one payload, as JSON.")],
     *,
-    trigger: Annotated[str, typer.Option(help="The trigger to try it with.")],
+    trigger: Annotated[
+        str,
+        typer.Option(help="The trigger to try it with.  [default: all that want the event]"),
+    ] = "",
     sends: Annotated[
         bool, typer.Option("--send", help="Send it for real, and then read the person back.")
     ] = False,
@@ -37,27 +41,62 @@ def try_(
 ) -> None:
     """Show what would become of one event, with all profile fields; nothing is sent.
 
+    Without --trigger it is tried with each trigger that wants it; as JSON that is a list then.
     With --send a drain of its own delivers it, as a worker would: by gate, lease, ledger and note.
     A pause of the destination holds, a pause of the trigger does not. The exit code is 1 if it
     would not be sent, was not sent, or was not taken.
     """
     settings = load_settings()
-    if trigger not in settings.triggers:
-        known = ", ".join(settings.triggers)
-        raise UsageWrong(f"The configuration has no trigger {trigger}; it has: {known}.")
-    chosen = settings.triggers[trigger]
-    result: dict[str, Any]
-    if sends:
-        result, is_right = _sent(file, chosen)
-    else:
-        attempt = _attempt(file, chosen, settings, _slug_or_id)
-        result, is_right = _document(attempt, settings), attempt.rehearsed.fate == "sent"
+    chosen = [_named(settings, trigger)] if trigger else _wanting(file, settings)
+    results = [_tried(file, each, settings, sends=sends) for each in chosen]
     if as_json:
-        print_json(result)
+        documents = [{"trigger": name, **result} for name, result, _ in results]
+        print_json(results[0][1] if trigger else documents)
     else:
-        _tell(result)
-    if not is_right:
+        for name, result, _ in results:
+            if not trigger:
+                say(f"trigger: {name}")
+            _tell(result)
+    if not all(is_right for *_, is_right in results):
         raise typer.Exit(1)
+
+
+def _named(settings: Settings, name: str) -> Trigger:
+    if name in settings.triggers:
+        return settings.triggers[name]
+    known = ", ".join(settings.triggers)
+    raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
+
+
+def _wanting(file: Path, settings: Settings) -> list[Trigger]:
+    """Return the triggers that want an event of the file."""
+    wanting = []
+    problems: list[UsageWrong] = []
+    for trigger in settings.triggers.values():
+        try:
+            event = _event(file, trigger, settings, _slug_or_id)
+        except UsageWrong as error:
+            problems.append(error)
+        else:
+            if trigger.wants(event.audience):
+                wanting.append(trigger)
+    if wanting:
+        return wanting
+    if problems and len(problems) == len(settings.triggers):
+        raise problems[0]
+    raise UsageWrong(
+        f"{file}: no trigger wants an event of it; --trigger tries it with one all the same."
+    )
+
+
+def _tried(
+    file: Path, trigger: Trigger, settings: Settings, *, sends: bool
+) -> tuple[str, dict[str, Any], bool]:
+    """Return the trigger's name, what came of it, and whether that is right."""
+    if sends:
+        return trigger.name, *_sent(file, trigger)
+    attempt = _attempt(file, trigger, settings, _slug_or_id)
+    return trigger.name, _document(attempt, settings), attempt.rehearsed.fate == "sent"
 
 
 def _slug_or_id(audience_id: str, slug: str) -> str:
@@ -65,9 +104,13 @@ def _slug_or_id(audience_id: str, slug: str) -> str:
 
 
 def _attempt(file: Path, trigger: Trigger, settings: Settings, resolve: Any) -> Attempt:
+    event = _event(file, trigger, settings, resolve)
+    return attempt_of(event, trigger, settings, now_us=time.time_ns() // 1000)
+
+
+def _event(file: Path, trigger: Trigger, settings: Settings, resolve: Any) -> Event:
     now_us = time.time_ns() // 1000
-    event = event_of(file, trigger, settings, now_us=now_us, resolve_audience=resolve)
-    return attempt_of(event, trigger, settings, now_us=now_us)
+    return event_of(file, trigger, settings, now_us=now_us, resolve_audience=resolve)
 
 
 def _document(attempt: Attempt, settings: Settings) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def why(
 def _moments(known: Known) -> Iterator[_Moment]:
     yield from map(_of_past, known.past)
     yield from map(_of_letter, known.letters)
-    yield from map(_of_entry, known.waiting)
+    yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
     for destination, at_ms in known.written_ms.items():
         detail = "the last time that the ledger changed for this person"
@@ -88,9 +88,10 @@ def _of_letter(letter: StoredLetter) -> _Moment:
     )
 
 
-def _of_entry(entry: WaitingEntry) -> _Moment:
+def _of_entry(entry: WaitingEntry, known: Known) -> _Moment:
     header = entry.header
     assert header is not None
+    why = known.obstacles.of(entry) if known.obstacles else ""
     return _Moment(
         entry.since_ms,
         "waits",
@@ -99,7 +100,7 @@ def _of_entry(entry: WaitingEntry) -> _Moment:
         header.audience,
         header.direction.value,
         header.time_us,
-        f"in lane {entry.stream.lane}",
+        f"in lane {entry.stream.lane}" + (f": {why}" if why else ""),
     )
 
 
@@ -113,7 +114,7 @@ def _document(known: Known, timeline: list[_Moment]) -> dict[str, Any]:
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
         "ledger": list(_ledger(known)),
-        "waiting": [_row_of(_of_entry(entry)) for entry in known.waiting],
+        "waiting": [_row_of(_of_entry(entry, known)) for entry in known.waiting],
         "waiting_is_whole": known.is_whole,
         "letters": [letter["id"] for letter in known.letters],
         "quarantined": [record.id for record in known.quarantined],
@@ -175,7 +176,16 @@ def _tell(known: Known, timeline: list[_Moment]) -> None:
         say("")
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
         table(
-            ("at", "what", "destination", "trigger", "audience", "direction", "event", "detail"),
+            (
+                "at",
+                "what",
+                "destination",
+                "trigger",
+                "audience",
+                "direction",
+                "event time",
+                "detail",
+            ),
             rows,
         )
     if not known.is_whole:

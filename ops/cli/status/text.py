@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ops.state.health import OLDEST_SECONDS, counted, is_ill, problems_of, reason_of
 from ops.state.status import KINDS
@@ -13,6 +13,9 @@ from worker.contract.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Group
+
+_EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed", "interrupted"})
+"""States that are shown with their reason."""
 
 
 class TableRow(NamedTuple):
@@ -120,7 +123,7 @@ def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
         [
             TableRow(
                 (name, *(f"{t[kind]:,}" for kind in KINDS), _template(t), _state(t)),
-                is_ill(t["state"]) or bool(t["refused"]),
+                is_ill(t["state"]) or bool(t["refused"] or t.get("lasting")),
             )
             for name, t in document["triggers"].items()
         ],
@@ -170,6 +173,6 @@ def _template(trigger: Mapping[str, Any]) -> str:
 
 
 def _state(trigger: Mapping[str, Any]) -> str:
-    if trigger["reason"] and trigger["state"] in {"paused", "stopped", "failed", "interrupted"}:
+    if trigger["reason"] and trigger["state"] in _EXPLAINED:
         return f"{trigger['state']}: {trigger['reason']}"
     return str(trigger["state"])

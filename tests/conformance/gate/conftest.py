@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.fakes.gate import FakeGate
-from tests.fakes.gate_record import DELIVERED, FIRST, GateRecord
+from tests.fakes.gate_record import DELIVERED, FIRST, NO, WENT, GateRecord
 from worker.adapters.redis import scripts
 from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
@@ -132,7 +132,12 @@ class RedisWorld:
 
     def put(self, record: GateRecord) -> None:
         stored = asdict(record)
-        for prefix, name in ((DELIVERED, "delivered"), (FIRST, "firsts")):
+        for prefix, name in (
+            (DELIVERED, "delivered"),
+            (FIRST, "firsts"),
+            (WENT, "went"),
+            (NO, "noes"),
+        ):
             stored |= {f"{prefix}{trigger}": n for trigger, n in stored.pop(name).items()}
         self._commands.hset(self._key, mapping=stored)
 

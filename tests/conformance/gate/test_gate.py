@@ -3,9 +3,10 @@
 import pytest
 
 from tests.conformance.gate.failing import FAILED, break_it
-from worker.core.gate import APART, Closed, Open, Slot
+from worker.core.gate import APART, SEVERAL, Closed, Open, Slot
 from worker.core.verdicts import (
     Accepted,
+    BodyRefused,
     SlowDown,
 )
 
@@ -276,3 +277,21 @@ def test_a_trigger_whose_probe_goes_first_shares_no_slot_and_is_seen_by_a_look(b
     assert bench.look("vip", "other") == {"vip": Open(probe=True), "other": Open()}
     assert bench.book(trigger=("vip", "other")).reason == APART
     assert bench.book(trigger="vip").probe
+
+
+def test_the_last_answers_of_each_trigger_are_remembered(bench):
+    bench.send(Accepted(), trigger="taken")
+    bench.send(BodyRefused("400: no"), trigger="refused", batch="live|refused|1-0")
+    bench.send(Accepted(), trigger="mixed")
+    for place in ("live|mixed|1-0", "live|mixed|2-0"):
+        bench.send(BodyRefused("400: no"), trigger="mixed", batch=place)
+    bench.pass_seconds(5.0)
+    names = ["taken", "refused", "mixed", "new"]
+
+    found = bench.world.run(bench.gate.answers(names))
+
+    assert [found[name].refused for name in names] == ["", "live|refused|1-0", SEVERAL, ""]
+    assert found["taken"].taken_seconds_ago >= 5.0
+    assert found["refused"].taken_seconds_ago is None
+    bench.send(Accepted(), trigger="mixed")
+    assert bench.world.run(bench.gate.answers(["mixed"]))["mixed"].refused == ""

@@ -120,6 +120,7 @@ class Pair:
 
     def do_look(self, number: int) -> None:
         self.both(number, "look", ["vip", "other", "new"])
+        self.both(number, "answers", ["vip", "other", "new"])
 
     def do_status(self, configured_per_minute: float) -> None:
         fake, real = (world.status(configured_per_minute) for world in self.worlds)

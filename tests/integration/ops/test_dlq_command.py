@@ -104,6 +104,18 @@ def test_a_letter_tells_all_that_is_known(dlq):
 
 
 @pytest.mark.usefixtures("dead")
+def test_a_cause_and_a_letter_name_the_line_of_the_template(dlq):
+    causes = orjson.loads(dlq("causes", "--json").stdout)
+    failed = next(one for one in causes if one["reason"] == "template_error")
+    refused = next(one for one in causes if one["reason"] == "refused")
+
+    assert failed["place"].startswith("enter.jsonnet:")
+    assert refused["place"] == "enter.jsonnet"
+    assert failed["place"] in dlq("causes").stdout
+    assert f"place: {failed['place']}\n" in dlq("show", failed["sample"]).stdout
+
+
+@pytest.mark.usefixtures("dead")
 def test_a_letter_that_is_not_there_is_named(dlq):
     with pytest.raises(UsageWrong, match=r"no letter insider\.0\.beef"):
         dlq("show", "insider.0.beef")

@@ -53,6 +53,20 @@ def test_every_delivery_is_in_exactly_one_count(call, relay, sandbox):
     assert document["open_notes"] == 0
 
 
+def test_what_waits_because_it_was_refused_says_so(call, relay, sandbox):
+    sandbox.settings(poison="poisoned", poison_status=400)
+    relay.publish(payload("ben@example.com", status="poisoned"))
+
+    relay.drain()
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    found = document["triggers"]["vip-enter"]
+    assert found["state"] == "refused"
+    assert found["reason"].startswith("a delivery was refused, ")
+    assert ": 400: " in found["reason"]
+    assert found["reason"] in " ".join(call(app, "status").stdout.split())
+
+
 def test_a_job_has_counts_of_its_own(call, relay):
     relay.publish(payload("ann@example.com", status="fine"), job="load")
     relay.publish(payload("ben@example.com", status="fine"))

@@ -13,6 +13,7 @@ from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
 from worker.adapters.redis.canaries import Canaries
 from worker.batch.lookout import Stop
 from worker.contract.redis.connection import connect_async
+from worker.contract.versions import let_go
 from worker.core.rendered import Template
 from worker.node.process.runtime import runtime_for
 from worker.node.process.upkeep import EVERY_SECONDS
@@ -63,6 +64,8 @@ def start(relay, sandbox):
             relay.template("enter.jsonnet", MARKED.format("one"))
             relay.configure(EXIT, triggers=CANARY.format(canary))
             processes = Processes(relay, stack, count)
+            processes.drain()
+            let_go(relay.client, "vip-enter", was_paused=False)
             publish(relay, "before", 30)
             processes.drain()
             assert trigger(relay)["delivered"] == 30
@@ -102,6 +105,20 @@ def test_exactly_so_many_go_first_over_all_processes_and_partitions(relay, sandb
     assert found["canary"]["outcomes"] == {"delivered": 60}
     assert "100.0% delivered, 0.0% skipped, 0.0% dead of 60" in found["reason"]
     assert "100.0% delivered, 0.0% skipped, 0.0% dead of 30" in found["reason"]
+
+
+def test_the_first_version_of_a_trigger_has_its_canary_too(relay, sandbox):
+    sandbox.settings(panel_attributes={"lytics_computed_attr": "array", "mark": "array"})
+    relay.template("enter.jsonnet", MARKED.format("one"))
+    relay.configure(EXIT, triggers=CANARY.format(10))
+    publish(relay, "first", 30)
+
+    with ExitStack() as stack:
+        Processes(relay, stack, 2).drain(rounds=3)
+
+    found = trigger(relay)
+    assert (found["state"], found["delivered"], found["waiting"]) == ("paused", 10, 20)
+    assert "no version was before it" in found["reason"]
 
 
 def test_resume_lets_the_rest_go(relay, sandbox, start, change, call):
@@ -310,6 +327,8 @@ def test_a_change_that_was_undone_goes_on_nowhere_without_a_canary(relay, redis_
             )
             return "held" if found.held else found.shares.get("vip-enter", "all")
 
+        await begin(first, "a", "one")
+        let_go(relay.client, "vip-enter", was_paused=False)
         told = [
             await begin(first, "a", "one"),
             await begin(second, "b", "two"),

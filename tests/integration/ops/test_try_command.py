@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from ops.cli.main import app
-from tests.integration.ops.relay import payload
+from tests.integration.ops.relay import ENTER, EXIT, payload
 from worker.errors import UsageWrong
 
 
@@ -156,3 +156,26 @@ def test_what_can_not_be_tried_is_named(attempt):
         attempt(payload("ann@example.com"), trigger="nowhere")
     with pytest.raises(UsageWrong, match="no_identity"):
         attempt(payload(""))
+
+
+def test_without_a_trigger_all_that_want_the_event_are_tried(call, tmp_path, relay):
+    relay.configure(EXIT, triggers=ENTER + ENTER.replace("vip-enter", "vip-too"))
+    file = tmp_path / "one.json"
+    file.write_bytes(orjson.dumps(payload("ann@example.com")))
+
+    found = orjson.loads(call(app, "try", file, "--json").stdout)
+
+    assert [one["trigger"] for one in found] == ["vip-enter", "vip-too"]
+    assert {one["outcome"] for one in found} == {"would_be_sent"}
+    told = call(app, "try", file).stdout
+    assert "trigger: vip-enter" in told
+    assert "trigger: vip-too" in told
+
+
+def test_without_a_trigger_an_event_that_nobody_wants_is_refused(call, tmp_path, relay):
+    relay.configure(EXIT, triggers=ENTER.replace('"*"', '"vip"'))
+    file = tmp_path / "one.json"
+    file.write_bytes(orjson.dumps(payload("ann@example.com", audience="unheard-of")))
+
+    with pytest.raises(UsageWrong, match="no trigger wants"):
+        call(app, "try", file)

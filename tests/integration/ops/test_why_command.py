@@ -72,3 +72,28 @@ def test_what_is_in_the_quarantine_is_found(relay, why):
 
     assert [moment["what"] for moment in found["timeline"]] == ["quarantined"]
     assert found["timeline"][0]["audience"] == "typo"
+
+
+def test_what_waits_says_why(relay, why, sandbox, call):
+    sandbox.settings(poison="poisoned", poison_status=400)
+    relay.publish(payload("ann@example.com", status="poisoned"))
+    relay.drain()
+    call(app, "pause", "vip-enter", "--reason", "for the night")
+
+    [waiting] = why("ann@example.com")["waiting"]
+
+    assert "the trigger is paused: for the night" in waiting["detail"]
+    assert "its last request was refused: 400: " in waiting["detail"]
+    assert "no worker has been seen for 10 s" in waiting["detail"]
+
+
+def test_what_waits_for_an_open_note_says_so(relay, why, sandbox):
+    sandbox.settings(error_shares={"504": 1.0})
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    relay.publish(payload("ann@example.com", direction="exit", minute=2))
+
+    details = [each["detail"] for each in why("ann@example.com")["waiting"]]
+
+    assert any("open note" in detail for detail in details)
+    assert any("nothing went through, tried" in detail and "504" in detail for detail in details)

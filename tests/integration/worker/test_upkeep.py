@@ -47,10 +47,9 @@ def folder(tmp_path, redis_url):
 def upkeep(folder):
     settings = load_settings(folder.parent / "segrelay.toml")
     runtime = runtime_for(settings)
-    routes = runtime.upkeep.routes
     runtime.close()
     clock = Clock()
-    upkeep = Upkeep(settings, Renderer(folder), routes, clock)
+    upkeep = Upkeep(settings, runtime.upkeep.renderer, runtime.upkeep.routes, clock)
 
     def look():
         clock.now += EVERY_SECONDS
@@ -80,6 +79,8 @@ def test_a_changed_import_is_taken_over(folder, upkeep):
         ("{ a: import 'none.libsonnet' }", "none.libsonnet"),
         ("{ a: import '/etc/hostname' }", "absolute path"),
         ("local a = [a]; a", "kills the process"),
+        ("{ a: std.extVar('event').none }", "fails for the sample that the version before renders"),
+        ("{ a: 1 / 0 }", "t.jsonnet:1"),
     ],
 )
 def test_a_broken_template_is_refused_and_the_one_before_kept(folder, upkeep, broken, said):

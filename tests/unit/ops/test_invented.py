@@ -3,6 +3,8 @@
 import random
 
 from ops.invented import Happening, happenings, lists, truth
+from ops.people import invented_person
+from worker.destinations.normalise import country, language, phone
 
 
 def test_at_equal_times_the_exit_holds_in_any_order():
@@ -22,3 +24,16 @@ def test_the_last_list_of_everybody_is_the_truth():
 
     held = {email: found[event] for email, event in newest.items() if found[event]}
     assert held == truth(happened)
+
+
+def test_invented_people_are_like_real_ones():
+    people = [invented_person(number) for number in range(5_000)]
+
+    wrong = sum(phone(person["phone"], "US") is None for person in people)
+    foreign = sum(not person["first_name"].isascii() for person in people)
+    assert 50 < wrong < 150
+    assert 150 < foreign < 350
+    assert all(country(person["visit_country"]) for person in people)
+    assert all(language(person["user_language"]) for person in people)
+    assert {len(person) for person in people} == {29}
+    assert people[:9] == [invented_person(number) for number in range(9)]

@@ -22,6 +22,7 @@ from tests.unit.worker.fake_insider import (
 )
 from worker.contract.events import decode_header
 from worker.contract.redis.accept import NewDelivery
+from worker.core.backoff import TRIES_ALONE
 from worker.destinations.api import Answer
 
 
@@ -147,6 +148,84 @@ def test_who_is_refused_alone_dies_once_others_go_through(make_world) -> None:
 
     assert [letter["reason"] for letter in letters(world)] == ["refused"]
     assert world.count("delivered") == 60
+
+
+def test_who_alone_is_refused_dies_where_its_trigger_was_taken_before(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
+    world.put(event("ada"))
+    world.drain()
+    world.put(event("poison"))
+
+    world.drain_until_nothing_is_left(seconds=120)
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+    assert sum(map(holds_poison, world.sendings)) == TRIES_ALONE
+
+
+def test_who_is_refused_dies_where_another_trigger_is_taken(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if s.url.endswith("upsert") else taken(s))
+    world.put(event("ada", trigger="exit"))
+    world.drain()
+    world.put(event("bea"))
+
+    world.drain_until_nothing_is_left(seconds=120)
+
+    assert [letter["reason"] for letter in letters(world)] == ["refused"]
+
+
+def test_a_path_that_is_refused_kills_nobody_because_another_is_taken(make_world) -> None:
+    world = make_world(lambda s: refused(404, "no") if s.url.endswith("upsert") else taken(s))
+    world.put(event("ada", trigger="exit"))
+    world.drain()
+    world.put(event("bea"))
+
+    world.drain_until_nothing_is_left(seconds=120)
+
+    assert world.count("dead") == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 8])
+def test_a_refusal_of_everything_kills_nobody_though_all_was_taken_before(
+    make_world, at_once
+) -> None:
+    blocked: list[bool] = []
+    world = make_world(lambda s: refused(400, "no") if blocked else taken(s))
+    world.put(event("ada"), event("bea", trigger="exit"))
+    world.drain()
+    blocked.append(True)
+    for first in range(0, 120, at_once):
+        world.put(*(event(f"p{first + n}") for n in range(at_once)))
+        world.put(*(event(f"q{first + n}", trigger="exit") for n in range(at_once)))
+        world.drain()
+        world.pass_seconds(1.0)
+
+    assert world.count("dead") == 0
+    assert world.paused == {}
+    blocked.clear()
+    world.drain_until_nothing_is_left(seconds=300)
+    assert world.count("delivered") == 242
+
+
+def test_a_refusal_that_nothing_explains_is_tried_less_and_less_often(make_world) -> None:
+    world = make_world(lambda _: refused(400, "no"))
+    world.put(event("ada"))
+
+    world.drain_until_nothing_is_left(seconds=1_800)
+
+    assert world.count("dead") == 0
+    assert len(world.sendings) < 30
+    assert [each.refusal for each in world.store.aside.values()] == ["400: no"]
+
+
+def test_who_comes_behind_a_refused_one_does_not_wait_for_it(make_world) -> None:
+    world = make_world(lambda s: refused(400, "no") if holds_poison(s) else taken(s))
+    world.put(event("poison"))
+    world.drain_until_nothing_is_left(seconds=600)
+    world.put(event("ada"))
+
+    world.drain_until_nothing_is_left(seconds=15)
+
+    assert members(world) == {"ada@example.com"}
 
 
 def test_five_hundred_deaths_of_one_cause_pause_the_trigger(make_world) -> None:

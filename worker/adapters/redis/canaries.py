@@ -1,4 +1,4 @@
-"""`Canaries`: some deliveries of a changed template go first, then its trigger pauses itself.
+"""`Canaries`: some deliveries of a new template go first, then its trigger pauses itself.
 
 Every process adopts the version that it works with; the first to bring a new one begins the canary.
 While it lasts, each drain takes a share of what is left, and gives back what had no outcome.
@@ -102,7 +102,7 @@ class Canaries:
         now_ms: int,
     ) -> tuple[str | int | bytes, ...]:
         """Return the script's arguments."""
-        canary = self._settings.triggers[name].canary if old is not None else 0
+        canary = self._settings.triggers[name].canary
         new = TemplateVersion(
             version,
             now_ms,

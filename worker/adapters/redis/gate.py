@@ -29,6 +29,7 @@ from worker.core.gate import (
     LaneKind,
     Open,
     Slot,
+    TriggerAnswers,
     gate_id,
     heard,
 )
@@ -130,6 +131,15 @@ class RedisGate:
         """Tell what came of a slot."""
         what = heard(verdict, policy=POLICY, label=self._label, fingerprint=self.fingerprint)
         return await self._report(slot, what, delivered, batch)
+
+    async def answers(self, triggers: Iterable[str]) -> dict[str, TriggerAnswers]:
+        """Return how the last requests of each trigger were answered."""
+        names = list(triggers)
+        found = await self._call("gate_answers", *names)
+        return {
+            name: TriggerAnswers(None if age < 0 else age / MICROSECONDS, refused.decode())
+            for name, (age, refused) in zip(names, found, strict=True)
+        }
 
     async def cancel(self, slot: Slot) -> None:
         """Tell that nothing was sent."""

@@ -317,7 +317,7 @@ def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | 
 def _wait(wait: Wait | None) -> bytes:
     if wait is None:
         return b""
-    return orjson.dumps([wait.attempts, wait.not_before_ms, wait.successes])
+    return orjson.dumps([wait.attempts, wait.not_before_ms, wait.successes, wait.reason])
 
 
 def _setback(setback: Setback) -> bytes:
@@ -328,5 +328,6 @@ def _setback(setback: Setback) -> bytes:
             setback.tries_alone,
             setback.not_before_ms,
             setback.successes,
+            *([setback.refusal] if setback.refusal else []),
         ]
     )

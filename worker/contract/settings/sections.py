@@ -190,7 +190,7 @@ class Trigger(Section):
     engine: Literal["auto", "jsonnet"] = "auto"
     """`jsonnet` renders without the faster form that is compiled to Python."""
     canary: Whole = Field(default=0, ge=0, le=1_000_000)
-    """After a change of its template so many deliveries go first; then the trigger is paused."""
+    """Of a new or changed template so many deliveries go first; then the trigger is paused."""
     response_stream: str = ""
     """A stream of Lytics that is told what became of each delivery; needs `[lytics]`."""
     http: HttpRequests = HttpRequests()

@@ -29,7 +29,7 @@ _SUCCESS: Final = range(200, 300)
 _ERROR_KEY: Final = re.compile(r"users\.([0-9]{1,9})(?:\.(.*))?", re.DOTALL)
 _TOO_MANY: Final = re.compile(r"request limit exceeded|too many (?:attempts|requests)")
 _OVERSIZED: Final = "bigger than maximum allowed size"
-_NO_ACCESS: Final = ("partner is invalid", "access denied")
+_NO_ACCESS: Final = ("partner is invalid", "access denied", "invalid api key")
 _NOT_KNOWN: Final = re.compile(
     r"no such user|unknown user|user (?:was |is )?not (?:found|known)|user does(?: not|n't) exist",
     re.IGNORECASE,

@@ -114,10 +114,14 @@ def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
     for name, given in value.items():
         if given is None or given == "":
             continue
-        if name == "custom":
+        made_right = DEFAULT_ATTRIBUTES.get(name)
+        if made_right is not None:
+            found = made_right(given)
+        elif name == "custom":
             _put(right, "custom", _custom_attributes(given, dropped))
             continue
-        found = _attribute(name, given, region)
+        else:
+            found = _other_attribute(name, given, region)
         if found is not None:
             right[name] = found
         else:
@@ -125,10 +129,7 @@ def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
     return right
 
 
-def _attribute(name: str, given: Any, region: str) -> Any:
-    made_right = DEFAULT_ATTRIBUTES.get(name)
-    if made_right is not None:
-        return made_right(given)
+def _other_attribute(name: str, given: Any, region: str) -> Any:
     if name == PHONE:
         return normalise.phone(given, region)
     return given if name == OBJECT_ATTRIBUTES and not is_empty(given) else None

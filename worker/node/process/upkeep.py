@@ -19,7 +19,7 @@ from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.batch.routes import Route
 from worker.checks.rendering import IsolatedSamples
-from worker.checks.triggers import check_trigger
+from worker.checks.triggers import check_trigger, fails_where_another_renders
 from worker.contract.settings import Settings, Trigger
 from worker.errors import TemplateBroken, WeMustAct
 from worker.node.shared.node import Told
@@ -116,7 +116,7 @@ class Upkeep:
         if route.template is not None and route.template.content_hash == version:
             self.refused.pop(trigger.name, None)
             return True
-        problem = self._problem(trigger)
+        problem = self._problem(trigger, route)
         if problem:
             self._refuse(trigger, route, problem)
             return True
@@ -131,10 +131,16 @@ class Upkeep:
         LOG.info("template.changed", trigger=trigger.name, version=version, before=before)
         return True
 
-    def _problem(self, trigger: Trigger) -> str:
-        samples = IsolatedSamples(self.settings.templates_folder)
-        findings = check_trigger(self.settings, trigger, samples, datetime.now(UTC))
-        return "; ".join(one.message for one in findings if one.severity == "error")
+    def _problem(self, trigger: Trigger, route: Route) -> str:
+        samples, now = IsolatedSamples(self.settings.templates_folder), datetime.now(UTC)
+        findings = check_trigger(self.settings, trigger, samples, now)
+        errors = "; ".join(one.message for one in findings if one.severity == "error")
+        before = route.template
+        if errors or not findings or before is None or route.stopped:
+            return errors
+        return fails_where_another_renders(
+            self.settings, trigger, lambda rows: self.renderer.render(before, rows), samples, now
+        )
 
     def _refuse(self, trigger: Trigger, route: Route, problem: str) -> None:
         """Keep the template before; a trigger that had none stays stopped."""

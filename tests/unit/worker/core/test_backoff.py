@@ -4,12 +4,15 @@ import pytest
 
 from worker.core.backoff import (
     CAP_SECONDS,
+    RECENT_SECONDS,
     TRIES_ALONE,
     Setback,
     Wait,
     after_failure,
     delay_seconds,
+    is_to_blame,
 )
+from worker.core.gate import SEVERAL, TriggerAnswers
 
 NOW_MS = 1_000_000
 
@@ -63,3 +66,33 @@ def test_alone_it_dies_at_the_fifth_try_while_others_go_through() -> None:
         setback = fail(setback, users=1, successes=tries).setback
 
     assert tries == TRIES_ALONE
+
+
+NEVER, TAKEN = TriggerAnswers(), TriggerAnswers(5.0)
+LONG_AGO = TriggerAnswers(RECENT_SECONDS + 1)
+HERE, ELSEWHERE, MANY = (TriggerAnswers(5.0, refused) for refused in ("here", "else", SEVERAL))
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "status", "blamed"),
+    [
+        (NEVER, [], 400, False),
+        (NEVER, [NEVER], 400, False),
+        (NEVER, [TAKEN], 400, True),
+        (MANY, [TAKEN], 422, True),
+        (NEVER, [TAKEN], 404, False),
+        (NEVER, [LONG_AGO], 400, False),
+        (NEVER, [ELSEWHERE], 400, False),
+        (TAKEN, [], 400, True),
+        (LONG_AGO, [], 404, True),
+        (HERE, [], 400, True),
+        (ELSEWHERE, [], 400, False),
+        (MANY, [], 400, False),
+        (HERE, [LONG_AGO], 400, True),
+        (HERE, [ELSEWHERE], 400, False),
+    ],
+)
+def test_who_is_refused_alone_is_to_blame_only_while_others_are_taken(
+    own: TriggerAnswers, others: list[TriggerAnswers], status: int, blamed: bool
+) -> None:
+    assert is_to_blame("here", status, own, others) is blamed

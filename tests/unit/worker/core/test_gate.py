@@ -72,7 +72,7 @@ def test_a_slot_expires_before_a_minute_could_hold_too_many():
     ("verdict", "expected"),
     [
         (Accepted(), Heard("works")),
-        (BodyRefused("no"), Heard("works")),
+        (BodyRefused("no"), Heard("body")),
         (TooLarge("much"), Heard("works")),
         (Unreadable("HTML"), Heard("unreadable", "HTML")),
         (Failed("503"), Heard("failed", "503")),

@@ -160,6 +160,8 @@ def test_an_unknown_attribute_is_not_an_unknown_person(said: str) -> None:
         (403, DENIED, AccessRefused("403: Unauthorized")),
         (403, {"error": "Access Denied"}, AccessRefused("403: Access Denied")),
         (403, PARTNER, AccessRefused("403: Partner is invalid.")),
+        (403, {"error": "Invalid api key"}, AccessRefused("403: Invalid api key")),
+        (401, {"error": "Invalid api key"}, AccessRefused("401: Invalid api key")),
         (403, b"<html><title>Access Denied</title></html>", BodyRefused("403")),
         (403, {"message": "Forbidden"}, BodyRefused("403: Forbidden")),
         (403, {"success": False, "message": "Request Limit Exceeded"}, SlowDown()),

@@ -30,6 +30,8 @@
 --   refused     fingerprints of credentials that were refused, with commas
 --   rates       `rate@seen` of all workers, with semicolons
 --   ok|TRIGGER     how many deliveries it has made
+--   went|TRIGGER   when something of it was taken last
+--   no|TRIGGER     the place of the only delivery in whose requests bodies were refused since then, or * for several; gone = none
 --   first|TRIGGER  it was resumed, and a probe of it goes first; as `probing`
 --@include _clock_us
 local policy = cjson.decode(ARGV[1])

@@ -2,7 +2,7 @@
 -- Tells a gate what came of a slot.
 --
 -- KEYS[1] gate
--- ARGV[1] policy, JSON  [2] works, unreadable, slow, refused, failed or unsent  [3] about, for a person  [4] Retry-After, us; 0 = none
+-- ARGV[1] policy, JSON  [2] works, body, unreadable, slow, refused, failed or unsent  [3] about, for a person  [4] Retry-After, us; 0 = none
 --     [5] incident at the booking  [6] 1 = it was a probe  [7] batch  [8] fingerprint of the credentials
 --     then by each trigger of the request: its name, and how many deliveries of it were made
 --
@@ -31,6 +31,16 @@ function hears.works()
   g.closed, g.closes, g.why, g.first, g.probing = 0, 0, '', 0, 0
   g.good = 1
   if g.pause ~= '' and g.scope == 'access' and not is_refused(fingerprint) then unpause() end
+end
+
+-- The body was refused; the rest is as if it had been taken.
+function hears.body()
+  hears.works()
+  local known = fields_of('no', TRIGGERS)
+  for i = TRIGGERS, #ARGV, 2 do
+    local no = known[ARGV[i]]
+    if no ~= '*' and no ~= ARGV[7] then redis.call('HSET', KEYS[1], 'no|' .. ARGV[i], no and '*' or ARGV[7]) end
+  end
 end
 
 function hears.unreadable()
@@ -93,7 +103,11 @@ end
 function hears.unsent() end
 
 for i = TRIGGERS, #ARGV, 2 do
-  if ARGV[i + 1] ~= '0' then count('ok|' .. ARGV[i], tonumber(ARGV[i + 1])) end
+  if ARGV[i + 1] ~= '0' then
+    count('ok|' .. ARGV[i], tonumber(ARGV[i + 1]))
+    redis.call('HSET', KEYS[1], 'went|' .. ARGV[i], whole(now))
+    redis.call('HDEL', KEYS[1], 'no|' .. ARGV[i])
+  end
 end
 write_counts(KEYS[1])
 local is_probe = ARGV[6] == '1' and current and g.probing > 0

@@ -1,0 +1,90 @@
+"""What is put off: triggers that wait in a partition, and deliveries that step aside, with why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
+from worker.core.backoff import TRIES_ALONE, Setback, Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Delays:
+    """What is put off in one partition.
+
+    Args:
+        waits: By trigger.
+        setbacks: By place, `lane|trigger|id`.
+    """
+
+    waits: Mapping[str, Wait] = field(default_factory=dict)
+    setbacks: Mapping[str, Setback] = field(default_factory=dict)
+
+
+def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
+    """Return what is put off in each partition.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in places:
+            pipe.hgetall(place.retry)
+            pipe.hgetall(place.aside)
+        answers: Any = pipe.execute()
+    return [
+        Delays(
+            {name.decode(): Wait(*orjson.loads(text)) for name, text in waits.items()},
+            {name.decode(): Setback(*orjson.loads(text)) for name, text in setbacks.items()},
+        )
+        for waits, setbacks in zip(answers[::2], answers[1::2], strict=True)
+    ]
+
+
+def times(count: int) -> str:
+    """Return how often, in words."""
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def state_of_delayed(
+    trigger: str, found: Sequence[Delays], waiting: Collection[int]
+) -> dict[str, Any] | None:
+    """Return the state of a trigger of which something is put off; None = nothing is.
+
+    Args:
+        trigger: Its name.
+        found: By partition.
+        waiting: Indices of the partitions in which deliveries of the trigger wait.
+    """
+    here = [found[at] for at in sorted(waiting)]
+    refused = [
+        setback
+        for delays in here
+        for place, setback in delays.setbacks.items()
+        if setback.refusal and place.split("|")[1] == trigger
+    ]
+    if refused:
+        last = max(refused, key=lambda setback: setback.failures)
+        number = f"{len(refused):,} deliveries were" if len(refused) > 1 else "a delivery was"
+        return {
+            "state": "refused",
+            "reason": f"{number} refused, {times(last.failures)} so far: {last.refusal}",
+            "lasting": last.failures >= TRIES_ALONE,
+        }
+    waits = [delays.waits[trigger] for delays in here if trigger in delays.waits]
+    if waits:
+        last_wait = max(waits, key=lambda wait: wait.attempts)
+        reason = f": {last_wait.reason}" if last_wait.reason else ""
+        return {
+            "state": "waits",
+            "reason": f"nothing went through, tried {times(last_wait.attempts)}{reason}",
+            "lasting": False,
+        }
+    return None
