@@ -24,6 +24,7 @@ from ops.state.waiting import Choice, find_streams, take_back
 from ops.terminal.asking import confirmed
 from ops.terminal.console import Progress, note, print_json, progress, say, table
 from ops.terminal.options import spread
+from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.backfill.job import CLAIM_MS, Job, JobBook, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
@@ -167,7 +168,12 @@ def list_(*, as_json: AsJson = False) -> None:
         print_json([view.document() for view in views])
         return
     table(
-        ("job", "state", "rows", "accepted", "delivered", "skipped", "dead", "waiting"),
+        (
+            "job",
+            *text_columns("state"),
+            *number_columns("rows"),
+            *count_columns("accepted", "delivered", "skipped", "dead", "waiting"),
+        ),
         [
             (
                 view.job.spec.name,

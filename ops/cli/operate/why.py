@@ -14,6 +14,7 @@ from ops.state.waiting import WaitingEntry
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
+from ops.terminal.tables import text_columns
 from producer.publishing.quarantine import QuarantineRecord
 from worker.core.messages import normalise_message
 
@@ -175,7 +176,10 @@ def _tell(known: Known, timeline: list[_Moment]) -> None:
         say("")
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
         table(
-            ("at", "what", "destination", "trigger", "audience", "direction", "event", "detail"),
+            (
+                *("at", "what", "destination", "trigger", "audience", "direction", "event"),
+                *text_columns("detail"),
+            ),
             rows,
         )
     if not known.is_whole:
