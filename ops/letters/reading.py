@@ -222,7 +222,7 @@ def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
         count,
         str(sample.get("reason", "")),
         int(sample.get("status", 0)),
-        str(sample.get("message", "")),
+        str(sample.get("message", "")).replace("<n>", "<number>"),  # as older versions wrote it
         str(sample.get("trigger", "")),
         str(sample.get("letter", "")),
     )

@@ -38,7 +38,7 @@ _RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 def normalise_message(text: str) -> str:
     """Return a message without what differs from person to person, to group by and to show.
 
-    Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
+    Emails, numbers (`<n>` in what older versions wrote), hashes and quoted texts are replaced; a field's name in quotes stays,
     and so does the place in a template that the message begins with. A value that stands bare in
     the text can't be told from it: for what a template says there is `without_data`, for what a
     destination says `without_values`. Normalising twice changes nothing.
@@ -51,7 +51,7 @@ def normalise_message(text: str) -> str:
     said = _QUOTED.sub(_unless_name, said)
     said = _HEX.sub("<id>", said)
     said = _PHONE.sub("<number>", said)
-    said = _NUMBER.sub("<n>", said)
+    said = _NUMBER.sub("<number>", said.replace("<n>", "<number>"))
     return (begin + _SPACE.sub(" ", said).strip())[:MESSAGE_CHARACTERS]
 
 

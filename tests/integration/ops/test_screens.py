@@ -97,6 +97,8 @@ def shown(busy, monkeypatch):
 
 def test_on_a_screen_each_command_shows_what_it_prints_elsewhere(shown, sandbox):
     sandbox.reset()  # so that `verify` finds something
+    kim = {"_uid": "u1", "email": "kim@example.com", "segments": [AUDIENCE]}
+    sandbox.post("lytics/profiles", [kim])
     for name, command in COMMANDS.items():
         elsewhere = shown(command)
         lines = [line for line in elsewhere.splitlines() if "oldest waits" not in line]

@@ -14,18 +14,21 @@ WORDS = frozenset({"no", "plan", "for", "email"})
     [
         ("invalid ann@example.com here", "invalid <email> here"),
         ("phone +1 (415) 555-2671 is wrong", "phone <number> is wrong"),
-        ("user 4711 of 12", "user <n> of <n>"),
-        ("sha256 of user4711, 3.5, users.3.email", "sha256 of user<n>, <n>, users.<n>.email"),
+        ("user 4711 of 12", "user <number> of <number>"),
+        (
+            "sha256 of user4711, 3.5, users.3.email",
+            "sha256 of user<number>, <number>, users.<number>.email",
+        ),
         ('name "Ann O" is wrong', "name <value> is wrong"),
         ('field "event_name" is missing', 'field "event_name" is missing'),
         ("id 0123456789abcdef0123456789abcdef", "id <id>"),
         ("id 6f1e0f0e-7c1b-4a53-9d0a-0f3f5b6c7d8e", "id <id>"),
-        ("<html><b>400</b>\n\n  Bad</html>", "<n> Bad"),
+        ("<html><b>400</b>\n\n  Bad</html>", "<number> Bad"),
         ("x" * 500, "x" * 200),
         ("", ""),
         ("enter.jsonnet:12: no such field: x", "enter.jsonnet:12: no such field: x"),
         ("lib/a-b.libsonnet:7: got 'Ann'", "lib/a-b.libsonnet:7: got <value>"),
-        ("a\x1b[31mred\x07 \u202eline\x9b2J", "a [<n>mred line <n>J"),
+        ("a\x1b[31mred\x07 \u202eline\x9b2J", "a [<number>mred line <number>J"),
     ],
 )
 def test_a_message_is_shown_without_what_differs_from_person_to_person(
@@ -46,7 +49,7 @@ def test_normalising_twice_changes_nothing_where_nothing_was_cut(text: str) -> N
     ("text", "said"),
     [
         ("no plan for Ann Lee", "no plan for …"),
-        ("no plan for ann@example.com, Elm Street 5", "no plan for <email>, … <n>"),
+        ("no plan for ann@example.com, Elm Street 5", "no plan for <email>, … <number>"),
         ("Ann: no email", "…: no email"),
         ("no plan for Zoë", "no plan for …"),
         ("no <script>Ann</script> email", "no … email"),
@@ -70,7 +73,7 @@ def test_nothing_but_known_words_and_signs_comes_out(text: str) -> None:
     [
         ("400: no: Quetzalina Lee of <email>", "400: no: … of <email>"),
         ("name zoë is wrong", "name … is wrong"),
-        ("users.<n>.identifiers.email is wrong", "users.<n>.identifiers.email is wrong"),
+        ("users.<number>.identifiers.email is wrong", "users.<number>.identifiers.email is wrong"),
         ("is wrong", "is wrong"),
         ("", ""),
     ],

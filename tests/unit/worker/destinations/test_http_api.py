@@ -80,7 +80,7 @@ def test_a_url_that_may_not_be_sent_to_is_dead(url: str) -> None:
     [
         (200, b"anything", Accepted()),
         (204, b"", Accepted()),
-        (400, b'{"detail": "no 17"}', BodyRefused("400: no <n>")),
+        (400, b'{"detail": "no 17"}', BodyRefused("400: no <number>")),
         (404, b"<html>", BodyRefused("404")),
         (422, b"", BodyRefused("422")),
         (413, b"", TooLarge("413")),
