@@ -38,10 +38,11 @@ _RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 def normalise_message(text: str) -> str:
     """Return a message without what differs from person to person, to group by and to show.
 
-    Emails, numbers (`<n>` in what older versions wrote), hashes and quoted texts are replaced; a field's name in quotes stays,
+    Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
     and so does the place in a template that the message begins with. A value that stands bare in
     the text can't be told from it: for what a template says there is `without_data`, for what a
-    destination says `without_values`. Normalising twice changes nothing.
+    destination says `without_values`. Normalising twice changes nothing; `<n>` is how older
+    versions wrote a number.
     """
     place = _PLACE.match(text)
     begin = place[0] if place else ""

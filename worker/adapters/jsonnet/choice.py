@@ -23,7 +23,7 @@ _CHOMPS: Final = "|||-"
 _EQUALITIES: Final = frozenset({"==", "!="})
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%"})
 _MAKES_FRACTIONS: Final = frozenset({"-", "*", "/"})
-_EXACT_CALLS: Final = frozenset({"length", "type"})
+_WHOLE_CALLS: Final = frozenset({"length", "type"})
 _FIRST_EXACT: Final = 2
 """From here on numbers that differ, differ by more than rjsonnet overlooks (2.2e-16)."""
 
@@ -88,24 +88,31 @@ def _is_misread(node: tree.Node, *, has_fractions: bool) -> bool:
             return True
         case tree.Binary(_, operator, left, right) if operator in _EQUALITIES:
             # It takes numbers for equal that differ by less than 2.2e-16.
-            if _is_exact(left) or _is_exact(right):
-                return False
-            return has_fractions or _is_arithmetic(left) or _is_arithmetic(right)
+            if _is_arithmetic(left) or _is_arithmetic(right):
+                return not (_is_far(left) or _is_far(right))
+            return has_fractions and not (_is_whole(left) or _is_whole(right))
         case _:
             return False
 
 
-def _is_exact(node: tree.Node) -> bool:
-    """Say whether whatever equals this, equals it to the last digit."""
+def _is_whole(node: tree.Node) -> bool:
+    """Say whether this is no fraction."""
     match node:
         case tree.Constant():
             return True
         case tree.Number(_, text):
-            return text.isdigit() and int(text) >= _FIRST_EXACT
+            return text.isdigit()
         case tree.Call(_, tree.Index(_, tree.Name(_, "std"), tree.Constant(_, name))):
-            return name in _EXACT_CALLS
+            return name in _WHOLE_CALLS
         case _:
             return False
+
+
+def _is_far(node: tree.Node) -> bool:
+    """Say whether this is whole, and so far from zero that no number is that close to it."""
+    if not _is_whole(node):
+        return False
+    return not isinstance(node, tree.Number) or int(node.text) >= _FIRST_EXACT
 
 
 def _is_arithmetic(node: tree.Node) -> bool:
