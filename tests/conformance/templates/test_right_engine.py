@@ -7,7 +7,7 @@ import pytest
 
 from worker.adapters.jsonnet.choice import engine_for
 from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.isolated import render_isolated
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.judge import judge, judges
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.core.rendered import Asserted, Rendered, Row, TemplateFailed
@@ -105,14 +105,25 @@ def test_what_the_specification_refuses_fails(template, snippet, compiles):
     assert isinstance(rendered(template(snippet), compiles=compiles), TemplateFailed)
 
 
-def test_a_template_that_kills_or_not_is_rendered_apart_by_the_same_engine(template):
+def test_the_event_of_which_the_reference_implementation_dies_is_known(template):
+    source = "{ a: [1][-1:], b: std.char(event.get('n')) }"
+    bundle = TemplateFolder(template(source)).bundle("t.jsonnet")
+    rows = [Row(b'{"n": %d}' % n) for n in (65, 0xD800, 66)]
+
+    outcome = render_isolated(bundle, rows, seconds=10, memory_bytes=1 << 29)
+
+    assert isinstance(outcome, DiedAt)
+    assert (outcome.row, outcome.cause, outcome.by_others) == (1, "crash", False)
+
+
+def test_a_template_is_rendered_apart_by_the_same_engine(template):
     bundle = TemplateFolder(template("{ a: event.get('list')[-1:], b: self.a }")).bundle(
         "t.jsonnet"
     )
 
     results = render_isolated(bundle, [Row(PROFILE)], seconds=10, memory_bytes=1 << 29)
 
-    assert results == [Rendered(b'{"a":[3],"b":[3]}')]
+    assert [json.loads(one.body) for one in results] == [{"a": [3], "b": [3]}]
 
 
 SKIPPING = """
@@ -168,7 +179,8 @@ def test_a_difference_that_the_other_engines_decide_for_it_does_not_end_the_comp
 
     assert result == Rendered(b'{"same":false}')
     assert not renderer.doubts(loaded)
-    assert renderer.render(loaded, [row], "jsonnet") == [result]
+    [again] = renderer.render(loaded, [row], "jsonnet")
+    assert json.loads(again.body) == {"same": False}
 
 
 @pytest.mark.parametrize(

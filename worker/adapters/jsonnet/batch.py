@@ -41,7 +41,7 @@ local of = std.native('of');
 %(more)s
 [
   local row = std.parseJson(pull(i));
-  emit(std.manifestJsonMinified(template(libraries[of(i)](row, %(argument)s))))
+  emit(%(printed)s(template(libraries[of(i)](row, %(argument)s))))
   for i in std.range(%(first)d, %(last)d)
 ]
 """
@@ -75,6 +75,7 @@ class BatchEvaluator:
         inner: From `inner_sources`.
         reads_failure: Reads an error text of the engine; it is given the files that are headed.
         snippets: The engine's own function.
+        printed: Code of a function that makes a text of a value.
     """
 
     def __init__(
@@ -82,9 +83,12 @@ class BatchEvaluator:
         rewritten: Rewritten,
         resolve: Mapping[tuple[str, str], str],
         inner: Mapping[str, str],
+        *,
         reads_failure: Callable[[str, AbstractSet[str]], Failure] = jsonnet_errors.read,
         snippets: Callable[..., str] = rjsonnet.evaluate_snippet,
+        printed: str = "std.manifestJsonMinified",
     ) -> None:
+        self._printed = printed
         self._reads_failure = reads_failure
         self._snippets = snippets
         self._rewritten = rewritten
@@ -121,6 +125,7 @@ class BatchEvaluator:
             "root": _code_string(self._rewritten.root),
             "more": _MORE if cut else "",
             "argument": _MORE_ARGUMENT if cut else "null",
+            "printed": self._printed,
             "first": first,
             "last": last,
         }
