@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
-from ops.terminal.tables import Columns, laid_out, wrapped
+from ops.terminal.tables import TableColumns, laid_out, wrapped
 from worker.contract.printable import LAYOUT, json_text, printable
 from worker.errors import SegrelayError
 
@@ -125,7 +125,9 @@ def wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def table(columns: Columns, rows: Iterable[Sequence[object]], ill: Container[int] = ()) -> None:
+def table(
+    columns: TableColumns, rows: Iterable[Sequence[object]], ill: Container[int] = ()
+) -> None:
     """Print a table on stdout: fitted to a terminal, one line a row elsewhere.
 
     Args:

@@ -21,11 +21,11 @@ _SHORT: Final = 24
 """Characters of a text that stays in its cell before the rest of the screen is given away."""
 _ENDS_A_HEAD: Final = (": ", "; ")
 
-Kind = Literal["name", "number", "count", "words"]
+ColumnKind = Literal["name", "number", "count", "words"]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class TableColumn:
     """A column of a table.
 
     Args:
@@ -35,30 +35,30 @@ class Column:
     """
 
     title: str
-    kind: Kind = "name"
+    kind: ColumnKind = "name"
 
 
-Columns = Sequence[str | Column]
+TableColumns = Sequence[str | TableColumn]
 """A bare text is the title of a column of names, ids or times."""
 Rows = Sequence[Sequence[str]]
 
 
-def number_columns(*titles: str) -> tuple[Column, ...]:
+def number_columns(*titles: str) -> tuple[TableColumn, ...]:
     """Return columns of numbers."""
-    return tuple(Column(title, "number") for title in titles)
+    return tuple(TableColumn(title, "number") for title in titles)
 
 
-def count_columns(*titles: str) -> tuple[Column, ...]:
+def count_columns(*titles: str) -> tuple[TableColumn, ...]:
     """Return columns of numbers that are left out where all of them are zero."""
-    return tuple(Column(title, "count") for title in titles)
+    return tuple(TableColumn(title, "count") for title in titles)
 
 
-def text_columns(*titles: str) -> tuple[Column, ...]:
+def text_columns(*titles: str) -> tuple[TableColumn, ...]:
     """Return columns of texts that may be wrapped."""
-    return tuple(Column(title, "words") for title in titles)
+    return tuple(TableColumn(title, "words") for title in titles)
 
 
-def laid_out(columns: Columns, rows: Rows, width: int | None) -> list[list[str]]:
+def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[str]]:
     """Return the lines of the header, and those of each row.
 
     Args:
@@ -66,7 +66,7 @@ def laid_out(columns: Columns, rows: Rows, width: int | None) -> list[list[str]]
         rows: Cells as they may be shown.
         width: Of the screen; without one every column is there and a row is one line.
     """
-    typed = [each if isinstance(each, Column) else Column(each) for each in columns]
+    typed = [each if isinstance(each, TableColumn) else TableColumn(each) for each in columns]
     if width is not None:
         kept = [
             at for at, column in enumerate(typed) if not at or _says_something(column, at, rows)
@@ -100,7 +100,7 @@ def cells_of(text: str) -> int:
     )
 
 
-def _says_something(column: Column, at: int, rows: Rows) -> bool:
+def _says_something(column: TableColumn, at: int, rows: Rows) -> bool:
     nothing = _NOTHING if column.kind == "count" else _EMPTY
     return not rows or any(row[at] not in nothing for row in rows)
 
@@ -108,7 +108,7 @@ def _says_something(column: Column, at: int, rows: Rows) -> bool:
 class _Layout:
     """Which columns stand in the line, how wide they are, and what goes below."""
 
-    def __init__(self, columns: Sequence[Column], rows: Rows, width: int | None) -> None:
+    def __init__(self, columns: Sequence[TableColumn], rows: Rows, width: int | None) -> None:
         self._columns = columns
         self._rows = rows
         self._width = width

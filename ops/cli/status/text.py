@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ops.state.health import OLDEST_SECONDS, counted, is_ill, problems_of, reason_of
 from ops.state.status import KINDS
 from ops.terminal.console import say, say_wrapped, table
-from ops.terminal.tables import Columns, count_columns, laid_out, number_columns, text_columns
+from ops.terminal.tables import TableColumns, count_columns, laid_out, number_columns, text_columns
 from worker.contract.printable import printable
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class TableRow(NamedTuple):
 class StatusTable(NamedTuple):
     """A table."""
 
-    columns: Columns
+    columns: TableColumns
     rows: list[TableRow]
 
 

@@ -24,7 +24,7 @@ from worker.adapters.jsonnet.syntax.room import room
 from worker.adapters.jsonnet.syntax.scopes import children
 from worker.adapters.jsonnet.syntax.tokens import place
 
-Answer = bytes | Failure
+EngineAnswer = bytes | Failure
 _GROUP: Final = 50
 """Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
 more, and the interpreter lock is held all the time: a lease's renewal would wait."""
@@ -55,7 +55,7 @@ class TemplateEngines:
         if self.name == "rjsonnet":
             probe.check(bundle)
 
-    def evaluate(self, events: Sequence[Input]) -> list[Answer]:
+    def evaluate(self, events: Sequence[Input]) -> list[EngineAnswer]:
         """Return what the engine makes of events, in order."""
         match self.name:
             case "rjsonnet":
@@ -66,7 +66,7 @@ class TemplateEngines:
                 said = list(map(self._apart, events))
         return [each.encode() if isinstance(each, str) else each for each in said]
 
-    def others(self, event: Input) -> Iterator[Answer]:
+    def others(self, event: Input) -> Iterator[EngineAnswer]:
         """Yield what the other engines make of an event, each in a process of its own."""
         for engine in judges():
             if engine != self.name:

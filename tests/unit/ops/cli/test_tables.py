@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ops.terminal.tables import (
-    Column,
+    TableColumn,
     cells_of,
     count_columns,
     laid_out,
@@ -128,7 +128,13 @@ def test_a_word_that_is_longer_than_the_screen_stays_whole():
     st.lists(st.tuples(NAMES, TEXTS, NUMBERS, NAMES, TEXTS), min_size=1, max_size=5),
 )
 def test_no_cell_is_cut_and_only_what_can_not_be_broken_is_wider_than_the_screen(width, rows):
-    columns = ("name", *text_columns("state"), Column("n", "count"), "id", *text_columns("why"))
+    columns = (
+        "name",
+        *text_columns("state"),
+        TableColumn("n", "count"),
+        "id",
+        *text_columns("why"),
+    )
 
     header, *blocks = laid_out(columns, rows, width)
 
