@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 import typer
 
+from ops.cli.names import COMPLETED
 from ops.terminal.console import run_guarded
 from ops.terminal.lazy import LazyCommand, LazyGroup
 from ops.terminal.options import ConfigFile, use_config
@@ -188,6 +189,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
 
 class _Commands(LazyGroup):
     table = COMMANDS
+    completed = COMPLETED
 
 
 app = typer.Typer(

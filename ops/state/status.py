@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from redis import Redis
 
 from ops.state import scripts
-from ops.state.jobs import reason_of_state, state_of
 from ops.state.delays import Delays, read_delays, state_of_delayed
+from ops.state.jobs import reason_of_state, state_of
 from ops.state.partitions import all_partitions, known_destinations
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
+from ops.terminal.tables import TableColumns, laid_out, wrapped
 from worker.contract.printable import LAYOUT, json_text, printable
 from worker.errors import SegrelayError
 
@@ -23,7 +25,9 @@ INTERRUPTED: Final = 130
 """128 + SIGINT, as shells have it."""
 
 _PROGRESS_EVERY_SECONDS: Final = 5.0
-_GAP: Final = "  "
+_BOLD: Final = "\x1b[1m"
+_RED: Final = "\x1b[31m"
+_PLAIN: Final = "\x1b[0m"
 
 
 def run_guarded(app: Callable[[], Any]) -> NoReturn:
@@ -121,28 +125,40 @@ def wants_colour() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table on stdout: drawn on a terminal, aligned text elsewhere."""
+def table(
+    columns: TableColumns, rows: Iterable[Sequence[object]], ill: Container[int] = ()
+) -> None:
+    """Print a table on stdout: fitted to a terminal, one line a row elsewhere.
+
+    Args:
+        columns: See `ops.terminal.tables`.
+        rows: Their cells.
+        ill: Numbers of the rows, from 0, that somebody has to look at; red where there are colours.
+    """
     cells = [[printable(str(cell)) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        _draw_table(columns, cells)
+    header, *blocks = laid_out(columns, cells, screen_width() if sys.stdout.isatty() else None)
+    _print_block(header, _BOLD)
+    for number, block in enumerate(blocks):
+        _print_block(block, _RED if number in ill else "")
+
+
+def say_wrapped(message: str, *, is_ill: bool = False) -> None:
+    """Print a line of the result; a terminal gets it broken between words, red if it is ill."""
+    if not sys.stdout.isatty():
+        say(message)
         return
-    lines = [list(columns), *cells]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    _print_block(wrapped(printable(message), screen_width()), _RED * is_ill)
+
+
+def screen_width() -> int:
+    """Return how many characters a line of the terminal has; 80 if nobody knows."""
+    return shutil.get_terminal_size().columns
+
+
+def _print_block(lines: Iterable[str], style: str) -> None:
+    styled = style and wants_colour()
     for line in lines:
-        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        say(_GAP.join(padded).rstrip())
-
-
-def _draw_table(columns: Sequence[str], cells: list[list[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
-    from rich.table import Table  # noqa: PLC0415 - see above
-    from rich.text import Text  # noqa: PLC0415 - see above
-
-    drawn = Table(*columns)
-    for row in cells:
-        drawn.add_row(*(Text(cell) for cell in row))
-    Console().print(drawn)
+        sys.stdout.write(f"{style}{line}{_PLAIN}\n" if styled else f"{line}\n")
 
 
 class Progress(Protocol):

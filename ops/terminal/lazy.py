@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import typer
@@ -12,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from ops.terminal.console import log_to_stderr
-from ops.terminal.options import with_config
+from ops.terminal.options import with_completion, with_config
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +41,15 @@ class LazyCommand:
         return "\n".join(("\b", "Examples:", *lines)) if lines else None
 
 
+Completed = Mapping[str, Callable[[str], list[str]]]
+"""How values are completed: by `PARAMETER`, or by `SECTION PARAMETER`."""
+
+
 class LazyGroup(TyperGroup):
-    """A group over a table of `LazyCommand`s; subclasses name the table."""
+    """A group over a table of `LazyCommand`s; subclasses name the table, and what is completed."""
 
     table: Mapping[str, LazyCommand] = {}
+    completed: Completed = MappingProxyType({})
     _only_names: bool = False
 
     def __init__(self, **attributes: Any) -> None:
@@ -56,7 +62,7 @@ class LazyGroup(TyperGroup):
         if self._only_names:
             return self.commands.get(cmd_name)
         lazy = self.table.get(cmd_name)
-        return load(cmd_name, lazy) if lazy else None
+        return load(cmd_name, lazy, self.completed) if lazy else None
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """Complete the name of a command, without loading anything."""
@@ -74,23 +80,32 @@ class LazyGroup(TyperGroup):
                 formatter.write_dl(rows)
 
 
-def _take_config(shell: typer.Typer) -> None:
+def _prepare(shell: typer.Typer, section: str, completed: Completed) -> None:
     for command in shell.registered_commands:
         assert command.callback is not None
-        command.callback = with_config(command.callback)
+        command.callback = _prepared(command.callback, section, completed)
     for group in shell.registered_groups:
         assert group.typer_instance is not None
-        _take_config(group.typer_instance)
+        _prepare(group.typer_instance, section, completed)
 
 
-def load(name: str, lazy: LazyCommand) -> Any:
+def _prepared(
+    command: Callable[..., None], section: str, completed: Completed
+) -> Callable[..., None]:
+    def completion(name: str) -> Callable[[str], list[str]] | None:
+        return completed.get(f"{section} {name}") or completed.get(name)
+
+    return with_config(with_completion(command, completion))
+
+
+def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({})) -> Any:
     """Return the command that a line of the table stands for."""
     log_to_stderr()
     module, _, attribute = lazy.target.partition(":")
     found = getattr(import_module(module), attribute)
     shell = typer.Typer(add_completion=False, rich_markup_mode=None)
     if isinstance(found, typer.Typer):
-        _take_config(found)
+        _prepare(found, name, completed)
         shell.add_typer(
             found, name=name, help=lazy.summary, no_args_is_help=True, epilog=lazy.epilog
         )
@@ -98,5 +113,5 @@ def load(name: str, lazy: LazyCommand) -> Any:
         settings = {"allow_extra_args": True, "ignore_unknown_options": True}
         shell.command(
             name, context_settings=settings if lazy.passes_options else None, epilog=lazy.epilog
-        )(with_config(found))
+        )(_prepared(found, name, completed))
     return get_group(shell).commands[name]

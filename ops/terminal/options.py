@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
 
 import typer
+from typer.models import ParameterInfo
 
 from worker.contract.settings import ListeningSettings
 from worker.errors import UsageWrong
@@ -83,6 +84,32 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
         _CONFIG, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile
     )
     return _signed(called, [*parameters, own])
+
+
+def with_completion(
+    command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
+) -> Callable[..., None]:
+    """Let the shell complete the values of a command's arguments and options.
+
+    Args:
+        command: What is called.
+        completion: Returns how a parameter is completed, by its name.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    for name, hint in hints.items():
+        for info in getattr(hint, "__metadata__", ()):
+            if isinstance(info, ParameterInfo) and info.autocompletion is None:
+                info.autocompletion = completion(name)
+
+    @wraps(command)
+    def called(*given: Any, **named: Any) -> None:
+        command(*given, **named)
+
+    parameters = [
+        parameter.replace(annotation=hints[parameter.name])
+        for parameter in inspect.signature(command).parameters.values()
+    ]
+    return _signed(called, parameters)
 
 
 def use_config(path: Path | None) -> None:

@@ -24,6 +24,7 @@ from ops.state.waiting import Choice, find_streams, take_back
 from ops.terminal.asking import confirmed
 from ops.terminal.console import Progress, note, print_json, progress, say, table
 from ops.terminal.options import spread
+from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
 from producer.backfill.reading import Reading, read_job
@@ -175,7 +176,12 @@ def list_(*, as_json: AsJson = False) -> None:
         print_json([view.document() for view in views])
         return
     table(
-        ("job", "state", "rows", "accepted", "delivered", "skipped", "dead", "waiting"),
+        (
+            "job",
+            *text_columns("state"),
+            *number_columns("rows"),
+            *count_columns("accepted", "delivered", "skipped", "dead", "waiting"),
+        ),
         [
             (
                 view.job.spec.name,

@@ -14,6 +14,7 @@ from ops.cli.backfill.asked import Asked
 from ops.state.opened import opened
 from ops.terminal.console import print_json, progress, say, table
 from ops.terminal.options import Json, spread
+from ops.terminal.tables import number_columns, text_columns
 from producer.backfill.book import JobBook
 from worker.contract.settings import Settings
 
@@ -104,4 +105,13 @@ def _tell_triggers(plan: JobPlan) -> None:
                 sample,
             )
         )
-    table(("trigger", "deliveries", "known", "to send", "requests", "of 100 rendered"), rows)
+    table(
+        (
+            "trigger",
+            *number_columns("deliveries"),
+            *text_columns("known"),
+            *number_columns("to send", "requests"),
+            *text_columns("of 100 rendered"),
+        ),
+        rows,
+    )

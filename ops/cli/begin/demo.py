@@ -27,6 +27,7 @@ from ops.rig import Rig, free_port, wait_for_receiver
 from ops.state.status import read_status
 from ops.supervisor import own_command
 from ops.terminal.console import note, print_json, say, table
+from ops.terminal.tables import number_columns
 from worker.errors import OperationsMustAct
 
 LATENCY_SECONDS: Final = 0.02
@@ -283,7 +284,7 @@ def _summary(outcome: _Outcome) -> None:
         ("wrong memberships", outcome.wrong),
         ("overlapping requests", outcome.overlaps),
     ]
-    table(("what", "how many"), rows)
+    table(("what", *number_columns("how many")), rows)
     for reason, count in document["skipped_by_reason"].items():
         say(f"skipped as {reason}: {count}")
     for problem in outcome.problems:

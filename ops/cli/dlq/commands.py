@@ -26,6 +26,7 @@ from ops.state.partitions import all_partitions
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Reveal, spread
+from ops.terminal.tables import number_columns, text_columns
 from worker.contract.settings import Settings
 from worker.core.messages import place_in
 from worker.errors import UsageWrong
@@ -50,7 +51,16 @@ def causes(*, as_json: Json = False) -> None:
         print_json([asdict(cause) | {"place": _place(settings, asdict(cause))} for cause in found])
         return
     table(
-        ("cause", "letters", "reason", "status", "trigger", "sample", "place", "message"),
+        (
+            "cause",
+            *number_columns("letters"),
+            "reason",
+            "status",
+            "trigger",
+            "sample",
+            "place",
+            *text_columns("message"),
+        ),
         [
             (
                 c.cause,
@@ -93,7 +103,10 @@ def list_letters(
         print_json([document(letter, reveal=reveal) for letter in letters])
         return
     table(
-        ("letter", "died", "reason", "trigger", "audience", "direction", "cause", "message"),
+        (
+            *("letter", "died", "reason", "trigger", "audience", "direction", "cause"),
+            *text_columns("message"),
+        ),
         [_row(letter, reveal=reveal) for letter in letters],
     )
     say(f"{len(letters):,} shown of {kept:,} letters")

@@ -25,6 +25,7 @@ from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import All, Ids, Json, Yes, spread
+from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
 from producer.sources.files import opened_bytes as opened_file
 from worker.contract.keys import PartitionKeys
@@ -208,7 +209,7 @@ def _rehearse(
         return
     _tell_left_out(plan)
     table(
-        ("letter", "would be", "reason", "message"),
+        ("letter", "would be", "reason", *text_columns("message")),
         [(r.name, r.fate, r.reason or "-", r.said[:_MESSAGE_CHARACTERS]) for r in rehearsed],
     )
     say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in ("sent", "skipped", "dead")))

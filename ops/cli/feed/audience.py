@@ -26,6 +26,7 @@ from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
+from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.publish import Publisher
 from worker.contract import keys
 from worker.contract.events import Event
@@ -77,7 +78,14 @@ def list_audiences(
         print_json({"audiences": rows, "unreadable": counts.unreadable})
         return
     table(
-        ("slug", "id", "members", "entered", "left", "last event", "triggers", "syncs"),
+        (
+            "slug",
+            *text_columns("id"),
+            *number_columns("members"),
+            *count_columns("entered", "left"),
+            "last event",
+            *text_columns("triggers", "syncs"),
+        ),
         [cells for row in rows for cells in _cells(row)],
     )
     if counts.unreadable:

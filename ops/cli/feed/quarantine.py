@@ -18,6 +18,7 @@ from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import All, Ids, Json, Reveal, Yes, spread
+from ops.terminal.tables import number_columns, text_columns
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
@@ -101,7 +102,14 @@ def list_records(
     groups = _grouped(quarantine.records(selection))
     totals = quarantine.totals()
     table(
-        ("audience", "reason", "records", "times", "last seen", "sample", "what"),
+        (
+            "audience",
+            "reason",
+            *number_columns("records", "times"),
+            "last seen",
+            "sample",
+            *text_columns("what"),
+        ),
         [_row(group, settings) for group in groups],
     )
     say(f"{totals.records:,} records, {totals.bytes / 1e6:,.1f} MB")

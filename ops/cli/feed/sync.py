@@ -19,6 +19,7 @@ from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Yes
+from ops.terminal.tables import number_columns, text_columns
 from producer.publish import Publisher
 from producer.steps import Step
 from producer.sync.book import SyncBook
@@ -57,7 +58,7 @@ def list_syncs(*, as_json: Json = False) -> None:
         print_json(rows)
         return
     table(
-        ("name", "audience", "source", "every", "members", "state"),
+        ("name", "audience", "source", "every", *number_columns("members"), *text_columns("state")),
         [
             (
                 row["name"],

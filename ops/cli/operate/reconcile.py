@@ -13,6 +13,7 @@ from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
+from ops.terminal.tables import number_columns
 from producer.publish import Publisher
 from producer.publishing.audiences import AudienceBook
 from producer.sync.opening import slug_of
@@ -120,7 +121,7 @@ def _differs(document: dict[str, Any]) -> bool:
 
 def _tell(slug: str, documents: Sequence[dict[str, Any]], repaired: int | None) -> None:
     table(
-        ("destination", "in both", "missing", "stale"),
+        ("destination", *number_columns("in both", "missing", "stale")),
         [
             (each["destination"], f"{each['both']:,}", f"{each['missing']:,}", f"{each['stale']:,}")
             for each in documents

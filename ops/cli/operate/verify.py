@@ -19,6 +19,7 @@ from ops.state.partitions import all_partitions
 from ops.terminal.console import note, print_json, progress, say, table
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
+from ops.terminal.tables import text_columns
 from worker.contract.settings import Destination, Settings
 from worker.errors import UsageWrong
 
@@ -133,7 +134,7 @@ def _tell(total: Verified, candidates: int, about: int, older_than: str) -> None
     )
     if total.differences:
         table(
-            ("destination", "profile", "audience", "attribute", "expected", "found"),
+            ("destination", "profile", "audience", "attribute", *text_columns("expected", "found")),
             [
                 (d.destination, d.profile, d.audience, d.attribute, d.expected, d.found)
                 for d in total.differences[:_SHOWN]

@@ -14,6 +14,7 @@ from ops.state.waiting import WaitingEntry
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
+from ops.terminal.tables import text_columns
 from producer.publishing.quarantine import QuarantineRecord
 from worker.core.messages import normalise_message
 
@@ -177,14 +178,8 @@ def _tell(known: Known, timeline: list[_Moment]) -> None:
         rows = [tuple(value or "-" for value in _row_of(moment).values()) for moment in timeline]
         table(
             (
-                "at",
-                "what",
-                "destination",
-                "trigger",
-                "audience",
-                "direction",
-                "event time",
-                "detail",
+                *("at", "what", "destination", "trigger", "audience", "direction", "event time"),
+                *text_columns("detail"),
             ),
             rows,
         )

@@ -123,7 +123,7 @@ def _draw_again(read: Read) -> None:
 
     with Live(console=Console(), auto_refresh=False, screen=False) as live:
         for document, rates in _readings(read):
-            live.update(drawn(document, rates), refresh=True)
+            live.update(drawn(document, rates, live.console.width), refresh=True)
 
 
 def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:

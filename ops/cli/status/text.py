@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ops.state.health import OLDEST_SECONDS, counted, is_ill, problems_of, reason_of
 from ops.state.status import KINDS
-from ops.terminal.console import say, table
+from ops.terminal.console import say, say_wrapped, table
+from ops.terminal.tables import TableColumns, count_columns, laid_out, number_columns, text_columns
 from worker.contract.printable import printable
 
 if TYPE_CHECKING:
@@ -28,38 +28,37 @@ class TableRow(NamedTuple):
 class StatusTable(NamedTuple):
     """A table."""
 
-    columns: tuple[str, ...]
+    columns: TableColumns
     rows: list[TableRow]
 
 
 def tell(document: Mapping[str, Any]) -> None:
-    """Print it: drawn on a terminal, plain text elsewhere."""
-    if sys.stdout.isatty():
-        from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
-
-        Console().print(drawn(document))
-        return
-    for line in (*lines(document), *problems(document)):
-        say(line)
+    """Print it: fitted to a terminal, plain text elsewhere."""
+    for line in lines(document):
+        say_wrapped(line)
+    for line in problems(document):
+        say_wrapped(line, is_ill=True)
     for section in sections(document):
         say("")
-        table(section.columns, [row.cells for row in section.rows])
+        ill = {number for number, row in enumerate(section.rows) if row.is_ill}
+        table(section.columns, [row.cells for row in section.rows], ill)
 
 
-def drawn(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Group:
-    """Return it as rich draws it."""
-    from rich import box  # noqa: PLC0415 - `--help` has to be quick
-    from rich.console import Group  # noqa: PLC0415 - see above
-    from rich.table import Table  # noqa: PLC0415 - see above
+def drawn(
+    document: Mapping[str, Any], rates: Mapping[str, float] | None = None, width: int = 80
+) -> Group:
+    """Return it as rich draws it again and again."""
+    from rich.console import Group  # noqa: PLC0415 - `--help` has to be quick
     from rich.text import Text  # noqa: PLC0415 - see above
 
-    parts: list[Any] = [Text(printable(line)) for line in lines(document, rates)]
+    parts = [Text(printable(line)) for line in lines(document, rates)]
     parts += [Text(printable(line), style="red") for line in problems(document)]
     for section in sections(document):
-        shown = Table(*section.columns, box=box.SIMPLE)
-        for row in section.rows:
-            shown.add_row(*(Text(printable(c)) for c in row.cells), style="red" * row.is_ill)
-        parts.append(shown)
+        cells = [[printable(cell) for cell in row.cells] for row in section.rows]
+        header, *blocks = laid_out(section.columns, cells, width)
+        parts += [Text(""), Text("\n".join(header), style="bold")]
+        for row, block in zip(section.rows, blocks, strict=True):
+            parts.append(Text("\n".join(block), style="red" * row.is_ill))
     return Group(*parts)
 
 
@@ -109,7 +108,7 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
 def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
     """Yield the tables."""
     yield StatusTable(
-        ("destination", "state", "rate/min", "factor", "reason"),
+        ("destination", "state", *number_columns("rate/min", "factor"), *text_columns("reason")),
         [
             TableRow(
                 (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
@@ -119,10 +118,10 @@ def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
         ],
     )
     yield StatusTable(
-        ("trigger", *KINDS, "template", "state"),
+        ("trigger", *text_columns("state"), *count_columns(*KINDS), *text_columns("template")),
         [
             TableRow(
-                (name, *(f"{t[kind]:,}" for kind in KINDS), _template(t), _state(t)),
+                (name, _state(t), *(f"{t[kind]:,}" for kind in KINDS), _template(t)),
                 is_ill(t["state"]) or bool(t["refused"] or t.get("lasting")),
             )
             for name, t in document["triggers"].items()
@@ -130,17 +129,17 @@ def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
     )
     if document["jobs"]:
         yield StatusTable(
-            ("job", *KINDS, "state"),
+            ("job", *text_columns("state"), *count_columns(*KINDS)),
             [
                 TableRow(
-                    (name, *(f"{job[kind]:,}" for kind in KINDS), _state(job)), is_ill(job["state"])
+                    (name, _state(job), *(f"{job[kind]:,}" for kind in KINDS)), is_ill(job["state"])
                 )
                 for name, job in document["jobs"].items()
             ],
         )
     if document["processes"]:
         yield StatusTable(
-            ("worker", "version", "configuration"),
+            ("worker", "version", *text_columns("configuration")),
             [
                 TableRow(
                     (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),

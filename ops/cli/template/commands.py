@@ -21,6 +21,7 @@ from ops.templates.starting import write_new
 from ops.terminal.console import note, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
 from ops.terminal.options import Json
+from ops.terminal.tables import text_columns
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.adapters.jsonnet.judge import judges
 from worker.checks.templates import TemplateReport
@@ -44,7 +45,7 @@ def list_(*, templates: Folder = None, json: Json = False) -> None:
         print_json({"templates": rows})
         return
     table(
-        ("template", "version", "used by", "last check"),
+        ("template", "version", *text_columns("used by", "last check")),
         [
             (r["template"], r["version"] or "-", ", ".join(r["triggers"]) or "-", _last(r))
             for r in rows

@@ -20,6 +20,7 @@ from ops.templates.remote import (
 from ops.templates.trying.outcome import rendered
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
+from ops.terminal.tables import text_columns
 from worker.adapters.jsonnet.files import TemplateFolder
 from worker.checks.samples import load_profiles
 from worker.checks.templates import check_template
@@ -83,7 +84,7 @@ def list_(*, json: Json = False) -> None:
         print_json({"templates": rows})
         return
     table(
-        ("name", "id", "type", "here", "description"),
+        ("name", "id", "type", "here", *text_columns("description")),
         [(r["name"], r["id"], r["type"], r["here"] or "-", r["description"]) for r in rows],
     )
 

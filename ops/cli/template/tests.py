@@ -23,6 +23,7 @@ from ops.templates.trying.outcome import Outcome, delivered, rendered
 from ops.templates.trying.revisions import Revision, version
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
+from ops.terminal.tables import count_columns, text_columns
 from worker.checks.samples import load_profiles, profile_for
 from worker.contract.settings import Trigger
 from worker.errors import UsageWrong
@@ -233,7 +234,7 @@ def _tell_difference(found: Comparison) -> None:
         if fields:
             say(f"{title}:")
             table(
-                ("field", "added", "removed", "changed", "how"),
+                ("field", *count_columns("added", "removed", "changed"), *text_columns("how")),
                 [_row(name, one) for name, one in fields.items()],
             )
 

@@ -33,7 +33,6 @@ FAILED = "failed"
 DIFFERENT = {
     "differs_text_of_fraction": {"rjsonnet": '"0.1"', "others": '"0.10000000000000001"'},
     "differs_padding": {"rjsonnet": '"   é|"', "others": '"    é|"'},
-    "differs_negative_index": {"rjsonnet": "1", "others": FAILED},
     "differs_fraction_index": {"rjsonnet": FAILED, "jsonnet": FAILED, "gojsonnet": "1"},
 }
 SECONDS = 240
@@ -103,11 +102,13 @@ def test_known_differences_are_still_there_and_are_documented(said):
         assert f"`{name}`" in DOCUMENT.read_text()
 
 
-def test_a_worker_says_what_its_engine_of_record_says(said):
+def test_a_worker_says_what_go_jsonnet_says(said):
     renderer = Renderer(HERE)
     template = renderer.load(NAME)
 
     results = renderer.render(template, [Row(text, SETTINGS) for text in profiles()])
 
     ours = [told(one.body) if isinstance(one, Rendered) else FAILED for one in results]
-    assert dict(zip(NAMES, ours, strict=True)) == said["rjsonnet"]
+    for name, value in zip(NAMES, ours, strict=True):
+        engines = said if name in DIFFERENT else ("gojsonnet",)
+        assert value in [said[engine][name] for engine in engines], name

@@ -51,13 +51,24 @@ def test_a_template_that_is_not_compiled_is_named_with_the_place_that_forbids_it
 
 
 def test_a_template_whose_compiled_form_differs_is_named(run, tmp_path):
-    (tmp_path / "a.jsonnet").write_text("{ a: std.escapeStringJson(1) }")
+    (tmp_path / "a.jsonnet").write_text("{ a: std.member('abc', '') }")  # disputed
 
     result = run("check", "--templates", tmp_path, "--json")
 
     [report] = json.loads(result.stdout)["templates"]
     said = [finding["message"] for finding in report["findings"]]
     assert any("compiled to Python it gives something else" in message for message in said)
+
+
+def test_a_template_that_rjsonnet_is_wrong_about_is_fit(run, tmp_path):
+    (tmp_path / "a.jsonnet").write_text(
+        "{ a: [1, 2][-1:], b: |||-\n  x\n|||, c: 0.1 + 0.2 == 0.3 }"
+    )
+
+    result = run("check", "--templates", tmp_path, "--json")
+
+    [report] = json.loads(result.stdout)["templates"]
+    assert (result.exit_code, report["fit"], report["findings"]) == (0, True, [])
 
 
 def test_a_template_that_is_not_fit_is_named_with_its_place(run, here):

@@ -2,7 +2,8 @@
 
 It answers what it is sure of; the rest goes to rjsonnet. The first event of each settings (when a
 worker starts that is each trigger's sample), and then one of so many, is rendered by both. If they
-differ, rjsonnet's value counts, and the compiled form answers nothing any more.
+differ, the other engines are asked. Unless they all say what the compiled form says, the engine's
+value counts, and the compiled form answers nothing any more.
 """
 
 from __future__ import annotations
@@ -118,19 +119,16 @@ class Accelerator:
         self._until_both = (self._until_both - 1) or BOTH_EVERY
         return self._until_both == BOTH_EVERY
 
-    def compare(self, ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
-        """Return whether both say the same; if not, the compiled form is off from now on."""
-        if is_same(ours, theirs):
-            return True
+    def differ(self) -> None:
+        """Answer nothing any more: the engine said something else, and no other contradicts it."""
         self.differences += 1
         import structlog  # noqa: PLC0415 - a throw-away process says nothing, and starts sooner
 
         structlog.get_logger().error(
             "template.compiled_form_differs",
             template=self._name,
-            hint="rjsonnet renders it from now on; `segrelay template check` shows more",
+            hint="Jsonnet alone renders it from now on; `segrelay template check` shows more",
         )
-        return False
 
 
 @cache

@@ -1,4 +1,4 @@
-"""One call of rjsonnet for many events.
+"""One call of rjsonnet, or of the reference implementation, for many events.
 
 A call costs 200 µs before its first event, so events share it; results leave one by one through a
 native callback, so that after an error their number says which event failed, and the next call goes
@@ -8,7 +8,8 @@ on behind it. Of a large profile the template gets only the fields that template
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -21,13 +22,13 @@ from worker.adapters.jsonnet import failures as jsonnet_errors
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import LIBRARY_FOLDER
 from worker.adapters.jsonnet.natives import HASHES, MAX_STACK, Natives
-from worker.adapters.jsonnet.rewrite import RJSONNET_STD, Rewritten
+from worker.adapters.jsonnet.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritten
 
 LARGE_PROFILE_BYTES: Final = 3_000
 """About 100 fields: from here on cutting a profile costs less than handing it over."""
 MAX_KNOWN_FIELDS: Final = 1_000
 """A template that makes field names up must not grow the set for ever."""
-_INNER: Final = ("library.libsonnet", RJSONNET_STD)
+_INNER: Final = ("library.libsonnet", RJSONNET_STD, REFERENCE_STD)
 _DRIVER: Final = """
 local template = import %(root)s;
 local pull = std.native('pull');
@@ -40,7 +41,7 @@ local of = std.native('of');
 %(more)s
 [
   local row = std.parseJson(pull(i));
-  emit(std.manifestJsonMinified(template(libraries[of(i)](row, %(argument)s))))
+  emit(%(printed)s(template(libraries[of(i)](row, %(argument)s))))
   for i in std.range(%(first)d, %(last)d)
 ]
 """
@@ -72,6 +73,9 @@ class BatchEvaluator:
         rewritten: The template.
         resolve: Names of imports by the importer's folder and the path it wrote.
         inner: From `inner_sources`.
+        reads_failure: Reads an error text of the engine; it is given the files that are headed.
+        snippets: The engine's own function.
+        printed: Code of a function that makes a text of a value.
     """
 
     def __init__(
@@ -79,7 +83,14 @@ class BatchEvaluator:
         rewritten: Rewritten,
         resolve: Mapping[tuple[str, str], str],
         inner: Mapping[str, str],
+        *,
+        reads_failure: Callable[[str, AbstractSet[str]], Failure] = jsonnet_errors.read,
+        snippets: Callable[..., str] = rjsonnet.evaluate_snippet,
+        printed: str = "std.manifestJsonMinified",
     ) -> None:
+        self._printed = printed
+        self._reads_failure = reads_failure
+        self._snippets = snippets
         self._rewritten = rewritten
         self._resolve = resolve
         self._sources = {**inner, **rewritten.sources}
@@ -100,7 +111,7 @@ class BatchEvaluator:
 
     def call(self, code: str, natives: Natives) -> None:
         """Evaluate code that may import the template."""
-        rjsonnet.evaluate_snippet(
+        self._snippets(
             "/main",
             code,
             max_stack=MAX_STACK,
@@ -114,22 +125,24 @@ class BatchEvaluator:
             "root": _code_string(self._rewritten.root),
             "more": _MORE if cut else "",
             "argument": _MORE_ARGUMENT if cut else "null",
+            "printed": self._printed,
             "first": first,
             "last": last,
         }
 
     def failure(self, text: str) -> Failure:
         """Read an error text of the engine."""
-        return jsonnet_errors.read(text, self._rewritten.headed)
+        return self._reads_failure(text, self._rewritten.headed)
 
     @property
     def known(self) -> set[str]:
         """The fields that the template has asked for so far."""
         return self._known
 
-    def _import(self, folder: str, path: str) -> tuple[str, str]:
+    def _import(self, folder: str, path: str) -> tuple[str, str | bytes]:
         name = self._resolve.get((folder.rstrip("/"), path), path)
-        return name, self._sources[name]
+        source = self._sources[name]
+        return name, source if self._snippets is rjsonnet.evaluate_snippet else source.encode()
 
 
 class _RowGroup:
@@ -220,8 +233,8 @@ _NOT_JSON: Final = "the template yields a number that JSON does not have (inf or
 
 
 def _is_json(text: str) -> bool:
-    """Return whether it is: the engine prints `inf` and `nan`; any other text it makes is JSON."""
-    if "inf" not in text and "nan" not in text:
+    """Return whether it is: the engine prints `inf` and `NaN`; any other text it makes is JSON."""
+    if "inf" not in text and "nan" not in text and "NaN" not in text:
         return True
     try:
         orjson.loads(text)

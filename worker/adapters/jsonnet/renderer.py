@@ -16,26 +16,23 @@ from typing import Final
 import orjson
 
 from worker.adapters.jsonnet import judge as jsonnet_judge
-from worker.adapters.jsonnet import probe
 from worker.adapters.jsonnet.accelerated import (
     COSTLY,
     Accelerator,
     CompiledAnswer,
     can_be_compared,
+    is_same,
     shipped_profiles,
 )
-from worker.adapters.jsonnet.batch import BatchEvaluator, Input, inner_sources
+from worker.adapters.jsonnet.batch import Input, inner_sources
+from worker.adapters.jsonnet.engines import TemplateEngines
 from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.files import Bundle, TemplateFolder, resolutions
-from worker.adapters.jsonnet.rewrite import rewrite
+from worker.adapters.jsonnet.files import Bundle, TemplateFolder
 from worker.adapters.jsonnet.words import words_of
 from worker.core.messages import without_data
 from worker.core.rendered import Asserted, Engine, Rendered, Result, Row, Template, TemplateFailed
 from worker.errors import Bug
 
-_GROUP: Final = 50
-"""Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
-more, and the interpreter lock is held all the time: a lease's renewal would wait."""
 MAX_BODY_BYTES: Final = 5_000_000
 """Of one event: no request to Insider is larger, and none to another endpoint should be."""
 _PLACES_KEPT: Final = 1_000
@@ -75,10 +72,9 @@ class Renderer:
         """
         template = Template(name, bundle.content_hash)
         if template not in self._loaded:
-            probe.check(bundle)
-            evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), self._inner)
+            engines = TemplateEngines(bundle, self._inner)
             accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
-            self._loaded[template] = _Loaded(bundle, evaluator, accelerator, {}, words_of(bundle))
+            self._loaded[template] = _Loaded(bundle, engines, accelerator, {}, words_of(bundle))
             self._try_both(template)
         return template
 
@@ -94,8 +90,9 @@ class Renderer:
                 return
             answer = loaded.accelerator.answer(profile, {})
             if answer is not None and can_be_compared(answer):
-                [theirs] = loaded.evaluated([Input(profile, b"{}")])
-                loaded.accelerator.compare(answer, theirs)
+                event = Input(profile, b"{}")
+                [theirs] = loaded.engines.evaluate([event])
+                loaded.compared(answer, theirs, event)
 
     @property
     def doubted(self) -> dict[str, int]:
@@ -140,7 +137,7 @@ class Renderer:
         if engine == "auto" and loaded.accelerator.is_trusted:
             answers = loaded.accelerated(rows, events)
         else:
-            answers = loaded.evaluated(events)
+            answers = loaded.engines.evaluate(events)
         places = _Places(loaded)
         return [
             _sized(answer) if isinstance(answer, bytes) else places.result(answer, event)
@@ -186,16 +183,28 @@ def _sized(body: bytes) -> Result:
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     bundle: Bundle
-    evaluator: BatchEvaluator
+    engines: TemplateEngines
     accelerator: Accelerator
     places: dict[str, tuple[str, int] | None]
     """File and line for kinds of messages that rjsonnet gives without; None if nobody knows."""
     words: frozenset[str]
 
-    def evaluated(self, events: Sequence[Input]) -> list[CompiledAnswer]:
-        """Return what the engine of record makes of events."""
-        answers = self.evaluator.evaluate(events, _GROUP)
-        return [each.encode() if isinstance(each, str) else each for each in answers]
+    def compared(
+        self, ours: CompiledAnswer, theirs: CompiledAnswer, event: Input
+    ) -> CompiledAnswer:
+        """Return the answer that counts, of the compiled form and the engine.
+
+        Where they differ the other engines decide. If they say what the compiled form says, the
+        engine is wrong about this template, and another one renders it from now on.
+        """
+        if is_same(ours, theirs):
+            return theirs
+        others = list(self.engines.others(event))
+        if others and all(is_same(ours, other) for other in others):
+            self.engines.distrust()
+            return ours
+        self.accelerator.differ()
+        return theirs
 
     def accelerated(self, rows: Sequence[Row], events: Sequence[Input]) -> list[CompiledAnswer]:
         """Return what the compiled form makes of events, and the engine of the others.
@@ -211,16 +220,14 @@ class _Loaded:
             if can_be_compared(answer) and accelerator.is_due(events[at].settings, answer)
         }
         asked = [at for at, answer in enumerate(answers) if answer is None or at in both]
-        said = self.evaluated([events[at] for at in asked]) if asked else []
+        said = self.engines.evaluate([events[at] for at in asked]) if asked else []
         for at, theirs in zip(asked, said, strict=True):
             ours = answers[at]
-            if ours is not None:
-                accelerator.compare(ours, theirs)
-            answers[at] = theirs
+            answers[at] = theirs if ours is None else self.compared(ours, theirs, events[at])
         if not accelerator.is_trusted:
             rest = [at for at in range(len(answers)) if at not in asked]
             again = [at for at in rest if can_be_compared(answers[at])]
-            said = self.evaluated([events[at] for at in again])
+            said = self.engines.evaluate([events[at] for at in again])
             answers = [
                 dict(zip(again, said, strict=True)).get(at, each) for at, each in enumerate(answers)
             ]

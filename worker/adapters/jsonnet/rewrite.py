@@ -24,24 +24,21 @@ from worker.adapters.jsonnet.syntax.tokens import Token, TokenKind
 from worker.adapters.jsonnet.syntax.tree import Import
 
 RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
-"""Adds what rjsonnet 0.5.6 lacks of the standard library."""
+"""Adds what rjsonnet 0.5.6 lacks of the standard library, and corrects what it does wrong."""
 RJSONNET_LACKS: Final = frozenset(
     {
-        "atan2",
-        "deg2rad",
-        "flattenDeepArray",
-        "hypot",
-        "isNull",
-        "log10",
-        "log2",
-        "pi",
-        "rad2deg",
-        "trim",
+        *("atan2", "deg2rad", "escapeStringJson", "flattenDeepArray", "foldl", "foldr", "hypot"),
+        *("isNull", "isOdd", "log10", "log2", "manifestJson", "manifestJsonEx"),
+        *("manifestJsonMinified", "mantissa", "objectRemoveKey", "pi", "rad2deg", "slice"),
+        *("split", "splitLimit", "trim"),
     }
 )
+"""Lacking or wrong: a file that names one of these gets the completed library."""
 REFERENCE_STD: Final = "std-for-jsonnet.libsonnet"
 """Adds what the reference implementation leaves to go-jsonnet."""
-REFERENCE_LACKS: Final = frozenset({"sha1", "sha256"})
+REFERENCE_LACKS: Final = frozenset(
+    {"manifestJson", "manifestJsonEx", "manifestJsonMinified", "sha1", "sha256", "trim"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +56,22 @@ class Rewritten:
     headed: frozenset[str]
 
 
-def rewrite(bundle: Bundle) -> Rewritten:
-    """Make the root, and every file that needs the library, a function of the library."""
+def rewrite(
+    bundle: Bundle, std_file: str = RJSONNET_STD, lacks: frozenset[str] = RJSONNET_LACKS
+) -> Rewritten:
+    """Make the root, and every file that needs the library, a function of the library.
+
+    Args:
+        bundle: The template with its imports.
+        std_file: What completes the engine's standard library.
+        lacks: What has to be completed.
+    """
     needing = _needing_library(bundle) | {bundle.root}
     sources: dict[str, str] = {}
     headed: set[str] = set()
     for name, file in bundle.files.items():
         head, text = _as_function(file, needing) if name in needing else ("", file.text)
-        head += std_head(file, RJSONNET_STD, RJSONNET_LACKS)
+        head += std_head(file, std_file, lacks)
         sources[name] = f"{head}\n{text}" if head else text
         if head:
             headed.add(name)

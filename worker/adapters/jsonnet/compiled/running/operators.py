@@ -122,12 +122,12 @@ def index(target: Any, key: Any) -> Any:
 
 
 def sliced(target: Any, start: Any, end: Any, step: Any) -> Any:
-    """`target[start:end:step]`; below zero the engines differ."""
+    """`target[start:end:step]`; bounds below zero count from the end, as in Python."""
     if target.__class__ not in (list, str):
         raise Doubtful
     first, last = (None if bound is None else whole(bound) for bound in (start, end))
     pace = 1 if step is None else whole(step)
-    if min(first or 0, last or 0) < 0 or pace < 1:
+    if pace < 1:
         raise Doubtful
     return target[first:last:pace]
 

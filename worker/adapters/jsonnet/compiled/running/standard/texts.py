@@ -17,7 +17,11 @@ from worker.adapters.jsonnet.compiled.running.values import array, items, string
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
-_BLANK: Final = " \t\n\f\r\u0085\u00a0"
+_BLANK: Final = (
+    "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""What go-jsonnet trims."""
 
 
 @native("str", gives="number")
@@ -176,19 +180,24 @@ def parse_json(text: Any) -> Any:
     return take(orjson.loads(string(text)))
 
 
+def _separated(text: str) -> str:
+    """Escape what JSON allows and JavaScript does not, as go-jsonnet does."""
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
 @native("value", gives="string", name="manifestJsonMinified")
 def manifest_minified(value: Any) -> str:
-    return printed(value, ",", ":")
+    return _separated(printed(value, ",", ":"))
 
 
 @native("value", gives="string", name="manifestJson")
 def manifest_json(value: Any) -> str:
-    return indented(value, "    ")
+    return _separated(indented(value, "    "))
 
 
 @native("value indent", gives="string", name="manifestJsonEx")
 def manifest_json_ex(value: Any, indent: Any) -> str:
-    return indented(value, string(indent))
+    return _separated(indented(value, string(indent)))
 
 
 @native("s", gives="string")

@@ -1,0 +1,149 @@
+"""Names that the shell completes: of triggers, destinations, syncs, audiences, jobs, templates.
+
+They come from the configuration and from a Redis that runs already. Whatever goes wrong, or takes
+too long, completes nothing and says nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from worker.contract.settings import Settings
+
+_SECONDS: Final = 3.0
+"""The person waits for the cursor meanwhile."""
+
+
+def triggers(incomplete: str) -> list[str]:
+    """Return the triggers of the configuration."""
+    return _beginning(incomplete, lambda: _settings().triggers)
+
+
+def destinations(incomplete: str) -> list[str]:
+    """Return the destinations of the configuration."""
+    return _beginning(incomplete, lambda: _settings().destinations)
+
+
+def syncs(incomplete: str) -> list[str]:
+    """Return the syncs of the configuration."""
+    return _beginning(incomplete, lambda: _settings().sync)
+
+
+def pausable(incomplete: str) -> list[str]:
+    """Return the destinations and triggers of the configuration."""
+    return destinations(incomplete) + triggers(incomplete)
+
+
+def templates(incomplete: str) -> list[str]:
+    """Return the templates of the configured folder."""
+
+    def read() -> Iterable[str]:
+        from ops.templates.place import names_in  # noqa: PLC0415 - only who completes needs it
+
+        return names_in(_settings().templates_folder)
+
+    return _beginning(incomplete, read)
+
+
+def audiences(incomplete: str) -> list[str]:
+    """Return the audiences that are configured or known by an id."""
+
+    def read() -> Iterable[str]:
+        from ops.audiences.listing import slugs  # noqa: PLC0415 - only who completes needs it
+        from ops.audiences.membership import AudienceCounts  # noqa: PLC0415 - see above
+
+        with _opened() as (settings, client):
+            return slugs(settings, client, AudienceCounts())
+
+    return _beginning(incomplete, read) or _beginning(incomplete, _configured_audiences)
+
+
+def jobs(incomplete: str) -> list[str]:
+    """Return the jobs in Redis."""
+
+    def read() -> Iterable[str]:
+        from producer.backfill.book import JobBook  # noqa: PLC0415 - see above
+
+        with _opened() as (_, client):
+            return JobBook(client).names()
+
+    return _beginning(incomplete, read)
+
+
+COMPLETED: Final[Mapping[str, Callable[[str], list[str]]]] = {
+    "trigger": triggers,
+    "audience": audiences,
+    "slug": audiences,
+    "destination": destinations,
+    "job": jobs,
+    "template": templates,
+    "pause names": pausable,
+    "resume names": pausable,
+    "sync name": syncs,
+    "audience old": audiences,
+    "trigger new": triggers,
+    "template names": templates,
+    "template before": templates,
+    "destination old": destinations,
+    "destination new": destinations,
+}
+"""By the name of an argument or option; before it the section of commands, where only they mean
+that."""
+
+
+def _configured_audiences() -> set[str]:
+    settings = _settings()
+    of_triggers = {name for each in settings.triggers.values() for name in each.audiences}
+    return (of_triggers | {each.audience for each in settings.sync.values()}) - {"*"}
+
+
+def _settings() -> Settings:
+    from worker.contract.settings import load_settings  # noqa: PLC0415 - see above
+
+    return load_settings()
+
+
+@contextmanager
+def _opened() -> Iterator[tuple[Settings, Redis]]:
+    from ops.state.opened import already_there  # noqa: PLC0415 - see above
+
+    with already_there() as opened:
+        yield opened
+
+
+def _beginning(incomplete: str, read: Callable[[], Iterable[str]]) -> list[str]:
+    """Return the names that begin so; none if they can't be read in time."""
+    found: list[str] = []
+
+    def look() -> None:
+        try:
+            found.extend(sorted(name for name in read() if name.startswith(incomplete)))
+        except BaseException:  # noqa: BLE001 - a shell's prompt is no place for errors
+            found.clear()
+
+    with _silence():
+        thread = threading.Thread(target=look, daemon=True)
+        thread.start()
+        thread.join(_SECONDS)
+        return list(found) if not thread.is_alive() else []
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Let nothing reach stderr, whoever writes it."""
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

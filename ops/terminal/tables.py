@@ -1,0 +1,211 @@
+"""Tables that fit the screen: names, ids and times are never cut, whatever the width is.
+
+Columns that say nothing (all zero, all empty) are left out. A column that does not fit goes below
+its row, under its own title; so does a text that is too long for its cell. Texts are broken between
+words only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+from unicodedata import combining, east_asian_width
+
+GAP: Final = "  "
+_INDENT: Final = "    "
+_BETWEEN: Final = ", "
+_NOTHING: Final = frozenset({"", "-", "0"})
+_EMPTY: Final = frozenset({"", "-"})
+_SHORT: Final = 24
+"""Characters of a text that stays in its cell before the rest of the screen is given away."""
+_ENDS_A_HEAD: Final = (": ", "; ")
+
+ColumnKind = Literal["name", "number", "count", "words"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableColumn:
+    """A column of a table.
+
+    Args:
+        title: What stands above it.
+        kind: `name` is never broken; a `number` is set to the right; a `count` too, and left out
+            if it is zero in every row; `words` may be wrapped.
+    """
+
+    title: str
+    kind: ColumnKind = "name"
+
+
+TableColumns = Sequence[str | TableColumn]
+"""A bare text is the title of a column of names, ids or times."""
+Rows = Sequence[Sequence[str]]
+
+
+def number_columns(*titles: str) -> tuple[TableColumn, ...]:
+    """Return columns of numbers."""
+    return tuple(TableColumn(title, "number") for title in titles)
+
+
+def count_columns(*titles: str) -> tuple[TableColumn, ...]:
+    """Return columns of numbers that are left out where all of them are zero."""
+    return tuple(TableColumn(title, "count") for title in titles)
+
+
+def text_columns(*titles: str) -> tuple[TableColumn, ...]:
+    """Return columns of texts that may be wrapped."""
+    return tuple(TableColumn(title, "words") for title in titles)
+
+
+def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[str]]:
+    """Return the lines of the header, and those of each row.
+
+    Args:
+        columns: From the most important one to the least.
+        rows: Cells as they may be shown.
+        width: Of the screen; without one every column is there and a row is one line.
+    """
+    typed = [each if isinstance(each, TableColumn) else TableColumn(each) for each in columns]
+    if width is not None:
+        kept = [
+            at for at, column in enumerate(typed) if not at or _says_something(column, at, rows)
+        ]
+        typed = [typed[at] for at in kept]
+        rows = [[row[at] for at in kept] for row in rows]
+    return _Layout(typed, rows, width).lines()
+
+
+def wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
+    """Break a text between words; a word that is longer than the screen stays whole.
+
+    What is continued stands two characters to the right of what begins.
+    """
+    line = ""
+    for word in text.split():
+        longer = f"{line} {word}" if line else indent + word
+        if line and cells_of(longer) > width:
+            yield line
+            longer = f"{indent}  {word}"
+        line = longer
+    yield line
+
+
+def cells_of(text: str) -> int:
+    """Return how much of a line a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text
+    )
+
+
+def _says_something(column: TableColumn, at: int, rows: Rows) -> bool:
+    nothing = _NOTHING if column.kind == "count" else _EMPTY
+    return not rows or any(row[at] not in nothing for row in rows)
+
+
+class _Layout:
+    """Which columns stand in the line, how wide they are, and what goes below."""
+
+    def __init__(self, columns: Sequence[TableColumn], rows: Rows, width: int | None) -> None:
+        self._columns = columns
+        self._rows = rows
+        self._width = width
+        self._widths = [self._natural(at) for at in range(len(columns))]
+        if width is not None and self._sum() > width:
+            self._narrow(width)
+        self._inline = self._fitting()
+
+    def lines(self) -> list[list[str]]:
+        titles = [column.title for column in self._columns]
+        return [[self._line(titles)], *(self._row(row) for row in self._rows)]
+
+    def _natural(self, at: int) -> int:
+        return max(map(cells_of, (self._columns[at].title, *(row[at] for row in self._rows))))
+
+    def _sum(self) -> int:
+        return sum(self._widths) + len(GAP) * (len(self._widths) - 1)
+
+    def _narrow(self, width: int) -> None:
+        """Let only short texts stay in their cells, and give them the room that is left."""
+        texts = [at for at, column in enumerate(self._columns) if at and column.kind == "words"]
+        for at in texts:
+            self._widths[at] = self._fit_within(at, _SHORT)
+        for at in texts:
+            room = width - self._sum()
+            self._widths[at] = max(self._widths[at], self._fit_within(at, self._widths[at] + room))
+
+    def _fit_within(self, at: int, most: int) -> int:
+        heads = (_head(row[at], most) for row in self._rows)
+        return max(map(cells_of, (self._columns[at].title, *heads)))
+
+    def _fitting(self) -> frozenset[int]:
+        """Return the columns that stand in the line: the first, and each that still fits."""
+        inline, used = {0}, self._widths[0]
+        for at in range(1, len(self._widths)):
+            wider = used + len(GAP) + self._widths[at]
+            if self._width is None or wider <= self._width:
+                inline.add(at)
+                used = wider
+        return frozenset(inline)
+
+    def _line(self, cells: Sequence[str]) -> str:
+        shown = (self._cell(at, cells[at]) for at in sorted(self._inline))
+        return GAP.join(shown).rstrip()
+
+    def _cell(self, at: int, text: str) -> str:
+        if at and self._columns[at].kind == "words":
+            text = _head(text, self._widths[at])
+        padding = " " * (self._widths[at] - cells_of(text))
+        return padding + text if self._columns[at].kind in ("number", "count") else text + padding
+
+    def _row(self, row: Sequence[str]) -> list[str]:
+        return [self._line(row), *self._below(row)]
+
+    def _below(self, row: Sequence[str]) -> Iterator[str]:
+        if self._width is None:
+            return
+        hidden = [at for at in range(1, len(row)) if self._is_hidden(at, row[at])]
+        short = [at for at in hidden if self._is_short(at, row[at])]
+        yield from _flowed([self._titled(at, row) for at in short], self._width)
+        for at in hidden:
+            if at not in short:
+                has_head = at in self._inline and _head(row[at], self._widths[at])
+                text = row[at] if has_head else self._titled(at, row)
+                yield from wrapped(text, self._width, _INDENT)
+
+    def _is_hidden(self, at: int, text: str) -> bool:
+        """Say whether a cell has something to say that its line does not show."""
+        if text in (_NOTHING if self._columns[at].kind == "count" else _EMPTY):
+            return False
+        is_text = self._columns[at].kind == "words"
+        return at not in self._inline or (is_text and _head(text, self._widths[at]) != text)
+
+    def _is_short(self, at: int, text: str) -> bool:
+        return self._columns[at].kind != "words" or cells_of(text) <= _SHORT
+
+    def _titled(self, at: int, row: Sequence[str]) -> str:
+        return f"{self._columns[at].title} {row[at]}"
+
+
+def _head(text: str, most: int) -> str:
+    """Return as much of a text as stands for it in a cell: all, its first part, or nothing."""
+    if cells_of(text) <= most:
+        return text
+    ends = [end for mark in _ENDS_A_HEAD if (end := text.find(mark)) > 0]
+    head = text[: min(ends)] if ends else ""
+    return head if cells_of(head) <= min(most, _SHORT) else ""
+
+
+def _flowed(pieces: Sequence[str], width: int) -> Iterator[str]:
+    """Put pieces that may not be broken side by side, as many as a line takes."""
+    line = ""
+    for piece in pieces:
+        longer = f"{line}{_BETWEEN}{piece}" if line else _INDENT + piece
+        if line and cells_of(longer) > width:
+            yield line + _BETWEEN.rstrip()
+            longer = _INDENT + piece
+        line = longer
+    if line:
+        yield line

@@ -1,0 +1,203 @@
+"""What rjsonnet is wrong about is rendered as go-jsonnet renders it, by an engine that is right."""
+
+import json
+
+import orjson
+import pytest
+
+from worker.adapters.jsonnet.choice import engine_for
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
+from worker.adapters.jsonnet.judge import judge, judges
+from worker.adapters.jsonnet.renderer import Renderer
+from worker.core.rendered import Asserted, Rendered, Row, TemplateFailed
+from worker.errors import TemplateBroken
+
+HEAD = "local event = import 'lytemplates.libsonnet';\n"
+PROFILE = orjson.dumps({"n": -1, "key": "a", "text": "abc", "list": [1, 2, 3], "third": 0.3})
+RIGHT = {
+    "[1, 2, 3][-1:]": [3],
+    "event.get('list')[-2:]": [2, 3],
+    "event.get('list')[:event.get('n')]": [1, 2],
+    "event.get('text')[:-1]": "ab",
+    "std.slice([1, 2, 3], -2, null, 1)": [2, 3],
+    "|||-\n  one\n  two\n|||": "one\ntwo",
+    "1_000 + 1": 1001,
+    "std.objectRemoveKey({}, 'k')": {},
+    "std.objectRemoveKey({ a: 1, b: 2 }, event.get('key'))": {"b": 2},
+    "std.isOdd(event.get('n'))": True,
+    "std.isOdd(-2)": False,
+    "0.1 + 0.2 == 0.3": False,
+    "event.get('third') == 0.1 + 0.2": False,
+    "0.1 + 0.2 != event.get('third')": True,
+    "std.trim('\\u000b a\\u2003')": "a",
+    "std.manifestYamlDoc({ a: [1, 'x'], b: null, c: 'y\\n' })": None,
+    "std.escapeStringJson(null)": '"null"',
+    "std.escapeStringJson([1])": '"[1]"',
+    "std.escapeStringJson('\\u007f\\u2028')": '"\\u007f\u2028"',
+    "std.manifestJsonMinified('a\\u2028')": '"a\\u2028"',
+    "std.manifestJson({ a: '\\u2029' })": '{\n    "a": "\\u2029"\n}',
+    "std.manifestJsonEx(['\\u2028'], ' ')": '[\n "\\u2028"\n]',
+    "std.split('a,b', ',')": ["a", "b"],
+    "[std.mantissa(-5), std.mantissa(0.3), std.mantissa(0)]": [-0.625, 0.6, 0],
+    "std.foldl(function(a, b) a + b, 'abc', '')": "abc",
+    "std.foldr(function(a, b) b + a, 'abc', '')": "cba",
+    "std.length(std.thisFile) > 0": True,
+}
+"""By snippet; None where only the engines are asked."""
+FAILING = (
+    "std.split('abc', '')",
+    "std.splitLimit('abc', '', 1)",
+    "[1, 2][-1]",
+    "[1, 2][event.get('n') - 0]",
+)
+
+
+@pytest.fixture
+def template(tmp_path):
+    def write(source):
+        (tmp_path / "t.jsonnet").write_text(HEAD + source)
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """Let each judge evaluate all the snippets, in one evaluation."""
+    folder = tmp_path_factory.mktemp("judged")
+    (folder / "t.jsonnet").write_text(HEAD + "[\n" + ",\n".join(RIGHT) + "\n]")
+    bundle = TemplateFolder(folder).bundle("t.jsonnet")
+    return {
+        engine: json.loads(judge(engine, bundle, [PROFILE], b"{}", seconds=60)[0])
+        for engine in judges()
+    }
+
+
+def rendered(folder, *, compiles):
+    renderer = Renderer(folder, compiles=compiles)
+    [result] = renderer.render(renderer.load("t.jsonnet"), [Row(PROFILE)])
+    return result
+
+
+def test_both_other_engines_are_asked(judged):
+    assert set(judged) == {"jsonnet", "gojsonnet"}
+
+
+def test_the_other_engines_agree_about_every_snippet(judged):
+    for values in judged.values():
+        for (snippet, right), value in zip(RIGHT.items(), values, strict=True):
+            assert right in (None, value), snippet
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+@pytest.mark.parametrize("at", range(len(RIGHT)), ids=list(RIGHT))
+def test_what_is_rendered_is_what_go_jsonnet_renders(template, judged, at, compiles):
+    result = rendered(template(list(RIGHT)[at]), compiles=compiles)
+
+    assert isinstance(result, Rendered)
+    assert json.loads(result.body) == judged["gojsonnet"][at]
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+@pytest.mark.parametrize("snippet", FAILING)
+def test_what_the_specification_refuses_fails(template, snippet, compiles):
+    assert isinstance(rendered(template(snippet), compiles=compiles), TemplateFailed)
+
+
+def test_the_event_of_which_the_reference_implementation_dies_is_known(template):
+    source = "{ a: [1][-1:], b: std.char(event.get('n')) }"
+    bundle = TemplateFolder(template(source)).bundle("t.jsonnet")
+    rows = [Row(b'{"n": %d}' % n) for n in (65, 0xD800, 66)]
+
+    outcome = render_isolated(bundle, rows, seconds=10, memory_bytes=1 << 29)
+
+    assert isinstance(outcome, DiedAt)
+    assert (outcome.row, outcome.cause, outcome.by_others) == (1, "crash", False)
+
+
+def test_a_template_is_rendered_apart_by_the_same_engine(template):
+    bundle = TemplateFolder(template("{ a: event.get('list')[-1:], b: self.a }")).bundle(
+        "t.jsonnet"
+    )
+
+    results = render_isolated(bundle, [Row(PROFILE)], seconds=10, memory_bytes=1 << 29)
+
+    assert [json.loads(one.body) for one in results] == [{"a": [3], "b": [3]}]
+
+
+SKIPPING = """
+assert event.get("n") != 1 : "one\\nof them";
+assert event.get("n") != 2;
+local checked = { assert self.n != 3 : "three", n: event.get("n"), last: [1, 2][-1:] };
+if event.get("n") == 4 then error "four" else checked
+"""
+
+
+def test_the_reference_implementation_tells_an_assert_from_an_error(template):
+    renderer = Renderer(template(SKIPPING), compiles=False)
+    loaded = renderer.load("t.jsonnet")
+    rows = [Row(b'{"n": %d}' % n) for n in range(6)]
+
+    results = renderer.render(loaded, rows)
+
+    assert [type(one) for one in results] == [
+        *(Rendered, Asserted, Asserted, Asserted, TemplateFailed, Rendered)
+    ]
+    assert results[4] == TemplateFailed("four", "t.jsonnet", 6)
+
+
+def test_a_number_that_json_does_not_have_costs_its_own_event(template):
+    renderer = Renderer(template("event.get('n')[-1:]"), compiles=False)
+    loaded = renderer.load("t.jsonnet")
+
+    results = renderer.render(loaded, [Row(b'{"n": "ab"}'), Row(b'{"n": 1e999}'), Row(b"{")])
+
+    assert [type(one) for one in results] == [Rendered, TemplateFailed, TemplateFailed]
+
+
+def test_a_value_that_json_does_not_have_fails(template):
+    assert isinstance(
+        rendered(template("std.pow(event.get('n'), 0.5)"), compiles=True), TemplateFailed
+    )
+
+
+ONE_THIRD = """
+local a = event.get("a"), b = event.get("b");
+{ same: std.member([a], b) }
+"""
+
+
+def test_a_difference_that_the_other_engines_decide_for_it_does_not_end_the_compiled_form(template):
+    folder = template(ONE_THIRD)
+    renderer = Renderer(folder)
+    loaded = renderer.load("t.jsonnet")
+    row = Row(b'{"a": 0.30000000000000004, "b": 0.3}')
+    assert engine_for(TemplateFolder(folder).bundle("t.jsonnet")) == "rjsonnet"
+
+    [result] = renderer.render(loaded, [row])
+
+    assert result == Rendered(b'{"same":false}')
+    assert not renderer.doubts(loaded)
+    [again] = renderer.render(loaded, [row], "jsonnet")
+    assert json.loads(again.body) == {"same": False}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "[1, 2, 3][0:2]",
+        "[event.get('list')[i] for i in std.range(0, 2)]",
+        "{ half: event.get('n') / 2, is: event.get('n') == 1, same: event.get('text') == 'a' }",
+        "if std.length(event.get('text')) == event.get('n') then 0.5 else 1 - 2",
+        "event.get('n') == event.get('m')",
+        "local total = event.get('n') + 1; total == 2",
+    ],
+)
+def test_an_ordinary_template_keeps_the_fastest_engine(template, source):
+    assert engine_for(TemplateFolder(template(source)).bundle("t.jsonnet")) == "rjsonnet"
+
+
+def test_what_no_engine_parses_is_refused_when_it_is_loaded(template):
+    with pytest.raises(TemplateBroken):
+        Renderer(template("|||-\n  one")).load("t.jsonnet")

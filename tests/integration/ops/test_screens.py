@@ -1,0 +1,147 @@
+"""Every command that prints a table, on screens of 80 and 120 columns: nothing is cut."""
+
+import io
+import re
+from contextlib import redirect_stderr, redirect_stdout, suppress
+
+import orjson
+import pytest
+
+from ops.cli import names
+from ops.cli.main import app
+from tests.integration.ops.conftest import LYTICS
+from tests.integration.ops.relay import payload
+
+ENTER = """
+[triggers.very-important-people-of-the-north-enter]
+destination = "insider"
+audiences = ["*"]
+on = "enter"
+template = "enter.jsonnet"
+url = "/api/user/v1/upsert"
+"""
+AUDIENCE = "very_important_people_of_the_north"
+COMMANDS = {
+    "status": ("status",),
+    "dlq list": ("dlq", "list"),
+    "dlq causes": ("dlq", "causes"),
+    "dlq rehearsal": ("dlq", "replay", "--all", "--dry-run"),
+    "why": ("why", "ann@example.com"),
+    "quarantine list": ("quarantine", "list"),
+    "audience list": ("audience", "list"),
+    "backfill list": ("backfill", "list"),
+    "sync list": ("sync", "list"),
+    "template list": ("template", "list"),
+    "verify": ("verify", "--older-than", "0s", "--again-after", "0s"),
+    "reconcile": ("reconcile", AUDIENCE),
+}
+
+
+WIDTHS = (80, 120)
+SAYS_NOTHING = {"", "-", "0"}
+TITLES = {
+    *("accepted", "delivered", "skipped", "dead", "discarded", "waiting", "entered", "left"),
+    *("reason", "status", "without answer", "event", "id", "triggers", "syncs", "last event"),
+    *("used by", "detail", "message", "audience", "direction", "destination", "trigger"),
+}
+"""A column that says nothing is left out."""
+
+
+class Screen(io.StringIO):
+    """What a terminal shows."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def busy(relay, sandbox, tmp_path):
+    """A bit of everything, with long names."""
+    relay.configure(LYTICS.format(url=sandbox.url), triggers=ENTER)
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(
+        payload("ann@example.com", audience=AUDIENCE),
+        payload("ben@example.com", audience=AUDIENCE, status="poisoned"),
+        payload("eva@example.com", audience=AUDIENCE, direction="exit"),
+    )
+    relay.drain()
+    relay.template("enter.jsonnet", "error 'no such field, ' + std.repeat('and so on ', 20)")
+    relay.publish(payload("ann@example.com", audience=AUDIENCE, minute=5))
+    relay.drain()
+    relay.template("enter.jsonnet", relay.shipped("enter.jsonnet"))
+    sandbox.settings(poison="", poison_status=400)
+    file = tmp_path / "people.ndjson"
+    file.write_bytes(orjson.dumps({"email": "kim@example.com"}) + b"\n")
+    return relay, file
+
+
+@pytest.fixture
+def shown(busy, monkeypatch):
+    """Return what a command shows on a screen, or where there is none."""
+    relay, file = busy
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(relay.settings.source))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def run(arguments, width=None):
+        out = Screen() if width else io.StringIO()
+        monkeypatch.setenv("COLUMNS", str(width or 80))
+        with redirect_stdout(out), redirect_stderr(io.StringIO()), suppress(SystemExit):
+            app(list(arguments), standalone_mode=False)
+        return out.getvalue()
+
+    run(("backfill", "start", str(file), "--audience", AUDIENCE, "--as-of", "now", "--name",
+         "the-november-import-of-the-north"))  # fmt: skip
+    relay.publish(payload("ann@example.com", audience=AUDIENCE, minute=9))
+    return run
+
+
+def test_on_a_screen_each_command_shows_what_it_prints_elsewhere(shown, sandbox):
+    sandbox.reset()  # so that `verify` finds something
+    kim = {"_uid": "u1", "email": "kim@example.com", "segments": [AUDIENCE]}
+    sandbox.post("lytics/profiles", [kim])
+    for name, command in COMMANDS.items():
+        elsewhere = shown(command)
+        lines = [line for line in elsewhere.splitlines() if "oldest waits" not in line]
+        cells = {cell for line in lines for cell in re.split(r"\s{2,}", line)}
+        assert len(cells) > 3, name
+
+        for width in WIDTHS:
+            screen = shown(command, width)
+
+            flat = " ".join(screen.split())
+            for cell in cells - SAYS_NOTHING - TITLES:
+                assert cell in flat, (name, width, cell)
+            for line in screen.splitlines():
+                assert len(line) <= width or len(line.split()) <= 2, (name, line)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_ids_and_times_can_be_copied_from_a_screen(shown, width):
+    listed = shown(("dlq", "list"), width).replace(",", " ").split()
+
+    letters = orjson.loads(shown(("dlq", "list", "--json")))
+
+    assert len(letters) == 2
+    for letter in letters:
+        assert {letter["id"], letter["last_at"], letter["cause"], letter["trigger"]} <= {*listed}
+
+
+def test_the_shell_completes_names(busy, monkeypatch):
+    relay, _ = busy
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(relay.settings.source))
+
+    assert names.triggers("very") == ["very-important-people-of-the-north-enter"]
+    assert names.triggers("other") == []
+    assert names.destinations("") == ["insider"]
+    assert names.syncs("v") == ["vip"]
+    assert names.templates("en") == ["enter.jsonnet"]
+    assert names.pausable("") == ["insider", "very-important-people-of-the-north-enter"]
+    assert names.audiences("vip") == ["vip"]
+
+
+def test_what_can_not_be_read_completes_nothing_and_says_nothing(tmp_path, monkeypatch, capfd):
+    (tmp_path / "segrelay.toml").write_text("[redis\n")
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
+
+    assert [complete("v") for complete in names.COMPLETED.values()] == [[]] * len(names.COMPLETED)
+    assert capfd.readouterr() == ("", "")
