@@ -16,6 +16,7 @@ from worker.batch.partition import (
     Found,
     Hold,
     Holding,
+    LedgerText,
     Note,
     Partition,
     Release,
@@ -82,7 +83,7 @@ class OneEvent:
         return await self.partition.note(note)
 
     async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         return await self.partition.open_notes(note_ids, seconds, records)

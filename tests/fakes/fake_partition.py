@@ -17,6 +17,7 @@ from worker.batch.partition import (
     Found,
     Hold,
     Holding,
+    LedgerText,
     Letter,
     Note,
     Release,
@@ -33,6 +34,7 @@ from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 
 _READ_BYTES = 4_000_000
+NEVER_MS = 1 << 60
 RUNG = "1"
 MISSED = "2"
 RUNG_FOR_BACKFILL = "3"
@@ -116,7 +118,8 @@ class FakePartition:
     Args:
         store: Shared by all holders.
         lease_seconds: How long a lease holds without being renewed.
-        retention_seconds: How long a ledger is kept after its last write.
+        retention_seconds: How long the ledger of somebody who is in no audience is kept after
+            its last write.
         late_seconds: For how long a note is open.
     """
 
@@ -213,7 +216,7 @@ class FakePartition:
         return now_ms
 
     async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         self._check()
@@ -338,8 +341,9 @@ class FakePartition:
         if deliveries and (not self.store.bell or (live and self.store.bell == RUNG_FOR_BACKFILL)):
             self.store.bell = RUNG if live else RUNG_FOR_BACKFILL
 
-    def _write_ledger(self, digest: bytes, text: bytes) -> None:
-        self.store.ledgers[digest] = (text, self.store.now_ms() + self._retention_ms)
+    def _write_ledger(self, digest: bytes, ledger: LedgerText) -> None:
+        lapses_ms = self.store.now_ms() + self._retention_ms
+        self.store.ledgers[digest] = (ledger.text, NEVER_MS if ledger.lasts else lapses_ms)
 
     def _check(self) -> None:
         if self.store.token != self.token:

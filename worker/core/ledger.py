@@ -203,6 +203,26 @@ def with_tried(record: Record, fact: Fact) -> Record:
     return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
 
 
+def may_be_member(record: Record) -> bool:
+    """Say whether the person is, or may be, in some audience: such a record never lapses.
+
+    An entrance that was tried without a sure answer may have taken effect.
+    """
+    return any(
+        item.direction is Direction.ENTER
+        and (entered_us := max(item.delivered_us, item.tried_us))
+        and not _has_left(record, audience, entered_us)
+        for (audience, _), item in record.items.items()
+    )
+
+
+def _has_left(record: Record, audience: int, entered_us: int) -> bool:
+    return any(
+        item.direction is Direction.EXIT and item.delivered_us >= entered_us
+        for _, item in record.about(audience)
+    )
+
+
 def _item(record: Record, fact: Fact) -> Item:
     old = record.items.get((fact.audience, fact.trigger))
     return old if old and old.direction is fact.direction else Item(fact.direction)

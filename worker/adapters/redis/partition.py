@@ -17,6 +17,7 @@ from worker.batch.partition import (
     Found,
     Hold,
     Holding,
+    LedgerText,
     Note,
     Release,
     Settled,
@@ -45,7 +46,8 @@ class RedisPartition:
     Args:
         client: Repeats nothing by itself.
         lease_seconds: How long a lease holds without being renewed.
-        retention_seconds: How long a ledger is kept after its last write.
+        retention_seconds: How long the ledger of somebody who is in no audience is kept after
+            its last write.
         late_seconds: For how long a note is open.
         owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
@@ -168,7 +170,7 @@ class RedisPartition:
         return int(now_ms)
 
     async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         k = self.keys
@@ -181,7 +183,7 @@ class RedisPartition:
                 self._retention_ms,
                 len(note_ids),
                 *note_ids,
-                *records.values(),
+                *(part for text, lasts in records.values() for part in (text, int(lasts))),
             ),
         )
         if not end_ms:
@@ -277,7 +279,8 @@ def _settle_call(
     ]  # fmt: skip
     args: list[str | bytes | int] = [
         token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
-        " ".join(str(len(text)) for text in what.ledgers.values()), b"".join(what.ledgers.values()),
+        " ".join([str(-len(text) if lasts else len(text)) for text, lasts in what.ledgers.values()]),
+        b"".join([text for text, _ in what.ledgers.values()]),
     ]  # fmt: skip
     groups: dict[tuple[str, str, str], list[Settled]] = {}
     for s in what.settled:
