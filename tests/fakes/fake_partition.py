@@ -21,6 +21,7 @@ from worker.batch.partition import (
     Letter,
     Note,
     Release,
+    Replacement,
     Settled,
     Settlement,
     Stretch,
@@ -329,6 +330,29 @@ class FakePartition:
         elif not due:
             store.bell = store.bell.replace(MISSED, "")
         return Release(released=True, due=bool(due), ring=ring)
+
+    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
+        """Put deliveries in the place of others that are still there."""
+        self._check()
+        for old, new in replacements:
+            entries = self.store.streams.get(old.stream, {})
+            if entries.pop(old.entry_id, None) is None:
+                continue
+            if not entries:
+                self.store.streams.pop(old.stream, None)
+            self.store.aside.pop(old.place, None)
+            self._count_accepted(old.stream, -1)
+            for each in new:
+                name = stream_name(each.lane, each.trigger)
+                entry = Entry(self.store.next_id(), encode_header(each.header), each.profile)
+                self.store.streams.setdefault(name, {})[entry.entry_id] = entry
+                self._count_accepted(name, 1)
+
+    def _count_accepted(self, stream: str, amount: int) -> None:
+        lane, trigger = split_stream_name(stream)
+        self.store.counts[f"accepted|{trigger}"] += amount
+        if job := job_of_lane(lane):
+            self.store.counts[f"job|{job}|accepted"] += amount
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries; needs no lease."""

@@ -130,6 +130,8 @@ class Ahead:
         )
         if not deliveries or await ends():
             return
+        if any(this.state.renames.concern(delivery.header) for delivery in deliveries):
+            return  # Its turn carries them over before anything is rendered.
         batch = Batch(this.state, this.numbers, this.routes)
         following = await Decoded.of(
             decoded.kind, decoded.streams, batch, deliveries, entries=self.entries

@@ -82,6 +82,13 @@ class Delivery(NamedTuple):
         return f"{self.stream}|{self.entry_id}"
 
 
+class Replacement(NamedTuple):
+    """A delivery that waits, and the deliveries that take its place in the same partition."""
+
+    old: Delivery
+    new: Sequence[NewDelivery]
+
+
 class NotedDelivery(NamedTuple):
     """What a note holds of one delivery.
 
@@ -308,6 +315,10 @@ class Partition(Protocol):
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle, repeated until Redis confirms it; returns the end of an open note (ms), or 0."""
+        ...
+
+    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
+        """Put deliveries in the place of others that are still there; needs the lease."""
         ...
 
     async def hold_back(self, note: Note, seconds: float) -> None:

@@ -77,7 +77,10 @@ class Settler:
         lines = (*settlement.history, *self._lines(settlement.settled))
         told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
         async with self._settling:
-            ledgers = {digest: LedgerText.of(self.batch.state.records[digest]) for digest in (*told, *tried)}
+            ledgers = {
+                digest: LedgerText.of(self.batch.state.records[digest])
+                for digest in (*told, *tried)
+            }
             whole = replace(
                 settlement,
                 ledgers=ledgers,

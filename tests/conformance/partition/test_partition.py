@@ -171,7 +171,9 @@ def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> 
     ada, bob = held_with(bench, "ada", "bob")
     settle(
         bench,
-        Settlement([Settled(ada, tells=True)], ledgers={ada.header.digest: LedgerText(b"\x01\x00\xff")}),
+        Settlement(
+            [Settled(ada, tells=True)], ledgers={ada.header.digest: LedgerText(b"\x01\x00\xff")}
+        ),
     )
     digests = [bob.header.digest, ada.header.digest]
 
@@ -184,7 +186,9 @@ def test_ledgers_are_read_with_and_without_the_lease_and_lapse(bench: Bench) -> 
 def test_every_writer_of_a_ledger_gives_it_its_retention(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     bench.run(bench.one.note(note_of("n1", ada)))
-    tried = Settlement(note_id="n1", open_seconds=30, ledgers={ada.header.digest: LedgerText(b"tried")})
+    tried = Settlement(
+        note_id="n1", open_seconds=30, ledgers={ada.header.digest: LedgerText(b"tried")}
+    )
     settle(bench, tried)
     bench.run(bench.one.note(note_of("n2", bob)))
     bench.run(bench.one.open_notes(["n2"], 30, {bob.header.digest: LedgerText(b"tried")}))

@@ -143,7 +143,10 @@ def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there
                 Settled(other, Skip.ALREADY_THERE, tells=True),
                 Settled(bob, Skip.EMPTY),
             ],
-            ledgers={ada.header.digest: LedgerText(b"as it is now"), bob.header.digest: LedgerText(b"untold")},
+            ledgers={
+                ada.header.digest: LedgerText(b"as it is now"),
+                bob.header.digest: LedgerText(b"untold"),
+            },
         ),
     )
 
@@ -196,7 +199,11 @@ def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(ben
 
     settle(
         bench,
-        Settlement([Settled(ada, tells=True)], note_id="n", ledgers={ada.header.digest: LedgerText(b"sent")}),
+        Settlement(
+            [Settled(ada, tells=True)],
+            note_id="n",
+            ledgers={ada.header.digest: LedgerText(b"sent")},
+        ),
     )
 
     assert bench.contents()["ledgers"] == {ada.header.digest: b"sent"}
