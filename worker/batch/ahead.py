@@ -130,7 +130,8 @@ class Ahead:
         )
         if not deliveries or await ends():
             return
-        if any(this.state.renames.concern(delivery.header) for delivery in deliveries):
+        renames = this.state.renames
+        if any(renames.concern(d.header) or renames.undid(d.header) for d in deliveries):
             return  # Its turn carries them over before anything is rendered.
         batch = Batch(this.state, this.numbers, this.routes)
         following = await Decoded.of(

@@ -48,7 +48,8 @@ async def _carry_over(
 ) -> bool:
     """Carry over those of these deliveries that are about renamed audiences; says if any were."""
     concerned = [delivery for delivery in deliveries if renames.concern(delivery.header)]
-    if not concerned:
+    undone = [Replacement(each, ()) for each in deliveries if renames.undid(each.header)]
+    if not (concerned or undone):
         return False
     await numbers.learn({delivery.header.audience for delivery in concerned}, ())
     digests = list(dict.fromkeys(delivery.header.digest for delivery in concerned))
@@ -59,6 +60,7 @@ async def _carry_over(
         for delivery in concerned
         if (new := _replaced(delivery, renames, records, numbers))
     ]
+    replacements += undone
     if replacements:
         await partition.carry_over(replacements)
     return bool(replacements)

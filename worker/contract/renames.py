@@ -53,10 +53,14 @@ class Renames:
         A repair is not: it puts right what was delivered under the former slug itself. Where no
         trigger wants the event under its new slug, it stays as it is.
         """
-        if not self.slugs or header.audience not in self.slugs:
+        slug = self.slugs.get(header.audience) if self.slugs else None
+        if slug is None or header.former or header.repair:
             return False
-        new = (self.slugs[header.audience], header.direction)
-        return not (header.former or header.repair) and bool(self.wanting.get(new))
+        return bool(self.wanting.get((slug, header.direction)))
+
+    def undid(self, header: Header) -> bool:
+        """Say whether an event was part of a renaming after which the slug was taken back."""
+        return header.former and bool(self.slugs) and header.audience not in self.slugs
 
 
 NO_RENAMES: Final = Renames()
