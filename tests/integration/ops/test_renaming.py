@@ -141,9 +141,7 @@ def test_an_exit_that_was_dead_counts_for_the_new_slug_when_it_is_replayed(insid
     assert members(sandbox, "vip") == set()
 
 
-def test_what_comes_for_people_without_a_name_takes_them_out_of_the_old_slug(
-    inside, call, sandbox
-):
+def test_what_comes_for_people_without_a_name_takes_them_out_of_the_old_slug(inside, call, sandbox):
     told = call(audience.app, "rename", "vip", "gold", "--people", people(inside, STAYERS), "--yes")
     leave(inside)
     drain_all(inside)
@@ -211,9 +209,7 @@ def test_a_destination_that_would_lose_the_exits_is_refused(relay, call):
         call(audience.app, "rename", "vip", "gold", "--yes")
 
 
-def test_who_leaves_while_the_question_is_on_the_screen_is_in_neither_audience(
-    inside, sandbox
-):
+def test_who_leaves_while_the_question_is_on_the_screen_is_in_neither_audience(inside, sandbox):
     file = people(inside)
 
     def left_meanwhile():
