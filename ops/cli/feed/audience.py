@@ -51,7 +51,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry
 People = Annotated[
     list[str] | None,
     typer.Option(
-        "--people", metavar="SOURCE", help="Who people are: lytics:SLUG, or a file of profiles."
+        "--people", metavar="SOURCE", help="Who is in it: lytics:SLUG, or a file of its members."
     ),
 ]
 
@@ -101,7 +101,7 @@ def retire(
 
     The ledger knows people by a digest only. Their names come from the syncs of the audience, and
     from --people; nothing is published for people without a name, and then the exit code is 1.
-    Whoever is named and unknown to the ledger leaves, too.
+    Whoever is named there and unknown to the ledger is taken for a member.
     """
     with opened() as (settings, client):
         publisher = Publisher(client, settings)
