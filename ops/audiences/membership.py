@@ -23,7 +23,7 @@ _KEY: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.D
 Advance = Callable[[int], None]
 """Told how many keys were looked at."""
 
-Standing = tuple[Direction, int]
+LastDelivered = tuple[Direction, int]
 """The newest that was delivered about a person and an audience: what, and its time in µs."""
 
 
@@ -94,9 +94,9 @@ def _read(
             yield place, match[3], records.get(name)
 
 
-def standing(record: Record, audience: int) -> Standing | None:
+def standing(record: Record, audience: int) -> LastDelivered | None:
     """Return the newest thing that was delivered about an audience, and when; None = nothing."""
-    newest: Standing | None = None
+    newest: LastDelivered | None = None
     for _, item in record.about(audience):
         if not item.delivered_us or item.direction is Direction.CHANGE:
             continue
@@ -135,10 +135,10 @@ def _add(count: Count, record: Record, audience: int) -> None:
 
 def standings(
     client: Redis, audience: str, advance: Advance = lambda _: None
-) -> dict[str, dict[bytes, Standing]]:
+) -> dict[str, dict[bytes, LastDelivered]]:
     """Return what is known of everybody who was ever in an audience, by destination and digest."""
     number = Names(client).number_of(audience)
-    found: dict[str, dict[bytes, Standing]] = {}
+    found: dict[str, dict[bytes, LastDelivered]] = {}
     for place, digest, record in every_record(client, advance):
         now = standing(record, number) if record and number else None
         if now:

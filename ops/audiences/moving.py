@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.audiences.membership import Advance, Standing, standings
+from ops.audiences.membership import Advance, LastDelivered, standings
 from ops.audiences.people import Person
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
@@ -122,7 +122,7 @@ def going(
 
 def _group(
     destination: str,
-    known: Mapping[bytes, Standing],
+    known: Mapping[bytes, LastDelivered],
     named: Mapping[bytes, Person],
     waiting: Mapping[bytes, Person],
 ) -> Group:
@@ -174,7 +174,10 @@ def state_event(
 
 
 def moved(
-    people: Iterable[tuple[Person, int]], old: str, new: str, elsewhere: Mapping[bytes, Standing]
+    people: Iterable[tuple[Person, int]],
+    old: str,
+    new: str,
+    elsewhere: Mapping[bytes, LastDelivered],
 ) -> Iterator[Event]:
     """Yield, for each person, the exit of the former slug and the entrance of the new one.
 
