@@ -19,6 +19,7 @@ from worker.errors import FormatUnknown
 
 RECORD_FORMAT: Final = 1
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
+_ENTER, _EXIT, _ = _DIRECTIONS
 _NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}
 _DIRECTION_BITS: Final = 3
 _DELIVERED: Final = 4
@@ -208,17 +209,19 @@ def may_be_member(record: Record) -> bool:
 
     An entrance that was tried without a sure answer may have taken effect.
     """
-    return any(
-        item.direction is Direction.ENTER
-        and (entered_us := max(item.delivered_us, item.tried_us))
-        and not _has_left(record, audience, entered_us)
-        for (audience, _), item in record.items.items()
-    )
+    for (audience, _), item in record.items.items():
+        if item.direction is _ENTER:
+            entered_us = max(item.delivered_us, item.tried_us)
+            if entered_us and not _has_left(record, audience, entered_us):
+                return True
+    return False
 
 
 def _has_left(record: Record, audience: int, entered_us: int) -> bool:
+    if len(record.items) == 1:
+        return False
     return any(
-        item.direction is Direction.EXIT and item.delivered_us >= entered_us
+        item.direction is _EXIT and item.delivered_us >= entered_us
         for _, item in record.about(audience)
     )
 
