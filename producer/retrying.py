@@ -6,14 +6,45 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
-from typing import Final
+from typing import Final, Self
 
 from producer.events.payloads import Refused
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from worker.contract.events import Event
+from worker.contract.settings import Settings
 
 _RECORDS_A_CALL: Final = 500
+
+
+TOO_OLD: Final = "too_old"
+"""Why something is left out that the ledger does not protect any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerReach:
+    """How far back the ledger reaches, when something old is given to the streams again.
+
+    What was accepted before that may be older than an exit which the ledger has forgotten.
+
+    Args:
+        now_ms: Redis' clock.
+        retention_ms: How long an exit is remembered.
+        force: Take also what lies before it.
+    """
+
+    now_ms: int
+    retention_ms: int
+    force: bool = False
+
+    @classmethod
+    def of(cls, settings: Settings, now_ms: int, *, force: bool) -> Self:
+        """Return the reach that the configuration gives."""
+        return cls(now_ms, round(1000 * settings.delivery.ledger_retention_seconds), force)
+
+    def is_too_old(self, accepted_ms: int) -> bool:
+        """Say whether what was accepted then is left out."""
+        return self.now_ms - accepted_ms > self.retention_ms and not self.force
 
 
 @dataclass(slots=True)
@@ -31,7 +62,9 @@ class Retried:
     kept_by_reason: Counter[str] = field(default_factory=Counter)
 
 
-def retry_records(publisher: Publisher, quarantine: Quarantine, selection: Selection) -> Retried:
+def retry_records(
+    publisher: Publisher, quarantine: Quarantine, selection: Selection, reach: LedgerReach
+) -> Retried:
     """Place the selected records that can be placed now; the others stay as they are.
 
     A record leaves only when its deliveries are in Redis: a crash in between makes it come twice,
@@ -44,7 +77,12 @@ def retry_records(publisher: Publisher, quarantine: Quarantine, selection: Selec
     records = sorted(quarantine.records(selection), key=lambda record: record.lane)
     for lane, members in groupby(records, key=lambda record: record.lane):
         for part in _parts(members):
-            _retry_part(publisher, quarantine, lane, part, retried)
+            within = [record for record in part if not reach.is_too_old(record.first_seen_ms)]
+            too_old = len(part) - len(within)
+            retried.tried += too_old
+            if too_old:
+                retried.kept_by_reason[TOO_OLD] += too_old
+            _retry_part(publisher, quarantine, lane, within, retried)
     return retried
 
 

@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from worker.batch.ahead import Ahead, Decoded
 from worker.batch.batch import Batch, Numbers
+from worker.batch.carry import read_and_carry
 from worker.batch.conclude import Conclusion
 from worker.batch.halve import Refusals
 from worker.batch.lookout import Lease, Lookout, Stop
@@ -27,7 +28,6 @@ from worker.batch.read import (
     BATCH_ENTRIES,
     BATCH_ENTRIES_ONE_BY_ONE,
     is_any_due,
-    read_batch,
 )
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.batch.routes import Route
@@ -35,6 +35,7 @@ from worker.batch.send import Courier
 from worker.batch.settle import Settler, Streaks
 from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
+from worker.contract.renames import Renames, no_renames
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate
 from worker.destinations.sending import Sender
@@ -85,6 +86,7 @@ class Drain:
             destination is paused.
         live_waits: Says whether live work waits elsewhere.
         ration: What it may do of the canaries of changed templates.
+        renames: Returns the audiences that are renamed, once the lease is taken.
         responses: Which triggers have a stream for their outcomes.
     """
 
@@ -103,6 +105,7 @@ class Drain:
     jitter: random.Random
     limits: Limits
     stop: Stop
+    renames: Callable[[], Awaitable[Renames]] = no_renames
     responses: Responses = NO_RESPONSES
     ration: Ration = field(default_factory=Ration)
 
@@ -143,6 +146,7 @@ class Drain:
             with self.lease:
                 # Redis decides: after a failover it may have lost what this process has learned.
                 await self.numbers.read()
+                state.renames = await self.renames()
                 await self._take_over(holding, state)
                 found = await self._work(state)
                 return state.tally, await self._release(state, found=found)
@@ -209,7 +213,9 @@ class Drain:
                 prepared = ahead.turn(streams)
                 if prepared or is_over:
                     return prepared
-            deliveries = await read_batch(self.partition, state, streams, entries=self._most)
+            deliveries = await read_and_carry(
+                self.partition, state, streams, self.numbers, entries=self._most
+            )
             if deliveries:
                 batch = Batch(state, self.numbers, self.routes)
                 if ahead:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -32,7 +32,9 @@ class Compared:
         source: How many are in the audience by its source.
         ledger: How many by the ledger.
         missing: In the source, not in the ledger.
-        stale: In the ledger, not in the source, by digest; None where nobody knows who it is.
+        stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
+            people who are named as members and of whom the ledger knows nothing.
+        known: Digests of everybody of whom the ledger says that they were ever in it.
     """
 
     destination: str
@@ -40,6 +42,7 @@ class Compared:
     ledger: int
     missing: Sequence[Person] = field(repr=False)
     stale: Mapping[bytes, Person | None] = field(repr=False)
+    known: frozenset[bytes] = field(default=frozenset(), repr=False)
 
     @property
     def both(self) -> int:
@@ -73,16 +76,21 @@ def compare(
     """
     inside: dict[str, set[bytes]] = {name: set() for name in destinations}
     newer: dict[str, set[bytes]] = {name: set() for name in destinations}
+    known: dict[str, set[bytes]] = {name: set() for name in destinations}
     number = Names(client).number_of(audience)
     for place, digest, record in every_record(client, advance):
         now = standing(record, number) if record and place.destination in inside else None
         if now is None:
             continue
+        known[place.destination].add(digest)
         if now[1] > scan_us:
             newer[place.destination].add(digest)
         if now[0] is Direction.ENTER:
             inside[place.destination].add(digest)
-    return [_compared(name, source, inside[name], newer[name]) for name in destinations]
+    return [
+        replace(_compared(name, source, inside[name], newer[name]), known=frozenset(known[name]))
+        for name in destinations
+    ]
 
 
 def _compared(
@@ -95,14 +103,19 @@ def _compared(
     return Compared(destination, len(source), len(inside), missing, stale)
 
 
-def with_names(compared: Compared, people: Iterable[Person]) -> Compared:
-    """Return the comparison with names for those who are stale."""
+def with_names(
+    compared: Compared, people: Iterable[Person], source: Mapping[bytes, Person]
+) -> Compared:
+    """Return the comparison with names for those who are stale.
+
+    Whoever is named as a member, is not in the source, and is unknown to the ledger, is stale too.
+    """
     stale = dict(compared.stale)
     for person in people:
         digest = person.digest
-        if digest in stale:
+        if digest in stale or (digest not in source and digest not in compared.known):
             stale[digest] = person
-    return Compared(compared.destination, compared.source, compared.ledger, compared.missing, stale)
+    return replace(compared, stale=stale)
 
 
 @dataclass(slots=True)

@@ -102,7 +102,7 @@ class Drift:
 
         Args:
             source: Who is in it.
-            people: Sources of names for those who are stale, beside the syncs.
+            people: Sources of people who may be stale, beside the syncs.
         """
         destinations = sorted(
             {
@@ -122,7 +122,7 @@ class Drift:
                 scan_us=source.scan_us,
                 advance=shown.advance,
             )
-        return [with_names(each, self._names(people)) if each.stale else each for each in found]
+        return [with_names(each, self._names(people), source.members) for each in found]
 
     def _names(self, people: Sequence[str]) -> Iterable[Person]:
         return chain(

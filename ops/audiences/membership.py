@@ -23,6 +23,9 @@ _KEY: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.D
 Advance = Callable[[int], None]
 """Told how many keys were looked at."""
 
+LastDelivered = tuple[Direction, int]
+"""The newest that was delivered about a person and an audience: what, and its time in µs."""
+
 
 @dataclass(slots=True)
 class Count:
@@ -91,9 +94,9 @@ def _read(
             yield place, match[3], records.get(name)
 
 
-def standing(record: Record, audience: int) -> tuple[Direction, int] | None:
+def standing(record: Record, audience: int) -> LastDelivered | None:
     """Return the newest thing that was delivered about an audience, and when; None = nothing."""
-    newest: tuple[Direction, int] | None = None
+    newest: LastDelivered | None = None
     for _, item in record.about(audience):
         if not item.delivered_us or item.direction is Direction.CHANGE:
             continue
@@ -130,15 +133,14 @@ def _add(count: Count, record: Record, audience: int) -> None:
     )
 
 
-def members_of(
+def standings(
     client: Redis, audience: str, advance: Advance = lambda _: None
-) -> dict[str, set[bytes]]:
-    """Return the digests of an audience's members, by destination."""
-    names = Names(client)
-    found: dict[str, set[bytes]] = {}
+) -> dict[str, dict[bytes, LastDelivered]]:
+    """Return what is known of everybody who was ever in an audience, by destination and digest."""
+    number = Names(client).number_of(audience)
+    found: dict[str, dict[bytes, LastDelivered]] = {}
     for place, digest, record in every_record(client, advance):
-        number = names.number_of(audience)
         now = standing(record, number) if record and number else None
-        if now and now[0] is Direction.ENTER:
-            found.setdefault(place.destination, set()).add(digest)
+        if now:
+            found.setdefault(place.destination, {})[digest] = now
     return found

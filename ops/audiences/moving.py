@@ -1,67 +1,158 @@
-"""Taking everybody out of an audience, or into another: what is published, and what can't be."""
+"""Taking people out of an audience, or into another: who is meant, and what is published."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from types import MappingProxyType
 from typing import Any, Final
 
 from redis import Redis
 
+from ops.audiences.membership import Advance, LastDelivered, standings
 from ops.audiences.people import Person
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
 from producer.publish import Publisher
 from producer.publishing.room import Room
-from producer.sync.book import SyncBook
-from worker.contract import keys
 from worker.contract.events import Event
-from worker.contract.redis.connection import redis_errors
-from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, Direction
-from worker.errors import OperationsMustAct, UsageWrong
+from worker.errors import UsageWrong
 
 _EVENTS_A_CALL: Final = 1_000
+"""Even: the two events of a person who is moved are published together."""
 _LOOK_SECONDS: Final = 0.5
-_LOCK_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The people of one destination who leave an audience.
+
+    Args:
+        held: Digests of those who are in it by the ledger.
+        known: Those of them who are known by name, each with the time of the entrance.
+        unknown: People who are named and of whom the ledger has never heard, or whose entrance
+            waits; each with the time of what names them.
+    """
+
+    destination: str
+    held: frozenset[bytes]
+    known: Sequence[tuple[Person, int]] = field(repr=False)
+    unknown: Sequence[tuple[Person, int]] = field(repr=False)
+
+    @property
+    def people(self) -> list[tuple[Person, int]]:
+        """Return all for whom something can be published."""
+        return [*self.known, *self.unknown]
 
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """Who goes out of an audience.
+    """Who goes out of an audience, at all destinations.
 
     Args:
-        held: How many are in it by the ledger.
-        named: Those of them who are known by name, by digest.
+        named: How many people were named, whether they are in it or not.
+        groups: By destination.
     """
 
-    held: int
-    named: Mapping[bytes, Person]
+    named: int
+    groups: Sequence[Group]
+
+    @property
+    def held(self) -> int:
+        """Return how many are in it by the ledger."""
+        return len(frozenset[bytes]().union(*(group.held for group in self.groups)))
+
+    @property
+    def known(self) -> int:
+        """Return how many of them are named."""
+        return len({person.key for group in self.groups for person, _ in group.known})
+
+    @property
+    def unknown(self) -> int:
+        """Return how many are named, and nothing is known of them."""
+        return len({person.key for group in self.groups for person, _ in group.unknown})
+
+    @property
+    def published(self) -> int:
+        """Return for how many people events are published."""
+        return len({person.key for group in self.groups for person, _ in group.people})
 
     @property
     def unnamed(self) -> int:
         """Return how many are known by their digest only: for them nothing can be published."""
-        return self.held - len(self.named)
+        return self.held - self.known
 
 
-def going(held: Mapping[str, set[bytes]], people: Iterable[Person]) -> Going:
-    """Find names for those whom the ledger holds; a profile with more fields wins."""
-    everybody: set[bytes] = set().union(*held.values())
-    named: dict[bytes, Person] = {}
+def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
+    """Return people by digest; the profile with more fields wins, and the newest mention."""
+    found: dict[bytes, Person] = {}
     for person in people:
-        digest = person.digest
-        if digest in everybody and len(person.row) > len(named.get(digest, _NOBODY).row):
-            named[digest] = person
-    return Going(len(everybody), named)
+        other = found.get(person.digest, person)
+        row = person.row if len(person.row) > len(other.row) else other.row
+        found[person.digest] = Person(person.key, row, max(person.as_of_us, other.as_of_us))
+    return found
 
 
-_NOBODY: Final = Person("", {})
+def going(
+    client: Redis,
+    slug: str,
+    destinations: Sequence[str],
+    named: Mapping[bytes, Person],
+    *,
+    waiting: Mapping[bytes, Person] = MappingProxyType({}),
+    advance: Advance = lambda _: None,
+) -> Going:
+    """Say who goes out of an audience at these destinations, as it is now.
+
+    Args:
+        client: Of the ledger.
+        slug: The audience.
+        destinations: That let people go.
+        named: People who are known by name, whether they are in it or not.
+        waiting: People whose entrance waits: they go, too.
+        advance: Told how many ledgers were read.
+    """
+    found = standings(client, slug, advance)
+    groups = [_group(each, found.get(each, {}), named, waiting) for each in destinations]
+    return Going(len(named), groups)
+
+
+def _group(
+    destination: str,
+    known: Mapping[bytes, LastDelivered],
+    named: Mapping[bytes, Person],
+    waiting: Mapping[bytes, Person],
+) -> Group:
+    entering = {
+        digest: person
+        for digest, person in waiting.items()
+        if digest not in known or person.as_of_us > known[digest][1]
+    }
+    unknown = {digest: person for digest, person in named.items() if digest not in known}
+    named = {**waiting, **named}
+    held = {digest: at_us for digest, (now, at_us) in known.items() if now is Direction.ENTER}
+    return Group(
+        destination,
+        frozenset(held),
+        [(named[digest], at_us) for digest, at_us in held.items() if digest in named],
+        [
+            (person, person.as_of_us)
+            for digest, person in {**unknown, **entering}.items()
+            if person.as_of_us and digest not in held
+        ],
+    )
 
 
 def state_event(
-    person: Person, audience: str, direction: Direction, time_us: int, *, skip_hook: bool = True
+    person: Person,
+    audience: str,
+    direction: Direction,
+    time_us: int,
+    *,
+    former: bool = False,
 ) -> Event:
     """Return the event that a comparison makes of a person."""
     entry: dict[str, Any] = {
@@ -70,7 +161,45 @@ def state_event(
         direction.value: format_time(time_us),
     }
     profile = {**person.row, SEGMENT_EVENTS: [entry]}
-    return Event(person.key, audience, direction, time_us, profile, state=True, skip_hook=skip_hook)
+    return Event(
+        person.key,
+        audience,
+        direction,
+        time_us,
+        profile,
+        state=True,
+        skip_hook=True,
+        former=former,
+    )
+
+
+def moved(
+    people: Iterable[tuple[Person, int]],
+    old: str,
+    new: str,
+    elsewhere: Mapping[bytes, LastDelivered],
+) -> Iterator[Event]:
+    """Yield, for each person, the exit of the former slug and the entrance of the new one.
+
+    Both have the time of the entrance that they replace, so that whatever is newer still counts. An
+    exit of the new slug at the very same time is what an earlier renaming, back to the former slug,
+    has left: it is older.
+
+    Args:
+        people: Each with the time of the entrance.
+        old: The former slug.
+        new: The new one.
+        elsewhere: What the ledger says of the new slug.
+    """
+    for person, at_us in people:
+        is_mark = elsewhere.get(person.digest) == (Direction.EXIT, at_us)
+        yield state_event(person, old, Direction.EXIT, at_us, former=True)
+        yield state_event(person, new, Direction.ENTER, at_us + is_mark)
+
+
+def destinations_of(publisher: Publisher, audience: str, direction: Direction) -> list[str]:
+    """Return the destinations that have triggers for such events."""
+    return sorted({route.destination for route in publisher.routes_for(audience, direction)})
 
 
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
@@ -80,20 +209,45 @@ def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> N
         UsageWrong: None would.
     """
     if not publisher.routes_for(audience, direction):
-        raise UsageWrong(
-            f"No trigger wants the {direction} of audience '{audience}': name it in the audiences"
-            f' of a trigger with on = "{direction}" until this is done.'
-        )
+        raise _unwanted("No trigger", audience, direction)
+
+
+def check_follows(publisher: Publisher, old: str, new: str) -> None:
+    """See that each destination gets of the new slug what it gets of the former one.
+
+    Raises:
+        UsageWrong: One would not.
+    """
+    for direction in (Direction.ENTER, Direction.EXIT):
+        served = destinations_of(publisher, new, direction)
+        for destination in destinations_of(publisher, old, direction):
+            if destination not in served:
+                raise _unwanted(f"No trigger of '{destination}'", new, direction)
+
+
+def _unwanted(nobody: str, audience: str, direction: Direction) -> UsageWrong:
+    return UsageWrong(
+        f"{nobody} wants the {direction} of audience '{audience}': name it in the audiences"
+        f' of a trigger with on = "{direction}" until this is done.'
+    )
 
 
 def publish_all(
     publisher: Publisher,
     events: Iterable[Event],
     *,
+    destination: str = "",
     again: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[int]:
     """Publish into the backfill lane, where there is room; yield how many each time.
+
+    Args:
+        publisher: Publishes.
+        events: All that are published.
+        destination: The only one that gets them; "" = all that want them.
+        again: See `Publisher.publish`.
+        sleep: Waits for room.
 
     Raises:
         RedisUnavailable: Some may be published; doing it again is safe.
@@ -102,42 +256,15 @@ def publish_all(
     while part := list(islice(remaining, _EVENTS_A_CALL)):
         while not isinstance(publisher.room(BACKFILL), Room):
             sleep(_LOOK_SECONDS)
-        publisher.publish(part, BACKFILL, again=again)
+        triggers = _triggers(publisher, part, destination) if destination else ()
+        publisher.publish(part, BACKFILL, again=again, triggers=triggers)
         yield len(part)
 
 
-def give_ids(client: Redis, old: str, new: str) -> int:
-    """Let the ids of one slug stand for another; returns how many there are."""
-    with redis_errors():
-        known: Any = client.hgetall(keys.AUDIENCES)
-        ids = [audience_id for audience_id, slug in known.items() if slug.decode() == old]
-        if ids:
-            client.hset(keys.AUDIENCES, mapping=dict.fromkeys(ids, new))
-    return len(ids)
-
-
-def give_syncs(client: Redis, settings: Settings, partitions: int, old: str, new: str) -> list[str]:
-    """Let the syncs that know the members of one slug know them as another's; returns their names.
-
-    Raises:
-        OperationsMustAct: A step of one does not end.
-    """
-    given = []
-    for name in settings.sync:
-        book = SyncBook(client, name, partitions)
-        if book.peek().audience == old:
-            with_lock(book, new)
-            given.append(name)
-    return given
-
-
-def with_lock(book: SyncBook, audience: str) -> None:
-    """Give a sync's members to another slug; what is under way begins anew."""
-    ends_at = time.monotonic() + _LOCK_SECONDS
-    while (taken := book.take()) is None:
-        if time.monotonic() > ends_at:
-            raise OperationsMustAct(f"A step of sync '{book.name}' does not end; try again.")
-        time.sleep(_LOOK_SECONDS)
-    run, _ = taken
-    run.give_to(audience)
-    book.save(run, ends=True)
+def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -> list[str]:
+    return [
+        route.trigger
+        for audience, direction in {(event.audience, event.direction) for event in events}
+        for route in publisher.routes_for(audience, direction)
+        if route.destination == destination
+    ]

@@ -21,6 +21,7 @@ from redis import Redis
 from ops.letters.reading import Filter, StoredLetter, find_letters, is_exhausted
 from ops.state import scripts
 from producer.doorbell import Doorbell
+from producer.retrying import TOO_OLD, LedgerReach
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
 from worker.contract.redis.scripts import ScriptCall, Value
@@ -39,14 +40,11 @@ class ReplayPolicy:
     """What is left out.
 
     Args:
-        retention_ms: What was accepted longer ago is not protected by the ledger any more.
-        force: Replay it all the same.
+        reach: What was accepted before is left out.
         named: The letters were named by their ids: also exhausted ones.
     """
 
-    now_ms: int
-    retention_ms: int
-    force: bool = False
+    reach: LedgerReach
     named: bool = False
 
 
@@ -72,8 +70,8 @@ def obstacle(letter: StoredLetter, settings: Settings, policy: ReplayPolicy) -> 
         return "unreadable"
     if is_exhausted(letter) and not policy.named:
         return "exhausted"
-    if policy.now_ms - letter["first_at_ms"] > policy.retention_ms and not policy.force:
-        return "too_old"
+    if policy.reach.is_too_old(letter["first_at_ms"]):
+        return TOO_OLD
     return ""
 
 

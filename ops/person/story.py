@@ -58,7 +58,7 @@ class Known:
 
     Args:
         ledger: By destination.
-        written_ms: When its ledger was written last, by destination.
+        written_ms: When a ledger that lapses was written last, by destination.
         obstacles: What may hold up what waits.
         is_whole: All that waits was looked at.
     """
@@ -121,8 +121,9 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
     for place in places:
         (record,) = read_records(client, place, [person.digest])
         known.ledger[place.destination] = list(names.lines(record))
-        if known.ledger[place.destination]:
-            known.written_ms[place.destination] = _written_ms(client, settings, place, person)
+        written_ms = _written_ms(client, settings, place, person)
+        if written_ms:
+            known.written_ms[place.destination] = written_ms
         known.past += _past(client, place, person)
     known.waiting, known.is_whole = _waiting(client, places, person)
     if known.waiting:
@@ -135,12 +136,17 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
 def _written_ms(
     client: Redis, settings: Settings, place: PartitionKeys, person: KnownPerson
 ) -> int:
-    """Return when a ledger was written last: each time it is kept for so long from then on."""
+    """Return when a ledger was written last: each time it is kept for so long from then on.
+
+    0 = nobody can tell: there is none, or its person is in an audience and it never lapses.
+    """
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         pipe.time()
         pipe.pttl(place.ledger(person.digest))
         (seconds, micros), left_ms = pipe.execute()
+    if left_ms < 0:
+        return 0
     since_ms = seconds * 1000 + micros // 1000
     kept_ms = round(1000 * settings.delivery.ledger_retention_seconds)
     return int(since_ms - kept_ms + left_ms)

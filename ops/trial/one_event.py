@@ -16,20 +16,23 @@ from worker.batch.partition import (
     Found,
     Hold,
     Holding,
+    LedgerText,
     Note,
     Partition,
     Release,
+    Replacement,
     Settled,
     Settlement,
     Stretch,
 )
 from worker.batch.read import order_of
+from worker.contract.events import encode_header
 from worker.contract.keys import stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import LIVE
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Sender, granted
-from worker.errors import FormatUnknown
+from worker.errors import FormatUnknown, UsageWrong
 
 
 @dataclass(slots=True)
@@ -82,7 +85,7 @@ class OneEvent:
         return await self.partition.note(note)
 
     async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         return await self.partition.open_notes(note_ids, seconds, records)
@@ -93,6 +96,19 @@ class OneEvent:
         self.settled = next(iter(settlement.settled), self.settled)
         self._is_over = self._is_over or self.settled is not None
         return end_ms
+
+    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
+        """Go on with what the event becomes for its trigger under the new slug of its audience."""
+        for new in (new for each in replacements for new in each.new):
+            if new.trigger == self.trigger:
+                header = encode_header(new.header)
+                self.entry = Entry(self.entry.entry_id, header, new.profile)
+                return
+        former = replacements[0].old.header.audience
+        raise UsageWrong(
+            f"'{former}' was renamed, and '{self.trigger}' does not want its new name: try the"
+            " event with a trigger that does."
+        )
 
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease."""

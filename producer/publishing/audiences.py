@@ -1,5 +1,7 @@
 """Audiences: named by their slug; ids are aliases, learned from payloads that carry both.
 
+A former slug is one, too: `segrelay audience rename` says for which slug its events count.
+
 What was learned stands in Redis and is remembered here, so that a payload costs no question.
 """
 
@@ -41,6 +43,7 @@ class AudienceBook:
         self._learns = learns
         self._now = now
         self._slugs: dict[str, str] = {}
+        self._renamed: dict[str, str] = {}
         self._read_at: float | None = None
         self._asked: dict[str, float] = {}
         self.version = 0
@@ -60,8 +63,10 @@ class AudienceBook:
                 Refusal.BAD_EVENT, "A segment event names no audience: no slug, no id."
             )
         known = self._known(audience_id, slug)
-        if known == slug or not slug:
+        if not slug:
             return known
+        if self.now_called(known) == self.now_called(slug):
+            return slug
         raise PayloadRefused(
             Refusal.AUDIENCE_CONFLICT,
             f"Audience {audience_id} is known as '{known}' and comes as '{slug}' now;"
@@ -72,6 +77,11 @@ class AudienceBook:
         """Return the slug that was learned for an id, "" where none was."""
         self._refresh()
         return self._slugs.get(audience_id, "")
+
+    def now_called(self, slug: str) -> str:
+        """Return the slug for which events of this one count: another one if it was renamed."""
+        self._refresh()
+        return self._renamed.get(slug, slug)
 
     def _known(self, audience_id: str, slug: str) -> str:
         self._refresh()
@@ -104,6 +114,8 @@ class AudienceBook:
             if slug and self._learns:
                 self._client.hsetnx(keys.AUDIENCES, audience_id, slug)
             answer = self._client.hget(keys.AUDIENCES, audience_id)
+        if slug:
+            self._read_renames()
         known = answer.decode() if isinstance(answer, bytes) else ""
         if not self._learns:
             known = known or self._slugs.get(audience_id, "") or slug
@@ -119,5 +131,12 @@ class AudienceBook:
         with redis_errors():
             answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.AUDIENCES))
         self._slugs = {key.decode(): value.decode() for key, value in answer.items()}
+        self._read_renames()
         self._read_at = now
         self.version += 1
+
+    def _read_renames(self) -> None:
+        """Read which audiences were renamed, after their ids: a rename is told before its ids."""
+        with redis_errors():
+            answer = cast("dict[bytes, bytes]", self._client.hgetall(keys.RENAMED))
+        self._renamed = {old.decode(): new.decode() for old, new in answer.items()}

@@ -103,6 +103,10 @@ class _Told(NamedTuple):
     headers: tuple[Header, ...]
 
 
+_Wanted = tuple[Event, Sequence[Subscription]]
+"""An event, and the routes of the triggers that want it."""
+
+
 class Drafter:
     """Makes drafts for one configuration."""
 
@@ -159,7 +163,7 @@ class Drafter:
         identity = draft.reading.identity
         sample = {identity: "x", PROFILE_ID: "x", SEGMENT_EVENTS: [membership.entry({})]}
         (event,) = events_of(sample, draft.reading._replace(state=True))
-        if isinstance(event, Refused):
+        if isinstance(event, Refused) or self._book.now_called(event.audience) != event.audience:
             return None
         routes = self._wanted(event, draft)
         skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in routes]
@@ -218,7 +222,7 @@ class Drafter:
         """Return what becomes of events that were judged good a moment ago."""
         draft = self._empty(Manner(lane))
         for event in events:
-            self._deliver(event, self._routes_of(event), draft)
+            self._deliver(self._meant(event, draft), draft)
         return draft
 
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
@@ -241,7 +245,7 @@ class Drafter:
     def _tell(self, event: Event, destination: str, draft: Draft) -> None:
         routes = [route for route in self._routes_of(event) if route.destination == destination]
         try:
-            self._deliver(event, routes, draft)
+            self._deliver([(event, routes)], draft)
             draft.events += 1
         except PayloadRefused as refusal:
             reason = Refusal(refusal.reason)
@@ -267,11 +271,12 @@ class Drafter:
     def _judged(self, item: Event | Refused, content: bytes) -> Event | Refused:
         if isinstance(item, Refused):
             return item
-        routes = self._routes_of(item)
-        if not routes:
+        draft = self._empty(Manner())
+        meant = self._meant(item, draft)
+        if not meant:
             return Refused(0, Refusal.NO_TRIGGER, _no_trigger(item), item.audience, content)
         try:
-            self._deliver(item, routes, self._empty(Manner()))
+            self._deliver(meant, draft)
         except PayloadRefused as refusal:
             return Refused(0, Refusal(refusal.reason), refusal.message, item.audience, content)
         return item
@@ -307,19 +312,34 @@ class Drafter:
 
     def _take(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
         draft.numbers += 1
-        routes = self._wanted(event, draft)
-        if not routes:
+        meant = self._meant(event, draft)
+        if not meant:
             draft.events += 1
             draft.unmatched += 1
             draft.keep(Refusal.NO_TRIGGER, event.audience, _no_trigger(event), content_of(event))
             return
         try:
-            self._deliver(event, routes, draft)
+            self._deliver(meant, draft)
             draft.events += 1
         except PayloadRefused as refusal:
             reason = Refusal(refusal.reason)
             refused = Refused(index, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=line, index=index)
+
+    def _meant(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
+        """Return the event with the routes that want it; nothing if none do.
+
+        What comes under a former slug goes to the triggers that name it; the drain carries it over
+        to the new slug. A destination without any gets it under the new slug at once.
+        """
+        routes = self._wanted(event, draft)
+        slug = event.audience if event.former else self._book.now_called(event.audience)
+        if slug == event.audience:
+            return [(event, routes)] if routes else []
+        renamed = event.about(slug)
+        served = {route.destination for route in routes}
+        others = tuple(r for r in self._wanted(renamed, draft) if r.destination not in served)
+        return [pair for pair in ((event, routes), (renamed, others)) if pair[1]]
 
     def _wanted(self, event: Event, draft: Draft) -> tuple[Subscription, ...]:
         routes = self._routes_of(event)
@@ -333,14 +353,18 @@ class Drafter:
             self._book_version = self._book.version
         return self._routes.of(event)
 
-    def _deliver(self, event: Event, routes: Sequence[Subscription], draft: Draft) -> None:
-        """Add the event's deliveries to the draft: all or, if one can't be packed, none.
+    def _deliver(self, meant: Iterable[_Wanted], draft: Draft) -> None:
+        """Add an event's deliveries to the draft: all or, if one can't be packed, none.
 
         Raises:
             PayloadRefused: One can't be packed.
         """
         with one_costs_one():
-            added = list(self._deliveries(event, routes, draft))
+            added = [
+                delivery
+                for event, routes in meant
+                for delivery in self._deliveries(event, routes, draft)
+            ]
         as_text: set[str] = set()
         for place, delivery, packed in added:
             draft.deliveries.setdefault(place, []).append(delivery)

@@ -57,14 +57,14 @@ def columns_of(settings: Settings) -> Columns:
 
 
 def slug_of(book: AudienceBook, name: str) -> str:
-    """Return the slug of an audience that is named by slug or id.
+    """Return the slug of an audience that is named by slug, former slug or id.
 
     Raises:
         UsageWrong: It is an id, and no payload has told its slug.
     """
     known = book.slug_of(name)
     if known or not _ID.fullmatch(name):
-        return known or name
+        return book.now_called(known or name)
     raise UsageWrong(
         f"Audience {name} is an id whose slug is not known yet: name the slug, or tell it by"
         f" `segrelay audience set {name} SLUG`."

@@ -17,9 +17,11 @@ from worker.batch.partition import (
     Found,
     Hold,
     Holding,
+    LedgerText,
     Letter,
     Note,
     Release,
+    Replacement,
     Settled,
     Settlement,
     Stretch,
@@ -33,6 +35,7 @@ from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 
 _READ_BYTES = 4_000_000
+NEVER_MS = 1 << 60
 RUNG = "1"
 MISSED = "2"
 RUNG_FOR_BACKFILL = "3"
@@ -116,7 +119,8 @@ class FakePartition:
     Args:
         store: Shared by all holders.
         lease_seconds: How long a lease holds without being renewed.
-        retention_seconds: How long a ledger is kept after its last write.
+        retention_seconds: How long the ledger of somebody who is in no audience is kept after
+            its last write.
         late_seconds: For how long a note is open.
     """
 
@@ -213,7 +217,7 @@ class FakePartition:
         return now_ms
 
     async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         self._check()
@@ -327,6 +331,29 @@ class FakePartition:
             store.bell = store.bell.replace(MISSED, "")
         return Release(released=True, due=bool(due), ring=ring)
 
+    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
+        """Put deliveries in the place of others that are still there."""
+        self._check()
+        for old, new in replacements:
+            entries = self.store.streams.get(old.stream, {})
+            if entries.pop(old.entry_id, None) is None:
+                continue
+            if not entries:
+                self.store.streams.pop(old.stream, None)
+            self.store.aside.pop(old.place, None)
+            self._count_accepted(old.stream, -1)
+            for each in new:
+                name = stream_name(each.lane, each.trigger)
+                entry = Entry(self.store.next_id(), encode_header(each.header), each.profile)
+                self.store.streams.setdefault(name, {})[entry.entry_id] = entry
+                self._count_accepted(name, 1)
+
+    def _count_accepted(self, stream: str, amount: int) -> None:
+        lane, trigger = split_stream_name(stream)
+        self.store.counts[f"accepted|{trigger}"] += amount
+        if job := job_of_lane(lane):
+            self.store.counts[f"job|{job}|accepted"] += amount
+
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries; needs no lease."""
         for new in deliveries:
@@ -338,8 +365,9 @@ class FakePartition:
         if deliveries and (not self.store.bell or (live and self.store.bell == RUNG_FOR_BACKFILL)):
             self.store.bell = RUNG if live else RUNG_FOR_BACKFILL
 
-    def _write_ledger(self, digest: bytes, text: bytes) -> None:
-        self.store.ledgers[digest] = (text, self.store.now_ms() + self._retention_ms)
+    def _write_ledger(self, digest: bytes, ledger: LedgerText) -> None:
+        lapses_ms = self.store.now_ms() + self._retention_ms
+        self.store.ledgers[digest] = (ledger.text, NEVER_MS if ledger.lasts else lapses_ms)
 
     def _check(self) -> None:
         if self.store.token != self.token:

@@ -130,6 +130,9 @@ class Ahead:
         )
         if not deliveries or await ends():
             return
+        renames = this.state.renames
+        if any(renames.concern(d.header) or renames.undid(d.header) for d in deliveries):
+            return  # Its turn carries them over before anything is rendered.
         batch = Batch(this.state, this.numbers, this.routes)
         following = await Decoded.of(
             decoded.kind, decoded.streams, batch, deliveries, entries=self.entries

@@ -8,7 +8,7 @@ from typing import Final
 
 from worker.batch.batch import Batch, Contender, Numbers
 from worker.batch.letters import Obituary
-from worker.batch.partition import Delivery, Note, Settled
+from worker.batch.partition import Delivery, LedgerText, Note, Settled
 from worker.batch.read import UNKNOWN_FORMAT, UNREADABLE
 from worker.contract.events import decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
@@ -18,7 +18,6 @@ from worker.core.ledger import (
     Record,
     is_in_doubt,
     judge,
-    pack,
     unpack_all,
     with_raised,
     with_tried,
@@ -34,7 +33,7 @@ _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have b
 
 def tried_by(
     notes: Sequence[Note], texts: Mapping[bytes, bytes | None], numbers: Numbers
-) -> dict[bytes, bytes]:
+) -> dict[bytes, LedgerText]:
     """Return, by digest, the ledgers after requests whose result nobody knows.
 
     Ledgers that can't be read are left as they are.
@@ -48,7 +47,7 @@ def tried_by(
             fact = Fact(audience, trigger, row.direction, row.time_us, replays=row.replays)
             tried = with_tried(records[row.digest], fact)
             records[row.digest] = with_whole_list(tried, row.time_us)
-    return {digest: pack(record) for digest, record in records.items()}
+    return {digest: LedgerText.of(record) for digest, record in records.items()}
 
 
 def open_up(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 import orjson
 
@@ -13,6 +13,23 @@ from worker.contract.keys import split_stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Death, Direction, Skip
 from worker.core.backoff import Setback, Wait
+from worker.core.ledger import Record, may_be_member, pack
+
+
+class LedgerText(NamedTuple):
+    """A profile's packed record as it is written.
+
+    Attributes:
+        lasts: It never lapses; else it is kept for the retention.
+    """
+
+    text: bytes
+    lasts: bool = False
+
+    @classmethod
+    def of(cls, record: Record) -> Self:
+        """Pack a record."""
+        return cls(pack(record), may_be_member(record))
 
 
 class Entry(NamedTuple):
@@ -63,6 +80,13 @@ class Delivery(NamedTuple):
     def place(self) -> str:
         """Return where it stands: `lane|trigger|id`."""
         return f"{self.stream}|{self.entry_id}"
+
+
+class Replacement(NamedTuple):
+    """A delivery that waits, and the deliveries that take its place in the same partition."""
+
+    old: Delivery
+    new: Sequence[NewDelivery]
 
 
 class NotedDelivery(NamedTuple):
@@ -241,7 +265,7 @@ class Settlement:
     settled: Sequence[Settled] = ()
     note_id: str = ""
     open_seconds: float = 0.0
-    ledgers: Mapping[bytes, bytes] = field(default_factory=dict)
+    ledgers: Mapping[bytes, LedgerText] = field(default_factory=dict)
     waits: Mapping[str, Wait | None] = field(default_factory=dict)
     setbacks: Mapping[str, Setback] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -284,13 +308,17 @@ class Partition(Protocol):
         ...
 
     async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         ...
 
     async def settle(self, settlement: Settlement) -> int:
         """Settle, repeated until Redis confirms it; returns the end of an open note (ms), or 0."""
+        ...
+
+    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
+        """Put deliveries in the place of others that are still there; needs the lease."""
         ...
 
     async def hold_back(self, note: Note, seconds: float) -> None:

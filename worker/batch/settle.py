@@ -11,11 +11,10 @@ import orjson
 
 from worker.batch.batch import Batch, Parcel
 from worker.batch.letters import Obituary, letter_of
-from worker.batch.partition import Delivery, Partition, Settled, Settlement
+from worker.batch.partition import Delivery, LedgerText, Partition, Settled, Settlement
 from worker.batch.ration import Ration
 from worker.batch.responses import NO_RESPONSES, Responses
 from worker.contract.words import Death
-from worker.core.ledger import pack
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer
 
@@ -78,7 +77,10 @@ class Settler:
         lines = (*settlement.history, *self._lines(settlement.settled))
         told = dict.fromkeys(s.delivery.header.digest for s in settlement.settled if s.tells)
         async with self._settling:
-            ledgers = {digest: pack(self.batch.state.records[digest]) for digest in (*told, *tried)}
+            ledgers = {
+                digest: LedgerText.of(self.batch.state.records[digest])
+                for digest in (*told, *tried)
+            }
             whole = replace(
                 settlement,
                 ledgers=ledgers,

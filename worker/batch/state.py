@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Holding, Note
 from worker.contract.keys import split_stream_name
+from worker.contract.renames import NO_RENAMES, Renames
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
 from worker.core.gate import Closed, Open, Slot
 from worker.core.ledger import Record
@@ -67,6 +68,7 @@ class State:
         probing: Triggers whose next request will be a probe.
         yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
+        renames: Audiences that were renamed before the lease was taken.
     """
 
     clock: Clock
@@ -87,6 +89,7 @@ class State:
     reached_up_to: str = ""
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
+    renames: Renames = NO_RENAMES
 
     @classmethod
     def of(cls, holding: Holding, clock: Clock, late_seconds: float) -> State:

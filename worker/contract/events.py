@@ -7,7 +7,7 @@ of the profile: a JSON object with exactly one entry in `segment_events`, compre
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +24,8 @@ _STATE: Final = 1
 _SKIP_HOOK: Final = 2
 _REPAIR: Final = 4
 _AGAIN: Final = 8
+_FORMER: Final = 16
+_SEGMENT_EVENTS: Final = "segment_events"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Event:
         state: It was made up by comparison (a row of a backfill, a sync).
         skip_hook: The destination should not start journeys for it.
         repair: It restores what a late request may have overwritten; never a duplicate.
+        former: It is about the former slug of a renamed audience itself, and stays so.
     """
 
     profile_key: str
@@ -49,6 +52,11 @@ class Event:
     state: bool = False
     skip_hook: bool = False
     repair: bool = False
+    former: bool = False
+
+    def about(self, audience: str) -> Event:
+        """Return the same event of another audience."""
+        return replace(self, audience=audience, profile=with_audience(self.profile, audience))
 
 
 class Header(NamedTuple):
@@ -60,6 +68,7 @@ class Header(NamedTuple):
         accepted_ms: When its producer took it up, by Redis' clock; kept over a replay.
         replays: How often it came back from the dead letters.
         again: Deliver it although it was delivered before, or is already there.
+        former: It is about the former slug of a renamed audience itself, and stays so.
     """
 
     digest: bytes
@@ -72,6 +81,7 @@ class Header(NamedTuple):
     accepted_ms: int
     replays: int = 0
     again: bool = False
+    former: bool = False
 
 
 def header_of(event: Event, *, accepted_ms: int) -> Header:
@@ -85,7 +95,21 @@ def header_of(event: Event, *, accepted_ms: int) -> Header:
         event.skip_hook,
         event.repair,
         accepted_ms,
+        former=event.former,
     )
+
+
+def with_audience(profile: dict[str, Any], audience: str) -> dict[str, Any]:
+    """Return a profile whose one segment event is of another audience."""
+    return {**profile, _SEGMENT_EVENTS: [{**profile[_SEGMENT_EVENTS][0], "slug": audience}]}
+
+
+def with_direction(profile: dict[str, Any], direction: Direction) -> dict[str, Any]:
+    """Return a profile whose one segment event, at the same time, has another direction."""
+    entry = dict(profile[_SEGMENT_EVENTS][0])
+    at = entry.pop(entry["event"], None)
+    entry |= {"event": direction.value, direction.value: at}
+    return {**profile, _SEGMENT_EVENTS: [entry]}
 
 
 def encode_header(header: Header) -> bytes:
@@ -95,8 +119,9 @@ def encode_header(header: Header) -> bytes:
         | _SKIP_HOOK * header.skip_hook
         | _REPAIR * header.repair
         | _AGAIN * header.again
+        | _FORMER * header.former
     )
-    _, audience, direction, time_us, _, _, _, accepted_ms, replays, _ = header
+    _, audience, direction, time_us, _, _, _, accepted_ms, replays, _, _ = header
     rest = _behind_digest(audience, direction, time_us, flags, accepted_ms, replays)
     return b'[%d,"%b",%b' % (ENTRY_FORMAT, header.digest.hex().encode(), rest)
 
@@ -136,6 +161,7 @@ def decode_header(text: bytes) -> Header:
             accepted_ms,
             replays,
             bool(flags & _AGAIN),
+            bool(flags & _FORMER),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise PayloadRefused("unreadable", "An entry's header can't be read.") from error

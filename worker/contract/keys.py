@@ -10,6 +10,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:names` | hash | name → number, for the ledger's packed records |
 | `segrelay:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `segrelay:audiences` | hash | audience id → slug, learned from payloads |
+| `segrelay:renamed` | hash | former slug of an audience → the slug for which its events count |
 | `segrelay:fields` | sorted set | names of the fields that profiles had, by when (ms) |
 | `segrelay:versions` | hash | trigger → JSON: its template's version, see `contract.versions` |
 | `segrelay:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
@@ -69,6 +70,7 @@ DESTINATIONS: Final = "segrelay:destinations"
 NAMES: Final = "segrelay:names"
 NUMBERED: Final = "segrelay:numbered"
 AUDIENCES: Final = "segrelay:audiences"
+RENAMED: Final = "segrelay:renamed"
 PAUSED: Final = "segrelay:paused"
 FIELDS: Final = "segrelay:fields"
 VERSIONS: Final = "segrelay:versions"

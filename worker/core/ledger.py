@@ -19,6 +19,7 @@ from worker.errors import FormatUnknown
 
 RECORD_FORMAT: Final = 1
 _DIRECTIONS: Final = (Direction.ENTER, Direction.EXIT, Direction.CHANGE)
+_ENTER, _EXIT, _ = _DIRECTIONS
 _NUMBER_OF: Final = {direction: number for number, direction in enumerate(_DIRECTIONS)}
 _DIRECTION_BITS: Final = 3
 _DELIVERED: Final = 4
@@ -201,6 +202,28 @@ def with_tried(record: Record, fact: Fact) -> Record:
         return record
     item = old._replace(tried_us=fact.time_us, tried_replays=replays)
     return Record(record.data_us, {**record.items, (fact.audience, fact.trigger): item})
+
+
+def may_be_member(record: Record) -> bool:
+    """Say whether the person is, or may be, in some audience: such a record never lapses.
+
+    An entrance that was tried without a sure answer may have taken effect.
+    """
+    for (audience, _), item in record.items.items():
+        if item.direction is _ENTER:
+            entered_us = max(item.delivered_us, item.tried_us)
+            if entered_us and not _has_left(record, audience, entered_us):
+                return True
+    return False
+
+
+def _has_left(record: Record, audience: int, entered_us: int) -> bool:
+    if len(record.items) == 1:
+        return False
+    return any(
+        item.direction is _EXIT and item.delivered_us >= entered_us
+        for _, item in record.about(audience)
+    )
 
 
 def _item(record: Record, fact: Fact) -> Item:

@@ -27,6 +27,7 @@ from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import All, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
+from producer.retrying import TOO_OLD, LedgerReach
 from producer.sources.files import opened_bytes as opened_file
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import claim
@@ -38,7 +39,7 @@ _LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
     "unreadable": "what they hold can't be read; name them by id to put them back as they were",
     "exhausted": "replayed three times in vain; name them by id to try again",
-    "too_old": "accepted longer ago than the ledger remembers; --force replays them",
+    TOO_OLD: "accepted longer ago than the ledger remembers; --force replays them",
 }
 
 
@@ -68,12 +69,8 @@ def replay(
     _refuse_all_unsaid(ids, options, everything=everything or dry_run)
     with opened() as (settings, client):
         places, wanted = options.chosen(client, settings, ids or ())
-        policy = ReplayPolicy(
-            now_ms(client),
-            round(1000 * settings.delivery.ledger_retention_seconds),
-            force=force,
-            named=bool(ids),
-        )
+        reach = LedgerReach.of(settings, now_ms(client), force=force)
+        policy = ReplayPolicy(reach, named=bool(ids))
         plan = plan_replay(find_letters(client, places, wanted), settings, policy)
         if dry_run:
             _rehearse(client, settings, places, plan, as_json=as_json)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import typer
 from redis import Redis
 
 from ops.audiences.listing import known_ids, row_of, slugs
-from ops.audiences.membership import AudienceCounts, count_all, members_of
+from ops.audiences.membership import AudienceCounts, count_all, standings
 from ops.audiences.moving import (
     Going,
+    Group,
+    by_digest,
+    check_follows,
     check_wanted,
-    give_ids,
-    give_syncs,
+    destinations_of,
     going,
+    moved,
     publish_all,
     state_event,
 )
-from ops.audiences.people import named_in, remembered
+from ops.audiences.people import Person, named_in, remembered, waiting_in
+from ops.audiences.renaming import await_holders, declare, give_syncs, renamed_slugs
 from ops.state.opened import opened
-from ops.state.partitions import partition_count
+from ops.state.partitions import all_partitions, partition_count
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
@@ -47,7 +52,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="The id, as payloads carry
 People = Annotated[
     list[str] | None,
     typer.Option(
-        "--people", metavar="SOURCE", help="Who people are: lytics:SLUG, or a file of profiles."
+        "--people", metavar="SOURCE", help="Who is in it: lytics:SLUG, or a file of its members."
     ),
 ]
 
@@ -100,23 +105,31 @@ def retire(
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Publish an exit for everybody who is in an audience by the ledger.
+    """Publish an exit for everybody who is in an audience by the ledger, or whose entrance waits.
 
     The ledger knows people by a digest only. Their names come from the syncs of the audience, and
     from --people; nothing is published for people without a name, and then the exit code is 1.
+    Whoever is named there and unknown to the ledger is taken for a member.
     """
     with opened() as (settings, client):
         publisher = Publisher(client, settings)
         check_wanted(publisher, slug, Direction.EXIT)
-        found = _going(client, settings, slug, people)
-        _ask(found, f"Publish exits from '{slug}' for {len(found.named):,} people?", yes=yes)
+        named = _named(client, settings, publisher, slug, people)
+        leaving = destinations_of(publisher, slug, Direction.EXIT)
+        found = _look(client, leaving, slug, named)
+        _ask(found, f"Publish exits from '{slug}' for {found.published:,} people?", yes=yes)
+        # Whoever enters after this moment is in; who entered before it is in the ledger, or waits.
         now_us = publisher.now_us()
-        _publish(
-            publisher,
-            len(found.named),
-            (state_event(one, slug, Direction.EXIT, now_us) for one in found.named.values()),
-        )
-    _tell_moved({"audience": slug, "held": found.held, "published": len(found.named)}, as_json)
+        waiting = by_digest(waiting_in(client, settings, slug))
+        found = _look(client, leaving, slug, named, waiting)
+        former = slug in renamed_slugs(client)
+        for group in found.groups:
+            events = (
+                state_event(person, slug, Direction.EXIT, now_us, former=former)
+                for person, _ in group.people
+            )
+            _publish(publisher, group, len(group.people), events)
+    _tell_moved({"audience": slug, **_counts(found)}, as_json)
     if found.unnamed:
         raise typer.Exit(1)
 
@@ -132,8 +145,10 @@ def rename(
 ) -> None:
     """Move everybody from one slug to another: exits of the old value, enters of the new.
 
-    Ids that stood for the old slug stand for the new one, and syncs keep whom they know. The
-    triggers have to name both until this is done. For names see `segrelay audience retire`.
+    From then on, whatever still comes or waits under the old slug counts for the new one, until
+    `segrelay audience forget OLD`. Ids that stood for the old slug stand for the new one, and syncs
+    keep whom they know. The triggers have to name both until this is done. For names see `segrelay
+    audience retire`. A command that was interrupted is given again.
     """
     old, new = _word("OLD", old), _word("NEW", new)
     if old == new:
@@ -142,31 +157,24 @@ def rename(
         publisher = Publisher(client, settings)
         check_wanted(publisher, old, Direction.EXIT)
         check_wanted(publisher, new, Direction.ENTER)
-        found = _going(client, settings, old, people)
-        _ask(found, f"Move {len(found.named):,} people from '{old}' to '{new}'?", yes=yes)
-        now_us = publisher.now_us()
-        moves = ((old, Direction.EXIT), (new, Direction.ENTER))
-        _publish(
-            publisher,
-            2 * len(found.named),
-            (
-                state_event(one, slug, direction, now_us)
-                for one in found.named.values()
-                for slug, direction in moves
-            ),
-        )
-        ids = give_ids(client, old, new)
+        check_follows(publisher, old, new)
+        named = _named(client, settings, publisher, old, people)
+        for person in remembered(client, settings, new):
+            named.setdefault(person.digest, person._replace(as_of_us=0))
+        entering = destinations_of(publisher, new, Direction.ENTER)
+        both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
+        found = _look(client, both, old, named)
+        _ask(found, f"Move {found.published:,} people from '{old}' to '{new}'?", yes=yes)
+        ids = declare(client, old, new)
+        await_holders(client, all_partitions(client, settings))
+        found = _look(client, both, old, named)
+        elsewhere = standings(client, new)
+        for group in found.groups:
+            events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
+            _publish(publisher, group, 2 * len(group.people), events)
         syncs = give_syncs(client, settings, partition_count(client, settings), old, new)
     _tell_moved(
-        {
-            "audience": old,
-            "renamed": new,
-            "held": found.held,
-            "published": len(found.named),
-            "ids": ids,
-            "syncs": syncs,
-        },
-        as_json,
+        {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}, as_json
     )
     if syncs:
         note(f'Write audience = "{new}" into [sync.{"], [sync.".join(syncs)}], and restart.')
@@ -199,18 +207,23 @@ def set_slug(
 
 @app.command()
 def forget(audience_id: Id, *, as_json: Json = False) -> None:
-    """Forget an id: the next payload that carries it with a slug says what it stands for."""
+    """Forget an id: the next payload that carries it with a slug says what it stands for.
+
+    A former slug is forgotten, too: what comes under it then is an audience of its own again.
+    """
     with opened() as (_, client), redis_errors():
-        known = known_ids(client)
-        was = known.get(audience_id)
+        known, renamed = known_ids(client), renamed_slugs(client)
+        was = known.get(audience_id) or renamed.get(audience_id)
         if was is None:
-            raise UsageWrong(_unknown(audience_id, known))
+            raise UsageWrong(_unknown(audience_id, {**known, **renamed}))
         client.hdel(keys.AUDIENCES, audience_id)
+        client.hdel(keys.RENAMED, audience_id)
     if as_json:
         print_json({"id": audience_id, "was": was})
         return
     say(f"{audience_id} is forgotten; it stood for '{was}'.")
-    note(_RETRY.format(reason="audience_conflict"))
+    if audience_id in known:
+        note(_RETRY.format(reason="audience_conflict"))
 
 
 def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -232,36 +245,67 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _going(client: Redis, settings: Settings, slug: str, sources: list[str] | None) -> Going:
+def _named(
+    client: Redis,
+    settings: Settings,
+    publisher: Publisher,
+    slug: str,
+    sources: list[str] | None,
+) -> dict[bytes, Person]:
+    told = named_in(settings, sources or (), publisher.now_us())
+    return by_digest(chain(remembered(client, settings, slug), told))
+
+
+def _look(
+    client: Redis,
+    destinations: list[str],
+    slug: str,
+    named: Mapping[bytes, Person],
+    waiting: Mapping[bytes, Person] = MappingProxyType({}),
+) -> Going:
+    """Return who goes as it is now."""
     with progress("ledgers read") as shown:
-        held = members_of(client, slug, shown.advance)
-    names = chain(remembered(client, settings, slug), named_in(settings, sources or ()))
-    found = going(held, names)
-    note(f"{found.held:,} people are in '{slug}' by the ledger, {len(found.named):,} are named.")
+        return going(client, slug, destinations, named, waiting=waiting, advance=shown.advance)
+
+
+def _ask(found: Going, question: str, *, yes: bool) -> None:
+    note(f"{found.held:,} people are in it by the ledger, {found.known:,} of them are named.")
+    if found.unknown:
+        note(f"{found.unknown:,} are named, and the ledger knows nothing of them: they go, too.")
     if found.unnamed:
         note(
             f"{found.unnamed:,} are known by a digest only, and stay as they are: name them by"
             " --people lytics:SLUG, or by a file."
         )
-    return found
-
-
-def _ask(found: Going, question: str, *, yes: bool) -> None:
-    if found.named:
+    if found.published:
         confirmed(question, yes=yes)
 
 
-def _publish(publisher: Publisher, count: int, events: Iterable[Event]) -> None:
-    with progress("published", count) as shown:
-        for step in publish_all(publisher, events):
+def _publish(publisher: Publisher, group: Group, count: int, events: Iterable[Event]) -> None:
+    with progress(f"published for {group.destination}", count) as shown:
+        for step in publish_all(publisher, events, destination=group.destination):
             shown.advance(step)
+
+
+def _counts(found: Going) -> dict[str, int]:
+    return {
+        "held": found.held,
+        "named": found.named,
+        "known": found.known,
+        "unknown": found.unknown,
+        "published": found.published,
+    }
 
 
 def _tell_moved(document: dict[str, Any], as_json: bool) -> None:  # noqa: FBT001 - of a command
     if as_json:
         print_json(document)
         return
-    say(f"{document['published']:,} of {document['held']:,} people: events published")
+    say(f"{document['published']:,} people: events published")
+    say(
+        f"{document['held']:,} were in it by the ledger, {document['known']:,} of them named;"
+        f" {document['unknown']:,} were named and unknown to it"
+    )
 
 
 def _word(what: str, written: str) -> str:

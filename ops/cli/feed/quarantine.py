@@ -22,7 +22,7 @@ from ops.terminal.tables import number_columns, text_columns
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
-from producer.retrying import retry_records
+from producer.retrying import TOO_OLD, LedgerReach, retry_records
 from worker.contract.printable import printable
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import ALL_AUDIENCES, Settings, load_settings
@@ -32,6 +32,9 @@ from worker.errors import UsageWrong
 app = typer.Typer()
 
 _ENVELOPE: Final = frozenset({"meta", "specversion", "type", "time", "source"})
+
+
+_WHY: Final = {TOO_OLD: "they came longer ago than the ledger remembers; --force takes them"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +149,23 @@ def replay(
     ids: Ids = None,
     *,
     options: RecordOptions,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
+    ] = False,
     everything: All = False,
     as_json: Json = False,
 ) -> None:
     """Try again to place records, which now may have a trigger, an identity, a known audience.
 
-    What still can't be placed stays where it is.
+    What still can't be placed stays where it is. So does what came longer ago than the ledger
+    remembers (delivery.ledger_retention): somebody may have left since without a trace.
     """
     _refuse_all_unsaid(ids, options, everything=everything)
     settings, client = _open()
     quarantine = Quarantine(client)
-    retried = retry_records(Publisher(client, settings), quarantine, options.selection(ids or ()))
+    publisher = Publisher(client, settings)
+    reach = LedgerReach.of(settings, publisher.now_us() // 1_000, force=force)
+    retried = retry_records(publisher, quarantine, options.selection(ids or ()), reach)
     if as_json:
         print_json(
             {
@@ -170,7 +179,7 @@ def replay(
         return
     say(f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted")
     for why, count in retried.kept_by_reason.items():
-        say(f"{count:,} stay: {why}")
+        say(f"{count:,} stay: {_WHY.get(why, why)}")
 
 
 @app.command()

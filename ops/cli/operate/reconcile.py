@@ -37,7 +37,9 @@ def reconcile(
     people: Annotated[
         list[str] | None,
         typer.Option(
-            "--people", metavar="SOURCE", help="Who stale people are: lytics:SLUG, or a file."
+            "--people",
+            metavar="SOURCE",
+            help="Who may be stale: lytics:SLUG, or a file.",
         ),
     ] = None,
     yes: Yes = False,
@@ -46,9 +48,9 @@ def reconcile(
     """Compare who is in an audience at Lytics with what was delivered.
 
     "missing" are people whom Lytics has in the audience and the ledger has not, "stale" the other
-    way round. What waits is not in the ledger yet. Who is stale is looked up at Lytics once more
-    before --repair publishes the exit. The exit code is 1 if there is a difference that was not
-    repaired.
+    way round. So are people whom a sync or --people names, and of whom neither knows. What waits is
+    not in the ledger yet. Who is stale is looked up at Lytics once more before --repair publishes
+    the exit. The exit code is 1 if there is a difference that was not repaired.
     """
     with opened() as (settings, client):
         slug = slug_of(AudienceBook(client, learns=False), audience)

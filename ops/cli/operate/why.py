@@ -61,6 +61,11 @@ def _moments(known: Known) -> Iterator[_Moment]:
     for destination, at_ms in known.written_ms.items():
         detail = "the last time that the ledger changed for this person"
         yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
+    for destination, lines in known.ledger.items():
+        newest_us = max((line.delivered_us for line in lines), default=0)
+        if newest_us and destination not in known.written_ms:
+            detail = "the newest event that was delivered for this person, at its own time"
+            yield _Moment(newest_us // 1_000, "ledger", destination, "", "", "", 0, detail)
 
 
 def _of_past(past: Past) -> _Moment:

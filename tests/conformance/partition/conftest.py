@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import orjson
 import pytest
 
-from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.fakes.fake_partition import NEVER_MS, FakePartition, PartitionStore
 from worker.adapters.redis import scripts
 from worker.adapters.redis.partition import RedisPartition
 from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition, Stretch
@@ -67,7 +67,8 @@ class FakeWorld:
         return partition.renew()
 
     def ledger_lives_ms(self, digest: bytes) -> int:
-        return self.store.ledgers[digest][1] - self.now_ms
+        until_ms = self.store.ledgers[digest][1]
+        return -1 if until_ms == NEVER_MS else until_ms - self.now_ms
 
     def contents(self) -> dict[str, Any]:
         store = self.store

@@ -10,6 +10,7 @@ from tests.conformance.partition.conftest import (
 )
 from tests.conformance.partition.steps import held_with, settle, take
 from worker.batch.partition import (
+    LedgerText,
     Note,
     NotedDelivery,
     Settled,
@@ -64,12 +65,12 @@ def test_the_end_of_a_vanished_holders_note_is_written_once(bench: Bench) -> Non
     bench.run(bench.one.note(note_of("n", ada)))
     bench.pass_seconds(LEASE_SECONDS)
     assert [n.open_until_ms for n in take(bench, bench.two).notes] == [0]
-    end_ms = bench.run(bench.two.open_notes(["n"], 30.0, {ada.header.digest: b"tried"}))
+    end_ms = bench.run(bench.two.open_notes(["n"], 30.0, {ada.header.digest: LedgerText(b"tried")}))
     bench.pass_seconds(LEASE_SECONDS)
     third = bench.world.partition()
     take(bench, third)
 
-    bench.run(third.open_notes(["n"], 30.0, {ada.header.digest: b"again"}))
+    bench.run(third.open_notes(["n"], 30.0, {ada.header.digest: LedgerText(b"again")}))
 
     assert bench.contents()["open"] == {"n": end_ms}
     assert bench.contents()["ledgers"] == {ada.header.digest: b"tried"}

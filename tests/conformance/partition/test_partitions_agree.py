@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.conformance.partition.conftest import Bench, note_of
 from tests.nightly import amount
-from worker.batch.partition import Hold, Letter, Settled, Settlement
+from worker.batch.partition import Hold, LedgerText, Letter, Settled, Settlement
 from worker.contract.words import Death, Skip
 from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
@@ -112,7 +112,9 @@ class Story:
             ],
             note_id=self.last_note.note_id if has_note else "",
             open_seconds=open_seconds if has_note else 0.0,
-            ledgers={d.header.digest: text for d in picked},
+            ledgers={
+                d.header.digest: LedgerText(text, lasts=bool(n % 2)) for n, d in enumerate(picked)
+            },
             waits={"vip-enter": Wait(1, self.bench.now_ms + 5_000, 7)} if has_note else {},
             setbacks={d.place: Setback(8, 1) for d in self._all()[:2]} if has_note else {},
             counts={"requests|vip-enter": 1},
@@ -127,7 +129,7 @@ class Story:
     def do_open(self, who: int) -> int:
         if self.last_note is None:
             return -1
-        records = {row.digest: b"tried" for row in self.last_note.deliveries}
+        records = {row.digest: LedgerText(b"tried") for row in self.last_note.deliveries}
         opened = self.holders[who].open_notes([self.last_note.note_id], 30.0, records)
         return self.bench.run(opened)
 

@@ -6,6 +6,7 @@ from tests.conformance.partition.conftest import (
 )
 from tests.conformance.partition.steps import LETTER, held_with, settle, take
 from worker.batch.partition import (
+    LedgerText,
     Settled,
     Settlement,
 )
@@ -23,7 +24,7 @@ def test_settling_counts_once_however_often_it_is_called(bench: Bench) -> None:
             Settled(cyd, Death.REFUSED, letter=LETTER),
         ],
         note_id="n",
-        ledgers={ada.header.digest: b"record"},
+        ledgers={ada.header.digest: LedgerText(b"record")},
         counts={"requests|vip-enter": 1},
         history=[b"line"],
         reached={"aa": b"[1,{}]"},
@@ -58,12 +59,12 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     old = Settlement(
         [Settled(ada, tells=True)],
         note_id="n1",
-        ledgers={digest: b"old"},
+        ledgers={digest: LedgerText(b"old")},
         waits={"vip-enter": Wait(1, bench.now_ms + 1, 0)},
         counts={"requests|vip-enter": 1},
     )
     without_request = Settlement(
-        [Settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: b"old"}
+        [Settled(bob, Skip.DUPLICATE, tells=True)], ledgers={bob.header.digest: LedgerText(b"old")}
     )
     settle(bench, old)
     settle(bench, without_request)
@@ -73,7 +74,7 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
     newest = Settlement(
         [Settled(later, tells=True)],
         "n2",
-        ledgers={digest: b"new"},
+        ledgers={digest: LedgerText(b"new")},
         waits={"vip-enter": None},
     )
     settle(bench, newest)
@@ -89,13 +90,13 @@ def test_a_settlement_that_comes_again_after_others_changes_nothing(bench: Bench
 def test_what_is_not_there_any_more_changes_no_ledger_and_writes_no_letter(bench: Bench) -> None:
     ada, bob = held_with(bench, "ada", "bob")
     digest = ada.header.digest
-    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={digest: b"right"}))
+    settle(bench, Settlement([Settled(ada, tells=True)], ledgers={digest: LedgerText(b"right")}))
 
     settle(
         bench,
         Settlement(
             [Settled(ada, Death.INVALID, tells=True, letter=LETTER), Settled(bob)],
-            ledgers={digest: b"wrong"},
+            ledgers={digest: LedgerText(b"wrong")},
             counts={"requests|vip-enter": 1},
         ),
     )
@@ -113,7 +114,7 @@ def test_a_repeated_settlement_tells_the_end_of_the_note_that_it_opened(bench: B
     settlement = Settlement(
         note_id="n",
         open_seconds=30.0,
-        ledgers={ada.header.digest: b"tried"},
+        ledgers={ada.header.digest: LedgerText(b"tried")},
         counts={"requests|vip-enter": 1},
     )
 
@@ -142,7 +143,10 @@ def test_a_profiles_ledger_is_written_if_any_delivery_that_it_tells_of_was_there
                 Settled(other, Skip.ALREADY_THERE, tells=True),
                 Settled(bob, Skip.EMPTY),
             ],
-            ledgers={ada.header.digest: b"as it is now", bob.header.digest: b"untold"},
+            ledgers={
+                ada.header.digest: LedgerText(b"as it is now"),
+                bob.header.digest: LedgerText(b"untold"),
+            },
         ),
     )
 
@@ -195,7 +199,11 @@ def test_a_request_is_told_to_the_ledger_even_if_its_delivery_was_taken_back(ben
 
     settle(
         bench,
-        Settlement([Settled(ada, tells=True)], note_id="n", ledgers={ada.header.digest: b"sent"}),
+        Settlement(
+            [Settled(ada, tells=True)],
+            note_id="n",
+            ledgers={ada.header.digest: LedgerText(b"sent")},
+        ),
     )
 
     assert bench.contents()["ledgers"] == {ada.header.digest: b"sent"}

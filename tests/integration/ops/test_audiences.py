@@ -82,7 +82,14 @@ def test_for_whom_there_is_no_name_nothing_is_published(relay, call):
     told = call(audience.app, "retire", "vip", "--people", people_file(relay), "--yes", "--json")
 
     assert told.exit_code == 1
-    assert orjson.loads(told.stdout) == {"audience": "vip", "held": 2, "published": 1}
+    assert orjson.loads(told.stdout) == {
+        "audience": "vip",
+        "held": 2,
+        "named": 1,
+        "known": 1,
+        "unknown": 0,
+        "published": 1,
+    }
     assert "known by a digest only" in told.stderr
 
 

@@ -9,6 +9,7 @@ import typer
 
 from ops.cli.operate import reconcile
 from tests.integration.ops.relay import BEGUN_AT, payload
+from worker.contract.keys import digest_of
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 
@@ -118,3 +119,23 @@ def test_what_happened_after_the_scan_is_no_drift(relay_of_a_sync, call):
     told = orjson.loads(call(APP, "vip", "--json").stdout)
 
     assert (told["destinations"][0]["missing"], told["destinations"][0]["ledger"]) == (0, 11)
+
+
+def test_who_is_named_and_unknown_to_the_ledger_is_stale_unless_lytics_has_them(
+    relay_of_a_sync, call, sandbox
+):
+    drift(sandbox)
+    relay = relay_of_a_sync
+    for place in relay.places():
+        for number in range(12):
+            relay.client.delete(place.ledger(digest_of(f"email:p{number}@example.com")))
+            relay.client.hdel(place.members("vip"), f"email:p{number}@example.com")
+    file = relay.settings.folder / "people.ndjson"
+    file.write_text("".join(f'{{"email": "p{number}@example.com"}}\n' for number in range(12)))
+
+    told = call(APP, "vip", "--people", file, "--repair", "--yes", "--json")
+    relay.drain()
+
+    (found,) = orjson.loads(told.stdout)["destinations"]
+    assert (found["ledger"], found["stale"]) == (0, 2)
+    assert members(sandbox) == at_lytics(sandbox)

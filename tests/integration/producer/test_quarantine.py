@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from producer.publishing.quarantine import NewRecord, Quarantine, Selection
-from producer.retrying import retry_records
+from producer.retrying import LedgerReach, retry_records
 from tests.integration.producer.conftest import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
@@ -73,6 +73,27 @@ def test_records_are_selected(quarantine, selection, expected):
     assert len(list(quarantine.records(selection))) == expected
 
 
+EVER = LedgerReach(now_ms=0, retention_ms=0, force=True)
+
+
+def test_what_came_before_the_ledger_begins_stays_in_the_quarantine_unless_forced(
+    publisher, quarantine, client
+):
+    content = payload(1)
+    for first_seen_ms, key in ((1_000, content), (50_000, payload(2))):
+        kept = NewRecord("no_trigger", "vip", "none", key)
+        quarantine.keep([kept], now_ms=first_seen_ms, cap_bytes=CAP)
+
+    within = retry_records(publisher, quarantine, Selection(), LedgerReach(70_000, 60_000))
+    forced = retry_records(
+        publisher, quarantine, Selection(), LedgerReach(70_000, 60_000, force=True)
+    )
+
+    assert (within.tried, within.placed, within.kept_by_reason) == (2, 1, {"too_old": 1})
+    assert (forced.tried, forced.placed) == (1, 1)
+    assert len(entries(client)) == 2
+
+
 def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     configure, publisher_of, quarantine, client
 ):
@@ -83,7 +104,7 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     )
 
     retried = retry_records(
-        publisher_of(configure(trigger("gold-enter", ["gold"]))), quarantine, Selection()
+        publisher_of(configure(trigger("gold-enter", ["gold"]))), quarantine, Selection(), EVER
     )
 
     assert (retried.tried, retried.placed, retried.accepted) == (5, 3, 3)
@@ -99,7 +120,7 @@ def test_retry_places_what_now_has_a_known_audience(publisher, quarantine):
     publisher.publish([payload(1, slug=None)])
     publisher.publish([payload(2)])
 
-    retried = retry_records(publisher, quarantine, Selection(reason="unknown_audience"))
+    retried = retry_records(publisher, quarantine, Selection(reason="unknown_audience"), EVER)
 
     assert (retried.placed, quarantine.totals().records) == (1, 0)
 
@@ -110,7 +131,7 @@ def test_a_change_without_a_time_keeps_its_arrival(configure, publisher_of, quar
     [kept] = quarantine.records()
 
     retry_records(
-        publisher_of(configure(trigger("vip-change", on="change"))), quarantine, Selection()
+        publisher_of(configure(trigger("vip-change", on="change"))), quarantine, Selection(), EVER
     )
 
     [entry] = entries(client)

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.feed.quarantine import MASK, app
-from producer.publishing.quarantine import Quarantine
+from producer.publishing.quarantine import NewRecord, Quarantine
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from worker.errors import UsageWrong
 
@@ -77,6 +77,19 @@ def test_replay_says_what_stays_and_why(run, client):
         "kept_by_reason": {"no_trigger": 1, "bad_time": 1, "unreadable": 1},
     }
     assert Quarantine(client).totals().records == 3
+
+
+def test_what_the_ledger_has_forgotten_stays_unless_forced(run, client):
+    content = orjson.dumps(wrapped(segment_events=[ENTER]))
+    old = NewRecord("no_trigger", "vip", "none", content)
+    Quarantine(client).keep([old], now_ms=1_000, cap_bytes=1 << 20)
+
+    within = run("replay", "--audience", "vip", "--reason", "no_trigger")
+    forced = run("replay", "--audience", "vip", "--reason", "no_trigger", "--force", "--json")
+
+    assert "0 of 1 placed" in within.stdout
+    assert "--force takes them" in within.stdout
+    assert orjson.loads(forced.stdout)["placed"] == 1
 
 
 def test_discard_counts_and_asks_nobody_who_is_not_there(run, client):

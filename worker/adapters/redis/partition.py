@@ -17,13 +17,16 @@ from worker.batch.partition import (
     Found,
     Hold,
     Holding,
+    LedgerText,
     Note,
     Release,
+    Replacement,
     Settled,
     Settlement,
     Stretch,
 )
-from worker.contract.keys import REACHED_KEPT, PartitionKeys
+from worker.contract.events import encode_header
+from worker.contract.keys import REACHED_KEPT, PartitionKeys, stream_name
 from worker.contract.redis.accept import SCRIPT as ACCEPT
 from worker.contract.redis.accept import NewDelivery, accept_call
 from worker.contract.redis.connection import redis_errors
@@ -36,6 +39,7 @@ _READ_BYTES: Final = 4_000_000
 """After so much of some streams, only one entry of each other is read."""
 _READ_AT_FIRST: Final = 100
 """Entries of several streams in the first round trip; each further one may bring twice as many."""
+_REPLACED_AT_ONCE: Final = 500
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
 
@@ -45,7 +49,8 @@ class RedisPartition:
     Args:
         client: Repeats nothing by itself.
         lease_seconds: How long a lease holds without being renewed.
-        retention_seconds: How long a ledger is kept after its last write.
+        retention_seconds: How long the ledger of somebody who is in no audience is kept after
+            its last write.
         late_seconds: For how long a note is open.
         owner: Who holds the lease: `host:pid`, a space, the fingerprint of its configuration.
         may_repeat: Says whether a settle that Redis did not confirm should still be repeated.
@@ -168,7 +173,7 @@ class RedisPartition:
         return int(now_ms)
 
     async def open_notes(
-        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, bytes]
+        self, note_ids: Sequence[str], seconds: float, records: Mapping[bytes, LedgerText]
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         k = self.keys
@@ -181,7 +186,7 @@ class RedisPartition:
                 self._retention_ms,
                 len(note_ids),
                 *note_ids,
-                *records.values(),
+                *(part for text, lasts in records.values() for part in (text, int(lasts))),
             ),
         )
         if not end_ms:
@@ -221,6 +226,14 @@ class RedisPartition:
             (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused),
         )
         return Release(bool(released), bool(due), _QUEUES[ring])
+
+    async def carry_over(self, replacements: Sequence[Replacement]) -> None:
+        """Put deliveries in the place of others; what is not there any more is replaced by none."""
+        for first in range(0, len(replacements), _REPLACED_AT_ONCE):
+            keys, args = _carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
+            (replaced,) = await self._call("carry_over", keys, (self.token, *args))
+            if replaced < 0:
+                raise self._lost()
 
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease; no delivery of it may go on before its end."""
@@ -270,6 +283,7 @@ def _settle_call(
     streams = list(dict.fromkeys(named))
     stream_index = {name: number for number, name in enumerate(streams, start=1)}
     ledgers = {digest: number for number, digest in enumerate(what.ledgers, start=1)}
+    texts = what.ledgers.values()
     keys: list[str | bytes] = [
         k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
         k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
@@ -277,7 +291,8 @@ def _settle_call(
     ]  # fmt: skip
     args: list[str | bytes | int] = [
         token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
-        " ".join(str(len(text)) for text in what.ledgers.values()), b"".join(what.ledgers.values()),
+        " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
+        b"".join([text for text, _ in texts]),
     ]  # fmt: skip
     groups: dict[tuple[str, str, str], list[Settled]] = {}
     for s in what.settled:
@@ -294,6 +309,25 @@ def _settle_call(
     _put_list(args, [(line,) for line in what.history])
     _put_list(args, list(what.reached.items()))
     _put_list(args, [(record,) for record in what.responses])
+    return keys, args
+
+
+def _carry_call(
+    k: PartitionKeys, replacements: Sequence[Replacement]
+) -> tuple[list[str | bytes], list[str | bytes | int]]:
+    names = dict.fromkeys(
+        name
+        for old, new in replacements
+        for name in (old.stream, *(stream_name(each.lane, each.trigger) for each in new))
+    )
+    index = {name: number for number, name in enumerate(names, start=1)}
+    keys: list[str | bytes] = [k.lease, k.counts, k.streams, k.aside, *map(k.stream, names)]
+    args: list[str | bytes | int] = [len(names), *names]
+    for old, new in replacements:
+        args += (index[old.stream], old.entry_id, len(new))
+        for each in new:
+            stream = stream_name(each.lane, each.trigger)
+            args += (index[stream], encode_header(each.header), each.profile)
     return keys, args
 
 

@@ -109,7 +109,8 @@ class DeliverySettings(Section):
     ledger_retention_seconds: Annotated[Seconds, between("1m", "3650d")] = Field(
         default=90 * 86_400.0, alias="ledger_retention"
     )
-    """How long segrelay remembers what it last delivered for a person."""
+    """How long segrelay remembers that a person has left, after the last delivery for that person.
+    While somebody is in an audience, it is never forgotten."""
     phone_region: str = "US"
     """The country of phone numbers that are written without a country code."""
     ipv4_only: Switch = False

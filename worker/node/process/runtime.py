@@ -25,6 +25,7 @@ from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
 from worker.adapters.redis.letter_limit import LetterLimit
 from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
+from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
 from worker.batch.lookout import Stop
@@ -72,6 +73,7 @@ class Runtime:
     numbers: RedisNumbers
     sender: HttpSender
     letter_limit: LetterLimit
+    renames: RedisRenames
     upkeep: Upkeep
     canaries: Canaries
     responses: Responses
@@ -199,6 +201,7 @@ class Runtime:
                 in_flight=delivery.in_flight,
             ),
             stop=stop,
+            renames=lambda: self.renames.of(place.destination),
             responses=self.responses,
             ration=ration,
         )
@@ -260,6 +263,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
             partitions=settings.redis.partitions,
             kept=settings.delivery.dead_letters_kept,
         ),
+        renames=RedisRenames(client, settings),
         responses=Responses(
             {
                 trigger.name: trigger.response_stream

@@ -5,6 +5,7 @@ import pytest
 
 from ops.letters.reading import Filter, place_of
 from ops.letters.replay import ReplayPolicy, obstacle
+from producer.retrying import LedgerReach
 from worker.contract.events import Header, encode_header
 from worker.contract.settings import Destination, Settings, Trigger
 from worker.contract.words import Direction
@@ -101,6 +102,7 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
     ],
 )
 def test_what_a_replay_leaves_out(settings, changes, policy, why):
-    how = ReplayPolicy(NOW_MS, 60_000, **policy)
+    reach = LedgerReach(NOW_MS, 60_000, force=policy.get("force", False))
+    how = ReplayPolicy(reach, named=policy.get("named", False))
 
     assert obstacle(letter(**changes), settings, how) == why

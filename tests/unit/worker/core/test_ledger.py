@@ -14,6 +14,7 @@ from worker.core.ledger import (
     is_in_doubt,
     judge,
     knowledge,
+    may_be_member,
     pack,
     unpack,
     with_delivered,
@@ -165,3 +166,34 @@ def test_another_change_at_the_same_time_is_no_duplicate() -> None:
 
     assert judge(record, Fact(1, 1, CHANGE, 5, profile_hash=7)) is Skip.DUPLICATE
     assert judge(record, Fact(1, 1, CHANGE, 5, profile_hash=8)) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "stays"),
+    [
+        ([enter(5)], True),
+        ([leave(5)], False),
+        ([enter(5), leave(6)], False),
+        ([enter(5), leave(5)], False),
+        ([leave(5), enter(6)], True),
+        ([enter(5), leave(6), enter(7, audience=2)], True),
+        ([enter(5, trigger=3), enter(4), leave(5)], False),
+        ([Fact(1, 1, CHANGE, 5)], False),
+    ],
+    ids=str,
+)
+def test_only_the_record_of_somebody_who_is_in_an_audience_has_to_last(
+    facts: list[Fact], stays: bool
+) -> None:
+    record = Record()
+    for fact in facts:
+        record = with_delivered(record, fact)
+
+    assert may_be_member(record) is stays
+
+
+def test_who_may_have_entered_without_an_answer_is_kept_as_a_member() -> None:
+    left = with_delivered(Record(), leave(5))
+
+    assert may_be_member(with_tried(left, enter(6)))
+    assert not may_be_member(with_tried(left, enter(4)))

@@ -2,7 +2,8 @@
 -- Opens the notes of a holder that vanished: their requests may still take effect until the end written here, once.
 --
 -- KEYS[1] lease  [2] notes  [3] open  [4..] ledgers of the profiles in the notes
--- ARGV[1] token  [2] for how long, ms  [3] retention of a ledger, ms  [4] n, the number of notes; n note ids; then a ledger per key
+-- ARGV[1] token  [2] for how long, ms  [3] retention of a ledger that may lapse, ms  [4] n, the number of notes; n note ids; then per key
+--     a ledger, and 1 if it never lapses, else 0
 --
 -- Returns the end (ms), or 0 if somebody else holds the lease.
 --@include _clock
@@ -14,6 +15,9 @@ for i = 5, 4 + n do
   if redis.call('HEXISTS', KEYS[2], ARGV[i]) == 1 then fresh = fresh + redis.call('HSETNX', KEYS[3], ARGV[i], till) end
 end
 if fresh > 0 then
-  for i = 4, #KEYS do redis.call('SET', KEYS[i], ARGV[n + 1 + i], 'PX', ARGV[3]) end
+  for i = 4, #KEYS do
+    local text, lasting = ARGV[n + 2 * i - 3], ARGV[n + 2 * i - 2] == '1'
+    if lasting then redis.call('SET', KEYS[i], text) else redis.call('SET', KEYS[i], text, 'PX', ARGV[3]) end
+  end
 end
 return tonumber(till)

@@ -5,8 +5,9 @@
 --     [10] streams  [11] history  [12] reached  [13] who  [14] rendering
 --     [15] responses  [16] responseslost  [17] jobtimes  then s streams, then ledgers
 -- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
---     [4] retention of a ledger, ms  [5] s, the number of streams; s names `lane|trigger`
--- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces; the texts in one
+--     [4] retention of a ledger that may lapse, ms  [5] s, the number of streams; s names `lane|trigger`
+-- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger never lapses;
+--     the texts in one
 -- then seven lists, each led by the number of its members:
 --     groups:  index of the stream, field of counts, kind of count, ids, indices of the ledgers that tell of them (0 = none; both
 --              separated by spaces), the number of letters (0, or one an entry), the letters
@@ -114,11 +115,12 @@ call_with_all('SREM', KEYS[10], empty)
 
 -- A request that was made is told to the ledger even if somebody took its deliveries back meanwhile.
 local first, number = 1, 0
-for length in string.gmatch(ARGV[6 + s], '%d+') do
+for lasting, length in string.gmatch(ARGV[6 + s], '(%-?)(%d+)') do
   number = number + 1
   local after = first + tonumber(length)
   if note ~= '' or told[number] then
-    redis.call('SET', KEYS[FIXED + s + number], string.sub(ARGV[7 + s], first, after - 1), 'PX', retention)
+    local key, text = KEYS[FIXED + s + number], string.sub(ARGV[7 + s], first, after - 1)
+    if lasting == '' then redis.call('SET', key, text, 'PX', retention) else redis.call('SET', key, text) end
   end
   first = after
 end

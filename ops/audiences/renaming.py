@@ -1,0 +1,106 @@
+"""Renaming an audience: from which moment on its events count for the new slug.
+
+It is told to Redis first. Whoever takes the lease of a partition afterwards carries over what comes
+under the former slug; once everybody has gone who held a lease before, the ledger says of the
+former slug what it will say for good. So nobody's membership changes between reading and moving it,
+and a command that is killed in between is simply given again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.state import scripts
+from producer.sync.book import SyncBook
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall
+from worker.contract.settings import Settings
+from worker.errors import OperationsMustAct
+
+_LOOK_SECONDS: Final = 0.1
+_HELD_SECONDS: Final = 300.0
+"""A drain ends after seconds; one whose requests hang, after their deadlines."""
+_LOCK_SECONDS: Final = 30.0
+
+
+def renamed_slugs(client: Redis) -> dict[str, str]:
+    """Return the new slug by each former one."""
+    with redis_errors():
+        answer: Any = client.hgetall(keys.RENAMED)
+    return {former.decode(): slug.decode() for former, slug in answer.items()}
+
+
+def declare(client: Redis, old: str, new: str) -> int:
+    """Let events of one slug count for another, and its ids stand for it; returns how many ids."""
+    scripts.run(client, "rename", [ScriptCall([keys.RENAMED], [old, new])])
+    with redis_errors():
+        known: Any = client.hgetall(keys.AUDIENCES)
+        ids = [audience_id for audience_id, slug in known.items() if slug.decode() == old]
+        if ids:
+            client.hset(keys.AUDIENCES, mapping=dict.fromkeys(ids, new))
+    return len(ids)
+
+
+def await_holders(
+    client: Redis,
+    places: Sequence[PartitionKeys],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until everybody has gone who holds a lease of these partitions now.
+
+    Raises:
+        OperationsMustAct: Somebody keeps a lease.
+    """
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in places:
+            pipe.hget(place.lease, "token")
+        tokens = pipe.execute()
+    left = [
+        (place, token) for place, token in zip(places, tokens, strict=True) if token is not None
+    ]
+    ends_at = time.monotonic() + _HELD_SECONDS
+    while left:
+        calls = [ScriptCall([place.lease], [token]) for place, token in left]
+        gone = scripts.run(client, "has_gone", calls)
+        left = [held for held, has_gone in zip(left, gone, strict=True) if not has_gone]
+        if left and time.monotonic() > ends_at:
+            raise OperationsMustAct(
+                f"A worker does not give back the lease of {left[0][0].tag}; give the command again"
+                " once it has ended. Nothing is lost: what comes meanwhile counts for the new slug."
+            )
+        if left:
+            sleep(_LOOK_SECONDS)
+
+
+def give_syncs(client: Redis, settings: Settings, partitions: int, old: str, new: str) -> list[str]:
+    """Let the syncs that know the members of one slug know them as another's; returns their names.
+
+    Raises:
+        OperationsMustAct: A step of one does not end.
+    """
+    given = []
+    for name in settings.sync:
+        book = SyncBook(client, name, partitions)
+        if book.peek().audience == old:
+            _give(book, new)
+            given.append(name)
+    return given
+
+
+def _give(book: SyncBook, audience: str) -> None:
+    """Give a sync's members to another slug; what is under way begins anew."""
+    ends_at = time.monotonic() + _LOCK_SECONDS
+    while (taken := book.take()) is None:
+        if time.monotonic() > ends_at:
+            raise OperationsMustAct(f"A step of sync '{book.name}' does not end; try again.")
+        time.sleep(_LOOK_SECONDS)
+    run, _ = taken
+    run.give_to(audience)
+    book.save(run, ends=True)

@@ -1,0 +1,316 @@
+"""An audience is renamed while people leave it: whatever comes, the newest event decides."""
+
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+
+import orjson
+import pytest
+
+from ops.audiences.renaming import await_holders, declare
+from ops.cli.dlq.commands import app as dlq
+from ops.cli.feed import audience
+from producer.doorbell import SilentDoorbell
+from producer.publish import Publisher
+from tests.integration.ops.relay import payload
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+from worker.errors import UsageWrong
+
+EVERYBODY = [f"p{n}@example.com" for n in range(20)]
+LEAVERS, STAYERS = EVERYBODY[:10], EVERYBODY[10:]
+TRIGGERS = """
+[triggers.{slug}-{on}]
+destination = "insider"
+audiences = ["{slug}"]
+on = "{on}"
+template = "{on}.jsonnet"
+url = "/api/user/v1/{path}"
+"""
+PATHS = {"enter": "upsert", "exit": "attribute/delete"}
+
+
+def members(sandbox, slug):
+    held = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+    return {email for email, slugs in held.items() if slug in slugs}
+
+
+def people(relay, emails=EVERYBODY):
+    file = relay.settings.folder / "people.ndjson"
+    file.write_text("".join(f'{{"email": "{email}"}}\n' for email in emails))
+    return file
+
+
+def enter(relay, emails=EVERYBODY, slug="vip", minute=0):
+    relay.publish(*(payload(email, slug, minute=minute) for email in emails))
+
+
+def leave(relay, emails=LEAVERS, slug="vip", minute=5):
+    relay.publish(*(payload(email, slug, "exit", minute=minute) for email in emails))
+
+
+def rename(relay, call, old="vip", new="gold"):
+    command = ("rename", old, new, "--people", people(relay), "--yes", "--json")
+    return orjson.loads(call(audience.app, *command).stdout)
+
+
+def own_triggers(relay, *slugs):
+    """Let each slug have triggers of its own."""
+    text = "".join(
+        TRIGGERS.format(slug=slug, on=on, path=path) for slug in slugs for on, path in PATHS.items()
+    )
+    relay.configure(text, triggers="")
+
+
+@pytest.fixture(params=["triggers for all", "triggers of their own"])
+def inside(request, relay):
+    """Twenty people are in the audience."""
+    if request.param == "triggers of their own":
+        own_triggers(relay, "vip", "gold")
+    enter(relay)
+    relay.drain()
+    return relay
+
+
+def drain_all(relay):
+    for _ in range(3):
+        relay.drain()
+    assert relay.status()["waiting"] == 0
+
+
+def test_who_has_left_while_the_exits_waited_is_in_neither_audience(inside, call, sandbox):
+    leave(inside)
+
+    rename(inside, call)
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(STAYERS)
+    assert members(sandbox, "vip") == set()
+
+
+def test_a_late_exit_under_the_old_slug_counts_for_the_new_one(inside, call, sandbox):
+    rename(inside, call)
+    drain_all(inside)
+    assert members(sandbox, "gold") == set(EVERYBODY)
+
+    leave(inside)
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(STAYERS)
+
+
+def test_an_exit_that_comes_late_and_is_older_than_the_entrance_changes_nothing(
+    inside, call, sandbox
+):
+    rename(inside, call)
+    drain_all(inside)
+
+    leave(inside, minute=-5)
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(EVERYBODY)
+
+
+def test_a_producer_that_has_not_heard_of_the_renaming_harms_nobody(inside, call, sandbox):
+    stale = Publisher(inside.client, inside.settings, doorbell=SilentDoorbell())
+    stale.publish([orjson.dumps(payload("new@example.com"))])
+
+    rename(inside, call)
+    stale.publish([orjson.dumps(payload(one, "vip", "exit", minute=5)) for one in LEAVERS])
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == {*STAYERS, "new@example.com"}
+    assert members(sandbox, "vip") == set()
+
+
+def test_an_exit_that_was_dead_counts_for_the_new_slug_when_it_is_replayed(inside, call, sandbox):
+    exits = (inside.settings.folder / "templates" / "exit.jsonnet").read_text()
+    inside.template("exit.jsonnet", "error 'broken'")
+    leave(inside)
+    inside.drain()
+    inside.template("exit.jsonnet", exits)
+    assert inside.status()["dead"] == len(LEAVERS)
+
+    rename(inside, call)
+    drain_all(inside)
+    call(dlq, "replay", "--all", "--yes")
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(STAYERS)
+    assert members(sandbox, "vip") == set()
+
+
+def test_what_comes_for_people_without_a_name_takes_them_out_of_the_old_slug(inside, call, sandbox):
+    told = call(audience.app, "rename", "vip", "gold", "--people", people(inside, STAYERS), "--yes")
+    leave(inside)
+    drain_all(inside)
+
+    assert told.exit_code == 1
+    assert members(sandbox, "gold") == set(STAYERS)
+    assert members(sandbox, "vip") == set()
+
+
+def test_a_renaming_and_its_way_back_leave_the_members_as_they_were(inside, call, sandbox):
+    rename(inside, call)
+    drain_all(inside)
+    leave(inside)
+
+    rename(inside, call, "gold", "vip")
+    drain_all(inside)
+    rename(inside, call)
+    rename(inside, call, "gold", "vip")
+    drain_all(inside)
+
+    assert members(sandbox, "vip") == set(STAYERS)
+    assert members(sandbox, "gold") == set()
+
+
+def test_a_renaming_that_was_interrupted_is_given_again(inside, call, sandbox):
+    leave(inside)
+    declare(inside.client, "vip", "gold")
+    inside.drain()
+
+    rename(inside, call)
+    rename(inside, call)
+    drain_all(inside)
+    rename(inside, call)
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(STAYERS)
+    assert members(sandbox, "vip") == set()
+
+
+def test_once_no_trigger_names_the_old_slug_its_events_still_count(relay, call, sandbox):
+    own_triggers(relay, "vip", "gold")
+    enter(relay)
+    relay.drain()
+    rename(relay, call)
+    drain_all(relay)
+
+    own_triggers(relay, "gold")
+    leave(relay)
+    drain_all(relay)
+
+    assert members(sandbox, "gold") == set(STAYERS)
+
+
+def test_a_destination_that_would_lose_the_exits_is_refused(relay, call):
+    own_triggers(relay, "vip", "gold")
+    text = relay.settings.source.read_text()
+    relay.settings.source.write_text(text.replace("[triggers.gold-exit]", "[triggers.silver-exit]"))
+    text = relay.settings.source.read_text()
+    head, _, tail = text.partition("[triggers.silver-exit]")
+    relay.settings.source.write_text(
+        head + "[triggers.silver-exit]" + tail.replace('audiences = ["gold"]', 'audiences = ["s"]')
+    )
+
+    with pytest.raises(UsageWrong, match="'insider' wants the exit of audience 'gold'"):
+        call(audience.app, "rename", "vip", "gold", "--yes")
+
+
+def test_who_leaves_while_the_question_is_on_the_screen_is_in_neither_audience(inside, sandbox):
+    file = people(inside)
+
+    def left_meanwhile():
+        leave(inside)
+        inside.drain()
+
+    asked(inside, left_meanwhile, "rename", "vip", "gold", "--people", str(file))
+    drain_all(inside)
+
+    assert members(sandbox, "gold") == set(STAYERS)
+    assert members(sandbox, "vip") == set()
+
+
+def test_who_enters_while_it_is_asked_whether_to_retire_leaves_too(inside, sandbox):
+    file = people(inside)
+
+    def entered_meanwhile():
+        enter(inside, ["new@example.com"])
+
+    asked(inside, entered_meanwhile, "retire", "vip", "--people", str(file))
+    drain_all(inside)
+
+    assert members(sandbox, "vip") == set()
+
+
+def asked(relay, meanwhile, *arguments):
+    """Give a command in a pseudo-terminal; do something while it asks, and say yes."""
+    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "dumb"}
+    mine, its = pty.openpty()
+    command = [sys.executable, "-P", "-m", "ops.cli.main", "audience", *arguments]
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += os.read(mine, 4096)
+        meanwhile()
+        os.write(mine, b"y\n")
+        with suppress(OSError):
+            while os.read(mine, 4096):
+                pass
+        os.close(mine)
+        assert process.wait(timeout=30) == 0, shown
+
+
+def test_a_renaming_waits_for_whoever_holds_a_lease(relay):
+    place = relay.places()[0]
+    relay.client.hset(place.lease, mapping={"token": "a", "until": 1 << 50, "owner": "x:1 y"})
+    looks = []
+
+    def looked(_seconds):
+        looks.append(relay.client.hset(place.lease, "token", "b"))
+
+    await_holders(relay.client, relay.places(), looked)
+
+    assert len(looks) == 1
+    assert relay.client.hget(place.lease, "token") == b"b"
+
+
+def test_a_holder_that_stood_still_loses_its_lapsed_lease_to_a_renaming(relay):
+    place = relay.places()[0]
+    relay.client.hset(place.lease, mapping={"token": "a", "until": 1, "owner": "x:1 y"})
+
+    await_holders(relay.client, relay.places())
+
+    assert not relay.client.exists(place.lease)
+
+
+def forget_ledgers(relay, emails):
+    """Let the ledger of these people have lapsed, as in an earlier version."""
+    for place in relay.places():
+        for email in emails:
+            relay.client.delete(place.ledger(digest(email)))
+
+
+def digest(email):
+    from worker.contract.keys import digest_of  # noqa: PLC0415
+
+    return digest_of(f"email:{email}")
+
+
+def test_who_is_named_is_moved_whether_the_ledger_is_known_or_not(inside, call, sandbox):
+    forget_ledgers(inside, EVERYBODY[:18])
+
+    told = rename(inside, call)
+    drain_all(inside)
+
+    counts = {name: told[name] for name in ("held", "named", "known", "unknown", "published")}
+    assert counts == {"held": 2, "named": 20, "known": 2, "unknown": 18, "published": 20}
+    assert members(sandbox, "gold") == set(EVERYBODY)
+    assert members(sandbox, "vip") == set()
+
+
+def test_who_is_named_leaves_a_retired_audience_whether_the_ledger_is_known_or_not(
+    inside, call, sandbox
+):
+    forget_ledgers(inside, EVERYBODY[:18])
+
+    command = ("retire", "vip", "--people", people(inside), "--yes", "--json")
+    told = call(audience.app, *command)
+    drain_all(inside)
+
+    assert told.exit_code == 0
+    assert orjson.loads(told.stdout)["published"] == 20
+    assert members(sandbox, "vip") == set()

@@ -1,0 +1,133 @@
+"""What a drain makes of events that wait under the former slug of a renamed audience."""
+
+import asyncio
+
+import orjson
+import pytest
+
+from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.unit.worker.drain_fakes import FakeNumbers
+from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
+from tests.unit.worker.test_reading_streams import NoClock
+from worker.batch.carry import read_and_carry
+from worker.batch.partition import Entry, LedgerText
+from worker.batch.state import State
+from worker.contract.events import decode_header, decode_profile
+from worker.contract.keys import digest_of
+from worker.contract.redis.accept import NewDelivery
+from worker.contract.renames import Renames
+from worker.contract.words import Direction
+from worker.core.ledger import Fact, Record, with_tried
+
+DIGEST = digest_of("email:ada@example.com")
+ENTER, EXIT = Direction.ENTER, Direction.EXIT
+RENAMES = Renames(
+    {"vip": "gold"},
+    {
+        ("gold", ENTER): ("gold-enter",),
+        ("gold", EXIT): ("gold-exit",),
+        ("vip", EXIT): ("exit",),
+    },
+)
+
+
+def carried(
+    *events: NewDelivery, renames: Renames = RENAMES, record: Record | None = None
+) -> set[tuple[str, str, str, str, bool]]:
+    """Return what waits once a drain has read: trigger, audience, its slug, direction, former."""
+    store = PartitionStore(lambda: START_MS)
+    partition, numbers = FakePartition(store), FakeNumbers()
+    if record:
+        store.ledgers[DIGEST] = (LedgerText.of(record).text, START_MS + 1)
+
+    async def drain() -> None:
+        await partition.accept(events)
+        holding = await partition.take()
+        assert holding is not None
+        await numbers.learn(["vip"], ["enter"])
+        state = State.of(holding, NoClock(), 30.0)
+        state.renames = renames
+        streams = list(await partition.streams())
+        await read_and_carry(partition, state, streams, numbers, entries=100)
+
+    asyncio.run(drain())
+    assert store.waiting() == sum(store.counts.values())
+    return {_told(name, entry) for name, row in store.streams.items() for entry in row.values()}
+
+
+def _told(stream: str, entry: Entry) -> tuple[str, str, str, str, bool]:
+    header = decode_header(entry.header)
+    (told,) = orjson.loads(decode_profile(entry.profile))["segment_events"]
+    assert told["event"] == header.direction
+    assert told[header.direction]
+    slug = told.get("slug", told["segment"])
+    return stream.split("|")[1], header.audience, slug, header.direction.value, header.former
+
+
+def test_an_entrance_becomes_one_of_the_new_slug() -> None:
+    assert carried(event("ada")) == {("gold-enter", "gold", "gold", "enter", False)}
+
+
+def test_an_exit_leaves_both_slugs() -> None:
+    assert carried(event("ada", trigger="exit")) == {
+        ("gold-exit", "gold", "gold", "exit", False),
+        ("exit", "vip", "vip", "exit", True),
+    }
+
+
+def test_an_entrance_that_may_have_been_delivered_is_taken_back_under_the_former_slug() -> None:
+    tried = with_tried(Record(), Fact(1, 2, ENTER, BEFORE_US + 1_000_000))
+
+    assert carried(event("ada"), record=tried) == {
+        ("gold-enter", "gold", "gold", "enter", False),
+        ("exit", "vip", "vip", "exit", True),
+    }
+
+
+def test_what_was_tried_before_an_entrance_is_not_taken_back() -> None:
+    tried = with_tried(Record(), Fact(1, 2, ENTER, BEFORE_US))
+
+    assert carried(event("ada"), record=tried) == {("gold-enter", "gold", "gold", "enter", False)}
+
+
+def test_a_repair_and_what_was_carried_over_stay_as_they_are() -> None:
+    repair, former = event("ada"), event("bob", trigger="exit")
+    repair = repair._replace(header=repair.header._replace(repair=True))
+    former = former._replace(header=former.header._replace(former=True))
+
+    assert carried(repair, former) == {
+        ("enter", "vip", "vip", "enter", False),
+        ("exit", "vip", "vip", "exit", True),
+    }
+
+
+def test_what_a_renaming_left_is_dropped_once_the_slug_was_taken_back() -> None:
+    former = event("ada", trigger="exit")
+    former = former._replace(header=former.header._replace(former=True))
+
+    assert carried(former, renames=Renames({"gold": "vip"}, {})) == set()
+
+
+@pytest.mark.parametrize("slugs", [{}, {"other": "gold"}, {"vip": "unwanted"}], ids=str)
+def test_what_no_renaming_concerns_stays_as_it_is(slugs: dict[str, str]) -> None:
+    renames = Renames(slugs, RENAMES.wanting)
+
+    assert carried(event("ada"), renames=renames) == {("enter", "vip", "vip", "enter", False)}
+
+
+def test_a_profile_that_cannot_be_read_stays_where_it_is() -> None:
+    broken = event("ada")._replace(profile=b"{no json")
+
+    store = PartitionStore(lambda: START_MS)
+    partition, numbers = FakePartition(store), FakeNumbers()
+
+    async def drain() -> int:
+        await partition.accept([broken])
+        holding = await partition.take()
+        assert holding is not None
+        state = State.of(holding, NoClock(), 30.0)
+        state.renames = RENAMES
+        batch = await read_and_carry(partition, state, ["live|enter"], numbers, entries=9)
+        return len(batch)
+
+    assert asyncio.run(drain()) == 1
