@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.state.partitions import all_partitions
-from ops.state.status import snapshots
+from ops.state.snapshots import snapshots
 from producer.backfill.job import Job, JobBook
 from worker.contract.pauses import Pause, read_pauses
 from worker.contract.settings import Settings

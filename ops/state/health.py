@@ -23,9 +23,10 @@ def problems_of(document: Mapping[str, Any], *, oldest_seconds: float) -> Iterat
             if one["state"] in _ILL:
                 yield f"{kind} {name} is {one['state']}: {reason_of(one) or 'no reason was given'}"
     if document["orphaned"]:
+        commands = dict.fromkeys(document["orphans_mended_by"].values())
         yield (
-            f"orphaned {document['orphaned']:,} ({counted(document['orphans'])}): "
-            "`segrelay trigger move`, or `segrelay discard --trigger`"
+            f"orphaned {document['orphaned']:,} ({counted(document['orphans'])}): their trigger is"
+            f" gone, or means something else now: {', '.join(f'`{one}`' for one in commands)}"
         )
     yield from _about_processes(document)
     oldest = document["oldest_waiting_seconds"]

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
+from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions
-from ops.state.status import is_orphan
 from ops.state.waiting import Choice, find_streams
 from worker.adapters.redis.gate import read_probes, read_state
 from worker.contract.pauses import DESTINATION, Paused, read_pauses

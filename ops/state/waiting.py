@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
 
 from ops.state import scripts
-from ops.state.status import snapshots
+from ops.state.orphans import is_orphan
+from ops.state.snapshots import snapshots
 from producer.doorbell import Doorbell
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
+from worker.contract.meaning import Meaning
 from worker.contract.processes import read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
@@ -146,7 +148,7 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 
 def _take_back(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
     k = stream.place
-    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name))
+    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans)
     (taken,) = scripts.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
     return int(taken)
 
@@ -164,11 +166,21 @@ def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]
         yield part
 
 
+def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
+    """Say whether no worker delivers an entry.
+
+    Args:
+        entry: What waits.
+        meaning: Of its trigger; None = no worker knows the trigger in this destination.
+    """
+    return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
+
+
 class Moved(NamedTuple):
     """What a step of a move did.
 
     Attributes:
-        left: Entries of another direction, which stay where they are.
+        left: Entries that the other trigger does not want, which stay where they are.
     """
 
     moved: int
@@ -177,16 +189,18 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Moves what waits for a trigger that is gone to another one.
+    """Moves what no worker delivers where it is to another trigger, which wants it.
 
     Args:
-        trigger: The other one; events of another direction than its stay.
+        trigger: The other one.
+        meanings: What all triggers mean, by their names.
         doorbell: Rung for what was moved.
     """
 
     client: Redis
     settings: Settings
     trigger: Trigger
+    meanings: Mapping[str, Meaning]
     doorbell: Doorbell
 
     def move(self, streams: Sequence[Stream]) -> Iterator[Moved]:
@@ -199,8 +213,8 @@ class Mover:
         for stream in streams:
             part: list[str] = []
             left = 0
-            for entry in read_entries(self.client, stream):
-                if entry.header is None or entry.header.direction == self.trigger.on:
+            for entry in self.orphans(stream):
+                if entry.header is None or self.meanings[self.trigger.name].wants(entry.header):
                     part.append(entry.entry_id)
                 else:
                     left += 1
@@ -208,6 +222,19 @@ class Mover:
                     yield Moved(self._step(stream, part), left)
                     part, left = [], 0
             yield Moved(self._step(stream, part), left)
+
+    def orphans(self, stream: Stream) -> Iterator[WaitingEntry]:
+        """Yield what no worker delivers of a stream: all of it, or what its trigger wants no more.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        meaning = None
+        if not is_orphan(self.settings, stream.place, stream.trigger):
+            meaning = self.meanings[stream.trigger]
+        for entry in read_entries(self.client, stream):
+            if is_unwanted(entry, meaning):
+                yield entry
 
     def _step(self, stream: Stream, ids: Sequence[str]) -> int:
         if not ids:
@@ -218,6 +245,7 @@ class Mover:
         target = stream_name(stream.lane, self.trigger.name)
         names = (
             *(old.counts, old.streams, old.holds, old.stream(stream.name), old.aside, old.lease),
+            old.orphans,
             *(new.counts, new.streams, new.bell, new.stream(target)),
         )
         call = ScriptCall(names, (stream.name, target, self.settings.fingerprint, *ids))

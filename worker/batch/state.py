@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Holding, Note
 from worker.contract.keys import split_stream_name
+from worker.contract.meaning import Meaning
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
 from worker.core.gate import Closed, Open, Slot
 from worker.core.ledger import Record
@@ -67,6 +68,8 @@ class State:
         probing: Triggers whose next request will be a probe.
         yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
+        meanings: By trigger; one that has none wants whatever stands in its streams.
+        orphans: By `lane|trigger|MEANING`, see `Holding`.
     """
 
     clock: Clock
@@ -87,6 +90,8 @@ class State:
     reached_up_to: str = ""
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)
+    orphans: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, holding: Holding, clock: Clock, late_seconds: float) -> State:
@@ -108,6 +113,7 @@ class State:
             },
             suspects=set(holding.rendering),
             reached_up_to=holding.reached_up_to,
+            orphans=dict(holding.orphans),
         )
         for note in holding.notes:
             if note.open_until_ms:
@@ -143,6 +149,23 @@ class State:
         if setback and setback.not_before_ms > now_ms:
             ends.append(setback.not_before_ms)
         return max(ends, default=0)
+
+    def is_orphan(self, delivery: Delivery) -> bool:
+        """Say whether a trigger does not want what stands in its stream: it meant something else.
+
+        What can't be read is never an orphan.
+        """
+        meaning = self.meanings.get(delivery.trigger)
+        return (
+            meaning is not None
+            and not meaning.wants(delivery.header)
+            and not delivery.header.is_placeholder
+        )
+
+    def unwanted_up_to(self, stream: str) -> str:
+        """Return the id up to which a stream's trigger wants nothing of it; "" = unknown."""
+        meaning = self.meanings.get(split_stream_name(stream)[1])
+        return self.orphans.get(f"{stream}|{meaning.digest}", "") if meaning else ""
 
     def is_due(self, trigger: str) -> bool:
         """Say whether a trigger's streams may be read now."""

@@ -73,6 +73,11 @@ class Header(NamedTuple):
     replays: int = 0
     again: bool = False
 
+    @property
+    def is_placeholder(self) -> bool:
+        """Say whether it stands for a header that can't be read: a real one has a time."""
+        return self.time_us == 0
+
 
 def header_of(event: Event, *, accepted_ms: int) -> Header:
     """Return the header of an event's deliveries."""

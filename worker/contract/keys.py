@@ -36,6 +36,7 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes |
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
+| `{d:p}orphans` | hash | `lane\|trigger\|MEANING` → unwanted up to this id; and `\|n`: how many |
 | `{d:p}letters` | hash | letter id → the letter |
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
@@ -181,6 +182,6 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
-        "synctokens",
+        "synctokens", "orphans",
     }
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -16,6 +16,8 @@ from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
 from producer.publishing.quarantine import QuarantineRecord
 from worker.core.messages import normalise_message
+
+_ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay trigger move`"
 
 
 class _Moment(NamedTuple):
@@ -55,7 +57,7 @@ def why(
 def _moments(known: Known) -> Iterator[_Moment]:
     yield from map(_of_past, known.past)
     yield from map(_of_letter, known.letters)
-    yield from map(_of_entry, known.waiting)
+    yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
     for destination, at_ms in known.written_ms.items():
         detail = "the last time that the ledger changed for this person"
@@ -88,18 +90,20 @@ def _of_letter(letter: StoredLetter) -> _Moment:
     )
 
 
-def _of_entry(entry: WaitingEntry) -> _Moment:
+def _of_entry(entry: WaitingEntry, known: Known) -> _Moment:
     header = entry.header
     assert header is not None
+    is_orphaned = entry in known.orphaned
+    detail = f"in lane {entry.stream.lane}"
     return _Moment(
         entry.since_ms,
-        "waits",
+        "orphaned" if is_orphaned else "waits",
         entry.stream.place.destination,
         entry.stream.trigger,
         header.audience,
         header.direction.value,
         header.time_us,
-        f"in lane {entry.stream.lane}",
+        f"{detail}; {_ORPHANED}" if is_orphaned else detail,
     )
 
 
@@ -113,7 +117,7 @@ def _document(known: Known, timeline: list[_Moment]) -> dict[str, Any]:
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
         "ledger": list(_ledger(known)),
-        "waiting": [_row_of(_of_entry(entry)) for entry in known.waiting],
+        "waiting": [_row_of(_of_entry(entry, known)) for entry in known.waiting],
         "waiting_is_whole": known.is_whole,
         "letters": [letter["id"] for letter in known.letters],
         "quarantined": [record.id for record in known.quarantined],

@@ -36,6 +36,9 @@ _READ_BYTES: Final = 4_000_000
 """After so much of some streams, only one entry of each other is read."""
 _READ_AT_FIRST: Final = 100
 """Entries of several streams in the first round trip; each further one may bring twice as many."""
+_COUNTED_AT_ONCE: Final = 1_000
+"""Entries that one script counts, so that others do not wait for long."""
+_MORE: Final = 2
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
 
@@ -84,12 +87,14 @@ class RedisPartition:
             k.aside,
             k.holds,
             k.reached,
+            k.orphans,
         )
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
             return None
-        _, now_ms, notes, opened, rendering, retry, aside, holds, largest, reached = answer
+        _, now_ms, notes, opened, rendering, retry, aside, holds, *more = answer
+        largest, reached, orphans = more
         ends = {note: int(end) for note, end in _pairs(opened)}
         return Holding(
             now_ms=now_ms,
@@ -99,6 +104,9 @@ class RedisPartition:
             setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
             holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
             reached_up_to=largest.decode() if reached >= REACHED_KEPT else "",
+            orphans={
+                i.decode(): text.decode() for i, text in _pairs(orphans) if not i.endswith(b"|n")
+            },
         )
 
     async def streams(self) -> tuple[str, ...]:
@@ -204,6 +212,7 @@ class RedisPartition:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
+        meanings: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
@@ -217,10 +226,22 @@ class RedisPartition:
         ]
         released, due, ring = await self._call(
             "release",
-            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell),
-            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused),
+            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell, k.orphans),
+            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused, *meanings),
         )
         return Release(bool(released), bool(due), _QUEUES[ring])
+
+    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
+        field = f"{stream}|{meaning}"
+        left = _MORE
+        while left == _MORE:
+            left = await self._call(
+                "set_aside", names, (self.token, field, last_id, _COUNTED_AT_ONCE)
+            )
+            if not left:
+                raise self._lost()
 
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease; no delivery of it may go on before its end."""
@@ -273,7 +294,7 @@ def _settle_call(
     keys: list[str | bytes] = [
         k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
         k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
-        k.jobtimes, *map(k.stream, streams), *map(k.ledger, ledgers),
+        k.jobtimes, k.orphans, *map(k.stream, streams), *map(k.ledger, ledgers),
     ]  # fmt: skip
     args: list[str | bytes | int] = [
         token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,

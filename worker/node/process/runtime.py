@@ -23,6 +23,7 @@ from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate
 from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
 from worker.adapters.redis.letter_limit import LetterLimit
+from worker.adapters.redis.meanings import RedisMeanings
 from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.streaks import RedisStreaks
@@ -72,6 +73,7 @@ class Runtime:
     numbers: RedisNumbers
     sender: HttpSender
     letter_limit: LetterLimit
+    meanings: RedisMeanings
     upkeep: Upkeep
     canaries: Canaries
     responses: Responses
@@ -201,6 +203,7 @@ class Runtime:
             stop=stop,
             responses=self.responses,
             ration=ration,
+            meanings=lambda: self.meanings.of(place.destination),
         )
         try:
             return await adapt(drain).run()
@@ -260,6 +263,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
             partitions=settings.redis.partitions,
             kept=settings.delivery.dead_letters_kept,
         ),
+        meanings=RedisMeanings(client, settings),
         responses=Responses(
             {
                 trigger.name: trigger.response_stream
