@@ -8,6 +8,7 @@ from typing import Any
 from redis import Redis
 
 from ops.state.snapshots import PartitionSnapshot, WaitingStream
+from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
 from worker.contract.meaning import Meaning
@@ -42,6 +43,8 @@ def mending_commands(
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
+    names = {old: new for new, old in former_names(client, settings).items()}
+    names |= read_renamed(client)
     samples: dict[str, tuple[PartitionKeys, str]] = {}
     for one in found:
         for stream in one.waiting:
@@ -49,8 +52,10 @@ def mending_commands(
                 name = stream_name(stream.lane, stream.trigger)
                 samples.setdefault(stream.trigger, (one.place, name))
     return {
-        trigger: _command(trigger, _first_header(client, *sample), meanings)
-        for trigger, sample in samples.items()
+        trigger: f"segrelay destination rename {place.destination} {names[place.destination]}"
+        if place.destination in names
+        else _command(trigger, _first_header(client, place, name), meanings)
+        for trigger, (place, name) in samples.items()
     }
 
 

@@ -17,6 +17,7 @@ from ops.state.orphans import count_orphans, mending_commands
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.snapshots import PartitionSnapshot, WaitingStream, snapshots
 from producer.publishing.quarantine import Quarantine
+from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_state
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
@@ -110,7 +111,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
     places = all_partitions(client, settings)
     meanings, found = read_meanings(client, settings), snapshots(client, places)
     totals = add_up(found, settings, meanings)
-    pauses = read_pauses(client)
+    pauses, renamed = read_pauses(client), read_renamed(client)
     processes = read_processes(client)
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
     return {
@@ -124,13 +125,16 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         ),
         "jobs": _jobs(totals, pauses),
         "destinations": {
-            name: _destination(client, settings, name, pauses.destinations.get(name))
+            name: _destination(
+                client, settings, name, pauses.destinations.get(name), renamed.get(name, "")
+            )
             for name in known_destinations(client, settings)
         },
         "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
         "open_notes": totals.open_notes,
         "orphaned": totals.orphans.total(),
         "orphans": _sorted(totals.orphans),
+        "former_names": former_names(client, settings),
         "orphans_mended_by": mending_commands(client, settings, found, meanings)
         if totals.orphans
         else {},
@@ -253,9 +257,12 @@ def _trigger_state(
 
 
 def _destination(
-    client: Redis, settings: Settings, name: str, pause: Pause | None
+    client: Redis, settings: Settings, name: str, pause: Pause | None, new_name: str
 ) -> dict[str, Any]:
     known = settings.destinations.get(name)
+    if known is None and new_name:
+        reason = f"its name is {new_name} now"
+        return {"state": "renamed", "reason": reason, "rate": 0.0, "factor": 1.0}
     if known is None:
         reason = "the configuration does not name it any more"
         return {"state": "orphaned", "reason": reason, "rate": 0.0, "factor": 1.0}

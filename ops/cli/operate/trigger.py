@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from ops.moving.deliveries import Mover
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.state.waiting import Choice, Mover, find_streams, refuse_other_configurations
+from ops.state.waiting import Choice, find_streams, refuse_other_configurations
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say
 from ops.terminal.options import Json, Yes

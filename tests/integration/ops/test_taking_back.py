@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from ops.cli.main import app
-from ops.state.waiting import Choice, Mover, find_streams
+from ops.moving.deliveries import Mover
+from ops.state.waiting import Choice, find_streams
 from producer.doorbell import SilentDoorbell
 from tests.integration.ops.relay import ENTER, EXIT, payload
 from worker.adapters.redis.meanings import read_meanings
