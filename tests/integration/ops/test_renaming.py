@@ -2,12 +2,15 @@
 
 import orjson
 import pytest
+from redis import Redis
+from redis.client import Pipeline
 
 from ops.cli.main import app
 from ops.moving.held import HeldLease
 from ops.moving.renaming import Renaming
 from ops.state.status import KINDS, read_status
 from tests.integration.ops.relay import payload
+from tests.nightly import amount
 from worker.adapters.redis.addresses import former_names, note_addresses
 from worker.batch.lookout import Stop
 from worker.contract.keys import PartitionKeys
@@ -16,6 +19,8 @@ from worker.errors import OperationsMustAct, UsageWrong
 from worker.node.process.runtime import runtime_for
 
 PEOPLE = 12
+MOST_TRIPS = 10**9
+EVERY_TRIP = amount(5, nightly=1)
 
 
 @pytest.fixture
@@ -167,3 +172,148 @@ def test_names_that_make_no_sense_are_refused(call):
     ):
         with pytest.raises(UsageWrong, match=why):
             call(app, "destination", "rename", *names, "--yes")
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to a test: nothing that handles errors handles it."""
+
+
+class DyingPipeline(Pipeline):
+    def execute(self, raise_on_error=True):
+        return self.life.lived(lambda: super(DyingPipeline, self).execute(raise_on_error))
+
+
+class DyingRedis(Redis):
+    """A client that dies before, or after, its n-th round trip, and is dead from then on."""
+
+    left, only_then = MOST_TRIPS, False
+
+    def lived(self, call):
+        self.left -= 1
+        if self.left < 0 or (self.left == 0 and not self.only_then):
+            raise Killed
+        answer = call()
+        if self.left == 0:
+            raise Killed
+        return answer
+
+    def execute_command(self, *args, **options):
+        return self.lived(lambda: super(DyingRedis, self).execute_command(*args, **options))
+
+    def pipeline(self, transaction=True, shard_hint=None):
+        pipe = DyingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.life = self
+        return pipe
+
+
+def enrich(relay):
+    """Add what the old name holds besides."""
+    client, place = relay.client, PartitionKeys("insider", 1)
+    (stream,) = [name.decode() for name in client.smembers(place.streams) if b"live" in name]
+    ((first, _), *_) = client.xrange(place.stream(stream))
+    client.hset(place.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
+    client.hset(place.notes, "n1", "[]")
+    client.hset(place.open, "n1", 1)
+    client.hset(place.retry, "vip-enter", "[1, 0, 0]")
+    client.hset(place.jobs, mapping={"load": "7", "load|chunk": "1,2"})
+    client.hset(f"{place.jobs}:source", mapping={"load": "9", "load|chunk": ""})
+    client.hset(place.members("vip"), mapping={f"email:p{n}@example.com": "1 x" for n in range(9)})
+    client.hset(place.synctokens, "vip", "token")
+    client.zadd(place.reached, {"00": 0, "01": 0})
+    client.hset(place.who, mapping={"00": "{}", "01": "{}"})
+    client.xadd(place.responses, {"r": "[]"})
+    client.incrby(place.responseslost, 3)
+    new = PartitionKeys("insider-eu", 1)
+    client.hset(new.jobs, mapping={"load": "8", "load|chunk": "5"})
+    client.hincrby(new.counts, "requests|vip-enter", 2)
+
+
+def decoded(client, name):
+    match client.type(name):
+        case b"hash":
+            return client.hgetall(name)
+        case b"stream":
+            return client.xrange(name)
+        case b"zset":
+            return client.zrange(name, 0, -1, withscores=True)
+        case b"set":
+            return client.smembers(name)
+        case _:
+            return client.get(name)
+
+
+def everything(client):
+    names = (name for name in client.keys("*") if not name.endswith((b"}lease", b"}bell")))
+    found = {name: decoded(client, name) for name in names}
+    return {name: value for name, value in found.items() if value}
+
+
+def restore(client, dumps):
+    client.flushdb()
+    for name, dump in dumps.items():
+        client.restore(name, 0, dump)
+
+
+def test_a_rename_that_is_killed_anywhere_is_ended_by_the_next(renamed, redis_url):
+    client, settings = renamed.client, renamed.settings
+    enrich(renamed)
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    dying = DyingRedis.from_url(redis_url)
+    Renaming(dying, settings, "insider", "insider-eu").run()
+    wanted = everything(client)
+    assert not client.keys("{insider-eu:*}carried*")
+    restore(client, dumps)
+    dying.left = MOST_TRIPS  # all scripts are known now
+    Renaming(dying, settings, "insider", "insider-eu").run()
+    trips = MOST_TRIPS - dying.left
+    assert trips > 100
+
+    for number in range(1, trips, EVERY_TRIP):
+        restore(client, dumps)
+        dying.left, dying.only_then = number, number % 2 == 0
+        with pytest.raises(Killed):
+            Renaming(dying, settings, "insider", "insider-eu").run()
+        found = read_status(client, settings)
+        assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
+        leave_held(renamed)
+        Renaming(client, settings, "insider", "insider-eu").run()
+
+        assert everything(client) == wanted, number
+    dying.close()
+
+
+def check(call):
+    return orjson.loads(call(app, "config", "check", "--json").stdout)
+
+
+@pytest.mark.usefixtures("renamed")
+def test_config_check_names_a_destination_that_has_only_another_name(call):
+    found = check(call)
+
+    assert found["valid"]
+    assert any("segrelay destination rename insider insider-eu" in one for one in found["warnings"])
+    run(call)
+    assert not any("rename" in one for one in check(call)["warnings"])
+
+
+def test_config_check_names_what_redis_will_refuse(relay, call):
+    relay.publish(payload("ann@example.com"))
+    path = relay.settings.source
+    text = path.read_text()
+
+    path.write_text(text.replace("[delivery]", '[delivery]\nidentity = "id"'))
+    found = check(call)
+    assert not found["valid"]
+    assert "in use with the identity `email`" in found["problems"][0]
+    path.write_text(text.replace("partitions = 4", "partitions = 8"))
+    assert "in use with 4 partitions" in check(call)["problems"][0]
+
+
+def test_config_check_says_when_it_could_not_ask_redis(relay, call):
+    path = relay.settings.source
+    path.write_text(path.read_text().replace(relay.settings.redis.url, "redis://127.0.0.1:1/0"))
+
+    found = check(call)
+
+    assert found["valid"]
+    assert "Redis was not asked" in found["notes"][0]
