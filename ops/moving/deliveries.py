@@ -120,7 +120,7 @@ class Mover:
     def _beyond(self, stream: Stream, target: str, entries: Sequence[WaitingEntry]) -> int:
         """Move to another destination, whose ledger learns what that of the old one knows."""
         old, new = stream.place, PartitionKeys(self.trigger.destination, stream.place.partition)
-        owner = f"{socket.gethostname()}: trigger move"
+        owner = f"{socket.gethostname()}:trigger-move"
         retention_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
         with (
             held(HeldLease(self.client, old, owner)) as here,

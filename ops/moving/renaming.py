@@ -74,7 +74,7 @@ class Renaming:
             RedisUnavailable: What is done stays done.
         """
         retention_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
-        owner = f"{socket.gethostname()}: destination rename"
+        owner = f"{socket.gethostname()}:destination-rename"
         for number in range(partition_count(self.client, self.settings)):
             old, new = PartitionKeys(self.old, number), PartitionKeys(self.new, number)
             kept = HeldLease(

@@ -116,7 +116,7 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
 
 
 def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
-    from ops.state.usable import look_at_redis  # noqa: PLC0415 - `show` needs no Redis
+    from ops.state.redis_look import look_at_redis  # noqa: PLC0415 - `show` needs no Redis
 
     found = look_at_redis(settings)
     warnings = [*report.warnings, *found.warnings]

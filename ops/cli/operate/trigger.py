@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
@@ -9,11 +10,12 @@ import typer
 from ops.moving.deliveries import Mover
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.state.waiting import Choice, find_streams, refuse_other_configurations
+from ops.state.waiting import Choice, Stream, find_streams, refuse_other_configurations
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say
 from ops.terminal.options import Json, Yes
 from producer.doorbell import CeleryDoorbell
+from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
@@ -47,6 +49,7 @@ def move(
         meanings = read_meanings(client, settings)
         mover = Mover(client, settings, target, meanings, CeleryDoorbell(settings))
         streams = find_streams(client, all_partitions(client, settings), Choice(trigger=old))
+        _refuse_renamed(streams, read_renamed(client))
         count = sum(1 for stream in streams for _ in mover.orphans(stream))
         _refuse_wanted(settings, old, count)
         moved = left = 0
@@ -71,6 +74,14 @@ def _target(settings: Settings, name: str) -> Trigger:
         known = ", ".join(settings.triggers)
         raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
     return settings.triggers[name]
+
+
+def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
+    for name in {stream.place.destination for stream in streams} & renamed.keys():
+        raise UsageWrong(
+            f"These deliveries came under the former name of a destination; `segrelay destination"
+            f" rename {name} {renamed[name]}` carries them over."
+        )
 
 
 def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:

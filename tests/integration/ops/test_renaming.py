@@ -1,13 +1,17 @@
 """`segrelay destination rename`: everything of a destination goes to its new name."""
 
+from contextlib import suppress
+
 import orjson
 import pytest
 from redis import Redis
 from redis.client import Pipeline
 
 from ops.cli.main import app
+from ops.cli.operate.pause import chosen, known_names
 from ops.moving.held import HeldLease
 from ops.moving.renaming import Renaming
+from ops.state.probe import Probe
 from ops.state.status import KINDS, read_status
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
@@ -113,6 +117,8 @@ def test_a_rename_that_is_run_again_changes_nothing_and_takes_what_came_meanwhil
         "vip-enter": "segrelay destination rename insider insider-eu"
     }
 
+    with pytest.raises(UsageWrong, match="destination rename insider insider-eu"):
+        call(app, "trigger", "move", "vip-enter", "vip-enter", "--yes")
     assert run(call)["deliveries"] == 1
     assert renamed.status()["waiting"] == PEOPLE + 2
 
@@ -121,6 +127,18 @@ def contents(relay):
     client = relay.client
     names = sorted(name for name in client.keys("{insider*"))
     return {name: client.dump(name) for name in names if not name.endswith(b"}lease")}
+
+
+def test_resume_says_under_which_name_deliveries_wait(renamed):
+    (target,) = chosen(
+        known_names(renamed.client, renamed.settings), ["insider-eu"], kinds=(), everything=False
+    )
+    probe = Probe(renamed.client, renamed.settings, target.kind, target.name, 0)
+
+    told = probe.outcome(1.0)
+
+    assert told.outcome == "not_sent"
+    assert f"{PEOPLE + 1} deliveries wait under its former name insider" in told.message
 
 
 def test_nobody_drains_the_old_name_any_more(renamed, call):
@@ -206,6 +224,18 @@ class DyingRedis(Redis):
         return pipe
 
 
+class StalledRedis(DyingRedis):
+    """A client whose process stands still before its n-th round trip, while others go on."""
+
+    meanwhile = None
+
+    def lived(self, call):
+        self.left -= 1
+        if self.left == 0:
+            self.meanwhile()
+        return call()
+
+
 def enrich(relay):
     """Add what the old name holds besides."""
     client, place = relay.client, PartitionKeys("insider", 1)
@@ -280,6 +310,35 @@ def test_a_rename_that_is_killed_anywhere_is_ended_by_the_next(renamed, redis_ur
 
         assert everything(client) == wanted, number
     dying.close()
+
+
+def test_a_rename_that_stands_still_while_workers_go_on_makes_nobody_wrong(renamed, redis_url):
+    client, settings = renamed.client, renamed.settings
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    counting = DyingRedis.from_url(redis_url)
+    Renaming(counting, settings, "insider", "insider-eu").run()
+    trips = MOST_TRIPS - counting.left
+    stalled = StalledRedis.from_url(redis_url)
+
+    def leases_lapse_and_workers_drain():
+        leave_held(renamed)
+        drain(renamed)
+
+    stalled.meanwhile = leases_lapse_and_workers_drain
+    for number in range(5, trips, max(1, trips // amount(6, nightly=60))):
+        restore(client, dumps)
+        stalled.left = number
+        with suppress(OperationsMustAct):
+            Renaming(stalled, settings, "insider", "insider-eu").run()
+        leave_held(renamed)
+        Renaming(client, settings, "insider", "insider-eu").run()
+        drain(renamed)
+
+        found = renamed.status()
+        assert found["skipped_by_reason"] == {"superseded": PEOPLE}, number
+        assert (found["accepted"], found["waiting"]) == (renamed.before["accepted"], 0), number
+    counting.close()
+    stalled.close()
 
 
 def check(call):

@@ -15,7 +15,7 @@ from worker.errors import OperationsMustAct
 _PATIENCE_SECONDS: Final = 2.0
 
 
-class Usable(NamedTuple):
+class RedisLook(NamedTuple):
     """What a look at Redis found.
 
     Attributes:
@@ -29,14 +29,14 @@ class Usable(NamedTuple):
     notes: list[str]
 
 
-def look_at_redis(settings: Settings) -> Usable:
+def look_at_redis(settings: Settings) -> RedisLook:
     """Ask Redis, if it answers within two seconds; an embedded one is not started for it."""
     url = settings.redis.url
     if url == EMBEDDED:
         server = find(settings.redis.data_dir)
         if server is None:
             note = f"the embedded one of {settings.redis.data_dir} is not running."
-            return Usable([], [], [f"Redis was not asked: {note}"])
+            return RedisLook([], [], [f"Redis was not asked: {note}"])
         url = server.url
     try:
         wait_ready(url, _PATIENCE_SECONDS)
@@ -47,5 +47,5 @@ def look_at_redis(settings: Settings) -> Usable:
         finally:
             client.close()
     except OperationsMustAct as error:
-        return Usable([], [], [f"Redis was not asked: {error.message}"])
-    return Usable(problems, [rename_hint(old, new) for new, old in names.items()], [])
+        return RedisLook([], [], [f"Redis was not asked: {error.message}"])
+    return RedisLook(problems, [rename_hint(old, new) for new, old in names.items()], [])
