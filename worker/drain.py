@@ -35,6 +35,7 @@ from worker.batch.send import Courier
 from worker.batch.settle import Settler, Streaks
 from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
+from worker.contract.meaning import Meaning
 from worker.contract.renames import Renames, no_renames
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate
@@ -75,6 +76,11 @@ class Limits:
     stop_grace_seconds: float = STOP_GRACE_SECONDS
 
 
+async def no_meanings() -> Mapping[str, Meaning]:
+    """Return no meanings: every trigger wants whatever stands in its streams."""
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Drain:
     """One drain of one partition, with all that it works with.
@@ -88,6 +94,7 @@ class Drain:
         ration: What it may do of the canaries of changed templates.
         renames: Returns the audiences that are renamed, once the lease is taken.
         responses: Which triggers have a stream for their outcomes.
+        meanings: Returns what triggers mean; what one does not want of its stream stays there.
     """
 
     tag: tuple[str, int]
@@ -108,6 +115,7 @@ class Drain:
     renames: Callable[[], Awaitable[Renames]] = no_renames
     responses: Responses = NO_RESPONSES
     ration: Ration = field(default_factory=Ration)
+    meanings: Callable[[], Awaitable[Mapping[str, Meaning]]] = no_meanings
 
     async def run(self) -> tuple[Tally, str]:
         """Drain for a slice.
@@ -124,6 +132,7 @@ class Drain:
         closed = [look.reason for look in looks.values() if isinstance(look, Closed)]
         if paused is None or len(closed) == len(looks):
             return Tally(ended=closed[0] if closed else "paused by a person"), ""
+        meanings = await self.meanings()
         # 2. Take the lease; read the notes, and the numbers of audiences and triggers.
         try:
             holding = await self.partition.take()
@@ -133,6 +142,7 @@ class Drain:
             stopped = {name for name, route in self.routes.items() if route.stopped}
             state.paused = {*paused, *stopped, *self.ration.held}
             state.obey(looks)
+            state.meanings = meanings
             return await self._hold(holding, state)
         except Exception:
             # Whatever the error is, nobody else should have to wait until this lease lapses.
@@ -371,12 +381,13 @@ class Drain:
         """
         for tries_left in reversed(range(RELEASE_TRIES)):
             keep = not found and not self.stop.is_told and tries_left > 0
-            names = map(split_stream_name, await self.partition.streams())
-            unknown = {trigger for _, trigger in names} - set(self.routes)
+            triggers = {split_stream_name(name)[1] for name in await self.partition.streams()}
+            meanings = [state.meanings[name].label for name in triggers & state.meanings.keys()]
             release = await self.partition.release(
                 state.changed_holds,
-                {*state.paused, *state.shut, *unknown},
+                {*state.paused, *state.shut, *(triggers - set(self.routes))},
                 suspects=state.suspects,
+                meanings=meanings,
                 keep_if_due=keep,
             )
             if release.released or not release.due:

@@ -11,7 +11,7 @@ from redis import Redis
 
 from ops.state.jobs import state_of
 from ops.state.partitions import all_partitions
-from ops.state.status import snapshots
+from ops.state.snapshots import snapshots
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
 from worker.contract.pauses import Pause, read_pauses

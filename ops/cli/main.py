@@ -180,9 +180,15 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     ),
     "trigger": LazyCommand(
         "ops.cli.operate.trigger:app",
-        "Move the deliveries that wait for a trigger that is gone.",
+        "Move deliveries that their trigger does not want any more.",
         "Operate",
         examples=("segrelay trigger move vip-enter vips-enter",),
+    ),
+    "destination": LazyCommand(
+        "ops.cli.operate.destination:app",
+        "Give a destination another name.",
+        "Operate",
+        examples=("segrelay destination rename insider insider-eu",),
     ),
 }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -24,6 +24,7 @@ from producer.doorbell import Doorbell
 from producer.retrying import TOO_OLD, LedgerReach
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
+from worker.contract.meaning import Meaning
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, job_of_lane
@@ -61,12 +62,20 @@ class ReplayPlan:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def obstacle(letter: StoredLetter, settings: Settings, policy: ReplayPolicy) -> str:
+def obstacle(
+    letter: StoredLetter,
+    settings: Settings,
+    policy: ReplayPolicy,
+    meanings: Mapping[str, Meaning],
+) -> str:
     """Say why a letter is not replayed; "" = it is."""
     trigger = settings.triggers.get(letter["trigger"])
     if trigger is None or trigger.destination != letter["destination"]:
         return "orphaned"
-    if _header(letter) is None and not (policy.named and entry_of(letter)):
+    header = _header(letter)
+    if header and not meanings[letter["trigger"]].wants(header):
+        return "unwanted"
+    if header is None and not (policy.named and entry_of(letter)):
         return "unreadable"
     if is_exhausted(letter) and not policy.named:
         return "exhausted"
@@ -76,12 +85,15 @@ def obstacle(letter: StoredLetter, settings: Settings, policy: ReplayPolicy) -> 
 
 
 def plan_replay(
-    letters: Iterable[StoredLetter], settings: Settings, policy: ReplayPolicy
+    letters: Iterable[StoredLetter],
+    settings: Settings,
+    policy: ReplayPolicy,
+    meanings: Mapping[str, Meaning],
 ) -> ReplayPlan:
     """Choose what is replayed, the oldest death first."""
     plan = ReplayPlan()
     for letter in letters:
-        reason = obstacle(letter, settings, policy)
+        reason = obstacle(letter, settings, policy, meanings)
         if reason:
             plan.left_out[reason] += 1
         else:

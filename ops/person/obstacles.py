@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 
 from ops.state.delays import Delays, read_delays, times
-from ops.state.status import is_orphan
+from ops.state.orphans import is_orphan
 from ops.state.waiting import WaitingEntry
 from ops.terminal.moments import shown_ms
 from worker.adapters.redis.gate import read_state

@@ -15,9 +15,11 @@ from ops.letters.reading import Filter, StoredLetter, find_letters
 from ops.person.named import KnownPerson, person_named
 from ops.person.obstacles import Obstacles
 from ops.state.ledger import LedgerLine, Names, read_records
+from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions, partition_count
-from ops.state.waiting import WaitingEntry, find_streams, read_entries
+from ops.state.waiting import WaitingEntry, find_streams, is_unwanted, read_entries
 from producer.publishing.quarantine import Quarantine, QuarantineRecord
+from worker.adapters.redis.meanings import read_meanings
 from worker.contract.events import decode_profile
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.redis.connection import redis_errors
@@ -60,12 +62,14 @@ class Known:
         ledger: By destination.
         written_ms: When a ledger that lapses was written last, by destination.
         obstacles: What may hold up what waits.
+        orphaned: What of `waiting` no worker delivers: its trigger is gone, or wants it no more.
         is_whole: All that waits was looked at.
     """
 
     person: KnownPerson
     ledger: dict[str, list[LedgerLine]] = field(default_factory=dict)
     waiting: list[WaitingEntry] = field(default_factory=list)
+    orphaned: list[WaitingEntry] = field(default_factory=list)
     letters: list[StoredLetter] = field(default_factory=list)
     past: list[Past] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
@@ -128,6 +132,7 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
     known.waiting, known.is_whole = _waiting(client, places, person)
     if known.waiting:
         known.obstacles = Obstacles.read(client, settings, places)
+    known.orphaned = list(_orphaned(client, settings, known.waiting))
     wanted = Filter(digest=person.digest.hex())
     known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
     return known
@@ -182,6 +187,16 @@ def _waiting(
         if entry.header and entry.header.digest == person.digest:
             found.append(entry)
     return found, True
+
+
+def _orphaned(
+    client: Redis, settings: Settings, waiting: Sequence[WaitingEntry]
+) -> Iterator[WaitingEntry]:
+    meanings = read_meanings(client, settings) if waiting else {}
+    for entry in waiting:
+        place, trigger = entry.stream.place, entry.stream.trigger
+        if is_orphan(settings, place, trigger) or is_unwanted(entry, meanings[trigger]):
+            yield entry
 
 
 def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from worker.adapters.redis.addresses import rename_hint
+
 OLDEST_SECONDS: Final = 900.0
 """Work that waits for longer wants a look, even if nothing else says why."""
 
@@ -23,10 +25,13 @@ def problems_of(document: Mapping[str, Any], *, oldest_seconds: float) -> Iterat
             if one["state"] in _ILL or one.get("lasting"):
                 yield f"{kind} {name} is {one['state']}: {reason_of(one) or 'no reason was given'}"
     if document["orphaned"]:
+        commands = dict.fromkeys(document["orphans_mended_by"].values())
         yield (
-            f"orphaned {document['orphaned']:,} ({counted(document['orphans'])}): "
-            "`segrelay trigger move`, or `segrelay discard --trigger`"
+            f"orphaned {document['orphaned']:,} ({counted(document['orphans'])}): their trigger is"
+            f" gone, or means something else now: {', '.join(f'`{one}`' for one in commands)}"
         )
+    for new, old in document["former_names"].items():
+        yield rename_hint(old, new)
     yield from _about_processes(document)
     oldest = document["oldest_waiting_seconds"]
     if oldest is not None and oldest > oldest_seconds:

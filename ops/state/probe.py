@@ -9,9 +9,10 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
+from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions
-from ops.state.status import is_orphan
 from ops.state.waiting import Choice, find_streams
+from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_probes, read_state
 from worker.contract.pauses import DESTINATION, Paused, read_pauses
 from worker.contract.processes import read_processes
@@ -89,13 +90,33 @@ class Probe:
             if stream.length and not is_orphan(self.settings, stream.place, stream.trigger)
         }
         if not waiting:
-            return "nothing waits; the first delivery that comes goes alone"
+            return self._where_it_waits(destination) or (
+                "nothing waits; the first delivery that comes goes alone"
+            )
         if destination.name in pauses.destinations:
             return f"its destination {destination.name} is paused"
         if waiting <= pauses.triggers.keys():
             return "all that waits is of triggers that are paused"
-        if not read_processes(self.client):
+        processes = read_processes(self.client)
+        if not processes:
             return "no worker has been seen for 10 s: `segrelay up`, or `segrelay worker`"
+        if all(one.config != self.settings.fingerprint for one in processes):
+            names = ", ".join(f"{one.host}:{one.pid}" for one in processes)
+            return f"all workers were started with another configuration ({names}): restart them"
+        return ""
+
+    def _where_it_waits(self, destination: Destination) -> str:
+        """Say that deliveries wait under a former name of the destination; "" = none do."""
+        formers = [old for old, new in read_renamed(self.client).items() if new == destination.name]
+        former = former_names(self.client, self.settings).get(destination.name)
+        for old in [*formers, *([former] if former else [])]:
+            places = all_partitions(self.client, self.settings, [old])
+            count = sum(stream.length for stream in find_streams(self.client, places))
+            if count:
+                return (
+                    f"{count:,} deliveries wait under its former name {old}:"
+                    f" `segrelay destination rename {old} {destination.name}`"
+                )
         return ""
 
     def _seen(self, destination: Destination) -> Probed | None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from worker.adapters.redis import scripts
 from worker.contract.redis.scripts import ScriptCall, run_each
 
 FOLDER: Final = Path(__file__).parent / "lua"
@@ -16,8 +17,8 @@ FOLDER: Final = Path(__file__).parent / "lua"
 
 @cache
 def source(name: str) -> str:
-    """Return a script's text."""
-    return (FOLDER / f"{name}.lua").read_text()
+    """Return a script's text; it may include parts of the worker's scripts."""
+    return scripts.included((FOLDER / f"{name}.lua").read_text())
 
 
 def run(client: Redis, name: str, calls: Sequence[ScriptCall]) -> list[Any]:

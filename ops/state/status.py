@@ -7,25 +7,28 @@ moment, so it holds in the sums.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from redis import Redis
 
-from ops.state import scripts
 from ops.state.delays import Delays, read_delays, state_of_delayed
 from ops.state.jobs import reason_of_state, state_of
+from ops.state.orphans import count_orphans, mending_commands
 from ops.state.partitions import all_partitions, known_destinations
+from ops.state.snapshots import PartitionSnapshot, WaitingStream, snapshots
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
 from producer.publishing.quarantine import Quarantine
+from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_state
-from worker.contract.keys import PartitionKeys, split_stream_name
+from worker.adapters.redis.meanings import read_meanings
+from worker.contract.keys import PartitionKeys
+from worker.contract.meaning import Meaning
 from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall
 from worker.contract.refused_requests import too_large
 from worker.contract.settings import Destination, Settings
 from worker.contract.versions import UNMADE, TemplateVersion, read_versions
@@ -36,36 +39,6 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 _JOB: Final = "job"
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 _MORE: Final = ("requests", "unanswered", "resent", "shared_identity")
-
-
-class WaitingStream(NamedTuple):
-    """A stream that is not empty.
-
-    Attributes:
-        since_ms: When its first entry came into it, by Redis' clock.
-    """
-
-    lane: str
-    trigger: str
-    length: int
-    since_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class PartitionSnapshot:
-    """One partition at one moment.
-
-    Args:
-        now_ms: Redis' clock.
-        counts: As they stand in Redis, e.g. `skipped|vip-enter|duplicate`.
-    """
-
-    place: PartitionKeys
-    now_ms: int
-    counts: Mapping[str, int]
-    waiting: tuple[WaitingStream, ...]
-    open_notes: int
-    letters: int
 
 
 @dataclass(slots=True)
@@ -88,36 +61,9 @@ class Totals:
         return {kind: sum(each[kind] for each in self.by_trigger.values()) for kind in KINDS}
 
 
-def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
-    """Look at partitions, at each atomically.
-
-    Raises:
-        RedisUnavailable: Redis can't be asked.
-    """
-    calls = [ScriptCall((k.counts, k.streams, k.open, k.letters), (k.tag,)) for k in places]
-    answers = scripts.run(client, "look", calls)
-    return [_snapshot(place, answer) for place, answer in zip(places, answers, strict=True)]
-
-
-def _snapshot(place: PartitionKeys, answer: Sequence[Any]) -> PartitionSnapshot:
-    now_ms, flat, open_notes, letters, *streams = answer
-    return PartitionSnapshot(
-        place,
-        now_ms,
-        {name.decode(): int(n) for name, n in zip(flat[::2], flat[1::2], strict=True)},
-        tuple(_waiting(streams)),
-        open_notes,
-        letters,
-    )
-
-
-def _waiting(streams: Sequence[Any]) -> Iterator[WaitingStream]:
-    for name, length, first in zip(streams[::3], streams[1::3], streams[2::3], strict=True):
-        lane, trigger = split_stream_name(name.decode())
-        yield WaitingStream(lane, trigger, length, int(first.partition(b"-")[0] or 0))
-
-
-def add_up(found: Iterable[PartitionSnapshot], settings: Settings) -> Totals:
+def add_up(
+    found: Iterable[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
+) -> Totals:
     """Add partitions up."""
     totals = Totals()
     for one in found:
@@ -126,14 +72,8 @@ def add_up(found: Iterable[PartitionSnapshot], settings: Settings) -> Totals:
         for name, count in one.counts.items():
             _add_count(totals, name.split("|"), count)
         for stream in one.waiting:
-            _add_waiting(totals, stream, is_orphan=is_orphan(settings, one.place, stream.trigger))
+            _add_waiting(totals, stream, count_orphans(settings, one.place, stream, meanings))
     return totals
-
-
-def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
-    """Say whether no worker would deliver this trigger's streams in a partition."""
-    known = settings.triggers.get(trigger)
-    return known is None or known.destination != place.destination
 
 
 def _add_count(totals: Totals, parts: list[str], count: int) -> None:
@@ -155,13 +95,13 @@ def _add_count(totals: Totals, parts: list[str], count: int) -> None:
         totals.dead_by_reason[rest[0]] += count
 
 
-def _add_waiting(totals: Totals, stream: WaitingStream, *, is_orphan: bool) -> None:
+def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:
     totals.by_trigger.setdefault(stream.trigger, Counter())["waiting"] += stream.length
     job = job_of_lane(stream.lane)
     if job:
         totals.by_job.setdefault(job, Counter())["waiting"] += stream.length
-    if is_orphan:
-        totals.orphans[stream.trigger] += stream.length
+    if orphans:
+        totals.orphans[stream.trigger] += orphans
     if stream.length:
         oldest = stream.since_ms if totals.oldest_ms is None else totals.oldest_ms
         totals.oldest_ms = min(oldest, stream.since_ms)
@@ -174,10 +114,10 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         RedisUnavailable: Redis can't be asked.
     """
     places = all_partitions(client, settings)
-    found = snapshots(client, places)
-    totals = add_up(found, settings)
+    meanings, found = read_meanings(client, settings), snapshots(client, places)
+    totals = add_up(found, settings, meanings)
     delayed = _delayed(found, read_delays(client, places))
-    pauses = read_pauses(client)
+    pauses, renamed = read_pauses(client), read_renamed(client)
     processes = read_processes(client)
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
     return {
@@ -191,13 +131,19 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         ),
         "jobs": _jobs(client, totals, pauses),
         "destinations": {
-            name: _destination(client, settings, name, pauses.destinations.get(name))
+            name: _destination(
+                client, settings, name, pauses.destinations.get(name), renamed.get(name, "")
+            )
             for name in known_destinations(client, settings)
         },
         "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
         "open_notes": totals.open_notes,
         "orphaned": totals.orphans.total(),
         "orphans": _sorted(totals.orphans),
+        "former_names": former_names(client, settings),
+        "orphans_mended_by": mending_commands(client, settings, found, meanings)
+        if totals.orphans
+        else {},
         "quarantined": Quarantine(client).totals().records,
         "too_large_requests": too_large(client),
         **{name: totals.more[name] for name in _MORE},
@@ -259,6 +205,7 @@ def _triggers(
     names = sorted({*settings.triggers, *totals.by_trigger})
     return {
         name: _six(totals.by_trigger.get(name, {}))
+        | {"orphaned": totals.orphans[name]}
         | (
             _trigger_state(settings, name, pauses.triggers.get(name), is_stopped=name in stopped)
             or delayed.get(name, {"state": "ok", "reason": ""})
@@ -336,9 +283,12 @@ def _trigger_state(
 
 
 def _destination(
-    client: Redis, settings: Settings, name: str, pause: Pause | None
+    client: Redis, settings: Settings, name: str, pause: Pause | None, new_name: str
 ) -> dict[str, Any]:
     known = settings.destinations.get(name)
+    if known is None and new_name:
+        reason = f"its name is {new_name} now"
+        return {"state": "renamed", "reason": reason, "rate": 0.0, "factor": 1.0}
     if known is None:
         reason = "the configuration does not name it any more"
         return {"state": "orphaned", "reason": reason, "rate": 0.0, "factor": 1.0}

@@ -1,4 +1,4 @@
-"""What waits: reading it without disturbing the drains, taking it back, moving it."""
+"""What waits: reading it without disturbing the drains, and taking it back."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, Final, NamedTuple
 from redis import Redis
 
 from ops.state import scripts
-from ops.state.status import snapshots
-from producer.doorbell import Doorbell
+from ops.state.snapshots import snapshots
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
+from worker.contract.meaning import Meaning
 from worker.contract.processes import read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
-from worker.contract.settings import Settings, Trigger
-from worker.contract.words import kind_of_lane, lane_of_job
+from worker.contract.settings import Settings
+from worker.contract.words import lane_of_job
 from worker.errors import FormatUnknown, OperationsMustAct, PayloadRefused
 
 STEP: Final = 1_000
 """Entries a step: what one script may hold up Redis with."""
 
 _READ_AT_ONCE: Final = 200
-_BESIDE: Final = (
+BESIDE: Final = (
     "The worker {} was started with another configuration and may still send these deliveries,"
     " so that they would be sent twice. Restart it with this configuration, or stop it; then move"
     " them."
@@ -146,7 +146,7 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
 
 def _take_back(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
     k = stream.place
-    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name))
+    names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans)
     (taken,) = scripts.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])
     return int(taken)
 
@@ -164,70 +164,14 @@ def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]
         yield part
 
 
-class Moved(NamedTuple):
-    """What a step of a move did.
-
-    Attributes:
-        left: Entries of another direction, which stay where they are.
-    """
-
-    moved: int
-    left: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mover:
-    """Moves what waits for a trigger that is gone to another one.
+def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
+    """Say whether no worker delivers an entry.
 
     Args:
-        trigger: The other one; events of another direction than its stay.
-        doorbell: Rung for what was moved.
+        entry: What waits.
+        meaning: Of its trigger; None = no worker knows the trigger in this destination.
     """
-
-    client: Redis
-    settings: Settings
-    trigger: Trigger
-    doorbell: Doorbell
-
-    def move(self, streams: Sequence[Stream]) -> Iterator[Moved]:
-        """Move what stands in these streams, step by step.
-
-        Raises:
-            OperationsMustAct: A worker with another configuration may be sending it.
-            RedisUnavailable: The steps before were made.
-        """
-        for stream in streams:
-            part: list[str] = []
-            left = 0
-            for entry in read_entries(self.client, stream):
-                if entry.header is None or entry.header.direction == self.trigger.on:
-                    part.append(entry.entry_id)
-                else:
-                    left += 1
-                if len(part) == STEP:
-                    yield Moved(self._step(stream, part), left)
-                    part, left = [], 0
-            yield Moved(self._step(stream, part), left)
-
-    def _step(self, stream: Stream, ids: Sequence[str]) -> int:
-        if not ids:
-            return 0
-        refuse_other_configurations(self.client, self.settings)
-        old = stream.place
-        new = PartitionKeys(self.trigger.destination, old.partition)
-        target = stream_name(stream.lane, self.trigger.name)
-        names = (
-            *(old.counts, old.streams, old.holds, old.stream(stream.name), old.aside, old.lease),
-            *(new.counts, new.streams, new.bell, new.stream(target)),
-        )
-        call = ScriptCall(names, (stream.name, target, self.settings.fingerprint, *ids))
-        ((moved, ring),) = scripts.run(self.client, "move", [call])
-        if moved < 0:
-            owner, _, _ = ring.decode().partition(" ")
-            raise OperationsMustAct(_BESIDE.format(owner))
-        if ring:
-            self.doorbell.ring(new.destination, new.partition, queue=kind_of_lane(stream.lane))
-        return int(moved)
+    return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
 
 
 def refuse_other_configurations(client: Redis, settings: Settings) -> None:
@@ -238,4 +182,4 @@ def refuse_other_configurations(client: Redis, settings: Settings) -> None:
     """
     others = [one for one in read_processes(client) if one.config != settings.fingerprint]
     if others:
-        raise OperationsMustAct(_BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))
+        raise OperationsMustAct(BESIDE.format(", ".join(f"{o.host}:{o.pid}" for o in others)))

@@ -110,6 +110,9 @@ class OneEvent:
             " event with a trigger that does."
         )
 
+    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+        """Do nothing: the event stands in no stream."""
+
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease."""
         await self.partition.hold_back(note, seconds)
@@ -120,10 +123,13 @@ class OneEvent:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
+        meanings: Iterable[str] = (),
         keep_if_due: bool,  # noqa: ARG002 - what is due in Redis is the workers' work
     ) -> Release:
         """Give the lease back."""
-        return await self.partition.release({}, paused, suspects=suspects, keep_if_due=False)
+        return await self.partition.release(
+            {}, paused, suspects=suspects, meanings=meanings, keep_if_due=False
+        )
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries: a repair, if the lease was lost."""

@@ -27,7 +27,7 @@ from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.api import Answer, Api
 from worker.destinations.registry import api_of
 from worker.destinations.sending import NoAnswer
-from worker.drain import Drain
+from worker.drain import Drain, no_meanings
 from worker.errors import LeaseLost
 from worker.node.process.runtime import Runtime, runtime_for
 
@@ -135,6 +135,7 @@ class _Trial:
             streaks=NoStreaks(),
             ration=Ration(),
             paused=self._paused(drain.paused, one, recording),
+            meanings=no_meanings,
         )
 
     def _paused(

@@ -142,6 +142,20 @@ class Run:
         self.audience, self.phase, self.start = audience, Phase.IDLE, ""
         self.doubt, self.next_ms = "", 0
 
+    def names(self, destination: str) -> bool:
+        """Say whether anything of it is about a destination."""
+        return destination in {*self.destinations, *self.known, *self.seen, *self.gone}
+
+    def rename_destination(self, old: str, new: str) -> None:
+        """Let a destination's members be those of another name; a run under way begins anew."""
+        for names in (self.destinations, self.known):
+            names[:] = list(dict.fromkeys(new if name == old else name for name in names))
+        for counts in (self.seen, self.gone):
+            if old in counts:
+                counts[new] = counts.get(new, 0) + counts.pop(old)
+        if self.is_under_way:
+            self.phase, self.start, self.next_ms = Phase.IDLE, "", 0
+
     def scan_anew(self) -> None:
         """Begin the scan again within this run: whom it saw, it saw."""
         self.phase, self.start, self.place = Phase.SCAN, "", 0

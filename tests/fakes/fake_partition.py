@@ -72,6 +72,8 @@ class PartitionStore:
     history: list[bytes] = field(default_factory=list)
     responses: list[bytes] = field(default_factory=list)
     reached: dict[str, bytes] = field(default_factory=dict)
+    orphans: dict[str, str] = field(default_factory=dict)
+    orphan_counts: Counter[str] = field(default_factory=Counter)
     last_id: str = "0-0"
 
     def ledger(self, digest: bytes) -> bytes | None:
@@ -95,22 +97,36 @@ class PartitionStore:
         self.last_id = f"{now_ms}-0" if now_ms > milliseconds else f"{milliseconds}-{sequence + 1}"
         return self.last_id
 
-    def due(self, paused: frozenset[str]) -> Literal["live", "backfill", ""]:
+    def count_down(self, name: str, entry_id: str) -> None:
+        """Count an entry down that was set aside and is gone."""
+        for known, last_id in list(self.orphans.items()):
+            if known.startswith(f"{name}|") and order_of(entry_id) <= order_of(last_id):
+                self.orphan_counts[known] -= 1
+                if self.orphan_counts[known] <= 0:
+                    del self.orphans[known], self.orphan_counts[known]
+
+    def due(
+        self, paused: frozenset[str], meanings: Iterable[str] = ()
+    ) -> Literal["live", "backfill", ""]:
         """Return of which lane some stream has work that may be done now, live first."""
+        meant = dict(label.split("|") for label in meanings)
         lanes = {
-            split_stream_name(name)[0] for name in self.streams if self._is_stream_due(name, paused)
+            split_stream_name(name)[0]
+            for name in self.streams
+            if self._is_stream_due(name, paused, meant)
         }
         return LIVE if LIVE in lanes else BACKFILL if lanes else ""
 
-    def _is_stream_due(self, name: str, paused: frozenset[str]) -> bool:
+    def _is_stream_due(self, name: str, paused: frozenset[str], meant: Mapping[str, str]) -> bool:
         lane, trigger = split_stream_name(name)
         wait = self.retry.get(trigger)
         if lane in paused or trigger in paused or (wait and wait.not_before_ms > self.now_ms()):
             return False
+        behind = [order_of(self.orphans.get(f"{name}|{meant.get(trigger, '')}", "0-0"))]
         hold = self.holds.get(name)
-        if hold is None or hold.until_ms <= self.now_ms():
-            return True
-        return any(order_of(entry_id) > order_of(hold.last_id) for entry_id in self.streams[name])
+        if hold and hold.until_ms > self.now_ms():
+            behind.append(order_of(hold.last_id))
+        return any(order_of(entry_id) > max(behind) for entry_id in self.streams[name])
 
 
 class FakePartition:
@@ -164,6 +180,7 @@ class FakePartition:
             setbacks=dict(store.aside),
             holds=dict(store.holds),
             reached_up_to=max(store.reached) if len(store.reached) >= REACHED_KEPT else "",
+            orphans=dict(store.orphans),
         )
 
     def renew(self) -> bool:
@@ -276,6 +293,7 @@ class FakePartition:
         entries = store.streams.get(delivery.stream, {})
         if entries.pop(delivery.entry_id, None) is None:
             return False
+        store.count_down(delivery.stream, delivery.entry_id)
         if not entries:
             del store.streams[delivery.stream]
         store.counts[settled.counted_as] += 1
@@ -295,6 +313,16 @@ class FakePartition:
         self.store.causes.setdefault(letter.cause, letter.sample)
         self.store.cause_counts[letter.cause] += 1
 
+    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        self._check()
+        store, name = self.store, f"{stream}|{meaning}"
+        known = order_of(store.orphans.get(name, "0-0"))
+        new = [i for i in store.streams.get(stream, {}) if known < order_of(i) <= order_of(last_id)]
+        if new:
+            store.orphans[name] = new[-1]
+            store.orphan_counts[name] += len(new)
+
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without holding the lease; no delivery of it may go on before its end."""
         nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
@@ -308,6 +336,7 @@ class FakePartition:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
+        meanings: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
@@ -320,7 +349,7 @@ class FakePartition:
                 store.holds[name] = hold
             else:
                 store.holds.pop(name, None)
-        due = store.due(frozenset(paused))
+        due = store.due(frozenset(paused), meanings)
         if due and keep_if_due:
             return Release(released=False, due=True, ring="")
         store.token, store.until_ms = "", 0

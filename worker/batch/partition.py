@@ -172,6 +172,8 @@ class Holding:
         holds: By stream.
         reached_up_to: People who are reached and have a larger digest (hex) are not told to
             `settle`; "" = all are told.
+        orphans: By `lane|trigger|MEANING`: up to which id nothing is wanted in a stream by a
+            trigger that means this.
     """
 
     now_ms: int
@@ -181,6 +183,7 @@ class Holding:
     setbacks: Mapping[str, Setback]
     holds: Mapping[str, Hold]
     reached_up_to: str = ""
+    orphans: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +324,10 @@ class Partition(Protocol):
         """Put deliveries in the place of others that are still there; needs the lease."""
         ...
 
+    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        ...
+
     async def hold_back(self, note: Note, seconds: float) -> None:
         """Open a note without the lease, so that nothing of its profiles is sent for so long."""
         ...
@@ -331,6 +338,7 @@ class Partition(Protocol):
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
+        meanings: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back.
@@ -339,6 +347,7 @@ class Partition(Protocol):
             holds: Those that have changed; None = it is over.
             paused: Triggers of which nothing may be done now, and lanes that are paused.
             suspects: The places of deliveries that the next holder has to render apart, too.
+            meanings: What triggers mean, as `trigger|MEANING`: what one does not want is not due.
             keep_if_due: Keep the lease if some work may be done now.
         """
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from worker.batch.partition import Delivery, Entry, Found, Hold, Stretch
@@ -50,15 +50,26 @@ class Reads(Protocol):
         """Read the next entries of several streams; of many in one round trip."""
         ...
 
+    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class _Source:
-    """One stream while it is being read."""
+    """One stream while it is being read.
+
+    Args:
+        unwanted_up_to: The id up to which its trigger wants nothing of it.
+        only_orphans: Nothing else was read of it.
+    """
 
     stream: str
     trigger: str
     after_id: str
     hold: Hold | None
+    unwanted_up_to: str = ""
+    only_orphans: bool = True
     entries: deque[Entry] = field(default_factory=deque)
     is_exhausted: bool = False
     only_waiting: bool = True
@@ -73,9 +84,21 @@ class _Source:
 
     def pass_over(self, entry_id: str, until_ms: int) -> None:
         """Let an entry wait; the hold grows as long as all entries before it wait."""
+        self.only_orphans = False
         if self.only_waiting:
             earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
             self.hold = Hold(entry_id, earliest)
+
+    def set_aside(self, entry_id: str) -> None:
+        """Leave an entry that the trigger does not want."""
+        if self.only_orphans:
+            self.unwanted_up_to = entry_id
+        elif self.only_waiting and self.hold:
+            self.hold = self.hold._replace(last_id=entry_id)
+
+    def take(self) -> None:
+        """Remember that an entry of it is worked on."""
+        self.only_waiting = self.only_orphans = False
 
 
 @dataclass(slots=True)
@@ -143,6 +166,7 @@ async def read_batch(
     batch = await _read(reads, state, sources, entries)
     for source in sources:
         _note_hold(state, source)
+        await _note_orphans(reads, state, source)
     return batch
 
 
@@ -151,7 +175,9 @@ async def read_on(
 ) -> list[Delivery]:
     """Read as `read_batch` does, but only what stands behind these. It notes no holds."""
     read = {delivery.stream: delivery.entry_id for delivery in behind}
-    sources = [replace(_source(state, name), after_id=read.get(name, "")) for name in streams]
+    sources = [_source(state, name) for name in streams]
+    for source in sources:
+        source.after_id = read.get(source.stream, source.after_id)
     return await _read(reads, state, sources, entries)
 
 
@@ -170,14 +196,12 @@ async def _read(
         _, number = heapq.heappop(heads)
         source = sources[number]
         delivery = _delivery(source, source.entries.popleft())
-        until_ms = state.waits_until_ms(delivery)
-        if until_ms:
-            source.pass_over(delivery.entry_id, until_ms)
+        if _is_left(state, source, delivery):
             passed_over += 1
             if passed_over >= PASSED_OVER_AT_MOST:
                 break
         else:
-            source.only_waiting = False
+            source.take()
             batch.append(delivery)
             size += len(delivery.profile)
             taken[source.trigger] += 1
@@ -188,6 +212,17 @@ async def _read(
             await reader.fill(sources)
         _push(heads, number, source)
     return batch
+
+
+def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
+    """Leave an entry where it is if it has to wait, or if its trigger does not want it."""
+    if state.is_orphan(delivery):
+        source.set_aside(delivery.entry_id)
+        return True
+    until_ms = state.waits_until_ms(delivery)
+    if until_ms:
+        source.pass_over(delivery.entry_id, until_ms)
+    return bool(until_ms)
 
 
 async def is_any_due(reads: Reads, state: State, streams: Iterable[str]) -> bool:
@@ -207,7 +242,10 @@ def _source(state: State, stream: str) -> _Source:
     if hold and hold.until_ms <= state.now_ms():
         hold = None
     trigger = split_stream_name(stream)[1]
-    return _Source(stream, trigger, hold.last_id if hold else "", hold)
+    unwanted = state.unwanted_up_to(stream)
+    if hold and (not unwanted or order_of(hold.last_id) > order_of(unwanted)):
+        return _Source(stream, trigger, hold.last_id, hold, unwanted, only_orphans=False)
+    return _Source(stream, trigger, unwanted, hold, unwanted, only_orphans=True)
 
 
 def _push(heads: list[tuple[tuple[int, int], int]], number: int, source: _Source) -> None:
@@ -239,6 +277,13 @@ def _is_right(header: Header) -> bool:
         and type(header.accepted_ms) is int
         and type(header.replays) is int
     )
+
+
+async def _note_orphans(reads: Reads, state: State, source: _Source) -> None:
+    meaning = state.meanings.get(source.trigger)
+    if meaning and source.unwanted_up_to != state.unwanted_up_to(source.stream):
+        await reads.set_aside(source.stream, meaning.digest, source.unwanted_up_to)
+        state.orphans[f"{source.stream}|{meaning.digest}"] = source.unwanted_up_to
 
 
 def _note_hold(state: State, source: _Source) -> None:

@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Holding, Note
 from worker.contract.keys import split_stream_name
+from worker.contract.meaning import Meaning
 from worker.contract.renames import NO_RENAMES, Renames
 from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, longest_ms
 from worker.core.gate import Closed, Open, Slot
@@ -69,6 +70,8 @@ class State:
         yields: Live work waits for its slot: the gate lets nothing of a backfill lane pass.
         wait_set_ms: By trigger: when its wait was set.
         renames: Audiences that were renamed before the lease was taken.
+        meanings: By trigger; one that has none wants whatever stands in its streams.
+        orphans: By `lane|trigger|MEANING`, see `Holding`.
     """
 
     clock: Clock
@@ -90,6 +93,8 @@ class State:
     tally: Tally = field(default_factory=Tally)
     identities_shared: Counter[str] = field(default_factory=Counter)
     renames: Renames = NO_RENAMES
+    meanings: Mapping[str, Meaning] = field(default_factory=dict)
+    orphans: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, holding: Holding, clock: Clock, late_seconds: float) -> State:
@@ -111,6 +116,7 @@ class State:
             },
             suspects=set(holding.rendering),
             reached_up_to=holding.reached_up_to,
+            orphans=dict(holding.orphans),
         )
         for note in holding.notes:
             if note.open_until_ms:
@@ -146,6 +152,22 @@ class State:
         if setback and setback.not_before_ms > now_ms:
             ends.append(setback.not_before_ms)
         return max(ends, default=0)
+
+    def is_orphan(self, delivery: Delivery) -> bool:
+        """Say whether a trigger does not want what stands in its stream: it meant something else.
+
+        What can't be read is never an orphan.
+        """
+        meaning, header = self.meanings.get(delivery.trigger), delivery.header
+        if meaning is None or header.is_placeholder or meaning.wants(header):
+            return False
+        # What belongs to a renamed audience is carried over, or dropped after it was renamed back.
+        return not (header.former or self.renames.concern(header))
+
+    def unwanted_up_to(self, stream: str) -> str:
+        """Return the id up to which a stream's trigger wants nothing of it; "" = unknown."""
+        meaning = self.meanings.get(split_stream_name(stream)[1])
+        return self.orphans.get(f"{stream}|{meaning.digest}", "") if meaning else ""
 
     def is_due(self, trigger: str) -> bool:
         """Say whether a trigger's streams may be read now."""

@@ -83,6 +83,11 @@ class Header(NamedTuple):
     again: bool = False
     former: bool = False
 
+    @property
+    def is_placeholder(self) -> bool:
+        """Say whether it stands for a header that can't be read: a real one has a time."""
+        return self.time_us == 0
+
 
 def header_of(event: Event, *, accepted_ms: int) -> Header:
     """Return the header of an event's deliveries."""

@@ -7,6 +7,8 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:format` | string | the format's number, written once |
 | `segrelay:partitions`, `segrelay:identity` | string | what was configured at first use |
 | `segrelay:destinations` | set | destinations that have anything |
+| `segrelay:addresses` | hash | destination → its host and a fingerprint of its credentials |
+| `segrelay:moved` | hash | destination → the name that it has now |
 | `segrelay:names` | hash | name → number, for the ledger's packed records |
 | `segrelay:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `segrelay:audiences` | hash | audience id → slug, learned from payloads |
@@ -38,6 +40,9 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `{d:p}retry` | hash | trigger → JSON: attempts, not before, successes, why |
 | `{d:p}aside` | hash | `lane\|trigger\|id` → JSON: width, tries, not before, successes, refusal |
 | `{d:p}holds` | hash | `lane\|trigger` → JSON: up to which id everything waits, until when |
+| `{d:p}orphans` | hash | `lane\|trigger\|MEANING` → unwanted up to this id; and `\|n`: how many |
+| `{d:p}carried:OLD` | hash | what came from a destination that is renamed, until it is gone there |
+| `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
 | `{d:p}letters` | hash | letter id → the letter |
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
@@ -67,6 +72,8 @@ FORMAT: Final = "segrelay:format"
 PARTITIONS: Final = "segrelay:partitions"
 IDENTITY: Final = "segrelay:identity"
 DESTINATIONS: Final = "segrelay:destinations"
+ADDRESSES: Final = "segrelay:addresses"
+MOVED: Final = "segrelay:moved"
 NAMES: Final = "segrelay:names"
 NUMBERED: Final = "segrelay:numbered"
 AUDIENCES: Final = "segrelay:audiences"
@@ -170,6 +177,10 @@ class PartitionKeys:
         """Return the key of the members that a sync knows."""
         return f"{self.tag}sync:{sync}"
 
+    def carried(self, destination: str) -> str:
+        """Return the key of what came from a destination that had another name."""
+        return f"{self.tag}carried:{destination}"
+
     def ledger(self, digest: bytes) -> bytes:
         """Return the key of one profile's ledger; the digest stands in it as raw bytes."""
         return self.tag.encode() + b"l" + digest
@@ -186,6 +197,6 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
-        "synctokens",
+        "synctokens", "orphans", "leaving",
     }
 )  # fmt: skip

@@ -28,11 +28,13 @@ class CheckReport:
         valid: Everything can be started with it.
         problems: Why not.
         warnings: What keeps something from working, or is probably not meant.
+        notes: What could not be looked at.
     """
 
     valid: bool
     problems: Sequence[str]
     warnings: Sequence[str]
+    notes: Sequence[str] = ()
 
     @property
     def is_right(self) -> bool:
@@ -77,12 +79,15 @@ def check(
     Each trigger's template is rendered with a sample, the result is held against its path, and the
     triggers are compared with each other. Problems keep everything from starting: the exit code is
     2. Warnings name what does not work as it is, or is probably not meant: with --strict the exit
-    code is 2 for them as well.
+    code is 2 for them as well. If Redis answers, it is asked whether it is in use with another
+    identity or number of partitions, and whether a destination has only another name than before.
     """
     from worker.checks.triggers import check_triggers  # noqa: PLC0415 - `show` needs no engine
 
     now = datetime.now(UTC)
     report = inspect(load_settings, lambda settings: check_triggers(settings, now))
+    if report.valid:
+        report = _with_redis(report, load_settings())
     if live and report.valid:
         report = _with_live(report, load_settings())
     if json:
@@ -106,7 +111,16 @@ def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
         for severity in ("error", "warning")
     }
     problems = [*report.problems, *lines["error"]]
-    return CheckReport(not problems, problems, [*report.warnings, *lines["warning"]])
+    warnings = [*report.warnings, *lines["warning"]]
+    return CheckReport(not problems, problems, warnings, report.notes)
+
+
+def _with_redis(report: CheckReport, settings: Settings) -> CheckReport:
+    from ops.state.redis_look import look_at_redis  # noqa: PLC0415 - `show` needs no Redis
+
+    found = look_at_redis(settings)
+    warnings = [*report.warnings, *found.warnings]
+    return CheckReport(not found.problems, found.problems, warnings, found.notes)
 
 
 def _tell(report: CheckReport) -> None:
@@ -114,6 +128,8 @@ def _tell(report: CheckReport) -> None:
         note(problem)
     for warning in report.warnings:
         note(f"warning: {warning}")
+    for one in report.notes:
+        note(one)
     if report.is_right:
         say("The configuration is right.")
     elif report.valid:

@@ -29,6 +29,7 @@ from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
 from producer.retrying import TOO_OLD, LedgerReach
 from producer.sources.files import opened_bytes as opened_file
+from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings
@@ -37,6 +38,7 @@ from worker.errors import UsageWrong
 _MESSAGE_CHARACTERS: Final = 80
 _LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
+    "unwanted": "their trigger has another direction or other audiences now",
     "unreadable": "what they hold can't be read; name them by id to put them back as they were",
     "exhausted": "replayed three times in vain; name them by id to try again",
     TOO_OLD: "accepted longer ago than the ledger remembers; --force replays them",
@@ -71,7 +73,8 @@ def replay(
         places, wanted = options.chosen(client, settings, ids or ())
         reach = LedgerReach.of(settings, now_ms(client), force=force)
         policy = ReplayPolicy(reach, named=bool(ids))
-        plan = plan_replay(find_letters(client, places, wanted), settings, policy)
+        letters = find_letters(client, places, wanted)
+        plan = plan_replay(letters, settings, policy, read_meanings(client, settings))
         if dry_run:
             _rehearse(client, settings, places, plan, as_json=as_json)
             return

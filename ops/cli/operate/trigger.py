@@ -1,19 +1,22 @@
-"""`segrelay trigger`: what to do with the deliveries of a trigger that is gone."""
+"""`segrelay trigger`: what to do with deliveries that their trigger does not want any more."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import typer
 
+from ops.moving.deliveries import Mover
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.state.status import is_orphan
-from ops.state.waiting import Choice, Mover, find_streams, refuse_other_configurations
+from ops.state.waiting import Choice, Stream, find_streams, refuse_other_configurations
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say
 from ops.terminal.options import Json, Yes
 from producer.doorbell import CeleryDoorbell
+from worker.adapters.redis.addresses import read_renamed
+from worker.adapters.redis.meanings import read_meanings
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
 
@@ -22,38 +25,37 @@ app = typer.Typer()
 
 @app.callback()
 def root() -> None:
-    """Deal with the deliveries of a trigger that is gone."""
+    """Deal with deliveries whose trigger is gone, or means something else now."""
 
 
 @app.command()
 def move(
-    old: Annotated[str, typer.Argument(help="A trigger that the configuration no longer has.")],
+    old: Annotated[str, typer.Argument(help="The trigger for which they wait.")],
     new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
     *,
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
-    """Move the deliveries that wait for a trigger that is gone to another of the same direction.
+    """Move orphaned deliveries to another trigger that wants them.
 
-    The count of accepted deliveries moves along. Dead letters stay what they are. While a worker
-    runs that was started with another configuration, nothing is moved: it may be sending just that.
+    Orphaned is what waits for a trigger that the configuration no longer has, and what waits for
+    one that has another direction or other audiences now. What the old trigger still wants stays,
+    and so does what the new one does not want. The count of accepted deliveries moves along. Dead
+    letters stay what they are. While a worker runs that was started with another configuration,
+    nothing is moved: it may be sending just that.
     """
     with opened() as (settings, client):
         target = _target(settings, new)
-        streams = [
-            stream
-            for stream in find_streams(
-                client, all_partitions(client, settings), Choice(trigger=old)
-            )
-            if is_orphan(settings, stream.place, old)
-        ]
-        _refuse_configured(settings, old, is_anything=bool(streams))
-        count = sum(stream.length for stream in streams)
+        meanings = read_meanings(client, settings)
+        mover = Mover(client, settings, target, meanings, CeleryDoorbell(settings))
+        streams = find_streams(client, all_partitions(client, settings), Choice(trigger=old))
+        _refuse_renamed(streams, read_renamed(client))
+        count = sum(1 for stream in streams for _ in mover.orphans(stream))
+        _refuse_wanted(settings, old, count)
         moved = left = 0
         if count:
             refuse_other_configurations(client, settings)
-            confirmed(f"Move {count:,} waiting deliveries from {old} to {new}?", yes=yes)
-            mover = Mover(client, settings, target, CeleryDoorbell(settings))
+            confirmed(f"Move {count:,} orphaned deliveries from {old} to {new}?", yes=yes)
             with progress("moved", count) as shown:
                 for step in mover.move(streams):
                     moved += step.moved
@@ -64,7 +66,7 @@ def move(
         return
     say(f"{moved:,} deliveries moved")
     if left:
-        note(f"{left:,} stay: {new} is for another direction.")
+        note(f"{left:,} stay: {new} is for another direction, or for other audiences.")
 
 
 def _target(settings: Settings, name: str) -> Trigger:
@@ -74,9 +76,17 @@ def _target(settings: Settings, name: str) -> Trigger:
     return settings.triggers[name]
 
 
-def _refuse_configured(settings: Settings, old: str, *, is_anything: bool) -> None:
-    if old in settings.triggers and not is_anything:
+def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:
+    for name in {stream.place.destination for stream in streams} & renamed.keys():
         raise UsageWrong(
-            f"{old} is configured, so workers deliver what waits for it; only what the"
-            " configuration does not name any more can be moved."
+            f"These deliveries came under the former name of a destination; `segrelay destination"
+            f" rename {name} {renamed[name]}` carries them over."
+        )
+
+
+def _refuse_wanted(settings: Settings, old: str, orphans: int) -> None:
+    if old in settings.triggers and not orphans:
+        raise UsageWrong(
+            f"{old} is configured, so workers deliver what waits for it; only what no trigger of"
+            " that name wants can be moved."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
@@ -17,6 +17,8 @@ from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from producer.publishing.quarantine import QuarantineRecord
 from worker.core.messages import normalise_message
+
+_ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay trigger move`"
 
 
 class _Moment(NamedTuple):
@@ -97,10 +99,12 @@ def _of_letter(letter: StoredLetter) -> _Moment:
 def _of_entry(entry: WaitingEntry, known: Known) -> _Moment:
     header = entry.header
     assert header is not None
+    is_orphaned = entry in known.orphaned
     why = known.obstacles.of(entry) if known.obstacles else ""
+    why = _ORPHANED if is_orphaned else why
     return _Moment(
         entry.since_ms,
-        "waits",
+        "orphaned" if is_orphaned else "waits",
         entry.stream.place.destination,
         entry.stream.trigger,
         header.audience,

@@ -9,6 +9,7 @@ from ops.state.health import OLDEST_SECONDS, counted, is_ill, problems_of, reaso
 from ops.state.status import KINDS
 from ops.terminal.console import say, say_wrapped, table
 from ops.terminal.tables import TableColumns, count_columns, laid_out, number_columns, text_columns
+from worker.adapters.redis.addresses import rename_hint
 from worker.contract.printable import printable
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def problems(document: Mapping[str, Any]) -> list[str]:
     """Return what wants a person, apart from what the tables show with its reason."""
     in_tables = ("destination ", "trigger ", "job ")
     found = problems_of(document, oldest_seconds=OLDEST_SECONDS)
-    return [problem for problem in found if not problem.startswith(in_tables)]
+    hints = {rename_hint(old, new) for new, old in document["former_names"].items()}
+    return [each for each in found if each in hints or not each.startswith(in_tables)]
 
 
 def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:

@@ -1,7 +1,7 @@
 #!lua
 -- Puts exported letters back. One that is there already changes nothing.
 --
--- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes
+-- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes  [5] what has come from another destination; without it, all may
 -- ARGV per letter: id, the letter, time of death (ms), cause, sample of the cause, trigger, reason, job ("" = none)
 --
 -- Returns how many were not there.
@@ -10,7 +10,8 @@ local PER_LETTER = 8
 local added = 0
 for i = 1, #ARGV, PER_LETTER do
   local id, letter, died, cause, sample, trigger, reason, job = unpack(ARGV, i, i + PER_LETTER - 1)
-  if redis.call('HSETNX', KEYS[2], id, letter) == 1 then
+  local comes = not KEYS[5] or redis.call('HSETNX', KEYS[5], 'letter|' .. id, '1') == 1
+  if comes and redis.call('HSETNX', KEYS[2], id, letter) == 1 then
     added = added + 1
     redis.call('ZADD', KEYS[3], died, id)
     redis.call('HSETNX', KEYS[4], cause, sample)

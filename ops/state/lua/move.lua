@@ -1,44 +1,40 @@
 #!lua flags=allow-oom
--- Moves waiting entries from a stream that nobody reads to that of another trigger.
--- The two may be of different destinations: a Redis cluster is refused at start, so slots don't matter.
+-- Moves waiting entries, which no worker delivers where they are, to the stream of another trigger of the same partition.
 -- A worker with another configuration may be sending just these entries: nothing moves while it holds the lease.
 --
--- KEYS[1] counts  [2] streams  [3] holds  [4] the stream  [5] aside  [6] lease  of the old place;
---     [7] counts  [8] streams  [9] bell  [10] the stream  of the new one
+-- KEYS[1] counts  [2] streams  [3] holds  [4] the stream  [5] aside  [6] lease  [7] orphans  [8] bell  [9] the other stream
 -- ARGV[1] old name `lane|trigger`  [2] new name  [3] fingerprint of our configuration  then the entries' ids
 --
 -- Returns {moved, ring}: ring is 1 if the bell was silent; {-1, owner} if such a worker holds the lease.
--- The bell is 1 if it was rung for live work, 3 for backfill. The job's counts stay, if both are of one destination and partition.
+-- The bell is 1 if it was rung for live work, 3 for backfill.
+--@include _orphans
 
 local clock = redis.call('TIME')
 local lease = redis.call('HMGET', KEYS[6], 'until', 'owner')
 local owner = lease[2] or ''
 if lease[1] and tonumber(lease[1]) > tonumber(clock[1]) * 1000 and string.match(owner, ' (.*)$') ~= ARGV[3] then return {-1, owner} end
-local job = string.match(ARGV[1], '^job%.([^|]+)|')
-local moved = 0
+local moved, ids = 0, {}
 for i = 4, #ARGV do
   local entry = redis.call('XRANGE', KEYS[4], ARGV[i], ARGV[i])[1]
   if entry and redis.call('XDEL', KEYS[4], ARGV[i]) == 1 then
-    redis.call('XADD', KEYS[10], '*', unpack(entry[2]))
+    redis.call('XADD', KEYS[9], '*', unpack(entry[2]))
     redis.call('HDEL', KEYS[5], ARGV[1] .. '|' .. ARGV[i])
     moved = moved + 1
+    ids[moved] = ARGV[i]
   end
 end
 if moved == 0 then return {0, 0} end
+count_down(KEYS[7], ARGV[1], ids)
 if redis.call('XLEN', KEYS[4]) == 0 then
   redis.call('SREM', KEYS[2], ARGV[1])
   redis.call('HDEL', KEYS[3], ARGV[1])
 end
-redis.call('SADD', KEYS[8], ARGV[2])
+redis.call('SADD', KEYS[2], ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'accepted|' .. string.match(ARGV[1], '|(.*)$'), -moved)
-redis.call('HINCRBY', KEYS[7], 'accepted|' .. string.match(ARGV[2], '|(.*)$'), moved)
-if job and KEYS[1] ~= KEYS[7] then
-  redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|accepted', -moved)
-  redis.call('HINCRBY', KEYS[7], 'job|' .. job .. '|accepted', moved)
-end
-local ring, bell, live = 0, redis.call('GET', KEYS[9]), string.sub(ARGV[2], 1, 5) == 'live|'
+redis.call('HINCRBY', KEYS[1], 'accepted|' .. string.match(ARGV[2], '|(.*)$'), moved)
+local ring, bell, live = 0, redis.call('GET', KEYS[8]), string.sub(ARGV[2], 1, 5) == 'live|'
 if not bell or (live and bell == '3') then
-  redis.call('SET', KEYS[9], live and '1' or '3')
+  redis.call('SET', KEYS[8], live and '1' or '3')
   ring = 1
 end
 return {moved, ring}

@@ -7,9 +7,11 @@ import orjson
 import pytest
 
 from ops.cli.main import app
-from ops.state.waiting import Choice, Mover, find_streams
+from ops.moving.deliveries import Mover
+from ops.state.waiting import Choice, find_streams
 from producer.doorbell import SilentDoorbell
 from tests.integration.ops.relay import ENTER, EXIT, payload
+from worker.adapters.redis.meanings import read_meanings
 from worker.adapters.redis.presence import RedisPresence
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
@@ -193,7 +195,9 @@ def test_the_new_destination_is_rung_for_the_lane_that_moved(waiting, redis_url)
     doorbell = SilentDoorbell()
 
     with closing(connect(redis_url)) as client:
-        mover = Mover(client, waiting.settings, waiting.settings.triggers["vip-exit"], doorbell)
+        meanings = read_meanings(client, waiting.settings)
+        target = waiting.settings.triggers["vip-exit"]
+        mover = Mover(client, waiting.settings, target, meanings, doorbell)
         assert [step.moved for step in mover.move([job_stream])] == [1]
 
         assert doorbell.rang == [("other", job_stream.place.partition, "backfill")]
@@ -217,3 +221,103 @@ def test_what_moves_leaves_no_trace_of_its_failures(waiting, call):
     moved(call, "vip-enter", "renamed")
 
     assert not waiting.client.exists(stream.place.aside)
+
+
+ENTER_OF_GOLD = ENTER.replace('["*"]', '["gold"]')
+ENTER_AS_EXIT = EXIT.replace("vip-exit", "vip-enter")
+EXIT_AS_ENTER = ENTER.replace("vip-enter", "vip-exit")
+
+
+def swapped(relay):
+    """Let the two triggers swap their names."""
+    relay.configure(EXIT_AS_ENTER, triggers=ENTER_AS_EXIT)
+
+
+def enters_and_exits(relay, people=5):
+    relay.publish(*(payload(f"in{n}@example.com") for n in range(people)))
+    relay.publish(*(payload(f"out{n}@example.com", direction="exit") for n in range(people)))
+
+
+def test_triggers_that_swapped_their_names_deliver_nothing_of_each_other(relay, call):
+    enters_and_exits(relay)
+    swapped(relay)
+
+    relay.drain()
+
+    found = relay.status()
+    assert (found["delivered"], found["skipped"], found["waiting"]) == (0, 0, 10)
+    assert found["orphans"] == {"vip-enter": 5, "vip-exit": 5}
+    assert found["orphans_mended_by"] == {
+        "vip-enter": "segrelay trigger move vip-enter vip-exit",
+        "vip-exit": "segrelay trigger move vip-exit vip-enter",
+    }
+    assert moved(call, "vip-enter", "vip-exit") == {"moved": 5, "left": 0}
+    assert moved(call, "vip-exit", "vip-enter") == {"moved": 5, "left": 0}
+    relay.drain()
+    found = relay.status()
+    assert (found["delivered"], found["waiting"], found["orphaned"]) == (10, 0, 0)
+    assert {name: each["delivered"] for name, each in found["triggers"].items()} == {
+        "vip-enter": 5,
+        "vip-exit": 5,
+    }
+
+
+def test_what_is_orphaned_is_delivered_once_its_trigger_wants_it_again(relay):
+    enters_and_exits(relay)
+    swapped(relay)
+    relay.drain()
+
+    relay.configure(EXIT)
+
+    assert relay.status()["orphaned"] == 0
+    relay.drain()
+    assert relay.status()["delivered"] == 10
+
+
+def test_an_audience_that_a_trigger_no_longer_names_is_orphaned(relay, discard):
+    relay.publish(payload("ann@example.com"), payload("ben@example.com", audience="gold"))
+    relay.configure(triggers=ENTER_OF_GOLD)
+
+    relay.drain()
+
+    found = relay.status()
+    assert (found["delivered"], found["orphans"]) == (1, {"vip-enter": 1})
+    assert found["orphans_mended_by"] == {"vip-enter": "segrelay discard --trigger vip-enter"}
+    assert discard("--trigger", "vip-enter") == 1
+    assert relay.status()["orphaned"] == 0
+
+
+def test_an_audience_named_by_its_id_is_no_orphan(relay):
+    relay.publish(payload("ann@example.com"))
+    relay.configure(triggers=ENTER.replace('["*"]', '["vipvipvip"]'))
+
+    relay.drain()
+
+    assert relay.status()["delivered"] == 1
+
+
+def test_new_events_are_read_behind_many_orphans(relay, call):
+    many = 3_000
+    relay.publish(*(payload(f"p{number}@example.com", "old") for number in range(many)))
+    relay.configure(triggers=ENTER_OF_GOLD)
+    relay.drain()
+    assert relay.status()["orphaned"] == many
+    relay.publish(payload("ann@example.com", "gold"), payload("ben@example.com", "gold"))
+
+    relay.drain()
+
+    found = relay.status()
+    assert (found["delivered"], found["orphaned"], found["waiting"]) == (2, many, many)
+    relay.configure(ENTER.replace("vip-enter", "all-enter"), triggers=ENTER_OF_GOLD)
+    assert moved(call, "vip-enter", "all-enter") == {"moved": many, "left": 0}
+    assert relay.status()["orphaned"] == 0
+
+
+def test_why_says_that_a_delivery_is_orphaned(relay, call):
+    enters_and_exits(relay, people=1)
+    swapped(relay)
+
+    (line,) = orjson.loads(call(app, "why", "in0@example.com", "--json").stdout)["waiting"]
+
+    assert line["what"] == "orphaned"
+    assert "trigger move" in line["detail"]

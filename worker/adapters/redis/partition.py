@@ -40,6 +40,9 @@ _READ_BYTES: Final = 4_000_000
 _READ_AT_FIRST: Final = 100
 """Entries of several streams in the first round trip; each further one may bring twice as many."""
 _REPLACED_AT_ONCE: Final = 500
+_COUNTED_AT_ONCE: Final = 1_000
+"""Entries that one script counts, so that others do not wait for long."""
+_MORE: Final = 2
 _QUEUES: Final[dict[int, Literal["live", "backfill", ""]]] = {0: "", 1: "live", 3: "backfill"}
 
 
@@ -89,12 +92,14 @@ class RedisPartition:
             k.aside,
             k.holds,
             k.reached,
+            k.orphans,
         )
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
             return None
-        _, now_ms, notes, opened, rendering, retry, aside, holds, largest, reached = answer
+        _, now_ms, notes, opened, rendering, retry, aside, holds, *more = answer
+        largest, reached, orphans = more
         ends = {note: int(end) for note, end in _pairs(opened)}
         return Holding(
             now_ms=now_ms,
@@ -104,6 +109,9 @@ class RedisPartition:
             setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
             holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
             reached_up_to=largest.decode() if reached >= REACHED_KEPT else "",
+            orphans={
+                i.decode(): text.decode() for i, text in _pairs(orphans) if not i.endswith(b"|n")
+            },
         )
 
     async def streams(self) -> tuple[str, ...]:
@@ -209,6 +217,7 @@ class RedisPartition:
         paused: Iterable[str],
         *,
         suspects: Iterable[str] = (),
+        meanings: Iterable[str] = (),
         keep_if_due: bool,
     ) -> Release:
         """Give the lease back, and say whether there is more to do."""
@@ -222,8 +231,8 @@ class RedisPartition:
         ]
         released, due, ring = await self._call(
             "release",
-            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell),
-            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused),
+            (k.lease, k.rendering, k.holds, k.streams, k.retry, k.bell, k.orphans),
+            (self.token, int(keep_if_due), k.tag, kept, len(holds), *pairs, *paused, *meanings),
         )
         return Release(bool(released), bool(due), _QUEUES[ring])
 
@@ -233,6 +242,18 @@ class RedisPartition:
             keys, args = _carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
             (replaced,) = await self._call("carry_over", keys, (self.token, *args))
             if replaced < 0:
+                raise self._lost()
+
+    async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
+        """Write down up to which entry a trigger that means this wants nothing of its stream."""
+        names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
+        field = f"{stream}|{meaning}"
+        left = _MORE
+        while left == _MORE:
+            left = await self._call(
+                "set_aside", names, (self.token, field, last_id, _COUNTED_AT_ONCE)
+            )
+            if not left:
                 raise self._lost()
 
     async def hold_back(self, note: Note, seconds: float) -> None:
@@ -287,7 +308,7 @@ def _settle_call(
     keys: list[str | bytes] = [
         k.lease, k.counts, k.notes, k.open, k.letters, k.lettertimes, k.causes, k.retry, k.aside,
         k.streams, k.history, k.reached, k.who, k.rendering, k.responses, k.responseslost,
-        k.jobtimes, *map(k.stream, streams), *map(k.ledger, ledgers),
+        k.jobtimes, k.orphans, *map(k.stream, streams), *map(k.ledger, ledgers),
     ]  # fmt: skip
     args: list[str | bytes | int] = [
         token, what.note_id, round(what.open_seconds * 1000), retention_ms, len(streams), *streams,
@@ -321,7 +342,9 @@ def _carry_call(
         for name in (old.stream, *(stream_name(each.lane, each.trigger) for each in new))
     )
     index = {name: number for number, name in enumerate(names, start=1)}
-    keys: list[str | bytes] = [k.lease, k.counts, k.streams, k.aside, *map(k.stream, names)]
+    keys: list[str | bytes] = [
+        k.lease, k.counts, k.streams, k.aside, k.orphans, *map(k.stream, names),
+    ]  # fmt: skip
     args: list[str | bytes | int] = [len(names), *names]
     for old, new in replacements:
         args += (index[old.stream], old.entry_id, len(new))

@@ -19,7 +19,12 @@ _INCLUDE: Final = "--@include "
 @cache
 def source(name: str) -> str:
     """Return a script's text, with the lines `--@include part` replaced by that part."""
-    lines = (FOLDER / f"{name}.lua").read_text().splitlines()
+    return included((FOLDER / f"{name}.lua").read_text())
+
+
+def included(text: str) -> str:
+    """Return a text with the lines `--@include part` replaced by that part of this folder."""
+    lines = text.splitlines()
     return "\n".join(
         source(line.removeprefix(_INCLUDE)) if line.startswith(_INCLUDE) else line for line in lines
     )

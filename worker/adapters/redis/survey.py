@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,8 +10,10 @@ import redis
 
 from worker.adapters.redis import scripts
 from worker.adapters.redis.gate import LOOK, ask_look, looks
+from worker.adapters.redis.meanings import meanings
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, split_stream_name
+from worker.contract.meaning import named_audiences
 from worker.contract.pauses import parse_pauses
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import digest
@@ -32,10 +34,12 @@ class _Place:
 
     Args:
         idle: Its triggers of which nothing may be done now, and the lanes that are paused.
+        meanings: What the others mean, as `trigger|MEANING`.
     """
 
     keys: PartitionKeys
     idle: frozenset[str]
+    meanings: frozenset[str]
 
 
 class RedisSurvey:
@@ -59,6 +63,7 @@ class RedisSurvey:
         self._stopped = stopped
         self._lock = f"{keys.SWEEP}:{settings.fingerprint}"
         self._script = scripts.source("due")
+        self._audiences = named_audiences(settings.triggers.values())
 
     def may_sweep(self) -> bool:
         """Say whether this round is ours; each configuration sweeps for what it knows."""
@@ -86,14 +91,17 @@ class RedisSurvey:
         pipe.script_load(scripts.source(LOOK))
         pipe.time()
         pipe.hgetall(keys.PAUSED)
+        pipe.hmget(keys.AUDIENCES, self._audiences or [""])
+        pipe.hgetall(keys.RENAMED)
         for destination in destinations:
             authorization = self._settings.authorization_of(destination)
             ask_look(pipe, destination, authorization, self._triggers_of(destination))
         for place in all_keys:
             pipe.smembers(place.streams)
-        _, (seconds, rest), stored, *answers = pipe.execute()
+        _, (seconds, rest), stored, slugs, renamed, *answers = pipe.execute()
         now_us = seconds * MICROSECONDS + rest
         pauses = parse_pauses(stored)
+        labels = self._labels(slugs, renamed)
         gates, streams = answers[: len(destinations)], answers[len(destinations) :]
         paused = {*pauses.triggers, *self._stopped()}
         ready = {
@@ -106,11 +114,19 @@ class RedisSurvey:
             for place, names in zip(all_keys, streams, strict=True)
         )
         looks = (
-            _place(place, names, ready[place.destination], pauses.lanes)
+            _place(place, names, ready[place.destination], pauses.lanes, labels)
             for place, names in found
             if place.destination in ready
         )
         return now_us, [place for place in looks if place]
+
+    def _labels(
+        self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
+    ) -> dict[str, str]:
+        """Return `trigger|MEANING` by trigger."""
+        triggers = list(self._settings.triggers.values())
+        found = meanings(triggers, self._audiences, slugs if self._audiences else (), renamed)
+        return {name: meaning.label for name, meaning in found.items()}
 
     def _triggers_of(self, destination: Destination) -> list[str]:
         triggers = self._settings.triggers.values()
@@ -151,15 +167,16 @@ class RedisSurvey:
         at = place.keys
         pipe.evalsha(
             digest(self._script),
-            5,
+            6,
             at.lease,
             at.holds,
             at.streams,
             at.retry,
             at.bell,
+            at.orphans,
             at.tag,
             longest_ms(self._settings.delivery.late_seconds),
-            *sorted(place.idle),
+            *sorted(place.idle | place.meanings),
         )
 
 
@@ -168,6 +185,7 @@ def _place(
     streams: Sequence[tuple[str, str]],
     ready: Collection[str],
     paused_lanes: Collection[str],
+    labels: Mapping[str, str],
 ) -> _Place | None:
     """Return a partition with what of it is idle; None if all of it is.
 
@@ -176,9 +194,11 @@ def _place(
         streams: Lane and trigger of each.
         ready: Triggers that are not paused, and whose gate is open.
         paused_lanes: Lanes of jobs that are paused.
+        labels: `trigger|MEANING` by trigger.
     """
     idle = {trigger for _, trigger in streams if trigger not in ready}
     paused = {lane for lane, _ in streams if lane in paused_lanes}
     if all(trigger in idle or lane in paused for lane, trigger in streams):
         return None
-    return _Place(place, frozenset(idle | paused))
+    meant = {labels[trigger] for _, trigger in streams if trigger in labels}
+    return _Place(place, frozenset(idle | paused), frozenset(meant))

@@ -6,7 +6,7 @@ keys of one person: both break the truth of what is delivered, so both are refus
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, cast
 
 from redis import Redis
@@ -26,11 +26,7 @@ def claim(client: Redis, settings: Settings) -> None:
         RedisMismatch: Redis holds another format, partition count or identity.
         RedisUnavailable: Redis can't be asked.
     """
-    wanted = {
-        keys.FORMAT: str(FORMAT_NUMBER),
-        keys.PARTITIONS: str(settings.redis.partitions),
-        keys.IDENTITY: settings.delivery.identity,
-    }
+    wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
     found = _read(client, wanted)
     if None in found.values():
@@ -40,10 +36,37 @@ def claim(client: Redis, settings: Settings) -> None:
                 pipe.set(key, value, nx=True)
             pipe.execute()
         found = _read(client, wanted)
-    for key, value in wanted.items():
-        if found[key] != value:
-            raise RedisMismatch(_complaint(key, found=str(found[key]), wanted=value))
+    complaints = _complaints(found, wanted)
+    if complaints:
+        raise RedisMismatch(complaints[0])
     _name_destinations(client, settings)
+
+
+def mismatches(client: Redis, settings: Settings) -> list[str]:
+    """Return why a Redis can't be used with this configuration; nothing is written.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    wanted = _wanted(settings)
+    found = _read(client, wanted)
+    return _complaints({key: value for key, value in found.items() if value is not None}, wanted)
+
+
+def _wanted(settings: Settings) -> dict[str, str]:
+    return {
+        keys.FORMAT: str(FORMAT_NUMBER),
+        keys.PARTITIONS: str(settings.redis.partitions),
+        keys.IDENTITY: settings.delivery.identity,
+    }
+
+
+def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[str]:
+    return [
+        _complaint(key, found=str(value), wanted=wanted[key])
+        for key, value in found.items()
+        if value != wanted[key]
+    ]
 
 
 def _read(client: Redis, names: Iterable[str]) -> dict[str, str | None]:

@@ -23,6 +23,7 @@ from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate
 from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
 from worker.adapters.redis.letter_limit import LetterLimit
+from worker.adapters.redis.meanings import RedisMeanings
 from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.renames import RedisRenames
@@ -74,6 +75,7 @@ class Runtime:
     sender: HttpSender
     letter_limit: LetterLimit
     renames: RedisRenames
+    meanings: RedisMeanings
     upkeep: Upkeep
     canaries: Canaries
     responses: Responses
@@ -204,6 +206,7 @@ class Runtime:
             renames=lambda: self.renames.of(place.destination),
             responses=self.responses,
             ration=ration,
+            meanings=lambda: self.meanings.of(place.destination),
         )
         try:
             return await adapt(drain).run()
@@ -264,6 +267,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
             kept=settings.delivery.dead_letters_kept,
         ),
         renames=RedisRenames(client, settings),
+        meanings=RedisMeanings(client, settings),
         responses=Responses(
             {
                 trigger.name: trigger.response_stream

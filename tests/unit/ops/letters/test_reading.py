@@ -7,6 +7,7 @@ from ops.letters.reading import Filter, place_of
 from ops.letters.replay import ReplayPolicy, obstacle
 from producer.retrying import LedgerReach
 from worker.contract.events import Header, encode_header
+from worker.contract.meaning import Meaning
 from worker.contract.settings import Destination, Settings, Trigger
 from worker.contract.words import Direction
 
@@ -84,6 +85,12 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
     [
         ({}, {}, ""),
         ({"trigger": "gone"}, {}, "orphaned"),
+        ({"header": orjson.loads(encode_header(HEADER._replace(audience="gold")))}, {}, "unwanted"),
+        (
+            {"header": orjson.loads(encode_header(HEADER._replace(direction=Direction.EXIT)))},
+            {},
+            "unwanted",
+        ),
         ({"destination": "elsewhere"}, {}, "orphaned"),
         ({"replays": 2}, {}, ""),
         ({"replays": 3}, {}, "exhausted"),
@@ -104,5 +111,6 @@ def test_a_letters_id_begins_with_its_place(letter_id, place):
 def test_what_a_replay_leaves_out(settings, changes, policy, why):
     reach = LedgerReach(NOW_MS, 60_000, force=policy.get("force", False))
     how = ReplayPolicy(reach, named=policy.get("named", False))
+    meanings = {name: Meaning.of(each, {}) for name, each in settings.triggers.items()}
 
-    assert obstacle(letter(**changes), settings, how) == why
+    assert obstacle(letter(**changes), settings, how, meanings) == why

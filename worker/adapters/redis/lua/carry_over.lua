@@ -2,14 +2,15 @@
 -- Puts other entries in the place of entries that wait, e.g. those of a renamed audience. XDEL decides: what is not there any more
 -- is replaced by nothing.
 --
--- KEYS[1] lease  [2] counts  [3] streams  [4] aside  then s streams
+-- KEYS[1] lease  [2] counts  [3] streams  [4] aside  [5] orphans  then s streams
 -- ARGV[1] token  [2] s; s names `lane|trigger`  then per entry: index of its stream, id, n; then n times: index of the stream, header, profile
 --
 -- Returns {replaced}; {-1} if somebody else holds the lease.
 --@include _counts
+--@include _orphans
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {-1} end
-local FIXED = 4
+local FIXED = 5
 local s = tonumber(ARGV[2])
 local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[2 + tonumber(index)] end
 local function count_one(name, amount)
@@ -27,6 +28,7 @@ while at <= #ARGV do
     left[name] = stream
     count_one(name, -1)
     redis.call('HDEL', KEYS[4], name .. '|' .. id)
+    count_down(KEYS[5], name, {id})
     for i = at + 3, at + 3 * n, 3 do
       local to, to_name = stream_of(ARGV[i])
       redis.call('XADD', to, '*', 'h', ARGV[i + 1], 'p', ARGV[i + 2])

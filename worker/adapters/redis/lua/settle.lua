@@ -3,7 +3,7 @@
 --
 -- KEYS[1] lease  [2] counts  [3] notes  [4] open  [5] letters  [6] lettertimes  [7] causes  [8] retry  [9] aside
 --     [10] streams  [11] history  [12] reached  [13] who  [14] rendering
---     [15] responses  [16] responseslost  [17] jobtimes  then s streams, then ledgers
+--     [15] responses  [16] responseslost  [17] jobtimes  [18] orphans  then s streams, then ledgers
 -- ARGV[1] token  [2] note id ("" = no request was made)  [3] for how long the note is open, ms (0 = it is closed)
 --     [4] retention of a ledger that may lapse, ms  [5] s, the number of streams; s names `lane|trigger`
 -- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger never lapses;
@@ -26,13 +26,14 @@
 -- else holds the lease.
 --@include _clock
 --@include _counts
+--@include _orphans
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
 local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local opened = note ~= '' and redis.call('HGET', KEYS[4], note)
 if note ~= '' and (opened or redis.call('HEXISTS', KEYS[3], note) == 0) then return {2, 0, tonumber(opened or 0)} end
 
-local FIXED = 17
+local FIXED = 18
 local s = tonumber(ARGV[5])
 local at = 8 + s
 local function list(width)
@@ -57,7 +58,7 @@ local function call_with_all(command, key, values)
 end
 
 local removed, touched, told = 0, {}, {}
-local any_aside = redis.call('EXISTS', KEYS[9]) == 1
+local any_aside, any_orphans = redis.call('EXISTS', KEYS[9]) == 1, redis.call('EXISTS', KEYS[18]) == 1
 local function bury(text)
   local id, cause, sample, letter = string.match(text, '^([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
   redis.call('HSET', KEYS[5], id, letter)
@@ -73,7 +74,7 @@ local function count_for_job(job, kind, reason, gone)
 end
 -- Whether it does not matter which entries of a group were there, only how many.
 local function are_alike(tellers, letters)
-  return letters == 0 and not any_aside and (note ~= '' or not string.find(tellers, '[1-9]'))
+  return letters == 0 and not any_aside and not any_orphans and (note ~= '' or not string.find(tellers, '[1-9]'))
 end
 local function remove_alike(stream, text)
   local ids = {}
@@ -87,18 +88,20 @@ for _ = 1, groups do
   local field, kind, letters = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 5])
   local index = string.gmatch(ARGV[at + 4], '%d+')
   local alike = are_alike(ARGV[at + 4], letters)
-  local gone, entry = alike and remove_alike(stream, ARGV[at + 3]) or 0, 0
+  local gone, entry, ids = alike and remove_alike(stream, ARGV[at + 3]) or 0, 0, {}
   for id in string.gmatch(alike and '' or ARGV[at + 3], '%S+') do
     entry = entry + 1
     local teller = tonumber(index())
     if redis.call('XDEL', stream, id) == 1 then
       gone = gone + 1
+      ids[gone] = id
       told[teller] = true
       if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. id) end
       if letters > 0 then bury(ARGV[at + 5 + entry]) end
     end
   end
   if gone > 0 then
+    if any_orphans then count_down(KEYS[18], name, ids) end
     removed = removed + gone
     touched[name] = stream
     count(field, gone)

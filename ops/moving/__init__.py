@@ -1,0 +1,1 @@
+"""Moving what Redis holds: deliveries to another trigger, a destination to another name."""

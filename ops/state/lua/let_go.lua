@@ -1,0 +1,7 @@
+#!lua flags=allow-oom
+-- Gives a lease back that a command holds.
+-- KEYS[1] lease   ARGV[1] token
+-- Returns 1, or 0 if somebody else holds it.
+
+if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
+return redis.call('DEL', KEYS[1])

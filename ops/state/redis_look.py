@@ -1,0 +1,51 @@
+"""Whether the Redis of a configuration can be used with it."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ops.embedded.lifecycle import find
+from worker.adapters.redis.addresses import former_names, rename_hint
+from worker.contract.redis.claim import mismatches
+from worker.contract.redis.connection import connect, wait_ready
+from worker.contract.settings import Settings
+from worker.contract.settings.fields import EMBEDDED
+from worker.errors import OperationsMustAct
+
+_PATIENCE_SECONDS: Final = 2.0
+
+
+class RedisLook(NamedTuple):
+    """What a look at Redis found.
+
+    Attributes:
+        problems: Why it is refused by whatever starts with this configuration.
+        warnings: What is probably not meant.
+        notes: Why it could not be asked.
+    """
+
+    problems: list[str]
+    warnings: list[str]
+    notes: list[str]
+
+
+def look_at_redis(settings: Settings) -> RedisLook:
+    """Ask Redis, if it answers within two seconds; an embedded one is not started for it."""
+    url = settings.redis.url
+    if url == EMBEDDED:
+        server = find(settings.redis.data_dir)
+        if server is None:
+            note = f"the embedded one of {settings.redis.data_dir} is not running."
+            return RedisLook([], [], [f"Redis was not asked: {note}"])
+        url = server.url
+    try:
+        wait_ready(url, _PATIENCE_SECONDS)
+        client = connect(url, timeout_seconds=_PATIENCE_SECONDS)
+        try:
+            problems = mismatches(client, settings)
+            names = former_names(client, settings)
+        finally:
+            client.close()
+    except OperationsMustAct as error:
+        return RedisLook([], [], [f"Redis was not asked: {error.message}"])
+    return RedisLook(problems, [rename_hint(old, new) for new, old in names.items()], [])

@@ -1,0 +1,103 @@
+"""Triggers that swap their names, and a destination that gets another one, under workers."""
+
+import time
+
+from ops.invented import Happening
+from tests.journeys.play import (
+    SHORT,
+    Rig,
+    lines,
+    publish,
+    start_worker,
+    status_of,
+    stop_worker,
+    watched,
+)
+from tests.nightly import amount
+from tests.waiting import until
+from worker.contract.settings import load_settings
+
+PEOPLE = amount(300, nightly=3_000)
+
+
+def happened(*, is_exit, seconds, first=0):
+    at_us = int((time.time() - 3_600 + seconds) * 1_000_000)
+    return [
+        Happening(f"person{n}@example.com", "vip", is_exit=is_exit, time_us=at_us + n)
+        for n in range(first, first + PEOPLE)
+    ]
+
+
+def rewrite(rig, *changes):
+    """Change the configuration; the workers that run still have the old one."""
+    path = rig.settings.source
+    text = path.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    rig.settings = load_settings(path, environ={})
+
+
+def run(rig, *arguments):
+    answer = rig.command(*arguments, "--yes")
+    assert answer.returncode == 0, answer.stderr.decode()
+    return answer.stdout.decode()
+
+
+SWAP = (
+    ("[triggers.enter]", "[triggers.swap]"),
+    ("[triggers.exit]", "[triggers.enter]"),
+    ("[triggers.swap]", "[triggers.exit]"),
+)
+
+
+def test_triggers_that_swap_their_names_make_nobody_wrong(tmp_path):
+    with Rig(tmp_path, delivery_lines=SHORT, exit_events=False) as rig, watched(rig):
+        members = happened(is_exit=False, seconds=0, first=PEOPLE)
+        worker = start_worker(rig)
+        publish(rig, lines(members))
+        until(lambda: status_of(rig)["waiting"] == 0, 60)
+        stop_worker(worker)
+        publish(rig, lines(happened(is_exit=False, seconds=10)))
+        publish(rig, lines(happened(is_exit=True, seconds=10, first=PEOPLE)))
+        rewrite(rig, *SWAP)
+
+        start_worker(rig)
+        until(lambda: status_of(rig)["orphans"] == {"enter": PEOPLE, "exit": PEOPLE}, 60)
+        assert set(rig.memberships()) == {each.email for each in members}
+        run(rig, "trigger", "move", "enter", "exit")
+        run(rig, "trigger", "move", "exit", "enter")
+        until(lambda: status_of(rig)["waiting"] == 0, 60)
+
+        assert set(rig.memberships()) == {f"person{n}@example.com" for n in range(PEOPLE)}
+        status = status_of(rig)
+        assert (status["orphaned"], status["dead"], status["skipped"]) == (0, 0, 0)
+
+
+def test_a_destination_that_is_renamed_makes_nobody_wrong(tmp_path):
+    with Rig(tmp_path, delivery_lines=SHORT, exit_events=False) as rig, watched(rig):
+        old = start_worker(rig)
+        publish(rig, lines(happened(is_exit=True, seconds=60)))
+        until(lambda: status_of(rig)["waiting"] == 0, 60)
+        stop_worker(old)
+        publish(rig, lines(happened(is_exit=False, seconds=0)))
+        publish(rig, lines(happened(is_exit=False, seconds=90, first=PEOPLE)))
+        rewrite(
+            rig,
+            ("[destinations.insider]", "[destinations.renamed]"),
+            ('destination = "insider"', 'destination = "renamed"'),
+        )
+
+        start_worker(rig)
+        until(lambda: status_of(rig)["former_names"] == {"renamed": "insider"}, 60)
+        assert b"destination.renamed" in rig.worker_log(1).read_bytes()
+        run(rig, "destination", "rename", "insider", "renamed")
+        until(lambda: status_of(rig)["waiting"] == 0, 60)
+
+        assert set(rig.memberships()) == {
+            f"person{n}@example.com" for n in range(PEOPLE, 2 * PEOPLE)
+        }
+        status = status_of(rig)
+        assert status["accepted"] == 3 * PEOPLE
+        assert status["skipped_by_reason"] == {"superseded": PEOPLE}
