@@ -35,7 +35,7 @@ from worker.batch.send import Courier
 from worker.batch.settle import Settler, Streaks
 from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
-from worker.contract.meaning import Meaning
+from worker.contract.meaning import Meaning, no_meanings
 from worker.contract.renames import Renames, no_renames
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate
@@ -74,11 +74,6 @@ class Limits:
     in_flight: int
     batch_entries: int = BATCH_ENTRIES
     stop_grace_seconds: float = STOP_GRACE_SECONDS
-
-
-async def no_meanings() -> Mapping[str, Meaning]:
-    """Return no meanings: every trigger wants whatever stands in its streams."""
-    return {}
 
 
 @dataclass(frozen=True, slots=True)

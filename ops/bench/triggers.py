@@ -37,7 +37,7 @@ def measure(triggers: int, *, events: int, people: int, seed: int) -> dict[str, 
     ):
         source = Path(folder) / "events.ndjson"
         source.write_bytes(b"\n".join(payloads(happened)) + b"\n")
-        accepted_seconds = _accepted(rig, source)
+        accepted_seconds = accepted_seconds_of(rig, source)
         before = _processor_seconds()
         begun = time.monotonic()
         rig.start_worker()
@@ -61,7 +61,7 @@ def measure(triggers: int, *, events: int, people: int, seed: int) -> dict[str, 
     }
 
 
-def _accepted(rig: Rig, source: Path) -> float:
+def accepted_seconds_of(rig: Rig, source: Path) -> float:
     """Publish all of a file in this process; returns how long it took."""
     publisher = Publisher(rig.client, rig.settings)
     with source.open("rb") as rows:

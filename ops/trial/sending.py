@@ -21,13 +21,14 @@ from worker.batch.partition import Entry
 from worker.batch.ration import Ration
 from worker.contract.events import encode_header
 from worker.contract.keys import partition_of
+from worker.contract.meaning import no_meanings
 from worker.contract.settings import Settings
 from worker.core.gate import gate_id
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.api import Answer, Api
 from worker.destinations.registry import api_of
 from worker.destinations.sending import NoAnswer
-from worker.drain import Drain, no_meanings
+from worker.drain import Drain
 from worker.errors import LeaseLost
 from worker.node.process.runtime import Runtime, runtime_for
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
@@ -15,7 +15,7 @@ from worker.batch.partition import Delivery, Note, Settled
 from worker.batch.routes import Route
 from worker.batch.state import State
 from worker.core.gate import Slot
-from worker.core.ledger import Fact
+from worker.core.ledger import Fact, Record, with_delivered, with_tried, with_whole_list
 from worker.destinations.api import Answer, Api, Occasion, Shaped
 from worker.destinations.sending import NoAnswer
 
@@ -82,17 +82,49 @@ class Parcel:
         """Return under which digest its profile is known."""
         return self.delivery.header.digest
 
+    def delivered_in(self, record: Record) -> Record:
+        """Return its profile's record after its delivery."""
+        data_sent = self.route.api.tells_data(self.shaped, self.occasion)
+        return self._told_in(with_delivered(record, self.fact, data_sent=data_sent))
 
-class Packed(NamedTuple):
-    """A parcel as it stands in a request.
+    def tried_in(self, record: Record) -> Record:
+        """Return its profile's record after a request that got no sure answer."""
+        return self._told_in(with_tried(record, self.fact))
+
+    def _told_in(self, record: Record) -> Record:
+        """Return the record after a body, which may have told something about every audience."""
+        if self.route.api.overwrites(self.shaped):
+            return with_whole_list(record, self.fact.time_us)
+        return record
+
+
+class Member(NamedTuple):
+    """A parcel in a request, with what is sent of it.
 
     Attributes:
+        users: What it adds to the request, corrected by the ledger.
         dropped: Names of the fields that were left out.
     """
 
     parcel: Parcel
-    users: tuple[bytes, ...]
+    users: tuple[dict[str, Any], ...]
     dropped: tuple[str, ...] = ()
+
+
+class Packed(NamedTuple):
+    """User objects of one person in a request, as JSON.
+
+    Attributes:
+        members: The parcel that they carry, or several parcels that share one user object.
+    """
+
+    members: tuple[Member, ...]
+    users: tuple[bytes, ...]
+
+    @property
+    def is_shared(self) -> bool:
+        """Say whether it carries several deliveries."""
+        return len(self.members) > 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +148,7 @@ class Request:
     @property
     def parcels(self) -> tuple[Parcel, ...]:
         """Return what it carries."""
-        return tuple(packed.parcel for packed in self.packed)
+        return tuple(member.parcel for packed in self.packed for member in packed.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +305,15 @@ class Batch:
     def goes_alone(self, trigger: str) -> bool:
         """Say whether a trigger is in trouble."""
         return trigger in self.apart or self.state.is_trial(trigger)
+
+    def may_share(self, part: Part) -> bool:
+        """Say whether deliveries of one person in a part may share a user object.
+
+        Where something went wrong, each goes by itself, until it is known which one is at fault.
+        """
+        kind = part.kind
+        in_trouble = bool(kind.alone) and self.goes_alone(kind.alone)
+        return not (part.is_refused or kind.width or in_trouble)
 
     def may_go(self, trigger: str) -> bool:
         """Say whether a request of a trigger may be made now."""

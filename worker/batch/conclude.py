@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import assert_never
+from typing import Final, assert_never
 
 import orjson
 
-from worker.batch.batch import Batch, Parcel, Request, Sent
+from worker.batch.batch import Batch, Packed, Parcel, Request, Sent
 from worker.batch.halve import Refusals
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Note, Partition, Settled, Settlement
@@ -20,7 +20,7 @@ from worker.batch.repair import repair
 from worker.batch.settle import Settler
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Wait
-from worker.core.ledger import Record, with_delivered, with_tried, with_whole_list
+from worker.core.ledger import Record
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,
@@ -35,6 +35,9 @@ from worker.core.verdicts import (
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer
 from worker.errors import LeaseLost
+
+SHARED_NAMED: Final = 20
+"""At most this many of the deliveries that shared a user object are named in the history."""
 
 
 @dataclass(slots=True)
@@ -149,36 +152,45 @@ class Conclusion:
         reached: dict[str, bytes] = {}
         dropped: Counter[str] = Counter()
         delivered: Counter[str] = Counter()
+        apart: list[Parcel] = []
+        history: list[bytes] = []
         now_ms = self.batch.state.now_ms()
         index = 0
         for packed in request.packed:
-            parcel = packed.parcel
             users = range(index, index + len(packed.users))
             index = users.stop
             no = next((refused[i] for i in users if i in refused), None) if refused else None
-            match no:
-                case None:
-                    records[parcel.digest] = _delivered(
-                        self.batch.state.records[parcel.digest], parcel
-                    )
-                    trigger = parcel.delivery.trigger
-                    delivered[trigger] += 1
-                    for name in packed.dropped:
-                        dropped[f"dropped|{trigger}|{name}"] += 1
-                    settled.append(Settled(parcel.delivery, tells=True))
-                    settled += (
-                        Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
-                        for loser in parcel.losers
-                    )
-                    if self.batch.state.is_sampled(parcel.digest):
-                        reached[parcel.digest.hex()] = _reached(parcel, now_ms)
-                case RefusedUser(Skip() as reason, message):
-                    settled.append(
-                        Settled(parcel.delivery, reason, remark=f"{reason.value}: {message}")
-                    )
-                case RefusedUser(Death() as reason, message):
-                    obituary = self.settler.obituary(parcel, reason, message, answer)
-                    deaths.append((parcel.delivery, obituary))
+            if no and packed.is_shared and isinstance(no.reason, Death):
+                # It is not known yet which of them Insider refuses.
+                apart += (member.parcel for member in packed.members)
+                continue
+            if packed.is_shared and no is None:
+                history.append(self._shared(packed))
+            for parcel, _, left_out in packed.members:
+                match no:
+                    case None:
+                        before = records.get(parcel.digest)
+                        before = before or self.batch.state.records[parcel.digest]
+                        records[parcel.digest] = parcel.delivered_in(before)
+                        trigger = parcel.delivery.trigger
+                        delivered[trigger] += 1
+                        for name in left_out:
+                            dropped[f"dropped|{trigger}|{name}"] += 1
+                        settled.append(Settled(parcel.delivery, tells=True))
+                        settled += (
+                            Settled(
+                                loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch"
+                            )
+                            for loser in parcel.losers
+                        )
+                        if self.batch.state.is_sampled(parcel.digest):
+                            reached[parcel.digest.hex()] = _reached(parcel, now_ms)
+                    case RefusedUser(Skip() as reason, message):
+                        remark = f"{reason.value}: {message}"
+                        settled.append(Settled(parcel.delivery, reason, remark=remark))
+                    case RefusedUser(Death() as reason, message):
+                        obituary = self.settler.obituary(parcel, reason, message, answer)
+                        deaths.append((parcel.delivery, obituary))
         buried = await self.settler.buried(deaths)
         waits_over = dict.fromkeys(self.batch.state.waits.keys() & set(request.triggers))
         closing = self._closing(
@@ -189,19 +201,30 @@ class Conclusion:
             waits=waits_over,
             reached=reached,
             status=answer.status if isinstance(answer, Answer) else 0,
+            history=history,
         )
         self.batch.state.records.update(records)
         await self.settler.write(closing)
+        if apart:
+            self.batch.put_back(apart, is_refused=True)
         self.batch.state.went_through(request.triggers)
         for trigger in delivered:
             await self.settler.streaks.broken(trigger)
         await self.refusals.part_taken(request)
         return delivered
 
+    def _shared(self, packed: Packed) -> bytes:
+        """Return the line of history that says which deliveries shared a user object."""
+        deliveries = [member.parcel.delivery for member in packed.members]
+        named = ", ".join(f"{d.header.audience} ({d.trigger})" for d in deliveries[:SHARED_NAMED])
+        more = ", ..." if len(deliveries) > SHARED_NAMED else ""
+        remark = f"{len(deliveries)} deliveries shared one user object: {named}{more}"
+        return self.settler.line(deliveries[-1], "delivered", remark)
+
     async def _too_large(
         self, request: Request, note: Note, message: str, answer: Answer | NoAnswer
     ) -> None:
-        if len(request.packed) > 1:
+        if len(request.parcels) > 1:
             await self.settler.write(self._closing(request, note))
             self.batch.split(request)
             return
@@ -252,7 +275,7 @@ class Conclusion:
         return self.batch.state.after_failure(
             parcel.delivery,
             sent.slot,
-            users=len(sent.request.packed),
+            users=len(sent.request.parcels),
             jitter=self.jitter.random(),
             reason=message,
         )
@@ -273,11 +296,10 @@ class Conclusion:
         """Settle a request without a sure answer; its note stays open, and `tried` is written."""
         # Counted before `tried` is: it tells what had been sent before this request.
         counts = self._counts(request, unanswered=int(possibly_applied))
-        tried = {
-            parcel.digest: _tried(self.batch.state.records[parcel.digest], parcel)
-            for parcel in request.parcels
-            if possibly_applied
-        }
+        tried: dict[bytes, Record] = {}
+        for parcel in request.parcels if possibly_applied else ():
+            before = tried.get(parcel.digest) or self.batch.state.records[parcel.digest]
+            tried[parcel.digest] = parcel.tried_in(before)
         self.batch.state.records.update(tried)
         end_ms = await self.settler.write(
             replace(
@@ -291,22 +313,6 @@ class Conclusion:
         if possibly_applied and end_ms:
             opened = Note(note.note_id, note.deliveries, end_ms)
             self.batch.state.keep_open(opened)
-
-
-def _delivered(record: Record, parcel: Parcel) -> Record:
-    data_sent = parcel.route.api.tells_data(parcel.shaped, parcel.occasion)
-    return _told(with_delivered(record, parcel.fact, data_sent=data_sent), parcel)
-
-
-def _tried(record: Record, parcel: Parcel) -> Record:
-    return _told(with_tried(record, parcel.fact), parcel)
-
-
-def _told(record: Record, parcel: Parcel) -> Record:
-    """Return the record after a body, which may have told something about every audience."""
-    if parcel.route.api.overwrites(parcel.shaped):
-        return with_whole_list(record, parcel.fact.time_us)
-    return record
 
 
 def _reached(parcel: Parcel, now_ms: int) -> bytes:

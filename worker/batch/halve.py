@@ -57,7 +57,7 @@ class Refusals:
     async def refused(self, sent: Sent, message: str) -> None:
         """Halve a body; a delivery refused alone is suspect until another one goes through."""
         request = sent.request
-        if len(request.packed) > 1:
+        if len(request.parcels) > 1:
             if len(request.triggers) == 1:
                 self.batch.apart.update(request.triggers)
             self.batch.split(request)

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.batch.batch import Batch, Packed, Parcel, Part, Request
+from worker.batch.batch import Batch, Member, Packed, Parcel, Part, Request
 from worker.batch.letters import Obituary
+from worker.batch.loading import Loading
 from worker.batch.opening import skip_by_ledger
 from worker.batch.partition import Settled
 from worker.contract.words import Death, Skip
 from worker.core.compact import compact_json
-from worker.core.ledger import Knowledge, knowledge
-from worker.destinations.api import NotSendable
+from worker.core.ledger import Record, judge, knowledge
+from worker.destinations.api import NotSendable, Shaped
 from worker.logs import told_bug
 
 FRAME_BYTES: Final = 200
@@ -50,14 +51,14 @@ class Packer:
             request: Of one trigger; has more than one.
             avoid: The place of the delivery that failed last as a probe; another one is preferred.
         """
-        chosen = next(
-            (p for p in request.packed if p.parcel.delivery.place != avoid), request.packed[0]
-        )
         self.batch.done(request)
-        others = [p.parcel for p in request.packed if p is not chosen]
+        members = [member for packed in request.packed for member in packed.members]
+        chosen = next((m for m in members if m.parcel.delivery.place != avoid), members[0])
+        others = [m.parcel for m in members if m is not chosen]
         self.batch.put_back(others, is_refused=request.is_part)
         self.batch.trying |= set(request.triggers)
-        return self._request((chosen,), is_part=request.is_part)
+        users = tuple(map(compact_json, chosen.users))
+        return self._request((Packed((chosen,), users),), is_part=request.is_part)
 
     def next_request(self, *, may_leave: bool = False) -> Request | None:
         """Pack the next request, or None if all that is left is busy or has to wait.
@@ -103,33 +104,53 @@ class Packer:
         if alone in self.batch.state.waits:
             most = 1
             part.parcels = deque(sorted(part.parcels, key=self._failures))
-        room = api.max_bytes - FRAME_BYTES - len(part.kind.root)
-        chosen: list[Packed] = []
-        names: set[bytes | str] = set()
+        loading = Loading(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
+        shares = self.batch.may_share(part)
         left: deque[Parcel] = deque()
-        users = 0
-        while part.parcels and users < most:
+        while part.parcels and (shares or not loading.is_full):
             parcel = part.parcels.popleft()
             if not alone and self.batch.goes_alone(parcel.delivery.trigger):
                 in_trouble.append(parcel)
                 continue
-            if not self.batch.may_go(parcel.delivery.trigger) or self._is_blocked(parcel, names):
+            if shares and loading.holds(parcel):
+                if not self._joins(parcel, loading):
+                    left.append(parcel)
+                continue
+            if (
+                loading.is_full
+                or not self.batch.may_go(parcel.delivery.trigger)
+                or self._is_blocked(parcel, loading.names)
+            ):
                 left.append(parcel)
                 continue
             packed = self._pack(parcel)
-            if packed is None:
-                continue
-            size = sum(map(len, packed.users)) + len(packed.users)
-            if chosen and (users + len(packed.users) > most or size > room):
-                part.parcels.appendleft(parcel)
-                break
-            room -= size
-            users += len(packed.users)
-            names |= parcel.names
-            chosen.append(packed)
+            if packed and not loading.add(*packed):
+                left.append(parcel)
         part.parcels.extendleft(reversed(left))
-        request = self._request(tuple(chosen), is_part=part.is_refused) if chosen else None
+        loaded = loading.packed()
+        request = self._request(loaded, is_part=part.is_refused) if loaded else None
         return request, in_trouble
+
+    def _joins(self, parcel: Parcel, loading: Loading) -> bool:
+        """Let a parcel share the user object of its profile, if it says something more of it.
+
+        It is judged as if what is in that object was delivered already, as in a later request.
+        """
+        state = self.batch.state
+        if not self.batch.may_go(parcel.delivery.trigger) or state.waits_until_ms(parcel.delivery):
+            return False
+        try:
+            record = loading.record(parcel, state.records[parcel.digest])
+            if judge(record, parcel.fact):
+                return False
+            shaped = self._shaped(parcel, record)
+            if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
+                return False
+            member = Member(parcel, shaped.users, shaped.dropped)
+            return loading.join(member, len(compact_json(shaped.users[0])) + 1, record)
+        except Exception as error:  # noqa: BLE001 - it goes by itself then
+            told_bug(error, "uniting.failed", trigger=parcel.route.trigger)
+            return False
 
     def _fewest_failures(self, part: Part) -> int:
         """Return what orders the parts of a trigger that is tried; all others keep their order."""
@@ -156,7 +177,7 @@ class Packer:
             self.batch.skipped.append(settled)
         return settled is None
 
-    def _pack(self, parcel: Parcel) -> Packed | None:
+    def _pack(self, parcel: Parcel) -> tuple[Member, tuple[bytes, ...]] | None:
         """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
         if not self._is_current(parcel):
             return None
@@ -167,8 +188,8 @@ class Packer:
             self._not_sendable(parcel, NotSendable(Death.INVALID, message))
             return None
 
-    def _corrected(self, parcel: Parcel) -> Packed | None:
-        shaped = parcel.route.api.correct(parcel.shaped, parcel.occasion, self._knowledge(parcel))
+    def _corrected(self, parcel: Parcel) -> tuple[Member, tuple[bytes, ...]] | None:
+        shaped = self._shaped(parcel, self.batch.state.records[parcel.digest])
         if isinstance(shaped, NotSendable):
             self._not_sendable(parcel, shaped)
             return None
@@ -178,12 +199,14 @@ class Packer:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."
             self._not_sendable(parcel, NotSendable(Death.TOO_LARGE, message))
             return None
-        return Packed(parcel, users, shaped.dropped)
+        return Member(parcel, shaped.users, shaped.dropped), users
 
-    def _knowledge(self, parcel: Parcel) -> Knowledge:
+    def _shaped(self, parcel: Parcel, record: Record) -> Shaped | NotSendable:
+        """Return what is still true of a body, by what a record knows."""
         # A repair carries the profile of an older event, so all that the ledger knows is newer.
         fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
-        return knowledge(self.batch.state.records[parcel.digest], fact, self.batch.numbers.slugs)
+        newer = knowledge(record, fact, self.batch.numbers.slugs)
+        return parcel.route.api.correct(parcel.shaped, parcel.occasion, newer)
 
     def _not_sendable(self, parcel: Parcel, why: NotSendable) -> None:
         match why.reason:
@@ -198,11 +221,12 @@ class Packer:
                 self.batch.deaths.append((parcel.delivery, obituary))
 
     def _request(self, packed: tuple[Packed, ...], *, is_part: bool) -> Request:
-        first = packed[0].parcel
+        parcels = [member.parcel for p in packed for member in p.members]
+        first = parcels[0]
         users = [user for p in packed for user in p.users]
-        for p in packed:
-            self.batch.busy |= p.parcel.names
-        triggers = tuple(dict.fromkeys(p.parcel.delivery.trigger for p in packed))
+        for parcel in parcels:
+            self.batch.busy |= parcel.names
+        triggers = tuple(dict.fromkeys(parcel.delivery.trigger for parcel in parcels))
         self.batch.trying |= self.batch.state.waits.keys() & set(triggers)
         return Request(
             packed,

@@ -111,7 +111,7 @@ class Courier:
             if not isinstance(slot, Slot):
                 await self._leave(request, slot)
                 return
-            if slot.probe and len(request.packed) > 1:
+            if slot.probe and len(request.parcels) > 1:
                 request = self.packer.reduce(request, slot.avoid)
             note = self._note(request)
             noted_ms = await self.partition.note(note)
@@ -216,7 +216,7 @@ class Courier:
     async def rebook(self, request: Request) -> Slot | Closed | None:
         """Book again for a request whose slot is over; None = it can't be sent as it is."""
         slot = await self._slot(request)
-        if isinstance(slot, Slot) and slot.probe and len(request.packed) > 1:
+        if isinstance(slot, Slot) and slot.probe and len(request.parcels) > 1:
             await self.gate.cancel(slot)
             return None
         return slot
@@ -313,6 +313,7 @@ class Courier:
             triggers=len(request.triggers),
             trigger=request.triggers[0],
             users=request.users,
+            deliveries=len(request.parcels),
             bytes=len(request.body),
             status=answer.status if isinstance(answer, Answer) else answer.kind.value,
             verdict=type(verdict).__name__,

@@ -59,7 +59,7 @@ class State:
     Args:
         offset_ms: Redis' clock minus ours.
         records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
-        waiting: By digest: until when (ms) and which place alone may go on before.
+        waiting: By digest: until when (ms), and the places that may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
         reached_up_to: See `Holding`.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
@@ -81,7 +81,7 @@ class State:
     holds: dict[str, Hold]
     suspects: set[str]
     records: dict[bytes, Record] = field(default_factory=dict)
-    waiting: dict[bytes, list[tuple[int, str]]] = field(default_factory=dict)
+    waiting: dict[bytes, list[tuple[int, frozenset[str]]]] = field(default_factory=dict)
     changed_holds: dict[str, Hold | None] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     enough: set[str] = field(default_factory=set)
@@ -133,10 +133,11 @@ class State:
 
     def keep_open(self, note: Note) -> None:
         """Let other events of a note's profiles wait until its end."""
+        places: dict[bytes, list[str]] = {}
         for delivery in note.deliveries:
-            self.waiting.setdefault(delivery.digest, []).append(
-                (note.open_until_ms, delivery.place)
-            )
+            places.setdefault(delivery.digest, []).append(delivery.place)
+        for digest, own in places.items():
+            self.waiting.setdefault(digest, []).append((note.open_until_ms, frozenset(own)))
 
     def waits_until_ms(self, delivery: Delivery) -> int:
         """Return until when a delivery has to step aside; 0 = it may go on."""
@@ -145,8 +146,8 @@ class State:
         now_ms = self.now_ms()
         ends = [
             until_ms
-            for until_ms, place in self.waiting.get(delivery.header.digest, ())
-            if until_ms > now_ms and place != delivery.place
+            for until_ms, own in self.waiting.get(delivery.header.digest, ())
+            if until_ms > now_ms and delivery.place not in own
         ]
         setback = self.setbacks.get(delivery.place)
         if setback and setback.not_before_ms > now_ms:

@@ -112,6 +112,17 @@ class Api(Protocol):
         """Take back what something newer has made untrue; called right before sending."""
         ...
 
+    def unite(
+        self, users: Sequence[dict[str, Any]], root: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Combine users of one person into one, or return None where each needs its own request.
+
+        Args:
+            users: As `correct` returned them, the oldest event's first.
+            root: Their common root options.
+        """
+        ...
+
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:
         """Combine users, each already JSON, into one body."""
         ...

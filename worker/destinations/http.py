@@ -89,6 +89,14 @@ class HttpApi:
         """Leave a body as it is: nobody knows what in it a newer event replaces."""
         return shaped
 
+    def unite(
+        self,
+        users: Sequence[dict[str, Any]],  # noqa: ARG002
+        root: Mapping[str, Any],  # noqa: ARG002
+    ) -> dict[str, Any] | None:
+        """Return nothing: nobody knows how two results of one person could become one."""
+        return None
+
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:  # noqa: ARG002
         """Return the one body, or the array of all."""
         if self.max_users > 1:

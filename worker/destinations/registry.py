@@ -16,7 +16,7 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
     """Return what a trigger's destination is like."""
     destination = settings.destinations[trigger.destination]
     if destination.api == "insider":
-        return InsiderApi()
+        return InsiderApi(unites=destination.unite)
     return HttpApi(
         destination.http.changed_by(trigger.http),
         (*destination.http.hosts, urlsplit(destination.base_url).netloc),

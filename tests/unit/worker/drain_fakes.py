@@ -161,6 +161,10 @@ class FakeRenders:
                 user["attributes"] = {"custom": {"left": slug}}
         if "padding" in profile and "attributes" in user:
             user["attributes"]["custom"]["padding"] = profile["padding"]
+        if "tells" in profile and "attributes" in user:
+            user |= profile["tells"]["user"]
+            user["identifiers"] |= profile["tells"]["identifiers"]
+            user["attributes"] |= profile["tells"]["attributes"]
         return Rendered(orjson.dumps({"users": [user]}))
 
 

@@ -2,11 +2,12 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
+from worker.contract.keys import digest_of
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, Silence
 
@@ -30,6 +31,24 @@ class Sending:
     process: Any
     at: float
     box: dict[str, str]
+    digest_of_place: dict[str, bytes]
+    refused_places: set[str] = field(default_factory=set)
+    refused_users: set[int] = field(default_factory=set)
+
+    def refuse(self, users: Iterable[int]) -> None:
+        """Remember which users, by their positions, and which of their deliveries are refused."""
+        self.refused_users.update(users)
+        digests = {
+            digest_of(f"email:{self.users[at]['identifiers']['email']}")
+            for at in self.refused_users
+        }
+        self.refused_places.update(
+            place for place, digest in self.digest_of_place.items() if digest in digests
+        )
+
+    @property
+    def taken_users(self) -> list[dict[str, Any]]:
+        return [user for at, user in enumerate(self.users) if at not in self.refused_users]
 
 
 @dataclass
@@ -40,6 +59,7 @@ class Reply:
         answer: What comes back; None = nothing, until the deadline.
         applied: Whether it takes effect; after `effect_seconds`, which may be after the answer.
         outcome: See `Sending`.
+        refused_users: Positions of users that are refused while the others are taken.
     """
 
     answer: Answer | NoAnswer | None
@@ -47,6 +67,7 @@ class Reply:
     applied: bool = False
     answer_seconds: float = 0.02
     effect_seconds: float = 0.0
+    refused_users: tuple[int, ...] = ()
 
 
 Responds = Callable[[Sending], Reply]
@@ -61,7 +82,8 @@ def taken(sending: Sending, errors: dict[str, list[str]] | None = None) -> Reply
             "fail": {"count": failed, "errors": errors or {}},
         }
     }
-    return Reply(Answer(200, orjson.dumps(text)), "taken", applied=True)
+    positions = tuple({int(name.split(".")[1]) for name in errors or {}})
+    return Reply(Answer(200, orjson.dumps(text)), "taken", applied=True, refused_users=positions)
 
 
 def refused(status: int, message: str = "") -> Reply:
@@ -87,23 +109,41 @@ def unreachable() -> Reply:
 
 
 class Insider:
-    """The lists of audiences, by email."""
+    """The lists of audiences, attributes and events, by email."""
 
     def __init__(self) -> None:
         self.lists: dict[str, set[str]] = defaultdict(set)
+        self.attributes: dict[str, dict[str, Any]] = defaultdict(dict)
         self.events: Counter[str] = Counter()
+        self.log: dict[str, list[Any]] = defaultdict(list)
+        self.known_as: dict[str, set[str]] = defaultdict(set)
 
     def apply(self, url: str, users: Iterable[dict[str, Any]]) -> None:
         for user in users:
             email = user["identifiers"]["email"]
             self.events[email] += 1
+            self.known_as[email].update(user["identifiers"].keys() - {"email"})
             if url == DELETE:
                 self.lists[email] -= set(user["custom"]["partial"][ATTRIBUTE])
                 continue
-            slugs = user["attributes"].get("custom", {}).get(ATTRIBUTE)
+            self.log[email] += user.get("events", [])
+            attributes = user.get("attributes", {})
+            custom = attributes.get("custom", {})
+            told = self.attributes[email]
+            # If both switches are there, `append` wins.
+            overwrites = not user.get("append", not user.get("not_append"))
+            for name, value in {**attributes, **custom}.items():
+                if isinstance(value, list) and not overwrites:
+                    told[name] = told.get(name, []) + [
+                        v for v in value if v not in told.get(name, [])
+                    ]
+                elif name != "custom":
+                    told[name] = value
+            told.pop(ATTRIBUTE, None)
+            slugs = custom.get(ATTRIBUTE)
             if slugs is None:
                 continue
-            if user.get("not_append"):
+            if overwrites:
                 self.lists[email] = set(slugs)
             else:
                 self.lists[email] |= set(slugs)

@@ -51,7 +51,10 @@ class BadLuck:
             return reply
         self._amount -= 1
         late = rng.choice([0.0, 0.01, 5.0, LATE_SECONDS - 1.0])
-        match rng.randint(0, 9):
+        match rng.randint(0, 10):
+            case 10:
+                at = rng.randrange(len(sending.users))
+                return taken(sending, {f"users.{at}.attributes.age": ["not right"]})
             case 0:
                 return refused(429)
             case 1:

@@ -155,6 +155,8 @@ class Destination(Section):
     """The most requests that may be sent, such as `25000/min`, `400/s` or `1000/h`."""
     on_ambiguous: Literal["resend", "dead_letter"] = "resend"
     """What to do with a request that may have taken effect: send it again, or ask a person."""
+    unite: Switch = True
+    """Insider only: deliveries of one person that meet in a batch share one user object."""
     http: HttpDestination = HttpDestination()
 
 

@@ -14,18 +14,24 @@ from worker.destinations.api import Answer, NotSendable, Occasion, Shaped
 from worker.destinations.insider import answers as insider_answers
 from worker.destinations.insider import memberships as insider_memberships
 from worker.destinations.insider import shape as insider_shape
+from worker.destinations.insider import uniting as insider_uniting
 
 MAX_BYTES: Final = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class InsiderApi:
-    """Upsert and attribute delete, as Insider documents them."""
+    """Upsert and attribute delete, as Insider documents them.
+
+    Args:
+        unites: Deliveries of one person may share a user object.
+    """
 
     max_users: int = insider_shape.MAX_USERS
     max_bytes: int = MAX_BYTES
     method: str = "POST"
     networks: tuple[str, ...] | None = None
+    unites: bool = True
 
     def headers(self, deliveries: Iterable[str]) -> Mapping[str, str]:  # noqa: ARG002
         """Return nothing: Insider knows no key for repetitions."""
@@ -40,6 +46,12 @@ class InsiderApi:
     ) -> Shaped | NotSendable:
         """Take back what something newer has made untrue."""
         return insider_memberships.correct(shaped, occasion, knowledge)
+
+    def unite(
+        self, users: Sequence[dict[str, Any]], root: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Combine user objects of one person into one, where they only add to each other."""
+        return insider_uniting.unite(users, root) if self.unites else None
 
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:
         """Combine users into one body, with their common root options."""

@@ -54,7 +54,7 @@ class Waiting:
 
 @dataclass
 class Note:
-    number: int
+    numbers: frozenset[int]
     until: int
 
 
@@ -68,17 +68,22 @@ class World:
     clock: int = 0
     stream: list[Waiting] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
-    late: list[tuple[int, Waiting, Record]] = field(default_factory=list)
+    late: list[tuple[int, tuple[Waiting, ...], Record]] = field(default_factory=list)
 
     def tick(self, steps: int = 1) -> None:
         for _ in range(steps):
             self.clock += 1
             due = [item for item in self.late if item[0] <= self.clock]
             self.late = [item for item in self.late if item[0] > self.clock]
-            for _, waiting, record in due:
-                self.apply(waiting, record)
+            for _, group, record in due:
+                self.apply(group, record)
 
-    def apply(self, waiting: Waiting, record: Record) -> None:
+    def apply(self, group: tuple[Waiting, ...], record: Record) -> None:
+        """Let a request take effect, in the order of its events' times."""
+        for waiting in sorted(group, key=lambda waiting: waiting.fact.time_us):
+            self.apply_one(waiting, record)
+
+    def apply_one(self, waiting: Waiting, record: Record) -> None:
         fact = waiting.fact
         if fact.trigger == EXIT_EVENT:
             return
@@ -98,7 +103,7 @@ class World:
         self.notes = [note for note in self.notes if note.until > self.clock]
         if not self.rules.late:
             return True
-        return all(note.number == waiting.number for note in self.notes)
+        return all(waiting.number in note.numbers for note in self.notes)
 
     def settle(self, *gone: Waiting) -> None:
         numbers = {waiting.number for waiting in gone}
@@ -129,7 +134,9 @@ class World:
             result = contest([(w.fact.audience, w.fact.claim, w) for w in going])
             going, beaten = list(result.going), result.beaten_by
         frozen = self.record
-        for position, waiting in enumerate(going):
+        losers = {w.number: beaten.get(position, ()) for position, w in enumerate(going)}
+        while going:
+            waiting, *going = going
             if self.rules.ask_before_each_request:
                 skip = self.verdict(waiting)
                 if skip:
@@ -140,37 +147,57 @@ class World:
                 if not self.may_go(waiting):
                     continue
             record = self.record if self.rules.ask_before_each_request else frozen
-            if not self.send(waiting, beaten.get(position, ()), record):
+            group = self.sharing(waiting, going, record)
+            going = [each for each in going if each not in group]
+            beaten_by_them = tuple(loser for each in group for loser in losers[each.number])
+            if not self.send(group, beaten_by_them, record):
                 return
 
-    def send(self, waiting: Waiting, losers: tuple[Waiting, ...], record: Record) -> bool:
+    def sharing(self, first: Waiting, going: list[Waiting], record: Record) -> tuple[Waiting, ...]:
+        """Return what shares a user object with the first, which the drain has to send next."""
+        group = [first]
+        as_if = with_delivered(record, first.fact)
+        for waiting in going:
+            same_path = waiting.fact.direction is first.fact.direction
+            only_adds = not (self.overwrite and waiting.fact.direction is Direction.ENTER)
+            if not (same_path and only_adds) or judge(as_if, waiting.fact):
+                continue
+            if self.may_go(waiting) and self.rng.random() < 0.8:
+                group.append(waiting)
+                as_if = with_delivered(as_if, waiting.fact)
+        return tuple(group)
+
+    def send(self, group: tuple[Waiting, ...], losers: tuple[Waiting, ...], record: Record) -> bool:
         """Send one request; False if the worker vanished."""
         fate = self.rng.choice(
             ["taken"] * 6 + ["not now", "lost before", "lost after", "late", "vanished", "refused"]
         )
         self.tick(self.rng.randint(0, 1))
         if fate == "taken":
-            self.apply(waiting, record)
-            self.record = self.listed(with_delivered(self.record, waiting.fact), waiting)
-            self.settle(waiting, *losers)
+            self.apply(group, record)
+            for waiting in group:
+                self.record = self.listed(with_delivered(self.record, waiting.fact), waiting)
+            self.settle(*group, *losers)
         elif fate == "lost after":
-            self.apply(waiting, record)
-            self.open_note(waiting)
+            self.apply(group, record)
+            self.open_note(group)
         elif fate == "lost before":
-            self.open_note(waiting)
+            self.open_note(group)
         elif fate == "late":
-            self.late.append((self.clock + self.rng.randint(1, LATE - 1), waiting, record))
-            self.open_note(waiting)
+            self.late.append((self.clock + self.rng.randint(1, LATE - 1), group, record))
+            self.open_note(group)
         elif fate == "vanished":
             if self.rng.random() < 0.5:
-                self.late.append((self.clock + self.rng.randint(1, LATE - 1), waiting, record))
-            self.open_note(waiting)
+                self.late.append((self.clock + self.rng.randint(1, LATE - 1), group, record))
+            self.open_note(group)
             return False
         return True
 
-    def open_note(self, waiting: Waiting) -> None:
-        self.notes.append(Note(waiting.number, self.clock + LATE))
-        self.record = self.listed(with_tried(self.record, waiting.fact), waiting)
+    def open_note(self, group: tuple[Waiting, ...]) -> None:
+        numbers = frozenset(waiting.number for waiting in group)
+        self.notes.append(Note(numbers, self.clock + LATE))
+        for waiting in group:
+            self.record = self.listed(with_tried(self.record, waiting.fact), waiting)
 
     def listed(self, record: Record, waiting: Waiting) -> Record:
         """A body that replaces the list told of every audience, as of its event's time."""

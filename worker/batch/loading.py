@@ -1,0 +1,107 @@
+"""A request while it is packed: which parcels it carries, and what room is left in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from worker.batch.batch import Member, Packed, Parcel
+from worker.contract.words import Direction
+from worker.core.compact import compact_json
+from worker.core.ledger import Record
+
+
+@dataclass(slots=True)
+class Loading:
+    """The user objects of a request so far.
+
+    Args:
+        most: How many user objects it may have.
+        room: How many bytes are left for them.
+        names: Profiles and identifiers of the people in it.
+        is_full: No further person has room.
+    """
+
+    most: int
+    room: int
+    names: set[bytes | str] = field(default_factory=set)
+    is_full: bool = False
+    _users: int = 0
+    _packed: list[Packed] = field(default_factory=list)
+    _at: dict[bytes, int] = field(default_factory=dict)
+    _records: dict[bytes, Record] = field(default_factory=dict)
+    _closed: set[bytes] = field(default_factory=set)
+
+    def holds(self, parcel: Parcel) -> bool:
+        """Say whether the parcel's profile has a user object here."""
+        return parcel.digest in self._at
+
+    def add(self, member: Member, users: tuple[bytes, ...]) -> bool:
+        """Add user objects of their own for a parcel; returns whether there was room.
+
+        The first parcel always has room: it is known not to be too large alone.
+        """
+        size = sum(map(len, users)) + len(users)
+        if self._packed and (self._users + len(users) > self.most or size > self.room):
+            self.is_full = True
+            return False
+        self.room -= size
+        self._users += len(users)
+        self.is_full = self._users >= self.most
+        self.names |= member.parcel.names
+        self._at[member.parcel.digest] = len(self._packed)
+        self._packed.append(Packed((member,), users))
+        return True
+
+    def record(self, parcel: Parcel, known: Record) -> Record:
+        """Return the ledger of a profile as if all that is here was delivered already.
+
+        Args:
+            parcel: Of a profile that has a user object here.
+            known: The ledger of that profile as it is.
+        """
+        record = self._records.get(parcel.digest)
+        if record is None:
+            (first,) = self._packed[self._at[parcel.digest]].members
+            record = self._records[parcel.digest] = first.parcel.delivered_in(known)
+        return record
+
+    def join(self, member: Member, size: int, known: Record) -> bool:
+        """Let a parcel share its profile's user object; returns whether it can.
+
+        Args:
+            member: The parcel.
+            size: How many bytes it takes at most.
+            known: What `record` returned for it.
+        """
+        parcel, at = member.parcel, self._at[member.parcel.digest]
+        members = self._packed[at].members
+        pair = sorted((members[0], member), key=_event_time)
+        api, root = parcel.route.api, parcel.shaped.root
+        if parcel.digest in self._closed:
+            return False
+        if size > self.room or api.unite([user for m in pair for user in m.users], root) is None:
+            # What comes behind it goes behind it: newer data first would make its own stale.
+            self._closed.add(parcel.digest)
+            return False
+        self.room -= size
+        self._packed[at] = Packed((*members, member), ())
+        self._records[parcel.digest] = parcel.delivered_in(known)
+        return True
+
+    def packed(self) -> tuple[Packed, ...]:
+        """Return the user objects; those that are shared are united now, oldest event first."""
+        return tuple(_united(each) if each.is_shared else each for each in self._packed)
+
+
+def _united(shared: Packed) -> Packed:
+    members = sorted(shared.members, key=_event_time)
+    parcel = members[0].parcel
+    users = [user for member in members for user in member.users]
+    united = parcel.route.api.unite(users, parcel.shaped.root)
+    assert united is not None
+    return Packed(tuple(members), (compact_json(united),))
+
+
+def _event_time(member: Member) -> tuple[int, bool]:
+    fact = member.parcel.fact
+    return fact.time_us, fact.direction is Direction.EXIT
