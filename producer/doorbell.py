@@ -75,7 +75,7 @@ class BackgroundDoorbell:
         threading.Thread(target=self._run, name="doorbell", daemon=True).start()
 
     def ring(self, destination: str, partition: int, *, queue: str) -> None:
-        """Let the thread ring; returns at once."""
+        """Hand a ring to the thread and return at once."""
         self._calls.put((destination, partition, queue))
 
     def _run(self) -> None:

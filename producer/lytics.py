@@ -64,7 +64,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How often and how long a request is tried again.
+    """The number and the delays of a request's retries.
 
     Args:
         tries: In all.
@@ -189,7 +189,7 @@ class LyticsApi:
         self._ask("PUT", path, query, source.encode(), "text/plain")
 
     def test_template(self, template_id: str, request: Mapping[str, Any]) -> Any:
-        """Let Lytics render a template; a text instead of a body is its error message.
+        """Have Lytics render a template; a text instead of a body is its error message.
 
         Args:
             template_id: As `create_template` returned it. Lytics answers 500 for a template that

@@ -81,7 +81,7 @@ class Publisher:
         return self._fill.now_us()
 
     def room(self, lane: str = LIVE) -> Room | NoRoom:
-        """Whether more may be published into this lane; backfill has to ask before each call."""
+        """Return whether this lane has room; a backfill has to ask before each call."""
         return self._fill.lane(lane)
 
     def publish(
@@ -263,7 +263,7 @@ class Publisher:
         )
 
     def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
-        """Return the triggers that want such events of an audience."""
+        """Return the triggers that want an audience's events of this direction."""
         return self._drafter.routes_for(audience, direction)
 
     def read_again(

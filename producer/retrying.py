@@ -18,12 +18,12 @@ _RECORDS_A_CALL: Final = 500
 
 
 TOO_OLD: Final = "too_old"
-"""Why something is left out that the ledger does not protect any more."""
+"""The reason for leaving out what the ledger no longer protects."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerReach:
-    """How far back the ledger reaches, when something old is given to the streams again.
+    """The reach of the ledger's memory, for replays of old events.
 
     What was accepted before that may be older than an exit which the ledger has forgotten.
 
@@ -49,7 +49,7 @@ class LedgerReach:
 
 @dataclass(slots=True)
 class Retried:
-    """What came of it.
+    """The result of replaying records of the quarantine.
 
     Args:
         placed: Records that are deliveries now, and gone from the quarantine.

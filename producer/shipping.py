@@ -39,7 +39,7 @@ class _Row(NamedTuple):
 
 @dataclass(slots=True)
 class Shipped:
-    """The state of what ships a destination's responses.
+    """The progress of shipping a destination's responses.
 
     Args:
         shipped: Records that Lytics has.

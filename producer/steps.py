@@ -1,4 +1,4 @@
-"""What is done in steps: its state and its lock in Redis, so that no two steps run at once.
+"""Work that is done in steps, with a state and a lock in Redis: one step at a time.
 
 A step takes the lock, saves the state as it goes, and ends the lock; a step that died leaves a lock
 that lapses. The sweep reads when the next step is due from the same key.
@@ -29,7 +29,7 @@ _LONGEST_WAIT_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a step came to.
+    """The result of a step.
 
     Args:
         line: For people, e.g. in Flower.
@@ -45,7 +45,7 @@ class Step:
 
 
 def wait_seconds(failures: int) -> float:
-    """Return how long to wait after so many steps in a row that came to nothing."""
+    """Return the delay in seconds after a number of steps without progress."""
     return min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** min(failures, 9))
 
 

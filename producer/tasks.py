@@ -31,7 +31,7 @@ NO_TURN: Final = "no free slot"
 
 @dataclass(frozen=True, slots=True)
 class _Tools:
-    """What the tasks of one process work with."""
+    """The clients and settings that the tasks of one process share."""
 
     client: Redis
     publisher: Publisher

@@ -43,20 +43,20 @@ from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
 
 PATIENCE_SECONDS: Final = 0.5
-"""If no request ends for so long, nothing waits any more to be shared with others of its batch."""
+"""The seconds without an answer after which no small request waits for company any more."""
 CROWD_SHARE: Final = 20
-"""In a batch that has at least one in so many of the entries it may have, a small request waits
-for others to share it."""
+"""A batch that fills at least this fraction (1/20) of its limit lets small requests wait for
+others to share them."""
 SLICE_SECONDS: Final = 2.0
-"""How long a drain works before others get their turn."""
+"""The seconds that a drain works before others get their turn."""
 LATE_SHARE: Final = 0.5
-"""A batch that was prepared may still begin so much of a slice after its end."""
+"""The part of a slice in which a prepared batch may still begin after the slice's end."""
 LIVE_LOOK_SECONDS: Final = 0.1
-"""A backfill is rendered for so long between two looks whether live work is due."""
+"""The seconds of rendering a backfill between two looks for live work."""
 STOP_GRACE_SECONDS: Final = 2.5
 """A request that does not end so soon after the signal to stop is cut, and its note is open."""
 RELEASE_TRIES: Final = 3
-"""How often a drain that found nothing looks again at what has become due meanwhile."""
+"""The number of further looks for work by a drain that found nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ class Drain:
 
     @property
     def _most(self) -> int:
-        """How many deliveries a batch has at most."""
+        """The largest number of deliveries in a batch."""
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
         return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else self.limits.batch_entries
 

@@ -25,7 +25,7 @@ from worker.contract.redis.scripts import ScriptCall, Value, run_each, run_scrip
 from worker.errors import JobHeld, UsageWrong
 
 CLAIM_MS: Final = 15_000
-"""How long a reader that went silent keeps its job."""
+"""The time after which a silent reader loses its job."""
 BAD_ROWS_KEPT: Final = 10_000
 MAY_COME_FROM: Final[Mapping[JobPhase, tuple[JobPhase, ...]]] = {
     "reading": ("reading", "canary", "paused", "failed"),
@@ -132,7 +132,7 @@ class JobBook:
         return cast("JobPhase", (found or b"aborted").decode())
 
     def resume(self, name: str, spec: Spec | None = None) -> JobPhase:
-        """Let a job be read on, if it may; returns the phase in which it was.
+        """Mark a job as being read again if its phase allows it; return its former phase.
 
         Args:
             name: Of the job.

@@ -25,7 +25,7 @@ BAD_ROW_BYTES: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a job does, fixed when it starts.
+    """The settings of a job, fixed when it starts.
 
     Args:
         sources: Files as they were named, `-`, or `lytics:SLUG`.
@@ -93,7 +93,7 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class JobTally:
-    """What was read and published, counted up to a block.
+    """The numbers of rows read and published, up to one block.
 
     Args:
         position: Number of the last block that is published; 0 = none.

@@ -36,7 +36,7 @@ from worker.contract.words import lane_of_job
 from worker.errors import RedisUnavailable, SegrelayError
 
 AWAY_SECONDS: Final = 120.0
-"""How long a Redis that is away or full is waited for before the reading ends."""
+"""The longest time to wait for a Redis that is away or full; then the reading ends."""
 _LOOK_SECONDS: Final = 0.2
 _COLLECT_AFTER: Final = (100_000, 20, 50)
 """Of the garbage collector: rows are many objects without cycles."""

@@ -51,7 +51,7 @@ _LAST_WORDS_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How far a reading is.
+    """The progress of a reading.
 
     Args:
         tally: What is published, over all stripes.

@@ -16,7 +16,7 @@ _DIGITS_OF_64_BITS: Final = 19
 _SHAPE: Final = bytes.maketrans(b"123456789,[", b"000000000::")
 _IGNORED: Final = b" \t\r\n-"
 _LONG_INTEGER: Final = b":" + b"0" * _DIGITS_OF_64_BITS
-"""How a number of so many digits looks in the shape of a text, outside of strings."""
+"""The pattern of a long integer outside of strings in JSON text."""
 
 
 def loads_exactly(text: bytes) -> Any:

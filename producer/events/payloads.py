@@ -50,7 +50,7 @@ ResolveAudience = Callable[[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What could not be placed.
+    """A payload or event that could not be placed, with the reason.
 
     Args:
         index: Of the payload in its array; 0 where there is none.
@@ -88,7 +88,7 @@ class Payload:
 
 
 class ReadingRules(NamedTuple):
-    """How payloads are read: what is the same for all that arrive together.
+    """The settings for reading payloads that arrive together.
 
     Attributes:
         arrived_us: When they arrived; the time of a change that has no other.
@@ -340,7 +340,7 @@ def _direction(entry: Any) -> Direction:
 
 
 def _name(entry: dict[str, Any], field: str) -> str:
-    """Return the audience's id or slug, "" if it has none such."""
+    """Return the audience's id or slug, or "" if there is none."""
     value = entry.get(field)
     if isinstance(value, str):
         name = value.strip()

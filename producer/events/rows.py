@@ -11,7 +11,7 @@ from producer.events.payloads import SEGMENT_EVENTS, Payload
 
 @dataclass(frozen=True, slots=True)
 class RowMeaning:
-    """What the rows of a job say of the people in them.
+    """The meaning of a job's rows: which audience they list, and as of when.
 
     Args:
         audience: The slug.

@@ -25,7 +25,7 @@ _ASKED_AGAIN_SECONDS: Final = 1.0
 
 
 class AudienceBook:
-    """Which slug an audience's id stands for.
+    """The known slugs of audiences by their ids.
 
     Args:
         learns: Whether what payloads tell is written; a dry run only keeps it in mind.

@@ -43,7 +43,7 @@ from worker.errors import PayloadRefused
 
 
 class Manner(NamedTuple):
-    """How something is published: what the caller says of all of it.
+    """The caller's options for one call that publishes.
 
     Attributes:
         state: The events were made up by comparison.
@@ -69,7 +69,7 @@ class Manner(NamedTuple):
 
 
 class Portion(NamedTuple):
-    """How much is drafted at most; what passes a limit is the last."""
+    """The limits of one draft; the event that passes a limit is the last."""
 
     events: int
     size_bytes: int
@@ -80,7 +80,7 @@ class Portion(NamedTuple):
 
 
 class MemberChange(NamedTuple):
-    """What a sync found of one person: how its mark changes, and the event that this means.
+    """One person's change that a sync found: the new mark and the event that follows.
 
     Attributes:
         event: None where nothing has to be told.
@@ -91,7 +91,7 @@ class MemberChange(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """What rows say of the people in them, and for whom.
+    """The meaning of rows, with the triggers that they are for.
 
     Attributes:
         segment_events: Of each profile.
@@ -226,7 +226,7 @@ class Drafter:
         return draft
 
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
-        """Return what becomes of what a sync found, at one destination.
+        """Return the draft of a sync's changes at one destination.
 
         An event that none of its triggers wants is none; what can't be packed is refused, and its
         member changes all the same.
@@ -253,7 +253,7 @@ class Drafter:
             draft.refuse(refused, line=0, index=0)
 
     def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
-        """Return the triggers that want such events."""
+        """Return the triggers that want an audience's events of this direction."""
         return self._routes_of(Event("", audience, direction, 0, {}))
 
     def judged(self, content: bytes, manner: Manner, *, arrived_us: int) -> list[Event | Refused]:

@@ -1,4 +1,4 @@
-"""Which triggers want an event, and what of its profile each of them gets."""
+"""Matching: the triggers that want an event, and the fields that each of them gets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What publishing has to know of a trigger."""
+    """A trigger as publishing sees it."""
 
     trigger: str
     destination: str
@@ -92,7 +92,7 @@ def routing_digest(settings: Settings) -> str:
 
 
 class Exported(NamedTuple):
-    """What a delivery carries.
+    """The content of a delivery.
 
     Attributes:
         as_text: Fields that hold integers above 2^53, which are carried as text.

@@ -1,4 +1,4 @@
-"""What goes into publishing and what comes out of it."""
+"""The input and the result of publishing: `Draft` and `Published`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROBLEMS_KEPT: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class RefusedAt:
-    """What was refused, and where it stood.
+    """A refusal, with the position of the payload that caused it.
 
     Args:
         line: Of the source, or the payload's number in the call, from 1.
@@ -35,7 +35,7 @@ class RefusedAt:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What became of payloads. Two of them can be added: what became of both.
+    """The result of publishing payloads. Two results can be added.
 
     Args:
         events: That could be read, wanted or not.
@@ -112,7 +112,7 @@ def _joined(
 
 @dataclass(slots=True)
 class Draft:
-    """What a call will write: built first, written then.
+    """Everything that one call will write, built before it is written.
 
     Args:
         numbers: How many events and refusals were read: the number of the next.

@@ -45,7 +45,7 @@ _ID_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class NewRecord:
-    """What should be kept.
+    """A record that is to be kept in the quarantine.
 
     Args:
         content: JSON text of a payload with one segment event, or a text that is no payload.
@@ -63,7 +63,7 @@ class NewRecord:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineRecord:
-    """What is kept, without its text.
+    """A record of the quarantine without its text.
 
     Args:
         times: How often it came.
@@ -83,7 +83,7 @@ class QuarantineRecord:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which records are meant; an empty one means all.
+    """A filter for records; an empty one matches all.
 
     Args:
         since_ms: They came last at this time or later.
@@ -97,7 +97,7 @@ class Selection:
     until_ms: int = 0
 
     def holds(self, record: QuarantineRecord) -> bool:
-        """Whether the record is meant."""
+        """Return whether the filter matches a record."""
         return (
             (not self.ids or record.id in self.ids)
             and (not self.audience or record.audience == self.audience)
@@ -109,7 +109,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineTotals:
-    """How much is kept, and how many records went because there was too much."""
+    """The size of the quarantine, and the number of records dropped for lack of room."""
 
     records: int
     bytes: int
@@ -151,7 +151,7 @@ class Quarantine:
         yield from (record for record in found if selection.holds(record))
 
     def text(self, record_id: str) -> bytes | None:
-        """Return the kept text, None if there is no such record."""
+        """Return the text of a record, or None if the record does not exist."""
         with redis_errors():
             packed = cast("bytes | None", self._client.hget(_TEXTS, record_id))
         return None if packed is None else zlib.decompress(packed)

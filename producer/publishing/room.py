@@ -41,7 +41,7 @@ class NoRoom:
 
 
 class Fill:
-    """How full Redis is, and its clock; looked at no more than once a second.
+    """The memory that is left in Redis, and its clock, read at most once a second.
 
     Args:
         now: Monotonic clock in seconds.
@@ -65,7 +65,7 @@ class Fill:
         return int(self._look() * _MICROSECONDS) + self._ahead_us
 
     def memory(self) -> Room | NoRoom:
-        """Whether Redis has memory for more."""
+        """Return whether Redis has memory for more deliveries."""
         self._look()
         if not self._most or self._used < MEMORY_SHARE * self._most:
             return Room()
@@ -77,7 +77,7 @@ class Fill:
         )
 
     def lane(self, lane: str) -> Room | NoRoom:
-        """Whether more may be published into this lane."""
+        """Return whether this lane may take more deliveries."""
         room = self.memory()
         if isinstance(room, NoRoom) or kind_of_lane(lane) != BACKFILL:
             return room

@@ -19,18 +19,18 @@ PartitionPlace = tuple[str, int]
 """Destination and partition."""
 
 _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
-"""How long an interrupted job can be taken up where it stopped."""
+"""The time in which an interrupted job can be resumed where it stopped."""
 _CLOSED: Final = -2
 """The answer of a partition that is closed to the reader of a job."""
 _BYTES_AT_ONCE: Final = 2_500_000
 """Of scripts that Redis runs in one go: about 20 ms."""
 _ARGUMENT_BYTES: Final = 100
-"""What an argument costs beside its text."""
+"""The bytes that an argument costs in addition to its text."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobPosition:
-    """Where in a job's source a call ends.
+    """The position in a job's source at which a call ends.
 
     Args:
         job: The job's name, "" where there is none.
@@ -58,7 +58,7 @@ class Entries(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the scripts answered.
+    """The scripts' answers, added up.
 
     Args:
         repeated: Deliveries that an earlier attempt of the job had written already.

@@ -1,1 +1,1 @@
-"""Where rows come from: files in every format that exports have, and scans of an audience."""
+"""Sources of rows: files in the formats of exports, and scans of an audience."""

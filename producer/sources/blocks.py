@@ -27,7 +27,7 @@ _SPACE: Final = b" \t\r\n"
 _STEP_BYTES: Final = 1 << 20
 _LARGEST_BLOCK_BYTES: Final = 2 * LARGEST_PAYLOAD_BYTES
 _PARSED_ROW_BYTES: Final = 1_000
-"""What a row that was parsed already counts for: CSV and Parquet keep no text of it."""
+"""The bytes that a parsed row counts for: CSV and Parquet keep no text of it."""
 
 
 class Block(NamedTuple):
@@ -131,7 +131,7 @@ def _behind_line(stream: BinaryIO) -> bytes:
 
 
 def _first_cut(text: bytes, rows: int) -> int:
-    """Return where so many objects end; 0 where that is not in this text."""
+    """Return the offset at which a number of objects end, or 0 if the text has fewer."""
     at = 0
     for _ in range(rows):
         found = text.find(_CUT, at)

@@ -32,7 +32,7 @@ _LINE_ENDS: Final = ("\n", "\r")
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """How the columns of a CSV file become fields.
+    """The mapping from columns of a CSV file to fields.
 
     Args:
         identity: The field that a profile must have, to see whether there is a header.

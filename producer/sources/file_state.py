@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 
 
 class FileState(NamedTuple):
-    """What tells a file as it is now from the same name at another time.
+    """The identity of a file's content at one moment: inode, size and modification time.
 
     Attributes:
         device: Of the file system.

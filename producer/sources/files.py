@@ -37,7 +37,7 @@ _MAGIC: Final = {
 
 
 class Lines(Protocol):
-    """What `read_payloads` reads from."""
+    """A source that `read_payloads` can read."""
 
     def readline(self, limit: int, /) -> bytes | None:
         """Return the next line or piece of one, b"" at the end; None if none came for a while."""

@@ -26,7 +26,7 @@ from worker.errors import SourceChanged, UsageWrong
 
 STANDARD_INPUT: Final = "-"
 DAMAGED: Final = (EOFError, OSError, zlib.error, zstandard.ZstdError)
-"""What unpacking a damaged file raises."""
+"""The exceptions that unpacking a damaged file raises."""
 _HEAD_BYTES: Final = 65_536
 _BUFFER_BYTES: Final = 1 << 20
 _GZIP: Final = b"\x1f\x8b"
@@ -45,11 +45,11 @@ _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _BOM: Final = codecs.BOM_UTF8
 _FALLBACK_ENCODING: Final = "cp1252"
 _JSON: Final = ("{", "[")
-"""What begins like this is UTF-8, or damaged."""
+"""The byte order mark of UTF-8."""
 
 
 class Format(StrEnum):
-    """How rows stand in a file."""
+    """The format of the rows in a file."""
 
     OBJECTS = "json objects"
     """A JSON object a line, or pretty-printed ones one after the other."""

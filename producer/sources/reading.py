@@ -60,7 +60,7 @@ def read_payloads(
 
 
 class _PayloadReader:
-    """Where the values begin and end.
+    """The positions of the values in a text.
 
     `depth` counts the brackets within the value that is open; `in_array` says that the values are
     elements of an array that was opened and not yet closed. `amid_broken`: a value of several lines
@@ -245,7 +245,7 @@ class _PayloadReader:
                 yield Payload(text.strip(_BETWEEN), value, number, self._next_index())
 
     def _between(self, text: bytes, number: int) -> Iterator[Payload]:
-        """What stands between values: nothing, numbers and texts, or what is broken."""
+        """Return the text between two values: separators, bare values, or damage."""
         text = text.strip(_BETWEEN)
         if not text:
             return

@@ -19,7 +19,7 @@ PREFIX: Final = "lytics:"
 
 @dataclass(frozen=True, slots=True)
 class FirstLook:
-    """What a scan says before it is read.
+    """The facts about a scan that are known before it is read.
 
     Args:
         at_us: When the scan began, by Lytics' own clock, in µs since 1970; see `begun_us`.

@@ -20,7 +20,7 @@ _FIELDS_A_CALL: Final = 1_000
 
 
 class SyncBook:
-    """What Redis holds of one sync.
+    """The record of one sync in Redis.
 
     Args:
         name: The sync's.
@@ -60,7 +60,7 @@ class SyncBook:
         return f"step {self._steps.epoch}"
 
     def claim(self, destinations: Sequence[str]) -> None:
-        """Let this step, and none that began before it, change the members at destinations.
+        """Claim the members at destinations for this step, and exclude all earlier steps.
 
         Raises:
             LeaseLost: A later step has claimed one of the partitions.

@@ -120,7 +120,7 @@ class FileSource:
         )
 
     def look(self, profile_key: str) -> Look:  # noqa: ARG002 - the protocol's signature
-        """Who is not in a complete file has left."""
+        """People who are missing from a complete file have left."""
         return Look(is_member=False, profile={})
 
     def refuse_change(self, origin: str) -> None:

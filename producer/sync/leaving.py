@@ -21,7 +21,7 @@ from worker.contract.redis.accept import Member
 from worker.contract.words import LIVE, Direction
 
 _BATCH: Final = 50
-"""So many are looked at before what was found is written."""
+"""The number of members that are compared before the differences are written."""
 
 
 @dataclass(slots=True)

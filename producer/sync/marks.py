@@ -1,4 +1,4 @@
-"""What is kept of a member: `RUN UID HASH`, the last two optional.
+"""The mark of a member: `RUN UID HASH`, the last two optional.
 
 RUN is the number of the run that saw it last, UID a digest of the profile's own id (two profiles
 may have one identity), HASH one of what the triggers for changes export.

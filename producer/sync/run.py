@@ -10,7 +10,7 @@ import orjson
 
 MOST_GONE: Final = 100
 MOST_GONE_SHARE: Final = 0.1
-"""So many may leave between two runs, or a hundred, without a person's word."""
+"""The share of members that may leave between two runs without a confirmation."""
 CERTAIN: Final = frozenset({"done", "unchanged"})
 """Outcomes of runs after which it is known who is in the audience."""
 TOLERANCE_SHARE: Final = 0.01
@@ -18,14 +18,14 @@ TOLERANCE_SHARE: Final = 0.01
 
 
 class Phase(StrEnum):
-    """Where a run stands."""
+    """The phase of a run."""
 
     IDLE = "idle"
     SCAN = "scan"
     COUNT = "count"
     EXITS = "exits"
     CONFIRM = "confirm"
-    """Who has left is known, and a person has to say that it is true."""
+    """The leavers are known, and an operator has to confirm them."""
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class Run:
         )
 
     def give_to(self, audience: str) -> None:
-        """Let the members be those of another slug from now on; a run under way is given up."""
+        """Assign the members to another slug from now on; a run under way is given up."""
         self.audience, self.phase, self.start = audience, Phase.IDLE, ""
         self.doubt, self.next_ms = "", 0
 
@@ -147,7 +147,7 @@ class Run:
         return destination in {*self.destinations, *self.known, *self.seen, *self.gone}
 
     def rename_destination(self, old: str, new: str) -> None:
-        """Let a destination's members be those of another name; a run under way begins anew."""
+        """Assign a destination's members to another name; a run under way begins anew."""
         for names in (self.destinations, self.known):
             names[:] = list(dict.fromkeys(new if name == old else name for name in names))
         for counts in (self.seen, self.gone):

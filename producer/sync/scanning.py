@@ -23,9 +23,9 @@ from worker.errors import LyticsUnavailable, PayloadRefused, ScanExpired, UsageW
 
 GROUP_ROWS: Final = 1_000
 UNPLACED_KEPT: Final = 100
-"""Of the rows without an identity, so many of a run are kept in the quarantine to be looked at."""
+"""The number of rows without an identity that a run keeps in the quarantine as samples."""
 RESTARTS: Final = 5
-"""So often a scan begins anew within a run, before the run ends as incomplete."""
+"""The number of times that a scan begins anew before its run ends as incomplete."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Where a sync reads who is in an audience: Lytics' scan, or a folder of exports."""
+"""The sources of a sync: Lytics' scan, or a folder of exports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Look(NamedTuple):
 
 
 class SyncSource(Protocol):
-    """Who is in the audience, page by page.
+    """The members of the audience, page by page.
 
     Attributes:
         is_live: It is asked now, so that its clock must be right; a file is as old as it is.

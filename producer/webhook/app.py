@@ -1,4 +1,4 @@
-"""What the receiver answers: the contract of lytics.md, section 1, as a Starlette application.
+"""The receiver of webhooks as a Starlette application.
 
 Lytics tries again whatever is not answered 200, except 400, 404 and 413, whose events it drops for
 good. So everything that is authenticated and stored is answered 200, also what is no JSON, and no
@@ -217,7 +217,7 @@ async def _bug(_request: Request, error: Exception) -> Response:
 
 
 def _body(sent: bytes, unpacked: Unpacked) -> Body:
-    """Return the body of a request; of what is no gzip at all, as it was sent."""
+    """Return the unpacked body of a request, or the body as sent if it is not gzip."""
     if unpacked.rest and not unpacked.text:
         return Body(sent)
     return Body(unpacked.text, unpacked.rest)

@@ -153,7 +153,7 @@ class Body:
 
 
 def _may_hold_more(text: bytes, most: int) -> bool:
-    """Say whether a text may hold more than so many payloads."""
+    """Return whether a text may hold more payloads than the limit."""
     return text.count(b",") + text.count(b"{") + text.count(b"[") > most
 
 

@@ -43,7 +43,7 @@ class HeldMemory:
     size: int = 0
 
     def take(self, size: int) -> None:
-        """Count so many bytes more.
+        """Add a number of bytes to the count.
 
         Raises:
             NoMemory: The others take too much.

@@ -24,7 +24,7 @@ HEADER_SECONDS: Final = 20.0
 """In which a client has to send a request's headers."""
 LARGEST_HEADERS_BYTES: Final = 64 * 1024
 LINGER_SECONDS: Final = 0.5
-"""How long open connections are still answered after the server was told to stop."""
+"""The time in which open connections are still answered after the signal to stop."""
 STOP_SECONDS: Final = 10
 """For requests that are under way when the server is told to stop."""
 PLAIN: Final[dict[str, Any]] = {

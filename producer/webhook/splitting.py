@@ -19,7 +19,7 @@ _MOST_TOKENS: Final = 3_000_000
 _BYTES_A_TOKEN: Final = 6
 
 Extent = tuple[int, int]
-"""Where a payload begins and ends in its text."""
+"""The offsets of a payload in its text."""
 
 
 def spans_of(text: bytes) -> Iterator[Extent]:

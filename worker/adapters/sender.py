@@ -226,7 +226,7 @@ class _WithheldError(Exception):
 
 
 class _Progress:
-    """How far a request has come."""
+    """The progress of a request on the wire."""
 
     def __init__(self, permit: Permit) -> None:
         self._permit = permit

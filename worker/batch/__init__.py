@@ -1,1 +1,1 @@
-"""What becomes of one batch: the steps of a drain, in their order, and what they share."""
+"""The steps of a drain, in their order, and the objects that they share."""

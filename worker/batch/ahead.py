@@ -66,7 +66,7 @@ class Decoded:
 
 @dataclass(slots=True, eq=False)
 class Ahead:
-    """What is prepared while one batch is delivered, as long as it is entered.
+    """The next batch, prepared while the present one is delivered.
 
     Args:
         decoded: The batch that is delivered.
@@ -105,7 +105,7 @@ class Ahead:
                 self._preparing = asyncio.ensure_future(self._prepare(ends))
 
     def _is_worth_it(self) -> bool:
-        """Say whether most of what is rendered will be sent, by what came of this batch."""
+        """Judge by the present batch whether most of the next one will be sent."""
         batch, decoded = self.decoded.batch, self.decoded
         # Before the first answer only what is not sent is settled.
         is_sent = 2 * batch.settled <= len(decoded.deliveries)
@@ -164,7 +164,7 @@ class Ahead:
         )
 
     def hand_over(self, batch: Batch) -> None:
-        """Let a batch that was read anew have what was rendered already."""
+        """Pass the rendered parcels to the batch that was read again."""
         if self.following:
             batch.before |= self.following.batch.before
         batch.follow(self.decoded.batch)

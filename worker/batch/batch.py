@@ -1,4 +1,4 @@
-"""What one batch is: one object, shared by all steps of the drain that work on it."""
+"""The batch: one object, shared by all steps of the drain that work on it."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ class Sent:
 
 
 class Kind(NamedTuple):
-    """What parcels must have in common to share a request.
+    """The properties that parcels must have in common to share a request.
 
     Attributes:
         api: The number of their API. A trigger's settings may make an API of its own kind.
@@ -204,7 +204,7 @@ class Part:
 
 @dataclass(slots=True)
 class Batch:
-    """What was read at once, from the ledger's first word about it to the last settlement.
+    """The deliveries that were read at once, from the ledger's verdict to the settlement.
 
     It keeps what is still to be sent in parts: the parcels of one kind, or what is left of a
     request that was taken back. Whatever shares API, URL and root options shares a part, of
@@ -370,7 +370,7 @@ class Batch:
         return any(p.delivery.trigger == trigger for part in self.parts for p in part.parcels)
 
     def halves_left(self) -> Iterator[tuple[Parcel, int]]:
-        """Yield what is left of refused bodies, with how many may share its next request."""
+        """Yield the parcels left of refused bodies, each with the width of its next request."""
         for part in self.parts:
             if part.is_refused:
                 yield from ((parcel, len(part.parcels)) for parcel in part.parcels)

@@ -28,7 +28,7 @@ from worker.core.backoff import AfterFailure, Setback, Wait, delay_seconds, is_t
 from worker.core.gate import Gate, Slot
 
 SUSPECTS_AT_MOST: Final = 8
-"""So many refused alone and nothing taken: it is not they who are to blame."""
+"""The number of single refusals without any success after which no delivery is to blame."""
 LONGEST_WAIT_SECONDS: Final = 10.0
 """Of a trigger whose users are refused; one bad event must not hold up those that come after it."""
 WAITS_WORTH_TELLING: Final = 5
@@ -80,7 +80,7 @@ class Refusals:
             await self._bury(trigger)
 
     async def finish(self) -> None:
-        """Let the remaining suspects wait, and remember what is left of each halving."""
+        """Postpone the remaining suspects, and store how far each halving has come."""
         widths = dict(self.batch.halves_left())
         halved = {parcel.delivery.trigger for parcel in widths}
         await self._acquit([name for name in self._suspects if name not in halved])
@@ -112,7 +112,7 @@ class Refusals:
             await self.settler.write(Settlement(settled=await self.settler.buried(deaths)))
 
     async def _acquit(self, triggers: list[str]) -> None:
-        """Let suspects step aside; a trigger of which nothing goes through waits as a whole."""
+        """Postpone suspects; a trigger of which nothing goes through waits as a whole."""
         for trigger in triggers:
             suspects = self._suspects.pop(trigger, [])
             if suspects and trigger not in self.batch.state.paused:

@@ -23,7 +23,7 @@ _CAUSE_BYTES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Obituary:
-    """Why a delivery died.
+    """The cause of a delivery's death, with what was sent and answered.
 
     Args:
         message: For a person; it holds no field of the profile.

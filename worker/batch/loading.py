@@ -66,7 +66,7 @@ class Loading:
         return record
 
     def join(self, member: Member, size: int, known: Record) -> bool:
-        """Let a parcel share its profile's user object; returns whether it can.
+        """Add a parcel to its profile's user object; return whether it fits.
 
         Args:
             member: The parcel.

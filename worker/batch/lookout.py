@@ -30,7 +30,7 @@ class Lease(Protocol):
 
 @dataclass(slots=True)
 class Stop:
-    """Whether this process was told to stop, and when.
+    """The signal to stop: whether and when this process got it.
 
     Args:
         told_at_seconds: By the drain's clock; 0 = it was not.

@@ -1,4 +1,4 @@
-"""Step 4: open a batch, ask the ledger, and let what is left of its events contend."""
+"""Step 4: decode a batch, ask the ledger, and pick the newest of competing events."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record])
 def contend(
     contenders: Sequence[Contender],
 ) -> list[tuple[Contender, tuple[Contender, ...]]]:
-    """Let the batch's events contend; returns who goes on, each with those it beat."""
+    """Return the events of the batch that no other beats, each with those it beats."""
     if len({(c.delivery.header.digest, c.fact.audience) for c in contenders}) == len(contenders):
         return [(contender, ()) for contender in contenders]
     result = contest(

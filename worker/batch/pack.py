@@ -21,12 +21,12 @@ from worker.logs import told_bug
 FRAME_BYTES: Final = 200
 """Room for what surrounds the users in a body."""
 SMALL_SHARE: Final = 4
-"""A request is small that holds less than one in so many of the users that it might hold."""
+"""A request is small if it fills less than this fraction (1/4) of its capacity."""
 
 
 @dataclass(slots=True)
 class Packer:
-    """Makes one request after the other of what is left of a batch.
+    """The packer: makes requests of a batch's parcels, one after the other.
 
     If a trigger waits because nothing of it went through, one delivery of it goes first, alone.
     A failed request keeps all other events of its profiles waiting, of every trigger, so few
@@ -132,7 +132,7 @@ class Packer:
         return request, in_trouble
 
     def _joins(self, parcel: Parcel, loading: Loading) -> bool:
-        """Let a parcel share the user object of its profile, if it says something more of it.
+        """Add a parcel to the user object of its profile if the ledger would let it pass then.
 
         It is judged as if what is in that object was delivered already, as in a later request.
         """

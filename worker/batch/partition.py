@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """What to read of one stream: so many entries after an id ("" = from its beginning)."""
+    """A range to read: a number of entries of a stream behind an id ("" = its beginning)."""
 
     stream: str
     after_id: str
@@ -49,7 +49,7 @@ class Stretch(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a stretch of a stream holds.
+    """The entries found in a range of a stream.
 
     Attributes:
         is_all: The stream ends with these entries.
@@ -90,7 +90,7 @@ class Replacement(NamedTuple):
 
 
 class NotedDelivery(NamedTuple):
-    """What a note holds of one delivery.
+    """One delivery as a note stores it.
 
     Attributes:
         place: `lane|trigger|id`; "" = it stands for no delivery and only holds others back.
@@ -111,7 +111,7 @@ class NotedDelivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is written before a request.
+    """The note that is written before a request.
 
     Args:
         note_id: Unique.
@@ -161,7 +161,7 @@ class Hold(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """What the holder of a fresh lease has to know.
+    """The state of a partition that the holder of a new lease starts from.
 
     Args:
         now_ms: Redis' clock.
@@ -329,7 +329,7 @@ class Partition(Protocol):
         ...
 
     async def hold_back(self, note: Note, seconds: float) -> None:
-        """Open a note without the lease, so that nothing of its profiles is sent for so long."""
+        """Open a note without the lease, so that its profiles wait for these seconds."""
         ...
 
     async def release(
@@ -353,12 +353,12 @@ class Partition(Protocol):
         ...
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
-        """Add deliveries, such as repairs; this needs no lease."""
+        """Add deliveries, for example repairs; this needs no lease."""
         ...
 
 
 class Release(NamedTuple):
-    """What became of the lease.
+    """The result of giving a lease back.
 
     Attributes:
         due: Some work may be done now.

@@ -53,7 +53,7 @@ class Renders(Protocol):
 
 
 class _Together(NamedTuple):
-    """What deliveries have in common that are rendered together."""
+    """The properties of deliveries that are rendered together."""
 
     template: Template
     engine: Engine

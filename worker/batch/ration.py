@@ -1,4 +1,4 @@
-"""How much of the canaries of changed templates one drain may work on; see docs/templates.md.
+"""The share of the canaries of changed templates that one drain may use.
 
 A drain has a share of each canary of its destination. What is left to be rendered beyond it stays
 in its stream, and nothing more of that trigger is read in this drain; other triggers go on.
@@ -17,7 +17,7 @@ from worker.batch.state import State
 
 @dataclass(slots=True)
 class Ration:
-    """What one drain may do of canaries, and what came of it.
+    """One drain's share of the canaries, and the outcomes so far.
 
     Args:
         held: Triggers that it leaves alone: the canary goes with another version of the template

@@ -21,7 +21,7 @@ from worker.errors import FormatUnknown, PayloadRefused
 BATCH_ENTRIES: Final = 2_000
 """Enough for a full request of each direction: both are under way while the drain waits."""
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
-"""Where a request carries one user: all that is rendered should be sent within a slice."""
+"""The size of a batch where a request carries one user, so that a slice can send it."""
 BATCH_BYTES: Final = 8_000_000
 PASSED_OVER_AT_MOST: Final = 50_000
 TRIAL_ENTRIES: Final = 100
@@ -83,7 +83,7 @@ class _Source:
             self.after_id = found.entries[-1].entry_id
 
     def pass_over(self, entry_id: str, until_ms: int) -> None:
-        """Let an entry wait; the hold grows as long as all entries before it wait."""
+        """Pass over an entry that waits; the hold grows while all entries before it wait."""
         self.only_orphans = False
         if self.only_waiting:
             earliest = min(self.hold.until_ms, until_ms) if self.hold else until_ms
@@ -137,7 +137,7 @@ class _BatchReader:
             self.seen_bytes += sum(len(e.profile) + len(e.header) for e in found.entries)
 
     def _step(self, streams: int) -> int:
-        """Return how many entries of each of so many streams are read next."""
+        """Return the number of entries to read next of each stream."""
         share = 1 + 2 * self.entries // streams
         if not self.seen:
             return min(_FIRST_STEP, share)
@@ -154,7 +154,7 @@ def order_of(entry_id: str) -> tuple[int, int]:
 async def read_batch(
     reads: Reads, state: State, streams: Sequence[str], *, entries: int
 ) -> list[Delivery]:
-    """Read up to so many deliveries, or 8 MB, in the order in which they came.
+    """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
     Args:
         reads: The partition.

@@ -29,7 +29,7 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Responses:
-    """Which triggers have a stream for their outcomes.
+    """The response streams of triggers.
 
     Args:
         streams: By trigger.

@@ -26,7 +26,7 @@ from worker.logs import told_bug
 LONGEST_WAIT_SECONDS: Final = 1.0
 """A request that gets no slot within this time is left to a later drain, which the sweep starts."""
 BOOKINGS: Final = 5
-"""How many slots in a row may be over before Redis has answered."""
+"""The number of slots in a row that may pass before Redis has answered."""
 REDIS_SLOW: Final = "redis_slow"
 LOG: Final = structlog.get_logger()
 

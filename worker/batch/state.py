@@ -1,4 +1,4 @@
-"""What the holder of a lease knows of its partition, from taking it to giving it back."""
+"""The state of a partition in the hands of the holder of its lease."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clock(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What a drain did, for Flower's result line and for the log."""
+    """The counts of a drain, for Flower's result line and for the log."""
 
     delivered: int = 0
     skipped: int = 0
@@ -52,7 +52,7 @@ class Tally:
 
 @dataclass(slots=True)
 class State:
-    """What one holder of the lease knows.
+    """The state that one holder of the lease keeps.
 
     Apart from the ledgers, it is changed only after Redis has confirmed the change.
 
@@ -132,7 +132,7 @@ class State:
         return round(1000 * self.clock.seconds() + self.offset_ms)
 
     def keep_open(self, note: Note) -> None:
-        """Let other events of a note's profiles wait until its end."""
+        """Make other events of a note's profiles wait until its end."""
         places: dict[bytes, list[str]] = {}
         for delivery in note.deliveries:
             places.setdefault(delivery.digest, []).append(delivery.place)
@@ -217,7 +217,7 @@ class State:
         reason: str,
         others_are_taken: bool = False,
     ) -> AfterFailure:
-        """Decide about a delivery of a request that failed, with so many users."""
+        """Decide about a delivery whose request failed."""
         setback, wait = self.setbacks.get(delivery.place), self.waits.get(delivery.trigger)
         outcome = after_failure(
             setback,
@@ -234,7 +234,7 @@ class State:
         return AfterFailure(outcome.setback, wait) if fresh and outcome.wait else outcome
 
     def set_wait(self, trigger: str, wait: Wait | None) -> None:
-        """Let a trigger wait; None = it waits no longer."""
+        """Set the wait of a trigger; None = it waits no longer."""
         if wait is None:
             self.waits.pop(trigger, None)
             return

@@ -1,4 +1,4 @@
-"""Whether the triggers of a destination fit together: who enters a list has a way out of it."""
+"""Checks that the triggers of a destination fit together: each list has a way out."""
 
 from __future__ import annotations
 

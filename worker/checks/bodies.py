@@ -1,4 +1,4 @@
-"""What a rendered body says to Insider about a person's list of audiences, and what it can't do."""
+"""Checks of a rendered body: how it changes a person's list of audiences at Insider."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What producer, worker and ops agree on: events, triggers, settings, keys, names."""
+"""The contract of producer, worker and ops: events, triggers, settings, keys, names."""

@@ -60,7 +60,7 @@ class Event:
 
 
 class Header(NamedTuple):
-    """What the ledger has to know of a delivery without reading its profile.
+    """The header of a delivery: the facts that the ledger needs without the profile.
 
     Attributes:
         digest: 10 bytes, see `keys.digest_of`.

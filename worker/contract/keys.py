@@ -121,7 +121,7 @@ def sync_bell(name: str) -> str:
 
 
 def responses(destination: str) -> str:
-    """Return the key of the state of what ships a destination's responses."""
+    """Return the key of the progress of shipping a destination's responses."""
     return f"segrelay:responses:{destination}"
 
 
@@ -178,7 +178,7 @@ class PartitionKeys:
         return f"{self.tag}sync:{sync}"
 
     def carried(self, destination: str) -> str:
-        """Return the key of what came from a destination that had another name."""
+        """Return the key of the record about a destination's former name."""
         return f"{self.tag}carried:{destination}"
 
     def ledger(self, digest: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""How we start our own modules as processes."""
+"""Starting our own modules as processes."""
 
 from __future__ import annotations
 

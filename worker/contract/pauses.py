@@ -20,7 +20,7 @@ Paused = Literal["destination", "trigger", "job"]
 DESTINATION: Final = "destination"
 TRIGGER: Final = "trigger"
 JOB: Final = "job"
-"""What a job has published waits in a lane of its own, which is not read."""
+"""A paused job: its lane is not read."""
 
 _SET: Final = """\
 #!lua flags=allow-oom
@@ -32,7 +32,7 @@ return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Why something is paused.
+    """The reason of a pause, with its author and time.
 
     Args:
         by: Who did it; `segrelay` where it paused itself.
@@ -54,7 +54,7 @@ class Pauses:
 
     @property
     def lanes(self) -> frozenset[str]:
-        """Return the lanes of the jobs that are paused; no trigger has such a name."""
+        """Return the lanes of the jobs that are paused; no trigger has a lane's name."""
         return frozenset(map(lane_of_job, self.jobs))
 
     def of(self, kind: Paused) -> Mapping[str, Pause]:

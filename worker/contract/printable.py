@@ -1,4 +1,4 @@
-"""What may reach a terminal: no text can make it do anything but show the text."""
+"""Text that is safe to print: no text can make a terminal do anything but show it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 CONTROLS: Final = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What a terminal obeys instead of showing it: C0 and C1, marks of direction, line separators."""
+"""Characters that a terminal obeys: C0 and C1, marks of direction, line separators."""
 LAYOUT: Final = "\n\t"
 
 

@@ -1,4 +1,4 @@
-"""Which processes run, and with which configuration: written by workers, read by `status`."""
+"""The registry of running workers with their configuration, read by `status`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
 
 LIFE_MS: Final = 10_000
-"""A process that has not been seen for so long has ended, or hangs."""
+"""The seconds after which a silent process counts as ended or hanging."""
 
 WORKER: Final = "worker"
 

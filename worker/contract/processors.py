@@ -1,4 +1,4 @@
-"""How many processors this process may use: in a container those of the container."""
+"""The number of processors that this process may use, by affinity and cgroup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many requests the receivers refused because they were too large.
+"""The count of requests that the receivers refused for their size.
 
 Lytics drops the events of these for good, so that somebody has to know of them.
 """

@@ -23,7 +23,7 @@ from worker.errors import PayloadRefused, RedisUnavailable
 EVERY_SECONDS: Final = 1.0
 MOST_NAMES: Final = 5_000
 KEPT_MS: Final = 30 * 86_400_000
-"""A field that no profile has had for so long is forgotten."""
+"""The time after which a field that no profile has is forgotten."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 """Other names may be values that somebody made a key of: an email, a number."""
 

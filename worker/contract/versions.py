@@ -1,4 +1,4 @@
-"""Which version of its template each trigger has, how its canary goes, how the one before did."""
+"""The versions of triggers' templates, with the results of their canaries."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def read_versions(client: Redis) -> dict[str, TemplateVersion]:
 
 
 def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
-    """Let a trigger's version go on without a limit; returns whether that ended a canary.
+    """Release a trigger's version from its canary's limit; return whether there was one.
 
     Of a trigger that was paused for another reason in the midst of its canary, the canary goes on.
 

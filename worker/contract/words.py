@@ -14,7 +14,7 @@ NAME_PATTERN: Final = re.compile(r"[a-z0-9-]+")
 
 
 class Direction(StrEnum):
-    """What an event says about one profile and one audience."""
+    """The direction of an event: enter, exit or change."""
 
     ENTER = "enter"
     EXIT = "exit"
@@ -22,7 +22,7 @@ class Direction(StrEnum):
 
 
 class Skip(StrEnum):
-    """Why a delivery was not made and need not be."""
+    """The reason for skipping a delivery."""
 
     DUPLICATE = "duplicate"
     """Its own trigger has delivered this very time."""
@@ -39,7 +39,7 @@ class Skip(StrEnum):
 
 
 class Death(StrEnum):
-    """Why a delivery can't be made."""
+    """The reason for a dead letter."""
 
     TEMPLATE_ERROR = "template_error"
     """The template failed for this event."""
@@ -60,7 +60,7 @@ class Death(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why an event could not be placed; it is kept in the quarantine."""
+    """The reason for keeping an event in the quarantine."""
 
     UNREADABLE = "unreadable"
     """Not JSON, or not a payload."""

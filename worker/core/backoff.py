@@ -16,14 +16,14 @@ BASE_SECONDS: Final = 1.0
 CAP_SECONDS: Final = 300.0
 TRIES_ALONE: Final = 5
 RECENT_SECONDS: Final = 600.0
-"""What was taken longer ago says nothing about what the destination refuses now."""
+"""The age in seconds after which a success no longer says that the destination works."""
 _ABOUT_THE_ADDRESS: Final = frozenset({403, 404, 405})
 """Refusals of the path, the method or the sender, which another trigger need not share."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """What is remembered of a delivery whose request failed.
+    """The memory of a delivery whose request failed: the width and time of its next one.
 
     Args:
         width: How many users its next request may have; 0 = as many as ever.
@@ -44,7 +44,7 @@ class Setback:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What is remembered of a trigger in a partition of which nothing goes through.
+    """The wait of a trigger of which nothing goes through in a partition.
 
     Args:
         attempts: Requests that failed in a row, while nothing of the trigger went through.
@@ -80,7 +80,7 @@ def delay_seconds(attempts: int, jitter: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AfterFailure:
-    """What to remember after a request failed.
+    """The decision after a failed request: a setback, a wait, or death.
 
     Args:
         setback: Of the deliveries with this history; None = dead.

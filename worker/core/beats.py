@@ -1,4 +1,4 @@
-"""Which of two events of one profile and audience is the truth."""
+"""The order of two events of one profile and audience: the one that beats the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker.contract.words import Direction
 
 
 class Claim(NamedTuple):
-    """What a delivery says about one profile and one audience.
+    """The claim of a delivery about one profile and one audience.
 
     Attributes:
         time_us: Of the event, in µs since 1970.

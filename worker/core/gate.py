@@ -31,16 +31,16 @@ WHOLE: Final = 1_000_000
 """A factor of 1, in parts per million: whole numbers are the same in Lua and here."""
 
 LATE_SECONDS: Final = 1.0
-"""A request may arrive so long after its slot's time without a minute holding too many."""
+"""The delay of a request behind its slot, in seconds, that the spacing allows for."""
 USABLE_SECONDS: Final = 0.8
-"""How long after its time a slot may still be used; the rest is for the way to the host."""
+"""The seconds in which a slot may still be used; the rest is for the way to the host."""
 WORTH_WAITING_SECONDS: Final = 1.0
 """A drain is not begun while the next slot is further away than this."""
 
 LIVE_FIRST: Final = "live_first"
-"""Why a backfill gets no slot while a live request waits for one."""
+"""The reason why a backfill gets no slot: a live request waits for one."""
 APART: Final = "apart"
-"""Why several triggers get no slot together: one of them may not go, or has to go first, alone."""
+"""The reason why several triggers get no slot together: one has to wait or go alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class GateState:
-    """How a gate stands, as `status` prints it."""
+    """The state of a gate, as `status` prints it."""
 
     state: Condition
     reason: str = ""
@@ -196,7 +196,7 @@ SEVERAL: Final = "*"
 
 @dataclass(frozen=True, slots=True)
 class TriggerAnswers:
-    """How a gate's host answered the last requests of one trigger, over all workers.
+    """The host's last answers to one trigger's requests, over all workers.
 
     Args:
         taken_seconds_ago: When it took something last; None = never, as far as is known.

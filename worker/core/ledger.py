@@ -37,7 +37,7 @@ _WHOLE_LIST: Final = (0, 0)
 
 
 class Item(NamedTuple):
-    """What one trigger has done about one audience of a profile.
+    """The newest times that one trigger delivered and tried for one audience of a profile.
 
     Attributes:
         delivered_us: Newest time delivered; 0 = none.
@@ -205,7 +205,7 @@ def with_tried(record: Record, fact: Fact) -> Record:
 
 
 def may_be_member(record: Record) -> bool:
-    """Say whether the person is, or may be, in some audience: such a record never lapses.
+    """Return whether the person may be in some audience; then the record never lapses.
 
     An entrance that was tried without a sure answer may have taken effect.
     """
@@ -252,7 +252,7 @@ def _item(record: Record, fact: Fact) -> Item:
 
 
 class Knowledge(NamedTuple):
-    """What the ledger knows about a profile that an event's own data can't know yet.
+    """The newer facts of a profile that an event's own data does not have yet.
 
     Attributes:
         inside: Slugs of other audiences that something newer entered.

@@ -19,7 +19,7 @@ _STAYS: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: |[1-5][0-9]{2}
 """At the beginning: the place in a template, or an HTTP status."""
 _PLACEHOLDER: Final = r"<(?:email|value|id|number)>"
 _OLD_NUMBER: Final = "<n>"
-"""How messages that were stored by earlier versions say that a number was left out."""
+"""The mark of a left-out number in messages that were stored before."""
 _TAG: Final = re.compile(rf"(?!{_PLACEHOLDER})<[^<>]*>")
 _EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
 _QUOTED: Final = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")

@@ -1,4 +1,4 @@
-"""What goes into a template, and what comes out of it: values."""
+"""The input and the results of rendering a template."""
 
 from __future__ import annotations
 

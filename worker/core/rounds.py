@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 AGAIN_SECONDS: Final = 3.0
-"""How long a bell may ring unanswered before it is rung again."""
+"""The time after which an unanswered bell is rung again."""
 TAKEN_SECONDS: Final = 0.9
-"""The same where no message waits; the next round comes after a second."""
+"""The time after which an unanswered bell is rung again while the queue is empty."""
 
 
 class Ring(NamedTuple):
@@ -54,7 +54,7 @@ class Sight:
 
 @dataclass(slots=True)
 class Rounds:
-    """What one sweeper remembers from round to round.
+    """The memory of one sweeper from round to round.
 
     Args:
         rang_at_seconds: By place: since when its bell has been rung by us, or seen ringing.

@@ -84,7 +84,7 @@ Verdict = Accepted | TooLarge | BodyRefused | SlowDown | AccessRefused | Failed 
 
 
 def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Verdict:
-    """Return a verdict whose messages quote nothing of what was sent.
+    """Return a verdict with messages that quote nothing of the request.
 
     Args:
         verdict: Of the whole request.

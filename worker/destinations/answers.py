@@ -1,4 +1,4 @@
-"""What all APIs read from an answer alike: its status, its message, `Retry-After`."""
+"""Reading of answers that all APIs share: status, message, `Retry-After`."""
 
 from __future__ import annotations
 

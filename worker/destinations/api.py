@@ -1,4 +1,4 @@
-"""What a destination's API has to decide. Pure: values in, values out."""
+"""The protocol of a destination's API: pure decisions about values."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Answer:
 
 
 class Api(Protocol):
-    """How bodies combine, what is valid, how an answer is read."""
+    """The rules of a destination: valid bodies, their combination, the reading of answers."""
 
     @property
     def max_users(self) -> int:
@@ -128,7 +128,7 @@ class Api(Protocol):
         ...
 
     def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:
-        """Say what an answer to a request of so many users means."""
+        """Return the meaning of an answer to a request with a number of users."""
         ...
 
     def tells_data(self, shaped: Shaped, occasion: Occasion) -> bool:

@@ -49,7 +49,7 @@ def load_tables() -> None:
 
 
 def is_empty(value: Any) -> bool:
-    """Say whether nothing is left of a value: null, blank text, or only such things inside."""
+    """Return whether a value is empty: null, blank text, or a container of nothing else."""
     if type(value) is str:
         return not value.strip()
     return pruned(value) is None

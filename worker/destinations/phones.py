@@ -69,7 +69,7 @@ class _InDoubt(Exception):  # noqa: N818 - it is no error
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """How the numbers of a region are written.
+    """The number patterns of a region.
 
     Args:
         code: Its calling code.

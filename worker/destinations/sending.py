@@ -1,4 +1,4 @@
-"""What a sender takes and gives back: one request, and an answer or the lack of one."""
+"""The sender's protocol: it takes one request and returns an answer or the lack of one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class OutgoingRequest:
 
 
 class Silence(StrEnum):
-    """Why there is no answer."""
+    """The reason for a missing answer."""
 
     UNREACHABLE = "unreachable"
     """No connection came about."""
@@ -75,7 +75,7 @@ Permit = Callable[[], Awaitable[bool]]
 
 
 async def granted() -> bool:
-    """Let a request go in any case."""
+    """Grant the permit to send in any case."""
     return True
 
 

@@ -1,4 +1,4 @@
-"""How a worker gets back to a broker that went away."""
+"""Reconnecting of a worker to a broker that went away."""
 
 from __future__ import annotations
 

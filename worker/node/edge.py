@@ -36,7 +36,7 @@ STOP_AT_MOST_SECONDS: Final = 10.0
 """A pool that has not come to its end by then never will; drains are cut after 2.5 s."""
 LOG: Final = structlog.get_logger()
 _HARD_LIMIT_SECONDS: Final = 120
-"""What hangs is ended then; a drain takes a few slices and the deadline of one request."""
+"""The seconds after which a hanging task is ended, far above what a drain takes."""
 _PROCESSES_A_CORE: Final = 2
 """While one of them waits for Insider's answer, another one renders."""
 _WORKER_OPTIONS: Final = {
@@ -52,7 +52,7 @@ _WORKER_OPTIONS: Final = {
 
 @dataclass(slots=True, eq=False)
 class Edge:
-    """What the app's steps and tasks work with; the app's attribute `segrelay`.
+    """The node as the app's steps and tasks reach it: the app's attribute `segrelay`.
 
     Args:
         build: Builds what drains, once in each process.

@@ -1,4 +1,4 @@
-"""What happens when a worker starts, before any process is forked."""
+"""The start of a worker, before any process is forked."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ from worker.node.shared.stop import Board
 
 EVERY_SECONDS: Final = 1.0
 SILENCE_SECONDS: Final = 30.0
-"""A node that rings for so long, with an idle process, and nobody comes, is broken."""
+"""The seconds of ringing in vain, with an idle process, after which a node counts as broken."""
 ALIVE_VARIABLE: Final = "SEGRELAY_ALIVE_FILE"
 """Names a file that the worker touches every three seconds while it sweeps and Redis answers."""
 _TIMEOUT_SECONDS: Final = 1.0
 _QUIET_SECONDS: Final = 2.0
-"""How long a Redis that does not answer is left alone: each try stops the event loop for a bit."""
+"""The pause after a Redis that did not answer: each try stops the event loop for a bit."""
 EXIT_CODE: Final = 1
 END_SECONDS: Final = 10
 """A broken node that does not end by itself in this time is ended by the kernel."""
@@ -69,7 +69,7 @@ class Survey(Protocol):
         ...
 
     def look(self) -> list[Sight]:
-        """Return what there is to see; rings the bells of what is due."""
+        """Return the partitions with due work, and ring their bells."""
         ...
 
 

@@ -27,7 +27,7 @@ from worker.node.shared.stop import listening
 
 NO_FREE_SLOT: Final = "no free slot"
 LIVE_TURNS: Final = 4
-"""So many waiting live calls of its destination may follow a drain in its slot."""
+"""The number of waiting live calls of a destination that may follow a drain in its slot."""
 LOG: Final = structlog.get_logger()
 
 
@@ -50,7 +50,7 @@ class Drains(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What drains in one process.
+    """The drains of one process.
 
     Args:
         doubted: Returns the templates whose compiled form is off, and how often it differed.
@@ -64,7 +64,7 @@ class Ready:
 
 @dataclass(slots=True)
 class DrainTask:
-    """What the task does; one object, made before the fork, used in each child.
+    """The task's work: one object, made before the fork and used in each child.
 
     Args:
         build: Builds what drains, once in each process.

@@ -1,1 +1,1 @@
-"""What a drain asks of Redis: partitions, gates, numbers, and the scripts behind them."""
+"""The adapters for Redis: partitions, gates, numbers, and the scripts behind them."""

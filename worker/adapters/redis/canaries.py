@@ -33,7 +33,7 @@ DROPPED: Final = -2
 """Another version came before this one was approved. It goes again only with a new canary."""
 LEAST: Final = 25
 PARTS: Final = 4
-"""Of what is left, a drain takes one of so many parts, but not less than that: others have
+"""A drain takes one of this many parts of what is left, but not less than that: others have
 something to do too, and the end should not take long."""
 LOG: Final = structlog.get_logger()
 

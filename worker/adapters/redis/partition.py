@@ -36,7 +36,7 @@ from worker.errors import LeaseLost
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
 """A repair puts right what is wrong at the destination: a full Redis takes it too."""
 _READ_BYTES: Final = 4_000_000
-"""After so much of some streams, only one entry of each other is read."""
+"""The bytes after which only one entry of each further stream is read."""
 _READ_AT_FIRST: Final = 100
 """Entries of several streams in the first round trip; each further one may bring twice as many."""
 _REPLACED_AT_ONCE: Final = 500

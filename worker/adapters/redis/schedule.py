@@ -14,7 +14,7 @@ from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 
 AGAIN_MS: Final = 3_000
-"""How long a bell may ring unanswered before it is rung again."""
+"""The time after which an unanswered bell is rung again."""
 LONGEST_LOCK_MS: Final = 60_000
 """A lock that ends later than it could have been set has ended: the clock was set back."""
 

@@ -23,7 +23,7 @@ return redis.call(ARGV[1], KEYS[1], unpack(ARGV, 2))
 
 
 def _allowed(words: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a command in such a form that a full Redis takes it."""
+    """Return a command in a form that a full Redis accepts."""
     if words[0] not in _GROWING:
         return words
     name, key, *rest = words
@@ -85,7 +85,7 @@ class RoomySentinelTransport(SentinelTransport):
 
 
 def register() -> None:
-    """Let kombu use these for its URLs; before it looks one up for the first time."""
+    """Register these transports with kombu, before it looks one up for the first time."""
     for scheme, transport in (
         ("redis", RoomyTransport),
         ("rediss", RoomyTransport),

@@ -1,1 +1,1 @@
-"""How everyone gets at Redis, and the one script by which deliveries come in."""
+"""Connections to Redis, and the one script that adds deliveries."""

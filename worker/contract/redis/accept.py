@@ -49,7 +49,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Roll:
-    """What a step of a sync changes in the members of one partition.
+    """The changes that a sync's step makes to the members of one partition.
 
     Args:
         sync: The sync's name.

@@ -1,4 +1,4 @@
-"""How everyone gets at Redis: connections that repeat nothing, and one border for their errors."""
+"""Connections to Redis that repeat nothing, and one border for their errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.errors import RedisMismatch, RedisUnavailable
 
 TIMEOUT_SECONDS: Final = 5.0
 READY_SECONDS: Final = 10.0
-"""How long a command waits for a Redis that is starting or loading."""
+"""The time that a command waits for a Redis that is starting or loading."""
 
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
@@ -48,7 +48,7 @@ _REFUSALS: Final[Mapping[str, str]] = {
 }
 """Error words of Redis that say: not now, or not with this Redis."""
 _NO_MULTI: Final = "EXEC without MULTI"
-"""What comes of a MULTI that the user may not send."""
+"""The error text after a MULTI that the Redis user may not send."""
 
 
 def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:

@@ -30,7 +30,7 @@ class EmbeddedFiles:
 
     @property
     def config(self) -> Path:
-        """What the server is started with; readable by the owner alone."""
+        """The configuration file of the embedded server, readable by its owner alone."""
         return self.data_dir / "redis.conf"
 
     @property

@@ -1,4 +1,4 @@
-"""Whether a Redis is one that we can work with: a decision over what it says about itself."""
+"""The decision whether a Redis fits, from what it says about itself."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "yes": True, "false": Fals
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """Where a Redis is, and what it asks for.
+    """The address of a Redis and its credentials.
 
     Args:
         hosts: Host and port; several only for Sentinels.
@@ -57,7 +57,7 @@ class RedisAddress:
 
     @property
     def tls_options(self) -> dict[str, str | bool]:
-        """What the client library is told about TLS."""
+        """The client library's options for TLS."""
         found: dict[str, str | bool] = {
             name: value for name, value in self.options.items() if name in _TLS_OPTIONS
         }

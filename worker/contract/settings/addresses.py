@@ -1,4 +1,4 @@
-"""Which addresses of the network may be connected to: public ones, and what a destination allows.
+"""The network addresses that may be connected to: public ones and allowed exceptions.
 
 A template may choose the host that a request goes to, and a name may lead anywhere. Without this
 rule a profile's field could make us post to a database or to the service from which a cloud hands

@@ -1,4 +1,4 @@
-"""What no table can know alone: whether names, URLs, files and secrets fit together."""
+"""Checks across the tables of the configuration: names, URLs, files and secrets."""
 
 from __future__ import annotations
 

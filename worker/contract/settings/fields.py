@@ -40,7 +40,7 @@ _DEEPEST_SETTINGS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the values of a file refer to; its presence says that they came from a file.
+    """The folder that relative values refer to; set only if they came from a file.
 
     Args:
         environ: The environment, with what `.env` adds.

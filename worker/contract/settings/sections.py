@@ -167,7 +167,7 @@ def _with_defaults(settings: Any) -> Any:
 
 
 class Trigger(Section):
-    """Which events become deliveries, and what of."""
+    """A trigger: the events that become deliveries, and the template that renders them."""
 
     name: str
     destination: str
@@ -193,7 +193,7 @@ class Trigger(Section):
     engine: Literal["auto", "jsonnet"] = "auto"
     """`jsonnet` renders without the faster form that is compiled to Python."""
     canary: Whole = Field(default=0, ge=0, le=1_000_000)
-    """Of a new or changed template so many deliveries go first; then the trigger is paused."""
+    """The number of deliveries that try a new or changed template before the trigger pauses."""
     response_stream: str = ""
     """A stream of Lytics that is told what became of each delivery; needs `[lytics]`."""
     http: HttpRequests = HttpRequests()

@@ -41,7 +41,7 @@ _READ_BYTES: Final = 4_096
 
 
 def classify(answer: Answer, *, users: int, url: str) -> Verdict:
-    """Say what an answer to a request of so many users means."""
+    """Return the meaning of an answer to a request with a number of users."""
     if answer.status in _SUCCESS:
         return _classify_success(answer, users=users, url=url)
     document = parsed(answer.body)

@@ -1,4 +1,4 @@
-"""What an attribute delete removes: whole attributes, or single values of lists.
+"""The content of an attribute delete: whole attributes, or single values of lists.
 
 Default attributes stand beside the identifiers, custom ones below `custom`.
 """

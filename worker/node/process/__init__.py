@@ -1,1 +1,1 @@
-"""What a process drains with, and how that follows the template files."""
+"""The objects that a process drains with, kept up to date with the template files."""

@@ -14,7 +14,7 @@ import orjson
 ANSWER_SECONDS: Final = 10
 """Processor time for one question."""
 MEMORY_BYTES: Final = 2_000_000_000
-"""What the copy may hold in all."""
+"""The memory limit of the copy, in bytes."""
 
 
 def answers_apart(

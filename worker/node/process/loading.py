@@ -34,7 +34,7 @@ Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What is loaded once.
+    """The objects that are loaded once for a node.
 
     Args:
         routes: By destination and trigger.

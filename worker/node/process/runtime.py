@@ -50,7 +50,7 @@ from worker.node.process.loading import Loaded, load
 from worker.node.process.upkeep import Upkeep
 
 FIRST_DRAINS: Final = 5
-"""What is left of so many drains was loaded for all: modules, tables, connections."""
+"""After this many drains, objects that are still alive count as permanent and are frozen."""
 LOG: Final = structlog.get_logger()
 
 

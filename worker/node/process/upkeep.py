@@ -26,7 +26,7 @@ from worker.node.shared.node import Told
 
 EVERY_SECONDS: Final = 1.0
 AT_ONCE_SECONDS: Final = 5.0
-"""For checks before one drain; what is left is checked before the next."""
+"""The seconds for checks before one drain; the rest follows before the next one."""
 LOG: Final = structlog.get_logger()
 
 Stamp = frozenset[tuple[str, int, int, int]]

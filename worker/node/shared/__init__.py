@@ -1,1 +1,1 @@
-"""What the processes of a node share since before the fork: slots, who waits, who should stop."""
+"""The state that a node's processes share since before the fork: slots, calls, stops."""

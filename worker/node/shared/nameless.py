@@ -29,12 +29,12 @@ def locked(descriptor: int) -> Iterator[None]:
 
 
 def read_all(descriptor: int) -> str:
-    """Return what such a file holds."""
+    """Return the content of the shared memory."""
     return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode(errors="replace")
 
 
 def write_all(descriptor: int, text: str) -> None:
-    """Replace what such a file holds; whoever reads without a lock may get a part of it."""
+    """Replace the content of the shared memory; a reader without a lock may get a part of it."""
     content = text.encode()
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, content, 0)

@@ -14,7 +14,7 @@ from worker.node.shared.stop import Board
 from worker.node.shared.waiting import WaitingCalls
 
 _LOOKS: Final = 5
-"""After so many looks of the sweep it rings for a stopped trigger too."""
+"""The number of the sweep's looks after which it rings for a stopped trigger, too."""
 
 
 class StoppedTriggers:
@@ -65,7 +65,7 @@ class DoubtedTemplates:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a process says of the templates that it works with.
+    """A process' report of the templates that it works with.
 
     Args:
         versions: By trigger.
@@ -79,7 +79,7 @@ class Told:
 
 
 class TemplateVersions:
-    """Which versions of templates the processes of this node work with."""
+    """The template versions that the processes of this node work with."""
 
     def __init__(self) -> None:
         self._descriptor = nameless_file()
@@ -133,7 +133,7 @@ def _runs(pid: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NodeMemory:
-    """What the processes of one node share."""
+    """The state that the processes of one node share."""
 
     slots: Slots
     waiting: WaitingCalls = field(default_factory=WaitingCalls)

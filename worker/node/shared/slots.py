@@ -67,7 +67,7 @@ class Slots:
         return self._take([(len(self._rooms) + 2, 1), (_OF_BACKFILL, self._most_of_backfill)])
 
     def _take(self, rooms: Iterable[tuple[int, int]]) -> DrainSlot | None:
-        """Take a slot of each room, of at most so many; None = one of them has none."""
+        """Take a slot of each room, or return None if one of them is full."""
         slot = DrainSlot(self._descriptor, places := [])
         for room, most in rooms:
             place = self._lock_one(room, most)

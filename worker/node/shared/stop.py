@@ -1,4 +1,4 @@
-"""How a drain learns that its process should end: the node's board, and SIGTERM.
+"""The signal to stop as a drain sees it: the node's board, and SIGTERM.
 
 The parent writes the time of a warm shutdown on the board; every drain of the node sees it, also
 one that begins later. SIGTERM may reach a child directly, e.g. where a supervisor ends a whole
