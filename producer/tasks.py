@@ -23,7 +23,7 @@ from worker.contract.celery.errands import RESPONSES_TASK, SYNC_TASK, Errand, Tu
 from worker.contract.celery.options import ResultLine
 from worker.contract.redis.connection import connect, resolve_url
 from worker.errors import Bug, SegrelayError
-from worker.logs import told_bug
+from worker.logs import log_bug
 
 LOG: Final = structlog.get_logger()
 NO_TURN: Final = "no free slot"
@@ -84,7 +84,7 @@ def _errand(
         raise
     except Exception as error:  # noqa: BLE001 - this is the edge
         # Its message may hold a profile's fields, and Flower would show it.
-        raise Bug(told_bug(error, "errand.failed", **errand._asdict())) from None
+        raise Bug(log_bug(error, "errand.failed", **errand._asdict())) from None
     if more:
         node.ring([errand])
     return ResultLine(line)

@@ -51,7 +51,7 @@ def configure(level: int, file: str | None = None) -> None:
     )
 
 
-def told_bug(error: Exception, event: str, **named: Any) -> str:
+def log_bug(error: Exception, event: str, **named: Any) -> str:
     """Log an error of our own, and say where it was raised; its text may hold a profile's fields.
 
     Args:

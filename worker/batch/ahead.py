@@ -18,7 +18,7 @@ from worker.batch.partition import Delivery
 from worker.batch.prepare import Renders, render_ahead
 from worker.batch.read import Reads, is_full, order_of, read_on
 from worker.errors import SegrelayError
-from worker.logs import told_bug
+from worker.logs import log_bug
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -121,7 +121,7 @@ class Ahead:
             # Whatever it is, the batch's turn meets it, too.
             return
         except Exception as error:  # noqa: BLE001 - without it, the batch has its turn all the same
-            told_bug(error, "preparing.failed")
+            log_bug(error, "preparing.failed")
 
     async def _read_and_render(self, ends: Callable[[], Awaitable[bool]]) -> None:
         decoded, this = self.decoded, self.decoded.batch

@@ -24,7 +24,7 @@ from worker.core.ledger import (
     with_whole_list,
 )
 from worker.errors import Bug, FormatUnknown, PayloadRefused
-from worker.logs import told_bug
+from worker.logs import log_bug
 
 OPEN_BYTES: Final = 32_000_000
 """Profiles that are open at once, decompressed; what is beyond stays in its stream."""
@@ -95,7 +95,7 @@ def take_in_records(
     damaged: dict[bytes, str] = {}
     for digest, error in unreadable.items():
         if not isinstance(error, FormatUnknown):
-            damaged[digest] = told_bug(error, "ledger.unreadable", profile=digest.hex())
+            damaged[digest] = log_bug(error, "ledger.unreadable", profile=digest.hex())
     left: list[Contender] = []
     for contender in contenders:
         digest, trigger = contender.delivery.header.digest, contender.delivery.trigger

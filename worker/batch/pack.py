@@ -16,7 +16,7 @@ from worker.contract.words import Death, Skip
 from worker.core.compact import compact_json
 from worker.core.ledger import Record, judge, knowledge
 from worker.destinations.api import NotSendable, Shaped
-from worker.logs import told_bug
+from worker.logs import log_bug
 
 FRAME_BYTES: Final = 200
 """Room for what surrounds the users in a body."""
@@ -149,7 +149,7 @@ class Packer:
             member = Member(parcel, shaped.users, shaped.dropped)
             return loading.join(member, len(compact_json(shaped.users[0])) + 1, record)
         except Exception as error:  # noqa: BLE001 - it goes by itself then
-            told_bug(error, "uniting.failed", trigger=parcel.route.trigger)
+            log_bug(error, "uniting.failed", trigger=parcel.route.trigger)
             return False
 
     def _fewest_failures(self, part: Part) -> int:
@@ -184,7 +184,7 @@ class Packer:
         try:
             return self._corrected(parcel)
         except Exception as error:  # noqa: BLE001 - it costs this one delivery
-            message = told_bug(error, "packing.failed", trigger=parcel.route.trigger)
+            message = log_bug(error, "packing.failed", trigger=parcel.route.trigger)
             self._not_sendable(parcel, NotSendable(Death.INVALID, message))
             return None
 

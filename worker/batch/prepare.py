@@ -16,7 +16,7 @@ from worker.contract.words import Death, Skip
 from worker.core.rendered import Asserted, Engine, Killed, Rendered, Row, Template, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion
 from worker.errors import SegrelayError
-from worker.logs import told_bug
+from worker.logs import log_bug
 
 RENDER_GROUP: Final = 100
 """Deliveries between two looks at the clock: rendering holds the interpreter."""
@@ -185,7 +185,7 @@ async def _rendered(
         if kind.isolated:
             raise
         if len(rows) == 1:
-            message = told_bug(error, "rendering.failed", template=kind.template.name)
+            message = log_bug(error, "rendering.failed", template=kind.template.name)
             return [TemplateFailed(message, "", 0)]
     return [result for row in rows for result in await _rendered(renders, kind, [row])]
 
@@ -200,7 +200,7 @@ def _shape_one(
     try:
         _shape(going, result, route, now_us, batch)
     except Exception as error:  # noqa: BLE001 - it costs this one delivery
-        message = told_bug(error, "shaping.failed", trigger=route.trigger)
+        message = log_bug(error, "shaping.failed", trigger=route.trigger)
         body = result.body if isinstance(result, Rendered) else b""
         batch.deaths.append((going[0].delivery, Obituary(Death.INVALID, message, body=body)))
 

@@ -21,7 +21,7 @@ from worker.core.verdicts import Accepted, AccessRefused, Unreadable, Verdict, q
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Sender, Silence
 from worker.errors import ConfigurationInvalid, SegrelayError
-from worker.logs import told_bug
+from worker.logs import log_bug
 
 LONGEST_WAIT_SECONDS: Final = 1.0
 """A request that gets no slot within this time is left to a later drain, which the sweep starts."""
@@ -239,7 +239,7 @@ class Courier:
         except SegrelayError:
             raise
         except Exception as error:  # noqa: BLE001 - it costs this one request
-            message = told_bug(error, "request.failed")
+            message = log_bug(error, "request.failed")
             return Unreadable(message), NoAnswer(Silence.CUT, possibly_applied=True)
 
     async def _send(self, request: Request, passage: Passage) -> Answer | NoAnswer:

@@ -20,7 +20,7 @@ from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
-from worker.logs import told_bug
+from worker.logs import log_bug
 from worker.node.ringing import Ringer
 from worker.node.shared.node import NodeMemory, Told
 from worker.node.shared.stop import listening
@@ -195,7 +195,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
 
 
 def _bug(call: Ring, error: Exception) -> Bug:
-    return Bug(told_bug(error, "drain.failed", **_named(call)))
+    return Bug(log_bug(error, "drain.failed", **_named(call)))
 
 
 def _tell(call: Ring, error: SegrelayError) -> None:

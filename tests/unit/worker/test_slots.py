@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from worker.core.rounds import Ring
-from worker.node.shared.nameless import nameless_file, write_all
+from worker.node.shared.memory import nameless_file, write_all
 from worker.node.shared.node import StoppedTriggers
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board, listening

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
-from worker.node.shared.nameless import locked, nameless_file, read_all, write_all
+from worker.node.shared.memory import locked, nameless_file, read_all, write_all
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board
 from worker.node.shared.waiting import WaitingCalls

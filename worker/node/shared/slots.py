@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from worker.contract.words import BACKFILL
 from worker.core.rounds import Ring
-from worker.node.shared.nameless import nameless_file
+from worker.node.shared.memory import nameless_file
 
 _ROOM: Final = 65_536
 """Bytes for each kind of slot; more than a node can have processes."""

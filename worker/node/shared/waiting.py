@@ -12,7 +12,7 @@ from typing import Final
 
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
-from worker.node.shared.nameless import locked, nameless_file, read_all, write_all
+from worker.node.shared.memory import locked, nameless_file, read_all, write_all
 
 _MOST: Final = 10_000
 """Calls that are kept; what is lost here is rung for again."""
