@@ -22,9 +22,16 @@ from producer.doorbell import CeleryDoorbell, Doorbell
 from producer.events.payloads import Payload, Refused
 from producer.events.rows import RowMeaning
 from producer.publishing.audiences import AudienceBook
-from producer.publishing.drafting import Drafter, Manner, MemberChange, Portion
+from producer.publishing.drafting import Drafter, Manner
 from producer.publishing.matching import Subscription
-from producer.publishing.published import Draft, Published, joined, published_of
+from producer.publishing.published import (
+    Draft,
+    MemberChange,
+    Portion,
+    Published,
+    joined,
+    published_of,
+)
 from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
 from producer.publishing.room import Fill, NoRoom, Room
 from producer.publishing.writing import JobPosition, PartitionPlace, Written, write

@@ -14,7 +14,7 @@ import orjson
 
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.destinations.api import Occasion, Shaped
 from worker.destinations.insider.api import InsiderApi
 

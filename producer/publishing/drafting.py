@@ -31,12 +31,12 @@ from producer.publishing.matching import (
     pack_exported,
     pack_whole,
 )
-from producer.publishing.published import Draft
+from producer.publishing.published import Draft, MemberChange, Portion
 from producer.publishing.room import Fill
 from producer.publishing.writing import PartitionPlace
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
-from worker.contract.redis.accept import Member, NewDelivery
+from worker.contract.redis.accept import NewDelivery
 from worker.contract.settings import Settings
 from worker.contract.words import LIVE, Direction, Refusal, kind_of_lane
 from worker.errors import PayloadRefused
@@ -66,28 +66,6 @@ class Manner(NamedTuple):
     def skips(self) -> bool:
         """Say whether the destination should not start journeys, as far as the event is silent."""
         return kind_of_lane(self.lane) != LIVE if self.skip_hook is None else self.skip_hook
-
-
-class Portion(NamedTuple):
-    """The limits of one draft; the event that passes a limit is the last."""
-
-    events: int
-    size_bytes: int
-
-    def is_full(self, draft: Draft) -> bool:
-        """Say whether a draft should take no more; what was refused counts as events do."""
-        return draft.numbers >= self.events or draft.size_bytes >= self.size_bytes
-
-
-class MemberChange(NamedTuple):
-    """One person's change that a sync found: the new mark and the event that follows.
-
-    Attributes:
-        event: None where nothing has to be told.
-    """
-
-    member: Member
-    event: Event | None = None
 
 
 class _Told(NamedTuple):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from producer.events.payloads import ReadingRules, Refused
 from producer.publishing.quarantine import NewRecord
 from producer.publishing.writing import Entries, PartitionPlace, Written
+from worker.contract.events import Event
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 
@@ -185,3 +186,25 @@ def published_of(draft: Draft, written: Written) -> Published:
         rang=written.rang,
         entries=written.entries,
     )
+
+
+class Portion(NamedTuple):
+    """The limits of one draft; the event that passes a limit is the last."""
+
+    events: int
+    size_bytes: int
+
+    def is_full(self, draft: Draft) -> bool:
+        """Say whether a draft should take no more; what was refused counts as events do."""
+        return draft.numbers >= self.events or draft.size_bytes >= self.size_bytes
+
+
+class MemberChange(NamedTuple):
+    """One person's change that a sync found: the new mark and the event that follows.
+
+    Attributes:
+        event: None where nothing has to be told.
+    """
+
+    member: Member
+    event: Event | None = None

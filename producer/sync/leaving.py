@@ -10,7 +10,7 @@ from producer.events.identity import ID, PAYLOAD_ID
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
 from producer.publish import Publisher
-from producer.publishing.drafting import MemberChange
+from producer.publishing.published import MemberChange
 from producer.sync.book import SyncBook
 from producer.sync.marks import Mark
 from producer.sync.run import Phase, Run

@@ -11,8 +11,7 @@ from redis import Redis
 
 from producer.doorbell import BackgroundDoorbell
 from producer.publish import Publisher
-from producer.publishing.drafting import Portion
-from producer.publishing.published import Published
+from producer.publishing.published import Portion, Published
 from producer.publishing.room import Fill, NoRoom
 from producer.webhook.bodies import Body, Stored
 from worker.contract.refused_requests import count_too_large, too_large

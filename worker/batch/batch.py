@@ -98,7 +98,7 @@ class Parcel:
         return record
 
 
-class Member(NamedTuple):
+class PackedParcel(NamedTuple):
     """A parcel in a request, with what is sent of it.
 
     Attributes:
@@ -118,7 +118,7 @@ class Packed(NamedTuple):
         members: The parcel that they carry, or several parcels that share one user object.
     """
 
-    members: tuple[Member, ...]
+    members: tuple[PackedParcel, ...]
     users: tuple[bytes, ...]
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from worker.batch.batch import Member, Packed, Parcel
+from worker.batch.batch import Packed, PackedParcel, Parcel
 from worker.contract.words import Direction
 from worker.core.compact import compact_json
 from worker.core.ledger import Record
@@ -35,7 +35,7 @@ class Loading:
         """Say whether the parcel's profile has a user object here."""
         return parcel.digest in self._at
 
-    def add(self, member: Member, users: tuple[bytes, ...]) -> bool:
+    def add(self, member: PackedParcel, users: tuple[bytes, ...]) -> bool:
         """Add user objects of their own for a parcel; returns whether there was room.
 
         The first parcel always has room: it is known not to be too large alone.
@@ -65,7 +65,7 @@ class Loading:
             record = self._records[parcel.digest] = first.parcel.delivered_in(known)
         return record
 
-    def join(self, member: Member, size: int, known: Record) -> bool:
+    def join(self, member: PackedParcel, size: int, known: Record) -> bool:
         """Add a parcel to its profile's user object; return whether it fits.
 
         Args:
@@ -102,6 +102,6 @@ def _united(shared: Packed) -> Packed:
     return Packed(tuple(members), (compact_json(united),))
 
 
-def _event_time(member: Member) -> tuple[int, bool]:
+def _event_time(member: PackedParcel) -> tuple[int, bool]:
     fact = member.parcel.fact
     return fact.time_us, fact.direction is Direction.EXIT

@@ -7,14 +7,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.batch.batch import Batch, Member, Packed, Parcel, Part, Request
+from worker.batch.batch import Batch, Packed, PackedParcel, Parcel, Part, Request
 from worker.batch.letters import Obituary
 from worker.batch.loading import Loading
 from worker.batch.opening import skip_by_ledger
 from worker.batch.partition import Settled
 from worker.contract.words import Death, Skip
 from worker.core.compact import compact_json
-from worker.core.ledger import Record, judge, knowledge
+from worker.core.knowledge import knowledge
+from worker.core.ledger import Record, judge
 from worker.destinations.api import NotSendable, Shaped
 from worker.logs import log_bug
 
@@ -146,7 +147,7 @@ class Packer:
             shaped = self._shaped(parcel, record)
             if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
                 return False
-            member = Member(parcel, shaped.users, shaped.dropped)
+            member = PackedParcel(parcel, shaped.users, shaped.dropped)
             return loading.join(member, len(compact_json(shaped.users[0])) + 1, record)
         except Exception as error:  # noqa: BLE001 - it goes by itself then
             log_bug(error, "uniting.failed", trigger=parcel.route.trigger)
@@ -177,7 +178,7 @@ class Packer:
             self.batch.skipped.append(settled)
         return settled is None
 
-    def _pack(self, parcel: Parcel) -> tuple[Member, tuple[bytes, ...]] | None:
+    def _pack(self, parcel: Parcel) -> tuple[PackedParcel, tuple[bytes, ...]] | None:
         """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
         if not self._is_current(parcel):
             return None
@@ -188,7 +189,7 @@ class Packer:
             self._not_sendable(parcel, NotSendable(Death.INVALID, message))
             return None
 
-    def _corrected(self, parcel: Parcel) -> tuple[Member, tuple[bytes, ...]] | None:
+    def _corrected(self, parcel: Parcel) -> tuple[PackedParcel, tuple[bytes, ...]] | None:
         shaped = self._shaped(parcel, self.batch.state.records[parcel.digest])
         if isinstance(shaped, NotSendable):
             self._not_sendable(parcel, shaped)
@@ -199,7 +200,7 @@ class Packer:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."
             self._not_sendable(parcel, NotSendable(Death.TOO_LARGE, message))
             return None
-        return Member(parcel, shaped.users, shaped.dropped), users
+        return PackedParcel(parcel, shaped.users, shaped.dropped), users
 
     def _shaped(self, parcel: Parcel, record: Record) -> Shaped | NotSendable:
         """Return what is still true of a body, by what a record knows."""

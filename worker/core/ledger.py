@@ -9,7 +9,7 @@ Times are µs since 1970. A record never goes back: both times only grow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -249,61 +249,6 @@ def _merged(one: Item, other: Item) -> Item:
 def _item(record: Record, fact: Fact) -> Item:
     old = record.items.get((fact.audience, fact.trigger))
     return old if old and old.direction is fact.direction else Item(fact.direction)
-
-
-class Knowledge(NamedTuple):
-    """The newer facts of a profile that an event's own data does not have yet.
-
-    Attributes:
-        inside: Slugs of other audiences that something newer entered.
-        outside: Slugs of other audiences that something newer exited.
-        stale: The event's trigger has already sent newer data of this profile.
-        stale_opt_ins: Some trigger has.
-    """
-
-    inside: frozenset[str] = frozenset()
-    outside: frozenset[str] = frozenset()
-    stale: bool = False
-    stale_opt_ins: bool = False
-
-
-_NOTHING_NEWER: Final = Knowledge()
-
-
-def knowledge(
-    record: Record, fact: Fact, slugs: Callable[[Iterable[int]], frozenset[str]]
-) -> Knowledge:
-    """Return what is newer than an event; `slugs` names audiences by their numbers."""
-    if not record.items:
-        return _NOTHING_NEWER
-    newest: dict[int, tuple[int, Direction]] = {}
-    for (audience, _), item in record.items.items():
-        if item.direction is Direction.CHANGE or not item.delivered_us:
-            continue
-        best = newest.get(audience)
-        if best is None or is_newer(item.delivered_us, item.direction, *best):
-            newest[audience] = (item.delivered_us, item.direction)
-    ahead = {
-        audience: direction
-        for audience, (time_us, direction) in newest.items()
-        if audience != fact.audience and time_us >= fact.time_us
-    }
-    return Knowledge(
-        inside=slugs(a for a, direction in ahead.items() if direction is Direction.ENTER),
-        outside=slugs(a for a, direction in ahead.items() if direction is Direction.EXIT),
-        stale=_newest_data(record, fact.trigger) > fact.time_us,
-        stale_opt_ins=record.data_us > fact.time_us,
-    )
-
-
-def _newest_data(record: Record, trigger: int) -> int:
-    """Return when this trigger last sent data; where only raised times are known, cautiously."""
-    times = [
-        min(item.delivered_us, record.data_us) if item.raised else item.delivered_us
-        for (_, by), item in record.items.items()
-        if by == trigger
-    ]
-    return max(times, default=0)
 
 
 def pack(record: Record) -> bytes:

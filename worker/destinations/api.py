@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.contract.words import Death, Direction, Skip
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Verdict
 
 

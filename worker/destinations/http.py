@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 from worker.contract.settings.http import HttpRequests
 from worker.contract.settings.urls import is_listed, is_same_origin, refuse_reason
 from worker.contract.words import Death, Skip
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.core.messages import normalise_message
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.answers import classify_status, parsed

@@ -9,7 +9,7 @@ from tests.conformance.templates.conftest import occasion_for
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.destinations.http import HttpApi
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.insider.flags import flag_name

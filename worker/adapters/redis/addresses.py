@@ -6,6 +6,7 @@ from typing import Any
 
 from redis import Redis
 
+from worker.adapters.redis import scripts
 from worker.adapters.redis.gate import fingerprint_of
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
@@ -25,7 +26,7 @@ def note_addresses(client: Redis, settings: Settings) -> None:
         stored: Any = client.hgetall(keys.ADDRESSES)
         for name, address in known.items():
             if address and stored.get(name.encode()) != address.encode():
-                client.hset(keys.ADDRESSES, name, address)
+                scripts.call_sync(client, "address", [keys.ADDRESSES], [name, address])
 
 
 def former_names(client: Redis, settings: Settings) -> dict[str, str]:

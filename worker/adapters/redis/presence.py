@@ -58,6 +58,7 @@ class RedisPresence:
         self._host = socket.gethostname()
         self._version = version("segrelay")
         self._next_at = 0.0
+        self._told: dict[bytes, None] = {}
 
     def tell(self) -> None:
         """Write it, if that has not been done lately.
@@ -70,6 +71,7 @@ class RedisPresence:
             return
         self._next_at = now + EVERY_SECONDS
         text = self._process().dumps()
+        self._told[text] = None
         with redis_errors():
             scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
         if self._alive_file is not None:
@@ -77,7 +79,7 @@ class RedisPresence:
                 self._alive_file.touch()
 
     def leave(self) -> None:
-        """Take it back, at an orderly end.
+        """Take back all that was told, at an orderly end: also what has changed since.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -85,8 +87,9 @@ class RedisPresence:
         if self._alive_file is not None:
             with suppress(OSError):
                 self._alive_file.unlink(missing_ok=True)
-        with redis_errors():
-            self._client.zrem(keys.PROCESSES, self._process().dumps())
+        if self._told:
+            with redis_errors():
+                self._client.zrem(keys.PROCESSES, *self._told)
 
     def _process(self) -> Process:
         stopped = tuple(sorted(self._stopped()))

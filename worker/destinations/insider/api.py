@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Verdict
 from worker.destinations.api import Answer, NotSendable, Occasion, Shaped
 from worker.destinations.insider import answers as insider_answers

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from worker.contract.words import Direction, Skip
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.insider.fields import OBJECT_ATTRIBUTES, OPT_INS
 from worker.destinations.insider.flags import flag_of

@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.contract.words import Direction, Skip
+from worker.core.knowledge import knowledge
 from worker.core.ledger import (
     Fact,
     Item,
     Record,
     is_in_doubt,
     judge,
-    knowledge,
     may_be_member,
     pack,
     unpack,

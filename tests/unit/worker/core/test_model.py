@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from tests.nightly import amount
 from worker.contract.words import Direction
 from worker.core.contest import contest
+from worker.core.knowledge import knowledge
 from worker.core.ledger import (
     Fact,
     Record,
     judge,
-    knowledge,
     pack,
     unpack,
     with_delivered,

@@ -10,7 +10,7 @@ import pytest
 from ops.bench.shaping import occasion_of_sample
 from worker.contract.settings.http import Failures, HttpRequests
 from worker.contract.words import Death, Skip
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.core.verdicts import (
     Accepted,
     AccessRefused,

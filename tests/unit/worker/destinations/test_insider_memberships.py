@@ -8,7 +8,7 @@ import pytest
 
 from ops.bench.shaping import occasion_of_sample
 from worker.contract.words import Direction, Skip
-from worker.core.ledger import Knowledge
+from worker.core.knowledge import Knowledge
 from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.insider.memberships import tells_data
