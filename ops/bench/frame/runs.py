@@ -10,6 +10,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from ops.bench.frame.scenario import Scenario
+from ops.terminal.console import log_to_stderr
 
 
 @dataclass(slots=True)
@@ -57,7 +58,9 @@ def measured_apart(measure: Callable[..., Any], arguments: Mapping[str, Any]) ->
     Raises:
         SegrelayError: The measurement fails.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+    with ProcessPoolExecutor(
+        1, mp_context=get_context("spawn"), initializer=log_to_stderr
+    ) as process:
         return process.submit(measure, **arguments).result()
 
 
