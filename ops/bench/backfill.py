@@ -56,7 +56,7 @@ class ProcessTree:
     seconds: dict[int, float] = field(default_factory=dict)
 
     def watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Look until the process has ended."""
+        """Look again and again until the process has ended."""
         while process.poll() is None:
             self.look()
             time.sleep(_LOOK_SECONDS)

@@ -30,7 +30,7 @@ _STOP_SECONDS: Final = 15.0
 
 
 class Connection(asyncio.Protocol):
-    """One connection that sends its requests, each after the answer to the one before."""
+    """An HTTP connection that sends each request after the answer to the one before."""
 
     def __init__(self, requests: Iterator[bytes], done: asyncio.Future[None]) -> None:
         self.seconds: list[float] = []

@@ -273,4 +273,4 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         takes_long=True,
     ),
 }
-"""Arguments that a scenario does not name have the measurement's defaults."""
+"""All scenarios by name; `make bench` without a name runs those that do not take long."""
