@@ -77,7 +77,10 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help="all of the list below if none is named"
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help="see below; if none is named, all but those that are marked",
     )
     parser.add_argument("--runs", type=_positive, default=3, help="how often each is measured")
     parser.add_argument(
