@@ -1,1 +1,1 @@
-"""Benchmarks: each a module that can be run, each prints how it was measured."""
+"""Benchmarks: functions that measure, and the table of scenarios that `make bench` runs."""

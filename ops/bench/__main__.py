@@ -1,8 +1,8 @@
-"""Runs benchmarks several times, and tells their medians, spreads and ratios: `make bench`.
+"""Run benchmarks several times, and print their medians, spreads and ratios: `make bench`.
 
-Everything that a benchmark needs is started by itself, on this machine. In each run the variants of
-a scenario are measured one right after the other, so that a ratio compares what was measured under
-the same conditions. The document goes to stdout, a table and what is going on to stderr.
+A benchmark starts all that it needs on this machine. In each run the variants of a scenario are
+measured one right after the other, so that a ratio compares values measured under the same
+conditions. The document goes to stdout; tables and progress go to stderr.
 """
 
 from __future__ import annotations
@@ -10,117 +10,45 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shlex
-import statistics
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
-
+from ops.bench.draining import drain
 from ops.bench.frame.plot import bars, shown
-from ops.bench.frame.scenarios import SCENARIOS, Scenario, Variant
-from ops.terminal.console import print_json
-from worker.contract.own_processes import own_module
-from worker.errors import OperationsMustAct
+from ops.bench.frame.runs import Runs, measured_apart
+from ops.bench.scenarios import SCENARIOS
+from ops.terminal.console import print_json, run_guarded
 
-_MOST_SECONDS: Final = 1_800
 _WARM_UP_EVENTS: Final = 5_000
 
-Documents = dict[tuple[int, str, str], Any]
-"""What a benchmark printed, by the number of the run, its module and its arguments."""
 
-
-def main() -> int:
+def main() -> None:
     """Measure, print one document, and write the plots."""
     asked = _arguments()
+    if asked.warm_up:
+        measured_apart(drain, {"events": _WARM_UP_EVENTS})
+    runs = Runs(asked.runs, asked.events, say=_say)
     report: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "runs": asked.runs,
-        "events": asked.events,
         "scenarios": {},
     }
-    if asked.warm_up:
-        _document("end_to_end", f"--backlog-only --events {_WARM_UP_EVENTS}")
-    documents: Documents = {}
     for name in asked.scenarios or [n for n, each in SCENARIOS.items() if not each.takes_long]:
-        found = _measured(SCENARIOS[name], documents, runs=asked.runs, events=asked.events)
+        found = runs.measured(SCENARIOS[name])
         report["scenarios"][name] = found
         _print_table(found)
         if asked.plots:
             _write_plot(asked.plots / f"{name}.svg", found)
     print_json(report)
-    return 0
-
-
-def _measured(
-    scenario: Scenario, documents: Documents, *, runs: int, events: int
-) -> dict[str, Any]:
-    values: dict[str, list[float]] = {variant.label: [] for variant in scenario.variants}
-    for number in range(runs):
-        for variant in scenario.variants:
-            arguments = variant.arguments.format(events=events)
-            key = (number, scenario.module, arguments)
-            if key not in documents:
-                _say(f"run {number + 1} of {runs}: {scenario.module} {arguments}")
-                documents[key] = _document(scenario.module, arguments)
-            values[variant.label].append(_figure(documents[key], variant))
-    return {"title": scenario.title, "unit": scenario.unit, "variants": summed_up(values)}
-
-
-def summed_up(values: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float | None]]:
-    """Return the median and spread of each variant, and its ratio to the first.
-
-    Args:
-        values: By label, one of each run, in the order of the runs.
-    """
-    base = next(iter(values.values()))
-    return {
-        label: {
-            "least": min(found),
-            "median": statistics.median(found),
-            "most": max(found),
-            "ratio": _ratio(found, base),
-        }
-        for label, found in values.items()
-    }
-
-
-def _ratio(found: Sequence[float], base: Sequence[float]) -> float | None:
-    """Return the median of the ratios to the first variant, each within one run."""
-    ratios = [value / first for value, first in zip(found, base, strict=True) if first]
-    return round(statistics.median(ratios), 3) if ratios else None
-
-
-def _document(module: str, arguments: str) -> Any:
-    """Run one benchmark and return its document.
-
-    Raises:
-        OperationsMustAct: It fails, or takes half an hour.
-    """
-    command = own_module(f"ops.bench.{module}", *shlex.split(arguments))
-    try:
-        ended = subprocess.run(command, capture_output=True, check=True, timeout=_MOST_SECONDS)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        told = (error.stderr or b"").decode(errors="replace")[-2_000:]
-        raise OperationsMustAct(f"`{shlex.join(command[1:])}` failed:\n{told}") from error
-    return orjson.loads(ended.stdout)
-
-
-def _figure(document: Any, variant: Variant) -> float:
-    for step in variant.figure.split("/"):
-        document = document[int(step) if isinstance(document, list) else step]
-    return float(document)
 
 
 def _print_table(found: dict[str, Any]) -> None:
     _say(f"\n{found['title']}, {found['unit']}")
     for label, each in found["variants"].items():
         spread = f"{shown(each['least'])} to {shown(each['most'])}"
-        _say(f"  {label:32} {shown(each['median']):>10}  {spread:20}  x {each['ratio']}")
+        _say(f"  {label:48} {shown(each['median']):>10}  {spread:20}  x {each['ratio']}")
     _say("")
 
 
@@ -138,27 +66,43 @@ def _say(line: str) -> None:
 
 
 def _arguments() -> argparse.Namespace:
+    listed = "\n".join(
+        f"  {name:20} {each.title}{' (only if named)' if each.takes_long else ''}"
+        for name, each in SCENARIOS.items()
+    )
     parser = argparse.ArgumentParser(
         prog="python -m ops.bench",
         description=__doc__,
+        epilog=f"scenarios:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = ", ".join(SCENARIOS)
     parser.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help=f"all but the longest, or some of: {names}"
+        "scenarios",
+        nargs="*",
+        metavar="SCENARIO",
+        help="see below; if none is named, all but those that are marked",
     )
-    parser.add_argument("--runs", type=int, default=3, help="of each scenario")
-    parser.add_argument("--events", type=int, default=50_000, help="that are drained or read")
-    parser.add_argument("--plots", type=Path, help="a folder for the plots, as SVG")
+    parser.add_argument("--runs", type=_positive, default=3, help="how often each is measured")
+    parser.add_argument(
+        "--events", type=_positive, help="how many events, rows, people or requests to measure with"
+    )
+    parser.add_argument("--plots", type=Path, help="folder for the plots, as SVG")
     parser.add_argument(
         "--warm-up", action=argparse.BooleanOptionalAction, default=True, help="drain some first"
     )
     asked = parser.parse_args()
     unknown = [name for name in asked.scenarios if name not in SCENARIOS]
     if unknown:
-        parser.error(f"there is no scenario {unknown[0]!r}; there are: {names}")
+        parser.error(f"there is no scenario {unknown[0]!r}; there are: {', '.join(SCENARIOS)}")
     return asked
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return number
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run_guarded(main)

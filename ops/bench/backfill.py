@@ -1,14 +1,7 @@
-"""Rows a second that a backfill reads into Redis: `python -m ops.bench.backfill [ROWS …]`.
-
-A file of 1 KB NDJSON for each size; what is measured is the command `segrelay backfill start` from
-its start to its end, with the processes that it starts: the most memory that they took together at
-one moment (what they share is counted once), and their processor time a row. Redis, on the same
-machine, writes each entry to its disk. Nothing is delivered meanwhile.
-"""
+"""A benchmark of `segrelay backfill start`: how many rows a second it reads into Redis."""
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sysconfig
 import time
@@ -20,11 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from ops.bench.frame.ground import Ground, ground, processor_seconds_of, redis_seconds
+from ops.bench.frame.redis_alone import RedisAlone, processor_seconds_of, redis_alone, redis_seconds
 from ops.bench.publish import CONFIGURATION
-from ops.terminal.console import print_json
 
-_ROWS: Final = (200_000,)
 _ROW_BYTES: Final = 1_024
 _LOOK_SECONDS: Final = 0.1
 _COMMAND: Final = Path(sysconfig.get_path("scripts")) / "segrelay"
@@ -33,7 +24,7 @@ _TOP: Final = "[redis]\nhigh_water = 1_000_000_000\n"
 
 
 def write_rows(path: Path, rows: int) -> None:
-    """Write so many profiles of 1 KB."""
+    """Write profiles of 1 KB as JSON lines."""
     with path.open("wb") as file:
         for number in range(rows):
             row: dict[str, Any] = {
@@ -51,13 +42,13 @@ def write_rows(path: Path, rows: int) -> None:
 
 
 @dataclass(slots=True)
-class Family:
-    """Watches a process and all that it started: their memory, and their processor time.
+class ProcessTree:
+    """The memory and processor time of a process and all that it has started.
 
     Args:
-        pid: Of the process.
-        most_bytes: At one moment; what they share is counted once.
-        seconds: Of the processor, by process, as it was seen last.
+        pid: Id of the process.
+        most_bytes: Most memory of all at one moment; shared pages are counted once.
+        seconds: Processor time by process id, as last seen.
     """
 
     pid: int
@@ -65,13 +56,13 @@ class Family:
     seconds: dict[int, float] = field(default_factory=dict)
 
     def watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Look until it has ended."""
+        """Look again and again until the process has ended."""
         while process.poll() is None:
             self.look()
             time.sleep(_LOOK_SECONDS)
 
     def look(self) -> None:
-        """Look once."""
+        """Look at memory and processor time once."""
         members = list(_with_descendants(self.pid))
         self.most_bytes = max(self.most_bytes, sum(map(_bytes_of, members)))
         for pid in members:
@@ -87,7 +78,7 @@ def _with_descendants(pid: int) -> Iterator[int]:
 
 
 def _bytes_of(pid: int) -> int:
-    """Return the proportional set size of a process; 0 where it has ended."""
+    """Return the proportional set size of a process; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -95,45 +86,39 @@ def _bytes_of(pid: int) -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def measure(rows: int) -> dict[str, Any]:
-    """Return what one size gives."""
-    with ground(_TOP + CONFIGURATION) as on:
-        write_rows(on.folder / "rows.ndjson", rows)
-        return _read(on, rows)
+def backfill(events: int) -> dict[str, Any]:
+    """Measure the command from its start to its end, with all processes that it starts.
+
+    Redis, on the same machine, writes each entry to its disk. Nothing is delivered meanwhile.
+
+    Args:
+        events: Rows of 1 KB.
+    """
+    with redis_alone(_TOP + CONFIGURATION) as on:
+        write_rows(on.folder / "rows.ndjson", events)
+        return _read(on, events)
 
 
-def _read(on: Ground, rows: int) -> dict[str, Any]:
+def _read(on: RedisAlone, rows: int) -> dict[str, Any]:
     redis_before = redis_seconds(on.client)
     begun = time.perf_counter()
     command = [str(_COMMAND), "backfill", "start", "rows.ndjson", *_ARGUMENTS]
     with subprocess.Popen(
         command, cwd=on.folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
-        family = Family(process.pid)
-        family.watch(process)
+        tree = ProcessTree(process.pid)
+        tree.watch(process)
         told = orjson.loads(process.communicate()[0])
     seconds = time.perf_counter() - begun
     in_redis = redis_seconds(on.client) - redis_before
     assert (told["rows"], told["accepted"]) == (rows, rows), told
-    reading = sum(family.seconds.values())
+    reading = sum(tree.seconds.values())
     return {
         "rows": rows,
         "seconds": round(seconds, 1),
         "rows_per_second": round(rows / seconds),
-        "processes": len(family.seconds),
-        "most_memory_mb": round(family.most_bytes / 1_000_000),
+        "processes": len(tree.seconds),
+        "most_memory_mb": round(tree.most_bytes / 1_000_000),
         "reading_cpu_us_a_row": round(1e6 * reading / rows, 1),
         "redis_cpu_us_a_row": round(1e6 * in_redis / rows, 1),
     }
-
-
-def main() -> None:
-    """Print the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", nargs="*", type=int, default=_ROWS, help="of each file")
-    report = [measure(rows) for rows in parser.parse_args().rows]
-    print_json(report)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,8 @@
-"""The gate in the whole system: how much of a limit is used, and what a changed limit costs.
-
-Two workers with two processes each send requests of one user through the gate. The sandbox counts
-a sliding minute: first with the limit that is configured, then with half of it, then with all of
-it again. Meanwhile single live events arrive; their waits are measured too. Prints JSON.
-"""
+"""A benchmark of the gate in the whole system: how much of a limit is used, and kept."""
 
 from __future__ import annotations
 
-import argparse
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -22,31 +15,33 @@ from typing import Any, Final
 import httpx
 
 from ops.bench.frame.crowd import crowd_email, crowd_payloads, crowd_rig
+from ops.bench.frame.rigs import requests_of, start_workers, wait_until
 from ops.rig import Rig
 from ops.state.status import read_status
-from ops.terminal.console import print_json
 from producer.publish import Publisher
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.words import BACKFILL, LIVE
 
-WORKERS: Final = 2
-PROCESSES: Final = 2
-SETTLES_SECONDS: Final = 10.0
-"""How long after a limit was changed its requests are left out of the second figure."""
+_LIMIT: Final = 600
+"""Requests a minute."""
+_PLAN: Final = (("full", _LIMIT, 90.0), ("halved", _LIMIT // 2, 180.0), ("raised", _LIMIT, 300.0))
+"""Name, limit and seconds of each phase."""
+_LIVE_EVERY_SECONDS: Final = 1.5
+_SETTLES_SECONDS: Final = 10.0
+"""Seconds after a change of the limit whose requests are left out of the later figures."""
 _TOO_MANY: Final = "429"
-_START_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.01
 _LIVE_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class LimitPhase:
-    """A time with one limit.
+    """A time span in which the sandbox has one limit.
 
     Args:
-        limit: Of the sandbox, a minute.
-        begun: By the clock of the sandbox.
-        minute_seconds: What the sandbox takes for a minute.
+        limit: Requests a minute that the sandbox takes.
+        begun: Start by the clock of the sandbox.
+        minute_seconds: Length of the sandbox's minute.
     """
 
     name: str
@@ -58,7 +53,7 @@ class LimitPhase:
 
 @dataclass(slots=True)
 class LiveEvents:
-    """Publishes single live events, and measures until the sandbox has each."""
+    """A thread that publishes single live events and measures until the sandbox has each."""
 
     rig: Rig
     every_seconds: float
@@ -67,18 +62,18 @@ class LiveEvents:
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start to publish."""
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """End, after the event that is on its way."""
+        """End after the event that is under way."""
         self._stop.set()
         if self._thread:
             self._thread.join()
 
     def shown(self) -> dict[str, float]:
-        """Return the figures."""
+        """Return median, 95th percentile and longest of the waits."""
         waits = sorted(self.waits)
         if not waits:
             return {"events": 0}
@@ -108,35 +103,23 @@ class LiveEvents:
         return time.monotonic() - begun
 
 
-def start_workers(rig: Rig, workers: int = WORKERS, processes: int = PROCESSES) -> None:
-    """Start workers, and wait until all are ready.
-
-    Raises:
-        OperationsMustAct: One does not start.
-    """
-    first = len(rig.workers)
-    for _ in range(workers):
-        rig.start_worker(f"--concurrency={processes}")
-    rig.wait_until_ready(_START_SECONDS, since=first)
-
-
 def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
     """Publish entrances through the backfill lane."""
     Publisher(rig.client, rig.settings).publish(crowd_payloads(numbers), BACKFILL)
 
 
 def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, Any]:
-    """Return what a phase came to.
+    """Return the requests of a phase: taken, limited, and the share of the limit.
 
     Args:
-        timeline: Of the sandbox: statuses by second.
+        timeline: The sandbox's counts of statuses by second.
         phase: Seconds that it shares with another are left out.
     """
     inside = [row for row in timeline if phase.begun <= row["second"] < int(phase.ended)]
     limited = [(row["second"], row["by_status"].get(_TOO_MANY, 0)) for row in inside]
     taken = [(row["second"], row["by_status"].get("200", 0)) for row in inside]
     first = next((second for second, number in limited if number), None)
-    later = phase.begun + SETTLES_SECONDS
+    later = phase.begun + _SETTLES_SECONDS
     late_limited = sum(number for second, number in limited if second >= later)
     late_taken = sum(number for second, number in taken if second >= later)
     minute_began = int(phase.ended) - phase.minute_seconds
@@ -155,48 +138,40 @@ def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, 
     }
 
 
-def main() -> int:
-    """Run the three phases, and print what they came to."""
-    arguments = _arguments()
-    limit = arguments.limit
-    plan = (
-        ("full", limit, arguments.full_seconds),
-        ("halved", limit // 2, arguments.halved_seconds),
-        ("raised", limit, arguments.raised_seconds),
-    )
-    with tempfile.TemporaryDirectory(prefix="segrelay-gate-") as folder:
-        settings = {"limit_per_minute": limit, "latency_seconds": arguments.latency_seconds}
-        with crowd_rig(Path(folder), rate=f"{limit}/min", sandbox_settings=settings) as rig:
-            seconds = sum(seconds for *_, seconds in plan)
-            publish_crowd(rig, range(round(1.1 * limit * seconds / 60) + limit))
-            start_workers(rig)
-            report = _run(rig, plan, arguments.live_every_seconds)
-    print_json(report)
-    return 0
+def gate() -> dict[str, Any]:
+    """Measure how much of a limit two workers use: all of it, half of it, all of it again.
+
+    Two workers with two processes each send requests of one user through the gate, and the sandbox
+    counts a sliding minute. Meanwhile single live events arrive, whose waits are measured too.
+    """
+    settings = {"limit_per_minute": _LIMIT, "latency_seconds": 0.05}
+    with (
+        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
+        crowd_rig(Path(folder), rate=f"{_LIMIT}/min", sandbox_settings=settings) as rig,
+    ):
+        seconds = sum(seconds for *_, seconds in _PLAN)
+        publish_crowd(rig, range(round(1.1 * _LIMIT * seconds / 60) + _LIMIT))
+        start_workers(rig)
+        wait_until(lambda: requests_of(rig), _LIVE_SECONDS, "The workers make no request.")
+        return _run_phases(rig)
 
 
-def _run(
-    rig: Rig, plan: Sequence[tuple[str, int, float]], live_every_seconds: float
-) -> dict[str, Any]:
-    while not rig.sandbox.get("summary")["requests"]["total"]:
-        time.sleep(_LOOK_SECONDS)
+def _run_phases(rig: Rig) -> dict[str, Any]:
     phases: list[LimitPhase] = []
     gates: list[dict[str, Any]] = []
-    live = LiveEvents(rig, live_every_seconds)
+    live = LiveEvents(rig, _LIVE_EVERY_SECONDS)
     live.start()
-    for name, limit, seconds in plan:
+    for name, limit, seconds in _PLAN:
         rig.sandbox.settings(limit_per_minute=limit)
         begun = time.time()
         time.sleep(seconds)
         phases.append(LimitPhase(name, limit, begun, time.time()))
         gates.append(read_status(rig.client, rig.settings)["destinations"]["insider"])
-        if name == plan[0][0]:
+        if name == _PLAN[0][0]:
             live.stop()
     timeline = rig.sandbox.get("requests", last=0)["timeline"]
     summary = rig.sandbox.get("summary")["limit"]
     return {
-        "workers": WORKERS,
-        "processes_each": PROCESSES,
         "highest_minute_received": summary["highest_received"],
         "highest_minute_admitted": summary["highest_admitted"],
         "live_while_full": live.shown(),
@@ -206,18 +181,3 @@ def _run(
         },
         "dead": read_status(rig.client, rig.settings)["dead"],
     }
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=int, default=600, help="requests a minute")
-    parser.add_argument("--full-seconds", type=float, default=90.0)
-    parser.add_argument("--halved-seconds", type=float, default=180.0)
-    parser.add_argument("--raised-seconds", type=float, default=300.0)
-    parser.add_argument("--latency-seconds", type=float, default=0.05, help="of the sandbox")
-    parser.add_argument("--live-every-seconds", type=float, default=1.5)
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

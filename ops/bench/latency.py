@@ -1,22 +1,20 @@
-"""From accepting a live event to its delivery: `python -m ops.bench.latency --events 300`.
-
-One event at a time, first with nothing else to do, then while a backfill keeps every process busy.
-"""
+"""Benchmarks of single live events: how long each takes until it is delivered."""
 
 from __future__ import annotations
 
-import argparse
-import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from random import Random
 from typing import Any, Final
 
+import httpx
+
+from ops.bench.backfill import write_rows
+from ops.bench.frame.rigs import bench_rig, wait_until
+from ops.bench.receiver import RECEIVER, SECRET
 from ops.invented import happenings, payloads
-from ops.rig import Rig
-from ops.terminal.console import print_json
+from ops.rig import Rig, free_port, wait_for_receiver
 from producer.publish import Publisher
 from producer.sources.files import batches
 from producer.sources.reading import read_payloads
@@ -25,18 +23,24 @@ from worker.errors import SegrelayError
 
 _LOOK_SECONDS: Final = 0.001
 _MOST_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.05
+_QUIET_SECONDS: Final = 1.0
+"""Pause between the start of a worker and the first event."""
 _SLOWEST_SHOWN: Final = 5
+_BACKFILL: Final = ("--audience", "vip", "--as-of", "2026-11-01T00:00:00Z")
 
 
-def measure(events: int, backfill: int, *, pause_seconds: float, seed: int) -> dict[str, Any]:
-    """Return how long live events take, alone and beside a backfill of so many events."""
-    rng = random.Random(seed)  # noqa: S311 - invented people
+def live_events(events: int = 200, backfill: int = 100_000) -> dict[str, Any]:
+    """Measure from accepting a live event to its delivery: idle, then beside a backfill.
+
+    Args:
+        events: Live events in each of both parts, one at a time.
+        backfill: Events of the backfill, which are accepted before the second part.
+    """
+    chance = Random(1)  # noqa: S311 - invented people
     people = 10 * (events + backfill)
-    live = list(payloads(happenings(rng, events=2 * events, people=people)))
-    with (
-        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
-        Rig(Path(folder), exit_events=False) as rig,
-    ):
+    live = list(payloads(happenings(chance, events=2 * events, people=people)))
+    with bench_rig() as rig:
         rig.start_worker()
         rig.wait_until_ready()
         publisher = Publisher(rig.client, rig.settings)
@@ -44,46 +48,76 @@ def measure(events: int, backfill: int, *, pause_seconds: float, seed: int) -> d
         def publish(payload: bytes) -> None:
             publisher.publish([payload])
 
-        time.sleep(2 * pause_seconds)
-        idle = latencies(rig, publish, live[:events], pause_seconds)
-        if not backfill:
-            return {"idle": summary(idle)}
-        source = Path(folder) / "backfill.ndjson"
-        rows = payloads(happenings(rng, events=backfill, people=people))
+        time.sleep(_QUIET_SECONDS)
+        idle = _latencies(rig, publish, live[:events])
+        source = rig.folder / "backfill.ndjson"
+        rows = payloads(happenings(chance, events=backfill, people=people))
         source.write_bytes(b"\n".join(rows) + b"\n")
         with source.open("rb") as opened:
             for batch in batches(read_payloads(opened)):
                 publisher.publish(batch, lane=BACKFILL)
-        busy = latencies(rig, publish, live[events:], pause_seconds, while_waiting=True)
-    return {"idle": summary(idle), "beside_a_backfill": summary(busy)}
+        busy = _latencies(rig, publish, live[events:], while_waiting=True)
+    return {"idle": _summary(idle), "beside_a_backfill": _summary(busy)}
 
 
-def latencies(
+def live_requests(events: int = 300, rows: int = 1_000_000) -> dict[str, Any]:
+    """Measure from a request to the receiver until Insider's answer is settled.
+
+    Args:
+        events: Requests with one event in each of both parts: idle, and beside a backfill.
+        rows: Rows of the file that `segrelay backfill` reads in the second part.
+    """
+    chance = Random(2)  # noqa: S311 - invented people
+    live = list(payloads(happenings(chance, events=2 * events, people=100 * events)))
+    port = free_port()
+    with (
+        bench_rig(more=RECEIVER.format(port=port, secret=SECRET)) as rig,
+        httpx.Client(headers={"X-Segrelay-Secret": SECRET}) as client,
+    ):
+        rig.start_worker()
+        wait_for_receiver(port, rig.start_beside("serve"))
+        rig.wait_until_ready()
+
+        def post(payload: bytes) -> None:
+            client.post(f"http://127.0.0.1:{port}/v1/lytics", content=payload).raise_for_status()
+
+        time.sleep(_QUIET_SECONDS)
+        idle = _latencies(rig, post, live[:events])
+        source = rig.folder / "rows.ndjson"
+        write_rows(source, rows)
+        rig.start_beside("backfill", "start", str(source), *_BACKFILL)
+        wait_until(rig.waiting, _MOST_SECONDS, "The backfill does not start.")
+        busy = _latencies(rig, post, live[events:], while_waiting=True)
+        return {
+            "idle": _summary(idle),
+            "beside_a_backfill": {"left_to_deliver": rig.waiting(), **_summary(busy)},
+        }
+
+
+def _latencies(
     rig: Rig,
-    bring: Callable[[bytes], None],
+    accept: Callable[[bytes], None],
     events: Iterable[bytes],
-    pause_seconds: float,
     *,
     while_waiting: bool = False,
 ) -> list[float]:
-    """Return how long each event takes from before it is brought in until it is settled.
+    """Return the seconds from before an event is accepted until it is settled.
 
     Args:
-        rig: With a worker that is ready.
-        bring: Brings a payload in.
-        events: One at a time.
-        pause_seconds: Between two of them.
-        while_waiting: Stop where nothing else waits any more.
+        rig: A rig with a worker that is ready.
+        accept: Hands one event to segrelay.
+        events: Handed over one at a time, with a pause after each.
+        while_waiting: Stop when nothing else waits any more.
     """
     found: list[float] = []
     for payload in events:
         if while_waiting and not rig.waiting():
             break
         begun = time.perf_counter()
-        bring(payload)
+        accept(payload)
         _wait_until_settled(rig)
         found.append(time.perf_counter() - begun)
-        time.sleep(pause_seconds)
+        time.sleep(_PAUSE_SECONDS)
     return found
 
 
@@ -103,32 +137,21 @@ def _live_streams(rig: Rig) -> bool:
     return any(any(found) for found in pipe.execute())
 
 
-def summary(seconds: list[float]) -> dict[str, Any]:
-    """Return percentiles, and the slowest."""
-    ordered = sorted(seconds)
-    percentiles = statistics.quantiles(ordered, n=100, method="inclusive")
+def _summary(seconds: list[float]) -> dict[str, Any]:
+    """Return percentiles and the slowest events.
+
+    Raises:
+        SegrelayError: There are fewer than two events.
+    """
+    if len(seconds) < 2:  # noqa: PLR2004 - quantiles need two
+        raise SegrelayError("The backfill ended before two live events were measured.")
+    percentiles = statistics.quantiles(seconds, n=100, method="inclusive")
     slowest = sorted(range(len(seconds)), key=lambda number: -seconds[number])[:_SLOWEST_SHOWN]
     return {
         "events": len(seconds),
         "p50_ms": round(1000 * percentiles[49], 1),
         "p90_ms": round(1000 * percentiles[89], 1),
         "p99_ms": round(1000 * percentiles[98], 1),
-        "most_ms": round(1000 * ordered[-1], 1),
+        "most_ms": round(1000 * max(seconds), 1),
         "slowest": {f"event {number}": round(1000 * seconds[number], 1) for number in slowest},
     }
-
-
-def main() -> None:
-    """Measure, and print the results as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=300)
-    parser.add_argument("--backfill", type=int, default=100_000, help="0 = only idle")
-    parser.add_argument("--pause", type=float, default=0.05, help="seconds between events")
-    parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
-    report = measure(asked.events, asked.backfill, pause_seconds=asked.pause, seed=asked.seed)
-    print_json(report)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,25 +1,18 @@
-"""What the ledger costs a profile, in bytes: `python -m ops.bench.ledger_size [PROFILES]`.
-
-Measured as the memory of an embedded Redis before and after, tables of keys and ends included.
-While a table grows it stands there twice, for seconds: measured is what is left then.
-"""
+"""A benchmark of the ledger's size: the bytes that Redis needs for a profile."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from redis import Redis
 
-from ops.bench.frame.ground import ground
-from ops.terminal.console import say
+from ops.bench.frame.redis_alone import redis_alone, used_memory
 from worker.contract.keys import PartitionKeys, digest_of
 from worker.contract.words import Direction
 from worker.core.ledger import Fact, Record, pack, with_delivered
 
-_PROFILES: Final = 1_000_000
 _PARTITIONS: Final = 16
 _RETENTION_MS: Final = 90 * 86_400_000
 _AT_ONCE: Final = 5_000
@@ -27,11 +20,11 @@ _TIME_US: Final = 1_790_000_000_123_456
 _CALM_SECONDS: Final = 0.5
 _CALM_AT_MOST_SECONDS: Final = 30.0
 
-ToldTime = tuple[int, int, Direction]
-"""Numbers of audience and trigger, and the direction."""
+LedgerEntry = tuple[int, int, Direction]
+"""Number of the audience, number of the trigger, and the direction."""
 ENTER, EXIT, EXIT_EVENT = range(1, 4)
-"""Triggers."""
-CASES: Final[dict[str, Sequence[ToldTime]]] = {
+"""Numbers of triggers."""
+CASES: Final[dict[str, Sequence[LedgerEntry]]] = {
     "one audience entered": [(1, ENTER, Direction.ENTER)],
     "three audiences entered": [(a, ENTER, Direction.ENTER) for a in (1, 2, 3)],
     "one audience entered and left, three triggers": [
@@ -52,12 +45,12 @@ CASES: Final[dict[str, Sequence[ToldTime]]] = {
 
 
 class Size(NamedTuple):
-    """What was measured, in bytes a profile.
+    """The size of a profile's ledger in bytes.
 
     Args:
-        packed: The text itself.
-        memory: What Redis takes for it.
-        least_left_ms: The shortest life left of some ledgers that were looked at.
+        packed: Length of the packed text.
+        memory: Memory that Redis needs for it, with its share of the tables of keys and expiries.
+        least_left_ms: Shortest time to live of some of the ledgers.
     """
 
     packed: int
@@ -65,10 +58,21 @@ class Size(NamedTuple):
     least_left_ms: int
 
 
-def measure(told: Sequence[ToldTime], profiles: int) -> Size:
-    """Write so many ledgers into a Redis of their own."""
-    text = packed(told)
-    with ground() as on:
+def ledger_size(events: int, case: str) -> dict[str, float]:
+    """Measure the ledgers of many profiles.
+
+    Args:
+        events: Number of profiles.
+        case: One of `CASES`.
+    """
+    size = measure(CASES[case], events)
+    return {"bytes_a_profile": round(size.memory), "packed_bytes": size.packed}
+
+
+def measure(deliveries: Sequence[LedgerEntry], profiles: int) -> Size:
+    """Write this many equal ledgers into an empty Redis, and compare its memory."""
+    text = packed(deliveries)
+    with redis_alone() as on:
         client = on.client
         client.config_set("appendfsync", "no")  # the disk is not what is measured
         before = _calm_memory(client)
@@ -78,14 +82,14 @@ def measure(told: Sequence[ToldTime], profiles: int) -> Size:
                 pipe.set(_key(number), text, px=_RETENTION_MS)
             pipe.execute()
         after = _calm_memory(client)
-        left = [client.pttl(_key(n)) for n in range(0, profiles, profiles // 100)]
+        left = [client.pttl(_key(n)) for n in range(0, profiles, max(1, profiles // 100))]
     return Size(len(text), (after - before) / profiles, min(left))
 
 
-def packed(told: Sequence[ToldTime]) -> bytes:
-    """Return the ledger of a profile of which that was delivered."""
+def packed(deliveries: Sequence[LedgerEntry]) -> bytes:
+    """Return the packed ledger of a profile with these deliveries."""
     record = Record()
-    for number, (audience, trigger, direction) in enumerate(told):
+    for number, (audience, trigger, direction) in enumerate(deliveries):
         record = with_delivered(record, Fact(audience, trigger, direction, _TIME_US + number))
     return pack(record)
 
@@ -96,31 +100,16 @@ def _key(number: int) -> bytes:
 
 
 def _calm_memory(client: Redis) -> int:
-    """Return the memory in use once it does not shrink any more."""
+    """Return the memory in use once it no longer shrinks.
+
+    A table that grows exists twice for some seconds.
+    """
     ends_at = time.monotonic() + _CALM_AT_MOST_SECONDS
-    used = _used(client)
+    used = used_memory(client)
     while time.monotonic() < ends_at:
         time.sleep(_CALM_SECONDS)
-        now = _used(client)
+        now = used_memory(client)
         if now >= used:
             return now
         used = now
     return used
-
-
-def _used(client: Redis) -> int:
-    return int(client.info("memory")["used_memory"])
-
-
-def main() -> None:
-    """Print a line a case."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("profiles", nargs="?", type=int, default=_PROFILES)
-    profiles = parser.parse_args().profiles
-    for name, told in CASES.items():
-        size = measure(told, profiles)
-        say(f"ledger, {name}: {size.memory:.0f} bytes a profile ({size.packed} of them packed)")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,49 +1,60 @@
-"""Memory of each process of a worker in a backfill of many different people.
-
-Run it with `python -m ops.bench.memory [PEOPLE]`. Nobody comes twice, so that whatever a process
-keeps of a person shows. The people are published while they are drained, a few thousand ahead.
-Prints JSON; exit code 1 says that a process grew by more than `--most-grown` MB after a fifth of
-the way. A million people take ten minutes on two cores.
-"""
+"""A benchmark of memory: what each process of a worker keeps in a long backfill."""
 
 from __future__ import annotations
 
-import argparse
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
-from ops.bench.gate import start_workers
+from ops.bench.frame.rigs import bench_rig, start_workers
 from ops.invented import AUDIENCES, Happening, payloads
 from ops.rig import Rig
-from ops.terminal.console import print_json
 from producer.publish import Publisher
 from worker.contract.words import BACKFILL
 from worker.errors import OperationsMustAct
 
-CHUNK: Final = 5_000
-AHEAD: Final = 30_000
-"""So many may wait: enough for every process, and little enough for Redis' memory."""
-LIMIT: Final = 1_000_000
-"""Requests a minute: none is held back."""
-PROCESSES: Final = 3
+_CHUNK: Final = 5_000
+_AHEAD: Final = 30_000
+"""Deliveries that may wait: enough for every process, and little for Redis' memory."""
+_LIMIT: Final = 1_000_000
+"""Requests a minute, which is more than are sent."""
+_PROCESSES: Final = 3
 _LOOK_SECONDS: Final = 0.2
 _STANDS_STILL_SECONDS: Final = 60.0
 
 NodeMegabytes = dict[int, float]
-"""MB by process id."""
+"""Memory in MB by process id."""
+_MOST_GROWN_MB: Final = 25.0
+"""Growth of a process after a fifth of the way, above which the benchmark fails."""
 
 
-def entrances(people: int) -> Iterator[list[bytes]]:
-    """Yield the payloads of so many people in chunks, each of whom enters one audience."""
+def memory(events: int) -> dict[str, Any]:
+    """Measure the memory of a worker's processes while many different people are delivered.
+
+    Nobody comes twice, so that everything that a process keeps of a person shows.
+
+    Args:
+        events: Number of people; a million take ten minutes on two cores.
+
+    Raises:
+        OperationsMustAct: A process grew by more than 25 MB, or was replaced.
+    """
+    sandbox = {"keep_scalars": False, "limit_per_minute": _LIMIT}
+    with bench_rig(rate=f"{_LIMIT}/min", sandbox_settings=sandbox) as rig:
+        start_workers(rig, 1, _PROCESSES)
+        found = _report(_run(rig, events), events, rig.workers[0].pid)
+    if found["most_grown_mb"] > _MOST_GROWN_MB or found["replaced"]:
+        raise OperationsMustAct(f"A process of the worker grew too much or was replaced: {found}")
+    return found
+
+
+def _entrances(people: int) -> Iterator[list[bytes]]:
+    """Yield chunks of payloads: each person enters one audience."""
     now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
-    for first in range(0, people, CHUNK):
-        numbers = range(first, min(first + CHUNK, people))
+    for first in range(0, people, _CHUNK):
+        numbers = range(first, min(first + _CHUNK, people))
         yield list(payloads([_entrance(n, now_us - people + n) for n in numbers]))
 
 
@@ -52,8 +63,8 @@ def _entrance(number: int, time_us: int) -> Happening:
     return Happening(f"person{number}@example.com", audience, is_exit=False, time_us=time_us)
 
 
-def memory_of(parent: int) -> NodeMegabytes:
-    """Return what a process and its children hold in memory."""
+def _memory_of(parent: int) -> NodeMegabytes:
+    """Return the resident memory of a process and of its children."""
     table = subprocess.run(
         ("ps", "-A", "-o", "pid=,ppid=,rss="),  # noqa: S607 - of whichever system this is
         capture_output=True,
@@ -64,25 +75,25 @@ def memory_of(parent: int) -> NodeMegabytes:
     return {pid: kilobytes / 1024 for pid, ppid, kilobytes in rows if parent in (pid, ppid)}
 
 
-def run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
-    """Publish and drain; returns how many were drained, and the memory by then, again and again.
+def _run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
+    """Publish people while they are drained; returns samples of the people drained and the memory.
 
     Raises:
         OperationsMustAct: Nothing is drained any more.
     """
     publisher = Publisher(rig.client, rig.settings)
-    chunks = entrances(people)
+    chunks = _entrances(people)
     samples: list[tuple[int, NodeMegabytes]] = []
     published = drained = 0
     moved_at = time.monotonic()
     while drained < people:
-        while published < people and published - drained <= AHEAD:
+        while published < people and published - drained <= _AHEAD:
             chunk = next(chunks)
             publisher.publish(chunk, BACKFILL)
             published += len(chunk)
             drained = published - rig.waiting()
         before, drained = drained, published - rig.waiting()
-        samples.append((drained, memory_of(rig.workers[0].pid)))
+        samples.append((drained, _memory_of(rig.workers[0].pid)))
         moved_at = time.monotonic() if drained != before else moved_at
         if time.monotonic() - moved_at > _STANDS_STILL_SECONDS:
             raise OperationsMustAct(
@@ -92,8 +103,8 @@ def run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
     return samples
 
 
-def report(samples: list[tuple[int, NodeMegabytes]], people: int, parent: int) -> dict[str, Any]:
-    """Return each process' memory at a fifth of the way, and the most that it held later."""
+def _report(samples: list[tuple[int, NodeMegabytes]], people: int, parent: int) -> dict[str, Any]:
+    """Return each process' memory after a fifth of the way, and the most that it had later."""
     late = [memory for drained, memory in samples if drained >= people / 5]
     processes = [
         {
@@ -111,28 +122,3 @@ def report(samples: list[tuple[int, NodeMegabytes]], people: int, parent: int) -
         "replaced": len(late[0].keys() - late[-1].keys()),
         "most_grown_mb": max(row["grown_mb"] for row in processes),
     }
-
-
-def main() -> int:
-    """Measure and print."""
-    arguments = _arguments()
-    with tempfile.TemporaryDirectory(prefix="segrelay-memory-") as folder:
-        sandbox = {"keep_scalars": False, "limit_per_minute": LIMIT}
-        with Rig(Path(folder), rate=f"{LIMIT}/min", sandbox_settings=sandbox) as rig:
-            start_workers(rig, 1, PROCESSES)
-            begun = time.monotonic()
-            found = report(run(rig, arguments.people), arguments.people, rig.workers[0].pid)
-            found["people_per_second"] = round(arguments.people / (time.monotonic() - begun))
-    print_json(found)
-    return int(found["most_grown_mb"] > arguments.most_grown or found["replaced"] > 0)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("people", nargs="?", type=int, default=1_000_000)
-    parser.add_argument("--most-grown", type=float, default=25.0, help="MB of any process")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

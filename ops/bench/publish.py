@@ -1,34 +1,34 @@
-"""How fast one process publishes: `python -m ops.bench.publish --triggers 2 400 --events 100000`.
-
-Payloads of 1 KB, from a file to an embedded Redis that writes each one to its disk.
-"""
+"""A benchmark of publishing: how many events a second one process writes into Redis."""
 
 from __future__ import annotations
 
-import argparse
 import io
-import random
 import time
 from collections.abc import Sequence
+from random import Random
 from typing import Final
 
 import orjson
 
-from ops.bench.frame.ground import DESTINATION, audiences_of, ground, pairs, redis_seconds
-from ops.terminal.console import print_json
+from ops.bench.frame.redis_alone import (
+    DESTINATION,
+    audiences_of,
+    pairs,
+    redis_alone,
+    redis_seconds,
+)
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sources.files import batches
 from producer.sources.reading import read_payloads
 
-_EVENTS: Final = 100_000
 _PEOPLE: Final = 30_000
 _PAYLOAD_BYTES: Final = 1_024
 CONFIGURATION: Final = DESTINATION + pairs(["vip"])
 
 
-def payload(number: int, chance: random.Random, audiences: Sequence[str]) -> bytes:
-    """Return a wrapped payload of 1 KB, of an invented person."""
+def payload(number: int, chance: Random, audiences: Sequence[str]) -> bytes:
+    """Return a wrapped payload of 1 KB about an invented person."""
     direction = chance.choice(("enter", "exit"))
     person = chance.randrange(_PEOPLE)
     at = chance.randrange(len(audiences))
@@ -42,12 +42,15 @@ def payload(number: int, chance: random.Random, audiences: Sequence[str]) -> byt
     return orjson.dumps(body)
 
 
-def measure(events: int, triggers: int) -> dict[str, int]:
-    """Return events a second, and the processor time of an event here and in Redis."""
-    chance = random.Random(1)  # noqa: S311 - invented people
+def publish(events: int, triggers: int) -> dict[str, int]:
+    """Measure the rate, and the processor time of an event in the publisher and in Redis.
+
+    Payloads of 1 KB come from memory; Redis writes each event to its disk.
+    """
+    chance = Random(1)  # noqa: S311 - invented people
     audiences = audiences_of(triggers)
     rows = b"\n".join(payload(number, chance, audiences) for number in range(events))
-    with ground(DESTINATION + pairs(audiences)) as on:
+    with redis_alone(DESTINATION + pairs(audiences)) as on:
         publisher = Publisher(on.client, on.settings, doorbell=SilentDoorbell())
         publisher.publish([])
         redis_before = redis_seconds(on.client)
@@ -60,22 +63,7 @@ def measure(events: int, triggers: int) -> dict[str, int]:
         in_redis = redis_seconds(on.client) - redis_before
     assert accepted == events
     return {
-        "triggers": triggers,
         "events_per_second": round(events / elapsed_seconds),
         "publisher_us_per_event": round(1e6 * processor_seconds / events),
         "redis_us_per_event": round(1e6 * in_redis / events),
     }
-
-
-def main() -> None:
-    """Measure, and print the results as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--triggers", type=int, nargs="+", default=[2, 40, 400])
-    parser.add_argument("--events", type=int, default=_EVENTS)
-    asked = parser.parse_args()
-    results = [measure(asked.events, count) for count in asked.triggers]
-    print_json(results)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,31 +1,35 @@
-"""How long things take to start: `python -m ops.bench.starting --triggers 2 400 --runs 5`.
-
-Commands that only print, a worker until it is ready, and its first delivery.
-"""
+"""Benchmarks of starting: commands that only print, and a worker until it is ready."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ops.bench.frame.ground import audiences_of, pairs, processor_seconds_of
+from ops.bench.frame.redis_alone import audiences_of, pairs, processor_seconds_of
+from ops.bench.frame.rigs import bench_rig
 from ops.rig import Rig
-from ops.terminal.console import print_json
 
+_STARTS: Final = 3
 _COMMANDS: Final = {"help": ("--help",), "version": ("--version",), "completion": ()}
 
 
-def commands(runs: int) -> dict[str, dict[str, float]]:
-    """Return how long commands that only print take."""
-    return {name: _spread(lambda n=name: _run(n), runs) for name in _COMMANDS}  # type: ignore[misc]
+def start(triggers: int) -> dict[str, Any]:
+    """Measure how long commands and a worker with this many triggers take to start."""
+    with bench_rig(more=pairs(audiences_of(triggers))) as rig:
+        processor_seconds: list[float] = []
+        ready = _spread(lambda: _ready(rig, processor_seconds))
+    return {
+        "commands": {name: _spread(partial(_run, name)) for name in _COMMANDS},
+        "worker": ready,
+        "processor_seconds_until_ready": round(statistics.median(processor_seconds), 2),
+    }
 
 
 def _run(name: str) -> float:
@@ -44,21 +48,6 @@ def _run(name: str) -> float:
     return time.perf_counter() - begun
 
 
-def worker(triggers: int, runs: int) -> dict[str, Any]:
-    """Return how long a worker takes with so many triggers."""
-    with (
-        tempfile.TemporaryDirectory(prefix="segrelay-bench-") as folder,
-        Rig(Path(folder), exit_events=False, more=pairs(audiences_of(triggers))) as rig,
-    ):
-        processor_seconds: list[float] = []
-        ready = _spread(lambda: _ready(rig, processor_seconds), runs)
-    return {
-        "triggers": triggers,
-        "ready": ready,
-        "processor_seconds_until_ready": round(statistics.median(processor_seconds), 2),
-    }
-
-
 def _ready(rig: Rig, processor_seconds: list[float]) -> float:
     begun = time.perf_counter()
     started = rig.start_worker()
@@ -70,27 +59,10 @@ def _ready(rig: Rig, processor_seconds: list[float]) -> float:
     return seconds
 
 
-def _spread(measured: Callable[[], float], runs: int) -> dict[str, float]:
-    seconds = [measured() for _ in range(runs)]
+def _spread(measured: Callable[[], float]) -> dict[str, float]:
+    seconds = [measured() for _ in range(_STARTS)]
     return {
         "median_seconds": round(statistics.median(seconds), 3),
         "least_seconds": round(min(seconds), 3),
         "most_seconds": round(max(seconds), 3),
     }
-
-
-def main() -> None:
-    """Measure, and print the results as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--triggers", type=int, nargs="+", default=[2, 400])
-    parser.add_argument("--runs", type=int, default=5)
-    asked = parser.parse_args()
-    report = {
-        "commands": commands(asked.runs),
-        "workers": [worker(count, asked.runs) for count in asked.triggers],
-    }
-    print_json(report)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,24 +1,18 @@
-"""What comparing an audience costs besides the network: `python -m ops.bench.sync [MEMBERS]`.
-
-The source is a generator in this process, Redis an embedded one as it runs in production. The first
-run learns of all members, the second finds that nothing has changed; nothing is published.
-"""
+"""A benchmark of sync: what comparing an audience costs besides the network."""
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from redis import Redis
 
-from ops.bench.frame.ground import ground
-from ops.terminal.console import say
+from ops.bench.frame.redis_alone import redis_alone, used_memory
 from producer.doorbell import SilentDoorbell
 from producer.lytics import Page
 from producer.publish import Publisher
@@ -26,7 +20,6 @@ from producer.sync.opening import syncing_for
 from producer.sync.sources import Look
 from producer.sync.step import Syncing
 
-_MEMBERS: Final = 1_000_000
 _PAGE_ROWS: Final = 100
 _MEGABYTE: Final = 1_000_000
 _CONFIGURATION: Final = """\
@@ -48,8 +41,27 @@ every = "1d"
 """
 
 
+def sync(events: int) -> dict[str, Any]:
+    """Measure a first run, which learns of all members, and a second one that finds no change.
+
+    The members are generated in this process; nothing is published.
+
+    Args:
+        events: Members of the audience.
+    """
+    with _opened(events) as (client, syncing):
+        before = used_memory(client)
+        return {
+            "first_run_seconds": round(_run(syncing), 1),
+            "unchanged_run_seconds": round(_run(syncing), 1),
+            "redis_mb": (used_memory(client) - before) // _MEGABYTE,
+            "process_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024 // _MEGABYTE,
+            "members": syncing.book.peek().seen["bench"],
+        }
+
+
 class GeneratedAudience:
-    """So many members, page by page; see `producer.sync.sources.SyncSource`."""
+    """A source of invented members, page by page; see `producer.sync.sources.SyncSource`."""
 
     is_live = True
 
@@ -74,15 +86,15 @@ class GeneratedAudience:
         return Page(rows, following, self._members, datetime.now(UTC))
 
     def look(self, profile_key: str) -> Look:
-        """Nobody is missing."""
+        """Fail: no member is ever missing."""
         raise NotImplementedError(profile_key)
 
     def refuse_change(self, origin: str) -> None:
-        """Nothing changes."""
+        """Allow every change: none happens."""
 
 
-def measured(syncing: Syncing) -> float:
-    """Do a run; returns how many seconds it took."""
+def _run(syncing: Syncing) -> float:
+    """Do one run of the sync; returns the seconds that it took."""
     begun = time.monotonic()
     more = syncing.step(forced=True).more
     while more:
@@ -91,8 +103,8 @@ def measured(syncing: Syncing) -> float:
 
 
 @contextmanager
-def _world(members: int) -> Iterator[tuple[Redis, Syncing]]:
-    with ground(_CONFIGURATION) as on:
+def _opened(members: int) -> Iterator[tuple[Redis, Syncing]]:
+    with redis_alone(_CONFIGURATION) as on:
         publisher = Publisher(on.client, on.settings, doorbell=SilentDoorbell())
         audience = GeneratedAudience(members)
 
@@ -101,23 +113,3 @@ def _world(members: int) -> Iterator[tuple[Redis, Syncing]]:
 
         syncing = syncing_for(on.client, on.settings, "vip", publisher)
         yield on.client, replace(syncing, open_source=opened)
-
-
-def main() -> None:
-    """Print a line a measurement."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("members", nargs="?", type=int, default=_MEMBERS)
-    members = parser.parse_args().members
-    with _world(members) as (client, syncing):
-        before = int(client.info("memory")["used_memory"])
-        say(f"sync, {members:,} members, first run: {measured(syncing):.1f} s")
-        say(f"sync, {members:,} members, nothing has changed: {measured(syncing):.1f} s")
-        used = int(client.info("memory")["used_memory"]) - before
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1_024
-        say(f"in Redis: {used // _MEGABYTE} MB; this process at most {peak // _MEGABYTE} MB")
-        found = syncing.book.peek()
-        say(f"{found.rows:,} rows, {found.seen['bench']:,} members, {found.line()}")
-
-
-if __name__ == "__main__":
-    main()

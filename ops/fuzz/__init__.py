@@ -1,1 +1,1 @@
-"""Random templates, rendered by the compiled form and by the engines, and compared."""
+"""A fuzzer that compares compiled templates with the Jsonnet engines on random templates."""

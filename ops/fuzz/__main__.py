@@ -1,8 +1,8 @@
-"""Compares the compiled form with rjsonnet on random templates; gojsonnet judges differences.
+"""Compare compiled templates with rjsonnet on random ones; gojsonnet judges differences.
 
     python -m ops.fuzz [--seed 1] [--seconds 60] [--renders 1000000] [--report FOLDER]
 
-Ends with 1 if gojsonnet does not take the compiled side somewhere; what differed is in the report.
+The exit code is 1 if gojsonnet contradicts a compiled template. The report has all differences.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ _TEMPLATE: Final = "t.jsonnet"
 _COMPARED: Final = 40
 """Characters of a message that are compared with the judge's."""
 _JUDGES_WORDS: Final = {"null": ("Assertion failed",), '"" (empty string)': ("",)}
-"""How gojsonnet puts what rjsonnet puts like this: an assert without a message, and one with "".
-Where the message itself is null, both say `null`."""
+"""Messages of gojsonnet by that of rjsonnet: for an assert without a message, and one with "".
+If the message itself is null, both print `null`."""
 
 
 @dataclass(slots=True)
 class Findings:
-    """What came out so far.
+    """The results so far.
 
     Args:
-        counts: By compiled outcome, rjsonnet's, and the judge's verdict where it was asked.
-        refused: Templates that were not compiled, by what it was.
-        wrong: Differences in which the judge did not take the compiled side.
-        listed: All other differences of values.
+        counts: Renders by compiled outcome, rjsonnet's outcome, and the judge's verdict if any.
+        refused: Templates that were not compiled, by the reason.
+        wrong: Differences in which the judge contradicts the compiled template.
+        listed: All other differences.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -59,7 +59,7 @@ class Findings:
 
 @dataclass(slots=True)
 class Fuzzer:
-    """Makes templates from a seed, one after the other."""
+    """A generator of random templates that compares what both sides render."""
 
     random: Random
     folder: Path
@@ -68,12 +68,12 @@ class Fuzzer:
     judge: FuzzEngine = field(default_factory=lambda: FuzzEngine("gojsonnet"))
 
     def close(self) -> None:
-        """End the engines."""
+        """End the processes of the engines."""
         self.engine.close()
         self.judge.close()
 
     def one_template(self) -> None:
-        """Make a template and compare what all sides make of it."""
+        """Make one template, render it on both sides, and compare the results."""
         texts = _files(self.random)
         for name, text in texts.items():
             (self.folder / name).write_text(text)
@@ -150,7 +150,7 @@ def _ours(made: Compiled, profile: bytes, settings: dict[str, Any]) -> tuple[str
 
 
 def _scribble(body: Any) -> None:
-    """Change every container of a body."""
+    """Change every array and object of a body, to find those that it shares with the profile."""
     if isinstance(body, list):
         for each in body:
             _scribble(each)
@@ -175,7 +175,7 @@ def _same(mine: Any, other: Any) -> bool:
 
 
 def agrees(ours: tuple[str, Any], judged: EngineOutcome) -> bool:
-    """Say whether the judge takes our side; it does not tell an assert from an error."""
+    """Say whether the judge agrees with us; it reports a failed assert as an error."""
     if ours[0] == "assert":
         said = (ours[1], *_JUDGES_WORDS.get(ours[1], ()))
         return judged[0] == "error" and any(_begins(str(judged[1]), each) for each in said)
@@ -185,16 +185,16 @@ def agrees(ours: tuple[str, Any], judged: EngineOutcome) -> bool:
 
 
 def _begins(message: str, said: str) -> bool:
-    """Compare the beginnings of messages: an engine's error has one line, an assert may have more.
+    """Compare the first lines of messages: an engine reports only the first line of an assert.
 
-    One that says nothing has no beginning.
+    An empty message only equals an empty message.
     """
     beginning = said.partition("\n")[0][:_COMPARED]
     return message.startswith(beginning) if beginning else not message
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Fuzz until time or renders are used up, and say what came out."""
+    """Fuzz until the time or the number of renders is used up, and print the results."""
     parser = argparse.ArgumentParser(prog="python -m ops.fuzz", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60.0)

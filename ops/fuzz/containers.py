@@ -1,4 +1,4 @@
-"""Random arrays and objects."""
+"""A grammar of random arrays and objects."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ops.fuzz.scalars import Scalars
 
 @dataclass
 class Containers(Scalars):
-    """Makes containers."""
+    """A generator of expressions that yield arrays and objects."""
 
     @abstractmethod
     def local(self, depth: int) -> str:
-        """Return a local."""
+        """Return a `local` binding."""
 
     def array(self, depth: int) -> str:
         if depth <= 0:
@@ -129,7 +129,7 @@ class Containers(Scalars):
         return self.literal(depth)
 
     def literal(self, depth: int) -> str:
-        """Return an object literal, with or without what refers to it."""
+        """Return an object literal, whose fields may refer to `self` or `$`."""
         before = self.names
         members: list[str] = []
         is_rich = self.chance(0.3)

@@ -1,4 +1,4 @@
-"""Engines in processes of their own: one dies of some templates, the other must not be forked."""
+"""Jsonnet engines in separate processes: rjsonnet may crash, and gojsonnet must not be forked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _GROUP: Final = 50
 
 @dataclass(slots=True)
 class FuzzEngine:
-    """An engine that answers from a process, which is started anew when it dies.
+    """A Jsonnet engine in a process, which is started again when it has died.
 
     Args:
         name: `rjsonnet` in batches as the worker renders, or `gojsonnet`, event by event.
@@ -41,7 +41,7 @@ class FuzzEngine:
     def render(
         self, folder: Path, template: str, profiles: Sequence[bytes], settings: bytes
     ) -> list[EngineOutcome]:
-        """Return an outcome for each profile; `died` for all if the process did."""
+        """Return an outcome for each profile; it is `died` for all if the process has died."""
         pipe = self._connected()
         try:
             pipe.send((str(folder), template, list(profiles), settings))

@@ -1,7 +1,7 @@
-"""Makes random templates: mostly sensible ones, with the wrong kind of value here and there.
+"""A grammar of random templates: mostly sensible, with values of a wrong type here and there.
 
-Nothing that kills rjsonnet is made on purpose: numbers are small, and a local never refers to
-itself. What dies of an unlucky template all the same is counted.
+Templates that crash rjsonnet are avoided: numbers are small, and a local never refers to itself.
+Crashes that happen all the same are counted.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Make = Callable[["Grammar", int], str]
 
 @dataclass
 class Grammar(Containers):
-    """Makes expressions of a kind, at most so deep."""
+    """A generator of expressions of a given type and of limited depth."""
 
     def template(self) -> str:
-        """Return a whole template."""
+        """Return the text of a template."""
         lines = [f"local event = import {self.quoted(LIBRARY)};"]
         return "\n".join([*lines, self.body(self.random.randint(3, 5))])
 
     def body(self, depth: int) -> str:
-        """Return some locals and a value."""
+        """Return some `local` bindings, followed by a value."""
         before = self.names
         lines = [self.local(depth - 1) for _ in range(self.random.randint(0, 4))]
         if self.random.random() < 0.15:  # noqa: PLR2004
@@ -54,7 +54,7 @@ class Grammar(Containers):
         return f"local {name} = {value};"
 
     def function(self, depth: int) -> str:
-        """Return the definition of a function, and let those behind it call it."""
+        """Return the definition of a function, which later expressions may call."""
         name = self.fresh("f")
         before = self.names
         params = [self.fresh("p") for _ in range(self.random.randint(0, 3))]
@@ -72,7 +72,7 @@ class Grammar(Containers):
     # Expressions.
 
     def some(self, depth: int, kind: str) -> str:
-        """Return an expression of a kind; now and then of another."""
+        """Return an expression of a type, or sometimes of another type."""
         if kind == "any" or self.chance(_WRONG):
             kind = self.random.choice(KINDS)
         if depth > 0 and self.chance(0.35):
@@ -91,7 +91,7 @@ class Grammar(Containers):
         return make(self, depth)
 
     def general(self, depth: int, kind: str) -> str:
-        """Return an expression that may be of any kind."""
+        """Return an expression of any type."""
         match self.random.randint(0, 12):
             case 0 | 1:
                 other = f" else {self.some(depth - 1, kind)}" if self.chance(0.85) else ""
@@ -139,7 +139,7 @@ class Grammar(Containers):
 
 
 def helper(random: Random, name: str, others: Sequence[str]) -> str:
-    """Return a helper file: an object of values and functions."""
+    """Return the text of a helper file: an object of values and functions."""
     grammar = Grammar(random, others)
     lines = []
     if name != "plain.libsonnet":

@@ -1,4 +1,4 @@
-"""Names, constants and chances: what all parts of the grammar share."""
+"""Names, constants and random choices that all parts of the grammar share."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ KEYS: Final = ("a", "b", "c", "email", "x y", "id", "slug", "event", "é")
 
 @dataclass(frozen=True, slots=True)
 class NamesInSight:
-    """What may be named at a place.
+    """The names that an expression may use.
 
     Args:
-        variables: By kind; `any` for those whose kind nobody knows.
-        functions: Names with their number of parameters.
-        self_fields: Fields of the object around, that are safe to refer to.
-        in_object: There is one around.
+        variables: Names with their types; `any` if the type is not known.
+        functions: Names with their numbers of parameters.
+        self_fields: Fields of the enclosing object that may be used without endless recursion.
+        in_object: There is an enclosing object.
     """
 
     variables: tuple[tuple[str, str], ...] = ()
@@ -70,12 +70,12 @@ class NamesInSight:
 
 @dataclass
 class Base(ABC):
-    """Makes the parts of which expressions consist.
+    """A generator of literals and names, from which expressions are built.
 
     Args:
-        random: Decides everything.
+        random: Source of all decisions.
         helpers: Files that may be imported.
-        names: What may be named here.
+        names: Names that may be used at this point.
     """
 
     random: Random
@@ -85,15 +85,15 @@ class Base(ABC):
 
     @abstractmethod
     def some(self, depth: int, kind: str) -> str:
-        """Return an expression of a kind; now and then of another."""
+        """Return an expression of a type, or sometimes of another type."""
 
     @abstractmethod
     def array(self, depth: int) -> str:
-        """Return an array."""
+        """Return an expression that yields an array."""
 
     @abstractmethod
     def object(self, depth: int) -> str:
-        """Return an object."""
+        """Return an expression that yields an object."""
 
     def fresh(self, letter: str) -> str:
         self._count += 1
@@ -113,7 +113,7 @@ class Base(ABC):
         return f", {self.some(depth - 1, kind)}" if self.chance(0.6) else ""
 
     def quoted(self, text: str) -> str:
-        """Write a string in one of the ways that the language has."""
+        """Return a string literal in one of the notations of the language."""
         escaped = text.replace("\\", "\\\\").replace("\n", "\\n")
         match self.random.randint(0, 3):
             case 0:
@@ -124,7 +124,7 @@ class Base(ABC):
                 return "'" + escaped.replace("'", "\\'") + "'"
 
     def block(self) -> str:
-        """Write a text block."""
+        """Return a text block (`|||`)."""
         indent = self.random.choice(("  ", "\t", "   "))
         lines = self.random.choice((("one",), ("one", "  two"), ("x", "", "%s"), ("a \\n b",)))
         chomp = self.random.choice(("", "-"))

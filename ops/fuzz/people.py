@@ -1,4 +1,4 @@
-"""Random profiles: fields present or not, of the kind that one expects or of another."""
+"""Random profiles, whose fields may be missing or of an unexpected type."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SETTINGS: Final[tuple[dict[str, Any], ...]] = (
 
 
 def person(random: Random) -> dict[str, Any]:
-    """Return a profile."""
+    """Return a random profile."""
     profile: dict[str, Any] = {}
     for name in FIELDS:
         if name in _VALUES and random.random() < 0.8:  # noqa: PLR2004

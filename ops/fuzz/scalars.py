@@ -1,4 +1,4 @@
-"""Random numbers, strings and conditions."""
+"""A grammar of random numbers, strings and conditions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ops.fuzz.parts import STRINGS, Base
 
 @dataclass
 class Scalars(Base):
-    """Makes what is no container."""
+    """A generator of expressions that yield numbers, strings and booleans."""
 
     def library(self, depth: int, kind: str) -> str:
         options: dict[str, Sequence[str]] = {

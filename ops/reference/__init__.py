@@ -1,1 +1,1 @@
-"""The reference pages of the documents, written from the settings classes and the commands."""
+"""The generator of the reference pages, from the settings classes and the commands."""

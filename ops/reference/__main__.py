@@ -1,4 +1,4 @@
-"""`make docs`: write the reference pages."""
+"""Write the reference pages into `docs/`: `make docs`."""
 
 from __future__ import annotations
 

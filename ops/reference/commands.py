@@ -1,4 +1,4 @@
-"""The command reference: what `--help` prints, in the order of `segrelay --help`."""
+"""The page of all commands with their help texts, in the order of `segrelay --help`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ configuration, 130 after Ctrl-C. `status --check` also uses 3, if Redis can't be
 
 
 def commands_page() -> str:
-    """Return the page."""
+    """Return the text of `docs/commands.md`."""
     root = typer.main.get_command(app)
     settings = {**root.context_settings, "info_name": "segrelay", "terminal_width": _WIDTH}
     context = root.context_class(root, **settings)
@@ -31,7 +31,7 @@ def commands_page() -> str:
 
 
 def _parts(command: Any, context: Any, depth: int) -> Iterator[str]:
-    """Yield one part for a command and for each below it."""
+    """Yield a section for a command and for each of its subcommands."""
     yield f"{'#' * (depth + 1)} `{context.command_path}`\n\n```\n{command.get_help(context)}\n```\n"
     for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
         inner = command.get_command(context, name)

@@ -1,4 +1,4 @@
-"""The configuration reference: every table and key, from the settings classes."""
+"""The page of all tables and keys of the configuration, made from the settings classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _KINDS: Final[Mapping[Any, str]] = {
     kinds.Whole: "whole number",
     kinds.Switch: "true or false",
 }
-"""More exact ones first: a `TemplateName` is a text, too."""
+"""The first match counts, so exact types come first: a `TemplateName` is a text, too."""
 _PLAIN: Final[Mapping[Any, str]] = {str: "text", Path: "path", Any: "value"}
 _OPENING: Final = """\
 # Configuration
@@ -64,12 +64,12 @@ These variables of the environment have a meaning:
 
 
 def configuration_page() -> str:
-    """Return the page."""
+    """Return the text of `docs/configuration.md`."""
     return "\n".join((_OPENING, *_tables(Settings, "")))
 
 
 def _tables(owner: type[BaseModel], above: str) -> Iterator[str]:
-    """Yield a part for each table that a class holds, and for those within it."""
+    """Yield a section for each table of a settings class, and for the tables within it."""
     for name, field in owner.model_fields.items():
         section, is_named = _section_of(field.annotation)
         if section is None:
@@ -88,7 +88,7 @@ def _table(header: str, section: type[BaseModel], rows: list[str]) -> str:
 
 
 def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """Return the class of a table, and whether there are several, each with a name."""
+    """Return the class of a table, and whether there may be several tables with names."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation, False
     for inner in get_args(annotation):
@@ -109,7 +109,7 @@ def _rows(section: type[BaseModel]) -> Iterator[str]:
 
 
 def _meanings(section: type[BaseModel]) -> dict[str, str]:
-    """Return what stands below each key of a class and of those that it extends."""
+    """Return the docstring of each key of a class and of its base classes."""
     found: dict[str, str] = {}
     for owner in reversed(section.__mro__[: section.__mro__.index(BaseModel)]):
         body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
@@ -125,7 +125,7 @@ def _meanings(section: type[BaseModel]) -> dict[str, str]:
 
 
 def _kind(annotation: Any, metadata: list[Any]) -> str:
-    """Return what a person writes there."""
+    """Return the word that the page uses for the type of a value."""
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _kind(inner[0], list(inner[1:]))
@@ -142,7 +142,7 @@ def _kind(annotation: Any, metadata: list[Any]) -> str:
 
 
 def _is(alias: Any, base: Any, metadata: list[Any]) -> bool:
-    """Say whether a type is made of this alias, perhaps with further checks."""
+    """Say whether a type is this alias, perhaps with further constraints."""
     kind, *checks = get_args(alias)
     wanted = [one for one in checks if not isinstance(one, FieldInfo)]
     return (get_origin(kind) or kind) is base and all(one in metadata for one in wanted)

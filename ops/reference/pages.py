@@ -1,4 +1,4 @@
-"""The pages that are generated, by their names in `docs/`."""
+"""The table of the generated pages by their file names in `docs/`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FOLDER: Final = Path(__file__).parents[2] / "docs"
 
 
 def pages() -> Mapping[str, str]:
-    """Return the text of each page."""
+    """Return the texts of all pages by file name."""
     return {
         "configuration.md": configuration_page(),
         "commands.md": commands_page(),

@@ -177,7 +177,7 @@ def test_images_are_pinned_to_a_minor_version() -> None:
 
 
 def test_what_only_developers_run_is_not_in_the_image() -> None:
-    assert {"ops/bench", "ops/chaos", "tests", ".env*"} <= set(
+    assert {"ops/bench", "ops/chaos", "ops/fuzz", "ops/reference", "tests", ".env*"} <= set(
         (ROOT / ".dockerignore").read_text().splitlines()
     )
 

@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from ops.bench.gate import start_workers
+from ops.bench.frame.rigs import start_workers
 from tests.journeys.play import (
     PATH_OF_EXITS,
     SHORT,

@@ -1,1 +1,1 @@
-"""What benchmarks are built on: their scenarios, what they stand on, and how results are drawn."""
+"""The parts that benchmarks share: a rig, a Redis, invented requests, runs and plots."""

@@ -1,4 +1,4 @@
-"""Requests of one user each, so that few events fill a rate: a destination of the plain HTTP API.
+"""A destination whose requests carry one user each, so that few events use up its rate.
 
 It posts to the same sandbox with the same credentials as the rig's own destination, so that both
 stand before one gate.
@@ -49,7 +49,7 @@ def crowd_rig(
     sandbox_settings: dict[str, Any],
     delivery_lines: str = "",
 ) -> Rig:
-    """Return a rig that has this destination too."""
+    """Return a rig that also has the destination `crowd`."""
     port = free_port()
     return Rig(
         folder,
@@ -62,7 +62,7 @@ def crowd_rig(
 
 
 def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[bytes]:
-    """Yield the entrance of one person each; who has the same name and number is the same."""
+    """Yield one entrance for each number; equal names and numbers stand for the same person."""
     at = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
     for number in numbers:
         email = crowd_email(number, name)
@@ -73,5 +73,5 @@ def crowd_payloads(numbers: Iterable[int], name: str = "crowd") -> Iterator[byte
 
 
 def crowd_email(number: int, name: str = "crowd") -> str:
-    """Return a person's email."""
+    """Return the email of a person of the crowd."""
     return f"{name}{number}@example.com"

@@ -1,4 +1,4 @@
-"""Bars as SVG, without a library: text files that Git can compare."""
+"""Bar charts as SVG text, which Git can compare; no library is needed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def bars(title: str, unit: str, rows: Mapping[str, tuple[float, float, float]]) 
     """Return a chart with a bar for each row.
 
     Args:
-        title: Stands above it.
+        title: Stands above the chart.
         unit: Stands behind the title.
-        rows: By label: the least value, the median, which is the bar, and the largest.
+        rows: The least value, the median and the largest value by label; the bar is the median.
     """
     largest = max((high for _, _, high in rows.values()), default=0) or 1
     height = _TOP + _ROW * len(rows) + 8
@@ -51,5 +51,5 @@ def _row(label: str, values: tuple[float, float, float], scale: float, y: int) -
 
 
 def shown(value: float) -> str:
-    """Return a number as a person reads it."""
+    """Format a number with thousands separators, or with three digits if it is below 100."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004

@@ -1,1 +1,1 @@
-"""What a person could choose instead, as a good engineer would write it."""
+"""Other ways to deliver the same events, set up as their documentation recommends."""

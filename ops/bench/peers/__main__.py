@@ -1,9 +1,10 @@
-"""Measures segrelay and its peers in one run: `make bench-peers` (ARGS="--events 20000 --runs 3").
+"""Measure segrelay and its peers in one run: `make bench-peers` (ARGS="--events 20000 --runs 3").
 
-Same machine, same events, same stand-in for Insider, same Redis settings. All events are put into
-the queue first; then the workers start, and the clock runs from the first user that the sandbox
-takes to the last. With `--kills`, workers are killed meanwhile: what is missing at the end was
-lost, and what was received again was sent twice. `--limit` sets Insider's requests a minute.
+All contestants have the same machine, events, sandbox and settings of Redis. All events are put
+into the queue first; then the workers start, and the time is taken from the first user that the
+sandbox receives to the last. With `--kills`, workers are killed meanwhile: users that are missing
+at the end were lost, and users that came again were sent twice. `--limit` sets the requests a
+minute that the sandbox takes.
 """
 
 from __future__ import annotations
@@ -61,9 +62,9 @@ def _run(contestant: Contestant, arguments: argparse.Namespace) -> ContestResult
 
 
 def _one_event_each(rng: random.Random, people: int) -> list[Happening]:
-    """Invent an entrance or exit for each of so many people.
+    """Invent one entrance or exit for each person.
 
-    Nothing of it is superseded by anything else, so that whoever keeps no order sends the same.
+    No event supersedes another, so that contestants that ignore the order send the same.
     """
     invented = happenings(rng, events=people, people=people, ties=0.0)
     return [

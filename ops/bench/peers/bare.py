@@ -1,8 +1,8 @@
-"""Peer: a bare loop of our own design: streams, batches, a request for many; none of the promises.
+"""Peer: a bare loop over streams that sends batches and keeps none of segrelay's promises.
 
-`python -m ops.bench.peers.bare` is one process. What it reads is rendered in batches with rjsonnet,
-made right for Insider as segrelay does it, posted and deleted; nothing is noted, remembered,
-limited or retried.
+`python -m ops.bench.peers.bare` is one process. It reads a batch, renders it with rjsonnet,
+corrects the users for Insider as segrelay does, posts and deletes them. It keeps no notes and no
+ledger, has no rate limit, and retries nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def enqueue(events: list[bytes]) -> None:
 
 
 def main() -> None:
-    """Work until it is ended."""
+    """Deliver until the process is ended."""
     client = redis.Redis.from_url(os.environ["PEER_REDIS"])
     renderer = Renderer(SHIPPED_FOLDER)
     templates = {way: renderer.load(f"insider/{way}.jsonnet") for way in PATHS}

@@ -17,7 +17,7 @@ app: Final = Celery("peer", broker=os.environ["PEER_REDIS"])
 app.conf.update(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    # Batches are filled from what was fetched before.
+    # A batch can only be filled with messages that were fetched before.
     worker_prefetch_multiplier=2 * BATCH,
     task_ignore_result=True,
 )
@@ -33,7 +33,7 @@ def deliver(requests: list[Any]) -> None:
 
 
 def _client() -> httpx.Client:
-    """Return this process' client: it is made behind the fork."""
+    """Return the client of this process, which is made after the fork."""
     return _clients.setdefault(
         os.getpid(), httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
     )

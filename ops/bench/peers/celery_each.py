@@ -1,4 +1,4 @@
-"""Peer: Celery, a task an event, set up as all guides say."""
+"""Peer: Celery with one task for each event, set up as its guides say."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def deliver(event: str) -> None:
 
 
 def _client() -> httpx.Client:
-    """Return this process' client: it is made behind the fork."""
+    """Return the client of this process, which is made after the fork."""
     return _clients.setdefault(
         os.getpid(), httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
     )

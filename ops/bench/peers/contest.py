@@ -1,4 +1,4 @@
-"""A contestant's run: its queue is filled, its workers start, the sandbox says how it went."""
+"""The contestants of `make bench-peers`, and the run of one of them against a sandbox."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _ROOT: Final = Path(__file__).parents[3]
 _BULLMQ: Final = Path(__file__).parent / "bullmq"
 _LOOK_SECONDS: Final = 0.05
 _QUIET_SECONDS: Final = 15.0
-"""Without anything new for so long a contestant has ended, whatever is missing."""
+"""Seconds without a new user after which a run is over, even if users are missing."""
 _READY_SECONDS: Final = 60.0
-"""Within which the first has to arrive."""
+"""Seconds within which the first user has to arrive."""
 _LONGEST_SECONDS: Final = 900.0
 _PROCESSES: Final = max(2, os.cpu_count() or 2)
 
 
 @dataclass(frozen=True, slots=True)
 class ContestResult:
-    """How one run went.
+    """The result of one run.
 
     Args:
-        events_per_second: After the first look at which the sandbox had taken any, to the last.
-        cpu_seconds_per_thousand: Of all worker processes, per 1,000 events.
+        events_per_second: Rate from the first time that the sandbox was seen to have users.
+        cpu_seconds_per_thousand: Processor time of all worker processes for 1,000 events.
         lost: Events that never arrived.
-        sent_twice: Users that were received more than once.
+        sent_twice: Users that the sandbox received more than once.
     """
 
     events: int
@@ -54,13 +54,16 @@ class ContestResult:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A way to deliver.
+    """A program that delivers events from a queue.
 
     Args:
-        module: Fills the queue with `enqueue(events)`; "" where another program does.
-        command: Starts all its workers.
-        share: Of the events that it gets: slow ones would take hours.
-        engine: What renders, for those who choose.
+        module: Module whose `enqueue(events)` fills the queue; "" if another program fills it.
+        command: Command that starts its workers.
+        share: Share of the events that it gets; with all of them a slow one would take hours.
+        engine: Jsonnet engine, if the contestant can use several.
+        processes: Number of times that the command is started.
+        needs_node: It runs on Node.
+        is_ours: It runs with our own interpreter.
     """
 
     name: str
@@ -111,7 +114,7 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class Ourselves(Contestant):
-    """segrelay, with its configuration as `init` writes it."""
+    """The contestant segrelay, with the configuration that `init` writes."""
 
     def run(self, folder: Path, events: list[bytes], limit: int, kills: int) -> ContestResult:
         """Deliver these events once."""
@@ -153,13 +156,13 @@ class _PeerWorkers:
         self._kill()
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of all processes so far."""
+        """Return the processor time that all processes have used so far."""
         return self._cpu_seconds_of_killed + sum(
             _cpu_seconds_of_group(each.pid) for each in self._running
         )
 
     def kill_and_start_again(self) -> None:
-        """End all of them with SIGKILL, and start them anew."""
+        """Kill all processes with SIGKILL, and start them again."""
         self._cpu_seconds_of_killed = self.cpu_seconds()
         self._kill()
         self._start()
@@ -189,7 +192,7 @@ class _PeerWorkers:
 def _watched(
     sandbox: SandboxProcess, workers: _PeerWorkers, events: int, kills: int
 ) -> ContestResult:
-    """Look at the sandbox until all has arrived, or nothing more comes."""
+    """Wait until all users have arrived, or no more come, and return the result."""
     started = begun = last_new = time.monotonic()
     first = seen = killed = 0
     summary: dict[str, Any] = {}
@@ -225,7 +228,7 @@ def _watched(
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[str]:
-    """Start a Redis with the settings that segrelay's own has."""
+    """Start an embedded Redis, with the settings that segrelay gives it."""
     data_dir = folder / "redis"
     try:
         yield embedded.ensure_running(data_dir).url
@@ -247,7 +250,7 @@ def _install_bullmq(folder: Path) -> None:
 
 
 def _cpu_seconds_of_group(group: int) -> float:
-    """Return user and system time of a process group's members, those that ended included."""
+    """Return the processor time of a process group, with children that have ended."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with _gone():
@@ -259,7 +262,7 @@ def _cpu_seconds_of_group(group: int) -> float:
 
 @contextmanager
 def _gone() -> Iterator[None]:
-    """Bear that a process has ended meanwhile."""
+    """Ignore that a process has ended meanwhile."""
     try:
         yield
     except (ProcessLookupError, FileNotFoundError):
@@ -267,7 +270,7 @@ def _gone() -> Iterator[None]:
 
 
 def _python_of_peers() -> str:
-    """Return the interpreter whose packages are those of the peers."""
+    """Return the Python interpreter that has the peers' packages."""
     python = os.environ.get("PEER_PYTHON")
     if not python:
         raise OperationsMustAct("PEER_PYTHON is not set: run it with `make bench-peers`.")
@@ -337,4 +340,4 @@ CONTESTANTS: Final[Sequence[Contestant]] = (
         is_ours=True,
     ),
 )
-"""`share`s are such that each takes about as long as the others."""
+"""The `share` of each is chosen so that all take about the same time."""

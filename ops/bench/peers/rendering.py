@@ -1,4 +1,4 @@
-"""How the peers render and where they send: an event's JSON text in, path and body out."""
+"""Rendering for the peers: from an event's JSON text to the path and body of a request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HERE: Final = Path(__file__).parent
 
 
 def direction_of(event: bytes) -> str:
-    """Return whether an event is an `enter` or an `exit`."""
+    """Return `enter` or `exit`, the direction of an event."""
     kind: str = orjson.loads(event)["data"]["segment_events"][0]["event"]
     return kind
 
@@ -36,21 +36,21 @@ def rendered(event: bytes) -> tuple[str, bytes]:
     """Return path and body of one event, with the engine that $PEER_ENGINE names."""
     direction = direction_of(event)
     body = orjson.loads(_evaluated(direction, event))
-    return PATHS[direction], orjson.dumps({"users": [made_right(user) for user in body["users"]]})
+    return PATHS[direction], orjson.dumps({"users": [corrected(user) for user in body["users"]]})
 
 
 def rendered_together(events: Sequence[bytes]) -> list[tuple[str, bytes]]:
-    """Return a request for each direction: its users in one body, rendered one by one."""
+    """Return one request for each direction; events are rendered one by one."""
     users: dict[str, list[Any]] = {}
     for event in events:
         direction = direction_of(event)
         body = orjson.loads(_evaluated(direction, event))
-        users.setdefault(direction, []).extend(map(made_right, body["users"]))
+        users.setdefault(direction, []).extend(map(corrected, body["users"]))
     return [(PATHS[way], orjson.dumps({"users": many})) for way, many in users.items()]
 
 
-def made_right(user: dict[str, Any]) -> dict[str, Any]:
-    """Return a user as Insider takes it: E.164 phone numbers, codes, numbers and booleans."""
+def corrected(user: dict[str, Any]) -> dict[str, Any]:
+    """Convert a user to the formats that Insider accepts: E.164, codes, numbers and booleans."""
     told = user.get("attributes", {})
     right = {**told, "phone_number": _phone(told.get("phone_number"))}
     right["age"] = int(told["age"]) if told.get("age") else None

@@ -1,4 +1,4 @@
-"""Peer: taskiq on Redis Streams with asyncio, a task an event."""
+"""Peer: taskiq on Redis Streams with asyncio, one task for each event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the ledger costs a profile; `python -m ops.bench.ledger_size` measures a million."""
+"""What the ledger costs a profile; `make bench SCENARIO=ledger-size` measures a million."""
 
 import pytest
 

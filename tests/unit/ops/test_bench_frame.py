@@ -1,12 +1,15 @@
 """How benchmarks are summed up and drawn."""
 
+import os
+from inspect import signature
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from ops.bench.__main__ import summed_up
 from ops.bench.frame.plot import bars
-from ops.bench.frame.scenarios import SCENARIOS
+from ops.bench.frame.runs import Runs, summed_up
+from ops.bench.frame.scenario import Scenario, Variant
+from ops.bench.scenarios import SCENARIOS
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -30,9 +33,35 @@ def test_a_plot_has_a_bar_for_each_row_whose_length_is_its_median() -> None:
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_scenario_says_what_it_runs_and_each_bar_has_its_own_label(name: str) -> None:
+def test_each_bar_has_its_own_label_and_arguments_that_its_measurement_takes(name: str) -> None:
     scenario = SCENARIOS[name]
-
     labels = [variant.label for variant in scenario.variants]
+
     assert len(set(labels)) == len(labels)
-    assert all(variant.arguments.format(events=7) is not None for variant in scenario.variants)
+    for variant in scenario.variants:
+        signature(scenario.measure).bind(**scenario.arguments_of(variant, 7))
+
+
+def test_a_number_of_events_replaces_the_scenarios_own_but_not_the_variants() -> None:
+    drained, sizes = SCENARIOS["end-to-end"], SCENARIOS["sizes"]
+
+    assert drained.arguments_of(drained.variants[0], 7)["events"] == 7
+    assert drained.arguments_of(drained.variants[0], None)["events"] == 50_000
+    assert sizes.arguments_of(sizes.variants[0], 7)["events"] == 100_000
+
+
+def test_what_two_bars_have_in_common_is_measured_once_a_run_in_a_process_of_its_own() -> None:
+    bars = (Variant("process", "pid"), Variant("same", "pid"), Variant("other", "pid", {"at": 1}))
+    lines: list[str] = []
+    scenario = Scenario("Processes", "pid", own_pid, bars, events=3)
+
+    found = Runs(2, None, lines.append).measured(scenario)
+
+    pids = [each["pid"] for many in found["documents"].values() for each in many]
+    assert len(lines) == len(set(pids)) == 4
+    assert os.getpid() not in pids
+    assert found["variants"]["process"] == found["variants"]["same"]
+
+
+def own_pid(events: int, at: int = 0) -> dict[str, int]:
+    return {"pid": os.getpid(), "events": events, "at": at}

@@ -1,4 +1,4 @@
-"""What benchmarks without workers stand on: a configuration and a Redis of their own."""
+"""A configuration and an embedded Redis for benchmarks that need no workers."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ url = "/api/user/v1/attribute/delete"
 
 
 def audiences_of(triggers: int) -> list[str]:
-    """Return the names of the audiences that so many triggers are for."""
+    """Return the audiences of this many triggers: two triggers share one."""
     return [f"audience-{number:03}" for number in range(triggers // 2)]
 
 
 def pairs(audiences: Iterable[str]) -> str:
-    """Return the configuration's tables: a trigger for entrances and one for exits of each."""
+    """Return TOML tables: a trigger for entrances and a trigger for exits of each audience."""
     return "".join(_PAIR.format(audience=audience) for audience in audiences)
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """What runs until the benchmark's end.
+class RedisAlone:
+    """A Redis that runs until the benchmark ends.
 
     Args:
-        folder: Gone afterwards.
+        folder: Holds the configuration and Redis' files; removed afterwards.
     """
 
     folder: Path
@@ -65,8 +65,8 @@ class Ground:
 
 
 @contextmanager
-def ground(tables: str = "") -> Iterator[Ground]:
-    """Start an embedded Redis in a folder of its own, with a configuration of these tables."""
+def redis_alone(tables: str = "") -> Iterator[RedisAlone]:
+    """Start an embedded Redis in a temporary folder, with a configuration of these tables."""
     with tempfile.TemporaryDirectory(prefix="segrelay-bench-") as name:
         path = Path(name) / "segrelay.toml"
         path.write_text(_TEMPLATES.format(folder=SHIPPED_FOLDER) + tables)
@@ -74,19 +74,25 @@ def ground(tables: str = "") -> Iterator[Ground]:
         data_dir = settings.redis.data_dir
         try:
             with closing(connect(ensure_running(data_dir).url)) as client:
-                yield Ground(path.parent, settings, client)
+                yield RedisAlone(path.parent, settings, client)
         finally:
             stop(data_dir)
 
 
+def used_memory(client: Redis) -> int:
+    """Return the bytes of memory that Redis uses."""
+    found: Any = client.info("memory")
+    return int(found["used_memory"])
+
+
 def redis_seconds(client: Redis) -> float:
-    """Return the processor time of Redis."""
+    """Return the processor time that Redis has used."""
     used: Any = client.info("cpu")
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
 def processor_seconds_of(pid: int) -> float:
-    """Return the processor time that a process has used; 0 where it has ended."""
+    """Return the processor time that a process has used; 0 if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

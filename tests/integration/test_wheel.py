@@ -1,0 +1,64 @@
+"""The wheel: what `pip install` puts on somebody's machine."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("worker", "producer", "ops", "templates")
+FOR_DEVELOPERS = {"ops/bench", "ops/chaos", "ops/fuzz", "ops/reference"}
+STARTED = re.compile(r'own_module\(\s*"([\w.]+)"')
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Build the wheel; returns the texts of its modules and templates by their paths."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [path] = folder.glob("*.whl")
+    with ZipFile(path) as wheel:
+        return {name: wheel.read(name).decode() for name in wheel.namelist()}
+
+
+def test_what_only_developers_run_is_not_installed(files):
+    folders = {"/".join(Path(name).parts[:2]) for name in files}
+
+    assert folders & FOR_DEVELOPERS == set()
+    assert "tests" not in {Path(name).parts[0] for name in files}
+
+
+def test_commands_scripts_and_templates_are_installed(files):
+    suffixes = {Path(name).suffix for name in files}
+
+    assert {".py", ".lua", ".jsonnet", ".libsonnet"} <= suffixes
+    assert {"ops/rig.py", "ops/people.py", "ops/invented.py"} <= files.keys()
+
+
+def test_all_that_installed_modules_import_or_start_of_ours_is_installed(files):
+    modules = {name for name in files if name.endswith(".py")}
+
+    missing = {
+        (name, wanted)
+        for name in modules
+        for wanted in [*imported(files[name]), *STARTED.findall(files[name])]
+        if wanted.partition(".")[0] in OURS
+        and not {f"{wanted.replace('.', '/')}{end}" for end in (".py", "/__init__.py")} & modules
+    }
+
+    assert len(modules) > 100
+    assert missing == set()
+
+
+def imported(text):
+    """Yield the dotted names of the modules that a module imports, wherever it does so."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
