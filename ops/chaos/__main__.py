@@ -76,7 +76,7 @@ def _show(verdict: ChaosVerdict, document: dict[str, Any]) -> None:
         ("slowest orderly stop", document["slowest_orderly_stop_seconds"]),
         ("seconds", document["seconds"]),
     ]
-    rows += [(blow.replace("_", " "), n) for blow, n in verdict.blows.items()]
+    rows += [(disruption.replace("_", " "), n) for disruption, n in verdict.disruptions.items()]
     table(("what", "how many"), rows)
     for violation in document["violations"]:
         note(f"VIOLATION: {violation}")

@@ -23,7 +23,7 @@ RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
 
-class Blow(StrEnum):
+class Disruption(StrEnum):
     """What is done to the system while it works."""
 
     KILL_WORKER = "kill_worker"
@@ -88,20 +88,20 @@ class Plan:
     overwrite: bool = False
     minutes: float = 15.0
 
-    def blows(self, rng: random.Random) -> list[Blow]:
+    def disruptions(self, rng: random.Random) -> list[Disruption]:
         """Return what is done, in a random order."""
         groups = (self.worker_kills + 1) // 2
         counts = Counter(
             {
-                Blow.KILL_WORKER: groups,
-                Blow.KILL_CHILD: self.worker_kills - groups,
-                Blow.KILL_REDIS: self.redis_kills,
-                Blow.KILL_RECEIVER: self.receiver_kills,
-                Blow.KILL_READER: self.reader_kills,
-                Blow.STOP: self.stops,
-                Blow.ORDERLY: self.orderly_stops,
-                Blow.RESTART: self.restarts,
-                Blow.LIMIT: self.limit_changes,
+                Disruption.KILL_WORKER: groups,
+                Disruption.KILL_CHILD: self.worker_kills - groups,
+                Disruption.KILL_REDIS: self.redis_kills,
+                Disruption.KILL_RECEIVER: self.receiver_kills,
+                Disruption.KILL_READER: self.reader_kills,
+                Disruption.STOP: self.stops,
+                Disruption.ORDERLY: self.orderly_stops,
+                Disruption.RESTART: self.restarts,
+                Disruption.LIMIT: self.limit_changes,
             }
         )
         order = list(counts.elements())

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ops.chaos.crew import Crew
+from ops.chaos.participants import Participants
 from ops.chaos.feeding import Feeder
 from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_PER_MINUTE, Plan
-from ops.chaos.saboteur import Saboteur
+from ops.chaos.fault_injector import FaultInjector
 from ops.chaos.syncing import CONFIGURATION, Regulars
 from ops.chaos.verdict import ChaosVerdict, judge
 from ops.chaos.watching import Watch
@@ -29,7 +29,7 @@ from ops.invented import (
 from ops.rig import DESTINATION, Rig, free_port
 
 AHEAD: Final = 2
-"""So many portions are fed before the first blow, so that every blow meets work."""
+"""So many portions are fed before the first disruption, so that every disruption meets work."""
 _BUSY_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = (0.0, 0.8)
 _LOOK_SECONDS: Final = 0.1
@@ -67,14 +67,14 @@ class ChaosRun:
     def verdict(self) -> ChaosVerdict:
         """Run to the end."""
         begun = time.monotonic()
-        with self._rig() as rig, self._crew(rig) as crew:
-            self._fight(crew)
-            self._work_off(crew)
+        with self._rig() as rig, self._participants(rig) as participants:
+            self._fight(participants)
+            self._work_off(participants)
             for number in range(self.plan.workers):
-                crew.saboteur.end(number)
-            crew.watch.stop()
+                participants.injector.end(number)
+            participants.watch.stop()
             seconds = time.monotonic() - begun
-            return judge(rig, self.plan, self.happened, crew, seconds)
+            return judge(rig, self.plan, self.happened, participants, seconds)
 
     def _rig(self) -> Rig:
         texts = {_EXIT: (_OWN / "exit.jsonnet").read_text()}
@@ -90,46 +90,46 @@ class ChaosRun:
         )
 
     @contextmanager
-    def _crew(self, rig: Rig) -> Iterator[Crew]:
+    def _participants(self, rig: Rig) -> Iterator[Participants]:
         readers = Readers()
         url = f"http://127.0.0.1:{self._port}/v1/lytics"
         bringer = Bringer(rig, readers, self._stop_at, url)
         rng = random.Random(self.plan.seed + 1)  # noqa: S311 - repeatable on purpose
         feeder = Feeder(rig, rng, self._stop_at, bringer)
-        saboteur = Saboteur(rig, self.plan, self.rng, readers)
+        injector = FaultInjector(rig, self.plan, self.rng, readers)
         watch = Watch(rig)
         rng = random.Random(self.plan.seed + 2)  # noqa: S311 - of its own: the feeder has threads
         regulars = Regulars(rig, rng, self.plan.regulars)
         regulars.begin()
-        saboteur.start_workers()
-        saboteur.start_receiver()
+        injector.start_workers()
+        injector.start_receiver()
         watch.start()
         feeder.start()
         try:
-            yield Crew(feeder, saboteur, watch, regulars)
+            yield Participants(feeder, injector, watch, regulars)
         finally:
             watch.stop()
-            saboteur.end_receiver()
+            injector.end_receiver()
 
-    def _fight(self, crew: Crew) -> None:
-        feeder, saboteur, watch, regulars = crew
-        blows = self.plan.blows(self.rng)
-        count = len(blows) + AHEAD
+    def _fight(self, participants: Participants) -> None:
+        feeder, injector, watch, regulars = participants
+        disruptions = self.plan.disruptions(self.rng)
+        count = len(disruptions) + AHEAD
         portions, states = self._portions(count), self._states(count)
         for _ in range(AHEAD):
             feeder.give_states(next(states))
             feeder.give(next(portions))
-        for number, blow in enumerate(blows, 1):
+        for number, disruption in enumerate(disruptions, 1):
             feeder.give_states(next(states))
             feeder.give(next(portions))
             regulars.move()
-            saboteur.victim()
+            injector.victim()
             self._await_work(watch)
             if time.monotonic() > self._stop_at:
-                saboteur.problems.append(f"the time was over after {number - 1} blows")
+                injector.problems.append(f"the time was over after {number - 1} disruptions")
                 break
-            saboteur.strike(blow)
-            self.tell(f"{number}/{len(blows)} {blow.value}: {_line(watch)}")
+            injector.inject(disruption)
+            self.tell(f"{number}/{len(disruptions)} {disruption.value}: {_line(watch)}")
         for portion in portions:
             feeder.give(portion)
         feeder.finish()
@@ -161,23 +161,25 @@ class ChaosRun:
             time.sleep(_LOOK_SECONDS)
         time.sleep(self.rng.uniform(*_PAUSE_SECONDS))
 
-    def _work_off(self, crew: Crew) -> None:
+    def _work_off(self, participants: Participants) -> None:
         """Wait until the sync has found everybody, and nothing waits."""
-        watch = crew.watch
-        self._await(crew, crew.regulars.are_found)
+        watch = participants.watch
+        self._await(participants, participants.regulars.are_found)
         looks = watch.looks
-        self._await(crew, lambda: watch.looks >= looks + 2 and not watch.status["waiting"])
+        self._await(participants, lambda: watch.looks >= looks + 2 and not watch.status["waiting"])
 
-    def _await(self, crew: Crew, is_done: Callable[[], bool]) -> None:
+    def _await(self, participants: Participants, is_done: Callable[[], bool]) -> None:
         told_at = 0.0
         while not is_done():
             if time.monotonic() > self._stop_at:
-                crew.saboteur.problems.append("the time was over before everything was worked off")
+                participants.injector.problems.append(
+                    "the time was over before everything was worked off"
+                )
                 return
-            crew.saboteur.revive()
+            participants.injector.revive()
             if time.monotonic() > told_at + _TOLD_SECONDS:
                 told_at = time.monotonic()
-                self.tell(f"working off: {_line(crew.watch)}")
+                self.tell(f"working off: {_line(participants.watch)}")
             time.sleep(_LOOK_SECONDS)
 
 

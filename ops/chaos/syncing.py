@@ -1,6 +1,6 @@
 """An audience that only the sandbox's Lytics knows, and that a sync keeps true meanwhile.
 
-Its people join and leave between the blows; no event tells it, so whatever Insider holds of them
+Its people join and leave between the disruptions; no event tells it, so whatever Insider holds of them
 in the end was found by a sync whose steps run in the workers that are killed.
 """
 
@@ -40,7 +40,7 @@ template = "insider/exit.jsonnet"
 url = "/api/user/v1/attribute/delete"
 """
 _MOVED: Final = 5
-"""So many join, and so many leave, before each blow; a sync believes that a tenth has left."""
+"""So many join, and so many leave, before each disruption; a sync believes that a tenth has left."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Regulars:
     def are_found(self) -> bool:
         """Say whether a whole run of the sync has begun after the last move, and ended.
 
-        Where no run came to its end between many blows, so many have left that a person is asked.
+        Where no run came to its end between many disruptions, so many have left that a person is asked.
         """
         partitions = self.rig.settings.redis.partitions
         last = SyncBook(self.rig.client, AUDIENCE, partitions).peek().last

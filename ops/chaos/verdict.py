@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx
 
-from ops.chaos.crew import Crew
+from ops.chaos.participants import Participants
 from ops.chaos.plan import Plan
 from ops.invented import Happening, newest_of, truth
 from ops.rig import DESTINATION, Rig
@@ -49,7 +49,7 @@ class ChaosVerdict:
     faults_explain: int
     sums_checked: int
     sandbox: dict[str, Any]
-    blows: dict[str, int]
+    disruptions: dict[str, int]
     stop_seconds: list[float]
     sends_unsure: int
     moves: int
@@ -100,7 +100,7 @@ class ChaosVerdict:
             "explained_by_kills": self.kills_explain,
             "explained_by_faults": self.faults_explain,
             "sums_checked": self.sums_checked,
-            "blows": self.blows,
+            "disruptions": self.disruptions,
             "slowest_orderly_stop_seconds": max(self.stop_seconds, default=0.0),
             "sends_unsure_and_repeated": self.sends_unsure,
             "confirmed_by_send": self.confirmed,
@@ -117,11 +117,11 @@ def judge(
     rig: Rig,
     plan: Plan,
     happened: list[Happening],
-    crew: Crew,
+    participants: Participants,
     seconds: float,
 ) -> ChaosVerdict:
     """Compare what there is with what must be."""
-    feeder, saboteur, watch, regulars = crew
+    feeder, injector, watch, regulars = participants
     status = read_status(rig.client, rig.settings)
     summary = rig.sandbox.get("summary")
     held, should = rig.memberships(), truth(happened) | regulars.truth()
@@ -140,16 +140,16 @@ def judge(
         wrong=len(wrong),
         overlaps=summary["overlaps"]["different"],
         sent_twice=_sent_twice(summary["repeats"]["users"].values()),
-        kills_explain=saboteur.drains_hit,
+        kills_explain=injector.drains_hit,
         faults_explain=sum(summary["requests"]["by_fault"].get(n, 0) for n in _MAYBE_APPLIED),
         sums_checked=watch.looks,
         sandbox=summary,
-        blows={blow.value: n for blow, n in sorted(saboteur.done.items())},
-        stop_seconds=saboteur.stop_seconds,
+        disruptions={disruption.value: n for disruption, n in sorted(injector.done.items())},
+        stop_seconds=injector.stop_seconds,
         sends_unsure=feeder.unsure,
         moves=regulars.moves,
         synced=synced,
-        problems=[*watch.broken, *feeder.problems, *saboteur.problems],
+        problems=[*watch.broken, *feeder.problems, *injector.problems],
         evidence=[_evidence(rig, email, happened, held, should) for email in suspects[:_SHOWN]],
     )
 

@@ -39,6 +39,6 @@ def test_a_small_chaos_breaks_no_promise():
     assert report["violations"] == []
     assert report["accepted"] == report["delivered"] + report["skipped"] > 4_000
     assert (report["lost"], report["wrong_memberships"]) == (0, 0)
-    assert report["blows"]["kill_redis"] == 1
+    assert report["disruptions"]["kill_redis"] == 1
     assert report["accepted_from_sync"] > 200
     assert report["moves_found_by_sync"] > 0

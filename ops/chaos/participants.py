@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ops.chaos.feeding import Feeder
-from ops.chaos.saboteur import Saboteur
+from ops.chaos.fault_injector import FaultInjector
 from ops.chaos.syncing import Regulars
 from ops.chaos.watching import Watch
 
 
-class Crew(NamedTuple):
+class Participants(NamedTuple):
     """Those who bring, break, watch, and join and leave."""
 
     feeder: Feeder
-    saboteur: Saboteur
+    injector: FaultInjector
     watch: Watch
     regulars: Regulars
