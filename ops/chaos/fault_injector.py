@@ -27,14 +27,14 @@ from ops.rig import WORKER_READY, Rig, kill_group
 STOP_SECONDS: Final = 5.0
 """A worker that was told to stop ends within this time."""
 _STOP_SECONDS_AT_MOST: Final = 20.0
-_CRY_SECONDS: Final = 1.0
+_LOGS_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(slots=True)
 class FaultInjector:
-    """Breaks what a plan says.
+    """Breaks what a plan says, and puts it back.
 
     Attributes:
         done: How often each disruption fell.
@@ -108,7 +108,7 @@ class FaultInjector:
             return WORKER_READY in lines.read()
 
     def inject(self, disruption: Disruption) -> None:
-        """Do one thing."""
+        """Do one disruption to a worker that is at work, or to what it depends on."""
         self._disruptions()[disruption](self.victim())
         self.done[disruption] += 1
 
@@ -180,7 +180,7 @@ class FaultInjector:
         try:
             code = worker.wait(_STOP_SECONDS_AT_MOST)
         except subprocess.TimeoutExpired:
-            self._ask_where(worker.pid)
+            self._log_stacks(worker.pid)
             kill_group(worker)
             self.problems.append(
                 f"worker {number} did not end in {_STOP_SECONDS_AT_MOST:.0f} s;"
@@ -191,12 +191,12 @@ class FaultInjector:
         if code not in expected:
             self.problems.append(f"worker {number} ended with {code} when told to stop")
 
-    def _ask_where(self, parent: int) -> None:
-        """Let a worker and its children log where they stand (SIGUSR1, as Celery has it)."""
+    def _log_stacks(self, parent: int) -> None:
+        """Make a worker and its children log their stacks (SIGUSR1, as Celery has it)."""
         for pid in (parent, *children(parent)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
-            time.sleep(_CRY_SECONDS)
+            time.sleep(_LOGS_SECONDS)
 
     def _restart(self, _number: int) -> None:
         for number in range(self.plan.workers):
