@@ -161,10 +161,12 @@ class AbortedJobs:
         return path
 
     def _configuration(self, name: str) -> Path:
-        """Write a configuration that differs in its mark: one delivery more than wait now."""
+        """Write a configuration whose mark a third of the rows reaches, if nothing is drained."""
         path = self.rig.folder / f"{name}.toml"
         text = self.rig.settings.source.read_text()
-        path.write_text(text.replace("[redis]", f"[redis]\nhigh_water = {self._waiting() + 1}", 1))
+        path.write_text(
+            text.replace("[redis]", f"[redis]\nhigh_water = {self._waiting() + self.rows // 3}", 1)
+        )
         return path
 
     def _waiting(self) -> int:

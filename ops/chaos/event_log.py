@@ -2,57 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
 
+from ops.chaos.ledgers import ledgers_of
 from ops.chaos.renamed_audience import names_of
 from ops.invented import Happening, newest_of
 from ops.rig import Rig
+from ops.state.ledger import LedgerLine
 from producer.events.times import parse_time
 
 _PAGE: Final = 1_000
 _EMAIL: Final = "email:"
 
-LoggedEvent = tuple[str, str, str]
-"""Email, audience and kind (`enter`, `exit`) of an event."""
+
+class LoggedEvent(NamedTuple):
+    """An event as Insider's log has it."""
+
+    time_us: int
+    audience: str
+    is_exit: bool
 
 
 def missing_events(rig: Rig, happened: list[Happening]) -> list[Happening]:
     """Return the newest events that the log lacks.
 
-    A state event that told the same later stands for it, and so does an event under the new name of
-    a renamed audience. People of whom the sandbox keeps only the last events are passed over.
+    An event under the other name of a renamed audience stands for it. People of whom the sandbox
+    keeps only the last events are passed over.
     """
     newest = newest_of(happened)
-    logged, cut_short = _logged(rig, {email for email, _ in newest})
+    emails = {email for email, _ in newest}
+    ledgers = ledgers_of(rig, sorted(emails))
+    logged = _logged(rig, emails)
     return [
         event
         for event in newest.values()
-        if event.email not in cut_short and not _is_in(logged, event)
+        if (found := logged.get(event.email, ())) is not None
+        and not is_told(event, found, ledgers[event.email])
     ]
 
 
-def _is_in(logged: Mapping[LoggedEvent, int], event: Happening) -> bool:
-    kind = "exit" if event.is_exit else "enter"
-    found = (logged.get((event.email, name, kind), 0) for name in names_of(event.audience))
-    return max(found) >= event.time_us
+def is_told(
+    event: Happening, logged: Collection[LoggedEvent], ledger: Iterable[LedgerLine]
+) -> bool:
+    """Say whether the log of a person tells the newest event of an audience.
+
+    A state event that told the same later stands for it, if it was delivered. If it was not,
+    because Insider had it already, the ledger's time was raised, and the newest event of the
+    audience in the log is an earlier one of the same direction.
+    """
+    names = names_of(event.audience)
+    own = [each for each in logged if each.audience in names]
+    if any(each.is_exit == event.is_exit and each.time_us >= event.time_us for each in own):
+        return True
+    is_raised = any(
+        line.raised and line.audience in names and line.delivered_us >= event.time_us
+        for line in ledger
+    )
+    return is_raised and bool(own) and max(own).is_exit == event.is_exit
 
 
-def _logged(rig: Rig, emails: set[str]) -> tuple[dict[LoggedEvent, int], set[str]]:
-    """Return the newest time of each kind of event, and of whom the log is cut short."""
-    newest: dict[LoggedEvent, int] = {}
-    cut_short: set[str] = set()
+def _logged(rig: Rig, emails: Collection[str]) -> Mapping[str, list[LoggedEvent] | None]:
+    """Return the log by email; None for people of whom it is cut short."""
+    found: dict[str, list[LoggedEvent] | None] = {}
     for email, profile in _profiles(rig, emails):
-        if profile["event_count"] > len(profile["events"]):
-            cut_short.add(email)
-        for event in profile["events"]:
-            told = event["event_params"]["custom"]
-            key = (email, told["audience"], told["trigger"])
-            newest[key] = max(newest.get(key, 0), parse_time(event["timestamp"]))
-    return newest, cut_short
+        is_whole = profile["event_count"] == len(profile["events"])
+        found[email] = [_read(event) for event in profile["events"]] if is_whole else None
+    return found
 
 
-def _profiles(rig: Rig, emails: set[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _read(event: Mapping[str, Any]) -> LoggedEvent:
+    told = event["event_params"]["custom"]
+    return LoggedEvent(parse_time(event["timestamp"]), told["audience"], told["trigger"] == "exit")
+
+
+def _profiles(rig: Rig, emails: Collection[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     offset = 0
     while found := rig.sandbox.get("profiles", limit=str(_PAGE), offset=str(offset)):
         offset += len(found)

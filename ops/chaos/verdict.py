@@ -10,15 +10,15 @@ import httpx
 
 from ops.chaos import aborted_jobs, rewritten_file
 from ops.chaos.event_log import missing_events
+from ops.chaos.ledgers import key_of, ledgers_of
 from ops.chaos.participants import Participants
 from ops.chaos.plan import Plan
 from ops.chaos.renamed_audience import NEW, OLD, names_of
 from ops.chaos.rewritten_file import EXIT_TRIGGER
 from ops.invented import Happening, newest_of, truth
-from ops.rig import DESTINATION, Rig
-from ops.state.ledger import LedgerLine, Names, read_records
+from ops.rig import Rig
 from ops.state.status import read_status
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.keys import digest_of, partition_of
 
 SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 _TRIGGERS: Final[Mapping[bool, tuple[str, ...]]] = {False: ("enter",), True: ("exit", "exit-event")}
@@ -227,7 +227,7 @@ def _by_fate(repeats: Mapping[str, int]) -> dict[str, int]:
 
 def _taken_out(rig: Rig, emails: list[str]) -> int:
     """Return how many of these people have ever left by the sync of the export."""
-    ledgers = _ledgers(rig, emails)
+    ledgers = ledgers_of(rig, emails)
     return sum(any(e.trigger == EXIT_TRIGGER for e in ledgers[email]) for email in emails)
 
 
@@ -237,7 +237,7 @@ def _not_delivered(rig: Rig, happened: list[Happening]) -> list[tuple[Happening,
     A state event that told the same later stands for it.
     """
     newest = newest_of(happened)
-    ledgers = _ledgers(rig, sorted({email for email, _ in newest}))
+    ledgers = ledgers_of(rig, sorted({email for email, _ in newest}))
     return [
         (event, trigger)
         for event in newest.values()
@@ -251,24 +251,6 @@ def _not_delivered(rig: Rig, happened: list[Happening]) -> list[tuple[Happening,
     ]
 
 
-def _ledgers(rig: Rig, emails: list[str]) -> dict[str, list[LedgerLine]]:
-    names = Names(rig.client)
-    partitions: dict[int, list[str]] = {}
-    for email in emails:
-        partition = partition_of(_key(email), rig.settings.redis.partitions)
-        partitions.setdefault(partition, []).append(email)
-    found: dict[str, list[LedgerLine]] = {}
-    for partition, own in partitions.items():
-        place = PartitionKeys(DESTINATION, partition)
-        records = read_records(rig.client, place, [digest_of(_key(email)) for email in own])
-        found |= {e: list(names.lines(record)) for e, record in zip(own, records, strict=True)}
-    return found
-
-
-def _key(email: str) -> str:
-    return f"email:{email}"
-
-
 def _evidence(
     rig: Rig,
     email: str,
@@ -278,12 +260,12 @@ def _evidence(
 ) -> dict[str, Any]:
     return {
         "email": email,
-        "partition": partition_of(_key(email), rig.settings.redis.partitions),
-        "digest": digest_of(_key(email)).hex(),
+        "partition": partition_of(key_of(email), rig.settings.redis.partitions),
+        "digest": digest_of(key_of(email)).hex(),
         "holds": held.get(email, []),
         "should_hold": should.get(email, []),
         "events": [asdict(event) for event in happened if event.email == email],
-        "ledger": [asdict(line) for line in _ledgers(rig, [email])[email]],
+        "ledger": [asdict(line) for line in ledgers_of(rig, [email])[email]],
         "at_the_sandbox": _profile(rig, email),
     }
 
