@@ -16,6 +16,8 @@ from ops.people import invented_person
 AUDIENCES: Final = ("vip", "newsletter", "cart-abandoners")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_US: Final = 86_400_000_000
+_BETWEEN_US: Final = 1_000
+_OPPOSITE_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,33 @@ def happenings(
             continue
         email = f"person{rng.randrange(people)}@example.com"
         result.append(Happening(email, rng.choice(audiences), rng.choice((True, False)), time_us))
+    return result
+
+
+def reevaluations(
+    rng: random.Random, *, rounds: int, people: int, audiences: Sequence[str]
+) -> list[list[Happening]]:
+    """Invent rounds in which one person enters or leaves many audiences at about one time.
+
+    Everybody enters in their first round and leaves in the second, and so on; one audience of ten
+    does the opposite. The rounds lie within the last day, in the order of their times.
+    """
+    start_us = int(datetime.now(UTC).timestamp() * 1_000_000) - _DAY_US
+    times = sorted(rng.sample(range(start_us, start_us + _DAY_US - 1_000_000_000), rounds))
+    result = []
+    for number, time_us in enumerate(times):
+        round_of_person, person = divmod(number, people)
+        result.append(
+            [
+                Happening(
+                    f"person{person}@example.com",
+                    audience,
+                    is_exit=bool(round_of_person % 2) != (rng.random() < _OPPOSITE_SHARE),
+                    time_us=time_us + _BETWEEN_US * at,
+                )
+                for at, audience in enumerate(audiences)
+            ]
+        )
     return result
 
 

@@ -102,6 +102,7 @@ class Rig:
         templates: Texts that replace shipped ones, by their names.
         enter_lines: Further lines of the trigger `enter`.
         exit_events: With a third trigger, for the event of an exit.
+        audiences: Those that its triggers want.
         max_memory: Of the embedded Redis, e.g. "64mb".
         launch: Starts our commands, workers and the sandbox, as `Popen` does.
     """
@@ -115,6 +116,7 @@ class Rig:
     token: str = "demo"  # noqa: S105 - the sandbox takes any
     max_memory: str = ""
     exit_events: bool = True
+    audiences: Sequence[str] = AUDIENCES
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     enter_lines: str = ""
@@ -159,9 +161,9 @@ class Rig:
                 rate=self.rate,
                 token=self.token,
                 destination=self.destination_lines,
-                audiences=list(AUDIENCES),
+                audiences=list(self.audiences),
                 exit_event=(
-                    EXIT_EVENT.format(audiences=list(AUDIENCES)) if self.exit_events else ""
+                    EXIT_EVENT.format(audiences=list(self.audiences)) if self.exit_events else ""
                 ),
                 more=self.more.replace("SANDBOX", self.sandbox.url),
             )

@@ -1,4 +1,4 @@
-"""`python -m ops.chaos`: break everything while it works, and report; exit 1 on any violation."""
+"""`python -m ops.chaos`: break everything while it works, and report what went wrong."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ from ops.terminal.console import note, print_json, say, table
 
 _HELP: Final = {
     "events": "different events; some are sent twice",
-    "people": "whom they happen to",
-    "regulars": "members of an audience that a sync keeps true",
-    "seed": "the same seed invents, orders and breaks the same",
+    "reevaluated": "share of the people who enter and leave ten audiences at about one time",
+    "aborts": "backfills that are aborted while their readers wait, every second one stopped",
+    "aborted_rows": "rows of each of these backfills",
+    "rewrites": "times that an export is rewritten in place while a sync reads it",
+    "exported": "people who are in every version of the export",
+    "people": "people whom the events concern",
+    "regulars": "members of an audience that a sync compares with Lytics",
+    "seed": "the same seed makes the same events, orders and disruptions",
     "workers": "worker commands at once",
     "concurrency": "processes in each",
     "worker_kills": "SIGKILLs of workers' process groups and of single children",
@@ -38,12 +43,22 @@ _HELP: Final = {
     "lost_share": "share of the requests that take effect without an answer",
     "late_share": "share of the requests that take effect later, without an answer",
     "overwrite": "use a template that overwrites the list of audiences",
-    "minutes": "what takes longer has failed",
+    "minutes": "a run that takes longer has failed",
 }
+_ZEROS: Final = (
+    "lost",
+    "wrong_memberships",
+    "delivered_after_an_abort",
+    "wrong_in_renamed_audience",
+    "wrong_in_rewritten_export",
+    "events_missing_in_log",
+    "events_doubled_without_reason",
+    "overlaps_of_different_events",
+)
 
 
 def main() -> int:
-    """Run, report, and say with the exit code whether every promise was kept."""
+    """Run and report; the exit code is 1 if any promise was broken."""
     arguments = vars(_arguments())
     as_json = arguments.pop("json")
     folder = Path(tempfile.mkdtemp(prefix="segrelay-chaos-"))
@@ -63,9 +78,13 @@ def main() -> int:
 
 
 def _show(verdict: ChaosVerdict, document: dict[str, Any]) -> None:
-    names = (*SIX, "lost", "wrong_memberships", "overlaps_of_different_events", "requests")
+    names = (*SIX, *_ZEROS, *verdict.facts, "requests")
     rows: list[tuple[str, object]] = [(name.replace("_", " "), document[name]) for name in names]
     rows += [(f"sent twice, {fate.replace('_', ' ')}", n) for fate, n in verdict.sent_twice.items()]
+    rows += [
+        (f"events sent twice, {fate.replace('_', ' ')}", n)
+        for fate, n in verdict.events_twice.items()
+    ]
     rows += [
         ("explained by kills", verdict.kills_explain),
         ("explained by faults", verdict.faults_explain),
@@ -76,7 +95,7 @@ def _show(verdict: ChaosVerdict, document: dict[str, Any]) -> None:
         ("slowest orderly stop", document["slowest_orderly_stop_seconds"]),
         ("seconds", document["seconds"]),
     ]
-    rows += [(blow.replace("_", " "), n) for blow, n in verdict.blows.items()]
+    rows += [(disruption.replace("_", " "), n) for disruption, n in verdict.disruptions.items()]
     table(("what", "how many"), rows)
     for violation in document["violations"]:
         note(f"VIOLATION: {violation}")

@@ -73,7 +73,7 @@ class Feeder:
         self._waiting.put(path)
 
     def give_states(self, payloads: Sequence[bytes]) -> None:
-        """Hand payloads over that tell how things stand."""
+        """Hand over payloads that tell how people stand."""
         if payloads:
             self._waiting.put(payloads)
 

@@ -1,4 +1,4 @@
-"""What a run does: sizes, shares, and the order in which things are broken."""
+"""The plan of a run: sizes, shares, and the order in which things are broken."""
 
 from __future__ import annotations
 
@@ -23,8 +23,12 @@ RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
 
-class Blow(StrEnum):
-    """What is done to the system while it works."""
+MANY_AUDIENCES: Final = tuple(f"many-{number}" for number in range(10))
+"""Audiences that a share of the people enter and leave at about one time."""
+
+
+class Disruption(StrEnum):
+    """A thing that is done to the system while it works."""
 
     KILL_WORKER = "kill_worker"
     """SIGKILL of a worker's whole process group."""
@@ -52,6 +56,8 @@ class Plan:
 
     Args:
         events: Different ones; some are sent twice.
+        reevaluated: Share of the people who enter and leave ten audiences at about one time, twice
+            if there are events enough.
         regulars: Whom a sync keeps in an audience of Lytics, which nobody else tells of.
         duplicates: Share of them that is sent twice.
         states: So many times that share of them, somebody's memberships in all audiences are told
@@ -63,11 +69,17 @@ class Plan:
         lost_share: Of requests that take effect and get no answer.
         late_share: Of requests that get no answer and take effect a while later.
         overwrite: The entrance's template overwrites the list of audiences.
+        aborts: Backfills that are aborted while their readers wait for room; every second reader
+            is stopped before, and goes on after.
+        aborted_rows: Of each of them.
+        rewrites: How often an export is rewritten in place while a sync reads it.
+        exported: People who are in every version of it.
         minutes: A run that takes longer is broken.
     """
 
     events: int = 100_000
-    people: int = 20_000
+    people: int = 10_000
+    reevaluated: float = 0.25
     regulars: int = 1_000
     seed: int = 1
     workers: int = 2
@@ -85,23 +97,27 @@ class Plan:
     error_share: float = 0.10
     lost_share: float = 0.02
     late_share: float = 0.01
+    aborts: int = 2
+    aborted_rows: int = 12_000
+    rewrites: int = 8
+    exported: int = 4_000
     overwrite: bool = False
     minutes: float = 15.0
 
-    def blows(self, rng: random.Random) -> list[Blow]:
+    def disruptions(self, rng: random.Random) -> list[Disruption]:
         """Return what is done, in a random order."""
         groups = (self.worker_kills + 1) // 2
         counts = Counter(
             {
-                Blow.KILL_WORKER: groups,
-                Blow.KILL_CHILD: self.worker_kills - groups,
-                Blow.KILL_REDIS: self.redis_kills,
-                Blow.KILL_RECEIVER: self.receiver_kills,
-                Blow.KILL_READER: self.reader_kills,
-                Blow.STOP: self.stops,
-                Blow.ORDERLY: self.orderly_stops,
-                Blow.RESTART: self.restarts,
-                Blow.LIMIT: self.limit_changes,
+                Disruption.KILL_WORKER: groups,
+                Disruption.KILL_CHILD: self.worker_kills - groups,
+                Disruption.KILL_REDIS: self.redis_kills,
+                Disruption.KILL_RECEIVER: self.receiver_kills,
+                Disruption.KILL_READER: self.reader_kills,
+                Disruption.STOP: self.stops,
+                Disruption.ORDERLY: self.orderly_stops,
+                Disruption.RESTART: self.restarts,
+                Disruption.LIMIT: self.limit_changes,
             }
         )
         order = list(counts.elements())
@@ -125,5 +141,6 @@ class Plan:
             "lost_answers": self.lost_share,
             "late_share": self.late_share,
             "late_seconds": SANDBOX_LATE_SECONDS,
+            "track_events": True,
             "lytics": LYTICS_SWITCHES,
         }

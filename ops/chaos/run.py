@@ -1,4 +1,4 @@
-"""One run, from its plan to its verdict: feed, strike, feed, strike, work off, judge."""
+"""One run, from its plan to its verdict: feed, break, feed, break, work off, judge."""
 
 from __future__ import annotations
 
@@ -10,26 +10,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ops.chaos.crew import Crew
+from ops.chaos import aborted_jobs, renamed_audience, rewritten_file
+from ops.chaos.fault_injector import FaultInjector
 from ops.chaos.feeding import Feeder
-from ops.chaos.plan import DEADLINE_SECONDS, LATE_SECONDS, LEASE_SECONDS, RATE_PER_MINUTE, Plan
-from ops.chaos.saboteur import Saboteur
+from ops.chaos.histories import Histories
+from ops.chaos.participants import Participants
+from ops.chaos.plan import (
+    DEADLINE_SECONDS,
+    LATE_SECONDS,
+    LEASE_SECONDS,
+    MANY_AUDIENCES,
+    RATE_PER_MINUTE,
+    Plan,
+)
 from ops.chaos.syncing import CONFIGURATION, Regulars
 from ops.chaos.verdict import ChaosVerdict, judge
 from ops.chaos.watching import Watch
 from ops.chaos.ways import RECEIVER, Bringer, Readers
 from ops.invented import (
+    AUDIENCES,
     Happening,
     happenings,
     lists,
     payloads,
+    reevaluations,
     snapshot_payloads,
     snapshots,
 )
 from ops.rig import DESTINATION, Rig, free_port
 
 AHEAD: Final = 2
-"""So many portions are fed before the first blow, so that every blow meets work."""
+"""Portions that are fed before the first disruption, so that each one meets work."""
 _BUSY_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = (0.0, 0.8)
 _LOOK_SECONDS: Final = 0.1
@@ -41,6 +52,11 @@ _DELIVERY: Final = (
 _EXIT: Final = "insider/exit.jsonnet"
 _ENTER: Final = "insider/enter.jsonnet"
 _OWN: Final = Path(__file__).parent
+_CONFIGURATIONS: Final = (
+    CONFIGURATION,
+    aborted_jobs.CONFIGURATION,
+    rewritten_file.CONFIGURATION,
+)
 
 Tell = Callable[[str], None]
 
@@ -54,27 +70,43 @@ class ChaosRun:
     tell: Tell
     rng: random.Random = field(init=False)
     happened: list[Happening] = field(init=False)
+    _units: list[list[Happening]] = field(init=False)
     _stop_at: float = field(init=False)
     _port: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Invent the events."""
         self.rng = random.Random(self.plan.seed)  # noqa: S311 - repeatable on purpose
-        self.happened = happenings(self.rng, events=self.plan.events, people=self.plan.people)
+        self._units = self._invented()
+        self.happened = [event for unit in self._units for event in unit]
         self._stop_at = time.monotonic() + 60 * self.plan.minutes
         self._port = free_port()
+
+    def _invented(self) -> list[list[Happening]]:
+        """Return what happens, together what happens to one person at about one time."""
+        plan, audiences = self.plan, MANY_AUDIENCES
+        people = max(1, round(plan.reevaluated * plan.people))
+        most = min(2 * people, plan.events // (2 * len(audiences)))
+        rounds = reevaluations(
+            self.rng, rounds=most if plan.reevaluated else 0, people=people, audiences=audiences
+        )
+        left = plan.events - len(rounds) * len(audiences)
+        return [
+            *rounds,
+            *([each] for each in happenings(self.rng, events=left, people=plan.people)),
+        ]
 
     def verdict(self) -> ChaosVerdict:
         """Run to the end."""
         begun = time.monotonic()
-        with self._rig() as rig, self._crew(rig) as crew:
-            self._fight(crew)
-            self._work_off(crew)
+        with self._rig() as rig, self._participants(rig) as participants:
+            self._fight(participants)
+            self._work_off(participants)
             for number in range(self.plan.workers):
-                crew.saboteur.end(number)
-            crew.watch.stop()
+                participants.injector.end(number)
+            participants.watch.stop()
             seconds = time.monotonic() - begun
-            return judge(rig, self.plan, self.happened, crew, seconds)
+            return judge(rig, self.plan, self.happened, participants, seconds)
 
     def _rig(self) -> Rig:
         texts = {_EXIT: (_OWN / "exit.jsonnet").read_text()}
@@ -86,66 +118,71 @@ class ChaosRun:
             delivery_lines=_DELIVERY,
             sandbox_settings=self.plan.sandbox_settings(),
             templates=texts,
-            more=RECEIVER.format(port=self._port) + CONFIGURATION,
+            more=RECEIVER.format(port=self._port) + "".join(_CONFIGURATIONS),
+            audiences=(*AUDIENCES, *MANY_AUDIENCES, renamed_audience.NEW),
         )
 
     @contextmanager
-    def _crew(self, rig: Rig) -> Iterator[Crew]:
+    def _participants(self, rig: Rig) -> Iterator[Participants]:
         readers = Readers()
         url = f"http://127.0.0.1:{self._port}/v1/lytics"
         bringer = Bringer(rig, readers, self._stop_at, url)
         rng = random.Random(self.plan.seed + 1)  # noqa: S311 - repeatable on purpose
         feeder = Feeder(rig, rng, self._stop_at, bringer)
-        saboteur = Saboteur(rig, self.plan, self.rng, readers)
+        injector = FaultInjector(rig, self.plan, self.rng, readers)
         watch = Watch(rig)
         rng = random.Random(self.plan.seed + 2)  # noqa: S311 - of its own: the feeder has threads
         regulars = Regulars(rig, rng, self.plan.regulars)
         regulars.begin()
-        saboteur.start_workers()
-        saboteur.start_receiver()
+        injector.start_workers()
+        injector.start_receiver()
         watch.start()
         feeder.start()
+        histories = Histories.of(rig, self.plan, self.happened, self._stop_at)
+        histories.start()
         try:
-            yield Crew(feeder, saboteur, watch, regulars)
+            yield Participants(feeder, injector, watch, regulars, histories)
         finally:
             watch.stop()
-            saboteur.end_receiver()
+            injector.end_receiver()
 
-    def _fight(self, crew: Crew) -> None:
-        feeder, saboteur, watch, regulars = crew
-        blows = self.plan.blows(self.rng)
-        count = len(blows) + AHEAD
+    def _fight(self, participants: Participants) -> None:
+        feeder, injector, watch, regulars, histories = participants
+        disruptions = self.plan.disruptions(self.rng)
+        count = len(disruptions) + AHEAD
         portions, states = self._portions(count), self._states(count)
         for _ in range(AHEAD):
             feeder.give_states(next(states))
             feeder.give(next(portions))
-        for number, blow in enumerate(blows, 1):
+        for number, disruption in enumerate(disruptions, 1):
             feeder.give_states(next(states))
             feeder.give(next(portions))
             regulars.move()
-            saboteur.victim()
+            injector.victim()
             self._await_work(watch)
             if time.monotonic() > self._stop_at:
-                saboteur.problems.append(f"the time was over after {number - 1} blows")
+                injector.problems.append(f"the time was over after {number - 1} disruptions")
                 break
-            saboteur.strike(blow)
-            self.tell(f"{number}/{len(blows)} {blow.value}: {_line(watch)}")
+            injector.inject(disruption)
+            self.tell(f"{number}/{len(disruptions)} {disruption.value}: {_line(watch)}")
         for portion in portions:
             feeder.give(portion)
         feeder.finish()
+        histories.finish()
 
     def _portions(self, count: int) -> Iterator[list[bytes]]:
-        """Yield what is sent, in a random order, some of it twice."""
-        sent = list(self.happened)
-        sent += self.rng.sample(sent, round(len(sent) * self.plan.duplicates))
-        self.rng.shuffle(sent)
+        """Yield the payloads of each portion, in a random order, some of them twice."""
+        units = list(self._units)
+        units += self.rng.sample(units, round(len(units) * self.plan.duplicates))
+        self.rng.shuffle(units)
+        sent = [event for unit in units for event in unit]
         segments = lists(self.happened) if self.plan.overwrite else None
         for number in range(count):
             part = sent[number * len(sent) // count : (number + 1) * len(sent) // count]
             yield list(payloads(part, segments=segments))
 
     def _states(self, count: int) -> Iterator[list[bytes]]:
-        """Yield what is told of people as it stood, of any time: older events come after it."""
+        """Yield payloads that tell how people stood at any time: older events come after them."""
         seen = snapshots(self.rng, self.happened, count=round(self.plan.events * self.plan.states))
         told = list(snapshot_payloads(seen, with_segments=self.plan.overwrite))
         for number in range(count):
@@ -161,23 +198,26 @@ class ChaosRun:
             time.sleep(_LOOK_SECONDS)
         time.sleep(self.rng.uniform(*_PAUSE_SECONDS))
 
-    def _work_off(self, crew: Crew) -> None:
-        """Wait until the sync has found everybody, and nothing waits."""
-        watch = crew.watch
-        self._await(crew, crew.regulars.are_found)
+    def _work_off(self, participants: Participants) -> None:
+        """Wait until the syncs have found everybody, and nothing waits."""
+        watch = participants.watch
+        self._await(participants, participants.regulars.are_found)
+        self._await(participants, participants.histories.rewritten.is_found)
         looks = watch.looks
-        self._await(crew, lambda: watch.looks >= looks + 2 and not watch.status["waiting"])
+        self._await(participants, lambda: watch.looks >= looks + 2 and not watch.status["waiting"])
 
-    def _await(self, crew: Crew, is_done: Callable[[], bool]) -> None:
+    def _await(self, participants: Participants, is_done: Callable[[], bool]) -> None:
         told_at = 0.0
         while not is_done():
             if time.monotonic() > self._stop_at:
-                crew.saboteur.problems.append("the time was over before everything was worked off")
+                participants.injector.problems.append(
+                    "the time was over before everything was worked off"
+                )
                 return
-            crew.saboteur.revive()
+            participants.injector.revive()
             if time.monotonic() > told_at + _TOLD_SECONDS:
                 told_at = time.monotonic()
-                self.tell(f"working off: {_line(crew.watch)}")
+                self.tell(f"working off: {_line(participants.watch)}")
             time.sleep(_LOOK_SECONDS)
 
 

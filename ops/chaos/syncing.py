@@ -1,7 +1,7 @@
 """An audience that only the sandbox's Lytics knows, and that a sync keeps true meanwhile.
 
-Its people join and leave between the blows; no event tells it, so whatever Insider holds of them
-in the end was found by a sync whose steps run in the workers that are killed.
+Its people join and leave between the disruptions. No event tells it, so whatever Insider holds of
+them in the end was found by a sync whose steps run in the workers that are killed.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ template = "insider/exit.jsonnet"
 url = "/api/user/v1/attribute/delete"
 """
 _MOVED: Final = 5
-"""So many join, and so many leave, before each blow; a sync believes that a tenth has left."""
+"""People who join, and who leave, before each disruption; a sync believes that a tenth has left."""
 
 
 @dataclass(slots=True)
 class Regulars:
-    """Who is in the audience.
+    """The members of the audience, and those who may become members.
 
     Args:
         count: How many are in it, about; twice as many can be.
@@ -59,7 +59,7 @@ class Regulars:
     _moved_ms: int = 0
 
     def begin(self) -> None:
-        """Let Lytics know all of them, and half of them be inside."""
+        """Tell Lytics about all of them; half are members."""
         self._inside = set(range(0, 2 * self.count, 2))
         self.rig.sandbox.post("lytics/profiles", [self._row(n) for n in range(2 * self.count)])
 
@@ -78,7 +78,8 @@ class Regulars:
     def are_found(self) -> bool:
         """Say whether a whole run of the sync has begun after the last move, and ended.
 
-        Where no run came to its end between many blows, so many have left that a person is asked.
+        Where no run ends during several disruptions, more have left than the sync believes, and a
+        person has to confirm it.
         """
         partitions = self.rig.settings.redis.partitions
         last = SyncBook(self.rig.client, AUDIENCE, partitions).peek().last

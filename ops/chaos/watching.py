@@ -1,4 +1,4 @@
-"""Looks all along whether the sum holds, and that no count ever falls."""
+"""Checks during the whole run that the sum holds, and that no count ever falls."""
 
 from __future__ import annotations
 

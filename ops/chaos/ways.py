@@ -1,7 +1,7 @@
 """The ways in which a portion of events comes in, each tried again until it is surely in.
 
-Whoever brings it may be killed at any moment: `send`, the reader of a backfill, and the receiver of
-webhooks are processes of their own, and what they had confirmed is in Redis.
+`send`, the reader of a backfill and the receiver of webhooks are processes that may be killed at
+any moment; what they have confirmed is in Redis.
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ class Readers:
 
 @dataclass(slots=True)
 class Brought:
-    """What came of bringing a portion in.
+    """The result of bringing a portion in.
 
     Args:
         confirmed: Deliveries that are surely in.
         unsure: How often it was tried again.
-        problems: What should not have been said.
+        problems: Answers that should not have been given.
     """
 
     confirmed: int = 0

@@ -164,6 +164,9 @@ class SandboxSettings(BaseModel):
     endless_seconds: float = Field(default=120.0, gt=0)
     """After which even an endless answer ends."""
 
+    track_events: bool = False
+    """Remember each event by itself, so that `repeats` tells which ones came again."""
+
     poison: str = ""
     """A body that contains it fails."""
     poison_status: int = Field(default=400, ge=200, le=599)

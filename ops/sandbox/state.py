@@ -27,7 +27,7 @@ class SandboxState:
         self.insider = Insider(self.settings)
         self.lytics.stop()
         self.lytics = Lytics(self.settings.lytics)
-        self.journal = Journal()
+        self.journal = Journal(track_events=self.settings.track_events)
 
     def change(self, changes: dict[str, Any]) -> None:
         """Replace some settings; raises pydantic's ValidationError."""
@@ -101,6 +101,8 @@ class SandboxState:
             },
             "bodies_again": _total(journal.bodies),
             "users_again": _total(journal.entries),
+            "events": journal.events.shown(),
+            "users_with_several_events": journal.users_with_several_events,
         }
 
     def overlaps(self) -> dict[str, Any]:

@@ -19,6 +19,9 @@ SMALL = {
     "--orderly-stops": 1,
     "--restarts": 1,
     "--limit-changes": 1,
+    "--aborted-rows": 4_000,
+    "--exported": 2_000,
+    "--rewrites": 3,
     "--minutes": 3,
 }
 
@@ -39,6 +42,11 @@ def test_a_small_chaos_breaks_no_promise():
     assert report["violations"] == []
     assert report["accepted"] == report["delivered"] + report["skipped"] > 4_000
     assert (report["lost"], report["wrong_memberships"]) == (0, 0)
-    assert report["blows"]["kill_redis"] == 1
+    assert report["disruptions"]["kill_redis"] == 1
     assert report["accepted_from_sync"] > 200
     assert report["moves_found_by_sync"] > 0
+    assert report["jobs_aborted"] == 2
+    assert report["audiences_renamed"] == 1
+    assert report["moved_by_the_renaming"] > 0
+    assert report["exports_rewritten_while_read"] > 0
+    assert report["user_objects_with_several_events"] > 0

@@ -6,6 +6,7 @@ import contextlib
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final
 
 import orjson
@@ -31,6 +32,7 @@ class Flight:
         status: Of the answer; CLOSED without one, None as long as there is none.
         sure: The client has got the whole, well-formed answer.
         entries: A hash for each user, over its content and the path.
+        events: A hash for each event of each user, if events are tracked.
         touched: `kind:value` or serial of each profile → the hash of its user.
     """
 
@@ -48,6 +50,7 @@ class Flight:
     applied: bool = False
     awaits_effect: bool = True
     refused: frozenset[int] = field(default_factory=frozenset)
+    events: list[list[int]] = field(default_factory=list)
     ended_at: float = 0.0
 
     def shown(self) -> dict[str, Any]:
@@ -90,9 +93,13 @@ class Overlap:
 
 
 class Journal:
-    """Everything that a test or a person may ask about the requests."""
+    """Everything that a test or a person may ask about the requests.
 
-    def __init__(self) -> None:
+    Args:
+        track_events: Remember events by themselves, whichever user object brought them.
+    """
+
+    def __init__(self, *, track_events: bool = False) -> None:
         self.requests: deque[dict[str, Any]] = deque(maxlen=_REQUESTS_KEPT)
         self.statuses: Counter[int] = Counter()
         self.paths: Counter[str] = Counter()
@@ -103,6 +110,9 @@ class Journal:
         self.profiles_twice_in_a_request = 0
         self.bodies = {path: Repeats() for path in sorted(WRITES)}
         self.entries = {path: Repeats() for path in sorted(WRITES)}
+        self.events = Repeats()
+        self.users_with_several_events = 0
+        self._tracks_events = track_events
         self.requests_again: Counter[tuple[str, RepeatedFate]] = Counter()
         self._in_flight: list[Flight] = []
         self._number = 0
@@ -148,6 +158,10 @@ class Journal:
         self._find_overlaps(flight, now)
         self._in_flight.append(flight)
         self.bodies[path].receive((flight.body_hash,), flight.number)
+        if self._tracks_events:
+            flight.events = _events_of(request)
+            self.users_with_several_events += sum(len(events) > 1 for events in flight.events)
+            self.events.receive(chain.from_iterable(flight.events), flight.number)
         before = self.entries[path].receive(entries, flight.number)
         if before is not None:
             self.requests_again[path, before] += 1
@@ -176,12 +190,15 @@ class Journal:
             self._in_flight.remove(flight)
         self._log(flight)
         self._note_fates(flight)
-        flight.touched, flight.entries = {}, []
+        flight.touched, flight.entries, flight.events = {}, [], []
 
     def _note_fates(self, flight: Flight) -> None:
         bodies, entries = self.bodies[flight.path], self.entries[flight.path]
         fate = _fate(flight)
         bodies.end((flight.body_hash,), fate, flight.number)
+        for position, events in enumerate(flight.events):
+            own = RepeatedFate.NOT_APPLIED if position in flight.refused else fate
+            self.events.end(events, own, flight.number)
         if not flight.refused:
             entries.end(flight.entries, fate, flight.number)
             return
@@ -224,6 +241,17 @@ class Journal:
                 self.overlap_counts["total"] += 1
                 self.overlap_counts["different" if overlap.different else "equal"] += 1
                 self.overlap_counts["late"] += overlap.late
+
+
+def _events_of(request: Write) -> list[list[int]]:
+    """Return a hash for each event of each user, over the event and who the user is."""
+    return [
+        [
+            hash((keys[:1], orjson.dumps(event, option=orjson.OPT_SORT_KEYS)))
+            for event in user.get("events", ())
+        ]
+        for user, keys in zip(request.users, request.keys, strict=True)
+    ]
 
 
 def _fate(flight: Flight) -> RepeatedFate:

@@ -2,7 +2,7 @@
 
 import random
 
-from ops.invented import Happening, happenings, lists, truth
+from ops.invented import Happening, happenings, lists, reevaluations, truth
 from ops.people import invented_person
 from worker.destinations.normalise import country, language, phone
 
@@ -37,3 +37,18 @@ def test_invented_people_are_like_real_ones():
     assert all(language(person["user_language"]) for person in people)
     assert {len(person) for person in people} == {29}
     assert people[:9] == [invented_person(number) for number in range(9)]
+
+
+def test_whoever_is_reevaluated_enters_and_leaves_all_audiences_within_a_moment():
+    audiences = [f"a{number}" for number in range(10)]
+
+    rounds = reevaluations(random.Random(1), rounds=40, people=20, audiences=audiences)
+
+    assert [len(each) for each in rounds] == [10] * 40
+    assert all({event.email for event in each} == {each[0].email} for each in rounds)
+    assert all(each[-1].time_us - each[0].time_us < 10_000 for each in rounds)
+    entering, leaving = (
+        [e.is_exit for each in half for e in each] for half in (rounds[:20], rounds[20:])
+    )
+    assert 0 < sum(entering) < 60
+    assert 140 < sum(leaving) < 200

@@ -3,19 +3,19 @@
 import random
 from collections import Counter
 
-from ops.chaos.plan import LATE_SECONDS, SANDBOX_LATE_SECONDS, Blow, Plan
+from ops.chaos.plan import LATE_SECONDS, SANDBOX_LATE_SECONDS, Disruption, Plan
 from ops.sandbox.settings import SandboxSettings
 
 
-def test_every_blow_falls_as_often_as_was_asked():
-    blows = Counter(Plan(worker_kills=61, redis_kills=5).blows(random.Random(1)))
+def test_every_disruption_happens_as_often_as_was_asked():
+    disruptions = Counter(Plan(worker_kills=61, redis_kills=5).disruptions(random.Random(1)))
 
-    assert blows[Blow.KILL_WORKER] + blows[Blow.KILL_CHILD] == 61
-    assert blows[Blow.KILL_REDIS] == 5
+    assert disruptions[Disruption.KILL_WORKER] + disruptions[Disruption.KILL_CHILD] == 61
+    assert disruptions[Disruption.KILL_REDIS] == 5
 
 
 def test_the_same_seed_breaks_in_the_same_order():
-    assert Plan().blows(random.Random(3)) == Plan().blows(random.Random(3))
+    assert Plan().disruptions(random.Random(3)) == Plan().disruptions(random.Random(3))
 
 
 def test_the_sandbox_takes_the_switches_of_a_plan():

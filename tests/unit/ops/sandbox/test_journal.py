@@ -17,8 +17,8 @@ NOW = 1_796_000_000.0
 class Log:
     """A journal and the profiles it looks at."""
 
-    def __init__(self) -> None:
-        self.journal = Journal()
+    def __init__(self, *, track_events: bool = False) -> None:
+        self.journal = Journal(track_events=track_events)
         self.profiles = Profiles()
 
     def begin(self, *users, path=UPSERT, now=NOW):
@@ -202,3 +202,28 @@ def test_a_request_of_which_several_users_come_again_was_sent_twice_once():
 
     assert log.journal.entries[UPSERT].counts == {RepeatedFate.ANSWERED: 3}
     assert log.journal.entries[UPSERT].doubled[RepeatedFate.ANSWERED] == {1}
+
+
+def happened(email, *names):
+    return {"identifiers": {"email": email}, "events": [{"event_name": name} for name in names]}
+
+
+def test_an_event_that_came_in_another_user_object_before_came_again():
+    log = Log(track_events=True)
+    log.whole(happened("a@example.com", "one", "two"))
+
+    log.whole(happened("a@example.com", "two"), happened("b@example.com", "one"))
+
+    assert log.journal.events.counts == {RepeatedFate.ANSWERED: 1}
+    assert log.journal.users_with_several_events == 1
+
+
+def test_an_event_that_was_refused_may_come_again():
+    log = Log(track_events=True)
+    flight = log.begin(happened("a@example.com", "one"), happened("b@example.com", "one"))
+    log.apply(flight, 0)
+    log.answer(flight)
+
+    log.whole(happened("a@example.com", "one"))
+
+    assert log.journal.events.counts == {RepeatedFate.NOT_APPLIED: 1}

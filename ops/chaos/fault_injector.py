@@ -17,7 +17,7 @@ from ops.chaos.plan import (
     LIMITS_PER_MINUTE,
     REDIS_GONE_SECONDS,
     STOPPED_SECONDS,
-    Blow,
+    Disruption,
     Plan,
 )
 from ops.chaos.ways import Readers
@@ -27,17 +27,17 @@ from ops.rig import WORKER_READY, Rig, kill_group
 STOP_SECONDS: Final = 5.0
 """A worker that was told to stop ends within this time."""
 _STOP_SECONDS_AT_MOST: Final = 20.0
-_CRY_SECONDS: Final = 1.0
+_LOGS_SECONDS: Final = 1.0
 _READY_SECONDS: Final = 60.0
 _LOOK_SECONDS: Final = 0.05
 
 
 @dataclass(slots=True)
-class Saboteur:
-    """Breaks what a plan says.
+class FaultInjector:
+    """Breaks what a plan says, and puts it back.
 
     Attributes:
-        done: How often each blow fell.
+        done: How often each disruption fell.
         drains_hit: Drains that could have been under way in what was killed or stopped, added up.
         stop_seconds: How long each orderly stop took.
         problems: What did not end or start as it must.
@@ -47,7 +47,7 @@ class Saboteur:
     plan: Plan
     rng: random.Random
     readers: Readers
-    done: Counter[Blow] = field(default_factory=Counter)
+    done: Counter[Disruption] = field(default_factory=Counter)
     drains_hit: int = 0
     stop_seconds: list[float] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -107,22 +107,22 @@ class Saboteur:
             lines.seek(self._log_starts[number])
             return WORKER_READY in lines.read()
 
-    def strike(self, blow: Blow) -> None:
-        """Do one thing."""
-        self._blows()[blow](self.victim())
-        self.done[blow] += 1
+    def inject(self, disruption: Disruption) -> None:
+        """Do one disruption to a worker that is at work, or to what it depends on."""
+        self._disruptions()[disruption](self.victim())
+        self.done[disruption] += 1
 
-    def _blows(self) -> Mapping[Blow, Callable[[int], None]]:
+    def _disruptions(self) -> Mapping[Disruption, Callable[[int], None]]:
         return {
-            Blow.KILL_WORKER: self._kill_worker,
-            Blow.KILL_CHILD: self._kill_child,
-            Blow.KILL_REDIS: self._kill_redis,
-            Blow.KILL_RECEIVER: self._kill_receiver,
-            Blow.KILL_READER: self._kill_reader,
-            Blow.STOP: self._stop,
-            Blow.ORDERLY: self._orderly,
-            Blow.RESTART: self._restart,
-            Blow.LIMIT: self._limit,
+            Disruption.KILL_WORKER: self._kill_worker,
+            Disruption.KILL_CHILD: self._kill_child,
+            Disruption.KILL_REDIS: self._kill_redis,
+            Disruption.KILL_RECEIVER: self._kill_receiver,
+            Disruption.KILL_READER: self._kill_reader,
+            Disruption.STOP: self._stop,
+            Disruption.ORDERLY: self._orderly,
+            Disruption.RESTART: self._restart,
+            Disruption.LIMIT: self._limit,
         }
 
     def _kill_worker(self, number: int) -> None:
@@ -180,7 +180,7 @@ class Saboteur:
         try:
             code = worker.wait(_STOP_SECONDS_AT_MOST)
         except subprocess.TimeoutExpired:
-            self._ask_where(worker.pid)
+            self._log_stacks(worker.pid)
             kill_group(worker)
             self.problems.append(
                 f"worker {number} did not end in {_STOP_SECONDS_AT_MOST:.0f} s;"
@@ -191,12 +191,12 @@ class Saboteur:
         if code not in expected:
             self.problems.append(f"worker {number} ended with {code} when told to stop")
 
-    def _ask_where(self, parent: int) -> None:
-        """Let a worker and its children log where they stand (SIGUSR1, as Celery has it)."""
+    def _log_stacks(self, parent: int) -> None:
+        """Make a worker and its children log their stacks (SIGUSR1, as Celery has it)."""
         for pid in (parent, *children(parent)):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGUSR1)
-            time.sleep(_CRY_SECONDS)
+            time.sleep(_LOGS_SECONDS)
 
     def _restart(self, _number: int) -> None:
         for number in range(self.plan.workers):

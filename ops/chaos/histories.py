@@ -1,0 +1,94 @@
+"""Things that people do to a running system, beside everything that breaks.
+
+Jobs are aborted, an audience is renamed, and an export is rewritten, one after the other in a
+thread of their own. The disruptions go on meanwhile, so each command is given until it succeeds.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from ops.chaos.aborted_jobs import AbortedJobs
+from ops.chaos.operator import PatientOperator
+from ops.chaos.plan import Plan
+from ops.chaos.renamed_audience import RenamedAudience
+from ops.chaos.rewritten_file import RewrittenFile
+from ops.invented import Happening
+from ops.rig import Rig
+from worker.errors import SegrelayError
+
+
+@dataclass(slots=True)
+class Histories:
+    """The histories of one run.
+
+    Args:
+        rng: Orders them, and is used by nobody else.
+    """
+
+    plan: Plan
+    rng: random.Random
+    operator: PatientOperator
+    aborted: AbortedJobs
+    renamed: RenamedAudience
+    rewritten: RewrittenFile
+    _problems: list[str] = field(default_factory=list)
+    _thread: threading.Thread | None = None
+
+    @classmethod
+    def of(cls, rig: Rig, plan: Plan, happened: list[Happening], stop_at: float) -> Histories:
+        """Return the histories that a plan wants."""
+        rng = random.Random(plan.seed + 3)  # noqa: S311 - repeatable on purpose
+        operator = PatientOperator(rig, stop_at)
+        return cls(
+            plan,
+            rng,
+            operator,
+            AbortedJobs(rig, operator, plan.aborted_rows),
+            RenamedAudience(rig, operator, happened),
+            RewrittenFile(rig, random.Random(plan.seed + 4), plan.exported, plan.rewrites),  # noqa: S311
+        )
+
+    @property
+    def problems(self) -> list[str]:
+        """Return what did not go as it must."""
+        own = (self.operator, self.aborted, self.renamed)
+        return [*self._problems, *(problem for each in own for problem in each.problems)]
+
+    def start(self) -> None:
+        """Start them."""
+        self.rewritten.begin()
+        self._thread = threading.Thread(target=self._run, name="histories", daemon=True)
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait until they have come to their end."""
+        if self._thread:
+            self._thread.join(max(0.0, self.operator.stop_at - time.monotonic()))
+        self.rewritten.end()
+
+    def published(self) -> int:
+        """Return how many deliveries they have brought in."""
+        return self.aborted.accepted() + self.renamed.published + self.rewritten.accepted()
+
+    def _run(self) -> None:
+        try:
+            for step in self._steps():
+                step()
+        except SegrelayError as error:
+            self._problems.append(error.message)
+
+    def _steps(self) -> list[Callable[[], None]]:
+        steps: list[Callable[[], None]] = [
+            partial(self.aborted.abort_one, is_frozen=bool(number % 2))
+            for number in range(self.plan.aborts)
+        ]
+        if not self.plan.overwrite:  # the lists of its profiles know the former name only
+            steps.append(self.renamed.rename)
+        self.rng.shuffle(steps)
+        return steps
