@@ -18,6 +18,7 @@ from producer.publishing.published import Published
 from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
 from worker.contract.printable import printable
+from worker.contract.redis.connection import patience_seconds, resolve_url
 from worker.contract.settings.durations import parse_duration
 from worker.contract.words import LIVE
 from worker.errors import UsageWrong
@@ -85,7 +86,8 @@ def send(
     ):
         publisher = Publisher(client, settings, dry_run=dry_run)
         digest = file.digest(routing_digest(settings)) if job and not dry_run else ""
-        target = Target(publisher, source, into, job, digest, skip_hook, dry_run)
+        away_seconds = patience_seconds(resolve_url(settings.redis))
+        target = Target(publisher, source, into, job, digest, skip_hook, dry_run, away_seconds)
         sending = Sending(target, deadline, interruption, note)
         _send(file, sending, interruption)
         published = sending.published

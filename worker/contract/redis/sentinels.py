@@ -1,0 +1,175 @@
+"""Clients that find the master through Sentinels, and leave a master that was replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.exceptions
+import redis.sentinel
+
+from worker.contract.redis.url import RedisAddress
+
+SENTINEL_SECONDS: Final = 1.0
+"""How long one Sentinel may take: each connection begins with asking them, one after the other."""
+_NO_REPLICAS: Final = "NOREPLICAS"
+
+
+class NoMaster(redis.exceptions.ConnectionError):
+    """The Sentinels name no master that is up; its message says why, as a part of a sentence."""
+
+
+class NoReplicas(redis.exceptions.ConnectionError):
+    """The server takes no writes, because too few replicas follow it.
+
+    Their master is another one by now, or they are away. The connection was closed, so that the
+    next command asks the Sentinels.
+    """
+
+
+class _Finding:
+    """Says why no master is found; the library only says that there is none."""
+
+    _is_down = False
+
+    def check_master_state(self, state: Mapping[str, Any], service_name: str) -> bool:
+        """Say whether a master that a Sentinel names can be used."""
+        is_up: bool = super().check_master_state(state, service_name)  # type: ignore[misc]
+        self._is_down = not is_up
+        return is_up
+
+    def _why(self, error: redis.exceptions.ConnectionError, service_name: str) -> NoMaster:
+        if self._is_down:
+            return NoMaster(
+                f"has no master now: the Sentinels say that `{service_name}` is down, and no replica"
+                " has taken its place yet"
+            )
+        if "Authentication" in str(error):
+            return NoMaster(
+                "can't be found: its Sentinels refuse the user name or password; correct"
+                " sentinel_username and sentinel_password in redis.url"
+            )
+        return NoMaster(
+            f"can't be found: no Sentinel that can be reached knows a master `{service_name}`; see"
+            " that they run, and that redis.url names their hosts and the master rightly"
+        )
+
+
+class _Sentinels(_Finding, redis.sentinel.Sentinel):
+    def discover_master(self, service_name: str) -> Any:
+        self._is_down = False
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except redis.sentinel.MasterNotFoundError as error:
+            raise self._why(error, service_name) from None
+
+
+class _AsyncSentinels(_Finding, redis.asyncio.sentinel.Sentinel):
+    async def discover_master(self, service_name: str) -> Any:
+        self._is_down = False
+        try:
+            return await super().discover_master(service_name)
+        except redis.asyncio.sentinel.MasterNotFoundError as error:
+            raise self._why(error, service_name) from None
+
+
+class _Leaving:
+    """Leaves a server whose replicas have gone, as the library leaves one that became a replica."""
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*arguments, **options)  # type: ignore[misc]
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith(_NO_REPLICAS):
+                raise
+            self.disconnect()  # type: ignore[attr-defined]
+            raise NoReplicas(_NO_REPLICAS) from None
+
+
+class _AsyncLeaving:
+    """See `_Leaving`."""
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*arguments, **options)  # type: ignore[misc]
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith(_NO_REPLICAS):
+                raise
+            await self.disconnect()  # type: ignore[attr-defined]
+            raise NoReplicas(_NO_REPLICAS) from None
+
+
+class _Connection(_Leaving, redis.sentinel.SentinelManagedConnection):
+    pass
+
+
+class _SslConnection(_Leaving, redis.sentinel.SentinelManagedSSLConnection):
+    pass
+
+
+class _AsyncConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedConnection):
+    pass
+
+
+class _AsyncSslConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedSSLConnection):
+    pass
+
+
+class _BehindSentinels(redis.Redis):
+    """Closes its connections to the Sentinels too; the library leaves these open."""
+
+    def close(self) -> None:
+        super().close()
+        self.connection_pool.sentinel_manager.close()  # type: ignore[attr-defined]
+
+
+class _AsyncBehindSentinels(redis.asyncio.Redis):
+    """See `_BehindSentinels`."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
+        await super().aclose(close_connection_pool)
+        await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
+
+
+def master_client(address: RedisAddress, options: Mapping[str, Any]) -> redis.Redis:
+    """Return a client of the master; each of its connections asks the Sentinels for it.
+
+    Args:
+        address: Of the Sentinels.
+        options: Of each connection to the master.
+    """
+    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
+    )
+    client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
+        address.service,
+        redis_class=_BehindSentinels,
+        connection_class=_SslConnection if address.tls else _Connection,
+    )
+    return client
+
+
+def async_master_client(address: RedisAddress, options: Mapping[str, Any]) -> redis.asyncio.Redis:
+    """Return an asynchronous client; see `master_client`."""
+    sentinels = _AsyncSentinels(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
+    )
+    client: redis.asyncio.Redis = sentinels.master_for(
+        address.service,
+        redis_class=_AsyncBehindSentinels,
+        connection_class=_AsyncSslConnection if address.tls else _AsyncConnection,
+    )
+    return client
+
+
+def _sentinel_options(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+    quick = min(SENTINEL_SECONDS, options["socket_timeout"])
+    return {
+        "socket_timeout": quick,
+        "socket_connect_timeout": quick,
+        "socket_keepalive": True,
+        "protocol": options["protocol"],
+        "retry": options["retry"],
+    } | address.sentinel_options
