@@ -1,7 +1,6 @@
 """Three real Sentinels that guard a master and two replicas, all of the embedded server's binary."""
 
 import subprocess
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,13 +88,14 @@ class Sentinels:
         """The URL as `redis.url` takes it, with the first Sentinel being one that is dead."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in (1, *self.guards))
         return (
-            f"redis+sentinel://{USER}:s3cret%3A%2F%40@{hosts}/{SERVICE}/0"
-            "?sentinel_password=gu%3Frd"
+            f"redis+sentinel://{USER}:s3cret%3A%2F%40@{hosts}/{SERVICE}/0?sentinel_password=gu%3Frd"
         )
 
     def master(self) -> int:
         """Return the port of the master, as most Sentinels say."""
-        said = [self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards]
+        said = [
+            self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards
+        ]
         ports = [int(answer[1]) for answer in said if isinstance(answer, list)]
         return max(set(ports), key=ports.count)
 
@@ -183,7 +183,9 @@ class Sentinels:
             return False
 
     def _all_name(self, wanted) -> bool:
-        said = [self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards]
+        said = [
+            self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards
+        ]
         return all(isinstance(answer, list) and wanted(int(answer[1])) for answer in said)
 
     def _fields(self, guard: int) -> dict[bytes, bytes]:

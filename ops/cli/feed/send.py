@@ -82,7 +82,7 @@ def send(
     with (
         interruptible_between_steps() as interruption,
         opened(source) as file,
-        opened_redis() as (settings, client),
+        opened_redis(patient=False) as (settings, client),
     ):
         publisher = Publisher(client, settings, dry_run=dry_run)
         digest = file.digest(routing_digest(settings)) if job and not dry_run else ""

@@ -57,13 +57,17 @@ _NO_MULTI: Final = "EXEC without MULTI"
 """What comes of a MULTI that the user may not send."""
 
 
-def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
+def connect(
+    url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, away_seconds: float = 0.0
+) -> redis.Redis:
     """Return a client. A command goes out at most once; answers are bytes.
 
     Args:
         url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
             server is the master when it begins.
         timeout_seconds: For a connection, and for each answer.
+        away_seconds: Behind Sentinels: how long to wait for a new master, where nothing was sent
+            yet.
 
     Raises:
         ConfigurationInvalid: The URL can't be read.
@@ -74,7 +78,7 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redi
     if not address.service:
         host, port = address.hosts[0]
         return redis.Redis(host=host, port=port, ssl=address.tls, **options)
-    return master_client(address, options)
+    return master_client(address, options, away_seconds)
 
 
 def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.asyncio.Redis:

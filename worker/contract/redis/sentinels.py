@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from worker.contract.redis.url import RedisAddress
 
 SENTINEL_SECONDS: Final = 1.0
 """How long one Sentinel may take: each connection begins with asking them, one after the other."""
+_LOOK_SECONDS: Final = 0.2
 _NO_REPLICAS: Final = "NOREPLICAS"
 
 
@@ -43,8 +45,8 @@ class _Finding:
     def _why(self, error: redis.exceptions.ConnectionError, service_name: str) -> NoMaster:
         if self._is_down:
             return NoMaster(
-                f"has no master now: the Sentinels say that `{service_name}` is down, and no replica"
-                " has taken its place yet"
+                f"has no master now: the Sentinels say that `{service_name}` is down, and no"
+                " replica has taken its place yet"
             )
         if "Authentication" in str(error):
             return NoMaster(
@@ -101,24 +103,61 @@ class _AsyncLeaving:
             raise NoReplicas(_NO_REPLICAS) from None
 
 
-class _Connection(_Leaving, redis.sentinel.SentinelManagedConnection):
-    pass
+class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
+    """A connection to the master.
+
+    Args:
+        away_seconds: How long a connection is tried to be made, while there is no master.
+    """
+
+    def __init__(self, *, away_seconds: float = 0.0, **options: Any) -> None:
+        self._away_seconds = away_seconds
+        super().__init__(**options)
+
+    def connect(self) -> None:
+        """Connect; nothing was sent yet, so trying again is harmless."""
+        gives_up_at = time.monotonic() + self._away_seconds
+        while True:
+            try:
+                return super().connect()
+            except redis.exceptions.AuthenticationError:
+                raise
+            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+                if time.monotonic() >= gives_up_at:
+                    raise
+            time.sleep(_LOOK_SECONDS)
 
 
-class _SslConnection(_Leaving, redis.sentinel.SentinelManagedSSLConnection):
-    pass
+class SentinelSSLConnection(SentinelConnection, redis.sentinel.SentinelManagedSSLConnection):
+    """The same with TLS."""
 
 
 class _AsyncConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedConnection):
     pass
 
 
-class _AsyncSslConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedSSLConnection):
+class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedSSLConnection):
     pass
 
 
 class _BehindSentinels(redis.Redis):
-    """Closes its connections to the Sentinels too; the library leaves these open."""
+    """Closes its connections to the Sentinels too; the library leaves these open.
+
+    Attributes:
+        away_seconds: How long a command is tried that a master without replicas refuses.
+    """
+
+    away_seconds = 0.0
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        gives_up_at = time.monotonic() + self.away_seconds
+        while True:
+            try:
+                return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
+            except NoReplicas:
+                if time.monotonic() >= gives_up_at:
+                    raise
+            time.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
         super().close()
@@ -133,21 +172,26 @@ class _AsyncBehindSentinels(redis.asyncio.Redis):
         await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
 
 
-def master_client(address: RedisAddress, options: Mapping[str, Any]) -> redis.Redis:
+def master_client(
+    address: RedisAddress, options: Mapping[str, Any], away_seconds: float
+) -> redis.Redis:
     """Return a client of the master; each of its connections asks the Sentinels for it.
 
     Args:
         address: Of the Sentinels.
         options: Of each connection to the master.
+        away_seconds: How long what surely had no effect is tried while there is no master.
     """
     sentinels = _Sentinels(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
-    client: redis.Redis = sentinels.master_for(  # type: ignore[no-untyped-call]
+    client: _BehindSentinels = sentinels.master_for(  # type: ignore[no-untyped-call]
         address.service,
         redis_class=_BehindSentinels,
-        connection_class=_SslConnection if address.tls else _Connection,
+        connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
+        away_seconds=away_seconds,
     )
+    client.away_seconds = away_seconds
     return client
 
 
@@ -159,7 +203,7 @@ def async_master_client(address: RedisAddress, options: Mapping[str, Any]) -> re
     client: redis.asyncio.Redis = sentinels.master_for(
         address.service,
         redis_class=_AsyncBehindSentinels,
-        connection_class=_AsyncSslConnection if address.tls else _AsyncConnection,
+        connection_class=_AsyncSSLConnection if address.tls else _AsyncConnection,
     )
     return client
 
