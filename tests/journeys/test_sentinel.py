@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from ops.invented import payloads, truth
+from ops.invented import payloads
 from ops.rig import free_port
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.test_backfill import AS_OF, rows_as_happenings, write_rows
@@ -14,9 +14,9 @@ from tests.sentinels import Sentinels
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}
-ROWS = 20_000
+ROWS = 8_000
 SECRET = "secret"
-PORTS = """
+MORE = """
 [producer.webhook]
 listen = "127.0.0.1:{receiver}"
 secret = "secret"
@@ -40,15 +40,13 @@ class Lytics(threading.Thread):
     def __init__(self, url, texts):
         super().__init__(daemon=True)
         self.url, self.left = url, list(texts)
-        self.failed, self.answers, self._ends = [], [], threading.Event()
+        self.failed, self._ends = [], threading.Event()
 
     def run(self):
         with httpx.Client(headers={"X-Segrelay-Secret": SECRET}, timeout=20) as client:
             while self.left and not self._ends.wait(0.01):
                 text = self.left.pop()
-                answer = client.post(self.url, content=text)
-                self.answers.append(answer)
-                if answer.status_code != httpx.codes.OK:
+                if client.post(self.url, content=text).status_code != httpx.codes.OK:
                     self.failed.append(text)
 
     def end(self):
@@ -65,9 +63,6 @@ def beside(rig, *arguments, given=b""):
 
 
 def take_over(sentinels, *, by_kill):
-    import time
-
-    t = time.time()
     """Let a replica take over, and wait until both others follow it."""
     before = sentinels.master()
     if by_kill:
@@ -78,68 +73,66 @@ def take_over(sentinels, *, by_kill):
         sentinels.fail_over()
         sentinels.await_other_master(before)
     sentinels.await_replicas(2)
-    print("took over", time.time() - t)
 
 
-def test_two_replicas_take_over_and_nothing_is_wrong_once_what_failed_was_sent_again(
+def succeeds(finish):
+    """Assert that a command that was started beside comes to a good end."""
+    done = finish()
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_replicas_take_over_twice_and_all_is_right_once_what_was_sent_then_is_sent_again(
     sentinels, tmp_path
 ):
-    happened, sent = invent(6_000, 1_500, seed=62)
+    happened, sent = invent(3_000, 1_000, seed=62)
     posted, *files = (sent[at::3] for at in range(3))
     emails = [f"row{number}@example.com" for number in range(ROWS)]
     rows = write_rows(tmp_path / "rows.ndjson", emails)
+    job = ("backfill", "start", rows, "--audience", "vip", "--as-of", AS_OF.isoformat())
     receiver, flower = free_port(), free_port()
-    more = PORTS.format(receiver=receiver, flower=flower)
     with Rig(
         tmp_path,
         redis_url=sentinels.url,
         redis_lines="high_water = 2000",
         delivery_lines=SHORT,
         sandbox_settings=LATENCY,
-        more=more,
+        more=MORE.format(receiver=receiver, flower=flower),
     ) as rig:
         start_worker(rig)
-        rig.start_beside("serve")
-        rig.start_beside("flower")
+        serving, watching = rig.start_beside("serve"), rig.start_beside("flower")
         url = f"http://127.0.0.1:{receiver}"
-        until(lambda: _answers(f"{url}/readyz"), 60)
-        job = ("backfill", "start", rows, "--audience", "vip", "--as-of", AS_OF.isoformat())
+        until(lambda: answers(f"{url}/readyz"), 60)
         lytics = Lytics(f"{url}/v1/lytics", payloads(posted))
         lytics.start()
-        reading = beside(rig, *job, "--name", "load")
+        reading = beside(rig, *job, "--job", "load")
 
-        sending = beside(rig, "send", "-", given=lines(files[0]))
-        take_over(sentinels, by_kill=True)
-        assert sending(60).returncode == 0, sending().stderr
-        sending = beside(rig, "send", "-", given=lines(files[1]))
-        take_over(sentinels, by_kill=False)
-        assert sending(60).returncode == 0, sending().stderr
+        for file, by_kill in zip(files, (True, False), strict=True):
+            sending = beside(rig, "send", "-", given=lines(file))
+            take_over(sentinels, by_kill=by_kill)
+            succeeds(sending)
         failed = lytics.end()
+        succeeds(reading)
 
-        assert reading(60).returncode == 0, reading().stderr
-        assert rig.command("send", "-", given=b"\n".join(failed) + b"\n").returncode == 0
-        import collections
-        import time
-
-        print(
-            len(failed),
-            len(lytics.answers),
-            collections.Counter(a.status_code for a in lytics.answers),
-            {a.text for a in lytics.answers if a.status_code != 200},
-        )
-        print("emptying", time.time())
+        # A replica lacks the last writes of its master: the last minutes are sent again.
+        succeeds(beside(rig, "send", "-", given=b"\n".join([*failed, lines(sent)])))
+        succeeds(beside(rig, *job, "--job", "again"))
         rig.wait_until_empty(60)
-        print("empty", time.time())
-        want, have = truth(happened + rows_as_happenings(emails, "vip")), rig.memberships()
-        wrong = {
-            k: (want.get(k), have.get(k)) for k in {*want, *have} if want.get(k) != have.get(k)
-        }
-        print(len(wrong), list(wrong.items())[:20])
         nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
+        assert [serving.poll(), watching.poll(), rig.workers[0].poll()] == [None] * 3
+        until(lambda: workers_shown(flower))
 
 
-def _answers(url):
+def answers(url):
     try:
         return httpx.get(url).is_success
     except httpx.TransportError:
         return False
+
+
+def workers_shown(port):
+    """Return the workers that Flower has heard of, and that are there."""
+    found = httpx.get(
+        f"http://127.0.0.1:{port}/workers?json=1", auth=("ops", "plain"), timeout=10
+    ).json()
+    return [one for one in found["data"] if one["status"]]

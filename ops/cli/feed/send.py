@@ -8,7 +8,13 @@ from typing import Annotated, Final
 import typer
 
 from ops.feeding.sending import Deadline, Sending, Target
-from ops.feeding.watching import Awaited, waiting_of, waiting_of_job
+from ops.feeding.watching import (
+    Awaited,
+    hindrances,
+    triggers_of,
+    waiting_of,
+    waiting_of_job,
+)
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import note, print_json, progress, say
@@ -97,7 +103,9 @@ def send(
             if job
             else partial(waiting_of, client, published)
         )
-        watch = Awaited(waiting, client, deadline, interruption, note)
+        triggers = triggers_of(published.entries)
+        hindered = partial(hindrances, client, settings, triggers, job)
+        watch = Awaited(waiting, hindered, deadline, interruption, note, away_seconds)
         if wait and not _wait(watch):
             raise typer.Exit(1)
     if _failed(published, strict=strict):

@@ -70,7 +70,7 @@ class _RoomyChannel(Channel):
 class _RoomySentinelChannel(SentinelChannel):
     QoS = _QoS
     connection_class = SentinelConnection
-    connection_class_ssl = SentinelSSLConnection
+    connection_class_ssl = SentinelSSLConnection  # type: ignore[assignment] # both are Sentinel's, with TLS
 
     def _get_client(self) -> type[redis.Redis]:
         return _Client

@@ -112,20 +112,24 @@ class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
 
     def __init__(self, *, away_seconds: float = 0.0, **options: Any) -> None:
         self._away_seconds = away_seconds
-        super().__init__(**options)
+        super().__init__(**options)  # type: ignore[no-untyped-call]
 
     def connect(self) -> None:
         """Connect; nothing was sent yet, so trying again is harmless."""
         gives_up_at = time.monotonic() + self._away_seconds
-        while True:
-            try:
-                return super().connect()
-            except redis.exceptions.AuthenticationError:
-                raise
-            except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
-                if time.monotonic() >= gives_up_at:
-                    raise
+        while not self._connected(gives_up_at):
             time.sleep(_LOOK_SECONDS)
+
+    def _connected(self, gives_up_at: float) -> bool:
+        try:
+            super().connect()  # type: ignore[no-untyped-call]
+        except redis.exceptions.AuthenticationError:
+            raise
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+            if time.monotonic() >= gives_up_at:
+                raise
+            return False
+        return True
 
 
 class SentinelSSLConnection(SentinelConnection, redis.sentinel.SentinelManagedSSLConnection):
