@@ -27,6 +27,7 @@ from ops.supervisor import own_command
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
+from worker.contract.settings.fields import EMBEDDED
 from worker.errors import OperationsMustAct
 
 DESTINATION: Final = "insider"
@@ -41,7 +42,7 @@ CONFIGURATION: Final = """\
 templates = "{templates}"
 
 [redis]
-url = "embedded"
+url = "{redis_url}"
 {redis}
 
 [delivery]
@@ -96,6 +97,7 @@ class Rig:
         rate: Of the destination.
         delivery_lines: Lines of `[delivery]`.
         redis_lines: Lines of `[redis]`.
+        redis_url: Of a Redis that somebody else starts and ends.
         destination_lines: Further lines of the destination.
         more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
         sandbox_settings: Switches of the sandbox at its start.
@@ -111,6 +113,7 @@ class Rig:
     rate: str = "25000/min"
     delivery_lines: str = ""
     redis_lines: str = ""
+    redis_url: str = EMBEDDED
     destination_lines: str = ""
     more: str = ""
     token: str = "demo"  # noqa: S105 - the sandbox takes any
@@ -156,6 +159,7 @@ class Rig:
                 templates=templates,
                 enter=self.enter_lines,
                 redis=self.redis_lines,
+                redis_url=self.redis_url,
                 delivery=self.delivery_lines,
                 sandbox=self.sandbox.url,
                 rate=self.rate,
@@ -183,7 +187,10 @@ class Rig:
         return {**os.environ, "SEGRELAY_CONFIG": str(self.settings.source)}
 
     def start_redis(self) -> None:
-        """Start Redis, or start it again on the same files."""
+        """Start Redis, or start it again on the same files; one that is not ours has to run."""
+        if self.redis_url != EMBEDDED:
+            self.client = connect(self.redis_url)
+            return
         found = embedded.ensure_running(
             self.settings.redis.data_dir, wait_seconds=30, max_memory=self.max_memory
         )

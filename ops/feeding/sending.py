@@ -14,10 +14,10 @@ from producer.publish import Publisher
 from producer.publishing.published import Published
 from producer.publishing.room import Room
 from producer.sources.files import rows_hint
+from worker.contract.redis.connection import READY_SECONDS
 from worker.errors import RedisUnavailable, UsageWrong
 
 _FULL_SECONDS: Final = 30.0
-_AGAIN_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.2
 _TOLD_AGAIN_SECONDS: Final = 10.0
 _ROWS_BELIEVED: Final = 10
@@ -56,6 +56,7 @@ class Target:
             can't.
         skip_hook: See `Publisher.publish`.
         dry_run: Nothing is written, so there need be no room.
+        away_seconds: How long a Redis that is away is waited for.
     """
 
     publisher: Publisher
@@ -65,6 +66,7 @@ class Target:
     digest: str
     skip_hook: bool | None
     dry_run: bool
+    away_seconds: float = READY_SECONDS
 
 
 class Sending:
@@ -141,7 +143,10 @@ class Sending:
             )
 
     def _publish(self, batch: Sequence[Payload]) -> Published:
-        """Publish a batch; again and again for a job, whose positions make that harmless.
+        """Publish a batch; again and again where that is harmless.
+
+        It is for a job, by its positions, and for events, since what is there twice is delivered
+        once. Changes without a time are as new each time.
 
         Raises:
             RedisUnavailable: With what is sure.
@@ -162,11 +167,14 @@ class Sending:
                     source=target.digest,
                 )
             except RedisUnavailable as error:
-                if not target.digest or self._deadline.passed(
-                    since=begun, unless_given=_AGAIN_SECONDS
+                if not self._may_repeat(batch) or self._deadline.passed(
+                    since=begun, unless_given=target.away_seconds
                 ):
                     raise RedisUnavailable(f"{error.message} {self._how_to_go_on()}") from error
             self._pause()
+
+    def _may_repeat(self, batch: Sequence[Payload]) -> bool:
+        return bool(self._target.digest) or not any(is_timeless(each.value) for each in batch)
 
     def _await_room(self) -> None:
         """Wait until there is room, with a line that says for what.
@@ -188,7 +196,7 @@ class Sending:
                 borne_seconds = _FULL_SECONDS if room.reason == "memory" else None
             except RedisUnavailable as error:
                 message = error.message
-                borne_seconds = _AGAIN_SECONDS
+                borne_seconds = self._target.away_seconds
             if self._deadline.passed(since=begun, unless_given=borne_seconds):
                 raise RedisUnavailable(f"{message} {self._how_to_go_on()}")
             if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:

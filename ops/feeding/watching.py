@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from redis import Redis
 
 from ops.feeding.sending import Deadline
 from ops.interrupts import Interruption
+from ops.state.health import problems_of
 from ops.state.partitions import all_partitions
+from ops.state.status import read_status
 from ops.state.waiting import Choice, find_streams
 from producer.publishing.published import Published
 from worker.contract.processes import WORKER, read_processes
-from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.connection import READY_SECONDS, redis_errors
 from worker.contract.settings import Settings
+from worker.errors import RedisUnavailable
 
 _POLL_SECONDS: Final = 0.3
 _TOLD_AGAIN_SECONDS: Final = 15.0
+_ASKED_AGAIN_SECONDS: Final = 3.0
+NO_WORKER: Final = (
+    "No worker runs, so nothing is delivered now: start one with `segrelay up` or "
+    "`segrelay worker`."
+)
 
 
 def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
@@ -51,21 +60,82 @@ def waiting_of(client: Redis, published: Published) -> int:
     return min(waiting, published.accepted)
 
 
+def hindrances(
+    client: Redis, settings: Settings, triggers: Collection[str], job: str = ""
+) -> list[str]:
+    """Say what keeps the deliveries of these triggers, or of a job, from being made.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    document = read_status(client, settings)
+    named = {settings.triggers[name].destination for name in triggers if name in settings.triggers}
+    concerned = {
+        "destinations": _only(document["destinations"], named),
+        "triggers": _only(document["triggers"], triggers),
+        "jobs": _only(document["jobs"], {job}),
+        "former_names": {},
+        "orphaned": 0,
+        "waiting": 0,  # whether a worker runs is asked below, whatever waits elsewhere
+    }
+    found = list(problems_of(document | concerned, oldest_seconds=math.inf))
+    if not any(one.kind == WORKER for one in read_processes(client)):
+        found.append(NO_WORKER)
+    return found
+
+
+def triggers_of(streams: Iterable[str]) -> frozenset[str]:
+    """Return the triggers of streams, by the streams' keys or names."""
+    return frozenset(name.rpartition("|")[2] for name in streams)
+
+
+def triggers_of_job(client: Redis, settings: Settings, job: str) -> frozenset[str]:
+    """Return the triggers for which deliveries of a job wait.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    places = all_partitions(client, settings)
+    return frozenset(one.trigger for one in find_streams(client, places, Choice(job=job)))
+
+
+def _only(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: one for name, one in document.items() if name in names}
+
+
+class _Notices:
+    """Tells at once what is new, and now and then what is not."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._told: Sequence[str] = ()
+        self._told_at = -math.inf
+
+    def tell(self, found: Sequence[str]) -> None:
+        if found == self._told and time.monotonic() - self._told_at < _TOLD_AGAIN_SECONDS:
+            return
+        self._told, self._told_at = found, time.monotonic()
+        for sentence in found:
+            self._tell(f"waiting: {sentence}")
+
+
 @dataclass(frozen=True, slots=True)
 class Awaited:
     """What somebody waits for.
 
     Args:
         waiting: How many deliveries still wait.
-        client: To ask whether a worker runs.
+        hindered: What keeps them from being made, a sentence each.
+        away_seconds: How long a Redis that is away is waited for.
         tell: Takes a line for the person who waits.
     """
 
     waiting: Callable[[], int]
-    client: Redis
+    hindered: Callable[[], Sequence[str]]
     deadline: Deadline
     interruption: Interruption
     tell: Callable[[str], None]
+    away_seconds: float = READY_SECONDS
 
     def until_settled(self, left: int, advance: Callable[[int], None]) -> bool:
         """Look until nothing waits; return False where that takes too long.
@@ -78,16 +148,25 @@ class Awaited:
             RedisUnavailable: Redis can't be asked.
             KeyboardInterrupt, SystemExit: It was interrupted.
         """
-        told_at = time.monotonic() - _TOLD_AGAIN_SECONDS
+        notices = _Notices(self.tell)
+        asked_at, answered_at = -math.inf, time.monotonic()
         while left:
             if self._ends(left):
                 return False
-            if time.monotonic() - told_at >= _TOLD_AGAIN_SECONDS:
-                told_at = time.monotonic()
-                self._say_if_no_worker_runs()
-            time.sleep(_POLL_SECONDS)
-            before, left = left, min(left, self.waiting())
+            before = left
+            try:
+                if time.monotonic() - asked_at >= _ASKED_AGAIN_SECONDS:
+                    asked_at = time.monotonic()
+                    notices.tell(self.hindered())
+                left = min(left, self.waiting())
+                answered_at = time.monotonic()
+            except RedisUnavailable as error:
+                if time.monotonic() >= answered_at + self.away_seconds:
+                    raise
+                notices.tell([error.message])
             advance(before - left)
+            if left:
+                time.sleep(_POLL_SECONDS)
         return True
 
     def _ends(self, left: int) -> bool:
@@ -101,10 +180,3 @@ class Awaited:
             "what they wait for; they stay in Redis."
         )
         return True
-
-    def _say_if_no_worker_runs(self) -> None:
-        if not any(process.kind == WORKER for process in read_processes(self.client)):
-            self.tell(
-                "No worker runs, so nothing is delivered now: start one with `segrelay up` or "
-                "`segrelay worker`."
-            )

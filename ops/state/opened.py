@@ -9,7 +9,7 @@ from typing import Final
 from redis import Redis
 
 from ops.embedded.lifecycle import find
-from worker.contract.redis.connection import connect, resolve_url, wait_ready
+from worker.contract.redis.connection import connect, patience_seconds, resolve_url, wait_ready
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.fields import EMBEDDED
 from worker.errors import RedisUnavailable
@@ -18,8 +18,14 @@ _LOOK_SECONDS: Final = 2.0
 
 
 @contextmanager
-def opened() -> Iterator[tuple[Settings, Redis]]:
-    """Load the configuration, and wait up to 10 s for Redis.
+def opened(
+    *, ready_seconds: float | None = None, patient: bool = True
+) -> Iterator[tuple[Settings, Redis]]:
+    """Load the configuration, and wait for Redis.
+
+    Args:
+        ready_seconds: How long; None = as long as is usual for it.
+        patient: Wait as long again whenever Sentinels name no master.
 
     Raises:
         ConfigurationInvalid: With every problem.
@@ -27,8 +33,9 @@ def opened() -> Iterator[tuple[Settings, Redis]]:
     """
     settings = load_settings()
     url = resolve_url(settings.redis)
-    wait_ready(url)
-    with closing(connect(url)) as client:
+    wait_ready(url, ready_seconds)
+    away_seconds = patience_seconds(url) if patient else 0.0
+    with closing(connect(url, away_seconds=away_seconds)) as client:
         yield settings, client
 
 

@@ -24,7 +24,9 @@ from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase, JobTally, Spec
 from producer.backfill.pieces import Piece, pieces_of
 from producer.backfill.publishing import (
+    AWAY_SECONDS,
     STARTED_FROM,
+    Answered,
     BlockPublished,
     StripeFailed,
     StripeWaits,
@@ -100,7 +102,8 @@ def read_job(
         if not epoch:
             return phase
         try:
-            return _read(book, book.named(name), epoch, settings, watch, is_told_to_stop)
+            job = _insisting(lambda: book.named(name), _saying(watch, job.tally))
+            return _read(book, job, epoch, settings, watch, is_told_to_stop)
         except JobHeld:
             stopped = book.phase(name)
             if stopped not in _STOPPED:
@@ -122,7 +125,9 @@ def _read(  # noqa: PLR0917 - the arguments of `read_job`, and the epoch
     watch: ReadingWatcher,
     is_told_to_stop: Callable[[], bool],
 ) -> JobPhase:
-    book.close(job.spec.name, epoch, _places(settings))
+    _insisting(
+        lambda: book.close(job.spec.name, epoch, _places(settings)), _saying(watch, job.tally)
+    )
     with ExitStack() as ending:
         stripes = [
             ending.enter_context(_started(settings.source, job.spec, epoch, number, tally))
@@ -186,7 +191,10 @@ class _JobReader:
             if self._stops():
                 return self._stop()
             self._hear()
-        return self.book.conclude(self.spec.name, self.epoch, ends)
+        return _insisting(
+            lambda: self.book.conclude(self.spec.name, self.epoch, ends),
+            _saying(self.watch, self._tally()),
+        )
 
     def _stops(self) -> bool:
         """Say whether a person has stopped the job, or this process."""
@@ -255,6 +263,27 @@ class _JobReader:
         return sum((stripe.tally for stripe in self.stripes), JobTally())
 
 
+def _saying(watch: ReadingWatcher, tally: JobTally) -> Callable[[str], None]:
+    return lambda message: watch(Reading(tally, waiting_for=message))
+
+
+def _insisting(ask: Callable[[], Answered], say: Callable[[str], None]) -> Answered:
+    """Ask Redis until it answers, what may be asked again though the answer was lost.
+
+    Raises:
+        RedisUnavailable: It was away for too long.
+    """
+    gives_up_at = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return ask()
+        except RedisUnavailable as error:
+            if time.monotonic() >= gives_up_at:
+                raise
+            say(error.message)
+        time.sleep(_HEAR_SECONDS)
+
+
 @contextmanager
 def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[JobPhase, int]]:
     """Claim the job, and yield its phase and the epoch: 0 if the phase is not to be read.
@@ -262,13 +291,14 @@ def _claimed(book: JobBook, job: Job, watch: ReadingWatcher) -> Iterator[tuple[J
     The claim of a reader that was killed is waited for.
     """
     name = job.spec.name
-    turn = book.take(name)
+    say = _saying(watch, job.tally)
+    turn = _insisting(lambda: book.take(name), say)
     while turn.left_seconds:
-        watch(Reading(job.tally, waiting_for="another reader had it a moment ago"))
+        say("another reader had it a moment ago")
         asked_at = time.monotonic()
         time.sleep(min(turn.left_seconds, _RENEWED_SECONDS))
         before = turn.left_seconds - (time.monotonic() - asked_at)
-        turn = book.take(name)
+        turn = _insisting(lambda: book.take(name), say)
         if turn.left_seconds > before + _LOOK_SECONDS / 2:
             raise JobHeld(f"Job '{name}' is being read by another process.")
     try:

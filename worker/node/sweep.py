@@ -26,7 +26,12 @@ from worker.adapters.redis.presence import RedisPresence
 from worker.adapters.redis.schedule import RedisSchedule
 from worker.adapters.redis.survey import RedisSurvey
 from worker.contract.celery.errands import Errand
-from worker.contract.redis.connection import connect, redis_errors, resolve_url
+from worker.contract.redis.connection import (
+    connect,
+    redis_errors,
+    resolve_broker_url,
+    resolve_url,
+)
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring, Rounds, Sight
@@ -212,8 +217,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
         pool: Celery's.
     """
     client = connect(resolve_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
-    broker_url = settings.redis.broker_url
-    broker = connect(broker_url, timeout_seconds=_TIMEOUT_SECONDS) if broker_url else client
+    broker = connect(resolve_broker_url(settings.redis), timeout_seconds=_TIMEOUT_SECONDS)
     return Sweep(
         survey=RedisSurvey(client, settings, stopped=node.stopped.read_for_ringing),
         queued=lambda: queue_length(broker),

@@ -16,7 +16,7 @@ from ops.cli.backfill.asked import Asked
 from ops.cli.backfill.plan import plan
 from ops.cli.backfill.report import report
 from ops.feeding.sending import Deadline
-from ops.feeding.watching import Awaited, waiting_of_job
+from ops.feeding.watching import Awaited, hindrances, triggers_of_job, waiting_of_job
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
@@ -30,6 +30,7 @@ from producer.backfill.job import Job, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
 from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
+from worker.contract.redis.connection import patience_seconds, resolve_url
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
@@ -338,7 +339,12 @@ def _wait_for_deliveries(
 ) -> None:
     """Show how the deliveries of a job go, until none waits."""
     watch = Awaited(
-        lambda: waiting_of_job(client, settings, name), client, Deadline(None), interruption, note
+        lambda: waiting_of_job(client, settings, name),
+        lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
+        Deadline(None),
+        interruption,
+        note,
+        patience_seconds(resolve_url(settings.redis)),
     )
     left = watch.waiting()
     with progress("settled", left) as shown:

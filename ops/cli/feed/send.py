@@ -8,7 +8,13 @@ from typing import Annotated, Final
 import typer
 
 from ops.feeding.sending import Deadline, Sending, Target
-from ops.feeding.watching import Awaited, waiting_of, waiting_of_job
+from ops.feeding.watching import (
+    Awaited,
+    hindrances,
+    triggers_of,
+    waiting_of,
+    waiting_of_job,
+)
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import note, print_json, progress, say
@@ -18,6 +24,7 @@ from producer.publishing.published import Published
 from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
 from worker.contract.printable import printable
+from worker.contract.redis.connection import patience_seconds, resolve_url
 from worker.contract.settings.durations import parse_duration
 from worker.contract.words import LIVE
 from worker.errors import UsageWrong
@@ -81,11 +88,12 @@ def send(
     with (
         interruptible_between_steps() as interruption,
         opened(source) as file,
-        opened_redis() as (settings, client),
+        opened_redis(patient=False) as (settings, client),
     ):
         publisher = Publisher(client, settings, dry_run=dry_run)
         digest = file.digest(routing_digest(settings)) if job and not dry_run else ""
-        target = Target(publisher, source, into, job, digest, skip_hook, dry_run)
+        away_seconds = patience_seconds(resolve_url(settings.redis))
+        target = Target(publisher, source, into, job, digest, skip_hook, dry_run, away_seconds)
         sending = Sending(target, deadline, interruption, note)
         _send(file, sending, interruption)
         published = sending.published
@@ -95,7 +103,9 @@ def send(
             if job
             else partial(waiting_of, client, published)
         )
-        watch = Awaited(waiting, client, deadline, interruption, note)
+        triggers = triggers_of(published.entries)
+        hindered = partial(hindrances, client, settings, triggers, job)
+        watch = Awaited(waiting, hindered, deadline, interruption, note, away_seconds)
         if wait and not _wait(watch):
             raise typer.Exit(1)
     if _failed(published, strict=strict):

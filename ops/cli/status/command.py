@@ -20,6 +20,7 @@ from ops.terminal.console import note, print_json, say
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
+from worker.contract.redis.connection import READY_SECONDS
 from worker.errors import RedisUnavailable, UsageWrong
 
 ILL: Final = 1
@@ -62,7 +63,7 @@ def status(
         raise UsageWrong("--oldest belongs to --check.")
     if check:
         raise typer.Exit(_checked(_oldest_seconds(oldest), as_json=as_json))
-    with opened() as (settings, client):
+    with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
 
         def read() -> dict[str, Any]:
             return read_status(client, settings)

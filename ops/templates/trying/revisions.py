@@ -76,6 +76,12 @@ def _checked_out(revision: str, folder: Path) -> Iterator[Path]:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise UsageWrong(f"{revision}: git knows no such revision ({' '.join(said[:1])}).")
     with tempfile.TemporaryDirectory() as name:
-        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-            archive.extractall(name, filter="data")
+        try:
+            with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+                archive.extractall(name, filter="data")
+        except tarfile.ReadError as error:  # git's archive of an empty folder is empty
+            raise UsageWrong(
+                f"{revision}: that revision of git has nothing in {folder}; commit the templates"
+                " first, or name two files."
+            ) from error
         yield Path(name)

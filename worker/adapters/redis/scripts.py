@@ -46,17 +46,14 @@ async def call_each(
     keys: Sequence[str | bytes],
     calls: Sequence[Sequence[str | bytes | int | float]],
 ) -> list[Any]:
-    """Run a script of this folder once for each list of arguments.
-
-    The first call brings the script where Redis does not know it; the others share a round trip.
-    """
+    """Run a script of this folder once for each list of arguments, in one round trip."""
     if not calls:
         return []
-    answers = [await call(client, name, keys, calls[0])]
     async with client.pipeline(transaction=False) as pipe:
-        for args in calls[1:]:
+        pipe.script_load(source(name))  # on the same connection, so by the server that runs it
+        for args in calls:
             pipe.evalsha(digest(source(name)), len(keys), *keys, *args)
-        return answers + await pipe.execute()
+        return (await pipe.execute())[1:]
 
 
 async def call_text(

@@ -10,7 +10,11 @@ from typing import Any, Final
 from kombu.entity import Exchange, Queue
 
 from worker.contract.celery import transport as broker_transport
-from worker.contract.redis.connection import broker_transport_options, resolve_broker_url
+from worker.contract.redis.connection import (
+    broker_transport_options,
+    celery_broker_url,
+    celery_ssl,
+)
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 
@@ -38,7 +42,8 @@ def broker_options(settings: Settings) -> dict[str, Any]:
     """Return what `Celery.conf.update` takes."""
     broker_transport.register()
     options = _fixed_options()
-    options["broker_url"] = resolve_broker_url(settings.redis)
+    options["broker_url"] = celery_broker_url(settings.redis)
+    options["broker_use_ssl"] = celery_ssl(settings.redis) or False
     options["broker_transport_options"] |= broker_transport_options(settings.redis)
     return options
 

@@ -13,6 +13,8 @@ import redis.client
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
+from worker.contract.redis.sentinels import SentinelConnection, SentinelSSLConnection
+
 _GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
 _FLAGS: Final = "#!lua flags=allow-oom"
 _SCRIPT: Final = f"""\
@@ -67,6 +69,8 @@ class _RoomyChannel(Channel):
 
 class _RoomySentinelChannel(SentinelChannel):
     QoS = _QoS
+    connection_class = SentinelConnection
+    connection_class_ssl = SentinelSSLConnection  # type: ignore[assignment] # both are Sentinel's, with TLS
 
     def _get_client(self) -> type[redis.Redis]:
         return _Client

@@ -10,15 +10,19 @@ from typing import Any, Final, assert_never
 
 import hiredis
 import redis.asyncio.retry
-import redis.asyncio.sentinel
 import redis.backoff
 import redis.exceptions
 import redis.retry
-import redis.sentinel
 
 from worker.contract.own_processes import own_module
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
+from worker.contract.redis.sentinels import (
+    NoMaster,
+    NoReplicas,
+    async_master_client,
+    master_client,
+)
 from worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
 from worker.contract.settings.fields import EMBEDDED
 from worker.contract.settings.sections import RedisSettings
@@ -27,6 +31,8 @@ from worker.errors import RedisMismatch, RedisUnavailable
 TIMEOUT_SECONDS: Final = 5.0
 READY_SECONDS: Final = 10.0
 """The time that a command waits for a Redis that is starting or loading."""
+FAILOVER_SECONDS: Final = 60.0
+"""The time that it waits for a new master: by default, Sentinels notice a loss after 30 s."""
 
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05
@@ -51,12 +57,17 @@ _NO_MULTI: Final = "EXEC without MULTI"
 """The error text after a MULTI that the Redis user may not send."""
 
 
-def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redis:
+def connect(
+    url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, away_seconds: float = 0.0
+) -> redis.Redis:
     """Return a client. A command goes out at most once; answers are bytes.
 
     Args:
-        url: `redis://`, `rediss://` or `redis+sentinel://`.
+        url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
+            server is the master when it begins.
         timeout_seconds: For a connection, and for each answer.
+        away_seconds: Behind Sentinels: how long to wait for a new master, where nothing was sent
+            yet.
 
     Raises:
         ConfigurationInvalid: The URL can't be read.
@@ -67,11 +78,7 @@ def connect(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.Redi
     if not address.service:
         host, port = address.hosts[0]
         return redis.Redis(host=host, port=port, ssl=address.tls, **options)
-    sentinel = redis.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
-    )
-    client: redis.Redis = sentinel.master_for(address.service, redis_class=_BehindSentinels)  # type: ignore[no-untyped-call]
-    return client
+    return master_client(address, options, away_seconds)
 
 
 def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.asyncio.Redis:
@@ -82,13 +89,7 @@ def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redi
     if not address.service:
         host, port = address.hosts[0]
         return _packing(redis.asyncio.Redis(host=host, port=port, ssl=address.tls, **options))
-    sentinel = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
-        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
-    )
-    client: redis.asyncio.Redis = sentinel.master_for(
-        address.service, redis_class=_AsyncBehindSentinels
-    )
-    return _packing(client)
+    return _packing(async_master_client(address, options))
 
 
 class _PacksByHiredis:
@@ -111,22 +112,6 @@ def _packing(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
     return client
 
 
-class _BehindSentinels(redis.Redis):
-    """Closes its connections to the Sentinels too; the library leaves these open."""
-
-    def close(self) -> None:
-        super().close()
-        self.connection_pool.sentinel_manager.close()  # type: ignore[attr-defined]
-
-
-class _AsyncBehindSentinels(redis.asyncio.Redis):
-    """See `_BehindSentinels`."""
-
-    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
-        await super().aclose(close_connection_pool)
-        await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
-
-
 def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
     return {
         "db": address.database,
@@ -139,11 +124,6 @@ def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
         "protocol": _RESP,
         "decode_responses": False,
     } | address.tls_options
-
-
-def _sentinel_options(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
-    same = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "protocol", "retry")
-    return {name: options[name] for name in same} | address.sentinel_credentials
 
 
 @contextmanager
@@ -180,6 +160,10 @@ def _why_unreachable(error: redis.exceptions.RedisError) -> str:
             return "refuses the user name or password: correct redis.url"
         case redis.exceptions.TimeoutError():
             return "did not answer in time"
+        case NoMaster():
+            return str(error)
+        case NoReplicas():
+            return _REFUSALS["NOREPLICAS"]
     detail = str(error).rstrip(".") or "the connection was cut"
     return f"can't be reached ({detail}): see that it runs, and that redis.url is right"
 
@@ -199,8 +183,17 @@ def _refusal(error: redis.exceptions.ResponseError) -> str | None:
     return _REFUSALS.get(answer.partition(" ")[0])
 
 
-def wait_ready(url: str, seconds: float = READY_SECONDS) -> tuple[str, ...]:
+def patience_seconds(url: str) -> float:
+    """Return how long a command waits for a Redis that is away."""
+    return FAILOVER_SECONDS if parse_redis_url(url).service else READY_SECONDS
+
+
+def wait_ready(url: str, seconds: float | None = None) -> tuple[str, ...]:
     """Wait for a Redis that is starting or loading, and check that it is one for us.
+
+    Args:
+        url: See `connect`.
+        seconds: At most; None = `patience_seconds`.
 
     Returns:
         Warnings: where it keeps less than we promise; one sentence each.
@@ -210,7 +203,7 @@ def wait_ready(url: str, seconds: float = READY_SECONDS) -> tuple[str, ...]:
         RedisMismatch: It is too old, or a cluster.
     """
     address = parse_redis_url(url)
-    gives_up_at = time.monotonic() + seconds
+    gives_up_at = time.monotonic() + (patience_seconds(url) if seconds is None else seconds)
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         while True:
             verdict = _look(client, address)
@@ -271,17 +264,27 @@ def resolve_url(settings: RedisSettings) -> str:
 
 
 def resolve_broker_url(settings: RedisSettings) -> str:
+    """Return the URL to connect to Celery's broker; see `resolve_url`."""
+    return settings.broker_url or resolve_url(settings)
+
+
+def celery_broker_url(settings: RedisSettings) -> str:
     """Return the URL of Celery's broker, as Celery reads it; see `broker_transport_options`."""
-    return broker_url_of(parse_redis_url(settings.broker_url or resolve_url(settings)))
+    return broker_url_of(parse_redis_url(resolve_broker_url(settings)))
+
+
+def celery_ssl(settings: RedisSettings) -> dict[str, str | bool]:
+    """Return Celery's option `broker_use_ssl`: only behind Sentinels the URL can't say it."""
+    address = _broker_address(settings)
+    if not address or not address.service or not address.tls:
+        return {}
+    return {"ssl_cert_reqs": "required"} | address.tls_options
 
 
 def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
     """Return what Celery's transport has to be told beside the URL; only Sentinels need any."""
-    url = settings.broker_url or settings.url
-    if url == EMBEDDED:
-        return {}
-    address = parse_redis_url(url)
-    if not address.service:
+    address = _broker_address(settings)
+    if not address or not address.service:
         return {}
     # Without them a dead Sentinel is asked again for seconds, or for ever.
     quick = {
@@ -289,7 +292,12 @@ def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
         "socket_connect_timeout": _LOOK_SECONDS,
         "retry": None,
     }
-    return {"master_name": address.service, "sentinel_kwargs": quick | address.sentinel_credentials}
+    return {"master_name": address.service, "sentinel_kwargs": quick | address.sentinel_options}
+
+
+def _broker_address(settings: RedisSettings) -> RedisAddress | None:
+    url = settings.broker_url or settings.url
+    return None if url == EMBEDDED else parse_redis_url(url)
 
 
 def _answers(url: str) -> bool:

@@ -1,4 +1,10 @@
-"""Addresses of a Redis, read from `redis://`, `rediss://` and `redis+sentinel://` URLs.
+"""Addresses of a Redis, read from URLs: of one server, or of Sentinels that know the master.
+
+    redis://USER:PASSWORD@HOST:PORT/DATABASE
+    redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT,HOST:PORT/SERVICE/DATABASE
+        ?sentinel_username=USER&sentinel_password=PASSWORD
+
+With `rediss` in the place of `redis`, all connections are encrypted, to Sentinels also.
 
 Read here and not by the client library: there a query such as `?retry=3` wins over what the code
 says, and a command that was repeated unasked is counted twice.
@@ -11,12 +17,10 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
+from worker.contract.settings.fields import REDIS_SCHEMES
 from worker.contract.settings.urls import masked
 from worker.errors import ConfigurationInvalid
 
-SENTINEL_SCHEME: Final = "redis+sentinel"
-
-_SCHEMES: Final = ("redis", "rediss", SENTINEL_SCHEME)
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
 _TLS_OPTIONS: Final = (
@@ -66,13 +70,14 @@ class RedisAddress:
         return found
 
     @property
-    def sentinel_credentials(self) -> dict[str, str]:
-        """User and password of the Sentinels themselves, where they want any."""
-        return {
+    def sentinel_options(self) -> dict[str, str | bool]:
+        """What the client library is told about the Sentinels: credentials and TLS."""
+        found: dict[str, str | bool] = {
             name.removeprefix("sentinel_"): value
             for name, value in self.options.items()
             if name in _SENTINEL_OPTIONS
         }
+        return found | self.tls_options | {"ssl": True} if self.tls else found
 
 
 def parse_redis_url(url: str) -> RedisAddress:
@@ -103,11 +108,12 @@ def broker_url_of(address: RedisAddress) -> str:
 
 
 def _address(parts: SplitResult) -> RedisAddress:
-    if parts.scheme not in _SCHEMES:
-        raise ValueError(f"write {', '.join(f'{scheme}://' for scheme in _SCHEMES)}")
+    if parts.scheme not in REDIS_SCHEMES:
+        raise ValueError(f"write {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
     if parts.fragment or "@" in parts.path:
         raise ValueError("a # or / in the password is written as %23 or %2F")
-    by_sentinel = parts.scheme == SENTINEL_SCHEME
+    base, _, guard = parts.scheme.partition("+")
+    by_sentinel = bool(guard)
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
     service, database = _place(parts.path, by_sentinel=by_sentinel)
@@ -116,7 +122,7 @@ def _address(parts: SplitResult) -> RedisAddress:
         database=database,
         username=unquote(username),
         password=unquote(password),
-        tls=parts.scheme == "rediss",
+        tls=base == "rediss",
         service=service,
         options=_options(parts),
     )
@@ -139,7 +145,7 @@ def _hosts(text: str, *, by_sentinel: bool) -> tuple[tuple[str, int], ...]:
     default = _SENTINEL_PORT if by_sentinel else _PORT
     hosts = tuple(_host(word.strip(), default) for word in text.split(","))
     if len(hosts) > 1 and not by_sentinel:
-        raise ValueError(f"several hosts need {SENTINEL_SCHEME}://")
+        raise ValueError("several hosts need redis+sentinel://")
     return hosts
 
 
@@ -156,7 +162,8 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
 
 def _options(parts: SplitResult) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    known = {"rediss": _TLS_OPTIONS, SENTINEL_SCHEME: _SENTINEL_OPTIONS}.get(parts.scheme, ())
+    base, _, guard = parts.scheme.partition("+")
+    known = (_TLS_OPTIONS if base == "rediss" else ()) + (_SENTINEL_OPTIONS if guard else ())
     for name in options:
         if name not in known:
             allowed = ", ".join(known) or "nothing"

@@ -32,7 +32,7 @@ from worker.contract.settings.secrets import LITERAL, Secret, is_reference, read
 from worker.contract.settings.urls import masked, refuse_base_reason
 
 EMBEDDED: Final = "embedded"
-_REDIS_SCHEMES: Final = ("redis://", "rediss://", "redis+sentinel://")
+REDIS_SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
 _LISTEN: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _HIGHEST_PORT: Final = 65_535
 _DEEPEST_SETTINGS: Final = 50
@@ -119,12 +119,13 @@ def _read_redis_url(value: Any, info: ValidationInfo) -> Any:
         if secret.value is None:
             raise wrong(f"{secret.origin}: {secret.why_unset}")
         value = secret.value
-    if value in {"", EMBEDDED} or value.startswith(_REDIS_SCHEMES):
+    if value in {"", EMBEDDED} or value.partition("://")[0] in REDIS_SCHEMES:
         return value
     near = did_you_mean(value, [EMBEDDED])
+    schemes = ", ".join(f"{scheme}://" for scheme in REDIS_SCHEMES)
     raise wrong(
         "is not the URL of a Redis",
-        near if "mean" in near else f'write "{EMBEDDED}" or {", ".join(_REDIS_SCHEMES)}',
+        near if "mean" in near else f'write "{EMBEDDED}" or {schemes}',
     )
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import redis
 
 from worker.batch.lookout import Stop
-from worker.contract.redis.connection import connect, redis_errors, resolve_url
+from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url
 from worker.contract.settings import Settings
 from worker.contract.words import LIVE
 from worker.errors import RedisUnavailable
@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS: Final = 1.0
 @contextmanager
 def node_turn(settings: Settings, node: NodeMemory, stop: Stop) -> Iterator[NodeTurn]:
     """Yield the turn of one errand."""
-    url = settings.redis.broker_url or resolve_url(settings.redis)
+    url = resolve_broker_url(settings.redis)
     with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as broker:
         yield NodeTurn(node, stop, broker)
 

@@ -1,9 +1,11 @@
 import pytest
+import redis
 
 from worker.contract.redis.connection import (
     broker_transport_options,
+    celery_broker_url,
+    celery_ssl,
     connect,
-    resolve_broker_url,
     resolve_url,
 )
 from worker.contract.redis.url import broker_url_of, parse_redis_url
@@ -41,7 +43,7 @@ def test_the_service_of_sentinels_is_read():
     address = parse_redis_url("redis+sentinel://:pw@a:1,[::1]:2/main?sentinel_password=other")
 
     assert address.service == "main"
-    assert address.sentinel_credentials == {"password": "other"}
+    assert address.sentinel_options == {"password": "other"}
     assert address.shown == "main of the Sentinels a:1,[::1]:2"
 
 
@@ -103,8 +105,35 @@ def test_the_broker_has_the_url_of_redis_unless_it_has_its_own():
     two = RedisSettings(url="redis://one:1/0", broker_url="redis://two:2/0")
 
     assert resolve_url(two) == "redis://one:1/0"
-    assert resolve_broker_url(one) == "redis://one:1/0"
-    assert resolve_broker_url(two) == "redis://two:2/0"
+    assert celery_broker_url(one) == "redis://one:1/0"
+    assert celery_broker_url(two) == "redis://two:2/0"
+
+
+def test_behind_sentinels_tls_is_for_all_connections_and_for_celery_s():
+    url = (
+        "rediss+sentinel://u:p@a,b/main/1?ssl_ca_certs=/ca.pem&ssl_check_hostname=false"
+        "&sentinel_username=guard&sentinel_password=pw"
+    )
+    settings = RedisSettings(url=url)
+    tls = {"ssl_ca_certs": "/ca.pem", "ssl_check_hostname": False}
+
+    pool = connect(url).connection_pool
+
+    assert parse_redis_url(url).sentinel_options == {
+        **tls,
+        "username": "guard",
+        "password": "pw",
+        "ssl": True,
+    }
+    for connection in (
+        pool.make_connection(),
+        pool.sentinel_manager.sentinels[0].connection_pool.make_connection(),
+    ):
+        assert isinstance(connection, redis.SSLConnection)
+        assert connection.ca_certs == "/ca.pem"
+        assert not connection.check_hostname
+    assert celery_ssl(settings) == {"ssl_cert_reqs": "required", **tls}
+    assert broker_transport_options(settings)["sentinel_kwargs"]["ssl"]
 
 
 def test_celery_is_told_the_master_behind_sentinels():

@@ -47,7 +47,7 @@ REGION = (
 DURATION = 'write it as "10s", "15m" or "90d"'
 RATE = 'write it as "25000/min", "400/s" or "1000/h"'
 SECRET = "write env:NAME or file:PATH"
-REDIS = 'write "embedded" or redis://, rediss://, redis+sentinel://'
+REDIS = 'write "embedded" or redis://, rediss://, redis+sentinel://, rediss+sentinel://'
 CLEAR = "http:// would send profiles and credentials in the clear; only loopback may have it"
 
 

@@ -1,0 +1,138 @@
+"""Redis behind Sentinels: a replica takes over while everything runs, twice."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from ops.invented import payloads
+from ops.rig import free_port
+from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
+from tests.journeys.test_backfill import AS_OF, rows_as_happenings, write_rows
+from tests.sentinels import Sentinels
+from tests.waiting import until
+
+LATENCY = {"latency_seconds": 0.02}
+ROWS = 8_000
+SECRET = "secret"
+MORE = """
+[producer.webhook]
+listen = "127.0.0.1:{receiver}"
+secret = "secret"
+
+[flower]
+listen = "127.0.0.1:{flower}"
+user = "ops"
+password = "plain"
+"""
+
+
+@pytest.fixture
+def sentinels(tmp_path):
+    with Sentinels(tmp_path / "redis") as started:
+        yield started
+
+
+class Lytics(threading.Thread):
+    """Posts payloads to the receiver, one after the other, and keeps those that were not taken."""
+
+    def __init__(self, url, texts):
+        super().__init__(daemon=True)
+        self.url, self.left = url, list(texts)
+        self.failed, self._ends = [], threading.Event()
+
+    def run(self):
+        with httpx.Client(headers={"X-Segrelay-Secret": SECRET}, timeout=20) as client:
+            while self.left and not self._ends.wait(0.01):
+                text = self.left.pop()
+                if client.post(self.url, content=text).status_code != httpx.codes.OK:
+                    self.failed.append(text)
+
+    def end(self):
+        """Return what was not taken."""
+        self._ends.set()
+        self.join()
+        return [*self.failed, *self.left]
+
+
+def beside(rig, *arguments, given=b""):
+    """Start a command; returns a function that waits for its end, and returns how it ended."""
+    pool = ThreadPoolExecutor(1)
+    return pool.submit(rig.command, *arguments, given=given).result
+
+
+def take_over(sentinels, *, by_kill):
+    """Let a replica take over, and wait until both others follow it."""
+    before = sentinels.master()
+    if by_kill:
+        sentinels.kill_master()
+        after = sentinels.await_other_master(before)
+        sentinels.start_server(before, after)
+    else:
+        sentinels.fail_over()
+        sentinels.await_other_master(before)
+    sentinels.await_replicas(2)
+
+
+def succeeds(finish):
+    """Assert that a command that was started beside comes to a good end."""
+    done = finish()
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_replicas_take_over_twice_and_all_is_right_once_what_was_sent_then_is_sent_again(
+    sentinels, tmp_path
+):
+    happened, sent = invent(3_000, 1_000, seed=62)
+    posted, *files = (sent[at::3] for at in range(3))
+    emails = [f"row{number}@example.com" for number in range(ROWS)]
+    rows = write_rows(tmp_path / "rows.ndjson", emails)
+    job = ("backfill", "start", rows, "--audience", "vip", "--as-of", AS_OF.isoformat())
+    receiver, flower = free_port(), free_port()
+    with Rig(
+        tmp_path,
+        redis_url=sentinels.url,
+        redis_lines="high_water = 2000",
+        delivery_lines=SHORT,
+        sandbox_settings=LATENCY,
+        more=MORE.format(receiver=receiver, flower=flower),
+    ) as rig:
+        start_worker(rig)
+        serving, watching = rig.start_beside("serve"), rig.start_beside("flower")
+        url = f"http://127.0.0.1:{receiver}"
+        until(lambda: answers(f"{url}/readyz"), 60)
+        lytics = Lytics(f"{url}/v1/lytics", payloads(posted))
+        lytics.start()
+        reading = beside(rig, *job, "--job", "load")
+
+        for file, by_kill in zip(files, (True, False), strict=True):
+            sending = beside(rig, "send", "-", given=lines(file))
+            take_over(sentinels, by_kill=by_kill)
+            succeeds(sending)
+        failed = lytics.end()
+        succeeds(reading)
+
+        # A replica lacks the last writes of its master: the last minutes are sent again.
+        succeeds(beside(rig, "send", "-", given=b"\n".join([*failed, lines(sent)])))
+        succeeds(beside(rig, *job, "--job", "again"))
+        rig.wait_until_empty(60)
+        nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
+        assert [serving.poll(), watching.poll(), rig.workers[0].poll()] == [None] * 3
+        until(lambda: workers_shown(flower))
+
+
+def answers(url):
+    try:
+        return httpx.get(url).is_success
+    except httpx.TransportError:
+        return False
+
+
+def workers_shown(port):
+    """Return the workers that Flower has heard of, and that are there."""
+    found = httpx.get(
+        f"http://127.0.0.1:{port}/workers?json=1", auth=("ops", "plain"), timeout=10
+    ).json()
+    return [one for one in found["data"] if one["status"]]

@@ -1,0 +1,223 @@
+"""Three real Sentinels with a master and two replicas, all of the embedded server's binary."""
+
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import redis
+
+from ops.embedded.binary import find_server
+from ops.rig import free_port
+from tests.waiting import until
+
+SERVICE = "main"
+USER, PASSWORD, GUARD = "events", "s3cret:/@", "gu?rd"
+DOWN_MS = 1_000
+_BASE = """\
+bind 127.0.0.1
+port {port}
+dir "{folder}"
+logfile "{folder}/log"
+"""
+_SERVER = """\
+requirepass "{password}"
+user {user} on ">{password}" ~* &* +@all
+primaryauth "{password}"
+appendonly yes
+appendfsync always
+save ""
+repl-diskless-sync-delay 0
+repl-timeout 5
+{more}
+"""
+_SENTINEL = """\
+requirepass "{guard}"
+sentinel sentinel-pass "{guard}"
+sentinel monitor {service} 127.0.0.1 {master} 2
+sentinel auth-pass {service} "{password}"
+sentinel down-after-milliseconds {service} {down_ms}
+sentinel failover-timeout {service} 6000
+"""
+_DEBUG = {
+    # A busy machine makes a Sentinel believe that its clock jumped: it then does nothing for long.
+    "tilt-trigger": 60_000,
+    "info-period": 200,
+    "ping-period": 200,
+    "ask-period": 200,
+    "publish-period": 300,
+    "election-timeout": 2_000,
+    "min-link-reconnect-period": 500,
+    "slave-reconf-timeout": 2_000,
+}
+
+
+@dataclass(slots=True)
+class Sentinels:
+    """The servers of one service; they end with the `with` block.
+
+    Args:
+        folder: Empty.
+        lines: Further lines of the configuration of all three servers.
+        sentinels: How many there are.
+    """
+
+    folder: Path
+    lines: str = "min-replicas-to-write 1\nmin-replicas-max-lag 2"
+    sentinels: int = 3
+    servers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    guards: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (*self.guards.values(), *self.servers.values()):
+            process.kill()
+        for process in (*self.guards.values(), *self.servers.values()):
+            process.wait()
+
+    @property
+    def url(self) -> str:
+        """The URL as `redis.url` takes it, with the first Sentinel being one that is dead."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in (1, *self.guards))
+        return (
+            f"redis+sentinel://{USER}:s3cret%3A%2F%40@{hosts}/{SERVICE}/0?sentinel_password=gu%3Frd"
+        )
+
+    def master(self) -> int:
+        """Return the port of the master, as most Sentinels say."""
+        said = [
+            self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards
+        ]
+        ports = [int(answer[1]) for answer in said if isinstance(answer, list)]
+        return max(set(ports), key=ports.count)
+
+    def kill_master(self) -> int:
+        """End the master with SIGKILL; returns its port."""
+        port = self.master()
+        self.servers[port].kill()
+        self.servers[port].wait()
+        return port
+
+    def start_server(self, port: int, master: int = 0) -> None:
+        """Start a server, or start one again on its files."""
+        follows = f"replicaof 127.0.0.1 {master}" if master else ""
+        text = _SERVER.format(password=PASSWORD, user=USER, more=f"{self.lines}\n{follows}")
+        self.servers[port] = self._started(port, text)
+
+    def fail_over(self) -> None:
+        """Have the Sentinels put a replica in the place of a master that runs."""
+        until(self._begins_failover)
+
+    def await_other_master(self, before: int, seconds: float = 30.0) -> int:
+        """Wait until all Sentinels name another master, and it is one; returns its port."""
+        until(lambda: self._all_name(lambda port: port != before), seconds)
+        port = self.master()
+        until(lambda: self._ask_server(port, "ROLE")[0] == b"master", seconds)
+        return port
+
+    def await_replicas(self, count: int, seconds: float = 30.0) -> None:
+        """Wait until the master has so many replicas that keep up, known to every Sentinel."""
+
+        def there() -> bool:
+            with suppress(redis.RedisError):
+                role = self._ask_server(self.master(), "ROLE")
+                return (
+                    role[0] == b"master"
+                    and len(role[2]) >= count
+                    and all(self._replicas_of(guard) >= count for guard in self.guards)
+                )
+            return False
+
+        until(there, seconds)
+
+    def _start(self) -> None:
+        master, *replicas = (free_port() for _ in range(3))
+        self.start_server(master)
+        for port in replicas:
+            self.start_server(port, master)
+        until(lambda: self._answers(master))
+        text = _SENTINEL.format(
+            guard=GUARD, service=SERVICE, master=master, password=PASSWORD, down_ms=DOWN_MS
+        )
+        for _ in range(self.sentinels):
+            port = free_port()
+            self.guards[port] = self._started(port, text, "--sentinel")
+        for port in self.guards:
+            until(lambda port=port: self._tuned(port))
+        self.await_replicas(len(replicas))
+        until(lambda: all(self._peers_of(port) == self.sentinels - 1 for port in self.guards))
+
+    def _started(self, port: int, text: str, *options: str) -> subprocess.Popen[bytes]:
+        folder = self.folder / str(port)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "server.conf"
+        config.write_text(_BASE.format(port=port, folder=folder) + text)
+        return subprocess.Popen(
+            [find_server(), config, *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def _begins_failover(self) -> bool:
+        try:
+            return self._ask(next(iter(self.guards)), "SENTINEL", "FAILOVER", SERVICE) == b"OK"
+        except redis.ResponseError:
+            return False  # the last one is not over yet, or no replica is good enough
+
+    def _tuned(self, guard: int) -> bool:
+        try:
+            for name, value in _DEBUG.items():
+                self._ask(guard, "SENTINEL", "DEBUG", name, value)
+        except redis.ConnectionError:
+            return False
+        return True
+
+    def _answers(self, port: int) -> bool:
+        try:
+            return bool(self._ask_server(port, "PING"))
+        except redis.RedisError:
+            return False
+
+    def _all_name(self, wanted) -> bool:
+        said = [
+            self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards
+        ]
+        return all(isinstance(answer, list) and wanted(int(answer[1])) for answer in said)
+
+    def _fields(self, guard: int) -> dict[bytes, bytes]:
+        flat = self._ask(guard, "SENTINEL", "MASTER", SERVICE)
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def _replicas_of(self, guard: int) -> int:
+        return int(self._fields(guard)[b"num-slaves"])
+
+    def _peers_of(self, guard: int) -> int:
+        return int(self._fields(guard)[b"num-other-sentinels"])
+
+    def _ask(self, guard: int, *words):
+        return _asked(guard, GUARD, words)
+
+    def _ask_server(self, port: int, *words):
+        return _asked(port, PASSWORD, words)
+
+
+def _asked(port: int, password: str, words):
+    """Return the answer as it comes; the client would turn it into something else."""
+    connection = redis.connection.Connection(
+        "127.0.0.1", port, password=password, socket_timeout=5.0, protocol=2, driver_info=None
+    )
+    try:
+        connection.send_command(*words)
+        return connection.read_response()
+    finally:
+        connection.disconnect()

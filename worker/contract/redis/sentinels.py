@@ -1,0 +1,223 @@
+"""Clients that find the master through Sentinels, and leave a master that was replaced."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import redis.asyncio
+import redis.asyncio.sentinel
+import redis.exceptions
+import redis.sentinel
+
+from worker.contract.redis.url import RedisAddress
+
+SENTINEL_SECONDS: Final = 1.0
+"""How long one Sentinel may take: each connection begins with asking them, one after the other."""
+_LOOK_SECONDS: Final = 0.2
+_NO_REPLICAS: Final = "NOREPLICAS"
+
+
+class NoMaster(redis.exceptions.ConnectionError):
+    """The Sentinels name no master that is up; its message says why, as a part of a sentence."""
+
+
+class NoReplicas(redis.exceptions.ConnectionError):
+    """The server takes no writes, because too few replicas follow it.
+
+    Their master is another one by now, or they are away. The connection was closed, so that the
+    next command asks the Sentinels.
+    """
+
+
+class _Finding:
+    """Says why no master is found; the library only says that there is none."""
+
+    _is_down = False
+
+    def check_master_state(self, state: Mapping[str, Any], service_name: str) -> bool:
+        """Say whether a master that a Sentinel names can be used."""
+        is_up: bool = super().check_master_state(state, service_name)  # type: ignore[misc]
+        self._is_down = not is_up
+        return is_up
+
+    def _why(self, error: redis.exceptions.ConnectionError, service_name: str) -> NoMaster:
+        if self._is_down:
+            return NoMaster(
+                f"has no master now: the Sentinels say that `{service_name}` is down, and no"
+                " replica has taken its place yet"
+            )
+        if "Authentication" in str(error):
+            return NoMaster(
+                "can't be found: its Sentinels refuse the user name or password; correct"
+                " sentinel_username and sentinel_password in redis.url"
+            )
+        return NoMaster(
+            f"can't be found: no Sentinel that can be reached knows a master `{service_name}`; see"
+            " that they run, and that redis.url names their hosts and the master rightly"
+        )
+
+
+class _Sentinels(_Finding, redis.sentinel.Sentinel):
+    def discover_master(self, service_name: str) -> Any:
+        self._is_down = False
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except redis.sentinel.MasterNotFoundError as error:
+            raise self._why(error, service_name) from None
+
+
+class _AsyncSentinels(_Finding, redis.asyncio.sentinel.Sentinel):
+    async def discover_master(self, service_name: str) -> Any:
+        self._is_down = False
+        try:
+            return await super().discover_master(service_name)
+        except redis.asyncio.sentinel.MasterNotFoundError as error:
+            raise self._why(error, service_name) from None
+
+
+class _Leaving:
+    """Leaves a server whose replicas have gone, as the library leaves one that became a replica."""
+
+    def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().read_response(*arguments, **options)  # type: ignore[misc]
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith(_NO_REPLICAS):
+                raise
+            self.disconnect()  # type: ignore[attr-defined]
+            raise NoReplicas(_NO_REPLICAS) from None
+
+
+class _AsyncLeaving:
+    """See `_Leaving`."""
+
+    async def read_response(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await super().read_response(*arguments, **options)  # type: ignore[misc]
+        except redis.exceptions.ResponseError as error:
+            if not str(error).startswith(_NO_REPLICAS):
+                raise
+            await self.disconnect()  # type: ignore[attr-defined]
+            raise NoReplicas(_NO_REPLICAS) from None
+
+
+class SentinelConnection(_Leaving, redis.sentinel.SentinelManagedConnection):
+    """A connection to the master.
+
+    Args:
+        away_seconds: How long a connection is tried to be made, while there is no master.
+    """
+
+    def __init__(self, *, away_seconds: float = 0.0, **options: Any) -> None:
+        self._away_seconds = away_seconds
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def connect(self) -> None:
+        """Connect; nothing was sent yet, so trying again is harmless."""
+        gives_up_at = time.monotonic() + self._away_seconds
+        while not self._connected(gives_up_at):
+            time.sleep(_LOOK_SECONDS)
+
+    def _connected(self, gives_up_at: float) -> bool:
+        try:
+            super().connect()  # type: ignore[no-untyped-call]
+        except redis.exceptions.AuthenticationError:
+            raise
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
+            if time.monotonic() >= gives_up_at:
+                raise
+            return False
+        return True
+
+
+class SentinelSSLConnection(SentinelConnection, redis.sentinel.SentinelManagedSSLConnection):
+    """The same with TLS."""
+
+
+class _AsyncConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedConnection):
+    pass
+
+
+class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedSSLConnection):
+    pass
+
+
+class _BehindSentinels(redis.Redis):
+    """Closes its connections to the Sentinels too; the library leaves these open.
+
+    Attributes:
+        away_seconds: How long a command is tried that a master without replicas refuses.
+    """
+
+    away_seconds = 0.0
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        gives_up_at = time.monotonic() + self.away_seconds
+        while True:
+            try:
+                return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
+            except NoReplicas:
+                if time.monotonic() >= gives_up_at:
+                    raise
+            time.sleep(_LOOK_SECONDS)
+
+    def close(self) -> None:
+        super().close()
+        self.connection_pool.sentinel_manager.close()  # type: ignore[attr-defined]
+
+
+class _AsyncBehindSentinels(redis.asyncio.Redis):
+    """See `_BehindSentinels`."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
+        await super().aclose(close_connection_pool)
+        await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
+
+
+def master_client(
+    address: RedisAddress, options: Mapping[str, Any], away_seconds: float
+) -> redis.Redis:
+    """Return a client of the master; each of its connections asks the Sentinels for it.
+
+    Args:
+        address: Of the Sentinels.
+        options: Of each connection to the master.
+        away_seconds: How long what surely had no effect is tried while there is no master.
+    """
+    sentinels = _Sentinels(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
+    )
+    client: _BehindSentinels = sentinels.master_for(  # type: ignore[no-untyped-call]
+        address.service,
+        redis_class=_BehindSentinels,
+        connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
+        away_seconds=away_seconds,
+    )
+    client.away_seconds = away_seconds
+    return client
+
+
+def async_master_client(address: RedisAddress, options: Mapping[str, Any]) -> redis.asyncio.Redis:
+    """Return an asynchronous client; see `master_client`."""
+    sentinels = _AsyncSentinels(  # type: ignore[no-untyped-call]
+        address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
+    )
+    client: redis.asyncio.Redis = sentinels.master_for(
+        address.service,
+        redis_class=_AsyncBehindSentinels,
+        connection_class=_AsyncSSLConnection if address.tls else _AsyncConnection,
+    )
+    return client
+
+
+def _sentinel_options(address: RedisAddress, options: Mapping[str, Any]) -> dict[str, Any]:
+    quick = min(SENTINEL_SECONDS, options["socket_timeout"])
+    return {
+        "socket_timeout": quick,
+        "socket_connect_timeout": quick,
+        "socket_keepalive": True,
+        "protocol": options["protocol"],
+        "retry": options["retry"],
+    } | address.sentinel_options
