@@ -94,11 +94,7 @@ def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> 
 
 
 def _accepted_and_drained(
-    rig: Rig,
-    happened: list[Happening],
-    rows: Iterable[bytes],
-    *,
-    while_draining: bool = False,
+    rig: Rig, happened: list[Happening], rows: Iterable[bytes], *, while_draining: bool = False
 ) -> dict[str, Any]:
     """Accept and drain; the sandbox has to hold the memberships that the events say."""
     if while_draining:

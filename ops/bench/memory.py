@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import cycle, islice
 from typing import Any, Final
 
 from ops.bench.frame.rigs import bench_rig, start_workers
@@ -52,15 +53,13 @@ def memory(events: int) -> dict[str, Any]:
 
 def _entrances(people: int) -> Iterator[list[bytes]]:
     """Yield chunks of payloads: each person enters one audience."""
-    now_us = int(datetime.now(UTC).timestamp() * 1_000_000)
-    for first in range(0, people, _CHUNK):
-        numbers = range(first, min(first + _CHUNK, people))
-        yield list(payloads([_entrance(n, now_us - people + n) for n in numbers]))
-
-
-def _entrance(number: int, time_us: int) -> Happening:
-    audience = AUDIENCES[number % len(AUDIENCES)]
-    return Happening(f"person{number}@example.com", audience, is_exit=False, time_us=time_us)
+    begun_us = int(datetime.now(UTC).timestamp() * 1_000_000) - people
+    entrances = (
+        Happening(f"person{n}@example.com", audience, is_exit=False, time_us=begun_us + n)
+        for n, audience in zip(range(people), cycle(AUDIENCES), strict=False)
+    )
+    while chunk := list(islice(entrances, _CHUNK)):
+        yield list(payloads(chunk))
 
 
 def _memory_of(parent: int) -> NodeMegabytes:

@@ -10,13 +10,7 @@ from typing import Final
 
 import orjson
 
-from ops.bench.frame.redis_alone import (
-    DESTINATION,
-    audiences_of,
-    pairs,
-    redis_alone,
-    redis_seconds,
-)
+from ops.bench.frame.redis_alone import DESTINATION, audiences_of, pairs, redis_alone, redis_seconds
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sources.files import batches

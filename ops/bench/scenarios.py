@@ -30,6 +30,11 @@ _TEMPLATES: Final = {
     "enter": {"template": _ENTER},
     "exit": {"template": "insider/exit.jsonnet"},
 }
+_LIVE: Final = tuple(
+    Variant(f"{part.replace('_', ' ')}, {percentile}", f"{part}/{percentile}_ms")
+    for part in ("idle", "beside_a_backfill")
+    for percentile in ("p50", "p99")
+)
 _STEPS: Final = ("parse", "shape", "correct", "correct newer", "identifiers", "write")
 
 
@@ -85,16 +90,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         ),
         events=1_000,
     ),
-    "latency": Scenario(
-        "From a live event to its delivery",
-        "ms",
-        live_events,
-        (
-            Variant("idle, p50", "idle/p50_ms"),
-            Variant("idle, p99", "idle/p99_ms"),
-            Variant("beside a backfill, p99", "beside_a_backfill/p99_ms"),
-        ),
-    ),
+    "latency": Scenario("From a live event to its delivery", "ms", live_events, _LIVE),
     "starting": Scenario(
         "Until something is ready",
         "s",
@@ -171,16 +167,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         takes_long=True,
     ),
     "receiver-latency": Scenario(
-        "From a webhook's request to Insider's answer",
-        "ms",
-        live_requests,
-        (
-            Variant("idle, p50", "idle/p50_ms"),
-            Variant("idle, p99", "idle/p99_ms"),
-            Variant("beside a backfill, p50", "beside_a_backfill/p50_ms"),
-            Variant("beside a backfill, p99", "beside_a_backfill/p99_ms"),
-        ),
-        takes_long=True,
+        "From a webhook's request to Insider's answer", "ms", live_requests, _LIVE, takes_long=True
     ),
     "publishing": Scenario(
         "Processor time of publishing",

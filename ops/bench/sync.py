@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
-
-from redis import Redis
 
 from ops.bench.frame.redis_alone import redis_alone, used_memory
 from producer.doorbell import SilentDoorbell
@@ -49,7 +47,15 @@ def sync(events: int) -> dict[str, Any]:
     Args:
         events: Members of the audience.
     """
-    with _opened(events) as (client, syncing):
+    audience = GeneratedAudience(events)
+
+    def opened(_: Callable[[float], None]) -> nullcontext[GeneratedAudience]:
+        return nullcontext(audience)
+
+    with redis_alone(_CONFIGURATION) as on:
+        client = on.client
+        publisher = Publisher(client, on.settings, doorbell=SilentDoorbell())
+        syncing = replace(syncing_for(client, on.settings, "vip", publisher), open_source=opened)
         before = used_memory(client)
         return {
             "first_run_seconds": round(_run(syncing), 1),
@@ -100,16 +106,3 @@ def _run(syncing: Syncing) -> float:
     while more:
         more = syncing.step().more
     return time.monotonic() - begun
-
-
-@contextmanager
-def _opened(members: int) -> Iterator[tuple[Redis, Syncing]]:
-    with redis_alone(_CONFIGURATION) as on:
-        publisher = Publisher(on.client, on.settings, doorbell=SilentDoorbell())
-        audience = GeneratedAudience(members)
-
-        def opened(_: Callable[[float], None]) -> nullcontext[GeneratedAudience]:
-            return nullcontext(audience)
-
-        syncing = syncing_for(on.client, on.settings, "vip", publisher)
-        yield on.client, replace(syncing, open_source=opened)

@@ -43,11 +43,7 @@ url = "/api/user/v1/upsert"
 
 
 def crowd_rig(
-    folder: Path,
-    *,
-    rate: str,
-    sandbox_settings: dict[str, Any],
-    delivery_lines: str = "",
+    folder: Path, *, rate: str, sandbox_settings: dict[str, Any], delivery_lines: str = ""
 ) -> Rig:
     """Return a rig that also has the destination `crowd`."""
     port = free_port()

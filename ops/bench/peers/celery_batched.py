@@ -6,11 +6,10 @@ import os
 import sys
 from typing import Any, Final
 
-import httpx
 from celery import Celery
 from celery_batches import Batches  # type: ignore[import-not-found] # of the peers
 
-from ops.bench.peers.rendering import HEADERS, rendered_together
+from ops.bench.peers.rendering import HEADERS, client_of, rendered_together
 
 BATCH: Final = 500
 app: Final = Celery("peer", broker=os.environ["PEER_REDIS"])
@@ -21,7 +20,6 @@ app.conf.update(
     worker_prefetch_multiplier=2 * BATCH,
     task_ignore_result=True,
 )
-_clients: dict[int, httpx.Client] = {}
 
 
 @app.task(name="deliver", base=Batches, flush_every=BATCH, flush_interval=0.5)  # type: ignore[untyped-decorator]
@@ -29,14 +27,7 @@ def deliver(requests: list[Any]) -> None:
     """Render the events of a batch, and post a request for each path."""
     events = [request.args[0].encode() for request in requests]
     for path, body in rendered_together(events):
-        _client().post(path, content=body, headers=HEADERS).raise_for_status()
-
-
-def _client() -> httpx.Client:
-    """Return the client of this process, which is made after the fork."""
-    return _clients.setdefault(
-        os.getpid(), httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
-    )
+        client_of(os.getpid()).post(path, content=body, headers=HEADERS).raise_for_status()
 
 
 def enqueue(events: list[bytes]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 from celery import Celery
 
-from ops.bench.peers.rendering import HEADERS, rendered
+from ops.bench.peers.rendering import HEADERS, client_of, rendered
 
 app: Final = Celery("peer", broker=os.environ["PEER_REDIS"])
 app.conf.update(
@@ -18,7 +18,6 @@ app.conf.update(
     worker_prefetch_multiplier=4,
     task_ignore_result=True,
 )
-_clients: dict[int, httpx.Client] = {}
 
 
 @app.task(  # type: ignore[untyped-decorator]
@@ -27,14 +26,7 @@ _clients: dict[int, httpx.Client] = {}
 def deliver(event: str) -> None:
     """Render one event, and post it."""
     path, body = rendered(event.encode())
-    _client().post(path, content=body, headers=HEADERS).raise_for_status()
-
-
-def _client() -> httpx.Client:
-    """Return the client of this process, which is made after the fork."""
-    return _clients.setdefault(
-        os.getpid(), httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
-    )
+    client_of(os.getpid()).post(path, content=body, headers=HEADERS).raise_for_status()
 
 
 def enqueue(events: list[bytes]) -> None:

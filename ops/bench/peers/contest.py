@@ -325,11 +325,7 @@ CONTESTANTS: Final[Sequence[Contestant]] = (
         share=0.05,
     ),
     Contestant(
-        "bare loop, rjsonnet",
-        "ops.bench.peers.bare",
-        (),
-        processes=_PROCESSES,
-        is_ours=True,
+        "bare loop, rjsonnet", "ops.bench.peers.bare", (), processes=_PROCESSES, is_ours=True
     ),
     Contestant(
         "bare loop, compiled templates",

@@ -1,4 +1,4 @@
-"""Rendering for the peers: from an event's JSON text to the path and body of a request."""
+"""Rendering and sending for the peers: from an event's JSON text to a request's path and body."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import orjson
 import phonenumbers
 
@@ -24,6 +25,12 @@ _STATED: Final = {"t": True, "f": False}
 _COUNTRIES: Final = {"United States": "US", "Germany": "DE"}
 _LANGUAGES: Final = {"en-us": "en_US", "de": "de_DE"}
 _HERE: Final = Path(__file__).parent
+
+
+@cache
+def client_of(pid: int) -> httpx.Client:  # noqa: ARG001 - the key of the cache
+    """Return the HTTP client of a process: one that was made before a fork can't be shared."""
+    return httpx.Client(base_url=os.environ["PEER_SANDBOX"], timeout=20)
 
 
 def direction_of(event: bytes) -> str:
