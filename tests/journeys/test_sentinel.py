@@ -106,6 +106,7 @@ def test_replicas_take_over_twice_and_all_is_right_once_what_was_sent_then_is_se
         lytics = Lytics(f"{url}/v1/lytics", payloads(posted))
         lytics.start()
         reading = beside(rig, *job, "--job", "load")
+        until(lambda: rig.waiting() > 1_000)
 
         for file, by_kill in zip(files, (True, False), strict=True):
             sending = beside(rig, "send", "-", given=lines(file))

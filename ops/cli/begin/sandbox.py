@@ -10,9 +10,11 @@ import typer
 from pydantic import ValidationError
 
 from ops.interrupts import end_with_parent
+from ops.sandbox.rehearsal import forget_people
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
 from ops.terminal.console import note
+from worker.contract.settings import load_settings
 from worker.contract.settings.urls import is_loopback
 from worker.errors import SegrelayError, UsageWrong
 
@@ -54,6 +56,7 @@ def sandbox(
     settings: Annotated[
         str, typer.Option(help="All switches as a JSON object; the other options win.")
     ] = "{}",
+    rehearsal: Annotated[bool, typer.Option("--rehearsal", hidden=True)] = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
 ) -> None:
     """Run a stand-in for Insider, with switches for everything that can go wrong there."""
@@ -71,7 +74,10 @@ def sandbox(
         "seed": seed,
     }
     switches = _parsed(settings) | {name: v for name, v in named.items() if v is not None}
-    serve(_validated(switches), port, host=host, until_stdin_ends=until_stdin_ends)
+    validated = _validated(switches)
+    if rehearsal:
+        forget_people(load_settings())  # also when `up` starts it again after a crash
+    serve(validated, port, host=host, until_stdin_ends=until_stdin_ends)
 
 
 def _tell_who_can_reach(host: str) -> None:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import typer
 
 from ops.embedded.lifecycle import ensure_running, stop
+from ops.sandbox.rehearsal import forget_people
 from ops.supervisor import Supervisor, own_command
 from ops.terminal.console import note, wants_colour
 from worker.checks.triggers import check_triggers
@@ -58,7 +59,7 @@ def up(
         _name_left_over(settings)
         ending.enter_context(supervisor)
         if rehearsal:
-            _start_sandbox(supervisor, rehearsal)
+            _start_sandbox(settings, supervisor, rehearsal)
         supervisor.start("worker", own_command("worker"))
         if settings.producer.webhook:
             supervisor.start("serve", own_command("serve"))
@@ -69,9 +70,12 @@ def up(
     raise typer.Exit(code)
 
 
-def _start_sandbox(supervisor: Supervisor, url: str) -> None:
+def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None:
     port = str(urlsplit(url).port or 80)
-    supervisor.start("sandbox", own_command("sandbox", "--port", port, "--accept-anything"))
+    if forget_people(settings):
+        _line("up", "the sandbox begins empty: whom an earlier rehearsal delivered is forgotten")
+    options = ("--port", port, "--accept-anything", "--rehearsal")
+    supervisor.start("sandbox", own_command("sandbox", *options))
     _line("up", f"a rehearsal: in another terminal, `export {SANDBOX_VARIABLE}={url}` and then")
     _line("up", "`segrelay send FILE`, `segrelay status` and all the others work on it")
 

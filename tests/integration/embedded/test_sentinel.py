@@ -10,9 +10,9 @@ import pytest
 from ops.embedded.binary import find_server
 from worker.contract.redis.connection import (
     broker_transport_options,
+    celery_broker_url,
     connect,
     connect_async,
-    resolve_broker_url,
     wait_ready,
 )
 from worker.contract.redis.url import parse_redis_url
@@ -60,7 +60,7 @@ def test_celery_s_transport_finds_it_too(sentinel_url: str):
     wait_ready(sentinel_url)
 
     with kombu.Connection(
-        resolve_broker_url(settings), transport_options=broker_transport_options(settings)
+        celery_broker_url(settings), transport_options=broker_transport_options(settings)
     ) as connection:
         queue = connection.SimpleQueue("letters")
         queue.put({"a": 1})

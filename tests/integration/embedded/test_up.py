@@ -165,6 +165,46 @@ def test_a_rehearsal_delivers_to_its_sandbox_and_touches_nothing_real(folder, re
     assert (folder / ".segrelay-sandbox").is_dir()
 
 
+def test_a_rehearsal_that_is_started_again_delivers_to_its_empty_sandbox_again(rehearsal):
+    at = datetime.now(UTC).isoformat()
+    entrance = {"slug": "vip", "event": "enter", "enter": at}
+    payload = json.dumps({"data": {"email": "ann@example.com", "segment_events": [entrance]}})
+    summary = f"{rehearsal['SEGRELAY_SANDBOX']}/_sandbox/summary"
+
+    def applied():
+        return httpx.get(summary, trust_env=False).json()["users"]["applied"]
+
+    for _ in range(2):
+        with running(rehearsal, "--sandbox") as up:
+            assert line_with(up, "ready.")
+            asked(rehearsal, "send", "-", "--json", given=payload)
+            until(applied)
+            assert applied() == 1
+            (sandbox,) = pids_of(up.pid, "sandbox")
+            os.kill(sandbox, signal.SIGKILL)
+            until(lambda old=sandbox: not lives(old) and answered(summary))
+            asked(rehearsal, "send", "-", "--json", given=payload)
+            until(applied)
+
+
+def answered(url):
+    try:
+        return httpx.get(url, trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+def pids_of(parent, command):
+    listed = subprocess.run(
+        ["/bin/ps", "-A", "-ww", "-o", "pid=,ppid=,command="],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    return [int(row[0]) for row in rows if int(row[1]) == parent and f" {command} " in row[2]]
+
+
 def test_nothing_outlives_an_up_that_is_killed(rehearsal):
     with running(rehearsal, "--sandbox") as up:
         assert line_with(up, "ready.")

@@ -14,6 +14,7 @@ from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.redis.connection import connect
 from worker.contract.seen_fields import seen_fields
 from worker.contract.settings import load_settings
+from worker.errors import UsageWrong
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
 CONFIG = """
@@ -138,14 +139,15 @@ class Silent:
         """Nobody is to come."""
 
 
-def test_a_revision_of_git_is_compared_with_the_file(run, place):
-    def git(*words):
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
-        subprocess.run(["git", *identity, *words], cwd=place, check=True, capture_output=True)  # noqa: S607
+def git(folder, *words):
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.com")
+    subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True)  # noqa: S607
 
-    git("init")
-    git("add", ".")
-    git("commit", "-m", "first")
+
+def test_a_revision_of_git_is_compared_with_the_file(run, place):
+    git(place, "init")
+    git(place, "add", ".")
+    git(place, "commit", "-m", "first")
     (place / "vip.jsonnet").write_text(TEMPLATE.replace("city: ''", "city: 'Rome'"))
 
     by_revision = json.loads(run("diff", "HEAD", "vip", "--events", SAMPLE, "--json").stdout)
@@ -155,6 +157,16 @@ def test_a_revision_of_git_is_compared_with_the_file(run, place):
     assert list(by_revision["sent"]) == ["users[].attributes.city"]
     assert by_name["sent"] == by_revision["sent"]
     assert "git knows no such revision" in unknown.exception.message
+
+
+def test_a_revision_in_which_the_folder_is_not_committed_is_a_mistake_of_the_user(run, place):
+    git(place.parent, "init")
+    git(place.parent, "commit", "-m", "without the templates", "--allow-empty")
+
+    result = run("diff", "HEAD", "vip")
+
+    assert isinstance(result.exception, UsageWrong)
+    assert "commit the templates first" in result.exception.message
 
 
 def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, redis_url):

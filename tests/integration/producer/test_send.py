@@ -15,6 +15,7 @@ from ops.cli.feed.send import send
 from producer.publishing.quarantine import Quarantine
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
+from worker.contract.pauses import TRIGGER, Pause, set_pause
 from worker.errors import RedisUnavailable, UsageWrong
 
 
@@ -161,6 +162,15 @@ def test_waiting_for_a_worker_that_does_not_run_says_so_and_ends_at_the_timeout(
     assert result.exit_code == 1
     assert "No worker runs" in result.stderr
     assert "1 deliveries still wait" in result.stderr
+
+
+def test_waiting_for_what_is_paused_names_it_at_once(run, file, client, configure):
+    name = next(iter(configure().triggers))
+    set_pause(client, TRIGGER, name, Pause("the list is being checked", by="ann"))
+
+    result = run(file(lines(person(1))), "--wait", "--timeout", "1")
+
+    assert f"trigger {name} is paused: the list is being checked" in result.stderr
 
 
 @pytest.fixture

@@ -66,7 +66,10 @@ class RedisSettings(Section):
     """Where the events live."""
 
     url: RedisUrl = Field(default=EMBEDDED, repr=False)
-    """`embedded` starts a Valkey of its own; else `redis://`, `rediss://` or `redis+sentinel://`."""
+    """`embedded` starts a Valkey of its own; else `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or
+    Sentinels: `redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT,HOST:PORT/SERVICE/DATABASE`,
+    with `?sentinel_username=…&sentinel_password=…` if these ask for it. `rediss` means TLS. See
+    [production.md](production.md#redis-behind-sentinels)."""
     broker_url: RedisUrl = Field(default="", repr=False)
     """Celery's own Redis, if it should not be the same; empty means the same."""
     data_dir: Path = Path(".segrelay")

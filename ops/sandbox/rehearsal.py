@@ -1,0 +1,47 @@
+"""What a rehearsal has to forget when its sandbox begins, which is empty then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from typing import Any, Final
+
+from redis import Redis
+
+from worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
+from worker.contract.settings import Settings
+
+_STEP: Final = 1_000
+_PATTERNS: Final = (
+    ("{*}l*", "string"),  # ledgers
+    ("{*}sync:*", "hash"),
+    ("{*}who", "hash"),
+    ("{*}reached", "zset"),
+)
+"""Keys that say what people the sandbox holds, and their types: `lease` and others look alike."""
+
+
+def forget_people(settings: Settings) -> int:
+    """Forget whom an earlier sandbox held; what waits stays, and goes to the new one.
+
+    Returns:
+        How many ledgers and lists of members there were.
+
+    Raises:
+        RedisUnavailable: The rehearsal's Redis does not start.
+    """
+    url = resolve_url(settings.redis)
+    wait_ready(url)
+    with closing(connect(url)) as client, redis_errors():
+        return sum(int(client.unlink(*keys)) for keys in _in_steps(_keys(client)))
+
+
+def _keys(client: Redis) -> Iterator[Any]:
+    for pattern, kind in _PATTERNS:
+        yield from client.scan_iter(match=pattern, count=_STEP, _type=kind)
+
+
+def _in_steps(keys: Iterator[Any]) -> Iterator[list[Any]]:
+    while step := list(islice(keys, _STEP)):
+        yield step
