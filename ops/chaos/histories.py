@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from ops.chaos.aborted_jobs import AbortedJobs
 from ops.chaos.operator import PatientOperator
@@ -21,6 +22,9 @@ from ops.chaos.rewritten_file import RewrittenFile
 from ops.invented import Happening
 from ops.rig import Rig
 from worker.errors import SegrelayError
+
+_COMMAND_SECONDS: Final = 130.0
+"""In which a command that has begun ends; see `Rig.command`."""
 
 
 @dataclass(slots=True)
@@ -70,7 +74,16 @@ class Histories:
         """Wait until they have come to their end."""
         if self._thread:
             self._thread.join(max(0.0, self.operator.stop_at - time.monotonic()))
+            if self._thread.is_alive():
+                self._problems.append("a command of the histories did not end in time")
         self.rewritten.end()
+
+    def end(self) -> None:
+        """End them wherever they are, so that no command of theirs outlives the run."""
+        self.operator.end()
+        self.rewritten.end()
+        if self._thread:
+            self._thread.join(_COMMAND_SECONDS)
 
     def published(self) -> int:
         """Return how many deliveries they have brought in."""

@@ -143,6 +143,7 @@ class ChaosRun:
         try:
             yield Participants(feeder, injector, watch, regulars, histories)
         finally:
+            histories.end()
             watch.stop()
             injector.end_receiver()
 
