@@ -1,4 +1,4 @@
-"""Things that people do to a running system, beside everything that breaks.
+"""Changes that people make to a running system while everything breaks.
 
 Jobs are aborted, an audience is renamed, and an export is rewritten, one after the other in a
 thread of their own. The disruptions go on meanwhile, so each command is given until it succeeds.
@@ -24,15 +24,15 @@ from ops.rig import Rig
 from worker.errors import SegrelayError
 
 _COMMAND_SECONDS: Final = 130.0
-"""In which a command that has begun ends; see `Rig.command`."""
+"""Longer than any command may take; see `Rig.command`."""
 
 
 @dataclass(slots=True)
 class Histories:
-    """The histories of one run.
+    """The aborts, the renaming and the rewriting of one run.
 
     Args:
-        rng: Orders them, and is used by nobody else.
+        rng: Puts them into a random order; nobody else uses it.
     """
 
     plan: Plan
