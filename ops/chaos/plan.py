@@ -93,7 +93,7 @@ class Plan:
     restarts: int = 2
     limit_changes: int = 4
     duplicates: float = 0.1
-    states: float = 0.05
+    states: float = 0.02
     error_share: float = 0.10
     lost_share: float = 0.02
     late_share: float = 0.01
