@@ -1,1 +1,1 @@
-"""Everything that can break, broken while it works, and the count of what is wrong afterwards."""
+"""`make chaos`: breaks everything that can break while it works, and counts what went wrong."""

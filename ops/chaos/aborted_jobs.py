@@ -153,11 +153,9 @@ class AbortedJobs:
 
     def _written(self, name: str) -> Path:
         path = self.rig.folder / f"{name}.ndjson"
-        rows = (
-            orjson.dumps({"email": f"{name}.{n}@example.com", "notes": "x" * _ROW_BYTES})
-            for n in range(self.rows)
-        )
-        path.write_bytes(b"\n".join(rows) + b"\n")
+        shared = {"_segments": [AUDIENCE], "notes": "x" * _ROW_BYTES}
+        emails = (f"{name}.{number}@example.com" for number in range(self.rows))
+        path.write_bytes(b"".join(orjson.dumps({"email": e, **shared}) + b"\n" for e in emails))
         return path
 
     def _configuration(self, name: str) -> Path:

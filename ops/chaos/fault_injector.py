@@ -38,9 +38,9 @@ class FaultInjector:
 
     Attributes:
         done: How often each disruption fell.
-        drains_hit: Drains that could have been under way in what was killed or stopped, added up.
+        drains_hit: Drains that could have been under way in all killed or stopped processes.
         stop_seconds: How long each orderly stop took.
-        problems: What did not end or start as it must.
+        problems: Processes that did not end or start as they must.
     """
 
     rig: Rig

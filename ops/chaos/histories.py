@@ -1,4 +1,4 @@
-"""Things that people do to a running system, beside everything that breaks.
+"""Changes that people make to a running system while everything breaks.
 
 Jobs are aborted, an audience is renamed, and an export is rewritten, one after the other in a
 thread of their own. The disruptions go on meanwhile, so each command is given until it succeeds.
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from ops.chaos.aborted_jobs import AbortedJobs
 from ops.chaos.operator import PatientOperator
@@ -22,13 +23,16 @@ from ops.invented import Happening
 from ops.rig import Rig
 from worker.errors import SegrelayError
 
+_COMMAND_SECONDS: Final = 130.0
+"""Longer than any command may take; see `Rig.command`."""
+
 
 @dataclass(slots=True)
 class Histories:
-    """The histories of one run.
+    """The aborts, the renaming and the rewriting of one run.
 
     Args:
-        rng: Orders them, and is used by nobody else.
+        rng: Puts them into a random order; nobody else uses it.
     """
 
     plan: Plan
@@ -70,7 +74,16 @@ class Histories:
         """Wait until they have come to their end."""
         if self._thread:
             self._thread.join(max(0.0, self.operator.stop_at - time.monotonic()))
+            if self._thread.is_alive():
+                self._problems.append("a command of the histories did not end in time")
         self.rewritten.end()
+
+    def end(self) -> None:
+        """End them wherever they are, so that no command of theirs outlives the run."""
+        self.operator.end()
+        self.rewritten.end()
+        if self._thread:
+            self._thread.join(_COMMAND_SECONDS)
 
     def published(self) -> int:
         """Return how many deliveries they have brought in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -26,6 +27,7 @@ class PatientOperator:
     rig: Rig
     stop_at: float
     problems: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
 
     def insist(self, *arguments: str) -> None:
         """Give a command until it succeeds.
@@ -46,8 +48,11 @@ class PatientOperator:
 
     def pause(self) -> bool:
         """Wait a moment; says whether there is time to try again."""
-        time.sleep(_PAUSE_SECONDS)
-        return time.monotonic() < self.stop_at
+        return not self._over.wait(_PAUSE_SECONDS) and time.monotonic() < self.stop_at
+
+    def end(self) -> None:
+        """Give no command again."""
+        self._over.set()
 
     def _insist(self, *arguments: str) -> bytes:
         while True:

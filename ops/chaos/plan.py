@@ -11,14 +11,14 @@ from typing import Final
 LEASE_SECONDS: Final = 2.0
 LATE_SECONDS: Final = 3.0
 DEADLINE_SECONDS: Final = 4.0
-"""Shorter than in earnest, so that a run fits into minutes; what they promise stays the same."""
+"""Shorter than the defaults, so that a run fits into minutes; the promises are the same."""
 SANDBOX_LATE_SECONDS: Final = 1.5
-"""When a request without an answer takes effect; shorter than LATE_SECONDS, as in earnest."""
+"""When a request without an answer takes effect; shorter than LATE_SECONDS, as Insider's is."""
 STOPPED_SECONDS: Final = (2.2, 4.0)
 """How long a process is stopped: longer than a lease."""
 REDIS_GONE_SECONDS: Final = (0.0, 2.0)
 LYTICS_SWITCHES: Final = {"error_shares": {"429": 0.02, "503": 0.03}, "repeated_rows": 0.1}
-"""What the sandbox's Lytics does wrong when it is asked for an audience."""
+"""Faults of the sandbox's Lytics when it is asked for an audience."""
 RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
@@ -52,16 +52,16 @@ class Disruption(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run; the same plan does the same, but for the machine's timing.
+    """The plan of one run; the same plan does the same, except for the machine's timing.
 
     Args:
         events: Different ones; some are sent twice.
         reevaluated: Share of the people who enter and leave ten audiences at about one time, twice
             if there are events enough.
-        regulars: Whom a sync keeps in an audience of Lytics, which nobody else tells of.
+        regulars: Members of an audience of Lytics that only a sync knows.
         duplicates: Share of them that is sent twice.
-        states: So many times that share of them, somebody's memberships in all audiences are told
-            as state events, while older events of the same person are still to come.
+        states: State events of all audiences of one person, for each event; older events of the
+            same person are still to come.
         worker_kills: Of whole process groups and of single children, in turn.
         stops: SIGSTOPs longer than a lease.
         error_share: Of requests answered with 5xx, of which a third take effect; changing limits
@@ -93,7 +93,7 @@ class Plan:
     restarts: int = 2
     limit_changes: int = 4
     duplicates: float = 0.1
-    states: float = 0.05
+    states: float = 0.02
     error_share: float = 0.10
     lost_share: float = 0.02
     late_share: float = 0.01
@@ -105,7 +105,7 @@ class Plan:
     minutes: float = 15.0
 
     def disruptions(self, rng: random.Random) -> list[Disruption]:
-        """Return what is done, in a random order."""
+        """Return all disruptions, in a random order."""
         groups = (self.worker_kills + 1) // 2
         counts = Counter(
             {

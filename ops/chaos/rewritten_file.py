@@ -49,7 +49,7 @@ template = "insider/exit.jsonnet"
 url = "/api/user/v1/attribute/delete"
 """
 _MOVERS: Final = 40
-"""So many join with a version and leave with the next; a sync believes a hundred without asking."""
+"""People who join with a version and leave with the next; a sync believes a hundred."""
 _MEETS_SECONDS: Final = 15.0
 _LOOK_SECONDS: Final = 0.03
 _WRITING_SECONDS: Final = (0.0, 0.3)
@@ -158,4 +158,5 @@ class RewrittenFile:
 
     def _rows(self) -> list[dict[str, Any]]:
         movers = [f"mover{self.written}-{number}@example.com" for number in range(_MOVERS)]
-        return [{"email": email, "first_name": "Ann"} for email in (*self.stayers, *movers)]
+        shared = {"first_name": "Ann", "_segments": [AUDIENCE]}
+        return [{"email": email, **shared} for email in (*self.stayers, *movers)]

@@ -83,7 +83,7 @@ class ChaosRun:
         self._port = free_port()
 
     def _invented(self) -> list[list[Happening]]:
-        """Return what happens, together what happens to one person at about one time."""
+        """Return all events, in lists of those of one person at about one time."""
         plan, audiences = self.plan, MANY_AUDIENCES
         people = max(1, round(plan.reevaluated * plan.people))
         most = min(2 * people, plan.events // (2 * len(audiences)))
@@ -143,6 +143,7 @@ class ChaosRun:
         try:
             yield Participants(feeder, injector, watch, regulars, histories)
         finally:
+            histories.end()
             watch.stop()
             injector.end_receiver()
 
@@ -189,7 +190,7 @@ class ChaosRun:
             yield told[number * len(told) // count : (number + 1) * len(told) // count]
 
     def _await_work(self, watch: Watch) -> None:
-        """Wait until deliveries are being made, and more wait; then a moment at random."""
+        """Wait until deliveries are being made and others wait; then for a random moment."""
         before = watch.settled()
         gives_up_at = time.monotonic() + _BUSY_SECONDS
         while time.monotonic() < gives_up_at:

@@ -24,7 +24,7 @@ class Watch:
 
     Attributes:
         looks: How often the sum was checked.
-        broken: What did not hold.
+        broken: Checks that failed.
         status: The last one.
     """
 

@@ -19,7 +19,7 @@ SMALL = {
     "--orderly-stops": 1,
     "--restarts": 1,
     "--limit-changes": 1,
-    "--aborted-rows": 4_000,
+    "--aborted-rows": 6_000,
     "--exported": 2_000,
     "--rewrites": 3,
     "--minutes": 3,
