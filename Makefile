@@ -13,7 +13,7 @@ ALL_SIDE_BY_SIDE := -n 6
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up docs check style test nightly test-system bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check style unit test nightly test-system bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -37,16 +37,18 @@ up: setup ## Run Redis, a worker, and the receiver and Flower if configured
 docs: setup ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m ops.reference
 
-check: style ## Check style, types and imports, and run the unit tests (no services)
-	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
-
-style: setup
+check: setup ## Check style, types and imports: seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: style ## Check everything and run all tests; each service that they need is started by itself
+style: check
+
+unit: setup ## Run the unit tests, and the rules about the code itself (no services)
+	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
+
+test: check ## Check everything and run all tests; each service that they need is started by itself
 	$(PYTEST) $(ALL_SIDE_BY_SIDE) tests/journeys tests/integration tests/conformance tests/unit tests/house
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours

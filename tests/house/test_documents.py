@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FOLDERS = ("worker", "producer", "ops", "templates", "tests")
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *(ROOT / folder / "README.md" for folder in FOLDERS),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]*))?\)")
 _PATH = re.compile(r"`((?:worker|producer|ops|templates|tests|docs)/[\w./*-]+)`")
@@ -24,7 +30,7 @@ def anchors(document: Path) -> set[str]:
     return {title.strip().replace(" ", "-") for title in plain}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
     links = [
         (path, anchor, (document.parent / path) if path else document)
@@ -38,6 +44,15 @@ def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
     ] == []  # fmt: skip
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_readme_of_a_folder_fits_on_a_page(folder: str) -> None:
+    assert len((ROOT / folder / "README.md").read_text().split()) <= 600
+
+
+def test_the_changelog_fits_on_a_page() -> None:
+    assert len((ROOT / "CHANGELOG.md").read_text().split()) <= 500
+
+
 def test_the_readme_tells_the_speed_that_the_benchmarks_gave() -> None:
     readme, results = (ROOT / "README.md").read_text(), (ROOT / "ops/bench/results.md").read_text()
 
@@ -47,7 +62,7 @@ def test_the_readme_tells_the_speed_that_the_benchmarks_gave() -> None:
     assert [figure for figure in told if f"{figure} events/s" not in results] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_path_that_a_document_names_is_there(document: Path) -> None:
     named = [path for path in _PATH.findall(document.read_text()) if "NAME" not in path]
 

@@ -40,6 +40,10 @@ def test_commands_scripts_and_templates_are_installed(files):
     assert {"ops/rig.py", "ops/people.py", "ops/invented.py"} <= files.keys()
 
 
+def test_type_checkers_are_told_that_the_packages_are_typed(files):
+    assert {"worker/py.typed", "producer/py.typed", "ops/py.typed"} <= files.keys()
+
+
 def test_all_that_installed_modules_import_or_start_of_ours_is_installed(files):
     modules = {name for name in files if name.endswith(".py")}
 

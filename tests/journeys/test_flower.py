@@ -12,6 +12,8 @@ from celery import Celery
 
 from ops.supervisor import own_command
 from producer.publish import Publisher
+from tests.configuration import configuration as settings_text
+from tests.configuration import endpoint, table, trigger
 from tests.waiting import until
 from worker.contract.celery.options import broker_options
 from worker.contract.processes import read_processes
@@ -19,27 +21,6 @@ from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 
 PASSWORD = "a, long: password"
-CONFIGURATION = """
-[redis]
-url = "{url}"
-partitions = 4
-[destinations.insider]
-api = "http"
-base_url = "http://127.0.0.1:9"
-rate = "25000/min"
-[destinations.insider.http]
-networks = ["127.0.0.0/8"]
-[triggers.enter]
-destination = "insider"
-audiences = ["vip"]
-on = "enter"
-template = "never.jsonnet"
-url = "/"
-[flower]
-listen = "127.0.0.1:{port}"
-user = "ops"
-password = "env:FLOWER_TEST_PASSWORD"
-"""
 PAYLOAD = (
     b'{"data": {"email": "somebody@example.com", "segment_events":'
     b' [{"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}]}}'
@@ -54,7 +35,20 @@ def configuration(tmp_path, redis_url):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
     path = tmp_path / "segrelay.toml"
-    path.write_text(CONFIGURATION.format(url=redis_url, port=free_port()))
+    path.write_text(
+        settings_text(
+            endpoint("insider"),
+            trigger("enter", template="never.jsonnet", url="/"),
+            table(
+                "flower",
+                listen=f"127.0.0.1:{free_port()}",
+                user="ops",
+                password="env:FLOWER_TEST_PASSWORD",
+            ),
+            redis=redis_url,
+            partitions=4,
+        )
+    )
     return path
 
 
@@ -253,7 +247,7 @@ for one in handlers:
 ACTIONS = ("shutdown", "grow", "cancel-consumer", "add-consumer", "revoke", "rate-limit", "abort")
 
 
-def test_nobody_can_act_with_flower_unless_it_is_configured(configuration, redis_url):
+def test_nobody_can_act_with_flower_unless_it_is_settings_text(configuration, redis_url):
     with (
         running(configuration, "worker", "--concurrency=2") as worker,
         running(configuration, "flower"),

@@ -7,6 +7,7 @@ import subprocess
 import time
 from contextlib import suppress
 
+from tests.configuration import configuration, endpoint, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess
 from worker.contract.celery.options import DRAIN_TASK
@@ -16,33 +17,15 @@ from worker.contract.redis.connection import connect
 from worker.core.rounds import Ring
 
 FAKE_WORKER = "tests.integration.celery.fake_worker"
-CONFIGURATION = """
-[redis]
-url = "{url}"
-partitions = 16
-"""
-DESTINATION = """
-[destinations.{name}]
-api = "http"
-base_url = "http://127.0.0.1:9"
-rate = "25000/min"
-[destinations.{name}.http]
-networks = ["127.0.0.0/8"]
-[triggers.of-{name}]
-destination = "{name}"
-audiences = ["vip"]
-on = "enter"
-template = "any.jsonnet"
-url = "/"
-"""
 
 
 def configure(folder, url, destinations=("one", "two")):
-    text = CONFIGURATION.format(url=url) + "".join(
-        DESTINATION.format(name=name) for name in destinations
+    tables = (
+        endpoint(name) + trigger(f"of-{name}", destination=name, url="/") for name in destinations
     )
     (folder / "templates").mkdir(exist_ok=True)
     (folder / "templates" / "any.jsonnet").write_text("{}")
+    text = configuration(*tables, redis=url, partitions=16)
     (folder / "segrelay.toml").write_text(text)
     return folder / "segrelay.toml"
 

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.main import app
+from tests.configuration import configuration, endpoint, trigger
 from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
 from worker.contract.pauses import Pause, read_pauses, set_pause
@@ -16,41 +17,19 @@ from worker.core.verdicts import AccessRefused
 from worker.errors import UsageWrong
 
 NOTHING = "nothing waits; the first delivery that comes goes alone"
-CONFIG = """
-[redis]
-url = "{url}"
-[destinations.insider]
-api = "http"
-base_url = "http://127.0.0.1:9"
-rate = "600/min"
-[destinations.insider.http]
-networks = ["127.0.0.0/8"]
-[destinations.both]
-api = "http"
-base_url = "http://127.0.0.1:10"
-rate = "600/min"
-[destinations.both.http]
-networks = ["127.0.0.0/8"]
-[triggers.vip-enter]
-destination = "insider"
-audiences = ["vip"]
-on = "enter"
-template = "one.jsonnet"
-url = "/one"
-[triggers.both]
-destination = "insider"
-audiences = ["vip"]
-on = "exit"
-template = "one.jsonnet"
-url = "/one"
-"""
+CONFIG = [
+    endpoint("insider", rate="600/min"),
+    endpoint("both", base_url="http://127.0.0.1:10", rate="600/min"),
+    trigger("vip-enter", template="one.jsonnet", url="/one"),
+    trigger("both", on="exit", template="one.jsonnet", url="/one"),
+]
 
 
 @pytest.fixture
 def client(redis_url, tmp_path, monkeypatch):
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "one.jsonnet").write_text("{}")
-    (tmp_path / "segrelay.toml").write_text(CONFIG.format(url=redis_url))
+    (tmp_path / "segrelay.toml").write_text(configuration(*CONFIG, redis=redis_url))
     monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
     with connect(redis_url) as connected:
         yield connected

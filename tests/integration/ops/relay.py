@@ -7,6 +7,7 @@ import orjson
 from ops.state.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
+from tests.configuration import trigger
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.batch.lookout import Stop
 from worker.contract.keys import PartitionKeys
@@ -29,22 +30,14 @@ authorization = "insider"
 rate = "25000/min"
 {more}
 """
-ENTER = """
-[triggers.vip-enter]
-destination = "insider"
-audiences = ["*"]
-on = "enter"
-template = "enter.jsonnet"
-url = "/api/user/v1/upsert"
-"""
-EXIT = """
-[triggers.vip-exit]
-destination = "insider"
-audiences = ["*"]
-on = "exit"
-template = "exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
+ENTER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet")
+EXIT = trigger(
+    "vip-exit",
+    audiences=["*"],
+    on="exit",
+    template="exit.jsonnet",
+    url="/api/user/v1/attribute/delete",
+)
 OTHER = """
 [destinations.other]
 api = "insider"

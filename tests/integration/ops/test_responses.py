@@ -6,32 +6,20 @@ import orjson
 import pytest
 
 from producer.shipping import shipping_for
+from tests.configuration import lytics, trigger
 from tests.integration.ops.relay import payload
 from worker.adapters.redis.partition import RedisPartition
 from worker.batch.partition import Note, Settlement
 from worker.contract.redis.connection import connect_async
 
-TRIGGER = """
-[triggers.vip-enter]
-destination = "insider"
-audiences = ["*"]
-on = "enter"
-template = "enter.jsonnet"
-url = "/api/user/v1/upsert"
-response_stream = "answers"
-"""
-LYTICS = """
-[lytics]
-base_url = "{url}"
-token = "a-token-of-nobody"
-"""
+TRIGGER = trigger("vip-enter", audiences=["*"], template="enter.jsonnet", response_stream="answers")
 
 
 @pytest.fixture
 def told(relay, sandbox):
     """A relay whose entrances have a response stream."""
     sandbox.settings(lytics={"collect_status": 200})
-    relay.configure(LYTICS.format(url=sandbox.url), triggers=TRIGGER)
+    relay.configure(lytics(sandbox.url), triggers=TRIGGER)
     yield relay
     sandbox.settings(lytics={"collect_status": 200})
 

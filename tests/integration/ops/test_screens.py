@@ -9,17 +9,13 @@ import pytest
 
 from ops.cli import names
 from ops.cli.main import app
+from tests.configuration import trigger
 from tests.integration.ops.conftest import LYTICS
 from tests.integration.ops.relay import payload
 
-ENTER = """
-[triggers.very-important-people-of-the-north-enter]
-destination = "insider"
-audiences = ["*"]
-on = "enter"
-template = "enter.jsonnet"
-url = "/api/user/v1/upsert"
-"""
+ENTER = trigger(
+    "very-important-people-of-the-north-enter", audiences=["*"], template="enter.jsonnet"
+)
 AUDIENCE = "very_important_people_of_the_north"
 COMMANDS = {
     "status": ("status",),

@@ -10,30 +10,16 @@ import orjson
 
 from ops.embedded import lifecycle as embedded
 from ops.supervisor import own_command
+from tests.configuration import configuration, credentials, insider, trigger
 from tests.warm import WarmProcess, run
 from worker.contract.events import decode_profile
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 
 PARTITIONS = 4
-CONFIGURATION = f"""
-[redis]
-url = "embedded"
-partitions = {PARTITIONS}
-[authorizations.insider]
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "t" }}
-[destinations.insider]
-api = "insider"
-base_url = "https://unification.useinsider.com"
-authorization = "insider"
-rate = "25000/min"
-[triggers.vip-enter]
-destination = "insider"
-audiences = ["vip"]
-on = "enter"
-template = "any.jsonnet"
-url = "/api/user/v1/upsert"
-"""
+CONFIGURATION = configuration(
+    credentials(), insider(authorization="insider"), trigger("vip-enter"), partitions=PARTITIONS
+)
 
 
 class Relay:

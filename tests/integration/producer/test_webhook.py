@@ -14,33 +14,16 @@ import pytest
 from ops.embedded import lifecycle as embedded
 from ops.sandbox.process import SandboxProcess
 from ops.supervisor import own_command
+from tests.configuration import configuration, credentials, insider, table, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 
 SECRET = "a-secret-of-nobody"
-CONFIGURATION = """
-[redis]
-url = "embedded"
-partitions = 4
-[authorizations.insider]
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "t" }}
-[destinations.insider]
-api = "insider"
-base_url = "https://unification.useinsider.com"
-authorization = "insider"
-rate = "25000/min"
-[triggers.vip-enter]
-destination = "insider"
-audiences = ["vip"]
-on = "enter"
-template = "any.jsonnet"
-url = "/api/user/v1/upsert"
-[producer.webhook]
-listen = "127.0.0.1:{port}"
-secret = "{secret}"
-"""
+CONFIGURATION = configuration(
+    credentials(), insider(authorization="insider"), trigger("vip-enter"), partitions=4
+)
 
 
 def free_port() -> int:
@@ -58,7 +41,8 @@ class Relay:
         (folder / "templates").mkdir()
         (folder / "templates" / "any.jsonnet").write_text("{}")
         self.config = folder / "segrelay.toml"
-        self.config.write_text(CONFIGURATION.format(port=self.port, secret=SECRET))
+        receiver = table("producer.webhook", listen=f"127.0.0.1:{self.port}", secret=SECRET)
+        self.config.write_text(CONFIGURATION + receiver)
         self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"
         self.process: WarmProcess | None = None

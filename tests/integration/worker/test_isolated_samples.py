@@ -5,21 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.configuration import configuration, insider, trigger
 from worker.checks.triggers import check_triggers
 from worker.contract.settings import load_settings
 
-CONFIGURATION = """
-[destinations.insider]
-api = "insider"
-base_url = "https://unification.useinsider.com"
-rate = "100/min"
-[triggers.deadly]
-destination = "insider"
-audiences = ["vip"]
-on = "enter"
-template = "deadly.jsonnet"
-url = "/api/user/v1/upsert"
-"""
+CONFIGURATION = configuration(insider(), trigger("deadly", template="deadly.jsonnet"))
 
 
 def test_a_template_that_refers_to_itself_is_an_error_of_its_trigger(tmp_path: Path) -> None:

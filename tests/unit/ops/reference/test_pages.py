@@ -6,7 +6,7 @@ from ops.cli.main import COMMANDS
 from ops.reference.pages import FOLDER, pages
 
 
-@pytest.mark.parametrize("name", ["configuration.md", "commands.md"])
+@pytest.mark.parametrize("name", list(pages()))
 def test_a_reference_page_is_what_make_docs_writes(name: str) -> None:
     written = (FOLDER / name).read_text()
 

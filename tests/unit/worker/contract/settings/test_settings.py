@@ -8,7 +8,7 @@ from worker.contract.settings import DeliverySettings, RedisSettings, Settings, 
 from worker.contract.settings.http import Failures, HttpDestination
 from worker.errors import ConfigurationInvalid
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 TEXT = """\
 [redis]
 url = "redis://ann:hunter2@127.0.0.1:6379/0"

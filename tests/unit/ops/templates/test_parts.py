@@ -15,7 +15,7 @@ from ops.templates.trying.outcome import Outcome
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.checks.finding import Finding
 
-HERE = Path(__file__).parents[2] / "conformance" / "templates"
+HERE = Path(__file__).parents[3] / "conformance" / "templates"
 
 
 def bundle_of(folder, text):

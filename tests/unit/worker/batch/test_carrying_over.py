@@ -6,9 +6,9 @@ import orjson
 import pytest
 
 from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.unit.worker.batch.test_reading_streams import NoClock
 from tests.unit.worker.drain_fakes import FakeNumbers
 from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
-from tests.unit.worker.test_reading_streams import NoClock
 from worker.batch.carry import read_and_carry
 from worker.batch.partition import Entry, LedgerText
 from worker.batch.state import State

@@ -1,0 +1,68 @@
+"""Builders of configurations: tables of `segrelay.toml` with what a test does not care about."""
+
+import json
+from typing import Any
+
+INSIDER_URL = "https://unification.useinsider.com"
+NOBODY_LISTENS_URL = "http://127.0.0.1:9"
+UPSERT = "/api/user/v1/upsert"
+
+
+def configuration(*tables: str, redis: str = "embedded", **redis_keys: Any) -> str:
+    """Return a whole configuration.
+
+    Args:
+        tables: From `table`, `insider`, `endpoint`, `trigger` and the others.
+        redis: The URL of Redis.
+        redis_keys: More keys of `[redis]`.
+    """
+    return "".join([table("redis", url=redis, **redis_keys), *tables])
+
+
+def table(name: str, **keys: Any) -> str:
+    """Return a table of TOML; a dictionary becomes an inline table."""
+    lines = [f"{key} = {_value(value)}" for key, value in keys.items()]
+    return "\n".join([f"[{name}]", *lines, ""])
+
+
+def insider(name: str = "insider", *, base_url: str = INSIDER_URL, **keys: Any) -> str:
+    """Return a destination that is Insider, or a sandbox at `base_url`."""
+    settings = {"api": "insider", "base_url": base_url, "rate": "25000/min", **keys}
+    return table(f"destinations.{name}", **settings)
+
+
+def credentials() -> str:
+    """Return the credentials of an invented partner, for `authorization="insider"`."""
+    headers = {"X-PARTNER-NAME": "acme", "X-REQUEST-TOKEN": "secret-token"}
+    return table("authorizations.insider", label="Sandbox", headers=headers)
+
+
+def endpoint(name: str, *, base_url: str = NOBODY_LISTENS_URL, rate: str = "25000/min") -> str:
+    """Return a destination that is an HTTP endpoint on this machine."""
+    return table(f"destinations.{name}", api="http", base_url=base_url, rate=rate) + table(
+        f"destinations.{name}.http", networks=["127.0.0.0/8"]
+    )
+
+
+def trigger(name: str, *, destination: str = "insider", **keys: Any) -> str:
+    """Return a trigger: entrances of `vip`, unless `keys` say otherwise."""
+    settings = {
+        "destination": destination,
+        "audiences": ["vip"],
+        "on": "enter",
+        "template": "any.jsonnet",
+        "url": UPSERT,
+        **keys,
+    }
+    return table(f"triggers.{name}", **settings)
+
+
+def lytics(base_url: str) -> str:
+    """Return the connection to a sandbox that stands in for Lytics."""
+    return table("lytics", base_url=base_url, token="a-token-of-nobody")
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + " }"
+    return json.dumps(value)
