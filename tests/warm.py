@@ -35,7 +35,7 @@ ALSO_LOADED = (
     "kombu.transport.redis",
     "ops.cli.run.celery_command",
     "ops.sandbox.lytics.remote_templates",
-    "ops.templates.trying.outcome",
+    "worker.checks.rehearsal",
     "producer.tasks",
     "uvicorn.loops.auto",
     "worker.node.edge",

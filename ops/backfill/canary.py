@@ -10,10 +10,10 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.backfill.planning import Planner
-from ops.letters.rehearsal import Rehearsed, rehearse
 from ops.trial.reading_back import AS_SENT, compared, read_back
 from producer.backfill.job import Spec
 from producer.sources.opening import STANDARD_INPUT
+from worker.checks.rehearsal import Rehearsed, rehearse
 from worker.contract.settings import Settings, Trigger
 from worker.destinations.api import Shaped
 from worker.errors import SegrelayError

@@ -14,7 +14,6 @@ import orjson
 from redis import Redis
 
 from ops.letters.masking import hidden
-from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.state.ledger import Names, read_records
 from producer.backfill.job import BadRow, Spec
 from producer.backfill.pieces import Piece, pieces_of
@@ -23,6 +22,7 @@ from producer.publishing.audiences import AudienceBook
 from producer.publishing.drafting import Drafter, Manner
 from producer.publishing.published import Draft
 from producer.publishing.room import Fill
+from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import decode_profile, encode_header
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import NewDelivery
@@ -269,11 +269,9 @@ class Planner:
         return sum(math.ceil(count / largest) for count in one.by_partition.values())
 
     def _body(self, name: str, one: ForTrigger) -> Iterator[dict[str, Any]]:
-        shaped = next((each.shaped for each in one.rehearsed if each.shaped), None)
-        if shaped:
-            api = api_of(self._settings, self._settings.triggers[name])
-            body = api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root)
-            yield {"trigger": name, "body": hidden(orjson.loads(body)) if body else None}
+        first = next((each for each in one.rehearsed if each.shaped), None)
+        if first:
+            yield {"trigger": name, "body": hidden(first.sent) if first.request else None}
 
     def _memory(self, plan: JobPlan) -> None:
         deliveries = sum(one.deliveries for one in plan.triggers.values())

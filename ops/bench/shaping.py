@@ -8,10 +8,11 @@ from typing import Any, Final
 
 import orjson
 
+from worker.checks.rehearsal import sample_header
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
 from worker.core.knowledge import Knowledge
-from worker.destinations.api import Occasion, Shaped
+from worker.destinations.api import Occasion, Shaped, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 
 _EVENT_US: Final = 1_793_527_200_872_199
@@ -53,17 +54,9 @@ def _microseconds(inputs: list[Any], step: Callable[[Any], object]) -> float:
 
 def occasion_of_sample() -> Occasion:
     """Return the occasion that all sample bodies have: an entrance a day ago."""
-    return Occasion(
-        url="/api/user/v1/upsert",
-        audience="vip",
-        direction=Direction.ENTER,
-        time_us=_EVENT_US,
-        now_us=_EVENT_US + _DAY_US,
-        skip_hook=False,
-        repair=False,
-        audience_attribute=DEFAULT_AUDIENCE_ATTRIBUTE,
-        phone_region="US",
-    )
+    header = sample_header("vip", Direction.ENTER, _EVENT_US)
+    rules = ShapingRules("/api/user/v1/upsert", DEFAULT_AUDIENCE_ATTRIBUTE, "US")
+    return Occasion.of(header, rules, _EVENT_US + _DAY_US)
 
 
 def body(number: int) -> dict[str, Any]:

@@ -14,9 +14,6 @@ from typing import Any, Final, Literal, Protocol
 from ops.insider.lists import sample_users
 from ops.insider.reader import CUSTOM, Column, InsiderReader
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
-from worker.contract.words import Direction
-from worker.destinations.api import Occasion, Shaped
-from worker.destinations.insider.api import InsiderApi
 from worker.errors import SegrelayError
 
 _INSIDER: Final = "insider"
@@ -97,32 +94,12 @@ def check_panel(
             yield LiveFinding(f"triggers.{trigger.name}", "warning", message, trigger.name)
             continue
         seen: set[str] = set()
-        for user in _as_sent(users, settings, trigger):
+        for user in users:
             for severity, message, name in _of_user(user, trigger, contacts, events):
                 if message not in seen:
                     seen.add(message)
                     place = f"triggers.{trigger.name}"
                     yield LiveFinding(place, severity, message, trigger.name, name)
-
-
-def _as_sent(
-    users: Sequence[dict[str, Any]], settings: Settings, trigger: Trigger
-) -> Sequence[Mapping[str, Any]]:
-    """Return the users as they would leave: `"34"` has become a number by then."""
-    occasion = Occasion(
-        url=settings.url_of(trigger),
-        audience=_SAMPLE_AUDIENCE,
-        direction=Direction(trigger.on),
-        time_us=0,
-        now_us=0,  # so that no sample is ever too old
-        skip_hook=False,
-        repair=False,
-        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
-        phone_region=settings.delivery.phone_region,
-        audience_flag_prefix=trigger.audience_flag_prefix,
-    )
-    shaped = InsiderApi().shape({"users": users}, occasion)
-    return shaped.users if isinstance(shaped, Shaped) else users
 
 
 _Told = tuple[Literal["error", "warning"], str, str]

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 
 from ops.templates.place import SUFFIX
-from ops.templates.trying.outcome import Outcome
 from producer.lytics import LyticsApi
 from worker.adapters.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
+from worker.checks.rehearsal import Rehearsed
 from worker.contract.settings import Settings
 from worker.errors import LyticsUnavailable, UsageWrong
 
@@ -111,7 +111,7 @@ def try_there(
     name: str,
     profile: Mapping[str, Any],
     settings: Mapping[str, Any],
-    ours: Outcome,
+    ours: Rehearsed,
 ) -> RemoteResult:
     """Let Lytics render an event, and compare with what came out here.
 
@@ -152,13 +152,15 @@ def _read(theirs: Any) -> Any:
         return theirs
 
 
-def _problem(theirs: Any, ours: Outcome) -> str:
-    if theirs == ours.body and ours.fate == "rendered":
+def _problem(theirs: Any, ours: Rehearsed) -> str:
+    if theirs == ours.body and ours.rendering == "rendered":
         return ""
-    if isinstance(theirs, str) and not (ours.fate == "rendered" and isinstance(ours.body, str)):
-        if ours.fate != "rendered":
+    if isinstance(theirs, str) and not (
+        ours.rendering == "rendered" and isinstance(ours.body, str)
+    ):
+        if ours.rendering != "rendered":
             return f"Lytics does not render it either, although it answers 200: {theirs}"
         return f"Lytics answers 200, but the template failed there: {theirs}"
-    if ours.fate != "rendered":
-        return f"Lytics renders it; here it is {ours.fate}: {ours.message}"
+    if ours.rendering != "rendered":
+        return f"Lytics renders it; here it is {ours.rendering}: {ours.message}"
     return "Lytics renders something else than segrelay."

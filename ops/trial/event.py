@@ -9,9 +9,9 @@ from typing import Any
 
 import orjson
 
-from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
 from producer.publishing.matching import pack_exported, pack_whole
+from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import Event, decode_profile, header_of
 from worker.contract.settings import Settings, Trigger
 from worker.destinations.api import Shaped
@@ -78,11 +78,13 @@ def packed_of(event: Event, trigger: Trigger, settings: Settings) -> bytes:
     return packed.text
 
 
-def candidate_of(event: Event, trigger: Trigger, settings: Settings, *, now_us: int) -> Candidate:
+def candidate_of(
+    event: Event, trigger: Trigger, settings: Settings, *, name: str = "", now_us: int
+) -> Candidate:
     """Return what a delivery of an event would be rendered from."""
     header = header_of(event, accepted_ms=now_us // 1000)
     profile = decode_profile(packed_of(event, trigger, settings))
-    return Candidate("", trigger.name, header, profile)
+    return Candidate(name, trigger.name, header, profile)
 
 
 def attempt_of(event: Event, trigger: Trigger, settings: Settings, *, now_us: int) -> Attempt:

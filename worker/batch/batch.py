@@ -288,7 +288,7 @@ class Batch:
         setbacks = self.state.setbacks
         setback = setbacks.get(parcel.delivery.place) if setbacks else None
         root = orjson.dumps(parcel.shaped.root, option=orjson.OPT_SORT_KEYS)
-        url = parcel.shaped.url or parcel.route.url
+        url = parcel.shaped.url or parcel.route.rules.url
         alone = trigger if setback or self.goes_alone(trigger) else ""
         api = self._api_number(parcel.route)
         return Kind(api, alone, url, root, setback.width if setback else 0)

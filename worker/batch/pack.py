@@ -231,7 +231,7 @@ class Packer:
         self.batch.trying |= self.batch.state.waits.keys() & set(triggers)
         return Request(
             packed,
-            first.shaped.url or first.route.url,
+            first.shaped.url or first.route.rules.url,
             first.route.api.assemble(users, first.shaped.root),
             len(users),
             triggers,

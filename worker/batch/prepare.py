@@ -242,7 +242,7 @@ def _parcel(
     going: tuple[Contender, tuple[Contender, ...]], body: bytes, route: Route, now_us: int
 ) -> Parcel | NotSendable:
     (delivery, fact, _), losers = going
-    occasion = _occasion(delivery, route, now_us)
+    occasion = Occasion.of(delivery.header, route.rules, now_us)
     shaped = route.api.shape(_loads(body), occasion)
     if isinstance(shaped, NotSendable):
         return shaped
@@ -269,19 +269,3 @@ def _loads(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-
-
-def _occasion(delivery: Delivery, route: Route, now_us: int) -> Occasion:
-    header = delivery.header
-    return Occasion(
-        url=route.url,
-        audience=header.audience,
-        direction=header.direction,
-        time_us=header.time_us,
-        now_us=now_us,
-        skip_hook=header.skip_hook,
-        repair=header.repair,
-        audience_attribute=route.audience_attribute,
-        phone_region=route.phone_region,
-        audience_flag_prefix=route.audience_flag_prefix,
-    )

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.core.rendered import Engine, Template
-from worker.destinations.api import Api
+from worker.destinations.api import Api, ShapingRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +17,9 @@ class Route:
     Args:
         api_name: As configured: `insider` or `http`.
         template: None where it is broken; then the trigger is stopped.
-        url: Absolute, checked.
         headers: Of the authorization, revealed.
         params: Of the authorization, revealed.
         settings: The template's `jobConfGet`.
-        audience_attribute: Name of the attribute that holds the list of audiences.
-        audience_flag_prefix: How the names of attributes begin that stand for one audience each.
         engine: `jsonnet`: never the compiled form of the template.
         stopped: Why it can't deliver until its template is mended, or a secret is set; "" = it can.
     """
@@ -32,13 +28,10 @@ class Route:
     api: Api
     api_name: str
     template: Template | None
-    url: str
+    rules: ShapingRules
     headers: Mapping[str, str] = field(repr=False)
     params: Mapping[str, str] = field(repr=False)
     settings: Mapping[str, Any]
-    audience_attribute: str
-    phone_region: str
     on_ambiguous: Literal["resend", "dead_letter"]
     engine: Engine = "auto"
     stopped: str = ""
-    audience_flag_prefix: str = DEFAULT_FLAG_PREFIX

@@ -6,12 +6,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
+from worker.adapters.jsonnet.files import Bundle
 from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.renderer import Renderer
-from worker.core.rendered import Result, Row, Template
+from worker.core.rendered import Killed, Result, Row, Template
 
 RENDER_SECONDS: Final = 20.0
-RENDER_MEMORY_BYTES: Final = 1 << 30
+_RENDER_MEMORY_BYTES: Final = 1 << 30
+_ROWS_A_PROCESS: Final = 100
+"""So that the seconds are enough for all rows of a process."""
+
+
+def render_apart(bundle: Bundle, rows: Sequence[Row]) -> list[Result | Killed]:
+    """Render events in processes of their own; one result each.
+
+    After a process died, the row at which it did is the first of the next one: it is to blame if
+    that one dies before any row came out.
+
+    Raises:
+        TemplateBroken: The engine does not parse the template.
+    """
+    results: list[Result | Killed] = []
+    while len(results) < len(rows):
+        part = rows[len(results) : len(results) + _ROWS_A_PROCESS]
+        outcome = render_isolated(
+            bundle, part, seconds=RENDER_SECONDS, memory_bytes=_RENDER_MEMORY_BYTES
+        )
+        if isinstance(outcome, DiedAt):
+            results += outcome.results or [Killed(outcome.cause)]
+        else:
+            results += outcome
+    return results
 
 
 class RendersSamples(Protocol):
@@ -21,7 +46,7 @@ class RendersSamples(Protocol):
         """Read a template, or raise TemplateBroken."""
         ...
 
-    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | DiedAt:
+    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result | Killed]:
         """Render events; one result each."""
         ...
 
@@ -36,11 +61,6 @@ class IsolatedSamples:
         """Read a template, or raise TemplateBroken."""
         return self._renderer.load(name)
 
-    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result] | DiedAt:
+    def render(self, template: Template, rows: Sequence[Row]) -> Sequence[Result | Killed]:
         """Render events; one result each."""
-        return render_isolated(
-            self._renderer.bundle_of(template),
-            rows,
-            seconds=RENDER_SECONDS,
-            memory_bytes=RENDER_MEMORY_BYTES,
-        )
+        return render_apart(self._renderer.bundle_of(template), rows)

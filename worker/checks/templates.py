@@ -22,14 +22,13 @@ from worker.adapters.jsonnet.accelerated import (
 from worker.adapters.jsonnet.choice import engine_for
 from worker.adapters.jsonnet.failures import Failure
 from worker.adapters.jsonnet.files import Bundle, TemplateFolder
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.adapters.jsonnet.judge import EngineModule, judge, judges
 from worker.checks.bodies import misplaced_of, warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
-from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
+from worker.checks.rendering import render_apart
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.core.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 from worker.errors import TemplateBroken
 
 
@@ -86,14 +85,15 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     """Load a template, render the cases, and compare with what other engines make of it."""
     try:
         bundle = TemplateFolder(folder).bundle(template)
-        results = _rendered(folder, template, cases)
+        results = render_apart(bundle, [Row(case.text, case.settings) for case in cases])
     except TemplateBroken as error:
         place = (error.file, error.line, error.column)
         return TemplateReport(template, "", {}, [Finding("error", error.message, "", *place)])
-    killers = [case.label for case in cases if results[case] is None]
+    both = list(zip(cases, results, strict=True))
+    killers = [_kills(case.label) for case, result in both if isinstance(result, Killed)]
     if killers:
-        return TemplateReport(template, bundle.content_hash, {}, [*map(_kills, killers)])
-    rendered = [(case, result) for case, result in results.items() if result is not None]
+        return TemplateReport(template, bundle.content_hash, {}, killers)
+    rendered = [(case, result) for case, result in both if not isinstance(result, Killed)]
     findings = list(_findings_about_renders(rendered))
     said = _judged(bundle, cases)
     for case, result in rendered:
@@ -170,25 +170,6 @@ def _by_settings(cases: Sequence[Case]) -> dict[bytes, list[Case]]:
     for case in cases:
         groups.setdefault(case.settings_text, []).append(case)
     return groups
-
-
-def _rendered(folder: Path, template: str, cases: Sequence[Case]) -> dict[Case, Result | None]:
-    """Return the results, None where rendering killed the process or did not end."""
-    results: dict[Case, Result | None] = {}
-    bundle = TemplateFolder(folder).bundle(template)
-    waiting = list(cases)
-    while waiting:
-        outcome = render_isolated(
-            bundle,
-            [Row(case.text, case.settings) for case in waiting],
-            seconds=RENDER_SECONDS,
-            memory_bytes=RENDER_MEMORY_BYTES,
-        )
-        is_killed = isinstance(outcome, DiedAt)
-        done = [*outcome.results, None] if isinstance(outcome, DiedAt) else outcome
-        results.update(zip(waiting, done, strict=not is_killed))
-        waiting = waiting[len(done) :]
-    return results
 
 
 def _kills(label: str) -> Finding:

@@ -9,20 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import orjson
 
-from worker.adapters.jsonnet.isolated import DiedAt
 from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
 from worker.checks.finding import Finding, Severity
+from worker.checks.rehearsal import Rehearsed, sample_header, shape_result
 from worker.checks.rendering import RENDER_SECONDS, IsolatedSamples, RendersSamples
 from worker.checks.samples import entry_of, profile_for
+from worker.contract.events import Header
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Direction
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
-from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.core.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
+from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
 from worker.destinations.registry import api_of, path_misfit
@@ -51,22 +52,6 @@ Weighed = tuple[Severity, str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
-    """What came of trying a trigger.
-
-    Args:
-        body: What its template made of the sample; None where it did not render.
-    """
-
-    findings: Sequence[Finding]
-    body: Any = None
-
-    def of(self, trigger: str) -> _Tried:
-        """Return the same about another trigger of its kind."""
-        return replace(self, findings=[replace(f, trigger=trigger) for f in self.findings])
-
-
-@dataclass(frozen=True, slots=True)
 class _Sample:
     profile: dict[str, Any]
     is_own: bool
@@ -81,15 +66,17 @@ class _Sample:
 def check_triggers(settings: Settings, now: datetime) -> list[Finding]:
     """Check all triggers of a configuration, each in a process of its own, and how they fit."""
     renderer = IsolatedSamples(settings.templates_folder)
-    kinds: dict[str, _Tried] = {}
-    tried: dict[str, _Tried] = {}
+    kinds: dict[str, tuple[Any, Sequence[Finding]]] = {}
+    bodies: dict[str, Any] = {}
+    findings: list[Finding] = []
     for name, trigger in settings.triggers.items():
         kind = kind_of(trigger)
         if kind not in kinds:
             kinds[kind] = _try(settings, trigger, renderer, now)
-        tried[name] = kinds[kind].of(name)
-    bodies = {name: one.body for name, one in tried.items() if one.body is not None}
-    findings = [finding for one in tried.values() for finding in one.findings]
+        body, found = kinds[kind]
+        findings += [replace(finding, trigger=name) for finding in found]
+        if body is not None:
+            bodies[name] = body
     return findings + list(check_audiences(settings, bodies))
 
 
@@ -105,7 +92,7 @@ def check_trigger(
     settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime
 ) -> Sequence[Finding]:
     """Render a sample of the trigger's direction, shape it, and say what is wrong with it."""
-    return _try(settings, trigger, renderer, now).findings
+    return _try(settings, trigger, renderer, now)[1]
 
 
 def fails_where_another_renders(
@@ -128,36 +115,48 @@ def fails_where_another_renders(
     [before] = renders_before(rows)
     if not isinstance(before, Rendered):
         return ""
-    results = renderer.render(renderer.load(trigger.template), rows)
-    if isinstance(results, DiedAt):
-        return _KILLED[results.cause].format(trigger.template)
-    [after] = results
+    [after] = renderer.render(renderer.load(trigger.template), rows)
+    if isinstance(after, Killed):
+        return _KILLED[after.cause].format(trigger.template)
     if not isinstance(after, TemplateFailed):
         return ""
     place = _place_of(after, trigger)
     return f"it fails for the sample that the version before renders: {place}: {after.message}"
 
 
-def sample_body(settings: Settings, trigger: Trigger, now: datetime) -> Any:
-    """Return what a trigger's template makes of its sample; None if it does not render."""
-    return _try(settings, trigger, IsolatedSamples(settings.templates_folder), now).body
-
-
-def _try(settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime) -> _Tried:
+def rehearse_sample(settings: Settings, trigger: Trigger, now: datetime) -> Rehearsed | None:
+    """Return what would become of a trigger's sample; None if there is no sample or template."""
     try:
-        template = renderer.load(trigger.template)
-        profile = profile_for(settings, trigger, now)
-        rows = [Row(orjson.dumps(profile), trigger.settings)]
-        results = renderer.render(template, rows)
+        return _rehearse(settings, trigger, IsolatedSamples(settings.templates_folder), now)[1]
+    except (TemplateBroken, UsageWrong):
+        return None
+
+
+def _rehearse(
+    settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime
+) -> tuple[dict[str, Any], Rehearsed]:
+    """Return the profile of the sample too."""
+    template = renderer.load(trigger.template)
+    profile = profile_for(settings, trigger, now)
+    [result] = renderer.render(template, [Row(orjson.dumps(profile), trigger.settings)])
+    header = _header(trigger, profile)
+    now_us = header.time_us  # a sample is never too old
+    return profile, shape_result("", result, header, trigger, settings, now_us=now_us)
+
+
+def _try(
+    settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime
+) -> tuple[Any, Sequence[Finding]]:
+    """Return the rendered body, None where it did not render, and what is wrong."""
+    try:
+        profile, rehearsed = _rehearse(settings, trigger, renderer, now)
     except TemplateBroken as error:
-        return _Tried([Finding("error", _placed(error), trigger.name)])
+        return None, [Finding("error", _placed(error), trigger.name)]
     except UsageWrong as error:
-        return _Tried([Finding("error", error.message, trigger.name)])
-    result = results if isinstance(results, DiedAt) else results[0]
-    body = orjson.loads(result.body) if isinstance(result, Rendered) else None
+        return None, [Finding("error", error.message, trigger.name)]
     sample = _Sample(profile, is_own=bool(trigger.sample))
-    weighed = _judge(settings, trigger, sample, result)
-    return _Tried([Finding(severity, text, trigger.name) for severity, text in weighed], body)
+    weighed = _judge(settings, trigger, sample, rehearsed)
+    return rehearsed.body, [Finding(severity, text, trigger.name) for severity, text in weighed]
 
 
 def _placed(error: TemplateBroken) -> str:
@@ -166,26 +165,27 @@ def _placed(error: TemplateBroken) -> str:
 
 
 def _judge(
-    settings: Settings, trigger: Trigger, sample: _Sample, result: Result | DiedAt
+    settings: Settings, trigger: Trigger, sample: _Sample, rehearsed: Rehearsed
 ) -> list[Weighed]:
-    match result:
-        case DiedAt(cause=cause):
+    match rehearsed.result:
+        case Killed(cause):
             return [("error", _KILLED[cause].format(trigger.template))]
         case Asserted(message):
             return [sample.doubt(f"{trigger.template}: an assert fails: {message}")]
         case TemplateFailed() as failed:
             return [sample.doubt(f"{_place_of(failed, trigger)}: {failed.message}")]
-        case Rendered(body):
-            return _judge_body(settings, trigger, sample, orjson.loads(body))
-        case _ as never:
-            assert_never(never)
+        case _:
+            return _judge_body(settings, trigger, sample, rehearsed)
 
 
 def _place_of(failed: TemplateFailed, trigger: Trigger) -> str:
     return f"{failed.file}:{failed.line}" if failed.line else failed.file or trigger.template
 
 
-def _judge_body(settings: Settings, trigger: Trigger, sample: _Sample, body: Any) -> list[Weighed]:
+def _judge_body(
+    settings: Settings, trigger: Trigger, sample: _Sample, rehearsed: Rehearsed
+) -> list[Weighed]:
+    body = rehearsed.body
     name = settings.destinations[trigger.destination].api
     misfit = path_misfit(name, body, trigger.url)
     if misfit:
@@ -193,7 +193,7 @@ def _judge_body(settings: Settings, trigger: Trigger, sample: _Sample, body: Any
     findings: list[Weighed] = []
     if _is_unidentified(settings, trigger, sample, body):
         findings.append(("warning", _UNIDENTIFIED.format(trigger.template, _identity(settings))))
-    match api_of(settings, trigger).shape(body, _occasion(settings, trigger, sample)):
+    match rehearsed.shaping:
         case NotSendable(Death(), message):
             findings.append(sample.doubt(f"{trigger.template} yields nothing valid: {message}"))
         case NotSendable(_, message):
@@ -211,22 +211,11 @@ def _judge_body(settings: Settings, trigger: Trigger, sample: _Sample, body: Any
     return findings
 
 
-def _occasion(settings: Settings, trigger: Trigger, sample: _Sample) -> Occasion:
-    entry = entry_of(sample.profile)
+def _header(trigger: Trigger, profile: Mapping[str, Any]) -> Header:
+    entry = entry_of(profile)
     moment = instant(entry.get(trigger.on)) or _UNTIMED
     time_us = (moment - _EPOCH) // timedelta(microseconds=1)
-    return Occasion(
-        url=settings.url_of(trigger),
-        audience=str(entry.get("slug") or "sample"),
-        direction=Direction(trigger.on),
-        time_us=time_us,
-        now_us=time_us,
-        skip_hook=False,
-        repair=False,
-        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
-        phone_region=settings.delivery.phone_region,
-        audience_flag_prefix=trigger.audience_flag_prefix,
-    )
+    return sample_header(str(entry.get("slug") or "sample"), Direction(trigger.on), time_us)
 
 
 def _identity(settings: Settings) -> str:

@@ -68,7 +68,9 @@ class TemplateFailed:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """The throw-away process died of an event that was alone in it."""
+    """The throw-away process died of an event that was alone in it, or took too long for it."""
+
+    cause: Literal["time", "crash"] = "crash"
 
 
 Result = Rendered | Asserted | TemplateFailed

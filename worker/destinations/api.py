@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
+from worker.contract.events import Header
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.contract.words import Death, Direction, Skip
 from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Verdict
 
 
+class ShapingRules(NamedTuple):
+    """The part of a trigger's configuration on which shaping depends.
+
+    Attributes:
+        url: Absolute, checked.
+        audience_attribute: Name of the attribute that holds the list of audiences.
+        phone_region: The country of phone numbers that name none.
+        audience_flag_prefix: How the names of attributes begin that stand for one audience each.
+    """
+
+    url: str
+    audience_attribute: str
+    phone_region: str
+    audience_flag_prefix: str = DEFAULT_FLAG_PREFIX
+
+
 class Occasion(NamedTuple):
-    """For which event a body was rendered.
+    """The event for which a body was rendered.
 
     Attributes:
         url: The trigger's, as configured (a path below the base URL, or absolute).
@@ -35,6 +52,20 @@ class Occasion(NamedTuple):
     audience_attribute: str
     phone_region: str
     audience_flag_prefix: str = DEFAULT_FLAG_PREFIX
+
+    @classmethod
+    def of(cls, header: Header, rules: ShapingRules, now_us: int) -> Self:
+        """Return the occasion of a delivery."""
+        return cls(
+            rules.url,
+            header.audience,
+            header.direction,
+            header.time_us,
+            now_us,
+            header.skip_hook,
+            header.repair,
+            *rules[1:],
+        )
 
 
 class Shaped(NamedTuple):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from worker.contract.settings import Settings, Trigger
-from worker.destinations.api import Api
+from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
+from worker.destinations.api import Api, ShapingRules
 from worker.destinations.http import HttpApi
 from worker.destinations.insider import shape as insider_shape
 from worker.destinations.insider.api import InsiderApi
@@ -21,6 +21,16 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
         destination.http.changed_by(trigger.http),
         (*destination.http.hosts, urlsplit(destination.base_url).netloc),
         destination.http.networks,
+    )
+
+
+def rules_of(settings: Settings, trigger: Trigger) -> ShapingRules:
+    """Return the rules by which the bodies of a trigger are shaped."""
+    return ShapingRules(
+        settings.url_of(trigger),
+        str(trigger.settings[AUDIENCE_ATTRIBUTE]),
+        settings.delivery.phone_region,
+        trigger.audience_flag_prefix,
     )
 
 

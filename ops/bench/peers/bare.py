@@ -20,10 +20,11 @@ from ops.bench.peers.rendering import HEADERS, PATHS
 from ops.invented import AUDIENCES
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.adapters.jsonnet.renderer import Renderer
+from worker.checks.rehearsal import sample_header
 from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
 from worker.core.rendered import Rendered, Row, Template
-from worker.destinations.api import Occasion, Shaped
+from worker.destinations.api import Occasion, Shaped, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 
 FEED: Final = "feed"
@@ -91,16 +92,9 @@ def _work(  # noqa: PLR0917 - bare on purpose
 
 def _occasion(direction: str) -> Occasion:
     now_us = time.time_ns() // 1_000
-    return Occasion(
-        url=PATHS[direction],
-        audience="",
-        direction=Direction(direction),
-        time_us=now_us,
-        now_us=now_us,
-        skip_hook=False,
-        repair=False,
-        audience_attribute=DEFAULT_AUDIENCE_ATTRIBUTE,
-        phone_region="US",
+    header = sample_header("", Direction(direction), now_us)
+    return Occasion.of(
+        header, ShapingRules(PATHS[direction], DEFAULT_AUDIENCE_ATTRIBUTE, "US"), now_us
     )
 
 

@@ -200,7 +200,7 @@ def _rehearse(
                 "id": r.name,
                 "fate": r.fate,
                 "reason": r.reason,
-                "message": r.said,
+                "message": r.safe_message,
             }
             for r in rehearsed
         ]
@@ -210,6 +210,9 @@ def _rehearse(
     _tell_left_out(plan)
     table(
         ("letter", "would be", "reason", *text_columns("message")),
-        [(r.name, r.fate, r.reason or "-", r.said[:_MESSAGE_CHARACTERS]) for r in rehearsed],
+        [
+            (r.name, r.fate, r.reason or "-", r.safe_message[:_MESSAGE_CHARACTERS])
+            for r in rehearsed
+        ],
     )
     say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in ("sent", "skipped", "dead")))

@@ -20,8 +20,6 @@ from producer.publishing.audiences import AudienceBook
 from worker.contract.events import Event
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings, Trigger, load_settings
-from worker.destinations.api import Shaped
-from worker.destinations.registry import api_of
 from worker.errors import SegrelayError, UsageWrong
 
 _MICROSECONDS: Final = 1_000_000
@@ -124,17 +122,12 @@ def _document(attempt: Attempt, settings: Settings) -> dict[str, Any]:
         },
         "outcome": f"would_be_{rehearsed.fate}",
         "reason": rehearsed.reason,
-        "message": rehearsed.message,
-        "rendered": _json(rehearsed.body),
+        "message": rehearsed.placed_message,
+        "rendered": rehearsed.body,
         "url": (shaped and shaped.url) or settings.url_of(attempt.trigger),
-        "request": _request(attempt, settings, shaped) if shaped else None,
+        "request": rehearsed.sent,
         "left_out": list(shaped.dropped) if shaped else [],
     }
-
-
-def _request(attempt: Attempt, settings: Settings, shaped: Shaped) -> Any:
-    api = api_of(settings, attempt.trigger)
-    return _json(api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root))
 
 
 def _json(body: bytes) -> Any:

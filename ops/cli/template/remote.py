@@ -17,11 +17,11 @@ from ops.templates.remote import (
     source_for_lytics,
     try_there,
 )
-from ops.templates.trying.outcome import rendered
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from worker.adapters.jsonnet.files import TemplateFolder
+from worker.checks.rehearsal import rehearse_rendering
 from worker.checks.samples import load_profiles
 from worker.checks.templates import check_template
 from worker.contract.settings import Settings
@@ -116,7 +116,7 @@ def try_there_(
     with opened_api(settings) as api:
         for number, profile in enumerate(load_profiles(file), 1):
             text = orjson.dumps(profile)
-            [ours] = rendered(place.folder, here, [(f"event {number}", text)], given)
+            [ours] = rehearse_rendering(place.folder, here, [(f"event {number}", text)], given)
             result = try_there(api, name or remote_name(here), profile, given, ours)
             documents.append(
                 {

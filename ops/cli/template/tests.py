@@ -12,18 +12,17 @@ import orjson
 import typer
 
 from ops.cli.template.options import Folder, TriggerName
-from ops.letters.rehearsal import Candidate
 from ops.state.opened import opened
 from ops.templates.place import Place, place_of
 from ops.templates.testing import cases as testing
 from ops.templates.testing.junit import junit
 from ops.templates.trying.comparison import Comparison, FieldDifference, compared
 from ops.templates.trying.events import WantedEvents, events_of_payload, from_file, kept
-from ops.templates.trying.outcome import Outcome, delivered, rendered
 from ops.templates.trying.revisions import Revision, version
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import count_columns, text_columns
+from worker.checks.rehearsal import Candidate, Rehearsed, rehearse_rendering, rehearse_template
 from worker.checks.samples import load_profiles, profile_for
 from worker.contract.settings import Trigger
 from worker.errors import UsageWrong
@@ -184,7 +183,7 @@ def _compared(
             raise UsageWrong("No trigger uses these templates; name one by --trigger.")
         profiles = load_profiles(events) if events else _samples(place, versions[0].template)
         named = [(str(n), orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
-        return compared(*(rendered(v.folder, v.template, named, {}) for v in versions))
+        return compared(*(rehearse_rendering(v.folder, v.template, named, {}) for v in versions))
     candidates = _candidates(place, trigger, events, wanted)
     return compared(*(_delivered(place, trigger, v, candidates) for v in versions))
 
@@ -214,9 +213,9 @@ def _candidates(
 
 def _delivered(
     place: Place, trigger: Trigger, one: Revision, candidates: Sequence[Candidate]
-) -> list[Outcome]:
+) -> list[Rehearsed]:
     assert place.settings is not None
-    return delivered(
+    return rehearse_template(
         candidates,
         trigger,
         place.settings,

@@ -16,10 +16,12 @@ import typer
 
 from ops.cli.template.options import Folder, Given, TemplateArgument, TriggerName, object_of
 from ops.templates.place import Place, full_name, place_of
-from ops.templates.trying.outcome import Outcome, raise_if_broken
+from ops.templates.trying.explained import changes_of_rehearsed, document_of
 from ops.templates.trying.tried import tried
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
+from worker.checks.rehearsal import Rehearsed
+from worker.core.rendered import Killed
 from worker.errors import SegrelayError, TemplateBroken
 
 _LOOK_SECONDS: Final = 0.2
@@ -56,34 +58,43 @@ def render(
     place = place_of(templates)
     name = full_name(template)
     outcomes = tried(place, name, file, trigger, object_of(settings) if settings else None)
-    raise_if_broken(outcomes, name)
+    _raise_if_killed(outcomes, name)
     if json:
-        print_json([one.document for one in outcomes])
+        print_json([document_of(one) for one in outcomes])
     else:
         _tell(outcomes, explain=explain)
-    if any(one.fate == "failed" for one in outcomes):
+    if any(one.rendering == "failed" for one in outcomes):
         raise typer.Exit(TemplateBroken.exit_code)
 
 
-def _tell(outcomes: Sequence[Outcome], *, explain: bool) -> None:
+def _raise_if_killed(outcomes: Sequence[Rehearsed], template: str) -> None:
+    for number, one in enumerate(outcomes, 1):
+        if isinstance(one.result, Killed):
+            raise TemplateBroken(
+                f"{template}: rendering event {number} of {len(outcomes)} ends or hangs the"
+                " process.",
+                template,
+            )
+
+
+def _tell(outcomes: Sequence[Rehearsed], *, explain: bool) -> None:
     for one in outcomes:
-        if one.fate == "rendered" and explain and one.is_shaped:
+        if one.rendering == "rendered" and explain and one.shaping:
             _explain(one)
-        elif one.fate == "rendered":
+        elif one.rendering == "rendered":
             say(_pretty(one.body))
         else:
             note(in_words(one))
 
 
-def in_words(one: Outcome) -> str:
+def in_words(one: Rehearsed) -> str:
     """Say in a line why there is no body."""
-    if one.fate == "skipped":
+    if one.rendering == "skipped":
         return f"skipped: {one.message}"
-    place = f"{one.file}:{one.line}: " if one.line else ""
-    return f"failed: {place}{one.message}"
+    return f"failed: {one.placed_message}"
 
 
-def _explain(one: Outcome) -> None:
+def _explain(one: Rehearsed) -> None:
     say(f"{one.name}:")
     if one.sent is None:
         say(_pretty(one.body))
@@ -91,7 +102,7 @@ def _explain(one: Outcome) -> None:
         return
     for line in side_by_side(_pretty(one.body), _pretty(one.sent), _width()):
         say(line)
-    for change in one.changes:
+    for change in changes_of_rehearsed(one):
         say(f"  {change.path} is {change.did}: {change.why}")
 
 
@@ -160,7 +171,7 @@ def _show(place: Place, template: str, file: str, trigger: str, given: Any) -> N
         sys.stdout.write(_CLEAR)
     try:
         for one in tried(place, template, file, trigger, given):
-            _tell([one], explain=True) if one.fate == "rendered" else say(in_words(one))
+            _tell([one], explain=True) if one.rendering == "rendered" else say(in_words(one))
     except SegrelayError as error:
         say(error.message)
     say(f"-- {template}, {time.strftime('%H:%M:%S')}; Ctrl-C ends this")

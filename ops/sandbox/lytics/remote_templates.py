@@ -96,8 +96,8 @@ class RemoteTemplates:
 
 def _evaluated(source: str, request: dict[str, Any]) -> Any:
     """Return what the template makes of the entity; Lytics' kind of error text where it fails."""
-    from ops.templates.trying.outcome import rendered  # noqa: PLC0415 - the engines are not needed
-    # for anything else here, and a sandbox is started often.
+    from worker.checks.rehearsal import rehearse_rendering  # noqa: PLC0415 - nothing else here
+    # needs the engines, and a sandbox is started often.
 
     entity = request.get("entity")
     settings = request.get("job_config")
@@ -106,12 +106,12 @@ def _evaluated(source: str, request: dict[str, Any]) -> Any:
         folder = Path(name)
         (folder / _NAME).write_text(source, "utf-8")
         try:
-            [result] = rendered(
+            [result] = rehearse_rendering(
                 folder, _NAME, [("", profile)], settings if isinstance(settings, dict) else {}
             )
         except TemplateBroken as error:
             return f"RUNTIME ERROR: {error.message}"
-    return result.body if result.fate == "rendered" else f"RUNTIME ERROR: {result.message}"
+    return result.body if result.rendering == "rendered" else f"RUNTIME ERROR: {result.message}"
 
 
 def _shown(template: RemoteTemplate) -> dict[str, Any]:

@@ -21,8 +21,9 @@ from typing import Any, Final
 
 import orjson
 
-from ops.templates.trying.outcome import Outcome, rendered
+from worker.checks.rehearsal import Rehearsed, rehearse_rendering
 from worker.checks.samples import profiles_of
+from worker.core.rendered import TemplateFailed
 from worker.errors import TemplateBroken, UsageWrong
 
 _EXPECTED: Final = ("body", "skip", "error")
@@ -133,20 +134,20 @@ def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[CaseResu
         part = list(group)
         texts = [(case.name, orjson.dumps(dict(case.profile))) for case in part]
         try:
-            outcomes = rendered(folder, template, texts, part[0].settings)
+            outcomes = rehearse_rendering(folder, template, texts, part[0].settings)
         except TemplateBroken as error:
-            outcomes = [Outcome(case.name, "failed", error.message) for case in part]
+            outcomes = [Rehearsed(case.name, TemplateFailed(error.message, "", 0)) for case in part]
         verdicts += [_verdict(case, one) for case, one in zip(part, outcomes, strict=True)]
     return verdicts
 
 
-def _verdict(case: TestCase, outcome: Outcome) -> CaseResult:
+def _verdict(case: TestCase, outcome: Rehearsed) -> CaseResult:
     came = _came(outcome)
     return CaseResult(case, tuple(_difference(case.expected, came)), came)
 
 
-def _came(outcome: Outcome) -> dict[str, Any]:
-    match outcome.fate:
+def _came(outcome: Rehearsed) -> dict[str, Any]:
+    match outcome.rendering:
         case "rendered":
             return {"body": outcome.body}
         case "skipped":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ops.templates.trying.explained import field_of, leaves
-from ops.templates.trying.outcome import Outcome
+from worker.checks.rehearsal import Rehearsed
 
 _KINDS: Final = {
     type(None): "null", bool: "boolean", int: "number", float: "number", str: "text",
@@ -72,7 +72,7 @@ def _document(fields: dict[str, FieldDifference]) -> dict[str, Any]:
     }
 
 
-def compared(before: Sequence[Outcome], after: Sequence[Outcome]) -> Comparison:
+def compared(before: Sequence[Rehearsed], after: Sequence[Rehearsed]) -> Comparison:
     """Compare what two versions make of the same events."""
     found = Comparison()
     rendered: defaultdict[str, FieldDifference] = defaultdict(FieldDifference)
@@ -90,10 +90,10 @@ def compared(before: Sequence[Outcome], after: Sequence[Outcome]) -> Comparison:
     return found
 
 
-def _end(one: Outcome) -> str:
-    if one.fate != "rendered" or not one.is_shaped:
-        return one.fate
-    return "sent" if one.sent is not None else f"not sent ({one.reason})"
+def _end(one: Rehearsed) -> str:
+    if one.shaping is None:
+        return one.rendering
+    return "sent" if one.shaped else f"not sent ({one.reason})"
 
 
 def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:

@@ -12,14 +12,15 @@ from typing import Any, Final
 import orjson
 from redis import Redis
 
-from ops.letters.reading import Filter, StoredLetter, find_letters, place_of
-from ops.letters.rehearsal import Candidate
+from ops.letters.reading import Filter, find_letters, place_of
+from ops.letters.rehearsal import candidate_of as candidate_of_letter
 from ops.person.named import person_named
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from ops.trial.event import candidate_of
 from producer.events.payloads import ReadingRules, Refused, events_of
-from worker.contract.events import Event, decode_header, decode_profile
+from worker.checks.rehearsal import Candidate
+from worker.contract.events import Event, decode_profile
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
 
@@ -75,13 +76,9 @@ def events_of_payload(
     if refused is not None and not events:
         raise UsageWrong(f"It holds no event: {refused.reason.value}: {refused.message}")
     return [
-        _named(candidate_of(one, trigger, settings, now_us=now_us), f"event {number}")
+        candidate_of(one, trigger, settings, name=f"event {number}", now_us=now_us)
         for number, one in enumerate(events, 1)
     ]
-
-
-def _named(candidate: Candidate, name: str) -> Candidate:
-    return Candidate(name, candidate.trigger, candidate.header, candidate.profile)
 
 
 def payloads_of(path: Path) -> list[Any]:
@@ -128,17 +125,10 @@ def of_letter(client: Redis, settings: Settings, letter_id: str) -> Candidate:
     letters = list(find_letters(client, places, Filter(frozenset({letter_id}))))
     if not letters:
         raise UsageWrong(f"There is no dead letter {letter_id}; `segrelay dlq list` shows all.")
-    candidate = _of_letter(letters[0])
+    candidate = candidate_of_letter(letters[0])
     if candidate is None:
         raise UsageWrong(f"The entry of the letter {letter_id} can't be read by this version.")
     return candidate
-
-
-def _of_letter(letter: StoredLetter) -> Candidate | None:
-    if "entry" in letter or not letter["header"]:
-        return None
-    header = decode_header(orjson.dumps(letter["header"]))
-    return Candidate(letter["id"], letter["trigger"], header, orjson.dumps(letter["profile"]))
 
 
 def of_person(client: Redis, settings: Settings, text: str) -> list[Candidate]:
@@ -190,7 +180,7 @@ def kept(
 
 def _letters(client: Redis, places: Sequence[Any], trigger: Trigger) -> Iterator[Candidate]:
     for letter in find_letters(client, places, Filter(trigger=trigger.name)):
-        candidate = _of_letter(letter)
+        candidate = candidate_of_letter(letter)
         if candidate is not None:
             yield candidate
 

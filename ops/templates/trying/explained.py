@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from worker.checks.rehearsal import Rehearsed
+from worker.core.rendered import TemplateFailed
 from worker.destinations.normalise import is_empty
 
 _INDEX: Final = re.compile(r"\[\d+\]")
@@ -63,6 +65,30 @@ class Change:
     why: str
     before: Any = None
     after: Any = None
+
+
+def document_of(one: Rehearsed) -> dict[str, Any]:
+    """Return what became of an event as commands print it with `--json`."""
+    base: dict[str, Any] = {"event": one.name, "outcome": one.rendering}
+    if one.rendering == "skipped":
+        return base | {"reason": one.reason, "message": one.message}
+    if one.rendering == "failed":
+        place = one.result if isinstance(one.result, TemplateFailed) else TemplateFailed("", "", 0)
+        return base | {"message": one.message, "file": place.file, "line": place.line}
+    if one.shaping is None:
+        return base | {"body": one.body}
+    return base | {
+        "body": one.body,
+        "sent": one.sent,
+        "reason": one.reason,
+        "message": one.message,
+        "changes": [asdict(each) for each in changes_of_rehearsed(one)],
+    }
+
+
+def changes_of_rehearsed(one: Rehearsed) -> list[Change]:
+    """Return what shaping did to an event; nothing where it left nothing to send."""
+    return changes_of(one.body, one.sent, one.shaped.dropped) if one.shaped else []
 
 
 def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:

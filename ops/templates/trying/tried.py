@@ -9,11 +9,10 @@ from typing import Any
 
 import orjson
 
-from ops.letters.rehearsal import Candidate
 from ops.state.opened import opened
 from ops.templates.place import Place
 from ops.templates.trying.events import from_file, is_letter, of_letter, of_person
-from ops.templates.trying.outcome import Outcome, delivered, rendered
+from worker.checks.rehearsal import Candidate, Rehearsed, rehearse_rendering, rehearse_template
 from worker.checks.samples import entry_of, load_profiles
 from worker.contract.settings import Trigger
 from worker.errors import UsageWrong
@@ -21,7 +20,7 @@ from worker.errors import UsageWrong
 
 def tried(
     place: Place, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
-) -> list[Outcome]:
+) -> list[Rehearsed]:
     """Render what was named, and shape it where a trigger says for whom.
 
     Args:
@@ -43,13 +42,13 @@ def tried(
     return _of_redis(place, template, what, chosen)
 
 
-def _rendered(place: Place, template: str, path: Path, given: Mapping[str, Any]) -> list[Outcome]:
+def _rendered(place: Place, template: str, path: Path, given: Mapping[str, Any]) -> list[Rehearsed]:
     profiles = load_profiles(path)
     named = [(f"event {n}", orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
-    return rendered(place.folder, template, named, given)
+    return rehearse_rendering(place.folder, template, named, given)
 
 
-def _of_file(place: Place, template: str, path: Path, chosen: list[Trigger]) -> list[Outcome]:
+def _of_file(place: Place, template: str, path: Path, chosen: list[Trigger]) -> list[Rehearsed]:
     assert place.settings is not None
     ways = {entry_of(profile).get("event") for profile in load_profiles(path)}
     fitting = {one.on: one for one in reversed(chosen) if one.on in ways}
@@ -57,14 +56,16 @@ def _of_file(place: Place, template: str, path: Path, chosen: list[Trigger]) -> 
         if len(chosen) == 1:
             from_file(path, chosen[0], place.settings, now_us=_now_us())
         return _rendered(place, template, path, {})
-    outcomes: list[Outcome] = []
+    outcomes: list[Rehearsed] = []
     for one in fitting.values():
         found = from_file(path, one, place.settings, now_us=_now_us())
-        outcomes += delivered(found, one, place.settings, template=template, now_us=_now_us())
+        outcomes += rehearse_template(
+            found, one, place.settings, template=template, now_us=_now_us()
+        )
     return outcomes
 
 
-def _of_redis(place: Place, template: str, what: str, chosen: list[Trigger]) -> list[Outcome]:
+def _of_redis(place: Place, template: str, what: str, chosen: list[Trigger]) -> list[Rehearsed]:
     if "/" in what or what.endswith((".json", ".ndjson")):
         raise UsageWrong(f"{what}: can't be read (No such file or directory).")
     with opened() as (settings, client):
@@ -73,10 +74,12 @@ def _of_redis(place: Place, template: str, what: str, chosen: list[Trigger]) -> 
             if is_letter(what)
             else of_person(client, settings, what)
         )
-    outcomes: list[Outcome] = []
+    outcomes: list[Rehearsed] = []
     for candidate in found:
         one = _trigger_for(candidate, place, chosen)
-        outcomes += delivered([candidate], one, settings, template=template, now_us=_now_us())
+        outcomes += rehearse_template(
+            [candidate], one, settings, template=template, now_us=_now_us()
+        )
     return outcomes
 
 

@@ -57,7 +57,7 @@ from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Direction
 from worker.core.rendered import Template
-from worker.destinations.api import Answer
+from worker.destinations.api import Answer, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
 from worker.drain import Drain, Limits
@@ -138,12 +138,10 @@ class World:
             api=self.api,
             api_name="insider",
             template=Template(_template_of(name, url), "0" * 12),
-            url=url,
+            rules=ShapingRules(url, ATTRIBUTE, "US"),
             headers={},
             params={},
             settings={},
-            audience_attribute=ATTRIBUTE,
-            phone_region="US",
             on_ambiguous=on_ambiguous,
         )
 

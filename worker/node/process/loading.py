@@ -16,9 +16,9 @@ import structlog
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.batch.routes import Route
 from worker.checks.triggers import check_trigger, kind_of
-from worker.contract.settings import AUDIENCE_ATTRIBUTE, Secret, Settings, Trigger
+from worker.contract.settings import Secret, Settings, Trigger
 from worker.core.rendered import Template
-from worker.destinations.registry import api_of
+from worker.destinations.registry import api_of, rules_of
 from worker.errors import TemplateBroken, WeMustAct
 from worker.node.process.apart import answers_apart
 
@@ -115,16 +115,13 @@ def _route(settings: Settings, trigger: Trigger, template: Template | None, stop
         api=api_of(settings, trigger),
         api_name=destination.api,
         template=template,
-        url=settings.url_of(trigger),
+        rules=rules_of(settings, trigger),
         headers=headers,
         params=params,
         settings=trigger.settings,
-        audience_attribute=str(trigger.settings[AUDIENCE_ATTRIBUTE]),
-        phone_region=settings.delivery.phone_region,
         on_ambiguous=destination.on_ambiguous,
         engine=trigger.engine,
         stopped=stopped,
-        audience_flag_prefix=trigger.audience_flag_prefix,
     )
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from ops.templates.checking.calls import wrong_calls
@@ -11,9 +12,10 @@ from ops.templates.checking.repair import repaired
 from ops.templates.place import names_in
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
-from ops.templates.trying.outcome import Outcome
 from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.checks.finding import Finding
+from worker.checks.rehearsal import Rehearsed
+from worker.core.rendered import Asserted, Rendered
 
 HERE = Path(__file__).parents[3] / "conformance" / "templates"
 
@@ -114,12 +116,16 @@ def test_what_shaping_left_out_is_explained():
     assert "users[0].attributes.name" not in changes
 
 
+def rehearsed(body):
+    return Rehearsed("1", Rendered(orjson.dumps(body)))
+
+
 def test_differences_are_counted_by_field_without_values():
-    before = [Outcome("1", "rendered", body={"users": [{"a": "secret", "b": 1}]})] * 3
+    before = [rehearsed({"users": [{"a": "secret", "b": 1}]})] * 3
     after = [
-        Outcome("1", "rendered", body={"users": [{"a": 5, "c": True}]}),
-        Outcome("1", "rendered", body={"users": [{"a": "secret", "b": 1}]}),
-        Outcome("1", "skipped", "no"),
+        rehearsed({"users": [{"a": 5, "c": True}]}),
+        rehearsed({"users": [{"a": "secret", "b": 1}]}),
+        Rehearsed("1", Asserted("no")),
     ]
 
     found = compared(before, after).document

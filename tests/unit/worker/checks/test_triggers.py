@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from worker.adapters.jsonnet.isolated import DiedAt
 from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.finding import Finding
 from worker.checks.triggers import check_trigger, check_triggers
 from worker.contract.settings import Settings, load_settings
+from worker.core.rendered import Killed
 
 SHIPPED = Path(__file__).parents[4] / "templates"
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
@@ -385,7 +385,7 @@ def test_a_template_that_writes_to_another_list_than_its_settings_name_is_named(
 def test_a_template_that_kills_its_process_is_an_error(tmp_path: Path) -> None:
     class Deadly(Renderer):
         def render(self, *_: Any) -> Any:
-            return DiedAt(0, "crash", ())
+            return [Killed()]
 
     settings = settings_of(tmp_path, "insider/enter.jsonnet")
     renderer = Deadly(settings.templates_folder)

@@ -1,0 +1,239 @@
+"""Rehearsals: what would become of events now, without sending anything.
+
+Rendering happens in a throw-away process: an event that killed a worker may be among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, assert_never
+
+import orjson
+
+from worker.adapters.jsonnet.files import TemplateFolder
+from worker.checks.rendering import render_apart
+from worker.contract.events import Header
+from worker.contract.settings import Settings, Trigger
+from worker.contract.words import Death, Direction, Skip
+from worker.core.messages import normalise_message
+from worker.core.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
+from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.registry import api_of, rules_of
+from worker.errors import TemplateBroken
+
+_KILLED: Final = "Rendering it, alone, ends or hangs the process."
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An event for one trigger.
+
+    Args:
+        name: The result of the rehearsal has it too.
+        profile: JSON text, with exactly one entry in `segment_events`.
+    """
+
+    name: str
+    trigger: str
+    header: Header
+    profile: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What would become of an event now.
+
+    Args:
+        name: The event's.
+        result: What rendering came to; None where the event can't be read.
+        shaping: What shaping the body came to; None where it did not render, or for no trigger.
+        request: The body that would be sent.
+    """
+
+    name: str
+    result: Result | Killed | None = field(repr=False)
+    shaping: Shaped | NotSendable | None = field(default=None, repr=False)
+    request: bytes = field(default=b"", repr=False)
+
+    @property
+    def body(self) -> Any:
+        """Return what was rendered; None where it did not render."""
+        return loads(self.result.body) if isinstance(self.result, Rendered) else None
+
+    @property
+    def sent(self) -> Any:
+        """Return the body that would be sent; None where there is none."""
+        return loads(self.request) if self.request else None
+
+    @property
+    def shaped(self) -> Shaped | None:
+        """Return what would be sent; None where nothing would."""
+        return self.shaping if isinstance(self.shaping, Shaped) else None
+
+    @property
+    def rendering(self) -> Literal["rendered", "skipped", "failed"]:
+        """Name what the template did."""
+        if isinstance(self.result, Rendered):
+            return "rendered"
+        return "skipped" if isinstance(self.result, Asserted) else "failed"
+
+    @property
+    def why_not(self) -> Death | Skip | None:
+        """Return why it would not be sent; None = it would."""
+        match self.result:
+            case Killed():
+                return Death.KILLED_WORKER
+            case Asserted():
+                return Skip.ASSERTED
+            case TemplateFailed():
+                return Death.TEMPLATE_ERROR
+            case Rendered() | None:
+                return self.shaping.reason if isinstance(self.shaping, NotSendable) else None
+            case _ as never:
+                assert_never(never)
+
+    @property
+    def fate(self) -> Literal["sent", "skipped", "dead"]:
+        """Name what would become of it."""
+        if self.why_not is None:
+            return "sent"
+        return "skipped" if isinstance(self.why_not, Skip) else "dead"
+
+    @property
+    def reason(self) -> str:
+        """Return the word for why it would not be sent; "" = it would."""
+        return self.why_not.value if self.why_not else ""
+
+    @property
+    def message(self) -> str:
+        """Say why it would not be sent, without the place in the template."""
+        match self.result:
+            case Killed():
+                return _KILLED
+            case Asserted(message) | TemplateFailed(message):
+                return message
+            case Rendered() | None:
+                return self.shaping.message if isinstance(self.shaping, NotSendable) else ""
+            case _ as never:
+                assert_never(never)
+
+    @property
+    def placed_message(self) -> str:
+        """Say why it would not be sent, and at which line of which file."""
+        match self.result:
+            case TemplateFailed(message, file, line) if line:
+                return f"{file}:{line}: {message}"
+            case _:
+                return self.message
+
+    @property
+    def safe_message(self) -> str:
+        """Return the message as it may be printed where no profile field is shown."""
+        return normalise_message(self.placed_message)
+
+
+def loads(body: bytes) -> Any:
+    """Return the value of a rendered body; None where it is not JSON, as a drain takes it."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def rehearse(
+    candidates: Sequence[Candidate], settings: Settings, *, now_us: int
+) -> list[Rehearsed]:
+    """Render and shape events of any triggers that are configured.
+
+    Args:
+        candidates: Their triggers are configured.
+        settings: Of today.
+        now_us: Redis' clock.
+    """
+    found: dict[int, Rehearsed] = {}
+    for name in dict.fromkeys(candidate.trigger for candidate in candidates):
+        numbers = [number for number, one in enumerate(candidates) if one.trigger == name]
+        group = [candidates[number] for number in numbers]
+        results = _of_trigger(group, settings.triggers[name], settings, now_us)
+        found.update(zip(numbers, results, strict=True))
+    return [found[number] for number in range(len(candidates))]
+
+
+def _of_trigger(
+    group: Sequence[Candidate], trigger: Trigger, settings: Settings, now_us: int
+) -> list[Rehearsed]:
+    rows = [Row(one.profile, trigger.settings) for one in group]
+    results: Sequence[Result | Killed]
+    try:
+        bundle = TemplateFolder(settings.templates_folder).bundle(trigger.template)
+        results = render_apart(bundle, rows)
+    except TemplateBroken as error:
+        results = [TemplateFailed(error.message, "", 0)] * len(rows)
+    return [
+        shape_result(one.name, result, one.header, trigger, settings, now_us=now_us)
+        for one, result in zip(group, results, strict=True)
+    ]
+
+
+def shape_result(
+    name: str,
+    result: Result | Killed,
+    header: Header,
+    trigger: Trigger,
+    settings: Settings,
+    *,
+    now_us: int,
+) -> Rehearsed:
+    """Shape what was rendered as a delivery of a trigger."""
+    if not isinstance(result, Rendered):
+        return Rehearsed(name, result)
+    api = api_of(settings, trigger)
+    occasion = Occasion.of(header, rules_of(settings, trigger), now_us)
+    shaping = api.shape(loads(result.body), occasion)
+    if isinstance(shaping, NotSendable):
+        return Rehearsed(name, result, shaping)
+    users = [orjson.dumps(user) for user in shaping.users]
+    return Rehearsed(name, result, shaping, api.assemble(users, shaping.root))
+
+
+def rehearse_template(
+    candidates: Sequence[Candidate],
+    trigger: Trigger,
+    settings: Settings,
+    *,
+    template: str,
+    folder: Path | None = None,
+    now_us: int,
+) -> list[Rehearsed]:
+    """Rehearse events as deliveries of a trigger, with any template of any folder."""
+    changed = {
+        "templates_folder": folder or settings.templates_folder,
+        "triggers": {trigger.name: trigger.model_copy(update={"template": template})},
+    }
+    own = [replace(one, trigger=trigger.name) for one in candidates]
+    return rehearse(own, settings.model_copy(update=changed), now_us=now_us)
+
+
+def rehearse_rendering(
+    folder: Path,
+    template: str,
+    profiles: Sequence[tuple[str, bytes]],
+    settings: Mapping[str, Any],
+) -> list[Rehearsed]:
+    """Render profiles, each with a name, for no trigger: nothing is shaped.
+
+    Raises:
+        TemplateBroken: The template does not load.
+    """
+    rows = [Row(text, settings) for _, text in profiles]
+    results = render_apart(TemplateFolder(folder).bundle(template), rows)
+    return [Rehearsed(name, one) for (name, _), one in zip(profiles, results, strict=True)]
+
+
+def sample_header(audience: str, direction: Direction, time_us: int) -> Header:
+    """Return the header of a sample, which nobody sent."""
+    return Header(
+        b"", audience, direction, time_us, state=False, skip_hook=False, repair=False, accepted_ms=0
+    )
