@@ -1,0 +1,51 @@
+"""The one judgement of health; `status`, its `--check` and `/readyz` show what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.health.facts import Facts
+from ops.health.problem import ILL, Problem
+from ops.health.reader import read_facts
+from ops.health.rules import deliveries, intake, machines, progress
+from worker.contract.settings import Settings
+
+RULES: Final[tuple[Callable[[Facts], Iterable[Problem]], ...]] = (
+    machines.emptied,
+    machines.memory,
+    machines.durability,
+    machines.workers,
+    machines.clocks,
+    deliveries.destinations,
+    deliveries.triggers,
+    deliveries.templates,
+    deliveries.orphans,
+    deliveries.live_late,
+    progress.standing_still,
+    progress.dead_letters,
+    progress.quarantine,
+    intake.receivers,
+    intake.refusals,
+    intake.silence,
+    intake.syncs,
+    intake.jobs,
+)
+
+
+def problems_of(facts: Facts) -> list[Problem]:
+    """Return all problems, the ill ones first."""
+    found = [problem for rule in RULES for problem in rule(facts)]
+    return sorted(found, key=lambda problem: problem.severity != ILL)
+
+
+def read_judged(client: Redis, settings: Settings) -> dict[str, Any]:
+    """Return the document of `segrelay status`, with its problems.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    facts = read_facts(client, settings)
+    return {**facts.status, "problems": [one.document() for one in problems_of(facts)]}
