@@ -1,1 +1,1 @@
-"""One judgement of health: facts are read, rules derive problems from them, everything shows these."""
+"""One judgement of health: rules derive problems from facts, and everything shows these."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from redis import Redis
@@ -12,6 +15,10 @@ from ops.health.problem import ILL, Problem
 from ops.health.reader import read_facts
 from ops.health.rules import deliveries, intake, machines, progress
 from worker.contract.settings import Settings
+from worker.errors import RedisUnavailable
+
+UNREACHABLE: Final = "redis_unreachable"
+_JUDGED_AGAIN_SECONDS: Final = 5.0
 
 RULES: Final[tuple[Callable[[Facts], Iterable[Problem]], ...]] = (
     machines.emptied,
@@ -49,3 +56,33 @@ def read_judged(client: Redis, settings: Settings) -> dict[str, Any]:
     """
     facts = read_facts(client, settings)
     return {**facts.status, "problems": [one.document() for one in problems_of(facts)]}
+
+
+@dataclass(slots=True)
+class ProblemNames:
+    """Names the ill problems for `/readyz`, judged anew every few seconds at most.
+
+    Args:
+        client: Of its own, with short timeouts.
+    """
+
+    client: Redis
+    settings: Settings
+    _names: Sequence[str] = ()
+    _next_at: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def read(self) -> Sequence[str]:
+        """Return them."""
+        with self._lock:
+            if time.monotonic() >= self._next_at:
+                self._names = self._judged()
+                self._next_at = time.monotonic() + _JUDGED_AGAIN_SECONDS
+            return self._names
+
+    def _judged(self) -> Sequence[str]:
+        try:
+            found = problems_of(read_facts(self.client, self.settings))
+        except RedisUnavailable:
+            return (UNREACHABLE,)
+        return sorted({problem.name for problem in found if problem.severity == ILL})

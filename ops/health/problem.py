@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 Severity = Literal["ill", "attention"]
-ILL: Final = "ill"
+ILL: Final[Severity] = "ill"
 """Customers notice it, or will soon."""
-ATTENTION: Final = "attention"
+ATTENTION: Final[Severity] = "attention"
 """Look at it this week."""
 
 
@@ -44,14 +45,18 @@ class Problem:
             "command": self.command,
         }
 
-    def line(self) -> str:
-        """Return it for a person."""
-        of = f" {self.subject}" if self.subject else ""
-        since = f" (since {self._since()})" if self.since_ms else ""
-        return f"{self.severity}: {self.name}{of}{since}: {self.message} -> {self.command}"
-
     def _since(self) -> str | None:
         if not self.since_ms:
             return None
         at = datetime.fromtimestamp(self.since_ms / 1_000, UTC)
         return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def line_of(problem: Mapping[str, Any]) -> str:
+    """Return a problem's document for a person."""
+    of = f" {problem['subject']}" if problem["subject"] else ""
+    since = f" since {problem['since']}" if problem["since"] else ""
+    return (
+        f"{problem['severity']}: {problem['name']}{of}{since}: {problem['message']};"
+        f" {problem['command']}"
+    )

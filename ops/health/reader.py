@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from redis import Redis
 
@@ -33,7 +33,7 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
         RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
-        seconds, micros = cast("tuple[int, int]", client.time())
+        seconds, micros = client.time()
     ahead_seconds = time.time() - seconds - micros / 1_000_000
     now_ms = seconds * 1_000 + micros // 1_000
     audiences = {name for one in settings.triggers.values() for name in one.audiences}

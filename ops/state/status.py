@@ -304,7 +304,11 @@ def _destination(
         return {"state": "orphaned", "reason": reason, "rate": 0.0, "factor": 1.0}
     found = _gate(client, known)
     if pause:
-        return found | {"state": "paused", "reason": pause.reason or "paused by a person", "since": pause.at}
+        return found | {
+            "state": "paused",
+            "reason": pause.reason or "paused by a person",
+            "since": pause.at,
+        }
     return found
 
 

@@ -45,5 +45,7 @@ def read_samples(client: redis.Redis) -> Sequence[Sample]:
         pipe.lrange(keys.PROGRESS, 0, _READ - 1)
         pipe.lrange(keys.PROGRESS, -1, -1)
         texts: Any = pipe.execute()
-    found = {one.at_ms: one for text in (*texts[0], *texts[1]) if (one := Sample(**orjson.loads(text)))}
+    found = {
+        one.at_ms: one for text in (*texts[0], *texts[1]) if (one := Sample(**orjson.loads(text)))
+    }
     return sorted(found.values(), key=lambda one: -one.at_ms)

@@ -1,4 +1,4 @@
-"""What the receivers answered lately, and when they were last seen: receivers write it, all read it."""
+"""What the receivers answered lately, and when they were last seen."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ KEPT_BUCKETS: Final = 13
 _TELL: Final = """\
 #!lua flags=allow-oom
 -- Adds what a receiver has answered. KEYS[1] receiver
--- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)  [5] buckets kept
---   status and count …
+-- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
+--   [5] buckets kept; status and count …
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local bucket = math.floor(now / tonumber(ARGV[4]))
@@ -30,13 +30,17 @@ redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
 if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], 'up|' .. ARGV[1])
 else redis.call('HSET', KEYS[1], 'up|' .. ARGV[1], string.format('%.0f', now) .. '|' .. ARGV[2]) end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
-for at = 6, #ARGV, 2 do redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1]) end
+for at = 6, #ARGV, 2 do
+  redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
+end
 local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
 for at = 1, #fields, 2 do
   local of = tonumber(fields[at]:match('^(%d+)|'))
   local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
-  if (of and of < oldest) or (seen and seen < now - 3600000) then redis.call('HDEL', KEYS[1], fields[at]) end
+  if (of and of < oldest) or (seen and seen < now - 3600000) then
+    redis.call('HDEL', KEYS[1], fields[at])
+  end
 end
 """
 

@@ -29,7 +29,7 @@ def workers(facts: Facts) -> Iterator[Problem]:
     versions = {one["version"] or "an older one" for one in processes}
     if len(versions) > 1:
         told = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
-        yield Problem("worker_version", ATTENTION, "", told, "restart the workers with the older one")
+        yield Problem("worker_version", ATTENTION, "", told, "restart the older workers")
 
 
 def clocks(facts: Facts) -> Iterator[Problem]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 from ops.health.facts import Facts
@@ -40,7 +41,7 @@ def standing_still(facts: Facts) -> Iterator[Problem]:
         for job, one in status["jobs"].items():
             if one["state"] not in {"delivering", "canary under way"}:
                 continue
-            since = _still_since(facts, destination, f"waits|{job}", lambda c, j=job: c.get(f"job|{j}", 0))
+            since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
             if since is not None and held <= {"ok"}:
                 told = f"{one['waiting']:,} of its deliveries wait, and none is settled"
                 yield Problem(
@@ -53,10 +54,15 @@ def _live_settled(counts: Mapping[str, int]) -> int:
     return counts.get("settled", 0) - jobs
 
 
-def _still_since(facts: Facts, destination: str, waits: str, settled: object) -> int | None:
+def _job_settled(job: str, counts: Mapping[str, int]) -> int:
+    return counts.get(f"job|{job}", 0)
+
+
+def _still_since(
+    facts: Facts, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
+) -> int | None:
     """Return since when nothing was settled; None = something was, or not for long enough."""
     since = None
-    assert callable(settled)
     first = settled(facts.samples[0].counts[destination])
     for sample in facts.samples:
         counts = sample.counts.get(destination, {})
@@ -83,8 +89,7 @@ def dead_letters(facts: Facts) -> Iterator[Problem]:
             grown.setdefault(trigger, {})[reason[0]] = count - then[name]
     for trigger, reasons in grown.items():
         dead = sum(reasons.values())
-        # A trigger of which nothing had died before has no count of the delivered in that sample.
-        delivered = now[f"delivered|{trigger}"] - then.get(f"delivered|{trigger}", 0)
+        delivered = max(0, now[f"delivered|{trigger}"] - then[f"delivered|{trigger}"])
         share = dead / (dead + delivered)
         is_ill = dead >= MANY_DEAD and share >= DEAD_SHARE
         listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import redis
 
@@ -77,7 +77,7 @@ class RedisPresence:
             return
         self._next_at = now + EVERY_SECONDS
         with redis_errors():
-            seconds, micros = cast("tuple[int, int]", self._client.time())
+            seconds, micros = self._client.time()
         self._ahead_seconds = round(self._wall_clock() - seconds - micros / 1_000_000)
         text = self._process().dumps()
         self._told[text] = None

@@ -51,7 +51,7 @@ class RedisProgress:
             for name, count in zip(flat[::2], flat[1::2], strict=True):
                 of_destination[name.decode()] += int(count)
         with redis_errors():
-            seconds, micros = self._client.time()  # type: ignore[misc]
+            seconds, micros = self._client.time()
             pipe = self._client.pipeline(transaction=False)
             pipe.hlen(keys.quarantine("about"))
             (quarantined,) = pipe.execute()

@@ -23,7 +23,8 @@ LOG: Final = structlog.get_logger()
 _LOOK: Final = """\
 #!lua flags=allow-oom
 -- Writes the certificate where there is none, and keeps that a remembered one is gone.
--- KEYS[1] birth  [2] lost   ARGV[1] as remembered; '' = nothing is  [2] a new one  [3] when it was last seen (ms)
+-- KEYS[1] birth  [2] lost
+-- ARGV[1] as remembered; '' = nothing is  [2] a new one  [3] when it was last seen (ms)
 -- Returns {the certificate, now (ms)}.
 local clock = redis.call('TIME')
 local now = string.format('%.0f', tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000))
@@ -107,6 +108,6 @@ def forget_losses(client: redis.Redis) -> int:
         RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
-        count = int(client.hlen(keys.LOST))  # type: ignore[arg-type]
+        count = int(client.hlen(keys.LOST))
         client.delete(keys.LOST)
     return count

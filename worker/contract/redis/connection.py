@@ -221,7 +221,7 @@ def ask_how_it_is(client: redis.Redis) -> tuple[dict[str, Any], str | None]:
         RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
-        return cast("dict[str, Any]", client.info()), _appendfsync(client)
+        return client.info(), _appendfsync(client)
 
 
 def _look(client: redis.Redis, address: RedisAddress) -> tuple[str, ...] | RedisUnavailable:

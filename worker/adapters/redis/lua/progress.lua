@@ -5,9 +5,9 @@
 -- ARGV[1] the keys' tag
 --
 -- Returns a flat list of names and numbers: `settled`; `job|NAME`: settled of a job; `delivered|TRIGGER` and
--- `dead|TRIGGER|REASON` of triggers with dead deliveries; `waits`: live; `waits|NAME`: of a job.
+-- `dead|TRIGGER|REASON`; `waits`: live; `waits|NAME`: of a job.
 
-local found, delivered, troubled = {settled = 0, waits = 0}, {}, {}
+local found = {settled = 0, waits = 0}
 local ends = {delivered = true, skipped = true, dead = true, discarded = true}
 local counts = redis.call('HGETALL', KEYS[1])
 for at = 1, #counts, 2 do
@@ -18,14 +18,9 @@ for at = 1, #counts, 2 do
     if name and not name:find('|', 1, true) and ends[what] then found['job|' .. name] = (found['job|' .. name] or 0) + count end
   elseif ends[kind] then
     found.settled = found.settled + count
-    if kind == 'delivered' then delivered[rest] = count end
-    if kind == 'dead' and count > 0 then
-      found[field] = count
-      troubled[rest:match('^[^|]*')] = true
-    end
+    if kind == 'delivered' or kind == 'dead' then found[field] = count end
   end
 end
-for trigger in pairs(troubled) do found['delivered|' .. trigger] = delivered[trigger] or 0 end
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   local lane = name:match('^[^|]*')
   local job = lane:match('^job%.(.*)$')
