@@ -247,6 +247,11 @@ def _with_versions(
             for one in processes
             if any(each != version for each in one.versions.get(name, ()))
         }
+        row["behind"] = [
+            f"{one.host}:{one.pid}"
+            for one in processes
+            if one.versions.get(name) and version not in one.versions[name]
+        ]
         row["canary"] = _canary(versions.get(name))
         reasons = [one.refused[name] for one in processes if name in one.refused]
         row["refused"] = reasons[0] if reasons else ""

@@ -1,4 +1,4 @@
-"""Staged failures on the whole system: `status --check` names each, and is quiet once it is over."""
+"""Staged failures on the whole system: `status --check` names each until it is over."""
 
 import os
 import signal
@@ -53,7 +53,10 @@ def entrances(count, first=0):
     return lines(
         [
             Happening(
-                f"p{first + n}@example.com", "vip", is_exit=False, time_us=1_700_000_000_000_000
+                f"person{first + n}@example.com",
+                "vip",
+                is_exit=False,
+                time_us=1_700_000_000_000_000,
             )
             for n in range(count)
         ]

@@ -65,8 +65,11 @@ def templates(facts: Facts) -> Iterator[Problem]:
             told = f"its file was changed and is not used: {one['refused']}"
             yield Problem("template_refused", ILL, name, told, check)
         is_new = facts.now_ms - one["version_since_ms"] < VERSIONS_WITHIN_MS
-        if one["other_versions"] and not is_new:
-            others = "; ".join(f"{who} {', '.join(v)}" for who, v in one["other_versions"].items())
+        # A process that is idle keeps its version until it drains; one of its node has the new one.
+        if one["behind"] and not is_new:
+            others = "; ".join(
+                f"{who} {', '.join(one['other_versions'][who])}" for who in one["behind"]
+            )
             told = f"the version is {one['version']}, but workers have others: {others}"
             mend = "copy the same templates folder to all workers"
             yield Problem("template_differs", ILL, name, told, mend, one["version_since_ms"])

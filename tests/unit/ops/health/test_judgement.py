@@ -30,9 +30,11 @@ TRIGGER: dict[str, Any] = {
     "oldest_live_ms": None,
     "refused": "",
     "other_versions": {},
+    "behind": [],
     "version": "v2",
     "version_since_ms": 0,
 }
+BEHIND: dict[str, Any] = {"behind": ["two:8"], "other_versions": {"two:8": ["v1"]}}
 DESTINATION = {"state": "ok", "reason": "", "factor": 1.0, "since_ms": 0}
 
 
@@ -112,7 +114,7 @@ CASES = [
     (facts(trigger(state="refused", lasting=True)), "trigger_refused", ILL),
     (facts(trigger(state="waits", oldest_live_ms=NOW - 61_000)), "trigger_waits", ILL),
     (facts(trigger(refused="line 1")), "template_refused", ILL),
-    (facts(trigger(other_versions={"two:8": ["v1"]})), "template_differs", ILL),
+    (facts(trigger(**BEHIND)), "template_differs", ILL),
     (facts(worker(doubted={"enter.jsonnet": 1})), "template_doubted", ATTENTION),
     (facts({"orphaned": 3, "orphans": {"old": 3}}), "orphaned", ILL),
     (facts({"former_names": {"new": "old"}}), "destination_renamed", ILL),
@@ -165,7 +167,8 @@ def test_each_kind_of_trouble_is_one_problem_with_its_severity(
 QUIET = [
     WELL,
     facts(trigger(oldest_live_ms=NOW - 59_000)),
-    facts(trigger(other_versions={"two:8": ["v1"]}, version_since_ms=NOW - 5_000)),
+    facts(trigger(**BEHIND, version_since_ms=NOW - 5_000)),
+    facts(trigger(other_versions={"two:8": ["v1", "v2"]})),
     facts(samples=samples(*[{"waits": 9, "settled": n} for n in range(9, 0, -1)])),
     facts(samples=samples(*[{"waits": 0, "settled": 4}] * 9)),
     facts(samples=samples(*[{"dead|vip|refused": 30}] * 2)),
