@@ -241,7 +241,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             versions=node.templates.versions,
             refused=node.templates.refused,
             alive_file=_alive_file(),
-            watch=BirthWatch(client, settings).look,
+            watch=BirthWatch(client, settings, node.known_birth).look,
         ),
     )
 

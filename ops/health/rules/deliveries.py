@@ -66,7 +66,7 @@ def templates(facts: Facts) -> Iterator[Problem]:
             yield Problem("template_refused", ILL, name, told, check)
         is_new = facts.now_ms - one["version_since_ms"] < VERSIONS_WITHIN_MS
         # A process that is idle keeps its version until it drains; one of its node has the new one.
-        if one["behind"] and not is_new:
+        if one["version"] and one["behind"] and not is_new:
             others = "; ".join(
                 f"{who} {', '.join(one['other_versions'][who])}" for who in one["behind"]
             )

@@ -54,18 +54,26 @@ class Loss:
 
 
 @dataclass(slots=True)
+class KnownBirth:
+    """The certificate that a process has seen last, and when (ms); it outlives connections."""
+
+    name: str = ""
+    seen_ms: int = 0
+
+
+@dataclass(slots=True)
 class BirthWatch:
     """Remembers which Redis a process works with.
 
     Args:
         client: Of the process.
         settings: With which an empty Redis is claimed anew.
+        known: Of the process.
     """
 
     client: redis.Redis
     settings: Settings
-    _known: str = ""
-    _seen_ms: int = 0
+    known: KnownBirth = field(default_factory=KnownBirth)
     _fresh: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def look(self) -> None:
@@ -80,10 +88,11 @@ class BirthWatch:
                 self.client,
                 _LOOK,
                 (keys.BIRTH, keys.LOST),
-                (self._known, self._fresh, self._seen_ms),
+                (self.known.name, self._fresh, self.known.seen_ms),
             )
-        before, self._known, self._seen_ms = self._known, answer[0].decode(), int(answer[1])
-        if before and before != self._known:
+        before = self.known.name
+        self.known.name, self.known.seen_ms = answer[0].decode(), int(answer[1])
+        if before and before != self.known.name:
             LOG.error("redis.emptied", message="Redis lost all that it held: segrelay status")
             self._fresh = secrets.token_hex(8)
             claim(self.client, self.settings)

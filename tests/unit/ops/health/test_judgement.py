@@ -169,6 +169,7 @@ QUIET = [
     facts(trigger(oldest_live_ms=NOW - 59_000)),
     facts(trigger(**BEHIND, version_since_ms=NOW - 5_000)),
     facts(trigger(other_versions={"two:8": ["v1", "v2"]})),
+    facts(trigger(**BEHIND, version="")),
     facts(samples=samples(*[{"waits": 9, "settled": n} for n in range(9, 0, -1)])),
     facts(samples=samples(*[{"waits": 0, "settled": 4}] * 9)),
     facts(samples=samples(*[{"dead|vip|refused": 30}] * 2)),
