@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from redis import Redis
 
 from ops.feeding.sending import Deadline
+from ops.health.problem import Problem
+from ops.health.reader import read_facts
+from ops.health.rules.deliveries import destinations as destinations_in_trouble
+from ops.health.rules.deliveries import triggers as triggers_in_trouble
+from ops.health.rules.intake import jobs
 from ops.interrupts import Interruption
-from ops.state.health import problems_of
 from ops.state.partitions import all_partitions
-from ops.state.status import read_status
 from ops.state.waiting import Choice, find_streams
 from producer.publishing.published import Published
 from worker.contract.processes import WORKER, read_processes
@@ -68,20 +70,26 @@ def hindrances(
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    document = read_status(client, settings)
+    facts = read_facts(client, settings)
+    document = facts.status
     named = {settings.triggers[name].destination for name in triggers if name in settings.triggers}
     concerned = {
         "destinations": _only(document["destinations"], named),
         "triggers": _only(document["triggers"], triggers),
         "jobs": _only(document["jobs"], {job}),
-        "former_names": {},
-        "orphaned": 0,
-        "waiting": 0,  # whether a worker runs is asked below, whatever waits elsewhere
     }
-    found = list(problems_of(document | concerned, oldest_seconds=math.inf))
+    narrowed = replace(facts, status=document | concerned)
+    problems = [*destinations_in_trouble(narrowed), *triggers_in_trouble(narrowed), *jobs(narrowed)]
+    found = [_sentence(problem) for problem in problems]
     if not any(one.kind == WORKER for one in read_processes(client)):
         found.append(NO_WORKER)
     return found
+
+
+def _sentence(problem: Problem) -> str:
+    """Return a problem's subject, state and cause for a person."""
+    kind, _, state = problem.name.partition("_")
+    return f"{kind} {problem.subject} is {state.replace('_', ' ')}: {problem.message}"
 
 
 def triggers_of(streams: Iterable[str]) -> frozenset[str]:

@@ -32,7 +32,7 @@ from worker.contract.redis.connection import redis_errors
 from worker.contract.refused_requests import too_large
 from worker.contract.settings import Destination, Settings
 from worker.contract.versions import UNMADE, TemplateVersion, read_versions
-from worker.contract.words import job_of_lane
+from worker.contract.words import LIVE, job_of_lane
 from worker.core.gate import gate_id
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
@@ -55,6 +55,7 @@ class Totals:
     orphans: Counter[str] = field(default_factory=Counter)
     open_notes: int = 0
     oldest_ms: int | None = None
+    oldest_live_ms: dict[str, int] = field(default_factory=dict)
 
     def of_all(self) -> dict[str, int]:
         """Return the six numbers over all triggers."""
@@ -102,6 +103,9 @@ def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:
         totals.by_job.setdefault(job, Counter())["waiting"] += stream.length
     if orphans:
         totals.orphans[stream.trigger] += orphans
+    if stream.length and not orphans and stream.lane == LIVE:
+        known = totals.oldest_live_ms.get(stream.trigger, stream.since_ms)
+        totals.oldest_live_ms[stream.trigger] = min(known, stream.since_ms)
     if stream.length:
         oldest = stream.since_ms if totals.oldest_ms is None else totals.oldest_ms
         totals.oldest_ms = min(oldest, stream.since_ms)
@@ -173,6 +177,7 @@ def _process(process: Process, settings: Settings) -> dict[str, Any]:
         "config": process.config,
         "current": process.config == settings.fingerprint,
         "doubted": dict(process.doubted),
+        "clock_ahead_seconds": process.clock_ahead_seconds,
         "refused": dict(process.refused),
     }
 
@@ -205,7 +210,11 @@ def _triggers(
     names = sorted({*settings.triggers, *totals.by_trigger})
     return {
         name: _six(totals.by_trigger.get(name, {}))
-        | {"orphaned": totals.orphans[name]}
+        | {
+            "orphaned": totals.orphans[name],
+            "destination": one.destination if (one := settings.triggers.get(name)) else "",
+            "oldest_live_ms": totals.oldest_live_ms.get(name),
+        }
         | (
             _trigger_state(settings, name, pauses.triggers.get(name), is_stopped=name in stopped)
             or delayed.get(name, {"state": "ok", "reason": ""})
@@ -232,11 +241,17 @@ def _with_versions(
     for name, row in triggers.items():
         version = versions[name].version if name in versions else ""
         row["version"] = version
+        row["version_since_ms"] = versions[name].since_ms if name in versions else 0
         row["other_versions"] = {
             f"{one.host}:{one.pid}": [each for each in one.versions[name] if each != version]
             for one in processes
             if any(each != version for each in one.versions.get(name, ()))
         }
+        row["behind"] = [
+            f"{one.host}:{one.pid}"
+            for one in processes
+            if one.versions.get(name) and version not in one.versions[name]
+        ]
         row["canary"] = _canary(versions.get(name))
         reasons = [one.refused[name] for one in processes if name in one.refused]
         row["refused"] = reasons[0] if reasons else ""
@@ -276,7 +291,7 @@ def _trigger_state(
     if name not in settings.triggers:
         return {"state": "orphaned", "reason": "the configuration does not name it any more"}
     if pause:
-        return {"state": "paused", "reason": pause.reason}
+        return {"state": "paused", "reason": pause.reason, "since": pause.at}
     if is_stopped:
         return {"state": "stopped", "reason": _STOPPED}
     return None
@@ -294,7 +309,11 @@ def _destination(
         return {"state": "orphaned", "reason": reason, "rate": 0.0, "factor": 1.0}
     found = _gate(client, known)
     if pause:
-        return found | {"state": "paused", "reason": pause.reason or "paused by a person"}
+        return found | {
+            "state": "paused",
+            "reason": pause.reason or "paused by a person",
+            "since": pause.at,
+        }
     return found
 
 
@@ -310,4 +329,5 @@ def _gate(client: Redis, destination: Destination) -> dict[str, Any]:
         "message": gate.message,
         "rate": round(gate.rate_per_minute, 2),
         "factor": gate.factor,
+        "since_ms": gate.since_ms,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,6 +24,7 @@ from starlette.routing import Route
 from producer.webhook.bodies import SMALL_BYTES, Body, Stored
 from producer.webhook.intake import Intake
 from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
+from producer.webhook.record import Record
 from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
 from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 
@@ -61,6 +62,8 @@ class Receiver:
         secrets: Of which each is valid.
         intake: Where bodies go.
         ready: Says why nothing can be stored now; "" = it can. Called from a thread.
+        problems: Returns the names of all problems of segrelay. Called from a thread.
+        record: Keeps what is answered, for `segrelay status`.
         inspect: Says what a body would become, without storing it. Called from a thread.
         count_too_large: Counts a request that is answered 413. Called from a thread.
         max_bytes: Of a body, as sent and unpacked.
@@ -72,11 +75,19 @@ class Receiver:
     inspect: Callable[[Body], dict[str, object]]
     count_too_large: Callable[[], None]
     max_bytes: int
+    problems: Callable[[], Sequence[str]] = tuple
+    record: Record | None = None
     _memory: BodyMemory = field(default_factory=BodyMemory)
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def receive(self, request: Request) -> Response:
         """Answer a webhook."""
+        response = await self._answer(request)
+        if self.record is not None and CHECK_HEADER not in request.headers:
+            self.record.count(response.status_code)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         try:
             self._authenticate(request)
             with self._memory.held() as memory:
@@ -107,7 +118,10 @@ class Receiver:
     async def is_ready(self, _request: Request) -> Response:
         """Say whether events can be stored now."""
         problem = await asyncio.to_thread(self.ready)
-        return _json(503 if problem else 200, {"ready": not problem, "problem": problem})
+        # Only names: whoever can reach the receiver may ask.
+        problems = [] if problem else list(await asyncio.to_thread(self.problems))
+        document = {"ready": not problem, "problem": problem, "problems": problems}
+        return _json(503 if problem else 200, document)
 
     def _authenticate(self, request: Request) -> None:
         given = request.headers.get(SECRET_HEADER) or request.query_params.get(SECRET_PARAMETER)
@@ -186,8 +200,9 @@ def build_app(receiver: Receiver, path: str) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        yield
-        await receiver.intake.close()
+        async with receiver.record.kept() if receiver.record else nullcontext():
+            yield
+            await receiver.intake.close()
 
     routes = [
         Route(path, receiver.receive, methods=["POST"]),

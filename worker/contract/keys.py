@@ -18,6 +18,11 @@ All keys of a partition carry the hash tag `{destination:partition}`: a script t
 | `segrelay:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
 | `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
 | `segrelay:refusals` | hash | `too_large` → how many requests were refused for good |
+| `segrelay:birth` | hash | `id` and `at` (ms): a random name that Redis got at first use |
+| `segrelay:lost` | hash | `id` of a Redis that came back empty → `last seen\|noticed` (ms) |
+| `segrelay:progress` | list | JSON of counts and times, newest first, for an hour |
+| `segrelay:progress:lock` | string | a sample of it was taken lately |
+| `segrelay:receiver` | hash | what the receivers answered, see `contract.receivers` |
 | `segrelay:sweep` | string | the lock of the sweep |
 | `segrelay:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `segrelay:jobs` | set | names of the backfills |
@@ -83,6 +88,11 @@ FIELDS: Final = "segrelay:fields"
 VERSIONS: Final = "segrelay:versions"
 STREAKS: Final = "segrelay:streaks"
 REFUSALS: Final = "segrelay:refusals"
+BIRTH: Final = "segrelay:birth"
+LOST: Final = "segrelay:lost"
+PROGRESS: Final = "segrelay:progress"
+PROGRESS_LOCK: Final = "segrelay:progress:lock"
+RECEIVER: Final = "segrelay:receiver"
 SWEEP: Final = "segrelay:sweep"
 PROCESSES: Final = "segrelay:processes"
 JOBS: Final = "segrelay:jobs"

@@ -29,6 +29,7 @@ class Process:
         doubted: Templates whose compiled form differed from the engine, and is off; how often.
         versions: Of the templates of its triggers; several while not all processes have the newest.
         refused: By trigger, why a changed template is not used.
+        clock_ahead_seconds: Of its machine's clock before Redis' clock, in whole seconds.
     """
 
     host: str
@@ -40,6 +41,7 @@ class Process:
     doubted: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
+    clock_ahead_seconds: int = 0
 
     def dumps(self) -> bytes:
         """Return it as it stands in Redis; the same process as the same text."""
@@ -76,4 +78,5 @@ def _loads(text: bytes) -> Process:
         stored.get("doubted", {}),
         stored.get("versions", {}),
         stored.get("refused", {}),
+        stored.get("clock_ahead_seconds", 0),
     )

@@ -23,9 +23,11 @@ from celery.worker import state as worker_state
 
 from worker.adapters.redis.lease import boottime_seconds
 from worker.adapters.redis.presence import RedisPresence
+from worker.adapters.redis.progress import RedisProgress
 from worker.adapters.redis.schedule import RedisSchedule
 from worker.adapters.redis.survey import RedisSurvey
 from worker.contract.celery.errands import Errand
+from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.connection import (
     connect,
     redis_errors,
@@ -92,6 +94,7 @@ class Sweep:
 
     Args:
         ring_errands: Sends messages for errands.
+        note_progress: Keeps a sample of what was done, if none was kept lately.
         queued: Returns how many messages wait in the broker.
         ring: Sends messages for calls.
         has_idle_process: Says whether this node has one now.
@@ -105,6 +108,7 @@ class Sweep:
     presence: Presence
     schedule: Schedule
     ring_errands: Callable[[list[Errand]], Any]
+    note_progress: Callable[[], None] = lambda: None
     silence_seconds: float = SILENCE_SECONDS
     clock: Callable[[], float] = boottime_seconds
     rounds: Rounds = field(default_factory=Rounds)
@@ -136,6 +140,7 @@ class Sweep:
             self.presence.leave()
 
     def _round(self, now: float) -> None:
+        self.note_progress()
         calls = self.rounds.ring_for(self.survey.look(), queued=self.queued(), now_seconds=now)
         if calls:
             LOG.debug("sweep.rang", partitions=len(calls))
@@ -224,6 +229,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
         ring=ringer.ring,
         schedule=RedisSchedule(client, settings),
         ring_errands=ringer.ring_errands,
+        note_progress=RedisProgress(client, settings).note,
         has_idle_process=lambda: len(worker_state.active_requests) < pool.num_processes,
         board=node.board,
         presence=RedisPresence(
@@ -235,6 +241,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             versions=node.templates.versions,
             refused=node.templates.refused,
             alive_file=_alive_file(),
+            watch=BirthWatch(client, settings, node.known_birth).look,
         ),
     )
 

@@ -8,8 +8,10 @@ import typer
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
+from ops.state.opened import already_there
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
+from worker.contract.redis.birth import forget_losses
 from worker.contract.redis.connection import wait_ready
 from worker.contract.redis.url import parse_redis_url
 from worker.contract.settings import load_settings
@@ -69,6 +71,17 @@ def status(*, json: Json = False) -> None:
 def url() -> None:
     """Print the URL of Redis, with the password, e.g. for `redis-cli -u`."""
     say(_running(_embedded()).url)
+
+
+@app.command()
+def acknowledge(*, json: Json = False) -> None:
+    """Say that you have seen that Redis came back empty; `status` then tells of it no longer."""
+    with already_there() as (_, client):
+        count = forget_losses(client)
+    if json:
+        print_json({"acknowledged": count})
+    else:
+        say("It is acknowledged." if count else "Redis did not come back empty.")
 
 
 def _embedded() -> RedisSettings:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Final
 
 import httpx
 import orjson
 import typer
 
+from ops.health.judgement import ProblemNames
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import listening_at
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
 from producer.webhook.intake import Intake
+from producer.webhook.record import Record
 from producer.webhook.server import serve as serve_app
 from producer.webhook.stores import Inspector, PublisherStores
+from worker.contract.receivers import tell_receiver
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, WebhookSettings, load_settings
@@ -72,6 +76,8 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     with (
         closing(connect(address)) as client,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
+        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as judging,
+        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
     ):
         claim(client, settings)
         inspector = Inspector(looking, settings)
@@ -82,6 +88,8 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             inspect=inspector.inspect,
             count_too_large=inspector.count_too_large,
             max_bytes=webhook.max_bytes,
+            problems=ProblemNames(judging, settings).read,
+            record=Record(partial(tell_receiver, telling)),
         )
         serve_app(
             build_app(receiver, webhook.path),

@@ -13,17 +13,17 @@ import orjson
 import typer
 
 from ops.cli.status.text import drawn, sum_of, tell
-from ops.state.health import OLDEST_SECONDS, problems_of
+from ops.health.judgement import read_judged
+from ops.health.problem import ILL, line_of
 from ops.state.opened import already_there, opened
-from ops.state.status import KINDS, read_status
+from ops.state.status import KINDS
 from ops.terminal.console import note, print_json, say
-from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
 from worker.errors import RedisUnavailable, UsageWrong
 
-ILL: Final = 1
+EXIT_ILL: Final = 1
 UNREACHABLE: Final = 3
 """Exit codes of `--check`."""
 
@@ -44,29 +44,27 @@ def status(
     check: Annotated[
         bool, typer.Option("--check", help="Print only what is wrong, for a monitor.")
     ] = False,
-    oldest: Annotated[
-        str,
-        typer.Option(
-            help="With --check: how long a delivery may wait, e.g. 15m.", metavar="DURATION"
-        ),
-    ] = "",
+    attention: Annotated[
+        bool,
+        typer.Option("--attention", help="With --check: also what is worth a look this week."),
+    ] = False,
 ) -> None:
     """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting.
 
-    The exit code of --check is 0 if all is well, 1 if something wants a person (something is
-    paused, stopped, broken or orphaned, a worker is missing or has another configuration, a
-    delivery has waited for more than 15 minutes), 3 if Redis can't be reached. It starts nothing.
+    Problems stand on top: each with its name, its cause, and the command that shows or mends it.
+    The exit code of --check is 0 if all is well, 1 if something is ill (customers notice it, or
+    will soon), 3 if Redis can't be reached. It starts nothing.
     """
     if check and watch:
         raise UsageWrong("--check looks once; leave out --watch.")
-    if oldest and not check:
-        raise UsageWrong("--oldest belongs to --check.")
+    if attention and not check:
+        raise UsageWrong("--attention belongs to --check.")
     if check:
-        raise typer.Exit(_checked(_oldest_seconds(oldest), as_json=as_json))
+        raise typer.Exit(_checked(as_json=as_json, attention=attention))
     with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
 
         def read() -> dict[str, Any]:
-            return read_status(client, settings)
+            return read_judged(client, settings)
 
         if watch:
             _watch(read, as_json=as_json)
@@ -76,28 +74,24 @@ def status(
             tell(read())
 
 
-def _oldest_seconds(text: str) -> float:
-    return parse_seconds(text, "--oldest") if text else OLDEST_SECONDS
-
-
-def _checked(oldest_seconds: float, *, as_json: bool) -> int:
+def _checked(*, as_json: bool, attention: bool) -> int:
     """Tell what is wrong; returns the exit code."""
     try:
         with already_there() as (settings, client):
-            document = read_status(client, settings)
+            found = read_judged(client, settings)["problems"]
     except RedisUnavailable as error:
         if as_json:
-            print_json({"reachable": False, "problems": [error.message]})
+            print_json({"reachable": False, "reason": error.message, "problems": []})
         else:
             say(error.message)
         return UNREACHABLE
-    problems = list(problems_of(document, oldest_seconds=oldest_seconds))
+    problems = [each for each in found if attention or each["severity"] == ILL]
     if as_json:
         print_json({"reachable": True, "problems": problems})
     else:
-        for line in problems or ["All is well."]:
+        for line in [line_of(each) for each in problems] or ["All is well."]:
             say(line)
-    return ILL if problems else 0
+    return EXIT_ILL if problems else 0
 
 
 def _watch(read: Read, *, as_json: bool) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ops.state.health import OLDEST_SECONDS, counted, is_ill, problems_of, reason_of
+from ops.health.problem import line_of
 from ops.state.status import KINDS
+from ops.state.wording import counted, reason_of
 from ops.terminal.console import say, say_wrapped, table
 from ops.terminal.tables import TableColumns, count_columns, laid_out, number_columns, text_columns
-from worker.adapters.redis.addresses import rename_hint
 from worker.contract.printable import printable
 
 if TYPE_CHECKING:
@@ -76,11 +76,13 @@ def _rates(rates: Mapping[str, float] | None) -> str:
 
 
 def problems(document: Mapping[str, Any]) -> list[str]:
-    """Return what wants a person, apart from what the tables show with its reason."""
-    in_tables = ("destination ", "trigger ", "job ")
-    found = problems_of(document, oldest_seconds=OLDEST_SECONDS)
-    hints = {rename_hint(old, new) for new, old in document["former_names"].items()}
-    return [each for each in found if each in hints or not each.startswith(in_tables)]
+    """Return the problems, the ill ones first."""
+    return [line_of(each) for each in document["problems"]]
+
+
+def _ill(document: Mapping[str, Any], *kinds: str) -> frozenset[str]:
+    """Return the subjects of the problems of some kinds, which are drawn red."""
+    return frozenset(p["subject"] for p in document["problems"] if p["name"].startswith(kinds))
 
 
 def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:
@@ -109,33 +111,34 @@ def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None)
 
 def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
     """Yield the tables."""
+    ill = _ill(document, "destination_")
     yield StatusTable(
         ("destination", "state", *number_columns("rate/min", "factor"), *text_columns("reason")),
         [
             TableRow(
                 (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
-                is_ill(d["state"]),
+                name in ill,
             )
             for name, d in document["destinations"].items()
         ],
     )
+    ill = _ill(document, "trigger_", "template_", "live_", "dead_")
     yield StatusTable(
         ("trigger", *text_columns("state"), *count_columns(*KINDS), *text_columns("template")),
         [
             TableRow(
                 (name, _state(t), *(f"{t[kind]:,}" for kind in KINDS), _template(t)),
-                is_ill(t["state"]) or bool(t["refused"] or t.get("lasting")),
+                name in ill or t["state"] == "orphaned",
             )
             for name, t in document["triggers"].items()
         ],
     )
+    ill = _ill(document, "job_")
     if document["jobs"]:
         yield StatusTable(
             ("job", *text_columns("state"), *count_columns(*KINDS)),
             [
-                TableRow(
-                    (name, _state(job), *(f"{job[kind]:,}" for kind in KINDS)), is_ill(job["state"])
-                )
+                TableRow((name, _state(job), *(f"{job[kind]:,}" for kind in KINDS)), name in ill)
                 for name, job in document["jobs"].items()
             ],
         )

@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import version
 
 import orjson
@@ -12,8 +13,11 @@ import pytest
 
 from ops.cli.main import app
 from tests.integration.ops.relay import EXIT, payload
+from tests.waiting import until
 from worker.adapters.redis.presence import RedisPresence
 from worker.contract.pauses import Pause, set_pause
+from worker.contract.settings import load_settings
+from worker.contract.versions import read_versions
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
@@ -134,7 +138,9 @@ def test_a_process_with_an_older_configuration_is_named(call, relay):
     (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
 
     assert (found["kind"], found["config"], found["current"]) == ("worker", "older", False)
-    assert f"{found['host']}:{found['pid']}; restart" in call(app, "status").stdout
+    assert f"{found['host']}:{found['pid']}; restart" in " ".join(
+        call(app, "status").stdout.split()
+    )
 
 
 def test_a_process_with_this_configuration_needs_no_word(call, relay):
@@ -143,7 +149,7 @@ def test_a_process_with_this_configuration_needs_no_word(call, relay):
     (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
 
     assert found["current"]
-    assert "restart" not in call(app, "status").stdout
+    assert "worker_configuration" not in call(app, "status").stdout
 
 
 def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
@@ -161,12 +167,27 @@ def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
     assert "insider/enter.jsonnet is off" in " ".join(call(app, "status").stdout.split())
 
 
-def test_what_waits_for_nobody_is_told(call, relay):
-    quiet = call(app, "status").stdout
-    relay.publish(payload("ann@example.com", status="fine"))
+def test_a_worker_with_another_template_is_named(call, relay):
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    appear(relay, relay.settings.fingerprint)
+    assert "template_differs" not in names_of(check(call)[1])
+    since = read_versions(relay.client)["vip-enter"]
+    relay.client.hset(
+        "segrelay:versions", "vip-enter", replace(since, since_ms=since.since_ms - 60_000).dumps()
+    )
+    RedisPresence(
+        relay.client,
+        relay.settings.fingerprint,
+        stopped=tuple,
+        clock=lambda: 1.0,
+        versions=lambda: {"vip-enter": ["another"]},
+    ).tell()
 
-    assert "no worker" not in quiet
-    assert "no worker has been seen" in call(app, "status").stdout
+    code, problems = check(call)
+
+    assert code == 1
+    assert "template_differs" in names_of(problems)
 
 
 def test_a_trigger_that_a_worker_cannot_work_on_is_not_called_ok(call, relay):
@@ -183,6 +204,10 @@ def check(call, *options):
     return result.exit_code, orjson.loads(result.stdout)["problems"]
 
 
+def names_of(problems):
+    return {one["name"] for one in problems}
+
+
 def test_a_monitor_is_told_that_all_is_well(call, relay):
     appear(relay, relay.settings.fingerprint)
     relay.publish(payload("ann@example.com", status="fine"))
@@ -191,25 +216,48 @@ def test_a_monitor_is_told_that_all_is_well(call, relay):
     assert call(app, "status", "--check").stdout == "All is well.\n"
 
 
-def test_a_monitor_is_told_what_wants_a_person(call, relay):
+def test_a_monitor_is_told_what_is_ill(call, relay):
     set_pause(relay.client, "trigger", "vip-enter", Pause("all of one cause", "segrelay"))
     relay.publish(payload("ann@example.com", direction="exit"))
     relay.configure()
     appear(relay, "older")
 
-    code, problems = check(call, "--oldest", "0s")
+    code, problems = check(call)
 
     assert code == 1
-    told = "\n".join(problems)
-    for part in ("trigger vip-enter is paused: all of", "orphaned 1", "another conf", "has waited"):
-        assert part in told
+    assert names_of(problems) == {"trigger_paused", "orphaned", "worker_configuration"}
+    (paused,) = [one for one in problems if one["name"] == "trigger_paused"]
+    assert (paused["subject"], paused["message"]) == ("vip-enter", "all of one cause")
+    assert paused["command"] == "segrelay resume vip-enter"
 
 
-def test_work_without_a_worker_is_ill(call, relay):
+def test_what_is_worth_a_look_is_told_only_if_it_is_asked_for(call, relay):
+    appear(relay, relay.settings.fingerprint)
+    relay.publish(payload("ann@example.com", status="fine"), job="load")
+    set_pause(relay.client, "job", "load", Pause("later", "ops"))
+
+    code, problems = check(call, "--attention")
+
     assert check(call) == (0, [])
-    relay.publish(payload("ann@example.com"))
+    assert (code, names_of(problems)) == (1, {"job_paused"})
 
-    assert check(call)[0] == 1
+
+def test_no_worker_is_ill_whether_anything_waits_or_not(call):
+    code, problems = check(call)
+
+    assert (code, names_of(problems)) == (1, {"no_worker"})
+    assert "no_worker" in call(app, "status").stdout
+
+
+def test_a_live_event_that_waits_for_longer_than_configured_is_ill(call, relay):
+    appear(relay, relay.settings.fingerprint)
+    relay.publish(payload("ann@example.com", status="fine"))
+    source = relay.settings.source
+    source.write_text(source.read_text() + '[operate]\nlive_within = "1s"\n')
+    relay.settings = load_settings(source, environ={})
+    appear(relay, relay.settings.fingerprint)
+
+    until(lambda: "live_late" in names_of(check(call)[1]), 10)
 
 
 def test_a_redis_that_is_not_there_is_unreachable_and_none_is_started(call, relay, tmp_path):

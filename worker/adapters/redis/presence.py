@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
@@ -46,6 +47,8 @@ class RedisPresence:
         versions: Callable[[], Mapping[str, Sequence[str]]] = dict,
         refused: Callable[[], Mapping[str, str]] = dict,
         alive_file: Path | None = None,
+        watch: Callable[[], None] = lambda: None,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._config = config
@@ -55,6 +58,9 @@ class RedisPresence:
         self._versions = versions
         self._refused = refused
         self._alive_file = alive_file
+        self._watch = watch
+        self._wall_clock = wall_clock
+        self._ahead_seconds = 0
         self._host = socket.gethostname()
         self._version = version("segrelay")
         self._next_at = 0.0
@@ -70,6 +76,9 @@ class RedisPresence:
         if now < self._next_at:
             return
         self._next_at = now + EVERY_SECONDS
+        with redis_errors():
+            seconds, micros = self._client.time()
+        self._ahead_seconds = round(self._wall_clock() - seconds - micros / 1_000_000)
         text = self._process().dumps()
         self._told[text] = None
         with redis_errors():
@@ -77,6 +86,7 @@ class RedisPresence:
         if self._alive_file is not None:
             with suppress(OSError):  # the health check tells of it
                 self._alive_file.touch()
+        self._watch()
 
     def leave(self) -> None:
         """Take back all that was told, at an orderly end: also what has changed since.
@@ -103,4 +113,5 @@ class RedisPresence:
             self._doubted(),
             self._versions(),
             self._refused(),
+            self._ahead_seconds,
         )

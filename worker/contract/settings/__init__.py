@@ -27,6 +27,7 @@ from worker.contract.settings.sections import (
     Frozen,
     ListeningSettings,
     LyticsSettings,
+    OperateSettings,
     ProducerSettings,
     RedisSettings,
     SyncSchedule,
@@ -48,6 +49,7 @@ __all__ = [
     "FlowerSettings",
     "ListeningSettings",
     "LyticsSettings",
+    "OperateSettings",
     "ProducerSettings",
     "RedisSettings",
     "Secret",
@@ -87,6 +89,7 @@ class Settings(Frozen):
     producer: ProducerSettings = ProducerSettings()
     flower: FlowerSettings | None = None
     lytics: LyticsSettings | None = None
+    operate: OperateSettings = OperateSettings()
     sync: Mapping[str, SyncSchedule] = {}
     fingerprint: str
     warnings: tuple[str, ...] = ()
@@ -169,9 +172,10 @@ def _build(
     folder = source.parent
     redis = reader.table(RedisSettings, document, "redis")
     delivery = reader.table(DeliverySettings, document, "delivery")
+    operate = reader.table(OperateSettings, document, "operate")
     draft = _draft(folder, document, reader)
     reader.problems.extend(problems_of(draft))
-    if reader.problems or redis is None or delivery is None:
+    if reader.problems or redis is None or delivery is None or operate is None:
         return None
     return Settings(
         source=source,
@@ -185,6 +189,7 @@ def _build(
         producer=draft.producer,
         flower=draft.flower,
         lytics=draft.lytics,
+        operate=operate,
         sync=draft.sync,
         fingerprint=hashlib.sha256(content.encode()).hexdigest()[:_FINGERPRINT_CHARACTERS],
         warnings=tuple(
@@ -199,7 +204,7 @@ def _build(
 
 _TABLES: Final = (
     "templates", "redis", "delivery", "authorizations", "destinations", "triggers", "producer",
-    "flower", "lytics", "sync",
+    "flower", "lytics", "operate", "sync",
 )  # fmt: skip
 
 

@@ -163,6 +163,19 @@ class Destination(Section):
     http: HttpDestination = HttpDestination()
 
 
+class OperateSettings(Section):
+    """From when on `segrelay status` calls something a problem."""
+
+    live_within_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
+        default=60.0, alias="live_within"
+    )
+    """A live event that waits for longer is a problem."""
+    events_within_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
+        default=0.0, alias="events_within"
+    )
+    """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
+
+
 def _with_defaults(settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings

@@ -1,0 +1,72 @@
+"""The facts by which health is judged, all as they stand in Redis at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from producer.sync.run import Run
+from worker.contract.progress import Sample
+from worker.contract.receivers import Receivers
+from worker.contract.redis.birth import Loss
+
+
+@dataclass(frozen=True, slots=True)
+class RedisFacts:
+    """How Redis is.
+
+    Args:
+        full: Why it takes no more events; "" = it does.
+        used, most: Bytes; most = 0 without a limit.
+        weak: Why it is less durable than promised.
+        failing: What it could not write to its disk.
+        losses: When it came back empty.
+        clock_ahead_seconds: Of this machine's clock before that of Redis.
+    """
+
+    full: str = ""
+    used: int = 0
+    most: int = 0
+    weak: Sequence[str] = ()
+    failing: Sequence[str] = ()
+    losses: Sequence[Loss] = ()
+    clock_ahead_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFacts:
+    """How a sync is.
+
+    Args:
+        run: Its state.
+        every_seconds: As configured.
+    """
+
+    run: Run
+    every_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that is judged.
+
+    Args:
+        status: The document of `segrelay status`.
+        now_ms: Redis' clock.
+        live_within_seconds, events_within_seconds: As configured.
+        has_webhook: A receiver is configured.
+        audiences: That the triggers name.
+        samples: Of progress, the newest first.
+    """
+
+    status: Mapping[str, Any]
+    now_ms: int = 0
+    live_within_seconds: float = 60.0
+    events_within_seconds: float = 0.0
+    has_webhook: bool = False
+    audiences: Sequence[str] = ()
+    redis: RedisFacts = field(default_factory=RedisFacts)
+    syncs: Mapping[str, SyncFacts] = field(default_factory=dict)
+    receivers: Receivers = field(default_factory=Receivers)
+    samples: Sequence[Sample] = ()

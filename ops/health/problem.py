@@ -1,0 +1,62 @@
+"""A problem: its stable name, how bad it is, since when, its cause in words, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+Severity = Literal["ill", "attention"]
+ILL: Final[Severity] = "ill"
+"""Customers notice it, or will soon."""
+ATTENTION: Final[Severity] = "attention"
+"""Look at it this week."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that an operator has to see.
+
+    Args:
+        name: Stable, the same in every output; docs/operating.md lists them.
+        severity: `ill` or `attention`.
+        subject: Of what: a destination, a trigger, a job …; "" = all of segrelay.
+        message: The cause, in words.
+        command: Shows or mends it.
+        since_ms: When it began, by Redis' clock; None = not known.
+    """
+
+    name: str
+    severity: Severity
+    subject: str
+    message: str
+    command: str
+    since_ms: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "name": self.name,
+            "severity": self.severity,
+            "subject": self.subject,
+            "since": self._since(),
+            "message": self.message,
+            "command": self.command,
+        }
+
+    def _since(self) -> str | None:
+        if not self.since_ms:
+            return None
+        at = datetime.fromtimestamp(self.since_ms / 1_000, UTC)
+        return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def line_of(problem: Mapping[str, Any]) -> str:
+    """Return a problem's document for a person."""
+    of = f" {problem['subject']}" if problem["subject"] else ""
+    since = f" since {problem['since']}" if problem["since"] else ""
+    return (
+        f"{problem['severity']}: {problem['name']}{of}{since}: {problem['message']};"
+        f" {problem['command']}"
+    )

@@ -1,0 +1,16 @@
+"""The words in which a status is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def reason_of(one: Mapping[str, Any]) -> str:
+    """Return why a destination or a trigger is in its state."""
+    return str(one.get("message") or one["reason"])
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return counts by name as a person reads them."""
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

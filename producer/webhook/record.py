@@ -1,0 +1,71 @@
+"""Keeps what the receiver answers, and how late its timers are, for `segrelay status`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from worker.errors import RedisUnavailable
+
+EVERY_SECONDS: Final = 5.0
+ENDS: Final = -1
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+LOG: Final = structlog.get_logger()
+
+
+class Tell(Protocol):
+    """Writes it to Redis; `receivers.tell_receiver` is the real one."""
+
+    def __call__(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
+        """Add what was answered since it was last told."""
+        ...
+
+
+@dataclass(slots=True)
+class Record:
+    """Counts answers in memory, and tells them every few seconds: no request waits for it."""
+
+    tell: Tell
+    every_seconds: float = EVERY_SECONDS
+    _answers: Counter[int] = field(default_factory=Counter)
+
+    def count(self, status: int) -> None:
+        """Count an answer."""
+        self._answers[status] += 1
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Tell while the receiver runs, and once more at its end."""
+        task = asyncio.create_task(self._tell_again())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            await asyncio.to_thread(self._flush, ENDS)
+
+    async def _tell_again(self) -> None:
+        lag_ms = 0
+        while True:
+            await asyncio.to_thread(self._flush, lag_ms)
+            due_at = time.monotonic() + self.every_seconds
+            await asyncio.sleep(self.every_seconds)
+            lag_ms = round(1_000 * (time.monotonic() - due_at))
+
+    def _flush(self, lag_ms: int) -> None:
+        answers, self._answers = self._answers, Counter()
+        if answers[_UNAUTHORIZED]:
+            LOG.warning("webhook.unauthorized", requests=answers[_UNAUTHORIZED])
+        try:
+            self.tell(answers, lag_ms=lag_ms, events=bool(answers[_OK]))
+        except RedisUnavailable:
+            self._answers.update(answers)  # told with the next ones

@@ -1,0 +1,197 @@
+"""Staged failures on the whole system: `status --check` names each until it is over."""
+
+import os
+import signal
+
+import httpx
+import orjson
+
+from ops.invented import Happening
+from ops.rig import free_port, kill_group
+from tests.journeys.play import SHORT, Rig, lines, send, start_worker, stop_worker
+from tests.waiting import until
+
+RECEIVER = """
+[producer.webhook]
+listen = "127.0.0.1:PORT"
+secret = "the-new-secret"
+"""
+SYNC = """
+[lytics]
+base_url = "SANDBOX"
+token = "a-token-of-nobody"
+[sync.vips]
+audience = "vip"
+every = "1s"
+"""
+WITHIN_SECONDS = 30
+
+
+def judged(rig):
+    """Return the exit code of `status --check`, and its problems by name."""
+    answer = rig.command("status", "--check", "--json")
+    found = orjson.loads(answer.stdout)
+    return answer.returncode, {one["name"]: one for one in found["problems"]}
+
+
+def ill_of(rig, name):
+    """Wait until a problem is there; returns it."""
+
+    def found():
+        code, problems = judged(rig)
+        return problems[name] if code == 1 and name in problems else None
+
+    return until(found, WITHIN_SECONDS)
+
+
+def well(rig):
+    """Wait until nothing is wrong."""
+    until(lambda: judged(rig) == (0, {}), WITHIN_SECONDS)
+
+
+def entrances(count, first=0):
+    return lines(
+        [
+            Happening(
+                f"person{first + n}@example.com",
+                "vip",
+                is_exit=False,
+                time_us=1_700_000_000_000_000,
+            )
+            for n in range(count)
+        ]
+    )
+
+
+def test_no_worker_is_told_though_nothing_waits(tmp_path):
+    with Rig(tmp_path, delivery_lines=SHORT) as rig:
+        assert ill_of(rig, "no_worker")["command"] == "segrelay up, or segrelay worker"
+
+        worker = start_worker(rig)
+        well(rig)
+
+        stop_worker(worker)
+        ill_of(rig, "no_worker")
+
+
+def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path):
+    failing = {"insider/enter.jsonnet": 'error "a person without a name"'}
+    with Rig(tmp_path, delivery_lines=SHORT, templates=failing) as rig:
+        start_worker(rig)
+        until(lambda: rig.client.exists("segrelay:progress"), WITHIN_SECONDS)
+        send(rig, entrances(30))
+
+        found = ill_of(rig, "dead_letters_grow")
+
+        assert found["subject"] == "enter"
+        assert "30 of its last 30 deliveries died: template_error 30" in found["message"]
+
+
+def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path):
+    with Rig(tmp_path, delivery_lines=SHORT) as rig:
+        start_worker(rig)
+        send(rig, entrances(5))
+        rig.wait_until_empty(WITHIN_SECONDS)
+        until(lambda: rig.client.exists("segrelay:birth"), WITHIN_SECONDS)
+        well(rig)
+
+        rig.kill_redis()
+        for file in rig.settings.redis.data_dir.rglob("appendonly*"):
+            if file.is_file():
+                file.unlink()
+        rig.start_redis()
+        found = ill_of(rig, "redis_emptied")
+
+        assert "vip" in found["message"]
+        assert rig.client.get("segrelay:partitions") is not None
+        assert rig.command("redis", "acknowledge").returncode == 0
+        well(rig)
+
+
+def test_a_full_redis_is_told(tmp_path):
+    with Rig(tmp_path, delivery_lines=SHORT) as rig:
+        start_worker(rig)
+        well(rig)
+
+        rig.client.config_set("maxmemory", rig.client.info("memory")["used_memory"])
+        ill_of(rig, "redis_full")
+
+        rig.client.config_set("maxmemory", 0)
+        well(rig)
+
+
+def test_a_sync_that_fails_is_told_with_its_reason(tmp_path):
+    with Rig(
+        tmp_path, delivery_lines=SHORT, more=SYNC.replace("SANDBOX", "http://127.0.0.1:9")
+    ) as rig:
+        start_worker(rig)
+
+        found = ill_of(rig, "sync_fails")
+
+        assert found["subject"] == "vips"
+        assert found["command"] == "segrelay sync status vips"
+
+
+def test_a_sync_that_waits_for_a_person_is_told(tmp_path):
+    people = [
+        {"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)
+    ]
+    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC) as rig:
+        rig.sandbox.post("lytics/profiles", people)
+        start_worker(rig)
+        until(lambda: len(rig.memberships()) == 300, 60)
+
+        moves = [{"uid": f"u{n}", "audience": "vip", "change": "exit"} for n in range(200)]
+        rig.sandbox.post("lytics/moves", moves)
+
+        assert ill_of(rig, "sync_waits")["command"] == "segrelay sync confirm vips"
+        assert rig.command("sync", "confirm", "vips").returncode == 0
+        well(rig)
+
+
+def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with Rig(tmp_path, delivery_lines=SHORT, more=RECEIVER.replace("PORT", str(port))) as rig:
+        start_worker(rig)
+        receiver = rig.start_beside("serve")
+        until(lambda: answers(url), 60)
+        well(rig)
+
+        for _ in range(5):
+            post(url, "the-old-secret")
+        assert "changed at one end only" in ill_of(rig, "receiver_unauthorized")["message"]
+        assert httpx.get(f"{url}/readyz").status_code == 200
+        until(
+            lambda: httpx.get(f"{url}/readyz").json()["problems"] == ["receiver_unauthorized"], 20
+        )
+
+        assert post(url, "the-new-secret") == 200
+        well(rig)
+        kill_group(receiver)
+
+
+def test_a_receiver_that_stands_still_is_told(tmp_path):
+    port = free_port()
+    with Rig(tmp_path, delivery_lines=SHORT, more=RECEIVER.replace("PORT", str(port))) as rig:
+        start_worker(rig)
+        receiver = rig.start_beside("serve")
+        until(lambda: rig.client.exists("segrelay:receiver"), 60)
+
+        os.kill(receiver.pid, signal.SIGSTOP)
+        until(lambda: "receiver_down" in judged(rig)[1], 60)
+        os.kill(receiver.pid, signal.SIGCONT)
+
+        until(lambda: "receiver_down" not in judged(rig)[1], 30)
+
+
+def answers(url):
+    try:
+        return httpx.get(f"{url}/healthz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def post(url, secret):
+    headers = {"X-Segrelay-Secret": secret}
+    return httpx.post(f"{url}/v1/lytics", content=entrances(1), headers=headers).status_code

@@ -1,0 +1,35 @@
+#!lua flags=no-writes
+-- Adds up what is settled in one partition and what waits there.
+--
+-- KEYS[1] counts  [2] streams
+-- ARGV[1] the keys' tag
+--
+-- Returns a flat list of names and numbers: `settled`; `job|NAME`: settled of a job; `delivered|TRIGGER` and
+-- `dead|TRIGGER|REASON`; `waits`: live; `waits|NAME`: of a job.
+
+local found = {settled = 0, waits = 0}
+local ends = {delivered = true, skipped = true, dead = true, discarded = true}
+local counts = redis.call('HGETALL', KEYS[1])
+for at = 1, #counts, 2 do
+  local field, count = counts[at], tonumber(counts[at + 1])
+  local kind, rest = field:match('^([^|]*)|(.*)$')
+  if kind == 'job' then
+    local name, what = rest:match('^(.-)|([^|]*)$')
+    if name and not name:find('|', 1, true) and ends[what] then found['job|' .. name] = (found['job|' .. name] or 0) + count end
+  elseif ends[kind] then
+    found.settled = found.settled + count
+    if kind == 'delivered' or kind == 'dead' then found[field] = count end
+  end
+end
+for _, name in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  local lane = name:match('^[^|]*')
+  local job = lane:match('^job%.(.*)$')
+  local field = job and ('waits|' .. job) or (lane == 'live' and 'waits')
+  if field then found[field] = (found[field] or 0) + redis.call('XLEN', ARGV[1] .. 's:' .. name) end
+end
+local answer = {}
+for name, count in pairs(found) do
+  answer[#answer + 1] = name
+  answer[#answer + 1] = string.format('%.0f', count)
+end
+return answer

@@ -1,0 +1,110 @@
+"""What the receivers answered lately, and when they were last seen."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis
+
+from worker.contract import keys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import run_script
+
+BUCKET_MS: Final = 300_000
+KEPT_BUCKETS: Final = 13
+"""An hour of five minutes each, and the one that is not over."""
+_TELL: Final = """\
+#!lua flags=allow-oom
+-- Adds what a receiver has answered. KEYS[1] receiver
+-- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
+--   [5] buckets kept; status and count …
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local bucket = math.floor(now / tonumber(ARGV[4]))
+redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
+if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], 'up|' .. ARGV[1])
+else redis.call('HSET', KEYS[1], 'up|' .. ARGV[1], string.format('%.0f', now) .. '|' .. ARGV[2]) end
+if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
+for at = 6, #ARGV, 2 do
+  redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
+end
+local oldest = bucket - tonumber(ARGV[5])
+local fields = redis.call('HGETALL', KEYS[1])
+for at = 1, #fields, 2 do
+  local of = tonumber(fields[at]:match('^(%d+)|'))
+  local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
+  if (of and of < oldest) or (seen and seen < now - 3600000) then
+    redis.call('HDEL', KEYS[1], fields[at])
+  end
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Receivers:
+    """The receivers as they stand in Redis.
+
+    Args:
+        seen_ms: When one was last seen; 0 = never.
+        event_ms: When the last events came; 0 = none have.
+        lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
+        answers: How many requests were answered in the last hour, by status.
+        lately: The same of the last five to ten minutes.
+    """
+
+    seen_ms: int = 0
+    event_ms: int = 0
+    lag_ms: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[int, int] = field(default_factory=dict)
+    lately: Mapping[int, int] = field(default_factory=dict)
+
+
+def tell_receiver(
+    client: redis.Redis, answers: Mapping[int, int], *, lag_ms: int, events: bool
+) -> None:
+    """Add what this receiver has answered since it last told.
+
+    Args:
+        client: Redis.
+        answers: Counts by status.
+        lag_ms: How late its timers are; -1 = it ends.
+        events: Something was stored.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    flat = [part for status, count in answers.items() for part in (status, count)]
+    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS)
+    with redis_errors():
+        run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
+
+
+def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
+    """Return what they have told.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        stored: Any = client.hgetall(keys.RECEIVER)
+    bucket = now_ms // BUCKET_MS
+    answers, lately, lags = Counter[int](), Counter[int](), dict[str, int]()
+    for name, value in stored.items():
+        head, _, rest = name.decode().partition("|")
+        if head == "up":
+            seen, _, lag = value.partition(b"|")
+            if int(seen) > now_ms - BUCKET_MS:
+                lags[rest] = int(lag)
+        elif rest and int(head) > bucket - KEPT_BUCKETS:
+            answers[int(rest)] += int(value)
+            if int(head) >= bucket - 1:
+                lately[int(rest)] += int(value)
+    return Receivers(
+        int(stored.get(b"seen", 0)), int(stored.get(b"event", 0)), lags, answers, lately
+    )
