@@ -11,8 +11,10 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.feeding.sending import Deadline
+from ops.health.facts import Facts
+from ops.health.judgement import problems_of
+from ops.health.problem import ILL, Problem
 from ops.interrupts import Interruption
-from ops.state.health import problems_of
 from ops.state.partitions import all_partitions
 from ops.state.status import read_status
 from ops.state.waiting import Choice, find_streams
@@ -76,12 +78,23 @@ def hindrances(
         "jobs": _only(document["jobs"], {job}),
         "former_names": {},
         "orphaned": 0,
-        "waiting": 0,  # whether a worker runs is asked below, whatever waits elsewhere
     }
-    found = list(problems_of(document | concerned, oldest_seconds=math.inf))
+    # Of everything else the facts are left empty: only what concerns these deliveries is asked.
+    found = [
+        _sentence(one)
+        for one in problems_of(Facts(document | concerned))
+        if one.severity == ILL and one.name != "no_worker"
+    ]
     if not any(one.kind == WORKER for one in read_processes(client)):
         found.append(NO_WORKER)
     return found
+
+
+def _sentence(problem: Problem) -> str:
+    kind, _, state = problem.name.partition("_")
+    if kind in {"destination", "trigger", "job"}:
+        return f"{kind} {problem.subject} is {state}: {problem.message}"
+    return f"{problem.message}; {problem.command}"
 
 
 def triggers_of(streams: Iterable[str]) -> frozenset[str]:
