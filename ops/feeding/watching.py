@@ -10,11 +10,9 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.feeding.sending import Deadline
-from ops.health.problem import Problem
-from ops.health.reader import read_facts
-from ops.health.rules.deliveries import destinations as destinations_in_trouble
-from ops.health.rules.deliveries import triggers as triggers_in_trouble
-from ops.health.rules.intake import jobs
+from ops.health.facts import Facts
+from ops.health.judgement import problems_of
+from ops.health.problem import ILL, Problem
 from ops.interrupts import Interruption
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
@@ -77,19 +75,25 @@ def hindrances(
         "destinations": _only(document["destinations"], named),
         "triggers": _only(document["triggers"], triggers),
         "jobs": _only(document["jobs"], {job}),
+        "former_names": {},
+        "orphaned": 0,
     }
-    narrowed = replace(facts, status=document | concerned)
-    problems = [*destinations_in_trouble(narrowed), *triggers_in_trouble(narrowed), *jobs(narrowed)]
-    found = [_sentence(problem) for problem in problems]
+    # Of everything else the facts are left empty: only what concerns these deliveries is asked.
+    found = [
+        _sentence(one)
+        for one in problems_of(Facts(document | concerned))
+        if one.severity == ILL and one.name != "no_worker"
+    ]
     if not any(one.kind == WORKER for one in read_processes(client)):
         found.append(NO_WORKER)
     return found
 
 
 def _sentence(problem: Problem) -> str:
-    """Return a problem's subject, state and cause for a person."""
     kind, _, state = problem.name.partition("_")
-    return f"{kind} {problem.subject} is {state.replace('_', ' ')}: {problem.message}"
+    if kind in {"destination", "trigger", "job"}:
+        return f"{kind} {problem.subject} is {state}: {problem.message}"
+    return f"{problem.message}; {problem.command}"
 
 
 def triggers_of(streams: Iterable[str]) -> frozenset[str]:

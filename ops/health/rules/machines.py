@@ -8,6 +8,7 @@ from typing import Final
 
 from ops.health.facts import Facts
 from ops.health.problem import ATTENTION, ILL, Problem
+from worker.contract.processes import WORKER
 
 NEARLY_FULL: Final = 0.7
 """Of `maxmemory`; producers stop at 0.8."""
@@ -18,7 +19,7 @@ _SHOW: Final = "segrelay redis status"
 
 def workers(facts: Facts) -> Iterator[Problem]:
     """Yield that none runs, or that some run with something else than the others."""
-    processes = facts.status["processes"]
+    processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
     if not processes:
         told = "no worker has been seen for 10 s"
         yield Problem("no_worker", ILL, "", told, "segrelay up, or segrelay worker")

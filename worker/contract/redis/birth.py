@@ -74,7 +74,6 @@ class BirthWatch:
     client: redis.Redis
     settings: Settings
     known: KnownBirth = field(default_factory=KnownBirth)
-    _fresh: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def look(self) -> None:
         """Compare the certificate with what is remembered.
@@ -88,13 +87,12 @@ class BirthWatch:
                 self.client,
                 _LOOK,
                 (keys.BIRTH, keys.LOST),
-                (self.known.name, self._fresh, self.known.seen_ms),
+                (self.known.name, secrets.token_hex(8), self.known.seen_ms),
             )
         before = self.known.name
         self.known.name, self.known.seen_ms = answer[0].decode(), int(answer[1])
         if before and before != self.known.name:
             LOG.error("redis.emptied", message="Redis lost all that it held: segrelay status")
-            self._fresh = secrets.token_hex(8)
             claim(self.client, self.settings)
 
 

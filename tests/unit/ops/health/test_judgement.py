@@ -15,6 +15,7 @@ from worker.contract.redis.birth import Loss
 NOW = 1_800_000_000_000
 WORKER = {
     "host": "one",
+    "kind": "worker",
     "pid": 7,
     "version": "1.0",
     "config": "aaa",
