@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from redis import Redis
@@ -15,6 +16,7 @@ from ops.health.judgement import problems_of
 from ops.health.problem import ILL, Problem
 from ops.interrupts import Interruption
 from ops.state.partitions import all_partitions
+from ops.state.status import read_status
 from ops.state.waiting import Choice, find_streams
 from producer.publishing.published import Published
 from worker.contract.processes import WORKER, read_processes
@@ -68,8 +70,7 @@ def hindrances(
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    facts = read_facts(client, settings)
-    document = facts.status
+    document = read_status(client, settings)
     named = {settings.triggers[name].destination for name in triggers if name in settings.triggers}
     concerned = {
         "destinations": _only(document["destinations"], named),
