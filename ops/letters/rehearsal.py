@@ -14,8 +14,6 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, find_letters
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys
@@ -26,6 +24,8 @@ from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.isolated import DiedAt, render_isolated
 
 _GROUP: Final = 100
 _DIED: Final = "Rendering it, alone, ends or hangs the process."

@@ -11,9 +11,9 @@ import orjson
 from ops.templates.place import SUFFIX
 from ops.templates.trying.outcome import Outcome
 from producer.lytics import LyticsApi
-from worker.adapters.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
 from worker.contract.settings import Settings
 from worker.errors import LyticsUnavailable, UsageWrong
+from worker.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
 
 
 @dataclass(frozen=True, slots=True)

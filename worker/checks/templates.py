@@ -13,17 +13,6 @@ from typing import Any, assert_never
 
 import orjson
 
-from worker.adapters.jsonnet.accelerated import (
-    Accelerator,
-    CompiledAnswer,
-    can_be_compared,
-    is_same,
-)
-from worker.adapters.jsonnet.choice import engine_for
-from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.files import Bundle, TemplateFolder
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
-from worker.adapters.jsonnet.judge import EngineModule, judge, judges
 from worker.checks.bodies import misplaced_of, warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
@@ -31,6 +20,17 @@ from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.errors import TemplateBroken
+from worker.jsonnet.accelerated import (
+    Accelerator,
+    CompiledAnswer,
+    can_be_compared,
+    is_same,
+)
+from worker.jsonnet.choice import engine_for
+from worker.jsonnet.failures import Failure
+from worker.jsonnet.files import Bundle, TemplateFolder
+from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.judge import EngineModule, judge, judges
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,6 @@ from typing import Any, Final, assert_never
 
 import orjson
 
-from worker.adapters.jsonnet.isolated import DiedAt
 from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
 from worker.checks.finding import Finding, Severity
@@ -27,6 +26,7 @@ from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
 from worker.destinations.registry import api_of, path_misfit
 from worker.errors import TemplateBroken, UsageWrong
+from worker.jsonnet.isolated import DiedAt
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)

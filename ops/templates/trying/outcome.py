@@ -11,13 +11,13 @@ import orjson
 
 from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.templates.trying.explained import Change, changes_of
-from worker.adapters.jsonnet.files import Bundle, TemplateFolder
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import Settings, Trigger
 from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken
+from worker.jsonnet.files import Bundle, TemplateFolder
+from worker.jsonnet.isolated import DiedAt, render_isolated
 
 Fate = Literal["rendered", "skipped", "failed"]
 

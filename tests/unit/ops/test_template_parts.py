@@ -12,8 +12,8 @@ from ops.templates.place import names_in
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
 from ops.templates.trying.outcome import Outcome
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.checks.finding import Finding
+from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 
 HERE = Path(__file__).parents[2] / "conformance" / "templates"
 

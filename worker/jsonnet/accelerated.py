@@ -1,0 +1,166 @@
+"""The compiled form of a template, beside the engine of record: as long as it is trusted.
+
+It answers what it is sure of; the rest goes to rjsonnet. The first event of each settings (when a
+worker starts that is each trigger's sample), and then one of so many, is rendered by both. If they
+differ, the other engines are asked. Unless they all say what the compiled form says, the engine's
+value counts, and the compiled form answers nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import orjson
+
+from worker.core.compact import compact_json
+from worker.jsonnet.compiled import (
+    AssertFailed,
+    Compiled,
+    Doubtful,
+    Exhausted,
+    NotCompiled,
+    Sources,
+    compiled,
+)
+from worker.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
+from worker.jsonnet.failures import MAX_MESSAGE, Failure
+from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
+
+SAMPLES: Final = SHIPPED_FOLDER / "samples"
+BOTH_EVERY: Final = 500
+"""One event of so many is rendered by both."""
+COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
+"""What an event may die of that no engine should be asked about: it would take all memory."""
+
+CompiledAnswer = bytes | Failure
+"""A body, or what failed."""
+
+
+def sources_of(bundle: Bundle) -> Sources:
+    """Return what the compiler needs of a bundle."""
+    targets = {
+        (name, found.path): target
+        for name, file in bundle.files.items()
+        for found, target in file.imports
+    }
+    texts = {name: file.text for name, file in bundle.files.items()}
+    trees = {name: file.parsed for name, file in bundle.files.items() if file.parsed is not None}
+    return Sources(bundle.root, texts, targets, LIBRARY_NAME, trees)
+
+
+class Accelerator:
+    """Answers for one template.
+
+    Args:
+        name: The template's.
+        form: What became of compiling it.
+    """
+
+    def __init__(self, name: str, form: Compiled | NotCompiled) -> None:
+        self._name = name
+        self._form = form if isinstance(form, Compiled) else None
+        self._seen: set[bytes] = set()
+        self._until_both = BOTH_EVERY
+        self._owed = 0
+        self.why_not = "" if isinstance(form, Compiled) else reason(form)
+        self.differences = 0
+
+    @classmethod
+    def of(cls, name: str, bundle: Bundle) -> Accelerator:
+        """Compile a bundle."""
+        return cls(name, compiled(sources_of(bundle)))
+
+    @classmethod
+    def off(cls, name: str) -> Accelerator:
+        """Leave everything to the engine."""
+        return cls(name, NotCompiled("it was not to be compiled"))
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether it may answer."""
+        return self._form is not None and not self.differences
+
+    def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:
+        """Return what the template makes of a profile; None where only the engine can tell."""
+        assert self._form is not None
+        try:
+            return compact_json(self._form.render(orjson.loads(profile), settings))
+        except AssertFailed as failed:
+            return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
+        except Exhausted as exhausted:
+            return Failure(exhausted.message)
+        except (Doubtful, orjson.JSONDecodeError, orjson.JSONEncodeError):
+            return None
+
+    def is_due(self, settings: bytes, answer: CompiledAnswer | None) -> bool:
+        """Say whether this event, which the compiled form answers so, is to be rendered by both."""
+        if settings not in self._seen:
+            self._seen.add(settings)
+            return True
+        if self._owed and isinstance(answer, bytes):
+            self._owed -= 1
+            return True
+        return self._is_one_of_many()
+
+    def is_free(self, settings: bytes) -> bool:
+        """Say whether this event, which gave a body, may be rendered without the engine.
+
+        If it may not, the next body that `is_due` is asked about is rendered by both in its place.
+        """
+        if settings not in self._seen:
+            return False
+        is_one = self._is_one_of_many()
+        self._owed += is_one
+        return not is_one
+
+    def _is_one_of_many(self) -> bool:
+        self._until_both = (self._until_both - 1) or BOTH_EVERY
+        return self._until_both == BOTH_EVERY
+
+    def differ(self) -> None:
+        """Answer nothing any more: the engine said something else, and no other contradicts it."""
+        self.differences += 1
+        import structlog  # noqa: PLC0415 - a throw-away process says nothing, and starts sooner
+
+        structlog.get_logger().error(
+            "template.compiled_form_differs",
+            template=self._name,
+            hint="Jsonnet alone renders it from now on; `segrelay template check` shows more",
+        )
+
+
+@cache
+def shipped_profiles() -> tuple[bytes, ...]:
+    """Return the profiles of the shipped samples."""
+    samples = (orjson.loads(path.read_bytes()) for path in sorted(SAMPLES.glob("*.json")))
+    return tuple(orjson.dumps(sample.get("data", sample)) for sample in samples)
+
+
+def reason(form: NotCompiled) -> str:
+    """Say because of what a template is not compiled."""
+    where = f"{shown(form.file)}:{form.line}:{form.column}: " if form.file else ""
+    return where + form.what
+
+
+def can_be_compared(answer: CompiledAnswer | None) -> bool:
+    """Say whether the engine can be asked about the same: what does not end might kill it."""
+    return isinstance(answer, bytes) or (isinstance(answer, Failure) and answer.asserted)
+
+
+def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
+    """Compare an answer with the engine's."""
+    if isinstance(ours, Failure) or isinstance(theirs, Failure):
+        return (
+            isinstance(ours, Failure)
+            and isinstance(theirs, Failure)
+            and ours.asserted
+            and theirs.asserted
+            and ours.message == theirs.message
+        )
+    return ours == theirs or _ordered(ours) == _ordered(theirs)
+
+
+def _ordered(text: bytes) -> bytes:
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)
