@@ -13,12 +13,12 @@ import orjson
 
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
-from worker.core.rendered import Engine, Rendered, Row, Template
+from worker.jsonnet.rendered import Engine, Rendered, Row, Template
 from worker.jsonnet.accelerated import sources_of
 from worker.jsonnet.compiled import Compiled, compiled
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.renderer import Renderer
-from worker.jsonnet.rendering import GROUP
+from worker.adapters.jsonnet import GROUP
 
 _ROUNDS: Final = 3
 _FAILS_EVERY: Final = 100

@@ -20,12 +20,12 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 
 _GROUP: Final = 100
 _DIED: Final = "Rendering it, alone, ends or hangs the process."

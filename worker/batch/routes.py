@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
-from worker.core.rendered import Engine, Template
 from worker.destinations.api import Api
+from worker.jsonnet.rendered import Engine, Template
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from worker.core.rendered import Result, Row, Template
 from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Result, Row, Template
 from worker.jsonnet.renderer import Renderer
 
 RENDER_SECONDS: Final = 20.0

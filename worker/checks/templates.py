@@ -18,7 +18,6 @@ from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.errors import TemplateBroken
 from worker.jsonnet.accelerated import (
     Accelerator,
@@ -26,11 +25,12 @@ from worker.jsonnet.accelerated import (
     can_be_compared,
     is_same,
 )
-from worker.jsonnet.choice import engine_for
-from worker.jsonnet.failures import Failure
+from worker.jsonnet.engines.choice import engine_for
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import EngineModule, judge, judges
 from worker.jsonnet.files import Bundle, TemplateFolder
 from worker.jsonnet.isolated import DiedAt, render_isolated
-from worker.jsonnet.judge import EngineModule, judge, judges
+from worker.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

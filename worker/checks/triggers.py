@@ -20,13 +20,13 @@ from worker.checks.rendering import RENDER_SECONDS, IsolatedSamples, RendersSamp
 from worker.checks.samples import entry_of, profile_for
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Direction
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
 from worker.destinations.registry import api_of, path_misfit
 from worker.errors import TemplateBroken, UsageWrong
 from worker.jsonnet.isolated import DiedAt
+from worker.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 import orjson
 
-from worker.core.compact import compact_json
 from worker.jsonnet.compiled import (
     AssertFailed,
     Compiled,
@@ -25,7 +24,7 @@ from worker.jsonnet.compiled import (
     compiled,
 )
 from worker.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
-from worker.jsonnet.failures import MAX_MESSAGE, Failure
+from worker.jsonnet.engines.failures import MAX_MESSAGE, Failure
 from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 
 SAMPLES: Final = SHIPPED_FOLDER / "samples"
@@ -86,7 +85,7 @@ class Accelerator:
         """Return what the template makes of a profile; None where only the engine can tell."""
         assert self._form is not None
         try:
-            return compact_json(self._form.render(orjson.loads(profile), settings))
+            return _compact(self._form.render(orjson.loads(profile), settings))
         except AssertFailed as failed:
             return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
         except Exhausted as exhausted:
@@ -160,6 +159,11 @@ def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
             and ours.message == theirs.message
         )
     return ours == theirs or _ordered(ours) == _ordered(theirs)
+
+
+def _compact(value: Any) -> bytes:
+    """Return JSON text in as little memory as it needs: orjson keeps the buffer it wrote into."""
+    return bytes(memoryview(orjson.dumps(value)))
 
 
 def _ordered(text: bytes) -> bytes:

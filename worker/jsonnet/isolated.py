@@ -24,10 +24,10 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from worker.contract.own_processes import own_module
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.errors import TemplateBroken
 from worker.jsonnet.files import SHIPPED_FOLDER, Bundle, loads, shown
+from worker.jsonnet.processes import own_command
+from worker.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 from worker.jsonnet.renderer import Renderer
 
 _BROKEN_TEMPLATE: Final = 3
@@ -104,7 +104,7 @@ def render_isolated(
 
 def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[list[bytes], int]:
     """Return the lines that came out whole, and the exit status (negative for a signal)."""
-    command = own_module("worker.jsonnet.isolated")
+    command = own_command("worker.jsonnet.isolated")
     ends_at = time.monotonic() + seconds
     with (
         subprocess.Popen(  # noqa: S603 - our own module

@@ -15,10 +15,7 @@ from typing import Final
 
 import orjson
 
-from worker.core.messages import without_data
-from worker.core.rendered import Asserted, Engine, Rendered, Result, Row, Template, TemplateFailed
 from worker.errors import Bug
-from worker.jsonnet import judge as jsonnet_judge
 from worker.jsonnet.accelerated import (
     COSTLY,
     Accelerator,
@@ -27,11 +24,21 @@ from worker.jsonnet.accelerated import (
     is_same,
     shipped_profiles,
 )
-from worker.jsonnet.batch import Input, inner_sources
-from worker.jsonnet.engines import TemplateEngines
-from worker.jsonnet.failures import Failure
+from worker.jsonnet.engines import judge as jsonnet_judge
+from worker.jsonnet.engines.batch import Input, inner_sources
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.template_engines import TemplateEngines
 from worker.jsonnet.files import Bundle, TemplateFolder
-from worker.jsonnet.words import words_of
+from worker.jsonnet.rendered import (
+    Asserted,
+    Engine,
+    Rendered,
+    Result,
+    Row,
+    Template,
+    TemplateFailed,
+)
+from worker.jsonnet.words import without_data, words_of
 
 MAX_BODY_BYTES: Final = 5_000_000
 """Of one event: no request to Insider is larger, and none to another endpoint should be."""

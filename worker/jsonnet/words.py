@@ -1,15 +1,24 @@
-"""The words that a template's messages can consist of without telling anything of an event."""
+"""The words that a template's messages may consist of without disclosing anything of an event."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from worker.jsonnet.files import Bundle
 from worker.jsonnet.syntax.tokens import TokenKind
 
+MAX_SHOWN: Final = 200
+"""Characters of a message that are kept: enough for one sentence."""
 _WORD: Final = re.compile(r"\w+")
+_EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
+_TAG: Final = re.compile(r"(?!<email>)<[^<>]*>")
+_EMAIL_OR_WORD: Final = re.compile(r"<email>|\w+")
+_SPACE: Final = re.compile(r"\s+")
+_HIDDEN: Final = "…"
+_HIDDEN_RUN: Final = re.compile(rf"{_HIDDEN}(?:[^\w<>]*{_HIDDEN})+")
 _ESCAPE: Final = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _SPEAKING: Final = frozenset(
     {TokenKind.STRING, TokenKind.VERBATIM, TokenKind.BLOCK, TokenKind.WORD}
@@ -35,7 +44,7 @@ _ENGINE: Final = frozenset(
         """
     )
 )
-"""What engines say by themselves; between these words they quote values."""
+"""The words of the engines' own messages; between them, engines quote values of the event."""
 
 
 def words_of(bundle: Bundle) -> frozenset[str]:
@@ -44,6 +53,26 @@ def words_of(bundle: Bundle) -> frozenset[str]:
     Comments are no part of it: nothing of them is ever said.
     """
     return _ENGINE.union(*map(_WORD.findall, _texts(bundle)))
+
+
+def without_data(text: str, words: AbstractSet[str]) -> str:
+    """Return a message as one line in which every word that is not known is hidden.
+
+    A template's message may quote whatever the template knows of a person.
+
+    Args:
+        text: The message of a template, or an engine's message about it.
+        words: From `words_of`.
+    """
+    shown = "".join(each if each.isprintable() else " " for each in text)
+    shown = _EMAIL.sub("<email>", shown)
+    shown = _EMAIL_OR_WORD.sub(lambda found: _known(found[0], words), shown)
+    shown = _TAG.sub(" ", _HIDDEN_RUN.sub(_HIDDEN, shown))
+    return _SPACE.sub(" ", shown).strip()[:MAX_SHOWN]
+
+
+def _known(word: str, words: AbstractSet[str]) -> str:
+    return word if word in words or word.startswith("<") else _HIDDEN
 
 
 def _texts(bundle: Bundle) -> Iterator[str]:

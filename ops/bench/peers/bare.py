@@ -20,10 +20,10 @@ from ops.bench.peers.rendering import HEADERS, PATHS
 from ops.invented import AUDIENCES
 from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
-from worker.core.rendered import Rendered, Row, Template
 from worker.destinations.api import Occasion, Shaped
 from worker.destinations.insider.api import InsiderApi
 from worker.jsonnet.files import SHIPPED_FOLDER
+from worker.jsonnet.rendered import Rendered, Row, Template
 from worker.jsonnet.renderer import Renderer
 
 FEED: Final = "feed"

@@ -24,8 +24,8 @@ from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from worker.checks.templates import TemplateReport
 from worker.errors import TemplateBroken
+from worker.jsonnet.engines.judge import judges
 from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.judge import judges
 
 app = typer.Typer()
 

@@ -13,11 +13,12 @@ from ops.letters.rehearsal import Candidate, Rehearsed, rehearse
 from ops.templates.trying.explained import Change, changes_of
 from worker.checks.rendering import RENDER_MEMORY_BYTES, RENDER_SECONDS
 from worker.contract.settings import Settings, Trigger
-from worker.core.rendered import Asserted, Rendered, Result, Row, TemplateFailed
+from worker.core.messages import normalise_message
 from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken
 from worker.jsonnet.files import Bundle, TemplateFolder
 from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFailed
 
 Fate = Literal["rendered", "skipped", "failed"]
 
@@ -113,9 +114,9 @@ def _outcome(name: str, result: Result) -> Outcome:
         case Rendered(body):
             return Outcome(name, "rendered", body=orjson.loads(body))
         case Asserted(message):
-            return Outcome(name, "skipped", message)
+            return Outcome(name, "skipped", normalise_message(message))
         case TemplateFailed(message, file, line):
-            return Outcome(name, "failed", message, file, line)
+            return Outcome(name, "failed", normalise_message(message), file, line)
         case _ as never:
             assert_never(never)
 

@@ -8,12 +8,12 @@ import pytest
 
 from tests.nightly import NIGHTLY
 from worker.contract.words import Direction
-from worker.core.rendered import Rendered, Row
 from worker.destinations.api import NotSendable, Occasion
 from worker.destinations.insider.api import InsiderApi
-from worker.jsonnet.failures import Failure
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import judge, judges
 from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
-from worker.jsonnet.judge import judge, judges
+from worker.jsonnet.rendered import Rendered, Row
 from worker.jsonnet.renderer import Renderer
 
 FAILED = "failed"

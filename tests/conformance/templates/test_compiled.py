@@ -13,11 +13,11 @@ from ops.fuzz.people import person
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 from worker.jsonnet.accelerated import sources_of
-from worker.jsonnet.batch import BatchEvaluator, Input, inner_sources
 from worker.jsonnet.compiled import Compiled, Doubtful, compiled
+from worker.jsonnet.engines.batch import BatchEvaluator, Input, inner_sources
+from worker.jsonnet.engines.judge import judge, judges
+from worker.jsonnet.engines.rewrite import rewrite
 from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
-from worker.jsonnet.judge import judge, judges
-from worker.jsonnet.rewrite import rewrite
 
 HERE = Path(__file__).parent
 TEMPLATES = [

@@ -4,10 +4,10 @@ import pytest
 
 from tests.waiting import until
 from worker.checks.templates import Case, check_template
-from worker.core.rendered import Rendered, Row, TemplateFailed
 from worker.errors import TemplateBroken
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Rendered, Row, TemplateFailed
 from worker.jsonnet.renderer import Renderer
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.core.rendered import Row, TemplateFailed
+from worker.jsonnet.rendered import Row, TemplateFailed
 from worker.jsonnet.renderer import Renderer
 
 EMAIL = "test@lytics.com"

@@ -9,10 +9,10 @@ import json
 
 import pytest
 
-from worker.core.rendered import Asserted, Rendered, Row
 from worker.errors import TemplateBroken
 from worker.jsonnet.accelerated import Accelerator
 from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.rendered import Asserted, Rendered, Row
 from worker.jsonnet.renderer import Renderer
 
 ANN = {

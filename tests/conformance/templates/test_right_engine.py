@@ -5,12 +5,12 @@ import json
 import orjson
 import pytest
 
-from worker.core.rendered import Asserted, Rendered, Row, TemplateFailed
 from worker.errors import TemplateBroken
-from worker.jsonnet.choice import engine_for
+from worker.jsonnet.engines.choice import engine_for
+from worker.jsonnet.engines.judge import judge, judges
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.isolated import DiedAt, render_isolated
-from worker.jsonnet.judge import judge, judges
+from worker.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
 from worker.jsonnet.renderer import Renderer
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"

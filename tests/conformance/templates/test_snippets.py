@@ -8,10 +8,10 @@ import orjson
 import pytest
 
 from tests.nightly import NIGHTLY
-from worker.core.rendered import Rendered, Row
-from worker.jsonnet.failures import Failure
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import judge, judges
 from worker.jsonnet.files import TemplateFolder
-from worker.jsonnet.judge import judge, judges
+from worker.jsonnet.rendered import Rendered, Row
 from worker.jsonnet.renderer import Renderer
 
 HERE = Path(__file__).parent

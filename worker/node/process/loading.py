@@ -16,9 +16,9 @@ import structlog
 from worker.batch.routes import Route
 from worker.checks.triggers import check_trigger, kind_of
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Secret, Settings, Trigger
-from worker.core.rendered import Template
 from worker.destinations.registry import api_of
 from worker.errors import TemplateBroken, WeMustAct
+from worker.jsonnet.rendered import Template
 from worker.jsonnet.renderer import Renderer
 from worker.node.process.apart import answers_apart
 

@@ -17,6 +17,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.clock import SystemClock
+from worker.adapters.jsonnet import ProcessRenders
 from worker.adapters.redis import scripts
 from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate
@@ -45,7 +46,6 @@ from worker.contract.settings import Destination, Settings
 from worker.contract.words import LIVE
 from worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
 from worker.errors import RedisUnavailable, UsageWrong
-from worker.jsonnet.rendering import ProcessRenders
 from worker.node.process.loading import Loaded, load
 from worker.node.process.upkeep import Upkeep
 

@@ -5,10 +5,10 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from worker.core.rendered import Asserted, Rendered, Row, TemplateFailed
 from worker.jsonnet.accelerated import BOTH_EVERY, Accelerator, is_same
 from worker.jsonnet.compiled import Compiled, NotCompiled
-from worker.jsonnet.failures import Failure
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
 from worker.jsonnet.renderer import Renderer
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\n"

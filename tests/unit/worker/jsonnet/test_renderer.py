@@ -3,8 +3,8 @@ import json
 import orjson
 import pytest
 
-from worker.core.rendered import Asserted, Rendered, Row, Template, TemplateFailed
 from worker.errors import Bug
+from worker.jsonnet.rendered import Asserted, Rendered, Row, Template, TemplateFailed
 from worker.jsonnet.renderer import Renderer
 
 LIBRARY = 'local event = import "lytemplates.libsonnet";\n'

@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.nightly import amount
-from worker.core.rendered import Rendered, Row
-from worker.jsonnet.batch import inner_sources
+from worker.jsonnet.engines.batch import inner_sources
+from worker.jsonnet.engines.natives import HASHES
+from worker.jsonnet.engines.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
 from worker.jsonnet.files import TemplateFolder, resolutions
-from worker.jsonnet.natives import HASHES
+from worker.jsonnet.rendered import Rendered, Row
 from worker.jsonnet.renderer import Renderer
-from worker.jsonnet.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
 
 PROFILE = b'{"a": "one", "b": [1, 2], "segment_events": [{"slug": "vip", "event": "enter"}]}'
 HELPERS = {

@@ -18,11 +18,11 @@ os.environ.setdefault("RUST_BACKTRACE", "0")  # a panic should not print its sta
 
 import rjsonnet
 
-from worker.jsonnet import failures as jsonnet_errors
-from worker.jsonnet.failures import Failure
+from worker.jsonnet.engines import failures as jsonnet_errors
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.natives import HASHES, MAX_STACK, Natives
+from worker.jsonnet.engines.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritten
 from worker.jsonnet.files import LIBRARY_FOLDER
-from worker.jsonnet.natives import HASHES, MAX_STACK, Natives
-from worker.jsonnet.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritten
 
 LARGE_PROFILE_BYTES: Final = 3_000
 """About 100 fields: from here on cutting a profile costs less than handing it over."""

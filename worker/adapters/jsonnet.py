@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from worker.core.rendered import Engine, Killed, Rendered, Result, Row, Template
 from worker.errors import TemplateBroken
 from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Engine, Killed, Rendered, Result, Row, Template
 from worker.jsonnet.renderer import Renderer
 
 GROUP: Final = 50

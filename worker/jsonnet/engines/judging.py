@@ -1,4 +1,4 @@
-"""The process of a judge: `python -m worker.jsonnet.judging` answers what `judge` asks.
+"""The process of a judge: `python -m worker.jsonnet.engines.judging` answers what `judge` asks.
 
 It imports next to nothing: it is started for each template, and for errors without a place.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from worker.jsonnet.natives import HASHES, MAX_STACK, Natives
+from worker.jsonnet.engines.natives import HASHES, MAX_STACK, Natives
 
 
 def _evaluate_all(request: dict[str, Any]) -> None:

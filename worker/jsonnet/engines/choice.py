@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from worker.jsonnet.engines.judge import EngineModule, judges
 from worker.jsonnet.files import Bundle
-from worker.jsonnet.judge import EngineModule, judges
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.scopes import children

@@ -16,19 +16,19 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Final, Literal
 
-from worker.contract.own_processes import own_module
-from worker.jsonnet import failures as jsonnet_errors
-from worker.jsonnet import judging
-from worker.jsonnet.batch import checked
-from worker.jsonnet.failures import Failure
-from worker.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
-from worker.jsonnet.rewrite import (
+from worker.jsonnet.engines import failures as jsonnet_errors
+from worker.jsonnet.engines import judging
+from worker.jsonnet.engines.batch import checked
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.rewrite import (
     REFERENCE_LACKS,
     REFERENCE_STD,
     RJSONNET_LACKS,
     RJSONNET_STD,
     untouched,
 )
+from worker.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
+from worker.jsonnet.processes import own_command
 
 EngineModule = Literal["rjsonnet", "jsonnet", "gojsonnet"]
 _MODULES: Final[Mapping[str, str]] = {
@@ -86,7 +86,7 @@ def judge(
 
 
 def _ask(request: str, seconds: float) -> list[str]:
-    command = own_module(judging.__name__)
+    command = own_command(judging.__name__)
     with subprocess.Popen(  # noqa: S603 - our own module
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as child:

@@ -11,7 +11,7 @@ from typing import Final
 import rjsonnet
 
 from worker.errors import TemplateBroken
-from worker.jsonnet import failures as jsonnet_errors
+from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.files import Bundle, SourceFile, shown
 
 _NOT_EVALUATED: Final = "if true then null else\n"

@@ -11,14 +11,14 @@ from typing import Final
 
 import orjson
 
-from worker.jsonnet import failures as jsonnet_errors
-from worker.jsonnet import probe
-from worker.jsonnet.batch import BatchEvaluator, Input
-from worker.jsonnet.choice import engine_for, right_engine
-from worker.jsonnet.failures import Failure
+from worker.jsonnet.engines import failures as jsonnet_errors
+from worker.jsonnet.engines import probe
+from worker.jsonnet.engines.batch import BatchEvaluator, Input
+from worker.jsonnet.engines.choice import engine_for, right_engine
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import EngineModule, judge, judges
+from worker.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
 from worker.jsonnet.files import Bundle, resolutions, shown
-from worker.jsonnet.judge import EngineModule, judge, judges
-from worker.jsonnet.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.scopes import children
