@@ -1,1 +1,1 @@
-"""Jsonnet: reading templates, and rendering events with them."""
+"""The Jsonnet engine: reads templates and renders events with them; see README.md."""

@@ -1,4 +1,4 @@
-"""Finds templates and what they import, and nothing outside the templates folder and our library.
+"""Reading a template with its imports from the templates folder and the shipped library only.
 
 A template is loaded together with everything that it imports, so that what renders is what was
 checked, whatever happens to the files later. In the engines a file has a name of its own:
@@ -24,7 +24,7 @@ from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.tokens import Token, place, significant
 
 LIBRARY: Final = "lytemplates.libsonnet"
-"""Whatever path a template imports it by, the last segment decides."""
+"""File name of the library; an import with this last segment means it, whatever the path."""
 LIBRARY_NAME: Final = f"lib:/{LIBRARY}"
 SHIPPED_FOLDER: Final = Path(shipped.__file__).parent
 LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
@@ -32,7 +32,7 @@ _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 64
-"""Trees that are kept: templates share the library's files, and a look at a folder reads all."""
+"""Parsed files kept in memory: templates share the library's files, so each is parsed once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Bundle:
     content_hash: str
 
     def dumps(self) -> dict[str, Any]:
-        """Return what makes the same bundle in another process, wherever the files are then."""
+        """Return the bundle as JSON values, from which `loads` makes the same bundle elsewhere."""
         return {
             "root": self.root,
             "content_hash": self.content_hash,
@@ -83,7 +83,7 @@ class Bundle:
 
 
 def loads(dumped: Mapping[str, Any]) -> Bundle:
-    """Return the bundle that `Bundle.dumps` has written down."""
+    """Read a bundle from the text that `Bundle.dumps` wrote."""
     files = {
         name: _read_again(name, text, is_code, dumped["targets"][name])
         for name, (text, is_code) in dumped["texts"].items()
@@ -113,7 +113,7 @@ def is_library(target: str) -> bool:
 
 
 def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
-    """Return what each import means: the engines ask with the importer's folder and the path."""
+    """Return the file of each import, by the importer's folder and the path that it wrote."""
     return {
         (str(PurePosixPath(name).parent), found.path): target
         for name, file in bundle.files.items()

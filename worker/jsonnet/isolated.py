@@ -1,4 +1,4 @@
-"""Renders in a throw-away process with limits, so that an event that kills can be found.
+"""Rendering in a throw-away process with limits, to find an event that kills the process.
 
 `python -m worker.jsonnet.isolated` reads a request from its standard input, says when it
 is ready, and writes each result as soon as it has it: those that came out, and the one that did
@@ -31,18 +31,21 @@ from worker.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFai
 from worker.jsonnet.renderer import Renderer
 
 _BROKEN_TEMPLATE: Final = 3
-"""The exit status that says: the template does not load; why stands in the last line."""
+"""Exit status when the template does not load; the last line of output holds the reason."""
 _READY: Final = b'"ready"\n'
-"""The line before the first result: whatever ended the process earlier was no row."""
+"""The line before the first result. If it is missing, no row is to blame for the end."""
 _CPU_SPARE_SECONDS: Final = 1
-"""Between the signal that says that time is up and the one that nobody can ignore."""
+"""Seconds between SIGXCPU, when the time is up, and SIGKILL, which cannot be ignored."""
 _WALL_FACTOR: Final = 4
-"""How much longer than its time a process may take on a busy machine before it is given up."""
+"""Elapsed time that a process may take, as a multiple of its processor time.
+
+On a busy machine it gets only a part of a processor; after this it is ended.
+"""
 _LOOK_SECONDS: Final = 0.2
 _FROM_OUTSIDE: Final = frozenset(
     {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 )
-"""What ends a process and is sent by people, supervisors and a machine short of memory."""
+"""Signals by which people, supervisors or a machine short of memory end a process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def render_isolated(
     memory_bytes: int,
     gives_up: Callable[[], bool] = lambda: False,
 ) -> list[Result] | DiedAt:
-    """Render like `Renderer.render`, in a process that may die of it.
+    """Render events like `Renderer.render`, but in a process of its own with limits.
 
     Args:
         bundle: The template, as it was when it was read.
@@ -103,7 +106,7 @@ def render_isolated(
 
 
 def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[list[bytes], int]:
-    """Return the lines that came out whole, and the exit status (negative for a signal)."""
+    """Run the process; return its complete lines and its exit status (negative for a signal)."""
     command = own_command("worker.jsonnet.isolated")
     ends_at = time.monotonic() + seconds
     with (
@@ -119,7 +122,7 @@ def _run(request: bytes, seconds: float, gives_up: Callable[[], bool]) -> tuple[
 
 @contextlib.contextmanager
 def _ended_once(child: subprocess.Popen[bytes], gives_up: Callable[[], bool]) -> Iterator[None]:
-    """End a process once that is wanted, and when the block is left.
+    """End a process when `gives_up` says so, and when the block is left.
 
     This thread can't ask meanwhile: a `communicate` that is called again after its time was over
     no longer writes what is left of the input.

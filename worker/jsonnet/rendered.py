@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 Engine = Literal["auto", "jsonnet"]
-"""`jsonnet`: never the compiled form of the template."""
+"""How a template is rendered: `auto` may use its compiled form, `jsonnet` never does."""
 _NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """The template's value.
+    """The value of the template for one event.
 
     Attributes:
         body: Minified JSON: an object, or a string where the template yields a URL.
@@ -68,7 +68,7 @@ class TemplateFailed:
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """The throw-away process died of an event that was alone in it."""
+    """A throw-away process died although this event was the only one in it."""
 
 
 Result = Rendered | Asserted | TemplateFailed
@@ -76,7 +76,7 @@ Result = Rendered | Asserted | TemplateFailed
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template that loads.
+    """The identity of a loaded template.
 
     Args:
         name: Relative to the templates folder.

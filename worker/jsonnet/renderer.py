@@ -1,4 +1,4 @@
-"""Renders events with the user's Jsonnet templates, many in one evaluation.
+"""Rendering of events with the user's Jsonnet templates, many events in one evaluation.
 
 The renderer never raises for an event: what fails is an answer like any other. What kills the
 process (a template that refers to itself, one that asks for more memory than there is) can't be
@@ -41,11 +41,13 @@ from worker.jsonnet.rendered import (
 from worker.jsonnet.words import without_data, words_of
 
 MAX_BODY_BYTES: Final = 5_000_000
-"""Of one event: no request to Insider is larger, and none to another endpoint should be."""
+"""Bytes of one event's body. No request to Insider is larger, and no other should be."""
 _PLACES_KEPT: Final = 1_000
+"""Kinds of messages of one template whose place is remembered, to bound memory."""
 _PLACES_A_CALL: Final = 3
-"""How many unplaced errors one call looks up: each costs a process of 0.1 s."""
+"""Errors without a place that one call looks up: each starts a process, which takes 0.1 s."""
 _PLACE_SECONDS: Final = 2.0
+"""Seconds that looking up the place of one error may take."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
 
@@ -72,7 +74,7 @@ class Renderer:
         return self.take_in(name, self._folder.bundle(name))
 
     def take_in(self, name: str, bundle: Bundle) -> Template:
-        """Load what was read already, whatever the files hold by now.
+        """Load a bundle that was read before, whatever the files hold by now.
 
         Raises:
             TemplateBroken: The engine does not parse it.
@@ -86,11 +88,11 @@ class Renderer:
         return template
 
     def bundle_of(self, template: Template) -> Bundle:
-        """Return what was loaded of a template."""
+        """Return the files of a loaded template."""
         return self._loaded[template].bundle
 
     def _try_both(self, template: Template) -> None:
-        """Render the shipped samples by both engines, so that they see themselves differ early."""
+        """Compare the compiled form with the engine on the shipped samples, before any event."""
         loaded = self._loaded[template]
         for profile in shipped_profiles():
             if not loaded.accelerator.is_trusted:
@@ -103,7 +105,7 @@ class Renderer:
 
     @property
     def doubted(self) -> dict[str, int]:
-        """Templates whose compiled form differed from the engine, and how often."""
+        """How often the compiled form of a template differed from the engine, by template."""
         return {
             template.name: loaded.accelerator.differences
             for template, loaded in self._loaded.items()
@@ -189,6 +191,8 @@ def _sized(body: bytes) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    """A loaded template with everything that renders it."""
+
     bundle: Bundle
     engines: TemplateEngines
     accelerator: Accelerator
@@ -214,7 +218,7 @@ class _Loaded:
         return theirs
 
     def accelerated(self, rows: Sequence[Row], events: Sequence[Input]) -> list[CompiledAnswer]:
-        """Return what the compiled form makes of events, and the engine of the others.
+        """Render events by the compiled form, and by the engine where it has no answer.
 
         Those that are due are given to both. Where they differ the engine is asked about all that
         the compiled form has answered in this call.
@@ -241,12 +245,12 @@ class _Loaded:
         return [answer for answer in answers if answer is not None]
 
     def said(self, failure: Failure) -> str:
-        """Return the message, which is data: a template may say whatever it knows of a person."""
+        """Return the message without data: a template may say whatever it knows of a person."""
         return without_data(failure.message, self.words)
 
 
 class _Places:
-    """Finds the place of failures that have none of their own, a few a call, and remembers it."""
+    """Looks up the file and line of failures without a place, a few a call, and remembers them."""
 
     def __init__(self, loaded: _Loaded) -> None:
         self._loaded = loaded

@@ -48,7 +48,7 @@ _ENGINE: Final = frozenset(
 
 
 def words_of(bundle: Bundle) -> frozenset[str]:
-    """Return the words of a template's own texts and names, and those of the engines.
+    """Return the words of a template's own strings and names, and those of the engines.
 
     Comments are no part of it: nothing of them is ever said.
     """
