@@ -1,4 +1,4 @@
-"""`ProcessRenders`: renders here, or in a throw-away process what may have killed another."""
+"""`ProcessRenders`: rendering for a drain, in this process under limits or in a throw-away one."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from worker.jsonnet.rendered import Engine, Killed, Rendered, Result, Row, Templ
 from worker.jsonnet.renderer import Renderer
 
 GROUP: Final = 50
-"""Rows that share the limits below."""
+"""Rows of one call of the renderer, which share the limits below."""
 GROUP_SECONDS: Final = 10
-"""Processor time for a group, of which one row takes half a millisecond, and one whose compiled
-template does not end 0.1 s.
+"""Processor seconds for a group; then the kernel ends the process.
 
-The lease of a process that hangs lapses sooner; this frees the process itself.
+One row takes half a millisecond, or 0.1 s if its compiled template does not end. The lease of a
+process that hangs lapses sooner; this limit frees the process itself.
 """
 GROUP_BYTES: Final = 2_000_000_000
-"""What a worker's process may hold in all; more than ten times what it needs."""
+"""Bytes of memory that a worker's process may hold; more than ten times what it needs."""
 ISOLATED_SECONDS: Final = 5.0
+"""Processor seconds of one throw-away process, for all of its rows."""
 ISOLATED_BYTES: Final = 1_000_000_000
+"""Bytes of address space of a throw-away process; it starts with 256 MB."""
 ISOLATED_AT_MOST_SECONDS: Final = 15.0
-"""In one call, by the clock on the wall: then nothing more is begun, a drain has a limit too."""
+"""Elapsed seconds after which a call starts no further process: a drain has a limit, too."""
 KILLED_AT_MOST: Final = 3
-"""In one call: each costs its time twice."""
+"""Rows that may kill their process in one call: each takes its time twice."""
 
 AHEAD_ROWS: Final = 5
 """Rows between two looks at the clock, while other work of the process waits for its turn."""
 AHEAD_TURN_SECONDS: Final = 0.001
-"""Processor time after which the other work has its turn."""
+"""Processor seconds after which the other work has its turn."""
 AHEAD_SLOW_SECONDS: Final = 0.01
-"""If those rows take more processor time, the other work would have to wait too long."""
+"""Processor seconds of `AHEAD_ROWS` rows above which other work would wait too long."""
 AHEAD_SECONDS: Final = 0.2
-"""A row that takes more processor time is given up."""
+"""Processor seconds after which a row is given up."""
 
 
 class _TookTooLongError(Exception):
-    """A row was given up."""
+    """A row took more processor time than it may."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRenders:
-    """Renders for a drain; see `worker.batch.prepare.Renders`.
+    """The renderer of a drain; it implements `worker.batch.prepare.Renders`.
 
     Args:
-        is_told_to_stop: What is rendered apart is given up then.
+        is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
         group_seconds: Processor time after which the kernel ends a process amid a group.
         group_bytes: What a process may hold amid a group.
         isolated_seconds: Processor time of a throw-away process.
@@ -103,7 +105,7 @@ class ProcessRenders:
         rows: Sequence[Row],
         results: list[Rendered | None],
     ) -> bool:
-        """Render rows for a turn; returns whether another one may follow."""
+        """Render rows for one turn; return whether another turn may follow."""
         begun = looked = time.thread_time()
         while len(results) < len(rows) and looked < begun + AHEAD_TURN_SECONDS:
             few = rows[len(results) : len(results) + AHEAD_ROWS]
@@ -119,7 +121,7 @@ class ProcessRenders:
         return self.renderer.doubts(template)
 
     def _isolated(self, template: Template, rows: list[Row]) -> list[Result | Killed]:
-        """Render apart; a row at which the process dies is to blame if it dies there alone."""
+        """Render in throw-away processes; a row is to blame if it kills one alone, too."""
         results: list[Result | Killed] = []
         killed = 0
         ends_at = time.monotonic() + ISOLATED_AT_MOST_SECONDS

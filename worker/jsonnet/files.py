@@ -122,7 +122,7 @@ def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
 
 
 class TemplateFolder:
-    """The user's templates, and the shipped `lib/` beside them.
+    """The folder of the user's templates, with the shipped `lib/` beside it.
 
     Args:
         folder: The configured templates folder.
@@ -253,7 +253,7 @@ def _tokens(text: str) -> tuple[Token, ...]:
 
 @lru_cache(_FILES_KEPT)
 def _parsed(text: str) -> tree.Node:
-    """Return what a file says, which depends on nothing but its text.
+    """Return the tokens, tree and imports of a file, which depend on its text alone.
 
     Raises:
         SyntaxWrong: It does not parse, or names what nobody knows.

@@ -1,4 +1,4 @@
-"""Templates compiled to Python: `compiled`, and the answers of what it returns.
+"""The compiler of templates to Python: `compiled` returns a `Compiled` or a `NotCompiled`.
 
 The compiled form never invents an error: where it is not sure it raises `Doubtful`, and the engine
 of record is asked.
@@ -49,7 +49,7 @@ _UNSURE: Final = (
     TypeError,
     ValueError,
 )
-"""What compiled code raises where it does not know. A signal's exception is none of these."""
+"""Exceptions of compiled code that leave an event to the engine; a signal raises others."""
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 
@@ -107,7 +107,7 @@ class Compiled:
 
 
 def compiled(sources: Sources) -> Compiled | NotCompiled:
-    """Compile a template, or say because of what it is not compiled."""
+    """Compile a template, or return why it is not compiled."""
     try:
         with room(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # templates do odd things with constants

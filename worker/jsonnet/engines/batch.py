@@ -1,4 +1,4 @@
-"""One call of rjsonnet, or of the reference implementation, for many events.
+"""Rendering of many events in one call of rjsonnet or of the reference implementation.
 
 A call costs 200 µs before its first event, so events share it; results leave one by one through a
 native callback, so that after an error their number says which event failed, and the next call goes
@@ -60,14 +60,14 @@ def inner_sources() -> dict[str, str]:
 
 
 class Input(NamedTuple):
-    """A profile, and the settings of its trigger: JSON texts of objects."""
+    """A profile and the settings of its trigger, as JSON texts."""
 
     profile: bytes
     settings: bytes
 
 
 class BatchEvaluator:
-    """Evaluates one rewritten template for groups of events.
+    """The evaluator of one rewritten template for groups of events.
 
     Args:
         rewritten: The template.
@@ -98,7 +98,7 @@ class BatchEvaluator:
         self._is_warm = False
 
     def evaluate(self, events: Sequence[Input], group_size: int) -> list[str | Failure]:
-        """Return a result for each event, in order; at most so many share a call."""
+        """Return a result for each event, in order; at most `group_size` events share a call."""
         results: list[str | Failure] = []
         while len(results) < len(events):
             group = events[len(results) : len(results) + group_size]
@@ -146,7 +146,7 @@ class BatchEvaluator:
 
 
 class _RowGroup:
-    """Events that share a call, and the calls that go on behind those that fail.
+    """Events that share a call; after one that fails, another call goes on behind it.
 
     `pull`, `of` and `emit` run no Python code: a signal's handler then runs between calls, where
     what it raises goes its own way, and not in a callback, where the engine would make it an
@@ -196,7 +196,7 @@ class _RowGroup:
         return None
 
     def _text(self, i: int, profile: bytes) -> str:
-        """Return what the template gets of a profile; text that is no UTF-8 is no JSON either."""
+        """Return the part of a profile that the template gets; invalid UTF-8 is replaced."""
         try:
             if not self._cut or len(profile) <= LARGE_PROFILE_BYTES:
                 return profile.decode()
@@ -225,7 +225,7 @@ class _RowGroup:
 
 
 def checked(result: str | Failure) -> str | Failure:
-    """Return a value that is JSON as it is; what is none has failed."""
+    """Return a value unchanged if it is JSON, else a failure."""
     return result if isinstance(result, Failure) or _is_json(result) else Failure(_NOT_JSON)
 
 

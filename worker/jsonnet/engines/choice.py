@@ -1,4 +1,4 @@
-"""Chooses the engine that renders a template: the fastest of those that are right about it.
+"""The choice of the engine that renders a template: the fastest one that is right about it.
 
 rjsonnet is wrong about some of the language. What it does wrong in `std` is corrected
 (`lib/std-for-rjsonnet.libsonnet`); a template that uses the rest is rendered by the reference
@@ -34,7 +34,7 @@ def engine_for(bundle: Bundle) -> EngineModule:
 
 
 def right_engine() -> EngineModule:
-    """Return the engine for what rjsonnet is wrong about; rjsonnet where there is no other."""
+    """Return the engine for templates that rjsonnet gets wrong; rjsonnet if there is no other."""
     return next(iter(judges()), "rjsonnet")
 
 
@@ -96,7 +96,7 @@ def _is_misread(node: tree.Node, *, has_fractions: bool) -> bool:
 
 
 def _is_whole(node: tree.Node) -> bool:
-    """Say whether this is no fraction."""
+    """Say whether an expression surely gives no fraction."""
     match node:
         case tree.Constant():
             return True
@@ -109,7 +109,7 @@ def _is_whole(node: tree.Node) -> bool:
 
 
 def _is_far(node: tree.Node) -> bool:
-    """Say whether this is whole, and so far from zero that no number is that close to it."""
+    """Say whether an expression is a whole number to which rjsonnet takes no other for equal."""
     if not _is_whole(node):
         return False
     return not isinstance(node, tree.Number) or int(node.text) >= _FIRST_EXACT

@@ -1,4 +1,4 @@
-"""Reads the engines' error texts: what failed, whether by an `assert`, and where.
+"""Reading of the engines' error texts: the message, the place, and whether an `assert` failed.
 
 rjsonnet says `assert failed: …` or an error, then indented lines with `file:line:column`, if it
 knows the place. The reference implementation says `RUNTIME ERROR: …` or `STATIC ERROR: place: …`,
@@ -32,7 +32,7 @@ _TRACE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What an engine said.
+    """The failure of a template for one event, as an engine reports it.
 
     Args:
         message: Without place; at most 300 characters; one line, except an assert's.
@@ -73,7 +73,7 @@ def read(text: str, headed: AbstractSet[str] = frozenset()) -> Failure:
 
 
 def _frame_of_a_template(trace: str) -> re.Match[str] | None:
-    """Return the innermost frame in a template; only if there is none, one in the library."""
+    """Return the innermost frame in a template, or in the library if there is none."""
     frames = list(_FRAME.finditer(trace))
     in_templates = [frame for frame in frames if frame["name"].startswith("templates:")]
     return next(iter(in_templates or frames), None)

@@ -1,4 +1,4 @@
-"""Evaluates a template with its files untouched, by an engine of one's choice, one event at a time.
+"""Evaluation of a template's untouched files by any engine, one event at a time.
 
 It says what the template means, whatever our batches do with it: `template check` compares, and an
 error without a place is looked up here. It runs in a process of its own, because the reference
@@ -44,7 +44,7 @@ _STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
 
 
 def judges() -> tuple[EngineModule, ...]:
-    """Return the engines beside `rjsonnet` that this machine has; the reference is asked first."""
+    """Return the installed engines other than `rjsonnet`, the reference implementation first."""
     engines: tuple[EngineModule, ...] = ("jsonnet", "gojsonnet")
     return tuple(engine for engine in engines if find_spec(_MODULES[engine]))
 
@@ -57,9 +57,10 @@ def judge(
     *,
     seconds: float = 10.0,
 ) -> list[str | Failure | None]:
-    """Return for each profile the value's JSON text, what failed, or None if nobody can tell.
+    """Evaluate a template for profiles; return JSON text, a failure or None for each.
 
-    Nobody can tell when the engine is not installed, or died of this event or an earlier one.
+    None means that nobody can tell: the engine is not installed, or died of this event or an
+    earlier one.
 
     Args:
         engine: Which engine.

@@ -1,4 +1,4 @@
-"""What every engine is called with: how deep it may go, and the functions that we add."""
+"""The arguments of every call of an engine: the depth of its stack and our native functions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Natives = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
 
 
 def sha1(text: str) -> str:
-    """Return the hex digest: a native of the library."""
+    """Return the SHA-1 of a text in hexadecimal; the library calls it."""
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def sha256(text: str) -> str:
-    """Return the hex digest: a native of the library."""
+    """Return the SHA-256 of a text in hexadecimal; the library calls it."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Reports what rjsonnet does not parse, before a template is ever rendered.
+"""The test whether rjsonnet parses a template, made before the template renders anything.
 
 Our own parser has read the files by then, and found them right. The engine may be older than the
 language: it evaluates nothing of a file here.

@@ -1,4 +1,4 @@
-"""Turns templates into functions of the library, so that one evaluation renders many events.
+"""Rewriting of templates as functions of the library, so that one evaluation renders many events.
 
 A file is evaluated once a call, so `import "lytemplates.libsonnet"` could mean only one event. Each
 file that needs the library, directly or through another, becomes a function of it:
@@ -79,7 +79,7 @@ def rewrite(
 
 
 def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten:
-    """Leave the files as they are, but for a first line where an engine's `std` lacks something."""
+    """Return the files unchanged, except for a first line that completes the engine's `std`."""
     heads = {name: std_head(file, std_file, lacks) for name, file in bundle.files.items()}
     sources = {
         name: f"{heads[name]}\n{file.text}" if heads[name] else file.text
@@ -89,7 +89,7 @@ def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten
 
 
 def std_head(file: SourceFile, std_file: str, lacks: frozenset[str]) -> str:
-    """Return the code that completes `std`, for a file that names something that is lacking."""
+    """Return the code that completes `std` if a file uses a function that the engine lacks."""
     words = {token.text for token in file.tokens if token.kind is TokenKind.WORD}
     if "std" not in words or words.isdisjoint(lacks) or file.name.endswith(std_file):
         return ""
@@ -136,7 +136,7 @@ def _fresh_names(tokens: tuple[Token, ...]) -> Iterator[str]:
 
 
 def _replaced(text: str, found: Import, name: str) -> str:
-    """Put a name in the place of an import, as wide and with the same line breaks."""
+    """Replace an import by a name that is padded to the same width and line breaks."""
     old = text[found.at : found.end]
     kept = "".join(character if character in "\r\n" else " " for character in old[len(name) :])
     return text[: found.at] + name + kept + text[found.end :]

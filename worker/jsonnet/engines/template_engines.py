@@ -1,4 +1,4 @@
-"""The engine that renders one template, and those that are asked when it is doubted."""
+"""The engine that renders one template, and the engines that are asked when it is in doubt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NO_JSON: Final = Failure("failed to parse json")
 
 
 class TemplateEngines:
-    """Renders events of one template with the engine that is right about it.
+    """The engines of one template; the one that is right about it renders.
 
     Args:
         bundle: The template.
@@ -56,7 +56,7 @@ class TemplateEngines:
             probe.check(bundle)
 
     def evaluate(self, events: Sequence[Input]) -> list[EngineAnswer]:
-        """Return what the engine makes of events, in order."""
+        """Render events with the engine; return the answers in their order."""
         match self.name:
             case "rjsonnet":
                 said: Sequence[str | Failure] = self._rjsonnet.evaluate(events, _GROUP)
@@ -67,7 +67,7 @@ class TemplateEngines:
         return [each.encode() if isinstance(each, str) else each for each in said]
 
     def others(self, event: Input) -> Iterator[EngineAnswer]:
-        """Yield what the other engines make of an event, each in a process of its own."""
+        """Yield the answers of the other engines to an event, each from a process of its own."""
         for engine in judges():
             if engine != self.name:
                 [said] = judge(
@@ -77,12 +77,12 @@ class TemplateEngines:
                     yield said.encode() if isinstance(said, str) else self._told(said)
 
     def distrust(self) -> None:
-        """Render with another engine from now on: rjsonnet was found to be wrong."""
+        """Render with another engine from now on, because rjsonnet was found to be wrong."""
         if self.name == "rjsonnet":
             self.name = right_engine()
 
     def _by_reference(self, events: Sequence[Input]) -> list[str | Failure]:
-        """Render with the reference implementation, which dies of what is no JSON, like 1e999."""
+        """Render with the reference implementation, which crashes on invalid JSON such as 1e999."""
         fit = [at for at, event in enumerate(events) if _is_json(event.profile)]
         said = self._jsonnet.evaluate([events[at] for at in fit], _GROUP)
         values = (each[1:-1] if isinstance(each, str) else each for each in said)
@@ -107,7 +107,7 @@ class TemplateEngines:
         )
 
     def _apart(self, event: Input) -> str | Failure:
-        """Let go-jsonnet render an event: it must not be imported where one forks."""
+        """Render an event in another process: go-jsonnet must not be imported before a fork."""
         [said] = judge(self.name, self._bundle, [event.profile], event.settings, seconds=_SECONDS)
         return self._told(said) if isinstance(said, Failure) else said or _NOBODY
 
@@ -115,7 +115,7 @@ class TemplateEngines:
         return self._told(jsonnet_errors.read(text, headed))
 
     def _told(self, failure: Failure) -> Failure:
-        """Tell an assert from an error by its place, which is all these engines tell."""
+        """Mark a failure as a failed assert if its place is that of an assert."""
         is_assert = (failure.file, failure.line, failure.column) in self._asserts
         return replace(failure, asserted=True) if is_assert else failure
 
@@ -139,7 +139,7 @@ def _is_json(profile: bytes) -> bool:
 
 
 def _places_of_asserts(node: tree.Node) -> Iterator[int]:
-    """Yield where these engines say that an assert failed: at its word, in objects its message."""
+    """Yield the offsets at which engines report a failed assert: its word, or its message."""
     match node:
         case tree.Assert(at):
             yield at

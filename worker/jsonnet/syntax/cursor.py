@@ -1,4 +1,4 @@
-"""Goes over the tokens of a file, and names what stands where something else was expected."""
+"""A position among the tokens of a file, with messages about tokens that are not expected."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Cursor:
         raise self.wrong(" or ".join(f'"{text}"' for text in texts))
 
     def wrong(self, expected: str) -> SyntaxWrong:
-        """Return what is wrong with the next token."""
+        """Return the error for the next token, which is not what is expected."""
         if self.position >= len(self.tokens):
             return SyntaxWrong(f"expected {expected}, but the file ends", self.end)
         token = self.tokens[self.position]
@@ -90,7 +90,7 @@ class Cursor:
         return SyntaxWrong(f"expected {expected}, but found {said}", token.start)
 
     def finish(self) -> None:
-        """Make sure that there is nothing left."""
+        """Refuse a file that goes on after its expression."""
         if self.position < len(self.tokens):
             raise self.wrong("the end of the file or an operator")
 

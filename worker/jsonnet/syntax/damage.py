@@ -1,4 +1,4 @@
-"""Damage that a template takes when it is copied from a page."""
+"""Detection of characters that were damaged when a template was copied from a web page."""
 
 from __future__ import annotations
 

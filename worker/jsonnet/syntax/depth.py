@@ -1,4 +1,4 @@
-"""What is nested or chained beyond what engines survive; asked before anything parses it."""
+"""Limits on nesting and chaining, beyond which engines crash; checked before parsing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TooDeep:
 
 
 def too_deep(found: Sequence[Token]) -> TooDeep | None:
-    """Say where significant tokens are nested or chained beyond what the engines survive."""
+    """Return the first expression that is nested or chained beyond what the engines survive."""
     chains = [0]
     for token in found:
         if token.text in _OPENING:

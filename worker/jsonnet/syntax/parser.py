@@ -1,4 +1,4 @@
-"""Parses the whole grammar of Jsonnet, by recursive descent; the first mistake is named.
+"""A parser of the whole grammar of Jsonnet by recursive descent; it names the first mistake.
 
 `parse` knows syntax only. Whether each variable is known is asked in `scopes`.
 """

@@ -1,4 +1,4 @@
-"""Room for recursion over a tree: Python's own limit is less than what a template may be nested."""
+"""A higher limit on recursion: trees may be nested deeper than Python allows."""
 
 from __future__ import annotations
 

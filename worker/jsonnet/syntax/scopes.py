@@ -1,4 +1,4 @@
-"""What a tree's expressions refer to: its children, its free variables, and names nobody knows."""
+"""The children, free variables and imports of expressions, and a check for undefined names."""
 
 from __future__ import annotations
 

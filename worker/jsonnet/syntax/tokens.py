@@ -1,4 +1,4 @@
-"""Splits Jsonnet source into its tokens. Joined, the tokens are the source again.
+"""A lexer that splits Jsonnet source into tokens; joined, they are the source again.
 
 Nothing is refused here: what is no token of the language is a symbol that no rule of the parser
 knows, and a string that never ends is one broken token up to the end of the file.
@@ -14,7 +14,7 @@ from typing import Final
 
 
 class TokenKind(Enum):
-    """What a token is."""
+    """The kind of a token."""
 
     BLANK = "blank"
     COMMENT = "comment"

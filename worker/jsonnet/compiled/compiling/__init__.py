@@ -1,1 +1,1 @@
-"""From a template to Python code: what happens once for each template."""
+"""The compiler from a template to Python code, which runs once for each template."""

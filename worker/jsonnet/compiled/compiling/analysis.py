@@ -1,4 +1,4 @@
-"""What expressions say of a variable: how often they use it, and whether they surely do."""
+"""Analysis of how often expressions use a variable, and whether they surely do."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.scopes import Scoped, VariableNames, children
 
 MANY = 2
-"""What is in a function or a loop may be evaluated again and again."""
+"""Number of uses counted for a use in a function or a loop, which may be repeated."""
 
 
 @dataclass(slots=True)
 class Analysis:
-    """Remembers what it found out about nodes; it holds them, so that their ids stay theirs."""
+    """Remembered facts about nodes; it holds the nodes, so that their ids are not used again."""
 
     _children: dict[int, tuple[tree.Node, list[Scoped]]] = field(default_factory=dict)
     _free: dict[int, VariableNames] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Locals: which of them are evaluated at once, which later, and which stand in their place."""
+"""Compilation of locals: evaluated at once, later, or put in the place of their one use."""
 
 from __future__ import annotations
 

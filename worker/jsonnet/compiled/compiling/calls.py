@@ -1,4 +1,4 @@
-"""Calls: of the library, of `std`, of functions in sight, and of whatever else is a function."""
+"""Compilation of calls: of the library, of `std`, of known functions and of other values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the compiler knows: pieces of Python code, what names mean, and where it gave up."""
+"""The compiler's values: pieces of Python code, the meanings of names, and its refusal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.jsonnet.syntax import tree
 
 
 class OutsideSubset(Exception):  # noqa: N818 - a fact about the template, no error
-    """Something of the template is outside of what is compiled.
+    """A part of the template is outside of the subset that is compiled.
 
     Args:
         what: What it is.
@@ -111,7 +111,7 @@ Binding = Variable | Placed | Static
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the names of a place mean.
+    """The meanings of the names that are visible at a place.
 
     Args:
         file: The file's name.

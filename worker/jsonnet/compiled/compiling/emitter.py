@@ -1,4 +1,4 @@
-"""What all parts of the compiler share: fresh names, constants, and the way to its other parts."""
+"""The shared parts of the compiler: fresh names, constants, and the protocol of its parts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.jsonnet.syntax import tree
 
 @dataclass(slots=True)
 class Emitter:
-    """Hands out names that no template can know, and collects what is the same for all events.
+    """The source of names that no template can use, and of code that is the same for all events.
 
     Args:
         lines: Assignments that the module begins with.
@@ -79,7 +79,7 @@ class Compiles(Protocol):
 
 
 def refuse(what: str, scope: Scope, at: int) -> NoReturn:
-    """Give the template up."""
+    """Refuse to compile the template."""
     raise OutsideSubset(what, scope.file, at)
 
 

@@ -1,4 +1,4 @@
-"""Comprehensions: each `for` is a call with a function, so that every element has its own names."""
+"""Compilation of comprehensions: each `for` calls a function, so elements have their own names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Literals. An object is a `dict` where nothing refers to it, else layers of a `Composite`."""
+"""Compilation of literals: an object is a `dict` unless it refers to itself, else a `Composite`."""
 
 from __future__ import annotations
 

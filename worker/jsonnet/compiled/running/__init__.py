@@ -1,1 +1,1 @@
-"""What compiled code refers to as it runs: values, operators, `std` and the twin of our library."""
+"""The runtime of compiled templates: values, operators, `std` and the twin of our library."""

@@ -1,4 +1,4 @@
-"""How an event's evaluation may end without a value, and how much it may do.
+"""Limits on the evaluation of an event, and the exceptions that end it without a value.
 
 Everything else that is raised means that the compiled form does not know: Jsonnet is asked.
 """
@@ -12,7 +12,7 @@ STEPS: Final = 1_000_000
 """What one event may take: elements of arrays, and calls at `A_CALL` each. About 0.1 s; so all
 events of a group may take it before the group's own limit ends the process."""
 A_CALL: Final = 25
-"""Steps of a call of a function: so much slower it is than making an element."""
+"""Steps of a call of a function, which takes 25 times as long as making an element."""
 A_TURN: Final = 10
 """Steps of a turn of a comprehension."""
 MAX_TEXT: Final = 50_000_000
@@ -23,7 +23,7 @@ less than what fills the C stack of a thread."""
 
 
 class Doubtful(Exception):  # noqa: N818 - no error: a question for the engine of record
-    """The compiled form raises it on purpose where only Jsonnet itself can tell."""
+    """Only an engine can tell the result; raised on purpose to leave the event to it."""
 
 
 class AssertFailed(Exception):  # noqa: N818 - the template's own word
@@ -68,7 +68,7 @@ _STEPS: Final = _Steps()
 
 
 def begin() -> None:
-    """Begin an event: all steps are there again."""
+    """Begin an event with the full number of steps."""
     _STEPS.left = STEPS
     if sys.getrecursionlimit() < FRAMES:
         sys.setrecursionlimit(FRAMES)

@@ -1,4 +1,4 @@
-"""How a function of `std` is described: what it takes, and what is known of what it gives."""
+"""The descriptions of the functions of `std`: parameters, laziness and kind of result."""
 
 from __future__ import annotations
 

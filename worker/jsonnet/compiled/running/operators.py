@@ -1,4 +1,4 @@
-"""The operators of the language, for values that are at hand."""
+"""The operators of the language on evaluated values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as text, and as the plain JSON value that leaves a template."""
+"""Conversion of values to text and to plain JSON."""
 
 from __future__ import annotations
 
