@@ -13,8 +13,8 @@ import structlog
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from tests.nightly import NIGHTLY
 from tests.side_by_side import SideBySide, mixed
-from worker.adapters.jsonnet.compiled.running.limits import FRAMES
 from worker.contract.redis.connection import connect
+from worker.jsonnet.compiled.running.limits import FRAMES
 
 # A shell that runs tests in the background lets them ignore Ctrl-C, and so what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

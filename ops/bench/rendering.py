@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import orjson
 
-from worker.adapters.jsonnet.accelerated import sources_of
-from worker.adapters.jsonnet.compiled import Compiled, compiled
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.renderer import Renderer
-from worker.adapters.jsonnet.rendering import GROUP
+from worker.adapters.jsonnet import GROUP
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
-from worker.core.rendered import Engine, Rendered, Row, Template
+from worker.jsonnet.accelerated import sources_of
+from worker.jsonnet.compiled import Compiled, compiled
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.rendered import Engine, Rendered, Row, Template
+from worker.jsonnet.renderer import Renderer
 
 _ROUNDS: Final = 3
 _FAILS_EVERY: Final = 100

@@ -24,11 +24,11 @@ import orjson
 from ops.fuzz.engines import EngineOutcome, FuzzEngine
 from ops.fuzz.grammar import HELPERS, Grammar, helper
 from ops.fuzz.people import SETTINGS, person
-from worker.adapters.jsonnet.accelerated import sources_of
-from worker.adapters.jsonnet.compiled import Compiled, compiled
-from worker.adapters.jsonnet.compiled.running.limits import AssertFailed, Doubtful, Exhausted
-from worker.adapters.jsonnet.files import TemplateFolder
 from worker.errors import TemplateBroken
+from worker.jsonnet.accelerated import sources_of
+from worker.jsonnet.compiled import Compiled, compiled
+from worker.jsonnet.compiled.running.limits import AssertFailed, Doubtful, Exhausted
+from worker.jsonnet.files import TemplateFolder
 
 _PEOPLE: Final = 12
 _MAX_MESSAGE: Final = 300

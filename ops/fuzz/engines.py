@@ -14,12 +14,12 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from worker.adapters.jsonnet import failures as jsonnet_errors
-from worker.adapters.jsonnet.batch import BatchEvaluator, Input, inner_sources
-from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.files import TemplateFolder, resolutions
-from worker.adapters.jsonnet.natives import HASHES, MAX_STACK
-from worker.adapters.jsonnet.rewrite import rewrite
+from worker.jsonnet.engines import failures as jsonnet_errors
+from worker.jsonnet.engines.batch import BatchEvaluator, Input, inner_sources
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.natives import HASHES, MAX_STACK
+from worker.jsonnet.engines.rewrite import rewrite
+from worker.jsonnet.files import TemplateFolder, resolutions
 
 EngineOutcome = tuple[Literal["value", "assert", "error", "died"], Any]
 _SECONDS: Final = 20.0

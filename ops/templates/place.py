@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.checks.samples import profile_for, sample_profile
 from worker.checks.templates import Case
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 SUFFIX: Final = ".jsonnet"
 _PATTERN: Final = f"*{SUFFIX}"

@@ -10,10 +10,10 @@ import orjson
 
 from ops.templates.place import SUFFIX
 from producer.lytics import LyticsApi
-from worker.adapters.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
 from worker.checks.rehearsal import Rehearsed
 from worker.contract.settings import Settings
 from worker.errors import LyticsUnavailable, UsageWrong
+from worker.jsonnet.files import LIBRARY_NAME, TemplateFolder, shown
 
 
 @dataclass(frozen=True, slots=True)

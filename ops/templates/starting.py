@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from ops.templates.place import SUFFIX, full_name, shipped_models
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.errors import UsageWrong
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 _START: Final = """\
 // What a profile becomes. This is Jsonnet (https://jsonnet.org): JSON with variables, conditions

@@ -13,9 +13,18 @@ from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Settled
 from worker.batch.routes import Route
 from worker.contract.words import Death, Skip
-from worker.core.rendered import Asserted, Engine, Killed, Rendered, Row, Template, TemplateFailed
+from worker.core.messages import normalise_message
 from worker.destinations.api import NotSendable, Occasion
 from worker.errors import SegrelayError
+from worker.jsonnet.rendered import (
+    Asserted,
+    Engine,
+    Killed,
+    Rendered,
+    Row,
+    Template,
+    TemplateFailed,
+)
 from worker.logs import log_bug
 
 RENDER_GROUP: Final = 100
@@ -217,11 +226,12 @@ def _shape(
     match result:
         case Asserted(message):
             batch.skipped.append(
-                Settled(delivery, Skip.ASSERTED, remark=f"asserted: {message[:200]}")
+                Settled(delivery, Skip.ASSERTED, remark=f"asserted: {normalise_message(message)}")
             )
             return
         case TemplateFailed(message, file, line):
-            text = f"{file}:{line}: {message}" if file else message
+            text = normalise_message(message)
+            text = f"{file}:{line}: {text}" if file else text
             obituary = Obituary(Death.TEMPLATE_ERROR, text, template)
             batch.deaths.append((delivery, obituary))
             return

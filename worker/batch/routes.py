@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from worker.core.rendered import Engine, Template
 from worker.destinations.api import Api, ShapingRules
+from worker.jsonnet.rendered import Engine, Template
 
 
 @dataclass(frozen=True, slots=True)

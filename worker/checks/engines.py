@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, assert_never
 
-from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.judge import EngineModule
 from worker.checks.finding import Finding
-from worker.core.rendered import Asserted, Rendered, Result, TemplateFailed
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import EngineModule
+from worker.jsonnet.rendered import Asserted, Rendered, Result, TemplateFailed
 
 Said = str | Failure | None
 """An engine's JSON text, what failed, or None where nobody can tell."""

@@ -12,16 +12,16 @@ from typing import Any, Final, Literal, assert_never
 
 import orjson
 
-from worker.adapters.jsonnet.files import TemplateFolder
 from worker.checks.rendering import render_apart
 from worker.contract.events import Header
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import Death, Direction, Skip
 from worker.core.messages import normalise_message
-from worker.core.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 from worker.destinations.api import NotSendable, Occasion, Shaped
 from worker.destinations.registry import api_of, rules_of
 from worker.errors import TemplateBroken
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 
 _KILLED: Final = "Rendering it, alone, ends or hangs the process."
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from worker.adapters.jsonnet.files import Bundle
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
-from worker.adapters.jsonnet.renderer import Renderer
-from worker.core.rendered import Killed, Result, Row, Template
+from worker.jsonnet.files import Bundle
+from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Killed, Result, Row, Template
+from worker.jsonnet.renderer import Renderer
 
 RENDER_SECONDS: Final = 20.0
 _RENDER_MEMORY_BYTES: Final = 1 << 30

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import orjson
 
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLES_FOLDER: Final = SHIPPED_FOLDER / "samples"
 _WRITTEN_AT: Final = datetime(2026, 11, 8, 9, 31, tzinfo=UTC)

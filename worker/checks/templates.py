@@ -13,23 +13,23 @@ from typing import Any, assert_never
 
 import orjson
 
-from worker.adapters.jsonnet.accelerated import (
-    Accelerator,
-    CompiledAnswer,
-    can_be_compared,
-    is_same,
-)
-from worker.adapters.jsonnet.choice import engine_for
-from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.files import Bundle, TemplateFolder
-from worker.adapters.jsonnet.judge import EngineModule, judge, judges
 from worker.checks.bodies import misplaced_of, warnings_of
 from worker.checks.engines import Said, disagreements
 from worker.checks.finding import Finding
 from worker.checks.rendering import render_apart
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
-from worker.core.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 from worker.errors import TemplateBroken
+from worker.jsonnet.accelerated import (
+    Accelerator,
+    CompiledAnswer,
+    can_be_compared,
+    is_same,
+)
+from worker.jsonnet.engines.choice import engine_for
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import EngineModule, judge, judges
+from worker.jsonnet.files import Bundle, TemplateFolder
+from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,12 +22,12 @@ from worker.checks.samples import entry_of, profile_for
 from worker.contract.events import Header
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.contract.words import Death, Direction
-from worker.core.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
 from worker.destinations.registry import api_of, path_misfit
 from worker.errors import TemplateBroken, UsageWrong
+from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)

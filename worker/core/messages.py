@@ -7,7 +7,6 @@ before it is stored beside a cause, a pause or a moment of a person, or is print
 from __future__ import annotations
 
 import re
-from collections.abc import Set as AbstractSet
 from typing import Final
 
 from worker.contract.printable import CONTROLS
@@ -49,8 +48,9 @@ def normalise_message(text: str) -> str:
 
     Emails, numbers, hashes and what stands in quotes are replaced; a field's name in quotes stays,
     and so does the place in a template or the HTTP status that the message begins with. A value
-    that stands bare in the text can't be told from it: for what a template says there is
-    `without_data`, for what a destination says `without_values`. Normalising twice changes nothing.
+    that stands bare in the text can't be told from it: the Jsonnet engine takes them out of what a
+    template says, and `without_values` out of what a destination says. Normalising twice changes
+    nothing.
     """
     kept = _STAYS.match(text)
     begin = kept[0] if kept else ""
@@ -62,18 +62,6 @@ def normalise_message(text: str) -> str:
     said = _PHONE.sub("<number>", said)
     said = _NUMBER.sub(_HIDDEN, said)
     return (begin + _SPACE.sub(" ", said).strip())[:MESSAGE_CHARACTERS]
-
-
-def without_data(text: str, words: AbstractSet[str]) -> str:
-    """Return what a template said, with nothing in it but words that are not from the event.
-
-    Args:
-        text: A template's message, or an engine's about it.
-        words: Those of the template's own source, and of the engine.
-    """
-    said = _EMAIL.sub("<email>", CONTROLS.sub(" ", text[:_READ_CHARACTERS]))
-    said = _WORD.sub(lambda found: found[0] if _is_known(found[0], words) else _HIDDEN, said)
-    return normalise_message(_RUN.sub(_HIDDEN, said))
 
 
 def without_values(text: str, sent: bytes) -> str:
@@ -105,10 +93,6 @@ def _is_value(word: str, sent: bytes) -> bool:
 
 def _is_in_word(byte: bytes) -> bool:
     return byte.isalnum() or byte == b"_"
-
-
-def _is_known(word: str, words: AbstractSet[str]) -> bool:
-    return word in words or word.startswith("<")
 
 
 def _unless_name(found: re.Match[str]) -> str:

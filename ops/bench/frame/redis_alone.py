@@ -13,9 +13,9 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.embedded.lifecycle import ensure_running, stop
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.redis.connection import connect
 from worker.contract.settings import Settings, load_settings
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 DESTINATION: Final = """
 [destinations.insider]

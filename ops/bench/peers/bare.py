@@ -18,14 +18,14 @@ import redis
 
 from ops.bench.peers.rendering import HEADERS, PATHS
 from ops.invented import AUDIENCES
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.rehearsal import sample_header
 from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
-from worker.core.rendered import Rendered, Row, Template
 from worker.destinations.api import Occasion, Shaped, ShapingRules
 from worker.destinations.insider.api import InsiderApi
+from worker.jsonnet.files import SHIPPED_FOLDER
+from worker.jsonnet.rendered import Rendered, Row, Template
+from worker.jsonnet.renderer import Renderer
 
 FEED: Final = "feed"
 STREAM: Final = "bare:{}"

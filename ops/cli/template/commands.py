@@ -22,10 +22,10 @@ from ops.terminal.console import note, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.judge import judges
 from worker.checks.templates import TemplateReport
 from worker.errors import TemplateBroken
+from worker.jsonnet.engines.judge import judges
+from worker.jsonnet.files import TemplateFolder
 
 app = typer.Typer()
 

@@ -20,12 +20,12 @@ from ops.templates.remote import (
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
-from worker.adapters.jsonnet.files import TemplateFolder
 from worker.checks.rehearsal import rehearse_rendering
 from worker.checks.samples import load_profiles
 from worker.checks.templates import check_template
 from worker.contract.settings import Settings
 from worker.errors import TemplateBroken
+from worker.jsonnet.files import TemplateFolder
 
 remote = typer.Typer()
 

@@ -21,8 +21,8 @@ from ops.templates.trying.tried import tried
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
 from worker.checks.rehearsal import Rehearsed
-from worker.core.rendered import Killed
 from worker.errors import SegrelayError, TemplateBroken
+from worker.jsonnet.rendered import Killed
 
 _LOOK_SECONDS: Final = 0.2
 _CLEAR: Final = "\x1b[2J\x1b[H"

@@ -9,12 +9,12 @@ from typing import Final
 
 from ops.templates.checking.fields import tree_of
 from ops.templates.library import LIBRARIES, members
-from worker.adapters.jsonnet.files import Bundle, SourceFile, shown
-from worker.adapters.jsonnet.syntax import tree
-from worker.adapters.jsonnet.syntax.room import room
-from worker.adapters.jsonnet.syntax.scopes import children
-from worker.adapters.jsonnet.syntax.tokens import place
 from worker.checks.finding import Finding
+from worker.jsonnet.files import Bundle, SourceFile, shown
+from worker.jsonnet.syntax import tree
+from worker.jsonnet.syntax.room import room
+from worker.jsonnet.syntax.scopes import children
+from worker.jsonnet.syntax.tokens import place
 
 _LIB: Final = "lib/"
 _INSIDER: Final = "insider.libsonnet"

@@ -14,11 +14,11 @@ from ops.templates.checking.remembered import LastCheck, now_ms
 from ops.templates.checking.repair import Repaired, copy_of, repaired
 from ops.templates.place import Place
 from ops.templates.testing.cases import cases_of
-from worker.adapters.jsonnet.files import TemplateFolder
 from worker.checks.finding import Finding
 from worker.checks.templates import TemplateReport, check_template
 from worker.contract.seen_fields import seen_fields
 from worker.errors import SegrelayError
+from worker.jsonnet.files import TemplateFolder
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
 
-from worker.adapters.jsonnet.files import Bundle, SourceFile, is_library, shown
-from worker.adapters.jsonnet.syntax import tree
-from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
-from worker.adapters.jsonnet.syntax.parser import parse
-from worker.adapters.jsonnet.syntax.room import room
-from worker.adapters.jsonnet.syntax.scopes import children
-from worker.adapters.jsonnet.syntax.tokens import place
 from worker.checks.finding import Finding
+from worker.jsonnet.files import Bundle, SourceFile, is_library, shown
+from worker.jsonnet.syntax import tree
+from worker.jsonnet.syntax.cursor import SyntaxWrong
+from worker.jsonnet.syntax.parser import parse
+from worker.jsonnet.syntax.room import room
+from worker.jsonnet.syntax.scopes import children
+from worker.jsonnet.syntax.tokens import place
 
 _ASKING: Final = frozenset({"get", "has"})
 _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})

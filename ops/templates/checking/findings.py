@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from ops.templates.checking.fields import walked
-from worker.adapters.jsonnet.files import Bundle, shown
-from worker.adapters.jsonnet.syntax import tree
-from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
-from worker.adapters.jsonnet.syntax.parser import parse
-from worker.adapters.jsonnet.syntax.room import room
-from worker.adapters.jsonnet.syntax.tokens import place
 from worker.checks.finding import Finding
+from worker.jsonnet.files import Bundle, shown
+from worker.jsonnet.syntax import tree
+from worker.jsonnet.syntax.cursor import SyntaxWrong
+from worker.jsonnet.syntax.parser import parse
+from worker.jsonnet.syntax.room import room
+from worker.jsonnet.syntax.tokens import place
 
 _RED: Final = "\x1b[31m"
 _YELLOW: Final = "\x1b[33m"

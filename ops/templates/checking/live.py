@@ -10,10 +10,10 @@ from ops.insider.live_check import LiveFinding, check_panel
 from ops.insider.reader import InsiderReader
 from ops.templates.checking.findings import placed
 from ops.templates.place import Place
-from worker.adapters.jsonnet.files import TemplateFolder
 from worker.checks.finding import Finding
 from worker.contract.settings import Trigger
 from worker.errors import SegrelayError, TemplateBroken, UsageWrong
+from worker.jsonnet.files import TemplateFolder
 
 _INSIDER: Final = "insider"
 

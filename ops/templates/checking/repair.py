@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from worker.adapters.jsonnet.syntax.cursor import SyntaxWrong
-from worker.adapters.jsonnet.syntax.parser import parse
-from worker.adapters.jsonnet.syntax.tokens import place
+from worker.jsonnet.syntax.cursor import SyntaxWrong
+from worker.jsonnet.syntax.parser import parse
+from worker.jsonnet.syntax.tokens import place
 
 _ECHO: Final = re.compile(r"\A\s*(?:\$ )?echo\s+'(?P<inner>.*)'\s*(?:[>|].*)?\Z", re.DOTALL)
 _SHELL_QUOTE: Final = "'\\''"

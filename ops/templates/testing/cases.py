@@ -23,8 +23,8 @@ import orjson
 
 from worker.checks.rehearsal import Rehearsed, rehearse_rendering
 from worker.checks.samples import profiles_of
-from worker.core.rendered import TemplateFailed
 from worker.errors import TemplateBroken, UsageWrong
+from worker.jsonnet.rendered import TemplateFailed
 
 _EXPECTED: Final = ("body", "skip", "error")
 _KEYS: Final = frozenset({"name", "event", "settings", *_EXPECTED})

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from worker.checks.rehearsal import Rehearsed
-from worker.core.rendered import TemplateFailed
 from worker.destinations.normalise import is_empty
+from worker.jsonnet.rendered import TemplateFailed
 
 _INDEX: Final = re.compile(r"\[\d+\]")
 _PERSON: Final = re.compile(r"^users\[\]\.")

@@ -7,14 +7,14 @@ import orjson
 import pytest
 
 from tests.nightly import NIGHTLY
-from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
-from worker.adapters.jsonnet.judge import judge, judges
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.words import Direction
-from worker.core.rendered import Rendered, Row
 from worker.destinations.api import NotSendable, Occasion
 from worker.destinations.insider.api import InsiderApi
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import judge, judges
+from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from worker.jsonnet.rendered import Rendered, Row
+from worker.jsonnet.renderer import Renderer
 
 FAILED = "failed"
 ENGINES = ("rjsonnet", *(judges() if NIGHTLY else [one for one in judges() if one != "jsonnet"]))

@@ -10,14 +10,14 @@ import pytest
 
 import ops.chaos
 from ops.fuzz.people import person
-from worker.adapters.jsonnet.accelerated import sources_of
-from worker.adapters.jsonnet.batch import BatchEvaluator, Input, inner_sources
-from worker.adapters.jsonnet.compiled import Compiled, Doubtful, compiled
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
-from worker.adapters.jsonnet.judge import judge, judges
-from worker.adapters.jsonnet.rewrite import rewrite
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
+from worker.jsonnet.accelerated import sources_of
+from worker.jsonnet.compiled import Compiled, Doubtful, compiled
+from worker.jsonnet.engines.batch import BatchEvaluator, Input, inner_sources
+from worker.jsonnet.engines.judge import judge, judges
+from worker.jsonnet.engines.rewrite import rewrite
+from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
 
 HERE = Path(__file__).parent
 TEMPLATES = [

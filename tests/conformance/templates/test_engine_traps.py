@@ -3,12 +3,12 @@
 import pytest
 
 from tests.waiting import until
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.templates import Case, check_template
-from worker.core.rendered import Rendered, Row, TemplateFailed
 from worker.errors import TemplateBroken
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Rendered, Row, TemplateFailed
+from worker.jsonnet.renderer import Renderer
 
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
 ROWS = [Row(b'{"n": 1}'), Row(b'{"n": 1000000000000}'), Row(b'{"n": 2}')]

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from ops.templates.library import EVENT, LIBRARIES, members
-from worker.adapters.jsonnet.files import LIBRARY_FOLDER
 from worker.destinations.normalise import boolean, instant, is_empty, pruned, timestamp
+from worker.jsonnet.files import LIBRARY_FOLDER
 
 IMPORTS = "".join(f'local {one.variable} = import "{one.imports}";\n' for one in LIBRARIES)
 EXAMPLES = {

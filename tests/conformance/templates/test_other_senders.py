@@ -9,11 +9,11 @@ import json
 
 import pytest
 
-from worker.adapters.jsonnet.accelerated import Accelerator
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.renderer import Renderer
-from worker.core.rendered import Asserted, Rendered, Row
 from worker.errors import TemplateBroken
+from worker.jsonnet.accelerated import Accelerator
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.rendered import Asserted, Rendered, Row
+from worker.jsonnet.renderer import Renderer
 
 ANN = {
     "email": "ann@example.com",

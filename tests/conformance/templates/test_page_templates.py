@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.samples import sample_profile
 from worker.checks.templates import Case, check_template
 from worker.contract.words import Direction
 from worker.errors import TemplateBroken
+from worker.jsonnet.renderer import Renderer
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 

@@ -5,13 +5,13 @@ import json
 import orjson
 import pytest
 
-from worker.adapters.jsonnet.choice import engine_for
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
-from worker.adapters.jsonnet.judge import judge, judges
-from worker.adapters.jsonnet.renderer import Renderer
-from worker.core.rendered import Asserted, Rendered, Row, TemplateFailed
 from worker.errors import TemplateBroken
+from worker.jsonnet.engines.choice import engine_for
+from worker.jsonnet.engines.judge import judge, judges
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
+from worker.jsonnet.renderer import Renderer
 
 HEAD = "local event = import 'lytemplates.libsonnet';\n"
 PROFILE = orjson.dumps({"n": -1, "key": "a", "text": "abc", "list": [1, 2, 3], "third": 0.3})

@@ -2,10 +2,10 @@
 
 import pytest
 
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.renderer import MAX_BODY_BYTES, Renderer
-from worker.core.rendered import Row, TemplateFailed
 from worker.errors import TemplateBroken
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.rendered import Row, TemplateFailed
+from worker.jsonnet.renderer import MAX_BODY_BYTES, Renderer
 
 ROW = Row(b'{"segment_events": [{"event": "enter", "slug": "vip"}]}')
 

@@ -6,13 +6,13 @@ import orjson
 import pytest
 
 from tests.conformance.templates.conftest import occasion_for
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 from worker.core.knowledge import Knowledge
 from worker.destinations.http import HttpApi
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.insider.flags import flag_name
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)
 

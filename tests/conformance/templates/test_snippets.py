@@ -8,11 +8,11 @@ import orjson
 import pytest
 
 from tests.nightly import NIGHTLY
-from worker.adapters.jsonnet.failures import Failure
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.judge import judge, judges
-from worker.adapters.jsonnet.renderer import Renderer
-from worker.core.rendered import Rendered, Row
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import judge, judges
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.rendered import Rendered, Row
+from worker.jsonnet.renderer import Renderer
 
 HERE = Path(__file__).parent
 NAME = "snippets.jsonnet"

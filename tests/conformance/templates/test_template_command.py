@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.cli.template.commands import app
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.checks.samples import SAMPLES_FOLDER
 from worker.errors import TemplateBroken, UsageWrong
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 
 @pytest.fixture

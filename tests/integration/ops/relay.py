@@ -8,10 +8,10 @@ from ops.state.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.configuration import trigger
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.batch.lookout import Stop
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
+from worker.jsonnet.files import SHIPPED_FOLDER
 from worker.node.process.runtime import runtime_for
 
 CONFIGURATION = """

@@ -14,7 +14,7 @@ from worker.adapters.redis.canaries import Canaries
 from worker.batch.lookout import Stop
 from worker.contract.redis.connection import connect_async
 from worker.contract.versions import let_go
-from worker.core.rendered import Template
+from worker.jsonnet.rendered import Template
 from worker.node.process.runtime import runtime_for
 from worker.node.process.upkeep import EVERY_SECONDS
 

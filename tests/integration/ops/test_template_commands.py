@@ -10,11 +10,11 @@ from ops.cli.template.commands import app
 from ops.sandbox.process import SandboxProcess
 from producer.publish import Publisher
 from tests.warm import WarmProcess
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
 from worker.contract.redis.connection import connect
 from worker.contract.seen_fields import seen_fields
 from worker.contract.settings import load_settings
 from worker.errors import UsageWrong
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
 CONFIG = """

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ops.supervisor import own_command
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER
+from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
 GOOD = "local event = import 'lytemplates.libsonnet';\n{ name: event.get('first_name') }\n"

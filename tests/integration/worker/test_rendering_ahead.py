@@ -8,8 +8,8 @@ import textwrap
 import pytest
 
 from tests.integration.worker.test_rendering_apart import LIBRARY, MB, loaded, rows
-from worker.adapters.jsonnet.rendering import AHEAD_ROWS, ProcessRenders
-from worker.core.rendered import Rendered
+from worker.adapters.jsonnet import AHEAD_ROWS, ProcessRenders
+from worker.jsonnet.rendered import Rendered
 
 COUNTS = LIBRARY + "std.length([1 for i in std.range(1, n)])"
 HUNGRY = LIBRARY + "if n > 0 then [std.repeat('a', 40000000) + i for i in std.range(1, n)] else n"
@@ -64,7 +64,7 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
         import asyncio, resource, time
         from pathlib import Path
         from tests.integration.worker.test_rendering_ahead import compared, rows
-        from worker.adapters.jsonnet.rendering import ProcessRenders
+        from worker.adapters.jsonnet import ProcessRenders
         folder = Path({str(tmp_path)!r})
         renderer, template = compared(folder, (folder / "t.jsonnet").read_text())
         renders = ProcessRenders(renderer, group_bytes={400 * MB})

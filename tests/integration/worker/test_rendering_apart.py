@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import allowed, until
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.isolated import DiedAt, render_isolated
-from worker.adapters.jsonnet.renderer import Renderer
-from worker.adapters.jsonnet.rendering import KILLED_AT_MOST, ProcessRenders
-from worker.core.rendered import Killed, Rendered, Row, TemplateFailed
+from worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenders
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Killed, Rendered, Row, TemplateFailed
+from worker.jsonnet.renderer import Renderer
 
 MB = 1_000_000
 LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
@@ -194,7 +194,7 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
         import asyncio, resource
         from pathlib import Path
         from tests.integration.worker.test_rendering_apart import loaded, rows
-        from worker.adapters.jsonnet.rendering import ProcessRenders
+        from worker.adapters.jsonnet import ProcessRenders
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         folder = Path({str(tmp_path)!r})
         renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.contract.settings import load_settings
+from worker.jsonnet.renderer import Renderer
 from worker.node.process.runtime import runtime_for
 from worker.node.process.upkeep import EVERY_SECONDS, Upkeep
 

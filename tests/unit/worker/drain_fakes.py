@@ -11,7 +11,15 @@ from tests.unit.worker.fake_insider import ATTRIBUTE
 from tests.unit.worker.processes import Process
 from worker.batch.letters import Obituary
 from worker.batch.partition import Found, Note, Stretch
-from worker.core.rendered import Asserted, Engine, Killed, Rendered, Row, Template, TemplateFailed
+from worker.jsonnet.rendered import (
+    Asserted,
+    Engine,
+    Killed,
+    Rendered,
+    Row,
+    Template,
+    TemplateFailed,
+)
 
 DEATHS_IN_A_ROW = 500
 

@@ -56,11 +56,11 @@ from worker.contract.events import Header, encode_profile
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Direction
-from worker.core.rendered import Template
 from worker.destinations.api import Answer, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
 from worker.drain import Drain, Limits
+from worker.jsonnet.rendered import Template
 
 START_MS = 1_764_000_000_000
 BEFORE_US = 1_763_900_000_000_000

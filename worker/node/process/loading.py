@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import structlog
 
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.batch.routes import Route
 from worker.checks.triggers import check_trigger, kind_of
 from worker.contract.settings import Secret, Settings, Trigger
-from worker.core.rendered import Template
 from worker.destinations.registry import api_of, rules_of
 from worker.errors import TemplateBroken, WeMustAct
+from worker.jsonnet.rendered import Template
+from worker.jsonnet.renderer import Renderer
 from worker.node.process.apart import answers_apart
 
 _KILLS: Final = (

@@ -17,7 +17,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.clock import SystemClock
-from worker.adapters.jsonnet.rendering import ProcessRenders
+from worker.adapters.jsonnet import ProcessRenders
 from worker.adapters.redis import scripts
 from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate

@@ -15,13 +15,13 @@ from typing import Final
 
 import structlog
 
-from worker.adapters.jsonnet.files import TemplateFolder
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.batch.routes import Route
 from worker.checks.rendering import IsolatedSamples
 from worker.checks.triggers import check_trigger, fails_where_another_renders
 from worker.contract.settings import Settings, Trigger
 from worker.errors import TemplateBroken, WeMustAct
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.renderer import Renderer
 from worker.node.shared.node import Told
 
 EVERY_SECONDS: Final = 1.0

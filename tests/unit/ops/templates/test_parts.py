@@ -12,10 +12,10 @@ from ops.templates.checking.repair import repaired
 from ops.templates.place import names_in
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
-from worker.adapters.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
 from worker.checks.finding import Finding
 from worker.checks.rehearsal import Rehearsed
-from worker.core.rendered import Asserted, Rendered
+from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder
+from worker.jsonnet.rendered import Asserted, Rendered
 
 HERE = Path(__file__).parents[3] / "conformance" / "templates"
 

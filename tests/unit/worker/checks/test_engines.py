@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from worker.adapters.jsonnet.failures import Failure
 from worker.checks.engines import disagreements
-from worker.core.rendered import Rendered, TemplateFailed
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.rendered import Rendered, TemplateFailed
 
 RENDERED = Rendered(b'{"a":1}')
 SAME, OTHER, FAILED = '{"a": 1.0}', '{"a": 1.5}', Failure("no such function")

@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from worker.adapters.jsonnet.renderer import Renderer
 from worker.checks.finding import Finding
 from worker.checks.triggers import check_trigger, check_triggers
 from worker.contract.settings import Settings, load_settings
-from worker.core.rendered import Killed
+from worker.jsonnet.rendered import Killed
+from worker.jsonnet.renderer import Renderer
 
 SHIPPED = Path(__file__).parents[4] / "templates"
 NOW = datetime(2027, 2, 20, 12, tzinfo=UTC)

@@ -1,0 +1,261 @@
+"""The compiled form beside the engine of record: who answers, and when it is turned off."""
+
+import json
+
+import pytest
+from structlog.testing import capture_logs
+
+from worker.jsonnet.accelerated import BOTH_EVERY, Accelerator, is_same
+from worker.jsonnet.compiled import Compiled, NotCompiled
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
+from worker.jsonnet.renderer import Renderer
+
+LIBRARY = "local event = import 'lytemplates.libsonnet';\n"
+DISPUTED = """{
+  local n = event.get('n', ''),
+  n: if std.isNumber(n) && !std.member('abc', '') then error 'no' else std.escapeStringJson(n)
+}"""
+DIFFERS = LIBRARY + DISPUTED
+"""Numbers fail where "" is no member of "abc": so it is for rjsonnet and the reference
+implementation, but not for go-jsonnet and the compiled form."""
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    def load(source, **options):
+        (tmp_path / "t.jsonnet").write_text(source)
+        renderer = Renderer(tmp_path, **options)
+        return renderer, renderer.load("t.jsonnet")
+
+    return load
+
+
+def _rows(*values, settings=None):
+    return [Row(json.dumps({"n": value}).encode(), settings or {}) for value in values]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{ n: event.get('n'), a: [event.get('n')], c: 'x' + event.get('n') }",
+        "assert event.get('n') != 2 : 'two'; { n: event.get('n') }",
+        "{ n: if event.get('n') == 2 then error 'no' else 1 }",
+        "{ b: event.get('n') + 0.5, a: event.jobConfGet('k') }",
+        "if event.get('n') == 2 then 'a' else '/url'",
+    ],
+)
+def test_both_ways_give_the_same_results(loaded, source):
+    renderer, template = loaded(LIBRARY + source)
+    rows = _rows(1, 2, 3, 0.1, "é", None, {"z": 1, "a": [True]}, settings={"k": "v"})
+
+    auto = renderer.render(template, rows)
+
+    assert auto == renderer.render(template, rows, "jsonnet")
+    assert not renderer.doubted
+
+
+def test_what_is_no_profile_is_the_engines_to_refuse(loaded):
+    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
+    rows = [Row(b'{"n":'), Row(b"\xff"), Row(b"[]"), *_rows(1)]
+
+    results = renderer.render(template, rows)
+
+    assert [type(result) for result in results] == [TemplateFailed] * 3 + [Rendered]
+    assert results == renderer.render(template, rows, "jsonnet")
+
+
+def test_what_does_not_end_is_that_events_error_with_this_reason(loaded):
+    source = "local f(n) = if n == 2 then f(n) else n; { n: f(event.get('n')) }"
+    renderer, template = loaded(LIBRARY + source)
+
+    one, two, three = renderer.render(template, _rows(1, 2, 3))
+
+    assert (one, three) == (Rendered(b'{"n":1}'), Rendered(b'{"n":3}'))
+    assert isinstance(two, TemplateFailed)
+    assert "endless recursion" in two.message
+
+
+def test_a_value_that_contains_itself_does_not_reach_the_engine_that_it_would_kill(loaded):
+    renderer, template = loaded(LIBRARY + "local a = [a]; if event.get('n') == 2 then a else 1")
+
+    results = renderer.render(template, _rows(1, 2))
+
+    assert isinstance(results[1], TemplateFailed)
+
+
+def test_the_first_event_of_each_settings_is_rendered_by_both(loaded):
+    renderer, template = loaded(DIFFERS)
+    assert renderer.render(template, _rows("a", settings={"of": "one"}))[0] == Rendered(
+        b'{"n":"\\"a\\""}'
+    )
+    assert not renderer.doubted
+
+    with capture_logs() as logs:
+        results = renderer.render(template, _rows(1, "b", settings={"of": "another"}))
+
+    assert isinstance(results[0], TemplateFailed)
+    assert renderer.doubted == {"t.jsonnet": 1}
+    assert [line["template"] for line in logs] == ["t.jsonnet"]
+    assert logs[0]["log_level"] == "error"
+
+
+def test_one_event_of_many_is_rendered_by_both_and_a_difference_turns_the_compiled_form_off(loaded):
+    renderer, template = loaded(DIFFERS)
+    renderer.render(template, _rows("first of these settings"))
+    good = _rows(*["a"] * (BOTH_EVERY - 2))
+
+    before = renderer.render(template, [*_rows(1), *good])
+    assert isinstance(before[0], Rendered), "it was not compared"
+    during = renderer.render(template, _rows(2, 3))
+    after = renderer.render(template, _rows(4))
+
+    assert [type(result) for result in during + after] == [TemplateFailed] * 3
+    assert renderer.doubted == {"t.jsonnet": 1}
+
+
+def test_a_difference_on_a_shipped_sample_turns_it_off_at_once(loaded):
+    renderer, template = loaded(DIFFERS.replace("'n', ''", "'absent', 1"))
+
+    assert renderer.doubted == {"t.jsonnet": 1}
+    assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
+
+
+def test_a_trigger_may_insist_on_the_engine(loaded):
+    renderer, template = loaded(DIFFERS)
+
+    assert isinstance(renderer.render(template, _rows(1), "jsonnet")[0], TemplateFailed)
+
+
+def test_without_compiling_only_the_engine_renders(loaded):
+    renderer, template = loaded(DIFFERS, compiles=False)
+
+    assert isinstance(renderer.render(template, _rows(1))[0], TemplateFailed)
+    assert not renderer.doubted
+
+
+def test_a_failed_assert_is_skipped_with_its_message(loaded):
+    renderer, template = loaded(LIBRARY + "assert event.get('n') > 1 : ' too small '; 1")
+
+    assert renderer.render(template, _rows(1, 2)) == [Asserted("too small"), Rendered(b"1")]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "same"),
+    [
+        (b'{"a":1}', b'{"a":1}', True),
+        (b'{"b":1,"a":2}', b'{ "a": 2, "b": 1 }', True),
+        (b'{"a":1}', b'{"a":true}', False),
+        (b'{"a":1}', b'{"a":2}', False),
+        (b"[1,2]", b"[2,1]", False),
+        (b"1", Failure("no"), False),
+        (Failure("x", asserted=True), Failure("x", asserted=True), True),
+        (Failure("x", asserted=True), Failure("y", asserted=True), False),
+        (Failure("x", asserted=True), Failure("x"), False),
+        (Failure("x", asserted=True), b"1", False),
+    ],
+)
+def test_what_is_the_same(ours, theirs, same):
+    assert is_same(ours, theirs) is same
+
+
+def test_a_wrong_compiled_form_is_found_out():
+    accelerator = Accelerator("t", Compiled("", lambda _profile, _settings: {"wrong": 1}))
+
+    accelerator.differ()
+
+    assert not accelerator.is_trusted
+    assert accelerator.differences == 1
+
+
+def test_why_a_template_is_not_compiled_is_said_with_its_place():
+    form = NotCompiled("std.extVar", "templates:/a/b.jsonnet", 3, 5)
+
+    assert Accelerator("t", form).why_not == "a/b.jsonnet:3:5: std.extVar"
+    assert not Accelerator("t", form).is_trusted
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_each_event_of_a_call_has_the_settings_of_its_own_trigger(loaded, compiles):
+    renderer, template = loaded(
+        LIBRARY + "[event.jobConfGet('k', 'none'), event.get('n')]", compiles=compiles
+    )
+    rows = [
+        *_rows(1, settings={"k": "a"}),
+        *_rows(2),
+        *_rows(3, settings={"k": "b"}),
+        *_rows(4, settings={"k": "a"}),
+    ]
+
+    results = renderer.render(template, rows)
+
+    assert [json.loads(result.body) for result in results] == [
+        ["a", 1], ["none", 2], ["b", 3], ["a", 4],
+    ]  # fmt: skip
+
+
+NOT_SIMPLE = (
+    LIBRARY
+    + """
+local n = event.get('n');
+local f(n) = if n == 'endless' then f(n) else n;
+assert n != 'no' : 'no';
+{ n: if n == 'error' then error 'e' else f(n) }
+"""
+)
+
+
+def test_alone_the_compiled_form_gives_what_both_give_and_leaves_the_rest(loaded):
+    renderer, template = loaded(NOT_SIMPLE)
+    rows = _rows(1, "no", 2, "error", 3)
+    renderer.render(template, rows)
+
+    alone = renderer.render_compiled(template, rows)
+
+    assert alone == [Rendered(b'{"n":1}'), None, Rendered(b'{"n":2}'), None, Rendered(b'{"n":3}')]
+
+
+def test_alone_it_asks_the_engine_about_nothing(loaded):
+    renderer, template = loaded(DIFFERS)
+    renderer.render(template, _rows("a"))
+
+    assert renderer.render_compiled(template, _rows(1)) == [Rendered(b'{"n":"\\"1\\""}')]
+    assert not renderer.doubted
+
+
+def test_alone_it_renders_nothing_of_settings_that_were_never_compared(loaded):
+    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }")
+
+    assert renderer.render_compiled(template, _rows(1, settings={"of": "another"})) == [None]
+
+
+def test_alone_it_stops_at_what_may_take_long(loaded):
+    renderer, template = loaded(NOT_SIMPLE)
+    renderer.render(template, _rows(1))
+
+    alone = renderer.render_compiled(template, _rows(1, "endless", 2))
+
+    assert alone == [Rendered(b'{"n":1}')]
+
+
+def test_of_what_it_renders_alone_one_body_of_many_is_rendered_by_both_later(loaded):
+    asserting = "assert event.get('n') != 'no' : 'no'; "
+    renderer, template = loaded(DIFFERS.replace(LIBRARY, LIBRARY + asserting))
+    renderer.render(template, _rows("first of these settings"))
+
+    alone = renderer.render_compiled(template, _rows(*["a"] * BOTH_EVERY))
+    assert [row is None for row in alone] == [False] * (BOTH_EVERY - 1) + [True]
+    _, both, after = renderer.render(template, _rows("no", 2, 3))
+
+    assert isinstance(both, TemplateFailed)
+    assert isinstance(after, TemplateFailed)
+    assert renderer.doubts(template)
+    assert renderer.render_compiled(template, _rows("a")) == [None]
+
+
+@pytest.mark.parametrize(("engine", "options"), [("jsonnet", {}), ("auto", {"compiles": False})])
+def test_alone_it_renders_nothing_where_only_the_engine_may(loaded, engine, options):
+    renderer, template = loaded(LIBRARY + "{ n: event.get('n') }", **options)
+    renderer.render(template, _rows(1))
+
+    assert renderer.render_compiled(template, _rows(1), engine) == [None]

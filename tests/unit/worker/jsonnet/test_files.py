@@ -1,0 +1,129 @@
+import pytest
+
+from worker.errors import TemplateBroken
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.renderer import Renderer
+
+
+@pytest.fixture
+def outside(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    (tmp_path / "secret.libsonnet").write_text("{ secret: 1 }")
+    return tmp_path
+
+
+@pytest.fixture
+def folder(outside):
+    path = outside / "templates"
+    (path / "insider").mkdir(parents=True)
+    (path / "shared.libsonnet").write_text("{ x: 1 }")
+    (path / "insider" / "near.libsonnet").write_text("{ y: 2 }")
+    return path
+
+
+def _broken(folder, source, name="insider/t.jsonnet"):
+    (folder / "insider" / "t.jsonnet").write_text(source)
+    with pytest.raises(TemplateBroken) as caught:
+        Renderer(folder).load(name)
+    return caught.value
+
+
+@pytest.mark.parametrize("word", ["import", "importstr"])
+@pytest.mark.parametrize("path", ["../../secret.txt", "../../secret.libsonnet", "/etc/passwd"])
+def test_an_import_that_leads_outside_is_refused(folder, word, path):
+    error = _broken(folder, f"1 +\n  {word} '{path}'")
+
+    assert (error.file, error.line, error.column) == ("insider/t.jsonnet", 2, 3)
+    assert "insider/t.jsonnet:2:3" in error.message
+    assert "outside" in error.message or "absolute" in error.message
+
+
+def test_a_symbolic_link_that_leads_outside_is_refused(folder, outside):
+    (folder / "insider" / "link.libsonnet").symlink_to(outside / "secret.libsonnet")
+    (folder / "away").symlink_to(outside)
+
+    assert "outside" in _broken(folder, "import 'link.libsonnet'").message
+    assert "outside" in _broken(folder, "import 'away/secret.libsonnet'").message
+
+
+def test_a_template_outside_is_refused(folder, outside):
+    (folder / "link.jsonnet").symlink_to(outside / "secret.libsonnet")
+
+    for name in ("../secret.libsonnet", str(outside / "secret.libsonnet"), "link.jsonnet", ""):
+        with pytest.raises(TemplateBroken):
+            Renderer(folder).load(name)
+
+
+def test_an_import_that_is_unreachable_is_refused_too(folder):
+    assert (
+        "missing.libsonnet"
+        in _broken(folder, "if true then 1 else import 'missing.libsonnet'").message
+    )
+
+
+def test_files_beside_above_and_in_the_shipped_folder_are_found(folder):
+    (folder / "insider" / "t.jsonnet").write_text(
+        "[import 'near.libsonnet', import '../shared.libsonnet', import 'shared.libsonnet',"
+        " import 'library.libsonnet', import 'lytemplates.libsonnet']"
+    )
+
+    bundle = TemplateFolder(folder).bundle("insider/t.jsonnet")
+
+    assert set(bundle.files) == {
+        "templates:/insider/t.jsonnet",
+        "templates:/insider/near.libsonnet",
+        "templates:/shared.libsonnet",
+        "lib:/library.libsonnet",
+        "lib:/lytemplates.libsonnet",
+    }
+
+
+def test_a_templates_folder_that_is_itself_a_link_works(folder, outside):
+    (outside / "current").symlink_to(folder)
+    (folder / "insider" / "t.jsonnet").write_text("import '../shared.libsonnet'")
+
+    assert Renderer(outside / "current").load("insider/t.jsonnet").content_hash
+
+
+def test_the_hash_follows_the_content_of_imports(folder):
+    (folder / "insider" / "t.jsonnet").write_text("import 'near.libsonnet'")
+    before = Renderer(folder).load("insider/t.jsonnet")
+
+    (folder / "insider" / "near.libsonnet").write_text("{ y: 3 }")
+    after = Renderer(folder).load("insider/t.jsonnet")
+
+    assert len(before.content_hash) == 12
+    assert before.content_hash != after.content_hash
+
+
+@pytest.mark.parametrize(
+    ("source", "place", "words"),
+    [
+        ("{\n  a: 1\n  b: 2 }", (3, 3), 'expected ","'),
+        ("{ a: nobody }", (1, 6), "unknown variable"),
+        ("", (1, 1), "empty"),
+        ("// nothing", (1, 1), "empty"),
+        ('{\n"users":\\[1] }', (2, 9), "Markdown"),
+        ('{ a: "\\_uid" }', (1, 7), "Markdown"),
+        ("[" * 201 + "]" * 201, (1, 201), "nested"),
+        ("!" * 1_500 + "true", (1, 201), "nested"),
+        ("'open", (1, 1), "nterminated"),
+    ],
+)
+def test_what_does_not_parse_is_named_with_its_place(folder, source, place, words):
+    error = _broken(folder, source)
+
+    assert words in error.message
+    assert (error.file, error.line, error.column) == ("insider/t.jsonnet", *place)
+
+
+def test_a_helper_that_does_not_parse_is_named_itself(folder):
+    (folder / "insider" / "near.libsonnet").write_text("{ y: }")
+
+    assert _broken(folder, "import 'near.libsonnet'").file == "insider/near.libsonnet"
+
+
+def test_a_file_that_is_no_text_is_refused(folder):
+    (folder / "insider" / "picture.png").write_bytes(b"\x89PNG\xff")
+
+    assert "UTF-8" in _broken(folder, "importstr 'picture.png'").message

@@ -1,0 +1,193 @@
+import json
+
+import orjson
+import pytest
+
+from worker.errors import Bug
+from worker.jsonnet.rendered import Asserted, Rendered, Row, Template, TemplateFailed
+from worker.jsonnet.renderer import Renderer
+
+LIBRARY = 'local event = import "lytemplates.libsonnet";\n'
+
+
+@pytest.fixture
+def render(tmp_path):
+    def rendered(source, profiles, settings=None, **files):
+        for name, text in {"t.jsonnet": source, **files}.items():
+            (tmp_path / name).write_text(text)
+        renderer = Renderer(tmp_path)
+        rows = [
+            Row(p if isinstance(p, bytes) else orjson.dumps(p), settings or {}) for p in profiles
+        ]
+        return renderer.render(renderer.load("t.jsonnet"), rows)
+
+    return rendered
+
+
+def _values(results):
+    return [json.loads(result.body) for result in results]
+
+
+def test_results_have_the_order_and_number_of_the_rows(render):
+    results = render(LIBRARY + "{ n: event.get('n') }", [{"n": n} for n in range(230)])
+
+    assert [value["n"] for value in _values(results)] == list(range(230))
+
+
+def test_a_failing_event_costs_its_neighbours_nothing(render):
+    source = LIBRARY + "assert event.get('n') != 3 : 'three';\n{ n: 10 / event.get('n') }"
+
+    results = render(source, [{"n": 1}, {"n": 0}, {"n": 2}, {"n": 3}, {"n": 5}])
+
+    assert results[0] == Rendered(b'{"n":10}')
+    assert results[1] == TemplateFailed("attempted to divide by zero", "t.jsonnet", 3)
+    assert results[2] == Rendered(b'{"n":5}')
+    assert results[3] == Asserted("three")
+    assert results[4] == Rendered(b'{"n":2}')
+
+
+def test_every_event_may_fail(render):
+    results = render("error 'no'", [{}] * 120)
+
+    assert results == [TemplateFailed("no", "t.jsonnet", 1)] * 120
+
+
+def test_no_rows_give_no_results(render):
+    assert render("1", []) == []
+
+
+def test_a_string_is_a_value(render):
+    source = LIBRARY + "'https://example.com/' + event.get('n')"
+
+    assert render(source, [{"n": "é"}])[0].body == '"https://example.com/é"'.encode()
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [b"", b"{", b'{"a": 1e999}', b"[" * 200 + b"]" * 200, b'"\xff"', b'{"a": "\\ud800"}', b"7"],
+)
+def test_a_profile_that_cannot_be_read_fails_alone(render, profile):
+    source = LIBRARY + "{ a: event.get('a') }"
+
+    results = render(source, [{"a": 1}, profile, {"a": 2}])
+
+    assert results[0] == Rendered(b'{"a":1}')
+    assert isinstance(results[1], TemplateFailed)
+    assert results[2] == Rendered(b'{"a":2}')
+
+
+def test_an_asserts_message_is_one_line(render):
+    assert render("assert false : 'one\ntwo'; 1", [{}]) == [Asserted("one two")]
+
+
+def test_a_message_says_nothing_of_the_profile(render):
+    name = {"name": "Ann Quince, ann@example.com, \x1b[31m+1 555 0100"}
+
+    sources = (
+        "assert false : 'no plan for ' + event.get('name'); {}",
+        "error 'no plan for ' + event.get('name')",
+        "{ a: {}[event.get('name')] }",
+        "std.parseInt(event.get('name'))",
+    )
+
+    said = [render(LIBRARY + source, [name])[0].message for source in sources]
+
+    assert all(one.startswith("no plan for …") for one in said[:2]), said
+    assert not any("Ann" in one or "555" in one or "\x1b" in one for one in said), said
+
+
+def test_a_message_holds_little_of_the_profile(render):
+    source = LIBRARY + "error event.get('a')"
+
+    [result] = render(source, [{"a": "get " * 2_000 + "\nsecond line"}])
+
+    assert result.message == ("get " * 75).strip()[:200]
+
+
+def test_settings_reach_the_template(render):
+    source = LIBRARY + "{ a: event.jobConfGet('k', 'none') }"
+
+    assert _values(render(source, [{}], {"k": [1]})) == [{"a": [1]}]
+    assert _values(render(source, [{}])) == [{"a": "none"}]
+
+
+def test_an_error_in_a_helper_names_the_helper(render):
+    helper = LIBRARY + "\n{ f(x):: 1 / x }"
+
+    [result] = render("(import 'h.libsonnet').f(0)", [{}], **{"h.libsonnet": helper})
+
+    assert (result.file, result.line) == ("h.libsonnet", 3)
+
+
+def test_a_change_of_the_file_has_no_effect_until_it_is_loaded_again(tmp_path):
+    path = tmp_path / "t.jsonnet"
+    path.write_text("1")
+    renderer = Renderer(tmp_path)
+    first = renderer.load("t.jsonnet")
+
+    path.write_text("2")
+    second = renderer.load("t.jsonnet")
+
+    assert renderer.render(first, [Row(b"{}")]) == [Rendered(b"1")]
+    assert renderer.render(second, [Row(b"{}")]) == [Rendered(b"2")]
+
+
+def test_a_template_that_was_not_loaded_is_a_bug(tmp_path):
+    with pytest.raises(Bug):
+        Renderer(tmp_path).render(Template("t.jsonnet", "0" * 12), [Row(b"{}")])
+
+
+@pytest.mark.parametrize("call", ["sha256')(5)", "pull')(99)", "nothing')(1)"])
+def test_a_template_that_misuses_a_native_fails_alone(render, call):
+    results = render(
+        LIBRARY + f"if event.get('a') == 1 then std.native('{call} else 2", [{}, {"a": 1}, {}]
+    )
+
+    assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
+
+
+FILLER = {f"filler_{n}": "x" * 20 for n in range(300)}
+QUESTIONS = """
+{
+  a: event.get('a', 'none'), b: event.get('b', 'none'), null_: event.get('n', 'none'),
+  has: [event.has('a'), event.has('b'), event.has('n'), event.has('filler_7')],
+  named: event.get(event.get('a', 'filler_0'), 'none'),
+  slug: event.segSlug(), member: event.inSeg('vip'), deep: event.get('deep', {}),
+}
+"""
+
+
+def test_a_large_profile_renders_like_a_small_one(render):
+    event = {"segment_events": [{"slug": "s", "event": "enter"}]}
+    small = [
+        event,
+        event | {"a": "b", "b": [1, None, {"c": 1.5}]},
+        event | {"n": None, "a": "filler_7", "deep": {"x": {"y": "é"}}},
+        event | {"_segments": ["vip"]},
+    ]
+    mixed = [profile | FILLER for profile in small] * 30
+    mixed[7] = small[3]
+
+    large = _values(render(LIBRARY + QUESTIONS, mixed))
+    alone = [_values(render(LIBRARY + QUESTIONS, [profile]))[0] for profile in mixed[:8]]
+
+    assert large[:8] == alone
+    assert large[8:] == alone[:4] * 28
+    assert large[0]["named"] == "x" * 20
+    assert large[0]["has"] == [False, False, False, True]
+    assert large[2]["has"] == [True, False, True, True]
+
+
+def test_a_large_profile_that_cannot_be_read_fails_alone(render):
+    broken = b'{"a": 1, "b": "' + b"x" * 5_000
+
+    results = render(LIBRARY + "{ a: event.get('a') }", [{"a": 1} | FILLER, broken, {"a": 2}])
+
+    assert results[0] == Rendered(b'{"a":1}')
+    assert isinstance(results[1], TemplateFailed)
+    assert results[2] == Rendered(b'{"a":2}')
+
+
+def test_nothing_of_a_profile_is_in_a_repr():
+    assert "ann" not in repr(Row(b'{"email": "ann@example.com"}'))
+    assert "ann" not in repr(Rendered(b'{"email": "ann@example.com"}'))

@@ -1,0 +1,128 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.jsonnet.syntax import scopes
+from worker.jsonnet.syntax import tokens as lexer
+from worker.jsonnet.syntax.damage import markdown_damage
+from worker.jsonnet.syntax.depth import too_deep
+from worker.jsonnet.syntax.parser import parse
+from worker.jsonnet.syntax.tokens import TokenKind
+
+_PIECES = st.sampled_from(
+    [
+        *("import", "importstr", "a", "_1", "1.5e3", "é"),
+        *(" ", "\n", "\t", "\r\n", "//", "#", "/*", "*/"),
+        *('"', "'", "@", "|||", "||| \n  ", "\\", '"lytemplates.libsonnet"'),
+        *("{", "}", "[", "]", ",", ";"),
+    ]
+)
+
+
+def _imports(source):
+    return [(found.word, found.path) for found in scopes.imports(parse(source))]
+
+
+@given(st.lists(_PIECES).map("".join))
+def test_the_tokens_joined_are_the_source(source):
+    found = list(lexer.tokens(source))
+
+    assert "".join(token.text for token in found) == source
+    assert all(source.startswith(token.text, token.start) for token in found)
+
+
+@given(st.text())
+def test_any_text_has_tokens(source):
+    assert "".join(token.text for token in lexer.tokens(source)) == source
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import 'a.libsonnet'",
+        'import "a.libsonnet"',
+        '(import "a.libsonnet")',
+        "import @'a.libsonnet'",
+        'import /* the "library" */ "a.libsonnet"',
+        'import\n  "a.libsonnet"',
+        "local x = 1; # import 'b'\nimport 'a.libsonnet'",
+        r'import "\u0061.libsonnet"',
+    ],
+)
+def test_an_import_is_found_however_it_is_written(source):
+    assert _imports(source) == [("import", "a.libsonnet")]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "'import \"a\"'",
+        "@'it''s import \"a\"'",
+        '"\\" import \'a\'"',
+        "// import 'a'\n1",
+        "/* import 'a' */ 1",
+        "|||\n  import 'a'\n|||",
+        "|||-\n\n  x\n\n  import 'a'\n |||",
+        "{ imports: 'a' }",
+    ],
+)
+def test_what_only_looks_like_an_import_is_none(source):
+    assert _imports(source) == []
+
+
+def test_the_other_imports_are_told_apart():
+    source = "[importstr 'a', importbin 'b', import 'c']"
+
+    assert _imports(source) == [("importstr", "a"), ("importbin", "b"), ("import", "c")]
+
+
+@pytest.mark.parametrize("source", ['"open', "'open", '@"open', "/* open", "|||\n  open", "||| x"])
+def test_what_never_ends_is_broken(source):
+    assert [token.kind for token in lexer.tokens(source)] == [TokenKind.BROKEN]
+
+
+def test_a_place_counts_lines_and_columns_from_one():
+    assert lexer.place("ab\ncd", 0) == (1, 1)
+    assert lexer.place("ab\ncd", 4) == (2, 2)
+
+
+def test_two_hundred_brackets_are_allowed_and_one_more_is_not():
+    assert too_deep(lexer.significant("[" * 200 + "]" * 200)) is None
+
+    problem = too_deep(lexer.significant("[" * 201 + "]" * 201))
+
+    assert problem is not None
+    assert problem.offset == 200
+    assert "200" in problem.message
+
+
+def test_a_chain_that_kills_the_reference_engine_is_refused():
+    problem = too_deep(lexer.significant("1" + "+1" * 20_000))
+
+    assert problem is not None
+
+
+def test_many_fields_are_no_chain():
+    source = "{" + "".join(f"f{i}: 'a' + 'b',\n" for i in range(3_000)) + "}"
+
+    assert too_deep(lexer.significant(source)) is None
+
+
+def test_brackets_in_strings_and_comments_are_not_counted():
+    source = f"'{'[' * 300}' + \"{'{' * 300}\" // {'(' * 300}"
+
+    assert too_deep(lexer.significant(source)) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "damage"),
+    [
+        ('{"users":\\[1\\]}', (9, "\\[")),
+        (r'{a: event.get("\_uid")}', (15, r"\_")),
+        (r'{a: "\n\"\u0041"}', None),
+        (r"{a: @'\_'}", None),
+        ("{a: 1} // \\[", None),
+    ],
+)
+def test_escapes_that_only_markdown_makes_are_named(source, damage):
+    assert markdown_damage(lexer.significant(source)) == damage

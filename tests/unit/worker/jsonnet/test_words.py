@@ -1,0 +1,34 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.jsonnet.words import without_data
+
+WORDS = frozenset({"no", "plan", "for", "email"})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("no plan for Ann Lee", "no plan for …"),
+        ("no plan for ann@example.com, Elm Street 5", "no plan for <email>, …"),
+        ("Ann: no email", "…: no email"),
+        ("no plan for Zoë", "no plan for …"),
+        ("no <script>Ann</script> email", "no … email"),
+        ("", ""),
+    ],
+)
+def test_of_what_a_template_says_only_its_own_words_stay(text: str, said: str) -> None:
+    assert without_data(text, WORDS) == said
+
+
+def test_a_number_of_a_person_that_a_template_says_first_is_no_status() -> None:
+    assert without_data("404: no plan", WORDS) == "…: no plan"
+
+
+@given(st.text())
+def test_nothing_but_known_words_and_signs_comes_out(text: str) -> None:
+    said = without_data(f"no plan for Quetzalcoatl {text} Quetzalcoatl", WORDS)
+
+    assert "Quetzalcoatl" not in said
+    assert said.isprintable() or not text.isprintable()

@@ -1,0 +1,189 @@
+"""`ProcessRenders`: rendering for a drain, in this process under limits or in a throw-away one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from worker.errors import TemplateBroken
+from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Engine, Killed, Rendered, Result, Row, Template
+from worker.jsonnet.renderer import Renderer
+
+GROUP: Final = 50
+"""Rows of one call of the renderer, which share the limits below."""
+GROUP_SECONDS: Final = 10
+"""Processor seconds for a group; then the kernel ends the process.
+
+One row takes half a millisecond, or 0.1 s if its compiled template does not end. The lease of a
+process that hangs lapses sooner; this limit frees the process itself.
+"""
+GROUP_BYTES: Final = 2_000_000_000
+"""Bytes of memory that a worker's process may hold; more than ten times what it needs."""
+ISOLATED_SECONDS: Final = 5.0
+"""Processor seconds of one throw-away process, for all of its rows."""
+ISOLATED_BYTES: Final = 1_000_000_000
+"""Bytes of address space of a throw-away process; it starts with 256 MB."""
+ISOLATED_AT_MOST_SECONDS: Final = 15.0
+"""Elapsed seconds after which a call starts no further process: a drain has a limit, too."""
+KILLED_AT_MOST: Final = 3
+"""Rows that may kill their process in one call: each takes its time twice."""
+
+AHEAD_ROWS: Final = 5
+"""Rows between two looks at the clock, while other work of the process waits for its turn."""
+AHEAD_TURN_SECONDS: Final = 0.001
+"""Processor seconds after which the other work has its turn."""
+AHEAD_SLOW_SECONDS: Final = 0.01
+"""Processor seconds of `AHEAD_ROWS` rows above which other work would wait too long."""
+AHEAD_SECONDS: Final = 0.2
+"""Processor seconds after which a row is given up."""
+
+
+class _TookTooLongError(Exception):
+    """A row took more processor time than it may."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRenders:
+    """The renderer of a drain; it implements `worker.batch.prepare.Renders`.
+
+    Args:
+        is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
+        group_seconds: Processor time after which the kernel ends a process amid a group.
+        group_bytes: What a process may hold amid a group.
+        isolated_seconds: Processor time of a throw-away process.
+        isolated_bytes: What a throw-away process may hold.
+    """
+
+    renderer: Renderer
+    is_told_to_stop: Callable[[], bool] = lambda: False
+    group_seconds: float = GROUP_SECONDS
+    group_bytes: int = GROUP_BYTES
+    isolated_seconds: float = ISOLATED_SECONDS
+    isolated_bytes: int = ISOLATED_BYTES
+
+    async def render(
+        self, template: Template, engine: Engine, rows: Sequence[Row], *, isolated: bool
+    ) -> list[Result | Killed]:
+        """Render rows of one template, in order."""
+        if isolated:
+            return await asyncio.to_thread(self._isolated, template, list(rows))
+        results: list[Result | Killed] = []
+        for first in range(0, len(rows), GROUP):
+            group = rows[first : first + GROUP]
+            with _limited(self.group_seconds, self.group_bytes):
+                results += self.renderer.render(template, group, engine)
+            await asyncio.sleep(0)
+        return results
+
+    async def render_safely(
+        self, template: Template, engine: Engine, rows: Sequence[Row]
+    ) -> list[Rendered | None]:
+        """Render rows by the compiled form alone, until it becomes slow."""
+        results: list[Rendered | None] = []
+        goes_on = True
+        while goes_on and len(results) < len(rows):
+            try:
+                with _limited(AHEAD_SECONDS, self.group_bytes, _give_up):
+                    goes_on = self._take_turn(template, engine, rows, results)
+            except (_TookTooLongError, MemoryError):
+                break
+            await asyncio.sleep(0)
+        return results
+
+    def _take_turn(
+        self,
+        template: Template,
+        engine: Engine,
+        rows: Sequence[Row],
+        results: list[Rendered | None],
+    ) -> bool:
+        """Render rows for one turn; return whether another turn may follow."""
+        begun = looked = time.thread_time()
+        while len(results) < len(rows) and looked < begun + AHEAD_TURN_SECONDS:
+            few = rows[len(results) : len(results) + AHEAD_ROWS]
+            rendered = self.renderer.render_compiled(template, few, engine)
+            results += rendered
+            before, looked = looked, time.thread_time()
+            if len(rendered) < len(few) or looked > before + AHEAD_SLOW_SECONDS:
+                return False
+        return True
+
+    def doubts(self, template: Template) -> bool:
+        """Say whether the compiled form has differed from the engine."""
+        return self.renderer.doubts(template)
+
+    def _isolated(self, template: Template, rows: list[Row]) -> list[Result | Killed]:
+        """Render in throw-away processes; a row is to blame if it kills one alone, too."""
+        results: list[Result | Killed] = []
+        killed = 0
+        ends_at = time.monotonic() + ISOLATED_AT_MOST_SECONDS
+        while len(results) < len(rows) and killed < KILLED_AT_MOST and time.monotonic() < ends_at:
+            came_out = self._apart(template, rows[len(results) :])
+            if not isinstance(came_out, DiedAt):
+                return results + list(came_out)
+            results += came_out.results
+            if came_out.by_others:
+                return results
+            alone = self._apart(template, [rows[len(results)]])
+            if not isinstance(alone, DiedAt):
+                results += alone
+            elif alone.by_others:
+                return results
+            else:
+                killed += 1
+                results.append(Killed())
+        return results
+
+    def _apart(self, template: Template, rows: list[Row]) -> list[Result] | DiedAt:
+        try:
+            return render_isolated(
+                self.renderer.bundle_of(template),
+                rows,
+                seconds=self.isolated_seconds,
+                memory_bytes=self.isolated_bytes,
+                gives_up=self.is_told_to_stop,
+            )
+        except (OSError, TemplateBroken):
+            # No process to be had, or one with another version of the engine.
+            return DiedAt(0, "crash", (), by_others=True)
+
+
+def _give_up(*_: object) -> None:
+    raise _TookTooLongError
+
+
+@contextlib.contextmanager
+def _limited(
+    seconds: float,
+    most_bytes: int,
+    too_long: Callable[..., None] | signal.Handlers = signal.SIG_DFL,
+) -> Iterator[None]:
+    """Let the kernel end this process if rendering takes too long or too much memory.
+
+    Nothing else can: the engine holds the interpreter. Compiled templates do not, so a handler of
+    the signal may give up.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = min(limit for limit in (most_bytes, soft, hard) if limit != resource.RLIM_INFINITY)
+    resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    before = signal.signal(signal.SIGPROF, too_long)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        try:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        finally:
+            signal.signal(signal.SIGPROF, before)
+            resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

@@ -1,1 +1,0 @@
-"""Jsonnet: reading templates, and rendering events with them."""

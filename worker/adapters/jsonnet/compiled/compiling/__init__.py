@@ -1,1 +1,0 @@
-"""From a template to Python code: what happens once for each template."""

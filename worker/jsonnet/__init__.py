@@ -1,0 +1,1 @@
+"""The Jsonnet engine: reads templates and renders events with them; see README.md."""

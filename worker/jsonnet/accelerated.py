@@ -1,0 +1,173 @@
+"""The decision whether the compiled form of a template may answer in the place of an engine.
+
+The compiled form answers what it is sure of; the rest goes to the engine. The first event with each
+trigger's settings (when a worker starts, that is the trigger's sample), and then one event of 500,
+is rendered by both. If they differ, the other engines are asked. Unless all of them agree with the
+compiled form, the engine's value counts, and the compiled form is turned off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final
+
+import orjson
+
+from worker.jsonnet.compiled import (
+    AssertFailed,
+    Compiled,
+    Doubtful,
+    Exhausted,
+    NotCompiled,
+    Sources,
+    compiled,
+)
+from worker.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
+from worker.jsonnet.engines.failures import MAX_MESSAGE, Failure
+from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
+
+SAMPLES: Final = SHIPPED_FOLDER / "samples"
+BOTH_EVERY: Final = 500
+"""One event of this many is rendered by both the compiled form and the engine.
+
+Often enough to find a difference within minutes, and 0.2 % of the work.
+"""
+COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
+"""Messages of failures that no engine is asked about: it would take all time or memory."""
+
+CompiledAnswer = bytes | Failure
+"""The body of a request, or the failure of the template."""
+
+
+def sources_of(bundle: Bundle) -> Sources:
+    """Return the texts, trees and imports of a bundle as the compiler takes them."""
+    targets = {
+        (name, found.path): target
+        for name, file in bundle.files.items()
+        for found, target in file.imports
+    }
+    texts = {name: file.text for name, file in bundle.files.items()}
+    trees = {name: file.parsed for name, file in bundle.files.items() if file.parsed is not None}
+    return Sources(bundle.root, texts, targets, LIBRARY_NAME, trees)
+
+
+class Accelerator:
+    """The compiled form of one template, and whether it is trusted.
+
+    Args:
+        name: Name of the template.
+        form: The compiled template, or the reason why there is none.
+    """
+
+    def __init__(self, name: str, form: Compiled | NotCompiled) -> None:
+        self._name = name
+        self._form = form if isinstance(form, Compiled) else None
+        self._seen: set[bytes] = set()
+        self._until_both = BOTH_EVERY
+        self._owed = 0
+        self.why_not = "" if isinstance(form, Compiled) else reason(form)
+        self.differences = 0
+
+    @classmethod
+    def of(cls, name: str, bundle: Bundle) -> Accelerator:
+        """Compile a bundle and return its accelerator."""
+        return cls(name, compiled(sources_of(bundle)))
+
+    @classmethod
+    def off(cls, name: str) -> Accelerator:
+        """Return an accelerator that leaves every event to the engine."""
+        return cls(name, NotCompiled("it was not to be compiled"))
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the template is compiled and never differed from the engine."""
+        return self._form is not None and not self.differences
+
+    def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:
+        """Render a profile; return None where only the engine can tell the result."""
+        assert self._form is not None
+        try:
+            return _compact(self._form.render(orjson.loads(profile), settings))
+        except AssertFailed as failed:
+            return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
+        except Exhausted as exhausted:
+            return Failure(exhausted.message)
+        except (Doubtful, orjson.JSONDecodeError, orjson.JSONEncodeError):
+            return None
+
+    def is_due(self, settings: bytes, answer: CompiledAnswer | None) -> bool:
+        """Say whether the engine has to render this event, too, to compare the answers."""
+        if settings not in self._seen:
+            self._seen.add(settings)
+            return True
+        if self._owed and isinstance(answer, bytes):
+            self._owed -= 1
+            return True
+        return self._is_one_of_many()
+
+    def is_free(self, settings: bytes) -> bool:
+        """Say whether the body of this event may be used without asking the engine.
+
+        If not, the next body that `is_due` is asked about is rendered by both in its place.
+        """
+        if settings not in self._seen:
+            return False
+        is_one = self._is_one_of_many()
+        self._owed += is_one
+        return not is_one
+
+    def _is_one_of_many(self) -> bool:
+        self._until_both = (self._until_both - 1) or BOTH_EVERY
+        return self._until_both == BOTH_EVERY
+
+    def differ(self) -> None:
+        """Turn the compiled form off, because it differed from the engine, and log it."""
+        self.differences += 1
+        import structlog  # noqa: PLC0415 - a throw-away process says nothing, and starts sooner
+
+        structlog.get_logger().error(
+            "template.compiled_form_differs",
+            template=self._name,
+            hint="Jsonnet alone renders it from now on; `segrelay template check` shows more",
+        )
+
+
+@cache
+def shipped_profiles() -> tuple[bytes, ...]:
+    """Return the profiles of the shipped samples."""
+    samples = (orjson.loads(path.read_bytes()) for path in sorted(SAMPLES.glob("*.json")))
+    return tuple(orjson.dumps(sample.get("data", sample)) for sample in samples)
+
+
+def reason(form: NotCompiled) -> str:
+    """Return why a template is not compiled, with the place."""
+    where = f"{shown(form.file)}:{form.line}:{form.column}: " if form.file else ""
+    return where + form.what
+
+
+def can_be_compared(answer: CompiledAnswer | None) -> bool:
+    """Say whether the engine may be asked, too: an evaluation that does not end might kill it."""
+    return isinstance(answer, bytes) or (isinstance(answer, Failure) and answer.asserted)
+
+
+def is_same(ours: CompiledAnswer, theirs: CompiledAnswer) -> bool:
+    """Say whether two answers are the same, whatever the order of their keys."""
+    if isinstance(ours, Failure) or isinstance(theirs, Failure):
+        return (
+            isinstance(ours, Failure)
+            and isinstance(theirs, Failure)
+            and ours.asserted
+            and theirs.asserted
+            and ours.message == theirs.message
+        )
+    return ours == theirs or _ordered(ours) == _ordered(theirs)
+
+
+def _compact(value: Any) -> bytes:
+    """Return JSON text in as little memory as it needs: orjson keeps the buffer it wrote into."""
+    return bytes(memoryview(orjson.dumps(value)))
+
+
+def _ordered(text: bytes) -> bytes:
+    return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS)

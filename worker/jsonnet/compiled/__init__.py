@@ -1,0 +1,124 @@
+"""The compiler of templates to Python: `compiled` returns a `Compiled` or a `NotCompiled`.
+
+The compiled form never invents an error: where it is not sure it raises `Doubtful`, and the engine
+of record is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.jsonnet.compiled.compiling.code import OutsideSubset
+from worker.jsonnet.compiled.compiling.compiler import Compiler
+from worker.jsonnet.compiled.compiling.sources import Sources
+from worker.jsonnet.compiled.running.limits import (
+    ENDLESS,
+    TOO_LARGE,
+    AssertFailed,
+    Doubtful,
+    Exhausted,
+    begin,
+)
+from worker.jsonnet.compiled.running.runtime import names_of_the_runtime
+from worker.jsonnet.syntax.cursor import SyntaxWrong
+from worker.jsonnet.syntax.room import room
+from worker.jsonnet.syntax.tokens import place
+
+__all__ = [
+    "AssertFailed",
+    "Compiled",
+    "Doubtful",
+    "Exhausted",
+    "NotCompiled",
+    "Sources",
+    "compiled",
+]
+
+_UNSURE: Final = (
+    Doubtful,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    NameError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
+"""Exceptions of compiled code that leave an event to the engine; a signal raises others."""
+_ONE_AT_A_TIME: Final = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class NotCompiled:
+    """A template that only Jsonnet renders.
+
+    Args:
+        what: Of what in it.
+        file: Where that is; "" if it is about no place.
+        line: From 1.
+        column: From 1.
+    """
+
+    what: str
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A compiled template.
+
+    Args:
+        source: The Python that it became.
+        run: Gives the body for profile and settings.
+    """
+
+    source: str
+    run: Callable[[Any, Any], Any]
+
+    def render(self, profile: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        """Return the template's JSON value; it shares no container with the profile.
+
+        Args:
+            profile: As the JSON library reads it.
+            settings: The trigger's.
+
+        Raises:
+            AssertFailed: An `assert` of the template failed.
+            Exhausted: It does not end, or takes more than an event may.
+            Doubtful: Only Jsonnet can tell.
+        """
+        with _ONE_AT_A_TIME:
+            begin()
+            try:
+                return self.run(profile, settings)
+            except RecursionError:
+                raise Exhausted(ENDLESS) from None
+            except MemoryError:
+                raise Exhausted(TOO_LARGE) from None
+            except _UNSURE as error:
+                raise Doubtful from error
+
+
+def compiled(sources: Sources) -> Compiled | NotCompiled:
+    """Compile a template, or return why it is not compiled."""
+    try:
+        with room(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # templates do odd things with constants
+            source = Compiler(sources).source()
+            names = names_of_the_runtime()
+            exec(compile(source, sources.root, "exec"), names)  # noqa: S102 - only our own words
+    except OutsideSubset as refused:
+        line, column = place(sources.texts[refused.file], refused.at)
+        return NotCompiled(refused.what, refused.file, line, column)
+    except (SyntaxWrong, Doubtful) as error:
+        return NotCompiled(f"what only Jsonnet understands ({error})")
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        return NotCompiled(f"expressions that are nested too deep for Python ({error})")
+    return Compiled(source, names["render"])

@@ -1,0 +1,138 @@
+"""The compiler's values: pieces of Python code, the meanings of names, and its refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from worker.jsonnet.syntax import tree
+
+
+class OutsideSubset(Exception):  # noqa: N818 - a fact about the template, no error
+    """A part of the template is outside of the subset that is compiled.
+
+    Args:
+        what: What it is.
+        file: In which file.
+        at: Its offset there.
+    """
+
+    def __init__(self, what: str, file: str, at: int) -> None:
+        super().__init__(what, file, at)
+        self.what = what
+        self.file = file
+        self.at = at
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A Python expression that gives a value.
+
+    Args:
+        text: The expression.
+        kind: What kind of value comes out, if that is known.
+        total: It cannot fail and costs little: it may be evaluated where Jsonnet would not.
+        constant: It is the same for every event.
+    """
+
+    text: str
+    kind: str = "any"
+    total: bool = False
+    constant: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A variable of the generated code.
+
+    Args:
+        code: Gives its value.
+        handle: Gives what may be handed on without looking at it.
+    """
+
+    code: Code
+    handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A variable that is used once: its expression stands in its place."""
+
+    node: tree.Node
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFunction:
+    """A function whose definition is in sight: it is called without looking.
+
+    Args:
+        name: In the generated code.
+        parameters: As the template has them.
+        strict: For each parameter, whether every call looks at it.
+        value: Gives it as a value.
+    """
+
+    name: str
+    parameters: tuple[tree.Parameter, ...]
+    strict: tuple[bool, ...]
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """`import "lytemplates.libsonnet"`, or one of its functions."""
+
+    function: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """`std`, or one of its functions."""
+
+    function: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """An object whose fields are variables: it is only ever asked for them.
+
+    Args:
+        fields: By name.
+    """
+
+    fields: Mapping[str, Binding]
+
+
+Static = Library | Standard | KnownFunction | Module
+Binding = Variable | Placed | Static
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The meanings of the names that are visible at a place.
+
+    Args:
+        file: The file's name.
+        names: Variables.
+        this: The variable for `self`; "" outside of objects.
+        base: The variable for `super`.
+        outermost: The variable for `$`.
+    """
+
+    file: str
+    names: Mapping[str, Binding]
+    this: str = ""
+    base: str = ""
+    outermost: str = ""
+
+    def having(self, names: Mapping[str, Binding]) -> Scope:
+        """Return the scope with more names."""
+        return replace(self, names={**self.names, **names})
+
+
+def literal(value: Any) -> Code:
+    """Return the code of a constant."""
+    kinds = {bool: "bool", str: "string", int: "number", float: "number"}
+    return Code(repr(value), kinds.get(type(value), "null"), total=True, constant=True)

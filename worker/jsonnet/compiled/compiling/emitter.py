@@ -1,0 +1,95 @@
+"""The shared parts of the compiler: fresh names, constants, and the protocol of its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NoReturn, Protocol
+
+from worker.jsonnet.compiled.compiling.analysis import Analysis
+from worker.jsonnet.compiled.compiling.code import (
+    Code,
+    Module,
+    OutsideSubset,
+    Scope,
+    Static,
+    Variable,
+)
+from worker.jsonnet.syntax import tree
+
+
+@dataclass(slots=True)
+class Emitter:
+    """The source of names that no template can use, and of code that is the same for all events.
+
+    Args:
+        lines: Assignments that the module begins with.
+        calls: How many calls were emitted that might come back to where they stand.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    calls: int = 0
+    _names: int = 0
+
+    def fresh(self, letter: str) -> str:
+        """Return a new name."""
+        self._names += 1
+        return f"{letter}{self._names}"
+
+    def hoisted(self, text: str) -> str:
+        """Return the name of an expression that is evaluated once."""
+        name = self.fresh("k")
+        self.lines.append(f"{name} = {text}")
+        return name
+
+
+class Compiles(Protocol):
+    """The compiler, as its parts see it."""
+
+    emitter: Emitter
+    analysis: Analysis
+
+    def value(self, node: tree.Node, scope: Scope) -> Code:
+        """Return code that gives the value, its elements untouched."""
+        ...
+
+    def deep(self, node: tree.Node, scope: Scope) -> str:
+        """Return code that gives the whole JSON value, in containers of its own."""
+        ...
+
+    def handle(self, node: tree.Node, scope: Scope) -> Code:
+        """Return code that gives the value, or a Lazy of it."""
+        ...
+
+    def truth(self, node: tree.Node, scope: Scope) -> Code:
+        """Return code that gives a boolean."""
+        ...
+
+    def static(self, node: tree.Node, scope: Scope) -> Static | None:
+        """Return what an expression is known to be."""
+        ...
+
+    def module(self, node: tree.Node, scope: Scope) -> tuple[list[str], Module] | None:
+        """Return assignments for an object's fields, and the fields, if it can be seen so."""
+        ...
+
+    def function(self, node: tree.Function, scope: Scope) -> str:
+        """Return a Python function of handles."""
+        ...
+
+
+def refuse(what: str, scope: Scope, at: int) -> NoReturn:
+    """Refuse to compile the template."""
+    raise OutsideSubset(what, scope.file, at)
+
+
+def parameter(name: str) -> Variable:
+    """Return the variable for a parameter or an element: a value, a Lazy, or of a profile."""
+    text = f"({name} if {name}.__class__ is str else take({name}))"
+    return Variable(Code(text), name)
+
+
+def tupled(parts: Iterable[str]) -> str:
+    """Return a tuple display."""
+    listed = list(parts)
+    return f"({', '.join(listed)}{',' if len(listed) == 1 else ''})"

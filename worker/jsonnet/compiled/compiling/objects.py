@@ -1,0 +1,102 @@
+"""Compilation of literals: an object is a `dict` unless it refers to itself, else a `Composite`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from worker.jsonnet.compiled.compiling.binds import bound, in_front
+from worker.jsonnet.compiled.compiling.code import Code, Scope
+from worker.jsonnet.compiled.compiling.emitter import Compiles, refuse, tupled
+from worker.jsonnet.syntax import tree
+
+
+def literal_array(compiles: Compiles, items: Sequence[tree.Node], scope: Scope) -> Code:
+    """Return the code of an array."""
+    handles = [compiles.handle(item, scope) for item in items]
+    text = f"[{', '.join(handle.text for handle in handles)}]"
+    if all(handle.constant for handle in handles):
+        return Code(compiles.emitter.hoisted(text), "array", total=True, constant=True)
+    return Code(text, "array", total=True)
+
+
+def literal_object(compiles: Compiles, node: tree.Object, scope: Scope) -> Code:
+    """Return the code of an object."""
+    if node.checks:
+        refuse("an assert in an object", scope, node.checks[0].at)
+    if not is_plain(compiles, node, scope):
+        return Code(_composite(compiles, node, scope), "object")
+    assigned, inner = bound(compiles, node.binds, scope, _users(node, deep=False))
+    handles = [compiles.handle(field.value, inner) for field in node.fields]
+    names = [compiles.value(field.name, scope) for field in node.fields]
+    codes = handles + names
+    text = _plain(node, names, [handle.text for handle in handles])
+    if all(code.constant for code in codes) and not assigned:
+        return Code(compiles.emitter.hoisted(text), "object", total=True, constant=True)
+    is_sure = not assigned and not any(field.is_computed for field in node.fields)
+    return Code(in_front(assigned, text), "object", total=is_sure)
+
+
+def deep_object(compiles: Compiles, node: tree.Object, scope: Scope) -> str | None:
+    """Return the code of an object's JSON value; None where the object has to be built."""
+    if node.checks or not is_plain(compiles, node, scope):
+        return None
+    assigned, inner = bound(compiles, node.binds, scope, _users(node, deep=True))
+    values = [compiles.deep(field.value, inner) for field in node.fields]
+    names = [compiles.value(field.name, scope) for field in node.fields]
+    return in_front(assigned, _plain(node, names, values))
+
+
+def is_plain(compiles: Compiles, node: tree.Object, scope: Scope) -> bool:
+    """Return whether a `dict` is enough for an object."""
+    return all(field.visibility == ":" and not field.adds for field in node.fields) and (
+        not compiles.analysis.refers_to_object(node, dollar=not scope.outermost)
+    )
+
+
+def _users(node: tree.Object, *, deep: bool) -> list[tuple[tree.Node, bool]]:
+    return [(field.value, deep and not field.is_computed) for field in node.fields]
+
+
+def _plain(node: tree.Object, names: Sequence[Code], values: Sequence[str]) -> str:
+    written: list[tuple[str, str]] = []
+    computed: list[str] = []
+    for field, name, value in zip(node.fields, names, values, strict=True):
+        if field.is_computed:
+            computed.append(f"({name.text}, lambda: {value})")
+        else:
+            written.append((_name_of(field), f"{name.text}: {value}"))
+    made = "{" + ", ".join(text for _, text in sorted(written)) + "}"
+    return f"joined({made}, {tupled(computed)})" if computed else made
+
+
+def _name_of(field: tree.Field) -> str:
+    assert isinstance(field.name, tree.Constant)
+    return str(field.name.value)
+
+
+def _composite(compiles: Compiles, node: tree.Object, scope: Scope) -> str:
+    emitter = compiles.emitter
+    this, base = emitter.fresh("s"), emitter.fresh("b")
+    inner = replace(scope, this=this, base=base, outermost=scope.outermost or this)
+    written = [field for field in node.fields if not field.is_computed]
+    computed = [field for field in node.fields if field.is_computed]
+    # Fields are evaluated later, each by itself: a local of the object is used by many.
+    users = [(field.value, False) for field in node.fields] * 2
+    assigned, inner = bound(compiles, node.binds, inner, users)
+    handles = [_field(compiles, field, inner) for field in [*written, *computed]]
+    names = emitter.hoisted(repr({_name_of(f): (at, f.visibility) for at, f in enumerate(written)}))
+    if computed:
+        named = [f"({compiles.value(f.name, scope).text}, {f.visibility!r})" for f in computed]
+        names = f"layer_names({names}, {tupled(named)})"
+    make = f"lambda {this}, {base}: {in_front(assigned, tupled(handles))}"
+    return f"Composite((Layer({names}, {make}),))"
+
+
+def _field(compiles: Compiles, field: tree.Field, scope: Scope) -> str:
+    if not field.adds:
+        return compiles.handle(field.value, scope).text
+    if field.is_computed:
+        refuse("+: behind a computed name", scope, field.at)
+    value = compiles.value(field.value, scope).text
+    return f"Lazy(lambda: add_to_base({scope.base}, {_name_of(field)!r}, lambda: {value}))"

@@ -1,0 +1,97 @@
+"""Limits on the evaluation of an event, and the exceptions that end it without a value.
+
+Everything else that is raised means that the compiled form does not know: Jsonnet is asked.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+STEPS: Final = 1_000_000
+"""What one event may take: elements of arrays, and calls at `A_CALL` each. About 0.1 s; so all
+events of a group may take it before the group's own limit ends the process."""
+A_CALL: Final = 25
+"""Steps of a call of a function, which takes 25 times as long as making an element."""
+A_TURN: Final = 10
+"""Steps of a turn of a comprehension."""
+MAX_TEXT: Final = 50_000_000
+"""Characters of one string: ten times what a request may have."""
+FRAMES: Final = 5_000
+"""Python frames: some ten for each of the 500 calls that rjsonnet allows within each other, and
+less than what fills the C stack of a thread."""
+
+
+class Doubtful(Exception):  # noqa: N818 - no error: a question for the engine of record
+    """Only an engine can tell the result; raised on purpose to leave the event to it."""
+
+
+class AssertFailed(Exception):  # noqa: N818 - the template's own word
+    """An `assert` of the template failed.
+
+    Args:
+        message: What the assert says.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class Exhausted(Exception):  # noqa: N818 - the event's fate, no error of ours
+    """The evaluation does not end, or takes more than an event may.
+
+    It is never handed on: what does not end here may kill the engine there.
+
+    Args:
+        message: Why.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+ENDLESS: Final = "endless recursion: stack overflow"
+TOO_LONG: Final = "the evaluation takes too many steps: an endless loop"
+TOO_LARGE: Final = "a value is too large for memory"
+
+
+class _Steps:
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = STEPS
+
+
+_STEPS: Final = _Steps()
+
+
+def begin() -> None:
+    """Begin an event with the full number of steps."""
+    _STEPS.left = STEPS
+    if sys.getrecursionlimit() < FRAMES:
+        sys.setrecursionlimit(FRAMES)
+
+
+def tick() -> bool:
+    """Count a call; returns true, so that it can stand in a condition."""
+    _STEPS.left -= A_CALL
+    if _STEPS.left < 0:
+        raise Exhausted(TOO_LONG)
+    return True
+
+
+def spend(steps: int) -> None:
+    """Count the elements of what is about to be made."""
+    if steps > STEPS:
+        raise Exhausted(TOO_LARGE)
+    _STEPS.left -= steps
+    if _STEPS.left < 0:
+        raise Exhausted(TOO_LONG)
+
+
+def spend_text(characters: int) -> None:
+    """Refuse a string that is about to be made larger than a string may be."""
+    if characters > MAX_TEXT:
+        raise Exhausted(TOO_LARGE)

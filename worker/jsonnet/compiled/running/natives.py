@@ -1,0 +1,83 @@
+"""The descriptions of the functions of `std`: parameters, laziness and kind of result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from worker.jsonnet.compiled.running.limits import Doubtful
+from worker.jsonnet.compiled.running.values import MISSING, Func, take
+
+Implementation = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """A function of `std`.
+
+    Args:
+        run: Gets values, or handles for the parameters in `lazy`.
+        names: Of the parameters.
+        required: How many of them have no default.
+        lazy: Positions whose argument may never be looked at.
+        gives: What kind of value comes out, where it is always the same.
+        calls: It calls a function that it is given.
+        looks_at_all: It looks at the elements of its array, all or up to one that decides.
+    """
+
+    run: Implementation
+    names: tuple[str, ...]
+    required: int
+    lazy: frozenset[int]
+    gives: str
+    calls: bool
+    looks_at_all: bool
+
+    def as_value(self) -> Func:
+        """Return it as a value that a template can hand on."""
+
+        def run(*handles: Any) -> Any:
+            given = [
+                handle if at in self.lazy else take(handle)
+                for at, handle in enumerate(handles)
+                if handle is not MISSING
+            ]
+            return self.run(*given)
+
+        flags = tuple(at < self.required for at in range(len(self.names)))
+        return Func(run, self.names, flags)
+
+
+NATIVES: Final[dict[str, Native]] = {}
+"""By name in `std`."""
+
+
+def native(
+    names: str,
+    *,
+    gives: str = "any",
+    lazy: str = "",
+    calls: bool = False,
+    looks_at_all: bool = False,
+    name: str = "",
+) -> Callable[[Implementation], Implementation]:
+    """Register a function of `std`; `name?` is a parameter with a default."""
+    words = names.split()
+    parameters = tuple(word.rstrip("?") for word in words)
+    required = sum(not word.endswith("?") for word in words)
+    positions = frozenset(parameters.index(each) for each in lazy.split())
+
+    def register(run: Implementation) -> Implementation:
+        key = name or run.__name__
+        if key in NATIVES:
+            raise AssertionError(key)
+        NATIVES[key] = Native(run, parameters, required, positions, gives, calls, looks_at_all)
+        return run
+
+    return register
+
+
+def doubtful() -> Any:
+    """Stand in for what the compiled form leaves to Jsonnet."""
+    raise Doubtful

@@ -1,0 +1,207 @@
+"""Arrays. What a function makes of an element is computed when somebody looks at it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from worker.jsonnet.compiled.running.limits import A_TURN, Doubtful, spend, tick
+from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.operators import equal, less, plus, sliced
+from worker.jsonnet.compiled.running.values import (
+    MISSING,
+    Lazy,
+    array,
+    boolean,
+    call,
+    function,
+    items,
+    string,
+    take,
+    whole,
+)
+
+
+def _later(func: Any, *arguments: Any) -> Lazy:
+    return Lazy(partial(call, func, arguments))
+
+
+def _elements(value: Any) -> list[Any]:
+    """Return the elements of an array, or the characters of a string."""
+    elements = list(value) if value.__class__ is str else array(value)
+    spend(len(elements) * A_TURN)
+    return elements
+
+
+@native("func arr", gives="array", name="map", calls=True)
+def map_over(func: Any, arr: Any) -> list[Any]:
+    function(func)
+    return [_later(func, element) for element in _elements(arr)]
+
+
+@native("func arr", gives="array", name="mapWithIndex", calls=True)
+def map_with_index(func: Any, arr: Any) -> list[Any]:
+    function(func)
+    return [_later(func, at, each) for at, each in enumerate(_elements(arr))]
+
+
+@native("func arr", gives="array", name="filter", calls=True)
+def filtered(func: Any, arr: Any) -> list[Any]:
+    function(func)
+    spend(len(array(arr)) * A_TURN)
+    return [element for element in arr if boolean(call(func, (element,)))]
+
+
+@native("filter_func map_func arr", gives="array", name="filterMap", calls=True)
+def filter_map(chooses: Any, makes: Any, arr: Any) -> list[Any]:
+    function(makes)
+    return [_later(makes, element) for element in filtered(chooses, arr)]
+
+
+@native("func arr", name="flatMap", calls=True)
+def flat_map(func: Any, arr: Any) -> Any:
+    function(func)
+    made = [call(func, (element,)) for element in _elements(arr)]
+    if arr.__class__ is str:
+        return "".join(map(string, made))
+    spend(sum(len(array(part)) for part in made))
+    return [element for part in made for element in part]
+
+
+@native("func arr init", lazy="init", calls=True)
+def foldl(func: Any, arr: Any, init: Any) -> Any:
+    function(func)
+    result = init
+    for element in _elements(arr):
+        result = call(func, (result, element))
+    return take(result)
+
+
+@native("func arr init", lazy="init", calls=True)
+def foldr(func: Any, arr: Any, init: Any) -> Any:
+    function(func)
+    result = init
+    for element in reversed(_elements(arr)):
+        result = call(func, (element, result))
+    return take(result)
+
+
+@native("from to", gives="array", name="range")
+def numbers_from(first: Any, last: Any) -> list[int]:
+    spend(max(whole(last) - whole(first), 0))
+    return list(range(first, last + 1))
+
+
+@native("sz func", gives="array", name="makeArray", calls=True)
+def make_array(size: Any, func: Any) -> list[Any]:
+    function(func)
+    if whole(size) < 0:
+        raise Doubtful
+    spend(size)
+    return [_later(func, at) for at in range(size)]
+
+
+@native("indexable index end step", name="slice")
+def slice_of(indexable: Any, start: Any, end: Any, step: Any) -> Any:
+    return sliced(indexable, start, end, step)
+
+
+@native("arr x", gives="bool")
+def member(arr: Any, x: Any) -> bool:
+    if arr.__class__ is str:
+        return string(x) in arr
+    return any(equal(value, x) for value in items(arr))
+
+
+@native("arr elem", gives="bool")
+def contains(arr: Any, elem: Any) -> bool:
+    return any(equal(value, elem) for value in items(arr))
+
+
+@native("arr x", gives="number")
+def count(arr: Any, x: Any) -> int:
+    return sum(equal(value, x) for value in items(arr))
+
+
+@native("value arr", gives="array")
+def find(value: Any, arr: Any) -> list[int]:
+    return [at for at, each in enumerate(items(arr)) if equal(each, value)]
+
+
+@native("arrs", gives="array", name="flattenArrays")
+def flatten_arrays(arrs: Any) -> list[Any]:
+    parts = [array(part) for part in items(arrs)]
+    spend(sum(map(len, parts)))
+    return [element for part in parts for element in part]
+
+
+@native("value", gives="array", name="flattenDeepArray")
+def flatten_deep(value: Any) -> list[Any]:
+    tick()
+    if value.__class__ is not list:
+        return [value]
+    return [each for element in items(value) for each in flatten_deep(element)]
+
+
+@native("arr", gives="array", name="reverse")
+def reverse_of(arr: Any) -> list[Any]:
+    return array(arr)[::-1]
+
+
+@native("arr", gives="bool", name="all", looks_at_all=True)
+def all_of(arr: Any) -> bool:
+    return all(boolean(value) for value in items(arr))
+
+
+@native("arr", gives="bool", name="any", looks_at_all=True)
+def any_of(arr: Any) -> bool:
+    return any(boolean(value) for value in items(arr))
+
+
+@native("arr", gives="number", name="sum", looks_at_all=True)
+def sum_of(arr: Any) -> Any:
+    total: Any = 0
+    for value in items(arr):
+        if value.__class__ is str:
+            raise Doubtful
+        total = plus(total, value)
+    return total
+
+
+@native("arr at", gives="array", name="removeAt")
+def remove_at(arr: Any, at: Any) -> list[Any]:
+    if not 0 <= whole(at) < len(array(arr)):
+        raise Doubtful
+    return [each for number, each in enumerate(arr) if number != at]
+
+
+@native("arr elem", gives="array")
+def remove(arr: Any, elem: Any) -> list[Any]:
+    at = next((number for number, value in enumerate(items(arr)) if equal(value, elem)), None)
+    return array(arr) if at is None else remove_at(arr, at)
+
+
+def _extreme(arr: Any, key: Any, on_empty: Any, *, largest: bool) -> Any:
+    values = list(items(arr))
+    if key is not MISSING:
+        function(key)
+    if not values:
+        if on_empty is MISSING:
+            raise Doubtful
+        return take(on_empty)
+    keys = values if key is MISSING else [call(key, (value,)) for value in values]
+    best = 0
+    for at in range(1, len(keys)):
+        if less(keys[best], keys[at]) if largest else less(keys[at], keys[best]):
+            best = at
+    return values[best]
+
+
+@native("arr keyF? onEmpty?", lazy="onEmpty", name="minArray", calls=True)
+def smallest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
+    return _extreme(arr, key, on_empty, largest=False)
+
+
+@native("arr keyF? onEmpty?", lazy="onEmpty", name="maxArray", calls=True)
+def largest_of(arr: Any, key: Any = MISSING, on_empty: Any = MISSING) -> Any:
+    return _extreme(arr, key, on_empty, largest=True)

@@ -1,0 +1,129 @@
+"""Numbers. What depends on the last digit of a logarithm or a sine is left to Jsonnet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from worker.jsonnet.compiled.running.limits import Doubtful
+from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.operators import modulo
+from worker.jsonnet.compiled.running.values import number, numeric, string, whole
+
+
+def _rounded(x: Any, how: Callable[[float], int]) -> int | float:
+    """-0 and what becomes it keep their sign."""
+    result = how(numeric(x))
+    return number(math.copysign(0.0, x)) if result == 0 else number(result)
+
+
+@native("n", gives="number", name="abs")
+def absolute(n: Any) -> int | float:
+    return number(abs(numeric(n)))
+
+
+@native("n", gives="number")
+def sign(n: Any) -> int:
+    return int(numeric(n) > 0) - int(n < 0)
+
+
+@native("a b", gives="number", name="max")
+def larger(a: Any, b: Any) -> int | float:
+    if numeric(a) == numeric(b) == 0:
+        raise Doubtful
+    return max(numeric(a), numeric(b))
+
+
+@native("a b", gives="number", name="min")
+def smaller(a: Any, b: Any) -> int | float:
+    if numeric(a) == numeric(b) == 0:
+        raise Doubtful
+    return min(numeric(a), numeric(b))
+
+
+@native("x minVal maxVal", gives="number")
+def clamp(x: Any, low: Any, high: Any) -> int | float:
+    if numeric(low) > numeric(high):
+        raise Doubtful
+    return low if numeric(x) < low else min(x, high)  # type: ignore[no-any-return]
+
+
+@native("x", gives="number")
+def floor(x: Any) -> int | float:
+    return _rounded(x, math.floor)
+
+
+@native("x", gives="number")
+def ceil(x: Any) -> int | float:
+    return _rounded(x, math.ceil)
+
+
+@native("x", gives="number", name="round")
+def nearest(x: Any) -> int | float:
+    """Half a number up is disputed below zero."""
+    if numeric(x) < 0 and x % 1 == 0.5:  # noqa: PLR2004
+        raise Doubtful
+    return _rounded(x, lambda value: math.floor(value + 0.5) if abs(value) < 2**52 else int(value))
+
+
+@native("x", gives="number")
+def sqrt(x: Any) -> int | float:
+    return number(math.sqrt(numeric(x)))
+
+
+@native("x n", gives="number", name="pow")
+def power(x: Any, n: Any) -> int | float:
+    """Only whole results up to 2^53 come out the same of every engine's library."""
+    result = math.pow(whole(x), whole(n))
+    if not result.is_integer() or number(result).__class__ is float:
+        raise Doubtful
+    return number(result)
+
+
+@native("a b", gives="number", name="modulo")
+def modulo_of(a: Any, b: Any) -> int | float:
+    return modulo(a, b)  # type: ignore[no-any-return]
+
+
+@native("x", gives="bool", name="isEven")
+def is_even(x: Any) -> bool:
+    return whole(x) % 2 == 0
+
+
+@native("x", gives="bool", name="isOdd")
+def is_odd(x: Any) -> bool:
+    return whole(x) % 2 == 1
+
+
+@native("x", gives="bool", name="isInteger")
+def is_integer(x: Any) -> bool:
+    return float(numeric(x)).is_integer()
+
+
+@native("x", gives="bool", name="isDecimal")
+def is_decimal(x: Any) -> bool:
+    return not float(numeric(x)).is_integer()
+
+
+def _digits(text: Any, base: int, allowed: str) -> int | float:
+    if not string(text) or not set(text) <= set(allowed):
+        raise Doubtful
+    return number(int(text, base))
+
+
+@native("str", gives="number", name="parseInt")
+def parse_int(text: Any) -> int | float:
+    if string(text).startswith("-") and text.strip("-0"):
+        return -_digits(text[1:], 10, "0123456789")
+    return _digits(text, 10, "0123456789")
+
+
+@native("str", gives="number", name="parseOctal")
+def parse_octal(text: Any) -> int | float:
+    return _digits(text, 8, "01234567")
+
+
+@native("str", gives="number", name="parseHex")
+def parse_hex(text: Any) -> int | float:
+    return _digits(text, 16, "0123456789abcdefABCDEF")

@@ -1,0 +1,122 @@
+"""Objects."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from worker.jsonnet.compiled.running.limits import Doubtful, tick
+from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.values import (
+    Func,
+    Lazy,
+    boolean,
+    call,
+    field_names,
+    has_field,
+    is_object,
+    items,
+    string,
+    take,
+)
+
+
+def _field(target: Any, name: str) -> Any:
+    """Return a field to be looked at later; an object without `self` has it already."""
+    return target[name] if target.__class__ is dict else Lazy(partial(target.__getitem__, name))
+
+
+@native("o f", gives="bool", name="objectHas")
+def object_has(o: Any, f: Any) -> bool:
+    return string(f) in field_names(o)
+
+
+@native("o f", gives="bool", name="objectHasAll")
+def object_has_all(o: Any, f: Any) -> bool:
+    return has_field(f, o)
+
+
+@native("o f inc_hidden", gives="bool", name="objectHasEx")
+def object_has_ex(o: Any, f: Any, inc_hidden: Any) -> bool:
+    return string(f) in field_names(o, hidden=boolean(inc_hidden))
+
+
+@native("o", gives="array", name="objectFields")
+def object_fields(o: Any) -> list[str]:
+    return field_names(o)
+
+
+@native("o", gives="array", name="objectFieldsAll")
+def object_fields_all(o: Any) -> list[str]:
+    return field_names(o, hidden=True)
+
+
+@native("o", gives="array", name="objectValues")
+def object_values(o: Any) -> list[Any]:
+    return [_field(o, name) for name in field_names(o)]
+
+
+@native("o", gives="array", name="objectValuesAll")
+def object_values_all(o: Any) -> list[Any]:
+    return [_field(o, name) for name in field_names(o, hidden=True)]
+
+
+@native("o", gives="array", name="objectKeysValues")
+def object_keys_values(o: Any) -> list[Any]:
+    return [{"key": name, "value": _field(o, name)} for name in field_names(o)]
+
+
+@native("o f default? inc_hidden?", lazy="default", name="get")
+def get_field(o: Any, f: Any, default: Any = None, inc_hidden: Any = True) -> Any:  # noqa: FBT002
+    if string(f) in field_names(o, hidden=boolean(inc_hidden)):
+        return take(o[f])
+    return take(default)
+
+
+@native("func obj", gives="object", name="mapWithKey", calls=True)
+def map_with_key(func: Any, obj: Any) -> dict[str, Any]:
+    if func.__class__ is not Func:
+        raise Doubtful
+    return {name: Lazy(partial(call, func, (name, _field(obj, name)))) for name in field_names(obj)}
+
+
+@native("obj key", gives="object", name="objectRemoveKey")
+def object_remove_key(obj: Any, key: Any) -> dict[str, Any]:
+    """Hidden fields stay hidden there: left to Jsonnet."""
+    if obj.__class__ is not dict:
+        raise Doubtful
+    gone = string(key)
+    return {name: value for name, value in obj.items() if name != gone}
+
+
+def _is_worth(value: Any) -> bool:
+    if value.__class__ is list:
+        return bool(value)
+    return value is not None and (not is_object(value) or bool(field_names(value)))
+
+
+@native("a")
+def prune(a: Any) -> Any:
+    tick()
+    if a.__class__ is list:
+        return [kept for value in items(a) if _is_worth(kept := prune(value))]
+    if is_object(a):
+        pruned = ((name, prune(take(a[name]))) for name in field_names(a))
+        return {name: kept for name, kept in pruned if _is_worth(kept)}
+    return a
+
+
+@native("target patch", name="mergePatch")
+def merge_patch(target: Any, patch: Any) -> Any:
+    tick()
+    if not is_object(patch):
+        return patch
+    base = target if is_object(target) else {}
+    merged = {name: _field(base, name) for name in field_names(base)}
+    for name in field_names(patch):
+        value = take(patch[name])
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(take(merged.get(name)), value)
+    return merged

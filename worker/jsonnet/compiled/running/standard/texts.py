@@ -1,0 +1,227 @@
+"""Strings: by code point, and with ASCII's idea of upper and lower case."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import string as alphabet
+from typing import Any, Final
+
+import orjson
+
+from worker.jsonnet.compiled.running.formats import formatted
+from worker.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
+from worker.jsonnet.compiled.running.natives import native
+from worker.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
+from worker.jsonnet.compiled.running.values import array, items, string, take, whole
+
+_UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
+_LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
+_BLANK: Final = (
+    "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
+    "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
+)
+"""What go-jsonnet trims."""
+
+
+@native("str", gives="number")
+def codepoint(text: Any) -> int:
+    if len(string(text)) != 1:
+        raise Doubtful
+    return ord(text)
+
+
+@native("n", gives="string")
+def char(n: Any) -> str:
+    return chr(whole(n))
+
+
+@native("str from len", gives="string")
+def substr(text: Any, start: Any, count: Any) -> str:
+    if whole(start) < 0 or whole(count) < 0:
+        raise Doubtful
+    return string(text)[start : start + count]
+
+
+@native("a b", gives="bool", name="startsWith")
+def starts_with(a: Any, b: Any) -> bool:
+    return string(a).startswith(string(b))
+
+
+@native("a b", gives="bool", name="endsWith")
+def ends_with(a: Any, b: Any) -> bool:
+    return string(a).endswith(string(b))
+
+
+@native("str chars", gives="string", name="stripChars")
+def strip_chars(text: Any, chars: Any) -> str:
+    return string(text).strip(chars) if string(chars) else string(text)
+
+
+@native("str chars", gives="string", name="lstripChars")
+def left_strip_chars(text: Any, chars: Any) -> str:
+    return string(text).lstrip(chars) if string(chars) else string(text)
+
+
+@native("str chars", gives="string", name="rstripChars")
+def right_strip_chars(text: Any, chars: Any) -> str:
+    return string(text).rstrip(chars) if string(chars) else string(text)
+
+
+@native("str", gives="string")
+def trim(text: Any) -> str:
+    return string(text).strip(_BLANK)
+
+
+def _split(text: Any, by: Any, most: int) -> list[str]:
+    if not string(by):
+        raise Doubtful
+    return string(text).split(by, most)
+
+
+@native("str c", gives="array")
+def split(text: Any, by: Any) -> list[str]:
+    return _split(text, by, -1)
+
+
+@native("str c maxsplits", gives="array", name="splitLimit")
+def split_limit(text: Any, by: Any, most: Any) -> list[str]:
+    if whole(most) < -1:
+        raise Doubtful
+    return _split(text, by, most)
+
+
+@native("str from to", gives="string", name="strReplace")
+def replaced(text: Any, old: Any, new: Any) -> str:
+    if not string(old):
+        raise Doubtful
+    spend_text(len(string(text)) + text.count(old) * len(string(new)))
+    return text.replace(old, new)  # type: ignore[no-any-return]
+
+
+@native("str", gives="bool", name="isEmpty")
+def is_empty(text: Any) -> bool:
+    return not string(text)
+
+
+@native("str", gives="string", name="asciiUpper")
+def upper(text: Any) -> str:
+    return string(text).translate(_UPPER)
+
+
+@native("str", gives="string", name="asciiLower")
+def lower(text: Any) -> str:
+    return string(text).translate(_LOWER)
+
+
+@native("str1 str2", gives="bool", name="equalsIgnoreCase")
+def equals_ignoring_case(one: Any, other: Any) -> bool:
+    return lower(one) == lower(other)  # type: ignore[no-any-return]
+
+
+@native("str", gives="array", name="stringChars")
+def string_chars(text: Any) -> list[str]:
+    spend(len(string(text)))
+    return list(text)
+
+
+@native("pat str", gives="array", name="findSubstr")
+def find_substring(pattern: Any, text: Any) -> list[int]:
+    """Return where it occurs, also overlapping; offsets in other than ASCII text are disputed."""
+    if not string(pattern) or not string(text).isascii():
+        raise Doubtful
+    spend(len(text))
+    return [at for at in range(len(text)) if text.startswith(pattern, at)]
+
+
+@native("str vals", gives="string", name="format")
+def format_of(template: Any, values: Any) -> str:
+    return formatted(string(template), values)
+
+
+@native("sep arr", gives="any", looks_at_all=True)
+def join(separator: Any, parts: Any) -> Any:
+    """Join strings by a string, or arrays by an array; null is left out."""
+    given = [value for value in items(parts) if value is not None]
+    if separator.__class__ is str:
+        spend_text(sum(len(string(value)) + len(separator) for value in given))
+        return separator.join(given)
+    joined: list[Any] = []
+    between = array(separator)
+    for number, value in enumerate(given):
+        joined += [*(between if number else []), *array(value)]
+        spend(len(array(value)) + len(between))
+    return joined
+
+
+@native("arr", gives="string", looks_at_all=True)
+def lines(arr: Any) -> str:
+    return "".join(string(value) + "\n" for value in items(arr) if value is not None)
+
+
+@native("what count", gives="any")
+def repeat(what: Any, count: Any) -> Any:
+    if whole(count) < 0:
+        raise Doubtful
+    if what.__class__ is str:
+        spend_text(len(what) * count)
+    else:
+        spend(len(array(what)) * count)
+    return what * count
+
+
+@native("str", gives="string", name="escapeStringJson")
+def escape_json(text: Any) -> str:
+    return quoted(text_of(text))
+
+
+@native("str", name="parseJson")
+def parse_json(text: Any) -> Any:
+    return take(orjson.loads(string(text)))
+
+
+def _separated(text: str) -> str:
+    """Escape what JSON allows and JavaScript does not, as go-jsonnet does."""
+    return text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+@native("value", gives="string", name="manifestJsonMinified")
+def manifest_minified(value: Any) -> str:
+    return _separated(printed(value, ",", ":"))
+
+
+@native("value", gives="string", name="manifestJson")
+def manifest_json(value: Any) -> str:
+    return _separated(indented(value, "    "))
+
+
+@native("value indent", gives="string", name="manifestJsonEx")
+def manifest_json_ex(value: Any, indent: Any) -> str:
+    return _separated(indented(value, string(indent)))
+
+
+@native("s", gives="string")
+def md5(text: Any) -> str:
+    return hashlib.md5(string(text).encode(), usedforsecurity=False).hexdigest()
+
+
+@native("str", gives="string")
+def sha1(text: Any) -> str:
+    return hashlib.sha1(string(text).encode(), usedforsecurity=False).hexdigest()
+
+
+@native("str", gives="string")
+def sha256(text: Any) -> str:
+    return hashlib.sha256(string(text).encode()).hexdigest()
+
+
+@native("input", gives="string", name="base64")
+def to_base64(text: Any) -> str:
+    if not string(text).isascii():
+        raise Doubtful
+    return base64.b64encode(text.encode()).decode()
+
+
+@native("str", gives="array", name="encodeUTF8")
+def encode_utf8(text: Any) -> list[int]:
+    return list(string(text).encode())

@@ -1,0 +1,104 @@
+"""Evaluation of a template's untouched files by any engine, one event at a time.
+
+It says what the template means, whatever our batches do with it: `template check` compares, and an
+error without a place is looked up here. It runs in a process of its own, because the reference
+implementation aborts on a number like 1e999, and `gojsonnet` must not be imported where one forks.
+
+Which judges there are depends on the machine: `jsonnet` has no wheel for Linux on ARM.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Final, Literal
+
+from worker.jsonnet.engines import failures as jsonnet_errors
+from worker.jsonnet.engines import judging
+from worker.jsonnet.engines.batch import checked
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.rewrite import (
+    REFERENCE_LACKS,
+    REFERENCE_STD,
+    RJSONNET_LACKS,
+    RJSONNET_STD,
+    untouched,
+)
+from worker.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
+from worker.jsonnet.processes import own_command
+
+EngineModule = Literal["rjsonnet", "jsonnet", "gojsonnet"]
+_MODULES: Final[Mapping[str, str]] = {
+    "rjsonnet": "rjsonnet",
+    "jsonnet": "_jsonnet",
+    "gojsonnet": "_gojsonnet",
+}
+_STD: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
+    "rjsonnet": (RJSONNET_STD, RJSONNET_LACKS),
+    "jsonnet": (REFERENCE_STD, REFERENCE_LACKS),
+    "gojsonnet": ("", frozenset()),
+}
+
+
+def judges() -> tuple[EngineModule, ...]:
+    """Return the installed engines other than `rjsonnet`, the reference implementation first."""
+    engines: tuple[EngineModule, ...] = ("jsonnet", "gojsonnet")
+    return tuple(engine for engine in engines if find_spec(_MODULES[engine]))
+
+
+def judge(
+    engine: EngineModule,
+    bundle: Bundle,
+    profiles: Sequence[bytes],
+    settings: bytes,
+    *,
+    seconds: float = 10.0,
+) -> list[str | Failure | None]:
+    """Evaluate a template for profiles; return JSON text, a failure or None for each.
+
+    None means that nobody can tell: the engine is not installed, or died of this event or an
+    earlier one.
+
+    Args:
+        engine: Which engine.
+        bundle: The template with its imports.
+        profiles: JSON texts.
+        settings: JSON text of an object.
+        seconds: Time for all of them; those that are not done by then nobody can tell.
+    """
+    std_file, lacks = _STD[engine]
+    plain = untouched(bundle, std_file, lacks)
+    sources = dict(plain.sources)
+    if std_file:
+        sources[f"lib:/{std_file}"] = (LIBRARY_FOLDER / std_file).read_text("utf-8")
+    request = {
+        "module": _MODULES[engine],
+        "root": plain.root,
+        "sources": sources,
+        "resolve": [[*key, name] for key, name in resolutions(bundle).items()],
+        "profiles": [base64.b64encode(profile).decode() for profile in profiles],
+        "settings": settings.decode(),
+    }
+    answers = [_read(line, plain.headed) for line in _ask(json.dumps(request), seconds)]
+    return [*answers, *[None] * (len(profiles) - len(answers))]
+
+
+def _ask(request: str, seconds: float) -> list[str]:
+    command = own_command(judging.__name__)
+    with subprocess.Popen(  # noqa: S603 - our own module
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
+        try:
+            output, _ = child.communicate(request, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            output, _ = child.communicate()
+    return [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _read(line: str, headed: frozenset[str]) -> str | Failure:
+    said = json.loads(line)
+    return checked(said["value"] if "value" in said else jsonnet_errors.read(said["error"], headed))

@@ -1,0 +1,42 @@
+"""The test whether rjsonnet parses a template, made before the template renders anything.
+
+Our own parser has read the files by then, and found them right. The engine may be older than the
+language: it evaluates nothing of a file here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import rjsonnet
+
+from worker.errors import TemplateBroken
+from worker.jsonnet.engines import failures as jsonnet_errors
+from worker.jsonnet.files import Bundle, SourceFile, shown
+
+_NOT_EVALUATED: Final = "if true then null else\n"
+"""Put before a file: the rest has to parse, and is not evaluated."""
+_PROBE: Final = "templates:/probe"
+
+
+def check(bundle: Bundle) -> None:
+    """Parse the files of a bundle with the engine.
+
+    Raises:
+        TemplateBroken: One does not parse.
+    """
+    for file in bundle.files.values():
+        if file.is_code:
+            _check_file(file)
+
+
+def _check_file(file: SourceFile) -> None:
+    try:
+        rjsonnet.evaluate_snippet(_PROBE, _NOT_EVALUATED + file.text)
+    except RuntimeError as error:
+        # It puts the place of a syntax error in an indented line.
+        failure = jsonnet_errors.read(str(error), frozenset({_PROBE}))
+        name = shown(file.name)
+        where = f"{name}:{failure.line}:{failure.column}" if failure.line else name
+        message = f"{where}: the engine does not parse this: {failure.message}"
+        raise TemplateBroken(message, name, failure.line, failure.column) from error

@@ -1,0 +1,146 @@
+"""Rewriting of templates as functions of the library, so that one evaluation renders many events.
+
+A file is evaluated once a call, so `import "lytemplates.libsonnet"` could mean only one event. Each
+file that needs the library, directly or through another, becomes a function of it:
+
+    local event = import "lytemplates.libsonnet";     function(_0) local _1 = …;
+    local h = import "h.libsonnet";                →  local event = _0                            ;
+    h.body(event)                                     local h = _1                   ;
+                                                      h.body(event)
+
+(`_1` is bound in the first line to the rewritten helper.) Imports are replaced by names padded to
+the same width, so columns stay; the first line is ours, so one is subtracted from line numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from worker.jsonnet.files import LIBRARY_NAME, Bundle, SourceFile
+from worker.jsonnet.syntax.tokens import Token, TokenKind
+from worker.jsonnet.syntax.tree import Import
+
+RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
+"""Adds what rjsonnet 0.5.6 lacks of the standard library, and corrects what it does wrong."""
+RJSONNET_LACKS: Final = frozenset(
+    {
+        *("atan2", "deg2rad", "escapeStringJson", "flattenDeepArray", "foldl", "foldr", "hypot"),
+        *("isNull", "isOdd", "log10", "log2", "manifestJson", "manifestJsonEx"),
+        *("manifestJsonMinified", "mantissa", "objectRemoveKey", "pi", "rad2deg", "slice"),
+        *("split", "splitLimit", "trim"),
+    }
+)
+"""Lacking or wrong: a file that names one of these gets the completed library."""
+REFERENCE_STD: Final = "std-for-jsonnet.libsonnet"
+"""Adds what the reference implementation leaves to go-jsonnet."""
+REFERENCE_LACKS: Final = frozenset(
+    {"manifestJson", "manifestJsonEx", "manifestJsonMinified", "sha1", "sha256", "trim"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """A bundle whose root is a function of the library.
+
+    Args:
+        root: The name of the template's file.
+        sources: Text of each file by name.
+        headed: Files that begin with a line of ours: their line numbers are one too high.
+    """
+
+    root: str
+    sources: Mapping[str, str]
+    headed: frozenset[str]
+
+
+def rewrite(
+    bundle: Bundle, std_file: str = RJSONNET_STD, lacks: frozenset[str] = RJSONNET_LACKS
+) -> Rewritten:
+    """Make the root, and every file that needs the library, a function of the library.
+
+    Args:
+        bundle: The template with its imports.
+        std_file: What completes the engine's standard library.
+        lacks: What has to be completed.
+    """
+    needing = _needing_library(bundle) | {bundle.root}
+    sources: dict[str, str] = {}
+    headed: set[str] = set()
+    for name, file in bundle.files.items():
+        head, text = _as_function(file, needing) if name in needing else ("", file.text)
+        head += std_head(file, std_file, lacks)
+        sources[name] = f"{head}\n{text}" if head else text
+        if head:
+            headed.add(name)
+    return Rewritten(bundle.root, sources, frozenset(headed))
+
+
+def untouched(bundle: Bundle, std_file: str, lacks: frozenset[str]) -> Rewritten:
+    """Return the files unchanged, except for a first line that completes the engine's `std`."""
+    heads = {name: std_head(file, std_file, lacks) for name, file in bundle.files.items()}
+    sources = {
+        name: f"{heads[name]}\n{file.text}" if heads[name] else file.text
+        for name, file in bundle.files.items()
+    }
+    return Rewritten(bundle.root, sources, frozenset(name for name in heads if heads[name]))
+
+
+def std_head(file: SourceFile, std_file: str, lacks: frozenset[str]) -> str:
+    """Return the code that completes `std` if a file uses a function that the engine lacks."""
+    words = {token.text for token in file.tokens if token.kind is TokenKind.WORD}
+    if "std" not in words or words.isdisjoint(lacks) or file.name.endswith(std_file):
+        return ""
+    return f"local std = import 'lib:/{std_file}';"
+
+
+def _needing_library(bundle: Bundle) -> set[str]:
+    needing: set[str] = set()
+    while True:
+        grown = {
+            name
+            for name, file in bundle.files.items()
+            if name != LIBRARY_NAME
+            and any(
+                target == LIBRARY_NAME or target in needing
+                for found, target in file.imports
+                if found.word == "import"
+            )
+        }
+        if grown == needing:
+            return needing
+        needing = grown
+
+
+def _as_function(file: SourceFile, needing: set[str]) -> tuple[str, str]:
+    names = _fresh_names(file.tokens)
+    library = next(names)
+    bound: dict[str, str] = {LIBRARY_NAME: library}
+    head = f"function({library}) "
+    text = file.text
+    for found, target in reversed(file.imports):
+        if found.word != "import" or (target != LIBRARY_NAME and target not in needing):
+            continue
+        if target not in bound:
+            bound[target] = next(names)
+            head += f"local {bound[target]} = (import {_quoted(target)})({library}); "
+        text = _replaced(text, found, bound[target])
+    return head, text
+
+
+def _fresh_names(tokens: tuple[Token, ...]) -> Iterator[str]:
+    taken = {token.text for token in tokens if token.kind is TokenKind.WORD}
+    return (name for number in count() if (name := f"_{number}") not in taken)
+
+
+def _replaced(text: str, found: Import, name: str) -> str:
+    """Replace an import by a name that is padded to the same width and line breaks."""
+    old = text[found.at : found.end]
+    kept = "".join(character if character in "\r\n" else " " for character in old[len(name) :])
+    return text[: found.at] + name + kept + text[found.end :]
+
+
+def _quoted(target: str) -> str:
+    return "@'" + target.replace("'", "''") + "'"

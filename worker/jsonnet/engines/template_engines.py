@@ -1,0 +1,150 @@
+"""The engine that renders one template, and the engines that are asked when it is in doubt."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from functools import cached_property
+from typing import Final
+
+import orjson
+
+from worker.jsonnet.engines import failures as jsonnet_errors
+from worker.jsonnet.engines import probe
+from worker.jsonnet.engines.batch import BatchEvaluator, Input
+from worker.jsonnet.engines.choice import engine_for, right_engine
+from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.judge import EngineModule, judge, judges
+from worker.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
+from worker.jsonnet.files import Bundle, resolutions, shown
+from worker.jsonnet.syntax import tree
+from worker.jsonnet.syntax.room import room
+from worker.jsonnet.syntax.scopes import children
+from worker.jsonnet.syntax.tokens import place
+
+EngineAnswer = bytes | Failure
+_GROUP: Final = 50
+"""Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
+more, and the interpreter lock is held all the time: a lease's renewal would wait."""
+_SECONDS: Final = 5.0
+"""For one event in a process of its own, on a busy machine."""
+_NOBODY: Final = Failure("no engine renders this event")
+_AS_TEXT: Final = "(function(value) std.toString([value]))"
+"""For the reference implementation, whose `manifestJsonMinified` is written in Jsonnet, and takes
+ten times as long; the brackets are taken off again."""
+_NO_JSON: Final = Failure("failed to parse json")
+
+
+class TemplateEngines:
+    """The engines of one template; the one that is right about it renders.
+
+    Args:
+        bundle: The template.
+        inner: From `inner_sources`.
+
+    Raises:
+        TemplateBroken: The engine does not parse it.
+    """
+
+    def __init__(self, bundle: Bundle, inner: Mapping[str, str]) -> None:
+        self._bundle = bundle
+        self._inner = inner
+        self.name: EngineModule = engine_for(bundle)
+        if self.name == "rjsonnet":
+            probe.check(bundle)
+
+    def evaluate(self, events: Sequence[Input]) -> list[EngineAnswer]:
+        """Render events with the engine; return the answers in their order."""
+        match self.name:
+            case "rjsonnet":
+                said: Sequence[str | Failure] = self._rjsonnet.evaluate(events, _GROUP)
+            case "jsonnet":
+                said = self._by_reference(events)
+            case "gojsonnet":
+                said = list(map(self._apart, events))
+        return [each.encode() if isinstance(each, str) else each for each in said]
+
+    def others(self, event: Input) -> Iterator[EngineAnswer]:
+        """Yield the answers of the other engines to an event, each from a process of its own."""
+        for engine in judges():
+            if engine != self.name:
+                [said] = judge(
+                    engine, self._bundle, [event.profile], event.settings, seconds=_SECONDS
+                )
+                if said is not None:
+                    yield said.encode() if isinstance(said, str) else self._told(said)
+
+    def distrust(self) -> None:
+        """Render with another engine from now on, because rjsonnet was found to be wrong."""
+        if self.name == "rjsonnet":
+            self.name = right_engine()
+
+    def _by_reference(self, events: Sequence[Input]) -> list[str | Failure]:
+        """Render with the reference implementation, which crashes on invalid JSON such as 1e999."""
+        fit = [at for at, event in enumerate(events) if _is_json(event.profile)]
+        said = self._jsonnet.evaluate([events[at] for at in fit], _GROUP)
+        values = (each[1:-1] if isinstance(each, str) else each for each in said)
+        answers: dict[int, str | Failure] = dict(zip(fit, values, strict=True))
+        return [answers.get(at, _NO_JSON) for at in range(len(events))]
+
+    @cached_property
+    def _rjsonnet(self) -> BatchEvaluator:
+        return BatchEvaluator(rewrite(self._bundle), resolutions(self._bundle), self._inner)
+
+    @cached_property
+    def _jsonnet(self) -> BatchEvaluator:
+        rewritten = rewrite(self._bundle, REFERENCE_STD, REFERENCE_LACKS)
+        snippets = importlib.import_module("_jsonnet").evaluate_snippet
+        return BatchEvaluator(
+            rewritten,
+            resolutions(self._bundle),
+            self._inner,
+            reads_failure=self._read,
+            snippets=snippets,
+            printed=_AS_TEXT,
+        )
+
+    def _apart(self, event: Input) -> str | Failure:
+        """Render an event in another process: go-jsonnet must not be imported before a fork."""
+        [said] = judge(self.name, self._bundle, [event.profile], event.settings, seconds=_SECONDS)
+        return self._told(said) if isinstance(said, Failure) else said or _NOBODY
+
+    def _read(self, text: str, headed: AbstractSet[str]) -> Failure:
+        return self._told(jsonnet_errors.read(text, headed))
+
+    def _told(self, failure: Failure) -> Failure:
+        """Mark a failure as a failed assert if its place is that of an assert."""
+        is_assert = (failure.file, failure.line, failure.column) in self._asserts
+        return replace(failure, asserted=True) if is_assert else failure
+
+    @cached_property
+    def _asserts(self) -> frozenset[tuple[str, int, int]]:
+        with room():
+            return frozenset(
+                (shown(file.name), *place(file.text, at))
+                for file in self._bundle.files.values()
+                if file.parsed is not None
+                for at in _places_of_asserts(file.parsed)
+            )
+
+
+def _is_json(profile: bytes) -> bool:
+    try:
+        orjson.loads(profile)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _places_of_asserts(node: tree.Node) -> Iterator[int]:
+    """Yield the offsets at which engines report a failed assert: its word, or its message."""
+    match node:
+        case tree.Assert(at):
+            yield at
+        case tree.Object(_, _, _, checks):
+            for check in checks:
+                yield check.at if check.message is None else check.message.at
+    for child, _, _ in children(node):
+        yield from _places_of_asserts(child)

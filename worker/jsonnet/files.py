@@ -1,0 +1,308 @@
+"""Reading a template with its imports from the templates folder and the shipped library only.
+
+A template is loaded together with everything that it imports, so that what renders is what was
+checked, whatever happens to the files later. In the engines a file has a name of its own:
+`templates:/insider/enter.jsonnet` in the user's folder, `lib:/lytemplates.libsonnet` in ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+import templates as shipped
+from worker.errors import TemplateBroken
+from worker.jsonnet.syntax import scopes, tree
+from worker.jsonnet.syntax.cursor import SyntaxWrong
+from worker.jsonnet.syntax.damage import markdown_damage
+from worker.jsonnet.syntax.depth import too_deep
+from worker.jsonnet.syntax.parser import parse
+from worker.jsonnet.syntax.tokens import Token, place, significant
+
+LIBRARY: Final = "lytemplates.libsonnet"
+"""File name of the library; an import with this last segment means it, whatever the path."""
+LIBRARY_NAME: Final = f"lib:/{LIBRARY}"
+SHIPPED_FOLDER: Final = Path(shipped.__file__).parent
+LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
+_TEMPLATES: Final = "templates:/"
+_LIB: Final = "lib:/"
+_HASH_CHARACTERS: Final = 12
+_FILES_KEPT: Final = 64
+"""Parsed files kept in memory: templates share the library's files, so each is parsed once."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file of a bundle.
+
+    Args:
+        name: As the engines know it.
+        text: What it holds.
+        is_code: It is evaluated; else it is imported as text only.
+        tokens: Its significant tokens; none where it is text only.
+        parsed: What they form; None where it is text only.
+        imports: What it imports, and the name under which the bundle holds that.
+    """
+
+    name: str
+    text: str
+    is_code: bool
+    tokens: tuple[Token, ...]
+    parsed: tree.Node | None
+    imports: tuple[tuple[tree.Import, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A template and everything that it imports.
+
+    Args:
+        root: The template's name as the engines know it.
+        files: By name.
+        content_hash: Over names and texts; the library is not part of it unless imported.
+    """
+
+    root: str
+    files: Mapping[str, SourceFile]
+    content_hash: str
+
+    def dumps(self) -> dict[str, Any]:
+        """Return the bundle as JSON values, from which `loads` makes the same bundle elsewhere."""
+        return {
+            "root": self.root,
+            "content_hash": self.content_hash,
+            "texts": {name: [file.text, file.is_code] for name, file in self.files.items()},
+            "targets": {
+                name: [target for _, target in file.imports] for name, file in self.files.items()
+            },
+        }
+
+
+def loads(dumped: Mapping[str, Any]) -> Bundle:
+    """Read a bundle from the text that `Bundle.dumps` wrote."""
+    files = {
+        name: _read_again(name, text, is_code, dumped["targets"][name])
+        for name, (text, is_code) in dumped["texts"].items()
+    }
+    return Bundle(dumped["root"], files, dumped["content_hash"])
+
+
+def _read_again(name: str, text: str, is_code: bool, targets: Sequence[str]) -> SourceFile:  # noqa: FBT001
+    if not is_code:
+        return SourceFile(name, text, is_code, (), None, ())
+    found = _tokens(text)
+    node = _tree(name, text, found)
+    imports = tuple(zip(scopes.imports(node), targets, strict=True))
+    return SourceFile(name, text, is_code, found, node, imports)
+
+
+def shown(name: str) -> str:
+    """Return a file's name as a person would write it: relative to `templates`."""
+    if name.startswith(_TEMPLATES):
+        return name.removeprefix(_TEMPLATES)
+    return name.replace(_LIB, "lib/", 1)
+
+
+def is_library(target: str) -> bool:
+    """Say whether an import means our library."""
+    return PurePosixPath(target).name == LIBRARY
+
+
+def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
+    """Return the file of each import, by the importer's folder and the path that it wrote."""
+    return {
+        (str(PurePosixPath(name).parent), found.path): target
+        for name, file in bundle.files.items()
+        for found, target in file.imports
+    }
+
+
+class TemplateFolder:
+    """The folder of the user's templates, with the shipped `lib/` beside it.
+
+    Args:
+        folder: The configured templates folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._roots = {_TEMPLATES: folder.resolve(), _LIB: LIBRARY_FOLDER.resolve()}
+
+    def bundle(self, template: str) -> Bundle:
+        """Read a template and, transitively, its imports.
+
+        Args:
+            template: Relative to the templates folder.
+
+        Raises:
+            TemplateBroken: A file is missing, outside, not text, or nested too deep.
+        """
+        root = self._root_name(template)
+        files: dict[str, SourceFile] = {}
+        waiting = [(root, True)]
+        while waiting:
+            name, is_code = waiting.pop()
+            if name in files and (files[name].is_code or not is_code):
+                continue
+            files[name] = self._source_file(name, is_code=is_code)
+            waiting.extend(
+                (target, found.word == "import") for found, target in files[name].imports
+            )
+        return Bundle(root, files, _hash_of(files))
+
+    def _root_name(self, template: str) -> str:
+        problem = _path_problem(template)
+        if problem:
+            raise TemplateBroken(f"{template}: {problem}.", template)
+        name = self._existing(_TEMPLATES, PurePosixPath(template))
+        if name is None:
+            folder = self._roots[_TEMPLATES]
+            raise TemplateBroken(f"{template}: there is no such file in {folder}.", template)
+        return name
+
+    def _source_file(self, name: str, *, is_code: bool) -> SourceFile:
+        text = self._text(name)
+        if not is_code:
+            return SourceFile(name, text, is_code, (), None, ())
+        found = _tokens(text)
+        _refuse_too_deep(name, text, found)
+        node = _tree(name, text, found)
+        targets = tuple((each, self._target(name, text, each)) for each in scopes.imports(node))
+        return SourceFile(name, text, is_code, found, node, targets)
+
+    def _text(self, name: str) -> str:
+        try:
+            return self._path(name).read_bytes().decode()
+        except UnicodeDecodeError as error:
+            raise TemplateBroken(f"{shown(name)}: is not UTF-8 text.", shown(name)) from error
+        except OSError as error:
+            message = f"{shown(name)}: can't be read ({error.strerror})."
+            raise TemplateBroken(message, shown(name)) from error
+
+    def _path(self, name: str) -> Path:
+        prefix = _prefix_of(name)
+        return self._roots[prefix] / name.removeprefix(prefix)
+
+    def _target(self, importer: str, text: str, found: tree.Import) -> str:
+        line, column = place(text, found.at)
+        where = f"{shown(importer)}:{line}:{column}"
+        if is_library(found.path) and found.word == "import":
+            return LIBRARY_NAME
+        problem = _path_problem(found.path)
+        if not problem:
+            try:
+                name = self._resolved(importer, found.path)
+            except TemplateBroken as error:
+                raise TemplateBroken(
+                    f"{where}: {error.message}", shown(importer), line, column
+                ) from error
+            if name is not None:
+                return name
+            problem = "is neither beside this file nor in the templates folder nor in lib"
+        message = f'{where}: {found.word} "{found.path}" {problem}.'
+        raise TemplateBroken(message, shown(importer), line, column)
+
+    def _resolved(self, importer: str, target: str) -> str | None:
+        prefix = _prefix_of(importer)
+        beside = PurePosixPath(importer.removeprefix(prefix)).parent
+        tried = ((prefix, beside / target), (_TEMPLATES, PurePosixPath(target)))
+        for folder, path in (*tried, (_LIB, PurePosixPath(target))):
+            name = self._existing(folder, path)
+            if name is not None:
+                return name
+        return None
+
+    def _existing(self, prefix: str, path: PurePosixPath) -> str | None:
+        """Return the name of a file that exists below the prefix's folder.
+
+        Raises:
+            TemplateBroken: The path leads outside, by `..` or by a symbolic link.
+        """
+        root = self._roots[prefix]
+        real = (root / path).resolve()
+        if real.is_relative_to(root):
+            return prefix + real.relative_to(root).as_posix() if real.is_file() else None
+        inside = next((p for p, r in self._roots.items() if real.is_relative_to(r)), None)
+        if inside is not None and real.is_file():
+            return inside + real.relative_to(self._roots[inside]).as_posix()
+        raise TemplateBroken(
+            f'"{path}" leads outside of the templates folder; only files inside it, and the'
+            " shipped lib, can be used."
+        )
+
+
+def _path_problem(path: str) -> str:
+    if not path.strip() or "\0" in path or "\\" in path:
+        return "is not a path"
+    if PurePosixPath(path).is_absolute():
+        return "is an absolute path; name it relative to the templates folder"
+    return ""
+
+
+def _prefix_of(name: str) -> str:
+    return _LIB if name.startswith(_LIB) else _TEMPLATES
+
+
+@lru_cache(_FILES_KEPT)
+def _tokens(text: str) -> tuple[Token, ...]:
+    return tuple(significant(text))
+
+
+@lru_cache(_FILES_KEPT)
+def _parsed(text: str) -> tree.Node:
+    """Return the tokens, tree and imports of a file, which depend on its text alone.
+
+    Raises:
+        SyntaxWrong: It does not parse, or names what nobody knows.
+    """
+    node = parse(text, _tokens(text))
+    scopes.check(node)
+    return node
+
+
+def _tree(name: str, text: str, found: tuple[Token, ...]) -> tree.Node:
+    """Parse a file.
+
+    Raises:
+        TemplateBroken: It does not parse, or names what nobody knows.
+    """
+    if not found:
+        raise TemplateBroken(f"{shown(name)}: is empty.", shown(name), 1, 1)
+    try:
+        return _parsed(text)
+    except SyntaxWrong as wrong:
+        raise _broken(name, text, found, wrong) from wrong
+
+
+def _broken(name: str, text: str, found: tuple[Token, ...], wrong: SyntaxWrong) -> TemplateBroken:
+    line, column = place(text, wrong.at)
+    message = f"{shown(name)}:{line}:{column}: {wrong.message}."
+    damage = markdown_damage(found)
+    if damage is not None:
+        line, column = place(text, damage[0])
+        message = (
+            f'{shown(name)}:{line}:{column}: "{damage[1]}" is damage from Markdown: a page put a'
+            " backslash there when the template was copied; remove such backslashes. (Without"
+            f" this hint it would be: {message})"
+        )
+    return TemplateBroken(message, shown(name), line, column)
+
+
+def _refuse_too_deep(name: str, text: str, found: tuple[Token, ...]) -> None:
+    problem = too_deep(found)
+    if problem is None:
+        return
+    line, column = place(text, problem.offset)
+    message = f"{shown(name)}:{line}:{column}: {problem.message}; simplify the template."
+    raise TemplateBroken(message, shown(name), line, column)
+
+
+def _hash_of(files: Mapping[str, SourceFile]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        text = files[name].text.encode()
+        digest.update(f"{name}\0{len(text)}\0".encode() + text)
+    return digest.hexdigest()[:_HASH_CHARACTERS]

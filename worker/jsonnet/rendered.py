@@ -1,0 +1,89 @@
+"""The input and the results of rendering a template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
+
+Engine = Literal["auto", "jsonnet"]
+"""How a template is rendered: `auto` may use its compiled form, `jsonnet` never does."""
+_NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Row(NamedTuple):
+    """One event to render.
+
+    Attributes:
+        profile: JSON object of the profile, with exactly one entry in `segment_events`.
+        settings: Of its trigger, for the template's `jobConfGet`.
+    """
+
+    profile: bytes
+    settings: Mapping[str, Any] = _NO_SETTINGS
+
+    def __repr__(self) -> str:
+        return f"Row({len(self.profile)} bytes)"
+
+
+class Rendered(NamedTuple):
+    """The value of the template for one event.
+
+    Attributes:
+        body: Minified JSON: an object, or a string where the template yields a URL.
+    """
+
+    body: bytes
+
+    def __repr__(self) -> str:
+        return f"Rendered({len(self.body)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Asserted:
+    """An `assert` of the template failed: the event is to be skipped.
+
+    Args:
+        message: What the assert says, without what it says of the event.
+    """
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFailed:
+    """The template failed for this event.
+
+    Args:
+        message: The engine's, one line, without what it says of the event.
+        file: As a person would write it; "" where no engine names a place.
+        line: 1-based; 0 where no engine names a place.
+    """
+
+    message: str
+    file: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """The throw-away process died of an event that was alone in it, or took too long for it."""
+
+    cause: Literal["time", "crash"] = "crash"
+
+
+Result = Rendered | Asserted | TemplateFailed
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The identity of a loaded template.
+
+    Args:
+        name: Relative to the templates folder.
+        content_hash: Over its source and everything that it imports; 12 hex digits.
+    """
+
+    name: str
+    content_hash: str

@@ -1,0 +1,23 @@
+"""A higher limit on recursion: trees may be nested deeper than Python allows."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Final
+
+_FRAMES: Final = 20_000
+"""A tree is at most some 2,000 deep (a chain of operators), and walking takes a few frames each.
+Since Python 3.11 a call from Python to Python takes nothing from the C stack."""
+
+
+@contextlib.contextmanager
+def room() -> Iterator[None]:
+    """Raise the limit on recursion for a while."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, _FRAMES))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
