@@ -13,7 +13,7 @@ from redis import Redis
 from ops.feeding.sending import Deadline
 from ops.health.facts import Facts
 from ops.health.judgement import problems_of
-from ops.health.problem import ILL, Problem
+from ops.health.problem import ILL, HealthProblem
 from ops.interrupts import Interruption
 from ops.state.partitions import all_partitions
 from ops.state.status import read_status
@@ -90,7 +90,7 @@ def hindrances(
     return found
 
 
-def _sentence(problem: Problem) -> str:
+def _sentence(problem: HealthProblem) -> str:
     kind, _, state = problem.name.partition("_")
     if kind in {"destination", "trigger", "job"}:
         return f"{kind} {problem.subject} is {state}: {problem.message}"

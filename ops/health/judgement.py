@@ -11,7 +11,7 @@ from typing import Any, Final
 from redis import Redis
 
 from ops.health.facts import Facts
-from ops.health.problem import ILL, Problem
+from ops.health.problem import ILL, HealthProblem
 from ops.health.reader import read_facts
 from ops.health.rules import deliveries, intake, machines, progress
 from worker.contract.settings import Settings
@@ -20,7 +20,7 @@ from worker.errors import RedisUnavailable
 UNREACHABLE: Final = "redis_unreachable"
 _JUDGED_AGAIN_SECONDS: Final = 5.0
 
-RULES: Final[tuple[Callable[[Facts], Iterable[Problem]], ...]] = (
+RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     machines.emptied,
     machines.memory,
     machines.durability,
@@ -42,7 +42,7 @@ RULES: Final[tuple[Callable[[Facts], Iterable[Problem]], ...]] = (
 )
 
 
-def problems_of(facts: Facts) -> list[Problem]:
+def problems_of(facts: Facts) -> list[HealthProblem]:
     """Return all problems, the ill ones first."""
     found = [problem for rule in RULES for problem in rule(facts)]
     return sorted(found, key=lambda problem: problem.severity != ILL)

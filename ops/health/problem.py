@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
-Severity = Literal["ill", "attention"]
-ILL: Final[Severity] = "ill"
+ProblemSeverity = Literal["ill", "attention"]
+ILL: Final[ProblemSeverity] = "ill"
 """Customers notice it, or will soon."""
-ATTENTION: Final[Severity] = "attention"
+ATTENTION: Final[ProblemSeverity] = "attention"
 """Look at it this week."""
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class HealthProblem:
     """Something that an operator has to see.
 
     Args:
@@ -28,7 +28,7 @@ class Problem:
     """
 
     name: str
-    severity: Severity
+    severity: ProblemSeverity
     subject: str
     message: str
     command: str

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from producer.webhook.bodies import SMALL_BYTES, Body, Stored
 from producer.webhook.intake import Intake
 from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
-from producer.webhook.record import Record
+from producer.webhook.record import AnswerRecord
 from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
 from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 
@@ -76,7 +76,7 @@ class Receiver:
     count_too_large: Callable[[], None]
     max_bytes: int
     problems: Callable[[], Sequence[str]] = tuple
-    record: Record | None = None
+    record: AnswerRecord | None = None
     _memory: BodyMemory = field(default_factory=BodyMemory)
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 

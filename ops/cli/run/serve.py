@@ -16,7 +16,7 @@ from ops.terminal.console import note, print_json, say
 from ops.terminal.options import listening_at
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
 from producer.webhook.intake import Intake
-from producer.webhook.record import Record
+from producer.webhook.record import AnswerRecord
 from producer.webhook.server import serve as serve_app
 from producer.webhook.stores import Inspector, PublisherStores
 from worker.contract.receivers import tell_receiver
@@ -89,7 +89,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             count_too_large=inspector.count_too_large,
             max_bytes=webhook.max_bytes,
             problems=ProblemNames(judging, settings).read,
-            record=Record(partial(tell_receiver, telling)),
+            record=AnswerRecord(partial(tell_receiver, telling)),
         )
         serve_app(
             build_app(receiver, webhook.path),

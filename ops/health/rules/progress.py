@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from ops.health.facts import Facts
-from ops.health.problem import ATTENTION, ILL, Problem
+from ops.health.problem import ATTENTION, ILL, HealthProblem
 from worker.contract.progress import Sample
 
 STANDS_STILL_MS: Final = 120_000
@@ -22,7 +22,7 @@ MANY_QUARANTINED: Final = 10
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 
 
-def standing_still(facts: Facts) -> Iterator[Problem]:
+def standing_still(facts: Facts) -> Iterator[HealthProblem]:
     """Yield lanes of which nothing is settled while work is due."""
     status = facts.status
     if not facts.samples or not status["processes"]:
@@ -37,14 +37,16 @@ def standing_still(facts: Facts) -> Iterator[Problem]:
         }
         if since is not None and held <= {"ok"}:
             told = f"{newest['waits']:,} live deliveries wait, workers run, and none is settled"
-            yield Problem("live_stands_still", ILL, destination, told, "segrelay status", since)
+            yield HealthProblem(
+                "live_stands_still", ILL, destination, told, "segrelay status", since
+            )
         for job, one in status["jobs"].items():
             if one["state"] not in {"delivering", "canary under way"}:
                 continue
             since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
             if since is not None and held <= {"ok"}:
                 told = f"{one['waiting']:,} of its deliveries wait, and none is settled"
-                yield Problem(
+                yield HealthProblem(
                     "job_stands_still", ILL, job, told, f"segrelay backfill status {job}", since
                 )
 
@@ -72,7 +74,7 @@ def _still_since(
     return since if since is not None and facts.now_ms - since >= STANDS_STILL_MS else None
 
 
-def dead_letters(facts: Facts) -> Iterator[Problem]:
+def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
     """Yield triggers of which deliveries have died lately, with the reasons."""
     before = _before(facts)
     if before is None:
@@ -96,10 +98,10 @@ def dead_letters(facts: Facts) -> Iterator[Problem]:
         told = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
         severity = ILL if is_ill else ATTENTION
         mend = "segrelay dlq causes"
-        yield Problem("dead_letters_grow", severity, trigger, told, mend, before.at_ms)
+        yield HealthProblem("dead_letters_grow", severity, trigger, told, mend, before.at_ms)
 
 
-def quarantine(facts: Facts) -> Iterator[Problem]:
+def quarantine(facts: Facts) -> Iterator[HealthProblem]:
     """Yield that events could not be placed lately."""
     before = _before(facts)
     grown = facts.status["quarantined"] - before.quarantined if before else 0
@@ -107,7 +109,7 @@ def quarantine(facts: Facts) -> Iterator[Problem]:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
         told = f"{grown:,} events came that could not be placed"
         mend = "segrelay quarantine list"
-        yield Problem("quarantine_grows", severity, "", told, mend, before.at_ms)
+        yield HealthProblem("quarantine_grows", severity, "", told, mend, before.at_ms)
 
 
 def _before(facts: Facts) -> Sample | None:

@@ -6,7 +6,7 @@ import pytest
 
 from ops.health.facts import Facts, RedisFacts, SyncFacts
 from ops.health.judgement import problems_of
-from ops.health.problem import ATTENTION, ILL, Problem, line_of
+from ops.health.problem import ATTENTION, ILL, HealthProblem, line_of
 from producer.sync.run import Phase, Run
 from worker.contract.progress import Sample
 from worker.contract.receivers import Receivers
@@ -205,7 +205,7 @@ def test_the_ill_problems_stand_first() -> None:
 
 
 def test_a_line_names_the_problem_its_begin_and_the_command() -> None:
-    problem = Problem("no_worker", ILL, "", "none", "segrelay up", 1_800_000_000_000)
+    problem = HealthProblem("no_worker", ILL, "", "none", "segrelay up", 1_800_000_000_000)
 
     told = line_of(problem.document())
 
