@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
@@ -33,6 +33,7 @@ class Flight:
         sure: The client has got the whole, well-formed answer.
         entries: A hash for each user, over its content and the path.
         events: A hash for each event of each user, if events are tracked.
+        parts: By a user's hash, what the user tells: events, or removals; if events are tracked.
         touched: `kind:value` or serial of each profile → the hash of its user.
     """
 
@@ -51,6 +52,7 @@ class Flight:
     awaits_effect: bool = True
     refused: frozenset[int] = field(default_factory=frozenset)
     events: list[list[int]] = field(default_factory=list)
+    parts: dict[int, frozenset[int]] = field(default_factory=dict)
     ended_at: float = 0.0
 
     def shown(self) -> dict[str, Any]:
@@ -155,11 +157,16 @@ class Journal:
             entries=entries,
             touched=touched,
         )
+        if self._tracks_events:
+            flight.events = _events_of(request)
+            flight.parts = {
+                entry: frozenset(events) or _removals_of(user)
+                for entry, events, user in zip(entries, flight.events, request.users, strict=True)
+            }
         self._find_overlaps(flight, now)
         self._in_flight.append(flight)
         self.bodies[path].receive((flight.body_hash,), flight.number)
         if self._tracks_events:
-            flight.events = _events_of(request)
             self.users_with_several_events += sum(len(events) > 1 for events in flight.events)
             self.events.receive(chain.from_iterable(flight.events), flight.number)
         before = self.entries[path].receive(entries, flight.number)
@@ -190,7 +197,7 @@ class Journal:
             self._in_flight.remove(flight)
         self._log(flight)
         self._note_fates(flight)
-        flight.touched, flight.entries, flight.events = {}, [], []
+        flight.touched, flight.entries, flight.events, flight.parts = {}, [], [], {}
 
     def _note_fates(self, flight: Flight) -> None:
         bodies, entries = self.bodies[flight.path], self.entries[flight.path]
@@ -254,6 +261,30 @@ def _events_of(request: Write) -> list[list[int]]:
     ]
 
 
+def _removals_of(user: Mapping[str, Any]) -> frozenset[int]:
+    """Return a hash for each value that an attribute delete takes out of a list."""
+    holders = (user.get("partial", {}), user.get("custom", {}).get("partial", {}))
+    return frozenset(
+        hash((name, orjson.dumps(value)))
+        for holder in holders
+        for name, values in holder.items()
+        for value in values
+    )
+
+
+def _tell_one_thing(first: Flight, second: Flight, key: str | int) -> bool:
+    """Say whether two requests told the same of a profile, or one of them a part of the other.
+
+    A delivery that shared a user object goes by itself after a request without an answer.
+    """
+    one, other = first.touched[key], second.touched[key]
+    if one == other:
+        return True
+    parts = first.parts.get(one, frozenset[int]())
+    others = second.parts.get(other, frozenset[int]())
+    return bool(parts) and bool(others) and (parts <= others or others <= parts)
+
+
 def _fate(flight: Flight) -> RepeatedFate:
     if not flight.applied:
         return RepeatedFate.NOT_APPLIED
@@ -262,7 +293,7 @@ def _fate(flight: Flight) -> RepeatedFate:
 
 def _overlap(first: Flight, second: Flight, now: float) -> Overlap:
     shared = first.touched.keys() & second.touched.keys()
-    unlike = {second.touched[key] for key in shared if first.touched[key] != second.touched[key]}
+    unlike = {second.touched[key] for key in shared if not _tell_one_thing(first, second, key)}
     return Overlap(
         first=first.number,
         second=second.number,

@@ -227,3 +227,21 @@ def test_an_event_that_was_refused_may_come_again():
     log.whole(happened("a@example.com", "one"))
 
     assert log.journal.events.counts == {RepeatedFate.NOT_APPLIED: 1}
+
+
+def test_a_part_of_a_user_object_that_is_still_in_flight_tells_nothing_different():
+    log = Log(track_events=True)
+    log.begin(happened("a@example.com", "one", "two"))
+
+    log.begin(happened("a@example.com", "two"))
+
+    assert log.journal.overlap_counts == {"total": 1, "equal": 1, "late": 0}
+
+
+def test_another_event_beside_one_in_flight_is_something_different():
+    log = Log(track_events=True)
+    log.begin(happened("a@example.com", "one", "two"))
+
+    log.begin(happened("a@example.com", "two", "three"))
+
+    assert log.journal.overlap_counts["different"] == 1
