@@ -45,8 +45,12 @@ def test_an_event_takes_less_than_twice_the_processor_time_that_it_took(relay):
     with closing(runtime_for(relay.settings)) as runtime:
 
         def drain() -> None:
-            for partition in range(relay.settings.redis.partitions):
-                runtime.drain("insider", partition, Stop())
+            # On a busy machine a slice may be over before its partition is empty.
+            for _ in range(20):
+                for partition in range(relay.settings.redis.partitions):
+                    runtime.drain("insider", partition, Stop())
+                if not relay.streams():
+                    return
 
         def work() -> None:
             for _ in range(2_000):
