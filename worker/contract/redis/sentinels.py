@@ -152,7 +152,7 @@ class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedS
     pass
 
 
-class _Pipeline(redis.client.Pipeline):
+class _ReadingPipeline(redis.client.Pipeline):
     """Repeats what only reads, see `_BehindSentinels`."""
 
     away_seconds = 0.0
@@ -183,8 +183,10 @@ class _BehindSentinels(redis.Redis):
 
     away_seconds = 0.0
 
-    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _Pipeline:  # noqa: FBT001, FBT002 - as in the library
-        pipe = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ReadingPipeline:  # noqa: FBT001, FBT002 - as in the library
+        pipe = _ReadingPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
         pipe.away_seconds = self.away_seconds
         return pipe
 
