@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 
 import structlog
@@ -10,6 +11,7 @@ from celery.worker.state import maybe_shutdown
 
 MOST_BETWEEN_TRIES_SECONDS: Final = 2
 """Celery's own grow to 30 s: too long to be delivering again within 10 s of a restart."""
+_REFUSED_SECONDS: Final = 1.0
 LOG: Final = structlog.get_logger()
 
 
@@ -48,3 +50,11 @@ class PatientConsumer(Consumer):  # type: ignore[misc] # Celery is not typed
             LOG.info("broker.reachable")
         self.first_connection_attempt = False
         return conn
+
+    def on_connection_error_before_connected(self, exc: BaseException) -> None:
+        """Wait a moment: a master that was replaced, for example, refuses what a connection needs.
+
+        Celery tries again at once, and again and again.
+        """
+        LOG.warning("broker.refuses", error=str(exc))
+        time.sleep(_REFUSED_SECONDS)

@@ -13,8 +13,6 @@ import redis.client
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, QoS, SentinelChannel, SentinelTransport, Transport
 
-from worker.contract.redis.sentinels import SentinelConnection, SentinelSSLConnection
-
 _GROWING: Final = frozenset({"LPUSH", "RPUSH", "SADD", "HSET", "ZADD", "SET"})
 _FLAGS: Final = "#!lua flags=allow-oom"
 _SCRIPT: Final = f"""\
@@ -68,9 +66,13 @@ class _RoomyChannel(Channel):
 
 
 class _RoomySentinelChannel(SentinelChannel):
+    """Has the library's connections.
+
+    `sentinels.SentinelConnection` would make a lost connection of a refused write, and with that a
+    lost watch: the library would repeat the giving back of messages for ever.
+    """
+
     QoS = _QoS
-    connection_class = SentinelConnection
-    connection_class_ssl = SentinelSSLConnection  # type: ignore[assignment] # both are Sentinel's, with TLS
 
     def _get_client(self) -> type[redis.Redis]:
         return _Client

@@ -214,13 +214,13 @@ def wait_ready(url: str, seconds: float | None = None) -> tuple[str, ...]:
             time.sleep(_LOOK_EVERY_SECONDS)
 
 
-def ask_how_it_is(client: redis.Redis) -> tuple[dict[str, Any], str | None]:
+def ask_how_it_is(client: redis.Redis, where: str = "") -> tuple[dict[str, Any], str | None]:
     """Return what `judge` judges by: the answer to INFO, and appendfsync; None = not to be seen.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    with redis_errors():
+    with redis_errors(where):
         return client.info(), _appendfsync(client)
 
 
@@ -228,8 +228,7 @@ def _look(client: redis.Redis, address: RedisAddress) -> tuple[str, ...] | Redis
     """Return warnings about a ready Redis, or why it is not ready yet."""
     where = address.shown
     try:
-        with redis_errors(where):
-            verdict = judge(*ask_how_it_is(client), by_sentinels=bool(address.service))
+        verdict = judge(*ask_how_it_is(client, where), by_sentinels=bool(address.service))
     except RedisUnavailable as error:
         if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
             raise

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import redis.asyncio
 import redis.asyncio.sentinel
+import redis.client
 import redis.exceptions
 import redis.sentinel
 
@@ -16,6 +17,13 @@ from worker.contract.redis.url import RedisAddress
 SENTINEL_SECONDS: Final = 1.0
 """How long one Sentinel may take: each connection begins with asking them, one after the other."""
 _LOOK_SECONDS: Final = 0.2
+_READS: Final = frozenset(
+    (
+        *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "INFO", "LLEN"),
+        *("LRANGE", "MGET", "PING", "SCAN", "SCARD", "SMEMBERS", "TIME", "XLEN", "XRANGE"),
+        *("XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
+    )
+)
 _NO_REPLICAS: Final = "NOREPLICAS"
 
 
@@ -144,22 +152,52 @@ class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedS
     pass
 
 
+class _ReadingPipeline(redis.client.Pipeline):
+    """Repeats what only reads, see `_BehindSentinels`."""
+
+    away_seconds = 0.0
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
+        gives_up_at = time.monotonic() + self.away_seconds
+        stack = list(self.command_stack)
+        only_reads = all(command[0][0] in _READS for command in stack)
+        while True:
+            try:
+                return super().execute(raise_on_error)
+            except redis.exceptions.ConnectionError:
+                if not only_reads or time.monotonic() >= gives_up_at:
+                    raise
+            self.command_stack = list(stack)
+            time.sleep(_LOOK_SECONDS)
+
+
 class _BehindSentinels(redis.Redis):
-    """Closes its connections to the Sentinels too; the library leaves these open.
+    """Repeats, while there is no master, what had no effect.
+
+    It closes its connections to the Sentinels too, which the library leaves open.
 
     Attributes:
-        away_seconds: How long a command is tried that a master without replicas refuses.
+        away_seconds: How long a command is repeated that only reads, or that a master without
+            replicas has refused.
     """
 
     away_seconds = 0.0
+
+    def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ReadingPipeline:  # noqa: FBT001, FBT002 - as in the library
+        pipe = _ReadingPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+        pipe.away_seconds = self.away_seconds
+        return pipe
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
         gives_up_at = time.monotonic() + self.away_seconds
         while True:
             try:
                 return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
-            except NoReplicas:
-                if time.monotonic() >= gives_up_at:
+            except redis.exceptions.ConnectionError as error:
+                harmless = isinstance(error, NoReplicas) or words[0] in _READS
+                if not harmless or time.monotonic() >= gives_up_at:
                     raise
             time.sleep(_LOOK_SECONDS)
 
