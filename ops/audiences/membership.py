@@ -24,7 +24,7 @@ Advance = Callable[[int], None]
 """Told how many keys were looked at."""
 
 LastDelivered = tuple[Direction, int]
-"""The newest that was delivered about a person and an audience: what, and its time in µs."""
+"""The newest delivery about a person and an audience: its direction and its time in µs."""
 
 
 @dataclass(slots=True)
@@ -136,7 +136,7 @@ def _add(count: Count, record: Record, audience: int) -> None:
 def standings(
     client: Redis, audience: str, advance: Advance = lambda _: None
 ) -> dict[str, dict[bytes, LastDelivered]]:
-    """Return what is known of everybody who was ever in an audience, by destination and digest."""
+    """Return the ledger's word on all former and present members, by destination and digest."""
     number = Names(client).number_of(audience)
     found: dict[str, dict[bytes, LastDelivered]] = {}
     for place, digest, record in every_record(client, advance):

@@ -1,4 +1,4 @@
-"""Taking people out of an audience, or into another: who is meant, and what is published."""
+"""Moving people out of an audience or into another one: the people and their events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.contract.words import BACKFILL, Direction
 from worker.errors import UsageWrong
 
 _EVENTS_A_CALL: Final = 1_000
-"""Even: the two events of a person who is moved are published together."""
+"""An even number, so that the two events of a moved person are published together."""
 _LOOK_SECONDS: Final = 0.5
 
 
@@ -44,13 +44,13 @@ class Group:
 
     @property
     def people(self) -> list[tuple[Person, int]]:
-        """Return all for whom something can be published."""
+        """Return the people for whom events can be published."""
         return [*self.known, *self.unknown]
 
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """Who goes out of an audience, at all destinations.
+    """The people who leave an audience, at all destinations.
 
     Args:
         named: How many people were named, whether they are in it or not.
