@@ -82,7 +82,7 @@ def drain_many_audiences(*, events: int, audiences: int, unite: bool = True) -> 
             email=f"person{number // audiences}@example.com",
             audience=slugs[number % audiences],
             is_exit=False,
-            time_us=start_us + number,
+            time_us=start_us + number // audiences,
         )
         for number in range(events)
     ]

@@ -147,6 +147,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         (
             Variant("1 audience", "events_per_second", {"audiences": 1}),
             Variant("20 audiences", "events_per_second", {"audiences": 20}),
+            Variant("300 audiences", "events_per_second", {"audiences": 300}),
             Variant(
                 "20 audiences, not united", "events_per_second", {"audiences": 20, "unite": False}
             ),
