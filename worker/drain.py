@@ -13,26 +13,26 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from worker.batch.ahead import Ahead, Decoded
 from worker.batch.batch import Batch, Numbers
-from worker.batch.carry import read_and_carry
-from worker.batch.conclude import Conclusion
-from worker.batch.halve import Refusals
-from worker.batch.lookout import Lease, Lookout, Stop
-from worker.batch.opening import ask_ledger, contend, take_in_records, tried_by
-from worker.batch.pack import Packer
+from worker.batch.concluding.conclude import Conclusion
+from worker.batch.concluding.halve import Refusals
+from worker.batch.concluding.responses import NO_RESPONSES, Responses
+from worker.batch.concluding.settle import Settler, Streaks
 from worker.batch.partition import Holding, Note, Partition
-from worker.batch.prepare import Renders, forget_doubted, render_and_shape
-from worker.batch.ration import Ration
-from worker.batch.read import (
+from worker.batch.preparing.carry import read_and_carry
+from worker.batch.preparing.judge import ask_ledger, contend, take_in_records, tried_by
+from worker.batch.preparing.next_batch import Ahead, Decoded
+from worker.batch.preparing.read import (
     BATCH_ENTRIES,
     BATCH_ENTRIES_ONE_BY_ONE,
     is_any_due,
 )
-from worker.batch.responses import NO_RESPONSES, Responses
-from worker.batch.routes import Route
-from worker.batch.send import Courier
-from worker.batch.settle import Settler, Streaks
+from worker.batch.preparing.render import Renders, forget_doubted, render_and_shape
+from worker.batch.ration import Ration
+from worker.batch.route import Route
+from worker.batch.sending.lookout import Lease, Lookout, Stop
+from worker.batch.sending.pack import Packer
+from worker.batch.sending.send import Courier
 from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
 from worker.contract.meaning import Meaning, no_meanings

@@ -25,7 +25,7 @@ from worker.batch.partition import (
     Settlement,
     Stretch,
 )
-from worker.batch.read import order_of
+from worker.batch.preparing.read import order_of
 from worker.contract.events import encode_header
 from worker.contract.keys import stream_name
 from worker.contract.redis.accept import NewDelivery

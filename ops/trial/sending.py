@@ -16,9 +16,9 @@ from ops.trial.event import Attempt, packed_of
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
-from worker.batch.lookout import Stop
 from worker.batch.partition import Entry
 from worker.batch.ration import Ration
+from worker.batch.sending.lookout import Stop
 from worker.contract.events import encode_header
 from worker.contract.keys import partition_of
 from worker.contract.meaning import no_meanings

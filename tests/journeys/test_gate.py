@@ -18,9 +18,7 @@ LIMIT = 600
 BURST = 6
 LATE = 3
 """So many requests arrive 0.3 s after the gate let them pass, when the machine is busy."""
-LIMIT_OF_A_WINDOW = (
-    LIMIT if WINDOW_SECONDS == 60 else LIMIT * WINDOW_SECONDS // 60 + BURST + LATE
-)
+LIMIT_OF_A_WINDOW = LIMIT if WINDOW_SECONDS == 60 else LIMIT * WINDOW_SECONDS // 60 + BURST + LATE
 """The gate keeps the limit of a minute, of which it may send one percent at once."""
 
 

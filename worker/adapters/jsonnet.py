@@ -52,7 +52,7 @@ class _TookTooLongError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProcessRenders:
-    """The renderer of a drain; it implements `worker.batch.prepare.Renders`.
+    """The renderer of a drain; it implements `worker.batch.preparing.render.Renders`.
 
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.

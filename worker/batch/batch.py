@@ -12,7 +12,7 @@ import orjson
 
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Note, Settled
-from worker.batch.routes import Route
+from worker.batch.route import Route
 from worker.batch.state import State
 from worker.core.gate import Slot
 from worker.core.ledger import Fact, Record, with_delivered, with_tried, with_whole_list

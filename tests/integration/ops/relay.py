@@ -8,7 +8,7 @@ from ops.state.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.configuration import trigger
-from worker.batch.lookout import Stop
+from worker.batch.sending.lookout import Stop
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.jsonnet.files import SHIPPED_FOLDER

@@ -11,7 +11,7 @@ import pytest
 from ops.cli.main import app
 from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
 from worker.adapters.redis.canaries import Canaries
-from worker.batch.lookout import Stop
+from worker.batch.sending.lookout import Stop
 from worker.contract.redis.connection import connect_async
 from worker.contract.versions import let_go
 from worker.jsonnet.rendered import Template

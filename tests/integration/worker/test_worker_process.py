@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.batch.lookout import Stop
+from worker.batch.sending.lookout import Stop
 from worker.contract.processors import processors
 from worker.contract.settings import Settings, load_settings
 from worker.node.process.loading import load

@@ -48,9 +48,9 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.batch.lookout import Stop
 from worker.batch.ration import Ration
-from worker.batch.routes import Route
+from worker.batch.route import Route
+from worker.batch.sending.lookout import Stop
 from worker.batch.state import Tally
 from worker.contract.events import Header, encode_profile
 from worker.contract.keys import digest_of

@@ -18,7 +18,7 @@ import structlog
 
 from worker.adapters.redis import scripts
 from worker.batch.ration import Ration
-from worker.batch.routes import Route
+from worker.batch.route import Route
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import TRIGGER, Pause, dumps, field_of

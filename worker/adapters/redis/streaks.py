@@ -26,7 +26,7 @@ LOG: Final = structlog.get_logger()
 
 
 class RedisStreaks:
-    """Counts over all workers; see `worker.batch.settle.Streaks`.
+    """Counts over all workers; see `worker.batch.concluding.settle.Streaks`.
 
     Args:
         client: Repeats nothing by itself.

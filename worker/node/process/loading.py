@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from worker.batch.routes import Route
+from worker.batch.route import Route
 from worker.checks.triggers import check_trigger, kind_of
 from worker.contract.settings import Secret, Settings, Trigger
 from worker.destinations.registry import api_of, rules_of

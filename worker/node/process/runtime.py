@@ -29,8 +29,8 @@ from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
-from worker.batch.lookout import Stop
-from worker.batch.responses import Responses
+from worker.batch.concluding.responses import Responses
+from worker.batch.sending.lookout import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys

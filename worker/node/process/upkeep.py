@@ -15,7 +15,7 @@ from typing import Final
 
 import structlog
 
-from worker.batch.routes import Route
+from worker.batch.route import Route
 from worker.checks.rendering import IsolatedSamples
 from worker.checks.triggers import check_trigger, fails_where_another_renders
 from worker.contract.settings import Settings, Trigger

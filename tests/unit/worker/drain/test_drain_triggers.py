@@ -5,7 +5,7 @@ import pytest
 from tests.unit.worker.drain_world import World, event, members
 from tests.unit.worker.fake_insider import Reply, Sending, failed, taken
 from worker.batch.partition import Hold
-from worker.batch.read import BATCH_ENTRIES, TRIAL_ENTRIES
+from worker.batch.preparing.read import BATCH_ENTRIES, TRIAL_ENTRIES
 from worker.core.verdicts import Failed
 
 BACKLOG = 20_000

@@ -6,8 +6,8 @@ from typing import Any
 from tests.fakes.fake_partition import FakePartition, PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
 from worker.batch.batch import Batch
+from worker.batch.concluding.settle import Settler
 from worker.batch.partition import Delivery, Settled, Settlement, Stretch
-from worker.batch.settle import Settler
 from worker.batch.state import State
 from worker.contract.events import decode_header
 from worker.contract.words import Direction, Skip

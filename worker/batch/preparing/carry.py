@@ -12,7 +12,7 @@ import orjson
 
 from worker.batch.batch import Numbers
 from worker.batch.partition import Delivery, Partition, Replacement
-from worker.batch.read import read_batch
+from worker.batch.preparing.read import read_batch
 from worker.batch.state import State
 from worker.contract.events import (
     Header,

@@ -11,7 +11,7 @@ import orjson
 from worker.batch.batch import Batch, Contender, Parcel
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Settled
-from worker.batch.routes import Route
+from worker.batch.route import Route
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
 from worker.destinations.api import NotSendable, Occasion

@@ -19,10 +19,10 @@ from typing import Final, NamedTuple
 import structlog
 
 from worker.batch.batch import Batch, Parcel, Request, Sent
+from worker.batch.concluding.settle import Settler
 from worker.batch.letters import Obituary
 from worker.batch.partition import Settlement
-from worker.batch.routes import Route
-from worker.batch.settle import Settler
+from worker.batch.route import Route
 from worker.contract.words import Death
 from worker.core.backoff import AfterFailure, Setback, Wait, delay_seconds, is_to_blame
 from worker.core.gate import Gate, Slot

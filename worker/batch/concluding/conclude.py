@@ -13,11 +13,11 @@ from typing import Final, assert_never
 import orjson
 
 from worker.batch.batch import Batch, Packed, Parcel, Request, Sent
-from worker.batch.halve import Refusals
+from worker.batch.concluding.halve import Refusals
+from worker.batch.concluding.repair import repair
+from worker.batch.concluding.settle import Settler
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, Note, Partition, Settled, Settlement
-from worker.batch.repair import repair
-from worker.batch.settle import Settler
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Wait
 from worker.core.ledger import Record

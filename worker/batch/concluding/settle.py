@@ -10,10 +10,10 @@ from typing import Protocol
 import orjson
 
 from worker.batch.batch import Batch, Parcel
+from worker.batch.concluding.responses import NO_RESPONSES, Responses
 from worker.batch.letters import Obituary, letter_of
 from worker.batch.partition import Delivery, LedgerText, Partition, Settled, Settlement
 from worker.batch.ration import Ration
-from worker.batch.responses import NO_RESPONSES, Responses
 from worker.contract.words import Death
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer

@@ -9,7 +9,7 @@ from typing import Final
 from worker.batch.batch import Batch, Contender, Numbers
 from worker.batch.letters import Obituary
 from worker.batch.partition import Delivery, LedgerText, Note, Settled
-from worker.batch.read import UNKNOWN_FORMAT, UNREADABLE
+from worker.batch.preparing.read import UNKNOWN_FORMAT, UNREADABLE
 from worker.contract.events import decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 from worker.batch.batch import Batch, Contender
-from worker.batch.opening import open_up
 from worker.batch.partition import Delivery
-from worker.batch.prepare import Renders, render_ahead
-from worker.batch.read import Reads, is_full, order_of, read_on
+from worker.batch.preparing.judge import open_up
+from worker.batch.preparing.read import Reads, is_full, order_of, read_on
+from worker.batch.preparing.render import Renders, render_ahead
 from worker.errors import SegrelayError
 from worker.logs import log_bug
 

@@ -7,10 +7,10 @@ from structlog.testing import capture_logs
 
 from tests.unit.worker.drain_world import LATE_SECONDS, World, event, members
 from tests.unit.worker.fake_insider import DELETE, Reply, Sending, failed, refused, silent, taken
-from worker.batch.opening import OPEN_BYTES
-from worker.batch.prepare import RENDER_GROUP
+from worker.batch.preparing.judge import OPEN_BYTES
+from worker.batch.preparing.read import order_of
+from worker.batch.preparing.render import RENDER_GROUP
 from worker.batch.ration import Ration
-from worker.batch.read import order_of
 from worker.destinations.insider.api import InsiderApi
 from worker.errors import RedisUnavailable
 

@@ -11,10 +11,10 @@ from typing import Final, Literal
 import structlog
 
 from worker.batch.batch import Batch, Request, Sent
-from worker.batch.conclude import Conclusion
-from worker.batch.pack import Packer
+from worker.batch.concluding.conclude import Conclusion
+from worker.batch.concluding.settle import Settler
 from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
-from worker.batch.settle import Settler
+from worker.batch.sending.pack import Packer
 from worker.contract.words import Death
 from worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, Slot
 from worker.core.verdicts import Accepted, AccessRefused, Unreadable, Verdict, quoting_nothing

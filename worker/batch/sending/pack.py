@@ -9,9 +9,9 @@ from typing import Final
 
 from worker.batch.batch import Batch, Packed, PackedParcel, Parcel, Part, Request
 from worker.batch.letters import Obituary
-from worker.batch.loading import Loading
-from worker.batch.opening import skip_by_ledger
 from worker.batch.partition import Settled
+from worker.batch.preparing.judge import skip_by_ledger
+from worker.batch.sending.request_builder import Loading
 from worker.contract.words import Death, Skip
 from worker.core.compact import compact_json
 from worker.core.knowledge import knowledge

@@ -4,13 +4,13 @@ import asyncio
 
 import orjson
 import pytest
+from tests.unit.worker.batch.preparing.test_reading_streams import NoClock
 
 from tests.fakes.fake_partition import FakePartition, PartitionStore
-from tests.unit.worker.batch.test_reading_streams import NoClock
 from tests.unit.worker.drain_fakes import FakeNumbers
 from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
-from worker.batch.carry import read_and_carry
 from worker.batch.partition import Entry, LedgerText
+from worker.batch.preparing.carry import read_and_carry
 from worker.batch.state import State
 from worker.contract.events import decode_header, decode_profile
 from worker.contract.keys import digest_of

@@ -1,0 +1,1 @@
+"""The steps after the answer: do what follows from it, and settle."""

@@ -1,0 +1,1 @@
+"""The steps before the request: read, decode, ask the ledger, render, shape."""

@@ -1,0 +1,1 @@
+"""The steps of the request: pack it, book its slot, write its note, send it."""
