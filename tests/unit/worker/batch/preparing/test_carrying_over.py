@@ -4,9 +4,9 @@ import asyncio
 
 import orjson
 import pytest
-from tests.unit.worker.batch.preparing.test_reading_streams import NoClock
 
 from tests.fakes.fake_partition import FakePartition, PartitionStore
+from tests.unit.worker.batch.preparing.test_reading_streams import NoClock
 from tests.unit.worker.drain_fakes import FakeNumbers
 from tests.unit.worker.drain_world import BEFORE_US, START_MS, event
 from worker.batch.partition import Entry, LedgerText
