@@ -22,8 +22,8 @@ import redis
 import templates as shipped_templates
 from ops.embedded import lifecycle as embedded
 from ops.invented import AUDIENCES
+from ops.run.supervisor import own_command
 from ops.sandbox.process import SandboxProcess, StartsProcess
-from ops.supervisor import own_command
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings

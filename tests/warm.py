@@ -22,7 +22,7 @@ import threading
 from contextlib import ExitStack, suppress
 from functools import cache
 
-from ops.cli.main import COMMANDS
+from ops.main import COMMANDS
 
 LENGTH = struct.Struct("!I")
 STARTED_MODULE = (sys.executable, "-P", "-m")
@@ -33,7 +33,7 @@ ALSO_LOADED = (
     "celery.fixups.django",
     "celery.worker.consumer",
     "kombu.transport.redis",
-    "ops.cli.run.celery_command",
+    "ops.run.celery_command",
     "ops.sandbox.lytics.remote_templates",
     "worker.checks.rehearsal",
     "producer.tasks",

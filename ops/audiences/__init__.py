@@ -1,1 +1,1 @@
-"""Audiences as a whole: who is in one by the ledger, and moving everybody at once."""
+"""The command `segrelay audience`, and audiences as the ledger knows them."""

@@ -1,1 +1,1 @@
-"""Backfills, as a person sees them: how they start, how they stand, and their reports."""
+"""The command `segrelay backfill`: planning, starting and reporting on jobs."""

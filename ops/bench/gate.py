@@ -17,7 +17,7 @@ import httpx
 from ops.bench.frame.crowd import crowd_email, crowd_payloads, crowd_rig
 from ops.bench.frame.rigs import requests_of, start_workers, wait_until
 from ops.rig import Rig
-from ops.state.status import read_status
+from ops.status.status import read_status
 from producer.publish import Publisher
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.words import BACKFILL, LIVE

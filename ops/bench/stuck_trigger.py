@@ -9,7 +9,7 @@ from typing import Any, Final
 from ops.bench.frame.rigs import bench_rig, send, start_workers, wait_until
 from ops.invented import Happening, happenings, payloads
 from ops.rig import Rig
-from ops.state.status import read_status
+from ops.status.status import read_status
 
 _EXITS: Final = "/api/user/v1/attribute/delete"
 _WAITING_OF_A_PAUSED: Final = 100_000

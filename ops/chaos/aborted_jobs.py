@@ -22,7 +22,7 @@ import orjson
 from ops.chaos.operator import PatientOperator
 from ops.embedded.lifecycle import find
 from ops.rig import DESTINATION, Rig, kill_group
-from ops.supervisor import own_command
+from ops.run.supervisor import own_command
 from producer.publishing.room import count_waiting
 from worker.contract.redis.connection import connect
 from worker.contract.words import BACKFILL

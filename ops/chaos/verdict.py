@@ -17,7 +17,7 @@ from ops.chaos.renamed_audience import NEW, OLD, names_of
 from ops.chaos.rewritten_file import EXIT_TRIGGER
 from ops.invented import Happening, newest_of, truth
 from ops.rig import Rig
-from ops.state.status import read_status
+from ops.status.status import read_status
 from worker.contract.keys import digest_of, partition_of
 
 SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ops.embedded.lifecycle import find
 from ops.rig import Rig
-from ops.state.status import read_status
+from ops.status.status import read_status
 from worker.contract.redis.connection import connect
 from worker.errors import RedisUnavailable
 

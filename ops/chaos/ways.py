@@ -19,7 +19,7 @@ import httpx
 import orjson
 
 from ops.rig import Rig
-from ops.supervisor import own_command
+from ops.run.supervisor import own_command
 
 Way = Literal["send", "webhook", "backfill"]
 SECRET: Final = "chaos"  # noqa: S105 - of a run that ends in minutes

@@ -1,1 +1,1 @@
-"""Reading Insider back: profiles, its panel, and a comparison with the ledger."""
+"""Readers of Insider: profiles, its panel, and checks with the configured key."""

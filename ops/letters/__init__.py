@@ -1,1 +1,1 @@
-"""Dead letters: reading, masking, exporting and importing them; rehearsing and replaying them."""
+"""The command `segrelay dlq`: reading, masking, replaying, exporting and importing letters."""

@@ -1,1 +1,1 @@
-"""Moving what Redis holds: deliveries to another trigger, a destination to another name."""
+"""The commands that move or discard what waits: `trigger`, `destination`, `discard`."""

@@ -1,1 +1,1 @@
-"""One person: whom an operator means, and all that is known of them."""
+"""The command `segrelay why`: everything that is known about one person."""

@@ -12,11 +12,11 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, StoredLetter, find_letters
-from ops.person.named import KnownPerson, person_named
 from ops.person.obstacles import Obstacles
 from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions, partition_count
+from ops.state.person import KnownPerson, person_named
 from ops.state.waiting import WaitingEntry, find_streams, is_unwanted, read_entries
 from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.adapters.redis.meanings import read_meanings

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import typer
 
-from ops.cli.main import app
+from ops.main import app
 
 _WIDTH: Final = 96
 _OPENING: Final = """\

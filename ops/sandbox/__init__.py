@@ -1,1 +1,1 @@
-"""A faithful stand-in for Insider's user API, for tests, demonstrations and rehearsals."""
+"""The command `segrelay sandbox`, a faithful stand-in for Insider and Lytics."""

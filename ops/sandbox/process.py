@@ -38,7 +38,7 @@ class SandboxProcess:
     def __init__(
         self, port: int = 0, *, launch: StartsProcess = subprocess.Popen, **settings: Any
     ) -> None:
-        command = own_module("ops.cli.begin.sandbox", "--port", str(port))
+        command = own_module("ops.sandbox.command", "--port", str(port))
         command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
         self._process = launch(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True

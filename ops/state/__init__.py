@@ -1,1 +1,1 @@
-"""What Redis holds, read and changed for people: counts, what waits, and the ledger."""
+"""Readers and writers of the state in Redis that several commands share."""

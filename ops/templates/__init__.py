@@ -1,1 +1,1 @@
-"""Templates as their authors work on them: try, test, check, compare, push."""
+"""The command `segrelay template`: write, try, test, check, compare and push templates."""

@@ -28,13 +28,15 @@ def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
     """Read an RFC 3339 moment, a date, or a duration that counts back from now.
 
     Args:
-        text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`.
+        text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`; "" is read as 0.
         option: Which one it is, for the message.
         now_ms: Since 1970.
 
     Raises:
         UsageWrong: It is none of these.
     """
+    if not text:
+        return 0
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

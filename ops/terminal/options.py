@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
@@ -31,6 +31,21 @@ ConfigFile = Annotated[
 ]
 _CONFIG: Final = "config_file"
 _Listening = TypeVar("_Listening", bound=ListeningSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class FilterOptions:
+    """Options that narrow each other; without any of them everything is meant."""
+
+    def refuse_accidental_all(self, ids: Iterable[str] | None, *, everything: bool) -> None:
+        """Refuse a command that names neither ids nor a filter, unless it has --all.
+
+        Raises:
+            UsageWrong: It would take everything, and does not say so.
+        """
+        if not (everything or ids) and self == type(self)():
+            examples = ", ".join(f"--{field.name}" for field in fields(self)[:2])
+            raise UsageWrong(f"Name ids, a filter ({examples}, …), or --all.")
 
 
 def listening_at(section: _Listening, address: str) -> _Listening:

@@ -1,1 +1,1 @@
-"""Trying one person's event: which one of a file, what becomes of it, and sending it for real."""
+"""The command `segrelay try`: one person's event, rehearsed or sent."""

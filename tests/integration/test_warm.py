@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
+from ops.run.supervisor import own_command
 from ops.sandbox.process import SandboxProcess
-from ops.supervisor import own_command
 from tests.warm import WarmProcess
 
 PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)

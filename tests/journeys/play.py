@@ -11,7 +11,7 @@ import orjson
 from ops import rig as cold
 from ops.chaos.watching import Watch
 from ops.invented import happenings, payloads, truth
-from ops.state.status import read_status
+from ops.status.status import read_status
 from producer.publish import Publisher
 from tests.waiting import until
 from tests.warm import WarmProcess

@@ -16,7 +16,7 @@ import yaml
 from celery import Celery
 
 from ops.rig import free_port
-from ops.supervisor import own_command
+from ops.run.supervisor import own_command
 from tests.waiting import until
 from worker.contract.processes import read_processes
 from worker.contract.redis.connection import connect

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from celery import Celery
 
-from ops.supervisor import own_command
+from ops.run.supervisor import own_command
 from producer.publish import Publisher
 from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
@@ -181,7 +181,7 @@ def command_line(process):
         text=True,
         check=True,
     )
-    assert "ops.cli.main" in shown.stdout
+    assert "ops.main" in shown.stdout
     return shown.stdout
 
 
@@ -198,7 +198,7 @@ def test_without_a_password_flower_does_not_start(configuration, lines, password
     environment = {**os.environ, "SEGRELAY_CONFIG": str(configuration)}
 
     done = subprocess.run(
-        [sys.executable, "-m", "ops.cli.main", "flower"],
+        [sys.executable, "-m", "ops.main", "flower"],
         env=environment | ({"FLOWER_TEST_PASSWORD": password} if password else {}),
         capture_output=True,
         text=True,

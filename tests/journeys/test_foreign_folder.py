@@ -10,7 +10,7 @@ import pytest
 SEGRELAY = Path(sys.executable).with_name("segrelay")
 MODULES = (
     "worker/__init__.py", "worker/app.py", "worker/adapters/__init__.py",
-    "producer/__init__.py", "ops/__init__.py", "ops/embedded/__init__.py", "ops/cli/__init__.py",
+    "producer/__init__.py", "ops/__init__.py", "ops/embedded/__init__.py", "ops/main.py",
     "celeryconfig.py", "redis.py", "orjson.py", "celery/__init__.py", "rjsonnet.py", "_jsonnet.py",
 )  # fmt: skip
 WRITES = "import pathlib; pathlib.Path({trace!r}).open('a').write(__name__); raise SystemExit(9)\n"

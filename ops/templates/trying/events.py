@@ -14,8 +14,8 @@ from redis import Redis
 
 from ops.letters.reading import Filter, find_letters, place_of
 from ops.letters.rehearsal import candidate_of as candidate_of_letter
-from ops.person.named import person_named
 from ops.state.partitions import all_partitions, partition_count
+from ops.state.person import person_named
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
 from ops.trial.event import candidate_of
 from producer.events.payloads import ReadingRules, Refused, events_of

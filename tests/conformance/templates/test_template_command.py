@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.template.commands import app
+from ops.templates.commands import app
 from worker.checks.samples import SAMPLES_FOLDER
 from worker.errors import TemplateBroken, UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER
@@ -185,7 +185,7 @@ def without_judges(tmp_path):
     for installed in Path(sysconfig.get_path("purelib")).iterdir():
         if not installed.name.startswith(("_jsonnet", "_gojsonnet", "gojsonnet")):
             (packages / installed.name).symlink_to(installed)
-    code = "from ops.cli.entry import run; run()"
+    code = "from ops.entry import run; run()"
     path = os.pathsep.join([str(SHIPPED_FOLDER.parent), str(packages)])
 
     def segrelay(*arguments):

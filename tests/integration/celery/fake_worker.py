@@ -15,7 +15,7 @@ from collections.abc import Callable
 import redis
 import structlog
 
-from ops.cli.run.celery_command import run_celery
+from ops.run.celery_command import run_celery
 from worker.batch.sending.lookout import Stop
 from worker.batch.state import Tally
 from worker.contract.settings import Settings, load_settings

@@ -9,7 +9,7 @@ import pytest
 from worker.contract import keys
 
 FORMS = {
-    "segrelay": [sys.executable, "-m", "ops.cli.main", "worker"],
+    "segrelay": [sys.executable, "-m", "ops.main", "worker"],
     "celery": [sys.executable, "-m", "celery", "-A", "worker.app", "worker"],
 }
 
@@ -73,7 +73,7 @@ def test_a_redis_that_is_not_there_is_waited_for_and_told(start, configuration):
 def test_a_queue_that_there_is_not_is_a_wrong_option_and_no_bug(tmp_path, redis_url):
     (tmp_path / "templates").mkdir()
     (tmp_path / "segrelay.toml").write_text(f'[redis]\nurl = "{redis_url}"\n')
-    command = [sys.executable, "-P", "-m", "ops.cli.main", "worker", "-Q", "foo"]
+    command = [sys.executable, "-P", "-m", "ops.main", "worker", "-Q", "foo"]
 
     told = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False

@@ -5,8 +5,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.run.redis import app
 from ops.embedded.lifecycle import find, stop
+from ops.run.redis import app
 from worker.errors import RedisUnavailable, UsageWrong
 
 

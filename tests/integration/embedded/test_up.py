@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 
-from ops.cli.begin.init import init
+from ops.config.init import init
 from ops.embedded.lifecycle import ensure_running, find, stop
-from ops.supervisor import own_command
+from ops.run.supervisor import own_command
 from tests.waiting import until
 from tests.warm import WarmProcess, run
 

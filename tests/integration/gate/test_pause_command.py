@@ -6,7 +6,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.main import app
+from ops.main import app
 from tests.configuration import configuration, endpoint, trigger
 from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys

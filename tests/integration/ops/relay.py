@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.state.status import KINDS, read_status
+from ops.status.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.configuration import trigger

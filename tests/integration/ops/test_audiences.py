@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from ops.cli.feed import audience
+from ops.audiences import commands as audience
 from tests.integration.ops.relay import payload
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import UsageWrong

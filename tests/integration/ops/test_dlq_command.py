@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import payload
 from worker.contract.keys import PartitionKeys
 from worker.errors import UsageWrong

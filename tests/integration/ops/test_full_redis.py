@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import ENTER, EXIT, payload
 from worker.contract.pauses import read_pauses
 from worker.errors import RedisUnavailable

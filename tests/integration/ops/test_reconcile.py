@@ -7,7 +7,7 @@ import orjson
 import pytest
 import typer
 
-from ops.cli.operate import reconcile
+from ops.reconcile import command as reconcile
 from tests.integration.ops.relay import BEGUN_AT, payload
 from worker.contract.keys import digest_of
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE

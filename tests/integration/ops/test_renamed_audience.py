@@ -9,9 +9,9 @@ from contextlib import suppress
 import orjson
 import pytest
 
+from ops.audiences import commands as audience
 from ops.audiences.renaming import await_holders, declare
-from ops.cli.dlq.commands import app as dlq
-from ops.cli.feed import audience
+from ops.letters.commands import app as dlq
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.integration.ops.relay import payload
@@ -239,7 +239,7 @@ def asked(relay, meanwhile, *arguments):
     """Give a command in a pseudo-terminal; do something while it asks, and say yes."""
     environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "dumb"}
     mine, its = pty.openpty()
-    command = [sys.executable, "-P", "-m", "ops.cli.main", "audience", *arguments]
+    command = [sys.executable, "-P", "-m", "ops.main", "audience", *arguments]
     with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
         os.close(its)
         shown = b""

@@ -7,12 +7,12 @@ import pytest
 from redis import Redis
 from redis.client import Pipeline
 
-from ops.cli.main import app
-from ops.cli.operate.pause import chosen, known_names
+from ops.main import app
 from ops.moving.held import HeldLease
 from ops.moving.renaming import Renaming
-from ops.state.probe import Probe
-from ops.state.status import KINDS, read_status
+from ops.pause.commands import chosen, known_names
+from ops.pause.probe import Probe
+from ops.status.status import KINDS, read_status
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
 from worker.adapters.redis.addresses import former_names, note_addresses

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import payload
 from worker.adapters.redis.presence import RedisPresence
 

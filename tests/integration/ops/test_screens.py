@@ -7,8 +7,8 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 import orjson
 import pytest
 
-from ops.cli import names
-from ops.cli.main import app
+from ops import completion as names
+from ops.main import app
 from tests.configuration import trigger
 from tests.integration.ops.conftest import LYTICS
 from tests.integration.ops.relay import payload

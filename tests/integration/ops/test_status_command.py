@@ -11,7 +11,7 @@ from importlib.metadata import version
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import EXIT, payload
 from tests.waiting import until
 from worker.adapters.redis.presence import RedisPresence
@@ -298,7 +298,7 @@ def test_what_wants_a_person_is_red_on_a_terminal_unless_it_wants_no_colour(rela
 def on_a_terminal(*arguments, env):
     """Run a command in a pseudo-terminal; returns what stands there."""
     mine, its = pty.openpty()
-    command = [sys.executable, "-P", "-m", "ops.cli.main", *arguments]
+    command = [sys.executable, "-P", "-m", "ops.main", *arguments]
     process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=env)
     os.close(its)
     shown = b""

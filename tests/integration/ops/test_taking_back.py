@@ -6,7 +6,7 @@ from contextlib import closing
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from ops.moving.deliveries import Mover
 from ops.state.waiting import Choice, find_streams
 from producer.doorbell import SilentDoorbell

@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
 from worker.adapters.redis.canaries import Canaries
 from worker.batch.sending.lookout import Stop

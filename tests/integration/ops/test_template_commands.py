@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.template.commands import app
 from ops.sandbox.process import SandboxProcess
+from ops.templates.commands import app
 from producer.publish import Publisher
 from tests.warm import WarmProcess
 from worker.contract.redis.connection import connect

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from ops.supervisor import own_command
+from ops.run.supervisor import own_command
 from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"

@@ -11,8 +11,8 @@ import orjson
 import pytest
 from redis import Redis
 
-from ops.cli.main import app
-from ops.state.status import read_status
+from ops.main import app
+from ops.status.status import read_status
 from tests.integration.ops.relay import assert_sum, payload
 from worker.contract.redis.connection import connect
 
@@ -57,7 +57,7 @@ def test_the_sum_holds_at_every_moment(relay, sandbox, watched, call):
 
 
 def test_watching_ends_cleanly_with_ctrl_c(relay):
-    command = [sys.executable, "-m", "ops.cli.main", "--config", str(relay.settings.source)]
+    command = [sys.executable, "-m", "ops.main", "--config", str(relay.settings.source)]
     with subprocess.Popen(
         [*command, "status", "--watch", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:

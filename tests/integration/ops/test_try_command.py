@@ -5,7 +5,7 @@ import time
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import ENTER, EXIT, payload
 from worker.errors import UsageWrong
 

@@ -5,7 +5,7 @@ import random
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import payload
 from worker.contract.keys import REACHED_KEPT
 from worker.errors import OperationsMustAct, UsageWrong

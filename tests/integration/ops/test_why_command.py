@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.ops.relay import payload
 from worker.errors import UsageWrong
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from ops.embedded import lifecycle as embedded
-from ops.supervisor import own_command
+from ops.run.supervisor import own_command
 from tests.configuration import configuration, credentials, insider, trigger
 from tests.warm import WarmProcess, run
 from worker.contract.events import decode_profile

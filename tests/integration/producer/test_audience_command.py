@@ -4,7 +4,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.main import app
+from ops.main import app
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
 from worker.errors import UsageWrong
 

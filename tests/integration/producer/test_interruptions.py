@@ -10,8 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.cli.feed.send import send
 from ops.embedded.lifecycle import ensure_running, stop
+from ops.send.command import send
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import wrapped
 from worker.contract.redis.connection import connect

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.cli.feed.send import send
+from ops.send.command import send
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, Selection
 from producer.retrying import LedgerReach, retry_records

@@ -4,7 +4,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.feed.quarantine import MASK, app
+from ops.quarantine.commands import MASK, app
 from producer.publishing.quarantine import NewRecord, Quarantine
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from worker.errors import UsageWrong

@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from ops.cli.feed.audience import app as audience
-from ops.cli.feed.quarantine import app as quarantine
-from ops.cli.feed.send import send
+from ops.audiences.commands import app as audience
+from ops.quarantine.commands import app as quarantine
+from ops.send.command import send
 from producer.publishing.quarantine import Quarantine
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped

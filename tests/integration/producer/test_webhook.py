@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from ops.embedded import lifecycle as embedded
+from ops.run.supervisor import own_command
 from ops.sandbox.process import SandboxProcess
-from ops.supervisor import own_command
 from tests.configuration import configuration, credentials, insider, table, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess, run

@@ -289,7 +289,7 @@ def test_a_port_in_use_is_said_and_ends_with_status_1():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "ops.cli.begin.sandbox", "--port", port]
+        command = [sys.executable, "-m", "ops.sandbox.command", "--port", port]
 
         ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
 

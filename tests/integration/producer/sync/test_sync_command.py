@@ -4,7 +4,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.main import app
+from ops.main import app
 from tests.integration.producer.sync_world import person
 from worker.errors import LeaseLost, LyticsRefused, UsageWrong
 

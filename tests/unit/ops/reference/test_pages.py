@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.cli.main import COMMANDS
+from ops.main import COMMANDS
 from ops.reference.pages import FOLDER, pages
 
 

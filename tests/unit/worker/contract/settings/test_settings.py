@@ -195,7 +195,7 @@ def test_sections_can_be_made_by_hand():
 
 
 def test_the_example_and_what_init_writes_are_one():
-    scaffold = ROOT / "ops/cli/begin/scaffold"
+    scaffold = ROOT / "ops/config/scaffold"
 
     assert (ROOT / "segrelay.toml").read_text() == (scaffold / "segrelay.toml").read_text()
     assert (ROOT / ".env.example").read_text() == (scaffold / "env.example").read_text()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops.cli.main import app
+from ops.main import app
 from worker.contract.settings import load_settings
 
 TEXT = """\

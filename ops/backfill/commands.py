@@ -1,0 +1,351 @@
+"""`segrelay backfill`: jobs that bring in whole files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Final
+
+import typer
+from redis import Redis
+
+from ops.backfill.canary import ReadBack, read_canary
+from ops.backfill.options import Asked
+from ops.backfill.plan_command import plan
+from ops.backfill.report_command import report
+from ops.backfill.starting import read_anew, spec_of
+from ops.backfill.view import View, read_all, read_view
+from ops.interrupts import Interruption, interruptible_between_steps
+from ops.send.sending import Deadline
+from ops.send.watching import Awaited, hindrances, triggers_of_job, waiting_of_job
+from ops.state.opened import opened
+from ops.state.partitions import all_partitions
+from ops.state.waiting import Choice, find_streams, take_back
+from ops.terminal.asking import confirmed
+from ops.terminal.console import Progress, note, print_json, progress, say, table
+from ops.terminal.options import spread
+from ops.terminal.tables import count_columns, number_columns, text_columns
+from producer.backfill.book import JobBook
+from producer.backfill.job import Job, JobPhase
+from producer.backfill.reading import Reading, read_job
+from producer.publishing.matching import routing_digest
+from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
+from worker.contract.redis.connection import patience_seconds, resolve_url
+from worker.contract.settings import Settings
+from worker.errors import UsageWrong
+
+_TOLD_AGAIN_SECONDS: Final = 10.0
+
+app = typer.Typer(no_args_is_help=True)
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Return when no delivery of the job is waiting.")
+]
+
+
+app.command()(plan)
+app.command()(report)
+
+
+@app.command()
+@spread
+def start(
+    asked: Asked,
+    *,
+    name: Annotated[
+        str, typer.Option("--job", "--name", help="The job's name.", metavar="JOB")
+    ] = "",
+    canary: Annotated[
+        int, typer.Option(help="Deliver this many rows first, then stop.", metavar="N", min=0)
+    ] = 0,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show the canary's profile fields too.")
+    ] = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring whole files in, as a job that can be stopped at any moment and resumed.
+
+    Rows that are webhook payloads keep their own events. Other rows are profiles: each becomes a
+    member (or former member) of --audience, at the time --as-of. Insider starts no journeys for
+    them unless you say --hooks. With --canary the first rows are delivered, a few of these people
+    are read back from Insider, and the job waits until it is resumed.
+    """
+    wanted = asked.wanted(name=name, canary=canary)
+    with opened() as (settings, client):
+        book = JobBook(client)
+        spec = spec_of(wanted, settings, book)
+        book.create(spec)
+        note(
+            f"job {spec.name}: {'no journeys are' if spec.skip_hook else 'journeys may be'} started"
+        )
+        _run(client, settings, spec.name, wait=wait, as_json=as_json, reveal=reveal)
+
+
+@app.command()
+def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None:
+    """Go on with a job that was paused, interrupted, or stands at its canary.
+
+    It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
+    starts again, and people who were delivered are not delivered twice.
+    """
+    with opened() as (settings, client):
+        book = JobBook(client)
+        found = book.named(job)
+        match found.phase:
+            case "aborted":
+                raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
+            case "read":
+                clear_pause(client, JOB, job)
+                note(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
+            case _:
+                _refuse_changes(found, settings)
+                again = None if found.spec.resumes else read_anew(found, settings, book)
+                if book.resume(job, again) == "aborted":
+                    raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
+                clear_pause(client, JOB, job)
+        _run(client, settings, job, wait=wait, as_json=as_json)
+
+
+@app.command()
+def pause(
+    job: JobName,
+    *,
+    reading_only: Annotated[
+        bool, typer.Option("--reading-only", help="Keep delivering what has been read already.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="The reason, for whoever looks at it later.")] = "",
+) -> None:
+    """Stop the reading and the delivering of a job until it is resumed.
+
+    Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
+    """
+    with opened() as (settings, client):
+        book = JobBook(client)
+        book.named(job)
+        was = book.stop(job, "paused", all_partitions(client, settings))
+        if was == "aborted":
+            raise UsageWrong(f"Job '{job}' was aborted.")
+        if reading_only and was not in {"reading", "paused"}:
+            raise UsageWrong(f"Job '{job}' is not being read; without --reading-only it pauses.")
+        if not reading_only:
+            set_pause(client, JOB, job, Pause(reason or "paused by a person", by="a person"))
+    what = "is no longer read; what was read is delivered" if reading_only else "is paused"
+    say(f"Job '{job}' {what}. `segrelay backfill resume {job}` goes on.")
+
+
+@app.command()
+def abort(
+    job: JobName,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End a job: what waits of it is removed, and counted as discarded.
+
+    Nothing that is read from then on is accepted. What a worker has read by then may still be sent.
+    """
+    with opened() as (settings, client):
+        book = JobBook(client)
+        book.named(job)
+        choice = Choice(job=job)
+        places = all_partitions(client, settings)
+        waiting = sum(stream.length for stream in find_streams(client, places, choice))
+        confirmed(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?", yes=yes)
+        book.stop(job, "aborted", places)
+        streams = find_streams(client, places, choice)  # no more of it will come
+        discarded = 0
+        with progress("discarded", sum(stream.length for stream in streams)) as shown:
+            for step in take_back(client, streams, choice):
+                discarded += step
+                shown.advance(step)
+        clear_pause(client, JOB, job)
+    if as_json:
+        print_json({"job": job, "discarded": discarded})
+    else:
+        say(f"Job '{job}' is ended; {discarded:,} deliveries discarded")
+
+
+@app.command(name="list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List all jobs, the newest first."""
+    with opened() as (settings, client):
+        views = read_all(client, settings)
+    if as_json:
+        print_json([view.document() for view in views])
+        return
+    table(
+        (
+            "job",
+            *text_columns("state"),
+            *number_columns("rows"),
+            *count_columns("accepted", "delivered", "skipped", "dead", "waiting"),
+        ),
+        [
+            (
+                view.job.spec.name,
+                view.state,
+                f"{view.job.tally.rows:,}",
+                *(f"{view.counts[k]:,}" for k in ("accepted", "delivered", "skipped", "dead")),
+                f"{view.counts['waiting']:,}",
+            )
+            for view in views
+        ],
+    )
+
+
+@app.command()
+def status(
+    job: Annotated[
+        str, typer.Argument(metavar="[JOB]", help="The job; all jobs if it is not given.")
+    ] = "",
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Show how a job stands."""
+    if not job:
+        list_(as_json=as_json)
+        return
+    with opened() as (settings, client):
+        view = read_view(client, settings, JobBook(client).named(job))
+    if as_json:
+        print_json(view.document())
+        return
+    for line in _told(view):
+        say(line)
+
+
+def _told(view: View) -> Iterator[str]:
+    spec, tally, counts = view.job.spec, view.job.tally, view.counts
+    yield f"job {spec.name}: {view.state}"
+    yield f"  from {', '.join(spec.sources)}, begun {spec.started_at}"
+    if view.job.problem:
+        yield f"  {view.job.problem}"
+    if view.pause:
+        yield f"  not delivered: {view.pause.reason}"
+    if spec.membership:
+        m = spec.membership
+        yield f"  {m.direction} of {m.audience} as of {m.as_of}"
+    yield (
+        f"  read: {tally.rows:,} rows, {tally.events:,} events, "
+        f"{tally.unmatched:,} unmatched, {tally.refused:,} refused"
+    )
+    yield (
+        f"  deliveries: {counts['accepted']:,} accepted = {counts['delivered']:,} delivered "
+        f"+ {counts['skipped']:,} skipped + {counts['dead']:,} dead "
+        f"+ {counts['discarded']:,} discarded + {counts['waiting']:,} waiting"
+    )
+    for kind, reasons in view.reasons.items():
+        for reason, number in sorted(reasons.items()):
+            yield f"    {kind} {reason}: {number:,}"
+    if view.next_step:
+        yield f"  next: {view.next_step}"
+
+
+def _refuse_changes(job: Job, settings: Settings) -> None:
+    """See that the rows would become the same deliveries as before.
+
+    Raises:
+        UsageWrong: Triggers, identity or partitions have changed.
+    """
+    if routing_digest(settings) != job.spec.routing:
+        raise UsageWrong(
+            f"Triggers, identity or partitions have changed since job '{job.spec.name}' began, so "
+            "that the rest of its rows would become other deliveries. Undo the change, or abort "
+            "the job and start a new one: what was delivered is not delivered twice."
+        )
+
+
+def _run(
+    client: Redis,
+    settings: Settings,
+    name: str,
+    *,
+    wait: bool,
+    as_json: bool,
+    reveal: bool = False,
+) -> None:
+    """Read a job to its end, wait for its deliveries if wanted, and report."""
+    book = JobBook(client)
+    phase = book.phase(name)
+    with interruptible_between_steps() as interruption:
+        if phase == "reading":
+            phase = _read(book, settings, name, interruption)
+        if interruption.is_requested:
+            note(f"Stopped; `segrelay backfill resume {name}` goes on exactly where it stopped.")
+            interruption.obey()
+        if wait or phase == "canary":
+            _wait_for_deliveries(client, settings, name, interruption)
+    view = read_view(client, settings, book.named(name))
+    people = list(read_canary(client, settings, view.job.spec)) if phase == "canary" else []
+    if as_json:
+        told = [each.document(reveal=reveal) for each in people]
+        print_json(view.document() | ({"read_back": told} if phase == "canary" else {}))
+    else:
+        for line in (*_told(view), *_told_of_canary(people, reveal=reveal)):
+            say(line)
+    if view.job.tally.refused:
+        note("Rows that could not be placed are kept: `segrelay quarantine list`.")
+    if phase in {"paused", "aborted"}:
+        note(f"Job '{name}' was {phase} by a person before it was read to its end.")
+        raise typer.Exit(1)
+
+
+def _told_of_canary(people: Sequence[ReadBack], *, reveal: bool) -> Iterator[str]:
+    if people:
+        yield "read back from Insider:"
+    for number, each in enumerate(people, start=1):
+        yield f"  person {number}, {each.trigger}: {each.outcome}. {each.problem}".rstrip()
+        for name, verdict in each.attributes.items():
+            shown = f": {(each.found or {}).get(name)!r}" if reveal else ""
+            yield f"    {name}: {verdict}{shown}"
+
+
+def _read(book: JobBook, settings: Settings, name: str, interruption: Interruption) -> JobPhase:
+    job = book.named(name)
+    size, rows = job.spec.size, job.spec.expected_rows
+    with progress("read, in bytes" if size else "read, in rows", size or rows or None) as bar:
+        return read_job(
+            book,
+            job,
+            settings,
+            _Watching(bar, by_bytes=bool(size)),
+            is_told_to_stop=lambda: interruption.is_requested,
+        )
+
+
+class _Watching:
+    """Moves a bar as the reading goes on, and tells what it waits for."""
+
+    def __init__(self, bar: Progress, *, by_bytes: bool) -> None:
+        self._bar = bar
+        self._by_bytes = by_bytes
+        self._shown = 0
+        self._told_at = -_TOLD_AGAIN_SECONDS
+
+    def __call__(self, reading: Reading) -> None:
+        done = reading.bytes_read if self._by_bytes else reading.tally.rows
+        self._bar.advance(done - self._shown)
+        self._shown = done
+        if reading.waiting_for and time.monotonic() - self._told_at >= _TOLD_AGAIN_SECONDS:
+            self._told_at = time.monotonic()
+            note(f"waiting: {reading.waiting_for}")
+
+
+def _wait_for_deliveries(
+    client: Redis, settings: Settings, name: str, interruption: Interruption
+) -> None:
+    """Show how the deliveries of a job go, until none waits."""
+    watch = Awaited(
+        lambda: waiting_of_job(client, settings, name),
+        lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
+        Deadline(None),
+        interruption,
+        note,
+        patience_seconds(resolve_url(settings.redis)),
+    )
+    left = watch.waiting()
+    with progress("settled", left) as shown:
+        watch.until_settled(left, shown.advance)

@@ -1,0 +1,117 @@
+"""`segrelay backfill plan`: what a backfill would do, before it does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import orjson
+from redis import Redis
+
+from ops.backfill.options import Asked
+from ops.backfill.planning import JobPlan, Planner
+from ops.backfill.starting import spec_of
+from ops.state.opened import opened
+from ops.terminal.console import print_json, progress, say, table
+from ops.terminal.options import Json, spread
+from ops.terminal.tables import number_columns, text_columns
+from producer.backfill.book import JobBook
+from worker.contract.settings import Settings
+
+_BAD_ROWS_SHOWN: Final = 10
+_MEGABYTE: Final = 1_000_000
+_MINUTE: Final = 60
+
+
+@spread
+def plan(asked: Asked, *, as_json: Json = False) -> None:
+    """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
+
+    It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
+    of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
+    """
+    with opened() as (settings, client):
+        found = _planned(asked, settings, client)
+    if as_json:
+        print_json(found.document())
+        return
+    for line in _told(found):
+        say(line)
+    _tell_triggers(found)
+    for body in found.bodies:
+        say(f"\nwould be sent for {body['trigger']}, masked:")
+        say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
+
+
+def _planned(asked: Asked, settings: Settings, client: Redis) -> JobPlan:
+    spec = spec_of(asked.wanted(), settings, JobBook(client))
+    result = JobPlan(spec)
+    shown = 0
+    with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
+        for result, read_bytes in Planner(client, settings).plan(spec):
+            done = read_bytes if spec.size else result.rows
+            bar.advance(done - shown)
+            shown = done
+    return result
+
+
+def _told(plan: JobPlan) -> Iterator[str]:
+    found = plan.document()
+    if found["audience"]:
+        yield f"{found['on']} of {found['audience']} as of {found['as_of']}"
+    yield (
+        f"{plan.rows:,} rows: {plan.events:,} events, {plan.unmatched:,} unmatched, "
+        f"{plan.refused:,} refused"
+    )
+    for reason, count in found["refused_by_reason"].items():
+        yield f"  refused {reason}: {count:,}"
+    for bad in plan.bad_rows[:_BAD_ROWS_SHOWN]:
+        yield f"  {bad.file}:{bad.line}: {bad.reason}: {bad.message}"
+    if plan.refused > _BAD_ROWS_SHOWN:
+        yield "  …; --json tells up to 1,000"
+    yield (
+        f"{found['deliveries']:,} deliveries, {found['known']:,} of them known to the ledger; "
+        f"about {found['requests']:,} requests, {_duration(plan.seconds)} at the allowed rate"
+    )
+    yield f"Redis needs up to {plan.redis_bytes / _MEGABYTE:,.0f} MB{_free(plan)}"
+    journeys = "starts no journeys" if plan.spec.skip_hook else "may start journeys"
+    yield f"Insider {journeys} for these people"
+
+
+def _free(plan: JobPlan) -> str:
+    if plan.free_bytes is None:
+        return ""
+    return f"; producers may still use {plan.free_bytes / _MEGABYTE:,.0f} MB of it"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:,.0f} s"
+    return f"{seconds / _MINUTE:,.0f} min"
+
+
+def _tell_triggers(plan: JobPlan) -> None:
+    rows = []
+    for name, one in sorted(plan.triggers.items()):
+        found = one.document()
+        sample = ", ".join(f"{what} {count}" for what, count in found["sample"].items())
+        rows.append(
+            (
+                name,
+                f"{one.deliveries:,}",
+                ", ".join(f"{why} {count:,}" for why, count in found["known"].items()) or "-",
+                f"{one.left:,}",
+                f"{one.requests:,}",
+                sample,
+            )
+        )
+    table(
+        (
+            "trigger",
+            *number_columns("deliveries"),
+            *text_columns("known"),
+            *number_columns("to send", "requests"),
+            *text_columns("of 100 rendered"),
+        ),
+        rows,
+    )

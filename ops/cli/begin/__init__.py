@@ -1,1 +1,0 @@
-"""The commands of the help's section Begin, but for `template`: init, config, demo, sandbox."""

@@ -1,1 +1,0 @@
-"""The commands of the help's section Operate, but for `status` and `dlq`."""

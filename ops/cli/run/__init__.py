@@ -1,1 +1,0 @@
-"""The commands of the help's section Run, which start processes."""

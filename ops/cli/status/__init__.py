@@ -1,1 +1,0 @@
-"""`segrelay status`: its options, and the text that it prints."""

@@ -1,0 +1,1 @@
+"""The commands `segrelay config` and `segrelay init`."""

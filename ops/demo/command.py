@@ -1,0 +1,296 @@
+"""`segrelay demo`: all three producers on invented people, against the sandbox, with a summary.
+
+The sandbox stands in for both ends: for Lytics, where the people are, and for Insider. A backfill
+brings in who is in one audience, webhooks tell of two others meanwhile, and a sync finds who joined
+and left the first. In the end Insider has to hold what Lytics holds.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from ops.interrupts import interrupted_once
+from ops.invented import AUDIENCES, people_at_lytics
+from ops.rig import Rig, free_port, wait_for_receiver
+from ops.run.supervisor import own_command
+from ops.status.status import read_status
+from ops.terminal.console import note, print_json, say, table
+from ops.terminal.tables import number_columns
+from worker.errors import OperationsMustAct
+
+LATENCY_SECONDS: Final = 0.02
+_SECONDS_AT_MOST: Final = 120.0
+"""It takes twenty on two idle cores; a busy machine is no failure."""
+_LOOK_SECONDS: Final = 0.25
+_MOVES_AT_ONCE: Final = 200
+_JOINS = _LEAVES = 40
+"""Whom the sync finds; it asks a person before it takes more than a tenth, or 100, out."""
+_SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+_SYNCED, *_TOLD = AUDIENCES
+"""The audience of backfill and sync, and those of which webhooks tell."""
+_TABLES: Final = """\
+[lytics]
+base_url = "http://127.0.0.1:{sandbox}"
+token = "demo"
+
+[producer.webhook]
+listen = "127.0.0.1:{webhook}"
+secret = "demo"
+
+[sync.{audience}]
+audience = "{audience}"
+every = "30d"
+"""
+
+
+def demo(
+    *,
+    events: Annotated[
+        int, typer.Option(help="How many entrances and exits webhooks tell of.", min=1)
+    ] = 3_000,
+    people: Annotated[int, typer.Option(help="How many people to invent.", min=200)] = 1_500,
+    seed: Annotated[
+        int, typer.Option(help="The same seed invents the same people and events.")
+    ] = 7,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Backfill, receive and sync invented people, then compare Insider with Lytics."""
+    rng = random.Random(seed)  # noqa: S311 - invented people
+    sandbox, webhook = free_port(), free_port()
+    with (
+        interrupted_once(),
+        tempfile.TemporaryDirectory(prefix="segrelay-demo-") as folder,
+        Rig(
+            Path(folder),
+            sandbox_settings={"latency_seconds": LATENCY_SECONDS, "port": sandbox},
+            more=_TABLES.format(sandbox=sandbox, webhook=webhook, audience=_SYNCED),
+        ) as rig,
+    ):
+        outcome = _Play(rig, rng, events, people, webhook).run()
+    if json:
+        print_json(outcome.document())
+    else:
+        _summary(outcome)
+    raise typer.Exit(0 if outcome.agrees else 1)
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What the demo came to."""
+
+    seconds: float
+    status: dict[str, Any]
+    requests: int
+    people_with_audiences: int
+    wrong: int
+    requests_sent_twice: int
+    overlaps: int
+    webhooks: int
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        """Say whether Insider holds what Lytics holds, and all is accounted for."""
+        status = self.status
+        total = sum(status[name] for name in _SIX[1:])
+        return not (self.wrong or status["waiting"] or status["dead"] or self.problems) and (
+            status["accepted"] == total
+        )
+
+    def document(self) -> dict[str, Any]:
+        """Return it for machines."""
+        return {
+            "agrees": self.agrees,
+            "seconds": round(self.seconds, 2),
+            "webhook_events": self.webhooks,
+            **{name: self.status[name] for name in _SIX},
+            "skipped_by_reason": self.status["skipped_by_reason"],
+            "requests": self.requests,
+            "people_with_audiences": self.people_with_audiences,
+            "wrong_memberships": self.wrong,
+            "requests_sent_twice": self.requests_sent_twice,
+            "overlaps": self.overlaps,
+            "problems": self.problems,
+        }
+
+
+@dataclass(slots=True)
+class _Play:
+    """The acts of the demo, in their order."""
+
+    rig: Rig
+    rng: random.Random
+    events: int
+    people: int
+    webhook_port: int
+    problems: list[str] = field(default_factory=list)
+
+    def run(self) -> _Outcome:
+        """Play, and compare."""
+        begun = time.monotonic()
+        self._invent()
+        note("Redis and the sandbox run; starting a worker and the receiver of webhooks.")
+        self.rig.start_worker()
+        receiver = self.rig.start_beside("serve")
+        moving = threading.Thread(target=self._move_and_tell, name="lytics", daemon=True)
+        try:
+            # Lytics puts a job to sleep for a minute that is refused a few times in succession.
+            wait_for_receiver(self.webhook_port, receiver)
+            moving.start()
+            self._backfill()
+            self._sync("Sync learns who is in it:")
+            self._join_and_leave()
+            self._sync(f"{_JOINS} joined and {_LEAVES} left meanwhile; sync finds them:")
+            moving.join(_SECONDS_AT_MOST)
+            self._work_off(begun)
+        except OperationsMustAct as error:
+            self.problems.append(error.message)
+        seconds = time.monotonic() - begun
+        self.rig.stop_workers()
+        return self._compared(seconds)
+
+    def _invent(self) -> None:
+        """Fill Lytics with people, most of whom are in the first audience."""
+        invented = people_at_lytics(self.people)
+        for row in invented[: self.people * 2 // 3]:
+            row["segments"] = [_SYNCED]
+        self.rig.sandbox.post("lytics/profiles", invented)
+        note(f"Lytics has {self.people} invented people.")
+
+    def _backfill(self) -> None:
+        members = self.rig.sandbox.get("lytics/members", audience=_SYNCED)
+        path = self.rig.folder / "members.ndjson"
+        path.write_bytes(b"\n".join(map(orjson.dumps, members)) + b"\n")
+        note(f"Backfill of the {len(members)} members of {_SYNCED}, from a file:")
+        options = ("--audience", _SYNCED, "--as-of", "now", "--job", "members")
+        self._command("backfill", "start", str(path), *options)
+
+    def _sync(self, what: str) -> None:
+        note(what)
+        self._command("sync", "run", _SYNCED)
+
+    def _command(self, *arguments: str) -> None:
+        """Run one of our commands; what it says is shown."""
+        ran = subprocess.run(
+            own_command(*arguments),
+            env=self.rig.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            check=False,
+        )
+        if ran.returncode:
+            raise OperationsMustAct(f"`segrelay {' '.join(arguments[:2])}` has failed.")
+
+    def _join_and_leave(self) -> None:
+        """Change the first audience at Lytics; no webhook tells of it."""
+        first_outside = self.people * 2 // 3
+        joins = self.rng.sample(range(first_outside, self.people), _JOINS)
+        leaves = self.rng.sample(range(first_outside), _LEAVES)
+        self.rig.sandbox.post(
+            "lytics/moves",
+            [{"uid": f"u{n}", "audience": _SYNCED, "change": "enter"} for n in joins]
+            + [{"uid": f"u{n}", "audience": _SYNCED, "change": "exit"} for n in leaves],
+        )
+
+    def _move_and_tell(self) -> None:
+        """Let people enter and leave the other audiences; Lytics tells of it by webhooks."""
+        url = f"http://127.0.0.1:{self.webhook_port}/v1/lytics"
+        job = {"webhook_url": url, "headers": {"x-segrelay-secret": "demo"}}
+        batches = {"segment_ids": _TOLD, "batch_requests": True, "batch_size": 50}
+        self.rig.sandbox.settings(lytics={"webhook_retry_seconds": 0.2})
+        self.rig.sandbox.post("lytics/jobs", job | batches)
+        inside: set[tuple[int, str]] = set()
+        rng = random.Random(self.rng.random())  # noqa: S311 - a thread of its own
+        for first in range(0, self.events, _MOVES_AT_ONCE):
+            count = min(_MOVES_AT_ONCE, self.events - first)
+            moves = []
+            for person in rng.sample(range(self.people), count):
+                place = (person, rng.choice(_TOLD))
+                change = "exit" if place in inside else "enter"
+                inside ^= {place}
+                moves.append({"uid": f"u{person}", "audience": place[1], "change": change})
+            self.rig.sandbox.post("lytics/moves", moves)
+            time.sleep(_LOOK_SECONDS)
+
+    def _told(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.rig.sandbox.get("lytics/jobs").get("job", {})
+        return found
+
+    def _work_off(self, begun: float) -> None:
+        """Show the six counts until nothing waits; a live line on a terminal, lines elsewhere."""
+        last = 0.0
+        while True:
+            status, told = read_status(self.rig.client, self.rig.settings), self._told()
+            elapsed = time.monotonic() - begun
+            line = f"{elapsed:5.1f} s  " + "  ".join(f"{name} {status[name]:>6}" for name in _SIX)
+            if sys.stderr.isatty():
+                sys.stderr.write(f"\r\x1b[K{line}")
+                sys.stderr.flush()
+            elif elapsed - last >= 1.0 or not last:
+                last = elapsed
+                note(line)
+            if told and told["sent"] == told["events"] and not status["waiting"]:
+                break
+            if elapsed > _SECONDS_AT_MOST:
+                left = f"{status['waiting']} deliveries wait, and webhooks: {told}"
+                raise OperationsMustAct(f"After {elapsed:.0f} s {left}.")
+            time.sleep(_LOOK_SECONDS)
+        with suppress(OSError):
+            sys.stderr.write("\n" if sys.stderr.isatty() else "")
+
+    def _compared(self, seconds: float) -> _Outcome:
+        """Compare what Insider holds with what Lytics holds."""
+        should: dict[str, list[str]] = {}
+        for audience in AUDIENCES:
+            for row in self.rig.sandbox.get("lytics/members", audience=audience):
+                should.setdefault(row["email"], []).append(audience)
+        held = self.rig.memberships()
+        wrong = sum(
+            held.get(email, []) != sorted(should.get(email, []))
+            for email in held.keys() | should.keys()
+        )
+        repeats = self.rig.sandbox.get("repeats")["requests_with_a_user_again"]
+        return _Outcome(
+            seconds=seconds,
+            status=read_status(self.rig.client, self.rig.settings),
+            requests=self.rig.sandbox.get("summary")["requests"]["total"],
+            people_with_audiences=len(held),
+            wrong=wrong,
+            requests_sent_twice=sum(path["again_after_answered"] for path in repeats.values()),
+            overlaps=self.rig.sandbox.get("overlaps")["different"],
+            webhooks=self._told().get("sent", 0),
+            problems=self.problems,
+        )
+
+
+def _summary(outcome: _Outcome) -> None:
+    document = outcome.document()
+    rows = [(name.replace("_", " "), document[name]) for name in (*_SIX, "requests")]
+    rows += [
+        ("seconds", document["seconds"]),
+        ("people in an audience", outcome.people_with_audiences),
+        ("wrong memberships", outcome.wrong),
+        ("overlapping requests", outcome.overlaps),
+    ]
+    table(("what", *number_columns("how many")), rows)
+    for reason, count in document["skipped_by_reason"].items():
+        say(f"skipped as {reason}: {count}")
+    for problem in outcome.problems:
+        note(problem)
+    say(
+        "Insider holds exactly what Lytics holds."
+        if outcome.agrees
+        else "Insider does NOT hold what Lytics holds."
+    )

@@ -1,0 +1,17 @@
+"""The entry point of the console command: Ctrl-C while Python still loads prints nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_INTERRUPTED: Final = 130
+"""128 + SIGINT, as shells have it."""
+
+
+def run() -> None:
+    """Load the command line and run it."""
+    try:
+        from ops.main import run as run_commands  # noqa: PLC0415 - loading is what may end
+    except KeyboardInterrupt:
+        raise SystemExit(_INTERRUPTED) from None
+    run_commands()

@@ -1,1 +1,0 @@
-"""Feeding: what a person sends goes into Redis, and is watched until it is delivered."""

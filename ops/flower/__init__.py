@@ -1,0 +1,1 @@
+"""The command `segrelay flower`, and the Flower server that it runs."""

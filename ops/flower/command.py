@@ -1,0 +1,72 @@
+"""`segrelay flower`: the real Flower, on the workers' broker, behind basic authentication."""
+
+from __future__ import annotations
+
+import errno
+from typing import Annotated, Any
+
+import typer
+from celery import Celery
+
+from ops.interrupts import end_with_parent
+from ops.terminal.console import note
+from ops.terminal.options import listening_at
+from worker.contract.celery.options import broker_options
+from worker.contract.settings import FlowerSettings, load_settings
+from worker.errors import ConfigurationInvalid, PortTaken
+
+
+def flower(
+    *,
+    listen: Annotated[
+        str, typer.Option(help="Listen here instead of at flower.listen.", metavar="HOST:PORT")
+    ] = "",
+) -> None:
+    """Run Flower, to watch the workers. Some of its options are taken from FLOWER_… variables.
+
+    It only shows, unless flower.actions is true.
+    """
+    end_with_parent()
+    settings = load_settings()
+    section = settings.flower
+    if section is None:
+        raise ConfigurationInvalid(
+            f'{settings.source.name}: [flower] is missing: add it, with password = "env:NAME".'
+        )
+    credentials = _credentials(section, settings.source.name)
+    section = listening_at(section, listen)
+    app = Celery("segrelay-flower")
+    app.conf.update(broker_options(settings))
+    _run(app, section, credentials)
+
+
+def _credentials(section: FlowerSettings, file: str) -> str:
+    password = section.password.reveal()
+    if not password:
+        raise ConfigurationInvalid(
+            f"{file}: flower.password is empty, so anybody could see everything."
+        )
+    return f"{section.user}:{password}"
+
+
+def _run(app: Any, section: FlowerSettings, credentials: str) -> None:
+    """Run Flower in this process: no password stands on a command line."""
+    from ops.flower.server import serve  # noqa: PLC0415 - takes a while
+    from ops.flower.variables import apply_variables  # noqa: PLC0415 - see above
+
+    for ignored in apply_variables():
+        note(f"warning: {ignored}")
+    try:
+        serve(
+            app,
+            address=section.host,
+            port=section.port,
+            credentials=credentials,
+            has_actions=section.actions,
+        )
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise PortTaken(
+            f"Something listens on {section.listen} already: end it, or set flower.listen."
+        ) from error

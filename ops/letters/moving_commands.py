@@ -1,0 +1,211 @@
+"""`segrelay dlq replay|discard|export|import`: what is done with letters."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, BinaryIO, Final
+
+import orjson
+import typer
+from redis import Redis
+
+from ops.letters.files import import_letters
+from ops.letters.options import LetterOptions, now_ms
+from ops.letters.reading import find_letters
+from ops.letters.rehearsal import rehearse_letters
+from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay
+from ops.letters.replay import discard as discard_letters
+from ops.letters.replay import replay as replay_letters
+from ops.state.opened import opened
+from ops.state.partitions import partition_count
+from ops.terminal.asking import confirmed, counted
+from ops.terminal.console import note, print_json, say, table
+from ops.terminal.options import All, Ids, Json, Yes, spread
+from ops.terminal.tables import text_columns
+from producer.doorbell import CeleryDoorbell
+from producer.retrying import TOO_OLD, LedgerReach
+from producer.sources.files import opened_bytes as opened_file
+from worker.adapters.redis.meanings import read_meanings
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.claim import claim
+from worker.contract.settings import Settings
+from worker.errors import UsageWrong
+
+_MESSAGE_CHARACTERS: Final = 80
+_LEFT_OUT: Final = {
+    "orphaned": "the configuration does not name their trigger any more",
+    "unwanted": "their trigger has another direction or other audiences now",
+    "unreadable": "what they hold can't be read; name them by id to put them back as they were",
+    "exhausted": "replayed three times in vain; name them by id to try again",
+    TOO_OLD: "accepted longer ago than the ledger remembers; --force replays them",
+}
+
+
+@spread
+def replay(
+    ids: Ids = None,
+    *,
+    options: LetterOptions,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Send nothing: render with today's templates, and show what would be."
+        ),
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
+    ] = False,
+    everything: All = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Send letters again, through the backfill lane and with their event's own time.
+
+    What something newer has made stale is skipped. A letter that was replayed three times in vain
+    is left out unless it is named by its id.
+    """
+    options.refuse_accidental_all(ids, everything=everything or dry_run)
+    with opened() as (settings, client):
+        places, wanted = options.chosen(client, settings, ids or ())
+        reach = LedgerReach.of(settings, now_ms(client), force=force)
+        policy = ReplayPolicy(reach, named=bool(ids))
+        letters = find_letters(client, places, wanted)
+        plan = plan_replay(letters, settings, policy, read_meanings(client, settings))
+        if dry_run:
+            _rehearse(client, settings, places, plan, as_json=as_json)
+            return
+        _tell_left_out(plan)
+        if plan.ids:
+            confirmed(f"Replay {len(plan.ids):,} letters?", yes=yes)
+        doorbell = CeleryDoorbell(settings)
+        done = counted("replayed", replay_letters(client, places, plan.ids, doorbell), plan)
+    if as_json:
+        print_json({"replayed": done, "left_out": dict(plan.left_out)})
+    else:
+        say(f"{done:,} letters replayed")
+
+
+@spread
+def discard(
+    ids: Ids = None,
+    *,
+    options: LetterOptions,
+    everything: All = False,
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Discard dead letters for good; they are counted as discarded."""
+    options.refuse_accidental_all(ids, everything=everything)
+    with opened() as (settings, client):
+        places, wanted = options.chosen(client, settings, ids or ())
+        plan = ReplayPlan([letter["id"] for letter in find_letters(client, places, wanted)])
+        if plan.ids:
+            confirmed(f"Discard {len(plan.ids):,} letters for good?", yes=yes)
+        done = counted("discarded", discard_letters(client, places, plan.ids), plan)
+    if as_json:
+        print_json({"discarded": done})
+    else:
+        say(f"{done:,} letters discarded")
+
+
+@spread
+def export(
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-",
+            help="The file to write; it must not exist. - writes to standard output.",
+        ),
+    ],
+    *,
+    options: LetterOptions,
+) -> None:
+    """Write letters as NDJSON, whole: with the profiles' fields. They also stay where they are."""
+    with opened() as (settings, client), _created(file) as stream:
+        places, wanted = options.chosen(client, settings)
+        written = 0
+        for letter in find_letters(client, places, wanted):
+            stream.write(orjson.dumps(letter) + b"\n")
+            written += 1
+    note(f"{written:,} letters exported")
+
+
+@contextmanager
+def _created(file: str) -> Iterator[BinaryIO]:
+    """Open a file that nobody else may read, or stdout."""
+    if file == "-":
+        yield sys.stdout.buffer
+        return
+    try:
+        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise UsageWrong(f"{file}: is there already; name a new file.") from None
+    with os.fdopen(number, "wb") as stream:
+        yield stream
+
+
+def import_file(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A file that `export` wrote.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Put exported letters back; those that are there are not added twice.
+
+    The exit code is 1 if a line is no letter for this Redis.
+    """
+    with opened_file(file) as stream, opened() as (settings, client):
+        claim(client, settings)
+        count = partition_count(client, settings)
+        imported = import_letters(client, stream, settings, count)
+    if as_json:
+        problems = [{"line": line, "reason": why} for line, why in imported.problems]
+        print_json({"lines": imported.lines, "added": imported.added, "problems": problems})
+    else:
+        say(f"{imported.added:,} of {imported.lines:,} letters added")
+        for line, why in imported.problems:
+            note(f"line {line}: {why}")
+    if imported.problems:
+        raise typer.Exit(1)
+
+
+def _tell_left_out(plan: ReplayPlan) -> None:
+    for why, count in plan.left_out.items():
+        note(f"{count:,} left out: {_LEFT_OUT[why]}")
+
+
+def _rehearse(
+    client: Redis,
+    settings: Settings,
+    places: Sequence[PartitionKeys],
+    plan: ReplayPlan,
+    *,
+    as_json: bool,
+) -> None:
+    rehearsed = list(rehearse_letters(client, settings, places, plan.ids, now_ms(client)))
+    fates = Counter(one.fate for one in rehearsed)
+    if as_json:
+        rows = [
+            {
+                "id": r.name,
+                "fate": r.fate,
+                "reason": r.reason,
+                "message": r.safe_message,
+            }
+            for r in rehearsed
+        ]
+        fate_counts = {f"would_be_{fate}": fates[fate] for fate in ("sent", "skipped", "dead")}
+        print_json({**fate_counts, "left_out": dict(plan.left_out), "letters": rows})
+        return
+    _tell_left_out(plan)
+    table(
+        ("letter", "would be", "reason", *text_columns("message")),
+        [
+            (r.name, r.fate, r.reason or "-", r.safe_message[:_MESSAGE_CHARACTERS])
+            for r in rehearsed
+        ],
+    )
+    say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in ("sent", "skipped", "dead")))

@@ -1,0 +1,80 @@
+"""Which letters `segrelay dlq` means: one set of options for all its commands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+from redis import Redis
+
+from ops.letters.reading import Filter
+from ops.state.partitions import all_partitions, partition_count
+from ops.state.person import person_named
+from ops.terminal.moments import parse_moment_ms
+from ops.terminal.options import FilterOptions
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.contract.words import Death
+from worker.errors import UsageWrong
+
+
+@dataclass(frozen=True, slots=True)
+class LetterOptions(FilterOptions):
+    """Options that narrow each other; none means all letters."""
+
+    cause: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--cause", help="Only letters of this cause, as `dlq causes` shows it; repeatable."
+        ),
+    ] = None
+    trigger: Annotated[str, typer.Option(help="Only of this trigger.")] = ""
+    audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
+    reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
+    profile: Annotated[
+        str, typer.Option(help="Only letters about this person: a value of the identity field.")
+    ] = ""
+    since: Annotated[
+        str, typer.Option(help="Died since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
+    ] = ""
+    until: Annotated[str, typer.Option(help="Died before; written like --since.")] = ""
+
+    def chosen(
+        self, client: Redis, settings: Settings, ids: Iterable[str] = ()
+    ) -> tuple[list[PartitionKeys], Filter]:
+        """Return where to look and for what.
+
+        Raises:
+            UsageWrong: A filter names what there can't be.
+        """
+        if self.reason and self.reason not in {known.value for known in Death}:
+            known = ", ".join(death.value for death in Death)
+            raise UsageWrong(f"There is no reason '{self.reason}': {known}.")
+        places = all_partitions(client, settings)
+        now = now_ms(client)
+        digest = ""
+        if self.profile:
+            person = person_named(self.profile, settings, partition_count(client, settings))
+            places = [place for place in places if place.partition == person.partition]
+            digest = person.digest.hex()
+        return places, Filter(
+            ids=frozenset(ids),
+            causes=frozenset(self.cause or ()),
+            trigger=self.trigger,
+            audience=self.audience,
+            reason=self.reason,
+            digest=digest,
+            since_ms=parse_moment_ms(self.since, "--since", now_ms=now),
+            until_ms=parse_moment_ms(self.until, "--until", now_ms=now),
+        )
+
+
+def now_ms(client: Redis) -> int:
+    """Return now by Redis' clock."""
+    with redis_errors():
+        clock: Any = client.time()
+    seconds, micros = clock
+    return int(seconds) * 1000 + int(micros) // 1000

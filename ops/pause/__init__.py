@@ -1,0 +1,1 @@
+"""The commands `segrelay pause` and `segrelay resume`."""

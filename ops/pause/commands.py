@@ -1,0 +1,251 @@
+"""`segrelay pause` and `segrelay resume`: hold back a destination or a trigger, let it go on."""
+
+from __future__ import annotations
+
+import difflib
+import getpass
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import typer
+from redis import Redis
+
+from ops.letters.options import now_ms
+from ops.pause.probe import Probe, Probed
+from ops.state.opened import opened
+from ops.state.partitions import all_partitions, known_destinations
+from ops.state.waiting import find_streams
+from ops.terminal.console import note, print_json, say
+from ops.terminal.moments import parse_seconds
+from ops.terminal.options import Json
+from worker.adapters.redis.gate import read_state, resume_gate
+from worker.contract.pauses import (
+    DESTINATION,
+    TRIGGER,
+    Pause,
+    Paused,
+    clear_pause,
+    read_pauses,
+    set_pause,
+)
+from worker.contract.settings import Destination, Settings
+from worker.contract.versions import let_go
+from worker.core.gate import gate_id
+from worker.errors import UsageWrong
+
+_KINDS: Final[tuple[Paused, Paused]] = (DESTINATION, TRIGGER)
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="DESTINATION|TRIGGER",
+        help="A name; destination:NAME or trigger:NAME where both exist.",
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="Pause all destinations.")]
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTarget:
+    """What is paused or resumed."""
+
+    kind: Paused
+    name: str
+
+    def __str__(self) -> str:
+        """Return it as a person would say it."""
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of a target.
+
+    Args:
+        changed: False where it was so before.
+    """
+
+    kind: Paused
+    name: str
+    changed: bool
+
+
+def pause(
+    names: Names = None,
+    *,
+    everything: All = False,
+    reason: Annotated[str, typer.Option(help="Say why; `segrelay status` shows it.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Pause destinations or triggers: they go on accepting, and nothing of them is sent."""
+    with opened() as (settings, client):
+        known = known_names(client, settings)
+        targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
+        why = Pause(reason, _who(), datetime.now(UTC).isoformat(timespec="seconds"))
+        done = [
+            Done(target.kind, target.name, set_pause(client, target.kind, target.name, why))
+            for target in targets
+        ]
+    if as_json:
+        print_json({"paused": [asdict(one) for one in done], "reason": reason})
+        return
+    for one, target in zip(done, targets, strict=True):
+        say(f"{target} is paused" if one.changed else f"{target} stays paused, for this reason")
+
+
+def resume(
+    names: Names = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Resume all destinations, and everything that is paused.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for the first request's answer.")
+    ] = True,
+    timeout: Annotated[
+        str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
+    ] = "30s",
+    as_json: Json = False,
+) -> None:
+    """Let destinations or triggers go on: one request goes first, then the rest.
+
+    It waits for the answer to that request and says what it was. For a destination this also ends
+    what it has paused itself for: refused credentials, answers that can't be read, failures in a
+    row. A trigger that its canary has paused goes on without a limit; one whose canary is still
+    going, too. The exit code is 1 if the first request failed.
+    """
+    timeout_seconds = parse_seconds(timeout, "--timeout")
+    with opened() as (settings, client):
+        known = known_names(client, settings)
+        targets = chosen(known, names, kinds=_KINDS, everything=everything)
+        since_ms = now_ms(client)
+        done = [_resumed(client, settings, one, is_named=not everything) for one in targets]
+        probes = {
+            target: Probe(client, settings, target.kind, target.name, since_ms)
+            for target, one in zip(targets, done, strict=True)
+            if wait and one.changed
+        }
+        probed = {target: probe.outcome(timeout_seconds) for target, probe in probes.items()}
+    if as_json:
+        rows = [(one, probed.get(target)) for one, target in zip(done, targets, strict=True)]
+        print_json({"resumed": [asdict(one) | {"probe": was and asdict(was)} for one, was in rows]})
+    else:
+        _tell_resumed(dict(zip(targets, done, strict=True)), probed, everything=everything)
+    if any(one.outcome == "failed" for one in probed.values()):
+        raise typer.Exit(1)
+
+
+def _tell_resumed(
+    done: Mapping[PauseTarget, Done], probed: Mapping[PauseTarget, Probed], *, everything: bool
+) -> None:
+    for target, one in done.items():
+        if one.changed:
+            told = f": {probed[target].message}" if target in probed else ""
+            say(f"{target} is resumed{told}")
+        elif not everything:
+            say(f"{target} was not paused")
+    for target, probe in probed.items():
+        if probe.outcome == "failed":
+            note(f"{target}: correct what the message says, then resume it again.")
+    if everything and not any(one.changed for one in done.values()):
+        say("nothing was paused")
+
+
+def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
+    """Return all names there are: configured, waiting in Redis, or paused."""
+    pauses = read_pauses(client)
+    waiting = find_streams(client, all_partitions(client, settings))
+    destinations = {*known_destinations(client, settings), *pauses.destinations}
+    triggers = {*settings.triggers, *pauses.triggers, *(stream.trigger for stream in waiting)}
+    return {DESTINATION: sorted(destinations), TRIGGER: sorted(triggers)}
+
+
+def chosen(
+    known: dict[Paused, list[str]],
+    names: Sequence[str] | None,
+    *,
+    kinds: Iterable[Paused],
+    everything: bool,
+) -> list[PauseTarget]:
+    """Return what a person means.
+
+    Args:
+        known: By kind.
+        names: As written; `destination:NAME` and `trigger:NAME` tell two of one name apart.
+        kinds: What `--all` stands for.
+        everything: `--all`.
+
+    Raises:
+        UsageWrong: Nothing is named, or something that is not known, or that is both.
+    """
+    if everything == bool(names):
+        raise UsageWrong("Name a destination or a trigger, or say --all.")
+    if everything:
+        return [PauseTarget(kind, name) for kind in kinds for name in known[kind]]
+    return list(dict.fromkeys(_target(known, name) for name in names or ()))
+
+
+def _target(known: dict[Paused, list[str]], written: str) -> PauseTarget:
+    prefix, colon, rest = written.partition(":")
+    kinds = [kind for kind in _KINDS if kind == prefix] if colon else list(_KINDS)
+    name = rest if colon else written
+    found = [PauseTarget(kind, name) for kind in kinds if name in known[kind]]
+    if not found:
+        raise UsageWrong(_unknown(known, kinds, written))
+    if len(found) > 1:
+        raise UsageWrong(
+            f"{name} is a destination and a trigger: write destination:{name} or trigger:{name}."
+        )
+    return found[0]
+
+
+def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: str) -> str:
+    there = [name for kind in kinds or _KINDS for name in known[kind]]
+    near = difflib.get_close_matches(written.rpartition(":")[2], there, n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(there) or 'none'}."
+    return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
+
+
+def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> Done:
+    """End a pause; the gate is told first, so that nothing overtakes the probe.
+
+    A canary that is going is ended only where its trigger is named.
+    """
+    if target.kind == DESTINATION:
+        was_held = _open_gate(client, settings.destinations.get(target.name))
+    else:
+        is_paused = target.name in read_pauses(client).triggers
+        if is_paused:
+            _probe_trigger(client, settings, target.name)
+        may_go = is_named or is_paused
+        was_held = may_go and let_go(client, target.name, was_paused=is_paused)
+    was_paused = clear_pause(client, target.kind, target.name)
+    return Done(target.kind, target.name, was_paused or was_held)
+
+
+def _open_gate(client: Redis, destination: Destination | None) -> bool:
+    """Open a destination's gate; returns whether it had paused itself, or was broken."""
+    if destination is None:
+        return False
+    gate = gate_id(destination.base_url, destination.authorization)
+    was_held = read_state(client, gate).state in {"paused", "broken"}
+    resume_gate(client, gate)
+    return was_held
+
+
+def _probe_trigger(client: Redis, settings: Settings, name: str) -> None:
+    trigger = settings.triggers.get(name)
+    if trigger:
+        destination = settings.destinations[trigger.destination]
+        gate = gate_id(destination.base_url, destination.authorization)
+        resume_gate(client, gate, trigger=name)
+
+
+def _who() -> str:
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):
+        return socket.gethostname()

@@ -1,0 +1,1 @@
+"""The command `segrelay reconcile`: the ledger compared with Lytics and Insider."""

@@ -1,0 +1,214 @@
+"""Drift of one audience: read the source, compare, read back, and put right what differs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
+
+from redis import Redis
+
+from ops.audiences.moving import check_wanted, publish_all, state_event
+from ops.audiences.people import Person, named_in, remembered
+from ops.insider.lists import list_of
+from ops.insider.reader import InsiderReader
+from ops.reconcile.comparing import (
+    AtInsider,
+    Compared,
+    compare,
+    read_back,
+    sampled,
+    with_names,
+)
+from ops.state.partitions import partition_count
+from producer.publish import Publisher
+from producer.sources.scans import PREFIX, look_at, lytics_of
+from producer.sync.sources import LyticsSource
+from worker.contract.events import Event
+from worker.contract.settings import Settings
+from worker.contract.words import Direction
+from worker.errors import UsageWrong
+
+
+class Shown(Protocol):
+    """Shows how far something has come."""
+
+    def advance(self, n: int = 1) -> None:
+        """Add to what is done."""
+        ...
+
+
+Show = Callable[[str, int | None], AbstractContextManager[Shown]]
+"""Begins to show something: its label, and how much there is, if that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceSource:
+    """Who is in the audience at Lytics.
+
+    Args:
+        scan_us: When Lytics was asked first, by its own clock.
+        members: By digest.
+    """
+
+    scan_us: int
+    members: Mapping[bytes, Person]
+
+
+@dataclass(frozen=True, slots=True)
+class RepairEvent:
+    """An event that puts something right.
+
+    Args:
+        again: The ledger believes it to be delivered, and Insider has it not.
+    """
+
+    event: Event
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Finds and repairs the drift of one audience.
+
+    Args:
+        name: As Lytics is asked for it: slug or id.
+        slug: The audience's.
+        show: Shows how far each part has come.
+    """
+
+    client: Redis
+    settings: Settings
+    publisher: Publisher
+    name: str
+    slug: str
+    show: Show
+
+    def read_source(self) -> AudienceSource:
+        """Scan the audience."""
+        looked = look_at(self.settings, self.name, self.publisher.now_us())
+        found: dict[bytes, Person] = {}
+        with self.show("members at Lytics", looked.members or None) as shown:
+            for person in named_in(self.settings, [PREFIX + self.name]):
+                found[person.digest] = person
+                shown.advance()
+        return AudienceSource(looked.at_us, found)
+
+    def compare(self, source: AudienceSource, people: Sequence[str]) -> list[Compared]:
+        """Hold the source against the ledger of every destination that wants the audience.
+
+        Args:
+            source: Who is in it.
+            people: Sources of people who may be stale, beside the syncs.
+        """
+        destinations = sorted(
+            {
+                route.destination
+                for direction in (Direction.ENTER, Direction.EXIT)
+                for route in self.publisher.routes_for(self.slug, direction)
+            }
+        )
+        if not destinations:
+            raise UsageWrong(f"No trigger wants the audience '{self.slug}'.")
+        with self.show("ledgers read", None) as shown:
+            found = compare(
+                self.client,
+                self.slug,
+                destinations,
+                source.members,
+                scan_us=source.scan_us,
+                advance=shown.advance,
+            )
+        return [with_names(each, self._names(people), source.members) for each in found]
+
+    def _names(self, people: Sequence[str]) -> Iterable[Person]:
+        return chain(
+            remembered(self.client, self.settings, self.slug), named_in(self.settings, people)
+        )
+
+    def read_back(self, compared: Compared, source: AudienceSource, count: int) -> AtInsider:
+        """Read a sample back from Insider: people of the source, and people who are stale."""
+        total = AtInsider()
+        destination = self.settings.destinations[compared.destination]
+        attribute = self._attribute(destination.name)
+        chosen = sampled(compared, source.members, count, random.SystemRandom())
+        with (
+            InsiderReader(self.settings, destination) as reader,
+            self.show(f"read back from {destination.name}", len(chosen)) as shown,
+        ):
+            steps = read_back(
+                self.client,
+                reader,
+                chosen,
+                destination=destination.name,
+                partitions=partition_count(self.client, self.settings),
+                audience=self.slug,
+                attribute=attribute,
+            )
+            for step in steps:
+                total.add(step)
+                shown.advance()
+        return total
+
+    def _attribute(self, destination: str) -> str:
+        """Return the attribute in which a destination keeps the list that names the audience."""
+        for trigger in self.settings.triggers.values():
+            if trigger.destination != destination or trigger.on != "enter":
+                continue
+            attribute = list_of(self.settings, trigger) if trigger.wants(self.slug) else ""
+            if attribute:
+                return attribute
+        raise UsageWrong(f"No trigger of '{destination}' keeps '{self.slug}' in a list.")
+
+    def repairs(
+        self, source: AudienceSource, found: Sequence[Compared], at_insider: Iterable[AtInsider]
+    ) -> list[RepairEvent]:
+        """Return what puts the difference right; who is stale is looked up once more."""
+        entering = {one.key: (one, False) for each in found for one in each.missing}
+        leaving = {one.key: (one, False) for each in found for one in each.named_stale}
+        for read in at_insider:
+            for kind, one in read.wrong:
+                (entering if kind == "missing" else leaving)[one.key] = (one, True)
+        at_us = source.scan_us
+        return [
+            *(
+                RepairEvent(state_event(one, self.slug, Direction.ENTER, at_us), again)
+                for one, again in entering.values()
+            ),
+            *(
+                RepairEvent(state_event(one, self.slug, Direction.EXIT, at_us), again)
+                for one, again in self._really_gone(leaving.values())
+            ),
+        ]
+
+    def _really_gone(self, leaving: Iterable[tuple[Person, bool]]) -> Iterator[tuple[Person, bool]]:
+        lytics = LyticsSource(
+            lytics_of(self.settings),
+            name=self.name,
+            slug=self.slug,
+            identity=self.settings.delivery.identity,
+            fields=(),
+        )
+        with lytics:
+            for person, again in leaving:
+                if not lytics.look(person.key).is_member:
+                    yield person, again
+
+    def check_wanted(self, repairs: Sequence[RepairEvent]) -> None:
+        """See that triggers would deliver all of it."""
+        for direction in {repair.event.direction for repair in repairs}:
+            check_wanted(self.publisher, self.slug, direction)
+
+    def publish(self, repairs: Sequence[RepairEvent]) -> int:
+        """Publish repairs; returns how many."""
+        done = 0
+        with self.show("published", len(repairs)) as shown:
+            for again in (False, True):
+                events = [repair.event for repair in repairs if repair.again == again]
+                for step in publish_all(self.publisher, events, again=again):
+                    done += step
+                    shown.advance(step)
+        return done

@@ -1,0 +1,150 @@
+"""`segrelay serve`: the receiver of Lytics' webhooks."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import partial
+from typing import Annotated, Any, Final
+
+import httpx
+import orjson
+import typer
+
+from ops.status.health.judgement import ProblemNames
+from ops.terminal.console import note, print_json, say
+from ops.terminal.options import listening_at
+from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
+from producer.webhook.intake import Intake
+from producer.webhook.record import AnswerRecord
+from producer.webhook.server import serve as serve_app
+from producer.webhook.stores import Inspector, PublisherStores
+from worker.contract.receivers import tell_receiver
+from worker.contract.redis.claim import claim
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
+from worker.contract.settings import Settings, WebhookSettings, load_settings
+from worker.errors import ConfigurationInvalid, OperationsMustAct
+
+_INSPECTOR_SECONDS: Final = 2.0
+_CHECK_SECONDS: Final = 10.0
+_HINT: Final = """\
+[producer.webhook]
+listen = "127.0.0.1:8080"
+secret = "env:SEGRELAY_WEBHOOK_SECRET"
+"""
+
+
+def serve(
+    *,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Post a sample to the running receiver, and store nothing."),
+    ] = False,
+    url: Annotated[
+        str,
+        typer.Option(help="With --check: where to post it, if not to producer.webhook.public_url."),
+    ] = "",
+    listen: Annotated[
+        str,
+        typer.Option(
+            help="Listen here instead of at producer.webhook.listen.", metavar="HOST:PORT"
+        ),
+    ] = "",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --check: print one JSON document.")
+    ] = False,
+) -> None:
+    """Receive Lytics' webhooks until Ctrl-C, or check that they arrive."""
+    settings = load_settings()
+    webhook = settings.producer.webhook
+    if webhook is None:
+        raise ConfigurationInvalid(
+            f"{settings.source.name} has no [producer.webhook]; add for example\n{_HINT}"
+        )
+    webhook = listening_at(webhook, listen)
+    if check:
+        _check(webhook, url or webhook.public_url or _own_url(webhook), as_json=as_json)
+    else:
+        _serve(settings, webhook)
+
+
+def _serve(settings: Settings, webhook: WebhookSettings) -> None:
+    secrets = [secret.reveal().encode() for secret in webhook.secrets]
+    address = resolve_url(settings.redis)
+    for warning in wait_ready(address):
+        note(f"warning: {warning}")
+    with (
+        closing(connect(address)) as client,
+        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
+        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as judging,
+        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
+    ):
+        claim(client, settings)
+        inspector = Inspector(looking, settings)
+        receiver = Receiver(
+            secrets=secrets,
+            intake=Intake(PublisherStores(client, settings)),
+            ready=inspector.why_not_ready,
+            inspect=inspector.inspect,
+            count_too_large=inspector.count_too_large,
+            max_bytes=webhook.max_bytes,
+            problems=ProblemNames(judging, settings).read,
+            record=AnswerRecord(partial(tell_receiver, telling)),
+        )
+        serve_app(
+            build_app(receiver, webhook.path),
+            webhook.host,
+            webhook.port,
+            on_ready=lambda url: note(f"receiving at {url}{webhook.path}"),
+        )
+
+
+def _own_url(webhook: WebhookSettings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(webhook.host, webhook.host)  # noqa: S104 - named, not bound
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{webhook.port}{webhook.path}"
+
+
+def _check(webhook: WebhookSettings, url: str, *, as_json: bool) -> None:
+    """Post a sample to the receiver; it says what would become of it, and stores nothing."""
+    headers = {SECRET_HEADER: webhook.secrets[0].reveal(), CHECK_HEADER: "1"}
+    try:
+        answer = httpx.post(url, content=_sample(), headers=headers, timeout=_CHECK_SECONDS)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OperationsMustAct(
+            f"{url} does not answer ({type(error).__name__}): is `segrelay serve` running there, "
+            "and does the proxy in front of it pass this path on?"
+        ) from error
+    found = _document(answer)
+    is_right = answer.status_code == httpx.codes.OK and found.get("check") is True
+    if as_json:
+        print_json({"url": url, "status": answer.status_code, "ok": is_right, "answer": found})
+    elif is_right:
+        say(f"{url} receives: the sample was authenticated and read, and was not stored.")
+    if not is_right:
+        raise OperationsMustAct(_what_is_wrong(url, answer, found))
+
+
+def _document(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        found = orjson.loads(answer.content)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _what_is_wrong(url: str, answer: httpx.Response, found: dict[str, Any]) -> str:
+    said = f": {found['error']}" if isinstance(found.get("error"), str) else ""
+    if not found:
+        return (
+            f"{url} is answered {answer.status_code} by something that is not segrelay's receiver; "
+            "look at the proxy in front of it."
+        )
+    return f"{url} is answered {answer.status_code}{said}"
+
+
+def _sample() -> bytes:
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "000Z")
+    entry = {"id": "0" * 32, "slug": "segrelay-check", "event": "enter", "enter": now}
+    data = {"email": "check@example.com", "segment_events": [entry]}
+    return orjson.dumps({"id": "1", "data": data, "meta": {"object": "user", "timestamp": now}})

@@ -1,0 +1,184 @@
+"""`segrelay up`: Redis, worker and what else is configured, in one terminal."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from ops.embedded.lifecycle import ensure_running, stop
+from ops.run.supervisor import Supervisor, own_command
+from ops.sandbox.rehearsal import forget_people
+from ops.terminal.console import note, wants_colour
+from worker.checks.triggers import check_triggers
+from worker.contract.printable import printable
+from worker.contract.processes import WORKER, read_processes
+from worker.contract.redis.connection import connect, resolve_url, wait_ready
+from worker.contract.settings import Settings, load_settings
+from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
+from worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken
+
+_COLOURS = ("36", "33", "35", "32", "34")
+_LOCK = threading.Lock()
+
+
+def up(
+    *,
+    sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--sandbox",
+            help="Rehearse: deliver to a sandbox of its own instead of Insider, from a Redis of"
+            " its own. Nothing real is touched. Other commands take part in the rehearsal with"
+            f" {SANDBOX_VARIABLE}=1 in their environment.",
+        ),
+    ] = False,
+) -> None:
+    """Run Redis, a worker and what else is configured; Ctrl-C ends it cleanly."""
+    if sandbox and not sandbox_url(os.environ):
+        os.environ[SANDBOX_VARIABLE] = DEFAULT_SANDBOX
+    settings = load_settings()
+    rehearsal = sandbox_url(os.environ)
+    _check(settings)
+    _refuse_taken_ports(settings, rehearsal)
+    supervisor = Supervisor(_line)
+    with ExitStack() as ending:
+        look = _redis(settings, supervisor, ending)
+        _name_left_over(settings)
+        ending.enter_context(supervisor)
+        if rehearsal:
+            _start_sandbox(settings, supervisor, rehearsal)
+        supervisor.start("worker", own_command("worker"))
+        if settings.producer.webhook:
+            supervisor.start("serve", own_command("serve"))
+        if settings.flower:
+            supervisor.start("flower", own_command("flower"))
+        code = supervisor.run(look)
+        _line("up", "stopping")
+    raise typer.Exit(code)
+
+
+def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None:
+    port = str(urlsplit(url).port or 80)
+    if forget_people(settings):
+        _line("up", "the sandbox begins empty: whom an earlier rehearsal delivered is forgotten")
+    options = ("--port", port, "--accept-anything", "--rehearsal")
+    supervisor.start("sandbox", own_command("sandbox", *options))
+    _line("up", f"a rehearsal: in another terminal, `export {SANDBOX_VARIABLE}={url}` and then")
+    _line("up", "`segrelay send FILE`, `segrelay status` and all the others work on it")
+
+
+def _refuse_taken_ports(settings: Settings, rehearsal: str) -> None:
+    """Name a port that somebody else has before anything is started."""
+    if settings.flower:
+        _refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
+    if rehearsal:
+        parts = urlsplit(rehearsal)
+        hint = f"name another one, e.g. {SANDBOX_VARIABLE}=http://127.0.0.1:8901"
+        _refuse_taken(parts.hostname or "", parts.port or 80, hint)
+
+
+def _refuse_taken(host: str, port: int, hint: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                return  # its own start says what is wrong
+            raise PortTaken(
+                f"Something listens on {host}:{port} already: end it, or {hint}."
+            ) from error
+
+
+def _name_left_over(settings: Settings) -> None:
+    """Name workers of this machine that somebody else started, or an `up` that was killed."""
+    with closing(connect(resolve_url(settings.redis))) as client:
+        here = [one for one in read_processes(client) if one.host == socket.gethostname()]
+    for one in here:
+        if one.kind == WORKER and _lives(one.pid):
+            _line("up", f"a worker runs already: process {one.pid}; `kill {one.pid}` ends it")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], None]:
+    """See that Redis can be used; returns what looks after it from then on."""
+    if settings.redis.url != EMBEDDED:
+        for warning in wait_ready(settings.redis.url):
+            _line("redis", warning)
+        return _nothing
+    supervisor.listen()  # an interrupt in the middle of the start would leave it running
+    data_dir = settings.redis.data_dir
+    if not ensure_running(data_dir).started_by_us:
+        _line("redis", "was running already, and goes on when this ends")
+        return _nothing
+    ending.callback(_stop_redis, data_dir)
+    _line("redis", "ready")
+    return _RedisWatch(settings)
+
+
+def _stop_redis(data_dir: Path) -> None:
+    stop(data_dir)
+    _line("redis", "stopped")
+
+
+class _RedisWatch:
+    """Starts the embedded Redis again if it died; its files survive."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._data_dir = settings.redis.data_dir
+        self._next_at = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() < self._next_at:
+            return
+        self._next_at = time.monotonic() + 1.0
+        try:
+            if ensure_running(self._data_dir).started_by_us:
+                _line("redis", "had ended; started again on its files")
+        except OperationsMustAct as error:
+            _line("redis", error.message)
+
+
+def _nothing() -> None:
+    """Look after nothing."""
+
+
+def _check(settings: Settings) -> None:
+    for warning in settings.warnings:
+        note(f"warning: {warning}")
+    findings = check_triggers(settings, datetime.now(UTC))
+    errors = [f"triggers.{f.trigger}: {f.message}" for f in findings if f.severity == "error"]
+    if errors:
+        raise ConfigurationInvalid("\n".join(errors))
+
+
+def _line(name: str, text: str) -> None:
+    """Print a line with its process' name; one at a time."""
+    colour = _COLOURS[sum(map(ord, name)) % len(_COLOURS)]
+    prefix = f"\x1b[{colour}m{name:<7}\x1b[0m" if wants_colour() else f"{name:<7}"
+    with _LOCK:
+        sys.stdout.write(f"{prefix} | {printable(text)}\n")
+        sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""The command `segrelay send`, and progress while deliveries are made."""

@@ -1,0 +1,186 @@
+"""`segrelay send`: a file's payloads into Redis."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Final
+
+import typer
+
+from ops.interrupts import Interruption, interruptible_between_steps
+from ops.send.sending import Deadline, Sending, Target
+from ops.send.watching import (
+    Awaited,
+    hindrances,
+    triggers_of,
+    waiting_of,
+    waiting_of_job,
+)
+from ops.state.opened import opened as opened_redis
+from ops.terminal.console import note, print_json, progress, say
+from producer.publish import Publisher, lane_for
+from producer.publishing.matching import routing_digest
+from producer.publishing.published import Published
+from producer.sources.files import OpenedSource, batches, opened
+from producer.sources.reading import read_payloads
+from worker.contract.printable import printable
+from worker.contract.redis.connection import patience_seconds, resolve_url
+from worker.contract.settings.durations import parse_duration
+from worker.contract.words import LIVE
+from worker.errors import UsageWrong
+
+_PROBLEMS_SHOWN: Final = 10
+
+
+def send(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE|-", help="A file of JSON lines or one JSON document; - reads a pipe."
+        ),
+    ],
+    *,
+    lane: Annotated[str, typer.Option(help="The lane: live or backfill.")] = LIVE,
+    job: Annotated[
+        str,
+        typer.Option(
+            help="Name of a job, which has a lane of its own of the backfill kind. Sending the "
+            "same file again goes on where it was interrupted."
+        ),
+    ] = "",
+    hooks: Annotated[
+        bool | None,
+        typer.Option(
+            "--hooks/--no-hooks",
+            help="Whether Insider may start journeys. By default it may for the live lane, and "
+            "not for backfill and jobs. A trigger's skip_hook overrules it.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be accepted, and write nothing.")
+    ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Wait until all that was sent, or all of the job, is settled."),
+    ] = False,
+    timeout: Annotated[
+        str,
+        typer.Option(
+            help="Give up this long after the start, whatever is being waited for: Redis, room in "
+            "it, or (with --wait) deliveries. For example 90s or 15m.",
+            metavar="DURATION",
+        ),
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 if any event was refused.")
+    ] = False,
+) -> None:
+    """Put the payloads of a file into Redis, from where the workers deliver them.
+
+    Exits with 1 if nothing was accepted, or if --timeout has passed.
+    """
+    deadline = Deadline(_seconds(timeout))
+    into = lane_for(lane, job)
+    if dry_run and wait:
+        raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
+    skip_hook = None if hooks is None else not hooks
+    with (
+        interruptible_between_steps() as interruption,
+        opened(source) as file,
+        opened_redis(patient=False) as (settings, client),
+    ):
+        publisher = Publisher(client, settings, dry_run=dry_run)
+        digest = file.digest(routing_digest(settings)) if job and not dry_run else ""
+        away_seconds = patience_seconds(resolve_url(settings.redis))
+        target = Target(publisher, source, into, job, digest, skip_hook, dry_run, away_seconds)
+        sending = Sending(target, deadline, interruption, note)
+        _send(file, sending, interruption)
+        published = sending.published
+        _report(published, target, as_json=as_json)
+        waiting = (
+            partial(waiting_of_job, client, settings, job)
+            if job
+            else partial(waiting_of, client, published)
+        )
+        triggers = triggers_of(published.entries)
+        hindered = partial(hindrances, client, settings, triggers, job)
+        watch = Awaited(waiting, hindered, deadline, interruption, note, away_seconds)
+        if wait and not _wait(watch):
+            raise typer.Exit(1)
+    if _failed(published, strict=strict):
+        raise typer.Exit(1)
+
+
+def _seconds(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
+    except ValueError as error:
+        raise UsageWrong(f"--timeout: {error}; write 90s or 15m.") from error
+
+
+def _send(file: OpenedSource, sending: Sending, interruption: Interruption) -> None:
+    payloads = read_payloads(file.lines)
+    parts = batches(payloads, is_live=file.is_live, stops=lambda: interruption.is_requested)
+    with progress("sent") as shown:
+        sending.run(parts, shown.advance, is_live=file.is_live)
+
+
+def _wait(watch: Awaited) -> bool:
+    left = watch.waiting()
+    with progress("settled", left) as shown:
+        return watch.until_settled(left, shown.advance)
+
+
+def _failed(published: Published, *, strict: bool) -> bool:
+    """Say whether nothing of something was accepted or, if that is wanted, any was refused."""
+    nothing = published.payloads and not (published.accepted or published.repeated)
+    return bool(nothing or (strict and published.refused))
+
+
+def _report(published: Published, target: Target, *, as_json: bool) -> None:
+    if as_json:
+        print_json(published.document() | {"dry_run": target.dry_run})
+    else:
+        _say_summary(published, target)
+    if not published.payloads:
+        note(f"{target.name} holds no payloads.")
+    if published.repeated:
+        note(
+            f"{published.repeated:,} deliveries were in Redis already, from an earlier attempt of "
+            f"job '{target.job}' with the same file."
+        )
+    if published.as_text:
+        fields = ", ".join(f"{name} ({n:,} events)" for name, n in published.as_text.items())
+        note(f"Integers above 2^53 are carried as text, in {printable(fields)}.")
+    if (published.unmatched or published.refused) and not target.dry_run:
+        note("What was refused or unmatched is kept: `segrelay quarantine list`.")
+
+
+def _say_summary(published: Published, target: Target) -> None:
+    accepted = "would be accepted" if target.dry_run else "accepted"
+    say(
+        f"{published.payloads:,} payloads, {published.events:,} events: {published.accepted:,} "
+        f"deliveries {accepted}, {published.unmatched:,} unmatched, {published.refused:,} refused"
+    )
+    if published.accepted or published.repeated:
+        say(_journeys(published))
+    if target.dry_run:
+        note("This was a dry run: nothing was written.")
+    for problem in published.problems[:_PROBLEMS_SHOWN]:
+        message = printable(problem.message)
+        note(f"line {problem.line}[{problem.index}]: {problem.reason}: {message}")
+    if published.refused > _PROBLEMS_SHOWN:
+        note(f"… and {published.refused - _PROBLEMS_SHOWN:,} more problems")
+
+
+def _journeys(published: Published) -> str:
+    """Say whether the destination may start journeys."""
+    total, without = published.accepted + published.repeated, published.without_hook
+    if not without:
+        return "journeys: Insider may start them"
+    if without == total:
+        return "journeys: Insider is told not to start any (--hooks lets it)"
+    return f"journeys: Insider is told not to start any for {without:,} of {total:,} deliveries"

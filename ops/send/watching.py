@@ -1,0 +1,195 @@
+"""Watching what was sent until it is delivered, or is settled in another way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.interrupts import Interruption
+from ops.send.sending import Deadline
+from ops.state.partitions import all_partitions
+from ops.state.waiting import Choice, find_streams
+from ops.status.health.facts import Facts
+from ops.status.health.judgement import problems_of
+from ops.status.health.problem import ILL, HealthProblem
+from ops.status.status import read_status
+from producer.publishing.published import Published
+from worker.contract.processes import WORKER, read_processes
+from worker.contract.redis.connection import READY_SECONDS, redis_errors
+from worker.contract.settings import Settings
+from worker.errors import RedisUnavailable
+
+_POLL_SECONDS: Final = 0.3
+_TOLD_AGAIN_SECONDS: Final = 15.0
+_ASKED_AGAIN_SECONDS: Final = 3.0
+NO_WORKER: Final = (
+    "No worker runs, so nothing is delivered now: start one with `segrelay up` or "
+    "`segrelay worker`."
+)
+
+
+def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
+    """Return how many deliveries of a job wait.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    places = all_partitions(client, settings)
+    return sum(stream.length for stream in find_streams(client, places, Choice(job=job)))
+
+
+def waiting_of(client: Redis, published: Published) -> int:
+    """Return about how many of these deliveries wait; 0 if and only if none does.
+
+    Others in their streams may be counted, as long as one of them is there.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for stream, ids in published.entries.items():
+            pipe.xlen(stream)
+            pipe.xrange(stream, ids.first, ids.last, count=1)
+        answers = pipe.execute()
+    looks = zip(answers[::2], answers[1::2], strict=True)
+    waiting: int = sum(length for length, found in looks if found)
+    return min(waiting, published.accepted)
+
+
+def hindrances(
+    client: Redis, settings: Settings, triggers: Collection[str], job: str = ""
+) -> list[str]:
+    """Say what keeps the deliveries of these triggers, or of a job, from being made.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    document = read_status(client, settings)
+    named = {settings.triggers[name].destination for name in triggers if name in settings.triggers}
+    concerned = {
+        "destinations": _only(document["destinations"], named),
+        "triggers": _only(document["triggers"], triggers),
+        "jobs": _only(document["jobs"], {job}),
+        "former_names": {},
+        "orphaned": 0,
+    }
+    # Of everything else the facts are left empty: only what concerns these deliveries is asked.
+    found = [
+        _sentence(one)
+        for one in problems_of(Facts(document | concerned))
+        if one.severity == ILL and one.name != "no_worker"
+    ]
+    if not any(one.kind == WORKER for one in read_processes(client)):
+        found.append(NO_WORKER)
+    return found
+
+
+def _sentence(problem: HealthProblem) -> str:
+    kind, _, state = problem.name.partition("_")
+    if kind in {"destination", "trigger", "job"}:
+        return f"{kind} {problem.subject} is {state}: {problem.message}"
+    return f"{problem.message}; {problem.command}"
+
+
+def triggers_of(streams: Iterable[str]) -> frozenset[str]:
+    """Return the triggers of streams, by the streams' keys or names."""
+    return frozenset(name.rpartition("|")[2] for name in streams)
+
+
+def triggers_of_job(client: Redis, settings: Settings, job: str) -> frozenset[str]:
+    """Return the triggers for which deliveries of a job wait.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    places = all_partitions(client, settings)
+    return frozenset(one.trigger for one in find_streams(client, places, Choice(job=job)))
+
+
+def _only(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: one for name, one in document.items() if name in names}
+
+
+class _Notices:
+    """Tells at once what is new, and now and then what is not."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._told: Sequence[str] = ()
+        self._told_at = -math.inf
+
+    def tell(self, found: Sequence[str]) -> None:
+        if found == self._told and time.monotonic() - self._told_at < _TOLD_AGAIN_SECONDS:
+            return
+        self._told, self._told_at = found, time.monotonic()
+        for sentence in found:
+            self._tell(f"waiting: {sentence}")
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What somebody waits for.
+
+    Args:
+        waiting: How many deliveries still wait.
+        hindered: What keeps them from being made, a sentence each.
+        away_seconds: How long a Redis that is away is waited for.
+        tell: Takes a line for the person who waits.
+    """
+
+    waiting: Callable[[], int]
+    hindered: Callable[[], Sequence[str]]
+    deadline: Deadline
+    interruption: Interruption
+    tell: Callable[[str], None]
+    away_seconds: float = READY_SECONDS
+
+    def until_settled(self, left: int, advance: Callable[[int], None]) -> bool:
+        """Look until nothing waits; return False where that takes too long.
+
+        Args:
+            left: How many waited a moment ago.
+            advance: Takes how many were settled since the last look.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+            KeyboardInterrupt, SystemExit: It was interrupted.
+        """
+        notices = _Notices(self.tell)
+        asked_at, answered_at = -math.inf, time.monotonic()
+        while left:
+            if self._ends(left):
+                return False
+            before = left
+            try:
+                if time.monotonic() - asked_at >= _ASKED_AGAIN_SECONDS:
+                    asked_at = time.monotonic()
+                    notices.tell(self.hindered())
+                left = min(left, self.waiting())
+                answered_at = time.monotonic()
+            except RedisUnavailable as error:
+                if time.monotonic() >= answered_at + self.away_seconds:
+                    raise
+                notices.tell([error.message])
+            advance(before - left)
+            if left:
+                time.sleep(_POLL_SECONDS)
+        return True
+
+    def _ends(self, left: int) -> bool:
+        if self.interruption.is_requested:
+            self.tell(f"Interrupted. {left:,} deliveries still wait; they stay in Redis.")
+            self.interruption.obey()
+        if not self.deadline.passed():
+            return False
+        self.tell(
+            f"{left:,} deliveries still wait, and --timeout has passed. `segrelay status` tells "
+            "what they wait for; they stay in Redis."
+        )
+        return True

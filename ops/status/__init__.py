@@ -1,0 +1,1 @@
+"""The command `segrelay status`: the state of the relay, and its problems."""

@@ -1,0 +1,154 @@
+"""`segrelay status`: how everything stands, once or all the time."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import orjson
+import typer
+
+from ops.state.opened import already_there, opened
+from ops.status.health.judgement import read_judged
+from ops.status.health.problem import ILL, line_of
+from ops.status.status import KINDS
+from ops.status.text import drawn, sum_of, tell
+from ops.terminal.console import note, print_json, say
+from ops.terminal.options import Json
+from worker.contract.printable import json_text
+from worker.contract.redis.connection import READY_SECONDS
+from worker.errors import RedisUnavailable, UsageWrong
+
+EXIT_ILL: Final = 1
+UNREACHABLE: Final = 3
+"""Exit codes of `--check`."""
+
+_EVERY_SECONDS: Final = 1.0
+
+Read = Callable[[], dict[str, Any]]
+
+
+def status(
+    *,
+    as_json: Json = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Show it again and again, until Ctrl-C; as JSON, a line each."
+        ),
+    ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Print only what is wrong, for a monitor.")
+    ] = False,
+    attention: Annotated[
+        bool,
+        typer.Option("--attention", help="With --check: also what is worth a look this week."),
+    ] = False,
+) -> None:
+    """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting.
+
+    Problems stand on top: each with its name, its cause, and the command that shows or mends it.
+    The exit code of --check is 0 if all is well, 1 if something is ill (customers notice it, or
+    will soon), 3 if Redis can't be reached. It starts nothing.
+    """
+    if check and watch:
+        raise UsageWrong("--check looks once; leave out --watch.")
+    if attention and not check:
+        raise UsageWrong("--attention belongs to --check.")
+    if check:
+        raise typer.Exit(_checked(as_json=as_json, attention=attention))
+    with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
+
+        def read() -> dict[str, Any]:
+            return read_judged(client, settings)
+
+        if watch:
+            _watch(read, as_json=as_json)
+        elif as_json:
+            print_json(read())
+        else:
+            tell(read())
+
+
+def _checked(*, as_json: bool, attention: bool) -> int:
+    """Tell what is wrong; returns the exit code."""
+    try:
+        with already_there() as (settings, client):
+            found = read_judged(client, settings)["problems"]
+    except RedisUnavailable as error:
+        if as_json:
+            print_json({"reachable": False, "reason": error.message, "problems": []})
+        else:
+            say(error.message)
+        return UNREACHABLE
+    problems = [each for each in found if attention or each["severity"] == ILL]
+    if as_json:
+        print_json({"reachable": True, "problems": problems})
+    else:
+        for line in [line_of(each) for each in problems] or ["All is well."]:
+            say(line)
+    return EXIT_ILL if problems else 0
+
+
+def _watch(read: Read, *, as_json: bool) -> None:
+    with suppress(KeyboardInterrupt):
+        if sys.stdout.isatty() and not as_json:
+            _draw_again(read)
+        else:
+            _tell_again(read, as_json=as_json)
+
+
+def _tell_again(read: Read, *, as_json: bool) -> None:
+    for document, rates in _readings(read):
+        if as_json:
+            line = json_text(orjson.dumps({**document, "per_second": rates}))
+            sys.stdout.write(line + "\n")
+        else:
+            say(sum_of(document, rates))
+        sys.stdout.flush()
+
+
+def _draw_again(read: Read) -> None:
+    from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
+    from rich.live import Live  # noqa: PLC0415 - see above
+
+    with Live(console=Console(), auto_refresh=False, screen=False) as live:
+        for document, rates in _readings(read):
+            live.update(drawn(document, rates, live.console.width), refresh=True)
+
+
+def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
+    """Yield the status every second, with what it grew by a second; None at first.
+
+    A Redis that is away for a while does not end the watching.
+    """
+    meter = Meter()
+    while True:
+        try:
+            document = read()
+        except RedisUnavailable as error:
+            note(error.message)
+        else:
+            yield document, meter.rates(document, time.monotonic())
+        time.sleep(_EVERY_SECONDS)
+
+
+@dataclass(slots=True)
+class Meter:
+    """Measures how quickly the counts grow, from one look to the next."""
+
+    _last: Mapping[str, int] | None = None
+    _at_seconds: float = 0.0
+
+    def rates(self, document: Mapping[str, Any], now_seconds: float) -> dict[str, float] | None:
+        """Return how much each count grew a second since the last look; None at the first."""
+        counts = {kind: document[kind] for kind in KINDS}
+        last, since = self._last, now_seconds - self._at_seconds
+        self._last, self._at_seconds = counts, now_seconds
+        if last is None or since <= 0:
+            return None
+        return {kind: round((counts[kind] - last[kind]) / since, 1) for kind in KINDS}

@@ -1,0 +1,79 @@
+"""Reads the facts by which health is judged from Redis and the configuration."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.status.health.facts import Facts, RedisFacts, SyncFacts
+from ops.status.status import read_status
+from producer.publishing.room import Fill, NoRoom
+from producer.sync.book import SyncBook
+from worker.contract.progress import read_samples
+from worker.contract.receivers import read_receivers
+from worker.contract.redis.birth import read_losses
+from worker.contract.redis.connection import ask_how_it_is, redis_errors
+from worker.contract.redis.judgement import Usable, judge
+from worker.contract.settings import Settings
+
+_DISK: Final = {
+    "aof_last_write_status": "the last write to the append-only file failed",
+    "aof_last_bgrewrite_status": "the last rewrite of the append-only file failed",
+    "rdb_last_bgsave_status": "the last snapshot failed",
+}
+
+
+def read_facts(client: Redis, settings: Settings) -> Facts:
+    """Return the facts.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        seconds, micros = client.time()
+    ahead_seconds = time.time() - seconds - micros / 1_000_000
+    now_ms = seconds * 1_000 + micros // 1_000
+    audiences = {name for one in settings.triggers.values() for name in one.audiences}
+    return Facts(
+        status=read_status(client, settings),
+        now_ms=now_ms,
+        live_within_seconds=settings.operate.live_within_seconds,
+        events_within_seconds=settings.operate.events_within_seconds,
+        has_webhook=settings.producer.webhook is not None,
+        audiences=sorted(audiences),
+        redis=_redis(client, settings, ahead_seconds),
+        syncs={
+            name: SyncFacts(
+                SyncBook(client, name, settings.redis.partitions).peek(), one.every_seconds
+            )
+            for name, one in settings.sync.items()
+        },
+        receivers=read_receivers(client, now_ms),
+        samples=read_samples(client),
+    )
+
+
+def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFacts:
+    info, appendfsync = ask_how_it_is(client)
+    verdict = judge(
+        info, appendfsync, by_sentinels=settings.redis.url.startswith("redis+sentinel://")
+    )
+    room = Fill(client, settings).memory()
+    return RedisFacts(
+        full=room.message if isinstance(room, NoRoom) else "",
+        used=int(info.get("used_memory", 0)),
+        most=int(info.get("maxmemory", 0)),
+        weak=verdict.warnings if isinstance(verdict, Usable) else (verdict.reason,),
+        failing=tuple(_failing(info)),
+        losses=read_losses(client),
+        clock_ahead_seconds=ahead_seconds,
+    )
+
+
+def _failing(info: Mapping[str, Any]) -> Iterator[str]:
+    for name, told in _DISK.items():
+        if info.get(name, "ok") != "ok":
+            yield told

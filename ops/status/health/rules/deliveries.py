@@ -1,0 +1,118 @@
+"""Rules about destinations, triggers and templates: does everything that is due go out?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from ops.status.health.facts import Facts
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from ops.status.wording import counted, reason_of
+from worker.adapters.redis.addresses import rename_hint
+
+SLOW_FACTOR: Final = 0.5
+"""A destination that gets half of its rate or less is slowed."""
+VERSIONS_WITHIN_MS: Final = 10_000
+"""Workers take a changed template over within this time, if they have its file."""
+_CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
+_HELD: Final = frozenset({"paused", "stopped", "refused", "waits", "orphaned"})
+
+
+def since_of(one: Mapping[str, Any]) -> int | None:
+    """Return since when something is in its state, in ms."""
+    if one.get("since"):
+        return int(datetime.fromisoformat(one["since"]).timestamp() * 1_000)
+    return int(one["since_ms"]) if one.get("since_ms") else None
+
+
+def destinations(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield those that are paused, broken, or slowed."""
+    for name, one in facts.status["destinations"].items():
+        state, since = one["state"], since_of(one)
+        reason = reason_of(one) or "no reason was given"
+        if state == "paused":
+            mend = f"segrelay resume {name}"
+            yield HealthProblem("destination_paused", ILL, name, reason, mend, since)
+        elif state == "broken":
+            told = f"it answers with errors or not at all: {reason}"
+            yield HealthProblem("destination_broken", ILL, name, told, "segrelay status", since)
+        elif state not in _CLOSED and one["factor"] <= SLOW_FACTOR:
+            told = f"it answered 429: sent is {one['factor']:.0%} of the rate"
+            yield HealthProblem("destination_slowed", ATTENTION, name, told, "segrelay status")
+
+
+def triggers(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield those that are paused, stopped, or refused."""
+    for name, one in facts.status["triggers"].items():
+        state, reason = one["state"], reason_of(one) or "no reason was given"
+        if state == "paused":
+            mend = f"segrelay resume {name}"
+            yield HealthProblem("trigger_paused", ILL, name, reason, mend, since_of(one))
+        elif state == "stopped":
+            yield HealthProblem("trigger_stopped", ILL, name, reason, "segrelay config check")
+        elif state in {"refused", "waits"}:
+            severity = ILL if one.get("lasting") or _is_late(facts, one) else ATTENTION
+            since = one["oldest_live_ms"]
+            yield HealthProblem(
+                f"trigger_{state}", severity, name, reason, "segrelay status", since
+            )
+
+
+def templates(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield triggers whose changed template is refused, or differs between workers."""
+    check = "segrelay template check"
+    for name, one in facts.status["triggers"].items():
+        if one["refused"]:
+            told = f"its file was changed and is not used: {one['refused']}"
+            yield HealthProblem("template_refused", ILL, name, told, check)
+        is_new = facts.now_ms - one["version_since_ms"] < VERSIONS_WITHIN_MS
+        # A process that is idle keeps its version until it drains; one of its node has the new one.
+        if one["version"] and one["behind"] and not is_new:
+            others = "; ".join(
+                f"{who} {', '.join(one['other_versions'][who])}" for who in one["behind"]
+            )
+            told = f"the version is {one['version']}, but workers have others: {others}"
+            mend = "copy the same templates folder to all workers"
+            yield HealthProblem("template_differs", ILL, name, told, mend, one["version_since_ms"])
+    for one in facts.status["processes"]:
+        for name, count in one["doubted"].items():
+            told = (
+                f"its compiled form is off in {one['host']}:{one['pid']}: it differed {count:,}"
+                " times from Jsonnet, which renders now"
+            )
+            yield HealthProblem("template_doubted", ATTENTION, name, told, check)
+
+
+def orphans(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield deliveries that no worker wants, and destinations that seem to be renamed."""
+    status = facts.status
+    if status["orphaned"]:
+        told = (
+            f"{status['orphaned']:,} deliveries wait ({counted(status['orphans'])}), but their"
+            " trigger is gone, or means something else now"
+        )
+        commands = dict.fromkeys(status["orphans_mended_by"].values())
+        yield HealthProblem("orphaned", ILL, "", told, "; ".join(commands) or "segrelay status")
+    for new, old in status["former_names"].items():
+        mend = f"segrelay destination rename {old} {new}"
+        yield HealthProblem("destination_renamed", ILL, new, rename_hint(old, new), mend)
+
+
+def live_late(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield triggers whose live deliveries wait too long, unless another problem says why."""
+    closed = {n for n, one in facts.status["destinations"].items() if one["state"] in _CLOSED}
+    for name, one in facts.status["triggers"].items():
+        if one["state"] in _HELD or one["destination"] in closed or not _is_late(facts, one):
+            continue
+        seconds = (facts.now_ms - one["oldest_live_ms"]) / 1_000
+        told = (
+            f"its oldest live delivery has waited for {seconds:,.0f} s; at most"
+            f" {facts.live_within_seconds:,.0f} s is meant to be"
+        )
+        yield HealthProblem("live_late", ILL, name, told, "segrelay status", one["oldest_live_ms"])
+
+
+def _is_late(facts: Facts, one: Mapping[str, Any]) -> bool:
+    oldest = one["oldest_live_ms"]
+    return oldest is not None and facts.now_ms - oldest > facts.live_within_seconds * 1_000

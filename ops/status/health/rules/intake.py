@@ -1,0 +1,109 @@
+"""Rules about what brings events in: the receiver, syncs, backfills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from ops.status.health.facts import Facts, SyncFacts
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from ops.status.wording import reason_of
+from producer.sync.run import Phase
+
+UNSEEN_MS: Final = 30_000
+"""A receiver tells that it is there every five seconds."""
+LAG_MS: Final = 1_000
+FEW_REFUSED: Final = 3
+FAILED_STEPS: Final = 3
+"""Steps of a sync in a row; the third is about seven seconds after the first."""
+OVERDUE_MS: Final = 60_000
+LONGEST_RUN_MS: Final = 3_600_000
+_CHECK: Final = "segrelay serve --check"
+_TAKEN, _UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 200, 401, 413, 503
+
+
+def receivers(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that none runs, or that one is starved."""
+    found = facts.receivers
+    if not facts.has_webhook or not found.seen_ms:
+        return
+    unseen_ms = facts.now_ms - found.seen_ms
+    if unseen_ms > UNSEEN_MS:
+        told = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
+        yield HealthProblem("receiver_down", ILL, "", told, "segrelay serve", found.seen_ms)
+        return
+    for name, lag_ms in found.lag_ms.items():
+        if lag_ms >= LAG_MS:
+            told = f"it is starved: its timers are {lag_ms:,} ms late; give it more of a processor"
+            yield HealthProblem("receiver_starved", ILL, name, told, _CHECK)
+
+
+def refusals(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield requests that the receivers refused in the last hour."""
+    found = facts.receivers
+    nothing_taken = not found.lately.get(_TAKEN)
+    if count := found.answers.get(_UNAUTHORIZED):
+        is_ill = nothing_taken and found.lately.get(_UNAUTHORIZED, 0) >= FEW_REFUSED
+        told = f"401 for {count:,} requests in the last hour: their secret is missing or wrong" + (
+            ", and none was taken lately. Was it changed at one end only?" if is_ill else ""
+        )
+        severity = ILL if is_ill else ATTENTION
+        yield HealthProblem("receiver_unauthorized", severity, "", told, _CHECK)
+    if count := found.answers.get(_TOO_LARGE):
+        told = f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
+        mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
+        yield HealthProblem("receiver_too_large", ILL, "", told, mend)
+    if count := found.answers.get(_UNAVAILABLE):
+        is_ill = nothing_taken and found.lately.get(_UNAVAILABLE, 0) >= FEW_REFUSED
+        told = f"503 for {count:,} requests in the last hour: Redis could not store them"
+        severity = ILL if is_ill else ATTENTION
+        yield HealthProblem("receiver_unavailable", severity, "", told, "segrelay redis status")
+
+
+def silence(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that no event has come for longer than is usual."""
+    event_ms, within = facts.receivers.event_ms, facts.events_within_seconds
+    if within and event_ms and facts.now_ms - event_ms > within * 1_000:
+        seconds = (facts.now_ms - event_ms) / 1_000
+        told = f"the receiver got no event for {seconds:,.0f} s: does Lytics' job still run?"
+        yield HealthProblem("no_events", ILL, "", told, _CHECK, event_ms)
+
+
+def syncs(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield those that fail, wait for a person, or are overdue."""
+    for name, one in facts.syncs.items():
+        run, show = one.run, f"segrelay sync status {name}"
+        if run.phase is Phase.CONFIRM:
+            told = f"it waits for a person: {run.doubt}"
+            mend = f"segrelay sync confirm {name}"
+            yield HealthProblem("sync_waits", ILL, name, told, mend)
+        elif run.failures:
+            severity = ILL if run.failures >= FAILED_STEPS else ATTENTION
+            told = f"failed {run.failures:,} times in a row: {run.problem}"
+            yield HealthProblem("sync_fails", severity, name, told, show)
+        elif _is_overdue(one, facts.now_ms):
+            told = "a run is overdue, or lasts for long"
+            yield HealthProblem("sync_overdue", ILL, name, told, show, run.next_ms or run.begun_ms)
+
+
+def _is_overdue(one: SyncFacts, now_ms: int) -> bool:
+    run, every_ms = one.run, one.every_seconds * 1_000
+    if run.has_ended:
+        return bool(run.next_ms) and now_ms > run.next_ms + max(OVERDUE_MS, every_ms / 2)
+    return bool(run.begun_ms) and now_ms > run.begun_ms + max(LONGEST_RUN_MS, 2 * every_ms)
+
+
+def jobs(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield backfills that failed, were interrupted or paused, or wait at their canary."""
+    for name, one in facts.status["jobs"].items():
+        state, reason = one["state"], reason_of(one) or "no reason was given"
+        mend = f"segrelay backfill resume {name}"
+        if state == "failed":
+            show = f"segrelay backfill status {name}"
+            yield HealthProblem("job_failed", ILL, name, reason, show)
+        elif state == "interrupted":
+            yield HealthProblem("job_interrupted", ILL, name, reason, mend)
+        elif state == "paused":
+            yield HealthProblem("job_paused", ATTENTION, name, reason, mend)
+        elif state == "at its canary":
+            yield HealthProblem("job_at_canary", ATTENTION, name, reason, mend)

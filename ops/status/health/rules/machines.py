@@ -1,0 +1,84 @@
+"""Rules about what segrelay runs on: workers, Redis, clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+
+from ops.status.health.facts import Facts
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from worker.contract.processes import WORKER
+
+NEARLY_FULL: Final = 0.7
+"""Of `maxmemory`; producers stop at 0.8."""
+CLOCK_SECONDS: Final = 5.0
+CLOCK_ILL_SECONDS: Final = 60.0
+_SHOW: Final = "segrelay redis status"
+
+
+def workers(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that none runs, or that some run with something else than the others."""
+    processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
+    if not processes:
+        told = "no worker has been seen for 10 s"
+        yield HealthProblem("no_worker", ILL, "", told, "segrelay up, or segrelay worker")
+    older = [f"{one['host']}:{one['pid']}" for one in processes if not one["current"]]
+    if older:
+        told = f"started with another configuration than this: {', '.join(older)}"
+        yield HealthProblem("worker_configuration", ILL, "", told, "restart these workers")
+    versions = {one["version"] or "an older one" for one in processes}
+    if len(versions) > 1:
+        told = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
+        yield HealthProblem("worker_version", ATTENTION, "", told, "restart the older workers")
+
+
+def clocks(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield machines whose clock differs from that of Redis."""
+    ahead = {one["host"]: float(one["clock_ahead_seconds"]) for one in facts.status["processes"]}
+    ahead.setdefault("this machine", facts.redis.clock_ahead_seconds)
+    for host, seconds in ahead.items():
+        if abs(seconds) >= CLOCK_SECONDS:
+            severity = ILL if abs(seconds) >= CLOCK_ILL_SECONDS else ATTENTION
+            word = "ahead of" if seconds > 0 else "behind"
+            told = f"its clock is {abs(seconds):,.0f} s {word} that of Redis"
+            yield HealthProblem("clock_differs", severity, host, told, "set the clock by NTP")
+
+
+def memory(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that Redis is full, or nearly."""
+    redis = facts.redis
+    if redis.full:
+        yield HealthProblem("redis_full", ILL, "", redis.full, _SHOW)
+    elif redis.most and redis.used >= NEARLY_FULL * redis.most:
+        told = (
+            f"Redis uses {redis.used // 1_000_000:,} of {redis.most // 1_000_000:,} MB; producers"
+            " stop at 80%: raise its maxmemory"
+        )
+        yield HealthProblem("redis_nearly_full", ATTENTION, "", told, _SHOW)
+
+
+def durability(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that Redis can't write to its disk, or promises less than it has to."""
+    for told in facts.redis.failing:
+        message = f"{told}: make room on its disk, and look at its log"
+        yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
+    for told in facts.redis.weak:
+        severity = ILL if "appendonly is off" in told or "throws events away" in told else ATTENTION
+        yield HealthProblem("redis_not_durable", severity, "", told, _SHOW)
+
+
+def emptied(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that Redis came back empty: what is lost, and what brings it back."""
+    if not facts.redis.losses:
+        return
+    loss = facts.redis.losses[0]
+    last = datetime.fromtimestamp(loss.last_seen_ms / 1_000, UTC).isoformat(timespec="seconds")
+    audiences = ", ".join(facts.audiences)
+    told = (
+        f"Redis came back empty: what waited, the dead letters, the ledger, jobs and members of"
+        f" syncs as of {last} are gone. Bring back the audiences ({audiences}) by a backfill of"
+        " each, then say that it was seen"
+    )
+    mend = "segrelay backfill start …; segrelay redis acknowledge"
+    yield HealthProblem("redis_emptied", ILL, "", told, mend, loss.noticed_ms)

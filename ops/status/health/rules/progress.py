@@ -1,0 +1,120 @@
+"""Rules that compare the counts with samples of earlier ones: what stands still, what grows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Final
+
+from ops.status.health.facts import Facts
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from worker.contract.progress import Sample
+
+STANDS_STILL_MS: Final = 120_000
+"""Work that was due all this time, and of which nothing was settled, stands still."""
+WINDOW_MS: Final = 900_000
+"""Growth is that of a quarter of an hour."""
+MANY_DEAD: Final = 10
+DEAD_SHARE: Final = 0.2
+"""Of the outcomes of a trigger: this many dead ones, and ten at least, are ill."""
+MANY_QUARANTINED: Final = 10
+_CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
+
+
+def standing_still(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield lanes of which nothing is settled while work is due."""
+    status = facts.status
+    if not facts.samples or not status["processes"]:
+        return
+    for destination, newest in facts.samples[0].counts.items():
+        known = status["destinations"].get(destination)
+        if known is None or known["state"] in _CLOSED:
+            continue
+        since = _still_since(facts, destination, "waits", _live_settled)
+        held = {
+            one["state"] for one in status["triggers"].values() if one["destination"] == destination
+        }
+        if since is not None and held <= {"ok"}:
+            told = f"{newest['waits']:,} live deliveries wait, workers run, and none is settled"
+            yield HealthProblem(
+                "live_stands_still", ILL, destination, told, "segrelay status", since
+            )
+        for job, one in status["jobs"].items():
+            if one["state"] not in {"delivering", "canary under way"}:
+                continue
+            since = _still_since(facts, destination, f"waits|{job}", partial(_job_settled, job))
+            if since is not None and held <= {"ok"}:
+                told = f"{one['waiting']:,} of its deliveries wait, and none is settled"
+                yield HealthProblem(
+                    "job_stands_still", ILL, job, told, f"segrelay backfill status {job}", since
+                )
+
+
+def _live_settled(counts: Mapping[str, int]) -> int:
+    jobs = sum(count for name, count in counts.items() if name.startswith("job|"))
+    return counts.get("settled", 0) - jobs
+
+
+def _job_settled(job: str, counts: Mapping[str, int]) -> int:
+    return counts.get(f"job|{job}", 0)
+
+
+def _still_since(
+    facts: Facts, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
+) -> int | None:
+    """Return since when nothing was settled; None = something was, or not for long enough."""
+    since = None
+    first = settled(facts.samples[0].counts[destination])
+    for sample in facts.samples:
+        counts = sample.counts.get(destination, {})
+        if not counts.get(waits) or settled(counts) != first:
+            break
+        since = sample.at_ms
+    return since if since is not None and facts.now_ms - since >= STANDS_STILL_MS else None
+
+
+def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield triggers of which deliveries have died lately, with the reasons."""
+    before = _before(facts)
+    if before is None:
+        return
+    then: Counter[str] = Counter()
+    now: Counter[str] = Counter()
+    for sample, total in ((before, then), (facts.samples[0], now)):
+        for counts in sample.counts.values():
+            total.update({n: c for n, c in counts.items() if n.startswith(("dead|", "delivered|"))})
+    grown: dict[str, dict[str, int]] = {}
+    for name, count in now.items():
+        kind, trigger, *reason = name.split("|")
+        if kind == "dead" and count > then[name]:
+            grown.setdefault(trigger, {})[reason[0]] = count - then[name]
+    for trigger, reasons in grown.items():
+        dead = sum(reasons.values())
+        delivered = max(0, now[f"delivered|{trigger}"] - then[f"delivered|{trigger}"])
+        share = dead / (dead + delivered)
+        is_ill = dead >= MANY_DEAD and share >= DEAD_SHARE
+        listed = ", ".join(f"{reason} {count:,}" for reason, count in sorted(reasons.items()))
+        told = f"{dead:,} of its last {dead + delivered:,} deliveries died: {listed}"
+        severity = ILL if is_ill else ATTENTION
+        mend = "segrelay dlq causes"
+        yield HealthProblem("dead_letters_grow", severity, trigger, told, mend, before.at_ms)
+
+
+def quarantine(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that events could not be placed lately."""
+    before = _before(facts)
+    grown = facts.status["quarantined"] - before.quarantined if before else 0
+    if before and grown > 0:
+        severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
+        told = f"{grown:,} events came that could not be placed"
+        mend = "segrelay quarantine list"
+        yield HealthProblem("quarantine_grows", severity, "", told, mend, before.at_ms)
+
+
+def _before(facts: Facts) -> Sample | None:
+    """Return the sample of a quarter of an hour ago, or the oldest since then."""
+    for sample in facts.samples:
+        if sample.at_ms <= facts.now_ms - WINDOW_MS:
+            return sample
+    return facts.samples[-1] if facts.samples else None

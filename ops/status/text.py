@@ -1,0 +1,182 @@
+"""The status as a person reads it: lines and tables, red where somebody is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ops.status.health.problem import line_of
+from ops.status.status import KINDS
+from ops.status.wording import counted, reason_of
+from ops.terminal.console import say, say_wrapped, table
+from ops.terminal.tables import TableColumns, count_columns, laid_out, number_columns, text_columns
+from worker.contract.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+_EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed", "interrupted"})
+"""States that are shown with their reason."""
+
+
+class TableRow(NamedTuple):
+    """A line of a table."""
+
+    cells: tuple[str, ...]
+    is_ill: bool = False
+
+
+class StatusTable(NamedTuple):
+    """A table."""
+
+    columns: TableColumns
+    rows: list[TableRow]
+
+
+def tell(document: Mapping[str, Any]) -> None:
+    """Print it: fitted to a terminal, plain text elsewhere."""
+    for line in lines(document):
+        say_wrapped(line)
+    for line in problems(document):
+        say_wrapped(line, is_ill=True)
+    for section in sections(document):
+        say("")
+        ill = {number for number, row in enumerate(section.rows) if row.is_ill}
+        table(section.columns, [row.cells for row in section.rows], ill)
+
+
+def drawn(
+    document: Mapping[str, Any], rates: Mapping[str, float] | None = None, width: int = 80
+) -> Group:
+    """Return it as rich draws it again and again."""
+    from rich.console import Group  # noqa: PLC0415 - `--help` has to be quick
+    from rich.text import Text  # noqa: PLC0415 - see above
+
+    parts = [Text(printable(line)) for line in lines(document, rates)]
+    parts += [Text(printable(line), style="red") for line in problems(document)]
+    for section in sections(document):
+        cells = [[printable(cell) for cell in row.cells] for row in section.rows]
+        header, *blocks = laid_out(section.columns, cells, width)
+        parts += [Text(""), Text("\n".join(header), style="bold")]
+        for row, block in zip(section.rows, blocks, strict=True):
+            parts.append(Text("\n".join(block), style="red" * row.is_ill))
+    return Group(*parts)
+
+
+def sum_of(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> str:
+    """Return the six counts as a sum, and how quickly they grow."""
+    accepted, *others = (f"{kind} {document[kind]:,}" for kind in KINDS)
+    return f"{accepted} = {' + '.join(others)}{_rates(rates)}"
+
+
+def _rates(rates: Mapping[str, float] | None) -> str:
+    if rates is None:
+        return ""
+    return f"; a second: accepted {rates['accepted']:,.0f}, delivered {rates['delivered']:,.0f}"
+
+
+def problems(document: Mapping[str, Any]) -> list[str]:
+    """Return the problems, the ill ones first."""
+    return [line_of(each) for each in document["problems"]]
+
+
+def _ill(document: Mapping[str, Any], *kinds: str) -> frozenset[str]:
+    """Return the subjects of the problems of some kinds, which are drawn red."""
+    return frozenset(p["subject"] for p in document["problems"] if p["name"].startswith(kinds))
+
+
+def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:
+    """Yield what stands above the tables."""
+    yield sum_of(document, rates)
+    for kind in ("skipped", "dead"):
+        if document[f"{kind}_by_reason"]:
+            yield f"{kind}: {counted(document[f'{kind}_by_reason'])}"
+    oldest = document["oldest_waiting_seconds"]
+    if oldest is not None:
+        yield f"the oldest waits for {oldest:,.0f} s"
+    yield (
+        f"requests {document['requests']:,}, unanswered {document['unanswered']:,}, "
+        f"deliveries sent again {document['resent']:,}, open notes {document['open_notes']:,}"
+    )
+    if document["quarantined"]:
+        yield f"quarantined {document['quarantined']:,}: `segrelay quarantine list`"
+    if document["too_large_requests"]:
+        yield (
+            f"requests refused as too large {document['too_large_requests']:,}: Lytics dropped "
+            "their events; make its batches smaller, or raise producer.webhook.max_bytes"
+        )
+    if document["dropped_fields"]:
+        yield f"fields left out: {counted(document['dropped_fields'])}"
+
+
+def sections(document: Mapping[str, Any]) -> Iterator[StatusTable]:
+    """Yield the tables."""
+    ill = _ill(document, "destination_")
+    yield StatusTable(
+        ("destination", "state", *number_columns("rate/min", "factor"), *text_columns("reason")),
+        [
+            TableRow(
+                (name, d["state"], f"{d['rate']:,.0f}", f"{d['factor']:.0%}", reason_of(d)),
+                name in ill,
+            )
+            for name, d in document["destinations"].items()
+        ],
+    )
+    ill = _ill(document, "trigger_", "template_", "live_", "dead_")
+    yield StatusTable(
+        ("trigger", *text_columns("state"), *count_columns(*KINDS), *text_columns("template")),
+        [
+            TableRow(
+                (name, _state(t), *(f"{t[kind]:,}" for kind in KINDS), _template(t)),
+                name in ill or t["state"] == "orphaned",
+            )
+            for name, t in document["triggers"].items()
+        ],
+    )
+    ill = _ill(document, "job_")
+    if document["jobs"]:
+        yield StatusTable(
+            ("job", *text_columns("state"), *count_columns(*KINDS)),
+            [
+                TableRow((name, _state(job), *(f"{job[kind]:,}" for kind in KINDS)), name in ill)
+                for name, job in document["jobs"].items()
+            ],
+        )
+    if document["processes"]:
+        yield StatusTable(
+            ("worker", "version", *text_columns("configuration")),
+            [
+                TableRow(
+                    (f"{p['host']}:{p['pid']}", p["version"] or "-", _config(p)),
+                    not p["current"] or bool(p["doubted"]),
+                )
+                for p in document["processes"]
+            ],
+        )
+
+
+def _config(process: Mapping[str, Any]) -> str:
+    text = f"{process['config']}{'' if process['current'] else ' (another than this)'}"
+    for name, count in process["doubted"].items():
+        text += f"; the compiled form of {name} is off (it differed from Jsonnet {count:,} times)"
+    return text
+
+
+def _template(trigger: Mapping[str, Any]) -> str:
+    """Return a template's version, who has another, and why a newer one is not used."""
+    text = trigger["version"] or "-"
+    for worker, versions in trigger["other_versions"].items():
+        text += f"; {worker} still has {', '.join(versions)}"
+    canary = trigger["canary"]
+    if canary and canary["left"]:
+        gone = canary["of"] - canary["left"]
+        text += f"; its canary goes: {gone:,} of {canary['of']:,}"
+    if trigger["refused"]:
+        text += f"; the file was changed and is broken, so this one is kept: {trigger['refused']}"
+    return text
+
+
+def _state(trigger: Mapping[str, Any]) -> str:
+    if trigger["reason"] and trigger["state"] in _EXPLAINED:
+        return f"{trigger['state']}: {trigger['reason']}"
+    return str(trigger["state"])

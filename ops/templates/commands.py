@@ -1,0 +1,216 @@
+"""`segrelay template`: which there are, a new one, and whether they are fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Final
+
+import typer
+
+from ops.templates.checking.check import Checked, checked, fields_seen
+from ops.templates.checking.findings import lines_of, source_below
+from ops.templates.checking.live import LiveCheck, check_live
+from ops.templates.checking.remembered import LastCheck, RememberedChecks
+from ops.templates.options import Folder
+from ops.templates.place import Place, place_of, shipped_models
+from ops.templates.remote_commands import add_remote
+from ops.templates.starting import write_new
+from ops.templates.testing.commands import diff, run_cases
+from ops.templates.trying.commands import render, watch
+from ops.terminal.console import note, print_json, say, table, wants_colour
+from ops.terminal.moments import shown_ms
+from ops.terminal.options import Json
+from ops.terminal.tables import text_columns
+from worker.checks.templates import TemplateReport
+from worker.errors import TemplateBroken
+from worker.jsonnet.engines.judge import judges
+from worker.jsonnet.files import TemplateFolder
+
+app = typer.Typer()
+
+_NOTHING_COMPARED: Final = (
+    "The templates were compared with no other engine: neither jsonnet nor gojsonnet is installed"
+    " here. `pip install gojsonnet` adds one; everything else works without."
+)
+
+
+@app.command("list")
+def list_(*, templates: Folder = None, json: Json = False) -> None:
+    """Show the templates, the triggers that use them, and their last check."""
+    place = place_of(templates)
+    memory = _memory(place).read()
+    rows = [_row(place, name, memory.get(name)) for name in place.names()]
+    if json:
+        print_json({"templates": rows})
+        return
+    table(
+        ("template", "version", *text_columns("used by", "last check")),
+        [
+            (r["template"], r["version"] or "-", ", ".join(r["triggers"]) or "-", _last(r))
+            for r in rows
+        ],
+    )
+
+
+def _row(place: Place, name: str, last: LastCheck | None) -> dict[str, Any]:
+    try:
+        version = TemplateFolder(place.folder).bundle(name).content_hash
+    except TemplateBroken:
+        version = ""
+    return {
+        "template": name,
+        "version": version,
+        "triggers": [one.name for one in place.triggers(name)],
+        "last_check": asdict(last) if last else None,
+        "changed_since": last is not None and last.content_hash not in ("", version),
+    }
+
+
+def _last(row: dict[str, Any]) -> str:
+    last = row["last_check"]
+    if last is None:
+        return "never"
+    if row["changed_since"]:
+        return f"changed since {shown_ms(last['at_ms'])}"
+    words = "fit" if last["fit"] else "not fit"
+    warnings = f", {last['warnings']} warnings" if last["warnings"] else ""
+    return f"{words}{warnings}, {shown_ms(last['at_ms'])}"
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Below the templates folder.")],
+    *,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Copy this shipped template instead, such as insider/enter.",
+            metavar="MODEL",
+        ),
+    ] = "",
+    templates: Folder = None,
+    json: Json = False,
+) -> None:
+    """Write a template to begin with; it has comments and passes `check`."""
+    place = place_of(templates)
+    path = write_new(place.folder, name, model)
+    if json:
+        print_json({"file": str(path), "models": shipped_models()})
+        return
+    say(f"{path} is written.")
+    note(f"Look at it, then: segrelay template check {path.relative_to(place.folder)}")
+
+
+@app.command()
+def check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Below the templates folder; all by default.", metavar="[TEMPLATE]..."),
+    ] = None,
+    *,
+    templates: Folder = None,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Write a repaired copy of what was damaged by copying."),
+    ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="Also ask Insider's panel what of it would be dropped silently."
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Parse templates, render samples, and compare the engines.
+
+    The exit code is 0 if all templates are fit, and 2 if one does not load, fails for every sample,
+    or means something else to another engine; with --strict, also if there are warnings. A template
+    that triggers use is rendered with their settings and samples, any other with a sample of each
+    direction. With --fix the repaired copy of NAME.jsonnet is NAME.fixed.jsonnet, and checked too.
+    With --live, attributes, events and parameters that the panel of a trigger's destination does
+    not define, or has with another type, are named; nothing is written there. The exit code is 1 if
+    a panel gives no answer.
+    """
+    place = place_of(templates)
+    seen = fields_seen(place)
+    found = [
+        one for name in place.names(names or ()) for one in checked(place, name, seen, fixes=fix)
+    ]
+    asked = _ask_panels(place, found) if live else None
+    if asked:
+        found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
+    _memory(place).write({one.report.template: one.last for one in found})
+    compared_with = judges()
+    if json:
+        documents = [_document(one) for one in found]
+        panels = {"unanswered": asked.unanswered, "unused": asked.unused} if asked else None
+        print_json({"templates": documents, "compared_with": compared_with, "live": panels})
+    else:
+        _tell(found, place)
+    if not compared_with:
+        note(_NOTHING_COMPARED)
+    for name in asked.unused if asked else ():
+        note(f"{name}: no trigger of Insider uses it, so there is no panel to ask about it.")
+    for destination, problem in asked.unanswered.items() if asked else ():
+        note(f"{destination}: what it drops is not known: {problem}")
+    if not all(_passes(one.report, strict=strict) for one in found):
+        raise typer.Exit(TemplateBroken.exit_code)
+    if asked and asked.unanswered:
+        raise typer.Exit(1)
+
+
+def _ask_panels(place: Place, found: Sequence[Checked]) -> LiveCheck:
+    return check_live(place, [one.report.template for one in found if one.report.content_hash])
+
+
+def _memory(place: Place) -> RememberedChecks:
+    return RememberedChecks(place.settings.redis.data_dir if place.settings else None)
+
+
+def _passes(report: TemplateReport, *, strict: bool) -> bool:
+    return report.is_fit and not (strict and report.findings)
+
+
+def _document(one: Checked) -> dict[str, Any]:
+    report = one.report
+    return {
+        "template": report.template,
+        "fit": report.is_fit,
+        "content_hash": report.content_hash,
+        "renders": dict(report.renders),
+        "compiled": bool(report.content_hash) and not report.not_compiled,
+        "not_compiled": report.not_compiled,
+        "findings": [asdict(finding) for finding in report.findings],
+        "corrected": one.repaired.text if one.repaired else None,
+        "fixed": one.fixed,
+    }
+
+
+def _tell(found: Sequence[Checked], place: Place) -> None:
+    colour = wants_colour()
+    for one in found:
+        report = one.report
+        say(f"{report.template}: {'fit' if report.is_fit else 'not fit'}")
+        for label, words in report.renders.items():
+            say(f"  {label}: {words}")
+        if report.not_compiled:
+            say(f"  not compiled to Python, so several times slower, for {report.not_compiled}")
+        elif report.content_hash:
+            say("  compiled to Python")
+        for finding in report.findings:
+            for line in lines_of(finding, source_below(place.folder), colour=colour):
+                typer.echo(line, err=True, color=colour)
+        if one.fixed:
+            say(f"  the repaired copy is {place.folder / one.fixed}")
+
+
+app.command()(render)
+app.command()(watch)
+app.command("test")(run_cases)
+app.command()(diff)
+add_remote(app)

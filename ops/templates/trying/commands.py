@@ -1,0 +1,178 @@
+"""`segrelay template render` and `watch`: what a template makes of events."""
+
+from __future__ import annotations
+
+import json as json_text
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ops.templates.options import Folder, Given, TemplateArgument, TriggerName, object_of
+from ops.templates.place import Place, full_name, place_of
+from ops.templates.trying.explained import changes_of_rehearsed, document_of
+from ops.templates.trying.tried import tried
+from ops.terminal.console import note, print_json, say
+from ops.terminal.options import Json
+from worker.checks.rehearsal import Rehearsed
+from worker.errors import SegrelayError, TemplateBroken
+from worker.jsonnet.rendered import Killed
+
+_LOOK_SECONDS: Final = 0.2
+_CLEAR: Final = "\x1b[2J\x1b[H"
+_GAP: Final = 3
+_NARROWEST: Final = 60
+_What = Annotated[
+    str,
+    typer.Argument(
+        help="A payload or an array of them, a dead letter's id, or whose event waits.",
+        metavar="FILE",
+    ),
+]
+
+
+def render(
+    template: TemplateArgument,
+    file: _What,
+    *,
+    trigger: TriggerName = "",
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show what is sent beside it, and why they differ."),
+    ] = False,
+    templates: Folder = None,
+    settings: Given = "",
+    json: Json = False,
+) -> None:
+    """Print what a template makes of each segment event of a payload.
+
+    FILE may also be the id of a dead letter, or the identity of a person of whom something waits,
+    such as ann@example.com. The exit code is 2 if the template fails for one.
+    """
+    place = place_of(templates)
+    name = full_name(template)
+    outcomes = tried(place, name, file, trigger, object_of(settings) if settings else None)
+    _raise_if_killed(outcomes, name)
+    if json:
+        print_json([document_of(one) for one in outcomes])
+    else:
+        _tell(outcomes, explain=explain)
+    if any(one.rendering == "failed" for one in outcomes):
+        raise typer.Exit(TemplateBroken.exit_code)
+
+
+def _raise_if_killed(outcomes: Sequence[Rehearsed], template: str) -> None:
+    for number, one in enumerate(outcomes, 1):
+        if isinstance(one.result, Killed):
+            raise TemplateBroken(
+                f"{template}: rendering event {number} of {len(outcomes)} ends or hangs the"
+                " process.",
+                template,
+            )
+
+
+def _tell(outcomes: Sequence[Rehearsed], *, explain: bool) -> None:
+    for one in outcomes:
+        if one.rendering == "rendered" and explain and one.shaping:
+            _explain(one)
+        elif one.rendering == "rendered":
+            say(_pretty(one.body))
+        else:
+            note(in_words(one))
+
+
+def in_words(one: Rehearsed) -> str:
+    """Say in a line why there is no body."""
+    if one.rendering == "skipped":
+        return f"skipped: {one.message}"
+    return f"failed: {one.placed_message}"
+
+
+def _explain(one: Rehearsed) -> None:
+    say(f"{one.name}:")
+    if one.sent is None:
+        say(_pretty(one.body))
+        say(f"nothing is sent ({one.reason}): {one.message}")
+        return
+    for line in side_by_side(_pretty(one.body), _pretty(one.sent), _width()):
+        say(line)
+    for change in changes_of_rehearsed(one):
+        say(f"  {change.path} is {change.did}: {change.why}")
+
+
+def _width() -> int:
+    return max(_NARROWEST, shutil.get_terminal_size((120, 40)).columns)
+
+
+def side_by_side(left: str, right: str, width: int) -> list[str]:
+    """Return two texts in columns, with what they share in the same lines."""
+    half = (width - _GAP) // 2
+    lines = [f"{'rendered'.ljust(half)}   sent", f"{'-' * half}   {'-' * half}"]
+    one, other = left.splitlines(), right.splitlines()
+    for kind, a, b, c, d in SequenceMatcher(None, one, other, autojunk=False).get_opcodes():
+        mark = " " if kind == "equal" else "|"
+        for mine, theirs in zip_longest(one[a:b], other[c:d], fillvalue=""):
+            lines.append(f"{_cut(mine, half)} {mark} {_cut(theirs, half)}".rstrip())
+    return lines
+
+
+def _cut(line: str, width: int) -> str:
+    return line.ljust(width) if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _pretty(value: Any) -> str:
+    return json_text.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+def watch(
+    template: TemplateArgument,
+    file: _What,
+    *,
+    trigger: TriggerName = "",
+    templates: Folder = None,
+    settings: Given = "",
+) -> None:
+    """Render again at every save of a template or of FILE, until Ctrl-C."""
+    place = place_of(templates)
+    given = object_of(settings) if settings else None
+    seen: object = None
+    try:
+        while True:
+            now = _stamps(place, file)
+            if now != seen:
+                seen = now
+                _show(place, full_name(template), file, trigger, given)
+            time.sleep(_LOOK_SECONDS)
+    except KeyboardInterrupt:
+        note("")
+
+
+def _stamps(place: Place, file: str) -> list[tuple[str, int, int]]:
+    """Return what changes with a save."""
+    found = []
+    for path in (*sorted(place.folder.rglob("*sonnet")), Path(file)):
+        try:
+            state = path.stat()
+        except OSError:
+            continue
+        found.append((str(path), state.st_mtime_ns, state.st_size))
+    return found
+
+
+def _show(place: Place, template: str, file: str, trigger: str, given: Any) -> None:
+    """Render once; whatever is wrong is shown in the place of the body."""
+    if sys.stdout.isatty():
+        sys.stdout.write(_CLEAR)
+    try:
+        for one in tried(place, template, file, trigger, given):
+            _tell([one], explain=True) if one.rendering == "rendered" else say(in_words(one))
+    except SegrelayError as error:
+        say(error.message)
+    say(f"-- {template}, {time.strftime('%H:%M:%S')}; Ctrl-C ends this")
+    sys.stdout.flush()

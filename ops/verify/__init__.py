@@ -1,0 +1,1 @@
+"""The command `segrelay verify`: what Insider holds compared with the ledger."""

@@ -1,0 +1,133 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from ops.config.commands import inspect
+from ops.main import app
+from worker.contract.settings import Settings
+from worker.errors import ConfigurationInvalid
+
+
+@dataclass(frozen=True)
+class FakeFinding:
+    trigger: str
+    severity: str
+    message: str
+
+
+def settings_with(*warnings: str) -> Settings:
+    return Settings.empty(Path("/nowhere")).model_copy(update={"warnings": warnings})
+
+
+def test_a_broken_form_is_reported_line_by_line_and_nothing_is_rendered():
+    def load():
+        raise ConfigurationInvalid("one\ntwo")
+
+    report = inspect(load, lambda _: pytest.fail("rendered"))
+
+    assert not report.valid
+    assert report.problems == ["one", "two"]
+
+
+def test_an_error_of_a_template_makes_the_configuration_wrong():
+    report = inspect(
+        lambda: settings_with("w"),
+        lambda _: [FakeFinding("vip", "error", "broken"), FakeFinding("vip", "warning", "odd")],
+    )
+
+    assert not report.valid
+    assert report.problems == ["segrelay.toml: triggers.vip: broken"]
+    assert report.warnings == ["w", "segrelay.toml: triggers.vip: odd"]
+
+
+def test_warnings_alone_leave_it_right():
+    report = inspect(lambda: settings_with("w"), lambda _: [])
+
+    assert report.valid
+    assert not report.is_right
+    assert report.warnings == ["w"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        ([], 0, "can be loaded, but see the 3 warnings above"),
+        (["--strict"], 2, "can be loaded"),
+        (["--json"], 0, '"right":false'),
+        (["--strict", "--json"], 2, '"valid":true'),
+    ],
+)
+def test_a_configuration_that_cannot_send_is_never_called_right(
+    tmp_path, monkeypatch, options, code, told
+):
+    (tmp_path / "templates").mkdir()
+    file = tmp_path / "segrelay.toml"
+    file.write_text(
+        '[authorizations.a]\nheaders = { X-PARTNER-NAME = "env:UNSET_ONE" }\n'
+        '[destinations.d]\napi = "insider"\nauthorization = "a"\nrate = "1/s"\n'
+        'base_url = "https://unification.useinsider.com"\n'
+    )
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(file))
+
+    result = CliRunner().invoke(app, ["config", "check", *options])
+
+    assert result.exit_code == code
+    assert told in result.output.replace('": ', '":')
+    assert "is right" not in result.output
+    for named in ("X-REQUEST-TOKEN is missing", "env:UNSET_ONE is not set"):
+        assert named in result.output
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    (tmp_path / "templates").mkdir()
+    file = tmp_path / "segrelay.toml"
+    file.write_text(
+        '[authorizations.a]\nheaders = { X-TOKEN = "env:T" }\n'
+        '[redis]\nurl = "redis://u:hunter2@127.0.0.1:1"\n'
+    )
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(file))
+    monkeypatch.setenv("T", "hunter2")
+    return file
+
+
+def test_show_prints_one_document_without_secrets(config):
+    result = CliRunner().invoke(app, ["config", "show", "--json"])
+
+    document = orjson.loads(result.stdout)
+    assert result.exit_code == 0
+    assert document["authorizations"]["a"]["headers"] == {"X-TOKEN": "set"}
+    assert document["redis"]["url"] == "redis://***@127.0.0.1:1"
+    assert document["source"] == str(config)
+    assert "hunter2" not in result.output
+
+
+def test_show_prints_a_line_for_each_value(config):
+    result = CliRunner().invoke(app, ["config", "show"])
+
+    assert f"source = {config}" in result.stdout.splitlines()
+    assert "redis.partitions = 16" in result.stdout.splitlines()
+    assert "delivery.lease = 10s" in result.stdout.splitlines()
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.usefixtures("config")
+def test_an_option_names_another_file(tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text('[delivery]\nlease = "7s"\n')
+
+    result = CliRunner().invoke(app, ["--config", str(other), "config", "show"])
+
+    assert "delivery.lease = 7s" in result.stdout.splitlines()
+
+
+def test_show_refuses_a_broken_file_as_every_command_does(config):
+    config.write_text("nope = 1")
+
+    result = CliRunner().invoke(app, ["config", "show"])
+
+    assert isinstance(result.exception, ConfigurationInvalid)
+    assert result.exception.exit_code == 2

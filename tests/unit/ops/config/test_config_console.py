@@ -1,0 +1,224 @@
+import io
+import sys
+from contextlib import redirect_stdout
+
+import orjson
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from ops.main import COMMANDS, app
+from ops.terminal.console import note, print_json, progress, run_guarded, say, table
+from ops.terminal.lazy import LazyCommand, LazyGroup
+from worker.contract.printable import printable
+from worker.errors import PortTaken, UsageWrong
+
+
+def ended(capsys, what):
+    with pytest.raises(SystemExit) as stop:
+        run_guarded(what)
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def raising(error):
+    def what():
+        raise error
+
+    return what
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UsageWrong("Not like this."), 2, "Not like this.\n"),
+        (PortTaken("Port 80 is taken."), 1, "Port 80 is taken.\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "/x: Permission denied\n"),
+        (KeyboardInterrupt(), 130, ""),
+        (BrokenPipeError(), 1, ""),
+        (SystemExit(3), 3, ""),
+    ],
+)
+def test_each_error_has_its_code_and_one_paragraph(error, code, message, capsys):
+    assert ended(capsys, raising(error)) == (code, "", message)
+
+
+def test_a_bug_is_told_by_its_place_and_without_its_text(capsys):
+    code, out, err = ended(capsys, raising(KeyError("ann@example.com")))
+
+    assert (code, out) == (1, "")
+    assert "KeyError at " in err
+    assert "ann@example.com" not in err
+    assert "Traceback" not in err
+
+
+def test_the_traceback_is_shown_on_demand(capsys, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_DEBUG", "1")
+
+    _, _, err = ended(capsys, raising(UsageWrong("Not like this.")))
+
+    assert "Traceback" in err
+    assert err.endswith("Not like this.\n")
+
+
+def test_what_went_well_ends_with_zero(capsys):
+    assert ended(capsys, lambda: print_json({"a": 1}))[0] == 0
+
+
+def test_wrong_usage_ends_with_two(capsys):
+    code, out, err = ended(capsys, lambda: app(["config", "show", "--nope"]))
+
+    assert (code, out) == (2, "")
+    assert "No such option: --nope" in err
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
+    code, _, err = ended(capsys, lambda: app(["confg"]))
+
+    assert code == 2
+    assert "Did you mean 'config'?" in err
+
+
+def test_a_reader_that_has_gone_is_not_reported(capsys, tmp_path):
+    class Gone(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return self.spare.fileno()
+
+    gone = Gone()
+    gone.spare = (tmp_path / "spare").open("w")
+
+    with redirect_stdout(gone), gone.spare, pytest.raises(SystemExit) as stop:
+        run_guarded(lambda: print_json([]))
+
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_document_is_all_that_stands_on_stdout(capsys):
+    print_json({"a": [1, None]})
+    note("aside")
+
+    out, err = capsys.readouterr()
+    assert orjson.loads(out) == {"a": [1, None]}
+    assert err == "aside\n"
+
+
+def test_a_table_is_aligned_text_where_no_terminal_is(capsys):
+    table(("name", "n"), [("vip", 12), ("[bold]long", 3)])
+
+    assert capsys.readouterr().out == "name        n\nvip         12\n[bold]long  3\n"
+
+
+def test_progress_ends_with_a_plain_line_where_no_terminal_is(capsys):
+    with progress("read", total=1500) as done:
+        done.advance(1000)
+        done.advance(500)
+
+    assert capsys.readouterr().err.startswith("read: 1,500 of 1,500")
+
+
+def test_the_help_lists_every_command_without_loading_it():
+    result = CliRunner().invoke(app, ["--help"])
+
+    assert result.exit_code == 0
+    for name, lazy in COMMANDS.items():
+        assert name in result.stdout
+        assert lazy.summary in result.stdout
+
+
+class Commands(LazyGroup):
+    table = {  # noqa: RUF012 - what the class is for
+        "passing": LazyCommand(f"{__name__}:passing", "Passes.", "Part", passes_options=True),
+        "strict": LazyCommand(f"{__name__}:strict", "Is strict.", "Part"),
+        "group": LazyCommand(f"{__name__}:group", "Has one command.", "Part"),
+    }
+
+
+def passing(ctx: typer.Context):
+    typer.echo(" ".join(ctx.args))
+
+
+def strict():
+    typer.echo("strict")
+
+
+group = typer.Typer()
+
+
+@group.command()
+def one():
+    typer.echo("one")
+
+
+@pytest.fixture
+def cli(monkeypatch):
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or module())
+    lazy = typer.Typer(cls=Commands, add_completion=False, rich_markup_mode=None)
+    lazy.callback()(lambda: None)
+    return lazy
+
+
+def module():
+    found = type(sys)(__name__)
+    found.passing, found.strict, found.group = passing, strict, group
+    return found
+
+
+def test_a_function_can_take_options_that_it_does_not_know(cli):
+    result = CliRunner().invoke(cli, ["passing", "--concurrency", "4", "-l", "info"])
+
+    assert result.stdout == "--concurrency 4 -l info\n"
+
+
+def test_a_function_refuses_options_that_it_does_not_know(cli):
+    assert CliRunner().invoke(cli, ["strict", "--concurrency", "4"]).exit_code == 2
+    assert CliRunner().invoke(cli, ["strict"]).stdout == "strict\n"
+
+
+def test_a_group_of_one_command_is_a_group(cli):
+    assert CliRunner().invoke(cli, ["group", "one"]).stdout == "one\n"
+
+
+ATTACK = "vip\x1b[2J\x9b31m\r\u202e\u2028\x7f"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Zoë, 東京, 🎉", "Zoë, 東京, 🎉"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\r\nb\tc", "a\\r\\nb\\tc"),
+        ("\x9b2J", "\\x9b2J"),
+        ("\u202egpj", "\\u202egpj"),
+        ("\ud800", "\\ud800"),
+    ],
+)
+def test_what_a_terminal_would_obey_is_printed_as_its_escape(text, expected):
+    assert printable(text) == expected
+
+
+def test_an_escape_sequence_reaches_the_terminal_on_no_way(capsys):
+    say(f"audience {ATTACK}")
+    note(f"audience {ATTACK}")
+    table(("audience",), [(ATTACK + "\n",)])
+    print_json({"audience": ATTACK})
+
+    out, err = capsys.readouterr()
+
+    assert {character for character in out + err if not character.isprintable()} == {"\n"}
+    assert orjson.loads(out[out.index("{") :]) == {"audience": ATTACK}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_an_escape_sequence_does_not_reach_a_drawn_table():
+    with redirect_stdout(Terminal()) as terminal:
+        table(("audience",), [("vip\x1b]0;title\x07",)])
+
+    assert "\x1b]0;" not in terminal.getvalue()

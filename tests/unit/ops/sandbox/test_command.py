@@ -1,0 +1,33 @@
+"""The options of the sandbox become its switches, or a message."""
+
+from __future__ import annotations
+
+import pytest
+
+from ops.sandbox.command import sandbox
+from worker.errors import UsageWrong
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"error": ["500"]}, "--error 500: write STATUS=SHARE"),
+        ({"error": ["500=much"]}, "error_shares.500"),
+        ({"error": ["200=0.1"]}, "no status from 400 to 599"),
+        ({"lost_answers": 1.5}, "lost_answers"),
+        ({"settings": "{"}, "--settings: no JSON"),
+        ({"settings": "[]"}, "--settings: an object is needed"),
+        ({"settings": '{"typo": 1}'}, "typo: Extra inputs"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(options, message):
+    with pytest.raises(UsageWrong, match=message):
+        sandbox(**options)
+
+
+@pytest.mark.parametrize(("host", "warns"), [("192.0.2.1", True), ("127.0.0.1", False)])
+def test_a_host_that_others_reach_is_warned_of(host, warns, capsys):
+    with pytest.raises(UsageWrong, match="an object is needed"):
+        sandbox(host=host, settings="[]")
+
+    assert ("nothing asks for a password" in capsys.readouterr().err) is warns

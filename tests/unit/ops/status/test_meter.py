@@ -1,0 +1,29 @@
+"""How quickly the counts grow."""
+
+from ops.status.command import Meter
+
+KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+
+
+def counts(**given):
+    return dict.fromkeys(KINDS, 0) | given
+
+
+def test_the_first_look_measures_nothing():
+    assert Meter().rates(counts(accepted=100), 5.0) is None
+
+
+def test_a_rate_is_what_was_added_a_second_since_the_last_look():
+    meter = Meter()
+    meter.rates(counts(accepted=100), 5.0)
+
+    found = meter.rates(counts(accepted=400, delivered=50), 7.0)
+
+    assert (found["accepted"], found["delivered"], found["dead"]) == (150.0, 25.0, 0.0)
+
+
+def test_a_look_that_failed_in_between_is_bridged():
+    meter = Meter()
+    meter.rates(counts(), 0.0)
+
+    assert meter.rates(counts(accepted=100), 10.0)["accepted"] == 10.0

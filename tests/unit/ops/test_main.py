@@ -1,0 +1,73 @@
+"""What all commands have in common."""
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.main import COMMANDS, app
+from ops.terminal.lazy import load
+
+
+def run(*arguments, env=None):
+    return CliRunner().invoke(app, arguments, env=env)
+
+
+def commands():
+    for name, lazy in COMMANDS.items():
+        yield from lines(load(name, lazy), name)
+
+
+def lines(command, *words):
+    inner = getattr(command, "commands", None)
+    if not inner:
+        yield list(words)
+    for name, sub in (inner or {}).items():
+        yield from lines(sub, *words, name)
+
+
+@pytest.mark.parametrize("command", list(commands()), ids=" ".join)
+def test_every_command_takes_a_configuration_behind_its_name_and_has_help(command):
+    told = run(*command, "--help")
+
+    assert told.exit_code == 0
+    assert "--config FILE" in told.stdout
+    first = told.stdout.split("\n\n")[1].strip()
+    assert first[0].isupper()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_shows_examples_at_the_end_of_its_help(name):
+    told = run(name, "--help").stdout
+
+    for example in COMMANDS[name].examples:
+        assert f"\n    {example}\n" in told
+
+
+def test_the_version_is_told_in_short():
+    assert run("-V").stdout == run("--version").stdout
+    assert run("-V").stdout.startswith("segrelay ")
+
+
+def test_the_configuration_may_be_named_behind_the_command(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "before.toml"))
+
+    failed = run("config", "check", "--config", str(tmp_path / "behind.toml"))
+
+    assert failed.exit_code == 2
+    assert "behind.toml" in failed.output
+
+
+def test_a_shell_completes_commands_and_their_options():
+    def completed(words):
+        index = str(len(words.split()) - 1)
+        line = {"COMP_WORDS": words, "COMP_CWORD": index, "_SEGRELAY_COMPLETE": "complete_bash"}
+        return CliRunner().invoke(app, env=line, prog_name="segrelay").stdout.split()
+
+    assert completed("segrelay dlq re") == ["replay"]
+    assert completed("segrelay quarantine discard --si") == ["--since"]
+
+
+def test_one_word_means_one_thing_in_all_commands():
+    """What is thrown away is discarded, what is tried again is replayed, what lists is `list`."""
+    words = {command[-1] for command in commands()}
+
+    assert not words & {"drop", "delete", "remove", "purge", "retry", "resend", "ls"}
