@@ -210,7 +210,7 @@ def _open() -> tuple[Settings, Redis]:
     settings = load_settings()
     url = resolve_url(settings.redis)
     wait_ready(url)
-    return settings, connect(url)
+    return settings, connect(url, replicas=settings.redis.replicas)
 
 
 def _refuse_all_unsaid(

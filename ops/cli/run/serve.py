@@ -74,7 +74,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     for warning in wait_ready(address):
         note(f"warning: {warning}")
     with (
-        closing(connect(address)) as client,
+        closing(connect(address, replicas=settings.redis.replicas)) as client,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as judging,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
