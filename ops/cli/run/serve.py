@@ -71,7 +71,7 @@ def serve(
 def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     secrets = [secret.reveal().encode() for secret in webhook.secrets]
     address = resolve_url(settings.redis)
-    for warning in wait_ready(address):
+    for warning in wait_ready(address, replicas=settings.redis.replicas):
         note(f"warning: {warning}")
     with (
         closing(connect(address, replicas=settings.redis.replicas)) as client,

@@ -10,7 +10,7 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_command
+from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 from worker.contract.redis.scripts import digest, run_script
 
 FOLDER: Final = Path(__file__).parent / "lua"
@@ -55,9 +55,9 @@ async def call_replicated(
     replicas = replicas_of(client)
     if not replicas:
         return await call_text(client, text, keys, args)
-    answer, waited = await _with_wait(client, ("EVALSHA", digest(text)), keys, args, replicas)
+    answer, *_, waited = await _with_wait(client, ("EVALSHA", digest(text)), keys, args, replicas)
     if isinstance(answer, NoScriptError):
-        answer, waited = await _with_wait(client, ("EVAL", text), keys, args, replicas)
+        answer, *_, waited = await _with_wait(client, ("EVAL", text), keys, args, replicas)
     if isinstance(answer, Exception):
         raise answer
     require_confirmed(waited, replicas)
@@ -72,8 +72,8 @@ async def _with_wait(
     replicas: int,
 ) -> list[Any]:
     async with client.pipeline(transaction=False) as pipe:
-        pipe.execute_command(*named, len(keys), *keys, *args)
-        pipe.execute_command(*wait_command(replicas))
+        for words in ((*named, len(keys), *keys, *args), *wait_commands(replicas)):
+            pipe.execute_command(*words)
         return await pipe.execute(raise_on_error=False)
 
 

@@ -206,12 +206,13 @@ def patience_seconds(url: str) -> float:
     return FAILOVER_SECONDS if parse_redis_url(url).service else READY_SECONDS
 
 
-def wait_ready(url: str, seconds: float | None = None) -> tuple[str, ...]:
+def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:
     """Wait for a Redis that is starting or loading, and check that it is one for us.
 
     Args:
         url: See `connect`.
         seconds: At most; None = `patience_seconds`.
+        replicas: How many must confirm a write.
 
     Returns:
         Warnings: where it keeps less than we promise; one sentence each.
@@ -224,7 +225,7 @@ def wait_ready(url: str, seconds: float | None = None) -> tuple[str, ...]:
     gives_up_at = time.monotonic() + (patience_seconds(url) if seconds is None else seconds)
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         while True:
-            verdict = _look(client, address)
+            verdict = _look(client, address, replicas)
             if isinstance(verdict, tuple):
                 return verdict
             if time.monotonic() >= gives_up_at:
@@ -242,11 +243,15 @@ def ask_how_it_is(client: redis.Redis, where: str = "") -> tuple[dict[str, Any],
         return client.info(), _appendfsync(client)
 
 
-def _look(client: redis.Redis, address: RedisAddress) -> tuple[str, ...] | RedisUnavailable:
+def _look(
+    client: redis.Redis, address: RedisAddress, replicas: int
+) -> tuple[str, ...] | RedisUnavailable:
     """Return warnings about a ready Redis, or why it is not ready yet."""
     where = address.shown
     try:
-        verdict = judge(*ask_how_it_is(client, where), by_sentinels=bool(address.service))
+        verdict = judge(
+            *ask_how_it_is(client, where), by_sentinels=bool(address.service), replicas=replicas
+        )
     except RedisUnavailable as error:
         if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
             raise

@@ -9,8 +9,12 @@ import redis.asyncio
 
 from worker.errors import NotReplicated
 
-WAIT_MS: Final = 4_000
-"""The time that replicas get to confirm a write, below the 5 s after which a client gives up."""
+WAITS_MS: Final = (1, 2, 5, 20, 100, 1_000, 2_800)
+"""The times that replicas get to confirm a write, one after the other.
+
+A replica answers before its disk has the write, and again only after a second, unless it is asked
+again: each wait asks. Together they stay below the 5 s after which a client gives up.
+"""
 _REFUSED: Final = (
     "{confirmed} of {wanted} replicas that redis.replicas demands have confirmed what was written:"
     " see that the replicas run, follow the master and have appendonly on"
@@ -39,13 +43,16 @@ def replicas_of(client: redis.Redis | redis.asyncio.Redis) -> int:
     return int(getattr(client, "replicas", 0))
 
 
-def wait_command(replicas: int) -> tuple[str | int, ...]:
-    """Return the command that waits for replicas; it counts what its own connection wrote."""
-    return ("WAITAOF", 0, replicas, WAIT_MS)
+def wait_commands(replicas: int) -> list[tuple[str | int, ...]]:
+    """Return the commands that wait for replicas, of whose answers the last one counts.
+
+    They count what was written over their own connection, so they follow it there.
+    """
+    return [("WAITAOF", 0, replicas, wait_ms) for wait_ms in WAITS_MS] if replicas else []
 
 
 def require_confirmed(answer: Any, replicas: int) -> None:
-    """Check the answer to `wait_command`.
+    """Check the last answer to `wait_commands`.
 
     Raises:
         NotReplicated: Too few replicas have confirmed; the write may outlive a failover or not.

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_command
+from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 
 Value = str | bytes | int | float
 
@@ -94,13 +94,12 @@ def _pipelined(
     synced_once: bool,
     replicas: int,
 ) -> list[Any]:
-    waiting = [wait_command(replicas)] if replicas else []
     with redis_errors():
         pipe = client.pipeline(transaction=synced_once)
         for words in [
             *((*command, len(call.keys), *call.keys, *call.args) for call in calls),
             *then,
-            *waiting,
+            *wait_commands(replicas),
         ]:
             pipe.execute_command(*words)  # type: ignore[no-untyped-call]
         answers: list[Any] = pipe.execute(raise_on_error=False)
