@@ -337,7 +337,7 @@ def open_publisher(config: Path | None = None) -> Iterator[Publisher]:
     settings = load_settings(config)
     url = resolve_url(settings.redis)
     wait_ready(url)
-    with closing(connect(url)) as client:
+    with closing(connect(url, replicas=settings.redis.replicas)) as client:
         yield Publisher(client, settings)
 
 

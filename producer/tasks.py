@@ -40,7 +40,8 @@ class _Tools:
 @cache
 def _tools(node: Turns) -> _Tools:
     """Make them at the first task: a process that was forked later has its own."""
-    client = connect(resolve_url(node.settings.redis))
+    redis = node.settings.redis
+    client = connect(resolve_url(redis), replicas=redis.replicas)
     return _Tools(client, Publisher(client, node.settings))
 
 

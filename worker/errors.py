@@ -111,6 +111,10 @@ class RedisUnavailable(OperationsMustAct):
     """Redis is not there, is loading, is read-only or is full."""
 
 
+class NotReplicated(RedisUnavailable):
+    """Redis has written something, but too few of its replicas have confirmed it."""
+
+
 class RedisMismatch(OperationsMustAct):
     """Redis holds another format, partition count or identity than the configuration says."""
 

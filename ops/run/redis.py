@@ -56,7 +56,7 @@ def status(*, json: Json = False) -> None:
         document = _document(settings, server)
         line = f"The embedded Redis runs: {_shown(server.url)}, process {server.pid}."
     else:
-        warnings = wait_ready(settings.url, _STATUS_SECONDS)
+        warnings = wait_ready(settings.url, _STATUS_SECONDS, replicas=settings.replicas)
         document = {"embedded": False, "address": _shown(settings.url)}
         line = f"Redis at {_shown(settings.url)} can be used."
     if json:

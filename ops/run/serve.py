@@ -71,10 +71,10 @@ def serve(
 def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     secrets = [secret.reveal().encode() for secret in webhook.secrets]
     address = resolve_url(settings.redis)
-    for warning in wait_ready(address):
+    for warning in wait_ready(address, replicas=settings.redis.replicas):
         note(f"warning: {warning}")
     with (
-        closing(connect(address)) as client,
+        closing(connect(address, replicas=settings.redis.replicas)) as client,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as judging,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,

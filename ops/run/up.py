@@ -126,7 +126,7 @@ def _lives(pid: int) -> bool:
 def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], None]:
     """See that Redis can be used; returns what looks after it from then on."""
     if settings.redis.url != EMBEDDED:
-        for warning in wait_ready(settings.redis.url):
+        for warning in wait_ready(settings.redis.url, replicas=settings.redis.replicas):
             _line("redis", warning)
         return _nothing
     supervisor.listen()  # an interrupt in the middle of the start would leave it running

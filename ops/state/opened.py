@@ -35,7 +35,9 @@ def opened(
     url = resolve_url(settings.redis)
     wait_ready(url, ready_seconds)
     away_seconds = patience_seconds(url) if patient else 0.0
-    with closing(connect(url, away_seconds=away_seconds)) as client:
+    with closing(
+        connect(url, away_seconds=away_seconds, replicas=settings.redis.replicas)
+    ) as client:
         yield settings, client
 
 

@@ -107,7 +107,8 @@ def publish_stripe(  # noqa: PLR0917 - what a process is started with
     gc.set_threshold(*_COLLECT_AFTER)
     sys.setswitchinterval(_SWITCHED_SECONDS)
     settings = load_settings(config)
-    with closing(connect(resolve_url(settings.redis))) as client:
+    redis = settings.redis
+    with closing(connect(resolve_url(redis), replicas=redis.replicas)) as client:
         publisher = Publisher(client, settings, doorbell=SilentDoorbell())
         book = JobBook(client)
         publishing = Publishing(connection, publisher, book, spec, epoch, stripe, tally)

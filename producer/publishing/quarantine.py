@@ -21,6 +21,7 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall, run_each
 from worker.contract.words import LIVE
 
 log = structlog.get_logger()
@@ -131,9 +132,8 @@ class Quarantine:
             RedisUnavailable: Some may be kept and some not; keeping them again is harmless.
         """
         for part in _parts(records):
-            with redis_errors():
-                answer = self._client.eval(_KEEP, len(_KEYS), *_KEYS, now_ms, cap_bytes, *part)
-            used, dropped = cast("list[int]", answer)
+            call = ScriptCall(_KEYS, (now_ms, cap_bytes, *part))
+            ((used, dropped),) = run_each(self._client, _KEEP, [call], replicated=True)
             self._warn(used, dropped, cap_bytes)
 
     def totals(self) -> QuarantineTotals:

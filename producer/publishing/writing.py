@@ -157,4 +157,4 @@ def _run(client: Redis, calls: Sequence[AcceptCall], progress: JobPosition) -> l
     ]
     if progress.noted:
         then.append(progress.noted)
-    return run_each(client, accept.SCRIPT, calls, then=then, synced_once=True)
+    return run_each(client, accept.SCRIPT, calls, then=then, synced_once=True, replicated=True)

@@ -46,7 +46,7 @@ def check_redis(settings: Settings) -> None:
         RedisMismatch: It can't be used with this configuration.
     """
     url = resolve_url(settings.redis)
-    for warning in wait_ready(url):
+    for warning in wait_ready(url, replicas=settings.redis.replicas):
         LOG.warning("redis.weak", message=warning)
     with closing(connect(url)) as client:
         claim(client, settings)

@@ -59,7 +59,10 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFacts:
     info, appendfsync = ask_how_it_is(client)
     verdict = judge(
-        info, appendfsync, by_sentinels=settings.redis.url.startswith("redis+sentinel://")
+        info,
+        appendfsync,
+        by_sentinels=settings.redis.url.partition("://")[0].endswith("+sentinel"),
+        replicas=settings.redis.replicas,
     )
     room = Fill(client, settings).memory()
     return RedisFacts(

@@ -173,7 +173,7 @@ class RedisPartition:
     async def note(self, note: Note) -> int:
         """Write a note, renew the lease; returns now (ms, Redis' clock)."""
         keys = (self.keys.lease, self.keys.notes, self.keys.rendering)
-        now_ms = await self._call(
+        now_ms = await self._write(
             "note", keys, (self.token, self.lease_ms, note.note_id, note.dumps())
         )
         if not now_ms:
@@ -185,7 +185,7 @@ class RedisPartition:
     ) -> int:
         """Open the notes of a holder that vanished; returns their end (ms)."""
         k = self.keys
-        end_ms = await self._call(
+        end_ms = await self._write(
             "open",
             (k.lease, k.notes, k.open, *map(k.ledger, records)),
             (
@@ -205,7 +205,7 @@ class RedisPartition:
         """Settle; repeated until Redis has confirmed it, since the script is idempotent."""
         keys, args = _settle_call(self.keys, settlement, self.token, self._retention_ms)
         state, _, end_ms = await until_confirmed(
-            lambda: self._call("settle", keys, args), self._may_repeat
+            lambda: self._write("settle", keys, args), self._may_repeat
         )
         if not state:
             raise self._lost()
@@ -240,7 +240,7 @@ class RedisPartition:
         """Put deliveries in the place of others; what is not there any more is replaced by none."""
         for first in range(0, len(replacements), _REPLACED_AT_ONCE):
             keys, args = _carry_call(self.keys, replacements[first : first + _REPLACED_AT_ONCE])
-            (replaced,) = await self._call("carry_over", keys, (self.token, *args))
+            (replaced,) = await self._write("carry_over", keys, (self.token, *args))
             if replaced < 0:
                 raise self._lost()
 
@@ -261,19 +261,26 @@ class RedisPartition:
         nobodys = tuple(delivery._replace(place="") for delivery in note.deliveries)
         held = Note(f"{note.note_id}-repair", nobodys)
         keys = (self.keys.notes, self.keys.open)
-        await self._call("hold_back", keys, (held.note_id, held.dumps(), round(seconds * 1000)))
+        await self._write("hold_back", keys, (held.note_id, held.dumps(), round(seconds * 1000)))
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
         call = accept_call(self.keys, deliveries)
         with redis_errors():
-            await scripts.call_text(self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args)
+            await scripts.call_replicated(self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args)
 
     async def _call(
         self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
     ) -> Any:
         with redis_errors():
             return await scripts.call(self._client, name, keys, args)
+
+    async def _write(
+        self, name: str, keys: Sequence[str | bytes], args: Sequence[str | bytes | int]
+    ) -> Any:
+        """Run a script whose effect a failover must not undo."""
+        with redis_errors():
+            return await scripts.call_replicated(self._client, scripts.source(name), keys, args)
 
     def _lost(self) -> LeaseLost:
         return LeaseLost(f"The lease of {self.keys.tag} was taken over by another worker.")

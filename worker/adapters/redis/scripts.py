@@ -10,6 +10,7 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
+from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 from worker.contract.redis.scripts import digest, run_script
 
 FOLDER: Final = Path(__file__).parent / "lua"
@@ -38,6 +39,42 @@ async def call(
 ) -> Any:
     """Run a script of this folder; it is sent whole only where Redis does not know it."""
     return await call_text(client, source(name), keys, args)
+
+
+async def call_replicated(
+    client: redis.asyncio.Redis,
+    text: str,
+    keys: Sequence[str | bytes],
+    args: Sequence[str | bytes | int | float],
+) -> Any:
+    """Run a script given by its text, and wait for as many replicas as the client demands.
+
+    Raises:
+        NotReplicated: It was run, and too few replicas have confirmed it.
+    """
+    replicas = replicas_of(client)
+    if not replicas:
+        return await call_text(client, text, keys, args)
+    answer, *_, waited = await _with_wait(client, ("EVALSHA", digest(text)), keys, args, replicas)
+    if isinstance(answer, NoScriptError):
+        answer, *_, waited = await _with_wait(client, ("EVAL", text), keys, args, replicas)
+    if isinstance(answer, Exception):
+        raise answer
+    require_confirmed(waited, replicas)
+    return answer
+
+
+async def _with_wait(
+    client: redis.asyncio.Redis,
+    named: tuple[str, str],
+    keys: Sequence[str | bytes],
+    args: Sequence[str | bytes | int | float],
+    replicas: int,
+) -> list[Any]:
+    async with client.pipeline(transaction=False) as pipe:
+        for words in ((*named, len(keys), *keys, *args), *wait_commands(replicas)):
+            pipe.execute_command(*words)
+        return await pipe.execute(raise_on_error=False)
 
 
 async def call_each(

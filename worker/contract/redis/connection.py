@@ -17,7 +17,10 @@ import redis.retry
 from worker.contract.own_processes import own_module
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
+from worker.contract.redis.replicas import AsyncSingleClient, SingleClient
 from worker.contract.redis.sentinels import (
+    AsyncBehindSentinels,
+    BehindSentinels,
     NoMaster,
     NoReplicas,
     async_master_client,
@@ -58,7 +61,11 @@ _NO_MULTI: Final = "EXEC without MULTI"
 
 
 def connect(
-    url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, away_seconds: float = 0.0
+    url: str,
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    away_seconds: float = 0.0,
+    replicas: int = 0,
 ) -> redis.Redis:
     """Return a client. A command goes out at most once; answers are bytes.
 
@@ -68,6 +75,7 @@ def connect(
         timeout_seconds: For a connection, and for each answer.
         away_seconds: Behind Sentinels: how long to wait for a new master, where nothing was sent
             yet.
+        replicas: How many of them must confirm what is accepted; see `SingleClient`.
 
     Raises:
         ConfigurationInvalid: The URL can't be read.
@@ -75,21 +83,31 @@ def connect(
     address = parse_redis_url(url)
     options = _options(address, timeout_seconds)
     options["retry"] = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-    if not address.service:
+    client: SingleClient | BehindSentinels
+    if address.service:
+        client = master_client(address, options, away_seconds)
+    else:
         host, port = address.hosts[0]
-        return redis.Redis(host=host, port=port, ssl=address.tls, **options)
-    return master_client(address, options, away_seconds)
+        client = SingleClient(host=host, port=port, ssl=address.tls, **options)
+    client.replicas = replicas
+    return client
 
 
-def connect_async(url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> redis.asyncio.Redis:
+def connect_async(
+    url: str, *, timeout_seconds: float = TIMEOUT_SECONDS, replicas: int = 0
+) -> redis.asyncio.Redis:
     """Return an asynchronous client; see `connect`."""
     address = parse_redis_url(url)
     options = _options(address, timeout_seconds)
     options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-    if not address.service:
+    client: AsyncSingleClient | AsyncBehindSentinels
+    if address.service:
+        client = async_master_client(address, options)
+    else:
         host, port = address.hosts[0]
-        return _packing(redis.asyncio.Redis(host=host, port=port, ssl=address.tls, **options))
-    return _packing(async_master_client(address, options))
+        client = AsyncSingleClient(host=host, port=port, ssl=address.tls, **options)
+    client.replicas = replicas
+    return _packing(client)
 
 
 class _PacksByHiredis:
@@ -188,12 +206,13 @@ def patience_seconds(url: str) -> float:
     return FAILOVER_SECONDS if parse_redis_url(url).service else READY_SECONDS
 
 
-def wait_ready(url: str, seconds: float | None = None) -> tuple[str, ...]:
+def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:
     """Wait for a Redis that is starting or loading, and check that it is one for us.
 
     Args:
         url: See `connect`.
         seconds: At most; None = `patience_seconds`.
+        replicas: How many must confirm a write.
 
     Returns:
         Warnings: where it keeps less than we promise; one sentence each.
@@ -206,7 +225,7 @@ def wait_ready(url: str, seconds: float | None = None) -> tuple[str, ...]:
     gives_up_at = time.monotonic() + (patience_seconds(url) if seconds is None else seconds)
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
         while True:
-            verdict = _look(client, address)
+            verdict = _look(client, address, replicas)
             if isinstance(verdict, tuple):
                 return verdict
             if time.monotonic() >= gives_up_at:
@@ -224,11 +243,15 @@ def ask_how_it_is(client: redis.Redis, where: str = "") -> tuple[dict[str, Any],
         return client.info(), _appendfsync(client)
 
 
-def _look(client: redis.Redis, address: RedisAddress) -> tuple[str, ...] | RedisUnavailable:
+def _look(
+    client: redis.Redis, address: RedisAddress, replicas: int
+) -> tuple[str, ...] | RedisUnavailable:
     """Return warnings about a ready Redis, or why it is not ready yet."""
     where = address.shown
     try:
-        verdict = judge(*ask_how_it_is(client, where), by_sentinels=bool(address.service))
+        verdict = judge(
+            *ask_how_it_is(client, where), by_sentinels=bool(address.service), replicas=replicas
+        )
     except RedisUnavailable as error:
         if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,15 @@ LEAST_VALKEY: Final = (8, 0)
 _SYNC_LOSS: Final = "a crash of its machine or process can lose events that were accepted"
 _FAILOVER_LOSS: Final = (
     "it is found through Sentinels: a failover loses what was accepted and had not reached the"
-    " replica yet; set min-replicas-to-write 1 to keep that small"
+    " replica yet; set redis.replicas to the number of its replicas"
+)
+_REPLICAS_MISSING: Final = (
+    "{there} of the {wanted} replicas that redis.replicas demands follow it: nothing is accepted,"
+    " sent or settled until they do"
+)
+_SOME_REPLICAS: Final = (
+    "redis.replicas demands {wanted} of its {there} replicas: a failover to one that has not"
+    " confirmed yet loses what the others have; set redis.replicas to {there}"
 )
 
 
@@ -43,7 +51,11 @@ class Unfit:
 
 
 def judge(
-    info: Mapping[str, Any], appendfsync: str | None, *, by_sentinels: bool = False
+    info: Mapping[str, Any],
+    appendfsync: str | None,
+    *,
+    by_sentinels: bool = False,
+    replicas: int = 0,
 ) -> Usable | NotYet | Unfit:
     """Judge a Redis.
 
@@ -51,6 +63,7 @@ def judge(
         info: Its answer to INFO.
         appendfsync: As configured there; None where it does not let us see.
         by_sentinels: It is found through Sentinels, which may put a replica in its place.
+        replicas: How many of them must confirm a write.
     """
     outdated = why_outdated(version_of(info), is_valkey="valkey_version" in info)
     if outdated:
@@ -61,8 +74,19 @@ def judge(
         return NotYet("it is loading its data")
     if info.get("role", "master") != "master":
         return NotYet("it is a read-only replica; redis.url has to name the master")
-    warnings = _warnings(info, appendfsync)
-    return Usable((*warnings, _FAILOVER_LOSS) if by_sentinels else tuple(warnings))
+    of_replicas = _about_replicas(
+        int(info.get("connected_slaves", 0)), replicas, by_sentinels=by_sentinels
+    )
+    return Usable((*_warnings(info, appendfsync), *of_replicas))
+
+
+def _about_replicas(there: int, wanted: int, *, by_sentinels: bool) -> Iterator[str]:
+    if there < wanted:
+        yield _REPLICAS_MISSING.format(there=there, wanted=wanted)
+    elif by_sentinels and not wanted:
+        yield _FAILOVER_LOSS
+    elif by_sentinels and there > wanted:
+        yield _SOME_REPLICAS.format(there=there, wanted=wanted)
 
 
 def version_of(info: Mapping[str, Any]) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import NoScriptError
 
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 
 Value = str | bytes | int | float
 
@@ -45,6 +46,7 @@ def run_each(
     *,
     then: Sequence[Sequence[Value]] = (),
     synced_once: bool = False,
+    replicated: bool = False,
 ) -> list[Any]:
     """Run a script once for each call, in one round trip; each is atomic, all of them are not.
 
@@ -56,17 +58,24 @@ def run_each(
         synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
             read of 16 KB completes, and waits for the disk before it reads on. They are in a MULTI:
             others wait for all of them, so they should be few, and all slots are of one server.
+        replicated: Wait until as many replicas have it as the client demands; these calls are not
+            in a MULTI then, in which nothing can wait.
 
     Raises:
         RedisUnavailable: Some calls may have been made, others not.
+        NotReplicated: All were made, and too few replicas have confirmed them.
     """
     if not calls:
         return []
-    answers = _pipelined(client, ("EVALSHA", digest(text)), calls, then, synced_once=synced_once)
+    replicas = replicas_of(client) if replicated else 0
+    pipelined = partial(
+        _pipelined, client, then=then, synced_once=synced_once and not replicas, replicas=replicas
+    )
+    answers = pipelined(("EVALSHA", digest(text)), calls)
     unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
         left = [calls[at] for at in unknown]
-        again = _pipelined(client, ("EVAL", text), left, then, synced_once=synced_once)
+        again = pipelined(("EVAL", text), left)
         for at, answer in zip(unknown, again, strict=True):
             answers[at] = answer
     with redis_errors():
@@ -80,16 +89,20 @@ def _pipelined(
     client: Redis,
     command: tuple[str, str],
     calls: Sequence[ScriptCall],
-    then: Sequence[Sequence[Value]],
     *,
+    then: Sequence[Sequence[Value]],
     synced_once: bool,
+    replicas: int,
 ) -> list[Any]:
     with redis_errors():
         pipe = client.pipeline(transaction=synced_once)
         for words in [
             *((*command, len(call.keys), *call.keys, *call.args) for call in calls),
             *then,
+            *wait_commands(replicas),
         ]:
             pipe.execute_command(*words)  # type: ignore[no-untyped-call]
         answers: list[Any] = pipe.execute(raise_on_error=False)
+        if replicas:
+            require_confirmed(answers[-1], replicas)
     return answers[: len(calls)]

@@ -153,7 +153,7 @@ class _AsyncSSLConnection(_AsyncLeaving, redis.asyncio.sentinel.SentinelManagedS
 
 
 class _ReadingPipeline(redis.client.Pipeline):
-    """Repeats what only reads, see `_BehindSentinels`."""
+    """Repeats what only reads, see `BehindSentinels`."""
 
     away_seconds = 0.0
 
@@ -171,7 +171,7 @@ class _ReadingPipeline(redis.client.Pipeline):
             time.sleep(_LOOK_SECONDS)
 
 
-class _BehindSentinels(redis.Redis):
+class BehindSentinels(redis.Redis):
     """Repeats, while there is no master, what had no effect.
 
     It closes its connections to the Sentinels too, which the library leaves open.
@@ -182,8 +182,10 @@ class _BehindSentinels(redis.Redis):
     """
 
     away_seconds = 0.0
+    replicas: int = 0
 
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> _ReadingPipeline:  # noqa: FBT001, FBT002 - as in the library
+        """Return a pipeline that is repeated where it only reads."""
         pipe = _ReadingPipeline(
             self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
@@ -191,6 +193,7 @@ class _BehindSentinels(redis.Redis):
         return pipe
 
     def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Run a command, again and again while that is harmless."""
         gives_up_at = time.monotonic() + self.away_seconds
         while True:
             try:
@@ -202,21 +205,25 @@ class _BehindSentinels(redis.Redis):
             time.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
+        """Close the connections to the master and to the Sentinels."""
         super().close()
         self.connection_pool.sentinel_manager.close()  # type: ignore[attr-defined]
 
 
-class _AsyncBehindSentinels(redis.asyncio.Redis):
-    """See `_BehindSentinels`."""
+class AsyncBehindSentinels(redis.asyncio.Redis):
+    """See `BehindSentinels`."""
+
+    replicas: int = 0
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - as in the library
+        """Close the connections to the master and to the Sentinels."""
         await super().aclose(close_connection_pool)
         await self.connection_pool.sentinel_manager.aclose()  # type: ignore[attr-defined]
 
 
 def master_client(
     address: RedisAddress, options: Mapping[str, Any], away_seconds: float
-) -> redis.Redis:
+) -> BehindSentinels:
     """Return a client of the master; each of its connections asks the Sentinels for it.
 
     Args:
@@ -227,9 +234,9 @@ def master_client(
     sentinels = _Sentinels(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
-    client: _BehindSentinels = sentinels.master_for(  # type: ignore[no-untyped-call]
+    client: BehindSentinels = sentinels.master_for(  # type: ignore[no-untyped-call]
         address.service,
-        redis_class=_BehindSentinels,
+        redis_class=BehindSentinels,
         connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
         away_seconds=away_seconds,
     )
@@ -237,14 +244,14 @@ def master_client(
     return client
 
 
-def async_master_client(address: RedisAddress, options: Mapping[str, Any]) -> redis.asyncio.Redis:
+def async_master_client(address: RedisAddress, options: Mapping[str, Any]) -> AsyncBehindSentinels:
     """Return an asynchronous client; see `master_client`."""
     sentinels = _AsyncSentinels(  # type: ignore[no-untyped-call]
         address.hosts, sentinel_kwargs=_sentinel_options(address, options), **options
     )
-    client: redis.asyncio.Redis = sentinels.master_for(
+    client: AsyncBehindSentinels = sentinels.master_for(
         address.service,
-        redis_class=_AsyncBehindSentinels,
+        redis_class=AsyncBehindSentinels,
         connection_class=_AsyncSSLConnection if address.tls else _AsyncConnection,
     )
     return client

@@ -39,6 +39,7 @@ ALL_AUDIENCES: Final = "*"
 SOURCE_LYTICS: Final = "lytics"
 SOURCE_FILE: Final = "file:"
 MOST_PARTITIONS: Final = 1_024
+MOST_REPLICAS: Final = 10
 _FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
 
 
@@ -74,6 +75,11 @@ class RedisSettings(Section):
     """Celery's own Redis, if it should not be the same; empty means the same."""
     data_dir: Path = Path(".segrelay")
     """Where the embedded Redis keeps its files, relative to the configuration."""
+    replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
+    """How many replicas must have written an event, a note or a result to their disks before it
+    counts as accepted, noted or settled. With all of a master's replicas, a failover loses nothing
+    that was acknowledged; while one of them is away, nothing is accepted or sent. See
+    [production.md](production.md#redis-behind-sentinels)."""
     partitions: Whole = Field(default=16, ge=1, le=MOST_PARTITIONS)
     """How many shares the profiles are divided into. It cannot change while Redis holds events."""
     high_water: Whole = Field(default=1_000_000, ge=1)

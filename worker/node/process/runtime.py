@@ -248,7 +248,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
     runner.get_loop()
     is_worker = loaded is not None
     loaded = loaded or load(settings, lambda questions: [ask() for ask in questions])
-    client = connect_async(url)
+    client = connect_async(url, replicas=settings.redis.replicas)
     return Runtime(
         settings=settings,
         runner=runner,

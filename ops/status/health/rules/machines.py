@@ -15,6 +15,8 @@ NEARLY_FULL: Final = 0.7
 CLOCK_SECONDS: Final = 5.0
 CLOCK_ILL_SECONDS: Final = 60.0
 _SHOW: Final = "segrelay redis status"
+_CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
+"""Words of the weaknesses of Redis that soon lose something, or hold everything up."""
 
 
 def workers(facts: Facts) -> Iterator[HealthProblem]:
@@ -64,7 +66,7 @@ def durability(facts: Facts) -> Iterator[HealthProblem]:
         message = f"{told}: make room on its disk, and look at its log"
         yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
     for told in facts.redis.weak:
-        severity = ILL if "appendonly is off" in told or "throws events away" in told else ATTENTION
+        severity = ILL if any(words in told for words in _CUSTOMERS_NOTICE) else ATTENTION
         yield HealthProblem("redis_not_durable", severity, "", told, _SHOW)
 
 

@@ -41,6 +41,24 @@ def test_one_behind_sentinels_is_usable_and_it_is_said_what_a_failover_loses():
     assert ["a failover loses" in warning for warning in verdict.warnings] == [True]
 
 
+@pytest.mark.parametrize(
+    ("there", "wanted", "warning"),
+    [
+        (2, 2, None),
+        (1, 2, "1 of the 2 replicas that redis.replicas demands follow it: nothing is accepted"),
+        (2, 1, "set redis.replicas to 2"),
+        (2, 0, "set redis.replicas to the number of its replicas"),
+    ],
+)
+def test_replicas_that_have_to_confirm_are_counted(there, wanted, warning):
+    info = GOOD | {"connected_slaves": there}
+
+    verdict = judge(info, "always", by_sentinels=True, replicas=wanted)
+
+    assert isinstance(verdict, Usable)
+    assert [warning in told for told in verdict.warnings] == ([True] if warning else [])
+
+
 @pytest.mark.parametrize("change", [{"loading": 1}, {"role": "slave"}])
 def test_one_that_loads_or_follows_is_waited_for(change):
     assert isinstance(judge(GOOD | change, "always"), NotYet)

@@ -104,7 +104,7 @@ CASES = [
          "delivery.lease_seconds: unknown key — did you mean 'lease'?"),
     case("a key of nothing near", 'url = "embedded"', "zzz = 1",
          "redis.zzz: unknown key — there is broker_url, data_dir, description, high_water,"
-         " partitions, url"),
+         " partitions, replicas, url"),
     case("a name within the table", 'on = "enter"', 'on = "enter"\nname = "x"',
          "triggers.vip-enter.name: unknown key — the name stands in the table's header:"
          " [triggers.NAME]"),

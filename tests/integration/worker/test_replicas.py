@@ -1,0 +1,87 @@
+"""Writes that wait for replicas, on a real master with a real replica."""
+
+import asyncio
+import os
+import signal
+from contextlib import closing
+from urllib.parse import quote
+
+import pytest
+
+from producer.publishing.writing import JobPosition, write
+from tests.sentinels import PASSWORD, Sentinels
+from worker.adapters.redis import scripts
+from worker.contract.events import Header
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.accept import NewDelivery
+from worker.contract.redis.connection import connect, connect_async, wait_ready
+from worker.contract.words import Direction
+from worker.errors import NotReplicated
+
+KEYS = PartitionKeys("insider", 0)
+WRITES = "return redis.call('SET', KEYS[1], ARGV[1])"
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    with Sentinels(tmp_path_factory.mktemp("redis"), lines="") as started:
+        yield started
+
+
+@pytest.fixture
+def hanging_replica(servers):
+    """Let a replica stand still for the length of a test."""
+    port = next(port for port in servers.servers if port != servers.master())
+    process = servers.servers[port]
+    os.kill(process.pid, signal.SIGSTOP)
+    yield port
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def url_of(port):
+    return f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/0"
+
+
+def delivery():
+    header = Header(b"0" * 10, "vip", Direction.ENTER, 1, False, False, False, 1)
+    return NewDelivery("live", "enter", header, b"{}")
+
+
+def test_what_was_accepted_is_on_the_disks_of_all_replicas(servers):
+    with closing(connect(servers.url, replicas=2)) as client:
+        assert write(client, {("insider", 0): [delivery()]}, JobPosition()).accepted == 1
+
+        for port in servers.servers:
+            with closing(connect(url_of(port))) as one:
+                assert one.xlen(KEYS.stream("live|enter")) == client.xlen(KEYS.stream("live|enter"))
+
+
+@pytest.mark.usefixtures("hanging_replica")
+def test_what_too_few_replicas_have_confirmed_is_not_accepted(servers):
+    with (
+        closing(connect(servers.url, replicas=2)) as client,
+        pytest.raises(NotReplicated, match="1 of 2 replicas"),
+    ):
+        write(client, {("insider", 0): [delivery()]}, JobPosition())
+    with closing(connect(servers.url, replicas=1)) as client:
+        assert write(client, {("insider", 0): [delivery()]}, JobPosition()).accepted == 1
+
+
+@pytest.mark.usefixtures("hanging_replica")
+def test_a_script_of_a_worker_waits_too(servers):
+    async def run(replicas):
+        client = connect_async(servers.url, replicas=replicas)
+        try:
+            return await scripts.call_replicated(client, WRITES, ["a"], ["1"])
+        finally:
+            await client.aclose()
+
+    assert asyncio.run(run(1)) == b"OK"
+    with pytest.raises(NotReplicated):
+        asyncio.run(run(2))
+
+
+def test_missing_replicas_are_told(servers):
+    told = wait_ready(servers.url, replicas=3)
+
+    assert any("2 of the 3 replicas that redis.replicas demands" in one for one in told)
