@@ -6,6 +6,7 @@ from typing import Any
 INSIDER_URL = "https://unification.useinsider.com"
 NOBODY_LISTENS_URL = "http://127.0.0.1:9"
 UPSERT = "/api/user/v1/upsert"
+DELETE = "/api/user/v1/attribute/delete"
 
 
 def configuration(*tables: str, redis: str = "embedded", **redis_keys: Any) -> str:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops.templates.commands import app
+from tests.configuration import configuration, endpoint, trigger
 from worker.checks.samples import SAMPLES_FOLDER
 from worker.errors import TemplateBroken, UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER
@@ -85,22 +86,9 @@ def test_the_triggers_settings_and_sample_are_used(run, tmp_path, monkeypatch):
         "assert e.jobConfGet('k') == 'v' : 'no k';\n{ users: [{ a: e.get('mine') }] }"
     )
     (tmp_path / "mine.json").write_text('{"mine": 1, "segment_events": [{"event": "enter"}]}')
-    (tmp_path / "segrelay.toml").write_text(
-        """
-[destinations.d]
-api = "http"
-base_url = "https://example.com"
-rate = "10/s"
-[triggers.t-one]
-destination = "d"
-audiences = ["vip"]
-on = "enter"
-template = "t.jsonnet"
-url = "/x"
-sample = "mine.json"
-settings = { k = "v" }
-"""
-    )
+    used = {"sample": "mine.json", "settings": {"k": "v"}}
+    one = trigger("t-one", destination="d", template="t.jsonnet", url="/x", **used)
+    (tmp_path / "segrelay.toml").write_text(configuration(endpoint("d"), one))
     monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
 
     result = run("check", "--json")

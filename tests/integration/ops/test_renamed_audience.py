@@ -14,21 +14,14 @@ from ops.audiences.renaming import await_holders, declare
 from ops.letters.commands import app as dlq
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
+from tests.configuration import DELETE, UPSERT, trigger
 from tests.integration.ops.relay import payload
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.errors import UsageWrong
 
 EVERYBODY = [f"p{n}@example.com" for n in range(20)]
 LEAVERS, STAYERS = EVERYBODY[:10], EVERYBODY[10:]
-TRIGGERS = """
-[triggers.{slug}-{on}]
-destination = "insider"
-audiences = ["{slug}"]
-on = "{on}"
-template = "{on}.jsonnet"
-url = "/api/user/v1/{path}"
-"""
-PATHS = {"enter": "upsert", "exit": "attribute/delete"}
+URLS = {"enter": UPSERT, "exit": DELETE}
 
 
 def members(sandbox, slug):
@@ -58,7 +51,9 @@ def rename(relay, call, old="vip", new="gold"):
 def own_triggers(relay, *slugs):
     """Let each slug have triggers of its own."""
     text = "".join(
-        TRIGGERS.format(slug=slug, on=on, path=path) for slug in slugs for on, path in PATHS.items()
+        trigger(f"{slug}-{on}", audiences=[slug], on=on, template=f"{on}.jsonnet", url=url)
+        for slug in slugs
+        for on, url in URLS.items()
     )
     relay.configure(text, triggers="")
 

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from ops.sandbox.process import SandboxProcess
 from ops.templates.commands import app
 from producer.publish import Publisher
+from tests.configuration import NOBODY_LISTENS_URL, configuration, insider, table, trigger
 from tests.warm import WarmProcess
 from worker.contract.redis.connection import connect
 from worker.contract.seen_fields import seen_fields
@@ -17,29 +18,21 @@ from worker.errors import UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER
 
 SAMPLE = SHIPPED_FOLDER / "samples" / "enter.json"
-CONFIG = """
-[redis]
-url = "{redis}"
-data_dir = "{folder}/data"
-[destinations.insider]
-api = "insider"
-base_url = "http://127.0.0.1:9"
-rate = "100/s"
-[triggers.vip-enter]
-destination = "insider"
-audiences = ["*"]
-on = "enter"
-template = "vip.jsonnet"
-url = "/api/user/v1/upsert"
-[lytics]
-base_url = "{lytics}"
-token = "env:TOKEN"
-"""
 TEMPLATE = """local event = import 'lytemplates.libsonnet';
 assert event.has('email') : 'no email';
 { users: [{ identifiers: { email: event.get('email') },
   attributes: { name: event.get('first_name'), age: event.get('last_name'), city: '' } }] }
 """
+
+
+def config_text(redis, folder, lytics_url):
+    return configuration(
+        insider(base_url=NOBODY_LISTENS_URL),
+        trigger("vip-enter", audiences=["*"], template="vip.jsonnet"),
+        table("lytics", base_url=lytics_url, token="env:TOKEN"),
+        redis=redis,
+        data_dir=f"{folder}/data",
+    )
 
 
 @pytest.fixture
@@ -48,7 +41,7 @@ def place(tmp_path, redis_url, monkeypatch):
     folder.mkdir()
     (folder / "vip.jsonnet").write_text(TEMPLATE)
     config = tmp_path / "segrelay.toml"
-    config.write_text(CONFIG.format(redis=redis_url, folder=tmp_path, lytics="http://127.0.0.1:9"))
+    config.write_text(config_text(redis_url, tmp_path, NOBODY_LISTENS_URL))
     monkeypatch.setenv("SEGRELAY_CONFIG", str(config))
     monkeypatch.setenv("TOKEN", "token")
     return folder
@@ -171,9 +164,7 @@ def test_a_revision_in_which_the_folder_is_not_committed_is_a_mistake_of_the_use
 
 def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, redis_url):
     with SandboxProcess(launch=WarmProcess) as sandbox:
-        (tmp_path / "segrelay.toml").write_text(
-            CONFIG.format(redis=redis_url, folder=tmp_path, lytics=sandbox.url)
-        )
+        (tmp_path / "segrelay.toml").write_text(config_text(redis_url, tmp_path, sandbox.url))
         created = run("push", "vip", "--json")
         replaced = run("push", "vip", "--json")
         listed = run("remote", "list", "--json")
@@ -194,9 +185,7 @@ def test_a_template_is_pushed_listed_and_tried_at_lytics(run, place, tmp_path, r
 
 def test_what_lytics_answers_with_200_although_it_failed_is_a_failure(run, place, tmp_path):
     with SandboxProcess(launch=WarmProcess) as sandbox:
-        (tmp_path / "segrelay.toml").write_text(
-            CONFIG.format(redis="embedded", folder=tmp_path, lytics=sandbox.url)
-        )
+        (tmp_path / "segrelay.toml").write_text(config_text("embedded", tmp_path, sandbox.url))
         (place / "vip.jsonnet").write_text(TEMPLATE.replace("'no email'", "'no entry'"))
         run("push", "vip")
         payload = json.loads(SAMPLE.read_text())

@@ -6,35 +6,9 @@ import pytest
 
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
+from tests.configuration import configuration, insider, table, trigger
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
-
-TRIGGER = """
-[triggers.{name}]
-destination = "insider"
-audiences = {audiences}
-on = "{on}"
-template = "any.jsonnet"
-url = "/api/user/v1/upsert"
-{more}
-"""
-CONFIGURATION = """
-{top}
-[redis]
-url = "{url}"
-high_water = {high_water}
-[delivery]
-identity = "{identity}"
-[destinations.insider]
-api = "insider"
-base_url = "https://unification.useinsider.com"
-rate = "25000/min"
-"""
-
-
-def trigger(name, audiences=("vip",), on="enter", more=""):
-    quoted = "[" + ", ".join(f'"{audience}"' for audience in audiences) + "]"
-    return TRIGGER.format(name=name, audiences=quoted, on=on, more=more)
 
 
 @pytest.fixture
@@ -44,9 +18,10 @@ def configure(tmp_path, redis_url):
     def write(*triggers, identity="email", url=redis_url, high_water=1_000_000):
         (tmp_path / "templates").mkdir(exist_ok=True)
         (tmp_path / "templates" / "any.jsonnet").write_text("{}")
-        text = CONFIGURATION.format(top="", url=url, identity=identity, high_water=high_water)
         triggers = triggers or (trigger("vip-enter"), trigger("vip-exit", on="exit"))
-        (tmp_path / "segrelay.toml").write_text(text + "".join(triggers))
+        tables = (table("delivery", identity=identity), insider(), *triggers)
+        text = configuration(*tables, redis=url, high_water=high_water)
+        (tmp_path / "segrelay.toml").write_text(text)
         return load_settings(tmp_path / "segrelay.toml", environ={})
 
     return write

@@ -8,51 +8,31 @@ import templates
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sync.opening import syncing_for
+from tests.configuration import (
+    DELETE,
+    configuration,
+    credentials,
+    insider,
+    lytics,
+    table,
+    trigger,
+)
 from worker.contract.settings import load_settings
 
-CONFIGURATION = """
-[redis]
-url = "{redis}"
-partitions = 4
-[authorizations.insider]
-label = "Sandbox"
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "secret-token" }}
-[lytics]
-base_url = "{sandbox}"
-token = "a-token-of-nobody"
-[sync.vip]
-audience = "vip"
-every = "{every}"
-{sync}
-"""
-DESTINATION = """
-[destinations.{name}]
-api = "insider"
-base_url = "{sandbox}"
-authorization = "insider"
-rate = "25000/min"
-[triggers.{name}-enter]
-destination = "{name}"
-audiences = ["vip"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-[triggers.{name}-exit]
-destination = "{name}"
-audiences = ["vip"]
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
-CHANGE = """
-[triggers.changed]
-destination = "insider"
-audiences = ["vip"]
-on = "change"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-export_fields = ["first_name"]
-"""
+ENTERS = "insider/enter.jsonnet"
+CHANGE = trigger("changed", on="change", template=ENTERS, export_fields=["first_name"])
+
+
+def destination(name, url):
+    """Return a destination, and a trigger for those who enter and for those who leave."""
+    exits = "insider/exit.jsonnet"
+    return "".join(
+        [
+            insider(name, base_url=url, authorization="insider"),
+            trigger(f"{name}-enter", destination=name, template=ENTERS),
+            trigger(f"{name}-exit", destination=name, on="exit", template=exits, url=DELETE),
+        ]
+    )
 
 
 def person(number, *audiences, **fields):
@@ -73,18 +53,24 @@ class World:
 
     def __init__(self, folder, redis_url, sandbox, client):
         self._folder = folder
-        self._urls = {"redis": redis_url, "sandbox": sandbox.url}
+        self._redis_url = redis_url
         self.sandbox = sandbox
         self.client = client
         self.configure()
 
-    def configure(self, *, every="15m", sync="", more="", destinations=("insider",)):
-        shipped = self._folder / "segrelay.toml"
-        text = CONFIGURATION.format(every=every, sync=sync, **self._urls) + more
-        for name in destinations:
-            text += DESTINATION.format(name=name, **self._urls)
-        shipped.write_text(f'templates = "{_templates()}"\n' + text)
-        self.settings = load_settings(shipped, environ={})
+    def configure(self, *tables, destinations=("insider",), **sync):
+        url = self.sandbox.url
+        tables = (
+            credentials(),
+            lytics(url),
+            table("sync.vip", **{"audience": "vip", "every": "15m", **sync}),
+            *(destination(name, url) for name in destinations),
+            *tables,
+        )
+        text = configuration(*tables, redis=self._redis_url, partitions=4)
+        path = self._folder / "segrelay.toml"
+        path.write_text(f'templates = "{_templates()}"\n' + text)
+        self.settings = load_settings(path, environ={})
         self.publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
 
     def people(self, *rows):

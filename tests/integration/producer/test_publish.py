@@ -6,7 +6,7 @@ import pytest
 from producer.publish import Publisher, open_publisher
 from producer.publishing.quarantine import Quarantine
 from producer.publishing.room import NoRoom, Room, count_waiting
-from tests.integration.producer.conftest import trigger
+from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, WRAPPED, wrapped
 from worker.contract.events import Event
@@ -47,7 +47,10 @@ def test_an_event_becomes_one_delivery_in_its_partition(publisher, client):
 
 def test_each_trigger_that_wants_an_event_gets_a_delivery(configure, publisher_of, client):
     settings = configure(
-        trigger("one"), trigger("all", ["*"]), trigger("by-id", [VIP]), trigger("other", ["x"])
+        trigger("one"),
+        trigger("all", audiences=["*"]),
+        trigger("by-id", audiences=[VIP]),
+        trigger("other", audiences=["x"]),
     )
 
     published = publisher_of(settings).publish([orjson.dumps(WRAPPED)])
@@ -57,7 +60,7 @@ def test_each_trigger_that_wants_an_event_gets_a_delivery(configure, publisher_o
 
 
 def test_a_trigger_by_id_matches_as_soon_as_the_id_is_known(configure, publisher_of):
-    publisher = publisher_of(configure(trigger("by-id", [VIP])))
+    publisher = publisher_of(configure(trigger("by-id", audiences=[VIP])))
     only_slug = payload(segment_events=[{k: v for k, v in ENTER.items() if k != "id"}])
 
     before = publisher.publish([only_slug])
@@ -68,7 +71,7 @@ def test_a_trigger_by_id_matches_as_soon_as_the_id_is_known(configure, publisher
 
 
 def test_export_fields_are_all_that_reaches_redis(configure, publisher_of, client):
-    settings = configure(trigger("vip-enter", more='export_fields = ["first_name"]'))
+    settings = configure(trigger("vip-enter", export_fields=["first_name"]))
 
     publisher_of(settings).publish([payload(secret="s")])
 
@@ -76,7 +79,7 @@ def test_export_fields_are_all_that_reaches_redis(configure, publisher_of, clien
 
 
 def test_a_trigger_overrules_skip_hook(configure, publisher_of, client):
-    settings = configure(trigger("default"), trigger("hooks", more="skip_hook = false"))
+    settings = configure(trigger("default"), trigger("hooks", skip_hook=False))
 
     publisher_of(settings).publish([payload()], skip_hook=True)
 
@@ -121,7 +124,7 @@ def test_an_integer_that_a_double_cannot_hold_is_carried_as_text_and_said(
         b'"huge":-12345678901234567890123,"deep":{"ids":[1,9007199254740995]},"real":1.5,'
         b'"segment_events":[{"slug":"vip","event":"enter","enter":"2026-11-01T10:00:00Z"}]}'
     )
-    exporting = trigger("few", more='export_fields = ["large", "small"]')
+    exporting = trigger("few", export_fields=["large", "small"])
     publisher = publisher_of(configure(trigger("whole"), exporting))
 
     published = publisher.publish([text])
@@ -240,7 +243,7 @@ def test_a_profile_that_is_too_large_is_refused_unless_few_fields_are_exported(
 ):
     large = payload(big="x" * 5_000_000)
     whole = publisher_of(configure(trigger("vip-enter")))
-    few = publisher_of(configure(trigger("vip-enter", more='export_fields = ["first_name"]')))
+    few = publisher_of(configure(trigger("vip-enter", export_fields=["first_name"])))
 
     assert [problem.reason for problem in whole.publish([large]).problems] == ["too_large"]
     assert few.publish([large]).accepted == 1

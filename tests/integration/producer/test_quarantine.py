@@ -5,7 +5,7 @@ import pytest
 
 from producer.publishing.quarantine import NewRecord, Quarantine, Selection
 from producer.retrying import LedgerReach, retry_records
-from tests.integration.producer.conftest import trigger
+from tests.configuration import trigger
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, VIP, wrapped
 
@@ -104,7 +104,10 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
     )
 
     retried = retry_records(
-        publisher_of(configure(trigger("gold-enter", ["gold"]))), quarantine, Selection(), EVER
+        publisher_of(configure(trigger("gold-enter", audiences=["gold"]))),
+        quarantine,
+        Selection(),
+        EVER,
     )
 
     assert (retried.tried, retried.placed, retried.accepted) == (5, 3, 3)

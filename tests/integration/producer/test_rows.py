@@ -9,7 +9,7 @@ import pytest
 from producer.events.payloads import Payload
 from producer.events.rows import RowMeaning, payloads_of
 from producer.publish import Publisher
-from tests.integration.producer.conftest import trigger
+from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED
 
@@ -41,7 +41,7 @@ ROWS: list[Any] = [
 ]
 TRIGGERS = (
     trigger("whole"),
-    trigger("part", more='export_fields = ["first_name"]\nskip_hook = false'),
+    trigger("part", export_fields=["first_name"], skip_hook=False),
     trigger("leaves", on="exit"),
 )
 

@@ -5,25 +5,19 @@ from contextlib import closing
 
 import pytest
 
+from tests.configuration import configuration, endpoint, trigger
 from worker.contract.settings import load_settings
 from worker.jsonnet.renderer import Renderer
 from worker.node.process.runtime import runtime_for
 from worker.node.process.upkeep import EVERY_SECONDS, Upkeep
 
-CONFIG = """
-[redis]
-url = "{redis}"
-[destinations.d]
-api = "http"
-base_url = "https://example.com"
-rate = "10/s"
-[triggers.t]
-destination = "d"
-audiences = ["vip"]
-on = "enter"
-template = "t.jsonnet"
-url = "/x"
-"""
+
+def written(folder, redis_url, *names):
+    """Write a configuration with triggers of these names, which share a template."""
+    triggers = [trigger(n, destination="d", template="t.jsonnet", url="/x") for n in names]
+    path = folder / "segrelay.toml"
+    path.write_text(configuration(endpoint("d"), *triggers, redis=redis_url))
+    return path
 
 
 class Clock:
@@ -39,7 +33,7 @@ def folder(tmp_path, redis_url):
     folder.mkdir()
     (folder / "t.jsonnet").write_text("{ a: (import 'part.libsonnet').a }")
     (folder / "part.libsonnet").write_text("{ a: 1 }")
-    (tmp_path / "segrelay.toml").write_text(CONFIG.format(redis=redis_url))
+    written(tmp_path, redis_url, "t")
     return folder
 
 
@@ -112,14 +106,10 @@ def test_a_template_that_was_broken_at_the_start_is_taken_over_when_it_is_mended
     runtime.close()
 
 
-def seconds_of_a_first_look(folder, *, triggers):
+def seconds_of_a_first_look(folder, redis_url, *, triggers):
     """Return the processor time of looking at a template with a long import."""
-    trigger = CONFIG.partition("[triggers.t]")[2]
-    tables = "".join(f"[triggers.t{number}]{trigger}" for number in range(triggers))
-    path = folder.parent / "segrelay.toml"
-    text = path.read_text().partition("[triggers.")[0]
-    path.write_text(text + tables)
-    settings = load_settings(path)
+    names = [f"t{number}" for number in range(triggers)]
+    settings = load_settings(written(folder.parent, redis_url, *names))
     with closing(runtime_for(settings)) as runtime:
         upkeep = Upkeep(settings, Renderer(folder), runtime.upkeep.routes)
         begun = time.process_time()
@@ -127,11 +117,11 @@ def seconds_of_a_first_look(folder, *, triggers):
         return time.process_time() - begun
 
 
-def test_a_template_is_read_once_however_many_triggers_it_has(folder):
+def test_a_template_is_read_once_however_many_triggers_it_has(folder, redis_url):
     fields = ", ".join(f"f{number}: [{number}, '{number}']" for number in range(2_000))
     (folder / "part.libsonnet").write_text("{ a: 1, " + fields + " }")
 
-    one = seconds_of_a_first_look(folder, triggers=1)
-    many = seconds_of_a_first_look(folder, triggers=40)
+    one = seconds_of_a_first_look(folder, redis_url, triggers=1)
+    many = seconds_of_a_first_look(folder, redis_url, triggers=40)
 
     assert many < 10 * one

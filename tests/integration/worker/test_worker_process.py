@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.configuration import configuration as tables
+from tests.configuration import endpoint
 from worker.batch.sending.lookout import Stop
 from worker.contract.processors import processors
 from worker.contract.settings import Settings, load_settings
@@ -17,14 +19,6 @@ from worker.node.process.loading import load
 from worker.node.process.runtime import runtime_for
 
 ROOT = Path(__file__).parents[3]
-CONFIG = """
-[redis]
-url = "{redis}"
-[destinations.d]
-api = "http"
-base_url = "https://example.com"
-rate = "10/s"
-"""
 
 
 class Knot:
@@ -38,7 +32,7 @@ class Knot:
 def configuration(tmp_path: Path, redis_url: str) -> Path:
     (tmp_path / "templates").mkdir()
     path = tmp_path / "segrelay.toml"
-    path.write_text(CONFIG.format(redis=redis_url))
+    path.write_text(tables(endpoint("d"), redis=redis_url))
     return path
 
 

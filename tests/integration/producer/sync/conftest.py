@@ -33,7 +33,7 @@ def world(tmp_path, redis_url, sandbox, client) -> World:
 @pytest.fixture
 def exports(world: World, tmp_path: Path) -> Callable[..., Path]:
     """Write an export whose time is so many minutes ago."""
-    world.configure(sync='source = "file:exports/*.csv"')
+    world.configure(source="file:exports/*.csv")
     (tmp_path / "exports").mkdir()
 
     def write(name: str, numbers: range, *, minutes_ago: float, damage: str = "") -> Path:

@@ -128,7 +128,7 @@ def test_a_destination_that_was_added_later_gets_all_and_the_others_nothing(worl
 
 
 def test_a_change_of_what_is_exported_is_told_once(world):
-    world.configure(sync="on_change = true", more=CHANGE)
+    world.configure(CHANGE, on_change=True)
     world.people(*(person(n, "vip", first_name="Ann", score=1) for n in range(120)))
     world.run()
     world.clear()

@@ -68,7 +68,7 @@ def frozen_at(world, exports, line, *, in_the_middle):
         in_the_middle: It goes on while the later of the two is read.
     """
     world.client.flushall()
-    world.configure(sync='source = "file:exports/*.csv"')
+    world.configure(source="file:exports/*.csv")
     for name in ("1.csv", "2.csv", "3.csv", "4.csv"):
         exports(name, range(0), minutes_ago=0)  # too new to be read
     exports("1.csv", range(1_200), minutes_ago=90)

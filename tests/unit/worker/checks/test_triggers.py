@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.configuration import insider, table, trigger
 from worker.checks.finding import Finding
 from worker.checks.triggers import check_trigger, check_triggers
 from worker.contract.settings import Settings, load_settings
@@ -27,16 +28,9 @@ local details = event.get("segment_events", "")[0];
   events: [{event_name: "lytics_trigger", timestamp: details[details.event]}],
 }]}
 """
-DESTINATIONS = """
-[destinations.insider]
-api = "insider"
-base_url = "https://unification.useinsider.com"
-rate = "100/min"
-[destinations.crm]
-api = "http"
-base_url = "https://crm.example.com"
-rate = "100/min"
-"""
+DESTINATIONS = insider() + table(
+    "destinations.crm", api="http", base_url="https://crm.example.com", rate="100/min"
+)
 
 
 def settings_of(folder: Path, template: str, **fields: Any) -> Settings:
@@ -49,18 +43,14 @@ def settings_of(folder: Path, template: str, **fields: Any) -> Settings:
         name = "t.jsonnet"
         (templates / name).write_text(template)
     identity = fields.pop("identity", "email")
-    trigger = {
-        "destination": "insider",
-        "audiences": ["vip"],
-        "on": "enter",
-        "url": "/api/user/v1/upsert",
-        "template": name,
-        **fields,
-    }
-    lines = [f"{key} = {orjson.dumps(value).decode()}" for key, value in trigger.items()]
-    text = f'templates = "{templates}"\n[delivery]\nidentity = "{identity}"\n{DESTINATIONS}'
+    tables = table("delivery", identity=identity), trigger("vip", **{"template": name, **fields})
+    return written(folder, *tables, templates=templates)
+
+
+def written(folder: Path, *tables: str, templates: Path = SHIPPED) -> Settings:
+    """Write and load a configuration with both destinations."""
     path = folder / "segrelay.toml"
-    path.write_text("\n".join([text, "[triggers.vip]", *lines]))
+    path.write_text(f'templates = "{templates}"\n' + "".join([DESTINATIONS, *tables]))
     return load_settings(path, environ={})
 
 
@@ -226,19 +216,8 @@ def together(folder: Path, *triggers: dict[str, Any]) -> list[tuple[str, str]]:
 
 def found_in(folder: Path, *triggers: dict[str, Any], templates: Path = SHIPPED) -> list[Finding]:
     """Check templates of several triggers, shipped ones by default, in processes of their own."""
-    text = f'templates = "{templates}"\n{DESTINATIONS}'
-    for number, fields in enumerate(triggers):
-        trigger = {"destination": "insider", "audiences": ["vip"], **fields}
-        lines = [f"{key} = {_toml(value)}" for key, value in trigger.items()]
-        text += "\n".join([f"[triggers.t-{number}]", *lines, ""])
-    (folder / "segrelay.toml").write_text(text)
-    return check_triggers(load_settings(folder / "segrelay.toml", environ={}), NOW)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
-    return orjson.dumps(value).decode()
+    tables = [trigger(f"t-{number}", **fields) for number, fields in enumerate(triggers)]
+    return check_triggers(written(folder, *tables, templates=templates), NOW)
 
 
 ENTERS = {"on": "enter", "template": "insider/enter.jsonnet", "url": "/api/user/v1/upsert"}
@@ -371,13 +350,9 @@ def test_a_template_that_writes_to_another_list_than_its_settings_name_is_named(
     (tmp_path / "templates").mkdir()
     user = "attributes: {custom: {lytics_computed_attr: [event.segSlug()]}}"
     (tmp_path / "templates" / "t.jsonnet").write_text(BODY.format(user=user, root=""))
-    trigger = {**ENTERS, **OTHER_LIST, "template": "t.jsonnet"}
-    lines = [f"{key} = {_toml(value)}" for key, value in trigger.items()]
-    more = ['destination = "insider"', 'audiences = ["vip"]']
-    text = "\n".join([DESTINATIONS, "[triggers.vip]", *more, *lines])
-    (tmp_path / "segrelay.toml").write_text(text)
+    writes = trigger("vip", **{**ENTERS, **OTHER_LIST, "template": "t.jsonnet"})
 
-    found = check_triggers(load_settings(tmp_path / "segrelay.toml", environ={}), NOW)
+    found = check_triggers(written(tmp_path, writes, templates=tmp_path / "templates"), NOW)
 
     assert "settings name audiences" in the_one(found)[1]
 

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from tests.configuration import configuration, insider, trigger
 from worker.checks.triggers import check_triggers
 from worker.contract.settings import Settings, load_settings
 from worker.node.process.apart import answers_apart
@@ -23,25 +23,12 @@ def settings_with(folder: Path, triggers: Sequence[tuple[str, str]], **templates
     (folder / "templates").mkdir()
     for name, text in templates.items():
         (folder / "templates" / f"{name}.jsonnet").write_text(text)
-    head = """
-        [destinations.insider]
-        api = "insider"
-        base_url = "https://unification.useinsider.com"
-        rate = "25000/min"
-        """
-    tables = "".join(
-        f"""
-        [triggers.{trigger}]
-        destination = "insider"
-        audiences = ["{trigger}"]
-        on = "enter"
-        template = "{template}.jsonnet"
-        url = "/api/user/v1/upsert"
-        """
-        for trigger, template in triggers
-    )
+    tables = [
+        trigger(name, audiences=[name], template=f"{template}.jsonnet")
+        for name, template in triggers
+    ]
     path = folder / "segrelay.toml"
-    path.write_text(textwrap.dedent(head + tables))
+    path.write_text(configuration(insider(), *tables))
     return load_settings(path, environ={})
 
 
