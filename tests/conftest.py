@@ -13,6 +13,7 @@ import structlog
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from tests.nightly import NIGHTLY
 from tests.side_by_side import SideBySide, mixed
+from tests.slots import SlotWatch
 from worker.contract.redis.connection import connect
 from worker.jsonnet.compiled.running.limits import FRAMES
 
@@ -61,8 +62,11 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture
-def redis_url(valkey: EmbeddedRedis) -> str:
-    """The URL of an empty database."""
+def redis_url(valkey: EmbeddedRedis) -> Iterator[str]:
+    """The URL of an empty database; no call of ours may have keys of two slots."""
     with connect(valkey.url) as client:
         client.flushall()
-    return valkey.url
+    watch = SlotWatch(valkey.url)
+    yield valkey.url
+    watch.end()
+    assert not watch.refused, f"A Cluster would refuse: {watch.refused}"

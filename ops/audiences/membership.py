@@ -69,7 +69,8 @@ def every_record(
     cursor = 0
     while True:
         with redis_errors():
-            answer: Any = client.scan(cursor, match=_PATTERN, count=_KEYS_A_CALL)
+            # A key of another kind may look like a ledger's, but is no string.
+            answer: Any = client.scan(cursor, _PATTERN, _KEYS_A_CALL, "string")
         cursor, names = answer
         yield from _read(client, names)
         advance(len(names))
@@ -83,8 +84,10 @@ def _read(
     if not names:
         return
     with redis_errors():
-        texts: Any = client.mget(names)
-    # A key of another kind that looks like a ledger's is no string, and has no text here.
+        pipe = client.pipeline(transaction=False)
+        for name in names:
+            pipe.get(name)
+        texts = pipe.execute()
     known = {name: text for name, text in zip(names, texts, strict=True) if text}
     records, _ = unpack_all(known)
     for name in known:

@@ -34,12 +34,19 @@ def forget_people(settings: Settings) -> int:
     url = resolve_url(settings.redis)
     wait_ready(url)
     with closing(connect(url)) as client, redis_errors():
-        return sum(int(client.unlink(*keys)) for keys in _in_steps(_keys(client)))
+        return sum(_unlink(client, keys) for keys in _in_steps(_keys(client)))
 
 
 def _keys(client: Redis) -> Iterator[Any]:
     for pattern, kind in _PATTERNS:
         yield from client.scan_iter(match=pattern, count=_STEP, _type=kind)
+
+
+def _unlink(client: Redis, keys: list[Any]) -> int:
+    pipe = client.pipeline(transaction=False)
+    for key in keys:
+        pipe.unlink(key)
+    return sum(pipe.execute())
 
 
 def _in_steps(keys: Iterator[Any]) -> Iterator[list[Any]]:

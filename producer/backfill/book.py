@@ -110,15 +110,18 @@ class JobBook:
     def create(self, spec: Spec) -> None:
         """Write a new job down.
 
+        Its name is known first: a name without a job is passed over, and a job without a name
+        would be found by nobody.
+
         Raises:
             UsageWrong: There is one of that name.
         """
         with redis_errors():
+            self._client.sadd(keys.JOBS, spec.name)
             pipe = self._client.pipeline(transaction=True)
             pipe.hsetnx(keys.job(spec.name), _SPEC, spec.dumps())
             pipe.hsetnx(keys.job(spec.name), _PHASE, "reading")
-            pipe.sadd(keys.JOBS, spec.name)
-            is_new, *_ = pipe.execute()
+            is_new, _ = pipe.execute()
         if not is_new:
             raise UsageWrong(
                 f"There is a job '{spec.name}' already: `segrelay backfill status {spec.name}` "

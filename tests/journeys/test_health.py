@@ -78,7 +78,7 @@ def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path):
     failing = {"insider/enter.jsonnet": 'error "a person without a name"'}
     with Rig(tmp_path, delivery_lines=SHORT, templates=failing) as rig:
         start_worker(rig)
-        until(lambda: rig.client.exists("segrelay:progress"), WITHIN_SECONDS)
+        until(lambda: rig.client.exists("{segrelay}:progress"), WITHIN_SECONDS)
         send(rig, entrances(30))
 
         found = ill_of(rig, "dead_letters_grow")
@@ -92,7 +92,7 @@ def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path
         start_worker(rig)
         send(rig, entrances(5))
         rig.wait_until_empty(WITHIN_SECONDS)
-        until(lambda: rig.client.exists("segrelay:birth"), WITHIN_SECONDS)
+        until(lambda: rig.client.exists("{segrelay}:birth"), WITHIN_SECONDS)
         well(rig)
 
         rig.kill_redis()
@@ -103,7 +103,7 @@ def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path
         found = ill_of(rig, "redis_emptied")
 
         assert "vip" in found["message"]
-        assert rig.client.get("segrelay:partitions") is not None
+        assert rig.client.get("{segrelay}:partitions") is not None
         assert rig.command("redis", "acknowledge").returncode == 0
         well(rig)
 
@@ -176,7 +176,7 @@ def test_a_receiver_that_stands_still_is_told(tmp_path):
     with Rig(tmp_path, delivery_lines=SHORT, more=RECEIVER.replace("PORT", str(port))) as rig:
         start_worker(rig)
         receiver = rig.start_beside("serve")
-        until(lambda: rig.client.exists("segrelay:receiver"), 60)
+        until(lambda: rig.client.exists("{segrelay}:receiver"), 60)
 
         os.kill(receiver.pid, signal.SIGSTOP)
         until(lambda: "receiver_down" in judged(rig)[1], 60)

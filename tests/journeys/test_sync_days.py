@@ -90,7 +90,7 @@ class Life:
                 step = syncing.step(forced=forced, is_over=lambda: self.rng.random() < 0.7)
             except Crash:
                 self.crashes += 1
-                self.world.client.hdel("segrelay:sync:vip", "lock", "until")
+                self.world.client.hdel("{sync:vip}", "lock", "until")
                 if self.rng.random() < 0.3:
                     self.move(4)
                 syncing = self._syncing(crash_share)

@@ -1,37 +1,39 @@
 r"""Every key in Redis, and nothing else.
 
-All keys of a partition carry the hash tag `{destination:partition}`: a script touches one slot.
+In a Cluster, a script or a transaction may touch one slot only. So the keys of a partition carry
+the hash tag `{destination:partition}`, those of a job, a sync or a gate one of its own, and the few
+that all have in common `{segrelay}`.
 
 | key | type | holds |
 | --- | --- | --- |
-| `segrelay:format` | string | the format's number, written once |
-| `segrelay:partitions`, `segrelay:identity` | string | what was configured at first use |
-| `segrelay:destinations` | set | destinations that have anything |
-| `segrelay:addresses` | hash | destination → its host and a fingerprint of its credentials |
-| `segrelay:moved` | hash | destination → the name that it has now |
-| `segrelay:names` | hash | name → number, for the ledger's packed records |
-| `segrelay:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
-| `segrelay:audiences` | hash | audience id → slug, learned from payloads |
-| `segrelay:renamed` | hash | former slug of an audience → the slug for which its events count |
-| `segrelay:fields` | sorted set | names of the fields that profiles had, by when (ms) |
-| `segrelay:versions` | hash | trigger → JSON: its template's version, see `contract.versions` |
-| `segrelay:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
-| `segrelay:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
-| `segrelay:refusals` | hash | `too_large` → how many requests were refused for good |
-| `segrelay:birth` | hash | `id` and `at` (ms): a random name that Redis got at first use |
-| `segrelay:lost` | hash | `id` of a Redis that came back empty → `last seen\|noticed` (ms) |
-| `segrelay:progress` | list | JSON of counts and times, newest first, for an hour |
-| `segrelay:progress:lock` | string | a sample of it was taken lately |
-| `segrelay:receiver` | hash | what the receivers answered, see `contract.receivers` |
-| `segrelay:sweep` | string | the lock of the sweep |
-| `segrelay:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
-| `segrelay:jobs` | set | names of the backfills |
-| `segrelay:job:NAME` | hash | a backfill: spec, phase, problem, epoch, claim, `stripe\|n` |
-| `segrelay:job:NAME:bad` | list | its rows that could not be placed, at most 10,000 |
-| `segrelay:sync:NAME` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
-| `segrelay:sync:NAME:bell` | string | a step of the sync was rung for and has not begun |
-| `segrelay:responses:DEST` | hash | the shipping of responses; fields as of a sync |
-| `segrelay:responses:DEST:bell` | string | a step of it was rung for and has not begun |
+| `{segrelay}:format` | string | the format's number, written once |
+| `{segrelay}:partitions`, `{segrelay}:identity` | string | what was configured at first use |
+| `{segrelay}:destinations` | set | destinations that have anything |
+| `{segrelay}:addresses` | hash | destination → its host and a fingerprint of its credentials |
+| `{segrelay}:moved` | hash | destination → the name that it has now |
+| `{segrelay}:names` | hash | name → number, for the ledger's packed records |
+| `{segrelay}:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
+| `{segrelay}:audiences` | hash | audience id → slug, learned from payloads |
+| `{segrelay}:renamed` | hash | former slug of an audience → the slug for which its events count |
+| `{segrelay}:fields` | sorted set | names of the fields that profiles had, by when (ms) |
+| `{segrelay}:versions` | hash | trigger → JSON: its template's version, see `contract.versions` |
+| `{segrelay}:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
+| `{segrelay}:streaks` | hash | trigger → `cause\|n`: deaths of one cause in a row |
+| `{segrelay}:refusals` | hash | `too_large` → how many requests were refused for good |
+| `{segrelay}:birth` | hash | `id` and `at` (ms): a random name that Redis got at first use |
+| `{segrelay}:lost` | hash | `id` of a Redis that came back empty → `last seen\|noticed` (ms) |
+| `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
+| `{segrelay}:progress:lock` | string | a sample of it was taken lately |
+| `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
+| `{segrelay}:sweep` | string | the lock of the sweep |
+| `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
+| `{segrelay}:jobs` | set | names of the backfills |
+| `{job:NAME}` | hash | a backfill: spec, phase, problem, epoch, claim, `stripe\|n` |
+| `{job:NAME}:bad` | list | its rows that could not be placed, at most 10,000 |
+| `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
+| `{sync:NAME}:bell` | string | a step of the sync was rung for and has not begun |
+| `{responses:DEST}` | hash | the shipping of responses; fields as of a sync |
+| `{responses:DEST}:bell` | string | a step of it was rung for and has not begun |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
@@ -73,29 +75,29 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-FORMAT: Final = "segrelay:format"
-PARTITIONS: Final = "segrelay:partitions"
-IDENTITY: Final = "segrelay:identity"
-DESTINATIONS: Final = "segrelay:destinations"
-ADDRESSES: Final = "segrelay:addresses"
-MOVED: Final = "segrelay:moved"
-NAMES: Final = "segrelay:names"
-NUMBERED: Final = "segrelay:numbered"
-AUDIENCES: Final = "segrelay:audiences"
-RENAMED: Final = "segrelay:renamed"
-PAUSED: Final = "segrelay:paused"
-FIELDS: Final = "segrelay:fields"
-VERSIONS: Final = "segrelay:versions"
-STREAKS: Final = "segrelay:streaks"
-REFUSALS: Final = "segrelay:refusals"
-BIRTH: Final = "segrelay:birth"
-LOST: Final = "segrelay:lost"
-PROGRESS: Final = "segrelay:progress"
-PROGRESS_LOCK: Final = "segrelay:progress:lock"
-RECEIVER: Final = "segrelay:receiver"
-SWEEP: Final = "segrelay:sweep"
-PROCESSES: Final = "segrelay:processes"
-JOBS: Final = "segrelay:jobs"
+FORMAT: Final = "{segrelay}:format"
+PARTITIONS: Final = "{segrelay}:partitions"
+IDENTITY: Final = "{segrelay}:identity"
+DESTINATIONS: Final = "{segrelay}:destinations"
+ADDRESSES: Final = "{segrelay}:addresses"
+MOVED: Final = "{segrelay}:moved"
+NAMES: Final = "{segrelay}:names"
+NUMBERED: Final = "{segrelay}:numbered"
+AUDIENCES: Final = "{segrelay}:audiences"
+RENAMED: Final = "{segrelay}:renamed"
+PAUSED: Final = "{segrelay}:paused"
+FIELDS: Final = "{segrelay}:fields"
+VERSIONS: Final = "{segrelay}:versions"
+STREAKS: Final = "{segrelay}:streaks"
+REFUSALS: Final = "{segrelay}:refusals"
+BIRTH: Final = "{segrelay}:birth"
+LOST: Final = "{segrelay}:lost"
+PROGRESS: Final = "{segrelay}:progress"
+PROGRESS_LOCK: Final = "{segrelay}:progress:lock"
+RECEIVER: Final = "{segrelay}:receiver"
+SWEEP: Final = "{segrelay}:sweep"
+PROCESSES: Final = "{segrelay}:processes"
+JOBS: Final = "{segrelay}:jobs"
 
 DIGEST_BYTES: Final = 10
 """80 bits: ten million profiles in a partition collide with a chance of 4e-11."""
@@ -112,32 +114,32 @@ def gate(gate_id: str) -> str:
 
 def job(name: str) -> str:
     """Return the key of a backfill's record."""
-    return f"segrelay:job:{name}"
+    return f"{{job:{name}}}"
 
 
 def job_bad_rows(name: str) -> str:
     """Return the key of the rows of a backfill that could not be placed."""
-    return f"segrelay:job:{name}:bad"
+    return f"{{job:{name}}}:bad"
 
 
 def sync(name: str) -> str:
     """Return the key of a sync's state."""
-    return f"segrelay:sync:{name}"
+    return f"{{sync:{name}}}"
 
 
 def sync_bell(name: str) -> str:
     """Return the key of a sync's bell."""
-    return f"segrelay:sync:{name}:bell"
+    return f"{{sync:{name}}}:bell"
 
 
 def responses(destination: str) -> str:
     """Return the key of the progress of shipping a destination's responses."""
-    return f"segrelay:responses:{destination}"
+    return f"{{responses:{destination}}}"
 
 
 def responses_bell(destination: str) -> str:
     """Return the key of its bell."""
-    return f"segrelay:responses:{destination}:bell"
+    return f"{{responses:{destination}}}:bell"
 
 
 def quarantine(part: str) -> str:

@@ -29,7 +29,7 @@ UNMADE: Final = frozenset(
 _LET_GO: Final = """\
 #!lua flags=allow-oom
 -- A person lets a trigger go on: after its canary, or, if it is not paused, in the midst of it.
--- KEYS[1] segrelay:versions; canary.lua lists its fields   ARGV[1] trigger  [2] 1 = it was paused
+-- KEYS[1] {segrelay}:versions; canary.lua lists its fields   ARGV[1] trigger  [2] 1 = it was paused
 -- Returns 1 if a canary was ended.
 local key, trigger = KEYS[1], ARGV[1]
 local stored = redis.call('HGET', key, trigger)

@@ -108,6 +108,10 @@ class OnOurClock(RedisPartition):
         with redis_errors():
             return await scripts.call_text(self._client, _on_our_clock(name), keys, args)
 
+    async def _write(self, name: str, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        with redis_errors():
+            return await scripts.call_replicated(self._client, _on_our_clock(name), keys, args)
+
 
 def _on_our_clock(name: str) -> str:
     theirs = scripts.source("_clock")

@@ -174,7 +174,7 @@ def test_a_worker_with_another_template_is_named(call, relay):
     assert "template_differs" not in names_of(check(call)[1])
     since = read_versions(relay.client)["vip-enter"]
     relay.client.hset(
-        "segrelay:versions", "vip-enter", replace(since, since_ms=since.since_ms - 60_000).dumps()
+        "{segrelay}:versions", "vip-enter", replace(since, since_ms=since.since_ms - 60_000).dumps()
     )
     RedisPresence(
         relay.client,

@@ -130,8 +130,8 @@ class World:
 
     def lapse(self):
         """Let the lock of a step that stands still end, as it does after 20 s."""
-        if self.client.hexists("segrelay:sync:vip", "lock"):
-            self.client.hset("segrelay:sync:vip", "until", 1)
+        if self.client.hexists("{sync:vip}", "lock"):
+            self.client.hset("{sync:vip}", "until", 1)
 
     def entries(self):
         """Yield the stream and header, and the email, of all that waits."""

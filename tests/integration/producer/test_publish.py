@@ -311,7 +311,7 @@ def test_an_id_without_a_slug_is_placed_once_the_slug_was_learned(publisher, cli
     assert [problem.reason for problem in before.problems] == ["unknown_audience"]
     assert before.problems[0].audience == VIP
     assert after.accepted == 1
-    assert client.hgetall("segrelay:audiences") == {VIP.encode(): b"vip"}
+    assert client.hgetall("{segrelay}:audiences") == {VIP.encode(): b"vip"}
 
 
 def test_an_id_with_another_slug_is_refused(publisher):
@@ -344,9 +344,9 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(publisher, client):
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
-        ("segrelay:format", "2", "format 2"),
-        ("segrelay:partitions", "8", "redis.partitions = 8"),
-        ("segrelay:identity", "id", 'delivery.identity = "id"'),
+        ("{segrelay}:format", "2", "format 2"),
+        ("{segrelay}:partitions", "8", "redis.partitions = 8"),
+        ("{segrelay}:identity", "id", 'delivery.identity = "id"'),
     ],
 )
 def test_a_redis_that_is_in_use_otherwise_is_refused(publisher, client, key, value, hint):

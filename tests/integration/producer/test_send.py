@@ -280,7 +280,7 @@ def test_what_a_payload_holds_is_escaped_before_a_terminal_sees_it(run, file, cl
     app = typer.Typer()
     app.add_typer(quarantine, name="quarantine")
     app.add_typer(audience, name="audience")
-    client.hset("segrelay:audiences", "1\x1b[2J", slug)
+    client.hset("{segrelay}:audiences", "1\x1b[2J", slug)
 
     commands = [
         *(["quarantine", "list"], ["quarantine", "list", "--json"], ["audience", "list"]),

@@ -86,7 +86,7 @@ def test_a_step_that_dies_behind_its_write_tells_nothing_twice(world):
     with pytest.raises(KeyboardInterrupt):
         syncing.step(forced=True)
     assert len(world.deliveries()) == 250
-    world.client.hdel("segrelay:sync:vip", "lock")
+    world.client.hdel("{sync:vip}", "lock")
 
     run = world.run()
 

@@ -1,0 +1,63 @@
+"""The watch over calls that a Cluster would refuse: it has to see what it is there for."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from ops.embedded.lifecycle import EmbeddedRedis
+from tests.slots import SlotWatch
+from worker.contract.redis.connection import connect
+from worker.contract.redis.scripts import ScriptCall, run_each, run_script
+
+ONE, OTHER = "{insider:0}counts", "{insider:1}counts"
+SCRIPT = "return #KEYS"
+Doing = Callable[[redis.Redis], Any]
+
+
+def refused(valkey: EmbeddedRedis, doing: Doing) -> int:
+    watch = SlotWatch(valkey.url)
+    with connect(valkey.url) as client:
+        doing(client)
+    watch.end()
+    return len(watch.refused)
+
+
+def in_one_transaction(*names: str) -> Doing:
+    def doing(client: redis.Redis) -> None:
+        pipe = client.pipeline(transaction=True)
+        for name in names:
+            pipe.hincrby(name, "a\n\"'\\\xff", 1)
+        pipe.execute()
+
+    return doing
+
+
+@pytest.mark.parametrize(
+    "doing",
+    [
+        lambda client: run_script(client, SCRIPT, (ONE, OTHER), ()),
+        lambda client: client.eval(SCRIPT, 2, ONE, "{segrelay}:names"),
+        lambda client: client.mget(ONE, "{segrelay}:names"),
+        lambda client: client.unlink(ONE, b"{insider:1}l\x00\xff\n"),
+        in_one_transaction(ONE, OTHER),
+    ],
+)
+def test_keys_of_two_slots_in_one_call_are_noticed(valkey: EmbeddedRedis, doing: Doing):
+    assert refused(valkey, doing) > 0
+
+
+@pytest.mark.parametrize(
+    "doing",
+    [
+        lambda client: run_script(client, SCRIPT, (ONE, "{insider:0}streams"), (OTHER,)),
+        lambda client: run_each(
+            client, SCRIPT, [ScriptCall((ONE,)), ScriptCall((OTHER,))], synced_once=True
+        ),
+        lambda client: client.mget(ONE, b'{insider:0}l\x00\xff\n"\\'),
+        in_one_transaction(ONE, "{insider:0}jobtimes"),
+    ],
+)
+def test_calls_of_one_slot_pass(valkey: EmbeddedRedis, doing: Doing):
+    assert refused(valkey, doing) == 0

@@ -1,0 +1,112 @@
+"""Watches what goes to a Redis, and finds calls that a Cluster would refuse: keys of two slots."""
+
+import re
+import socket
+from contextlib import suppress
+from threading import Thread
+
+import hiredis
+from redis.crc import key_slot
+
+from worker.contract.redis.url import parse_redis_url
+
+_LINE = re.compile(rb'^[\d.]+ \[\d+ (\S+)\] "(\w+)"(.*)$', re.DOTALL)
+_WORD = re.compile(rb'"((?:[^"\\]|\\.)*)"')
+_ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|.)", re.DOTALL)
+_CONTROL = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
+_SCRIPTS = frozenset({b"EVAL", b"EVALSHA", b"FCALL"})
+_MANY_KEYS = frozenset({b"MGET", b"DEL", b"UNLINK", b"EXISTS", b"RENAME", b"SUNION", b"SINTER"})
+_TRANSACTION = frozenset({b"MULTI", b"EXEC", b"DISCARD"})
+_END = b"the end of what was watched"
+
+
+class SlotWatch:
+    """Reads the commands that a server runs, and remembers which had keys of two slots.
+
+    A transaction that begins with a script is one of `run_each`, for which Redis syncs its disk
+    once: each of its calls is repeatable alone, and a client of a Cluster parts them. Keys without
+    a hash tag are none of ours: Celery's broker has them.
+    """
+
+    def __init__(self, url: str) -> None:
+        address = parse_redis_url(url)
+        self._socket = socket.create_connection(address.hosts[0])
+        self._password = address.password
+        self._reader = hiredis.Reader()
+        self._transactions: dict[bytes, list[tuple[bytes, list[bytes]]]] = {}
+        self.seen = 0
+        self.refused: list[str] = []
+        if self._password:
+            self._ask(b"AUTH", self._password.encode())
+        self._ask(b"MONITOR")
+        self._thread = Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Read all that was run until now."""
+        with socket.create_connection(self._socket.getpeername()) as other, suppress(OSError):
+            if self._password:
+                other.sendall(hiredis.pack_command((b"AUTH", self._password.encode())))
+            other.sendall(hiredis.pack_command((b"ECHO", _END)))
+            self._thread.join(10)
+        self._socket.close()
+
+    def _ask(self, *words: bytes) -> None:
+        self._socket.sendall(hiredis.pack_command(words))
+        while (answer := self._reader.gets()) is False:
+            self._reader.feed(self._socket.recv(65_536))
+        if isinstance(answer, Exception):
+            raise answer
+
+    def _watch(self) -> None:
+        with suppress(OSError):
+            while True:
+                line = self._reader.gets()
+                if line is False:
+                    read = self._socket.recv(1_000_000)
+                    if not read:
+                        return
+                    self._reader.feed(read)
+                elif _END in line and b'"ECHO"' in line:
+                    return
+                else:
+                    self._look(line)
+
+    def _look(self, line: bytes) -> None:
+        found = _LINE.match(line)
+        if not found or found[1] == b"lua":
+            return
+        client, name = found[1], found[2].upper()
+        if name == b"MULTI":
+            self._transactions[client] = []
+        elif name in _TRANSACTION:
+            self._judge_transaction(self._transactions.pop(client, []))
+        elif client in self._transactions:
+            self._transactions[client].append((name, _keys(name, found[3])))
+        elif name in _SCRIPTS or name in _MANY_KEYS:
+            self._judge(name, _keys(name, found[3]))
+
+    def _judge_transaction(self, calls: list[tuple[bytes, list[bytes]]]) -> None:
+        if calls and calls[0][0] in _SCRIPTS:
+            for name, keys in calls:
+                self._judge(name, keys)
+        else:
+            self._judge(b"MULTI", [key for _, keys in calls for key in keys])
+
+    def _judge(self, name: bytes, keys: list[bytes]) -> None:
+        ours = [key for key in keys if key.startswith((b"{", b"segrelay:"))]
+        self.seen += bool(ours)
+        if len({key_slot(key) for key in ours}) > 1:
+            self.refused.append(f"{name.decode()} {ours}")
+
+
+def _keys(name: bytes, text: bytes) -> list[bytes]:
+    words = [_ESCAPE.sub(_plain, word) for word in _WORD.findall(text)]
+    if name in _SCRIPTS:
+        return words[2 : 2 + int(words[1])]
+    return words if name in _MANY_KEYS else words[:1]
+
+
+def _plain(escape: re.Match[bytes]) -> bytes:
+    text = escape[1]
+    return bytes([int(text[1:], 16)]) if len(text) == 3 else _CONTROL.get(text, text)
