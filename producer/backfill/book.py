@@ -44,6 +44,7 @@ def _script(name: str) -> str:
     return (Path(__file__).parent / f"job_{name}.lua").read_text()
 
 
+_CREATE: Final = _script("create")
 _TAKE: Final = _script("take")
 _RENEW: Final = _script("renew")
 _MOVE: Final = _script("move")
@@ -118,11 +119,7 @@ class JobBook:
         """
         with redis_errors():
             self._client.sadd(keys.JOBS, spec.name)
-            pipe = self._client.pipeline(transaction=True)
-            pipe.hsetnx(keys.job(spec.name), _SPEC, spec.dumps())
-            pipe.hsetnx(keys.job(spec.name), _PHASE, "reading")
-            is_new, _ = pipe.execute()
-        if not is_new:
+        if not self._run(_CREATE, (keys.job(spec.name),), (spec.dumps(),)):
             raise UsageWrong(
                 f"There is a job '{spec.name}' already: `segrelay backfill status {spec.name}` "
                 "tells how it stands. Choose another --job, or resume that one."
