@@ -48,18 +48,21 @@ def is_told(
     """Say whether the log of a person tells the newest event of an audience.
 
     A state event that told the same later stands for it, if it was delivered. If it was not,
-    because Insider had it already, the ledger's time was raised, and the newest event of the
-    audience in the log is an earlier one of the same direction.
+    because Insider had it already, the ledger's time was raised, and the newest event that the log
+    has under the same name is an earlier one of the same direction. A renaming leaves an exit under
+    the former name, at the time of the entrance under the new one.
     """
     names = names_of(event.audience)
     own = [each for each in logged if each.audience in names]
     if any(each.is_exit == event.is_exit and each.time_us >= event.time_us for each in own):
         return True
-    is_raised = any(
-        line.raised and line.audience in names and line.delivered_us >= event.time_us
+    raised = {
+        line.audience
         for line in ledger
-    )
-    return is_raised and bool(own) and max(own).is_exit == event.is_exit
+        if line.raised and line.audience in names and line.delivered_us >= event.time_us
+    }
+    newest = {each.audience: each for each in sorted(own)}
+    return any(newest[name].is_exit == event.is_exit for name in raised & newest.keys())
 
 
 def _logged(rig: Rig, emails: Collection[str]) -> Mapping[str, list[LoggedEvent] | None]:

@@ -33,3 +33,12 @@ def test_an_event_under_the_new_name_of_its_audience_stands_for_it():
     event = Happening("a@example.com", NEW, is_exit=True, time_us=10)
 
     assert is_told(event, [LoggedEvent(10, OLD, is_exit=True)], [])
+
+
+def test_an_exit_that_a_renaming_left_under_the_former_name_hides_no_entrance_under_the_new_one():
+    event = Happening("a@example.com", NEW, is_exit=False, time_us=10)
+    entered = LoggedEvent(5, NEW, is_exit=False)
+    left = LoggedEvent(5, OLD, is_exit=True)
+
+    assert is_told(event, [entered, left], [line(11, audience=NEW)])
+    assert not is_told(event, [left], [line(11, audience=NEW)])
