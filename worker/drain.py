@@ -156,7 +156,7 @@ class Drain:
                 found = await self._work(state)
                 return state.tally, await self._release(state, found=found)
         except LeaseLost:
-            state.tally.ended = "the lease was taken over"
+            state.tally.ended, state.tally.failed = "the lease was taken over", True
             return state.tally, ""
 
     async def _take_over(self, holding: Holding, state: State) -> None:
@@ -268,6 +268,7 @@ class Drain:
         await courier.conclusion.refusals.finish()
         if courier.closed:
             state.tally.ended = courier.closed.reason
+            state.tally.failed = courier.closed.state in {"paused", "broken"}
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 

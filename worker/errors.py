@@ -12,6 +12,7 @@ SegrelayError
 │   ├── RedisUnavailable        not there, loading, read-only, full
 │   ├── RedisMismatch           another format, partition count or identity is in use
 │   ├── LeaseLost               somebody else holds the partition now
+│   ├── DrainEndedBadly         deliveries died, or the destination refused or failed
 │   ├── FormatUnknown           another version wrote it, and only that one can read it
 │   ├── PortTaken               a port we should listen on is in use
 │   ├── JobHeld                 this process may not read this backfill (any more)
@@ -121,6 +122,14 @@ class RedisMismatch(OperationsMustAct):
 
 class LeaseLost(OperationsMustAct):
     """Somebody else holds the partition now; nothing of ours may be written any more."""
+
+
+class DrainEndedBadly(OperationsMustAct):
+    """A drain did all that it could, and somebody should look at what came of it."""
+
+    def __repr__(self) -> str:
+        """Return the message: Flower shows it as it is."""
+        return self.message
 
 
 class FormatUnknown(OperationsMustAct):

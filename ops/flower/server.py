@@ -13,6 +13,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -25,14 +26,18 @@ from flower.views import BaseHandler
 from flower.views.monitor import Metrics
 from flower.views.workers import WorkersView
 from tornado import web
+from tornado.escape import xhtml_escape
 from tornado.options import options
 
+from worker.contract.celery.options import VERSION_KEY
 from worker.node.task import NO_FREE_SLOT
 
 _ANY_HOST: Final = r".*"
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _TABLE: Final = "/tasks/datatable"
 """The list of tasks, which the page may ask for with POST."""
+_PLACE_OF_VERSIONS: Final = b"Cluster overview"
+"""A caption of the page of workers, in whose place their versions stand."""
 _STARTS_TASKS: Final = re.compile(r"/api/task/(?:apply|async-apply|send-task)/")
 
 
@@ -65,8 +70,17 @@ def serve(app: Any, *, address: str, port: int, credentials: str, has_actions: b
         return
 
 
+def versions_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the names of workers by their version of segrelay, from what Flower asked them."""
+    found: dict[str, list[str]] = {}
+    for name, told in sorted(workers.items()):
+        number = (told.get("conf") or {}).get(VERSION_KEY, "of an older version")
+        found.setdefault(str(number), []).append(name)
+    return found
+
+
 class _Events(Events):  # type: ignore[misc] # Flower is not typed
-    """What the workers tell, without the drains that found no free slot.
+    """The events of the workers, without the drains that found no free slot.
 
     There can be hundreds of them a second beside one that did something, and Flower keeps only so
     many tasks: they would push the others out.
@@ -77,6 +91,9 @@ class _Events(Events):  # type: ignore[misc] # Flower is not typed
         self.io_loop.add_callback(partial(self._take, event))
 
     def _take(self, event: dict[str, Any]) -> None:
+        if event["type"] == "task-failed":
+            # The column of results tells what came of a drain that ended badly, too.
+            event["result"] = event.get("exception")
         self.state.event(event)
         if event["type"] == "task-succeeded" and event.get("result") == NO_FREE_SLOT:
             self.state.tasks.pop(event["uuid"], None)
@@ -146,6 +163,15 @@ class _WorkersPage(WorkersView):  # type: ignore[misc] # Flower is not typed
         """Show the workers, also at the very first look."""
         await self.application.know_workers()
         await super().get()
+
+    def render_string(self, template_name: str, **given: Any) -> bytes:
+        """Return the page, with the workers' versions on top."""
+        page: bytes = super().render_string(template_name, **given)
+        told = "; ".join(
+            f"segrelay {number}: {', '.join(workers)}"
+            for number, workers in versions_of(self.application.workers).items()
+        )
+        return page.replace(_PLACE_OF_VERSIONS, xhtml_escape(told).encode() or _PLACE_OF_VERSIONS)
 
 
 class _WorkersApi(ListWorkers):  # type: ignore[misc] # Flower is not typed

@@ -16,6 +16,8 @@ from flower.options import default_options
 from worker.errors import ConfigurationInvalid
 
 PREFIX: Final = "FLOWER_"
+_COLUMNS: Final = "name,args,state,result,received,runtime,worker,uuid"
+"""The columns of the list of tasks, where Flower's own tell neither place nor outcome."""
 _USED: Final = frozenset(
     {
         "auto_refresh",
@@ -67,6 +69,7 @@ def apply_variables(environ: MutableMapping[str, str] = os.environ) -> Iterator[
             del environ[variable]
             advice = _INSTEAD.get(name, "segrelay does not use this option of Flower")
             yield f"{variable} is ignored: {advice}"
+    environ.setdefault(f"{PREFIX}TASKS_COLUMNS", _COLUMNS)
     try:
         apply_env_options()
     except ValueError as error:

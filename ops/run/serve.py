@@ -12,6 +12,7 @@ import orjson
 import typer
 
 from ops.status.health.judgement import ProblemNames
+from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import listening_at
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
@@ -80,6 +81,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
     ):
         claim(client, settings)
+        start_announcer(settings)
         inspector = Inspector(looking, settings)
         receiver = Receiver(
             secrets=secrets,

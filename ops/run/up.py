@@ -20,6 +20,7 @@ import typer
 from ops.embedded.lifecycle import ensure_running, stop
 from ops.run.supervisor import Supervisor, own_command
 from ops.sandbox.rehearsal import forget_people
+from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import note, wants_colour
 from worker.checks.triggers import check_triggers
 from worker.contract.printable import printable
@@ -65,6 +66,7 @@ def up(
             supervisor.start("serve", own_command("serve"))
         if settings.flower:
             supervisor.start("flower", own_command("flower"))
+        start_announcer(settings)
         code = supervisor.run(look)
         _line("up", "stopping")
     raise typer.Exit(code)

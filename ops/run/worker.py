@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 
 import typer
+from celery import signals
 
 from ops.interrupts import end_with_parent
 from ops.run.celery_command import run_celery
+from ops.status.notices.announcer import start_announcer
 from worker.contract.own_processes import own_module
 from worker.errors import UsageWrong
 
@@ -22,6 +24,8 @@ def worker(ctx: typer.Context) -> None:
     end_with_parent()
     from worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
 
+    # Not before the processes of the pool are forked: they would inherit the thread's connections.
+    signals.worker_ready.connect(lambda **_: start_announcer(app.segrelay.settings), weak=False)
     options = ["worker", "--loglevel=INFO", *ctx.args]
     # On SIGHUP Celery runs Python again, with what it sees here.
     sys.argv = own_module("ops.main", "worker", *ctx.args)[1:]

@@ -21,7 +21,13 @@ from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
-from worker.errors import RedisUnavailable, UsageWrong
+from worker.contract.settings import load_settings
+from worker.errors import (
+    ConfigurationInvalid,
+    OperationsMustAct,
+    RedisUnavailable,
+    UsageWrong,
+)
 
 EXIT_ILL: Final = 1
 UNREACHABLE: Final = 3
@@ -48,6 +54,10 @@ def status(
         bool,
         typer.Option("--attention", help="With --check: also what is worth a look this week."),
     ] = False,
+    notify_test: Annotated[
+        bool,
+        typer.Option("--notify-test", help="Send a test message to operate.notify.url, and end."),
+    ] = False,
 ) -> None:
     """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting.
 
@@ -59,6 +69,9 @@ def status(
         raise UsageWrong("--check looks once; leave out --watch.")
     if attention and not check:
         raise UsageWrong("--attention belongs to --check.")
+    if notify_test:
+        _test_messages(as_json=as_json)
+        return
     if check:
         raise typer.Exit(_checked(as_json=as_json, attention=attention))
     with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
@@ -72,6 +85,33 @@ def status(
             print_json(read())
         else:
             tell(read())
+
+
+def _test_messages(*, as_json: bool) -> None:
+    """Send a test message.
+
+    Raises:
+        ConfigurationInvalid: Nothing says where to.
+        OperationsMustAct: It was not taken.
+    """
+    from ops.status.notices.announcer import post  # noqa: PLC0415 - only this needs an HTTP client
+    from ops.status.notices.wording import TEST  # noqa: PLC0415 - see above
+
+    settings = load_settings()
+    notify = settings.operate.notify
+    if notify is None:
+        raise ConfigurationInvalid(
+            f'{settings.source.name} has no [operate.notify]; add it, with url = "env:NAME".'
+        )
+    failure = post(TEST, notify)
+    if failure:
+        raise OperationsMustAct(
+            f"The address of operate.notify.url ({notify.url.origin}) took no message: {failure}."
+        )
+    if as_json:
+        print_json({"sent": True})
+    else:
+        say("The test message was taken.")
 
 
 def _checked(*, as_json: bool, attention: bool) -> int:

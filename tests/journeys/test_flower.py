@@ -1,6 +1,7 @@
 """Flower beside a worker: drains can be watched, by those who know the password."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -111,10 +112,10 @@ def test_drains_are_watched_with_flower_and_only_with_its_password(configuration
         assert api.get("/tasks", auth=("ops", "a")).status_code == 401
         assert api.post("/worker/shutdown/any").status_code == 401
         assert [w["stats"]["pool"]["max-concurrency"] for w in workers.values()] == [2]
-        assert {task["name"] for task in tasks} == {"worker.node.task.drain"}
+        assert {task["name"] for task in tasks} == {"segrelay.drain"}
         drain = next(task for task in tasks if "skipped 1" in task["result"])
-        assert drain["args"].startswith("insider, partition ")
-        assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests, waited 0.0 s"
+        assert re.fullmatch("insider, partition [0-3], live", drain["args"])
+        assert drain["result"] == "delivered 0, skipped 1, dead 0, 0 requests"
         assert "somebody" not in str(tasks)
         assert PASSWORD not in command_line(flower) + command_line(worker)
     assert not (configuration.parent / "executed").exists()
@@ -130,7 +131,33 @@ def test_the_page_of_workers_lists_them_at_the_first_look(configuration, redis_u
             until(lambda: answers(page))
             listed = page.get("/", auth=("ops", PASSWORD)).text
 
-    assert "celery@" in listed
+    assert re.search(r"segrelay [0-9.]+: celery@", listed)
+
+
+def test_a_drain_whose_deliveries_die_stands_out(configuration, redis_url):
+    template = configuration.parent / "templates" / "never.jsonnet"
+    template.write_text("error 'nobody@example.com has no name'")
+    settings = load_settings(configuration, environ={"FLOWER_TEST_PASSWORD": PASSWORD})
+    with (
+        running(configuration, "worker", "--concurrency=2"),
+        running(configuration, "flower"),
+        connect(redis_url) as client,
+        FlowerClient(configuration) as flower,
+    ):
+        until(lambda: read_processes(client))
+        until(lambda: flower.http.get("/api/workers").json())
+        Publisher(client, settings).publish([PAYLOAD])
+
+        def failed():
+            tasks = flower.http.get("/api/tasks", params={"state": "FAILURE"}).json().values()
+            return [task for task in tasks if task["name"] == "segrelay.drain"]
+
+        (drain, *_) = until(failed)
+        page = flower.http.get("/tasks").text
+
+    assert drain["result"] == "delivered 0, skipped 0, dead 1, 0 requests"
+    assert "example.com" not in str(drain)
+    assert re.findall('data-column="([a-z]+)"', page)[:4] == ["name", "args", "state", "result"]
 
 
 def answers(client):
@@ -283,7 +310,7 @@ def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuratio
         (name,) = until(lambda: list(flower.http.get("/api/workers").json()))
 
         for way in ("apply", "async-apply", "send-task"):
-            assert flower.post(f"/api/task/{way}/(.+)", "worker.node.task.drain") == 403
+            assert flower.post(f"/api/task/{way}/(.+)", "segrelay.drain") == 403
         assert flower.post("/api/worker/shutdown/(.+)", name) == 200
         assert worker.wait(30) == 0
 

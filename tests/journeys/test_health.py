@@ -1,13 +1,18 @@
-"""Staged failures on the whole system: `status --check` names each until it is over."""
+"""Staged failures on the whole system: each is told until it is over, and announced twice at most.
+
+`status --check` names it; one message says that it begins, and one that it is over.
+"""
 
 import os
 import signal
 
 import httpx
 import orjson
+import pytest
 
 from ops.invented import Happening
 from ops.rig import free_port, kill_group
+from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import SHORT, Rig, lines, send, start_worker, stop_worker
 from tests.waiting import until
 
@@ -24,7 +29,38 @@ token = "a-token-of-nobody"
 audience = "vip"
 every = "1s"
 """
+NOTIFY = """
+[operate.notify]
+url = "URL/hook"
+after = "1s"
+severity = "SEVERITY"
+"""
 WITHIN_SECONDS = 30
+
+
+class Channel(Endpoint):
+    """A chat that takes every message."""
+
+    def __init__(self, answer=lambda _: (200, {})):
+        super().__init__(answer)
+
+    def table(self, severity="ill"):
+        return NOTIFY.replace("URL", self.url).replace("SEVERITY", severity)
+
+    def events(self, name=""):
+        """Return what was announced about a problem, or about all."""
+        taken = [came.body for came, status in self.came if status == 200]
+        return [one["event"] for one in taken if name in ("", one["problem"]["name"])]
+
+    def announced(self, name, *events):
+        """Wait until these messages about a problem have come, and no other."""
+        until(lambda: self.events(name) == list(events), WITHIN_SECONDS)
+
+
+@pytest.fixture
+def channel():
+    with Channel() as found:
+        yield found
 
 
 def judged(rig):
@@ -63,20 +99,25 @@ def entrances(count, first=0):
     )
 
 
-def test_no_worker_is_told_though_nothing_waits(tmp_path):
-    with Rig(tmp_path, delivery_lines=SHORT) as rig:
+def test_no_worker_is_told_though_nothing_waits(tmp_path, channel):
+    port = free_port()
+    more = RECEIVER.replace("PORT", str(port)) + channel.table()
+    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+        rig.start_beside("serve")
         assert ill_of(rig, "no_worker")["command"] == "segrelay up, or segrelay worker"
 
+        channel.announced("no_worker", "problem")
         worker = start_worker(rig)
         well(rig)
+        channel.announced("no_worker", "problem", "problem_over")
 
         stop_worker(worker)
         ill_of(rig, "no_worker")
 
 
-def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path):
+def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, channel):
     failing = {"insider/enter.jsonnet": 'error "a person without a name"'}
-    with Rig(tmp_path, delivery_lines=SHORT, templates=failing) as rig:
+    with Rig(tmp_path, delivery_lines=SHORT, templates=failing, more=channel.table()) as rig:
         start_worker(rig)
         until(lambda: rig.client.exists("{segrelay}:progress"), WITHIN_SECONDS)
         send(rig, entrances(30))
@@ -85,10 +126,12 @@ def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path):
 
         assert found["subject"] == "enter"
         assert "30 of its last 30 deliveries died: template_error 30" in found["message"]
+        channel.announced("dead_letters_grow", "problem")
+        assert "person" not in str([came.body for came, _ in channel.came])
 
 
-def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path):
-    with Rig(tmp_path, delivery_lines=SHORT) as rig:
+def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path, channel):
+    with Rig(tmp_path, delivery_lines=SHORT, more=channel.table()) as rig:
         start_worker(rig)
         send(rig, entrances(5))
         rig.wait_until_empty(WITHIN_SECONDS)
@@ -104,39 +147,43 @@ def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path
 
         assert "vip" in found["message"]
         assert rig.client.get("{segrelay}:partitions") is not None
+        channel.announced("redis_emptied", "problem")
         assert rig.command("redis", "acknowledge").returncode == 0
         well(rig)
+        channel.announced("redis_emptied", "problem", "problem_over")
 
 
-def test_a_full_redis_is_told(tmp_path):
-    with Rig(tmp_path, delivery_lines=SHORT) as rig:
+def test_a_full_redis_is_told(tmp_path, channel):
+    with Rig(tmp_path, delivery_lines=SHORT, more=channel.table()) as rig:
         start_worker(rig)
         well(rig)
 
         rig.client.config_set("maxmemory", rig.client.info("memory")["used_memory"])
         ill_of(rig, "redis_full")
+        channel.announced("redis_full", "problem")
 
         rig.client.config_set("maxmemory", 0)
         well(rig)
+        channel.announced("redis_full", "problem", "problem_over")
 
 
-def test_a_sync_that_fails_is_told_with_its_reason(tmp_path):
-    with Rig(
-        tmp_path, delivery_lines=SHORT, more=SYNC.replace("SANDBOX", "http://127.0.0.1:9")
-    ) as rig:
+def test_a_sync_that_fails_is_told_with_its_reason(tmp_path, channel):
+    more = SYNC.replace("SANDBOX", "http://127.0.0.1:9") + channel.table()
+    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
         start_worker(rig)
 
         found = ill_of(rig, "sync_fails")
 
         assert found["subject"] == "vips"
         assert found["command"] == "segrelay sync status vips"
+        channel.announced("sync_fails", "problem")
 
 
-def test_a_sync_that_waits_for_a_person_is_told(tmp_path):
+def test_a_sync_that_waits_for_a_person_is_told(tmp_path, channel):
     people = [
         {"_uid": f"u{n}", "email": f"p{n}@example.com", "segments": ["vip"]} for n in range(300)
     ]
-    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC) as rig:
+    with Rig(tmp_path, delivery_lines=SHORT, more=SYNC + channel.table()) as rig:
         rig.sandbox.post("lytics/profiles", people)
         start_worker(rig)
         until(lambda: len(rig.memberships()) == 300, 60)
@@ -145,14 +192,17 @@ def test_a_sync_that_waits_for_a_person_is_told(tmp_path):
         rig.sandbox.post("lytics/moves", moves)
 
         assert ill_of(rig, "sync_waits")["command"] == "segrelay sync confirm vips"
+        channel.announced("sync_waits", "problem")
         assert rig.command("sync", "confirm", "vips").returncode == 0
         well(rig)
+        channel.announced("sync_waits", "problem", "problem_over")
 
 
-def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path):
+def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path, channel):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with Rig(tmp_path, delivery_lines=SHORT, more=RECEIVER.replace("PORT", str(port))) as rig:
+    more = RECEIVER.replace("PORT", str(port)) + channel.table()
+    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
         start_worker(rig)
         receiver = rig.start_beside("serve")
         until(lambda: answers(url), 60)
@@ -166,23 +216,67 @@ def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path):
             lambda: httpx.get(f"{url}/readyz").json()["problems"] == ["receiver_unauthorized"], 20
         )
 
+        channel.announced("receiver_unauthorized", "problem")
         assert post(url, "the-new-secret") == 200
         well(rig)
+        channel.announced("receiver_unauthorized", "problem", "problem_over")
         kill_group(receiver)
 
 
-def test_a_receiver_that_stands_still_is_told(tmp_path):
+def test_a_receiver_that_stands_still_is_told_and_announces_nothing_when_it_wakes(
+    tmp_path, channel
+):
     port = free_port()
-    with Rig(tmp_path, delivery_lines=SHORT, more=RECEIVER.replace("PORT", str(port))) as rig:
+    more = RECEIVER.replace("PORT", str(port)) + channel.table()
+    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
         start_worker(rig)
         receiver = rig.start_beside("serve")
         until(lambda: rig.client.exists("{segrelay}:receiver"), 60)
 
         os.kill(receiver.pid, signal.SIGSTOP)
         until(lambda: "receiver_down" in judged(rig)[1], 60)
+        channel.announced("receiver_down", "problem")
         os.kill(receiver.pid, signal.SIGCONT)
 
         until(lambda: "receiver_down" not in judged(rig)[1], 30)
+        channel.announced("receiver_down", "problem", "problem_over")
+
+
+def test_a_message_is_sent_once_by_two_workers_though_the_chat_fails_at_first(tmp_path):
+    def answer(_):
+        return (503, {}) if len(channel.came) < 2 else (200, {})
+
+    with (
+        Channel(answer) as channel,
+        Rig(tmp_path, delivery_lines=SHORT, more=channel.table()) as rig,
+    ):
+        start_worker(rig)
+        start_worker(rig)
+        send(rig, entrances(50))
+        rig.command("pause", "insider", "--reason", "maintenance")
+        channel.announced("destination_paused", "problem")
+
+        rig.command("resume", "insider", "--no-wait")
+        channel.announced("destination_paused", "problem", "problem_over")
+        assert len(channel.came) == 4
+
+
+def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel):
+    port = free_port()
+    more = RECEIVER.replace("PORT", str(port)) + channel.table()
+    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+        start_worker(rig)
+        start_worker(rig)
+        rig.start_beside("serve")
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: answers(url), 60)
+        for turn in range(20):
+            send(rig, entrances(200, first=turn * 200), "--job", "load")
+            assert post(url, "the-new-secret") == 200
+        rig.wait_until_empty(60)
+        well(rig)
+
+    assert channel.events() == []
 
 
 def answers(url):

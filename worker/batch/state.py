@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Holding, Note
 from worker.contract.keys import split_stream_name
@@ -15,6 +15,7 @@ from worker.core.backoff import AfterFailure, Setback, Wait, after_failure, long
 from worker.core.gate import Closed, Open, Slot
 from worker.core.ledger import Record
 
+_SHOWN_WAIT_SECONDS: Final = 0.05
 _Delay = TypeVar("_Delay", Wait, Setback)
 
 
@@ -32,7 +33,12 @@ class Clock(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """The counts of a drain, for Flower's result line and for the log."""
+    """The counts of a drain, for Flower's result line and for the log.
+
+    Args:
+        ended: Why it ended before its time; "" = it did not.
+        failed: That was because the destination refused or failed, or the lease was lost.
+    """
 
     delivered: int = 0
     skipped: int = 0
@@ -40,13 +46,21 @@ class Tally:
     requests: int = 0
     waited_seconds: float = 0.0
     ended: str = ""
+    failed: bool = False
+
+    @property
+    def is_bad(self) -> bool:
+        """Somebody has to look at it."""
+        return self.failed or self.dead > 0
 
     def __str__(self) -> str:
         """Return the line that Flower shows."""
         line = (
-            f"delivered {self.delivered}, skipped {self.skipped}, dead {self.dead}, "
-            f"{self.requests} requests, waited {self.waited_seconds:.1f} s"
+            f"delivered {self.delivered:,}, skipped {self.skipped:,}, dead {self.dead:,}, "
+            f"{self.requests:,} request{'s' * (self.requests != 1)}"
         )
+        if self.waited_seconds >= _SHOWN_WAIT_SECONDS:
+            line += f", waited {self.waited_seconds:.1f} s"
         return f"{line}; {self.ended}" if self.ended else line
 
 

@@ -25,6 +25,9 @@ that all have in common `{segrelay}`.
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
+| `{segrelay}:notices` | hash | problems that were announced, see `notices_observe.lua` |
+| `{segrelay}:notices:outbox` | hash | number → JSON: a message to people that is still to be sent |
+| `{segrelay}:notices:lock` | string | the problems were looked at lately |
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
@@ -95,6 +98,9 @@ LOST: Final = "{segrelay}:lost"
 PROGRESS: Final = "{segrelay}:progress"
 PROGRESS_LOCK: Final = "{segrelay}:progress:lock"
 RECEIVER: Final = "{segrelay}:receiver"
+NOTICES: Final = "{segrelay}:notices"
+NOTICES_OUTBOX: Final = "{segrelay}:notices:outbox"
+NOTICES_LOCK: Final = "{segrelay}:notices:lock"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"

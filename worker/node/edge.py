@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any, Final
 
 import billiard
@@ -17,7 +18,7 @@ from celery import Celery, signals
 
 from worker import logs
 from worker.contract.celery.errands import TASKS_MODULE, Errand, Turn
-from worker.contract.celery.options import broker_options
+from worker.contract.celery.options import VERSION_KEY, broker_options
 from worker.contract.processors import processors
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
@@ -163,6 +164,7 @@ def build_app(
     import_module(TASKS_MODULE)
     app = Celery("segrelay")
     app.conf.update(broker_options(settings) | _WORKER_OPTIONS)
+    app.conf[VERSION_KEY] = version("segrelay")
     app.conf.worker_concurrency = _PROCESSES_A_CORE * processors() + 1
     edge = Edge(app, settings, build, load, silence_seconds)
     app.segrelay = edge

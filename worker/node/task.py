@@ -15,11 +15,11 @@ import structlog
 
 from worker.batch.sending.lookout import Stop
 from worker.batch.state import Tally
-from worker.contract.celery.options import DRAIN_TASK, ResultLine
+from worker.contract.celery.options import DRAIN_TASK, FORMER_DRAIN_TASK, ResultLine
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
-from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
+from worker.errors import Bug, DrainEndedBadly, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import log_bug
 from worker.node.ringing import Ringer
 from worker.node.shared.node import NodeMemory, Told
@@ -83,8 +83,8 @@ class DrainTask:
             self.ready = self.build()
         return self.ready
 
-    def run(self, call: Ring) -> str:
-        """Drain, and ring again where there is more to do; returns the result line.
+    def run(self, call: Ring) -> Tally | None:
+        """Drain, and ring again where there is more to do; returns None if no slot is free.
 
         Raises:
             UsageWrong: There is no such destination or partition.
@@ -95,7 +95,7 @@ class DrainTask:
         slot = self.node.slots.take(call)
         if slot is None:
             self.node.waiting.add(call)
-            return NO_FREE_SLOT
+            return None
         again: list[Ring] = []
         try:
             with slot, listening(self.node.board) as stop:
@@ -103,7 +103,7 @@ class DrainTask:
                 self._live_first(call, stop, again)
         finally:
             self._hand_over(call, again)
-        return str(tally)
+        return tally
 
     def _live_first(self, call: Ring, stop: Stop, again: list[Ring]) -> None:
         """Drain live work that waits for this slot, before another drain can take the slot."""
@@ -166,32 +166,37 @@ class DrainTask:
 
 
 def register(app: Any, task: Callable[[], DrainTask]) -> None:
-    """Make `drain` a task of the app.
+    """Make `drain` a task of the app, under its name and the former one.
 
     Args:
         app: The Celery app.
         task: Returns what the task does.
     """
 
-    @app.task(
-        name=DRAIN_TASK,
-        bind=True,
-        throws=(SegrelayError,),
-        ignore_result=True,
-    )
     def drain(self: Any, destination: str, partition: int) -> ResultLine:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
         queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
-        call = Ring(queue, destination, partition)
-        try:
-            return ResultLine(task().run(call))
-        except SegrelayError as error:
-            _tell(call, error)
-            raise
-        except Exception as error:  # noqa: BLE001 - this is the edge
-            # Its message may hold a profile's fields, and Flower would show it.
-            raise _bug(call, error) from None
+        tally = _run(task(), Ring(queue, destination, partition))
+        if tally is None:
+            return ResultLine(NO_FREE_SLOT)
+        if tally.is_bad:
+            raise DrainEndedBadly(str(tally))
+        return ResultLine(str(tally))
+
+    for name in (DRAIN_TASK, FORMER_DRAIN_TASK):
+        app.task(name=name, bind=True, throws=(SegrelayError,), ignore_result=True)(drain)
+
+
+def _run(task: DrainTask, call: Ring) -> Tally | None:
+    try:
+        return task.run(call)
+    except SegrelayError as error:
+        _tell(call, error)
+        raise
+    except Exception as error:  # noqa: BLE001 - this is the edge
+        # Its message may hold a profile's fields, and Flower would show it.
+        raise _bug(call, error) from None
 
 
 def _bug(call: Ring, error: Exception) -> Bug:

@@ -7,11 +7,21 @@ from collections import Counter
 
 from tests.integration.celery.nodes import Node, live, send
 from tests.waiting import allowed, until
+from worker.contract.celery.options import FORMER_DRAIN_TASK
 from worker.core.rounds import Ring
 
 
 def test_the_sweep_rings_for_work_that_nobody_rang_for(configuration, broker):
     broker.put_work(("one", 3))
+
+    with Node(configuration, "--concurrency=2"):
+        rows = until(broker.drained)
+
+    assert (rows[0]["destination"], rows[0]["partition"]) == ("one", 3)
+
+
+def test_messages_of_the_former_name_that_wait_are_drained(configuration, broker, app):
+    app.send_task(FORMER_DRAIN_TASK, args=["one", 3], queue="live")
 
     with Node(configuration, "--concurrency=2"):
         rows = until(broker.drained)

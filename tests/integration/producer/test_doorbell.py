@@ -23,8 +23,8 @@ def test_ringing_leaves_a_message_in_the_queue(configure, client):
     headers = orjson.loads(message)["headers"]
     assert client.llen("backfill") == 1
     assert (headers["task"], headers["argsrepr"]) == (
-        "worker.node.task.drain",
-        "insider, partition 4",
+        "segrelay.drain",
+        "insider, partition 4, live",
     )
     assert headers["ignore_result"] is True
 

@@ -35,7 +35,7 @@ class Message(NamedTuple):
 
 def drain_message(destination: str, partition: int, queue: str) -> Message:
     """Return the message that asks for a drain."""
-    shown = f"{destination}, partition {partition}"
+    shown = f"{destination}, partition {partition}, {queue}"
     return Message(DRAIN_TASK, (destination, partition), queue, shown)
 
 

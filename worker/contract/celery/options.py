@@ -18,7 +18,11 @@ from worker.contract.redis.connection import (
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 
-DRAIN_TASK: Final = "worker.node.task.drain"
+DRAIN_TASK: Final = "segrelay.drain"
+FORMER_DRAIN_TASK: Final = "worker.node.task.drain"
+"""Messages of version 0.1 that still wait have this name."""
+VERSION_KEY: Final = "segrelay_version"
+"""Under this key of a worker's Celery configuration Flower finds its version."""
 
 _EXCHANGE: Final = "segrelay"
 _VISIBILITY_SECONDS: Final = 60

@@ -27,6 +27,7 @@ from worker.contract.settings.sections import (
     Frozen,
     ListeningSettings,
     LyticsSettings,
+    NotifySettings,
     OperateSettings,
     ProducerSettings,
     RedisSettings,
@@ -49,6 +50,7 @@ __all__ = [
     "FlowerSettings",
     "ListeningSettings",
     "LyticsSettings",
+    "NotifySettings",
     "OperateSettings",
     "ProducerSettings",
     "RedisSettings",
@@ -173,7 +175,7 @@ def _build(
     redis = reader.table(RedisSettings, document, "redis")
     delivery = reader.table(DeliverySettings, document, "delivery")
     operate = reader.table(OperateSettings, document, "operate")
-    draft = _draft(folder, document, reader)
+    draft = _draft(folder, document, reader, operate)
     reader.problems.extend(problems_of(draft))
     if reader.problems or redis is None or delivery is None or operate is None:
         return None
@@ -208,7 +210,12 @@ _TABLES: Final = (
 )  # fmt: skip
 
 
-def _draft(folder: Path, document: dict[str, Any], reader: SectionReader) -> DraftSettings:
+def _draft(
+    folder: Path,
+    document: dict[str, Any],
+    reader: SectionReader,
+    operate: OperateSettings | None,
+) -> DraftSettings:
     return DraftSettings(
         folder=folder,
         templates_folder=folder / reader.text(document, "templates", "templates"),
@@ -219,6 +226,7 @@ def _draft(folder: Path, document: dict[str, Any], reader: SectionReader) -> Dra
         flower=reader.optional(FlowerSettings, document, "flower"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         has_lytics="lytics" in document,
+        notify=operate.notify if operate else None,
         sync=reader.named(SyncSchedule, document, "sync"),
         named={
             table: frozenset(rows) if isinstance(rows := document.get(table), dict) else frozenset()

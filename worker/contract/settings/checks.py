@@ -17,6 +17,7 @@ from worker.contract.settings.sections import (
     Destination,
     FlowerSettings,
     LyticsSettings,
+    NotifySettings,
     ProducerSettings,
     SyncSchedule,
     Trigger,
@@ -60,6 +61,7 @@ class DraftSettings:
     flower: FlowerSettings | None
     lytics: LyticsSettings | None
     has_lytics: bool
+    notify: NotifySettings | None
     sync: Mapping[str, SyncSchedule]
     named: Mapping[str, frozenset[str]]
 
@@ -82,6 +84,11 @@ def problems_of(draft: DraftSettings) -> Iterator[Problem]:
     for schedule in draft.sync.values():
         if not draft.has_lytics and not schedule.files:
             yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
+    if draft.notify and draft.notify.url.is_set:
+        url = draft.notify.url
+        reason = refuse_reason(url.reveal(), "http")
+        if reason is not None:
+            yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
 
 
 def warnings_of(draft: DraftSettings) -> Iterator[Problem]:
@@ -236,6 +243,9 @@ def _unset_secrets(draft: DraftSettings) -> Iterator[Problem]:
     for place, secret in other_secrets(draft):
         if not secret.is_set:
             yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
+    if draft.notify and not draft.notify.url.is_set:
+        origin = draft.notify.url.origin
+        yield Problem("operate.notify.url", f"{origin} is not set; no messages are sent")
 
 
 def other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:

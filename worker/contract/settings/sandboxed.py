@@ -69,6 +69,7 @@ def sandboxed(settings: Settings, url: str) -> Settings:
             name: _without_secrets(one) for name, one in settings.authorizations.items()
         },
         "flower": _with_password(settings.flower),
+        "operate": settings.operate.model_copy(update={"notify": None}),
         "warnings": (*settings.warnings, *_said(settings, url)),
     }
     if settings.lytics:

@@ -169,6 +169,22 @@ class Destination(Section):
     http: HttpDestination = HttpDestination()
 
 
+class NotifySettings(Section):
+    """Messages to a chat or another program: one when a problem begins, one when it is over."""
+
+    url: SecretValue
+    """Where they are posted: an incoming webhook of Slack or Teams, or an address of your own. It
+    is a secret, since whoever knows it can write there."""
+    format: Literal["slack", "teams", "json"] = "json"
+    """How they are written; `json` is the problem as in `segrelay status --json`."""
+    severity: Literal["ill", "attention"] = "ill"
+    """`attention` also sends what is worth a look this week."""
+    after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=5.0, alias="after")
+    """A problem that is over sooner is not announced."""
+    name: str = ""
+    """Stands in front of each message, where several installations write to one place."""
+
+
 class OperateSettings(Section):
     """From when on `segrelay status` calls something a problem."""
 
@@ -180,6 +196,7 @@ class OperateSettings(Section):
         default=0.0, alias="events_within"
     )
     """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
+    notify: NotifySettings | None = None
 
 
 def _with_defaults(settings: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Messages to people: one when a problem begins, and one when it is over."""

@@ -1,0 +1,117 @@
+"""Judges health again and again beside a long-running process, and sends the messages."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import Final
+
+import httpx
+import structlog
+from redis import Redis
+
+from ops.status.health.judgement import problems_of
+from ops.status.health.reader import read_facts
+from ops.status.notices.book import Notice, NoticeBook
+from ops.status.notices.wording import body_of
+from worker.contract.redis.connection import connect, resolve_url
+from worker.contract.settings import NotifySettings, Settings
+from worker.errors import SegrelayError
+from worker.logs import log_bug
+
+ROUND_SECONDS: Final = 1.0
+POST_SECONDS: Final = 5.0
+REDIS_SECONDS: Final = 2.0
+LOG: Final = structlog.get_logger()
+
+
+def post(notice: Notice, settings: NotifySettings) -> str:
+    """Post a message; returns why it was not taken, "" if it was. The URL is never named."""
+    try:
+        answer = httpx.post(
+            settings.url.reveal(),
+            json=body_of(notice, settings),
+            timeout=POST_SECONDS,
+            follow_redirects=False,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"it does not answer ({type(error).__name__})"
+    return "" if answer.is_success else f"it answered {answer.status_code}"
+
+
+@dataclass(slots=True)
+class Announcer:
+    """Does one round after the other, in a thread of its own.
+
+    Args:
+        client: Of its own, with short timeouts.
+        settings: With `[operate.notify]`.
+    """
+
+    client: Redis
+    settings: Settings
+    book: NoticeBook
+    _is_ended: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Do rounds until it is told to end; nothing that fails ends it."""
+        while not self._is_ended.wait(ROUND_SECONDS):
+            try:
+                self.round()
+            except SegrelayError as error:
+                LOG.debug("notices.wait", message=error.message)
+            except Exception as error:  # noqa: BLE001 - the edge of the thread
+                log_bug(error, "notices.failed")
+
+    def end(self) -> None:
+        """Tell it to end."""
+        self._is_ended.set()
+
+    def round(self) -> None:
+        """Judge, if it is this process' turn, and send what is to be sent.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        if self.book.may_look():
+            facts = read_facts(self.client, self.settings)
+            self.book.observe(problems_of(facts), facts.now_ms)
+        while self._send_one():
+            pass
+
+    def _send_one(self) -> bool:
+        """Send the oldest message; returns whether there may be another one."""
+        taken = self.book.take()
+        if taken is None or not taken.may_be_sent():
+            return False
+        failure = post(taken.notice, self.book.settings)
+        comes_again = self.book.conclude(taken, is_sent=not failure)
+        problem = taken.notice.problem["name"]
+        if failure and comes_again:
+            LOG.warning("notice.failed", problem=problem, reason=failure, tries=taken.tries)
+        elif failure:
+            LOG.error(
+                "notice.dropped",
+                problem=problem,
+                message=f"The address of operate.notify.url took no message: {failure}.",
+            )
+        else:
+            LOG.info("notice.sent", problem=problem, over=taken.notice.is_over)
+        return not failure
+
+
+def start_announcer(settings: Settings) -> Announcer | None:
+    """Start a thread that announces problems, where `[operate.notify]` says to whom.
+
+    The thread ends with its process.
+
+    Raises:
+        RedisUnavailable: The embedded Redis can't be started.
+    """
+    notify = settings.operate.notify
+    if notify is None or not notify.url.is_set:
+        return None
+    client = connect(resolve_url(settings.redis), timeout_seconds=REDIS_SECONDS)
+    announcer = Announcer(client, settings, NoticeBook(client, notify))
+    threading.Thread(target=announcer.run, name="announcer", daemon=True).start()
+    return announcer

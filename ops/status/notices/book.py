@@ -1,0 +1,173 @@
+"""The announced problems and the messages to be sent, in Redis: scripts decide for everybody."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from redis import Redis
+
+from ops.state import scripts
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from worker.adapters.redis import scripts as worker_scripts
+from worker.contract import keys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall
+from worker.contract.settings import NotifySettings
+
+LOOK_SECONDS: Final = 2.0
+CALM_SECONDS: Final = 10.0
+"""A problem is over once it has been away for so long."""
+QUIET_SECONDS: Final = 600.0
+"""A problem that comes back within this time comes and goes: its end is announced after the same
+time without it."""
+CLAIM_SECONDS: Final = 60.0
+"""After which a message of a process that vanished is sent by another one."""
+FRESH_SECONDS: Final = 30.0
+"""The part of that time in which the process that took it may begin to send it."""
+MOST_MESSAGES: Final = 200
+MOST_TRIES: Final = 8
+LONGEST_WAIT_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A message: that a problem begins, or that it is over.
+
+    Args:
+        is_over: The problem is over.
+        at_ms: When that was noticed, by Redis' clock.
+        first_ms: When the problem was first seen.
+        is_restless: The problem comes and goes.
+        problem: Its document, as in `segrelay status --json`.
+    """
+
+    is_over: bool
+    at_ms: int
+    first_ms: int
+    is_restless: bool
+    problem: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TakenNotice:
+    """A message that this process may send, for a while.
+
+    Args:
+        number: In the outbox.
+        tries: Including this one.
+        fresh_until: By this process' clock; later somebody else may be sending it.
+    """
+
+    notice: Notice
+    number: str
+    tries: int
+    fresh_until: float
+
+    def may_be_sent(self) -> bool:
+        """Say whether nobody else can have taken it: this process may have stood still."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) < self.fresh_until
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeBook:
+    """The announcements of an installation.
+
+    Args:
+        client: With short timeouts.
+        settings: Which problems are announced, and when.
+    """
+
+    client: Redis
+    settings: NotifySettings
+    _token: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def may_look(self) -> bool:
+        """Say whether it is this process' turn to judge: every two seconds it is somebody's.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        lock_ms = round(LOOK_SECONDS * 1_000) - 100
+        with redis_errors():
+            return bool(
+                worker_scripts.call_sync(self.client, "once", [keys.NOTICES_LOCK], [lock_ms])
+            )
+
+    def observe(self, problems: Iterable[HealthProblem], read_ms: int) -> int:
+        """Note which problems there are; returns how many messages that makes, -1 if it is old.
+
+        Args:
+            problems: All of them.
+            read_ms: Redis' clock when they were read.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        announced = {ILL} | ({ATTENTION} if self.settings.severity == ATTENTION else set())
+        documents = joined(one for one in problems if one.severity in announced)
+        args = (
+            read_ms,
+            round(self.settings.after_seconds * 1_000),
+            round(CALM_SECONDS * 1_000),
+            round(QUIET_SECONDS * 1_000),
+            MOST_MESSAGES,
+            *(part for key, text in documents.items() for part in (key, text)),
+        )
+        return int(self._run("notices_observe", (keys.NOTICES, keys.NOTICES_OUTBOX), args))
+
+    def take(self) -> TakenNotice | None:
+        """Return the oldest message, unless it is not due or somebody else is sending it.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        now = time.clock_gettime(time.CLOCK_BOOTTIME)
+        claim_ms = round(CLAIM_SECONDS * 1_000)
+        found = self._run("notices_take", (keys.NOTICES_OUTBOX,), (self._token, claim_ms))
+        if not found:
+            return None
+        number, text, tries = found
+        return TakenNotice(_loads(text), number.decode(), int(tries), now + FRESH_SECONDS)
+
+    def conclude(self, taken: TakenNotice, *, is_sent: bool) -> bool:
+        """Note what became of a message; returns whether it will be tried again.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        is_over = is_sent or taken.tries >= MOST_TRIES
+        wait_seconds = min(2.0 ** (taken.tries - 1), LONGEST_WAIT_SECONDS)
+        again_ms = -1 if is_over else round(wait_seconds * 1_000)
+        self._run("notices_settle", (keys.NOTICES_OUTBOX,), (taken.number, self._token, again_ms))
+        return not is_over
+
+    def _run(self, name: str, script_keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
+        return scripts.run(self.client, name, [ScriptCall(script_keys, args)])[0]
+
+
+def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:
+    """Return the documents of problems as JSON, by name and subject; equal ones share a message."""
+    found: dict[str, list[HealthProblem]] = defaultdict(list)
+    for one in problems:
+        found[f"{one.name}|{one.subject}"].append(one)
+    return {
+        key: orjson.dumps(same[0].document() | {"message": "; ".join(one.message for one in same)})
+        for key, same in found.items()
+    }
+
+
+def _loads(text: bytes) -> Notice:
+    stored = orjson.loads(text)
+    return Notice(
+        stored["kind"] == "end",
+        int(stored["at"]),
+        int(stored["first"]),
+        bool(stored.get("restless")),
+        orjson.loads(stored["problem"]),
+    )

@@ -1,0 +1,181 @@
+"""Which problems are announced, once whatever the number of processes, on a real Redis."""
+
+from contextlib import closing
+
+import pytest
+
+from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from ops.status.notices import book as books
+from ops.status.notices.book import MOST_TRIES, NoticeBook, TakenNotice
+from worker.contract import keys
+from worker.contract.redis.connection import connect
+from worker.contract.settings import NotifySettings, Secret
+
+PAUSED = HealthProblem("destination_paused", ILL, "insider", "401", "segrelay resume insider")
+SLOW = HealthProblem("destination_slowed", ATTENTION, "insider", "429", "segrelay status")
+CALM, QUIET = 10_000, 600_000
+
+
+@pytest.fixture
+def client(redis_url):
+    with closing(connect(redis_url)) as found:
+        yield found
+
+
+@pytest.fixture
+def book(client):
+    return book_of(client)
+
+
+def book_of(client, **keys_of_notify):
+    url = Secret("literal", "https://chat.example.com/hook")
+    return NoticeBook(client, NotifySettings(url=url, after_seconds=5, **keys_of_notify))
+
+
+def announced(book):
+    """Take and conclude all messages; returns what they say."""
+    said = []
+    while (taken := book.take()) is not None:
+        book.conclude(taken, is_sent=True)
+        said.append(("over" if taken.notice.is_over else "begins", taken.notice.problem["name"]))
+    return said
+
+
+def test_a_problem_is_announced_once_when_it_has_stood_and_once_when_it_is_over(book):
+    for now in range(1_000, 20_000, 1_000):
+        book.observe([PAUSED], now)
+    assert announced(book) == [("begins", "destination_paused")]
+
+    for now in range(20_000, 40_000, 1_000):
+        book.observe([], now)
+    assert announced(book) == [("over", "destination_paused")]
+
+
+def test_what_is_over_sooner_than_it_has_stood_is_not_announced(book):
+    for now in range(1_000, 60_000, 6_000):
+        book.observe([PAUSED], now)
+        book.observe([PAUSED], now + 4_000)
+        book.observe([], now + 5_000)
+
+    assert announced(book) == []
+
+
+def test_a_problem_that_comes_and_goes_is_announced_at_most_twice(book):
+    now = 1_000
+    for _ in range(20):
+        for _ in range(20):
+            book.observe([PAUSED], now := now + 1_000)
+        for _ in range(20):
+            book.observe([], now := now + 1_000)
+    assert [what for what, _ in announced(book)] == ["begins", "over", "begins"]
+
+    book.observe([], now + QUIET)
+    assert [what for what, _ in announced(book)] == ["over"]
+
+
+def test_a_short_pause_of_a_problem_is_not_its_end(book):
+    book.observe([PAUSED], 1_000)
+    book.observe([PAUSED], 6_000)
+    book.observe([], 7_000)
+    book.observe([], 6_000 + CALM)
+    book.observe([PAUSED], 7_000 + CALM - 1)
+
+    assert announced(book) == [("begins", "destination_paused")]
+
+
+def test_whoever_looked_earlier_than_another_announces_nothing(client):
+    awake, frozen = book_of(client), book_of(client)
+    awake.observe([PAUSED], 1_000)
+    awake.observe([PAUSED], 7_000)
+    awake.observe([], 8_000)
+    awake.observe([], 8_000 + CALM)
+
+    assert frozen.observe([PAUSED], 7_500) == -1
+    assert announced(awake) == [("begins", "destination_paused"), ("over", "destination_paused")]
+
+
+def test_a_message_is_in_one_process_hands_at_a_time(client):
+    first, second = book_of(client), book_of(client)
+    first.observe([PAUSED], 1_000)
+    second.observe([PAUSED], 7_000)
+
+    taken = first.take()
+
+    assert taken is not None
+    assert second.take() is None
+    first.conclude(taken, is_sent=True)
+    assert second.take() is None
+
+
+def test_a_process_that_stood_still_sends_nothing_when_another_may_have_it(client):
+    first, second = book_of(client), book_of(client)
+    first.observe([PAUSED], 1_000)
+    first.observe([PAUSED], 7_000)
+    taken = first.take()
+    assert taken is not None
+    assert taken.may_be_sent()
+
+    woken_late = TakenNotice(taken.notice, taken.number, taken.tries, fresh_until=0.0)
+    assert not woken_late.may_be_sent()
+    assert books.FRESH_SECONDS < books.CLAIM_SECONDS
+    # What was concluded by somebody else meanwhile is left alone.
+    other = TakenNotice(taken.notice, taken.number, taken.tries, taken.fresh_until)
+    second.conclude(other, is_sent=True)
+    assert client.hlen(keys.NOTICES_OUTBOX) == 1
+
+
+def test_a_message_that_is_not_taken_is_tried_again_and_given_up_at_last(client, book):
+    book.observe([PAUSED], 1_000)
+    book.observe([PAUSED], 7_000)
+
+    tries = []
+    for _ in range(MOST_TRIES + 1):
+        taken = book.take()
+        if taken is None:
+            break
+        tries.append(book.conclude(taken, is_sent=False))
+        make_due(client)
+
+    assert tries == [True] * (MOST_TRIES - 1) + [False]
+    assert client.hlen(keys.NOTICES_OUTBOX) == 0
+
+
+def make_due(client):
+    for number, text in client.hgetall(keys.NOTICES_OUTBOX).items():
+        head, _, rest = text.partition(b'"due":')
+        client.hset(
+            keys.NOTICES_OUTBOX,
+            number,
+            head + b'"due":0' + rest[len(rest.split(b",")[0].split(b"}")[0]) :],
+        )
+
+
+def test_what_is_worth_a_look_is_announced_only_where_it_is_asked_for(client):
+    quiet = book_of(client)
+    quiet.observe([SLOW], 1_000)
+    quiet.observe([SLOW], 7_000)
+    assert announced(quiet) == []
+
+    loud = book_of(client, severity="attention")
+    loud.observe([SLOW], 8_000)
+    loud.observe([SLOW], 14_000)
+    assert announced(loud) == [("begins", "destination_slowed")]
+
+
+def test_a_full_redis_still_announces(client, book):
+    client.config_set("maxmemory", 1)
+    try:
+        book.observe([PAUSED], 1_000)
+        book.observe([PAUSED], 7_000)
+        assert announced(book) == [("begins", "destination_paused")]
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_the_outbox_is_bounded(client, book):
+    for number in range(300):
+        one = HealthProblem("job_failed", ILL, f"job-{number}", "?", "?")
+        book.observe([one], 1_000 + number * 20_000)
+        book.observe([one], 7_000 + number * 20_000)
+
+    assert client.hlen(keys.NOTICES_OUTBOX) <= books.MOST_MESSAGES

@@ -1,0 +1,69 @@
+"""How messages are written."""
+
+import pytest
+
+from ops.status.notices.book import Notice
+from ops.status.notices.wording import body_of
+from worker.contract.settings import NotifySettings, Secret
+
+PROBLEM = {
+    "name": "trigger_paused",
+    "severity": "ill",
+    "subject": "vip",
+    "since": "2026-11-01T10:00:00Z",
+    "message": "everything dies of <one> cause & more",
+    "command": "segrelay resume vip",
+}
+BEGIN = Notice(is_over=False, at_ms=61_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
+END = Notice(is_over=True, at_ms=601_000, first_ms=1_000, is_restless=False, problem=PROBLEM)
+
+
+def settings(**keys):
+    return NotifySettings(url=Secret("literal", "https://chat.example.com/hook"), **keys)
+
+
+def test_slack_gets_one_text_whose_signs_are_escaped():
+    body = body_of(BEGIN, settings(format="slack", name="production"))
+
+    assert body == {
+        "text": "*segrelay (production): ill: trigger_paused vip*\n"
+        "everything dies of &lt;one&gt; cause &amp; more.\nDo: segrelay resume vip"
+    }
+
+
+def test_teams_gets_an_adaptive_card():
+    (attachment,) = body_of(BEGIN, settings(format="teams"))["attachments"]
+
+    assert attachment["contentType"] == "application/vnd.microsoft.card.adaptive"
+    texts = [block["text"] for block in attachment["content"]["body"]]
+    assert texts[0] == "segrelay: ill: trigger_paused vip"
+    assert texts[-1] == "Do: segrelay resume vip"
+
+
+def test_a_program_gets_the_problem_as_status_has_it():
+    body = body_of(BEGIN, settings(name="production"))
+
+    assert body["event"] == "problem"
+    assert body["problem"] == PROBLEM
+    assert body["installation"] == "production"
+
+
+def test_the_end_says_how_long_it_lasted_and_what_it_was():
+    body = body_of(END, settings())
+
+    assert body["event"] == "problem_over"
+    assert "over: trigger_paused vip" in body["text"]
+    assert "It lasted 10 minutes. It was: everything dies" in body["text"]
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams", "json"])
+def test_what_a_terminal_would_obey_is_written_as_its_escape(kind):
+    notice = Notice(False, 1, 1, False, PROBLEM | {"message": "red \x1b[31m"})
+
+    assert "\x1b" not in str(body_of(notice, settings(format=kind)).get("text", ""))
+
+
+def test_one_that_comes_and_goes_says_so():
+    notice = Notice(False, 1, 1, True, PROBLEM)
+
+    assert "It comes and goes" in body_of(notice, settings())["text"]
