@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -229,7 +230,10 @@ class Publisher:
             if events >= together.events or size >= together.size_bytes:
                 break
         self._carried_out(joined(drafts), JobPosition())
-        return [published_of(draft, Written(draft.deliveries_count)) for draft in drafts]
+        return [
+            replace(published_of(draft, Written(draft.deliveries_count)), people=draft.people())
+            for draft in drafts
+        ]
 
     def place(self, events: Sequence[Event], lane: str) -> int:
         """Write the deliveries of events that are in the quarantine; return how many.

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import errno
-from typing import Annotated, Any
+import logging
+from typing import Annotated, Any, Final
 
+import structlog
 import typer
 from celery import Celery
 
 from ops.interrupts import end_with_parent
-from ops.terminal.console import note
-from ops.terminal.options import listening_at
+from ops.terminal.options import LogFormat, listening_at, use_log_format
+from worker import logs
 from worker.contract.celery.options import broker_options
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken
+
+LOG: Final = structlog.get_logger()
 
 
 def flower(
@@ -21,11 +25,13 @@ def flower(
     listen: Annotated[
         str, typer.Option(help="Listen here instead of at flower.listen.", metavar="HOST:PORT")
     ] = "",
+    log_format: LogFormat = None,
 ) -> None:
     """Run Flower, to watch the workers. Some of its options are taken from FLOWER_… variables.
 
     It only shows, unless flower.actions is true.
     """
+    use_log_format(log_format)
     end_with_parent()
     settings = load_settings()
     section = settings.flower
@@ -54,8 +60,9 @@ def _run(app: Any, section: FlowerSettings, credentials: str) -> None:
     from ops.flower.server import serve  # noqa: PLC0415 - takes a while
     from ops.flower.variables import apply_variables  # noqa: PLC0415 - see above
 
+    logs.configure(logging.INFO)
     for ignored in apply_variables():
-        note(f"warning: {ignored}")
+        LOG.warning("flower.variable_ignored", message=ignored)
     try:
         serve(
             app,

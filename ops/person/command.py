@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final, NamedTuple
 
 import typer
+from redis import Redis
 
 from ops.letters.reading import StoredLetter
 from ops.person.story import MOST_ENTRIES, Known, Past, explain
@@ -16,7 +17,14 @@ from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from producer.publishing.quarantine import QuarantineRecord
+from worker.contract.webhook_requests import (
+    MOST_REQUESTS,
+    REQUEST_ID,
+    WebhookRequest,
+    read_requests,
+)
 from worker.core.messages import normalise_message
+from worker.errors import UsageWrong
 
 _ORPHANED: Final = "its trigger is gone, or does not want it any more: `segrelay trigger move`"
 
@@ -39,7 +47,8 @@ def why(
         str,
         typer.Argument(
             metavar="PROFILE",
-            help="An email address (the identity), a digest of `verify`, or FIELD:VALUE.",
+            help="An email address (the identity), a digest of `verify`, FIELD:VALUE, or the id of"
+            " a webhook request from the receiver's log.",
         ),
     ],
     *,
@@ -47,6 +56,9 @@ def why(
 ) -> None:
     """Tell what was delivered for a person, what waits, what died, and what happened lately."""
     with opened() as (settings, client):
+        if REQUEST_ID.fullmatch(profile):
+            _request(client, profile, as_json=as_json)
+            return
         known = explain(client, settings, profile)
     timeline = sorted(_moments(known), key=lambda moment: moment.at_ms)
     if as_json:
@@ -60,6 +72,7 @@ def _moments(known: Known) -> Iterator[_Moment]:
     yield from map(_of_letter, known.letters)
     yield from (_of_entry(entry, known) for entry in known.waiting)
     yield from map(_of_record, known.quarantined)
+    yield from map(_of_request, known.requests)
     for destination, at_ms in known.written_ms.items():
         detail = "the last time that the ledger changed for this person"
         yield _Moment(at_ms, "ledger", destination, "", "", "", 0, detail)
@@ -117,6 +130,41 @@ def _of_entry(entry: WaitingEntry, known: Known) -> _Moment:
 def _of_record(record: QuarantineRecord) -> _Moment:
     detail = f"{record.id}: {record.reason}"
     return _Moment(record.last_seen_ms, "quarantined", "", "", record.audience, "", 0, detail)
+
+
+def _of_request(request: WebhookRequest) -> _Moment:
+    detail = f"by the webhook request {request.name}, which the receiver's log names too"
+    return _Moment(request.at_ms, "received", "", "", "", "", 0, detail)
+
+
+def _request(client: Redis, name: str, *, as_json: bool) -> None:
+    """Tell of one request to the receiver.
+
+    Raises:
+        UsageWrong: It is not kept.
+    """
+    found = next((one for one in read_requests(client) if one.name == name), None)
+    if found is None:
+        raise UsageWrong(
+            f"Nothing is known of the request {name}: only the last {MOST_REQUESTS:,} are kept,"
+            " and it takes a few seconds until one is."
+        )
+    people = [digest.hex() for digest in found.people]
+    document = {
+        "request": name,
+        "at": shown_ms(found.at_ms),
+        "status": found.status,
+        "accepted": found.accepted,
+        "quarantined": found.quarantined,
+        "people": people,
+    }
+    if as_json:
+        print_json(document)
+        return
+    for key, value in document.items():
+        say(f"{key}: {', '.join(people) or '-' if key == 'people' else value}")
+    if people:
+        note("`segrelay why DIGEST` tells about each of these people.")
 
 
 def _document(known: Known, timeline: list[_Moment]) -> dict[str, Any]:

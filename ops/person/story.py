@@ -24,6 +24,7 @@ from worker.contract.events import decode_profile
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+from worker.contract.webhook_requests import WebhookRequest, read_requests
 from worker.errors import PayloadRefused, UsageWrong
 
 MOST_ENTRIES: Final = 100_000
@@ -62,6 +63,7 @@ class Known:
         ledger: By destination.
         written_ms: When a ledger that lapses was written last, by destination.
         obstacles: What may hold up what waits.
+        requests: To the receiver, that brought events of this person lately.
         orphaned: What of `waiting` no worker delivers: its trigger is gone, or wants it no more.
         is_whole: All that waits was looked at.
     """
@@ -75,6 +77,7 @@ class Known:
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
+    requests: list[WebhookRequest] = field(default_factory=list)
     is_whole: bool = True
 
     @property
@@ -109,6 +112,8 @@ def explain(client: Redis, settings: Settings, text: str) -> Known:
             f"This can't be anybody's {settings.delivery.identity}, and nobody has it in a field."
         )
     known.quarantined = list(_quarantined(client, text))
+    digest = known.person.digest
+    known.requests = [one for one in read_requests(client) if digest in one.people]
     return known
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
@@ -9,23 +10,27 @@ from typing import Annotated, Any, Final
 
 import httpx
 import orjson
+import structlog
 import typer
 
 from ops.status.health.judgement import ProblemNames
 from ops.status.notices.announcer import start_announcer
-from ops.terminal.console import note, print_json, say
-from ops.terminal.options import listening_at
+from ops.terminal.console import print_json, say
+from ops.terminal.options import LogFormat, listening_at, use_log_format
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
 from producer.webhook.intake import Intake
 from producer.webhook.record import AnswerRecord
 from producer.webhook.server import serve as serve_app
 from producer.webhook.stores import Inspector, PublisherStores
+from worker import logs
 from worker.contract.receivers import tell_receiver
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, WebhookSettings, load_settings
+from worker.contract.webhook_requests import keep_requests
 from worker.errors import ConfigurationInvalid, OperationsMustAct
 
+LOG: Final = structlog.get_logger()
 _INSPECTOR_SECONDS: Final = 2.0
 _CHECK_SECONDS: Final = 10.0
 _HINT: Final = """\
@@ -54,8 +59,10 @@ def serve(
     as_json: Annotated[
         bool, typer.Option("--json", help="With --check: print one JSON document.")
     ] = False,
+    log_format: LogFormat = None,
 ) -> None:
     """Receive Lytics' webhooks until Ctrl-C, or check that they arrive."""
+    use_log_format(log_format)
     settings = load_settings()
     webhook = settings.producer.webhook
     if webhook is None:
@@ -70,10 +77,11 @@ def serve(
 
 
 def _serve(settings: Settings, webhook: WebhookSettings) -> None:
+    logs.configure(logging.INFO)
     secrets = [secret.reveal().encode() for secret in webhook.secrets]
     address = resolve_url(settings.redis)
     for warning in wait_ready(address, replicas=settings.redis.replicas):
-        note(f"warning: {warning}")
+        LOG.warning("redis.weak", message=warning)
     with (
         closing(connect(address, replicas=settings.redis.replicas)) as client,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
@@ -91,13 +99,15 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             count_too_large=inspector.count_too_large,
             max_bytes=webhook.max_bytes,
             problems=ProblemNames(judging, settings).read,
-            record=AnswerRecord(partial(tell_receiver, telling)),
+            record=AnswerRecord(partial(tell_receiver, telling), partial(keep_requests, telling)),
         )
         serve_app(
             build_app(receiver, webhook.path),
             webhook.host,
             webhook.port,
-            on_ready=lambda url: note(f"receiving at {url}{webhook.path}"),
+            on_ready=lambda url: LOG.info(
+                "receiver.ready", message=f"receiving at {url}{webhook.path}"
+            ),
         )
 
 

@@ -22,7 +22,9 @@ from ops.run.supervisor import Supervisor, own_command
 from ops.sandbox.rehearsal import forget_people
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import note, wants_colour
+from ops.terminal.options import LogFormat, LogFormatName, use_log_format
 from worker.checks.triggers import check_triggers
+from worker.contract.log_format import FORMAT_VARIABLE
 from worker.contract.printable import printable
 from worker.contract.processes import WORKER, read_processes
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -46,10 +48,14 @@ def up(
             f" {SANDBOX_VARIABLE}=1 in their environment.",
         ),
     ] = False,
+    log_format: LogFormat = None,
 ) -> None:
     """Run Redis, a worker and what else is configured; Ctrl-C ends it cleanly."""
     if sandbox and not sandbox_url(os.environ):
         os.environ[SANDBOX_VARIABLE] = DEFAULT_SANDBOX
+    if sys.stdout.isatty() and FORMAT_VARIABLE not in os.environ:
+        log_format = log_format or LogFormatName.TEXT
+    use_log_format(log_format)
     settings = load_settings()
     rehearsal = sandbox_url(os.environ)
     _check(settings)

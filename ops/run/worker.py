@@ -10,12 +10,14 @@ from celery import signals
 from ops.interrupts import end_with_parent
 from ops.run.celery_command import run_celery
 from ops.status.notices.announcer import start_announcer
+from ops.terminal.options import LogFormat, use_log_format
 from worker.contract.own_processes import own_module
 from worker.errors import UsageWrong
 
 
-def worker(ctx: typer.Context) -> None:
+def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
     """Run a worker with its processes; `segrelay worker -- --help` shows Celery's options."""
+    use_log_format(log_format)
     if {"-D", "--detach"} & set(ctx.args):
         raise UsageWrong(
             "segrelay worker stays in the foreground: leave --detach to what supervises it,"

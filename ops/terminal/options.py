@@ -6,6 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import MISSING, dataclass, fields
+from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_type_hints
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Final, TypeVar, get_type_hints
 import typer
 from typer.models import ParameterInfo
 
+from worker.contract import log_format
 from worker.contract.settings import ListeningSettings
 from worker.errors import UsageWrong
 
@@ -27,6 +29,21 @@ ConfigFile = Annotated[
     Path | None,
     typer.Option(
         "--config", help="Use this configuration file instead of $SEGRELAY_CONFIG.", metavar="FILE"
+    ),
+]
+
+
+class LogFormatName(StrEnum):
+    """The forms of a log."""
+
+    JSON = log_format.JSON
+    TEXT = log_format.TEXT
+
+
+LogFormat = Annotated[
+    LogFormatName | None,
+    typer.Option(
+        "--log-format", help="Write the log so; without it, as text in a terminal, else as JSON."
     ),
 ]
 _CONFIG: Final = "config_file"
@@ -131,6 +148,12 @@ def use_config(path: Path | None) -> None:
     """Let this process, and those that it starts, use another configuration."""
     if path is not None:
         os.environ["SEGRELAY_CONFIG"] = str(path.absolute())
+
+
+def use_log_format(chosen: LogFormatName | None) -> None:
+    """Write the logs of this process, and of those that it starts, in one form."""
+    if chosen is not None:
+        os.environ[log_format.FORMAT_VARIABLE] = chosen.value
 
 
 def _signed(

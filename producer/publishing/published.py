@@ -50,6 +50,7 @@ class Published:
         problems: At most 10,000 of a sum.
         rang: Partitions that have something to drain and whose bell was silent.
         entries: What was added to the streams, by the stream's key.
+        people: Digests of those whom the deliveries are about, where somebody wants to know.
     """
 
     payloads: int = 0
@@ -63,6 +64,7 @@ class Published:
     problems: tuple[RefusedAt, ...] = ()
     rang: tuple[PartitionPlace, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
+    people: tuple[bytes, ...] = ()
 
     def __add__(self, other: Published) -> Published:
         return Published(
@@ -77,6 +79,7 @@ class Published:
             problems=(self.problems + other.problems)[:PROBLEMS_KEPT],
             rang=tuple(dict.fromkeys(self.rang + other.rang)),
             entries=dict(_joined(self.entries, other.entries)),
+            people=self.people + other.people,
         )
 
     def document(self) -> dict[str, Any]:
@@ -141,6 +144,11 @@ class Draft:
     def deliveries_count(self) -> int:
         """Return how many deliveries there are."""
         return sum(map(len, self.deliveries.values()))
+
+    def people(self) -> tuple[bytes, ...]:
+        """Return the digests of those whom the deliveries are about, each once."""
+        found = (one.header.digest for each in self.deliveries.values() for one in each)
+        return tuple(dict.fromkeys(found))
 
     def keep(self, reason: Refusal, audience: str, message: str, content: bytes) -> None:
         """Put something into the quarantine."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -26,7 +27,9 @@ from producer.webhook.intake import Intake
 from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
 from producer.webhook.record import AnswerRecord
 from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
+from worker.contract.webhook_requests import WebhookRequest, new_request_id
 from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
+from worker.logs import log_often
 
 LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
@@ -37,6 +40,8 @@ SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
 CHECK_HEADER: Final = "x-segrelay-check"
 """A request that carries it is authenticated and read, and nothing of it is stored."""
+REQUEST_HEADER: Final = "x-request-id"
+"""Of each answer; the log and `segrelay why` know the request by it."""
 LOG: Final = structlog.get_logger()
 
 
@@ -52,6 +57,18 @@ class _Refused(Exception):  # noqa: N818 - an answer, no error of ours
         super().__init__(message)
         self.status = status
         self.message = message
+
+
+class _Checked(Exception):  # noqa: N818 - an answer, no error of ours
+    """The request was a check: nothing is stored.
+
+    Args:
+        found: What would become of it.
+    """
+
+    def __init__(self, found: dict[str, object]) -> None:
+        super().__init__()
+        self.found = found
 
 
 @dataclass(slots=True)
@@ -81,35 +98,58 @@ class Receiver:
     _large_turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def receive(self, request: Request) -> Response:
-        """Answer a webhook."""
-        response = await self._answer(request)
-        if self.record is not None and CHECK_HEADER not in request.headers:
-            self.record.count(response.status_code)
+        """Answer a webhook, and log it as one line: never its content, nor its URL."""
+        begun = time.monotonic()
+        name = new_request_id()
+        with structlog.contextvars.bound_contextvars(request=name):
+            response, stored = await self._answer(request)
+        response.headers[REQUEST_HEADER] = name
+        is_check = CHECK_HEADER in request.headers
+        log_often(
+            "webhook.answered",
+            request=name,
+            status=response.status_code,
+            accepted=stored.accepted,
+            quarantined=stored.quarantined,
+            check=is_check,
+            elapsed_seconds=round(time.monotonic() - begun, 4),
+        )
+        if self.record is not None and not is_check:
+            counts = (response.status_code, stored.accepted, stored.quarantined)
+            self.record.note(WebhookRequest(name, *counts, stored.people))
         return response
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request) -> tuple[Response, Stored]:
+        """Return the answer to a webhook, and what was stored."""
         try:
-            self._authenticate(request)
-            with self._memory.held() as memory:
-                body = await self._read(request, memory)
-                if CHECK_HEADER in request.headers:
-                    return await self._checked(body)
-                is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
-                stored = await self._stored(body, memory, is_gzip=is_gzip)
+            stored = await self._taken(request)
+        except _Checked as checked:
+            return _json(200, {"check": True, **checked.found}), Stored()
         except BodyTooLarge as too_large:
-            return await self._too_large(too_large)
+            return await self._too_large(too_large), Stored()
         except NoMemory:
-            return _json(503, {"error": "Too many large requests are under way; send it again."})
+            error = "Too many large requests are under way; send it again."
+            return _json(503, {"error": error}), Stored()
         except _Refused as refused:
-            return _json(refused.status, {"error": refused.message})
+            return _json(refused.status, {"error": refused.message}), Stored()
         except ClientDisconnect:
-            return Response(status_code=499)
+            return Response(status_code=499), Stored()
         except (RedisUnavailable, RedisMismatch) as error:
             LOG.warning("webhook.unavailable", message=error.message)
-            return _json(503, {"error": error.message})
+            return _json(503, {"error": error.message}), Stored()
         if stored.problem:
             LOG.info("webhook.quarantined", count=stored.quarantined, first=stored.problem)
-        return _json(200, {"accepted": stored.accepted, "quarantined": stored.quarantined})
+        counts: dict[str, object] = {"accepted": stored.accepted, "quarantined": stored.quarantined}
+        return _json(200, counts), stored
+
+    async def _taken(self, request: Request) -> Stored:
+        self._authenticate(request)
+        with self._memory.held() as memory:
+            body = await self._read(request, memory)
+            if CHECK_HEADER in request.headers:
+                raise _Checked(await self._checked(body))
+            is_gzip = request.headers.get("content-encoding", "").strip().lower() in _GZIP
+            return await self._stored(body, memory, is_gzip=is_gzip)
 
     async def is_alive(self, _request: Request) -> Response:
         """Say that the process answers."""
@@ -174,11 +214,10 @@ class Receiver:
         except BodyTooLarge:
             return None
 
-    async def _checked(self, sent: bytes) -> Response:
+    async def _checked(self, sent: bytes) -> dict[str, object]:
         if len(sent) > LARGEST_CHECK_BYTES:
             raise _Refused(413, f"A check has at most {LARGEST_CHECK_BYTES:,} bytes.")
-        found = await asyncio.to_thread(self.inspect, Body(sent))
-        return _json(200, {"check": True, **found})
+        return await asyncio.to_thread(self.inspect, Body(sent))
 
     async def _too_large(self, too_large: BodyTooLarge) -> Response:
         """Answer 413, and tell it to those who run the receiver: Lytics drops the events."""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from producer.events.payloads import Payload, load
 from producer.webhook.splitting import spans_of
 from producer.webhook.unpacking import BodyTooLarge
+from worker.contract.webhook_requests import MOST_PEOPLE
 from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
@@ -28,11 +29,13 @@ class Stored(NamedTuple):
         accepted: Deliveries that are in Redis now.
         quarantined: Events and payloads that could not be placed, and are kept.
         problem: Why the first of these could not be placed; "" if there is none.
+        people: Digests of those whom the deliveries are about.
     """
 
     accepted: int = 0
     quarantined: int = 0
     problem: str = ""
+    people: tuple[bytes, ...] = ()
 
     def plus(self, other: Stored) -> Stored:
         """Return the result of both."""
@@ -40,6 +43,7 @@ class Stored(NamedTuple):
             self.accepted + other.accepted,
             self.quarantined + other.quarantined,
             self.problem or other.problem,
+            (self.people + other.people)[:MOST_PEOPLE],
         )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 
+from worker.contract.webhook_requests import MOST_REQUESTS, WebhookRequest
 from worker.errors import RedisUnavailable
 
 EVERY_SECONDS: Final = 5.0
@@ -34,12 +35,15 @@ class AnswerRecord:
     """Counts answers in memory, and tells them every few seconds: no request waits for it."""
 
     tell: TellAnswers
+    keep: Callable[[Sequence[WebhookRequest]], None] = lambda _: None
     every_seconds: float = EVERY_SECONDS
     _answers: Counter[int] = field(default_factory=Counter)
+    _requests: deque[WebhookRequest] = field(default_factory=lambda: deque(maxlen=MOST_REQUESTS))
 
-    def count(self, status: int) -> None:
-        """Count an answer."""
-        self._answers[status] += 1
+    def note(self, request: WebhookRequest) -> None:
+        """Count an answer, and remember its request."""
+        self._answers[request.status] += 1
+        self._requests.append(request)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
@@ -65,7 +69,10 @@ class AnswerRecord:
         answers, self._answers = self._answers, Counter()
         if answers[_UNAUTHORIZED]:
             LOG.warning("webhook.unauthorized", requests=answers[_UNAUTHORIZED])
+        requests = [self._requests.popleft() for _ in range(len(self._requests))]
         try:
+            self.keep(requests)
             self.tell(answers, lag_ms=lag_ms, events=bool(answers[_OK]))
         except RedisUnavailable:
             self._answers.update(answers)  # told with the next ones
+            self._requests.extendleft(reversed(requests[: MOST_REQUESTS - len(self._requests)]))

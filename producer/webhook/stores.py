@@ -89,4 +89,5 @@ class Inspector:
 
 def _stored(published: Published) -> Stored:
     problem = f"{p.reason}: {p.message}" if (p := next(iter(published.problems), None)) else ""
-    return Stored(published.accepted, published.refused + published.unmatched, problem)
+    kept = published.refused + published.unmatched
+    return Stored(published.accepted, kept, problem, published.people)

@@ -1,5 +1,6 @@
 """Flower beside a worker: drains can be watched, by those who know the password."""
 
+import json
 import os
 import re
 import socket
@@ -342,7 +343,9 @@ def test_a_variable_that_would_break_flower_is_named_and_ignored(
         assert flower.post("/api/worker/shutdown/(.+)", "any") == 403
 
     said = configuration.with_name("flower.log").read_text()
-    assert f"warning: {variable} is ignored: " in said
+    (line,) = [line for line in map(json.loads, said.splitlines()) if "ignored" in line["event"]]
+    assert line["level"] == "warning"
+    assert line["message"].startswith(f"{variable} is ignored: ")
     assert advice in said
 
 

@@ -28,6 +28,7 @@ that all have in common `{segrelay}`.
 | `{segrelay}:notices` | hash | problems that were announced, see `notices_observe.lua` |
 | `{segrelay}:notices:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:notices:lock` | string | the problems were looked at lately |
+| `{segrelay}:requests` | stream | the last requests to the receiver: ids, counts, digests of people |
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
@@ -101,6 +102,7 @@ RECEIVER: Final = "{segrelay}:receiver"
 NOTICES: Final = "{segrelay}:notices"
 NOTICES_OUTBOX: Final = "{segrelay}:notices:outbox"
 NOTICES_LOCK: Final = "{segrelay}:notices:lock"
+REQUESTS: Final = "{segrelay}:requests"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"

@@ -1,5 +1,6 @@
 """The receiver as a process, fed by a stand-in that follows Lytics' retry rules."""
 
+import json
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -45,10 +47,12 @@ class Relay:
         self.config.write_text(CONFIGURATION + receiver)
         self.environment = {**os.environ, "SEGRELAY_CONFIG": str(self.config)}
         self.data_dir = folder / ".segrelay"
+        self.log = folder / "serve.log"
         self.process: WarmProcess | None = None
 
     def start(self) -> None:
-        self.process = WarmProcess(own_command("serve"), env=self.environment)
+        with self.log.open("ab") as log:
+            self.process = WarmProcess(own_command("serve"), env=self.environment, stderr=log)
         until(self.is_alive)
 
     def is_alive(self) -> bool:
@@ -181,3 +185,25 @@ def test_a_taken_port_is_named(relay: Relay) -> None:
     assert ran.returncode == 1
     assert str(relay.port).encode() in ran.stderr
     assert b"Traceback" not in ran.stderr
+
+
+def test_a_line_of_the_log_leads_to_people_and_a_person_leads_to_the_line(relay: Relay) -> None:
+    body = (
+        b'{"data": {"email": "ann@example.com", "segment_events":'
+        b' [{"slug": "vip", "event": "enter", "enter": "2026-11-01T10:00:00Z"}]}}'
+    )
+    name = relay.post(body).headers["x-request-id"]
+    lines = [json.loads(line) for line in relay.log.read_text().splitlines()]
+    assert [line["accepted"] for line in lines if line.get("request") == name] == [1]
+
+    def asked(text: str) -> Any:
+        answer = run(own_command("why", text, "--json"), env=relay.environment)
+        return json.loads(answer.stdout) if answer.returncode == 0 else None
+
+    request = until(lambda: asked(name))
+    assert (request["status"], request["accepted"], len(request["people"])) == (200, 1, 1)
+    known = asked("ann@example.com")
+    assert known["profile"]["digest"] == request["people"][0]
+    (moment,) = [one for one in known["timeline"] if one["what"] == "received"]
+    assert name in moment["detail"]
+    assert asked("req-0000000000000000") is None

@@ -1,6 +1,7 @@
 """The log of a worker."""
 
 import io
+import json
 import logging
 from contextlib import redirect_stderr
 
@@ -38,3 +39,36 @@ def test_no_value_reaches_a_terminal_as_an_order(written):
 
 def set_of_pieces(text):
     return {text[at : at + length] for at in range(len(text)) for length in (1, 2, 4)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "chosen", "is_json"),
+    [
+        pytest.param(Terminal, "", False, id="terminal"),
+        pytest.param(io.StringIO, "", True, id="file"),
+        pytest.param(Terminal, "json", True, id="json in a terminal"),
+        pytest.param(io.StringIO, "text", False, id="text in a file"),
+    ],
+)
+def test_the_form_of_the_log_is_chosen_for_all_lines(kind, chosen, is_json, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_LOG_FORMAT", chosen)
+    root = logging.getLogger()
+    before = (root.handlers, root.level, structlog.get_config())
+    with redirect_stderr(kind()) as output:
+        logs.configure(logging.INFO)
+        structlog.get_logger().info("drain.ended", delivered=1)
+        logging.getLogger("celery").warning("received")
+        logs.log_often("webhook.answered", status=200)
+    root.handlers, root.level = before[0], before[1]
+    structlog.configure(**before[2])
+
+    written = output.getvalue()
+    assert len(written.splitlines()) == 3
+    assert ("\x1b[" in written) == (kind is Terminal and not is_json)
+    if is_json:
+        lines = [json.loads(line) for line in written.splitlines()]
+        assert [line["event"] for line in lines] == ["drain.ended", "received", "webhook.answered"]
+        assert {len(line["timestamp"]) for line in lines} == {27}
+    else:
+        assert "webhook.answered" in written
+        assert not written.startswith("{")

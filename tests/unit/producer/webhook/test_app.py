@@ -2,14 +2,20 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Sequence
+import io
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import redirect_stderr
 
 import httpx
 import pytest
+import structlog
 
 from producer.webhook.app import CHECK_HEADER, Receiver, build_app
 from producer.webhook.bodies import MOST_PAYLOADS, Body, Stored
 from producer.webhook.intake import Intake
+from worker import logs
 from worker.errors import RedisUnavailable
 
 SECRET = {"x-segrelay-secret": "new"}
@@ -40,6 +46,19 @@ class Shelf:
 
     def count_too_large(self) -> None:
         self.too_large += 1
+
+
+@pytest.fixture
+def logged() -> Iterator[Callable[[], list[dict[str, object]]]]:
+    """The lines that are logged while a test runs."""
+    root = logging.getLogger()
+    before = (root.handlers, root.level, structlog.get_config())
+    output = io.StringIO()
+    with redirect_stderr(output):
+        logs.configure(logging.INFO)
+        yield lambda: [json.loads(line) for line in output.getvalue().splitlines()]
+    root.handlers, root.level = before[0], before[1]
+    structlog.configure(**before[2])
 
 
 def ask(shelf: Shelf, method: str = "POST", path: str = PATH, **request: object) -> httpx.Response:
@@ -208,3 +227,39 @@ def test_readiness_follows_redis(is_full: bool, status: int) -> None:
 
 def test_being_alive_needs_nothing() -> None:
     assert ask(Shelf(is_full=True), "GET", "/healthz").status_code == 200
+
+
+Logged = Callable[[], list[dict[str, object]]]
+BODY = b'{"data": {"email": "ann@example.com"}}'
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "accepted"),
+    [pytest.param(SECRET, 200, 1, id="taken"), pytest.param({}, 401, 0, id="refused")],
+)
+def test_each_request_is_one_line_whose_id_is_in_the_answer(
+    logged: Logged, headers: dict[str, str], status: int, accepted: int
+) -> None:
+    answer = ask(Shelf(), path=f"{PATH}?secret=no", headers=headers, content=BODY)
+
+    (line,) = logged()
+    assert line["event"] == "webhook.answered"
+    assert line["request"] == answer.headers["x-request-id"]
+    assert (line["status"], line["accepted"], line["quarantined"]) == (status, accepted, 0)
+    assert "elapsed_seconds" in line
+    assert "ann@" not in str(line)
+    assert "secret" not in str(line)
+
+
+def test_what_goes_wrong_with_a_request_is_logged_with_its_id(logged: Logged) -> None:
+    answer = ask(Shelf(is_full=True), headers=SECRET, content=BODY)
+
+    assert {line["event"] for line in logged()} == {"webhook.unavailable", "webhook.answered"}
+    assert {line["request"] for line in logged()} == {answer.headers["x-request-id"]}
+
+
+def test_the_probes_of_a_supervisor_are_not_logged(logged: Logged) -> None:
+    ask(Shelf(), "GET", "/healthz")
+    ask(Shelf(), "GET", "/readyz")
+
+    assert logged() == []
