@@ -126,6 +126,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Operate",
         examples=("segrelay status --watch", "segrelay status --check"),
     ),
+    "audit": LazyCommand(
+        "ops.audit.command:audit",
+        "Show what people did, when, and why.",
+        "Operate",
+        examples=("segrelay audit --since 1d", "segrelay audit --what dlq --by ann@relay-1"),
+    ),
     "pause": LazyCommand(
         "ops.pause.commands:pause",
         "Stop sending to a destination or for a trigger.",

@@ -26,6 +26,7 @@ from ops.audiences.moving import (
 )
 from ops.audiences.people import Person, named_in, remembered, waiting_in
 from ops.audiences.renaming import await_holders, declare, give_syncs, renamed_slugs
+from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, partition_count
 from ops.terminal.asking import confirmed
@@ -36,6 +37,7 @@ from producer.publish import Publisher
 from worker.contract import keys
 from worker.contract.events import Event
 from worker.contract.problems import did_you_mean
+from worker.contract.redis.acts import carry_out
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import Direction
@@ -103,6 +105,7 @@ def retire(
     *,
     people: People = None,
     yes: Yes = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Publish an exit for everybody who is in an audience by the ledger, or whose entrance waits.
@@ -123,12 +126,14 @@ def retire(
         waiting = by_digest(waiting_in(client, settings, slug))
         found = _look(client, leaving, slug, named, waiting)
         former = slug in renamed_slugs(client)
-        for group in found.groups:
-            events = (
-                state_event(person, slug, Direction.EXIT, now_us, former=former)
-                for person, _ in group.people
-            )
-            _publish(publisher, group, len(group.people), events)
+        with acting(client, act_of("audience retire", slug, reason=reason)) as doing:
+            for group in found.groups:
+                events = (
+                    state_event(person, slug, Direction.EXIT, now_us, former=former)
+                    for person, _ in group.people
+                )
+                _publish(publisher, group, len(group.people), events)
+                doing.count += len(group.people)
     _tell_moved({"audience": slug, **_counts(found)}, as_json)
     if found.unnamed:
         raise typer.Exit(1)
@@ -141,6 +146,7 @@ def rename(
     *,
     people: People = None,
     yes: Yes = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Move everybody from one slug to another: exits of the old value, enters of the new.
@@ -165,14 +171,17 @@ def rename(
         both = [e for e in destinations_of(publisher, old, Direction.EXIT) if e in entering]
         found = _look(client, both, old, named)
         _ask(found, f"Move {found.published:,} people from '{old}' to '{new}'?", yes=yes)
-        ids = declare(client, old, new)
-        await_holders(client, all_partitions(client, settings))
-        found = _look(client, both, old, named)
-        elsewhere = standings(client, new)
-        for group in found.groups:
-            events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
-            _publish(publisher, group, 2 * len(group.people), events)
-        syncs = give_syncs(client, settings, partition_count(client, settings), old, new)
+        act = act_of("audience rename", old, reason=reason, arguments={"to": new})
+        with acting(client, act) as doing:
+            ids = declare(client, old, new)
+            await_holders(client, all_partitions(client, settings))
+            found = _look(client, both, old, named)
+            elsewhere = standings(client, new)
+            for group in found.groups:
+                events = moved(group.people, old, new, elsewhere.get(group.destination, {}))
+                _publish(publisher, group, 2 * len(group.people), events)
+                doing.count += len(group.people)
+            syncs = give_syncs(client, settings, partition_count(client, settings), old, new)
     _tell_moved(
         {"audience": old, "renamed": new, **_counts(found), "ids": ids, "syncs": syncs}, as_json
     )
@@ -187,6 +196,7 @@ def set_slug(
     audience_id: Id,
     slug: Annotated[str, typer.Argument(help="The slug that the id stands for from now on.")],
     *,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Say which slug an id stands for; payloads with another one are refused.
@@ -196,7 +206,8 @@ def set_slug(
     audience_id, slug = _word("The id", audience_id), _word("The slug", slug)
     with opened() as (_, client), redis_errors():
         was = known_ids(client).get(audience_id, "")
-        client.hset(keys.AUDIENCES, audience_id, slug)
+        act = act_of("audience set", audience_id, reason=reason, arguments={"to": slug, "was": was})
+        carry_out(client, act, keys.AUDIENCES, "HSET", audience_id, slug)
     if as_json:
         print_json({"id": audience_id, "slug": slug, "was": was})
         return
@@ -206,7 +217,7 @@ def set_slug(
 
 
 @app.command()
-def forget(audience_id: Id, *, as_json: Json = False) -> None:
+def forget(audience_id: Id, *, reason: Reason = "", as_json: Json = False) -> None:
     """Forget an id: the next payload that carries it with a slug says what it stands for.
 
     A former slug is forgotten, too: what comes under it then is an audience of its own again.
@@ -216,8 +227,9 @@ def forget(audience_id: Id, *, as_json: Json = False) -> None:
         was = known.get(audience_id) or renamed.get(audience_id)
         if was is None:
             raise UsageWrong(_unknown(audience_id, {**known, **renamed}))
-        client.hdel(keys.AUDIENCES, audience_id)
-        client.hdel(keys.RENAMED, audience_id)
+        act = act_of("audience forget", audience_id, reason=reason, arguments={"was": was})
+        for key in (keys.AUDIENCES, keys.RENAMED):
+            carry_out(client, act, key, "HDEL", audience_id, only_if_changed=True)
     if as_json:
         print_json({"id": audience_id, "was": was})
         return

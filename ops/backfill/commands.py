@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 import typer
@@ -18,6 +19,7 @@ from ops.backfill.view import View, read_all, read_view
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.send.sending import Deadline
 from ops.send.watching import Awaited, hindrances, triggers_of_job, waiting_of_job
+from ops.state.acts import Reason, act_of, acting, actor
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
@@ -30,6 +32,7 @@ from producer.backfill.job import Job, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
 from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
+from worker.contract.redis.acts import note_act
 from worker.contract.redis.connection import patience_seconds, resolve_url
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong
@@ -85,12 +88,15 @@ def start(
 
 
 @app.command()
-def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None:
+def resume(
+    job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: AsJson = False
+) -> None:
     """Go on with a job that was paused, interrupted, or stands at its canary.
 
     It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
     starts again, and people who were delivered are not delivered twice.
     """
+    act = act_of("backfill resume", job, reason=reason)
     with opened() as (settings, client):
         book = JobBook(client)
         found = book.named(job)
@@ -98,14 +104,15 @@ def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None
             case "aborted":
                 raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
             case "read":
-                clear_pause(client, JOB, job)
+                clear_pause(client, JOB, job, act)
                 note(f"Job '{job}' has been read to its end; what is waiting of it is delivered.")
             case _:
                 _refuse_changes(found, settings)
                 again = None if found.spec.resumes else read_anew(found, settings, book)
                 if book.resume(job, again) == "aborted":
                     raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-                clear_pause(client, JOB, job)
+                if not clear_pause(client, JOB, job, act):
+                    note_act(client, act)
         _run(client, settings, job, wait=wait, as_json=as_json)
 
 
@@ -116,7 +123,7 @@ def pause(
     reading_only: Annotated[
         bool, typer.Option("--reading-only", help="Keep delivering what has been read already.")
     ] = False,
-    reason: Annotated[str, typer.Option(help="The reason, for whoever looks at it later.")] = "",
+    reason: Reason = "",
 ) -> None:
     """Stop the reading and the delivering of a job until it is resumed.
 
@@ -130,8 +137,14 @@ def pause(
             raise UsageWrong(f"Job '{job}' was aborted.")
         if reading_only and was not in {"reading", "paused"}:
             raise UsageWrong(f"Job '{job}' is not being read; without --reading-only it pauses.")
-        if not reading_only:
-            set_pause(client, JOB, job, Pause(reason or "paused by a person", by="a person"))
+        arguments = {"reading_only": reading_only}
+        act = act_of("backfill pause", job, reason=reason, arguments=arguments)
+        if reading_only:
+            note_act(client, act)
+        else:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            why = Pause(reason or "paused by a person", actor(), at)
+            set_pause(client, JOB, job, why, act)
     what = "is no longer read; what was read is delivered" if reading_only else "is paused"
     say(f"Job '{job}' {what}. `segrelay backfill resume {job}` goes on.")
 
@@ -141,6 +154,7 @@ def abort(
     job: JobName,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
+    reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """End a job: what waits of it is removed, and counted as discarded.
@@ -154,14 +168,16 @@ def abort(
         places = all_partitions(client, settings)
         waiting = sum(stream.length for stream in find_streams(client, places, choice))
         confirmed(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?", yes=yes)
-        book.stop(job, "aborted", places)
-        streams = find_streams(client, places, choice)  # no more of it will come
-        discarded = 0
-        with progress("discarded", sum(stream.length for stream in streams)) as shown:
-            for step in take_back(client, streams, choice):
-                discarded += step
-                shown.advance(step)
-        clear_pause(client, JOB, job)
+        act = act_of("backfill abort", job, reason=reason)
+        with acting(client, act) as doing:
+            book.stop(job, "aborted", places)
+            streams = find_streams(client, places, choice)  # no more of it will come
+            with progress("discarded", sum(stream.length for stream in streams)) as shown:
+                for step in take_back(client, streams, choice):
+                    doing.count += step
+                    shown.advance(step)
+            clear_pause(client, JOB, job, act)
+        discarded = doing.count
     if as_json:
         print_json({"job": job, "discarded": discarded})
     else:

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated, BinaryIO, Final
 
 import orjson
@@ -20,6 +21,7 @@ from ops.letters.rehearsal import rehearse_letters
 from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
+from ops.state.acts import Because, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
@@ -61,6 +63,7 @@ def replay(
     ] = False,
     everything: All = False,
     yes: Yes = False,
+    because: Because = "",
     as_json: Json = False,
 ) -> None:
     """Send letters again, through the backfill lane and with their event's own time.
@@ -82,7 +85,11 @@ def replay(
         if plan.ids:
             confirmed(f"Replay {len(plan.ids):,} letters?", yes=yes)
         doorbell = CeleryDoorbell(settings)
-        done = counted("replayed", replay_letters(client, places, plan.ids, doorbell), plan)
+        arguments = asdict(options) | {"ids": ids}
+        act = act_of("dlq replay", reason=because, arguments=arguments)
+        with acting(client, act) as doing:
+            steps = doing.counting(replay_letters(client, places, plan.ids, doorbell))
+            done = counted("replayed", steps, plan)
     if as_json:
         print_json({"replayed": done, "left_out": dict(plan.left_out)})
     else:
@@ -96,6 +103,7 @@ def discard(
     options: LetterOptions,
     everything: All = False,
     yes: Yes = False,
+    because: Because = "",
     as_json: Json = False,
 ) -> None:
     """Discard dead letters for good; they are counted as discarded."""
@@ -105,7 +113,11 @@ def discard(
         plan = ReplayPlan([letter["id"] for letter in find_letters(client, places, wanted)])
         if plan.ids:
             confirmed(f"Discard {len(plan.ids):,} letters for good?", yes=yes)
-        done = counted("discarded", discard_letters(client, places, plan.ids), plan)
+        arguments = asdict(options) | {"ids": ids}
+        act = act_of("dlq discard", reason=because, arguments=arguments)
+        with acting(client, act) as doing:
+            steps = doing.counting(discard_letters(client, places, plan.ids))
+            done = counted("discarded", steps, plan)
     if as_json:
         print_json({"discarded": done})
     else:
@@ -160,7 +172,9 @@ def import_file(
     with opened_file(file) as stream, opened() as (settings, client):
         claim(client, settings)
         count = partition_count(client, settings)
-        imported = import_letters(client, stream, settings, count)
+        with acting(client, act_of("dlq import")) as doing:
+            imported = import_letters(client, stream, settings, count)
+            doing.count = imported.added
     if as_json:
         problems = [{"line": line, "reason": why} for line, why in imported.problems]
         print_json({"lines": imported.lines, "added": imported.added, "problems": problems})

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.moving.renaming import Carried, Renaming
+from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import known_destinations
 from ops.state.waiting import refuse_other_configurations
@@ -31,6 +32,7 @@ def rename(
     new: Annotated[str, typer.Argument(help="The name that it has now.")],
     *,
     yes: Yes = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Carry everything that is known of a destination over to its new name.
@@ -46,7 +48,10 @@ def rename(
         _refuse(settings, old, new, known_destinations(client, settings))
         refuse_other_configurations(client, settings)
         confirmed(f"Carry everything of {old} over to {new}?", yes=yes)
-        done = Renaming(client, settings, old, new, _tell).run()
+        act = act_of("destination rename", old, reason=reason, arguments={"to": new})
+        with acting(client, act) as doing:
+            done = Renaming(client, settings, old, new, _tell).run()
+            doing.count = done.deliveries
     if as_json:
         print_json(asdict(done))
     else:

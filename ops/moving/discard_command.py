@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, count_chosen, find_streams, take_back
@@ -22,6 +24,7 @@ def discard(
     audience: Annotated[str, typer.Option(help="Only what is about this audience.")] = "",
     everything: All = False,
     yes: Yes = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Take back deliveries that are waiting; they are counted as discarded.
@@ -38,10 +41,12 @@ def discard(
         done = 0
         if count:
             confirmed(f"Discard {count:,} waiting deliveries for good?", yes=yes)
-            with progress("discarded", count) as shown:
+            act = act_of("discard", reason=reason, arguments=asdict(choice))
+            with acting(client, act) as doing, progress("discarded", count) as shown:
                 for taken in take_back(client, streams, choice):
-                    done += taken
+                    doing.count += taken
                     shown.advance(taken)
+            done = doing.count
     if as_json:
         print_json({"discarded": done})
     else:

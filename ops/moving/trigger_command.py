@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.moving.deliveries import Mover
+from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, Stream, find_streams, refuse_other_configurations
@@ -34,6 +35,7 @@ def move(
     new: Annotated[str, typer.Argument(help="A trigger that the configuration has.")],
     *,
     yes: Yes = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Move orphaned deliveries to another trigger that wants them.
@@ -56,9 +58,11 @@ def move(
         if count:
             refuse_other_configurations(client, settings)
             confirmed(f"Move {count:,} orphaned deliveries from {old} to {new}?", yes=yes)
-            with progress("moved", count) as shown:
+            act = act_of("trigger move", old, reason=reason, arguments={"to": new})
+            with acting(client, act) as doing, progress("moved", count) as shown:
                 for step in mover.move(streams):
                     moved += step.moved
+                    doing.count = moved
                     left += step.left
                     shown.advance(step.moved)
     if as_json:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import getpass
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from redis import Redis
 
 from ops.letters.options import now_ms
 from ops.pause.probe import Probe, Probed
+from ops.state.acts import Reason, act_of, actor
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
@@ -31,6 +30,7 @@ from worker.contract.pauses import (
     read_pauses,
     set_pause,
 )
+from worker.contract.redis.acts import note_act
 from worker.contract.settings import Destination, Settings
 from worker.contract.versions import let_go
 from worker.core.gate import gate_id
@@ -84,11 +84,8 @@ def pause(
     with opened() as (settings, client):
         known = known_names(client, settings)
         targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
-        why = Pause(reason, _who(), datetime.now(UTC).isoformat(timespec="seconds"))
-        done = [
-            Done(target.kind, target.name, set_pause(client, target.kind, target.name, why))
-            for target in targets
-        ]
+        why = Pause(reason, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
+        done = [_paused(client, target, why) for target in targets]
     if as_json:
         print_json({"paused": [asdict(one) for one in done], "reason": reason})
         return
@@ -108,6 +105,7 @@ def resume(
     timeout: Annotated[
         str, typer.Option(help="Wait no longer than this, e.g. 90s or 15m.", metavar="DURATION")
     ] = "30s",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Let destinations or triggers go on: one request goes first, then the rest.
@@ -122,7 +120,10 @@ def resume(
         known = known_names(client, settings)
         targets = chosen(known, names, kinds=_KINDS, everything=everything)
         since_ms = now_ms(client)
-        done = [_resumed(client, settings, one, is_named=not everything) for one in targets]
+        done = [
+            _resumed(client, settings, one, is_named=not everything, reason=reason)
+            for one in targets
+        ]
         probes = {
             target: Probe(client, settings, target.kind, target.name, since_ms)
             for target, one in zip(targets, done, strict=True)
@@ -136,6 +137,11 @@ def resume(
         _tell_resumed(dict(zip(targets, done, strict=True)), probed, everything=everything)
     if any(one.outcome == "failed" for one in probed.values()):
         raise typer.Exit(1)
+
+
+def _paused(client: Redis, target: PauseTarget, why: Pause) -> Done:
+    act = act_of("pause", str(target), reason=why.reason)
+    return Done(target.kind, target.name, set_pause(client, target.kind, target.name, why, act))
 
 
 def _tell_resumed(
@@ -209,7 +215,9 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
     return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
-def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> Done:
+def _resumed(
+    client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool, reason: str
+) -> Done:
     """End a pause; the gate is told first, so that nothing overtakes the probe.
 
     A canary that is going is ended only where its trigger is named.
@@ -222,7 +230,10 @@ def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named
             _probe_trigger(client, settings, target.name)
         may_go = is_named or is_paused
         was_held = may_go and let_go(client, target.name, was_paused=is_paused)
-    was_paused = clear_pause(client, target.kind, target.name)
+    act = act_of("resume", str(target), reason=reason)
+    was_paused = clear_pause(client, target.kind, target.name, act)
+    if was_held and not was_paused:
+        note_act(client, act)
     return Done(target.kind, target.name, was_paused or was_held)
 
 
@@ -242,10 +253,3 @@ def _probe_trigger(client: Redis, settings: Settings, name: str) -> None:
         destination = settings.destinations[trigger.destination]
         gate = gate_id(destination.base_url, destination.authorization)
         resume_gate(client, gate, trigger=name)
-
-
-def _who() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (KeyError, OSError):
-        return socket.gethostname()

@@ -130,7 +130,10 @@ class Obstacles:
 
 def _paused(what: str, pause: Pause | None) -> Iterator[str]:
     if pause:
-        yield f"the {what} is paused: {pause.reason or 'by a person'}"
+        by = f" by {pause.by}" if pause.by else ""
+        since = f" since {pause.at}" if pause.at else ""
+        who = f" ({by}{since})".replace("( ", "(") if by or since else ""
+        yield f"the {what} is paused: {pause.reason or 'by a person'}{who}"
 
 
 def _open_notes(client: Redis, place: PartitionKeys) -> Iterator[Note]:

@@ -6,13 +6,14 @@ import difflib
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Final
 
 import orjson
 import typer
 
 from ops.letters.masking import MASK, hidden
+from ops.state.acts import Because, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, say, table
@@ -146,6 +147,7 @@ def replay(
         bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
     ] = False,
     everything: All = False,
+    because: Because = "",
     as_json: Json = False,
 ) -> None:
     """Try again to place records, which now may have a trigger, an identity, a known audience.
@@ -158,7 +160,11 @@ def replay(
         publisher = Publisher(client, settings)
         reach = LedgerReach.of(settings, publisher.now_us() // 1_000, force=force)
         selection = options.selection(ids or ())
-        retried = retry_records(publisher, Quarantine(client), selection, reach)
+        arguments = asdict(options) | {"ids": ids}
+        act = act_of("quarantine replay", reason=because, arguments=arguments)
+        with acting(client, act) as doing:
+            retried = retry_records(publisher, Quarantine(client), selection, reach)
+            doing.count = retried.placed
     if as_json:
         print_json(
             {
@@ -183,6 +189,7 @@ def discard(
     options: RecordOptions,
     everything: All = False,
     yes: Yes = False,
+    because: Because = "",
     as_json: Json = False,
 ) -> None:
     """Throw records away for good."""
@@ -192,7 +199,10 @@ def discard(
         chosen = [record.id for record in quarantine.records(options.selection(ids or ()))]
         if chosen:
             confirmed(f"Discard {len(chosen):,} records for good?", yes=yes)
-        discarded = quarantine.remove(chosen)
+        arguments = asdict(options) | {"ids": ids}
+        act = act_of("quarantine discard", reason=because, arguments=arguments)
+        with acting(client, act) as doing:
+            discarded = doing.count = quarantine.remove(chosen)
     if as_json:
         print_json({"discarded": discarded})
     else:

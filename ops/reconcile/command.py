@@ -9,6 +9,7 @@ import typer
 
 from ops.reconcile.comparing import AtInsider, Compared
 from ops.reconcile.drift import Drift, RepairEvent
+from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say, table
@@ -17,6 +18,7 @@ from ops.terminal.tables import number_columns
 from producer.publish import Publisher
 from producer.publishing.audiences import AudienceBook
 from producer.sync.opening import slug_of
+from worker.contract.redis.acts import Act
 from worker.contract.words import Direction
 
 DEFAULT_SAMPLE: Final = 100
@@ -43,6 +45,7 @@ def reconcile(
         ),
     ] = None,
     yes: Yes = False,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Compare who is in an audience at Lytics with what was delivered.
@@ -65,7 +68,8 @@ def reconcile(
         repaired = 0
         if repair:
             repairs = drift.repairs(source, found, at_insider.values())
-            repaired = _repaired(drift, repairs, yes=yes)
+            act = act_of("reconcile repair", slug, reason=reason)
+            repaired = _repaired(drift, repairs, act, yes=yes)
     documents = [_document(each, at_insider.get(each.destination)) for each in found]
     if as_json:
         print_json(
@@ -82,14 +86,16 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _repaired(drift: Drift, repairs: Sequence[RepairEvent], *, yes: bool) -> int:
+def _repaired(drift: Drift, repairs: Sequence[RepairEvent], act: Act, *, yes: bool) -> int:
     if not repairs:
         return 0
     drift.check_wanted(repairs)
     enters = sum(repair.event.direction is Direction.ENTER for repair in repairs)
     exits = len(repairs) - enters
     confirmed(f"Publish {enters:,} entrances and {exits:,} exits of '{drift.slug}'?", yes=yes)
-    return drift.publish(repairs)
+    with acting(drift.client, act) as doing:
+        doing.count = drift.publish(repairs)
+    return doing.count
 
 
 def _document(compared: Compared, read: AtInsider | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
+from ops.state.acts import Reason, act_of
 from ops.state.opened import already_there
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
@@ -74,10 +75,10 @@ def url() -> None:
 
 
 @app.command()
-def acknowledge(*, json: Json = False) -> None:
+def acknowledge(*, reason: Reason = "", json: Json = False) -> None:
     """Say that you have seen that Redis came back empty; `status` then tells of it no longer."""
     with already_there() as (_, client):
-        count = forget_losses(client)
+        count = forget_losses(client, act_of("redis acknowledge", reason=reason))
     if json:
         print_json({"acknowledged": count})
     else:

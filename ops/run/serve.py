@@ -13,6 +13,7 @@ import orjson
 import structlog
 import typer
 
+from ops.run.configuration import note_configuration
 from ops.status.health.judgement import ProblemNames
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import print_json, say
@@ -89,6 +90,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
     ):
         claim(client, settings)
+        note_configuration(client, settings)
         start_announcer(settings)
         inspector = Inspector(looking, settings)
         receiver = Receiver(

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing, suppress
+from typing import Final
 
 import typer
 from celery import signals
 
 from ops.interrupts import end_with_parent
 from ops.run.celery_command import run_celery
+from ops.run.configuration import note_configuration
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.options import LogFormat, use_log_format
 from worker.contract.own_processes import own_module
-from worker.errors import UsageWrong
+from worker.contract.redis.connection import connect, resolve_url
+from worker.contract.settings import Settings
+from worker.errors import RedisUnavailable, UsageWrong
+
+_BEGIN_SECONDS: Final = 2.0
 
 
 def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
@@ -27,8 +34,18 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
     from worker.app import app  # noqa: PLC0415 - reads the configuration, and needs Redis
 
     # Not before the processes of the pool are forked: they would inherit the thread's connections.
-    signals.worker_ready.connect(lambda **_: start_announcer(app.segrelay.settings), weak=False)
+    signals.worker_ready.connect(lambda **_: _begin(app.segrelay.settings), weak=False)
     options = ["worker", "--loglevel=INFO", *ctx.args]
     # On SIGHUP Celery runs Python again, with what it sees here.
     sys.argv = own_module("ops.main", "worker", *ctx.args)[1:]
     run_celery(app, options)
+
+
+def _begin(settings: Settings) -> None:
+    """Do what a worker does beside its drains, once it is ready."""
+    with (
+        suppress(RedisUnavailable),
+        closing(connect(resolve_url(settings.redis), timeout_seconds=_BEGIN_SECONDS)) as client,
+    ):
+        note_configuration(client, settings)
+    start_announcer(settings)

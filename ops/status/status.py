@@ -281,7 +281,10 @@ def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> dict[str, Any]:
 def _job(name: str, job: Job | None, totals: Totals, pause: Pause | None) -> dict[str, Any]:
     counts = _six(totals.by_job.get(name, {}))
     state = state_of(job, waiting=counts["waiting"], pause=pause)
-    return counts | {"state": state, "reason": reason_of_state(name, job, state, pause)}
+    told = {"state": state, "reason": reason_of_state(name, job, state, pause)}
+    if pause and state == "paused":
+        told |= {"since": pause.at, "by": pause.by}
+    return counts | told
 
 
 def _trigger_state(
@@ -291,7 +294,7 @@ def _trigger_state(
     if name not in settings.triggers:
         return {"state": "orphaned", "reason": "the configuration does not name it any more"}
     if pause:
-        return {"state": "paused", "reason": pause.reason, "since": pause.at}
+        return {"state": "paused", "reason": pause.reason, "since": pause.at, "by": pause.by}
     if is_stopped:
         return {"state": "stopped", "reason": _STOPPED}
     return None
@@ -313,6 +316,7 @@ def _destination(
             "state": "paused",
             "reason": pause.reason or "paused by a person",
             "since": pause.at,
+            "by": pause.by,
         }
     return found
 

@@ -177,6 +177,7 @@ def _template(trigger: Mapping[str, Any]) -> str:
 
 
 def _state(trigger: Mapping[str, Any]) -> str:
-    if trigger["reason"] and trigger["state"] in _EXPLAINED:
-        return f"{trigger['state']}: {trigger['reason']}"
+    reason = reason_of(trigger)
+    if reason and trigger["state"] in _EXPLAINED:
+        return f"{trigger['state']}: {reason}"
     return str(trigger["state"])

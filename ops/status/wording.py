@@ -7,8 +7,10 @@ from typing import Any
 
 
 def reason_of(one: Mapping[str, Any]) -> str:
-    """Return why a destination or a trigger is in its state."""
-    return str(one.get("message") or one["reason"])
+    """Return why a destination, a trigger or a job is in its state, and who brought it there."""
+    reason = str(one.get("message") or one["reason"])
+    by = one.get("by")
+    return f"{reason} (by {by})" if by and by != "segrelay" else reason
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -14,6 +14,7 @@ import typer
 from redis import Redis
 
 from ops.interrupts import interrupted_once
+from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, say, table
@@ -108,7 +109,7 @@ def run(name: Name, *, as_json: Json = False) -> None:
 
 
 @app.command("confirm")
-def confirm_exits(name: Name, *, as_json: Json = False) -> None:
+def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> None:
     """Say that those who are missing have really left; their exits are published.
 
     Each of them is looked up once more: who is still in the audience stays.
@@ -116,8 +117,11 @@ def confirm_exits(name: Name, *, as_json: Json = False) -> None:
     with opened() as (settings, client):
         _known(settings, name)
         book = SyncBook(client, name, settings.redis.partitions)
-        with _locked(book) as found:
-            gone = confirm(book, found)
+        with (
+            _locked(book) as found,
+            acting(client, act_of("sync confirm", name, reason=reason)) as doing,
+        ):
+            gone = doing.count = confirm(book, found)
     if as_json:
         print_json({"name": name, "confirmed": gone})
         return
@@ -125,7 +129,7 @@ def confirm_exits(name: Name, *, as_json: Json = False) -> None:
 
 
 @app.command()
-def reset(name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
+def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = False) -> None:
     """Forget whom a sync knows: its next run is a first one, and tells of every member again.
 
     Nothing is published by it. What the ledger knows to be at the destination is not sent again.
@@ -139,8 +143,12 @@ def reset(name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
         if not members and name not in settings.sync:
             raise UsageWrong(_unknown(settings, name))
         confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
-        with _locked(book):
+        with (
+            _locked(book),
+            acting(client, act_of("sync reset", name, reason=reason)) as doing,
+        ):
             book.forget(destinations)
+            doing.count = members
     if as_json:
         print_json({"name": name, "forgotten": members})
         return

@@ -29,6 +29,8 @@ that all have in common `{segrelay}`.
 | `{segrelay}:notices:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:notices:lock` | string | the problems were looked at lately |
 | `{segrelay}:requests` | stream | the last requests to the receiver: ids, counts, digests of people |
+| `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
+| `{segrelay}:configuration` | string | JSON: table → digest, as at the last start of a process |
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
@@ -103,6 +105,8 @@ NOTICES: Final = "{segrelay}:notices"
 NOTICES_OUTBOX: Final = "{segrelay}:notices:outbox"
 NOTICES_LOCK: Final = "{segrelay}:notices:lock"
 REQUESTS: Final = "{segrelay}:requests"
+ACTS: Final = "{segrelay}:acts"
+CONFIGURATION: Final = "{segrelay}:configuration"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"

@@ -13,6 +13,7 @@ import orjson
 from redis import Redis
 
 from worker.contract import keys
+from worker.contract.redis.acts import Act, carry_out
 from worker.contract.redis.connection import redis_errors
 from worker.contract.words import lane_of_job
 
@@ -21,13 +22,6 @@ DESTINATION: Final = "destination"
 TRIGGER: Final = "trigger"
 JOB: Final = "job"
 """A paused job: its lane is not read."""
-
-_SET: Final = """\
-#!lua flags=allow-oom
--- Pauses something, also in a full Redis. KEYS[1] paused   ARGV[1] field  [2] text
--- Returns 1 if it was not paused before.
-return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +103,13 @@ def read_pauses(client: Redis) -> Pauses:
     return parse_pauses(stored)
 
 
-def set_pause(client: Redis, kind: Paused, name: str, pause: Pause) -> bool:
+def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act) -> bool:
     """Pause something, with the newest reason; returns whether it was not paused before."""
-    with redis_errors():
-        return bool(client.eval(_SET, 1, keys.PAUSED, field_of(kind, name), dumps(pause)))
+    words = ("HSET", field_of(kind, name), dumps(pause))
+    return bool(carry_out(client, act, keys.PAUSED, *words))
 
 
-def clear_pause(client: Redis, kind: Paused, name: str) -> bool:
+def clear_pause(client: Redis, kind: Paused, name: str, act: Act) -> bool:
     """End a pause; returns whether there was one."""
-    with redis_errors():
-        return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
+    words = ("HDEL", field_of(kind, name))
+    return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

@@ -11,9 +11,12 @@ from worker.adapters.redis.gate import RedisGate
 from worker.adapters.redis.survey import RedisSurvey
 from worker.contract.keys import PartitionKeys
 from worker.contract.pauses import Pause, set_pause
+from worker.contract.redis.acts import Act
 from worker.contract.redis.connection import connect_async
 from worker.contract.settings import load_settings
 from worker.core.rounds import Ring
+
+ACT = Act("pause", "ops")
 
 ONE = PartitionKeys("one", 5)
 
@@ -108,7 +111,7 @@ def test_a_clock_that_was_set_back_lets_somebody_sweep(survey, broker):
 @pytest.mark.parametrize(("kind", "name"), [("destination", "one"), ("trigger", "of-one")])
 def test_what_a_person_paused_is_not_due(survey, broker, kind, name):
     broker.put_work(("one", 5), ("two", 5))
-    set_pause(broker.client, kind, name, Pause())
+    set_pause(broker.client, kind, name, Pause(), ACT)
 
     assert due(survey) == [Ring("live", "two", 5)]
 
@@ -117,10 +120,10 @@ def test_a_paused_job_is_not_due_and_others_beside_it_are(survey, broker):
     broker.put_work(("one", 5), lane="job.yesterday")
     broker.put_work(("two", 5), lane="job.yesterday")
     broker.put_work(("two", 5), lane="job.today")
-    set_pause(broker.client, "job", "yesterday", Pause())
+    set_pause(broker.client, "job", "yesterday", Pause(), ACT)
 
     first = due(survey)
-    set_pause(broker.client, "job", "today", Pause())
+    set_pause(broker.client, "job", "today", Pause(), ACT)
 
     assert (first, due(survey)) == ([Ring("backfill", "two", 5)], [])
 

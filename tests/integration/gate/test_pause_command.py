@@ -11,10 +11,13 @@ from tests.configuration import configuration, endpoint, trigger
 from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
 from worker.contract.pauses import Pause, read_pauses, set_pause
+from worker.contract.redis.acts import Act
 from worker.contract.redis.connection import connect, connect_async
 from worker.contract.settings import load_settings
 from worker.core.verdicts import AccessRefused
 from worker.errors import UsageWrong
+
+ACT = Act("pause", "ops")
 
 NOTHING = "nothing waits; the first delivery that comes goes alone"
 CONFIG = [
@@ -88,7 +91,7 @@ def test_json_says_what_was_changed():
 
 
 def test_all_pauses_every_destination_and_resumes_everything(client):
-    set_pause(client, "trigger", "vip-enter", Pause("everything dies", "segrelay"))
+    set_pause(client, "trigger", "vip-enter", Pause("everything dies", "segrelay"), ACT)
 
     run("pause", "--all")
     destinations = set(read_pauses(client).destinations)

@@ -16,8 +16,11 @@ from tests.integration.ops.relay import EXIT, payload
 from tests.waiting import until
 from worker.adapters.redis.presence import RedisPresence
 from worker.contract.pauses import Pause, set_pause
+from worker.contract.redis.acts import Act
 from worker.contract.settings import load_settings
 from worker.contract.versions import read_versions
+
+ACT = Act("pause", "ops")
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
@@ -95,8 +98,8 @@ def test_what_the_configuration_forgot_is_counted_and_named(call, relay):
 
 
 def test_a_pause_shows_with_its_reason(call, relay):
-    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"))
-    set_pause(relay.client, "trigger", "vip-exit", Pause("too many", "ops"))
+    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"), ACT)
+    set_pause(relay.client, "trigger", "vip-exit", Pause("too many", "ops"), ACT)
 
     document = orjson.loads(call(app, "status", "--json").stdout)
 
@@ -217,7 +220,7 @@ def test_a_monitor_is_told_that_all_is_well(call, relay):
 
 
 def test_a_monitor_is_told_what_is_ill(call, relay):
-    set_pause(relay.client, "trigger", "vip-enter", Pause("all of one cause", "segrelay"))
+    set_pause(relay.client, "trigger", "vip-enter", Pause("all of one cause", "segrelay"), ACT)
     relay.publish(payload("ann@example.com", direction="exit"))
     relay.configure()
     appear(relay, "older")
@@ -234,7 +237,7 @@ def test_a_monitor_is_told_what_is_ill(call, relay):
 def test_what_is_worth_a_look_is_told_only_if_it_is_asked_for(call, relay):
     appear(relay, relay.settings.fingerprint)
     relay.publish(payload("ann@example.com", status="fine"), job="load")
-    set_pause(relay.client, "job", "load", Pause("later", "ops"))
+    set_pause(relay.client, "job", "load", Pause("later", "ops"), ACT)
 
     code, problems = check(call, "--attention")
 
@@ -283,7 +286,7 @@ def test_a_worker_stands_in_the_text_with_its_version_and_configuration(call, re
 
 
 def test_what_wants_a_person_is_red_on_a_terminal_unless_it_wants_no_colour(relay):
-    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"))
+    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"), ACT)
     environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "xterm"}
     environment.pop("NO_COLOR", None)
 

@@ -7,13 +7,14 @@ it has changed, all that the Redis held before is gone, and that is kept until s
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import redis
 import structlog
 
 from worker.contract import keys
+from worker.contract.redis.acts import Act, carry_out
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import run_script
@@ -108,7 +109,7 @@ def read_losses(client: redis.Redis) -> list[Loss]:
     return sorted(found, key=lambda loss: loss.noticed_ms)
 
 
-def forget_losses(client: redis.Redis) -> int:
+def forget_losses(client: redis.Redis, act: Act) -> int:
     """Forget them, because a person has seen them; returns how many there were.
 
     Raises:
@@ -116,5 +117,5 @@ def forget_losses(client: redis.Redis) -> int:
     """
     with redis_errors():
         count = int(client.hlen(keys.LOST))
-        client.delete(keys.LOST)
+    carry_out(client, replace(act, count=count), keys.LOST, "DEL", only_if_changed=True)
     return count

@@ -7,6 +7,7 @@ from typing import Final
 
 from ops.status.health.facts import Facts, SyncFacts
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem
+from ops.status.health.rules.deliveries import since_of
 from ops.status.wording import reason_of
 from producer.sync.run import Phase
 
@@ -104,6 +105,6 @@ def jobs(facts: Facts) -> Iterator[HealthProblem]:
         elif state == "interrupted":
             yield HealthProblem("job_interrupted", ILL, name, reason, mend)
         elif state == "paused":
-            yield HealthProblem("job_paused", ATTENTION, name, reason, mend)
+            yield HealthProblem("job_paused", ATTENTION, name, reason, mend, since_of(one))
         elif state == "at its canary":
             yield HealthProblem("job_at_canary", ATTENTION, name, reason, mend)

@@ -1,0 +1,1 @@
+"""`segrelay audit`: the acts of people."""

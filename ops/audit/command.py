@@ -1,0 +1,93 @@
+"""`segrelay audit`: who did what, when, to how many, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Annotated, Final
+
+import typer
+
+from ops.letters.options import now_ms
+from ops.state.opened import opened
+from ops.terminal.console import note, print_json, table
+from ops.terminal.moments import parse_moment_ms, shown_ms
+from ops.terminal.options import Json, spread
+from ops.terminal.tables import number_columns, text_columns
+from worker.contract.redis.acts import DONE, MOST_ACTS, Act, read_acts
+
+_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ActOptions:
+    """Options that narrow each other; none means all acts."""
+
+    what: Annotated[
+        str, typer.Option(help='Only acts that begin like this, e.g. "pause" or "dlq".')
+    ] = ""
+    subject: Annotated[str, typer.Option(help="Only acts on this.")] = ""
+    by: Annotated[str, typer.Option(help="Only acts of this person.")] = ""
+    since: Annotated[
+        str, typer.Option(help="Since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
+    ] = ""
+
+    def chosen(self, acts: Iterator[Act], now: int) -> Iterator[Act]:
+        """Yield the acts that are meant.
+
+        Raises:
+            UsageWrong: There is no such moment.
+        """
+        since_ms = parse_moment_ms(self.since, "--since", now_ms=now)
+        for act in acts:
+            if (
+                act.at_ms >= since_ms
+                and act.what.startswith(self.what)
+                and self.subject in ("", act.subject)
+                and self.by in ("", act.by)
+            ):
+                yield act
+
+
+@spread
+def audit(
+    *,
+    options: ActOptions,
+    limit: Annotated[int, typer.Option(help="Show at most this many.", min=1)] = _SHOWN,
+    as_json: Json = False,
+) -> None:
+    """Show what people did with segrelay's commands, the newest first, and changed configurations.
+
+    The person is $SEGRELAY_ACTOR, or else user and host. Addresses in arguments are masked.
+    """
+    with opened() as (_, client):
+        acts = list(islice(options.chosen(read_acts(client), now_ms(client)), limit))
+    if as_json:
+        print_json([_document(act) for act in acts])
+        return
+    table(
+        ("at", "who", "what", "of", *number_columns("count"), *text_columns("why", "more")),
+        [_row(act) for act in acts],
+    )
+    if len(acts) == limit:
+        note(f"--limit shows more; {MOST_ACTS:,} are kept.")
+
+
+def _document(act: Act) -> dict[str, object]:
+    kept = asdict(act)
+    return {"at": shown_ms(kept.pop("at_ms"))} | {k: v for k, v in kept.items() if k != "ends"}
+
+
+def _row(act: Act) -> tuple[str, ...]:
+    more = [f"{name} {value}" for name, value in act.arguments.items()]
+    outcome = [] if act.outcome == DONE else [act.outcome]
+    return (
+        shown_ms(act.at_ms),
+        act.by,
+        act.what,
+        act.subject or "-",
+        "-" if act.count is None else f"{act.count:,}",
+        act.reason or "-",
+        "; ".join([*outcome, *more]) or "-",
+    )

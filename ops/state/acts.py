@@ -1,0 +1,101 @@
+"""Keeping what the person at this terminal does: their name, and arguments without addresses."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final
+
+import typer
+from redis import Redis
+
+from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, Act, note_act
+
+ACTOR_VARIABLE: Final = "SEGRELAY_ACTOR"
+Because = Annotated[
+    str, typer.Option("--because", help="Say why; `segrelay audit` keeps it.", metavar="REASON")
+]
+"""In the place of `Reason`, where `--reason` is a filter."""
+Reason = Annotated[
+    str, typer.Option("--reason", help="Say why; `segrelay audit` keeps it.", metavar="REASON")
+]
+_MASK: Final = "•••"
+_ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
+_PERSONAL: Final = frozenset({"profile"})
+"""Arguments that name a person."""
+
+
+@dataclass(slots=True)
+class Doing:
+    """An act of many steps while it goes on.
+
+    Args:
+        count: How many it has reached so far.
+    """
+
+    count: int = 0
+
+    def counting(self, steps: Iterable[int]) -> Iterator[int]:
+        """Yield the steps, and add them up."""
+        for step in steps:
+            self.count += step
+            yield step
+
+
+def actor() -> str:
+    """Return who is at this terminal: $SEGRELAY_ACTOR, or user and host."""
+    named = os.environ.get(ACTOR_VARIABLE, "").strip()
+    if named:
+        return named
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):
+        return socket.gethostname()
+
+
+def act_of(
+    what: str, subject: str = "", *, reason: str = "", arguments: Mapping[str, Any] | None = None
+) -> Act:
+    """Return an act of the person at this terminal; addresses in it are masked."""
+    return Act(
+        what,
+        actor(),
+        masked(subject),
+        reason=masked(reason),
+        arguments={
+            name: _MASK if name in _PERSONAL else masked(_text(value))
+            for name, value in (arguments or {}).items()
+            if value
+        },
+    )
+
+
+@contextmanager
+def acting(client: Redis, act: Act) -> Iterator[Doing]:
+    """Keep an act of many steps: before the first of them, and at the end with its count.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked; then nothing was done.
+    """
+    name = note_act(client, replace(act, outcome=BEGUN))
+    doing = Doing()
+    try:
+        yield doing
+    except BaseException:
+        note_act(client, replace(act, outcome=BROKEN_OFF, count=doing.count, ends=name))
+        raise
+    note_act(client, replace(act, outcome=DONE, count=doing.count, ends=name))
+
+
+def masked(text: str) -> str:
+    """Return a text without the addresses of mail and telephone that stand in it."""
+    return _ADDRESS.sub(_MASK, text)
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

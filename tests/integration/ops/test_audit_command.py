@@ -1,0 +1,130 @@
+"""What people did is kept, with who did it and why, and without anybody's address."""
+
+import pytest
+
+from ops.letters.commands import app as dlq
+from ops.main import app
+from ops.run.configuration import note_configuration
+from ops.state.acts import act_of, acting
+from tests.integration.ops.relay import payload
+from worker.contract import keys
+from worker.contract.redis.acts import BROKEN_OFF, read_acts
+
+
+@pytest.fixture(autouse=True)
+def _actor(monkeypatch):
+    monkeypatch.setenv("SEGRELAY_ACTOR", "ann")
+
+
+def newest(relay):
+    return next(read_acts(relay.client))
+
+
+def test_a_pause_and_its_end_are_kept_with_their_reasons(relay, call):
+    call(app, "pause", "insider", "--reason", "maintenance")
+    call(app, "resume", "insider", "--no-wait", "--reason", "it is over")
+
+    told = [(a.what, a.subject, a.by, a.reason) for a in read_acts(relay.client)]
+    assert told == [
+        ("resume", "destination insider", "ann", "it is over"),
+        ("pause", "destination insider", "ann", "maintenance"),
+    ]
+
+
+def test_a_resume_that_changes_nothing_is_no_act(relay, call):
+    call(app, "resume", "insider", "--no-wait")
+
+    assert list(read_acts(relay.client)) == []
+
+
+def test_status_and_why_say_who_paused_and_since_when(relay, call):
+    relay.publish(payload("ann@example.com"))
+    call(app, "pause", "insider", "--reason", "maintenance")
+
+    status = call(app, "status").stdout
+    why = call(app, "why", "ann@example.com").stdout
+
+    assert "destination_paused insider since 20" in status
+    assert "maintenance (by ann)" in status
+    assert "the destination is paused: maintenance (by ann since 20" in " ".join(why.split())
+
+
+def test_discarding_tells_how_many_and_what_was_chosen(relay, call):
+    relay.publish(*(payload(f"p{n}@example.com") for n in range(5)))
+    call(app, "discard", "--trigger", "vip-enter", "--yes", "--reason", "a wrong export")
+
+    act = newest(relay)
+    assert (act.what, act.count, act.reason) == ("discard", 5, "a wrong export")
+    assert act.arguments == {"trigger": "vip-enter"}
+    assert act.outcome == "done"
+
+
+def test_nobodys_address_is_kept(relay, call):
+    relay.publish(payload("ann@example.com"))
+    reason = "ann@example.com asked, by +49 170 1234567"
+    call(dlq, "discard", "--profile", "ann@example.com", "--because", reason)
+    call(app, "pause", "insider", "--reason", reason)
+
+    kept = str(relay.client.xrange(keys.ACTS))
+    assert "ann@example" not in kept
+    assert "1234567" not in kept
+    assert "asked, by" in kept
+
+
+def test_an_act_that_breaks_off_tells_how_far_it_came(relay):
+    def broken():
+        with acting(relay.client, act_of("discard")) as doing:
+            doing.count = 3
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken()
+
+    assert (newest(relay).outcome, newest(relay).count) == (BROKEN_OFF, 3)
+
+
+def test_an_act_whose_process_was_killed_is_kept_as_begun(relay):
+    seen = []
+    with acting(relay.client, act_of("discard")):
+        seen.append(newest(relay).outcome)
+
+    assert seen == ["begun"]
+
+
+def test_acts_are_kept_in_a_full_redis(relay, call):
+    relay.client.config_set("maxmemory", 1)
+    try:
+        call(app, "pause", "insider")
+        assert newest(relay).what == "pause"
+    finally:
+        relay.client.config_set("maxmemory", 0)
+
+
+def test_the_command_filters_and_prints_json(relay, call):
+    call(app, "pause", "insider")
+    call(app, "audience", "set", "4f5a", "vip")
+
+    assert "audience set" in call(app, "audit").stdout
+    told = call(app, "audit", "--what", "audience", "--json").stdout
+    assert '"what": "audience set"' in told
+    assert '"subject": "4f5a"' in told
+    assert "pause" not in told
+    assert call(app, "audit", "--by", "bob", "--json").stdout.strip() == "[]"
+
+
+def test_a_configuration_that_changed_names_its_tables_and_no_value(relay):
+    note_configuration(relay.client, relay.settings)
+    note_configuration(relay.client, relay.settings)
+    assert list(read_acts(relay.client)) == []
+
+    operate = relay.settings.operate.model_copy(update={"live_within_seconds": 7.0})
+    changed = relay.settings.model_copy(update={"operate": operate, "fingerprint": "new"})
+    note_configuration(relay.client, changed)
+    note_configuration(relay.client, changed)
+
+    (act,) = read_acts(relay.client)
+    assert (act.what, act.subject, act.arguments) == (
+        "configuration",
+        "new",
+        {"changed": "operate"},
+    )
