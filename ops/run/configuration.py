@@ -59,7 +59,7 @@ def _act(settings: Settings, changed: list[str]) -> Act:
 
 
 def _digests(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield each table's name and a digest of what it holds; a secret counts as set or unset."""
+    """Yield each table's name and a digest of its values; a secret counts as set or unset."""
     document = settings.model_dump(mode="json", by_alias=True, exclude={"source", "folder"})
     for name, table in document.items():
         if name in {"fingerprint", "warnings"}:

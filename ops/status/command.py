@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import orjson
@@ -15,8 +14,9 @@ import typer
 from ops.state.opened import already_there, opened
 from ops.status.health.judgement import read_judged
 from ops.status.health.problem import ILL, line_of
-from ops.status.status import KINDS
-from ops.status.text import drawn, sum_of, tell
+from ops.status.meter import Meter, Pace
+from ops.status.screen import StatusScreen
+from ops.status.text import sum_of, tell
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
@@ -153,12 +153,16 @@ def _tell_again(read: Read, *, as_json: bool) -> None:
 
 
 def _draw_again(read: Read) -> None:
-    from rich.console import Console  # noqa: PLC0415 - `--help` has to be quick
+    from rich.console import Console, Group  # noqa: PLC0415 - `--help` has to be quick
     from rich.live import Live  # noqa: PLC0415 - see above
 
-    with Live(console=Console(), auto_refresh=False, screen=False) as live:
-        for document, rates in _readings(read):
-            live.update(drawn(document, rates, live.console.width), refresh=True)
+    pace = Pace()
+    with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
+        for document, _ in _readings(read):
+            pace.look(document, time.monotonic())
+            # The line below the last one is the cursor's.
+            screen = StatusScreen(document, pace, live.console.height - 1)
+            live.update(Group(*screen.drawn()), refresh=True)
 
 
 def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
@@ -175,20 +179,3 @@ def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | N
         else:
             yield document, meter.rates(document, time.monotonic())
         time.sleep(_EVERY_SECONDS)
-
-
-@dataclass(slots=True)
-class Meter:
-    """Measures how quickly the counts grow, from one look to the next."""
-
-    _last: Mapping[str, int] | None = None
-    _at_seconds: float = 0.0
-
-    def rates(self, document: Mapping[str, Any], now_seconds: float) -> dict[str, float] | None:
-        """Return how much each count grew a second since the last look; None at the first."""
-        counts = {kind: document[kind] for kind in KINDS}
-        last, since = self._last, now_seconds - self._at_seconds
-        self._last, self._at_seconds = counts, now_seconds
-        if last is None or since <= 0:
-            return None
-        return {kind: round((counts[kind] - last[kind]) / since, 1) for kind in KINDS}

@@ -56,6 +56,8 @@ class Totals:
     open_notes: int = 0
     oldest_ms: int | None = None
     oldest_live_ms: dict[str, int] = field(default_factory=dict)
+    by_lane: Counter[str] = field(default_factory=Counter)
+    oldest_of_lane_ms: dict[str, int] = field(default_factory=dict)
 
     def of_all(self) -> dict[str, int]:
         """Return the six numbers over all triggers."""
@@ -107,6 +109,9 @@ def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:
         known = totals.oldest_live_ms.get(stream.trigger, stream.since_ms)
         totals.oldest_live_ms[stream.trigger] = min(known, stream.since_ms)
     if stream.length:
+        totals.by_lane[stream.lane] += stream.length
+        first = totals.oldest_of_lane_ms.get(stream.lane, stream.since_ms)
+        totals.oldest_of_lane_ms[stream.lane] = min(first, stream.since_ms)
         oldest = stream.since_ms if totals.oldest_ms is None else totals.oldest_ms
         totals.oldest_ms = min(oldest, stream.since_ms)
 
@@ -139,6 +144,13 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
                 client, settings, name, pauses.destinations.get(name), renamed.get(name, "")
             )
             for name in known_destinations(client, settings)
+        },
+        "lanes": {
+            name: {
+                "waiting": count,
+                "oldest_seconds": max(0, totals.now_ms - totals.oldest_of_lane_ms[name]) / 1000,
+            }
+            for name, count in sorted(totals.by_lane.items())
         },
         "oldest_waiting_seconds": None if oldest is None else max(0.0, oldest),
         "open_notes": totals.open_notes,
@@ -281,7 +293,11 @@ def _jobs(client: Redis, totals: Totals, pauses: Pauses) -> dict[str, Any]:
 def _job(name: str, job: Job | None, totals: Totals, pause: Pause | None) -> dict[str, Any]:
     counts = _six(totals.by_job.get(name, {}))
     state = state_of(job, waiting=counts["waiting"], pause=pause)
-    told = {"state": state, "reason": reason_of_state(name, job, state, pause)}
+    told: dict[str, Any] = {"state": state, "reason": reason_of_state(name, job, state, pause)}
+    told |= {
+        "rows": job.tally.rows if job else 0,
+        "expected_rows": (job.spec.expected_rows or 0) if job else 0,
+    }
     if pause and state == "paused":
         told |= {"since": pause.at, "by": pause.by}
     return counts | told

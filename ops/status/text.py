@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from ops.status.health.problem import line_of
 from ops.status.status import KINDS
 from ops.status.wording import counted, reason_of
 from ops.terminal.console import say, say_wrapped, table
-from ops.terminal.tables import TableColumns, count_columns, laid_out, number_columns, text_columns
-from worker.contract.printable import printable
-
-if TYPE_CHECKING:
-    from rich.console import Group
+from ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
 
 _EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed", "interrupted"})
 """States that are shown with their reason."""
@@ -43,24 +39,6 @@ def tell(document: Mapping[str, Any]) -> None:
         say("")
         ill = {number for number, row in enumerate(section.rows) if row.is_ill}
         table(section.columns, [row.cells for row in section.rows], ill)
-
-
-def drawn(
-    document: Mapping[str, Any], rates: Mapping[str, float] | None = None, width: int = 80
-) -> Group:
-    """Return it as rich draws it again and again."""
-    from rich.console import Group  # noqa: PLC0415 - `--help` has to be quick
-    from rich.text import Text  # noqa: PLC0415 - see above
-
-    parts = [Text(printable(line)) for line in lines(document, rates)]
-    parts += [Text(printable(line), style="red") for line in problems(document)]
-    for section in sections(document):
-        cells = [[printable(cell) for cell in row.cells] for row in section.rows]
-        header, *blocks = laid_out(section.columns, cells, width)
-        parts += [Text(""), Text("\n".join(header), style="bold")]
-        for row, block in zip(section.rows, blocks, strict=True):
-            parts.append(Text("\n".join(block), style="red" * row.is_ill))
-    return Group(*parts)
 
 
 def sum_of(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> str:

@@ -16,3 +16,11 @@ def reason_of(one: Mapping[str, Any]) -> str:
 def counted(counts: Mapping[str, int]) -> str:
     """Return counts by name as a person reads them."""
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def in_short(seconds: float) -> str:
+    """Return a duration as a person says it, with one unit."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"

@@ -41,7 +41,7 @@ _GZIP: Final = frozenset({"gzip", "x-gzip"})
 CHECK_HEADER: Final = "x-segrelay-check"
 """A request that carries it is authenticated and read, and nothing of it is stored."""
 REQUEST_HEADER: Final = "x-request-id"
-"""Of each answer; the log and `segrelay why` know the request by it."""
+"""The header of each answer with the id of its request, as the log and `segrelay why` have it."""
 LOG: Final = structlog.get_logger()
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ops.status.notices.book import Notice
+from ops.status.wording import in_short
 from worker.contract.printable import printable
 from worker.contract.settings import NotifySettings
 
@@ -62,21 +63,13 @@ def _title(notice: Notice, settings: NotifySettings) -> str:
 def _text(notice: Notice) -> str:
     problem = notice.problem
     if notice.is_over:
-        lasted = _lasted(notice.at_ms - notice.first_ms)
+        lasted = in_short((notice.at_ms - notice.first_ms) / 1_000)
         return printable(f"It lasted {lasted}. It was: {problem['message']}")
     restless = " It comes and goes: its end is told after 10 minutes without it."
     return (
         printable(f"{problem['message']}.{restless if notice.is_restless else ''}")
         + f"\nDo: {printable(problem['command'])}"
     )
-
-
-def _lasted(ms: int) -> str:
-    seconds = ms // 1_000
-    if seconds < 120:  # noqa: PLR2004 - two minutes
-        return f"{seconds} s"
-    minutes = seconds // 60
-    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} hours"  # noqa: PLR2004 - two hours
 
 
 def _card(title: str, text: str) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def test_acts_are_kept_in_a_full_redis(relay, call):
         relay.client.config_set("maxmemory", 0)
 
 
-def test_the_command_filters_and_prints_json(relay, call):
+def test_the_command_filters_and_prints_json(call):
     call(app, "pause", "insider")
     call(app, "audience", "set", "4f5a", "vip")
 

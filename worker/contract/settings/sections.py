@@ -176,7 +176,7 @@ class NotifySettings(Section):
     """Where they are posted: an incoming webhook of Slack or Teams, or an address of your own. It
     is a secret, since whoever knows it can write there."""
     format: Literal["slack", "teams", "json"] = "json"
-    """How they are written; `json` is the problem as in `segrelay status --json`."""
+    """The form of the messages; `json` is the problem as in `segrelay status --json`."""
     severity: Literal["ill", "attention"] = "ill"
     """`attention` also sends what is worth a look this week."""
     after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=5.0, alias="after")

@@ -1,6 +1,6 @@
 """How quickly the counts grow."""
 
-from ops.status.command import Meter
+from ops.status.meter import Meter, Pace
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
@@ -27,3 +27,24 @@ def test_a_look_that_failed_in_between_is_bridged():
     meter.rates(counts(), 0.0)
 
     assert meter.rates(counts(accepted=100), 10.0)["accepted"] == 10.0
+
+
+def with_job(**given):
+    return counts() | {"requests": 0, "triggers": {}, "jobs": {"load": counts(**given)}}
+
+
+def test_the_pace_of_a_job_is_that_of_the_last_ten_seconds():
+    pace = Pace()
+    for second in range(30):
+        done = 0 if second < 15 else (second - 15) * 100
+        pace.look(with_job(delivered=done), float(second))
+
+    assert pace.of("job|load") == 100.0
+    assert pace.of("job|other") is None
+
+
+def test_one_look_has_no_pace():
+    pace = Pace()
+    pace.look(with_job(), 1.0)
+
+    assert pace.of("job|load") is None

@@ -1,0 +1,184 @@
+"""The status on one screen, which `status --watch` draws again and again: it never scrolls.
+
+What needs somebody stands on top. Each section has its share of the lines; what does not fit is
+counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from ops.status.meter import Pace
+from ops.status.wording import in_short, reason_of
+from worker.contract.printable import printable
+from worker.contract.words import BACKFILL, LIVE, job_of_lane
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_RED: Final = "red"
+_HEAD: Final = "bold"
+_ENDED: Final = frozenset({"done", "aborted"})
+_NAME: Final = 24
+_LEAST_TRIGGERS: Final = 4
+_LONGEST_SECONDS: Final = 7 * 86_400
+
+
+class ScreenLine(NamedTuple):
+    """A line of the screen; it is cut where the screen ends."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusScreen:
+    """One drawing.
+
+    Args:
+        document: As of `segrelay status --json`.
+        pace: That has seen it.
+        height: How many lines there are.
+    """
+
+    document: Mapping[str, Any]
+    pace: Pace
+    height: int
+
+    def lines(self) -> list[ScreenLine]:
+        """Return the lines, at most as many as there is room for."""
+        problems = _cut(list(self._problems()), max(3, self.height // 4), "problems")
+        above = [*self._sums(), *problems, *self._gates(), *self._lanes()]
+        jobs = _table(JOBS_HEAD, list(self._jobs()), 4, "jobs")
+        room = self.height - len(above) - len(jobs)
+        triggers = _table(
+            TRIGGERS_HEAD, list(self._triggers()), max(room, _LEAST_TRIGGERS), "triggers"
+        )
+        return [*above, *jobs, *triggers][: self.height]
+
+    def drawn(self) -> list[Text]:
+        """Return the lines as rich draws them."""
+        from rich.text import Text  # noqa: PLC0415 - `--help` has to be quick
+
+        return [
+            Text(printable(line.text), style=line.style, no_wrap=True, overflow="ellipsis")
+            for line in self.lines()
+        ]
+
+    def _sums(self) -> Iterator[ScreenLine]:
+        doc = self.document
+        parts = (f"{kind} {doc[kind]:,}{self._rate(kind)}" for kind in ("accepted", "delivered"))
+        yield ScreenLine(f"{'  '.join(parts)}  waiting {doc['waiting']:,}", _HEAD)
+        oldest = doc["oldest_waiting_seconds"]
+        waits = "" if oldest is None else f"  oldest {in_short(oldest)}"
+        yield ScreenLine(
+            f"skipped {doc['skipped']:,}  dead {doc['dead']:,}  discarded {doc['discarded']:,}"
+            f"  requests {doc['requests']:,}{self._rate('requests')}"
+            f"  open notes {doc['open_notes']:,}{waits}"
+        )
+
+    def _problems(self) -> Iterator[ScreenLine]:
+        if not self.document["problems"]:
+            yield ScreenLine("All is well.")
+        for one in self.document["problems"]:
+            of = f" {one['subject']}" if one["subject"] else ""
+            style = _RED if one["severity"] == "ill" else ""
+            yield ScreenLine(f"! {one['name']}{of}: {one['message']}", style)
+
+    def _gates(self) -> Iterator[ScreenLine]:
+        gates = [
+            ScreenLine(
+                f"{_fitted(name)}  {one['state']:<10}  {one['rate']:>10,.0f}  {one['factor']:>6.0%}"
+                f"  {reason_of(one)}",
+                _RED if one["state"] in {"paused", "broken", "orphaned", "renamed"} else "",
+            )
+            for name, one in self.document["destinations"].items()
+        ]
+        yield from _table(GATES_HEAD, gates, 5, "destinations")
+
+    def _lanes(self) -> Iterator[ScreenLine]:
+        lanes = self.document["lanes"]
+        jobs = [one for name, one in lanes.items() if job_of_lane(name)]
+        parts = [_lane(name, lanes[name]) for name in (LIVE, BACKFILL) if name in lanes]
+        if jobs:
+            parts.append(f"jobs {sum(one['waiting'] for one in jobs):,}")
+        yield ScreenLine(f"lanes  {'   '.join(parts) or 'nothing waits'}")
+
+    def _jobs(self) -> Iterator[ScreenLine]:
+        for name, one in self.document["jobs"].items():
+            if one["state"] in _ENDED:
+                continue
+            rate = self.pace.of(f"job|{name}")
+            is_red = one["state"] in {"failed", "interrupted", "paused"}
+            yield ScreenLine(
+                f"{_fitted(name)}  {one['state']:<14.14}  {one['waiting']:>10,}"
+                f"  {_rate(rate):>8}  {self._eta(one, rate)}",
+                _RED if is_red else "",
+            )
+
+    def _eta(self, job: Mapping[str, Any], rate: float | None) -> str:
+        unread = max(0, job["expected_rows"] - job["rows"]) if job["state"] == "reading" else 0
+        left = job["waiting"] + unread
+        if not left:
+            return "-"
+        if not rate or left / rate > _LONGEST_SECONDS:
+            return "not known"
+        return f"in {in_short(left / rate)}"
+
+    def _triggers(self) -> Iterator[ScreenLine]:
+        subjects = {one["subject"] for one in self.document["problems"]}
+        rows = self.document["triggers"].items()
+        ordered = sorted(
+            rows,
+            key=lambda row: (
+                row[0] not in subjects,
+                -row[1]["waiting"],
+                -(self.pace.of(f"trigger|{row[0]}") or 0),
+                row[0],
+            ),
+        )
+        for name, one in ordered:
+            rate = _rate(self.pace.of(f"trigger|{name}"))
+            yield ScreenLine(
+                f"{_fitted(name)}  {one['state']:<10.10}  {one['waiting']:>10,}"
+                f"  {one['delivered']:>11,}  {one['dead']:>7,}  {rate:>8}",
+                _RED if name in subjects else "",
+            )
+
+    def _rate(self, name: str) -> str:
+        rate = self.pace.of(name)
+        return "" if rate is None else f" {rate:+,.0f}/s"
+
+
+GATES_HEAD: Final = f"{'destination':<{_NAME}}  {'state':<10}  {'rate/min':>10}  factor  reason"
+JOBS_HEAD: Final = f"{'job':<{_NAME}}  {'state':<14}  {'waiting':>10}  {'a second':>8}  ends"
+TRIGGERS_HEAD: Final = (
+    f"{'trigger':<{_NAME}}  {'state':<10}  {'waiting':>10}  {'delivered':>11}  {'dead':>7}"
+    f"  {'a second':>8}"
+)
+
+
+def _table(head: str, rows: Sequence[ScreenLine], most: int, what: str) -> list[ScreenLine]:
+    """Return a table that is cut to a number of lines; nothing without rows."""
+    return [ScreenLine(head, _HEAD), *_cut(rows, most - 1, what)] if rows else []
+
+
+def _cut(rows: Sequence[ScreenLine], most: int, what: str) -> list[ScreenLine]:
+    if len(rows) <= most:
+        return list(rows)
+    kept = rows[: most - 1]
+    return [*kept, ScreenLine(f"… and {len(rows) - len(kept):,} more {what}: segrelay status")]
+
+
+def _fitted(name: str) -> str:
+    return f"{name:<{_NAME}}" if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
+
+
+def _lane(name: str, lane: Mapping[str, Any]) -> str:
+    return f"{name} {lane['waiting']:,} (oldest {in_short(lane['oldest_seconds'])})"
+
+
+def _rate(rate: float | None) -> str:
+    return "-" if rate is None else f"{rate:,.0f}"
