@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
@@ -62,6 +62,41 @@ class Ready:
     templates: Callable[[], Told] = Told
 
 
+@dataclass(frozen=True, slots=True)
+class DrainResult:
+    """The result of a task, as Flower shows it.
+
+    Args:
+        tally: Of the drain that was asked for.
+        following: Of the drains that took its slot over: their partitions and tallies.
+    """
+
+    tally: Tally
+    following: Sequence[tuple[int, Tally]] = ()
+
+    @property
+    def is_bad(self) -> bool:
+        """Somebody has to look at it."""
+        return self._total().is_bad
+
+    def __str__(self) -> str:
+        """Return the line that Flower shows."""
+        others = ", ".join(str(partition) for partition, _ in self.following)
+        return f"{self._total()}{f'; with partition {others}' if others else ''}"
+
+    def _total(self) -> Tally:
+        tallies = [self.tally, *(tally for _, tally in self.following)]
+        return Tally(
+            delivered=sum(one.delivered for one in tallies),
+            skipped=sum(one.skipped for one in tallies),
+            dead=sum(one.dead for one in tallies),
+            requests=sum(one.requests for one in tallies),
+            waited_seconds=sum(one.waited_seconds for one in tallies),
+            ended=", ".join(dict.fromkeys(one.ended for one in tallies if one.ended)),
+            failed=any(one.failed for one in tallies),
+        )
+
+
 @dataclass(slots=True)
 class DrainTask:
     """The task's work: one object, made before the fork and used in each child.
@@ -83,7 +118,7 @@ class DrainTask:
             self.ready = self.build()
         return self.ready
 
-    def run(self, call: Ring) -> Tally | None:
+    def run(self, call: Ring) -> DrainResult | None:
         """Drain, and ring again where there is more to do; returns None if no slot is free.
 
         Raises:
@@ -100,18 +135,24 @@ class DrainTask:
         try:
             with slot, listening(self.node.board) as stop:
                 tally = self._drain(call, stop, again)
-                self._live_first(call, stop, again)
+                following = self._live_first(call, stop, again)
         finally:
             self._hand_over(call, again)
-        return tally
+        return DrainResult(tally, following)
 
-    def _live_first(self, call: Ring, stop: Stop, again: list[Ring]) -> None:
-        """Drain live work that waits for this slot, before another drain can take the slot."""
+    def _live_first(self, call: Ring, stop: Stop, again: list[Ring]) -> list[tuple[int, Tally]]:
+        """Drain live work that waits for this slot, before another drain can take the slot.
+
+        Returns:
+            Partitions, and what was done there.
+        """
+        done: list[tuple[int, Tally]] = []
         for _ in range(LIVE_TURNS):
             following = None if stop.is_told else self.node.waiting.next_live(call.destination)
             if following is None:
-                return
-            self._drain(following, stop, again)
+                break
+            done.append((following.partition, self._drain(following, stop, again)))
+        return done
 
     def _check(self, call: Ring) -> None:
         partition: Any = call.partition
@@ -177,18 +218,18 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         """Drain one partition of one destination for a slice."""
         info = self.request.delivery_info or {}
         queue = BACKFILL if info.get("routing_key") == BACKFILL else LIVE
-        tally = _run(task(), Ring(queue, destination, partition))
-        if tally is None:
+        result = _run(task(), Ring(queue, destination, partition))
+        if result is None:
             return ResultLine(NO_FREE_SLOT)
-        if tally.is_bad:
-            raise DrainEndedBadly(str(tally))
-        return ResultLine(str(tally))
+        if result.is_bad:
+            raise DrainEndedBadly(str(result))
+        return ResultLine(str(result))
 
     for name in (DRAIN_TASK, FORMER_DRAIN_TASK):
         app.task(name=name, bind=True, throws=(SegrelayError,), ignore_result=True)(drain)
 
 
-def _run(task: DrainTask, call: Ring) -> Tally | None:
+def _run(task: DrainTask, call: Ring) -> DrainResult | None:
     try:
         return task.run(call)
     except SegrelayError as error:
