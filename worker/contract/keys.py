@@ -28,9 +28,9 @@ that all have in common `{segrelay}`.
 | `{segrelay}:notices` | hash | problems that were announced, see `notices_observe.lua` |
 | `{segrelay}:notices:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:notices:lock` | string | the problems were looked at lately |
-| `{segrelay}:requests` | stream | the last requests to the receiver: ids, counts, digests of people |
+| `{segrelay}:requests` | stream | requests to the receiver: ids, counts, digests of people; capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
-| `{segrelay}:configuration` | string | JSON: table → digest, as at the last start of a process |
+| `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |

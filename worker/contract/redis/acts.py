@@ -24,7 +24,7 @@ BROKEN_OFF: Final = "broken off"
 _CARRY_OUT: Final = """\
 #!lua flags=allow-oom
 -- Carries a command out and keeps the act, also in a full Redis.
--- KEYS[1] what the command changes; '' with no command  [2] acts
+-- KEYS[1] what the command changes; no matter without one  [2] acts
 -- ARGV[1] acts that are kept  [2] the act as JSON  [3] 1 = keep it only if the command changed
 --   something; then the command, without its key
 -- Returns the command's answer; without one, the act's id.
@@ -74,7 +74,7 @@ def note_act(client: redis.Redis, act: Act) -> str:
     """
     with redis_errors():
         answer = run_script(
-            client, _CARRY_OUT, ("", keys.ACTS), (MOST_ACTS, orjson.dumps(asdict(act)), 0)
+            client, _CARRY_OUT, (keys.ACTS, keys.ACTS), (MOST_ACTS, orjson.dumps(asdict(act)), 0)
         )
     return str(answer.decode())
 
