@@ -28,7 +28,7 @@ that all have in common `{segrelay}`.
 | `{segrelay}:notices` | hash | problems that were announced, see `notices_observe.lua` |
 | `{segrelay}:notices:outbox` | hash | number → JSON: a message to people that is still to be sent |
 | `{segrelay}:notices:lock` | string | the problems were looked at lately |
-| `{segrelay}:requests` | stream | requests to the receiver: ids, counts, digests of people; capped |
+| `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
 | `{segrelay}:sweep` | string | the lock of the sweep |
