@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 
 from ops.state.partitions import all_partitions
+from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import Rig, start_worker, status_of
 from tests.waiting import until
 from worker.contract import keys
@@ -39,6 +40,12 @@ else {
     },
   }],
 }
+"""
+NOTIFY = """
+[operate.notify]
+url = "{}/a-secret-hook"
+after = "0s"
+severity = "attention"
 """
 FATES = ("assert", "error", "field", "refused", "delivered")
 PRINTING = (
@@ -79,13 +86,21 @@ def planted() -> bytes:
 
 
 @pytest.fixture
-def rig(tmp_path: Path):
+def chat():
+    """Takes the messages about problems."""
+    with Endpoint(lambda _: (200, {})) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def rig(tmp_path: Path, chat):
     refuses = {"status": 400, "contains": '"refused"', "message": f"no: {SAYS}"}
     with Rig(
         tmp_path,
         sandbox_settings={"failures": [refuses], "accept_anything": True},
         templates={"insider/enter.jsonnet": TEMPLATE},
         redis_lines="partitions = 2",
+        more=NOTIFY.format(chat.url),
     ) as rig:
         yield rig
 
@@ -112,7 +127,7 @@ def _listen(receiver) -> None:
             return
 
 
-def test_planted_people_and_orders_come_out_nowhere(rig, celery_events):
+def test_planted_people_and_orders_come_out_nowhere(rig, celery_events, chat):
     seen: dict[str, bytes] = {}
     sent = rig.command("send", "-", given=planted())
     seen["send"] = sent.stdout + sent.stderr
@@ -128,12 +143,21 @@ def test_planted_people_and_orders_come_out_nowhere(rig, celery_events):
     for number in range(len(FATES)):
         # The person was named on the command line; nothing else of them may come out.
         seen[f"why {number}"] = shown(rig, "why", f"{number}.{EMAIL}")
+    asked = ("--profile", f"1.{EMAIL}", "--because", f"<{EMAIL}> and {PHONE} asked for it")
+    seen["dlq discard"] = shown(rig, "dlq", "discard", *asked, "--yes")
+    until(lambda: rig.client.exists(keys.PROGRESS), 30)
+    rig.command("send", "-", given=planted())
+    until(lambda: any("dead_letters" in str(came.body) for came, _ in chat.came), 60)
+    seen["messages"] = orjson.dumps([came.body for came, _ in chat.came])
+    seen["audit"] = shown(rig, "audit") + shown(rig, "audit", "--json")
     seen["log"] = rig.worker_log(0).read_bytes()
     seen["Celery"] = orjson.dumps(celery_events, default=str)
     seen["Redis"] = beside_the_letters(rig)
     worker.terminate()
 
     assert any(b"no plan for" in text for text in seen.values())
+    assert b"discard" in seen["audit"]
+    assert all(b"a-secret-hook" not in text for text in seen.values())
     found = [
         (place, marker)
         for place, text in seen.items()
@@ -174,4 +198,5 @@ def beside_the_letters(rig) -> bytes:
             client.hgetall(place.counts),
         ]
     parts += [client.hgetall(keys.PAUSED), client.zrange(keys.PROCESSES, 0, -1)]
+    parts += [client.hgetall(keys.NOTICES), client.xrange(keys.ACTS)]
     return repr(parts).encode()
