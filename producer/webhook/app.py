@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
@@ -101,8 +101,10 @@ class Receiver:
         """Answer a webhook, and log it as one line: never its content, nor its URL."""
         begun = time.monotonic()
         name = new_request_id()
-        with structlog.contextvars.bound_contextvars(request=name):
-            response, stored = await self._answer(request)
+        try:
+            response, stored = await self._answer(request, name)
+        except Exception as error:  # noqa: BLE001 - this is the edge
+            response, stored = _failed(error, name), Stored()
         response.headers[REQUEST_HEADER] = name
         is_check = CHECK_HEADER in request.headers
         log_often(
@@ -119,14 +121,14 @@ class Receiver:
             self.record.note(WebhookRequest(name, *counts, stored.people))
         return response
 
-    async def _answer(self, request: Request) -> tuple[Response, Stored]:
+    async def _answer(self, request: Request, name: str) -> tuple[Response, Stored]:
         """Return the answer to a webhook, and what was stored."""
         try:
             stored = await self._taken(request)
         except _Checked as checked:
             return _json(200, {"check": True, **checked.found}), Stored()
         except BodyTooLarge as too_large:
-            return await self._too_large(too_large), Stored()
+            return await self._too_large(too_large, name), Stored()
         except NoMemory:
             error = "Too many large requests are under way; send it again."
             return _json(503, {"error": error}), Stored()
@@ -135,11 +137,12 @@ class Receiver:
         except ClientDisconnect:
             return Response(status_code=499), Stored()
         except (RedisUnavailable, RedisMismatch) as error:
-            LOG.warning("webhook.unavailable", message=error.message)
+            LOG.warning("webhook.unavailable", request=name, message=error.message)
             return _json(503, {"error": error.message}), Stored()
         if stored.problem:
-            LOG.info("webhook.quarantined", count=stored.quarantined, first=stored.problem)
-        counts: dict[str, object] = {"accepted": stored.accepted, "quarantined": stored.quarantined}
+            counted = {"count": stored.quarantined, "first": stored.problem}
+            LOG.info("webhook.quarantined", request=name, **counted)
+        counts = {"accepted": stored.accepted, "quarantined": stored.quarantined}
         return _json(200, counts), stored
 
     async def _taken(self, request: Request) -> Stored:
@@ -219,9 +222,10 @@ class Receiver:
             raise _Refused(413, f"A check has at most {LARGEST_CHECK_BYTES:,} bytes.")
         return await asyncio.to_thread(self.inspect, Body(sent))
 
-    async def _too_large(self, too_large: BodyTooLarge) -> Response:
+    async def _too_large(self, too_large: BodyTooLarge, name: str) -> Response:
         """Answer 413, and tell it to those who run the receiver: Lytics drops the events."""
-        LOG.error("webhook.too_large", message=f"A request was refused: it is {too_large.what}.")
+        message = f"A request was refused: it is {too_large.what}."
+        LOG.error("webhook.too_large", request=name, message=message)
         try:
             await asyncio.to_thread(self.count_too_large)
         except RedisUnavailable as error:
@@ -257,17 +261,29 @@ def build_app(receiver: Receiver, path: str) -> Starlette:
 
 async def _unknown_path(request: Request, _error: Exception) -> Response:
     """Answer 421: a 404 would make Lytics drop the events of a mistyped URL for good."""
-    return _json(421, {"error": f"Nothing is received at {request.url.path}."})
+    return _elsewhere(421, f"Nothing is received at {request.url.path}.")
 
 
 async def _wrong_method(request: Request, _error: Exception) -> Response:
-    return _json(405, {"error": f"{request.method} is not answered here; webhooks are POSTs."})
+    return _elsewhere(405, f"{request.method} is not answered here; webhooks are POSTs.")
 
 
 async def _bug(_request: Request, error: Exception) -> Response:
+    return _failed(error, new_request_id())
+
+
+def _elsewhere(status: int, message: str) -> Response:
+    """Answer what is no webhook, and log it as one line."""
+    name = new_request_id()
+    log_often("webhook.answered", request=name, status=status)
+    return _json(status, {"error": message}, name)
+
+
+def _failed(error: Exception, name: str) -> Response:
     message = error.message if isinstance(error, SegrelayError) else type(error).__name__
-    LOG.error("webhook.failed", error=message)
-    return _json(500, {"error": "The body could not be stored; it is safe to send it again."})
+    LOG.error("webhook.failed", request=name, error=message)
+    told = {"error": "The body could not be stored; it is safe to send it again."}
+    return _json(500, told, name)
 
 
 def _body(sent: bytes, unpacked: Unpacked) -> Body:
@@ -277,6 +293,8 @@ def _body(sent: bytes, unpacked: Unpacked) -> Body:
     return Body(unpacked.text, unpacked.rest)
 
 
-def _json(status: int, value: dict[str, object]) -> Response:
-    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in {408, 503} else None
-    return Response(orjson.dumps(value), status, media_type="application/json", headers=headers)
+def _json(status: int, value: Mapping[str, object], name: str = "") -> Response:
+    headers = {"retry-after": str(RETRY_AFTER_SECONDS)} if status in {408, 503} else {}
+    if name:
+        headers[REQUEST_HEADER] = name
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")

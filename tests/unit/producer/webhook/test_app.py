@@ -263,3 +263,27 @@ def test_the_probes_of_a_supervisor_are_not_logged(logged: Logged) -> None:
     ask(Shelf(), "GET", "/readyz")
 
     assert logged() == []
+
+
+def test_a_mistyped_path_is_logged_too(logged: Logged) -> None:
+    answer = ask(Shelf(), path="/v1/lytic?secret=no", content=BODY)
+
+    assert [(line["status"], line["request"]) for line in logged()] == [
+        (421, answer.headers["x-request-id"])
+    ]
+
+
+class Broken(Shelf):
+    def store(self, bodies: Sequence[Body]) -> int:
+        raise ValueError(bodies[0].text.decode())
+
+
+def test_an_error_of_our_own_is_answered_and_logged_with_the_id_and_without_the_payload(
+    logged: Logged,
+) -> None:
+    answer = ask(Broken(), headers=SECRET, content=BODY)
+
+    assert answer.status_code == 500
+    own = [line for line in logged() if line.get("request") == answer.headers["x-request-id"]]
+    assert [line["event"] for line in own] == ["webhook.failed", "webhook.answered"]
+    assert "ann@" not in str(logged())
