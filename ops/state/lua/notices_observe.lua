@@ -12,7 +12,11 @@
 -- Returns how many messages were added, or -1 if somebody has looked later already.
 
 local at = tonumber(ARGV[1])
-if at <= tonumber(redis.call('HGET', KEYS[1], 'observed') or '0') then return -1 end
+local clock = redis.call('TIME')
+local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local observed = tonumber(redis.call('HGET', KEYS[1], 'observed') or '0')
+-- What was seen after this moment was seen before the clock was set back.
+if at <= observed and observed <= now then return -1 end
 redis.call('HSET', KEYS[1], 'observed', ARGV[1])
 local stands, calm, quiet = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local added = 0
@@ -32,6 +36,7 @@ for place = 6, #ARGV, 2 do
   seen[field] = true
   local text = redis.call('HGET', KEYS[1], field)
   local record = text and cjson.decode(text) or {first = at}
+  record.first = math.min(record.first, at)
   if record.gone then
     record.gone = nil
     if not record.told then record.first = at end
@@ -50,7 +55,7 @@ for place = 1, #known, 2 do
   local field = known[place]
   if field:match('^problem|') and not seen[field] then
     local record = cjson.decode(known[place + 1])
-    record.gone = record.gone or at
+    record.gone = math.min(record.gone or at, at)
     if record.told and at - record.gone >= (record.restless and quiet or calm) then
       put('end', record)
       record.told, record.ended = nil, at

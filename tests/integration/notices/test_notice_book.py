@@ -94,6 +94,15 @@ def test_whoever_looked_earlier_than_another_announces_nothing(client):
     assert announced(awake) == [("begins", "destination_paused"), ("over", "destination_paused")]
 
 
+def test_a_clock_that_was_set_back_silences_nobody(client, book):
+    seconds, _ = client.time()
+    ahead = (seconds + 3_600) * 1_000
+    book.observe([PAUSED], ahead)
+    book.observe([PAUSED], (seconds - 10) * 1_000)
+
+    assert book.observe([PAUSED], (seconds - 1) * 1_000) == 1
+
+
 def test_a_message_is_in_one_process_hands_at_a_time(client):
     first, second = book_of(client), book_of(client)
     first.observe([PAUSED], 1_000)
