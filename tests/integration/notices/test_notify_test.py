@@ -1,0 +1,70 @@
+"""`segrelay status --notify-test` sends one message, and never shows where to."""
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.main import app
+from tests.configuration import configuration, endpoint, table, trigger
+from tests.journeys.endpoint import Endpoint
+from worker.errors import ConfigurationInvalid, OperationsMustAct
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run the command with an address of messages, or with none."""
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "any.jsonnet").write_text("{}")
+    monkeypatch.setenv("SEGRELAY_CONFIG", str(tmp_path / "segrelay.toml"))
+
+    def run_with(url, *options, **keys):
+        monkeypatch.setenv("CHAT_URL", url)
+        notify = table("operate.notify", url="env:CHAT_URL") if url else ""
+        notify += "".join(f'{key} = "{value}"\n' for key, value in keys.items())
+        tables = (endpoint("one"), trigger("vip", destination="one", url="/"), notify)
+        (tmp_path / "segrelay.toml").write_text(configuration(*tables))
+        result = CliRunner().invoke(app, ["status", "--notify-test", *options])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run_with
+
+
+def test_a_message_is_sent_in_the_form_of_the_chat(run):
+    with Endpoint(lambda _: (200, {})) as chat:
+        said = run(f"{chat.url}/secret-hook", format="slack", name="staging")
+
+    assert said.stdout == "The test message was taken.\n"
+    ((came, _),) = chat.came
+    assert came.path == "/secret-hook"
+    assert came.body["text"].startswith("*segrelay (staging): ill: test*\n")
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_an_address_that_takes_nothing_is_told_without_being_named(run, status):
+    with (
+        Endpoint(lambda _: (status, {})) as chat,
+        pytest.raises(
+            OperationsMustAct, match=rf"env:CHAT_URL\) took no message: .* {status}\."
+        ) as told,
+    ):
+        run(f"{chat.url}/secret-hook")
+
+    assert "secret-hook" not in str(told.value)
+
+
+def test_nobody_there_is_told(run):
+    with pytest.raises(OperationsMustAct, match=r"does not answer \(ConnectError\)"):
+        run("http://127.0.0.1:9/secret-hook")
+
+
+def test_without_an_address_the_table_is_named(run):
+    with pytest.raises(ConfigurationInvalid, match=r"has no \[operate.notify\]"):
+        run("")
+
+
+def test_an_address_in_the_clear_is_refused_without_being_named(run):
+    with pytest.raises(ConfigurationInvalid, match=r"operate\.notify\.url: env:CHAT_URL") as told:
+        run("http://chat.example.com/secret-hook")
+
+    assert "secret-hook" not in str(told.value)
