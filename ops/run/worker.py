@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from contextlib import closing, suppress
 from typing import Final
@@ -14,6 +15,7 @@ from ops.run.celery_command import run_celery
 from ops.run.configuration import note_configuration
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.options import LogFormat, use_log_format
+from worker import logs
 from worker.contract.own_processes import own_module
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import Settings
@@ -35,7 +37,10 @@ def worker(ctx: typer.Context, *, log_format: LogFormat = None) -> None:
 
     # Not before the processes of the pool are forked: they would inherit the thread's connections.
     signals.worker_ready.connect(lambda **_: _begin(app.segrelay.settings), weak=False)
-    options = ["worker", "--loglevel=INFO", *ctx.args]
+    logs.configure(logging.INFO)
+    logging.captureWarnings(capture=True)
+    # Celery's banner is no line of a log.
+    options = ["--quiet", "worker", "--loglevel=INFO", *ctx.args]
     # On SIGHUP Celery runs Python again, with what it sees here.
     sys.argv = own_module("ops.main", "worker", *ctx.args)[1:]
     run_celery(app, options)
