@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
@@ -102,13 +102,11 @@ class PackedParcel(NamedTuple):
     """A parcel in a request, with what is sent of it.
 
     Attributes:
-        users: What it adds to the request, corrected by the ledger.
-        dropped: Names of the fields that were left out.
+        shaped: The parcel's body, corrected by the ledger right before it is sent.
     """
 
     parcel: Parcel
-    users: tuple[dict[str, Any], ...]
-    dropped: tuple[str, ...] = ()
+    shaped: Shaped
 
 
 class Packed(NamedTuple):

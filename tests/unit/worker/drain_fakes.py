@@ -173,7 +173,7 @@ class FakeRenders:
             user |= profile["tells"]["user"]
             user["identifiers"] |= profile["tells"]["identifiers"]
             user["attributes"] |= profile["tells"]["attributes"]
-        return Rendered(orjson.dumps({"users": [user]}))
+        return Rendered(orjson.dumps({"users": [user], **profile.get("root", {})}))
 
 
 class SlowPartition(FakePartition):

@@ -252,12 +252,15 @@ class World:
 
     def _sending(self, request: OutgoingRequest) -> Sending:
         note = NOTE.get()
+        root = orjson.loads(request.body)
+        users = tuple(root.pop("users"))
         return Sending(
             places=tuple(row.place for row in note.deliveries),
             digest_of_place={row.place: row.digest for row in note.deliveries},
             digests=frozenset(row.digest for row in note.deliveries),
             url=request.url,
-            users=tuple(orjson.loads(request.body)["users"]),
+            users=users,
+            root=root,
             process=CURRENT.get(),
             at=self.loop.time(),
             box={},

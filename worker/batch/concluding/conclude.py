@@ -166,7 +166,7 @@ class Conclusion:
                 continue
             if packed.is_shared and no is None:
                 history.append(self._shared(packed))
-            for parcel, _, left_out in packed.members:
+            for parcel, shaped in packed.members:
                 match no:
                     case None:
                         before = records.get(parcel.digest)
@@ -174,7 +174,7 @@ class Conclusion:
                         records[parcel.digest] = parcel.delivered_in(before)
                         trigger = parcel.delivery.trigger
                         delivered[trigger] += 1
-                        for name in left_out:
+                        for name in shaped.dropped:
                             dropped[f"dropped|{trigger}|{name}"] += 1
                         settled.append(Settled(parcel.delivery, tells=True))
                         settled += (

@@ -11,7 +11,7 @@ from worker.batch.batch import Batch, Packed, PackedParcel, Parcel, Part, Reques
 from worker.batch.letters import Obituary
 from worker.batch.partition import Settled
 from worker.batch.preparing.judge import skip_by_ledger
-from worker.batch.sending.request_builder import Loading
+from worker.batch.sending.request_builder import RequestBuilder
 from worker.contract.words import Death, Skip
 from worker.core.compact import compact_json
 from worker.core.knowledge import knowledge
@@ -58,7 +58,7 @@ class Packer:
         others = [m.parcel for m in members if m is not chosen]
         self.batch.put_back(others, is_refused=request.is_part)
         self.batch.trying |= set(request.triggers)
-        users = tuple(map(compact_json, chosen.users))
+        users = tuple(map(compact_json, chosen.shaped.users))
         return self._request((Packed((chosen,), users),), is_part=request.is_part)
 
     def next_request(self, *, may_leave: bool = False) -> Request | None:
@@ -105,34 +105,34 @@ class Packer:
         if alone in self.batch.state.waits:
             most = 1
             part.parcels = deque(sorted(part.parcels, key=self._failures))
-        loading = Loading(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
+        builder = RequestBuilder(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
         shares = self.batch.may_share(part)
         left: deque[Parcel] = deque()
-        while part.parcels and (shares or not loading.is_full):
+        while part.parcels and (shares or not builder.is_full):
             parcel = part.parcels.popleft()
             if not alone and self.batch.goes_alone(parcel.delivery.trigger):
                 in_trouble.append(parcel)
                 continue
-            if shares and loading.holds(parcel):
-                if not self._joins(parcel, loading):
+            if shares and builder.holds(parcel):
+                if not self._joins(parcel, builder):
                     left.append(parcel)
                 continue
             if (
-                loading.is_full
+                builder.is_full
                 or not self.batch.may_go(parcel.delivery.trigger)
-                or self._is_blocked(parcel, loading.names)
+                or self._is_blocked(parcel, builder.names)
             ):
                 left.append(parcel)
                 continue
             packed = self._pack(parcel)
-            if packed and not loading.add(*packed):
+            if packed and not builder.add(*packed):
                 left.append(parcel)
         part.parcels.extendleft(reversed(left))
-        loaded = loading.packed()
+        loaded = builder.packed()
         request = self._request(loaded, is_part=part.is_refused) if loaded else None
         return request, in_trouble
 
-    def _joins(self, parcel: Parcel, loading: Loading) -> bool:
+    def _joins(self, parcel: Parcel, builder: RequestBuilder) -> bool:
         """Add a parcel to the user object of its profile if the ledger would let it pass then.
 
         It is judged as if what is in that object was delivered already, as in a later request.
@@ -141,14 +141,14 @@ class Packer:
         if not self.batch.may_go(parcel.delivery.trigger) or state.waits_until_ms(parcel.delivery):
             return False
         try:
-            record = loading.record(parcel, state.records[parcel.digest])
+            record = builder.record(parcel, state.records[parcel.digest])
             if judge(record, parcel.fact):
                 return False
             shaped = self._shaped(parcel, record)
             if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
                 return False
-            member = PackedParcel(parcel, shaped.users, shaped.dropped)
-            return loading.join(member, len(compact_json(shaped.users[0])) + 1, record)
+            member = PackedParcel(parcel, shaped)
+            return builder.join(member, len(compact_json(shaped.users[0])) + 1, record)
         except Exception as error:  # noqa: BLE001 - it goes by itself then
             log_bug(error, "uniting.failed", trigger=parcel.route.trigger)
             return False
@@ -200,7 +200,7 @@ class Packer:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."
             self._not_sendable(parcel, NotSendable(Death.TOO_LARGE, message))
             return None
-        return PackedParcel(parcel, shaped.users, shaped.dropped), users
+        return PackedParcel(parcel, shaped), users
 
     def _shaped(self, parcel: Parcel, record: Record) -> Shaped | NotSendable:
         """Return what is still true of a body, by what a record knows."""
@@ -223,7 +223,7 @@ class Packer:
 
     def _request(self, packed: tuple[Packed, ...], *, is_part: bool) -> Request:
         parcels = [member.parcel for p in packed for member in p.members]
-        first = parcels[0]
+        first, shaped = packed[0].members[0]
         users = [user for p in packed for user in p.users]
         for parcel in parcels:
             self.batch.busy |= parcel.names
@@ -231,8 +231,8 @@ class Packer:
         self.batch.trying |= self.batch.state.waits.keys() & set(triggers)
         return Request(
             packed,
-            first.shaped.url or first.route.rules.url,
-            first.route.api.assemble(users, first.shaped.root),
+            shaped.url or first.route.rules.url,
+            first.route.api.assemble(users, shaped.root),
             len(users),
             triggers,
             is_part,

@@ -1,8 +1,10 @@
-"""A request while it is packed: which parcels it carries, and what room is left in it."""
+"""A request while it is packed: the parcels that it carries, and the room that is left in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from worker.batch.batch import Packed, PackedParcel, Parcel
 from worker.contract.words import Direction
@@ -11,18 +13,20 @@ from worker.core.ledger import Record
 
 
 @dataclass(slots=True)
-class Loading:
-    """The user objects of a request so far.
+class RequestBuilder:
+    """Collects the user objects of one request.
 
     Args:
-        most: How many user objects it may have.
-        room: How many bytes are left for them.
-        names: Profiles and identifiers of the people in it.
+        most: The largest number of user objects.
+        room: The bytes that are left for them.
+        root: The root options of the request: those of its first parcel, corrected.
+        names: Profiles and identifiers of the people of whom no further user object is added.
         is_full: No further person has room.
     """
 
     most: int
     room: int
+    root: Mapping[str, Any] = field(default_factory=dict)
     names: set[bytes | str] = field(default_factory=set)
     is_full: bool = False
     _users: int = 0
@@ -36,10 +40,17 @@ class Loading:
         return parcel.digest in self._at
 
     def add(self, member: PackedParcel, users: tuple[bytes, ...]) -> bool:
-        """Add user objects of their own for a parcel; returns whether there was room.
+        """Add user objects of their own for a parcel; returns whether they fit.
 
-        The first parcel always has room: it is known not to be too large alone.
+        The first parcel always fits: it is known not to be too large alone. Its root options are
+        the request's. A parcel of which something newer has made other root options untrue goes in
+        a request of its own.
         """
+        if self._packed and member.shaped.root != self.root:
+            # Whatever comes behind it of the same person stays behind it.
+            self.names |= member.parcel.names
+            return False
+        self.root = member.shaped.root
         size = sum(map(len, users)) + len(users)
         if self._packed and (self._users + len(users) > self.most or size > self.room):
             self.is_full = True
@@ -76,10 +87,11 @@ class Loading:
         parcel, at = member.parcel, self._at[member.parcel.digest]
         members = self._packed[at].members
         pair = sorted((members[0], member), key=_event_time)
-        api, root = parcel.route.api, parcel.shaped.root
+        api, users = parcel.route.api, [user for m in pair for user in m.shaped.users]
         if parcel.digest in self._closed:
             return False
-        if size > self.room or api.unite([user for m in pair for user in m.users], root) is None:
+        is_fitting = size <= self.room and member.shaped.root == self.root
+        if not is_fitting or api.unite(users, self.root) is None:
             # What comes behind it goes behind it: newer data first would make its own stale.
             self._closed.add(parcel.digest)
             return False
@@ -90,16 +102,14 @@ class Loading:
 
     def packed(self) -> tuple[Packed, ...]:
         """Return the user objects; those that are shared are united now, oldest event first."""
-        return tuple(_united(each) if each.is_shared else each for each in self._packed)
+        return tuple(self._united(each) if each.is_shared else each for each in self._packed)
 
-
-def _united(shared: Packed) -> Packed:
-    members = sorted(shared.members, key=_event_time)
-    parcel = members[0].parcel
-    users = [user for member in members for user in member.users]
-    united = parcel.route.api.unite(users, parcel.shaped.root)
-    assert united is not None
-    return Packed(tuple(members), (compact_json(united),))
+    def _united(self, shared: Packed) -> Packed:
+        members = sorted(shared.members, key=_event_time)
+        users = [user for member in members for user in member.shaped.users]
+        united = members[0].parcel.route.api.unite(users, self.root)
+        assert united is not None
+        return Packed(tuple(members), (compact_json(united),))
 
 
 def _event_time(member: PackedParcel) -> tuple[int, bool]:
