@@ -16,7 +16,7 @@ from worker.batch.route import Route
 from worker.batch.state import State
 from worker.core.gate import Slot
 from worker.core.ledger import Fact, Record, with_delivered, with_tried, with_whole_list
-from worker.destinations.api import Answer, Api, Occasion, Shaped
+from worker.destinations.api import Answer, Api, Shaped
 from worker.destinations.sending import NoAnswer
 
 
@@ -71,7 +71,6 @@ class Parcel:
     delivery: Delivery
     fact: Fact
     route: Route
-    occasion: Occasion
     shaped: Shaped
     body: bytes
     losers: tuple[Contender, ...]
@@ -84,7 +83,8 @@ class Parcel:
 
     def delivered_in(self, record: Record) -> Record:
         """Return its profile's record after its delivery."""
-        data_sent = self.route.api.tells_data(self.shaped, self.occasion)
+        api, header = self.route.api, self.delivery.header
+        data_sent = api.tells_data(self.shaped, header, self.route.rules)
         return self._told_in(with_delivered(record, self.fact, data_sent=data_sent))
 
     def tried_in(self, record: Record) -> Record:

@@ -17,7 +17,7 @@ from worker.contract.events import Header
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import Death, Direction, Skip
 from worker.core.messages import normalise_message
-from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.registry import api_of, rules_of
 from worker.errors import TemplateBroken
 from worker.jsonnet.files import TemplateFolder
@@ -190,8 +190,8 @@ def shape_result(
     if not isinstance(result, Rendered):
         return Rehearsed(name, result)
     api = api_of(settings, trigger)
-    occasion = Occasion.of(header, rules_of(settings, trigger), now_us)
-    shaping = api.shape(loads(result.body), occasion)
+    rules = rules_of(settings, trigger)
+    shaping = api.shape(loads(result.body), header, rules, now_us)
     if isinstance(shaping, NotSendable):
         return Rehearsed(name, result, shaping)
     users = [orjson.dumps(user) for user in shaping.users]

@@ -14,7 +14,7 @@ from worker.batch.partition import Delivery, Settled
 from worker.batch.route import Route
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
-from worker.destinations.api import NotSendable, Occasion
+from worker.destinations.api import NotSendable
 from worker.errors import SegrelayError
 from worker.jsonnet.rendered import (
     Asserted,
@@ -252,13 +252,12 @@ def _parcel(
     going: tuple[Contender, tuple[Contender, ...]], body: bytes, route: Route, now_us: int
 ) -> Parcel | NotSendable:
     (delivery, fact, _), losers = going
-    occasion = Occasion.of(delivery.header, route.rules, now_us)
-    shaped = route.api.shape(_loads(body), occasion)
+    shaped = route.api.shape(_loads(body), delivery.header, route.rules, now_us)
     if isinstance(shaped, NotSendable):
         return shaped
     known_by = map(route.api.identifiers, shaped.users)
     names = frozenset((delivery.header.digest,)).union(*known_by)
-    return Parcel(delivery, fact, route, occasion, shaped, body, losers, names)
+    return Parcel(delivery, fact, route, shaped, body, losers, names)
 
 
 def _not_sendable(

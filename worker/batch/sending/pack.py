@@ -207,7 +207,8 @@ class Packer:
         # A repair carries the profile of an older event, so all that the ledger knows is newer.
         fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
         newer = knowledge(record, fact, self.batch.numbers.slugs)
-        return parcel.route.api.correct(parcel.shaped, parcel.occasion, newer)
+        route, header = parcel.route, parcel.delivery.header
+        return route.api.correct(parcel.shaped, header, route.rules, newer)
 
     def _not_sendable(self, parcel: Parcel, why: NotSendable) -> None:
         match why.reason:

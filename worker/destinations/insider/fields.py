@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from worker.destinations import normalise
-from worker.destinations.api import Occasion
 from worker.destinations.normalise import is_empty, pruned
 
 OPT_INS: Final = ("email_optin", "sms_optin", "whatsapp_optin", "gdpr_optin")
@@ -142,8 +141,15 @@ def _custom_attributes(given: Any, dropped: list[str]) -> dict[str, Any]:
     return pruned(given) or {}
 
 
-def events(value: Any, occasion: Occasion, dropped: list[str]) -> list[dict[str, Any]]:
-    """Return the events that Insider would write; older ones are counted as `too_old`."""
+def events(value: Any, *, time_us: int, now_us: int, dropped: list[str]) -> list[dict[str, Any]]:
+    """Return the events that Insider would write; older ones are counted as `too_old`.
+
+    Args:
+        value: As the template yielded it.
+        time_us: Of the delivery's event, for those that have no time of their own.
+        now_us: Redis' clock.
+        dropped: Gets the names of what is left out.
+    """
     if type(value) is not list:
         _note("events", value, dropped)
         return []
@@ -151,21 +157,23 @@ def events(value: Any, occasion: Occasion, dropped: list[str]) -> list[dict[str,
     for given in value:
         if type(given) is not dict:
             _note("events", given, dropped)
-        elif (found := _event(given, occasion, dropped)) is not None:
+        elif (found := _event(given, time_us, now_us, dropped)) is not None:
             right.append(found)
     return right
 
 
-def _event(given: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dict[str, Any] | None:
+def _event(
+    given: dict[str, Any], time_us: int, now_us: int, dropped: list[str]
+) -> dict[str, Any] | None:
     name = normalise.text(given.get("event_name"))
     if name is None or not _EVENT_NAME.fullmatch(name := name.lower()):
         dropped.append("events.event_name")
         return None
-    moment = _moment(given.get("timestamp"), occasion)
+    moment = _moment(given.get("timestamp"), time_us)
     if moment is None:
         dropped.append("events.timestamp")
         return None
-    if moment < _oldest(occasion.now_us // _MINUTE_US, name):
+    if moment < _oldest(now_us // _MINUTE_US, name):
         dropped.append(TOO_OLD)
         return None
     for key in sorted(given.keys() - _EVENT_KEYS):
@@ -186,10 +194,10 @@ def _drop_wrong_custom(parameters: dict[str, Any], dropped: list[str]) -> None:
         dropped.append("events.event_params.custom")
 
 
-def _moment(written: Any, occasion: Occasion) -> datetime | None:
+def _moment(written: Any, time_us: int) -> datetime | None:
     """Return when it happened; where the template does not say, when the delivery's event did."""
     if is_empty(written):
-        return _instant_of(occasion.time_us)
+        return _instant_of(time_us)
     return normalise.instant(written)
 
 
