@@ -46,7 +46,7 @@ class _Worker:
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()
         gc.freeze()
-        return Ready(runtime, lambda: runtime.renders.renderer.doubted, runtime.upkeep.told)
+        return Ready(runtime, lambda: runtime.renderer.renderer.doubted, runtime.upkeep.told)
 
 
 def _configured_app() -> Any:

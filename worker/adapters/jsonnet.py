@@ -1,4 +1,4 @@
-"""`ProcessRenders`: rendering for a drain, in this process under limits or in a throw-away one."""
+"""`ProcessRenderer`: rendering for a drain, in this process under limits or in a throw-away one."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class _TookTooLongError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessRenders:
-    """The renderer of a drain; it implements `worker.batch.preparing.render.Renders`.
+class ProcessRenderer:
+    """The renderer of a drain; it implements `worker.batch.preparing.render.RowRenderer`.
 
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from worker.batch.batch import Contender
+from worker.batch.parcel import Contender
 from worker.batch.partition import Settled
 from worker.batch.state import State
 
@@ -31,13 +31,11 @@ class Ration:
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     _admitted: dict[str, set[str]] = field(default_factory=dict)
 
-    def admit(
-        self, going: Sequence[tuple[Contender, tuple[Contender, ...]]], state: State
-    ) -> list[tuple[Contender, tuple[Contender, ...]]]:
+    def admit(self, going: Sequence[Contender], state: State) -> list[Contender]:
         """Return those that may be rendered; of a trigger with more than that no more is read."""
         if not self.shares:
             return list(going)
-        return [each for each in going if self._may_go(each[0], state)]
+        return [each for each in going if self._may_go(each, state)]
 
     def _may_go(self, contender: Contender, state: State) -> bool:
         trigger, place = contender.delivery.trigger, contender.delivery.place

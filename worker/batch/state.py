@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Protocol, TypeVar
 
 from worker.batch.partition import Delivery, Hold, Holding, Note
@@ -97,13 +98,22 @@ class State:
     orphans: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, holding: Holding, clock: Clock, late_seconds: float) -> State:
+    def of(
+        cls,
+        holding: Holding,
+        clock: Clock,
+        late_seconds: float,
+        paused: Iterable[str] = (),
+        meanings: Mapping[str, Meaning] = MappingProxyType({}),
+    ) -> State:
         """Return the state of a fresh holder; what ends later than it can have been set has ended.
 
         Args:
             holding: What Redis has told.
             clock: Ours.
             late_seconds: For how long a note is open.
+            paused: See `State`.
+            meanings: See `State`.
         """
         latest_ms = holding.now_ms + longest_ms(late_seconds)
         state = cls(
@@ -115,6 +125,8 @@ class State:
                 name: hold for name, hold in holding.holds.items() if hold.until_ms <= latest_ms
             },
             suspects=set(holding.rendering),
+            paused=set(paused),
+            meanings=meanings,
             reached_up_to=holding.reached_up_to,
             orphans=dict(holding.orphans),
         )
@@ -122,6 +134,14 @@ class State:
             if note.open_until_ms:
                 state.keep_open(note)
         return state
+
+    def rename(self, renames: Renames) -> None:
+        """Take in which audiences were renamed before the lease was taken."""
+        self.renames = renames
+
+    def end(self, reason: str) -> None:
+        """Remember why the drain ends before all is done."""
+        self.tally.ended = reason
 
     def is_sampled(self, digest: bytes) -> bool:
         """Say whether a person who is reached belongs to those whom `verify` chooses from."""

@@ -83,7 +83,7 @@ class FakeStreaks:
         self.paused.setdefault(trigger, reason)
 
 
-class FakeRenders:
+class FakeRenderer:
     """Templates in Python; `behave` in a profile says what its template does.
 
     What goes `apart` is not rendered ahead, nor anything of its call from a `slow` one on.

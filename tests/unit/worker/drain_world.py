@@ -22,7 +22,7 @@ from tests.fakes.gate import FakeGate
 from tests.fakes.gate_record import GateRecord
 from tests.unit.worker.drain_fakes import (
     FakeNumbers,
-    FakeRenders,
+    FakeRenderer,
     FakeStreaks,
     SlowGate,
     SlowPartition,
@@ -214,7 +214,7 @@ class World:
             partition=Edge(process, partition),
             gate=Edge(process, SlowGate(self)),
             sender=Edge(process, FakeSender(self._respond, connected)),
-            renders=FakeRenders(process),
+            renderer=FakeRenderer(process),
             numbers=self.numbers,
             streaks=self.streaks,
             lease=lease,

@@ -12,11 +12,12 @@ from typing import Final, assert_never
 
 import orjson
 
-from worker.batch.batch import Batch, Packed, Parcel, Request, Sent
+from worker.batch.batch import Batch
 from worker.batch.concluding.halve import Refusals
 from worker.batch.concluding.repair import repair
 from worker.batch.concluding.settle import Settler
 from worker.batch.letters import Obituary
+from worker.batch.parcel import Packed, Parcel, Request, Sent
 from worker.batch.partition import Delivery, Note, Partition, Settled, Settlement
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Wait
@@ -162,11 +163,11 @@ class Conclusion:
             no = next((refused[i] for i in users if i in refused), None) if refused else None
             if no and packed.is_shared and isinstance(no.reason, Death):
                 # It is not known yet which of them Insider refuses.
-                apart += (member.parcel for member in packed.members)
+                apart += packed.members
                 continue
             if packed.is_shared and no is None:
                 history.append(self._shared(packed))
-            for parcel, shaped in packed.members:
+            for parcel in packed.members:
                 match no:
                     case None:
                         before = records.get(parcel.digest)
@@ -174,7 +175,7 @@ class Conclusion:
                         records[parcel.digest] = parcel.delivered_in(before)
                         trigger = parcel.delivery.trigger
                         delivered[trigger] += 1
-                        for name in shaped.dropped:
+                        for name in parcel.sent.dropped:
                             dropped[f"dropped|{trigger}|{name}"] += 1
                         settled.append(Settled(parcel.delivery, tells=True))
                         settled += (
@@ -215,7 +216,7 @@ class Conclusion:
 
     def _shared(self, packed: Packed) -> bytes:
         """Return the line of history that says which deliveries shared a user object."""
-        deliveries = [member.parcel.delivery for member in packed.members]
+        deliveries = [parcel.delivery for parcel in packed.members]
         named = ", ".join(f"{d.header.audience} ({d.trigger})" for d in deliveries[:SHARED_NAMED])
         more = ", ..." if len(deliveries) > SHARED_NAMED else ""
         remark = f"{len(deliveries)} deliveries shared one user object: {named}{more}"

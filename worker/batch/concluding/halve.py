@@ -18,9 +18,10 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from worker.batch.batch import Batch, Parcel, Request, Sent
+from worker.batch.batch import Batch
 from worker.batch.concluding.settle import Settler
 from worker.batch.letters import Obituary
+from worker.batch.parcel import Parcel, Request, Sent
 from worker.batch.partition import Settlement
 from worker.batch.route import Route
 from worker.contract.words import Death

@@ -9,9 +9,10 @@ from typing import Protocol
 
 import orjson
 
-from worker.batch.batch import Batch, Parcel
+from worker.batch.batch import Batch
 from worker.batch.concluding.responses import NO_RESPONSES, Responses
 from worker.batch.letters import Obituary, letter_of
+from worker.batch.parcel import Parcel
 from worker.batch.partition import Delivery, LedgerText, Partition, Settled, Settlement
 from worker.batch.ration import Ration
 from worker.contract.words import Death

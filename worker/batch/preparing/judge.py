@@ -6,10 +6,11 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from worker.batch.batch import Batch, Contender, Numbers
+from worker.batch.batch import Batch, Numbers
 from worker.batch.letters import Obituary
+from worker.batch.parcel import Contender
 from worker.batch.partition import Delivery, LedgerText, Note, Settled
-from worker.batch.preparing.read import UNKNOWN_FORMAT, UNREADABLE
+from worker.batch.preparing.read import UNKNOWN_FORMAT, UNREADABLE, is_full
 from worker.contract.events import decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
@@ -48,6 +49,20 @@ def tried_by(
             tried = with_tried(records[row.digest], fact)
             records[row.digest] = with_whole_list(tried, row.time_us)
     return {digest: LedgerText.of(record) for digest, record in records.items()}
+
+
+async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
+    """Decode the deliveries that were read for a batch.
+
+    Args:
+        batch: It takes them in, also what can't be decoded.
+        deliveries: Of its streams.
+        entries: How many might be read.
+    """
+    audiences = {d.header.audience for d in deliveries if d.header.audience}
+    await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
+    contenders = open_up(deliveries, batch)
+    batch.take_in(deliveries, contenders, is_last=not is_full(deliveries, entries))
 
 
 def open_up(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
@@ -163,13 +178,13 @@ def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record])
     return Settled(delivery, reason, tells=True, remark=reason.value)
 
 
-def contend(
-    contenders: Sequence[Contender],
-) -> list[tuple[Contender, tuple[Contender, ...]]]:
+def contend(contenders: Sequence[Contender]) -> list[Contender]:
     """Return the events of the batch that no other beats, each with those it beats."""
     if len({(c.delivery.header.digest, c.fact.audience) for c in contenders}) == len(contenders):
-        return [(contender, ()) for contender in contenders]
+        return list(contenders)
     result = contest(
         [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
     )
-    return [(c, result.beaten_by.get(number, ())) for number, c in enumerate(result.going)]
+    return [
+        c._replace(losers=result.beaten_by.get(number, ())) for number, c in enumerate(result.going)
+    ]

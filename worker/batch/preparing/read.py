@@ -43,8 +43,8 @@ UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
 """Stands for a header of a format that another version knows."""
 
 
-class Reads(Protocol):
-    """Reads streams."""
+class StreamReader(Protocol):
+    """Reads the streams of a partition."""
 
     async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
         """Read the next entries of several streams; of many in one round trip."""
@@ -110,7 +110,7 @@ class _BatchReader:
         low: Whoever has no more than so many is read on when another one has none left.
     """
 
-    reads: Reads
+    reader: StreamReader
     entries: int
     low: int = 0
     seen: int = 0
@@ -131,7 +131,7 @@ class _BatchReader:
         for source in wanted:
             source.step = min(longest, max(step, 2 * source.step))
         stretches = [Stretch(source.stream, source.after_id, source.step) for source in wanted]
-        for source, found in zip(wanted, await self.reads.read(stretches), strict=True):
+        for source, found in zip(wanted, await self.reader.read(stretches), strict=True):
             source.take_in(found)
             self.seen += len(found.entries)
             self.seen_bytes += sum(len(e.profile) + len(e.header) for e in found.entries)
@@ -152,40 +152,45 @@ def order_of(entry_id: str) -> tuple[int, int]:
 
 
 async def read_batch(
-    reads: Reads, state: State, streams: Sequence[str], *, entries: int
+    reader: StreamReader, state: State, streams: Sequence[str], *, entries: int
 ) -> list[Delivery]:
     """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
     Args:
-        reads: The partition.
+        reader: The partition.
         state: Says who has to wait; its holds are brought up to date.
         streams: `lane|trigger`, of triggers that are due.
         entries: How many at most.
     """
     sources = [_source(state, stream) for stream in streams]
-    batch = await _read(reads, state, sources, entries)
+    batch = await _read(reader, state, sources, entries)
     for source in sources:
         _note_hold(state, source)
-        await _note_orphans(reads, state, source)
+        await _note_orphans(reader, state, source)
     return batch
 
 
 async def read_on(
-    reads: Reads, state: State, streams: Sequence[str], behind: Iterable[Delivery], *, entries: int
+    reader: StreamReader,
+    state: State,
+    streams: Sequence[str],
+    behind: Iterable[Delivery],
+    *,
+    entries: int,
 ) -> list[Delivery]:
     """Read as `read_batch` does, but only what stands behind these. It notes no holds."""
     read = {delivery.stream: delivery.entry_id for delivery in behind}
     sources = [_source(state, name) for name in streams]
     for source in sources:
         source.after_id = read.get(source.stream, source.after_id)
-    return await _read(reads, state, sources, entries)
+    return await _read(reader, state, sources, entries)
 
 
 async def _read(
-    reads: Reads, state: State, sources: Sequence[_Source], entries: int
+    reader: StreamReader, state: State, sources: Sequence[_Source], entries: int
 ) -> list[Delivery]:
-    reader = _BatchReader(reads, entries)
-    await reader.fill(sources)
+    streams = _BatchReader(reader, entries)
+    await streams.fill(sources)
     heads: list[tuple[tuple[int, int], int]] = []
     for number, source in enumerate(sources):
         _push(heads, number, source)
@@ -209,7 +214,7 @@ async def _read(
             source.is_exhausted = True
             continue
         if not source.entries and not source.is_exhausted:
-            await reader.fill(sources)
+            await streams.fill(sources)
         _push(heads, number, source)
     return batch
 
@@ -225,10 +230,10 @@ def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
     return bool(until_ms)
 
 
-async def is_any_due(reads: Reads, state: State, streams: Iterable[str]) -> bool:
+async def is_any_due(reader: StreamReader, state: State, streams: Iterable[str]) -> bool:
     """Say whether streams hold anything behind what has to wait there."""
     sources = [_source(state, stream) for stream in streams]
-    found = await reads.read([Stretch(source.stream, source.after_id, 1) for source in sources])
+    found = await reader.read([Stretch(source.stream, source.after_id, 1) for source in sources])
     return any(head.entries for head in found)
 
 
@@ -279,10 +284,10 @@ def _is_right(header: Header) -> bool:
     )
 
 
-async def _note_orphans(reads: Reads, state: State, source: _Source) -> None:
+async def _note_orphans(reader: StreamReader, state: State, source: _Source) -> None:
     meaning = state.meanings.get(source.trigger)
     if meaning and source.unwanted_up_to != state.unwanted_up_to(source.stream):
-        await reads.set_aside(source.stream, meaning.digest, source.unwanted_up_to)
+        await reader.set_aside(source.stream, meaning.digest, source.unwanted_up_to)
         state.orphans[f"{source.stream}|{meaning.digest}"] = source.unwanted_up_to
 
 

@@ -62,6 +62,15 @@ class Lookout:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _watching: asyncio.Task[None] | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Say whether nothing new may begin."""
+        return self.stopping.is_set() or self.cut.is_set()
+
+    def may_send(self) -> bool:
+        """Say whether a request may still be written."""
+        return self.lease.is_valid() and not self.cut.is_set()
+
     async def __aenter__(self) -> Self:
         """Begin to look."""
         self._watching = asyncio.ensure_future(self._look())

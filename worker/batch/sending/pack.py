@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.batch.batch import Batch, Packed, PackedParcel, Parcel, Part, Request
-from worker.batch.letters import Obituary
-from worker.batch.partition import Settled
+from worker.batch.batch import Batch, Part
+from worker.batch.parcel import Packed, Parcel, Request
 from worker.batch.preparing.judge import skip_by_ledger
 from worker.batch.sending.request_builder import RequestBuilder
-from worker.contract.words import Death, Skip
+from worker.contract.words import Death
 from worker.core.compact import compact_json
 from worker.core.knowledge import knowledge
 from worker.core.ledger import Record, judge
@@ -37,13 +36,17 @@ class Packer:
     way, or what the next batch will read.
 
     Args:
-        is_patient: So much was read at once that nothing is late because a request waits.
+        is_patient: So much was read at once that small requests wait for others to share them.
     """
 
     batch: Batch
     is_patient: bool = False
     _has_packed: bool = False
     _sharing: set[Parcel] = field(default_factory=set)
+
+    def lose_patience(self) -> None:
+        """Stop keeping small requests waiting, because one that is under way takes too long."""
+        self.is_patient = False
 
     def reduce(self, request: Request, avoid: str) -> Request:
         """Keep one delivery of a request, for a probe, and take the others back.
@@ -53,12 +56,12 @@ class Packer:
             avoid: The place of the delivery that failed last as a probe; another one is preferred.
         """
         self.batch.done(request)
-        members = [member for packed in request.packed for member in packed.members]
-        chosen = next((m for m in members if m.parcel.delivery.place != avoid), members[0])
-        others = [m.parcel for m in members if m is not chosen]
+        parcels = request.parcels
+        chosen = next((p for p in parcels if p.delivery.place != avoid), parcels[0])
+        others = [parcel for parcel in parcels if parcel is not chosen]
         self.batch.put_back(others, is_refused=request.is_part)
         self.batch.trying |= set(request.triggers)
-        users = tuple(map(compact_json, chosen.shaped.users))
+        users = tuple(map(compact_json, chosen.sent.users))
         return self._request((Packed((chosen,), users),), is_part=request.is_part)
 
     def next_request(self, *, may_leave: bool = False) -> Request | None:
@@ -124,8 +127,8 @@ class Packer:
             ):
                 left.append(parcel)
                 continue
-            packed = self._pack(parcel)
-            if packed and not builder.add(*packed):
+            users = self._pack(parcel)
+            if users and not builder.add(parcel, users):
                 left.append(parcel)
         part.parcels.extendleft(reversed(left))
         loaded = builder.packed()
@@ -147,8 +150,8 @@ class Packer:
             shaped = self._shaped(parcel, record)
             if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
                 return False
-            member = PackedParcel(parcel, shaped)
-            return builder.join(member, len(compact_json(shaped.users[0])) + 1, record)
+            parcel.correct(shaped)
+            return builder.join(parcel, len(compact_json(shaped.users[0])) + 1, record)
         except Exception as error:  # noqa: BLE001 - it goes by itself then
             log_bug(error, "uniting.failed", trigger=parcel.route.trigger)
             return False
@@ -178,7 +181,7 @@ class Packer:
             self.batch.skipped.append(settled)
         return settled is None
 
-    def _pack(self, parcel: Parcel) -> tuple[PackedParcel, tuple[bytes, ...]] | None:
+    def _pack(self, parcel: Parcel) -> tuple[bytes, ...] | None:
         """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
         if not self._is_current(parcel):
             return None
@@ -189,7 +192,7 @@ class Packer:
             self._not_sendable(parcel, NotSendable(Death.INVALID, message))
             return None
 
-    def _corrected(self, parcel: Parcel) -> tuple[PackedParcel, tuple[bytes, ...]] | None:
+    def _corrected(self, parcel: Parcel) -> tuple[bytes, ...] | None:
         shaped = self._shaped(parcel, self.batch.state.records[parcel.digest])
         if isinstance(shaped, NotSendable):
             self._not_sendable(parcel, shaped)
@@ -200,7 +203,8 @@ class Packer:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."
             self._not_sendable(parcel, NotSendable(Death.TOO_LARGE, message))
             return None
-        return PackedParcel(parcel, shaped), users
+        parcel.correct(shaped)
+        return users
 
     def _shaped(self, parcel: Parcel, record: Record) -> Shaped | NotSendable:
         """Return what is still true of a body, by what a record knows."""
@@ -211,20 +215,13 @@ class Packer:
         return route.api.correct(parcel.shaped, header, route.rules, newer)
 
     def _not_sendable(self, parcel: Parcel, why: NotSendable) -> None:
-        match why.reason:
-            case Skip() as reason:
-                remark = f"{reason.value}: {why.message}"
-                self.batch.skipped.append(Settled(parcel.delivery, reason, remark=remark))
-            case Death() as reason:
-                template = parcel.route.template
-                obituary = Obituary(
-                    reason, why.message, template.content_hash if template else "", parcel.body
-                )
-                self.batch.deaths.append((parcel.delivery, obituary))
+        template = parcel.route.template
+        content_hash = template.content_hash if template else ""
+        self.batch.not_sendable(parcel.delivery, why, content_hash, parcel.body)
 
     def _request(self, packed: tuple[Packed, ...], *, is_part: bool) -> Request:
-        parcels = [member.parcel for p in packed for member in p.members]
-        first, shaped = packed[0].members[0]
+        parcels = [parcel for p in packed for parcel in p.members]
+        first = parcels[0]
         users = [user for p in packed for user in p.users]
         for parcel in parcels:
             self.batch.busy |= parcel.names
@@ -232,8 +229,8 @@ class Packer:
         self.batch.trying |= self.batch.state.waits.keys() & set(triggers)
         return Request(
             packed,
-            shaped.url or first.route.rules.url,
-            first.route.api.assemble(users, shaped.root),
+            first.sent.url or first.route.rules.url,
+            first.route.api.assemble(users, first.sent.root),
             len(users),
             triggers,
             is_part,

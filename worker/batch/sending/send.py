@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 
-from worker.batch.batch import Batch, Request, Sent
+from worker.batch.batch import Batch
 from worker.batch.concluding.conclude import Conclusion
 from worker.batch.concluding.settle import Settler
+from worker.batch.parcel import Request, Sent
 from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
+from worker.batch.sending.lookout import Lookout
 from worker.batch.sending.pack import Packer
 from worker.contract.words import Death
 from worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, Slot
@@ -57,7 +59,7 @@ class Passage:
         # By both clocks, since the process may have been stopped after it wrote its note.
         if self.slot.expired(max(self.noted_ms, courier.batch.state.now_ms())):
             await self._rebook()
-        may_go = self.has_slot and courier.may_send() and not courier.cut.is_set()
+        may_go = self.has_slot and courier.lookout.may_send()
         self.was_open = self.was_open or may_go
         return may_go
 
@@ -81,11 +83,7 @@ class Courier:
     """Carries the requests of one batch.
 
     Args:
-        kind: Of the lane.
-        cut: Set when requests in flight must end: the lease was lost, or the time to stop is over.
-        stopping: Set when nothing new may begin.
-        may_send: Says whether the lease holds, by a clock that no stop of this process stops.
-        triggers: All that could be sent.
+        lookout: Says when nothing new may begin, and when requests in flight must end.
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
@@ -96,12 +94,8 @@ class Courier:
     sender: Sender
     settler: Settler
     conclusion: Conclusion
-    kind: Literal["live", "backfill"]
+    lookout: Lookout
     deadline_seconds: float
-    cut: asyncio.Event
-    stopping: asyncio.Event
-    may_send: Callable[[], bool]
-    triggers: frozenset[str]
     closed: Closed | None = None
 
     async def carry(self, request: Request) -> None:
@@ -179,15 +173,18 @@ class Courier:
             self.batch.apart.update(request.triggers)
 
     async def _look(self) -> Mapping[str, Open | Closed]:
-        looks = await self.gate.look(self.triggers - self.batch.state.shut)
-        self.batch.state.obey(looks)
+        state = self.batch.state
+        looks = await self.gate.look(self.batch.routes.keys() - state.paused - state.shut)
+        state.obey(looks)
         return looks
 
     async def _slot(self, request: Request) -> Slot | Closed | None:
         """Book a slot and sleep until it; None if the drain has to end before."""
         for _ in range(BOOKINGS):
             booked = await self.gate.book(
-                kind=self.kind, triggers=request.triggers, horizon_seconds=LONGEST_WAIT_SECONDS
+                kind=self.batch.kind,
+                triggers=request.triggers,
+                horizon_seconds=LONGEST_WAIT_SECONDS,
             )
             if isinstance(booked, Closed):
                 return booked
@@ -195,7 +192,7 @@ class Courier:
             if wait_seconds > 0:
                 self.batch.state.tally.waited_seconds += wait_seconds
                 await self._sleep(wait_seconds)
-            if self.stopping.is_set() or self.cut.is_set():
+            if self.lookout.is_over:
                 await self.gate.cancel(booked)
                 return None
             if not booked.expired(self.batch.state.now_ms()):
@@ -207,7 +204,7 @@ class Courier:
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but look at the flag every 0.2 s."""
         end = self.batch.state.clock.seconds() + seconds
-        while not self.stopping.is_set():
+        while not self.lookout.stopping.is_set():
             left = end - self.batch.state.clock.seconds()
             if left <= 0:
                 return
@@ -247,7 +244,7 @@ class Courier:
         sending = asyncio.ensure_future(
             self.sender.send(outgoing, self.deadline_seconds, passage.is_open)
         )
-        cutting = asyncio.ensure_future(self.cut.wait())
+        cutting = asyncio.ensure_future(self.lookout.cut.wait())
         try:
             await asyncio.wait({sending, cutting}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():

@@ -17,7 +17,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.clock import SystemClock
-from worker.adapters.jsonnet import ProcessRenders
+from worker.adapters.jsonnet import ProcessRenderer
 from worker.adapters.redis import scripts
 from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate
@@ -70,7 +70,7 @@ class Runtime:
     client: redis.asyncio.Redis
     broker: redis.asyncio.Redis
     lease_client: redis.Redis
-    renders: ProcessRenders
+    renderer: ProcessRenderer
     numbers: RedisNumbers
     sender: HttpSender
     letter_limit: LetterLimit
@@ -187,7 +187,7 @@ class Runtime:
             partition=partition,
             gate=self._gate(self.settings.destinations[place.destination]),
             sender=self.sender,
-            renders=replace(self.renders, is_told_to_stop=lambda: stop.is_told),
+            renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
             streaks=streaks,
             lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
@@ -255,7 +255,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         client=client,
         broker=connect_async(resolve_broker_url(settings.redis)),
         lease_client=connect(url, timeout_seconds=1.0),
-        renders=ProcessRenders(loaded.renderer),
+        renderer=ProcessRenderer(loaded.renderer),
         numbers=RedisNumbers(client),
         sender=HttpSender(
             connections=max(16, settings.delivery.in_flight),
