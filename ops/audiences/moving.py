@@ -16,6 +16,7 @@ from ops.audiences.people import Person
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from producer.publishing.room import Room
 from worker.contract.events import Event
 from worker.contract.words import BACKFILL, Direction
@@ -246,7 +247,7 @@ def publish_all(
         publisher: Publishes.
         events: All that are published.
         destination: The only one that gets them; "" = all that want them.
-        again: See `Publisher.publish`.
+        again: See `PublishOptions`.
         sleep: Waits for room.
 
     Raises:
@@ -257,14 +258,14 @@ def publish_all(
         while not isinstance(publisher.room(BACKFILL), Room):
             sleep(_LOOK_SECONDS)
         triggers = _triggers(publisher, part, destination) if destination else ()
-        publisher.publish(part, BACKFILL, again=again, triggers=triggers)
+        publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))
         yield len(part)
 
 
-def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -> list[str]:
-    return [
+def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -> tuple[str, ...]:
+    return tuple(
         route.trigger
         for audience, direction in {(event.audience, event.direction) for event in events}
         for route in publisher.routes_for(audience, direction)
         if route.destination == destination
-    ]
+    )

@@ -19,7 +19,7 @@ from producer.backfill.job import BadRow, Spec
 from producer.backfill.pieces import Piece, pieces_of
 from producer.backfill.publishing import bad_rows_of
 from producer.publishing.audiences import AudienceBook
-from producer.publishing.drafting import Drafter, Manner
+from producer.publishing.drafting import Drafter
 from producer.publishing.published import Draft
 from producer.publishing.room import Fill
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
@@ -28,7 +28,7 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
-from worker.contract.words import Skip, lane_of_job
+from worker.contract.words import Skip
 from worker.core.ledger import Fact, judge
 from worker.destinations.registry import api_of
 
@@ -196,15 +196,10 @@ class Planner:
             self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
-        manner = Manner(
-            lane_of_job(spec.name),
-            skip_hook=spec.skip_hook,
-            triggers=spec.triggers,
-            again=spec.again,
-        )
+        options = spec.options.resolved()
         if spec.membership is None:
-            return self._drafter.draft(rows, manner)
-        return self._drafter.draft_rows(rows, spec.membership, manner)
+            return self._drafter.draft(rows, options)
+        return self._drafter.draft_rows(rows, spec.membership, options)
 
     def _ask_ledger(
         self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan

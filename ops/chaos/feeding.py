@@ -22,6 +22,7 @@ from ops.chaos.ways import Bringer, Way
 from ops.embedded.lifecycle import find
 from ops.rig import Rig
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from worker.contract.redis.connection import connect
 from worker.contract.words import BACKFILL
 from worker.errors import RedisUnavailable
@@ -123,7 +124,7 @@ class Feeder:
 
     def _published(self, client: Redis, payloads: Sequence[bytes]) -> None:
         publisher = Publisher(client, self.rig.settings)
-        published = publisher.publish(payloads, BACKFILL, state=True)
+        published = publisher.publish(payloads, PublishOptions(BACKFILL, state=True))
         with self._lock:
             self.confirmed += published.accepted
             if published.refused or published.unmatched:

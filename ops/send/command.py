@@ -18,8 +18,9 @@ from ops.send.watching import (
 )
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import note, print_json, progress, say
-from producer.publish import Publisher, lane_for
+from producer.publish import Publisher
 from producer.publishing.matching import routing_digest
+from producer.publishing.options import PublishOptions
 from producer.publishing.published import Published
 from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
@@ -81,7 +82,7 @@ def send(
     Exits with 1 if nothing was accepted, or if --timeout has passed.
     """
     deadline = Deadline(_seconds(timeout))
-    into = lane_for(lane, job)
+    into = PublishOptions(lane, job).resolved().lane
     if dry_run and wait:
         raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
     skip_hook = None if hooks is None else not hooks

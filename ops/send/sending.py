@@ -11,6 +11,7 @@ from ops.interrupts import Interruption
 from producer.events.payloads import Payload, is_timeless
 from producer.events.rows import is_row
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from producer.publishing.published import Published
 from producer.publishing.room import Room
 from producer.sources.files import rows_hint
@@ -160,9 +161,7 @@ class Sending:
             try:
                 return target.publisher.publish(
                     batch,
-                    target.lane,
-                    job=target.job,
-                    skip_hook=target.skip_hook,
+                    PublishOptions(target.lane, target.job, skip_hook=target.skip_hook),
                     position=position,
                     source=target.digest,
                 )

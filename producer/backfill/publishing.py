@@ -201,14 +201,7 @@ class Publishing:
         return _Drafted(task.number, draft, bad_rows)
 
     def _draft(self, rows: list[Payload]) -> Draft:
-        return self.publisher.draft_rows(
-            rows,
-            self.spec.membership,
-            job=self.spec.name,
-            skip_hook=self.spec.skip_hook,
-            triggers=self.spec.triggers,
-            again=self.spec.again,
-        )
+        return self.publisher.draft_rows(rows, self.spec.membership, self.spec.options)
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.

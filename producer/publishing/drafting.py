@@ -31,6 +31,7 @@ from producer.publishing.matching import (
     pack_exported,
     pack_whole,
 )
+from producer.publishing.options import PublishOptions
 from producer.publishing.published import Draft, MemberChange, Portion
 from producer.publishing.room import Fill
 from producer.publishing.writing import PartitionPlace
@@ -38,38 +39,12 @@ from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.settings import Settings
-from worker.contract.words import LIVE, Direction, Refusal, kind_of_lane
+from worker.contract.words import Direction, Refusal
 from worker.errors import PayloadRefused
 
 
-class Manner(NamedTuple):
-    """The caller's options for one call that publishes.
-
-    Attributes:
-        state: The events were made up by comparison.
-        skip_hook: See `Publisher.publish`.
-        triggers: See `Publisher.publish`.
-        again: See `Publisher.publish`.
-    """
-
-    lane: str = LIVE
-    state: bool = False
-    skip_hook: bool | None = None
-    triggers: tuple[str, ...] = ()
-    again: bool = False
-
-    def skips_hook(self, event: Event) -> bool:
-        """Say whether the destination should not start journeys for this event."""
-        return self.skips if self.skip_hook is not None else event.skip_hook or self.skips
-
-    @property
-    def skips(self) -> bool:
-        """Say whether the destination should not start journeys, as far as the event is silent."""
-        return kind_of_lane(self.lane) != LIVE if self.skip_hook is None else self.skip_hook
-
-
-class _Told(NamedTuple):
-    """The meaning of rows, with the triggers that they are for.
+class _CommonPart(NamedTuple):
+    """The part of the deliveries that is the same for all rows of a block.
 
     Attributes:
         segment_events: Of each profile.
@@ -98,7 +73,7 @@ class Drafter:
     def draft(
         self,
         payloads: Iterable[bytes | Payload | Event],
-        manner: Manner,
+        options: PublishOptions,
         portion: Portion | None = None,
     ) -> Draft:
         """Return what becomes of payloads or events; with a portion, of as many as it allows.
@@ -106,11 +81,11 @@ class Drafter:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        draft = self._empty(manner)
+        draft = self._empty(options)
         for number, payload in enumerate(payloads, start=1):
             if isinstance(payload, Event):
                 draft.payloads += 1
-                event = replace(payload, skip_hook=manner.skips_hook(payload))
+                event = replace(payload, skip_hook=options.skips_hook(payload))
                 self._take(event, draft, line=number, index=0)
             else:
                 self._read(payload, number, draft)
@@ -118,7 +93,9 @@ class Drafter:
                 break
         return draft
 
-    def draft_rows(self, rows: Iterable[Payload], membership: RowMeaning, manner: Manner) -> Draft:
+    def draft_rows(
+        self, rows: Iterable[Payload], membership: RowMeaning, options: PublishOptions
+    ) -> Draft:
         """Return what becomes of rows that all say the same of the people in them.
 
         What is not a plain profile, or can't be placed, goes the way of all payloads.
@@ -126,16 +103,16 @@ class Drafter:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        draft = self._empty(manner)
-        told = self._told(membership, draft)
+        draft = self._empty(options)
+        common = self._common_part(membership, draft)
         for number, row in enumerate(rows, start=1):
-            if told is None or not self._take_row(row, told, draft):
+            if common is None or not self._take_row(row, common, draft):
                 for payload in payloads_of(row, membership):
                     self._read(payload, number, draft)
         return draft
 
-    def _told(self, membership: RowMeaning, draft: Draft) -> _Told | None:
-        """Return what is the same for all rows; None where it can't be right, or differs."""
+    def _common_part(self, membership: RowMeaning, draft: Draft) -> _CommonPart | None:
+        """Return what all rows have in common; None if it can't be right, or differs."""
         if membership.column:
             return None
         identity = draft.reading.identity
@@ -151,16 +128,21 @@ class Drafter:
             Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
             for skip in skips
         )
-        return _Told(event.profile[SEGMENT_EVENTS], routes, headers)
+        return _CommonPart(event.profile[SEGMENT_EVENTS], routes, headers)
 
-    def _take_row(self, row: Payload, told: _Told, draft: Draft) -> bool:
+    def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
-        if row.error or type(row.value) is not dict or has_own_events(row.value) or not told.routes:
+        if (
+            row.error
+            or type(row.value) is not dict
+            or has_own_events(row.value)
+            or not common.routes
+        ):
             return False
-        profile = {**row.value, SEGMENT_EVENTS: told.segment_events}
+        profile = {**row.value, SEGMENT_EVENTS: common.segment_events}
         try:
             key = profile_key(profile, draft.reading.identity)
-            packs = self._exported(profile, told.routes)
+            packs = self._exported(profile, common.routes)
             digest = digest_of(key)
         except (PayloadRefused, ValueError):
             return False
@@ -168,7 +150,7 @@ class Drafter:
         draft.payloads += 1
         draft.events += 1
         draft.numbers += 1
-        for route, header, packed in zip(told.routes, told.headers, packs, strict=True):
+        for route, header, packed in zip(common.routes, common.headers, packs, strict=True):
             delivery = NewDelivery(
                 draft.lane, route.trigger, Header(digest, *header[1:]), packed.text, draft.numbers
             )
@@ -198,7 +180,7 @@ class Drafter:
 
     def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
         """Return what becomes of events that were judged good a moment ago."""
-        draft = self._empty(Manner(lane))
+        draft = self._empty(PublishOptions(lane))
         for event in events:
             self._deliver(self._meant(event, draft), draft)
         return draft
@@ -209,7 +191,7 @@ class Drafter:
         An event that none of its triggers wants is none; what can't be packed is refused, and its
         member changes all the same.
         """
-        draft = self._empty(Manner(lane))
+        draft = self._empty(PublishOptions(lane))
         partitions = self._settings.redis.partitions
         for change in changes:
             place = (destination, partition_of(change.member.key, partitions))
@@ -234,12 +216,14 @@ class Drafter:
         """Return the triggers that want an audience's events of this direction."""
         return self._routes_of(Event("", audience, direction, 0, {}))
 
-    def judged(self, content: bytes, manner: Manner, *, arrived_us: int) -> list[Event | Refused]:
+    def judged(
+        self, content: bytes, options: PublishOptions, *, arrived_us: int
+    ) -> list[Event | Refused]:
         """Return what a text from the quarantine gives today; events only if a trigger wants them.
 
         A change that has no time of its own keeps `arrived_us`, when it came first.
         """
-        reading = self._reading(manner)._replace(arrived_us=arrived_us)
+        reading = self._reading(options)._replace(arrived_us=arrived_us)
         try:
             found = list(events_of(load(content), reading))
         except PayloadRefused as refusal:
@@ -249,7 +233,7 @@ class Drafter:
     def _judged(self, item: Event | Refused, content: bytes) -> Event | Refused:
         if isinstance(item, Refused):
             return item
-        draft = self._empty(Manner())
+        draft = self._empty(PublishOptions())
         meant = self._meant(item, draft)
         if not meant:
             return Refused(0, Refusal.NO_TRIGGER, _no_trigger(item), item.audience, content)
@@ -259,14 +243,14 @@ class Drafter:
             return Refused(0, Refusal(refusal.reason), refusal.message, item.audience, content)
         return item
 
-    def _empty(self, manner: Manner) -> Draft:
-        return Draft(manner.lane, self._reading(manner), manner.triggers, manner.again)
+    def _empty(self, options: PublishOptions) -> Draft:
+        return Draft(options.lane, self._reading(options), options.triggers, options.again)
 
-    def _reading(self, manner: Manner) -> ReadingRules:
+    def _reading(self, options: PublishOptions) -> ReadingRules:
         now_us = self._fill.now_us()
         identity = self._settings.delivery.identity
         return ReadingRules(
-            now_us, now_us, identity, self._book.resolve, manner.state, manner.skips
+            now_us, now_us, identity, self._book.resolve, options.state, options.skips
         )
 
     def _read(self, payload: bytes | Payload, number: int, draft: Draft) -> None:

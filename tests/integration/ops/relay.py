@@ -7,6 +7,7 @@ import orjson
 from ops.status.status import KINDS, read_status
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from tests.configuration import trigger
 from worker.batch.sending.lookout import Stop
 from worker.contract.keys import PartitionKeys
@@ -90,7 +91,7 @@ class Relay:
 
     def publish(self, *payloads, **options):
         publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
-        return publisher.publish([orjson.dumps(one) for one in payloads], **options)
+        return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))
 
     def drain(self):
         """Drain all there is, in a process of this configuration and these templates."""
