@@ -14,11 +14,13 @@ import typer
 from ops.status.health.judgement import ProblemNames
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import listening_at
+from producer.doorbell import BackgroundDoorbell
+from producer.publish import Publisher
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
-from producer.webhook.intake import Intake
+from producer.webhook.inspection import Inspector
+from producer.webhook.intake import Intake, store_bodies
 from producer.webhook.record import AnswerRecord
 from producer.webhook.server import serve as serve_app
-from producer.webhook.stores import Inspector, PublisherStores
 from worker.contract.receivers import tell_receiver
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
@@ -81,9 +83,11 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
     ):
         claim(client, settings)
         inspector = Inspector(looking, settings)
+        # Its bells are rung by a thread, never by a request.
+        publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
         receiver = Receiver(
             secrets=secrets,
-            intake=Intake(PublisherStores(client, settings)),
+            intake=Intake(partial(store_bodies, publisher)),
             ready=inspector.why_not_ready,
             inspect=inspector.inspect,
             count_too_large=inspector.count_too_large,

@@ -64,6 +64,11 @@ class Published:
     rang: tuple[PartitionPlace, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
 
+    @property
+    def quarantined(self) -> int:
+        """Return how many events and payloads could not be placed, and are kept."""
+        return self.refused + self.unmatched
+
     def __add__(self, other: Published) -> Published:
         return Published(
             payloads=self.payloads + other.payloads,

@@ -21,7 +21,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from producer.webhook.bodies import SMALL_BYTES, Body, Stored
+from producer.publishing.published import Published
+from producer.webhook.bodies import SMALL_BYTES, Body
 from producer.webhook.intake import Intake
 from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
 from producer.webhook.record import AnswerRecord
@@ -107,8 +108,10 @@ class Receiver:
         except (RedisUnavailable, RedisMismatch) as error:
             LOG.warning("webhook.unavailable", message=error.message)
             return _json(503, {"error": error.message})
-        if stored.problem:
-            LOG.info("webhook.quarantined", count=stored.quarantined, first=stored.problem)
+        if stored.problems:
+            first = stored.problems[0]
+            why = f"{first.reason}: {first.message}"
+            LOG.info("webhook.quarantined", count=stored.quarantined, first=why)
         return _json(200, {"accepted": stored.accepted, "quarantined": stored.quarantined})
 
     async def is_alive(self, _request: Request) -> Response:
@@ -151,7 +154,7 @@ class Receiver:
             raise _Refused(408, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
         return b"".join(chunks)
 
-    async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Stored:
+    async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Published:
         """Store a body; large ones are unpacked and stored one at a time, and small ones beside."""
         unpacked: Unpacked | None = Unpacked(sent, b"")
         if is_gzip:

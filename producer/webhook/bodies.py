@@ -5,9 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from producer.events.payloads import Payload, load
+from producer.publishing.published import Published
 from producer.webhook.splitting import spans_of
 from producer.webhook.unpacking import BodyTooLarge
 from worker.contract.words import Refusal
@@ -19,28 +20,6 @@ SMALL_BYTES: Final = 1024 * 1024
 """A text up to this size is parsed as a whole, which takes at most 30 MB of memory."""
 MOST_VALUES: Final = 500_000
 """Of a payload, which takes at most 50 MB as Python's objects; a profile has up to 1 MB."""
-
-
-class Stored(NamedTuple):
-    """The result of storing a body, or a part of it.
-
-    Attributes:
-        accepted: Deliveries that are in Redis now.
-        quarantined: Events and payloads that could not be placed, and are kept.
-        problem: Why the first of these could not be placed; "" if there is none.
-    """
-
-    accepted: int = 0
-    quarantined: int = 0
-    problem: str = ""
-
-    def plus(self, other: Stored) -> Stored:
-        """Return the result of both."""
-        return Stored(
-            self.accepted + other.accepted,
-            self.quarantined + other.quarantined,
-            self.problem or other.problem,
-        )
 
 
 @dataclass(slots=True)
@@ -61,7 +40,7 @@ class Body:
     text: bytes
     rest: bytes = b""
     most: int = MOST_PAYLOADS
-    stored: Stored = field(default_factory=Stored)
+    stored: Published = field(default_factory=Published)
     taken: int = 0
     refusal: BodyTooLarge | None = None
     _position: int = 0
@@ -99,10 +78,10 @@ class Body:
             self.taken += 1
             yield payload
 
-    def advance(self, stored: Stored) -> None:
+    def advance(self, stored: Published) -> None:
         """Note that what was taken is stored."""
         self._position = self.taken
-        self.stored = self.stored.plus(stored)
+        self.stored += stored
 
     def _found(self) -> Iterator[Payload]:
         if self._spans is None and len(self.text) <= SMALL_BYTES:

@@ -1,43 +1,20 @@
-"""Stores what the receiver takes: the publisher's side of the intake, readiness and checks."""
+"""Checks of the receiver: whether anything can be stored, and what would become of a body."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from redis import Redis
 
-from producer.doorbell import BackgroundDoorbell
 from producer.publish import Publisher
-from producer.publishing.published import Portion, Published
 from producer.publishing.room import Fill, NoRoom
-from producer.webhook.bodies import Body, Stored
+from producer.webhook.bodies import Body
+from producer.webhook.intake import PORTION
 from worker.contract.refused_requests import count_too_large, too_large
 from worker.contract.settings import Settings
 from worker.errors import SegrelayError
-
-_PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
-"""Of one body in one write: all of what Lytics sends, and at most a tenth of a second's work."""
-_TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
-"""Of all bodies in one write."""
-
-
-class PublisherStores:
-    """Stores bodies with a publisher; its bells are rung by a thread, never by a request."""
-
-    def __init__(self, client: Redis, settings: Settings) -> None:
-        self._publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
-
-    def store(self, bodies: Sequence[Body]) -> int:
-        """Store a portion of each body; see `intake.Stores`."""
-        published = self._publisher.publish_each(
-            (body.payloads() for body in bodies), portion=_PORTION, together=_TOGETHER
-        )
-        for body, each in zip(bodies, published, strict=False):
-            body.advance(_stored(each))
-        return len(published)
 
 
 @dataclass(slots=True)
@@ -71,7 +48,7 @@ class Inspector:
         with self._lock:
             publisher = Publisher(self.client, self.settings, dry_run=True)
             (published,) = publisher.publish_each(
-                [body.payloads()], portion=_PORTION, together=_PORTION
+                [body.payloads()], portion=PORTION, together=PORTION
             )
             if body.refusal is not None:
                 raise body.refusal
@@ -85,8 +62,3 @@ class Inspector:
         """
         with self._lock:
             count_too_large(self.client)
-
-
-def _stored(published: Published) -> Stored:
-    problem = f"{p.reason}: {p.message}" if (p := next(iter(published.problems), None)) else ""
-    return Stored(published.accepted, published.refused + published.unmatched, problem)
