@@ -28,6 +28,7 @@ from producer.publishing.options import AS_USUAL, PublishOptions
 from producer.publishing.published import (
     Draft,
     MemberChange,
+    PartitionPlace,
     Portion,
     Published,
     joined,
@@ -35,7 +36,7 @@ from producer.publishing.published import (
 )
 from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
 from producer.publishing.room import Fill, NoRoom, Room
-from producer.publishing.writing import JobPosition, PartitionPlace, Written, write
+from producer.publishing.writing import JobPosition, write
 from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
@@ -199,7 +200,7 @@ class Publisher:
             if events >= together.events or size >= together.size_bytes:
                 break
         self._carried_out(joined(drafts), JobPosition())
-        return [published_of(draft, Written(draft.deliveries_count)) for draft in drafts]
+        return [published_of(draft, Published(accepted=draft.deliveries_count)) for draft in drafts]
 
     def publish_retried(self, events: Sequence[Event], lane: str) -> int:
         """Write the deliveries of events that were in the quarantine; return how many.
@@ -268,7 +269,7 @@ class Publisher:
         rolls: Mapping[PartitionPlace, Roll] = MappingProxyType({}),
     ) -> Published:
         if self._dry_run:
-            written = Written(draft.deliveries_count, 0, (), {})
+            written = Published(accepted=draft.deliveries_count)
         else:
             # First what was refused: if the answer to the deliveries is lost, and by the next
             # attempt one of the refused can be placed, its partition may be beyond this chunk.

@@ -26,9 +26,8 @@ from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobTally, Spec
 from producer.doorbell import SilentDoorbell
 from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
-from producer.publishing.published import Draft, Published, RefusedAt
+from producer.publishing.published import Draft, PartitionPlace, Published, RefusedAt
 from producer.publishing.room import NoRoom
-from producer.publishing.writing import PartitionPlace
 from producer.sources.blocks import Block
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings

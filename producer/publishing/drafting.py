@@ -32,9 +32,8 @@ from producer.publishing.matching import (
     pack_whole,
 )
 from producer.publishing.options import PublishOptions
-from producer.publishing.published import Draft, MemberChange, Portion
+from producer.publishing.published import Draft, MemberChange, PartitionPlace, Portion
 from producer.publishing.room import Fill
-from producer.publishing.writing import PartitionPlace
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
 from worker.contract.redis.accept import NewDelivery

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from producer.events.payloads import ReadingRules, Refused
 from producer.publishing.quarantine import NewRecord
-from producer.publishing.writing import Entries, PartitionPlace, Written
 from worker.contract.events import Event
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 
+PartitionPlace = tuple[str, int]
+"""Destination and partition."""
+
 PROBLEMS_KEPT: Final = 10_000
 """Of a sum, so that a file without one good line does not fill the memory; all are counted."""
+
+
+class Entries(NamedTuple):
+    """The entries that were added to one stream, by the ids of the first and the last."""
+
+    first: str
+    last: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,20 +185,17 @@ def joined(drafts: Sequence[Draft]) -> Draft:
     return whole
 
 
-def published_of(draft: Draft, written: Written) -> Published:
-    """Return what became of a draft that was written."""
-    return Published(
+def published_of(draft: Draft, written: Published) -> Published:
+    """Return what became of a draft, of which `write` has returned what was written."""
+    return replace(
+        written,
         payloads=draft.payloads,
         events=draft.events,
-        accepted=written.accepted,
         unmatched=draft.unmatched,
         refused=len(draft.problems),
-        repeated=written.repeated,
         without_hook=draft.without_hook,
         as_text=draft.as_text,
         problems=tuple(draft.problems),
-        rang=written.rang,
-        entries=written.entries,
     )
 
 
