@@ -26,7 +26,7 @@ from worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, Lytics
 
 LOG: Final = structlog.get_logger()
 BATCH_RECORDS: Final = 500
-"""At most 16 KB each (lytics.md, section 1): a body stays below its 10 MB."""
+"""The number of records in a body, of at most 16 KB each (lytics.md, section 1: 10 MB)."""
 _REQUEST_SECONDS: Final = 5.0
 _REFUSED_SECONDS: Final = 60.0
 

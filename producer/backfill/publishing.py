@@ -38,12 +38,13 @@ AWAY_SECONDS: Final = 120.0
 """The longest time to wait for a Redis that is away or full; then the reading ends."""
 _LOOK_SECONDS: Final = 0.2
 _COLLECT_AFTER: Final = (100_000, 20, 50)
-"""Of the garbage collector: rows are many objects without cycles."""
+"""Thresholds of the garbage collector while rows are read: they are many objects without cycles."""
 _SWITCHED_SECONDS: Final = 0.000_5
-"""A block that is written goes before one that is drafted, which would else not yield for 5 ms."""
+"""The seconds between two switches of threads: a block that is written goes before one that is
+drafted, which would not yield for 5 ms otherwise."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
 STARTED_FROM: Final = multiprocessing.get_context("forkserver")
-"""So the processes share the memory of what they load, and load it once."""
+"""The way to start processes: they share the memory of the modules, which are loaded once."""
 STARTED_FROM.set_forkserver_preload([__name__])
 
 Answered = TypeVar("Answered")

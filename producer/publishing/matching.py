@@ -18,7 +18,7 @@ from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
 LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
-"""Of the JSON text; Insider's body ends at 5,000,000 bytes, Lytics' profiles at about 1 MB."""
+"""The largest JSON text of a profile, in bytes: a body for Insider has at most 5,000,000."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ PartitionPlace = tuple[str, int]
 """Destination and partition."""
 
 PROBLEMS_KEPT: Final = 10_000
-"""Of a sum, so that a file without one good line does not fill the memory; all are counted."""
+"""The number of problems that a sum names: a file without a good line must not fill the memory."""
 
 
 class Entries(NamedTuple):

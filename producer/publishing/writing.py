@@ -21,7 +21,7 @@ _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
 _CLOSED: Final = -2
 """The answer of a partition that is closed to the reader of a job."""
 _BYTES_AT_ONCE: Final = 2_500_000
-"""Of scripts that Redis runs in one go: about 20 ms."""
+"""The bytes of the scripts that Redis runs in one go: about 20 ms."""
 _ARGUMENT_BYTES: Final = 100
 """The bytes that an argument costs in addition to its text."""
 

@@ -14,7 +14,7 @@ MOST_GONE_SHARE: Final = 0.1
 CERTAIN: Final = frozenset({"done", "unchanged"})
 """Outcomes of runs after which it is known who is in the audience."""
 TOLERANCE_SHARE: Final = 0.01
-"""Of the members: people join and leave while a scan is under way."""
+"""The share of members that may be missing: people join and leave while a scan is under way."""
 
 
 class Phase(StrEnum):

@@ -13,7 +13,7 @@ from worker.contract.settings import LyticsSettings
 from worker.errors import LyticsUnavailable
 
 REQUEST_SECONDS: Final = 5.0
-"""Of one try: a step begins none when it has lasted as long."""
+"""The longest time of one request; a step that has lasted as long begins no other."""
 _SEGMENTS: Final = "segments"
 
 

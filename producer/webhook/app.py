@@ -31,7 +31,7 @@ from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 
 LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
-"""In which a body has to arrive; who is slower is asked to send it again."""
+"""The seconds in which a body has to arrive; a slower sender is asked to send it again."""
 RETRY_AFTER_SECONDS: Final = 5
 SECRET_HEADER: Final = "x-segrelay-secret"  # noqa: S105 - the name of the header
 SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter

@@ -15,11 +15,11 @@ from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
 MOST_PAYLOADS: Final = 10_000
-"""Of a body. Lytics sends at most 1,000 (lytics.md, section 1)."""
+"""The largest number of payloads in a body. Lytics sends at most 1,000 (lytics.md, section 1)."""
 SMALL_BYTES: Final = 1024 * 1024
 """A text up to this size is parsed as a whole, which takes at most 30 MB of memory."""
 MOST_VALUES: Final = 500_000
-"""Of a payload, which takes at most 50 MB as Python's objects; a profile has up to 1 MB."""
+"""The largest number of values in a payload, which takes at most 50 MB as objects of Python."""
 
 
 @dataclass(slots=True)

@@ -27,8 +27,7 @@ LOG: Final = structlog.get_logger()
 
 
 PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
-"""The events and bytes of one body in one write: all of what Lytics sends, and at most a tenth of a
-second's work."""
+"""The events and bytes of one body in one write: a body of Lytics, at most 0.1 s of work."""
 _TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
 """The events and bytes of all bodies in one write."""
 

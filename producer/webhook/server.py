@@ -19,14 +19,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from worker.errors import PortTaken
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than the 60 s after which usual proxies give up an idle connection: they should do it."""
+"""The seconds after which an idle connection is closed: proxies usually do it after 60 s."""
 HEADER_SECONDS: Final = 20.0
-"""In which a client has to send a request's headers."""
+"""The seconds in which a client has to send a request's headers."""
 LARGEST_HEADERS_BYTES: Final = 64 * 1024
 LINGER_SECONDS: Final = 0.5
 """The time in which open connections are still answered after the signal to stop."""
 STOP_SECONDS: Final = 10
-"""For requests that are under way when the server is told to stop."""
+"""The seconds that requests get which are under way when the server is told to stop."""
 PLAIN: Final[dict[str, Any]] = {
     "ws": "none",
     "log_config": None,

@@ -166,7 +166,7 @@ def _limited(
     most_bytes: int,
     too_long: Callable[..., None] | signal.Handlers = signal.SIG_DFL,
 ) -> Iterator[None]:
-    """Let the kernel end this process if rendering takes too long or too much memory.
+    """Set limits of time and memory at which the kernel ends this process during rendering.
 
     Nothing else can: the engine holds the interpreter. Compiled templates do not, so a handler of
     the signal may give up.

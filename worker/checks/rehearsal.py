@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """What would become of an event now.
+    """The result of a rehearsal: the outcome that an event would have now.
 
     Args:
         name: The event's.

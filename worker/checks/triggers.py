@@ -31,7 +31,7 @@ from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, Tem
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""Of a sample whose event has no time, as a change has none; any would do."""
+"""The time of a sample whose event has none, such as a change; any time would do."""
 
 _KILLED: Final = {
     "time": f"{{}} does not come to an end within {RENDER_SECONDS:g} s",

@@ -1,4 +1,4 @@
-"""Samples of what was settled and of what waits: workers write them, `status` judges by them."""
+"""Samples of how much is settled and how much waits: workers write them, `status` reads them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from worker.contract.redis.connection import redis_errors
 
 EVERY_SECONDS: Final = 10.0
 KEPT: Final = 360
-"""An hour of them."""
+"""The number of samples that are kept: an hour of them."""
 _READ: Final = 90
-"""A quarter of an hour of them."""
+"""The number of samples that are read: a quarter of an hour of them."""
 
 
 @dataclass(frozen=True, slots=True)

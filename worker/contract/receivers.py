@@ -1,4 +1,4 @@
-"""What the receivers answered lately, and when they were last seen."""
+"""The recent answers of the receivers, and the time at which each was last seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.contract.redis.scripts import run_script
 
 BUCKET_MS: Final = 300_000
 KEPT_BUCKETS: Final = 13
-"""An hour of five minutes each, and the one that is not over."""
+"""The number of buckets of five minutes that are kept: an hour, and the one that is not over."""
 _TELL: Final = """\
 #!lua flags=allow-oom
 -- Adds what a receiver has answered. KEYS[1] receiver

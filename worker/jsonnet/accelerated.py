@@ -81,7 +81,7 @@ class Accelerator:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the template is compiled and never differed from the engine."""
+        """Say whether the template is compiled and never differed from the engine."""
         return self._form is not None and not self.differences
 
     def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:

@@ -105,7 +105,7 @@ class Renderer:
 
     @property
     def doubted(self) -> dict[str, int]:
-        """How often the compiled form of a template differed from the engine, by template."""
+        """Return how often the compiled form of each template differed from the engine."""
         return {
             template.name: loaded.accelerator.differences
             for template, loaded in self._loaded.items()

@@ -27,14 +27,16 @@ from worker.contract.settings import Settings
 from worker.contract.versions import KINDS, UNMADE, TemplateVersion, parse_versions, summary
 
 SHARE_MS: Final = 130_000
-"""A drain is ended after two minutes; what it held then is not given out again."""
+"""The time in ms after which a share is free again: the node ends a drain after two minutes."""
 UNLIMITED: Final = -1
 DROPPED: Final = -2
-"""Another version came before this one was approved. It goes again only with a new canary."""
+"""The mark of a version that another one replaced before it was approved; it needs a new canary."""
 LEAST: Final = 25
 PARTS: Final = 4
-"""A drain takes one of this many parts of what is left, but not less than that: others have
-something to do too, and the end should not take long."""
+"""The share of the rest of a canary that one drain takes, as a divisor: 1/4.
+
+The other drains have something to do too. A drain takes at least this many deliveries, so that the
+end does not take long."""
 LOG: Final = structlog.get_logger()
 
 

@@ -31,7 +31,7 @@ from worker.core.gate import Gate, Slot
 SUSPECTS_AT_MOST: Final = 8
 """The number of single refusals without any success after which no delivery is to blame."""
 LONGEST_WAIT_SECONDS: Final = 10.0
-"""Of a trigger whose users are refused; one bad event must not hold up those that come after it."""
+"""The longest wait of a trigger whose users are refused: a bad event must not hold up the next."""
 WAITS_WORTH_TELLING: Final = 5
 LOG: Final = structlog.get_logger()
 

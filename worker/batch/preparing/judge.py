@@ -28,7 +28,7 @@ from worker.errors import Bug, FormatUnknown, PayloadRefused
 from worker.logs import log_bug
 
 OPEN_BYTES: Final = 32_000_000
-"""Profiles that are open at once, decompressed; what is beyond stays in its stream."""
+"""The bytes of profiles, decompressed, that a batch may hold; the rest stays in its streams."""
 _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
 
 

@@ -19,19 +19,21 @@ from worker.contract.words import Direction
 from worker.errors import FormatUnknown, PayloadRefused
 
 BATCH_ENTRIES: Final = 2_000
-"""Enough for a full request of each direction: both are under way while the drain waits."""
+"""The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """The size of a batch where a request carries one user, so that a slice can send it."""
 BATCH_BYTES: Final = 8_000_000
 PASSED_OVER_AT_MOST: Final = 50_000
 TRIAL_ENTRIES: Final = 100
-"""How many are read of a trigger whose next request carries one delivery alone. If that fails
-again, the others were rendered for nothing; a few are read so that it is not always the same."""
+"""The number of deliveries that are read of a trigger whose next request carries only one.
+
+If that fails again, the others were rendered for nothing; a few are read so that it is not always
+the same one."""
 _FIRST_STEP: Final = 32
-"""Read of one stream at first, while the size of its entries is not known."""
+"""The number of entries first read of one stream, while their size is not known."""
 _LARGEST_STEP: Final = 500
 _STEP_BYTES: Final = 2_000_000
-"""Read of all streams together in one round trip."""
+"""The bytes that are read of all streams together in one round trip."""
 _LATEST_US: Final = 1 << 56
 
 UNREADABLE: Final = Header(

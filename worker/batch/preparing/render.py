@@ -31,7 +31,7 @@ from worker.logs import log_bug
 RENDER_GROUP: Final = 100
 """Deliveries between two looks at the clock: rendering holds the interpreter."""
 ISOLATING_SECONDS: Final = 15.0
-"""After it no further group of suspects is begun in a batch: they stay where they are."""
+"""The seconds after which a batch renders no further suspects: they stay in their streams."""
 
 
 class RowRenderer(Protocol):

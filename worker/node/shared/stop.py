@@ -30,12 +30,12 @@ class Board:
 
     @property
     def told_at_seconds(self) -> float:
-        """When the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
+        """Return the time at which the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
         return self._read(0)
 
     @property
     def began_at_seconds(self) -> float:
-        """When a drain began last in this node; 0 = none has."""
+        """Return the time at which a drain last began in this node; 0 = none has."""
         return self._read(1)
 
     def tell_to_stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Operators, as calls of what `operators` defines; some are plain Python."""
+"""The code of operators: calls of the functions in `operators`, or plain Python."""
 
 from __future__ import annotations
 

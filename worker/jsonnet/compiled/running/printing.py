@@ -21,7 +21,7 @@ from worker.jsonnet.compiled.running.values import (
 MAX_DEPTH: Final = 500
 """Levels of a value: what is deeper contains itself, and would fill rjsonnet's stack."""
 _LARGEST: Final = 2**63
-"""What the JSON library writes as a whole number."""
+"""The limit below which the JSON library writes a whole number."""
 _DISPUTED: Final = re.compile("[\x7f-\x9f\ud800-\udfff]")
 """Characters that one engine escapes and another does not."""
 _ESCAPED: Final = re.compile(r'[\x00-\x1f"\\]')

@@ -111,7 +111,7 @@ def take(value: Any) -> Any:
 
 
 class Layer:
-    """What one object literal gives to an object.
+    """The part of an object that one object literal gives to it.
 
     Args:
         names: By field: which element of what `make` returns, and its colons.
@@ -174,7 +174,7 @@ class Composite:
 
 
 class Super:
-    """What `super` means in a layer."""
+    """The meaning of `super` in a layer."""
 
     __slots__ = ("_end", "_target")
 
