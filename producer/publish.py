@@ -23,7 +23,7 @@ from producer.events.payloads import Payload, Refused
 from producer.events.rows import RowMeaning
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.drafting import Drafter
-from producer.publishing.matching import Subscription
+from producer.publishing.matching import Recipient
 from producer.publishing.options import AS_USUAL, PublishOptions
 from producer.publishing.published import (
     Draft,
@@ -35,7 +35,7 @@ from producer.publishing.published import (
     published_of,
 )
 from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
-from producer.publishing.room import Fill, NoRoom, Room
+from producer.publishing.room import NoRoom, Room, RoomMeter
 from producer.publishing.writing import JobPosition, write
 from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
@@ -75,7 +75,7 @@ class Publisher:
         self._settings = settings
         self._doorbell = doorbell or CeleryDoorbell(settings)
         self._dry_run = dry_run
-        self._fill = Fill(client, settings)
+        self._fill = RoomMeter(client, settings)
         self._drafter = Drafter(settings, AudienceBook(client, learns=not dry_run), self._fill)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
@@ -240,9 +240,9 @@ class Publisher:
             cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
         )
 
-    def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
+    def recipients_for(self, audience: str, direction: Direction) -> tuple[Recipient, ...]:
         """Return the triggers that want an audience's events of this direction."""
-        return self._drafter.routes_for(audience, direction)
+        return self._drafter.recipients_for(audience, direction)
 
     def read_again(
         self, content: bytes, options: PublishOptions, *, arrived_us: int

@@ -14,18 +14,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from worker.batch.batch import Batch, Numbers
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.concluding.conclude import Conclusion
 from worker.batch.concluding.halve import Refusals
 from worker.batch.concluding.responses import NO_RESPONSES, Responses
 from worker.batch.concluding.settle import Settler, Streaks
-from worker.batch.partition import Holding, Note, Partition
+from worker.batch.partition import Note, Partition, TakenPartition
 from worker.batch.preparing.carry import read_and_carry
 from worker.batch.preparing.judge import (
     ask_ledger,
     contend,
     decode_batch,
-    take_in_records,
-    tried_by,
+    ledgers_after,
+    unpack_ledgers,
 )
 from worker.batch.preparing.next_batch import NextBatch
 from worker.batch.preparing.read import (
@@ -34,9 +35,8 @@ from worker.batch.preparing.read import (
     is_any_due,
 )
 from worker.batch.preparing.render import RowRenderer, forget_doubted, render_and_shape
-from worker.batch.ration import Ration
 from worker.batch.route import Route
-from worker.batch.sending.lookout import Lease, Lookout, Stop
+from worker.batch.sending.interrupt_watch import InterruptWatch, Lease, Stop
 from worker.batch.sending.pack import Packer
 from worker.batch.sending.send import Courier
 from worker.batch.state import Clock, State, Tally
@@ -92,7 +92,7 @@ class Drain:
         paused: Returns the names of paused triggers and the lanes of paused jobs, or None if the
             destination is paused.
         live_waits: Says whether live work waits elsewhere.
-        ration: What it may do of the canaries of changed templates.
+        canary_shares: What it may do of the canaries of changed templates.
         renames: Returns the audiences that are renamed, once the lease is taken.
         responses: Which triggers have a stream for their outcomes.
         meanings: Returns what triggers mean; what one does not want of its stream stays there.
@@ -115,7 +115,7 @@ class Drain:
     stop: Stop
     renames: Callable[[], Awaitable[Renames]] = no_renames
     responses: Responses = NO_RESPONSES
-    ration: Ration = field(default_factory=Ration)
+    canary_shares: CanaryShares = field(default_factory=CanaryShares)
     meanings: Callable[[], Awaitable[Mapping[str, Meaning]]] = no_meanings
 
     async def run(self) -> tuple[Tally, str]:
@@ -140,7 +140,7 @@ class Drain:
             if holding is None:
                 return Tally(ended="held by another worker"), ""
             stopped = {name for name, route in self.routes.items() if route.stopped}
-            held = {*paused, *stopped, *self.ration.held}
+            held = {*paused, *stopped, *self.canary_shares.held}
             state = State.of(holding, self.clock, self.limits.late_seconds, held, meanings)
             state.obey(looks)
             return await self._hold(holding, state)
@@ -150,7 +150,7 @@ class Drain:
                 await self.partition.release({}, (), keep_if_due=False)
             raise
 
-    async def _hold(self, holding: Holding, state: State) -> tuple[Tally, str]:
+    async def _hold(self, holding: TakenPartition, state: State) -> tuple[Tally, str]:
         """Do what there is to do while the lease holds."""
         try:
             with self.lease:
@@ -164,7 +164,7 @@ class Drain:
             state.end("the lease was taken over")
             return state.tally, ""
 
-    async def _take_over(self, holding: Holding, state: State) -> None:
+    async def _take_over(self, holding: TakenPartition, state: State) -> None:
         """Open the notes of a holder that vanished: nobody knows what came of their requests."""
         vanished = [note for note in holding.notes if not note.open_until_ms]
         if not vanished:
@@ -176,7 +176,7 @@ class Drain:
         end_ms = await self.partition.open_notes(
             [note.note_id for note in vanished],
             self.limits.late_seconds,
-            tried_by(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
+            ledgers_after(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
         )
         for note in vanished:
             state.keep_open(Note(note.note_id, note.deliveries, end_ms))
@@ -249,23 +249,23 @@ class Drain:
         """Work off one batch; returns whether anything changed."""
         batch = following.present
         state, contenders = batch.state, batch.contenders
-        lookout = Lookout(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
-        courier = self._courier(batch, lookout)
+        watch = InterruptWatch(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
+        courier = self._courier(batch, watch)
         # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch beats.
         forget_doubted(batch, self.renderer)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         rendering = (p for c in contenders if (p := c.delivery.place) not in batch.before)
         texts = await self.partition.ledgers(digests, rendering)
         by_digest = dict(zip(digests, texts, strict=True))
-        contenders = take_in_records(contenders, by_digest, batch)
+        contenders = unpack_ledgers(contenders, by_digest, batch)
         await courier.settler.stop()
-        going = self.ration.admit(contend(ask_ledger(contenders, batch)), state)
+        going = self.canary_shares.admit(contend(ask_ledger(contenders, batch)), state)
         # 5. Render, 6. shape.
         await render_and_shape(going, batch, self.renderer, self._rendering_ends(courier))
         settled = await courier.settler.settle_unsent()
         # 7. to 11. Pack, and carry every request to its end.
         requests, shut = state.tally.requests, len(state.shut)
-        async with lookout, following:
+        async with watch, following:
             # What has had enough is not read again in this drain: it must not be left.
             more = not state.enough and not batch.is_last
             await self._deliver(courier, end, following if more else None)
@@ -301,7 +301,7 @@ class Drain:
                 await courier.settler.settle_unsent()
                 if not running:
                     return
-                if following and self.clock.seconds() < end and not self.ration.shares:
+                if following and self.clock.seconds() < end and not self.canary_shares.shares:
                     following.begin(self._rendering_ends(courier))
                 done, running = await asyncio.wait(
                     running,
@@ -338,7 +338,7 @@ class Drain:
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
         return (
-            courier.lookout.is_over or courier.batch.state.yields or self.clock.seconds() >= over_at
+            courier.watch.is_over or courier.batch.state.yields or self.clock.seconds() >= over_at
         )
 
     async def _live_is_due(self, state: State) -> bool:
@@ -346,10 +346,10 @@ class Drain:
         live = self._readable(await self.partition.streams(), LIVE, state)
         return await is_any_due(self.partition, state, live) or await self.live_waits()
 
-    def _courier(self, batch: Batch, lookout: Lookout) -> Courier:
+    def _courier(self, batch: Batch, watch: InterruptWatch) -> Courier:
         """Build all that works on a batch."""
         settler = Settler(
-            batch, self.partition, self.streaks, self.tag, self.responses, self.ration
+            batch, self.partition, self.streaks, self.tag, self.responses, self.canary_shares
         )
         conclusion = Conclusion(
             batch=batch,
@@ -368,7 +368,7 @@ class Drain:
             sender=self.sender,
             settler=settler,
             conclusion=conclusion,
-            lookout=lookout,
+            watch=watch,
             deadline_seconds=self.limits.request_deadline_seconds,
         )
 

@@ -200,7 +200,9 @@ def moved(
 
 def destinations_of(publisher: Publisher, audience: str, direction: Direction) -> list[str]:
     """Return the destinations that have triggers for such events."""
-    return sorted({route.destination for route in publisher.routes_for(audience, direction)})
+    return sorted(
+        {recipient.destination for recipient in publisher.recipients_for(audience, direction)}
+    )
 
 
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
@@ -209,7 +211,7 @@ def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> N
     Raises:
         UsageWrong: None would.
     """
-    if not publisher.routes_for(audience, direction):
+    if not publisher.recipients_for(audience, direction):
         raise _unwanted("No trigger", audience, direction)
 
 
@@ -264,8 +266,8 @@ def publish_all(
 
 def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -> tuple[str, ...]:
     return tuple(
-        route.trigger
+        recipient.trigger
         for audience, direction in {(event.audience, event.direction) for event in events}
-        for route in publisher.routes_for(audience, direction)
-        if route.destination == destination
+        for recipient in publisher.recipients_for(audience, direction)
+        if recipient.destination == destination
     )

@@ -21,7 +21,7 @@ from producer.backfill.publishing import bad_rows_of
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.drafting import Drafter
 from producer.publishing.published import Draft
-from producer.publishing.room import Fill
+from producer.publishing.room import RoomMeter
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import decode_profile, encode_header
 from worker.contract.keys import PartitionKeys
@@ -143,7 +143,7 @@ class Planner:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._fill = Fill(client, settings)
+        self._fill = RoomMeter(client, settings)
         self._drafter = Drafter(settings, AudienceBook(client, learns=False), self._fill)
         self._names = Names(client)
 

@@ -162,7 +162,7 @@ class _Play:
         return self._compared(seconds)
 
     def _invent(self) -> None:
-        """Fill Lytics with people, most of whom are in the first audience."""
+        """RoomMeter Lytics with people, most of whom are in the first audience."""
         invented = people_at_lytics(self.people)
         for row in invented[: self.people * 2 // 3]:
             row["segments"] = [_SYNCED]

@@ -108,7 +108,7 @@ class Drift:
             {
                 route.destination
                 for direction in (Direction.ENTER, Direction.EXIT)
-                for route in self.publisher.routes_for(self.slug, direction)
+                for route in self.publisher.recipients_for(self.slug, direction)
             }
         )
         if not destinations:

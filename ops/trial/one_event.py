@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 from worker.batch.letters import Obituary
 from worker.batch.partition import (
     Entry,
-    Found,
     Hold,
-    Holding,
     LedgerText,
     Note,
     Partition,
+    ReadEntries,
+    ReadRange,
     Release,
     Replacement,
     Settled,
     Settlement,
-    Stretch,
+    TakenPartition,
 )
 from worker.batch.preparing.read import order_of
 from worker.contract.events import encode_header
@@ -50,7 +50,7 @@ class OneEvent:
     settled: Settled | None = None
     _is_over: bool = False
 
-    async def take(self) -> Holding | None:
+    async def take(self) -> TakenPartition | None:
         """Take the lease; what is known of the trigger's other deliveries does not matter here."""
         holding = await self.partition.take()
         return holding and replace(holding, holds={}, waits={}, setbacks={})
@@ -59,9 +59,9 @@ class OneEvent:
         """Return the one stream, until a request was made or the event needs none."""
         return () if self._is_over else (stream_name(LIVE, self.trigger),)
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Return the event, where it is behind the id from which is read."""
-        return [Found(self._behind(each.after_id), is_all=True) for each in stretches]
+        return [ReadEntries(self._behind(each.after_id), is_all=True) for each in ranges]
 
     def _behind(self, after_id: str) -> list[Entry]:
         is_read = after_id and order_of(after_id) >= order_of(self.entry.entry_id)

@@ -16,9 +16,9 @@ from ops.trial.event import Attempt, packed_of
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.partition import Entry
-from worker.batch.ration import Ration
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.events import encode_header
 from worker.contract.keys import partition_of
 from worker.contract.meaning import no_meanings
@@ -134,7 +134,7 @@ class _Trial:
             partition=one,
             sender=recording,
             streaks=NoStreaks(),
-            ration=Ration(),
+            canary_shares=CanaryShares(),
             paused=self._paused(drain.paused, one, recording),
             meanings=no_meanings,
         )

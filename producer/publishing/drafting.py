@@ -26,14 +26,14 @@ from producer.events.rows import RowMeaning, has_own_events, payloads_of
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.matching import (
     Exported,
-    Subscription,
-    Subscriptions,
+    Recipient,
+    Recipients,
     pack_exported,
     pack_whole,
 )
 from producer.publishing.options import PublishOptions
 from producer.publishing.published import Draft, MemberChange, PartitionPlace, Portion
-from producer.publishing.room import Fill
+from producer.publishing.room import RoomMeter
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
 from worker.contract.redis.accept import NewDelivery
@@ -47,26 +47,26 @@ class _CommonPart(NamedTuple):
 
     Attributes:
         segment_events: Of each profile.
-        headers: Of each route's deliveries, but for the digest.
+        headers: Of each recipient's deliveries, but for the digest.
     """
 
     segment_events: list[Any]
-    routes: tuple[Subscription, ...]
+    recipients: tuple[Recipient, ...]
     headers: tuple[Header, ...]
 
 
-_Wanted = tuple[Event, Sequence[Subscription]]
-"""An event, and the routes of the triggers that want it."""
+_Wanted = tuple[Event, Sequence[Recipient]]
+"""An event, and the recipients of the triggers that want it."""
 
 
 class Drafter:
     """Makes drafts for one configuration."""
 
-    def __init__(self, settings: Settings, book: AudienceBook, fill: Fill) -> None:
+    def __init__(self, settings: Settings, book: AudienceBook, fill: RoomMeter) -> None:
         self._settings = settings
         self._book = book
         self._book_version = book.version
-        self._routes = Subscriptions(settings.triggers.values(), book.slug_of)
+        self._recipients = Recipients(settings.triggers.values(), book.slug_of)
         self._fill = fill
 
     def draft(
@@ -119,15 +119,15 @@ class Drafter:
         (event,) = events_of(sample, draft.reading._replace(state=True))
         if isinstance(event, Refused) or self._book.now_called(event.audience) != event.audience:
             return None
-        routes = self._wanted(event, draft)
-        skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in routes]
+        recipients = self._wanted(event, draft)
+        skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in recipients]
         rest = (event.audience, event.direction, event.time_us, True)
         accepted_ms = draft.reading.now_us // 1_000
         headers = tuple(
             Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
             for skip in skips
         )
-        return _CommonPart(event.profile[SEGMENT_EVENTS], routes, headers)
+        return _CommonPart(event.profile[SEGMENT_EVENTS], recipients, headers)
 
     def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
@@ -135,13 +135,13 @@ class Drafter:
             row.error
             or type(row.value) is not dict
             or has_own_events(row.value)
-            or not common.routes
+            or not common.recipients
         ):
             return False
         profile = {**row.value, SEGMENT_EVENTS: common.segment_events}
         try:
             key = profile_key(profile, draft.reading.identity)
-            packs = self._exported(profile, common.routes)
+            packs = self._exported(profile, common.recipients)
             digest = digest_of(key)
         except (PayloadRefused, ValueError):
             return False
@@ -149,19 +149,23 @@ class Drafter:
         draft.payloads += 1
         draft.events += 1
         draft.numbers += 1
-        for route, header, packed in zip(common.routes, common.headers, packs, strict=True):
+        for recipient, header, packed in zip(common.recipients, common.headers, packs, strict=True):
             delivery = NewDelivery(
-                draft.lane, route.trigger, Header(digest, *header[1:]), packed.text, draft.numbers
+                draft.lane,
+                recipient.trigger,
+                Header(digest, *header[1:]),
+                packed.text,
+                draft.numbers,
             )
-            draft.deliveries.setdefault((route.destination, partition), []).append(delivery)
+            draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
         as_text = packs[0].as_text.union(*(packed.as_text for packed in packs[1:]))
         if as_text:
             draft.as_text.update(as_text)
         return True
 
-    def _exported(self, profile: dict[str, Any], routes: Iterable[Subscription]) -> list[Exported]:
-        """Return what the deliveries of each route carry of a profile.
+    def _exported(self, profile: dict[str, Any], recipients: Iterable[Recipient]) -> list[Exported]:
+        """Return what the deliveries of each recipient carry of a profile.
 
         Raises:
             PayloadRefused: One can't be packed.
@@ -169,9 +173,9 @@ class Drafter:
         identity = self._settings.delivery.identity
         whole: Exported | None = None
         packs = []
-        for route in routes:
-            if route.export_fields:
-                packs.append(pack_exported(profile, route.export_fields, identity))
+        for recipient in recipients:
+            if recipient.export_fields:
+                packs.append(pack_exported(profile, recipient.export_fields, identity))
             else:
                 whole = whole or pack_whole(profile)
                 packs.append(whole)
@@ -202,18 +206,22 @@ class Drafter:
         return draft
 
     def _tell(self, event: Event, destination: str, draft: Draft) -> None:
-        routes = [route for route in self._routes_of(event) if route.destination == destination]
+        recipients = [
+            recipient
+            for recipient in self._recipients_of(event)
+            if recipient.destination == destination
+        ]
         try:
-            self._deliver([(event, routes)], draft)
+            self._deliver([(event, recipients)], draft)
             draft.events += 1
         except PayloadRefused as refusal:
             reason = Refusal(refusal.reason)
             refused = Refused(0, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=0, index=0)
 
-    def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
+    def recipients_for(self, audience: str, direction: Direction) -> tuple[Recipient, ...]:
         """Return the triggers that want an audience's events of this direction."""
-        return self._routes_of(Event("", audience, direction, 0, {}))
+        return self._recipients_of(Event("", audience, direction, 0, {}))
 
     def judged(
         self, content: bytes, options: PublishOptions, *, arrived_us: int
@@ -288,31 +296,33 @@ class Drafter:
             draft.refuse(refused, line=line, index=index)
 
     def _meant(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
-        """Return the event with the routes that want it; nothing if none do.
+        """Return the event with the recipients that want it; nothing if none do.
 
         What comes under a former slug goes to the triggers that name it; the drain carries it over
         to the new slug. A destination without any gets it under the new slug at once.
         """
-        routes = self._wanted(event, draft)
+        recipients = self._wanted(event, draft)
         slug = event.audience if event.former else self._book.now_called(event.audience)
         if slug == event.audience:
-            return [(event, routes)] if routes else []
+            return [(event, recipients)] if recipients else []
         renamed = event.about(slug)
-        served = {route.destination for route in routes}
+        served = {recipient.destination for recipient in recipients}
         others = tuple(r for r in self._wanted(renamed, draft) if r.destination not in served)
-        return [pair for pair in ((event, routes), (renamed, others)) if pair[1]]
+        return [pair for pair in ((event, recipients), (renamed, others)) if pair[1]]
 
-    def _wanted(self, event: Event, draft: Draft) -> tuple[Subscription, ...]:
-        routes = self._routes_of(event)
+    def _wanted(self, event: Event, draft: Draft) -> tuple[Recipient, ...]:
+        recipients = self._recipients_of(event)
         if draft.triggers:
-            return tuple(route for route in routes if route.trigger in draft.triggers)
-        return routes
+            return tuple(
+                recipient for recipient in recipients if recipient.trigger in draft.triggers
+            )
+        return recipients
 
-    def _routes_of(self, event: Event) -> tuple[Subscription, ...]:
+    def _recipients_of(self, event: Event) -> tuple[Recipient, ...]:
         if self._book.version != self._book_version:
-            self._routes.forget()
+            self._recipients.forget()
             self._book_version = self._book.version
-        return self._routes.of(event)
+        return self._recipients.of(event)
 
     def _deliver(self, meant: Iterable[_Wanted], draft: Draft) -> None:
         """Add an event's deliveries to the draft: all or, if one can't be packed, none.
@@ -323,8 +333,8 @@ class Drafter:
         with one_costs_one():
             added = [
                 delivery
-                for event, routes in meant
-                for delivery in self._deliveries(event, routes, draft)
+                for event, recipients in meant
+                for delivery in self._deliveries(event, recipients, draft)
             ]
         as_text: set[str] = set()
         for place, delivery, packed in added:
@@ -335,19 +345,19 @@ class Drafter:
         draft.as_text.update(as_text)
 
     def _deliveries(
-        self, event: Event, routes: Sequence[Subscription], draft: Draft
+        self, event: Event, recipients: Sequence[Recipient], draft: Draft
     ) -> Iterator[tuple[PartitionPlace, NewDelivery, Exported]]:
-        packs = self._exported(event.profile, routes)
+        packs = self._exported(event.profile, recipients)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
         partition = partition_of(event.profile_key, self._settings.redis.partitions)
-        for route, packed in zip(routes, packs, strict=True):
+        for recipient, packed in zip(recipients, packs, strict=True):
             own = header
-            if route.skip_hook is not None and route.skip_hook != event.skip_hook:
-                own = header._replace(skip_hook=route.skip_hook)
-            delivery = NewDelivery(draft.lane, route.trigger, own, packed.text, draft.numbers)
-            yield (route.destination, partition), delivery, packed
+            if recipient.skip_hook is not None and recipient.skip_hook != event.skip_hook:
+                own = header._replace(skip_hook=recipient.skip_hook)
+            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed.text, draft.numbers)
+            yield (recipient.destination, partition), delivery, packed
 
 
 def _items(payload: Payload, reading: ReadingRules) -> Iterator[tuple[int, Event | Refused]]:

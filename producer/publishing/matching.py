@@ -22,7 +22,7 @@ LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class Recipient:
     """A trigger as publishing sees it."""
 
     trigger: str
@@ -31,7 +31,7 @@ class Subscription:
     skip_hook: bool | None
 
 
-class Subscriptions:
+class Recipients:
     """The triggers, found by audience and direction.
 
     Args:
@@ -40,9 +40,9 @@ class Subscriptions:
 
     def __init__(self, triggers: Iterable[Trigger], slug_of: Callable[[str], str]) -> None:
         self._triggers = tuple(triggers)
-        self._routes = tuple(map(_route, self._triggers))
+        self._recipients = tuple(map(_recipient, self._triggers))
         self._slug_of = slug_of
-        self._found: dict[tuple[str, str], tuple[Subscription, ...]] = {}
+        self._found: dict[tuple[str, str], tuple[Recipient, ...]] = {}
         self._named: dict[tuple[str, str], list[int]] = {}
 
     def forget(self) -> None:
@@ -50,22 +50,22 @@ class Subscriptions:
         self._found.clear()
         self._named.clear()
 
-    def of(self, event: Event) -> tuple[Subscription, ...]:
-        """Return the routes of an event; none if no trigger wants it."""
+    def of(self, event: Event) -> tuple[Recipient, ...]:
+        """Return the recipients of an event; none if no trigger wants it."""
         key = (event.audience, event.direction.value)
-        routes = self._found.get(key)
-        if routes is None:
-            routes = self._found[key] = self._look(*key)
-        return routes
+        recipients = self._found.get(key)
+        if recipients is None:
+            recipients = self._found[key] = self._look(*key)
+        return recipients
 
-    def _look(self, slug: str, direction: str) -> tuple[Subscription, ...]:
+    def _look(self, slug: str, direction: str) -> tuple[Recipient, ...]:
         if not self._named:
             self._name()
         wanting = {
             *self._named.get((slug, direction), ()),
             *self._named.get((ALL_AUDIENCES, direction), ()),
         }
-        return tuple(self._routes[number] for number in sorted(wanting))
+        return tuple(self._recipients[number] for number in sorted(wanting))
 
     def _name(self) -> None:
         """Put down which triggers name an audience; an id stands for its slug, too."""
@@ -75,19 +75,19 @@ class Subscriptions:
                     self._named.setdefault((slug, trigger.on), []).append(number)
 
 
-def _route(trigger: Trigger) -> Subscription:
-    return Subscription(
+def _recipient(trigger: Trigger) -> Recipient:
+    return Recipient(
         trigger.name, trigger.destination, tuple(trigger.export_fields), trigger.skip_hook
     )
 
 
 def routing_digest(settings: Settings) -> str:
     """Return what changes when the same payloads would become other deliveries."""
-    routes = [
+    recipients = [
         [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
         for _, trigger in sorted(settings.triggers.items())
     ]
-    text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, routes])
+    text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, recipients])
     return hashlib.sha256(text).hexdigest()[:12]
 
 

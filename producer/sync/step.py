@@ -124,7 +124,7 @@ class Syncing:
         destinations = {
             route.destination
             for direction in Direction
-            for route in self.publisher.routes_for(self.audience, direction)
+            for route in self.publisher.recipients_for(self.audience, direction)
         }
         if not destinations:
             raise UsageWrong(

@@ -9,7 +9,7 @@ from typing import Any
 from redis import Redis
 
 from producer.publish import Publisher
-from producer.publishing.room import Fill, NoRoom
+from producer.publishing.room import NoRoom, RoomMeter
 from producer.webhook.bodies import Body
 from producer.webhook.intake import PORTION
 from worker.contract.refused_requests import count_too_large, too_large
@@ -33,7 +33,7 @@ class Inspector:
         """Say why nothing can be stored now; "" = it can."""
         with self._lock:
             try:
-                room = Fill(self.client, self.settings).memory()
+                room = RoomMeter(self.client, self.settings).memory()
             except SegrelayError as error:
                 return error.message
             return room.message if isinstance(room, NoRoom) else ""

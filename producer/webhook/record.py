@@ -21,7 +21,7 @@ _UNAUTHORIZED: Final = 401
 LOG: Final = structlog.get_logger()
 
 
-class TellAnswers(Protocol):
+class AnswerListener(Protocol):
     """Writes it to Redis; `receivers.tell_receiver` is the real one."""
 
     def __call__(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
@@ -33,7 +33,7 @@ class TellAnswers(Protocol):
 class AnswerRecord:
     """Counts answers in memory, and tells them every few seconds: no request waits for it."""
 
-    tell: TellAnswers
+    tell: AnswerListener
     every_seconds: float = EVERY_SECONDS
     _answers: Counter[int] = field(default_factory=Counter)
 

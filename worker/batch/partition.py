@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     profile: bytes
 
 
-class Stretch(NamedTuple):
+class ReadRange(NamedTuple):
     """A range to read: a number of entries of a stream behind an id ("" = its beginning)."""
 
     stream: str
@@ -48,7 +48,7 @@ class Stretch(NamedTuple):
     most: int
 
 
-class Found(NamedTuple):
+class ReadEntries(NamedTuple):
     """The entries found in a range of a stream.
 
     Attributes:
@@ -160,7 +160,7 @@ class Hold(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class TakenPartition:
     """The state of a partition that the holder of a new lease starts from.
 
     Args:
@@ -281,7 +281,7 @@ class Settlement:
 class Partition(Protocol):
     """Stores one partition of one destination. What writes raises `LeaseLost` without the lease."""
 
-    async def take(self) -> Holding | None:
+    async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the bell."""
         ...
 
@@ -289,7 +289,7 @@ class Partition(Protocol):
         """Return the names of the streams that are not empty, now."""
         ...
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip.
 
         After large entries, fewer are returned of the next streams than were asked for.

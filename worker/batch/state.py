@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
-from worker.batch.partition import Delivery, Hold, Holding, Note
+from worker.batch.partition import Delivery, Hold, Note, TakenPartition
 from worker.contract.keys import split_stream_name
 from worker.contract.meaning import Meaning
 from worker.contract.renames import NO_RENAMES, Renames
@@ -100,7 +100,7 @@ class State:
     @classmethod
     def of(
         cls,
-        holding: Holding,
+        holding: TakenPartition,
         clock: Clock,
         late_seconds: float,
         paused: Iterable[str] = (),

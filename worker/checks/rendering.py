@@ -39,7 +39,7 @@ def render_apart(bundle: Bundle, rows: Sequence[Row]) -> list[Result | Killed]:
     return results
 
 
-class RendersSamples(Protocol):
+class SampleRenderer(Protocol):
     """Renders rows: a `Renderer`, or one that does it in a process of its own."""
 
     def load(self, name: str) -> Template:
@@ -51,7 +51,7 @@ class RendersSamples(Protocol):
         ...
 
 
-class IsolatedSamples:
+class IsolatedSampleRenderer:
     """Renders in a process of its own."""
 
     def __init__(self, templates_folder: Path) -> None:

@@ -100,7 +100,7 @@ PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"
 
 DIGEST_BYTES: Final = 10
-"""80 bits: ten million profiles in a partition collide with a chance of 4e-11."""
+"""The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
 REACHED_KEPT: Final = 2_000
 """People of a partition in `who`: all while they are few, else those with the smallest digests,
@@ -138,7 +138,7 @@ def responses(destination: str) -> str:
 
 
 def responses_bell(destination: str) -> str:
-    """Return the key of its bell."""
+    """Return the key of the bell for shipping a destination's responses."""
     return f"{{responses:{destination}}}:bell"
 
 
@@ -158,7 +158,7 @@ def partition_of(profile_key: str, partitions: int) -> int:
 
 
 def stream_name(lane: str, trigger: str) -> str:
-    """Return what names a stream within its partition."""
+    """Return the name of a stream within its partition."""
     return f"{lane}|{trigger}"
 
 

@@ -86,7 +86,7 @@ def tell_receiver(
 
 
 def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
-    """Return what they have told.
+    """Return the answers that the receivers have reported.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

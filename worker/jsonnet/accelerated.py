@@ -29,7 +29,7 @@ from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 
 SAMPLES: Final = SHIPPED_FOLDER / "samples"
 BOTH_EVERY: Final = 500
-"""One event of this many is rendered by both the compiled form and the engine.
+"""The number of events of which one is rendered by both the compiled form and the engine.
 
 Often enough to find a difference within minutes, and 0.2 % of the work.
 """

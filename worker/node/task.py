@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract.celery.options import DRAIN_TASK, ResultLine
 from worker.contract.settings import Settings

@@ -10,7 +10,7 @@ from redis import Redis
 
 from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.status import read_status
-from producer.publishing.room import Fill, NoRoom
+from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook
 from worker.contract.progress import read_samples
 from worker.contract.receivers import read_receivers
@@ -64,7 +64,7 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFact
         by_sentinels=settings.redis.url.partition("://")[0].endswith("+sentinel"),
         replicas=settings.redis.replicas,
     )
-    room = Fill(client, settings).memory()
+    room = RoomMeter(client, settings).memory()
     return RedisFacts(
         full=room.message if isinstance(room, NoRoom) else "",
         used=int(info.get("used_memory", 0)),

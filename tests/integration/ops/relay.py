@@ -9,7 +9,7 @@ from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.publishing.options import PublishOptions
 from tests.configuration import trigger
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.jsonnet.files import SHIPPED_FOLDER

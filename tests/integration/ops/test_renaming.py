@@ -16,7 +16,7 @@ from ops.status.status import KINDS, read_status
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
 from worker.adapters.redis.addresses import former_names, note_addresses
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.errors import OperationsMustAct, UsageWrong

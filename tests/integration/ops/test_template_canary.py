@@ -11,7 +11,7 @@ import pytest
 from ops.main import app
 from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
 from worker.adapters.redis.canaries import Canaries
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.redis.connection import connect_async
 from worker.contract.versions import let_go
 from worker.jsonnet.rendered import Template
@@ -268,8 +268,8 @@ def test_what_a_killed_drain_held_ends_the_canary_with_fewer(relay, sandbox, sta
     killed = processes.all[0]
     killed.upkeep.look()
     dying = Canaries(killed.client, relay.settings, share_ms=500)
-    ration = killed.runner.run(dying.begin("a drain", killed.upkeep.routes["insider"], ()))
-    assert ration.shares == {"vip-enter": 25}
+    canary_shares = killed.runner.run(dying.begin("a drain", killed.upkeep.routes["insider"], ()))
+    assert canary_shares.shares == {"vip-enter": 25}
 
     time.sleep(0.5)
     processes.drain(rounds=3)

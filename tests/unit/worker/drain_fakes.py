@@ -10,7 +10,7 @@ from tests.fakes.fake_partition import FakePartition
 from tests.unit.worker.fake_insider import ATTRIBUTE
 from tests.unit.worker.processes import Process
 from worker.batch.letters import Obituary
-from worker.batch.partition import Found, Note, Stretch
+from worker.batch.partition import Note, ReadEntries, ReadRange
 from worker.jsonnet.rendered import (
     Asserted,
     Engine,
@@ -184,11 +184,11 @@ class SlowPartition(FakePartition):
     round_trips = 0
     """Of reading streams."""
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         self.round_trips += 1
         if self.read_error:
             raise self.read_error
-        return await super().read(stretches)
+        return await super().read(ranges)
 
     async def note(self, note: Note) -> int:
         now_ms = await super().note(note)

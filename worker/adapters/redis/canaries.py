@@ -17,7 +17,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.redis import scripts
-from worker.batch.ration import Ration
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.route import Route
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
@@ -59,7 +59,7 @@ class Canaries:
 
     async def begin(
         self, owner: str, routes: Mapping[str, Route], refused: Collection[str]
-    ) -> Ration:
+    ) -> CanaryShares:
         """Adopt the versions of the routes, and return what a drain may do.
 
         Args:
@@ -115,7 +115,7 @@ class Canaries:
         )
         return name, version, "adopt", new.dumps(), canary
 
-    async def _ration(self, owner: str, versions: Mapping[str, str]) -> Ration:
+    async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
         held: set[str] = set()
         shares: dict[str, int] = {}
         for name, version in versions.items():
@@ -129,18 +129,20 @@ class Canaries:
                 held.add(name)
             if share == DROPPED:
                 self._told.pop(name, None)
-        return Ration(frozenset(held), shares)
+        return CanaryShares(frozenset(held), shares)
 
-    async def end(self, owner: str, routes: Mapping[str, Route], ration: Ration) -> None:
+    async def end(
+        self, owner: str, routes: Mapping[str, Route], canary_shares: CanaryShares
+    ) -> None:
         """Give back what a drain did not use; pause what is over.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        for name in ration.shares:
+        for name in canary_shares.shares:
             template = routes[name].template
             assert template is not None
-            made = ration.outcomes.get(name, Counter())
+            made = canary_shares.outcomes.get(name, Counter())
             counted = {each: count for each, count in made.items() if each not in UNMADE}
             words = (owner, orjson.dumps(counted), sum(counted.values()))
             with redis_errors():

@@ -27,7 +27,7 @@ def boottime_seconds() -> float:
 
 
 class ThreadedLease:
-    """Keeps a lease that was just taken; see `worker.batch.sending.lookout.Lease`.
+    """Keeps a lease that was just taken; see `worker.batch.sending.interrupt_watch.Lease`.
 
     Args:
         client: Of its own: used by the thread only.

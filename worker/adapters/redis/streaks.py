@@ -21,7 +21,7 @@ from worker.core.messages import normalise_message
 
 DEATHS_IN_A_ROW: Final = 500
 KILLS_IN_A_ROW: Final = 5
-"""Each took a process with it, and its time twice."""
+"""The number of deliveries in a row that may kill their process; each takes its time twice."""
 LOG: Final = structlog.get_logger()
 
 

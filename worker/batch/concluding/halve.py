@@ -146,7 +146,7 @@ class Refusals:
         self.batch.state.set_wait(trigger, wait)
         if wait:
             self.batch.drop([trigger])
-            self._tell(trigger, wait, suspects[0].obituary)
+            self._log(trigger, wait, suspects[0].obituary)
 
     def _short(self, wait: Wait | None) -> Wait | None:
         """Shorten a wait: the destination answers, so other deliveries may well go through."""
@@ -189,7 +189,7 @@ class Refusals:
         known = self.batch.state.setbacks.get(parcel.delivery.place)
         return replace(known, width=width) if known else Setback(width)
 
-    def _tell(self, trigger: str, wait: Wait, obituary: Obituary) -> None:
+    def _log(self, trigger: str, wait: Wait, obituary: Obituary) -> None:
         if wait.attempts >= WAITS_WORTH_TELLING:
             LOG.warning(
                 "trigger.waits",

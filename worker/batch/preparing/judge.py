@@ -32,7 +32,7 @@ OPEN_BYTES: Final = 32_000_000
 _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
 
 
-def tried_by(
+def ledgers_after(
     notes: Sequence[Note], texts: Mapping[bytes, bytes | None], numbers: Numbers
 ) -> dict[bytes, LedgerText]:
     """Return, by digest, the ledgers after requests whose result nobody knows.
@@ -61,11 +61,11 @@ async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries:
     """
     audiences = {d.header.audience for d in deliveries if d.header.audience}
     await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
-    contenders = open_up(deliveries, batch)
+    contenders = decode_deliveries(deliveries, batch)
     batch.take_in(deliveries, contenders, is_last=not is_full(deliveries, entries))
 
 
-def open_up(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
+def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
     """Decode a batch. What can't be decoded is dead; what is too much stays in its stream."""
     contenders: list[Contender] = []
     size = 0
@@ -97,7 +97,7 @@ def _why_unknown(delivery: Delivery) -> str:
     raise Bug(f"The entry {delivery.place} has a format that is known.")
 
 
-def take_in_records(
+def unpack_ledgers(
     contenders: Sequence[Contender],
     texts: Mapping[bytes, bytes | None],
     batch: Batch,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from worker.batch.batch import Batch
-from worker.batch.preparing.judge import decode_batch, open_up
+from worker.batch.preparing.judge import decode_batch, decode_deliveries
 from worker.batch.preparing.read import StreamReader, order_of, read_on
 from worker.batch.preparing.render import RowRenderer, render_ahead
 from worker.errors import SegrelayError
@@ -110,7 +110,7 @@ class NextBatch:
         if not (is_settled and may_be_read):
             return None
         prepared.follow(present)
-        prepared.put_first(left, open_up(left, prepared), streams)
+        prepared.put_first(left, decode_deliveries(left, prepared), streams)
         return prepared
 
     def hand_over(self, batch: Batch) -> None:

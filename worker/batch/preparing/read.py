@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from worker.batch.partition import Delivery, Entry, Found, Hold, Stretch
+from worker.batch.partition import Delivery, Entry, Hold, ReadEntries, ReadRange
 from worker.batch.state import State
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import DIGEST_BYTES, split_stream_name
@@ -48,7 +48,7 @@ UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
 class StreamReader(Protocol):
     """Reads the streams of a partition."""
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip."""
         ...
 
@@ -77,7 +77,7 @@ class _Source:
     only_waiting: bool = True
     step: int = 0
 
-    def take_in(self, found: Found) -> None:
+    def take_in(self, found: ReadEntries) -> None:
         """Put what was found behind the entries that are there."""
         self.is_exhausted = found.is_all
         self.entries.extend(found.entries)
@@ -132,8 +132,8 @@ class _BatchReader:
         longest = self._step(len(wanted))
         for source in wanted:
             source.step = min(longest, max(step, 2 * source.step))
-        stretches = [Stretch(source.stream, source.after_id, source.step) for source in wanted]
-        for source, found in zip(wanted, await self.reader.read(stretches), strict=True):
+        ranges = [ReadRange(source.stream, source.after_id, source.step) for source in wanted]
+        for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
             source.take_in(found)
             self.seen += len(found.entries)
             self.seen_bytes += sum(len(e.profile) + len(e.header) for e in found.entries)
@@ -235,7 +235,7 @@ def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
 async def is_any_due(reader: StreamReader, state: State, streams: Iterable[str]) -> bool:
     """Say whether streams hold anything behind what has to wait there."""
     sources = [_source(state, stream) for stream in streams]
-    found = await reader.read([Stretch(source.stream, source.after_id, 1) for source in sources])
+    found = await reader.read([ReadRange(source.stream, source.after_id, 1) for source in sources])
     return any(head.entries for head in found)
 
 

@@ -29,7 +29,7 @@ from worker.jsonnet.rendered import (
 from worker.logs import log_bug
 
 RENDER_GROUP: Final = 100
-"""Deliveries between two looks at the clock: rendering holds the interpreter."""
+"""The number of deliveries between two looks at the clock: rendering holds the interpreter."""
 ISOLATING_SECONDS: Final = 15.0
 """The seconds after which a batch renders no further suspects: they stay in their streams."""
 

@@ -19,9 +19,9 @@ from worker.destinations.api import NotSendable, Shaped
 from worker.logs import log_bug
 
 FRAME_BYTES: Final = 200
-"""Room for what surrounds the users in a body."""
+"""The bytes that are kept free for what surrounds the users in a body."""
 SMALL_SHARE: Final = 4
-"""A request is small if it fills less than this fraction (1/4) of its capacity."""
+"""The fraction (1/4) of its capacity below which a request is small."""
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from worker.batch.concluding.conclude import Conclusion
 from worker.batch.concluding.settle import Settler
 from worker.batch.parcel import Request, Sent
 from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
-from worker.batch.sending.lookout import Lookout
+from worker.batch.sending.interrupt_watch import InterruptWatch
 from worker.batch.sending.pack import Packer
 from worker.contract.words import Death
 from worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, Slot
@@ -34,7 +34,7 @@ LOG: Final = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Passage:
+class SendGuard:
     """Checks lease and slot right before a request is written, because either may be over by then.
 
     Args:
@@ -59,7 +59,7 @@ class Passage:
         # By both clocks, since the process may have been stopped after it wrote its note.
         if self.slot.expired(max(self.noted_ms, courier.batch.state.now_ms())):
             await self._rebook()
-        may_go = self.has_slot and courier.lookout.may_send()
+        may_go = self.has_slot and courier.watch.may_send()
         self.was_open = self.was_open or may_go
         return may_go
 
@@ -83,7 +83,7 @@ class Courier:
     """Carries the requests of one batch.
 
     Args:
-        lookout: Says when nothing new may begin, and when requests in flight must end.
+        watch: Says when nothing new may begin, and when requests in flight must end.
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
@@ -94,7 +94,7 @@ class Courier:
     sender: Sender
     settler: Settler
     conclusion: Conclusion
-    lookout: Lookout
+    watch: InterruptWatch
     deadline_seconds: float
     closed: Closed | None = None
 
@@ -109,7 +109,7 @@ class Courier:
                 request = self.packer.reduce(request, slot.avoid)
             note = self._note(request)
             noted_ms = await self.partition.note(note)
-            passage = Passage(self, request, slot, noted_ms)
+            passage = SendGuard(self, request, slot, noted_ms)
             begun = self.batch.state.clock.seconds()
             try:
                 verdict, answer = await self._exchange(request, passage)
@@ -121,7 +121,7 @@ class Courier:
                 await self._end(request, note, answer, passage)
                 return
             self.batch.state.tally.requests += 1
-            self._tell(request, answer, verdict, self.batch.state.clock.seconds() - begun)
+            self._log(request, answer, verdict, self.batch.state.clock.seconds() - begun)
             sent = Sent(request, note, answer, passage.slot, begun)
             delivered = await self.conclusion.obey(sent, verdict)
             await self.gate.report(
@@ -136,7 +136,9 @@ class Courier:
         finally:
             self.batch.done(request)
 
-    async def _end(self, request: Request, note: Note, answer: NoAnswer, passage: Passage) -> None:
+    async def _end(
+        self, request: Request, note: Note, answer: NoAnswer, passage: SendGuard
+    ) -> None:
         """Settle a request that we ended ourselves, which says nothing about the destination."""
         await passage.give_back()
         if answer.possibly_applied:
@@ -192,7 +194,7 @@ class Courier:
             if wait_seconds > 0:
                 self.batch.state.tally.waited_seconds += wait_seconds
                 await self._sleep(wait_seconds)
-            if self.lookout.is_over:
+            if self.watch.is_over:
                 await self.gate.cancel(booked)
                 return None
             if not booked.expired(self.batch.state.now_ms()):
@@ -204,7 +206,7 @@ class Courier:
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but look at the flag every 0.2 s."""
         end = self.batch.state.clock.seconds() + seconds
-        while not self.lookout.stopping.is_set():
+        while not self.watch.stopping.is_set():
             left = end - self.batch.state.clock.seconds()
             if left <= 0:
                 return
@@ -227,7 +229,7 @@ class Courier:
         return Note(secrets.token_hex(8), rows)
 
     async def _exchange(
-        self, request: Request, passage: Passage
+        self, request: Request, passage: SendGuard
     ) -> tuple[Verdict, Answer | NoAnswer]:
         """Send, and say what the answer means; an error of our own counts as unreadable."""
         try:
@@ -239,12 +241,12 @@ class Courier:
             message = log_bug(error, "request.failed")
             return Unreadable(message), NoAnswer(Silence.CUT, possibly_applied=True)
 
-    async def _send(self, request: Request, passage: Passage) -> Answer | NoAnswer:
+    async def _send(self, request: Request, passage: SendGuard) -> Answer | NoAnswer:
         outgoing = self._outgoing(request)
         sending = asyncio.ensure_future(
             self.sender.send(outgoing, self.deadline_seconds, passage.is_open)
         )
-        cutting = asyncio.ensure_future(self.lookout.cut.wait())
+        cutting = asyncio.ensure_future(self.watch.cut.wait())
         try:
             await asyncio.wait({sending, cutting}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -297,7 +299,7 @@ class Courier:
         users = [user for packed in request.packed for user in packed.users]
         return quoting_nothing(verdict, request.body, users)
 
-    def _tell(
+    def _log(
         self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, elapsed_seconds: float
     ) -> None:
         destination, partition = self.settler.tag

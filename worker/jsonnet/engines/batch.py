@@ -25,9 +25,9 @@ from worker.jsonnet.engines.rewrite import REFERENCE_STD, RJSONNET_STD, Rewritte
 from worker.jsonnet.files import LIBRARY_FOLDER
 
 LARGE_PROFILE_BYTES: Final = 3_000
-"""About 100 fields: from here on cutting a profile costs less than handing it over."""
+"""The bytes of a profile above which cutting it costs less than handing it over."""
 MAX_KNOWN_FIELDS: Final = 1_000
-"""A template that makes field names up must not grow the set for ever."""
+"""The largest number of field names to remember: a template may make them up."""
 _INNER: Final = ("library.libsonnet", RJSONNET_STD, REFERENCE_STD)
 _DRIVER: Final = """
 local template = import %(root)s;

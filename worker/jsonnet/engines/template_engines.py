@@ -29,7 +29,7 @@ _GROUP: Final = 50
 """Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
 more, and the interpreter lock is held all the time: a lease's renewal would wait."""
 _SECONDS: Final = 5.0
-"""For one event in a process of its own, on a busy machine."""
+"""The seconds for one event in a process of its own, on a busy machine."""
 _NOBODY: Final = Failure("no engine renders this event")
 _AS_TEXT: Final = "(function(value) std.toString([value]))"
 """For the reference implementation, whose `manifestJsonMinified` is written in Jsonnet, and takes

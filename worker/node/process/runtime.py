@@ -30,7 +30,7 @@ from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
 from worker.batch.concluding.responses import Responses
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
@@ -181,7 +181,7 @@ class Runtime:
         streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
         # Nothing that may fail comes between taking shares of canaries and giving them back.
-        ration = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
+        canary_shares = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
         drain = Drain(
             tag=(place.destination, place.partition),
             partition=partition,
@@ -205,13 +205,13 @@ class Runtime:
             stop=stop,
             renames=lambda: self.renames.of(place.destination),
             responses=self.responses,
-            ration=ration,
+            canary_shares=canary_shares,
             meanings=lambda: self.meanings.of(place.destination),
         )
         try:
             return await adapt(drain).run()
         finally:
-            await self.canaries.end(partition.token, routes, ration)
+            await self.canaries.end(partition.token, routes, canary_shares)
 
     async def _paused(self, destination: str) -> frozenset[str] | None:
         await self.letter_limit.pause_if_full(destination)

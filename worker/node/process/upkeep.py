@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from worker.batch.route import Route
-from worker.checks.rendering import IsolatedSamples
+from worker.checks.rendering import IsolatedSampleRenderer
 from worker.checks.triggers import check_trigger, fails_where_another_renders
 from worker.contract.settings import Settings, Trigger
 from worker.errors import TemplateBroken, WeMustAct
@@ -132,7 +132,7 @@ class Upkeep:
         return True
 
     def _problem(self, trigger: Trigger, route: Route) -> str:
-        samples, now = IsolatedSamples(self.settings.templates_folder), datetime.now(UTC)
+        samples, now = IsolatedSampleRenderer(self.settings.templates_folder), datetime.now(UTC)
         findings = check_trigger(self.settings, trigger, samples, now)
         errors = "; ".join(one.message for one in findings if one.severity == "error")
         before = route.template

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from worker.contract.redis.birth import KnownBirth
-from worker.node.shared.memory import locked, nameless_file, read_all, write_all
+from worker.node.shared.memory import locked, read_all, unnamed_file, write_all
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board
 from worker.node.shared.waiting import WaitingCalls
@@ -25,7 +25,7 @@ class StoppedTriggers:
     """
 
     def __init__(self) -> None:
-        self._descriptor = nameless_file()
+        self._descriptor = unnamed_file()
         self._looks = 0
 
     def write(self, names: Iterable[str]) -> None:
@@ -48,7 +48,7 @@ class DoubtedTemplates:
     """Templates whose compiled form differed from the engine, and how often, in this node."""
 
     def __init__(self) -> None:
-        self._descriptor = nameless_file()
+        self._descriptor = unnamed_file()
 
     def add(self, found: Mapping[str, int]) -> None:
         """Add what one process found; of several processes the largest number counts."""
@@ -83,7 +83,7 @@ class TemplateVersions:
     """The template versions that the processes of this node work with."""
 
     def __init__(self) -> None:
-        self._descriptor = nameless_file()
+        self._descriptor = unnamed_file()
 
     def tell(self, pid: int, told: Told) -> None:
         """Add what a process works with, and forget the processes that have ended."""

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from worker.adapters.redis.lease import boottime_seconds
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 
 _SECONDS: Final = struct.Struct("d")
 

@@ -15,7 +15,7 @@ from tests.unit.worker.fake_insider import (
     holds_poison,
     taken,
 )
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import digest_of
 from worker.destinations.insider.api import InsiderApi
 from worker.errors import RedisUnavailable

@@ -15,9 +15,9 @@ About 0.1 s; so all events of a group may take it before the group's limit ends 
 A_CALL: Final = 25
 """Steps of a call of a function, which takes 25 times as long as making an element."""
 A_TURN: Final = 10
-"""Steps of a turn of a comprehension."""
+"""The steps of one turn of a comprehension."""
 MAX_TEXT: Final = 50_000_000
-"""Characters of one string: ten times what a request may have."""
+"""The largest number of characters of one string: ten times as many as a request may have."""
 FRAMES: Final = 5_000
 """Python frames: some ten for each of the 500 calls that rjsonnet allows within each other, and
 less than what fills the C stack of a thread."""

@@ -50,7 +50,7 @@ class Native:
 
 
 NATIVES: Final[dict[str, Native]] = {}
-"""By name in `std`."""
+"""The functions of `std`, by their names."""
 
 
 def native(

@@ -14,7 +14,7 @@ from typing import Any, Final
 from worker.jsonnet.compiled.running.limits import ENDLESS, Doubtful, Exhausted
 
 EXACT: Final = 2**53
-"""Up to here a double holds every whole number."""
+"""The largest number up to which a double holds every whole number."""
 
 
 class Lazy:
@@ -68,7 +68,7 @@ class Func:
 
 
 MISSING: Final = object()
-"""In the place of an argument that was not given: the parameter's default holds."""
+"""Stands for an argument that was not given: the parameter's default holds."""
 
 
 def call(target: Any, arguments: tuple[Any, ...], named: Mapping[str, Any] | None = None) -> Any:

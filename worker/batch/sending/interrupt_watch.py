@@ -45,7 +45,7 @@ class Stop:
 
 
 @dataclass(slots=True)
-class Lookout:
+class InterruptWatch:
     """Looks every 0.2 s, as long as it is entered.
 
     Args:

@@ -16,7 +16,7 @@ from worker.batch.state import State
 
 
 @dataclass(slots=True)
-class Ration:
+class CanaryShares:
     """One drain's share of the canaries, and the outcomes so far.
 
     Args:
