@@ -32,11 +32,9 @@ UNLIMITED: Final = -1
 DROPPED: Final = -2
 """The mark of a version that another one replaced before it was approved; it needs a new canary."""
 LEAST: Final = 25
+"""The smallest share of a canary that a drain takes, so that its end does not take long."""
 PARTS: Final = 4
-"""The share of the rest of a canary that one drain takes, as a divisor: 1/4.
-
-The other drains have something to do too. A drain takes at least this many deliveries, so that the
-end does not take long."""
+"""A drain takes 1/4 of the rest of a canary: the other drains have something to do too."""
 LOG: Final = structlog.get_logger()
 
 
