@@ -28,7 +28,7 @@ from producer.publishing.options import AS_USUAL, PublishOptions
 from producer.publishing.published import (
     Draft,
     MemberChange,
-    PartitionPlace,
+    PartitionAddress,
     Portion,
     Published,
     joined,
@@ -266,7 +266,7 @@ class Publisher:
         self,
         draft: Draft,
         progress: JobPosition,
-        rolls: Mapping[PartitionPlace, Roll] = MappingProxyType({}),
+        rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
     ) -> Published:
         if self._dry_run:
             written = Published(accepted=draft.deliveries_count)
@@ -288,7 +288,7 @@ class Publisher:
                 cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
             )
 
-    def _ring(self, places: Iterable[PartitionPlace], lane: str) -> None:
+    def _ring(self, places: Iterable[PartitionAddress], lane: str) -> None:
         for destination, partition in places:
             self._doorbell.ring(destination, partition, queue=kind_of_lane(lane))
 

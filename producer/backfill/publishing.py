@@ -26,7 +26,7 @@ from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobTally, Spec
 from producer.doorbell import SilentDoorbell
 from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
-from producer.publishing.published import Draft, PartitionPlace, Published, RefusedAt
+from producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
 from producer.publishing.room import NoRoom
 from producer.sources.blocks import Block
 from worker.contract.redis.connection import connect, resolve_url
@@ -75,7 +75,7 @@ class BlockPublished:
 
     number: int
     tally: JobTally
-    rang: tuple[PartitionPlace, ...]
+    rang: tuple[PartitionAddress, ...]
 
 
 @dataclass(frozen=True, slots=True)

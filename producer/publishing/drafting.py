@@ -32,7 +32,7 @@ from producer.publishing.matching import (
     pack_whole,
 )
 from producer.publishing.options import PublishOptions
-from producer.publishing.published import Draft, MemberChange, PartitionPlace, Portion
+from producer.publishing.published import Draft, MemberChange, PartitionAddress, Portion
 from producer.publishing.room import RoomMeter
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
@@ -346,7 +346,7 @@ class Drafter:
 
     def _deliveries(
         self, event: Event, recipients: Sequence[Recipient], draft: Draft
-    ) -> Iterator[tuple[PartitionPlace, NewDelivery, Exported]]:
+    ) -> Iterator[tuple[PartitionAddress, NewDelivery, Exported]]:
         packs = self._exported(event.profile, recipients)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:

@@ -13,7 +13,7 @@ from worker.contract.events import Event
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 
-PartitionPlace = tuple[str, int]
+PartitionAddress = tuple[str, int]
 """Destination and partition."""
 
 PROBLEMS_KEPT: Final = 10_000
@@ -70,7 +70,7 @@ class Published:
     without_hook: int = 0
     as_text: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[RefusedAt, ...] = ()
-    rang: tuple[PartitionPlace, ...] = ()
+    rang: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
 
     @property
@@ -147,8 +147,8 @@ class Draft:
     without_hook: int = 0
     as_text: Counter[str] = field(default_factory=Counter)
     problems: list[RefusedAt] = field(default_factory=list)
-    deliveries: dict[PartitionPlace, list[NewDelivery]] = field(default_factory=dict)
-    members: dict[PartitionPlace, list[Member]] = field(default_factory=dict)
+    deliveries: dict[PartitionAddress, list[NewDelivery]] = field(default_factory=dict)
+    members: dict[PartitionAddress, list[Member]] = field(default_factory=dict)
     kept: list[NewRecord] = field(default_factory=list)
 
     @property

@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 
 from redis import Redis
 
-from producer.publishing.published import Entries, PartitionPlace, Published
+from producer.publishing.published import Entries, PartitionAddress, Published
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
 from worker.contract.redis.accept import FIRST_STREAM, NewDelivery, Roll, accept_call
@@ -49,9 +49,9 @@ class JobPosition:
 
 def write(
     client: Redis,
-    deliveries: Mapping[PartitionPlace, Sequence[NewDelivery]],
+    deliveries: Mapping[PartitionAddress, Sequence[NewDelivery]],
     progress: JobPosition,
-    rolls: Mapping[PartitionPlace, Roll] = MappingProxyType({}),
+    rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
 ) -> Published:
     """Write these deliveries, and what changes in the members that a sync knows.
 
@@ -68,7 +68,7 @@ def write(
         _call(place, deliveries.get(place, ()), progress, rolls.get(place)) for place in places
     ]
     accepted = 0
-    rang: list[PartitionPlace] = []
+    rang: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
@@ -95,7 +95,7 @@ def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
 
 
 def _call(
-    place: PartitionPlace,
+    place: PartitionAddress,
     deliveries: Sequence[NewDelivery],
     progress: JobPosition,
     roll: Roll | None,

@@ -25,8 +25,8 @@ from worker.jsonnet.accelerated import (
     shipped_profiles,
 )
 from worker.jsonnet.engines import judge as jsonnet_judge
-from worker.jsonnet.engines.batch import Input, inner_sources
 from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.rows_evaluator import Input, inner_sources
 from worker.jsonnet.engines.template_engines import TemplateEngines
 from worker.jsonnet.files import Bundle, TemplateFolder
 from worker.jsonnet.rendered import (

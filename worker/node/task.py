@@ -22,7 +22,7 @@ from worker.core.rounds import Ring
 from worker.errors import Bug, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import log_bug
 from worker.node.ringing import Ringer
-from worker.node.shared.node import NodeMemory, Told
+from worker.node.shared.node import NodeMemory, TemplateUse
 from worker.node.shared.stop import listening
 
 NO_FREE_SLOT: Final = "no free slot"
@@ -59,7 +59,7 @@ class Ready:
 
     drains: Drains
     doubted: Callable[[], Mapping[str, int]] = dict
-    templates: Callable[[], Told] = Told
+    templates: Callable[[], TemplateUse] = TemplateUse
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class DrainTask:
         doubted = ready.doubted()
         if doubted:
             self.node.doubted.add(doubted)
-        self._tell_templates(ready.templates())
+        self._report_templates(ready.templates())
         if queue:
             again.append(call._replace(queue=queue))
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
@@ -152,7 +152,7 @@ class DrainTask:
         )
         return tally
 
-    def _tell_templates(self, told: Told) -> None:
+    def _report_templates(self, told: TemplateUse) -> None:
         if not told.versions and not told.stopped:
             return
         self.node.templates.tell(os.getpid(), told)

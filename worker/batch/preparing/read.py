@@ -167,8 +167,8 @@ async def read_batch(
     sources = [_source(state, stream) for stream in streams]
     batch = await _read(reader, state, sources, entries)
     for source in sources:
-        _note_hold(state, source)
-        await _note_orphans(reader, state, source)
+        _store_hold(state, source)
+        await _store_orphans(reader, state, source)
     return batch
 
 
@@ -180,7 +180,7 @@ async def read_on(
     *,
     entries: int,
 ) -> list[Delivery]:
-    """Read as `read_batch` does, but only what stands behind these. It notes no holds."""
+    """Read as `read_batch` does, but only what stands behind these. It stores no holds."""
     read = {delivery.stream: delivery.entry_id for delivery in behind}
     sources = [_source(state, name) for name in streams]
     for source in sources:
@@ -286,14 +286,14 @@ def _is_right(header: Header) -> bool:
     )
 
 
-async def _note_orphans(reader: StreamReader, state: State, source: _Source) -> None:
+async def _store_orphans(reader: StreamReader, state: State, source: _Source) -> None:
     meaning = state.meanings.get(source.trigger)
     if meaning and source.unwanted_up_to != state.unwanted_up_to(source.stream):
         await reader.set_aside(source.stream, meaning.digest, source.unwanted_up_to)
         state.orphans[f"{source.stream}|{meaning.digest}"] = source.unwanted_up_to
 
 
-def _note_hold(state: State, source: _Source) -> None:
+def _store_hold(state: State, source: _Source) -> None:
     known = state.holds.get(source.stream)
     if source.hold == known:
         return

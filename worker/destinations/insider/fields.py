@@ -54,7 +54,7 @@ _OLDEST: Final = {"purchase": timedelta(days=730)}
 def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
     """Return the identifiers that can identify one person."""
     if type(value) is not dict:
-        _note("identifiers", value, dropped)
+        _drop("identifiers", value, dropped)
         return {}
     right: dict[str, Any] = {}
     for name, given in value.items():
@@ -80,13 +80,13 @@ def _identifier(name: str, given: Any, region: str, dropped: list[str]) -> str |
     else:
         found = unshared(given) if name == "uuid" else None
     if found is None:
-        _note(f"identifiers.{name}", given, dropped)
+        _drop(f"identifiers.{name}", given, dropped)
     return found
 
 
 def _custom_identifiers(given: Any, dropped: list[str]) -> dict[str, str]:
     if type(given) is not dict:
-        _note("identifiers.custom", given, dropped)
+        _drop("identifiers.custom", given, dropped)
         return {}
     right = {}
     for name, value in given.items():
@@ -94,7 +94,7 @@ def _custom_identifiers(given: Any, dropped: list[str]) -> dict[str, str]:
         if found is not None:
             right[name] = found
         else:
-            _note(f"identifiers.custom.{name}", value, dropped)
+            _drop(f"identifiers.custom.{name}", value, dropped)
     return right
 
 
@@ -107,7 +107,7 @@ def unshared(value: Any) -> str | None:
 def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
     """Return the attributes that Insider can take."""
     if type(value) is not dict:
-        _note("attributes", value, dropped)
+        _drop("attributes", value, dropped)
         return {}
     right: dict[str, Any] = {}
     for name, given in value.items():
@@ -124,7 +124,7 @@ def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
         if found is not None:
             right[name] = found
         else:
-            _note(f"attributes.{name}", given, dropped)
+            _drop(f"attributes.{name}", given, dropped)
     return right
 
 
@@ -136,7 +136,7 @@ def _other_attribute(name: str, given: Any, region: str) -> Any:
 
 def _custom_attributes(given: Any, dropped: list[str]) -> dict[str, Any]:
     if type(given) is not dict:
-        _note("attributes.custom", given, dropped)
+        _drop("attributes.custom", given, dropped)
         return {}
     return pruned(given) or {}
 
@@ -151,12 +151,12 @@ def events(value: Any, *, time_us: int, now_us: int, dropped: list[str]) -> list
         dropped: Gets the names of what is left out.
     """
     if type(value) is not list:
-        _note("events", value, dropped)
+        _drop("events", value, dropped)
         return []
     right = []
     for given in value:
         if type(given) is not dict:
-            _note("events", given, dropped)
+            _drop("events", given, dropped)
         elif (found := _event(given, time_us, now_us, dropped)) is not None:
             right.append(found)
     return right
@@ -177,7 +177,7 @@ def _event(
         dropped.append(TOO_OLD)
         return None
     for key in sorted(given.keys() - _EVENT_KEYS):
-        _note(f"events.{key}", given[key], dropped)
+        _drop(f"events.{key}", given[key], dropped)
     right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
     parameters = pruned(given.get("event_params"))
     if type(parameters) is dict:
@@ -210,6 +210,6 @@ def _oldest(minute: int, event_name: str) -> datetime:
     return _instant_of(minute * _MINUTE_US) - _OLDEST.get(event_name, _OLDEST_EVENT)
 
 
-def _note(name: str, value: Any, dropped: list[str]) -> None:
+def _drop(name: str, value: Any, dropped: list[str]) -> None:
     if not is_empty(value):
         dropped.append(name)

@@ -13,11 +13,11 @@ import orjson
 
 from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.engines import probe
-from worker.jsonnet.engines.batch import BatchEvaluator, Input
 from worker.jsonnet.engines.choice import engine_for, right_engine
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.judge import EngineModule, judge, judges
 from worker.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
+from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator
 from worker.jsonnet.files import Bundle, resolutions, shown
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.room import room
@@ -90,14 +90,14 @@ class TemplateEngines:
         return [answers.get(at, _NO_JSON) for at in range(len(events))]
 
     @cached_property
-    def _rjsonnet(self) -> BatchEvaluator:
-        return BatchEvaluator(rewrite(self._bundle), resolutions(self._bundle), self._inner)
+    def _rjsonnet(self) -> RowsEvaluator:
+        return RowsEvaluator(rewrite(self._bundle), resolutions(self._bundle), self._inner)
 
     @cached_property
-    def _jsonnet(self) -> BatchEvaluator:
+    def _jsonnet(self) -> RowsEvaluator:
         rewritten = rewrite(self._bundle, REFERENCE_STD, REFERENCE_LACKS)
         snippets = importlib.import_module("_jsonnet").evaluate_snippet
-        return BatchEvaluator(
+        return RowsEvaluator(
             rewritten,
             resolutions(self._bundle),
             self._inner,

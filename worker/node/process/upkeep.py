@@ -22,7 +22,7 @@ from worker.contract.settings import Settings, Trigger
 from worker.errors import TemplateBroken, WeMustAct
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.renderer import Renderer
-from worker.node.shared.node import Told
+from worker.node.shared.node import TemplateUse
 
 EVERY_SECONDS: Final = 1.0
 AT_ONCE_SECONDS: Final = 5.0
@@ -81,9 +81,9 @@ class Upkeep:
             if route.stopped
         )
 
-    def told(self) -> Told:
+    def told(self) -> TemplateUse:
         """Return what the node has to know of this process."""
-        return Told(self.versions, dict(self.refused), self.stopped)
+        return TemplateUse(self.versions, dict(self.refused), self.stopped)
 
     def look(self) -> None:
         """Look at the folder if it is time, and use the templates that changed and are right."""

@@ -65,7 +65,7 @@ class DoubtedTemplates:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TemplateUse:
     """A process' report of the templates that it works with.
 
     Args:
@@ -85,7 +85,7 @@ class TemplateVersions:
     def __init__(self) -> None:
         self._descriptor = unnamed_file()
 
-    def tell(self, pid: int, told: Told) -> None:
+    def tell(self, pid: int, told: TemplateUse) -> None:
         """Add what a process works with, and forget the processes that have ended."""
         own = {"versions": dict(told.versions), "refused": dict(told.refused)}
         with locked(self._descriptor):

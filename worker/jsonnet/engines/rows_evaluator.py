@@ -66,7 +66,7 @@ class Input(NamedTuple):
     settings: bytes
 
 
-class BatchEvaluator:
+class RowsEvaluator:
     """The evaluator of one rewritten template for groups of events.
 
     Args:
@@ -153,7 +153,7 @@ class _RowGroup:
     event's error.
     """
 
-    def __init__(self, evaluator: BatchEvaluator, events: Sequence[Input], *, cut: bool) -> None:
+    def __init__(self, evaluator: RowsEvaluator, events: Sequence[Input], *, cut: bool) -> None:
         self._evaluator = evaluator
         different = list(dict.fromkeys(event.settings for event in events))
         self._settings = orjson.dumps([text.decode() for text in different]).decode()
