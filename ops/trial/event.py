@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
-from producer.publishing.matching import pack_exported, pack_whole
+from producer.publishing.matching import export
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import Event, decode_profile, header_of
 from worker.contract.settings import Settings, Trigger
@@ -74,7 +74,7 @@ def packed_of(event: Event, trigger: Trigger, settings: Settings) -> bytes:
     """Return the profile that a delivery of an event carries, packed."""
     fields = trigger.export_fields
     identity = settings.delivery.identity
-    packed = pack_exported(event.profile, fields, identity) if fields else pack_whole(event.profile)
+    packed = export(event.profile, fields, identity)
     return packed.text
 
 

@@ -28,8 +28,7 @@ from producer.publishing.matching import (
     Exported,
     Recipient,
     Recipients,
-    pack_exported,
-    pack_whole,
+    export,
 )
 from producer.publishing.options import PublishOptions
 from producer.publishing.published import Draft, MemberChange, PartitionAddress, Portion
@@ -175,9 +174,9 @@ class Drafter:
         packs = []
         for recipient in recipients:
             if recipient.export_fields:
-                packs.append(pack_exported(profile, recipient.export_fields, identity))
+                packs.append(export(profile, recipient.export_fields, identity))
             else:
-                whole = whole or pack_whole(profile)
+                whole = whole or export(profile, (), identity)
                 packs.append(whole)
         return packs
 

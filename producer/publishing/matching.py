@@ -104,26 +104,20 @@ class Exported(NamedTuple):
     size_bytes: int
 
 
-def pack_whole(profile: dict[str, Any]) -> Exported:
-    """Return what a delivery without export fields carries.
+def export(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Exported:
+    """Return what a delivery carries: the whole profile, or these fields of it.
+
+    Args:
+        profile: With its one segment event.
+        fields: Beside the identity and `segment_events`, which are always carried; () = all.
+        identity: The configured identity field.
 
     Raises:
         PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
     """
-    return _pack(profile)
-
-
-def pack_exported(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Exported:
-    """Return what a delivery with export fields carries: these, the identity, `segment_events`.
-
-    Raises:
-        PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
-    """
-    wanted = {*fields, identity_field(profile, identity), SEGMENT_EVENTS}
-    return _pack({field: value for field, value in profile.items() if field in wanted})
-
-
-def _pack(profile: dict[str, Any]) -> Exported:
+    if fields:
+        wanted = {*fields, identity_field(profile, identity), SEGMENT_EVENTS}
+        profile = {field: value for field, value in profile.items() if field in wanted}
     try:
         text, as_text = dumps_exactly(profile)
     except (TypeError, RecursionError) as error:

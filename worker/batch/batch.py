@@ -150,8 +150,15 @@ class Batch:
         self.deliveries = [*left, *self.deliveries]
         self.contenders = [*contenders, *self.contenders]
 
-    def follow(self, batch: Batch) -> None:
-        """Come after a batch; what that one leaves in the streams is not rendered again."""
+    def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
+        """Come after a batch; what that one leaves in the streams is not rendered again.
+
+        Args:
+            batch: The one before.
+            prepared: What was rendered of a batch in the place of this one.
+        """
+        if prepared:
+            self.before |= prepared.before
         left = {p.delivery.place: p for part in batch.parts for p in part.parcels}
         self.before |= left
         self.left_over = frozenset(left)

@@ -139,6 +139,10 @@ class State:
         """Take in which audiences were renamed before the lease was taken."""
         self.renames = renames
 
+    def yield_to_live(self) -> None:
+        """Remember that live work waits for its slot: nothing of a backfill lane goes on."""
+        self.yields = True
+
     def end(self, reason: str) -> None:
         """Remember why the drain ends before all is done."""
         self.tally.ended = reason

@@ -6,7 +6,7 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, assert_never
 
@@ -39,6 +39,31 @@ from worker.errors import LeaseLost
 
 SHARED_NAMED: Final = 20
 """At most this many of the deliveries that shared a user object are named in the history."""
+
+
+@dataclass(slots=True)
+class _Outcomes:
+    """The outcomes of a request that was taken, with what follows from them.
+
+    Args:
+        now_ms: When the answer was read, by Redis' clock.
+        records: Ledgers after it, by digest.
+        reached: See `Settlement`.
+        dropped: What is added to the counts of fields that were left out.
+        delivered: Deliveries by trigger.
+        apart: Parcels that shared a user object which was refused.
+        history: Lines about user objects that were shared.
+    """
+
+    now_ms: int
+    settled: list[Settled] = field(default_factory=list)
+    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
+    records: dict[bytes, Record] = field(default_factory=dict)
+    reached: dict[str, bytes] = field(default_factory=dict)
+    dropped: Counter[str] = field(default_factory=Counter)
+    delivered: Counter[str] = field(default_factory=Counter)
+    apart: list[Parcel] = field(default_factory=list)
+    history: list[bytes] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -147,72 +172,71 @@ class Conclusion:
         refused: Mapping[int, RefusedUser],
         answer: Answer | NoAnswer,
     ) -> Mapping[str, int]:
-        settled: list[Settled] = []
-        deaths: list[tuple[Delivery, Obituary]] = []
-        records: dict[bytes, Record] = {}
-        reached: dict[str, bytes] = {}
-        dropped: Counter[str] = Counter()
-        delivered: Counter[str] = Counter()
-        apart: list[Parcel] = []
-        history: list[bytes] = []
-        now_ms = self.batch.state.now_ms()
-        index = 0
+        outcomes, index = _Outcomes(self.batch.state.now_ms()), 0
         for packed in request.packed:
             users = range(index, index + len(packed.users))
             index = users.stop
             no = next((refused[i] for i in users if i in refused), None) if refused else None
-            if no and packed.is_shared and isinstance(no.reason, Death):
-                # It is not known yet which of them Insider refuses.
-                apart += packed.members
-                continue
-            if packed.is_shared and no is None:
-                history.append(self._shared(packed))
-            for parcel in packed.members:
-                match no:
-                    case None:
-                        before = records.get(parcel.digest)
-                        before = before or self.batch.state.records[parcel.digest]
-                        records[parcel.digest] = parcel.delivered_in(before)
-                        trigger = parcel.delivery.trigger
-                        delivered[trigger] += 1
-                        for name in parcel.sent.dropped:
-                            dropped[f"dropped|{trigger}|{name}"] += 1
-                        settled.append(Settled(parcel.delivery, tells=True))
-                        settled += (
-                            Settled(
-                                loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch"
-                            )
-                            for loser in parcel.losers
-                        )
-                        if self.batch.state.is_sampled(parcel.digest):
-                            reached[parcel.digest.hex()] = _reached(parcel, now_ms)
-                    case RefusedUser(Skip() as reason, message):
-                        remark = f"{reason.value}: {message}"
-                        settled.append(Settled(parcel.delivery, reason, remark=remark))
-                    case RefusedUser(Death() as reason, message):
-                        obituary = self.settler.obituary(parcel, reason, message, answer)
-                        deaths.append((parcel.delivery, obituary))
-        buried = await self.settler.buried(deaths)
+            self._add_outcomes(packed, no, answer, outcomes)
+        buried = await self.settler.buried(outcomes.deaths)
         waits_over = dict.fromkeys(self.batch.state.waits.keys() & set(request.triggers))
         closing = self._closing(
             request,
             note,
-            [*settled, *buried],
-            dropped=dropped,
+            [*outcomes.settled, *buried],
+            dropped=outcomes.dropped,
             waits=waits_over,
-            reached=reached,
+            reached=outcomes.reached,
             status=answer.status if isinstance(answer, Answer) else 0,
-            history=history,
+            history=outcomes.history,
         )
-        self.batch.state.records.update(records)
+        self.batch.state.records.update(outcomes.records)
         await self.settler.write(closing)
-        if apart:
-            self.batch.put_back(apart, is_refused=True)
+        if outcomes.apart:
+            self.batch.put_back(outcomes.apart, is_refused=True)
         self.batch.state.went_through(request.triggers)
-        for trigger in delivered:
+        for trigger in outcomes.delivered:
             await self.settler.streaks.broken(trigger)
         await self.refusals.part_taken(request)
-        return delivered
+        return outcomes.delivered
+
+    def _add_outcomes(
+        self, packed: Packed, no: RefusedUser | None, answer: Answer | NoAnswer, to: _Outcomes
+    ) -> None:
+        """Add the outcomes of the deliveries that went to one person."""
+        match no:
+            case None:
+                if packed.is_shared:
+                    to.history.append(self._shared(packed))
+                for parcel in packed.members:
+                    self._add_delivered(parcel, to)
+            case RefusedUser(Death()) if packed.is_shared:
+                # It is not known yet which of them Insider refuses.
+                to.apart += packed.members
+            case RefusedUser(Skip() as reason, message):
+                remark = f"{reason.value}: {message}"
+                to.settled += (Settled(p.delivery, reason, remark=remark) for p in packed.members)
+            case RefusedUser(Death() as reason, message):
+                to.deaths += (
+                    (parcel.delivery, self.settler.obituary(parcel, reason, message, answer))
+                    for parcel in packed.members
+                )
+
+    def _add_delivered(self, parcel: Parcel, to: _Outcomes) -> None:
+        """Add a delivery that was taken, and those of its batch that it beat."""
+        state, trigger = self.batch.state, parcel.delivery.trigger
+        before = to.records.get(parcel.digest) or state.records[parcel.digest]
+        to.records[parcel.digest] = parcel.delivered_in(before)
+        to.delivered[trigger] += 1
+        for name in parcel.sent.dropped:
+            to.dropped[f"dropped|{trigger}|{name}"] += 1
+        to.settled.append(Settled(parcel.delivery, tells=True))
+        to.settled += (
+            Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
+            for loser in parcel.losers
+        )
+        if state.is_sampled(parcel.digest):
+            to.reached[parcel.digest.hex()] = _reached(parcel, to.now_ms)
 
     def _shared(self, packed: Packed) -> bytes:
         """Return the line of history that says which deliveries shared a user object."""

@@ -115,6 +115,4 @@ class NextBatch:
 
     def hand_over(self, batch: Batch) -> None:
         """Pass the rendered parcels to the batch that was read again."""
-        if self.prepared:
-            batch.before |= self.prepared.before
-        batch.follow(self.present)
+        batch.follow(self.present, self.prepared)

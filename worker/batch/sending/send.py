@@ -158,7 +158,7 @@ class Courier:
             return
         self.closed = closed
         if closed.reason == LIVE_FIRST:
-            self.batch.state.yields = True
+            self.batch.state.yield_to_live()
             return
         self.batch.state.shut.update(request.triggers)
         await self._look()
