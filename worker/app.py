@@ -46,7 +46,9 @@ class _Worker:
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()
         gc.freeze()
-        return Ready(runtime, lambda: runtime.renderer.renderer.doubted, runtime.upkeep.told)
+        return Ready(
+            runtime, lambda: runtime.renderer.renderer.doubted, runtime.upkeep.template_use
+        )
 
 
 def _configured_app() -> Any:

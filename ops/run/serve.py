@@ -21,7 +21,7 @@ from producer.webhook.inspection import Inspector
 from producer.webhook.intake import Intake, store_bodies
 from producer.webhook.record import AnswerRecord
 from producer.webhook.server import serve as serve_app
-from worker.contract.receivers import tell_receiver
+from worker.contract.receivers import report_receiver
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, WebhookSettings, load_settings
@@ -93,7 +93,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             count_too_large=inspector.count_too_large,
             max_bytes=webhook.max_bytes,
             problems=ProblemNames(judging, settings).read,
-            record=AnswerRecord(partial(tell_receiver, telling)),
+            record=AnswerRecord(partial(report_receiver, telling)),
         )
         serve_app(
             build_app(receiver, webhook.path),

@@ -84,9 +84,9 @@ class Drafter:
             if isinstance(payload, Event):
                 draft.payloads += 1
                 event = replace(payload, skip_hook=options.skips_hook(payload))
-                self._take(event, draft, line=number, index=0)
+                self._draft_event(event, draft, line=number, index=0)
             else:
-                self._read(payload, number, draft)
+                self._draft_payload(payload, number, draft)
             if portion is not None and portion.is_full(draft):
                 break
         return draft
@@ -106,7 +106,7 @@ class Drafter:
         for number, row in enumerate(rows, start=1):
             if common is None or not self._take_row(row, common, draft):
                 for payload in payloads_of(row, membership):
-                    self._read(payload, number, draft)
+                    self._draft_payload(payload, number, draft)
         return draft
 
     def _common_part(self, membership: RowMeaning, draft: Draft) -> _CommonPart | None:
@@ -184,7 +184,7 @@ class Drafter:
         """Return what becomes of events that were judged good a moment ago."""
         draft = self._empty(PublishOptions(lane))
         for event in events:
-            self._deliver(self._meant(event, draft), draft)
+            self._deliver(self._matched(event, draft), draft)
         return draft
 
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
@@ -201,10 +201,10 @@ class Drafter:
             members.append(change.member)
             draft.numbers = len(members)
             if change.event is not None:
-                self._tell(change.event, destination, draft)
+                self._draft_member_event(change.event, destination, draft)
         return draft
 
-    def _tell(self, event: Event, destination: str, draft: Draft) -> None:
+    def _draft_member_event(self, event: Event, destination: str, draft: Draft) -> None:
         recipients = [
             recipient
             for recipient in self._recipients_of(event)
@@ -240,11 +240,11 @@ class Drafter:
         if isinstance(item, Refused):
             return item
         draft = self._empty(PublishOptions())
-        meant = self._meant(item, draft)
-        if not meant:
+        matched = self._matched(item, draft)
+        if not matched:
             return Refused(0, Refusal.NO_TRIGGER, _no_trigger(item), item.audience, content)
         try:
-            self._deliver(meant, draft)
+            self._deliver(matched, draft)
         except PayloadRefused as refusal:
             return Refused(0, Refusal(refusal.reason), refusal.message, item.audience, content)
         return item
@@ -259,7 +259,7 @@ class Drafter:
             now_us, now_us, identity, self._book.resolve, options.state, options.skips
         )
 
-    def _read(self, payload: bytes | Payload, number: int, draft: Draft) -> None:
+    def _draft_payload(self, payload: bytes | Payload, number: int, draft: Draft) -> None:
         if isinstance(payload, bytes):
             payload = _parsed(payload, number)
         line = payload.line or number
@@ -276,25 +276,25 @@ class Drafter:
                 draft.numbers += 1
                 draft.refuse(item, line=line, index=index)
             else:
-                self._take(item, draft, line=line, index=index)
+                self._draft_event(item, draft, line=line, index=index)
 
-    def _take(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
+    def _draft_event(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
         draft.numbers += 1
-        meant = self._meant(event, draft)
-        if not meant:
+        matched = self._matched(event, draft)
+        if not matched:
             draft.events += 1
             draft.unmatched += 1
             draft.keep(Refusal.NO_TRIGGER, event.audience, _no_trigger(event), content_of(event))
             return
         try:
-            self._deliver(meant, draft)
+            self._deliver(matched, draft)
             draft.events += 1
         except PayloadRefused as refusal:
             reason = Refusal(refusal.reason)
             refused = Refused(index, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=line, index=index)
 
-    def _meant(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
+    def _matched(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
         """Return the event with the recipients that want it; nothing if none do.
 
         What comes under a former slug goes to the triggers that name it; the drain carries it over
@@ -323,7 +323,7 @@ class Drafter:
             self._book_version = self._book.version
         return self._recipients.of(event)
 
-    def _deliver(self, meant: Iterable[_Wanted], draft: Draft) -> None:
+    def _deliver(self, matched: Iterable[_Wanted], draft: Draft) -> None:
         """Add an event's deliveries to the draft: all or, if one can't be packed, none.
 
         Raises:
@@ -332,7 +332,7 @@ class Drafter:
         with one_costs_one():
             added = [
                 delivery
-                for event, recipients in meant
+                for event, recipients in matched
                 for delivery in self._deliveries(event, recipients, draft)
             ]
         as_text: set[str] = set()

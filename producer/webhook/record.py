@@ -22,7 +22,7 @@ LOG: Final = structlog.get_logger()
 
 
 class AnswerListener(Protocol):
-    """Writes it to Redis; `receivers.tell_receiver` is the real one."""
+    """Writes it to Redis; `receivers.report_receiver` is the real one."""
 
     def __call__(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
         """Add what was answered since it was last told."""
@@ -44,7 +44,7 @@ class AnswerRecord:
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
         """Tell while the receiver runs, and once more at its end."""
-        task = asyncio.create_task(self._tell_again())
+        task = asyncio.create_task(self._report_again())
         try:
             yield
         finally:
@@ -53,7 +53,7 @@ class AnswerRecord:
                 await task
             await asyncio.to_thread(self._flush, ENDS)
 
-    async def _tell_again(self) -> None:
+    async def _report_again(self) -> None:
         lag_ms = 0
         while True:
             await asyncio.to_thread(self._flush, lag_ms)

@@ -66,13 +66,13 @@ class Parcel:
         """Return its profile's record after its delivery."""
         api, header = self.route.api, self.delivery.header
         data_sent = api.tells_data(self.shaped, header, self.route.rules)
-        return self._told_in(with_delivered(record, self.fact, data_sent=data_sent))
+        return self._after_body(with_delivered(record, self.fact, data_sent=data_sent))
 
     def tried_in(self, record: Record) -> Record:
         """Return its profile's record after a request that got no sure answer."""
-        return self._told_in(with_tried(record, self.fact))
+        return self._after_body(with_tried(record, self.fact))
 
-    def _told_in(self, record: Record) -> Record:
+    def _after_body(self, record: Record) -> Record:
         """Return the record after a body, which may have told something about every audience."""
         if self.route.api.overwrites(self.shaped):
             return with_whole_list(record, self.fact.time_us)

@@ -64,7 +64,7 @@ class Receivers:
     lately: Mapping[int, int] = field(default_factory=dict)
 
 
-def tell_receiver(
+def report_receiver(
     client: redis.Redis, answers: Mapping[int, int], *, lag_ms: int, events: bool
 ) -> None:
     """Add what this receiver has answered since it last told.

@@ -59,7 +59,7 @@ LOG: Final = structlog.get_logger()
 class Presence(Protocol):
     """Tells others that this node runs; `RedisPresence` is the real one."""
 
-    def tell(self) -> None:
+    def announce(self) -> None:
         """Say so, if that has not been done lately."""
         ...
 
@@ -123,13 +123,13 @@ class Sweep:
         if now < self._quiet_until:
             return False
         try:
-            self.presence.tell()
+            self.presence.announce()
             if self.survey.may_sweep():
                 self._round(now)
-            self._tell_reachable(reachable=True)
+            self._log_reachable(reachable=True)
         except RedisUnavailable as error:
             self._quiet_until = self.clock() + _QUIET_SECONDS
-            self._tell_reachable(reachable=False, reason=error.message)
+            self._log_reachable(reachable=False, reason=error.message)
             self.rounds = Rounds()
             return False
         return self._is_broken(now)
@@ -156,7 +156,7 @@ class Sweep:
         shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)
         return shortest >= self.silence_seconds
 
-    def _tell_reachable(self, *, reachable: bool, reason: str = "") -> None:
+    def _log_reachable(self, *, reachable: bool, reason: str = "") -> None:
         if reachable and not self._reachable:
             LOG.info("sweep.resumed")
         if self._reachable and not reachable:

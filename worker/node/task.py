@@ -152,12 +152,12 @@ class DrainTask:
         )
         return tally
 
-    def _report_templates(self, told: TemplateUse) -> None:
-        if not told.versions and not told.stopped:
+    def _report_templates(self, use: TemplateUse) -> None:
+        if not use.versions and not use.stopped:
             return
-        self.node.templates.tell(os.getpid(), told)
-        if told.stopped != self.node.stopped.read():
-            self.node.stopped.write(told.stopped)
+        self.node.templates.report(os.getpid(), use)
+        if use.stopped != self.node.stopped.read():
+            self.node.stopped.write(use.stopped)
 
     def _hand_over(self, call: Ring, again: list[Ring]) -> None:
         """Ring for the calls that waited for the slot, and only then for this partition."""
@@ -187,7 +187,7 @@ def register(app: Any, task: Callable[[], DrainTask]) -> None:
         try:
             return ResultLine(task().run(call))
         except SegrelayError as error:
-            _tell(call, error)
+            _log_failure(call, error)
             raise
         except Exception as error:  # noqa: BLE001 - this is the edge
             # Its message may hold a profile's fields, and Flower would show it.
@@ -198,7 +198,7 @@ def _bug(call: Ring, error: Exception) -> Bug:
     return Bug(log_bug(error, "drain.failed", **_named(call)))
 
 
-def _tell(call: Ring, error: SegrelayError) -> None:
+def _log_failure(call: Ring, error: SegrelayError) -> None:
     tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
     tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
 

@@ -23,7 +23,7 @@ def a_worker_that_comes(relay):
     presence = RedisPresence(
         relay.client, relay.settings.fingerprint, stopped=frozenset, clock=time.monotonic
     )
-    presence.tell()
+    presence.announce()
     thread = threading.Thread(target=come)
     thread.start()
     yield

@@ -129,7 +129,7 @@ def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
 
 
 def appear(relay, config, stopped=()):
-    RedisPresence(relay.client, config, stopped=lambda: stopped, clock=lambda: 1.0).tell()
+    RedisPresence(relay.client, config, stopped=lambda: stopped, clock=lambda: 1.0).announce()
 
 
 def test_a_process_with_an_older_configuration_is_named(call, relay):
@@ -159,7 +159,7 @@ def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
         stopped=tuple,
         clock=lambda: 1.0,
         doubted=lambda: {"insider/enter.jsonnet": 1},
-    ).tell()
+    ).announce()
 
     (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
 
@@ -182,7 +182,7 @@ def test_a_worker_with_another_template_is_named(call, relay):
         stopped=tuple,
         clock=lambda: 1.0,
         versions=lambda: {"vip-enter": ["another"]},
-    ).tell()
+    ).announce()
 
     code, problems = check(call)
 

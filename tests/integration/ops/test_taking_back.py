@@ -147,7 +147,7 @@ def test_only_what_nobody_delivers_is_moved(waiting, call):
 
 def appears(relay, config):
     presence = RedisPresence(relay.client, config, stopped=frozenset, clock=time.monotonic)
-    presence.tell()
+    presence.announce()
     return presence
 
 

@@ -66,7 +66,7 @@ class RedisPresence:
         self._next_at = 0.0
         self._told: dict[bytes, None] = {}
 
-    def tell(self) -> None:
+    def announce(self) -> None:
         """Write it, if that has not been done lately.
 
         Raises:

@@ -102,14 +102,14 @@ def accept_call(
             "" if position is None else str(position).zfill(_POSITION_DIGITS),
             len(names),
             *names,
-            *_told_of(roll),
+            *_roll_arguments(roll),
             *_entries(deliveries, index),
             epoch or "",
         ),
     )
 
 
-def _told_of(roll: Roll | None) -> Iterable[str | bytes | int]:
+def _roll_arguments(roll: Roll | None) -> Iterable[str | bytes | int]:
     if roll is None:
         return ("",)
     members = (part for member in roll.members for part in member)

@@ -74,7 +74,7 @@ class TemplateEngines:
                     engine, self._bundle, [event.profile], event.settings, seconds=_SECONDS
                 )
                 if said is not None:
-                    yield said.encode() if isinstance(said, str) else self._told(said)
+                    yield said.encode() if isinstance(said, str) else self._marked(said)
 
     def distrust(self) -> None:
         """Render with another engine from now on, because rjsonnet was found to be wrong."""
@@ -109,12 +109,12 @@ class TemplateEngines:
     def _apart(self, event: Input) -> str | Failure:
         """Render an event in another process: go-jsonnet must not be imported before a fork."""
         [said] = judge(self.name, self._bundle, [event.profile], event.settings, seconds=_SECONDS)
-        return self._told(said) if isinstance(said, Failure) else said or _NOBODY
+        return self._marked(said) if isinstance(said, Failure) else said or _NOBODY
 
     def _read(self, text: str, headed: AbstractSet[str]) -> Failure:
-        return self._told(jsonnet_errors.read(text, headed))
+        return self._marked(jsonnet_errors.read(text, headed))
 
-    def _told(self, failure: Failure) -> Failure:
+    def _marked(self, failure: Failure) -> Failure:
         """Mark a failure as a failed assert if its place is that of an assert."""
         is_assert = (failure.file, failure.line, failure.column) in self._asserts
         return replace(failure, asserted=True) if is_assert else failure

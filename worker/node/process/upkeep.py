@@ -81,7 +81,7 @@ class Upkeep:
             if route.stopped
         )
 
-    def told(self) -> TemplateUse:
+    def template_use(self) -> TemplateUse:
         """Return what the node has to know of this process."""
         return TemplateUse(self.versions, dict(self.refused), self.stopped)
 

@@ -85,9 +85,9 @@ class TemplateVersions:
     def __init__(self) -> None:
         self._descriptor = unnamed_file()
 
-    def tell(self, pid: int, told: TemplateUse) -> None:
+    def report(self, pid: int, use: TemplateUse) -> None:
         """Add what a process works with, and forget the processes that have ended."""
-        own = {"versions": dict(told.versions), "refused": dict(told.refused)}
+        own = {"versions": dict(use.versions), "refused": dict(use.refused)}
         with locked(self._descriptor):
             stored = _stored(self._descriptor)
             if stored.get(str(pid)) == own:
