@@ -62,7 +62,7 @@ class Spec:
 
     @property
     def options(self) -> PublishOptions:
-        """Return the way in which its rows are published."""
+        """Return the way in which the job's rows are published."""
         return PublishOptions(
             job=self.name, skip_hook=self.skip_hook, triggers=self.triggers, again=self.again
         )

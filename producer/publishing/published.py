@@ -94,7 +94,7 @@ class Published:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines: what `segrelay send --json` prints."""
+        """Return the result as a document: what `segrelay send --json` prints."""
         return {
             "payloads": self.payloads,
             "events": self.events,

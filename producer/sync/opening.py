@@ -1,4 +1,4 @@
-"""From a configured sync to what does its steps."""
+"""The way from a configured sync to the object that does its steps."""
 
 from __future__ import annotations
 

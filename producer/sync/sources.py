@@ -29,15 +29,11 @@ class Look(NamedTuple):
 
 
 class SyncSource(Protocol):
-    """The members of the audience, page by page.
-
-    Attributes:
-        is_live: It is asked now, so that its clock must be right; a file is as old as it is.
-    """
+    """The members of the audience, page by page."""
 
     @property
     def is_live(self) -> bool:
-        """See above."""
+        """Say whether the source is asked now, so that its clock has to be right; a file is older."""
         ...
 
     def page(self, start: str) -> Page:

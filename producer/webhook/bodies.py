@@ -49,12 +49,12 @@ class Body:
 
     @property
     def is_begun(self) -> bool:
-        """Say whether some of it is stored already."""
+        """Say whether some of the body is stored already."""
         return self._position > 0
 
     @property
     def is_ended(self) -> bool:
-        """Say whether all of it is stored, or nothing can be."""
+        """Say whether all of the body is stored, or nothing can be."""
         return self.refusal is not None or self._position == self._count
 
     def prepare(self) -> None:

@@ -25,7 +25,7 @@ class AnswerListener(Protocol):
     """Writes it to Redis; `receivers.report_receiver` is the real one."""
 
     def __call__(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
-        """Add what was answered since it was last told."""
+        """Add the answers since the last report."""
         ...
 
 
@@ -43,7 +43,7 @@ class AnswerRecord:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Tell while the receiver runs, and once more at its end."""
+        """Report the answers while the receiver runs, and once more at its end."""
         task = asyncio.create_task(self._report_again())
         try:
             yield

@@ -80,7 +80,7 @@ class Part:
 
     @property
     def is_ordinary(self) -> bool:
-        """Say whether nothing has gone wrong with what it holds."""
+        """Say whether nothing has gone wrong with the parcels of the part."""
         return not (self.is_refused or self.kind.alone or self.kind.width)
 
 

@@ -55,21 +55,21 @@ class Parcel:
 
     @property
     def digest(self) -> bytes:
-        """Return under which digest its profile is known."""
+        """Return the digest of the parcel's profile."""
         return self.delivery.header.digest
 
     def correct(self, sent: Shaped) -> None:
-        """Remember what is sent of it, right before its request is packed."""
+        """Remember what is sent of the parcel, right before its request is packed."""
         self.sent = sent
 
     def delivered_in(self, record: Record) -> Record:
-        """Return its profile's record after its delivery."""
+        """Return the profile's record after the parcel's delivery."""
         api, header = self.route.api, self.delivery.header
         data_sent = api.tells_data(self.shaped, header, self.route.rules)
         return self._after_body(with_delivered(record, self.fact, data_sent=data_sent))
 
     def tried_in(self, record: Record) -> Record:
-        """Return its profile's record after a request that got no sure answer."""
+        """Return the profile's record after a request that got no sure answer."""
         return self._after_body(with_tried(record, self.fact))
 
     def _after_body(self, record: Record) -> Record:
@@ -91,7 +91,7 @@ class Packed(NamedTuple):
 
     @property
     def is_shared(self) -> bool:
-        """Say whether it carries several deliveries."""
+        """Say whether the user object carries several deliveries."""
         return len(self.members) > 1
 
 
@@ -115,7 +115,7 @@ class Request:
 
     @property
     def parcels(self) -> tuple[Parcel, ...]:
-        """Return what it carries."""
+        """Return the parcels that the request carries."""
         return tuple(parcel for packed in self.packed for parcel in packed.members)
 
 

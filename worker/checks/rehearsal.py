@@ -81,7 +81,7 @@ class Rehearsed:
 
     @property
     def why_not(self) -> Death | Skip | None:
-        """Return why it would not be sent; None = it would."""
+        """Return why the event would not be sent; None = it would."""
         match self.result:
             case Killed():
                 return Death.KILLED_WORKER
@@ -96,14 +96,14 @@ class Rehearsed:
 
     @property
     def fate(self) -> Literal["sent", "skipped", "dead"]:
-        """Name what would become of it."""
+        """Return the outcome that the event would have."""
         if self.why_not is None:
             return "sent"
         return "skipped" if isinstance(self.why_not, Skip) else "dead"
 
     @property
     def reason(self) -> str:
-        """Return the word for why it would not be sent; "" = it would."""
+        """Return the word for why the event would not be sent; "" = it would."""
         return self.why_not.value if self.why_not else ""
 
     @property

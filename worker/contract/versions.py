@@ -73,7 +73,7 @@ class TemplateVersion:
         return orjson.dumps(stored)
 
     def since(self, now: Mapping[str, int]) -> dict[str, int]:
-        """Return the outcomes since it was first used.
+        """Return the outcomes since the version was first used.
 
         Args:
             now: Counts of outcomes by now.

@@ -60,11 +60,11 @@ class Presence(Protocol):
     """Tells others that this node runs; `RedisPresence` is the real one."""
 
     def announce(self) -> None:
-        """Say so, if that has not been done lately."""
+        """Announce that this node runs, if that has not been done lately."""
         ...
 
     def leave(self) -> None:
-        """Take it back."""
+        """Take the announcement back."""
         ...
 
 
@@ -72,7 +72,7 @@ class Survey(Protocol):
     """Looks at all partitions; `RedisSurvey` is the real one."""
 
     def may_sweep(self) -> bool:
-        """Say whether this round is ours."""
+        """Say whether this node has to do the round."""
         ...
 
     def look(self) -> list[Sight]:
@@ -84,7 +84,7 @@ class Schedule(Protocol):
     """Knows which errands are due; `RedisSchedule` is the real one."""
 
     def due(self) -> list[Errand]:
-        """Return those that nobody does, and that nobody was rung for lately."""
+        """Return the due errands that nobody does, and for which nobody was rung lately."""
         ...
 
 
@@ -183,19 +183,19 @@ class SweepStep(bootsteps.StartStopStep):
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
-        """Begin; also after each reconnection to the broker."""
+        """Begin to sweep; also after each reconnection to the broker."""
         if self._sweep is None:
             self._sweep = consumer.app.segrelay.sweep(consumer.pool)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """End."""
+        """Stop sweeping."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def shutdown(self, consumer: Any) -> None:
-        """End; Celery calls it at the end of the worker."""
+        """Stop sweeping; Celery calls it at the end of the worker."""
         self.stop(consumer)
         if self._sweep is not None:
             self._sweep.end()

@@ -39,7 +39,7 @@ LOG: Final = structlog.get_logger()
 
 
 class Canaries:
-    """See the module; one for each process.
+    """The canaries of changed templates, as one process takes part in them.
 
     Args:
         client: Of the process.

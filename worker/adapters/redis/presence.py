@@ -67,7 +67,7 @@ class RedisPresence:
         self._told: dict[bytes, None] = {}
 
     def announce(self) -> None:
-        """Write it, if that has not been done lately.
+        """Write the line, if that has not been done lately.
 
         Raises:
             RedisUnavailable: Redis can't be asked.

@@ -74,7 +74,7 @@ class RedisStreaks:
         return may_die
 
     async def broken(self, trigger: str) -> None:
-        """Something of the trigger was delivered."""
+        """End a trigger's streak, because something of it was delivered."""
         if trigger in self._running:
             self._running.discard(trigger)
             with redis_errors():

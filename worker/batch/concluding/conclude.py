@@ -160,7 +160,7 @@ class Conclusion:
         return +counts
 
     def _may_have_been_sent(self, parcel: Parcel) -> bool:
-        """Say whether an earlier request of it got no sure answer."""
+        """Say whether an earlier request of a parcel got no sure answer."""
         fact = parcel.fact
         item = self.batch.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
         return item is not None and item.tried_us == fact.time_us

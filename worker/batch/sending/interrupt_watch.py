@@ -20,7 +20,7 @@ class Lease(Protocol):
         ...
 
     def __enter__(self) -> Self:
-        """Begin to renew."""
+        """Begin to renew the lease."""
         ...
 
     def __exit__(self, *_: object) -> None:
@@ -46,7 +46,7 @@ class Stop:
 
 @dataclass(slots=True)
 class InterruptWatch:
-    """Looks every 0.2 s, as long as it is entered.
+    """Looks every 0.2 s whether requests have to end, as long as it is entered.
 
     Args:
         grace_seconds: For how long requests may be under way after the signal to stop.
@@ -72,12 +72,12 @@ class InterruptWatch:
         return self.lease.is_valid() and not self.cut.is_set()
 
     async def __aenter__(self) -> Self:
-        """Begin to look."""
+        """Begin to watch lease and signal."""
         self._watching = asyncio.ensure_future(self._look())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Look no longer."""
+        """Stop watching."""
         assert self._watching is not None
         self._watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):

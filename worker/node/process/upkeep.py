@@ -35,7 +35,7 @@ Stamp = frozenset[tuple[str, int, int, int]]
 
 @dataclass(slots=True)
 class Upkeep:
-    """See the module.
+    """The routes of one process, kept up with the template files.
 
     Args:
         renderer: Of this process.
@@ -82,7 +82,7 @@ class Upkeep:
         )
 
     def template_use(self) -> TemplateUse:
-        """Return what the node has to know of this process."""
+        """Return the report of this process to its node."""
         return TemplateUse(self.versions, dict(self.refused), self.stopped)
 
     def look(self) -> None:

@@ -29,17 +29,17 @@ class StoppedTriggers:
         self._looks = 0
 
     def write(self, names: Iterable[str]) -> None:
-        """Replace what is known."""
+        """Replace the names of the stopped triggers."""
         with locked(self._descriptor):
             write_all(self._descriptor, "\n".join(sorted(names)))
 
     def read_for_ringing(self) -> frozenset[str]:
-        """Return their names, but now and then none: a process finds out what was mended."""
+        """Return the stopped triggers; now and then none, to find out what was mended."""
         self._looks += 1
         return frozenset() if self._looks % _LOOKS == 0 else self.read()
 
     def read(self) -> frozenset[str]:
-        """Return their names."""
+        """Return the names of the stopped triggers."""
         with locked(self._descriptor):
             return frozenset(read_all(self._descriptor).splitlines())
 
@@ -59,7 +59,7 @@ class DoubtedTemplates:
                 write_all(self._descriptor, json.dumps({**known, **most}))
 
     def read(self) -> dict[str, int]:
-        """Return them."""
+        """Return the templates in doubt, and how often each differed."""
         with locked(self._descriptor):
             return _stored(self._descriptor)
 

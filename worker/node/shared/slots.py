@@ -31,11 +31,11 @@ class DrainSlot:
         self._places = places
 
     def __enter__(self) -> Self:
-        """Hold it."""
+        """Hold the slot."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give the slot back."""
         for place in self._places:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
         self._places = []

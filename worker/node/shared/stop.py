@@ -63,7 +63,7 @@ class BoardStop(Stop):
 
     @property
     def told_at_seconds(self) -> float:
-        """Return when it was told; 0 = it was not."""
+        """Return the time at which the signal came; 0 = it has not come."""
         return self._told_at_seconds or self._board.told_at_seconds
 
     @told_at_seconds.setter

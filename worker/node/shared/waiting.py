@@ -55,7 +55,7 @@ class WaitingCalls:
             return found
 
     def holds_any(self) -> bool:
-        """Say whether a call waits."""
+        """Say whether any call waits."""
         with self._all() as calls:
             return bool(calls)
 
