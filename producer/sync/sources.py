@@ -33,7 +33,7 @@ class SyncSource(Protocol):
 
     @property
     def is_live(self) -> bool:
-        """Say whether the source is asked now, so that its clock has to be right; a file is older."""
+        """Say whether the source is asked now, so that its clock has to be right."""
         ...
 
     def page(self, start: str) -> Page:
