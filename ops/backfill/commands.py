@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.backfill.canary import ReadBack, read_canary
+from ops.backfill.canary import CanaryPerson, read_canary
 from ops.backfill.options import Asked
 from ops.backfill.plan_command import plan
 from ops.backfill.report_command import report
@@ -293,12 +293,12 @@ def _run(
         raise typer.Exit(1)
 
 
-def _told_of_canary(people: Sequence[ReadBack], *, reveal: bool) -> Iterator[str]:
+def _told_of_canary(people: Sequence[CanaryPerson], *, reveal: bool) -> Iterator[str]:
     if people:
         yield "read back from Insider:"
     for number, each in enumerate(people, start=1):
         yield f"  person {number}, {each.trigger}: {each.outcome}. {each.problem}".rstrip()
-        for name, verdict in each.attributes.items():
+        for name, verdict in each.verdicts.items():
             shown = f": {(each.found or {}).get(name)!r}" if reveal else ""
             yield f"    {name}: {verdict}{shown}"
 

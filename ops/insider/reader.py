@@ -44,8 +44,8 @@ class InsiderRefuses(OperationsMustAct):
     """Insider does not accept our credentials."""
 
 
-class ReadsProfiles(Protocol):
-    """Whoever can read a profile back."""
+class ProfileReader(Protocol):
+    """A reader of profiles at Insider, or a fake of one."""
 
     def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
         """Return attributes of a profile, None where it is not known."""

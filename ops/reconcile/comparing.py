@@ -15,7 +15,8 @@ from redis import Redis
 
 from ops.audiences.membership import Advance, every_record, standing
 from ops.audiences.people import Person
-from ops.insider.reader import CUSTOM, ReadsProfiles
+from ops.insider.read_back import read_lists
+from ops.insider.reader import ProfileReader
 from ops.state.ledger import Names
 from worker.contract.keys import PartitionKeys, partition_of
 from worker.contract.redis.connection import redis_errors
@@ -154,7 +155,7 @@ def sampled(
 
 def read_back(
     client: Redis,
-    reader: ReadsProfiles,
+    reader: ProfileReader,
     sample: Sequence[tuple[Person, bool]],
     *,
     destination: str,
@@ -164,15 +165,12 @@ def read_back(
 ) -> Iterator[AtInsider]:
     """Read a sample back, and hold it against the source; yields what one person came to."""
     known = _known_as(client, destination, partitions, [person for person, _ in sample])
-    name = CUSTOM + attribute
     for person, should_be in sample:
         who = known.get(person.digest) or _by_email(person)
         if who is None:
             yield AtInsider(unknown=1)
             continue
-        profile = reader.profile(who, [name])
-        held = (profile or {}).get(name)
-        is_there = audience in held if isinstance(held, list) else held == audience
+        is_there = read_lists(reader, who, [attribute]).lists(audience, attribute)
         found = AtInsider(read=1)
         if is_there != should_be:
             found.wrong.append(("stale" if is_there else "missing", person))

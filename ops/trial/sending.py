@@ -12,17 +12,16 @@ from typing import Final, Literal
 import orjson
 import redis
 
-from ops.trial.event import Attempt, packed_of
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
 from worker.batch.partition import Entry
 from worker.batch.ration import Ration
 from worker.batch.sending.lookout import Stop
-from worker.contract.events import encode_header
-from worker.contract.keys import partition_of
+from worker.checks.rehearsal import Candidate
+from worker.contract.events import encode_header, pack_profile
 from worker.contract.meaning import no_meanings
-from worker.contract.settings import Settings
+from worker.contract.settings import Settings, Trigger
 from worker.core.gate import gate_id
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.api import Answer, Api
@@ -68,24 +67,30 @@ class NotSent:
 
 
 def send(
-    attempt: Attempt, settings: Settings, client: redis.Redis, doorbell: Doorbell
+    candidate: Candidate,
+    partition: int,
+    settings: Settings,
+    client: redis.Redis,
+    doorbell: Doorbell,
 ) -> TrialSent | NotSent:
-    """Send an event that was rendered and shaped; tries again while its partition is busy.
+    """Send an event that was rehearsed; tries again while its partition is busy.
 
     Raises:
         LeaseLost: The partition stayed busy, or an earlier request about the person unsure.
         RedisUnavailable: Redis can't be asked.
     """
-    trigger = attempt.trigger
+    trigger = settings.triggers[candidate.trigger]
     # Only this trigger's template is loaded and checked.
     alone = settings.model_copy(update={"triggers": {trigger.name: trigger}})
     with closing(runtime_for(alone)) as runtime:
-        return _Trial(attempt, settings, client, doorbell, runtime).sent()
+        return _Trial(candidate, trigger, partition, settings, client, doorbell, runtime).sent()
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    attempt: Attempt
+    candidate: Candidate
+    trigger: Trigger
+    partition: int
     settings: Settings
     client: redis.Redis
     doorbell: Doorbell
@@ -107,8 +112,7 @@ class _Trial:
         )
 
     def _once(self) -> TrialSent | NotSent | None:
-        destination = self.attempt.trigger.destination
-        number = partition_of(self.attempt.event.profile_key, self.settings.redis.partitions)
+        destination, number = self.trigger.destination, self.partition
         _, queue = self.runtime.drain(destination, number, Stop(), adapt=self._adapted)
         if queue:
             self.doorbell.ring(destination, number, queue=queue)
@@ -123,11 +127,10 @@ class _Trial:
 
     def _adapted(self, drain: Drain) -> Drain:
         """Give a drain this one event, in the place of what waits."""
-        header = self.attempt.candidate.header
+        header = self.candidate.header
         entry_id = f"{header.accepted_ms}-{_SEQUENCE + secrets.randbelow(_SEQUENCE)}"
-        profile = packed_of(self.attempt.event, self.attempt.trigger, self.settings)
-        entry = Entry(entry_id, encode_header(header), profile)
-        one = OneEvent(drain.partition, self.attempt.trigger.name, entry)
+        entry = Entry(entry_id, encode_header(header), pack_profile(self.candidate.profile))
+        one = OneEvent(drain.partition, self.trigger.name, entry)
         recording = Recording(drain.sender)
         return replace(
             drain,
@@ -157,7 +160,7 @@ class _Trial:
 
     def _closed(self) -> NotSent | None:
         """Say why the gate lets nothing pass; None = it may let it pass a moment later."""
-        destination = self.settings.destinations[self.attempt.trigger.destination]
+        destination = self.settings.destinations[self.trigger.destination]
         gate = read_state(self.client, gate_id(destination.base_url, destination.authorization))
         if gate.state not in _CLOSED:
             return None
@@ -169,7 +172,7 @@ class _Trial:
         assert answer is not None
         status, body = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
         outcome, message = _outcome(
-            _verdict(api_of(self.settings, self.attempt.trigger), request.body, answer, request.url)
+            _verdict(api_of(self.settings, self.trigger), request.body, answer, request.url)
         )
         return TrialSent(request.url, request.body, status, body, outcome, message)
 

@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
-from ops.insider.reader import CUSTOM, ReadsProfiles
+from ops.insider.read_back import ReadBack, read_lists
+from ops.insider.reader import ProfileReader
 from ops.state.ledger import LedgerLine, Names, read_records
 from worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from worker.contract.redis.connection import redis_errors
@@ -181,7 +182,7 @@ class Verifier:
     def __init__(
         self,
         client: Redis,
-        reader: ReadsProfiles,
+        reader: ProfileReader,
         lists: Mapping[str, str],
         *,
         until_us: int,
@@ -216,8 +217,8 @@ class Verifier:
         wanted = expected(self._names.lines(record), self._lists, until_us=self._until_us)
         if not wanted:
             return 0, []
-        attributes = sorted({CUSTOM + membership.attribute for membership in wanted})
-        found = self._reader.profile(person.who, attributes)
+        attributes = [membership.attribute for membership in wanted]
+        found = read_lists(self._reader, person.who, attributes)
         differences = [
             Difference(
                 person.place.destination,
@@ -233,10 +234,8 @@ class Verifier:
         return len(wanted), differences
 
 
-def _actual(attributes: Mapping[str, Any] | None, membership: Membership) -> str:
+def _actual(found: ReadBack, membership: Membership) -> str:
     """Return where somebody is; "" where there is nothing to tell."""
-    if attributes is None:
+    if found.attributes is None:
         return "unknown" if membership.place == "inside" else ""
-    values = attributes.get(CUSTOM + membership.attribute)
-    listed = values if isinstance(values, list) else [values]
-    return "inside" if membership.audience in listed else "outside"
+    return "inside" if found.lists(membership.audience, membership.attribute) else "outside"

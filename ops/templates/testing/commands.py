@@ -17,7 +17,7 @@ from ops.templates.place import Place, place_of
 from ops.templates.testing import cases as testing
 from ops.templates.testing.junit import junit
 from ops.templates.trying.comparison import Comparison, FieldDifference, compared
-from ops.templates.trying.events import WantedEvents, events_of_payload, from_file, kept
+from ops.templates.trying.events import WantedEvents, from_file, from_payload, kept
 from ops.templates.trying.revisions import Revision, version
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
@@ -208,7 +208,7 @@ def _candidates(
     if events is not None or wanted.is_any:
         return found
     profile = profile_for(settings, trigger, datetime.now(UTC))
-    return events_of_payload(profile, trigger, settings, now_us=now_us)
+    return from_payload(f"The sample of {trigger.name}", profile, trigger, settings, now_us=now_us)
 
 
 def _delivered(
