@@ -11,24 +11,25 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import redis
 
 import templates as shipped_templates
 from ops.embedded import lifecycle as embedded
 from ops.invented import AUDIENCES
+from ops.rig_configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
 from ops.sandbox.process import SandboxProcess, StartsProcess
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.contract.settings.fields import EMBEDDED
-from worker.errors import OperationsMustAct
+from worker.errors import OperationsMustAct, RedisUnavailable
 
 DESTINATION: Final = "insider"
 WORKER_READY: Final = b" ready."
@@ -37,55 +38,7 @@ _LOOK_SECONDS: Final = 0.05
 _READY_LOOK_SECONDS: Final = 0.01
 _STOP_SECONDS: Final = 15.0
 _RECEIVER_SECONDS: Final = 60.0
-
-CONFIGURATION: Final = """\
-templates = "{templates}"
-
-[redis]
-url = "{redis_url}"
-{redis}
-
-[delivery]
-{delivery}
-
-[authorizations.insider]
-label = "Sandbox"
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "{token}" }}
-
-[destinations.insider]
-api = "insider"
-base_url = "{sandbox}"
-authorization = "insider"
-rate = "{rate}"
-{destination}
-
-[triggers.enter]
-destination = "insider"
-audiences = {audiences}
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-{enter}
-
-[triggers.exit]
-destination = "insider"
-audiences = {audiences}
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-
-{exit_event}
-{more}
-"""
-
-EXIT_EVENT: Final = """\
-[triggers.exit-event]
-destination = "insider"
-audiences = {audiences}
-on = "exit"
-template = "insider/exit-event.jsonnet"
-url = "/api/user/v1/upsert"
-"""
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(slots=True)
@@ -195,6 +148,17 @@ class Rig:
             self.settings.redis.data_dir, wait_seconds=30, max_memory=self.max_memory
         )
         self.client = connect(found.url)
+
+    def ask_redis(self, question: Callable[[redis.Redis], _Answer], *, away: _Answer) -> _Answer:
+        """Ask Redis over a connection of its own; returns `away` while Redis does not answer."""
+        found = embedded.find(self.settings.redis.data_dir)
+        if found is None:
+            return away
+        try:
+            with closing(connect(found.url)) as client:
+                return question(client)
+        except RedisUnavailable:
+            return away
 
     def redis_pid(self) -> int:
         """Return the process id of Redis, or 0 where it does not run."""

@@ -28,7 +28,7 @@ from ops.audiences.people import Person, named_in, remembered, waiting_in
 from ops.audiences.renaming import await_holders, declare, give_syncs, renamed_slugs
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, partition_count
-from ops.terminal.asking import confirmed
+from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import note, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import count_columns, number_columns, text_columns
@@ -282,9 +282,8 @@ def _ask(found: Going, question: str, *, yes: bool) -> None:
 
 
 def _publish(publisher: Publisher, group: Group, count: int, events: Iterable[Event]) -> None:
-    with progress(f"published for {group.destination}", count) as shown:
-        for step in publish_all(publisher, events, destination=group.destination):
-            shown.advance(step)
+    steps = publish_all(publisher, events, destination=group.destination)
+    counted(f"published for {group.destination}", steps, count)
 
 
 def _counts(found: Going) -> dict[str, int]:

@@ -21,9 +21,9 @@ from ops.send.watching import Awaited, hindrances, triggers_of_job, waiting_of_j
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
-from ops.terminal.asking import confirmed
-from ops.terminal.console import Progress, note, print_json, progress, say, table
-from ops.terminal.options import spread
+from ops.terminal.asking import confirmed, counted
+from ops.terminal.console import Progress, note, print_json, print_result, progress, say, table
+from ops.terminal.options import Json, Yes, spread
 from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
@@ -39,7 +39,6 @@ _TOLD_AGAIN_SECONDS: Final = 10.0
 app = typer.Typer(no_args_is_help=True)
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Return when no delivery of the job is waiting.")
 ]
@@ -64,7 +63,7 @@ def start(
         bool, typer.Option("--reveal", help="Show the canary's profile fields too.")
     ] = False,
     wait: Wait = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Bring whole files in, as a job that can be stopped at any moment and resumed.
 
@@ -85,7 +84,7 @@ def start(
 
 
 @app.command()
-def resume(job: JobName, *, wait: Wait = False, as_json: AsJson = False) -> None:
+def resume(job: JobName, *, wait: Wait = False, as_json: Json = False) -> None:
     """Go on with a job that was paused, interrupted, or stands at its canary.
 
     It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
@@ -140,8 +139,8 @@ def pause(
 def abort(
     job: JobName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
-    as_json: AsJson = False,
+    yes: Yes = False,
+    as_json: Json = False,
 ) -> None:
     """End a job: what waits of it is removed, and counted as discarded.
 
@@ -156,20 +155,15 @@ def abort(
         confirmed(f"End job '{job}' and discard {waiting:,} waiting deliveries for good?", yes=yes)
         book.stop(job, "aborted", places)
         streams = find_streams(client, places, choice)  # no more of it will come
-        discarded = 0
-        with progress("discarded", sum(stream.length for stream in streams)) as shown:
-            for step in take_back(client, streams, choice):
-                discarded += step
-                shown.advance(step)
+        steps = take_back(client, streams, choice)
+        discarded = counted("discarded", steps, sum(stream.length for stream in streams))
         clear_pause(client, JOB, job)
-    if as_json:
-        print_json({"job": job, "discarded": discarded})
-    else:
-        say(f"Job '{job}' is ended; {discarded:,} deliveries discarded")
+    told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
+    print_result({"job": job, "discarded": discarded}, told, as_json=as_json)
 
 
 @app.command(name="list")
-def list_(*, as_json: AsJson = False) -> None:
+def list_(*, as_json: Json = False) -> None:
     """List all jobs, the newest first."""
     with opened() as (settings, client):
         views = read_all(client, settings)
@@ -202,7 +196,7 @@ def status(
         str, typer.Argument(metavar="[JOB]", help="The job; all jobs if it is not given.")
     ] = "",
     *,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Show how a job stands."""
     if not job:
@@ -210,11 +204,7 @@ def status(
         return
     with opened() as (settings, client):
         view = read_view(client, settings, JobBook(client).named(job))
-    if as_json:
-        print_json(view.document())
-        return
-    for line in _told(view):
-        say(line)
+    print_result(view.document(), *_told(view), as_json=as_json)
 
 
 def _told(view: View) -> Iterator[str]:
@@ -280,12 +270,11 @@ def _run(
             _wait_for_deliveries(client, settings, name, interruption)
     view = read_view(client, settings, book.named(name))
     people = list(read_canary(client, settings, view.job.spec)) if phase == "canary" else []
-    if as_json:
-        told = [each.document(reveal=reveal) for each in people]
-        print_json(view.document() | ({"read_back": told} if phase == "canary" else {}))
-    else:
-        for line in (*_told(view), *_told_of_canary(people, reveal=reveal)):
-            say(line)
+    document = view.document()
+    if phase == "canary":
+        document["read_back"] = [each.document(reveal=reveal) for each in people]
+    lines = (*_told(view), *_told_of_canary(people, reveal=reveal))
+    print_result(document, *lines, as_json=as_json)
     if view.job.tally.refused:
         note("Rows that could not be placed are kept: `segrelay quarantine list`.")
     if phase in {"paused", "aborted"}:
@@ -346,6 +335,4 @@ def _wait_for_deliveries(
         note,
         patience_seconds(resolve_url(settings.redis)),
     )
-    left = watch.waiting()
-    with progress("settled", left) as shown:
-        watch.until_settled(left, shown.advance)
+    watch.until_settled()

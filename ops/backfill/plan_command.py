@@ -12,7 +12,7 @@ from ops.backfill.options import Asked
 from ops.backfill.planning import JobPlan, Planner
 from ops.backfill.starting import spec_of
 from ops.state.opened import opened
-from ops.terminal.console import print_json, progress, say, table
+from ops.terminal.console import print_result, progress, say, table
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
 from producer.backfill.book import JobBook
@@ -32,11 +32,9 @@ def plan(asked: Asked, *, as_json: Json = False) -> None:
     """
     with opened() as (settings, client):
         found = _planned(asked, settings, client)
+    print_result(found.document(), *_told(found), as_json=as_json)
     if as_json:
-        print_json(found.document())
         return
-    for line in _told(found):
-        say(line)
     _tell_triggers(found)
     for body in found.bodies:
         say(f"\nwould be sent for {body['trigger']}, masked:")

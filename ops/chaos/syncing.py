@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.rig import DESTINATION, Rig
+from ops.rig import Rig
+from ops.rig_configuration import trigger_pairs
 from producer.sync.book import SyncBook
 from producer.sync.run import CERTAIN
 
@@ -24,21 +25,7 @@ token = "chaos"
 [sync.{AUDIENCE}]
 audience = "{AUDIENCE}"
 every = "2s"
-
-[triggers.{AUDIENCE}-enter]
-destination = "{DESTINATION}"
-audiences = ["{AUDIENCE}"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-
-[triggers.{AUDIENCE}-exit]
-destination = "{DESTINATION}"
-audiences = ["{AUDIENCE}"]
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
+{trigger_pairs([AUDIENCE])}"""
 _MOVED: Final = 5
 """People who join, and who leave, before each disruption; a sync believes that a tenth has left."""
 

@@ -17,7 +17,6 @@ from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.errors import SegrelayError
 
 _INSIDER: Final = "insider"
-_SAMPLE_AUDIENCE: Final = "sample"
 _NEAR: Final = 0.75
 _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "string": frozenset({str}),

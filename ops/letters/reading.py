@@ -46,11 +46,6 @@ class Filter:
     since_ms: int = 0
     until_ms: int = 0
 
-    @property
-    def is_empty(self) -> bool:
-        """Say whether it means all letters."""
-        return self == Filter()
-
     def holds(self, letter: StoredLetter) -> bool:
         """Say whether a letter is meant; its time has been looked at."""
         return (

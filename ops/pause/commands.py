@@ -13,8 +13,8 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.letters.options import now_ms
 from ops.pause.probe import Probe, Probed
+from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams

@@ -8,6 +8,7 @@ from typing import Any
 
 from redis import Redis
 
+from ops.state.clock import now_ms
 from ops.state.delays import Delays, read_delays, times
 from ops.state.orphans import is_orphan
 from ops.state.waiting import WaitingEntry
@@ -53,11 +54,9 @@ class Obstacles:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        with redis_errors():
-            seconds, micros = client.time()
         found = cls(
             settings,
-            seconds * 1000 + micros // 1000,
+            now_ms(client),
             read_pauses(client),
             has_worker=bool(read_processes(client)),
         )

@@ -15,7 +15,7 @@ import typer
 from ops.letters.masking import MASK, hidden
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import note, print_json, print_result, say, say_fields, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import All, FilterOptions, Ids, Json, Reveal, Yes, spread
 from ops.terminal.tables import number_columns, text_columns
@@ -23,7 +23,6 @@ from producer.events.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from producer.retrying import TOO_OLD, LedgerReach, retry_records
-from worker.contract.printable import printable
 from worker.contract.settings import ALL_AUDIENCES, Settings
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong
@@ -130,10 +129,8 @@ def show(
     document = _document(found) | {"payload": _shown(text, reveal=reveal)}
     if as_json:
         print_json(document)
-        return
-    for name, value in document.items():
-        shown = value if isinstance(value, str) else orjson.dumps(value).decode()
-        say(f"{name}: {printable(shown)}")
+    else:
+        say_fields(document)
 
 
 @app.command()
@@ -159,20 +156,18 @@ def replay(
         reach = LedgerReach.of(settings, publisher.now_us() // 1_000, force=force)
         selection = options.selection(ids or ())
         retried = retry_records(publisher, Quarantine(client), selection, reach)
-    if as_json:
-        print_json(
-            {
-                "tried": retried.tried,
-                "placed": retried.placed,
-                "accepted": retried.accepted,
-                "kept": retried.tried - retried.placed,
-                "kept_by_reason": retried.kept_by_reason,
-            }
-        )
-        return
-    say(f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted")
-    for why, count in retried.kept_by_reason.items():
-        say(f"{count:,} stay: {_WHY.get(why, why)}")
+    print_result(
+        {
+            "tried": retried.tried,
+            "placed": retried.placed,
+            "accepted": retried.accepted,
+            "kept": retried.tried - retried.placed,
+            "kept_by_reason": retried.kept_by_reason,
+        },
+        f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted",
+        *(f"{n:,} stay: {_WHY.get(why, why)}" for why, n in retried.kept_by_reason.items()),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -193,10 +188,7 @@ def discard(
         if chosen:
             confirmed(f"Discard {len(chosen):,} records for good?", yes=yes)
         discarded = quarantine.remove(chosen)
-    if as_json:
-        print_json({"discarded": discarded})
-    else:
-        say(f"{discarded:,} records discarded")
+    print_result({"discarded": discarded}, f"{discarded:,} records discarded", as_json=as_json)
 
 
 def _document(record: QuarantineRecord) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def send(
         triggers = triggers_of(published.entries)
         hindered = partial(hindrances, client, settings, triggers, job)
         watch = Awaited(waiting, hindered, deadline, interruption, note, away_seconds)
-        if wait and not _wait(watch):
+        if wait and not watch.until_settled():
             raise typer.Exit(1)
     if _failed(published, strict=strict):
         raise typer.Exit(1)
@@ -126,12 +126,6 @@ def _send(file: OpenedSource, sending: Sending, interruption: Interruption) -> N
     parts = batches(payloads, is_live=file.is_live, stops=lambda: interruption.is_requested)
     with progress("sent") as shown:
         sending.run(parts, shown.advance, is_live=file.is_live)
-
-
-def _wait(watch: Awaited) -> bool:
-    left = watch.waiting()
-    with progress("settled", left) as shown:
-        return watch.until_settled(left, shown.advance)
 
 
 def _failed(published: Published, *, strict: bool) -> bool:

@@ -18,6 +18,7 @@ from ops.status.health.facts import Facts
 from ops.status.health.judgement import problems_of
 from ops.status.health.problem import ILL, HealthProblem
 from ops.status.status import read_status
+from ops.terminal.console import progress
 from producer.publishing.published import Published
 from worker.contract.processes import WORKER, read_processes
 from worker.contract.redis.connection import READY_SECONDS, redis_errors
@@ -150,17 +151,18 @@ class Awaited:
     tell: Callable[[str], None]
     away_seconds: float = READY_SECONDS
 
-    def until_settled(self, left: int, advance: Callable[[int], None]) -> bool:
-        """Look until nothing waits; return False where that takes too long.
-
-        Args:
-            left: How many waited a moment ago.
-            advance: Takes how many were settled since the last look.
+    def until_settled(self) -> bool:
+        """Look until nothing waits, and show how far it is; return False if it takes too long.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
             KeyboardInterrupt, SystemExit: It was interrupted.
         """
+        left = self.waiting()
+        with progress("settled", left) as shown:
+            return self._look(left, shown.advance)
+
+    def _look(self, left: int, advance: Callable[[int], None]) -> bool:
         notices = _Notices(self.tell)
         asked_at, answered_at = -math.inf, time.monotonic()
         while left:

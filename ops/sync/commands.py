@@ -16,7 +16,7 @@ from redis import Redis
 from ops.interrupts import interrupted_once
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import note, print_json, print_result, say, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns, text_columns
@@ -118,10 +118,8 @@ def confirm_exits(name: Name, *, as_json: Json = False) -> None:
         book = SyncBook(client, name, settings.redis.partitions)
         with _locked(book) as found:
             gone = confirm(book, found)
-    if as_json:
-        print_json({"name": name, "confirmed": gone})
-        return
-    say(f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it.")
+    told = f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it."
+    print_result({"name": name, "confirmed": gone}, told, as_json=as_json)
 
 
 @app.command()
@@ -141,10 +139,8 @@ def reset(name: Name, *, yes: Yes = False, as_json: Json = False) -> None:
         confirmed(f"Forget the {members:,} members that sync '{name}' knows?", yes=yes)
         with _locked(book):
             book.forget(destinations)
-    if as_json:
-        print_json({"name": name, "forgotten": members})
-        return
-    say(f"{members:,} members are forgotten.")
+    document = {"name": name, "forgotten": members}
+    print_result(document, f"{members:,} members are forgotten.", as_json=as_json)
 
 
 def _run(syncing: Syncing) -> Run:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ops.terminal.options import configured
 from worker.checks.samples import profile_for, sample_profile
 from worker.checks.templates import Case
 from worker.contract.settings import Settings, Trigger, load_settings
@@ -58,10 +59,7 @@ class Place:
         """
         if self.settings is None:
             raise UsageWrong("--trigger needs the configuration, which --templates leaves out.")
-        if name not in self.settings.triggers:
-            known = ", ".join(self.settings.triggers) or "none"
-            raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
-        return self.settings.triggers[name]
+        return configured("trigger", name, self.settings.triggers)
 
     def cases(self, template: str) -> list[Case]:
         """Return what a template is tried on: its triggers' samples, else the shipped ones."""

@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sized
-from typing import Protocol
+from collections.abc import Iterable
 
 import typer
 
 from ops.terminal.console import progress
 from worker.errors import UsageWrong
-
-
-class Counts(Protocol):
-    """What will be done."""
-
-    @property
-    def ids(self) -> Sized:
-        """Return what it will be done to."""
-        ...
 
 
 def confirmed(question: str, *, yes: bool) -> None:
@@ -40,12 +30,12 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def counted(label: str, steps: Iterable[int], plan: Counts) -> int:
+def counted(label: str, steps: Iterable[int], total: int) -> int:
     """Go through the steps, show how far they have come, and return their sum."""
     done = 0
-    if not len(plan.ids):
+    if not total:
         return done
-    with progress(label, len(plan.ids)) as shown:
+    with progress(label, total) as shown:
         for step in steps:
             done += step
             shown.advance(step)

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
@@ -107,6 +107,24 @@ def print_json(document: Any) -> None:
     import orjson  # noqa: PLC0415 - `--help` has to be quick
 
     sys.stdout.write(json_text(orjson.dumps(document, option=orjson.OPT_INDENT_2)) + "\n")
+
+
+def print_result(document: Any, *lines: str, as_json: bool) -> None:
+    """Print the result of a command on stdout: as a JSON document, or as lines."""
+    if as_json:
+        print_json(document)
+        return
+    for line in lines:
+        say(line)
+
+
+def say_fields(document: Mapping[str, Any]) -> None:
+    """Print a line for each field; values that are not texts are printed as JSON."""
+    import orjson  # noqa: PLC0415 - `--help` has to be quick
+
+    for name, value in document.items():
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        say(f"{name}: {text}")
 
 
 def say(message: str) -> None:

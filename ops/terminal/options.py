@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -30,6 +30,7 @@ ConfigFile = Annotated[
     ),
 ]
 _CONFIG: Final = "config_file"
+_Configured = TypeVar("_Configured")
 _Listening = TypeVar("_Listening", bound=ListeningSettings)
 
 
@@ -60,6 +61,18 @@ def listening_at(section: _Listening, address: str) -> _Listening:
     if not colon or not host or not port.isdigit():
         raise UsageWrong(f"--listen {address}: write HOST:PORT, e.g. {section.listen}.")
     return section.model_copy(update={"listen": address})
+
+
+def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Configured:
+    """Return the trigger or destination that a name in an option stands for.
+
+    Raises:
+        UsageWrong: The configuration has none of this name.
+    """
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise UsageWrong(f"The configuration has no {kind} {name}; it has: {there}.")
+    return known[name]
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

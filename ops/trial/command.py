@@ -12,7 +12,7 @@ import typer
 from ops.insider.read_back import read_sent
 from ops.state.opened import opened
 from ops.terminal.console import note, print_json, say
-from ops.terminal.options import Json
+from ops.terminal.options import Json, configured
 from ops.trial.event import candidate_of, events_for, payloads_of, slug_or_id
 from ops.trial.sending import NotSent, send
 from producer.doorbell import CeleryDoorbell
@@ -49,7 +49,9 @@ def try_(
     would not be sent, was not sent, or was not taken.
     """
     settings = load_settings()
-    chosen = [_named(settings, trigger)] if trigger else _wanting(file, settings)
+    chosen = (
+        [configured("trigger", trigger, settings.triggers)] if trigger else _wanting(file, settings)
+    )
     results = [_tried(file, each, settings, sends=sends) for each in chosen]
     if as_json:
         documents = [{"trigger": name, **result} for name, result, _ in results]
@@ -61,13 +63,6 @@ def try_(
             _tell(result)
     if not all(is_right for *_, is_right in results):
         raise typer.Exit(1)
-
-
-def _named(settings: Settings, name: str) -> Trigger:
-    if name in settings.triggers:
-        return settings.triggers[name]
-    known = ", ".join(settings.triggers)
-    raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
 
 
 def _wanting(file: Path, settings: Settings) -> list[Trigger]:
