@@ -43,7 +43,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(slots=True)
 class Rig:
-    """Everything that runs, in one folder.
+    """A Redis, a sandbox and workers with their configuration, in one folder.
 
     Args:
         folder: Empty; holds the configuration, Redis' files and the logs.
@@ -140,7 +140,7 @@ class Rig:
         return {**os.environ, "SEGRELAY_CONFIG": str(self.settings.source)}
 
     def start_redis(self) -> None:
-        """Start Redis, or start it again on the same files; one that is not ours has to run."""
+        """Start Redis, also again on the same files; one at `redis_url` has to run already."""
         if self.redis_url != EMBEDDED:
             self.client = connect(self.redis_url)
             return
@@ -172,7 +172,7 @@ class Rig:
             os.kill(pid, signal.SIGKILL)
 
     def worker_log(self, number: int) -> Path:
-        """Return where a worker's output goes."""
+        """Return the path of a worker's log."""
         return self.folder / f"worker-{number}.log"
 
     def start_worker(self, *options: str, number: int = -1) -> subprocess.Popen[bytes]:
@@ -313,7 +313,7 @@ class Rig:
         return total
 
     def memberships(self) -> dict[str, list[str]]:
-        """Return what the sandbox holds: audiences by email."""
+        """Return the audiences of each person at the sandbox, by email."""
         report = self.sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
         return {email: sorted(held) for email, held in report.items() if held}
 

@@ -1,4 +1,4 @@
-"""`segrelay audience`: what is known of audiences, and a person's word on them."""
+"""`segrelay audience`: list, rename and retire audiences, and set the slugs of ids."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def forget(audience_id: Id, *, as_json: Json = False) -> None:
 
 
 def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield a line a destination; one where the ledger knows nothing."""
+    """Yield a table row for each destination; one row if the ledger knows no destination."""
     ends = (", ".join(row["triggers"]) or "-", ", ".join(row["syncs"]) or "-")
     begins = (row["slug"], ", ".join(row["ids"]) or "-")
     if not row["destinations"]:
@@ -263,7 +263,7 @@ def _look(
     named: Mapping[bytes, Person],
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
 ) -> Going:
-    """Return who goes as it is now."""
+    """Read the ledgers and return the people who leave the audience."""
     with progress("ledgers read") as shown:
         return going(client, slug, destinations, named, waiting=waiting, advance=shown.advance)
 
@@ -308,7 +308,7 @@ def _tell_moved(document: dict[str, Any], as_json: bool) -> None:  # noqa: FBT00
 
 
 def _word(what: str, written: str) -> str:
-    """Return it as payloads are read: trimmed, and never empty."""
+    """Return a name without spaces around it, as payloads are read; refuse an empty one."""
     word = written.strip()
     if not word:
         raise UsageWrong(f"{what} is empty.")

@@ -62,27 +62,27 @@ class Going:
 
     @property
     def held(self) -> int:
-        """Return how many are in it by the ledger."""
+        """Return the number of members by the ledger."""
         return len(frozenset[bytes]().union(*(group.held for group in self.groups)))
 
     @property
     def known(self) -> int:
-        """Return how many of them are named."""
+        """Return the number of members who are known by name."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property
     def unknown(self) -> int:
-        """Return how many are named, and nothing is known of them."""
+        """Return the number of named people of whom the ledger knows nothing."""
         return len({person.key for group in self.groups for person, _ in group.unknown})
 
     @property
     def published(self) -> int:
-        """Return for how many people events are published."""
+        """Return the number of people for whom events are published."""
         return len({person.key for group in self.groups for person, _ in group.people})
 
     @property
     def unnamed(self) -> int:
-        """Return how many are known by their digest only: for them nothing can be published."""
+        """Return the number of members without a name: nothing can be published for them."""
         return self.held - self.known
 
 
@@ -105,7 +105,7 @@ def going(
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
     advance: Advance = lambda _: None,
 ) -> Going:
-    """Say who goes out of an audience at these destinations, as it is now.
+    """Return the people who leave an audience at these destinations, by the present ledgers.
 
     Args:
         client: Of the ledger.
@@ -154,7 +154,7 @@ def state_event(
     *,
     former: bool = False,
 ) -> Event:
-    """Return the event that a comparison makes of a person."""
+    """Return an event that states a person's membership at a time."""
     entry: dict[str, Any] = {
         "slug": audience,
         "event": direction.value,
@@ -198,12 +198,12 @@ def moved(
 
 
 def destinations_of(publisher: Publisher, audience: str, direction: Direction) -> list[str]:
-    """Return the destinations that have triggers for such events."""
+    """Return the destinations with a trigger for an audience and a direction."""
     return sorted({route.destination for route in publisher.routes_for(audience, direction)})
 
 
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
-    """See that some trigger would deliver it.
+    """Refuse an audience that no trigger delivers in this direction.
 
     Raises:
         UsageWrong: None would.
@@ -213,7 +213,7 @@ def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> N
 
 
 def check_follows(publisher: Publisher, old: str, new: str) -> None:
-    """See that each destination gets of the new slug what it gets of the former one.
+    """Refuse a new slug that a destination would not get as it gets the former one.
 
     Raises:
         UsageWrong: One would not.
@@ -240,7 +240,7 @@ def publish_all(
     again: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[int]:
-    """Publish into the backfill lane, where there is room; yield how many each time.
+    """Publish into the backfill lane as there is room; yield the number of each call.
 
     Args:
         publisher: Publishes.

@@ -20,7 +20,7 @@ from worker.destinations.api import Shaped
 PEOPLE: Final = 3
 _TRIES: Final = 3
 _PAUSE_SECONDS: Final = 2.0
-"""What was written may show only later."""
+"""Pause between two readings in seconds: Insider shows a write some time after it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,7 +235,7 @@ def _told(view: View) -> Iterator[str]:
 
 
 def _refuse_changes(job: Job, settings: Settings) -> None:
-    """See that the rows would become the same deliveries as before.
+    """Refuse to resume a job whose rows would now become other deliveries.
 
     Raises:
         UsageWrong: Triggers, identity or partitions have changed.
@@ -306,7 +306,7 @@ def _read(book: JobBook, settings: Settings, name: str, interruption: Interrupti
 
 
 class _Watching:
-    """Moves a bar as the reading goes on, and tells what it waits for."""
+    """A progress bar of the reading, which also says why it waits."""
 
     def __init__(self, bar: Progress, *, by_bytes: bool) -> None:
         self._bar = bar

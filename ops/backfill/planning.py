@@ -1,4 +1,4 @@
-"""What a backfill would do: counted from its rows, without writing anything."""
+"""Plans of backfills: counts made from the rows, without writing anything."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ SAMPLE: Final = 100
 """Deliveries of each trigger that are rendered, to know how large a user is."""
 BAD_ROWS_SHOWN: Final = 1_000
 _ENTRY_BYTES: Final = 40
-"""What Redis needs for an entry beside its two fields."""
+"""Bytes that Redis needs for an entry of a stream in addition to its two fields."""
 _LEDGER_BYTES: Final = 110
-"""Of a profile that was not known (measured by `ops.bench.ledger_size`)."""
+"""Bytes of the ledger for a new profile (measured by `ops.bench.ledger_size`)."""
 
 
 @dataclass(slots=True)
 class ForTrigger:
-    """What a plan says of one trigger.
+    """The plan of a backfill for one trigger.
 
     Args:
         deliveries: That would be accepted.
@@ -61,7 +61,7 @@ class ForTrigger:
 
     @property
     def left(self) -> int:
-        """Return how many would be sent."""
+        """Return the number of deliveries that would be sent."""
         return self.by_partition.total()
 
     def document(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class ForTrigger:
 
 @dataclass(slots=True)
 class JobPlan:
-    """What a job would do.
+    """The plan of a backfill: what its rows would become.
 
     Args:
         people: Deliveries of people about whom the ledger knows nothing.
@@ -134,7 +134,7 @@ class JobPlan:
 
 
 class Planner:
-    """Makes plans.
+    """Makes plans of backfills from their rows.
 
     Args:
         client: Only read from.
@@ -253,7 +253,7 @@ class Planner:
         self._memory(plan)
 
     def _requests(self, name: str, one: ForTrigger) -> int:
-        """Return about how many requests: as many users in each as fit, of one partition."""
+        """Estimate the requests: each carries as many users of one partition as fit."""
         api = api_of(self._settings, self._settings.triggers[name])
         sizes = [
             len(orjson.dumps(user))

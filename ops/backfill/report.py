@@ -26,7 +26,7 @@ _MINUTE: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What was settled within a minute.
+    """The deliveries of a job that were settled within one minute.
 
     Args:
         minute: Since 1970.

@@ -1,4 +1,4 @@
-"""From what a person asks for to a job: files are found, times read, triggers checked."""
+"""Making a job from the options of `backfill start`: finds files, reads times, checks triggers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _TIME_IN_NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class WantedJob:
-    """What a person asks for.
+    """A backfill as a person describes it on the command line.
 
     Args:
         sources: Files, globs, `-`, or `lytics:SLUG`.
@@ -65,7 +65,7 @@ class WantedJob:
 
 
 def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
-    """Return the job that a person asks for.
+    """Return the specification of a job from its description.
 
     Args:
         wanted: As it was typed.
@@ -102,7 +102,7 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
 
 
 def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
-    """Return a job whose source is read again from its beginning; a scan has a new time.
+    """Return a job that reads its source from the beginning again; a scan gets a new time.
 
     A canary that was delivered is not waited for again.
 
@@ -227,7 +227,7 @@ def _time_us(as_of: str, files: Sequence[str]) -> int:
 
 
 def _named_us(file: str) -> int:
-    """Return the time that a file's name tells, in µs since 1970; a day is true as of its begin.
+    """Return the time in a file's name, in µs since 1970; a date means the begin of that day.
 
     Raises:
         UsageWrong: It tells none, or several.

@@ -1,4 +1,4 @@
-"""How a job stands: what was read, and what became of its deliveries."""
+"""The state of a job: the rows that were read, and the outcomes of its deliveries."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A job, and what became of what it published.
+    """A job and the outcomes of its deliveries.
 
     Args:
         counts: By kind, see KINDS; in deliveries.
@@ -38,7 +38,7 @@ class View:
 
     @property
     def state(self) -> str:
-        """Return in a word or two how it stands."""
+        """Return the job's state in a word or two."""
         return state_of(self.job, waiting=self.counts["waiting"], pause=self.pause)
 
     @property
@@ -82,7 +82,7 @@ class View:
 
 
 def read_view(client: Redis, settings: Settings, job: Job) -> View:
-    """Return how a job stands.
+    """Return the state of a job.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -106,7 +106,7 @@ def read_view(client: Redis, settings: Settings, job: Job) -> View:
 
 
 def read_all(client: Redis, settings: Settings) -> list[View]:
-    """Return how all jobs stand, the newest first."""
+    """Return the states of all jobs, the newest first."""
     book = JobBook(client)
     found = [job for name in book.names() if (job := book.find(name))]
     found.sort(key=lambda job: job.spec.started_at, reverse=True)

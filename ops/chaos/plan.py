@@ -15,7 +15,7 @@ DEADLINE_SECONDS: Final = 4.0
 SANDBOX_LATE_SECONDS: Final = 1.5
 """When a request without an answer takes effect; shorter than LATE_SECONDS, as Insider's is."""
 STOPPED_SECONDS: Final = (2.2, 4.0)
-"""How long a process is stopped: longer than a lease."""
+"""The shortest and longest stop of a process in seconds; longer than a lease."""
 REDIS_GONE_SECONDS: Final = (0.0, 2.0)
 LYTICS_SWITCHES: Final = {"error_shares": {"429": 0.02, "503": 0.03}, "repeated_rows": 0.1}
 """Faults of the sandbox's Lytics when it is asked for an audience."""

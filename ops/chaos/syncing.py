@@ -51,7 +51,7 @@ class Regulars:
         self.rig.sandbox.post("lytics/profiles", [self._row(n) for n in range(2 * self.count)])
 
     def move(self) -> None:
-        """Let a few join and a few leave."""
+        """Make a few people join and a few leave."""
         outside = sorted(set(range(2 * self.count)) - self._inside)
         joining = self.rng.sample(outside, min(_MOVED, len(outside)))
         leaving = self.rng.sample(sorted(self._inside), min(_MOVED, len(self._inside)))

@@ -1,4 +1,4 @@
-"""`segrelay config`: whether the configuration is right, and what is in effect."""
+"""`segrelay config`: check the configuration, and show what is in effect."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found.
+    """The problems and warnings that a check has found.
 
     Args:
         valid: Everything can be started with it.

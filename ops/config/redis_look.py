@@ -1,4 +1,4 @@
-"""Whether the Redis of a configuration can be used with it."""
+"""A check whether the configured Redis can be used with this configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PATIENCE_SECONDS: Final = 2.0
 
 
 class RedisLook(NamedTuple):
-    """What a look at Redis found.
+    """The result of a check of Redis.
 
     Attributes:
         problems: Why it is refused by whatever starts with this configuration.
@@ -30,7 +30,7 @@ class RedisLook(NamedTuple):
 
 
 def look_at_redis(settings: Settings) -> RedisLook:
-    """Ask Redis, if it answers within two seconds; an embedded one is not started for it."""
+    """Check Redis, which has to answer within two seconds; an embedded one is not started."""
     url = settings.redis.url
     if url == EMBEDDED:
         server = find(settings.redis.data_dir)

@@ -41,13 +41,13 @@ _LOOK_EVERY_SECONDS: Final = 0.02
 _ASK_EVERY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 5.0
 _MOST_STARTS: Final = 5
-"""A port that was free can be taken a moment later; so many times another one is tried."""
+"""Starts that are tried with other ports: a free port can be taken a moment later."""
 _PORT_TAKEN: Final = "Address already in use"
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRedis:
-    """A running server.
+    """An embedded Redis that runs.
 
     Args:
         url: With the password.
@@ -95,7 +95,7 @@ def _ensured(files: EmbeddedFiles, gives_up_at: float, max_memory: str) -> Embed
 
 
 def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
-    """Start a server; nothing if somebody else does.
+    """Start a server; None if another process is starting one.
 
     From then on the server alone holds the lock: once it is free, the server has ended.
 
@@ -207,7 +207,7 @@ def _pid_on_file(files: EmbeddedFiles) -> int:
 
 
 def _is_ours(pid: int, files: EmbeddedFiles) -> bool:
-    """Say whether a process is the server: it names its address in its command line."""
+    """Say whether a process is the server, whose command line has its address."""
     with suppress(ConfigurationInvalid):
         port = parse_redis_url(files.read_url()).hosts[0][1]
         command = _command_line(pid)

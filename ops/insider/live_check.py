@@ -1,4 +1,4 @@
-"""Asking Insider's panel: are the credentials right, and does it know what our templates send.
+"""Checks against Insider's panel: the credentials, and the attributes that templates send.
 
 Insider drops silently what it does not define. An undefined list of audiences is a problem; any
 other attribute, event or type a warning.
@@ -33,20 +33,20 @@ _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "strings": frozenset({list}),
     "numbers": frozenset({list}),
 }
-"""By the panel's word for a type; of one that is not here nothing is said."""
+"""Python types by the panel's name of a type; a type that is missing here is not checked."""
 
 
 class ReadsColumns(Protocol):
-    """Whoever can read what a panel defines."""
+    """A reader of the columns of a panel, or a fake of one."""
 
     def columns(self, table: str) -> dict[str, Column]:
-        """Return `contacts` or `events`, by key."""
+        """Return the columns of the table `contacts` or `events`, by key."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFinding:
-    """What the panel says against a trigger or an authorization.
+    """A problem of a trigger or an authorization that the panel shows.
 
     Args:
         place: In the configuration, e.g. `triggers.vip-enter`.

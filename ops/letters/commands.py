@@ -77,7 +77,7 @@ def causes(*, as_json: Json = False) -> None:
 
 
 def _place(settings: Settings, told: Mapping[str, Any]) -> str:
-    """Return the line of the template that failed; where none is known, the trigger's template."""
+    """Return the line of the template that failed, or the template if the line is not known."""
     known = settings.triggers.get(told["trigger"])
     return place_in(told["message"]) or (known.template if known else "")
 

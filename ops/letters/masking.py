@@ -1,4 +1,4 @@
-"""What of a dead letter may be printed: names, times and audiences, but no profile field."""
+"""Masking of dead letters: names, times and audiences are printed, profile fields are not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SEGMENT_EVENTS: Final = "segment_events"
 
 
 def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
-    """Return a letter as it is printed: the body as JSON, and all of it masked unless revealed."""
+    """Return a letter as it is printed: with its body as JSON, and masked unless revealed."""
     body = _json(letter["body"])
     public = {key: value for key, value in letter.items() if key not in {"header", "entry"}}
     if reveal:
@@ -47,7 +47,7 @@ def masked_profile(profile: Any) -> Any:
 
 
 def hidden(value: Any) -> Any:
-    """Mask a value but for its shape."""
+    """Mask a value; keys and nesting stay."""
     if isinstance(value, dict):
         return {key: hidden(element) for key, element in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""`segrelay dlq replay|discard|export|import`: what is done with letters."""
+"""`segrelay dlq replay`, `discard`, `export` and `import`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which letters `segrelay dlq` means: one set of options for all its commands."""
+"""The options by which all commands of `segrelay dlq` choose letters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class LetterOptions(FilterOptions):
     def chosen(
         self, client: Redis, settings: Settings, ids: Iterable[str] = ()
     ) -> tuple[list[PartitionKeys], Filter]:
-        """Return where to look and for what.
+        """Return the partitions and the filter that these options stand for.
 
         Raises:
             UsageWrong: A filter names what there can't be.

@@ -1,4 +1,4 @@
-"""`segrelay discard`: take back what waits."""
+"""`segrelay discard`: take back waiting deliveries."""
 
 from __future__ import annotations
 

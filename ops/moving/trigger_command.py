@@ -1,4 +1,4 @@
-"""`segrelay trigger`: what to do with deliveries that their trigger does not want any more."""
+"""`segrelay trigger`: move deliveries that their trigger does not want any more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`segrelay pause` and `segrelay resume`: hold back a destination or a trigger, let it go on."""
+"""`segrelay pause` and `segrelay resume`, for destinations and triggers."""
 
 from __future__ import annotations
 
@@ -50,19 +50,19 @@ All = Annotated[bool, typer.Option("--all", help="Pause all destinations.")]
 
 @dataclass(frozen=True, slots=True)
 class PauseTarget:
-    """What is paused or resumed."""
+    """A destination or trigger that is paused or resumed."""
 
     kind: Paused
     name: str
 
     def __str__(self) -> str:
-        """Return it as a person would say it."""
+        """Return kind and name, for messages."""
         return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a target.
+    """The result for one target.
 
     Args:
         changed: False where it was so before.
@@ -110,7 +110,7 @@ def resume(
     ] = "30s",
     as_json: Json = False,
 ) -> None:
-    """Let destinations or triggers go on: one request goes first, then the rest.
+    """Resume destinations or triggers: one request goes first, then the rest.
 
     It waits for the answer to that request and says what it was. For a destination this also ends
     what it has paused itself for: refused credentials, answers that can't be read, failures in a
@@ -155,7 +155,7 @@ def _tell_resumed(
 
 
 def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
-    """Return all names there are: configured, waiting in Redis, or paused."""
+    """Return the names of all destinations and triggers: configured, waiting, or paused."""
     pauses = read_pauses(client)
     waiting = find_streams(client, all_partitions(client, settings))
     destinations = {*known_destinations(client, settings), *pauses.destinations}
@@ -170,7 +170,7 @@ def chosen(
     kinds: Iterable[Paused],
     everything: bool,
 ) -> list[PauseTarget]:
-    """Return what a person means.
+    """Return the targets that the arguments name.
 
     Args:
         known: By kind.
@@ -210,7 +210,7 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
 
 
 def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> Done:
-    """End a pause; the gate is told first, so that nothing overtakes the probe.
+    """End a pause; the gate is opened first, so that no request overtakes the probe.
 
     A canary that is going is ended only where its trigger is named.
     """
@@ -227,7 +227,7 @@ def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named
 
 
 def _open_gate(client: Redis, destination: Destination | None) -> bool:
-    """Open a destination's gate; returns whether it had paused itself, or was broken."""
+    """Open a destination's gate; return whether it had paused itself or was broken."""
     if destination is None:
         return False
     gate = gate_id(destination.base_url, destination.authorization)

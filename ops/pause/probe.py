@@ -1,4 +1,4 @@
-"""What came of the request that goes first when something is resumed."""
+"""The outcome of the first request after a destination or trigger is resumed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from worker.core.gate import gate_id
 _LOOK_SECONDS: Final = 0.1
 _FAILED: Final = frozenset({"retry", "dead"})
 _NEWEST: Final = 50
-"""Lines of a partition's history that are looked at."""
+"""Lines of a partition's history that are read."""
 
 ProbeOutcome = Literal["taken", "failed", "not_sent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What came of it.
+    """The outcome of a first request.
 
     Args:
         message: For a person.
@@ -42,7 +42,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Watches one destination or trigger that was resumed.
+    """Waits for the first request of a destination or trigger that was resumed.
 
     Args:
         since_ms: When that was, by Redis' clock.
@@ -55,7 +55,7 @@ class Probe:
     since_ms: int
 
     def outcome(self, timeout_seconds: float) -> Probed:
-        """Wait for the first request, and say what came of it."""
+        """Wait for the first request and return its outcome."""
         destination = self._destination()
         if destination is None:
             return Probed("not_sent", "the configuration does not name it, so nothing is sent")
@@ -106,7 +106,7 @@ class Probe:
         return ""
 
     def _where_it_waits(self, destination: Destination) -> str:
-        """Say that deliveries wait under a former name of the destination; "" = none do."""
+        """Return a message if deliveries wait under a former name of the destination, else ""."""
         formers = [old for old, new in read_renamed(self.client).items() if new == destination.name]
         former = former_names(self.client, self.settings).get(destination.name)
         for old in [*formers, *([former] if former else [])]:
@@ -131,7 +131,7 @@ class Probe:
         return self._failure(destination)
 
     def _failure(self, destination: Destination) -> Probed | None:
-        """Look for a failure of the trigger in the history."""
+        """Search the history for a failure of the trigger."""
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
             for place in all_partitions(self.client, self.settings, [destination.name]):

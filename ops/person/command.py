@@ -1,4 +1,4 @@
-"""`segrelay why`: what is known of one person, and what became of their events."""
+"""`segrelay why`: what is known of one person, and the outcomes of their events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a delivery of a person waits: what is paused, failing, refused or not answered."""
+"""The reasons why a person's deliveries wait: pauses, failures, refusals, missing answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from worker.core.gate import GateStatus, gate_id
 
 @dataclass(slots=True)
 class Obstacles:
-    """All that can hold up the deliveries in some partitions.
+    """All reasons why deliveries in some partitions may wait.
 
     Args:
         delays: By destination.
@@ -44,7 +44,7 @@ class Obstacles:
 
     @classmethod
     def read(cls, client: Redis, settings: Settings, places: Sequence[PartitionKeys]) -> Obstacles:
-        """Read them.
+        """Read pauses, delays, notes and gates.
 
         Args:
             client: Of Redis.
@@ -71,7 +71,7 @@ class Obstacles:
         return found
 
     def of(self, entry: WaitingEntry) -> str:
-        """Say what holds an entry up; "" = nothing that is known, it is its turn."""
+        """Return the reason why an entry waits; "" = it is due."""
         return "; ".join(self._all_of(entry))
 
     def _all_of(self, entry: WaitingEntry) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`segrelay quarantine`: what could not be placed, and what to do about it."""
+"""`segrelay quarantine`: list, replay or discard events that could not be placed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RecordOptions(FilterOptions):
     until: Annotated[str, typer.Option(help="Last seen before; written like --since.")] = ""
 
     def selection(self, ids: Iterable[str] = ()) -> Selection:
-        """Return which records are meant.
+        """Return the filter that these options stand for.
 
         Raises:
             UsageWrong: There is no such reason or moment.
@@ -235,7 +235,7 @@ def _row(group: _RecordGroup, settings: Settings) -> tuple[str, ...]:
 
 
 def _did_you_mean(group: _RecordGroup, settings: Settings) -> str:
-    """A mistyped slug must be findable, on whichever side it was mistyped."""
+    """Return a hint at a configured audience with a similar slug; "" = there is none."""
     named = set(_audiences_of(settings))
     if group.reason != Refusal.NO_TRIGGER or group.audience in named:
         return ""

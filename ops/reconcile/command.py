@@ -1,4 +1,4 @@
-"""`segrelay reconcile`: an audience as Lytics has it, against the ledger and against Insider."""
+"""`segrelay reconcile`: compare an audience at Lytics with the ledger and with Insider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift: an audience as its source has it, against the ledger, and against what Insider holds.
+"""Comparisons of an audience at its source with the ledger, and with Insider.
 
 What the ledger knows to be newer than the scan is no drift: it has changed since.
 """
@@ -27,7 +27,7 @@ _PEOPLE_A_CALL: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What one destination lacks, or has too much, by the ledger.
+    """The difference between an audience's source and the ledger of one destination.
 
     Args:
         source: How many are in the audience by its source.
@@ -47,12 +47,12 @@ class Compared:
 
     @property
     def both(self) -> int:
-        """Return how many are in both."""
+        """Return the number of people who are in both."""
         return self.source - len(self.missing)
 
     @property
     def named_stale(self) -> list[Person]:
-        """Return those who should leave and are known by name."""
+        """Return the people who should leave and whose identity is known."""
         return [person for person in self.stale.values() if person]
 
 
@@ -65,7 +65,7 @@ def compare(
     scan_us: int,
     advance: Advance = lambda _: None,
 ) -> list[Compared]:
-    """Hold the source against the ledger.
+    """Compare the source with the ledgers of the destinations.
 
     Args:
         client: Of the ledger.
@@ -107,7 +107,7 @@ def _compared(
 def with_names(
     compared: Compared, people: Iterable[Person], source: Mapping[bytes, Person]
 ) -> Compared:
-    """Return the comparison with names for those who are stale.
+    """Return the comparison with the identities of stale people.
 
     Whoever is named as a member, is not in the source, and is unknown to the ledger, is stale too.
     """
@@ -121,7 +121,7 @@ def with_names(
 
 @dataclass(slots=True)
 class AtInsider:
-    """What Insider holds of a sample.
+    """The result of reading a sample of people back from Insider.
 
     Args:
         read: People who were read back.
@@ -135,7 +135,7 @@ class AtInsider:
     unknown: int = 0
 
     def add(self, other: AtInsider) -> None:
-        """Add what another one found."""
+        """Add another result."""
         self.read += other.read
         self.wrong += other.wrong
         self.unknown += other.unknown
@@ -144,7 +144,7 @@ class AtInsider:
 def sampled(
     compared: Compared, source: Mapping[bytes, Person], count: int, chance: random.Random
 ) -> list[tuple[Person, bool]]:
-    """Return people and whether the source has them, at most so many of both kinds."""
+    """Choose `count` people of the source and `count` stale ones; True = the source has them."""
     inside = [(person, True) for person in source.values()]
     outside = [(person, False) for person in compared.named_stale]
     return [
@@ -163,7 +163,7 @@ def read_back(
     audience: str,
     attribute: str,
 ) -> Iterator[AtInsider]:
-    """Read a sample back, and hold it against the source; yields what one person came to."""
+    """Read a sample back and compare it with the source; yield the result of each person."""
     known = _known_as(client, destination, partitions, [person for person, _ in sample])
     for person, should_be in sample:
         who = known.get(person.digest) or _by_email(person)
@@ -185,7 +185,7 @@ def _by_email(person: Person) -> dict[str, Any] | None:
 def _known_as(
     client: Redis, destination: str, partitions: int, people: Sequence[Person]
 ) -> dict[bytes, dict[str, Any]]:
-    """Return by what the destination knows these people, where something was delivered lately."""
+    """Return the identifiers that were last sent of these people, as Redis remembers them."""
     known: dict[bytes, dict[str, Any]] = {}
     for first in range(0, len(people), _PEOPLE_A_CALL):
         part = people[first : first + _PEOPLE_A_CALL]

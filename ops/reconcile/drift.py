@@ -1,4 +1,4 @@
-"""Drift of one audience: read the source, compare, read back, and put right what differs."""
+"""The steps of `reconcile`: read the source, compare, read back from Insider, repair."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from worker.errors import UsageWrong
 
 
 class Shown(Protocol):
-    """Shows how far something has come."""
+    """A progress display."""
 
     def advance(self, n: int = 1) -> None:
         """Add to what is done."""
@@ -42,12 +42,12 @@ class Shown(Protocol):
 
 
 Show = Callable[[str, int | None], AbstractContextManager[Shown]]
-"""Begins to show something: its label, and how much there is, if that is known."""
+"""Opens a progress display, from a label and the total if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudienceSource:
-    """Who is in the audience at Lytics.
+    """The members of an audience at Lytics.
 
     Args:
         scan_us: When Lytics was asked first, by its own clock.
@@ -60,7 +60,7 @@ class AudienceSource:
 
 @dataclass(frozen=True, slots=True)
 class RepairEvent:
-    """An event that puts something right.
+    """An event that repairs a difference.
 
     Args:
         again: The ledger believes it to be delivered, and Insider has it not.
@@ -72,7 +72,7 @@ class RepairEvent:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Finds and repairs the drift of one audience.
+    """Finds and repairs the differences of one audience.
 
     Args:
         name: As Lytics is asked for it: slug or id.
@@ -98,7 +98,7 @@ class Drift:
         return AudienceSource(looked.at_us, found)
 
     def compare(self, source: AudienceSource, people: Sequence[str]) -> list[Compared]:
-        """Hold the source against the ledger of every destination that wants the audience.
+        """Compare the source with the ledger of every destination that wants the audience.
 
         Args:
             source: Who is in it.
@@ -154,7 +154,7 @@ class Drift:
         return total
 
     def _attribute(self, destination: str) -> str:
-        """Return the attribute in which a destination keeps the list that names the audience."""
+        """Return the attribute in which a destination lists the audience."""
         for trigger in self.settings.triggers.values():
             if trigger.destination != destination or trigger.on != "enter":
                 continue
@@ -166,7 +166,7 @@ class Drift:
     def repairs(
         self, source: AudienceSource, found: Sequence[Compared], at_insider: Iterable[AtInsider]
     ) -> list[RepairEvent]:
-        """Return what puts the difference right; who is stale is looked up once more."""
+        """Return the events that repair the differences; stale people are looked up once more."""
         entering = {one.key: (one, False) for each in found for one in each.missing}
         leaving = {one.key: (one, False) for each in found for one in each.named_stale}
         for read in at_insider:
@@ -198,12 +198,12 @@ class Drift:
                     yield person, again
 
     def check_wanted(self, repairs: Sequence[RepairEvent]) -> None:
-        """See that triggers would deliver all of it."""
+        """Refuse repairs that no trigger would deliver."""
         for direction in {repair.event.direction for repair in repairs}:
             check_wanted(self.publisher, self.slug, direction)
 
     def publish(self, repairs: Sequence[RepairEvent]) -> int:
-        """Publish repairs; returns how many."""
+        """Publish repairs; return their number."""
         done = 0
         with self.show("published", len(repairs)) as shown:
             for again in (False, True):

@@ -1,4 +1,4 @@
-"""`segrelay redis`: the embedded Redis, started, stopped and looked at."""
+"""`segrelay redis`: start, stop and inspect the embedded Redis."""
 
 from __future__ import annotations
 

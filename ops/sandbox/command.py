@@ -1,4 +1,4 @@
-"""`segrelay sandbox`: the stand-in for Insider."""
+"""`segrelay sandbox`: run the stand-in for Insider and Lytics."""
 
 from __future__ import annotations
 

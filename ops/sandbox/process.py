@@ -20,11 +20,11 @@ _LOOK_EVERY_SECONDS: Final = 0.05
 _REQUEST_SECONDS: Final = 60.0
 
 StartsProcess = Callable[..., "subprocess.Popen[bytes]"]
-"""`Popen`, or what starts processes of our modules faster."""
+"""`Popen`, or a function that starts processes of our modules faster."""
 
 
 class SandboxProcess:
-    """Starts the sandbox and waits until it is healthy; it ends with `close` or with us.
+    """A sandbox in a child process, which ends with `close` or with this process.
 
     Args:
         port: 0 takes a free one.
@@ -64,7 +64,7 @@ class SandboxProcess:
 
     @property
     def pid(self) -> int:
-        """The process' id."""
+        """Return the id of the process."""
         return self._process.pid
 
     def get(self, path: str, **query: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`segrelay send`: a file's payloads into Redis."""
+"""`segrelay send`: put the payloads of a file into Redis."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _send(file: OpenedSource, sending: Sending, interruption: Interruption) -> N
 
 
 def _failed(published: Published, *, strict: bool) -> bool:
-    """Say whether nothing of something was accepted or, if that is wanted, any was refused."""
+    """Say whether nothing was accepted or, if `strict`, anything was refused."""
     nothing = published.payloads and not (published.accepted or published.repeated)
     return bool(nothing or (strict and published.refused))
 
@@ -171,7 +171,7 @@ def _say_summary(published: Published, target: Target) -> None:
 
 
 def _journeys(published: Published) -> str:
-    """Say whether the destination may start journeys."""
+    """Return a line that says whether Insider may start journeys."""
     total, without = published.accepted + published.repeated, published.without_hook
     if not without:
         return "journeys: Insider may start them"

@@ -1,4 +1,4 @@
-"""Watching what was sent until it is delivered, or is settled in another way."""
+"""Waiting until the deliveries of a command are settled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NO_WORKER: Final = (
 
 
 def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
-    """Return how many deliveries of a job wait.
+    """Return the number of deliveries of a job that wait.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -45,7 +45,7 @@ def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
 
 
 def waiting_of(client: Redis, published: Published) -> int:
-    """Return about how many of these deliveries wait; 0 if and only if none does.
+    """Estimate how many of these deliveries wait; 0 if and only if none does.
 
     Others in their streams may be counted, as long as one of them is there.
 
@@ -66,7 +66,7 @@ def waiting_of(client: Redis, published: Published) -> int:
 def hindrances(
     client: Redis, settings: Settings, triggers: Collection[str], job: str = ""
 ) -> list[str]:
-    """Say what keeps the deliveries of these triggers, or of a job, from being made.
+    """Return the reasons why deliveries of these triggers or of a job are not made.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -118,7 +118,7 @@ def _only(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]
 
 
 class _Notices:
-    """Tells at once what is new, and now and then what is not."""
+    """Prints new reasons at once, and repeats unchanged ones from time to time."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -135,7 +135,7 @@ class _Notices:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """What somebody waits for.
+    """The deliveries that a command waits for.
 
     Args:
         waiting: How many deliveries still wait.

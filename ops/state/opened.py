@@ -1,4 +1,4 @@
-"""How a command gets at the configuration and at Redis."""
+"""Opening the configuration and a connection to Redis, as commands do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Partitions at one moment: their counts, and what waits in them."""
+"""Snapshots of partitions: their counts and their waiting streams."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class PartitionSnapshot:
 
 
 def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
-    """Look at partitions, at each atomically.
+    """Return a snapshot of each partition; each is atomic.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

@@ -1,4 +1,4 @@
-"""`segrelay status`: how everything stands, once or all the time."""
+"""`segrelay status`: the state of the relay, once or live."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def status(
 
 
 def _checked(*, as_json: bool, attention: bool) -> int:
-    """Tell what is wrong; returns the exit code."""
+    """Print the problems; return the exit code."""
     try:
         with already_there() as (settings, client):
             found = read_judged(client, settings)["problems"]
@@ -122,7 +122,7 @@ def _draw_again(read: Read) -> None:
 
 
 def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
-    """Yield the status every second, with what it grew by a second; None at first.
+    """Yield the status every second, with the growth of its counts a second; None at first.
 
     A Redis that is away for a while does not end the watching.
     """
@@ -139,13 +139,13 @@ def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | N
 
 @dataclass(slots=True)
 class Meter:
-    """Measures how quickly the counts grow, from one look to the next."""
+    """Measures the growth of the counts between two readings."""
 
     _last: Mapping[str, int] | None = None
     _at_seconds: float = 0.0
 
     def rates(self, document: Mapping[str, Any], now_seconds: float) -> dict[str, float] | None:
-        """Return how much each count grew a second since the last look; None at the first."""
+        """Return the growth of each count a second since the last reading; None at the first."""
         counts = {kind: document[kind] for kind in KINDS}
         last, since = self._last, now_seconds - self._at_seconds
         self._last, self._at_seconds = counts, now_seconds

@@ -36,12 +36,12 @@ app = typer.Typer()
 
 _LOOK_SECONDS: Final = 0.2
 _LOCK_SECONDS: Final = 30.0
-"""A step of a worker has ended by then."""
+"""Seconds to wait for a sync's lock; a step of a worker has ended by then."""
 
 _SILENT: Final = structlog.wrap_logger(
     None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
 )
-"""A run in the terminal shows the line of each step; its log would say the same again."""
+"""A logger that prints nothing: the terminal shows a line for each step already."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a table [sync.NAME].")]
 MaybeName = Annotated[
@@ -167,7 +167,7 @@ def _wait(step: Step) -> None:
 
 @contextmanager
 def _locked(book: SyncBook) -> Iterator[Run]:
-    """Hold the lock of a sync; whoever has a step under way is waited for."""
+    """Hold the lock of a sync; a step in progress is waited for."""
     end = time.monotonic() + _LOCK_SECONDS
     while True:
         taken = book.take()

@@ -1,4 +1,4 @@
-"""`segrelay template`: which there are, a new one, and whether they are fit."""
+"""`segrelay template`: list, write and check templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reference of the template library, out of the comments in its sources.
+"""The reference of the template library, made from the comments in its sources.
 
 A comment that stands right above a member and begins with its name is about that member: one line
 with how it is called, then sentences, then examples.
@@ -83,7 +83,7 @@ LIBRARIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What an expression yields.
+    """An expression of Jsonnet, and its value.
 
     Args:
         profile: Of the event, beside its `segment_events`.
@@ -98,7 +98,7 @@ class Example:
 
     @property
     def line(self) -> str:
-        """Return it as the reference shows it."""
+        """Return the example as a line of the reference."""
         given = [orjson.dumps(self.profile).decode()] if self.profile else []
         given += [_SETTINGS + orjson.dumps(self.settings).decode()] if self.settings else []
         return f"{self.expression}  →  {self.result}" + (
@@ -160,7 +160,7 @@ def _examples(comment: Sequence[str]) -> Iterator[Example]:
 
 
 def library_page() -> str:
-    """Return the page."""
+    """Return the text of `docs/library.md`."""
     parts = [_HEAD]
     for library in LIBRARIES:
         parts.append(f"## `{library.imports}`\n\n{library.about}\n\n")

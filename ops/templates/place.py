@@ -1,4 +1,4 @@
-"""Where a command finds templates, and who uses them."""
+"""The templates folder of a command, and the triggers that use its templates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Place:
     settings: Settings | None
 
     def names(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Return the templates that are meant, all by default.
+        """Return the names of templates, all by default.
 
         Raises:
             UsageWrong: There is none.
@@ -62,7 +62,7 @@ class Place:
         return configured("trigger", name, self.settings.triggers)
 
     def cases(self, template: str) -> list[Case]:
-        """Return what a template is tried on: its triggers' samples, else the shipped ones."""
+        """Return the samples of a template's triggers, or else the shipped samples."""
         now = datetime.now(UTC)
         if self.settings is not None and (triggers := self.triggers(template)):
             return [
@@ -75,7 +75,7 @@ class Place:
 
 
 def place_of(named: Path | None) -> Place:
-    """Return the folder that was named, or the configured one.
+    """Return the named folder, or else the configured one.
 
     Raises:
         UsageWrong: There is no such folder.

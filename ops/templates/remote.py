@@ -1,4 +1,4 @@
-"""Templates at Lytics: put there, listed, tried. Lytics returns no source and keeps no versions."""
+"""Templates at Lytics, which returns no source and keeps no versions."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class RemoteResult:
-    """What Lytics makes of an event, beside what we make of it.
+    """The rendering of an event by Lytics, compared with ours.
 
     Args:
         problem: Why it is no success; "" = both say the same. Lytics answers 200 in any case.
@@ -113,7 +113,7 @@ def try_there(
     settings: Mapping[str, Any],
     ours: Rehearsed,
 ) -> RemoteResult:
-    """Let Lytics render an event, and compare with what came out here.
+    """Have Lytics render an event, and compare the result with ours.
 
     Args:
         api: A client.
@@ -143,7 +143,7 @@ def try_there(
 
 
 def _read(theirs: Any) -> Any:
-    """Read a body that came as text."""
+    """Parse a body that came as text."""
     if not isinstance(theirs, str):
         return theirs
     try:

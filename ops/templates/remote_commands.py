@@ -104,7 +104,7 @@ def try_there_(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Let Lytics render events with a template that was pushed, and compare.
+    """Have Lytics render events with a template that was pushed, and compare.
 
     Lytics answers 200 also where a template throws; here that is a failure. The exit code is 1 if
     Lytics fails, or makes something else of an event.

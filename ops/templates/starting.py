@@ -1,4 +1,4 @@
-"""A first template: a commented start, or a copy of a shipped one."""
+"""Writing a new template: a commented start, or a copy of a shipped one."""
 
 from __future__ import annotations
 

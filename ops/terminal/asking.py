@@ -1,4 +1,4 @@
-"""Before a command does what can't be undone: it counts, asks, and shows how far it has come."""
+"""Questions before something that can't be undone, and progress while it is done."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def confirmed(question: str, *, yes: bool) -> None:
 
 
 def is_terminal() -> bool:
-    """Say whether a person types."""
+    """Say whether stdin is a terminal."""
     return sys.stdin.isatty()
 
 
 def counted(label: str, steps: Iterable[int], total: int) -> int:
-    """Go through the steps, show how far they have come, and return their sum."""
+    """Run the steps, show their progress, and return their sum."""
     done = 0
     if not total:
         return done

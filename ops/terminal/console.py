@@ -1,4 +1,4 @@
-"""The edge of every command: errors as one paragraph, documents, tables and progress."""
+"""The output of commands: errors as one paragraph, JSON, lines, tables and progress."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def run_guarded(app: Callable[[], Any]) -> NoReturn:
 
 
 def log_to_stderr() -> None:
-    """Let warnings of our modules go to stderr: stdout is the command's result.
+    """Send warnings of our modules to stderr: stdout is for the command's result.
 
     Workers set up a log of their own.
     """
@@ -82,7 +82,7 @@ def _os_message(error: OSError) -> str:
 
 
 def _bug_message(error: Exception) -> str:
-    """Name the place, not the message: a foreign error's text may hold a profile's fields."""
+    """Return the place of an error without its text, which may hold a profile's fields."""
     frames = traceback.extract_tb(error.__traceback__)
     last = [frame for frame in frames if not frame.filename.startswith("<")][-1]
     return (
@@ -92,7 +92,7 @@ def _bug_message(error: Exception) -> str:
 
 
 def _flushed() -> bool:
-    """Flush; a reader that has gone (`| head`) must not be reported again at exit."""
+    """Flush; a reader that has closed its pipe (`| head`) is not reported again at exit."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -133,7 +133,7 @@ def say(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print what is not the command's result, on stderr."""
+    """Print a line on stderr that is not part of the command's result."""
     sys.stderr.write(printable(message, keep=LAYOUT) + "\n")
     sys.stderr.flush()
 
@@ -161,7 +161,7 @@ def table(
 
 
 def say_wrapped(message: str, *, is_ill: bool = False) -> None:
-    """Print a line of the result; a terminal gets it broken between words, red if it is ill."""
+    """Print a line of the result, on a terminal broken between words and red if it is ill."""
     if not sys.stdout.isatty():
         say(message)
         return
@@ -169,7 +169,7 @@ def say_wrapped(message: str, *, is_ill: bool = False) -> None:
 
 
 def screen_width() -> int:
-    """Return how many characters a line of the terminal has; 80 if nobody knows."""
+    """Return the width of the terminal in characters; 80 if it is not known."""
     return shutil.get_terminal_size().columns
 
 
@@ -180,7 +180,7 @@ def _print_block(lines: Iterable[str], style: str) -> None:
 
 
 class Progress(Protocol):
-    """Counts what is done."""
+    """A progress display that counts."""
 
     def advance(self, n: int = 1) -> None:
         """Add to what is done."""
@@ -188,7 +188,7 @@ class Progress(Protocol):
 
 
 class _LineProgress:
-    """Plain lines on stderr, one every few seconds and one at the end."""
+    """Progress as plain lines on stderr, one every few seconds and one at the end."""
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label = label
@@ -210,7 +210,7 @@ class _LineProgress:
         self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
 
     def _pace(self, rate: float) -> str:
-        """Say how quickly it goes, and when it may be over."""
+        """Return the rate and the remaining time in words."""
         if rate < 1:
             return ""
         told = f", {rate:,.0f} a second"
@@ -220,7 +220,7 @@ class _LineProgress:
 
 
 class _BarProgress:
-    """A bar of rich."""
+    """Progress as a bar of rich."""
 
     def __init__(self, bars: RichProgress, task: TaskID) -> None:
         self._bars = bars
@@ -232,7 +232,7 @@ class _BarProgress:
 
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Progress]:
-    """Show on stderr how far something has come: a bar on a terminal, plain lines elsewhere."""
+    """Show progress on stderr: a bar on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
         lines = _LineProgress(label, total)
         yield lines
@@ -244,7 +244,7 @@ def progress(label: str, total: int | None = None) -> Iterator[Progress]:
     from rich.text import Text  # noqa: PLC0415 - see above
 
     class Pace(ProgressColumn):
-        """How quickly it goes."""
+        """The column with the rate."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.finished_speed or task.speed or 0:,.0f} a second")

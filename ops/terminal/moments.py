@@ -1,4 +1,4 @@
-"""Moments as people write and read them."""
+"""Parsing and printing of times and durations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def shown_ms(milliseconds: int) -> str:
-    """Return a moment as RFC 3339, in UTC."""
+    """Format milliseconds since 1970 as RFC 3339, in UTC."""
     return _rfc_3339(_EPOCH + timedelta(milliseconds=milliseconds), "milliseconds")
 
 
 def shown_us(microseconds: int) -> str:
-    """Return a moment as RFC 3339, in UTC; to the microsecond."""
+    """Format microseconds since 1970 as RFC 3339, in UTC."""
     return _rfc_3339(_EPOCH + timedelta(microseconds=microseconds), "microseconds")
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands have, and how a command takes a whole group of them."""
+"""Options that several commands have, and groups of options in dataclasses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FilterOptions:
 
 
 def listening_at(section: _Listening, address: str) -> _Listening:
-    """Return the section of something that listens at another address; "" = where it says.
+    """Return a section that listens at another address; "" = its own address.
 
     Raises:
         UsageWrong: It is none.
@@ -76,7 +76,7 @@ def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Confi
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take each field of a dataclass as an option of its own.
+    """Give a command an option for each field of its dataclass parameters.
 
     A parameter whose type is a dataclass is replaced by the dataclass's fields, with their
     annotations and defaults; the command gets the dataclass.
@@ -94,7 +94,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take `--config` behind its name too."""
+    """Give a command the option `--config`."""
     hints = get_type_hints(command, include_extras=True)
     if _CONFIG in hints:
         return command
@@ -117,7 +117,7 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
 def with_completion(
     command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
 ) -> Callable[..., None]:
-    """Let the shell complete the values of a command's arguments and options.
+    """Give the arguments and options of a command their completions in the shell.
 
     Args:
         command: What is called.
@@ -141,7 +141,7 @@ def with_completion(
 
 
 def use_config(path: Path | None) -> None:
-    """Let this process, and those that it starts, use another configuration."""
+    """Use another configuration in this process and its children."""
     if path is not None:
         os.environ["SEGRELAY_CONFIG"] = str(path.absolute())
 
@@ -149,7 +149,7 @@ def use_config(path: Path | None) -> None:
 def _signed(
     command: Callable[..., None], parameters: list[inspect.Parameter]
 ) -> Callable[..., None]:
-    """Let typer see these parameters in the place of the function's own."""
+    """Replace the signature that typer reads."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command

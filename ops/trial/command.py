@@ -1,4 +1,4 @@
-"""`segrelay try`: one person's event, rendered, shaped, and sent if wanted."""
+"""`segrelay try`: rehearse one person's event, or send it."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _wanting(file: Path, settings: Settings) -> list[Trigger]:
 def _tried(
     file: Path, trigger: Trigger, settings: Settings, *, sends: bool
 ) -> tuple[str, dict[str, Any], bool]:
-    """Return the trigger's name, what came of it, and whether that is right."""
+    """Return the trigger's name, the document of the result, and whether it is a success."""
     if sends:
         return trigger.name, *_sent(file, trigger)
     event = _event(file, trigger, settings, slug_or_id)
@@ -98,7 +98,7 @@ def _tried(
 
 
 def _event(file: Path, trigger: Trigger, settings: Settings, resolve: ResolveAudience) -> Event:
-    """Return the event of a file that a trigger is tried with: one that it wants, if there is."""
+    """Return the first event of a file that a trigger wants, or else the first one at all."""
     now_us = time.time_ns() // 1000
     found = events_for(
         file, payloads_of(file), trigger, settings, now_us=now_us, resolve_audience=resolve
@@ -170,7 +170,7 @@ def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
 
 
 def _read_back(shaped: Shaped, trigger: Trigger, settings: Settings) -> dict[str, Any]:
-    """Return what Insider says of the person now; it may show only later."""
+    """Return the person as Insider holds them; a write may show only later."""
     if settings.destinations[trigger.destination].api != "insider":
         return {}
     read = read_sent(shaped, trigger, settings)

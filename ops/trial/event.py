@@ -16,7 +16,7 @@ from worker.errors import UsageWrong
 
 
 def slug_or_id(audience_id: str, slug: str) -> str:
-    """Return what names an audience where Redis is not asked for the slug of an id."""
+    """Return the name of an audience without asking Redis for the slug of an id."""
     return slug or audience_id
 
 

@@ -1,4 +1,4 @@
-"""Sending one event for real: a drain of its own delivers it, by all the rules of a worker's."""
+"""Sending one event by a drain of its own, with all the rules of a worker."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from worker.errors import LeaseLost
 from worker.node.process.runtime import Runtime, runtime_for
 
 _WAIT_SECONDS: Final = 15.0
-"""For a partition that others drain; an unsure request about the person is waited for too."""
+"""Seconds to wait for a partition that a worker drains, or that has an unsure request."""
 _LOOK_SECONDS: Final = 0.1
 _SEQUENCE: Final = 1 << 32
-"""Behind the milliseconds of the entry's id: no entry of Redis has such a number."""
+"""The smallest sequence number of our entry's id; no entry of Redis has one so large."""
 _CLOSED: Final = frozenset({"paused", "broken"})
 
 TrialOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
@@ -60,7 +60,7 @@ class TrialSent:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """No request was made."""
+    """The reason why no request was made."""
 
     reason: str
     message: str
@@ -126,7 +126,7 @@ class _Trial:
         return self._closed()
 
     def _adapted(self, drain: Drain) -> Drain:
-        """Give a drain this one event, in the place of what waits."""
+        """Replace the entries of a drain's partition by this one event."""
         header = self.candidate.header
         entry_id = f"{header.accepted_ms}-{_SEQUENCE + secrets.randbelow(_SEQUENCE)}"
         entry = Entry(entry_id, encode_header(header), pack_profile(self.candidate.profile))
@@ -148,7 +148,7 @@ class _Trial:
         one: OneEvent,
         recording: Recording,
     ) -> Callable[[], Awaitable[frozenset[str] | None]]:
-        """Let a trigger that is paused be tried: whoever mends it has to see whether it works."""
+        """Return a check of pauses that ignores those of triggers, so that repairs can be tried."""
 
         async def look() -> frozenset[str] | None:
             if await ask() is None:
@@ -159,7 +159,7 @@ class _Trial:
         return look
 
     def _closed(self) -> NotSent | None:
-        """Say why the gate lets nothing pass; None = it may let it pass a moment later."""
+        """Return why the gate is closed; None = it may open a moment later."""
         destination = self.settings.destinations[self.trigger.destination]
         gate = read_state(self.client, gate_id(destination.base_url, destination.authorization))
         if gate.state not in _CLOSED:

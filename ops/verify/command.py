@@ -1,4 +1,4 @@
-"""`segrelay verify`: does Insider hold what the ledger says was delivered."""
+"""`segrelay verify`: compare what Insider holds with the ledger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verifying: what Insider holds, compared with what the ledger says was delivered.
+"""Comparisons of the memberships that Insider holds with those in the ledger.
 
 It is the proof against silent drops: Insider answers 200 and writes nothing where an attribute is
 not defined in its panel. A difference is read again after a moment, ledger and profile, before it
@@ -28,12 +28,12 @@ from worker.core.beats import is_newer
 ListSide = Literal["inside", "outside"]
 
 _LARGEST: Final = "f" * 2 * DIGEST_BYTES
-"""No digest is larger."""
+"""The largest digest, in hex."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Somebody to whom something was delivered.
+    """A person to whom something was delivered.
 
     Args:
         who: `identifiers` or `insider_id`, as they were sent.
@@ -46,7 +46,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What the ledger says about one audience.
+    """The membership of a person in one audience by the ledger.
 
     Args:
         attribute: Where the list is kept.
@@ -59,7 +59,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What Insider does not hold as the ledger says.
+    """A membership that Insider does not hold as the ledger says.
 
     Args:
         profile: Digest, hex.
@@ -76,14 +76,14 @@ class Difference:
 
 @dataclass(slots=True)
 class Verified:
-    """What a verification found."""
+    """The result of a verification."""
 
     profiles: int = 0
     memberships: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     def add(self, other: Verified) -> None:
-        """Add what another one found."""
+        """Add another result."""
         self.profiles += other.profiles
         self.memberships += other.memberships
         self.differences += other.differences
@@ -91,7 +91,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Whom something was delivered to, as far as Redis remembers it.
+    """The people to whom something was delivered, as far as Redis remembers them.
 
     Args:
         people: Everybody, or an even sample.
@@ -103,7 +103,7 @@ class Reached:
 
 
 def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
-    """Return to whom something was delivered, and nothing later than that.
+    """Return the people whose last delivery is not later than `until_ms`.
 
     Of a partition with many people Redis keeps those with the smallest digests. Over all
     partitions those up to the smallest of these bounds are an even sample.
@@ -128,14 +128,14 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
 
 
 def sampled(everybody: Sequence[Delivered], count: int, chance: random.Random) -> list[Delivered]:
-    """Return so many of them, at random."""
+    """Choose `count` people at random."""
     return chance.sample(everybody, min(count, len(everybody)))
 
 
 def expected(
     lines: Iterable[LedgerLine], lists: Mapping[str, str], *, until_us: int
 ) -> list[Membership]:
-    """Return what the ledger says of audiences whose lists are kept; what is unsure is left out.
+    """Return the sure memberships in audiences whose lists are kept.
 
     Args:
         lines: Of one profile.
@@ -198,7 +198,7 @@ class Verifier:
         self._names = Names(client)
 
     def verify(self, people: Sequence[Delivered]) -> Iterator[Verified]:
-        """Compare these people; yields after each of them, and at last what differs twice."""
+        """Compare people; yield a result for each, and at last what differs twice."""
         suspects: list[Delivered] = []
         for person in people:
             memberships, differences = self._compare(person)
@@ -235,7 +235,7 @@ class Verifier:
 
 
 def _actual(found: ReadBack, membership: Membership) -> str:
-    """Return where somebody is; "" where there is nothing to tell."""
+    """Return the side on which Insider has a person; "" = there is nothing to compare."""
     if found.attributes is None:
         return "unknown" if membership.place == "inside" else ""
     return "inside" if found.lists(membership.audience, membership.attribute) else "outside"

@@ -1,4 +1,4 @@
-"""The facts by which health is judged, all as they stand in Redis at one moment."""
+"""The facts by which health is judged, read from Redis at one moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.contract.redis.birth import Loss
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """How Redis is.
+    """The facts about Redis.
 
     Args:
         full: Why it takes no more events; "" = it does.
@@ -36,7 +36,7 @@ class RedisFacts:
 
 @dataclass(frozen=True, slots=True)
 class SyncFacts:
-    """How a sync is.
+    """The facts about one sync.
 
     Args:
         run: Its state.
@@ -49,7 +49,7 @@ class SyncFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that is judged.
+    """All facts that the rules read.
 
     Args:
         status: The document of `segrelay status`.

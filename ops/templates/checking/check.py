@@ -1,4 +1,4 @@
-"""`template check`: all that is known to be wrong with a template, each thing once."""
+"""The check of one template: all findings, each once."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class Checked:
 
     @property
     def last(self) -> LastCheck:
-        """Return what is remembered of it."""
+        """Return the part of the check that is remembered."""
         warnings = sum(one.severity == "warning" for one in self.report.findings)
         return LastCheck(self.report.content_hash, self.report.is_fit, warnings, now_ms())
 
 
 def fields_seen(place: Place) -> frozenset[str]:
-    """Return the names of fields that profiles had lately; none where Redis does not run."""
+    """Return the names of fields that recent profiles had; none if Redis does not run."""
     if place.settings is None:
         return frozenset()
     try:

@@ -1,4 +1,4 @@
-"""What Insider would drop silently of what templates send: its panels are asked."""
+"""The attributes and events of templates that Insider would drop, by its panels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INSIDER: Final = "insider"
 
 @dataclass(slots=True)
 class LiveCheck:
-    """What the panels say.
+    """The findings of the panels.
 
     Args:
         findings: By template.

@@ -32,7 +32,7 @@ _KEYS: Final = frozenset({"name", "event", "settings", *_EXPECTED})
 
 @dataclass(frozen=True, slots=True)
 class TestCase:
-    """One case.
+    """A test case of a template.
 
     Args:
         path: The file that holds it.
@@ -50,7 +50,7 @@ class TestCase:
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """How a case went.
+    """The result of a test case.
 
     Args:
         difference: Lines of a diff, or one that says what else came; none = as expected.
@@ -92,7 +92,7 @@ def read_cases(path: Path) -> list[TestCase]:
 
 
 def load(path: Path) -> Any:
-    """Return what a file holds.
+    """Parse a JSON file.
 
     Raises:
         UsageWrong: It can't be read, or is not JSON.
@@ -128,7 +128,7 @@ def _case(path: Path, index: int, document: Any) -> TestCase:
 
 
 def run(folder: Path, template: str, cases: Sequence[TestCase]) -> list[CaseResult]:
-    """Render the cases of a template, and hold what comes against what is expected."""
+    """Render the cases of a template, and compare the results with what is expected."""
     verdicts: list[CaseResult] = []
     for _, group in groupby(cases, key=lambda case: orjson.dumps(dict(case.settings))):
         part = list(group)
@@ -183,7 +183,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def update(verdicts: Sequence[CaseResult]) -> list[Path]:
-    """Write what came into the files of those that did not go as expected; returns the files."""
+    """Write the results of failed cases into their files as expected; return the files."""
     wrong = [one for one in verdicts if not one.passed]
     for path in (paths := sorted({one.case.path for one in wrong})):
         content = load(path)

@@ -1,4 +1,4 @@
-"""`segrelay template test` and `diff`: does a template do what it should, and what would change."""
+"""`segrelay template test` and `diff`: run test cases, and compare two versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`segrelay template render` and `watch`: what a template makes of events."""
+"""`segrelay template render` and `watch`: render events with a template."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _tell(outcomes: Sequence[Rehearsed], *, explain: bool) -> None:
 
 
 def in_words(one: Rehearsed) -> str:
-    """Say in a line why there is no body."""
+    """Return a line that says why there is no body."""
     if one.rendering == "skipped":
         return f"skipped: {one.message}"
     return f"failed: {one.placed_message}"
@@ -154,7 +154,7 @@ def watch(
 
 
 def _stamps(place: Place, file: str) -> list[tuple[str, int, int]]:
-    """Return what changes with a save."""
+    """Return path, time and size of each file, which change with a save."""
     found = []
     for path in (*sorted(place.folder.rglob("*sonnet")), Path(file)):
         try:
@@ -166,7 +166,7 @@ def _stamps(place: Place, file: str) -> list[tuple[str, int, int]]:
 
 
 def _show(place: Place, template: str, file: str, trigger: str, given: Any) -> None:
-    """Render once; whatever is wrong is shown in the place of the body."""
+    """Render once and print the result; a problem is printed instead of the body."""
     if sys.stdout.isatty():
         sys.stdout.write(_CLEAR)
     try:

@@ -1,4 +1,4 @@
-"""The events that a template is tried on: of a file, dead letters, and what waits."""
+"""The events that a template is tried on, from a file, dead letters, or waiting deliveries."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
 
 MOST: Final = 10_000
-"""Events that a comparison looks at, where no number is named."""
+"""Events that a comparison reads of each kind at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class WantedEvents:
-    """Which events are meant, of one trigger."""
+    """A choice of events of one trigger."""
 
     letters: bool = False
     waiting: bool = False
@@ -36,7 +36,7 @@ class WantedEvents:
 
     @property
     def is_any(self) -> bool:
-        """Say whether Redis has to be asked."""
+        """Say whether any events of Redis are chosen."""
         return self.letters or self.waiting or self.recent > 0
 
 

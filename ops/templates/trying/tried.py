@@ -1,4 +1,4 @@
-"""What a template makes of a file, a dead letter, or a person of whom something waits."""
+"""Rendering the events of a file, a dead letter, or a person with waiting deliveries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.errors import UsageWrong
 def tried(
     place: Place, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
 ) -> list[Rehearsed]:
-    """Render what was named, and shape it where a trigger says for whom.
+    """Render the named events, and shape them if a trigger is known.
 
     Args:
         place: Where templates are.
@@ -84,7 +84,7 @@ def _of_redis(place: Place, template: str, what: str, chosen: list[Trigger]) -> 
 
 
 def _trigger_for(candidate: Candidate, place: Place, chosen: list[Trigger]) -> Trigger:
-    """Return for which trigger an event of Redis is tried: its own, or the one that was named."""
+    """Return the trigger for an event of Redis: its own, or the one that was named."""
     assert place.settings is not None
     own = place.settings.triggers.get(candidate.trigger)
     if own is not None and (not chosen or own in chosen):
