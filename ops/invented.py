@@ -104,7 +104,7 @@ def truth(happened: list[Happening]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class MembershipSnapshot:
     """The audiences that one person was in at one time.
 
     Args:
@@ -116,7 +116,9 @@ class Standing:
     inside: Mapping[str, bool]
 
 
-def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> list[Standing]:
+def snapshots(
+    rng: random.Random, happened: list[Happening], *, count: int
+) -> list[MembershipSnapshot]:
     """Invent snapshots of people, each right after an event.
 
     They tell nothing new: the truth about what happened stays the truth.
@@ -129,7 +131,7 @@ def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> l
         time_us = event.time_us + 1
         before = [each for each in of_person[event.email] if each.time_us <= time_us]
         inside = {audience: not e.is_exit for (_, audience), e in newest_of(before).items()}
-        result.append(Standing(event.email, time_us, inside))
+        result.append(MembershipSnapshot(event.email, time_us, inside))
     return result
 
 
@@ -170,7 +172,7 @@ def payloads(
 
 
 def snapshot_payloads(
-    seen: list[Standing], *, profile_bytes: int = 1_000, with_segments: bool = False
+    seen: list[MembershipSnapshot], *, profile_bytes: int = 1_000, with_segments: bool = False
 ) -> Iterator[bytes]:
     """Yield the payload of each snapshot, with an event for each of its audiences."""
     for number, snapshot in enumerate(seen):

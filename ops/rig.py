@@ -24,7 +24,7 @@ from ops.embedded import lifecycle as embedded
 from ops.invented import AUDIENCES
 from ops.rig_configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
-from ops.sandbox.process import SandboxProcess, StartsProcess
+from ops.sandbox.process import ProcessStarter, SandboxProcess
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
@@ -76,7 +76,7 @@ class Rig:
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     enter_lines: str = ""
-    launch: StartsProcess = subprocess.Popen
+    launch: ProcessStarter = subprocess.Popen
     sandbox: SandboxProcess = field(init=False)
     settings: Settings = field(init=False)
     client: redis.Redis = field(init=False)

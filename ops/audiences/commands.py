@@ -13,13 +13,13 @@ from redis import Redis
 from ops.audiences.listing import known_ids, row_of, slugs
 from ops.audiences.membership import AudienceCounts, count_all, standings
 from ops.audiences.moving import (
-    Going,
-    Group,
+    LeavingGroup,
+    LeavingPeople,
     by_digest,
     check_follows,
     check_wanted,
     destinations_of,
-    going,
+    find_leaving,
     moved,
     publish_all,
     state_event,
@@ -262,13 +262,15 @@ def _look(
     slug: str,
     named: Mapping[bytes, Person],
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
-) -> Going:
+) -> LeavingPeople:
     """Read the ledgers and return the people who leave the audience."""
     with progress("ledgers read") as shown:
-        return going(client, slug, destinations, named, waiting=waiting, advance=shown.advance)
+        return find_leaving(
+            client, slug, destinations, named, waiting=waiting, advance=shown.advance
+        )
 
 
-def _ask(found: Going, question: str, *, yes: bool) -> None:
+def _ask(found: LeavingPeople, question: str, *, yes: bool) -> None:
     note(f"{found.held:,} people are in it by the ledger, {found.known:,} of them are named.")
     if found.unknown:
         note(f"{found.unknown:,} are named, and the ledger knows nothing of them: they go, too.")
@@ -281,12 +283,14 @@ def _ask(found: Going, question: str, *, yes: bool) -> None:
         confirmed(question, yes=yes)
 
 
-def _publish(publisher: Publisher, group: Group, count: int, events: Iterable[Event]) -> None:
+def _publish(
+    publisher: Publisher, group: LeavingGroup, count: int, events: Iterable[Event]
+) -> None:
     steps = publish_all(publisher, events, destination=group.destination)
     counted(f"published for {group.destination}", steps, count)
 
 
-def _counts(found: Going) -> dict[str, int]:
+def _counts(found: LeavingPeople) -> dict[str, int]:
     return {
         "held": found.held,
         "named": found.named,

@@ -27,7 +27,7 @@ _LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LeavingGroup:
     """The people of one destination who leave an audience.
 
     Args:
@@ -49,7 +49,7 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
+class LeavingPeople:
     """The people who leave an audience, at all destinations.
 
     Args:
@@ -58,7 +58,7 @@ class Going:
     """
 
     named: int
-    groups: Sequence[Group]
+    groups: Sequence[LeavingGroup]
 
     @property
     def held(self) -> int:
@@ -96,7 +96,7 @@ def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
     return found
 
 
-def going(
+def find_leaving(
     client: Redis,
     slug: str,
     destinations: Sequence[str],
@@ -104,7 +104,7 @@ def going(
     *,
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
     advance: Advance = lambda _: None,
-) -> Going:
+) -> LeavingPeople:
     """Return the people who leave an audience at these destinations, by the present ledgers.
 
     Args:
@@ -117,7 +117,7 @@ def going(
     """
     found = standings(client, slug, advance)
     groups = [_group(each, found.get(each, {}), named, waiting) for each in destinations]
-    return Going(len(named), groups)
+    return LeavingPeople(len(named), groups)
 
 
 def _group(
@@ -125,7 +125,7 @@ def _group(
     known: Mapping[bytes, LastDelivered],
     named: Mapping[bytes, Person],
     waiting: Mapping[bytes, Person],
-) -> Group:
+) -> LeavingGroup:
     entering = {
         digest: person
         for digest, person in waiting.items()
@@ -134,7 +134,7 @@ def _group(
     unknown = {digest: person for digest, person in named.items() if digest not in known}
     named = {**waiting, **named}
     held = {digest: at_us for digest, (now, at_us) in known.items() if now is Direction.ENTER}
-    return Group(
+    return LeavingGroup(
         destination,
         frozenset(held),
         [(named[digest], at_us) for digest, at_us in held.items() if digest in named],

@@ -10,14 +10,14 @@ import typer
 from redis import Redis
 
 from ops.backfill.canary import CanaryPerson, read_canary
-from ops.backfill.options import Asked
+from ops.backfill.job_request import read_anew, spec_of
+from ops.backfill.options import RowOptions
 from ops.backfill.plan_command import plan
 from ops.backfill.report_command import report
-from ops.backfill.starting import read_anew, spec_of
-from ops.backfill.view import View, read_all, read_view
+from ops.backfill.view import JobView, read_all, read_view
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.send.sending import Deadline
-from ops.send.watching import Awaited, hindrances, triggers_of_job, waiting_of_job
+from ops.send.watching import DeliveryWait, hindrances, triggers_of_job, waiting_of_job
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
@@ -51,7 +51,7 @@ app.command()(report)
 @app.command()
 @spread
 def start(
-    asked: Asked,
+    options: RowOptions,
     *,
     name: Annotated[
         str, typer.Option("--job", "--name", help="The job's name.", metavar="JOB")
@@ -72,7 +72,7 @@ def start(
     them unless you say --hooks. With --canary the first rows are delivered, a few of these people
     are read back from Insider, and the job waits until it is resumed.
     """
-    wanted = asked.wanted(name=name, canary=canary)
+    wanted = options.wanted(name=name, canary=canary)
     with opened() as (settings, client):
         book = JobBook(client)
         spec = spec_of(wanted, settings, book)
@@ -204,10 +204,10 @@ def status(
         return
     with opened() as (settings, client):
         view = read_view(client, settings, JobBook(client).named(job))
-    print_result(view.document(), *_told(view), as_json=as_json)
+    print_result(view.document(), *_lines(view), as_json=as_json)
 
 
-def _told(view: View) -> Iterator[str]:
+def _lines(view: JobView) -> Iterator[str]:
     spec, tally, counts = view.job.spec, view.job.tally, view.counts
     yield f"job {spec.name}: {view.state}"
     yield f"  from {', '.join(spec.sources)}, begun {spec.started_at}"
@@ -273,7 +273,7 @@ def _run(
     document = view.document()
     if phase == "canary":
         document["read_back"] = [each.document(reveal=reveal) for each in people]
-    lines = (*_told(view), *_told_of_canary(people, reveal=reveal))
+    lines = (*_lines(view), *_canary_lines(people, reveal=reveal))
     print_result(document, *lines, as_json=as_json)
     if view.job.tally.refused:
         note("Rows that could not be placed are kept: `segrelay quarantine list`.")
@@ -282,7 +282,7 @@ def _run(
         raise typer.Exit(1)
 
 
-def _told_of_canary(people: Sequence[CanaryPerson], *, reveal: bool) -> Iterator[str]:
+def _canary_lines(people: Sequence[CanaryPerson], *, reveal: bool) -> Iterator[str]:
     if people:
         yield "read back from Insider:"
     for number, each in enumerate(people, start=1):
@@ -300,12 +300,12 @@ def _read(book: JobBook, settings: Settings, name: str, interruption: Interrupti
             book,
             job,
             settings,
-            _Watching(bar, by_bytes=bool(size)),
+            _ReadingProgress(bar, by_bytes=bool(size)),
             is_told_to_stop=lambda: interruption.is_requested,
         )
 
 
-class _Watching:
+class _ReadingProgress:
     """A progress bar of the reading, which also says why it waits."""
 
     def __init__(self, bar: Progress, *, by_bytes: bool) -> None:
@@ -327,7 +327,7 @@ def _wait_for_deliveries(
     client: Redis, settings: Settings, name: str, interruption: Interruption
 ) -> None:
     """Show how the deliveries of a job go, until none waits."""
-    watch = Awaited(
+    watch = DeliveryWait(
         lambda: waiting_of_job(client, settings, name),
         lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
         Deadline(None),

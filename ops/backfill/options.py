@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from ops.backfill.starting import WantedJob
+from ops.backfill.job_request import WantedJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class RowOptions:
     """Options that name the rows and say what they mean."""
 
     sources: Annotated[

@@ -8,9 +8,9 @@ from typing import Final
 import orjson
 from redis import Redis
 
-from ops.backfill.options import Asked
+from ops.backfill.job_request import spec_of
+from ops.backfill.options import RowOptions
 from ops.backfill.planning import JobPlan, Planner
-from ops.backfill.starting import spec_of
 from ops.state.opened import opened
 from ops.terminal.console import print_result, progress, say, table
 from ops.terminal.options import Json, spread
@@ -24,15 +24,15 @@ _MINUTE: Final = 60
 
 
 @spread
-def plan(asked: Asked, *, as_json: Json = False) -> None:
+def plan(options: RowOptions, *, as_json: Json = False) -> None:
     """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
 
     It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
     of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
     """
     with opened() as (settings, client):
-        found = _planned(asked, settings, client)
-    print_result(found.document(), *_told(found), as_json=as_json)
+        found = _planned(options, settings, client)
+    print_result(found.document(), *_lines(found), as_json=as_json)
     if as_json:
         return
     _tell_triggers(found)
@@ -41,8 +41,8 @@ def plan(asked: Asked, *, as_json: Json = False) -> None:
         say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
 
 
-def _planned(asked: Asked, settings: Settings, client: Redis) -> JobPlan:
-    spec = spec_of(asked.wanted(), settings, JobBook(client))
+def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
+    spec = spec_of(options.wanted(), settings, JobBook(client))
     result = JobPlan(spec)
     shown = 0
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
@@ -53,7 +53,7 @@ def _planned(asked: Asked, settings: Settings, client: Redis) -> JobPlan:
     return result
 
 
-def _told(plan: JobPlan) -> Iterator[str]:
+def _lines(plan: JobPlan) -> Iterator[str]:
     found = plan.document()
     if found["audience"]:
         yield f"{found['on']} of {found['audience']} as of {found['as_of']}"

@@ -42,7 +42,7 @@ _LEDGER_BYTES: Final = 110
 
 
 @dataclass(slots=True)
-class ForTrigger:
+class TriggerPlan:
     """The plan of a backfill for one trigger.
 
     Args:
@@ -99,7 +99,7 @@ class JobPlan:
     redis_bytes: int = 0
     free_bytes: int | None = None
     seconds: float = 0.0
-    triggers: dict[str, ForTrigger] = field(default_factory=dict)
+    triggers: dict[str, TriggerPlan] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     bad_rows: list[BadRow] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -211,7 +211,7 @@ class Planner:
     ) -> None:
         records = read_records(self._client, place, [new.header.digest for new in deliveries])
         for new, record in zip(deliveries, records, strict=True):
-            one = plan.triggers.setdefault(new.trigger, ForTrigger())
+            one = plan.triggers.setdefault(new.trigger, TriggerPlan())
             one.deliveries += 1
             plan.people += not record.items
             plan.entry_bytes += len(new.profile) + len(encode_header(new.header)) + _ENTRY_BYTES
@@ -252,7 +252,7 @@ class Planner:
         )
         self._memory(plan)
 
-    def _requests(self, name: str, one: ForTrigger) -> int:
+    def _requests(self, name: str, one: TriggerPlan) -> int:
         """Estimate the requests: each carries as many users of one partition as fit."""
         api = api_of(self._settings, self._settings.triggers[name])
         sizes = [
@@ -268,7 +268,7 @@ class Planner:
             largest = max(1, min(largest, int(api.max_bytes * len(sizes) / sum(sizes))))
         return sum(math.ceil(count / largest) for count in one.by_partition.values())
 
-    def _body(self, name: str, one: ForTrigger) -> Iterator[dict[str, Any]]:
+    def _body(self, name: str, one: TriggerPlan) -> Iterator[dict[str, Any]]:
         first = next((each for each in one.rehearsed if each.shaped), None)
         if first:
             yield {"trigger": name, "body": hidden(first.sent) if first.request else None}

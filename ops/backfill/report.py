@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.backfill.view import View, read_view
+from ops.backfill.view import JobView, read_view
 from ops.state.partitions import all_partitions
 from ops.terminal.private_files import private_file
 from producer.backfill.book import JobBook
@@ -51,7 +51,7 @@ class JobReport:
         bad_rows: At most as many as Redis keeps; `view.job.tally.refused` has the number of all.
     """
 
-    view: View
+    view: JobView
     spans: Sequence[Span]
     bad_rows: Sequence[BadRow]
 

@@ -22,7 +22,7 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class JobView:
     """A job and the outcomes of its deliveries.
 
     Args:
@@ -81,7 +81,7 @@ class View:
         }
 
 
-def read_view(client: Redis, settings: Settings, job: Job) -> View:
+def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
     """Return the state of a job.
 
     Raises:
@@ -102,10 +102,10 @@ def read_view(client: Redis, settings: Settings, job: Job) -> View:
         own = (each for each in one.waiting if each.lane == lane_of_job(name))
         counts["waiting"] += sum(each.length for each in own)
     pause = read_pauses(client).jobs.get(name)
-    return View(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
+    return JobView(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
 
 
-def read_all(client: Redis, settings: Settings) -> list[View]:
+def read_all(client: Redis, settings: Settings) -> list[JobView]:
     """Return the states of all jobs, the newest first."""
     book = JobBook(client)
     found = [job for name in book.names() if (job := book.find(name))]

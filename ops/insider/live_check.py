@@ -36,7 +36,7 @@ _KINDS: Final[Mapping[str, frozenset[type]]] = {
 """Python types by the panel's name of a type; a type that is missing here is not checked."""
 
 
-class ReadsColumns(Protocol):
+class ColumnReader(Protocol):
     """A reader of the columns of a panel, or a fake of one."""
 
     def columns(self, table: str) -> dict[str, Column]:
@@ -82,7 +82,7 @@ def check_live(settings: Settings) -> list[LiveFinding]:
 
 
 def check_panel(
-    reader: ReadsColumns, settings: Settings, triggers: Sequence[Trigger]
+    reader: ColumnReader, settings: Settings, triggers: Sequence[Trigger]
 ) -> Iterator[LiveFinding]:
     """Compare what triggers' templates make of a sample with what a panel defines."""
     contacts, events = reader.columns("contacts"), reader.columns("events")
@@ -101,7 +101,7 @@ def check_panel(
                     yield LiveFinding(place, severity, message, trigger.name, name)
 
 
-_Told = tuple[Literal["error", "warning"], str, str]
+_Complaint = tuple[Literal["error", "warning"], str, str]
 """Severity, message, and the field that it is about."""
 
 
@@ -110,7 +110,7 @@ def _of_user(
     trigger: Trigger,
     contacts: Mapping[str, Column],
     events: Mapping[str, Column],
-) -> Iterator[_Told]:
+) -> Iterator[_Complaint]:
     attributes = _object(user.get("attributes"))
     defaults = {name: value for name, value in attributes.items() if name != "custom"}
     custom = {CUSTOM + name: value for name, value in _object(attributes.get("custom")).items()}
@@ -130,7 +130,7 @@ def _of_user(
         yield from _of_event(_object(event), events)
 
 
-def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterator[_Told]:
+def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterator[_Complaint]:
     name = str(event.get("event_name"))
     if name not in events:
         yield "warning", _undefined("event", name, events), "event_name"

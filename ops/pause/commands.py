@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.pause.probe import Probe, Probed
+from ops.pause.probe import Probe, ProbeResult
 from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
@@ -61,7 +61,7 @@ class PauseTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class PauseResult:
     """The result for one target.
 
     Args:
@@ -86,7 +86,7 @@ def pause(
         targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
         why = Pause(reason, _who(), datetime.now(UTC).isoformat(timespec="seconds"))
         done = [
-            Done(target.kind, target.name, set_pause(client, target.kind, target.name, why))
+            PauseResult(target.kind, target.name, set_pause(client, target.kind, target.name, why))
             for target in targets
         ]
     if as_json:
@@ -139,7 +139,10 @@ def resume(
 
 
 def _tell_resumed(
-    done: Mapping[PauseTarget, Done], probed: Mapping[PauseTarget, Probed], *, everything: bool
+    done: Mapping[PauseTarget, PauseResult],
+    probed: Mapping[PauseTarget, ProbeResult],
+    *,
+    everything: bool,
 ) -> None:
     for target, one in done.items():
         if one.changed:
@@ -209,7 +212,9 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
     return f"There is no {' or '.join(kinds or _KINDS)} {written}. {hint}"
 
 
-def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> Done:
+def _resumed(
+    client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool
+) -> PauseResult:
     """End a pause; the gate is opened first, so that no request overtakes the probe.
 
     A canary that is going is ended only where its trigger is named.
@@ -223,7 +228,7 @@ def _resumed(client: Redis, settings: Settings, target: PauseTarget, *, is_named
         may_go = is_named or is_paused
         was_held = may_go and let_go(client, target.name, was_paused=is_paused)
     was_paused = clear_pause(client, target.kind, target.name)
-    return Done(target.kind, target.name, was_paused or was_held)
+    return PauseResult(target.kind, target.name, was_paused or was_held)
 
 
 def _open_gate(client: Redis, destination: Destination | None) -> bool:

@@ -37,7 +37,7 @@ _MOST_FOUND: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class HistoryLine:
     """A line of a partition's history: a skip, a refusal or a retry.
 
     Args:
@@ -55,7 +55,7 @@ class Past:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownProfile:
     """All that is known of a profile.
 
     Args:
@@ -71,7 +71,7 @@ class Known:
     waiting: list[WaitingEntry] = field(default_factory=list)
     orphaned: list[WaitingEntry] = field(default_factory=list)
     letters: list[StoredLetter] = field(default_factory=list)
-    past: list[Past] = field(default_factory=list)
+    past: list[HistoryLine] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
@@ -83,7 +83,7 @@ class Known:
         return not (any(self.ledger.values()) or self.waiting or self.letters or self.past)
 
 
-def explain(client: Redis, settings: Settings, text: str) -> Known:
+def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     """Find a profile by what was typed, and return all that is known of it.
 
     Args:
@@ -116,8 +116,8 @@ def _named(client: Redis, settings: Settings, text: str) -> KnownPerson:
     return person_named(text, settings, partition_count(client, settings))
 
 
-def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
-    known = Known(person)
+def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfile:
+    known = KnownProfile(person)
     names = Names(client)
     places = [
         place for place in all_partitions(client, settings) if place.partition == person.partition
@@ -157,7 +157,7 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[Past]:
+def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[HistoryLine]:
     with redis_errors():
         rows: Any = client.xrevrange(place.history)
     wanted = person.digest.hex()
@@ -166,7 +166,7 @@ def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[
             fields[b"e"]
         )
         if digest == wanted:
-            yield Past(
+            yield HistoryLine(
                 at_ms, place.destination, audience, trigger, direction, time_us, outcome, remark
             )
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.reconcile.comparing import AtInsider, Compared
+from ops.reconcile.comparing import AudienceComparison, SampleResult
 from ops.reconcile.drift import Drift, RepairEvent
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
@@ -92,7 +92,7 @@ def _repaired(drift: Drift, repairs: Sequence[RepairEvent], *, yes: bool) -> int
     return drift.publish(repairs)
 
 
-def _document(compared: Compared, read: AtInsider | None) -> dict[str, Any]:
+def _document(compared: AudienceComparison, read: SampleResult | None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "destination": compared.destination,
         "ledger": compared.ledger,

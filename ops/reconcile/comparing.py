@@ -26,7 +26,7 @@ _PEOPLE_A_CALL: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class AudienceComparison:
     """The difference between an audience's source and the ledger of one destination.
 
     Args:
@@ -64,7 +64,7 @@ def compare(
     *,
     scan_us: int,
     advance: Advance = lambda _: None,
-) -> list[Compared]:
+) -> list[AudienceComparison]:
     """Compare the source with the ledgers of the destinations.
 
     Args:
@@ -96,17 +96,17 @@ def compare(
 
 def _compared(
     destination: str, source: Mapping[bytes, Person], inside: set[bytes], newer: set[bytes]
-) -> Compared:
+) -> AudienceComparison:
     missing = [
         person for digest, person in source.items() if digest not in inside and digest not in newer
     ]
     stale: dict[bytes, Person | None] = dict.fromkeys(inside - source.keys() - newer)
-    return Compared(destination, len(source), len(inside), missing, stale)
+    return AudienceComparison(destination, len(source), len(inside), missing, stale)
 
 
 def with_names(
-    compared: Compared, people: Iterable[Person], source: Mapping[bytes, Person]
-) -> Compared:
+    compared: AudienceComparison, people: Iterable[Person], source: Mapping[bytes, Person]
+) -> AudienceComparison:
     """Return the comparison with the identities of stale people.
 
     Whoever is named as a member, is not in the source, and is unknown to the ledger, is stale too.
@@ -120,7 +120,7 @@ def with_names(
 
 
 @dataclass(slots=True)
-class AtInsider:
+class SampleResult:
     """The result of reading a sample of people back from Insider.
 
     Args:
@@ -134,7 +134,7 @@ class AtInsider:
     wrong: list[tuple[Literal["missing", "stale"], Person]] = field(default_factory=list)
     unknown: int = 0
 
-    def add(self, other: AtInsider) -> None:
+    def add(self, other: SampleResult) -> None:
         """Add another result."""
         self.read += other.read
         self.wrong += other.wrong
@@ -142,7 +142,7 @@ class AtInsider:
 
 
 def sampled(
-    compared: Compared, source: Mapping[bytes, Person], count: int, chance: random.Random
+    compared: AudienceComparison, source: Mapping[bytes, Person], count: int, chance: random.Random
 ) -> list[tuple[Person, bool]]:
     """Choose `count` people of the source and `count` stale ones; True = the source has them."""
     inside = [(person, True) for person in source.values()]
@@ -162,16 +162,16 @@ def read_back(
     partitions: int,
     audience: str,
     attribute: str,
-) -> Iterator[AtInsider]:
+) -> Iterator[SampleResult]:
     """Read a sample back and compare it with the source; yield the result of each person."""
     known = _known_as(client, destination, partitions, [person for person, _ in sample])
     for person, should_be in sample:
         who = known.get(person.digest) or _by_email(person)
         if who is None:
-            yield AtInsider(unknown=1)
+            yield SampleResult(unknown=1)
             continue
         is_there = read_lists(reader, who, [attribute]).lists(audience, attribute)
-        found = AtInsider(read=1)
+        found = SampleResult(read=1)
         if is_there != should_be:
             found.wrong.append(("stale" if is_there else "missing", person))
         yield found

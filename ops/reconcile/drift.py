@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
 
 from redis import Redis
 
@@ -16,14 +15,15 @@ from ops.audiences.people import Person, named_in, remembered
 from ops.insider.lists import list_of
 from ops.insider.reader import InsiderReader
 from ops.reconcile.comparing import (
-    AtInsider,
-    Compared,
+    AudienceComparison,
+    SampleResult,
     compare,
     read_back,
     sampled,
     with_names,
 )
 from ops.state.partitions import partition_count
+from ops.terminal.console import Progress
 from producer.publish import Publisher
 from producer.sources.scans import PREFIX, look_at, lytics_of
 from producer.sync.sources import LyticsSource
@@ -32,16 +32,7 @@ from worker.contract.settings import Settings
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
 
-
-class Shown(Protocol):
-    """A progress display."""
-
-    def advance(self, n: int = 1) -> None:
-        """Add to what is done."""
-        ...
-
-
-Show = Callable[[str, int | None], AbstractContextManager[Shown]]
+Show = Callable[[str, int | None], AbstractContextManager[Progress]]
 """Opens a progress display, from a label and the total if that is known."""
 
 
@@ -97,7 +88,7 @@ class Drift:
                 shown.advance()
         return AudienceSource(looked.at_us, found)
 
-    def compare(self, source: AudienceSource, people: Sequence[str]) -> list[Compared]:
+    def compare(self, source: AudienceSource, people: Sequence[str]) -> list[AudienceComparison]:
         """Compare the source with the ledger of every destination that wants the audience.
 
         Args:
@@ -129,9 +120,11 @@ class Drift:
             remembered(self.client, self.settings, self.slug), named_in(self.settings, people)
         )
 
-    def read_back(self, compared: Compared, source: AudienceSource, count: int) -> AtInsider:
+    def read_back(
+        self, compared: AudienceComparison, source: AudienceSource, count: int
+    ) -> SampleResult:
         """Read a sample back from Insider: people of the source, and people who are stale."""
-        total = AtInsider()
+        total = SampleResult()
         destination = self.settings.destinations[compared.destination]
         attribute = self._attribute(destination.name)
         chosen = sampled(compared, source.members, count, random.SystemRandom())
@@ -164,7 +157,10 @@ class Drift:
         raise UsageWrong(f"No trigger of '{destination}' keeps '{self.slug}' in a list.")
 
     def repairs(
-        self, source: AudienceSource, found: Sequence[Compared], at_insider: Iterable[AtInsider]
+        self,
+        source: AudienceSource,
+        found: Sequence[AudienceComparison],
+        at_insider: Iterable[SampleResult],
     ) -> list[RepairEvent]:
         """Return the events that repair the differences; stale people are looked up once more."""
         entering = {one.key: (one, False) for each in found for one in each.missing}

@@ -19,7 +19,7 @@ _STOP_SECONDS: Final = 5.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _REQUEST_SECONDS: Final = 60.0
 
-StartsProcess = Callable[..., "subprocess.Popen[bytes]"]
+ProcessStarter = Callable[..., "subprocess.Popen[bytes]"]
 """`Popen`, or a function that starts processes of our modules faster."""
 
 
@@ -36,7 +36,7 @@ class SandboxProcess:
     """
 
     def __init__(
-        self, port: int = 0, *, launch: StartsProcess = subprocess.Popen, **settings: Any
+        self, port: int = 0, *, launch: ProcessStarter = subprocess.Popen, **settings: Any
     ) -> None:
         command = own_module("ops.sandbox.command", "--port", str(port))
         command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]

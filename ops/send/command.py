@@ -10,7 +10,7 @@ import typer
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.send.sending import Deadline, Sending, Target
 from ops.send.watching import (
-    Awaited,
+    DeliveryWait,
     hindrances,
     triggers_of,
     waiting_of,
@@ -105,7 +105,7 @@ def send(
         )
         triggers = triggers_of(published.entries)
         hindered = partial(hindrances, client, settings, triggers, job)
-        watch = Awaited(waiting, hindered, deadline, interruption, note, away_seconds)
+        watch = DeliveryWait(waiting, hindered, deadline, interruption, note, away_seconds)
         if wait and not watch.until_settled():
             raise typer.Exit(1)
     if _failed(published, strict=strict):

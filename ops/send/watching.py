@@ -117,7 +117,7 @@ def _only(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]
     return {name: one for name, one in document.items() if name in names}
 
 
-class _Notices:
+class _ReasonPrinter:
     """Prints new reasons at once, and repeats unchanged ones from time to time."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -134,7 +134,7 @@ class _Notices:
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
+class DeliveryWait:
     """The deliveries that a command waits for.
 
     Args:
@@ -163,7 +163,7 @@ class Awaited:
             return self._look(left, shown.advance)
 
     def _look(self, left: int, advance: Callable[[int], None]) -> bool:
-        notices = _Notices(self.tell)
+        notices = _ReasonPrinter(self.tell)
         asked_at, answered_at = -math.inf, time.monotonic()
         while left:
             if self._ends(left):

@@ -12,10 +12,10 @@ from ops.templates.checking.check import Checked, checked, fields_seen
 from ops.templates.checking.findings import lines_of, source_below
 from ops.templates.checking.live import LiveCheck, check_live
 from ops.templates.checking.remembered import LastCheck, RememberedChecks
+from ops.templates.new_template import write_new
 from ops.templates.options import Folder
 from ops.templates.place import Place, place_of, shipped_models
 from ops.templates.remote_commands import add_remote
-from ops.templates.starting import write_new
 from ops.templates.testing.commands import diff, run_cases
 from ops.templates.trying.commands import render, watch
 from ops.terminal.console import note, print_json, say, table, wants_colour

@@ -45,11 +45,11 @@ def run_guarded(app: Callable[[], Any]) -> NoReturn:
     except BrokenPipeError:
         code = 1
     except SegrelayError as error:
-        code = _told(error, error.message, error.exit_code)
+        code = _report(error, error.message, error.exit_code)
     except OSError as error:
-        code = _told(error, _os_message(error), 1)
+        code = _report(error, _os_message(error), 1)
     except Exception as error:  # noqa: BLE001 - this is the edge
-        code = _told(error, _bug_message(error), 1)
+        code = _report(error, _bug_message(error), 1)
     if not _flushed():
         code = code or 1
     sys.exit(code)
@@ -68,7 +68,7 @@ def log_to_stderr() -> None:
     )
 
 
-def _told(error: BaseException, message: str, exit_code: int) -> int:
+def _report(error: BaseException, message: str, exit_code: int) -> int:
     with suppress(OSError):
         if os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
             traceback.print_exception(error)

@@ -14,7 +14,7 @@ from ops.state.opened import opened
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json, configured
 from ops.trial.event import candidate_of, events_for, payloads_of, slug_or_id
-from ops.trial.sending import NotSent, send
+from ops.trial.trial_drain import NotSent, send
 from producer.doorbell import CeleryDoorbell
 from producer.events.payloads import ResolveAudience
 from producer.publishing.audiences import AudienceBook

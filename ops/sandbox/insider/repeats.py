@@ -23,7 +23,7 @@ class RepeatedFate(IntEnum):
     """Took effect and was answered as delivered: receiving it again needs an explanation."""
 
 
-class _Past(NamedTuple):
+class _LastFate(NamedTuple):
     """The fate of something, and the number of its request."""
 
     fate: RepeatedFate
@@ -44,8 +44,8 @@ class Repeats:
         self.received = 0
         self.counts: Counter[RepeatedFate] = Counter()
         self.doubled: dict[RepeatedFate, set[int]] = {fate: set() for fate in RepeatedFate}
-        self._young: dict[int, _Past] = {}
-        self._old: dict[int, _Past] = {}
+        self._young: dict[int, _LastFate] = {}
+        self._old: dict[int, _LastFate] = {}
 
     def receive(self, hashes: Iterable[int], number: int = 0) -> RepeatedFate | None:
         """Record that these hashes were received.
@@ -58,7 +58,7 @@ class Repeats:
             The highest fate that one of them had before, None if all are new.
         """
         highest: RepeatedFate | None = None
-        past, fates = _Past(RepeatedFate.IN_FLIGHT, number), self._young
+        past, fates = _LastFate(RepeatedFate.IN_FLIGHT, number), self._young
         for each in hashes:
             self.received += 1
             before = fates.get(each) or self._old.get(each)
@@ -74,7 +74,7 @@ class Repeats:
 
     def end(self, hashes: Iterable[int], fate: RepeatedFate, number: int = 0) -> None:
         """Record the fate of these hashes."""
-        past, fates = _Past(fate, number), self._young
+        past, fates = _LastFate(fate, number), self._young
         for each in hashes:
             before = fates.get(each)
             if before is None or before.fate is RepeatedFate.IN_FLIGHT:

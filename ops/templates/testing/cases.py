@@ -163,8 +163,8 @@ def _difference(expected: Mapping[str, Any], came: Mapping[str, Any]) -> Iterato
         lines = (_lines(expected["body"]), _lines(came["body"]))
         yield from difflib.unified_diff(*lines, "expected", "came", lineterm="", n=2)
     elif not _is_as_expected(expected, came):
-        yield f"expected {_told(expected)}"
-        yield f"but came {_told(came)}"
+        yield f"expected {_in_words(expected)}"
+        yield f"but came {_in_words(came)}"
 
 
 def _is_as_expected(expected: Mapping[str, Any], came: Mapping[str, Any]) -> bool:
@@ -173,7 +173,7 @@ def _is_as_expected(expected: Mapping[str, Any], came: Mapping[str, Any]) -> boo
     return expected == came
 
 
-def _told(one: Mapping[str, Any]) -> str:
+def _in_words(one: Mapping[str, Any]) -> str:
     [(kind, value)] = one.items()
     return "a body" if kind == "body" else f"{kind}: {value}"
 

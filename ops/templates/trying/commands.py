@@ -17,7 +17,7 @@ import typer
 from ops.templates.options import Folder, Given, TemplateArgument, TriggerName, object_of
 from ops.templates.place import Place, full_name, place_of
 from ops.templates.trying.explained import changes_of_rehearsed, document_of
-from ops.templates.trying.tried import tried
+from ops.templates.trying.named_events import rehearse_named
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import Json
 from worker.checks.rehearsal import Rehearsed
@@ -57,7 +57,7 @@ def render(
     """
     place = place_of(templates)
     name = full_name(template)
-    outcomes = tried(place, name, file, trigger, object_of(settings) if settings else None)
+    outcomes = rehearse_named(place, name, file, trigger, object_of(settings) if settings else None)
     _raise_if_killed(outcomes, name)
     if json:
         print_json([document_of(one) for one in outcomes])
@@ -170,7 +170,7 @@ def _show(place: Place, template: str, file: str, trigger: str, given: Any) -> N
     if sys.stdout.isatty():
         sys.stdout.write(_CLEAR)
     try:
-        for one in tried(place, template, file, trigger, given):
+        for one in rehearse_named(place, template, file, trigger, given):
             _tell([one], explain=True) if one.rendering == "rendered" else say(in_words(one))
     except SegrelayError as error:
         say(error.message)

@@ -18,7 +18,7 @@ from worker.contract.settings import Trigger
 from worker.errors import UsageWrong
 
 
-def tried(
+def rehearse_named(
     place: Place, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
 ) -> list[Rehearsed]:
     """Render the named events, and shape them if a trigger is known.
