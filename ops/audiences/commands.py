@@ -226,7 +226,7 @@ def forget(audience_id: Id, *, as_json: Json = False) -> None:
         note(_RETRY.format(reason="audience_conflict"))
 
 
-def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
     """Yield a table row for each destination; one row if the ledger knows no destination."""
     ends = (", ".join(row["triggers"]) or "-", ", ".join(row["syncs"]) or "-")
     begins = (row["slug"], ", ".join(row["ids"]) or "-")
@@ -237,9 +237,9 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         yield (
             begins[0] + at,
             begins[1],
-            f"{found['members']:,}",
-            f"{found['entered']:,}",
-            f"{found['left']:,}",
+            found["members"],
+            found["entered"],
+            found["left"],
             found["last_event"] or "-",
             *ends,
         )

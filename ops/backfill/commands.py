@@ -35,6 +35,7 @@ from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
+_COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -175,15 +176,14 @@ def list_(*, as_json: Json = False) -> None:
             "job",
             *text_columns("state"),
             *number_columns("rows"),
-            *count_columns("accepted", "delivered", "skipped", "dead", "waiting"),
+            *count_columns(*_COUNTS),
         ),
         [
             (
                 view.job.spec.name,
                 view.state,
-                f"{view.job.tally.rows:,}",
-                *(f"{view.counts[k]:,}" for k in ("accepted", "delivered", "skipped", "dead")),
-                f"{view.counts['waiting']:,}",
+                view.job.tally.rows,
+                *map(view.counts.__getitem__, _COUNTS),
             )
             for view in views
         ],

@@ -96,10 +96,10 @@ def _tell_triggers(plan: JobPlan) -> None:
         rows.append(
             (
                 name,
-                f"{one.deliveries:,}",
+                one.deliveries,
                 ", ".join(f"{why} {count:,}" for why, count in found["known"].items()) or "-",
-                f"{one.left:,}",
-                f"{one.requests:,}",
+                one.left,
+                one.requests,
                 sample,
             )
         )

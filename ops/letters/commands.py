@@ -63,7 +63,7 @@ def causes(*, as_json: Json = False) -> None:
         [
             (
                 c.cause,
-                f"{c.count:,}",
+                c.count,
                 c.reason,
                 c.status or "-",
                 c.trigger,

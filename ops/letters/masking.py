@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Any, Final
 
-import orjson
-
+from ops.terminal.console import json_or_text
 from worker.core.messages import normalise_message
 
 MASK: Final = "•••"
@@ -16,7 +15,7 @@ _SEGMENT_EVENTS: Final = "segment_events"
 
 def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
     """Return a letter as it is printed: with its body as JSON, and masked unless revealed."""
-    body = _json(letter["body"])
+    body = json_or_text(letter["body"])
     public = {key: value for key, value in letter.items() if key not in {"header", "entry"}}
     if reveal:
         return public | {"body": body}
@@ -26,15 +25,6 @@ def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
         "answer": normalise_message(letter["answer"]),
         "profile": masked_profile(letter["profile"]),
     }
-
-
-def _json(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
 
 
 def masked_profile(profile: Any) -> Any:

@@ -25,7 +25,7 @@ from ops.state.opened import opened
 from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import note, print_json, print_result, say, table
-from ops.terminal.options import All, Ids, Json, Yes, spread
+from ops.terminal.options import All, Force, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
 from producer.retrying import TOO_OLD, LedgerReach
@@ -57,9 +57,7 @@ def replay(
             "--dry-run", help="Send nothing: render with today's templates, and show what would be."
         ),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
-    ] = False,
+    force: Force = False,
     everything: All = False,
     yes: Yes = False,
     as_json: Json = False,

@@ -18,7 +18,7 @@ from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.adapters.redis.gate import read_state, resume_gate
@@ -89,11 +89,12 @@ def pause(
             PauseResult(target.kind, target.name, set_pause(client, target.kind, target.name, why))
             for target in targets
         ]
-    if as_json:
-        print_json({"paused": [asdict(one) for one in done], "reason": reason})
-        return
-    for one, target in zip(done, targets, strict=True):
-        say(f"{target} is paused" if one.changed else f"{target} stays paused, for this reason")
+    lines = (
+        f"{target} is paused" if one.changed else f"{target} stays paused, for this reason"
+        for one, target in zip(done, targets, strict=True)
+    )
+    document = {"paused": [asdict(one) for one in done], "reason": reason}
+    print_result(document, *lines, as_json=as_json)
 
 
 def resume(

@@ -12,14 +12,13 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from ops.letters.masking import MASK, hidden
+from ops.letters.masking import MASK, hidden, masked_profile
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, print_result, say, say_fields, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
-from ops.terminal.options import All, FilterOptions, Ids, Json, Reveal, Yes, spread
+from ops.terminal.options import All, FilterOptions, Force, Ids, Json, Reveal, Yes, spread
 from ops.terminal.tables import number_columns, text_columns
-from producer.events.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from producer.retrying import TOO_OLD, LedgerReach, retry_records
@@ -139,9 +138,7 @@ def replay(
     ids: Ids = None,
     *,
     options: RecordOptions,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
-    ] = False,
+    force: Force = False,
     everything: All = False,
     as_json: Json = False,
 ) -> None:
@@ -222,12 +219,12 @@ def _grouped(records: Iterable[QuarantineRecord]) -> list[_RecordGroup]:
     return sorted(groups, key=lambda group: (-group.times, group.audience))
 
 
-def _row(group: _RecordGroup, settings: Settings) -> tuple[str, ...]:
+def _row(group: _RecordGroup, settings: Settings) -> tuple[object, ...]:
     return (
         group.audience or "-",
         group.reason,
-        f"{group.records:,}",
-        f"{group.times:,}",
+        group.records,
+        group.times,
         shown_ms(group.last_seen_ms),
         group.sample.id,
         group.sample.message + _did_you_mean(group, settings),
@@ -263,8 +260,4 @@ def masked(payload: Any) -> Any:
             key: value if key in _ENVELOPE else masked(value) if key == "data" else hidden(value)
             for key, value in payload.items()
         }
-    if isinstance(payload, dict):
-        return {
-            key: value if key == SEGMENT_EVENTS else hidden(value) for key, value in payload.items()
-        }
-    return hidden(payload)
+    return masked_profile(payload)

@@ -124,10 +124,7 @@ def _differs(document: dict[str, Any]) -> bool:
 def _tell(slug: str, documents: Sequence[dict[str, Any]], repaired: int | None) -> None:
     table(
         ("destination", *number_columns("in both", "missing", "stale")),
-        [
-            (each["destination"], f"{each['both']:,}", f"{each['missing']:,}", f"{each['stale']:,}")
-            for each in documents
-        ],
+        [(each["destination"], each["both"], each["missing"], each["stale"]) for each in documents],
     )
     for each in documents:
         if each["stale_unnamed"]:

@@ -17,7 +17,7 @@ from ops.status.health.judgement import read_judged
 from ops.status.health.problem import ILL, line_of
 from ops.status.status import KINDS
 from ops.status.text import drawn, sum_of, tell
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
@@ -80,17 +80,12 @@ def _checked(*, as_json: bool, attention: bool) -> int:
         with already_there() as (settings, client):
             found = read_judged(client, settings)["problems"]
     except RedisUnavailable as error:
-        if as_json:
-            print_json({"reachable": False, "reason": error.message, "problems": []})
-        else:
-            say(error.message)
+        document = {"reachable": False, "reason": error.message, "problems": []}
+        print_result(document, error.message, as_json=as_json)
         return UNREACHABLE
     problems = [each for each in found if attention or each["severity"] == ILL]
-    if as_json:
-        print_json({"reachable": True, "problems": problems})
-    else:
-        for line in [line_of(each) for each in problems] or ["All is well."]:
-            say(line)
+    lines = [line_of(each) for each in problems] or ["All is well."]
+    print_result({"reachable": True, "problems": problems}, *lines, as_json=as_json)
     return EXIT_ILL if problems else 0
 
 

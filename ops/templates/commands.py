@@ -20,7 +20,7 @@ from ops.templates.testing.commands import diff, run_cases
 from ops.templates.trying.commands import render, watch
 from ops.terminal.console import note, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
-from ops.terminal.options import Json
+from ops.terminal.options import Json, Strict
 from ops.terminal.tables import text_columns
 from worker.checks.templates import TemplateReport
 from worker.errors import TemplateBroken
@@ -121,9 +121,7 @@ def check(
             "--live", help="Also ask Insider's panel what of it would be dropped silently."
         ),
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
-    ] = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Parse templates, render samples, and compare the engines.

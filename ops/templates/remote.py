@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from ops.templates.place import SUFFIX
+from ops.terminal.console import json_or_text
 from producer.lytics import LyticsApi
 from worker.checks.rehearsal import Rehearsed
 from worker.contract.settings import Settings
@@ -133,23 +132,13 @@ def try_there(
     slugs = [str(each.get("slug")) for each in entries if isinstance(each, dict)]
     request = {"job_config": dict(settings), "entity": dict(profile), "sample_segments": slugs}
     try:
-        theirs = _read(api.test_template(known, request))
+        theirs = json_or_text(api.test_template(known, request))
     except LyticsUnavailable as error:
         raise LyticsUnavailable(
             f"{error.message} If {name} was put there otherwise than by this version's"
             " `segrelay template push`, push it again: Lytics can't test it as it is."
         ) from error
     return RemoteResult(_problem(theirs, ours), theirs)
-
-
-def _read(theirs: Any) -> Any:
-    """Parse a body that came as text."""
-    if not isinstance(theirs, str):
-        return theirs
-    try:
-        return orjson.loads(theirs)
-    except orjson.JSONDecodeError:
-        return theirs
 
 
 def _problem(theirs: Any, ours: Rehearsed) -> str:

@@ -17,7 +17,7 @@ from ops.templates.remote import (
     source_for_lytics,
     try_there,
 )
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import note, print_json, print_result, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from worker.checks.rehearsal import rehearse_rendering
@@ -127,10 +127,7 @@ def try_there_(
                     "ours": ours.body,
                 }
             )
-    if json:
-        print_json({"events": documents})
-    else:
-        for one in documents:
-            say(f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}")
+    lines = (f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}" for one in documents)
+    print_result({"events": documents}, *lines, as_json=json)
     if not all(one["same"] for one in documents):
         raise typer.Exit(1)

@@ -127,6 +127,16 @@ def say_fields(document: Mapping[str, Any]) -> None:
         say(f"{name}: {text}")
 
 
+def json_or_text(text: Any) -> Any:
+    """Return the value of a text that is JSON; anything else is returned as it is."""
+    import orjson  # noqa: PLC0415 - `--help` has to be quick
+
+    try:
+        return orjson.loads(text) if isinstance(text, str) else text
+    except orjson.JSONDecodeError:
+        return text
+
+
 def say(message: str) -> None:
     """Print a line of the command's result on stdout."""
     sys.stdout.write(printable(message, keep=LAYOUT) + "\n")
@@ -150,14 +160,18 @@ def table(
 
     Args:
         columns: See `ops.terminal.tables`.
-        rows: Their cells.
+        rows: Their cells; whole numbers get separators of thousands.
         ill: Numbers of the rows, from 0, that somebody has to look at; red where there are colours.
     """
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    cells = [[printable(_cell(value)) for value in row] for row in rows]
     header, *blocks = laid_out(columns, cells, screen_width() if sys.stdout.isatty() else None)
     _print_block(header, _BOLD)
     for number, block in enumerate(blocks):
         _print_block(block, _RED if number in ill else "")
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if type(value) is int else str(value)
 
 
 def say_wrapped(message: str, *, is_ill: bool = False) -> None:

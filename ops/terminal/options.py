@@ -19,6 +19,10 @@ from worker.errors import UsageWrong
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]
 All = Annotated[bool, typer.Option("--all", help="Take everything there is.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the profile's fields too.")]
 Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as `list` shows them.")
@@ -73,6 +77,23 @@ def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Confi
         there = ", ".join(known) or "none"
         raise UsageWrong(f"The configuration has no {kind} {name}; it has: {there}.")
     return known[name]
+
+
+def object_of(text: str, option: str) -> dict[str, Any]:
+    """Return the JSON object in the value of an option.
+
+    Raises:
+        UsageWrong: It is none.
+    """
+    import orjson  # noqa: PLC0415 - `--help` has to be quick
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(f"{option} is not JSON: {error.msg}.") from error
+    if not isinstance(value, dict):
+        raise UsageWrong(f"{option} has to be a JSON object.")
+    return value
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,7 +11,7 @@ import typer
 
 from ops.insider.read_back import read_sent
 from ops.state.opened import opened
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import json_or_text, note, print_json, say
 from ops.terminal.options import Json, configured
 from ops.trial.event import candidate_of, events_for, payloads_of, slug_or_id
 from ops.trial.trial_drain import NotSent, send
@@ -134,12 +134,7 @@ def _document(
 
 
 def _json(body: bytes) -> Any:
-    if not body:
-        return None
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body.decode(errors="replace")
+    return json_or_text(body.decode(errors="replace")) if body else None
 
 
 def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:

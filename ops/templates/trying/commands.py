@@ -14,12 +14,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.templates.options import Folder, Given, TemplateArgument, TriggerName, object_of
+from ops.templates.options import Folder, Given, TemplateArgument, TriggerName
 from ops.templates.place import Place, full_name, place_of
 from ops.templates.trying.explained import changes_of_rehearsed, document_of
 from ops.templates.trying.named_events import rehearse_named
 from ops.terminal.console import note, print_json, say
-from ops.terminal.options import Json
+from ops.terminal.options import Json, object_of
 from worker.checks.rehearsal import Rehearsed
 from worker.errors import SegrelayError, TemplateBroken
 from worker.jsonnet.rendered import Killed
@@ -57,7 +57,9 @@ def render(
     """
     place = place_of(templates)
     name = full_name(template)
-    outcomes = rehearse_named(place, name, file, trigger, object_of(settings) if settings else None)
+    outcomes = rehearse_named(
+        place, name, file, trigger, object_of(settings, "--settings") if settings else None
+    )
     _raise_if_killed(outcomes, name)
     if json:
         print_json([document_of(one) for one in outcomes])
@@ -140,7 +142,7 @@ def watch(
 ) -> None:
     """Render again at every save of a template or of FILE, until Ctrl-C."""
     place = place_of(templates)
-    given = object_of(settings) if settings else None
+    given = object_of(settings, "--settings") if settings else None
     seen: object = None
     try:
         while True:
