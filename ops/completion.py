@@ -45,7 +45,7 @@ def templates(incomplete: str) -> list[str]:
     """Return the templates of the configured folder."""
 
     def read() -> Iterable[str]:
-        from ops.templates.place import names_in  # noqa: PLC0415 - only who completes needs it
+        from ops.templates.workspace import names_in  # noqa: PLC0415 - only who completes needs it
 
         return names_in(_settings().templates_folder)
 

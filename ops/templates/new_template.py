@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ops.templates.place import SUFFIX, full_name, shipped_models
+from ops.templates.workspace import SUFFIX, full_name, shipped_models
 from worker.errors import UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ops.templates.place import SUFFIX
+from ops.templates.workspace import SUFFIX
 from ops.terminal.console import json_or_text
 from producer.lytics import LyticsApi
 from worker.checks.rehearsal import Rehearsed

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.templates.place import full_name
+from ops.templates.workspace import full_name
 from worker.errors import UsageWrong
 
 

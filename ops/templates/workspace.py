@@ -21,7 +21,7 @@ _PATTERN: Final = f"*{SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Workspace:
     """A templates folder.
 
     Args:
@@ -74,7 +74,7 @@ class Place:
         return [Case(way.value, sample_profile(way, now), {}) for way in Direction]
 
 
-def place_of(named: Path | None) -> Place:
+def workspace_of(named: Path | None) -> Workspace:
     """Return the named folder, or else the configured one.
 
     Raises:
@@ -83,10 +83,10 @@ def place_of(named: Path | None) -> Place:
     """
     if named is None:
         settings = load_settings()
-        return Place(settings.templates_folder, settings)
+        return Workspace(settings.templates_folder, settings)
     if not named.is_dir():
         raise UsageWrong(f"{named}: there is no such folder.")
-    return Place(named, None)
+    return Workspace(named, None)
 
 
 def full_name(name: str) -> str:
