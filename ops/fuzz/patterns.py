@@ -1,8 +1,9 @@
 """Patterns of random expressions, by the type that they yield.
 
-Each pattern has holes between « and »: `«number»` is an expression of a type, or sometimes of another one,
-`«number!»` surely of this type, `«number0»` a literal; of several words one is chosen. A hole may
-also name another method of the grammar, such as `«slice»`. Repeated patterns are chosen more often.
+Each pattern has holes between « and »: `«number»` is an expression of a type, or sometimes of
+another one, `«number!»` surely of this type, `«number0»` a literal; of several words one is chosen.
+A hole may also name another method of the grammar, such as `«slice»`. Repeated patterns are chosen
+more often.
 """
 
 from __future__ import annotations
