@@ -108,7 +108,7 @@ class MembershipSnapshot:
     """The audiences that one person was in at one time.
 
     Args:
-        inside: By audience, of those that the person had entered or left before.
+        inside: Whether the person is in each audience that they entered or left before.
     """
 
     email: str
@@ -159,9 +159,9 @@ def payloads(
     """Yield the payload of each event, with a profile of about this size.
 
     Args:
-        happened: In the order in which they are sent.
+        happened: The events in the order in which they are sent.
         profile_bytes: Padded to that.
-        fields: How many fields a profile has at least; those that are added share its size.
+        fields: The fewest fields of a profile; added ones share its size.
         segments: Audiences of the profile at each of them (`_segments`).
     """
     for number, event in enumerate(happened):

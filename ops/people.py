@@ -59,9 +59,9 @@ class _Home(NamedTuple):
     """A country in which people live.
 
     Attributes:
-        country: As the source writes it; not everybody's says a code.
+        country: The country as the source writes it, which is not always a code.
         phones: Beginnings of numbers that are kept for fiction, with how many digits follow.
-        weight: How many of a hundred live there.
+        weight: The number of people of a hundred who live there.
     """
 
     country: str

@@ -47,18 +47,18 @@ class Rig:
 
     Args:
         folder: Empty; holds the configuration, Redis' files and the logs.
-        rate: Of the destination.
+        rate: The rate of the destination.
         delivery_lines: Lines of `[delivery]`.
         redis_lines: Lines of `[redis]`.
-        redis_url: Of a Redis that somebody else starts and ends.
+        redis_url: The URL of a Redis that somebody else starts and ends.
         destination_lines: Further lines of the destination.
         more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
         sandbox_settings: Switches of the sandbox at its start.
         templates: Texts that replace shipped ones, by their names.
         enter_lines: Further lines of the trigger `enter`.
-        exit_events: With a third trigger, for the event of an exit.
+        exit_events: There is a third trigger, for the event of an exit.
         audiences: Those that its triggers want.
-        max_memory: Of the embedded Redis, e.g. "64mb".
+        max_memory: The memory of the embedded Redis, such as "64mb".
         launch: Starts our commands, workers and the sandbox, as `Popen` does.
     """
 
@@ -180,7 +180,7 @@ class Rig:
 
         Args:
             options: Celery's.
-            number: Of a worker that has ended, whose place the new one takes; -1 = none.
+            number: The number of an ended worker that is replaced; -1 = none.
         """
         replaces = number >= 0
         number = number if replaces else len(self.workers)
@@ -203,7 +203,7 @@ class Rig:
         """Wait until the workers say that they are ready.
 
         Args:
-            seconds: At most.
+            seconds: The longest wait.
             since: The number of the first one that is waited for.
 
         Raises:

@@ -38,8 +38,8 @@ def row_of(
     Args:
         settings: The configuration.
         slug: The audience's.
-        known: Which slug each id stands for.
-        counts: What the ledger says.
+        known: The slug of each id.
+        counts: The counts of the ledger.
     """
     ids = sorted(audience_id for audience_id, stands_for in known.items() if stands_for == slug)
     return {

@@ -53,8 +53,8 @@ class LeavingPeople:
     """The people who leave an audience, at all destinations.
 
     Args:
-        named: How many people were named, whether they are in it or not.
-        groups: By destination.
+        named: The number of people who were named, whether they are members or not.
+        groups: The people of each destination.
     """
 
     named: int
@@ -108,12 +108,12 @@ def find_leaving(
     """Return the people who leave an audience at these destinations, by the present ledgers.
 
     Args:
-        client: Of the ledger.
+        client: A connection to Redis.
         slug: The audience.
-        destinations: That let people go.
+        destinations: The destinations that people leave.
         named: People who are known by name, whether they are in it or not.
         waiting: People whose entrance waits: they go, too.
-        advance: Told how many ledgers were read.
+        advance: A callback that takes the number of ledgers that were read.
     """
     found = standings(client, slug, advance)
     groups = [_group(each, found.get(each, {}), named, waiting) for each in destinations]
@@ -189,7 +189,7 @@ def moved(
         people: Each with the time of the entrance.
         old: The former slug.
         new: The new one.
-        elsewhere: What the ledger says of the new slug.
+        elsewhere: The newest deliveries under the new slug, by digest.
     """
     for person, at_us in people:
         is_mark = elsewhere.get(person.digest) == (Direction.EXIT, at_us)

@@ -28,9 +28,9 @@ class CanaryPerson:
     """One person of a canary, as the destination holds them.
 
     Args:
-        outcome: What would become of the person's delivery today: `sent`, or why not.
-        verdicts: Of each attribute that was sent: as sent, differs, not there.
-        problem: Why there is nothing to compare; "" = there is.
+        outcome: The outcome of a rehearsal: `sent`, or why not.
+        verdicts: Whether each sent attribute is there: as sent, differs, not there.
+        problem: The reason why nothing could be compared; "" = it was.
         sent: The users of the body that was sent.
     """
 

@@ -46,7 +46,7 @@ class WantedJob:
         audience: "" where every row brings its own events; a scan's own if it is not said.
         as_of: RFC 3339, `now`, `file`, `name`, `column:FIELD`, or "" where it was not said; a
             scan has Lytics' time.
-        columns: Of a file without a header.
+        columns: The names of the columns of a file without a header.
         stripes: Processes that read; 0 = one for each core.
     """
 
@@ -68,9 +68,9 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
     """Return the specification of a job from its description.
 
     Args:
-        wanted: As it was typed.
+        wanted: The description of the job.
         settings: The configuration.
-        book: Of the jobs that exist.
+        book: The book of existing jobs.
 
     Raises:
         UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.

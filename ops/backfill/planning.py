@@ -46,9 +46,9 @@ class TriggerPlan:
     """The plan of a backfill for one trigger.
 
     Args:
-        deliveries: That would be accepted.
-        known: Of these: what the ledger would skip, by reason.
-        by_partition: What would be left to send, in each partition.
+        deliveries: The number of deliveries that would be accepted.
+        known: The number of these that the ledger would skip, by reason.
+        by_partition: The number of these that would be sent, by partition.
         sample: The first of them.
     """
 
@@ -82,10 +82,10 @@ class JobPlan:
 
     Args:
         people: Deliveries of people about whom the ledger knows nothing.
-        entry_bytes: Of all entries.
-        redis_bytes: What Redis would need at most, beside what it holds already.
-        free_bytes: What producers may still use of its memory; None = it has no limit.
-        seconds: At the allowed rate; a machine may need longer.
+        entry_bytes: The size of all entries.
+        redis_bytes: The most memory that Redis would need in addition.
+        free_bytes: The memory that producers may still use; None = there is no limit.
+        seconds: The duration at the allowed rate; a machine may need longer.
         bodies: One for each trigger, as it would be sent, masked.
     """
 

@@ -29,8 +29,8 @@ class Span:
     """The deliveries of a job that were settled within one minute.
 
     Args:
-        minute: Since 1970.
-        counts: By kind, see OUTCOMES.
+        minute: The minute since 1970.
+        counts: The counts by kind, see OUTCOMES.
     """
 
     minute: int

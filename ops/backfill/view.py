@@ -26,9 +26,9 @@ class JobView:
     """A job and the outcomes of its deliveries.
 
     Args:
-        counts: By kind, see KINDS; in deliveries.
-        reasons: By `skipped` and `dead`: how many for which reason.
-        pause: Why nothing of it is delivered; None = it is not paused.
+        counts: The counts of deliveries by kind, see KINDS.
+        reasons: The counts by reason, for `skipped` and `dead`.
+        pause: The pause of its deliveries; None = it is not paused.
     """
 
     job: Job

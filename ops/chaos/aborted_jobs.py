@@ -52,8 +52,8 @@ class AbortedJobs:
     """Starts jobs and aborts them.
 
     Args:
-        rows: Of each job's file.
-        problems: What did not go as it must.
+        rows: The number of rows of each job.
+        problems: Failures of the run itself.
     """
 
     rig: Rig

@@ -39,7 +39,7 @@ class Feeder:
 
     Attributes:
         confirmed: Deliveries that a producer called accepted; portions sent again count once.
-        unsure: How often a producer ended without being sure, and was tried again.
+        unsure: Attempts that were repeated because their result was unsure.
     """
 
     rig: Rig

@@ -62,17 +62,17 @@ class Plan:
         duplicates: Share of them that is sent twice.
         states: State events of all audiences of one person, for each event; older events of the
             same person are still to come.
-        worker_kills: Of whole process groups and of single children, in turn.
+        worker_kills: The kills of whole process groups and single children, in turn.
         stops: SIGSTOPs longer than a lease.
         error_share: Of requests answered with 5xx, of which a third take effect; changing limits
             add answers of 429.
-        lost_share: Of requests that take effect and get no answer.
-        late_share: Of requests that get no answer and take effect a while later.
+        lost_share: The share of requests that take effect and get no answer.
+        late_share: The share of requests without an answer that take effect later.
         overwrite: The entrance's template overwrites the list of audiences.
         aborts: Backfills that are aborted while their readers wait for room; every second reader
             is stopped before, and goes on after.
-        aborted_rows: Of each of them.
-        rewrites: How often an export is rewritten in place while a sync reads it.
+        aborted_rows: The rows of each aborted job.
+        rewrites: The rewrites of an export while a sync reads it.
         exported: People who are in every version of it.
         minutes: A run that takes longer is broken.
     """

@@ -45,10 +45,10 @@ class RewrittenFile:
     """Rewrites the export, each time that a scan is under way.
 
     Args:
-        count: How many people are in every version.
-        times: How often it is rewritten.
-        written: How often it was.
-        met: How often a scan was under way when it was.
+        count: The number of people in every version.
+        times: The number of rewrites that are planned.
+        written: The number of rewrites so far.
+        met: The number of rewrites during a scan.
     """
 
     rig: Rig

@@ -35,7 +35,7 @@ class Regulars:
     """The members of the audience, and those who may become members.
 
     Args:
-        count: How many are in it, about; twice as many can be.
+        count: About the number of members; twice as many people exist.
     """
 
     rig: Rig

@@ -21,7 +21,7 @@ class Watch:
     """A thread that asks for the status while Redis is up.
 
     Attributes:
-        looks: How often the sum was checked.
+        looks: The number of checks.
         broken: Checks that failed.
         status: The last one.
     """

@@ -76,7 +76,7 @@ class BringResult:
 
     Args:
         confirmed: Deliveries that are surely in.
-        unsure: How often it was tried again.
+        unsure: The number of repeated attempts.
         problems: Answers that should not have been given.
     """
 
@@ -90,8 +90,8 @@ class Bringer:
     """Brings portions in.
 
     Args:
-        stop_at: When the whole run is over, by the monotonic clock.
-        webhook_url: Where the receiver listens.
+        stop_at: The end of the whole run, by the monotonic clock.
+        webhook_url: The URL of the receiver.
     """
 
     rig: Rig

@@ -26,9 +26,9 @@ class CheckReport:
 
     Args:
         valid: Everything can be started with it.
-        problems: Why not.
-        warnings: What keeps something from working, or is probably not meant.
-        notes: What could not be looked at.
+        problems: Reasons why nothing can be started.
+        warnings: Settings that do not work, or are probably not meant.
+        notes: Parts that could not be checked.
     """
 
     valid: bool

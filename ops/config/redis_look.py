@@ -19,9 +19,9 @@ class RedisLook(NamedTuple):
     """The result of a check of Redis.
 
     Attributes:
-        problems: Why it is refused by whatever starts with this configuration.
-        warnings: What is probably not meant.
-        notes: Why it could not be asked.
+        problems: Reasons why nothing starts with this Redis and configuration.
+        warnings: Settings that are probably not meant.
+        notes: Reasons why Redis could not be asked.
     """
 
     problems: list[str]

@@ -19,7 +19,7 @@ class Launch:
     """The password and the port of one start of a server.
 
     Args:
-        max_memory: As Redis reads it, e.g. `64mb`; empty for no limit.
+        max_memory: The limit as Redis reads it, such as `64mb`; "" = no limit.
     """
 
     port: int

@@ -50,8 +50,8 @@ class EmbeddedRedis:
     """An embedded Redis that runs.
 
     Args:
-        url: With the password.
-        started_by_us: By the very call that returned this; who started it may stop it.
+        url: The URL, with the password.
+        started_by_us: The call that returned this has started it, and may stop it.
     """
 
     url: str = field(repr=False)
@@ -66,8 +66,8 @@ def ensure_running(
 
     Args:
         data_dir: Made, for its owner alone, if it is not there.
-        wait_seconds: For a server that is starting or loading its data.
-        max_memory: As Redis reads it, e.g. `64mb`; counts only for a server that this starts.
+        wait_seconds: The longest wait for a server that starts or loads its data.
+        max_memory: The limit, such as `64mb`, of a server that this call starts.
 
     Raises:
         RedisUnavailable: It does not start or is not ready in time; with the end of its log.

@@ -41,8 +41,8 @@ def serve(app: Any, *, address: str, port: int, credentials: str, has_actions: b
 
     Args:
         app: A Celery app on the workers' broker.
-        address: Where to listen.
-        port: Where to listen.
+        address: The address to listen at.
+        port: The port to listen at.
         credentials: `user:password`; no page but the health check answers without.
         has_actions: Whoever signs in can stop workers and queues, and revoke tasks.
 

@@ -23,7 +23,7 @@ class ReadBack:
     Args:
         attributes: By the names under which they are read; None = Insider does not know the
             person, or it could not be read.
-        problem: Why it could not be read; "" = it was.
+        problem: The reason why it could not be read; "" = it was.
     """
 
     attributes: Mapping[str, Any] | None

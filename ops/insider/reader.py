@@ -57,7 +57,7 @@ class Column:
 
     Args:
         kind: Its type as the panel calls it; "" = it does not say.
-        parameters: Of an event: name and type.
+        parameters: The types of an event's parameters, by their names.
     """
 
     key: str

@@ -33,8 +33,8 @@ class Filter:
     Args:
         ids: If any, nothing else counts.
         digest: Hex, of the profile; "" = any.
-        since_ms: Of the death.
-        until_ms: Of the death; 0 = no end.
+        since_ms: The earliest time of death.
+        until_ms: The latest time of death; 0 = no limit.
     """
 
     ids: frozenset[str] = frozenset()

@@ -41,7 +41,7 @@ class ReplayPolicy:
     """The rules by which a replay leaves letters out.
 
     Args:
-        reach: What was accepted before is left out.
+        reach: Letters of deliveries that were accepted before it are left out.
         named: The letters were named by their ids: also exhausted ones.
     """
 
@@ -54,8 +54,8 @@ class ReplayPlan:
     """The letters that a replay would take and leave out.
 
     Args:
-        ids: In the order in which they will be taken.
-        left_out: How many, by why.
+        ids: The letters in the order of the replay.
+        left_out: The number of letters that are left out, by reason.
     """
 
     ids: list[str] = field(default_factory=list)

@@ -36,9 +36,9 @@ class Carrier:
     """Moves the contents of a partition; it holds the leases of both partitions.
 
     Args:
-        old: Where it stands.
-        new: Where it goes: the partition of the same number of another destination.
-        retention_ms: How long a ledger is kept.
+        old: The lease of the partition that is emptied.
+        new: The lease of the partition that gets the contents.
+        retention_ms: The time for which a record is kept.
     """
 
     client: Redis

@@ -49,7 +49,7 @@ class Mover:
 
     Args:
         trigger: The other one.
-        meanings: What all triggers mean, by their names.
+        meanings: The meanings of all triggers, by their names.
         doorbell: Rung for what was moved.
     """
 

@@ -30,8 +30,8 @@ class HeldLease:
     """The lease of a partition; every script that writes compares its token.
 
     Args:
-        owner: For people.
-        length_ms: How long it holds without being renewed.
+        owner: The holder's name, for messages.
+        length_ms: The duration of the lease without a renewal.
         takes: The beginning of tokens that are taken away from whoever has them; "" = none.
     """
 

@@ -53,7 +53,7 @@ class Renaming:
     Args:
         old: A name that the configuration does not have.
         new: One that it has.
-        tell: Told now and then how far it has come.
+        tell: A callback that takes the counts so far, now and then.
     """
 
     client: Redis

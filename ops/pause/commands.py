@@ -177,9 +177,9 @@ def chosen(
     """Return the targets that the arguments name.
 
     Args:
-        known: By kind.
-        names: As written; `destination:NAME` and `trigger:NAME` tell two of one name apart.
-        kinds: What `--all` stands for.
+        known: All names, by kind.
+        names: As typed; `destination:NAME` and `trigger:NAME` tell two of one name apart.
+        kinds: The kinds that `--all` stands for.
         everything: `--all`.
 
     Raises:

@@ -33,7 +33,7 @@ class ProbeResult:
     """The outcome of a first request.
 
     Args:
-        message: For a person.
+        message: The text for a person.
     """
 
     outcome: ProbeOutcome
@@ -45,7 +45,7 @@ class Probe:
     """Waits for the first request of a destination or trigger that was resumed.
 
     Args:
-        since_ms: When that was, by Redis' clock.
+        since_ms: The time of the resuming, by Redis' clock.
     """
 
     client: Redis

@@ -29,9 +29,9 @@ class Obstacles:
     """All reasons why deliveries in some partitions may wait.
 
     Args:
-        delays: By destination.
-        notes: By destination: the open ones.
-        gates: By destination.
+        delays: The delayed work, by destination.
+        notes: The open notes, by destination.
+        gates: The states of the gates, by destination.
     """
 
     settings: Settings
@@ -47,8 +47,8 @@ class Obstacles:
         """Read pauses, delays, notes and gates.
 
         Args:
-            client: Of Redis.
-            settings: Of today.
+            client: A connection to Redis.
+            settings: The present configuration.
             places: One partition of each destination.
 
         Raises:

@@ -41,7 +41,7 @@ class HistoryLine:
     """A line of a partition's history: a skip, a refusal or a retry.
 
     Args:
-        at_ms: By Redis' clock.
+        at_ms: The time of the line, by Redis' clock.
     """
 
     at_ms: int
@@ -59,10 +59,10 @@ class KnownProfile:
     """All that is known of a profile.
 
     Args:
-        ledger: By destination.
-        written_ms: When a ledger that lapses was written last, by destination.
-        obstacles: What may hold up what waits.
-        orphaned: What of `waiting` no worker delivers: its trigger is gone, or wants it no more.
+        ledger: The lines of the ledger, by destination.
+        written_ms: The last write of each record that lapses, by destination.
+        obstacles: The reasons why deliveries may wait.
+        orphaned: Entries of `waiting` that no trigger wants any more.
         is_whole: All that waits was looked at.
     """
 
@@ -87,8 +87,8 @@ def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
     """Find a profile by what was typed, and return all that is known of it.
 
     Args:
-        client: Of Redis.
-        settings: Of today.
+        client: A connection to Redis.
+        settings: The present configuration.
         text: A value of the identity field; else a digest as `verify` prints it; else a value of
             any field of what waits or lies dead: `value` or `field:value`.
 

@@ -30,9 +30,9 @@ class AudienceComparison:
     """The difference between an audience's source and the ledger of one destination.
 
     Args:
-        source: How many are in the audience by its source.
-        ledger: How many by the ledger.
-        missing: In the source, not in the ledger.
+        source: The number of members by the source.
+        ledger: The number of members by the ledger.
+        missing: People in the source and not in the ledger.
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
         known: Digests of everybody of whom the ledger says that they were ever in it.
@@ -68,12 +68,12 @@ def compare(
     """Compare the source with the ledgers of the destinations.
 
     Args:
-        client: Of the ledger.
+        client: A connection to Redis.
         audience: The slug.
-        destinations: That want the audience.
+        destinations: The destinations that want the audience.
         source: Its members by digest.
-        scan_us: When the source was read, by its own clock.
-        advance: Told how many ledgers were read.
+        scan_us: The time of the scan, by the clock of the source.
+        advance: A callback that takes the number of ledgers that were read.
     """
     inside: dict[str, set[bytes]] = {name: set() for name in destinations}
     newer: dict[str, set[bytes]] = {name: set() for name in destinations}

@@ -41,8 +41,8 @@ class AudienceSource:
     """The members of an audience at Lytics.
 
     Args:
-        scan_us: When Lytics was asked first, by its own clock.
-        members: By digest.
+        scan_us: The beginning of the scan, by the clock of Lytics.
+        members: The members by digest.
     """
 
     scan_us: int
@@ -66,7 +66,7 @@ class Drift:
     """Finds and repairs the differences of one audience.
 
     Args:
-        name: As Lytics is asked for it: slug or id.
+        name: The slug or id with which Lytics is asked.
         slug: The audience's.
         show: Shows how far each part has come.
     """
@@ -92,7 +92,7 @@ class Drift:
         """Compare the source with the ledger of every destination that wants the audience.
 
         Args:
-            source: Who is in it.
+            source: The members at Lytics.
             people: Sources of people who may be stale, beside the syncs.
         """
         destinations = sorted(

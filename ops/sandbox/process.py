@@ -31,7 +31,7 @@ class SandboxProcess:
         settings: Switches at the start, see `SandboxSettings`.
 
     Attributes:
-        url: Where it listens.
+        url: The URL of the sandbox.
     """
 
     def __init__(

@@ -38,8 +38,8 @@ class Deadline:
         """Say whether the limit has passed.
 
         Args:
-            since: When the trouble began, by the monotonic clock.
-            unless_given: How long that trouble is borne where there is no limit; None is for ever.
+            since: The beginning of the trouble, by the monotonic clock.
+            unless_given: Seconds for which it is borne without a limit; None = for ever.
         """
         if self._at is not None:
             return time.monotonic() >= self._at
@@ -51,12 +51,12 @@ class Target:
     """The lane, job and publisher that payloads are sent with.
 
     Args:
-        name: Of the source, for messages.
+        name: The name of the source, for messages.
         digest: Of the source, with which an interrupted job goes on where it stopped; "" = it
             can't.
         skip_hook: See `Publisher.publish`.
         dry_run: Nothing is written, so there need be no room.
-        away_seconds: How long a Redis that is away is waited for.
+        away_seconds: The longest wait for a Redis that is away.
     """
 
     publisher: Publisher
@@ -103,7 +103,7 @@ class Sending:
         """Publish the batches.
 
         Args:
-            batches: Of the source, in its order.
+            batches: The payloads of the source, in its order.
             advance: Takes how many payloads were published, after each batch.
             is_live: The source is a pipe, of which a batch may be a single line.
 

@@ -138,9 +138,9 @@ class DeliveryWait:
     """The deliveries that a command waits for.
 
     Args:
-        waiting: How many deliveries still wait.
-        hindered: What keeps them from being made, a sentence each.
-        away_seconds: How long a Redis that is away is waited for.
+        waiting: Returns the number of deliveries that still wait.
+        hindered: Returns the reasons why they are not made, a sentence each.
+        away_seconds: The longest wait for a Redis that is away.
         tell: Takes a line for the person who waits.
     """
 

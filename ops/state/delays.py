@@ -19,8 +19,8 @@ class Delays:
     """The delayed triggers and deliveries of one partition.
 
     Args:
-        waits: By trigger.
-        setbacks: By place, `lane|trigger|id`.
+        waits: The waits by trigger.
+        setbacks: The setbacks by `lane|trigger|id`.
     """
 
     waits: Mapping[str, Wait] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def state_of_delayed(
 
     Args:
         trigger: Its name.
-        found: By partition.
+        found: The delayed work of each partition.
         waiting: Indices of the partitions in which deliveries of the trigger wait.
     """
     here = [found[at] for at in sorted(waiting)]

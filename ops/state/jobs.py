@@ -17,7 +17,7 @@ def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
     Args:
         job: None where it is only a lane, into which `segrelay send --job` has sent.
         waiting: Its deliveries that wait.
-        pause: Why nothing of it is delivered; None = it is not paused.
+        pause: The pause of its deliveries; None = it is not paused.
     """
     phase = job.phase if job else "read"
     match phase:

@@ -15,7 +15,7 @@ class KnownPerson:
     """The digest and the partition of a profile.
 
     Args:
-        partition: Of each destination.
+        partition: The number of the partition, the same at each destination.
     """
 
     digest: bytes

@@ -168,8 +168,8 @@ def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
     """Say whether no worker delivers an entry.
 
     Args:
-        entry: What waits.
-        meaning: Of its trigger; None = no worker knows the trigger in this destination.
+        entry: A waiting entry.
+        meaning: The meaning of its trigger; None = no worker knows the trigger here.
     """
     return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
 

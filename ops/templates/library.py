@@ -44,10 +44,10 @@ class LibraryFile:
     """One file of the library.
 
     Args:
-        variable: What examples call it.
+        variable: The name of the library in examples.
         imports: The file that a template imports.
         source: The file in which its members are written.
-        about: What it is for, in a sentence or two.
+        about: The purpose in a sentence or two.
     """
 
     variable: str
@@ -86,9 +86,9 @@ class Example:
     """An expression of Jsonnet, and its value.
 
     Args:
-        profile: Of the event, beside its `segment_events`.
+        profile: The profile of the event, without `segment_events`.
         settings: The trigger's.
-        result: As JSON.
+        result: The value as JSON.
     """
 
     expression: str
@@ -111,7 +111,7 @@ class LibraryMember:
     """A function or value of a library.
 
     Args:
-        call: How it is called.
+        call: The call with its parameters.
         text: Paragraphs, in Markdown.
     """
 

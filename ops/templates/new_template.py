@@ -50,7 +50,7 @@ def write_new(folder: Path, name: str, model: str) -> Path:
 
     Args:
         folder: The templates folder.
-        name: Below the folder; its suffix may be left out.
+        name: The path below the folder; its suffix may be left out.
         model: A shipped template; "" = the commented start.
 
     Raises:

@@ -33,8 +33,8 @@ class RemoteResult:
     """The rendering of an event by Lytics, compared with ours.
 
     Args:
-        problem: Why it is no success; "" = both say the same. Lytics answers 200 in any case.
-        theirs: As it came.
+        problem: The difference or failure; "" = none. Lytics answers 200 in any case.
+        theirs: The answer of Lytics.
     """
 
     problem: str
@@ -116,10 +116,10 @@ def try_there(
 
     Args:
         api: A client.
-        name: At Lytics.
-        profile: Of the event.
+        name: The name of the template at Lytics.
+        profile: The profile of the event.
         settings: The trigger's.
-        ours: What came out here, of the same event.
+        ours: Our result for the same event.
 
     Raises:
         UsageWrong: The template was never pushed.

@@ -29,8 +29,8 @@ def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
 
     Args:
         text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`; "" is read as 0.
-        option: Which one it is, for the message.
-        now_ms: Since 1970.
+        option: The name of the option, for the message.
+        now_ms: The present time, since 1970.
 
     Raises:
         UsageWrong: It is none of these.

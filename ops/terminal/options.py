@@ -141,7 +141,7 @@ def with_completion(
     """Give the arguments and options of a command their completions in the shell.
 
     Args:
-        command: What is called.
+        command: The function of the command.
         completion: Returns how a parameter is completed, by its name.
     """
     hints = get_type_hints(command, include_extras=True)

@@ -29,7 +29,7 @@ class TableColumn:
     """A column of a table.
 
     Args:
-        title: What stands above it.
+        title: The text in the header.
         kind: `name` is never broken; a `number` is set to the right; a `count` too, and left out
             if it is zero in every row; `words` may be wrapped.
     """
@@ -64,7 +64,7 @@ def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[
     Args:
         columns: From the most important one to the least.
         rows: Cells as they may be shown.
-        width: Of the screen; without one every column is there and a row is one line.
+        width: The width of the screen; None = every column, and one line for a row.
     """
     typed = [each if isinstance(each, TableColumn) else TableColumn(each) for each in columns]
     if width is not None:

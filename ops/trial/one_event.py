@@ -41,7 +41,7 @@ class OneEvent:
 
     Args:
         partition: The real one.
-        settled: What became of the event; None = nothing yet.
+        settled: The outcome of the event; None = it has none yet.
     """
 
     partition: Partition

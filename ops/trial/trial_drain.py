@@ -47,7 +47,7 @@ class TrialSent:
 
     Args:
         status: 0 = there was no answer.
-        answer: As it came.
+        answer: The body of the answer.
     """
 
     url: str

@@ -49,7 +49,7 @@ class Membership:
     """The membership of a person in one audience by the ledger.
 
     Args:
-        attribute: Where the list is kept.
+        attribute: The attribute that holds the list.
     """
 
     audience: str
@@ -63,7 +63,7 @@ class Difference:
 
     Args:
         profile: Digest, hex.
-        found: What Insider says; `unknown` = it does not know the profile.
+        found: The side at Insider; `unknown` = it does not know the profile.
     """
 
     destination: str
@@ -95,7 +95,7 @@ class Reached:
 
     Args:
         people: Everybody, or an even sample.
-        about: How many people there are; where the people are a sample, an estimate.
+        about: The number of all people, estimated if `people` is a sample.
     """
 
     people: Sequence[Delivered]
@@ -138,7 +138,7 @@ def expected(
     """Return the sure memberships in audiences whose lists are kept.
 
     Args:
-        lines: Of one profile.
+        lines: The lines of one profile.
         lists: Attribute by trigger; triggers without one keep no list.
         until_us: Events later than this may not be written there yet.
     """
@@ -175,8 +175,8 @@ class Verifier:
 
     Args:
         lists: Attribute by trigger; triggers without one keep no list.
-        until_us: What happened later is not compared.
-        again_seconds: After which a difference is read again.
+        until_us: Later events are not compared.
+        again_seconds: The time after which a difference is read again.
     """
 
     def __init__(

@@ -47,8 +47,8 @@ class Write:
     """A request that was admitted; it takes effect when it is applied.
 
     Attributes:
-        keys: Of each user its identifiers as `kind:value`.
-        append: What the whole body says about arrays; None where it says nothing.
+        keys: The identifiers of each user, as `kind:value`.
+        append: The `append` of the whole body; None if it has none.
         objects: The body's own `object_attributes`.
     """
 

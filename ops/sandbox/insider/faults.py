@@ -18,10 +18,10 @@ class Fault:
     """The treatment of one request.
 
     Attributes:
-        name: As it stands in the log; "" where nothing goes wrong.
+        name: The name in the log; "" = no fault.
         takes_effect: Whether and when it is applied.
         answer: Instead of Insider's own.
-        delivery: How the answer reaches the client, if at all.
+        delivery: The way in which the answer reaches the client, if at all.
     """
 
     name: str = ""

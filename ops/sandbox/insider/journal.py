@@ -29,11 +29,11 @@ class Flight:
     """One request from its arrival until it is answered and applied, if it ever is.
 
     Attributes:
-        status: Of the answer; CLOSED without one, None as long as there is none.
+        status: The status of the answer; CLOSED without one, None before it.
         sure: The client has got the whole, well-formed answer.
         entries: A hash for each user, over its content and the path.
         events: A hash for each event of each user, if events are tracked.
-        parts: By a user's hash, what the user tells: events, or removals; if events are tracked.
+        parts: Hashes of events or removals by a user's hash, if events are tracked.
         touched: `kind:value` or serial of each profile → the hash of its user.
     """
 
@@ -76,7 +76,7 @@ class Overlap:
     """Two requests in flight at once that touched the same profiles.
 
     Attributes:
-        different: How many of the shared profiles they said different things about.
+        different: The number of shared profiles for which their data differs.
         late: The first had its answer already, and took effect only later.
     """
 

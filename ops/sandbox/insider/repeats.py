@@ -51,8 +51,8 @@ class Repeats:
         """Record that these hashes were received.
 
         Args:
-            hashes: Of what was received.
-            number: Of the request that brought them.
+            hashes: The hashes of the bodies or users that were received.
+            number: The number of their request.
 
         Returns:
             The highest fate that one of them had before, None if all are new.

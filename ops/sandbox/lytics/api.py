@@ -31,7 +31,7 @@ class Lytics:
     """An account at Lytics with its API and its webhook jobs.
 
     Attributes:
-        requests: How often each kind of path was asked.
+        requests: The number of requests for each kind of path.
     """
 
     def __init__(self, switches: LyticsSwitches) -> None:

@@ -21,8 +21,8 @@ class _Token(NamedTuple):
 
     Attributes:
         uid: Behind whom the page begins.
-        rows: How many rows the pages before had.
-        issued: In seconds since 1970.
+        rows: The number of rows of the pages before.
+        issued: The time of the token, in seconds since 1970.
     """
 
     slug: str

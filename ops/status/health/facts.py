@@ -17,12 +17,12 @@ class RedisFacts:
     """The facts about Redis.
 
     Args:
-        full: Why it takes no more events; "" = it does.
+        full: The reason why it accepts no more events; "" = it does.
         used, most: Bytes; most = 0 without a limit.
-        weak: Why it is less durable than promised.
-        failing: What it could not write to its disk.
-        losses: When it came back empty.
-        clock_ahead_seconds: Of this machine's clock before that of Redis.
+        weak: Reasons why it is less durable than promised.
+        failing: Failed writes to its disk.
+        losses: The times when it came back empty.
+        clock_ahead_seconds: The lead of this machine's clock over that of Redis.
     """
 
     full: str = ""
@@ -40,7 +40,7 @@ class SyncFacts:
 
     Args:
         run: Its state.
-        every_seconds: As configured.
+        every_seconds: The configured interval.
     """
 
     run: Run
@@ -56,8 +56,8 @@ class Facts:
         now_ms: Redis' clock.
         live_within_seconds, events_within_seconds: As configured.
         has_webhook: A receiver is configured.
-        audiences: That the triggers name.
-        samples: Of progress, the newest first.
+        audiences: The audiences that triggers name.
+        samples: Samples of the progress, the newest first.
     """
 
     status: Mapping[str, Any]

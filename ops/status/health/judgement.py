@@ -63,7 +63,7 @@ class ProblemNames:
     """Names the ill problems for `/readyz`, judged anew every few seconds at most.
 
     Args:
-        client: Of its own, with short timeouts.
+        client: A connection of its own, with short timeouts.
     """
 
     client: Redis

@@ -21,10 +21,10 @@ class HealthProblem:
     Args:
         name: Stable, the same in every output; docs/operating.md lists them.
         severity: `ill` or `attention`.
-        subject: Of what: a destination, a trigger, a job …; "" = all of segrelay.
+        subject: The destination, trigger, job … that has it; "" = all of segrelay.
         message: The cause, in words.
         command: Shows or mends it.
-        since_ms: When it began, by Redis' clock; None = not known.
+        since_ms: The beginning, by Redis' clock; None = not known.
     """
 
     name: str

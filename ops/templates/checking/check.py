@@ -27,7 +27,7 @@ class Checked:
 
     Args:
         fixed: Name of the repaired copy; "" = none was written.
-        repaired: What would be repaired; None where nothing has to be.
+        repaired: The repaired text; None if nothing needs a repair.
     """
 
     report: TemplateReport

@@ -95,7 +95,7 @@ def unknown_fields(
 
     Args:
         bundle: The template.
-        profiles: Of the samples.
+        profiles: The profiles of the samples.
         seen: Names of the fields of profiles that were seen; none = nothing is known of them. Then
             only a field that looks like another one mistyped is named: samples are small.
     """

@@ -37,7 +37,7 @@ def placed(
         finding: About a field of the body, or about none.
         template: The template's name.
         bundle: None where it does not load.
-        names: Of the fields that it is about; none = its message is searched for them.
+        names: The fields that it is about; none = they are searched in its message.
     """
     file = finding.file or template
     message = finding.message
@@ -92,7 +92,7 @@ def lines_of(finding: Finding, source: Callable[[str], str], *, colour: bool) ->
     """Yield a finding's lines; on a terminal with the line of the source and a mark below.
 
     Args:
-        finding: With its place.
+        finding: A finding with its place.
         source: Returns a file's text; "" where it can't be read.
         colour: Whether a terminal shows it.
     """

@@ -23,8 +23,8 @@ class LiveCheck:
     """The findings of the panels.
 
     Args:
-        findings: By template.
-        unanswered: By destination, why its panel could not be asked.
+        findings: The findings by template.
+        unanswered: The reasons why panels could not be asked, by destination.
         unused: Templates that no trigger of Insider uses: there is no panel to ask about them.
     """
 
@@ -37,8 +37,8 @@ def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
     """Ask the panel of each destination of Insider about the templates of its triggers.
 
     Args:
-        workspace: With a configuration.
-        names: Of templates that load.
+        workspace: A workspace with a configuration.
+        names: The names of templates that load.
 
     Raises:
         UsageWrong: No configuration is read.

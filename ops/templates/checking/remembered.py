@@ -18,8 +18,8 @@ class LastCheck:
     """The last check of a template.
 
     Args:
-        content_hash: Of what was checked; "" where it did not load.
-        at_ms: When.
+        content_hash: The hash of the checked template; "" = it did not load.
+        at_ms: The time of the check, since 1970.
     """
 
     content_hash: str
@@ -32,7 +32,7 @@ class RememberedChecks:
     """The last checks of all templates.
 
     Args:
-        data_dir: As configured; None = nothing is remembered.
+        data_dir: The configured directory; None = nothing is remembered.
     """
 
     def __init__(self, data_dir: Path | None) -> None:

@@ -32,9 +32,9 @@ class Repair:
     """One repair of a template.
 
     Args:
-        line: In the file as it was.
-        what: What stood there.
-        instead: What stands there now.
+        line: The line in the damaged file.
+        what: The damaged text.
+        instead: The text that replaces it.
     """
 
     line: int
@@ -55,8 +55,8 @@ class Repaired:
     """A template's text without the damage.
 
     Args:
-        problem: Why it still does not parse; "" = it does.
-        line: Of the problem.
+        problem: The reason why it still does not parse; "" = it does.
+        line: The line of the problem.
     """
 
     text: str

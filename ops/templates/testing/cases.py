@@ -36,7 +36,7 @@ class TestCase:
 
     Args:
         path: The file that holds it.
-        index: Of its place in the file.
+        index: The position in the file.
         expected: Exactly one of `body`, `skip`, `error`; none in one that is to be filled in.
     """
 
@@ -54,7 +54,7 @@ class CaseResult:
 
     Args:
         difference: Lines of a diff, or one that says what else came; none = as expected.
-        came: What came, as the file would say it.
+        came: The result, as a file of cases has it.
     """
 
     case: TestCase

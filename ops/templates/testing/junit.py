@@ -12,7 +12,7 @@ def junit(results: Mapping[str, Sequence[CaseResult]]) -> bytes:
     """Return an XML document with a suite for each template.
 
     Args:
-        results: By template.
+        results: The results by template.
     """
     root = Element("testsuites")
     for template, verdicts in results.items():

@@ -21,7 +21,7 @@ class FieldDifference:
     """The differences of one field over all events; values are never kept.
 
     Args:
-        kinds: How often which kind of value became which.
+        kinds: The number of changes from one kind of value to another.
     """
 
     added: int = 0
@@ -35,11 +35,11 @@ class Comparison:
     """The result of a comparison.
 
     Args:
-        events: How many were compared.
-        different: How many become something else.
+        events: The number of events that were compared.
+        different: The number of events whose result differs.
         outcomes: `before → after`, where an event ends otherwise.
-        rendered: By field of the body as rendered.
-        sent: By field of the request's body; empty where no trigger says for whom.
+        rendered: The differences in the rendered bodies, by field.
+        sent: The differences in the bodies of requests, by field; empty without a trigger.
     """
 
     events: int = 0

@@ -53,11 +53,11 @@ class Change:
     """A field that is sent otherwise than rendered, or not at all.
 
     Args:
-        path: In the body, as `users[0].attributes.age`.
-        did: What became of it.
-        why: In words.
-        before: As rendered; None where it was added.
-        after: As sent; None where it was left out.
+        path: The path in the body, such as `users[0].attributes.age`.
+        did: The kind of the change.
+        why: The reason in words.
+        before: The rendered value; None if it was added.
+        after: The sent value; None if it was left out.
     """
 
     path: str
@@ -95,7 +95,7 @@ def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
     """Compare a rendered body with the body that would be sent.
 
     Args:
-        body: As rendered.
+        body: The rendered body.
         sent: The request's body.
         dropped: Names of what shaping found to be wrong.
     """

@@ -24,8 +24,8 @@ def rehearse_named(
     """Render the named events, and shape them if a trigger is known.
 
     Args:
-        workspace: Where templates are.
-        template: Below its folder.
+        workspace: The folder of the templates, with its configuration.
+        template: The path below that folder.
         what: A file, the id of a dead letter, or the identity of a person.
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
         given: Settings instead of the trigger's; with them nothing is shaped.

@@ -20,9 +20,9 @@ class Revision:
     """One side of a comparison.
 
     Args:
-        said: As the person named it.
+        said: The name that was typed.
         folder: The templates folder as it is, or was.
-        template: Below the folder.
+        template: The path below the folder.
     """
 
     said: str
@@ -35,7 +35,7 @@ def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
     """Open the named version: a template, `REVISION:TEMPLATE`, or a revision alone.
 
     Args:
-        text: As the person named it.
+        text: The name that was typed.
         folder: The templates folder.
         other: The other side, whose template a revision alone means.
 
