@@ -37,7 +37,7 @@ class ChaosVerdict:
         sent_twice: Requests of which something was sent again, by what had become of them.
         kills_explain: Drains that could be under way in what was killed or stopped.
         faults_explain: Requests that got no sure answer.
-        moves: How often somebody joined or left the audience that a sync keeps.
+        moves: The number of people who joined or left the synced audience.
         synced: Deliveries that the sync published.
         after_abort: Deliveries of aborted jobs that were accepted or delivered after the abort.
         wrong_renamed: People who are wrong in the renamed audience, under either name.

@@ -1,4 +1,4 @@
-"""`segrelay dlq replay|discard|export|import`: what is done with letters."""
+"""`segrelay dlq replay`, `discard`, `export` and `import`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import typer
 from redis import Redis
 
 from ops.letters.files import import_letters
-from ops.letters.options import LetterOptions, now_ms
+from ops.letters.options import LetterOptions
 from ops.letters.reading import find_letters
 from ops.letters.rehearsal import rehearse_letters
 from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
+from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import note, print_json, say, table
-from ops.terminal.options import All, Ids, Json, Yes, spread
+from ops.terminal.console import note, print_json, print_result, say, table
+from ops.terminal.options import All, Force, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
 from producer.retrying import TOO_OLD, LedgerReach
@@ -56,9 +57,7 @@ def replay(
             "--dry-run", help="Send nothing: render with today's templates, and show what would be."
         ),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
-    ] = False,
+    force: Force = False,
     everything: All = False,
     yes: Yes = False,
     as_json: Json = False,
@@ -82,11 +81,10 @@ def replay(
         if plan.ids:
             confirmed(f"Replay {len(plan.ids):,} letters?", yes=yes)
         doorbell = CeleryDoorbell(settings)
-        done = counted("replayed", replay_letters(client, places, plan.ids, doorbell), plan)
-    if as_json:
-        print_json({"replayed": done, "left_out": dict(plan.left_out)})
-    else:
-        say(f"{done:,} letters replayed")
+        steps = replay_letters(client, places, plan.ids, doorbell)
+        done = counted("replayed", steps, len(plan.ids))
+    document = {"replayed": done, "left_out": dict(plan.left_out)}
+    print_result(document, f"{done:,} letters replayed", as_json=as_json)
 
 
 @spread
@@ -102,14 +100,11 @@ def discard(
     options.refuse_accidental_all(ids, everything=everything)
     with opened() as (settings, client):
         places, wanted = options.chosen(client, settings, ids or ())
-        plan = ReplayPlan([letter["id"] for letter in find_letters(client, places, wanted)])
-        if plan.ids:
-            confirmed(f"Discard {len(plan.ids):,} letters for good?", yes=yes)
-        done = counted("discarded", discard_letters(client, places, plan.ids), plan)
-    if as_json:
-        print_json({"discarded": done})
-    else:
-        say(f"{done:,} letters discarded")
+        found = [letter["id"] for letter in find_letters(client, places, wanted)]
+        if found:
+            confirmed(f"Discard {len(found):,} letters for good?", yes=yes)
+        done = counted("discarded", discard_letters(client, places, found), len(found))
+    print_result({"discarded": done}, f"{done:,} letters discarded", as_json=as_json)
 
 
 @spread
@@ -161,14 +156,15 @@ def import_file(
         claim(client, settings)
         count = partition_count(client, settings)
         imported = import_letters(client, stream, settings, count)
-    if as_json:
-        problems = [{"line": line, "reason": why} for line, why in imported.problems]
-        print_json({"lines": imported.lines, "added": imported.added, "problems": problems})
-    else:
-        say(f"{imported.added:,} of {imported.lines:,} letters added")
-        for line, why in imported.problems:
-            note(f"line {line}: {why}")
+    problems = [{"line": line, "reason": why} for line, why in imported.problems]
+    print_result(
+        {"lines": imported.lines, "added": imported.added, "problems": problems},
+        f"{imported.added:,} of {imported.lines:,} letters added",
+        as_json=as_json,
+    )
     if imported.problems:
+        for line, why in () if as_json else imported.problems:
+            note(f"line {line}: {why}")
         raise typer.Exit(1)
 
 

@@ -110,7 +110,7 @@ def _own_url(webhook: WebhookSettings) -> str:
 
 
 def _check(webhook: WebhookSettings, url: str, *, as_json: bool) -> None:
-    """Post a sample to the receiver; it says what would become of it, and stores nothing."""
+    """Post a sample to the receiver and show its outcome; nothing is stored."""
     headers = {SECRET_HEADER: webhook.secrets[0].reveal(), CHECK_HEADER: "1"}
     try:
         answer = httpx.post(url, content=_sample(), headers=headers, timeout=_CHECK_SECONDS)

@@ -1,4 +1,4 @@
-"""Partitions at one moment: their counts, and what waits in them."""
+"""Snapshots of partitions: their counts and their waiting streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class WaitingStream(NamedTuple):
     """A stream that is not empty.
 
     Attributes:
-        since_ms: When its first entry came into it, by Redis' clock.
+        since_ms: The time of its first entry, by Redis' clock.
         unwanted: By the digest of a meaning: how many entries a trigger that means this does not
             want, as far as a worker has looked.
     """
@@ -35,7 +35,7 @@ class PartitionSnapshot:
 
     Args:
         now_ms: Redis' clock.
-        counts: As they stand in Redis, e.g. `skipped|vip-enter|duplicate`.
+        counts: The counts as in Redis, such as `skipped|vip-enter|duplicate`.
     """
 
     place: PartitionKeys
@@ -47,7 +47,7 @@ class PartitionSnapshot:
 
 
 def snapshots(client: Redis, places: Sequence[PartitionKeys]) -> list[PartitionSnapshot]:
-    """Look at partitions, at each atomically.
+    """Return a snapshot of each partition; each is atomic.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

@@ -1,4 +1,4 @@
-"""`segrelay status`: how everything stands, once or all the time."""
+"""`segrelay status`: the state of the relay, once or live."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ops.status.health.judgement import read_judged
 from ops.status.health.problem import ILL, line_of
 from ops.status.status import KINDS
 from ops.status.text import drawn, sum_of, tell
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
@@ -75,22 +75,17 @@ def status(
 
 
 def _checked(*, as_json: bool, attention: bool) -> int:
-    """Tell what is wrong; returns the exit code."""
+    """Print the problems; return the exit code."""
     try:
         with already_there() as (settings, client):
             found = read_judged(client, settings)["problems"]
     except RedisUnavailable as error:
-        if as_json:
-            print_json({"reachable": False, "reason": error.message, "problems": []})
-        else:
-            say(error.message)
+        document = {"reachable": False, "reason": error.message, "problems": []}
+        print_result(document, error.message, as_json=as_json)
         return UNREACHABLE
     problems = [each for each in found if attention or each["severity"] == ILL]
-    if as_json:
-        print_json({"reachable": True, "problems": problems})
-    else:
-        for line in [line_of(each) for each in problems] or ["All is well."]:
-            say(line)
+    lines = [line_of(each) for each in problems] or ["All is well."]
+    print_result({"reachable": True, "problems": problems}, *lines, as_json=as_json)
     return EXIT_ILL if problems else 0
 
 
@@ -122,7 +117,7 @@ def _draw_again(read: Read) -> None:
 
 
 def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
-    """Yield the status every second, with what it grew by a second; None at first.
+    """Yield the status every second, with the growth of its counts a second; None at first.
 
     A Redis that is away for a while does not end the watching.
     """
@@ -139,13 +134,13 @@ def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | N
 
 @dataclass(slots=True)
 class Meter:
-    """Measures how quickly the counts grow, from one look to the next."""
+    """Measures the growth of the counts between two readings."""
 
     _last: Mapping[str, int] | None = None
     _at_seconds: float = 0.0
 
     def rates(self, document: Mapping[str, Any], now_seconds: float) -> dict[str, float] | None:
-        """Return how much each count grew a second since the last look; None at the first."""
+        """Return the growth of each count a second since the last reading; None at the first."""
         counts = {kind: document[kind] for kind in KINDS}
         last, since = self._last, now_seconds - self._at_seconds
         self._last, self._at_seconds = counts, now_seconds

@@ -1,4 +1,4 @@
-"""How everything stands: the counts of all partitions, added up; each is of one moment.
+"""The document of `segrelay status`: the counts of all partitions, added up.
 
 `accepted = delivered + skipped + dead + discarded + waiting` holds in each partition at every
 moment, so it holds in the sums.
@@ -65,7 +65,7 @@ class Totals:
 def add_up(
     found: Iterable[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
 ) -> Totals:
-    """Add partitions up."""
+    """Add up the snapshots of partitions."""
     totals = Totals()
     for one in found:
         totals.now_ms = max(totals.now_ms, one.now_ms)
@@ -158,7 +158,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
 
 
 def _responses(client: Redis, places: Sequence[PartitionKeys]) -> dict[str, int]:
-    """Return how many records wait for response streams, and how many had to go."""
+    """Return the numbers of records that wait for response streams, and that were dropped."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:
@@ -183,7 +183,7 @@ def _process(process: Process, settings: Settings) -> dict[str, Any]:
 
 
 def _stopped(processes: Iterable[Process], settings: Settings) -> frozenset[str]:
-    """Return the triggers that a worker with this very configuration can't work on."""
+    """Return the triggers that a worker with this configuration can't work on."""
     return frozenset(
         name
         for process in processes
@@ -224,7 +224,7 @@ def _triggers(
 
 
 def _delayed(found: Sequence[PartitionSnapshot], delays: Sequence[Delays]) -> dict[str, Any]:
-    """Return the states of the triggers of which something waits because it is put off."""
+    """Return the states of triggers with delayed work."""
     waiting: dict[str, set[int]] = {}
     for at, one in enumerate(found):
         for stream in one.waiting:
@@ -237,7 +237,7 @@ def _delayed(found: Sequence[PartitionSnapshot], delays: Sequence[Delays]) -> di
 def _with_versions(
     triggers: dict[str, Any], versions: Mapping[str, TemplateVersion], processes: Sequence[Process]
 ) -> dict[str, Any]:
-    """Add to each trigger the version of its template, and which workers have another."""
+    """Add to each trigger the version of its template, and the workers with another one."""
     for name, row in triggers.items():
         version = versions[name].version if name in versions else ""
         row["version"] = version
@@ -259,7 +259,7 @@ def _with_versions(
 
 
 def _canary(one: TemplateVersion | None) -> dict[str, Any] | None:
-    """Return how the canary of a trigger's version goes, or went; None = it has none."""
+    """Return the state of the canary of a trigger's version; None = it has none."""
     if one is None or not one.canary:
         return None
     return {
@@ -287,7 +287,7 @@ def _job(name: str, job: Job | None, totals: Totals, pause: Pause | None) -> dic
 def _trigger_state(
     settings: Settings, name: str, pause: Pause | None, *, is_stopped: bool
 ) -> dict[str, str] | None:
-    """Return the state of a trigger that is not worked on; None = it is."""
+    """Return the state of a trigger that is paused or stopped; None = it is neither."""
     if name not in settings.triggers:
         return {"state": "orphaned", "reason": "the configuration does not name it any more"}
     if pause:

@@ -1,4 +1,4 @@
-"""The words in which a status is told."""
+"""Wording that the text of `status` and the rules of health share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def reason_of(one: Mapping[str, Any]) -> str:
-    """Return why a destination or a trigger is in its state."""
+    """Return the reason of the state of a destination or trigger."""
     return str(one.get("message") or one["reason"])
 
 

@@ -62,7 +62,7 @@ class State:
         records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms), and the places that may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
-        reached_up_to: See `Holding`.
+        reached_up_to: See `TakenPartition`.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
             lanes of jobs that a person paused.
         enough: Triggers of whose canary this drain has worked off its share: no more is read.
@@ -72,7 +72,7 @@ class State:
         wait_set_ms: By trigger: when its wait was set.
         renames: Audiences that were renamed before the lease was taken.
         meanings: By trigger; one that has none wants whatever stands in its streams.
-        orphans: By `lane|trigger|MEANING`, see `Holding`.
+        orphans: By `lane|trigger|MEANING`, see `TakenPartition`.
     """
 
     clock: Clock

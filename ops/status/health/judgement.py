@@ -1,4 +1,4 @@
-"""The one judgement of health; `status`, its `--check` and `/readyz` show what it says."""
+"""The judgement of health that `status`, its `--check` and `/readyz` show."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ProblemNames:
     """Names the ill problems for `/readyz`, judged anew every few seconds at most.
 
     Args:
-        client: Of its own, with short timeouts.
+        client: A connection of its own, with short timeouts.
     """
 
     client: Redis
@@ -73,7 +73,7 @@ class ProblemNames:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self) -> Sequence[str]:
-        """Return them."""
+        """Return the names of the ill problems."""
         with self._lock:
             if time.monotonic() >= self._next_at:
                 self._names = self._judged()

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from redis import Redis
 
+from ops.state.clock import now_us
 from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
@@ -15,7 +16,7 @@ from producer.sync.book import SyncBook
 from worker.contract.progress import read_samples
 from worker.contract.receivers import read_receivers
 from worker.contract.redis.birth import read_losses
-from worker.contract.redis.connection import ask_how_it_is, redis_errors
+from worker.contract.redis.connection import ask_how_it_is
 from worker.contract.redis.judgement import Usable, judge
 from worker.contract.settings import Settings
 
@@ -32,14 +33,13 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    with redis_errors():
-        seconds, micros = client.time()
-    ahead_seconds = time.time() - seconds - micros / 1_000_000
-    now_ms = seconds * 1_000 + micros // 1_000
+    at_us = now_us(client)
+    ahead_seconds = time.time() - at_us / 1_000_000
+    at_ms = at_us // 1_000
     audiences = {name for one in settings.triggers.values() for name in one.audiences}
     return Facts(
         status=read_status(client, settings),
-        now_ms=now_ms,
+        now_ms=at_ms,
         live_within_seconds=settings.operate.live_within_seconds,
         events_within_seconds=settings.operate.events_within_seconds,
         has_webhook=settings.producer.webhook is not None,
@@ -51,7 +51,7 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
             )
             for name, one in settings.sync.items()
         },
-        receivers=read_receivers(client, now_ms),
+        receivers=read_receivers(client, at_ms),
         samples=read_samples(client),
     )
 

@@ -1,4 +1,4 @@
-"""Rules about what segrelay runs on: workers, Redis, clocks."""
+"""Rules about workers, Redis and clocks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from worker.contract.processes import WORKER
 
 NEARLY_FULL: Final = 0.7
-"""Of `maxmemory`; producers stop at 0.8."""
+"""Share of `maxmemory` from which Redis is nearly full; producers stop at 0.8."""
 CLOCK_SECONDS: Final = 5.0
 CLOCK_ILL_SECONDS: Final = 60.0
 _SHOW: Final = "segrelay redis status"
 _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
-"""Words of the weaknesses of Redis that soon lose something, or hold everything up."""
+"""Words in the weaknesses of Redis that soon lose data, or hold everything up."""
 
 
 def workers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that none runs, or that some run with something else than the others."""
+    """Yield a problem if no worker runs, or workers differ in configuration or version."""
     processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
     if not processes:
         told = "no worker has been seen for 10 s"
@@ -48,7 +48,7 @@ def clocks(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def memory(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that Redis is full, or nearly."""
+    """Yield a problem if Redis is full, or nearly."""
     redis = facts.redis
     if redis.full:
         yield HealthProblem("redis_full", ILL, "", redis.full, _SHOW)
@@ -61,7 +61,7 @@ def memory(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def durability(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that Redis can't write to its disk, or promises less than it has to."""
+    """Yield a problem if Redis can't write to its disk, or is less durable than it has to be."""
     for told in facts.redis.failing:
         message = f"{told}: make room on its disk, and look at its log"
         yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
@@ -71,7 +71,7 @@ def durability(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def emptied(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that Redis came back empty: what is lost, and what brings it back."""
+    """Yield a problem if Redis came back empty, with what is lost and how to get it back."""
     if not facts.redis.losses:
         return
     loss = facts.redis.losses[0]

@@ -1,4 +1,4 @@
-"""Rules that compare the counts with samples of earlier ones: what stands still, what grows."""
+"""Rules that compare the counts with earlier samples, to find what stalls or grows."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from worker.contract.progress import Sample
 
 STANDS_STILL_MS: Final = 120_000
-"""Work that was due all this time, and of which nothing was settled, stands still."""
+"""Milliseconds after which due work of which nothing was settled counts as stalled."""
 WINDOW_MS: Final = 900_000
-"""Growth is that of a quarter of an hour."""
+"""Milliseconds over which growth is measured."""
 MANY_DEAD: Final = 10
 DEAD_SHARE: Final = 0.2
-"""Of the outcomes of a trigger: this many dead ones, and ten at least, are ill."""
+"""Share of a trigger's outcomes that is ill if they died; with ten dead letters at least."""
 MANY_QUARANTINED: Final = 10
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 
 
 def standing_still(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield lanes of which nothing is settled while work is due."""
+    """Yield lanes in which nothing is settled although work is due."""
     status = facts.status
     if not facts.samples or not status["processes"]:
         return
@@ -63,7 +63,7 @@ def _job_settled(job: str, counts: Mapping[str, int]) -> int:
 def _still_since(
     facts: Facts, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
 ) -> int | None:
-    """Return since when nothing was settled; None = something was, or not for long enough."""
+    """Return since when nothing was settled; None = the work has not stalled."""
     since = None
     first = settled(facts.samples[0].counts[destination])
     for sample in facts.samples:
@@ -75,7 +75,7 @@ def _still_since(
 
 
 def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers of which deliveries have died lately, with the reasons."""
+    """Yield triggers with recent dead letters, with the reasons."""
     before = _before(facts)
     if before is None:
         return
@@ -102,7 +102,7 @@ def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def quarantine(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that events could not be placed lately."""
+    """Yield a problem if events could not be placed lately."""
     before = _before(facts)
     grown = facts.status["quarantined"] - before.quarantined if before else 0
     if before and grown > 0:
@@ -113,7 +113,7 @@ def quarantine(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def _before(facts: Facts) -> Sample | None:
-    """Return the sample of a quarter of an hour ago, or the oldest since then."""
+    """Return the sample of a quarter of an hour ago, or else the oldest since then."""
     for sample in facts.samples:
         if sample.at_ms <= facts.now_ms - WINDOW_MS:
             return sample

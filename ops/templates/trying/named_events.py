@@ -1,4 +1,4 @@
-"""What a template makes of a file, a dead letter, or a person of whom something waits."""
+"""Rendering the events of a file, a dead letter, or a person with waiting deliveries."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 import orjson
 
 from ops.state.opened import opened
-from ops.templates.place import Place
 from ops.templates.trying.events import from_file, is_letter, of_letter, of_person
+from ops.templates.workspace import Workspace
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse_rendering, rehearse_template
 from worker.checks.samples import entry_of, load_profiles
 from worker.contract.settings import Trigger
 from worker.errors import UsageWrong
 
 
-def tried(
-    place: Place, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
+def rehearse_named(
+    workspace: Workspace, template: str, what: str, trigger: str, given: Mapping[str, Any] | None
 ) -> list[Rehearsed]:
-    """Render what was named, and shape it where a trigger says for whom.
+    """Render the named events, and shape them if a trigger is known.
 
     Args:
-        place: Where templates are.
-        template: Below its folder.
+        workspace: The folder of the templates, with its configuration.
+        template: The path below that folder.
         what: A file, the id of a dead letter, or the identity of a person.
         trigger: A trigger's name; "" = the one that uses the template, by the event's direction.
         given: Settings instead of the trigger's; with them nothing is shaped.
@@ -34,38 +34,44 @@ def tried(
         UsageWrong: There is no such thing.
         TemplateBroken: The template does not load.
     """
-    if place.settings is None or (given is not None and not trigger):
-        return _rendered(place, template, Path(what), given or {})
-    chosen = [place.trigger(trigger)] if trigger else place.triggers(template)
+    if workspace.settings is None or (given is not None and not trigger):
+        return _rendered(workspace, template, Path(what), given or {})
+    chosen = [workspace.trigger(trigger)] if trigger else workspace.triggers(template)
     if Path(what).is_file():
-        return _of_file(place, template, Path(what), chosen)
-    return _of_redis(place, template, what, chosen)
+        return _of_file(workspace, template, Path(what), chosen)
+    return _of_redis(workspace, template, what, chosen)
 
 
-def _rendered(place: Place, template: str, path: Path, given: Mapping[str, Any]) -> list[Rehearsed]:
+def _rendered(
+    workspace: Workspace, template: str, path: Path, given: Mapping[str, Any]
+) -> list[Rehearsed]:
     profiles = load_profiles(path)
     named = [(f"event {n}", orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
-    return rehearse_rendering(place.folder, template, named, given)
+    return rehearse_rendering(workspace.folder, template, named, given)
 
 
-def _of_file(place: Place, template: str, path: Path, chosen: list[Trigger]) -> list[Rehearsed]:
-    assert place.settings is not None
+def _of_file(
+    workspace: Workspace, template: str, path: Path, chosen: list[Trigger]
+) -> list[Rehearsed]:
+    assert workspace.settings is not None
     ways = {entry_of(profile).get("event") for profile in load_profiles(path)}
     fitting = {one.on: one for one in reversed(chosen) if one.on in ways}
     if not fitting:
         if len(chosen) == 1:
-            from_file(path, chosen[0], place.settings, now_us=_now_us())
-        return _rendered(place, template, path, {})
+            from_file(path, chosen[0], workspace.settings, now_us=_now_us())
+        return _rendered(workspace, template, path, {})
     outcomes: list[Rehearsed] = []
     for one in fitting.values():
-        found = from_file(path, one, place.settings, now_us=_now_us())
+        found = from_file(path, one, workspace.settings, now_us=_now_us())
         outcomes += rehearse_template(
-            found, one, place.settings, template=template, now_us=_now_us()
+            found, one, workspace.settings, template=template, now_us=_now_us()
         )
     return outcomes
 
 
-def _of_redis(place: Place, template: str, what: str, chosen: list[Trigger]) -> list[Rehearsed]:
+def _of_redis(
+    workspace: Workspace, template: str, what: str, chosen: list[Trigger]
+) -> list[Rehearsed]:
     if "/" in what or what.endswith((".json", ".ndjson")):
         raise UsageWrong(f"{what}: can't be read (No such file or directory).")
     with opened() as (settings, client):
@@ -76,17 +82,17 @@ def _of_redis(place: Place, template: str, what: str, chosen: list[Trigger]) -> 
         )
     outcomes: list[Rehearsed] = []
     for candidate in found:
-        one = _trigger_for(candidate, place, chosen)
+        one = _trigger_for(candidate, workspace, chosen)
         outcomes += rehearse_template(
             [candidate], one, settings, template=template, now_us=_now_us()
         )
     return outcomes
 
 
-def _trigger_for(candidate: Candidate, place: Place, chosen: list[Trigger]) -> Trigger:
-    """Return for which trigger an event of Redis is tried: its own, or the one that was named."""
-    assert place.settings is not None
-    own = place.settings.triggers.get(candidate.trigger)
+def _trigger_for(candidate: Candidate, workspace: Workspace, chosen: list[Trigger]) -> Trigger:
+    """Return the trigger for an event of Redis: its own, or the one that was named."""
+    assert workspace.settings is not None
+    own = workspace.settings.triggers.get(candidate.trigger)
     if own is not None and (not chosen or own in chosen):
         return own
     if chosen:

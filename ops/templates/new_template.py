@@ -1,11 +1,11 @@
-"""A first template: a commented start, or a copy of a shipped one."""
+"""Writing a new template: a commented start, or a copy of a shipped one."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-from ops.templates.place import SUFFIX, full_name, shipped_models
+from ops.templates.workspace import SUFFIX, full_name, shipped_models
 from worker.errors import UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER
 
@@ -50,7 +50,7 @@ def write_new(folder: Path, name: str, model: str) -> Path:
 
     Args:
         folder: The templates folder.
-        name: Below the folder; its suffix may be left out.
+        name: The path below the folder; its suffix may be left out.
         model: A shipped template; "" = the commented start.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From what a person asks for to a job: files are found, times read, triggers checked."""
+"""Making a job from the options of `backfill start`: finds files, reads times, checks triggers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _TIME_IN_NAME: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class WantedJob:
-    """What a person asks for.
+    """A backfill as a person describes it on the command line.
 
     Args:
         sources: Files, globs, `-`, or `lytics:SLUG`.
         audience: "" where every row brings its own events; a scan's own if it is not said.
         as_of: RFC 3339, `now`, `file`, `name`, `column:FIELD`, or "" where it was not said; a
             scan has Lytics' time.
-        columns: Of a file without a header.
+        columns: The names of the columns of a file without a header.
         stripes: Processes that read; 0 = one for each core.
     """
 
@@ -65,12 +65,12 @@ class WantedJob:
 
 
 def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
-    """Return the job that a person asks for.
+    """Return the specification of a job from its description.
 
     Args:
-        wanted: As it was typed.
+        wanted: The description of the job.
         settings: The configuration.
-        book: Of the jobs that exist.
+        book: The book of existing jobs.
 
     Raises:
         UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.
@@ -102,7 +102,7 @@ def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
 
 
 def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
-    """Return a job whose source is read again from its beginning; a scan has a new time.
+    """Return a job that reads its source from the beginning again; a scan gets a new time.
 
     A canary that was delivered is not waited for again.
 
@@ -227,7 +227,7 @@ def _time_us(as_of: str, files: Sequence[str]) -> int:
 
 
 def _named_us(file: str) -> int:
-    """Return the time that a file's name tells, in µs since 1970; a day is true as of its begin.
+    """Return the time in a file's name, in µs since 1970; a date means the begin of that day.
 
     Raises:
         UsageWrong: It tells none, or several.

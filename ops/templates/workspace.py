@@ -1,4 +1,4 @@
-"""Where a command finds templates, and who uses them."""
+"""The templates folder of a command, and the triggers that use its templates."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from ops.terminal.options import configured
 from worker.checks.samples import profile_for, sample_profile
 from worker.checks.templates import Case
 from worker.contract.settings import Settings, Trigger, load_settings
@@ -20,7 +21,7 @@ _PATTERN: Final = f"*{SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Workspace:
     """A templates folder.
 
     Args:
@@ -31,7 +32,7 @@ class Place:
     settings: Settings | None
 
     def names(self, wanted: Sequence[str] = ()) -> list[str]:
-        """Return the templates that are meant, all by default.
+        """Return the names of templates, all by default.
 
         Raises:
             UsageWrong: There is none.
@@ -58,13 +59,10 @@ class Place:
         """
         if self.settings is None:
             raise UsageWrong("--trigger needs the configuration, which --templates leaves out.")
-        if name not in self.settings.triggers:
-            known = ", ".join(self.settings.triggers) or "none"
-            raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
-        return self.settings.triggers[name]
+        return configured("trigger", name, self.settings.triggers)
 
     def cases(self, template: str) -> list[Case]:
-        """Return what a template is tried on: its triggers' samples, else the shipped ones."""
+        """Return the samples of a template's triggers, or else the shipped samples."""
         now = datetime.now(UTC)
         if self.settings is not None and (triggers := self.triggers(template)):
             return [
@@ -76,8 +74,8 @@ class Place:
         return [Case(way.value, sample_profile(way, now), {}) for way in Direction]
 
 
-def place_of(named: Path | None) -> Place:
-    """Return the folder that was named, or the configured one.
+def workspace_of(named: Path | None) -> Workspace:
+    """Return the named folder, or else the configured one.
 
     Raises:
         UsageWrong: There is no such folder.
@@ -85,10 +83,10 @@ def place_of(named: Path | None) -> Place:
     """
     if named is None:
         settings = load_settings()
-        return Place(settings.templates_folder, settings)
+        return Workspace(settings.templates_folder, settings)
     if not named.is_dir():
         raise UsageWrong(f"{named}: there is no such folder.")
-    return Place(named, None)
+    return Workspace(named, None)
 
 
 def full_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Sending one event for real: a drain of its own delivers it, by all the rules of a worker's."""
+"""Sending one event by a drain of its own, with all the rules of a worker."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from typing import Final, Literal
 import orjson
 import redis
 
-from ops.trial.event import Attempt, packed_of
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
 from producer.doorbell import Doorbell
 from worker.adapters.redis.gate import read_state
 from worker.batch.canary_shares import CanaryShares
 from worker.batch.partition import Entry
 from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.events import encode_header
-from worker.contract.keys import partition_of
+from worker.checks.rehearsal import Candidate
+from worker.contract.events import encode_header, pack_profile
 from worker.contract.meaning import no_meanings
-from worker.contract.settings import Settings
+from worker.contract.settings import Settings, Trigger
 from worker.core.gate import gate_id
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.api import Answer, Api
@@ -33,10 +32,10 @@ from worker.errors import LeaseLost
 from worker.node.process.runtime import Runtime, runtime_for
 
 _WAIT_SECONDS: Final = 15.0
-"""For a partition that others drain; an unsure request about the person is waited for too."""
+"""Seconds to wait for a partition that a worker drains, or that has an unsure request."""
 _LOOK_SECONDS: Final = 0.1
 _SEQUENCE: Final = 1 << 32
-"""Behind the milliseconds of the entry's id: no entry of Redis has such a number."""
+"""The smallest sequence number of our entry's id; no entry of Redis has one so large."""
 _CLOSED: Final = frozenset({"paused", "broken"})
 
 TrialOutcome = Literal["delivered", "refused", "unsure", "not_applied"]
@@ -48,7 +47,7 @@ class TrialSent:
 
     Args:
         status: 0 = there was no answer.
-        answer: As it came.
+        answer: The body of the answer.
     """
 
     url: str
@@ -61,31 +60,37 @@ class TrialSent:
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """No request was made."""
+    """The reason why no request was made."""
 
     reason: str
     message: str
 
 
 def send(
-    attempt: Attempt, settings: Settings, client: redis.Redis, doorbell: Doorbell
+    candidate: Candidate,
+    partition: int,
+    settings: Settings,
+    client: redis.Redis,
+    doorbell: Doorbell,
 ) -> TrialSent | NotSent:
-    """Send an event that was rendered and shaped; tries again while its partition is busy.
+    """Send an event that was rehearsed; tries again while its partition is busy.
 
     Raises:
         LeaseLost: The partition stayed busy, or an earlier request about the person unsure.
         RedisUnavailable: Redis can't be asked.
     """
-    trigger = attempt.trigger
+    trigger = settings.triggers[candidate.trigger]
     # Only this trigger's template is loaded and checked.
     alone = settings.model_copy(update={"triggers": {trigger.name: trigger}})
     with closing(runtime_for(alone)) as runtime:
-        return _Trial(attempt, settings, client, doorbell, runtime).sent()
+        return _Trial(candidate, trigger, partition, settings, client, doorbell, runtime).sent()
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    attempt: Attempt
+    candidate: Candidate
+    trigger: Trigger
+    partition: int
     settings: Settings
     client: redis.Redis
     doorbell: Doorbell
@@ -107,8 +112,7 @@ class _Trial:
         )
 
     def _once(self) -> TrialSent | NotSent | None:
-        destination = self.attempt.trigger.destination
-        number = partition_of(self.attempt.event.profile_key, self.settings.redis.partitions)
+        destination, number = self.trigger.destination, self.partition
         _, queue = self.runtime.drain(destination, number, Stop(), adapt=self._adapted)
         if queue:
             self.doorbell.ring(destination, number, queue=queue)
@@ -122,12 +126,11 @@ class _Trial:
         return self._closed()
 
     def _adapted(self, drain: Drain) -> Drain:
-        """Give a drain this one event, in the place of what waits."""
-        header = self.attempt.candidate.header
+        """Replace the entries of a drain's partition by this one event."""
+        header = self.candidate.header
         entry_id = f"{header.accepted_ms}-{_SEQUENCE + secrets.randbelow(_SEQUENCE)}"
-        profile = packed_of(self.attempt.event, self.attempt.trigger, self.settings)
-        entry = Entry(entry_id, encode_header(header), profile)
-        one = OneEvent(drain.partition, self.attempt.trigger.name, entry)
+        entry = Entry(entry_id, encode_header(header), pack_profile(self.candidate.profile))
+        one = OneEvent(drain.partition, self.trigger.name, entry)
         recording = Recording(drain.sender)
         return replace(
             drain,
@@ -145,7 +148,7 @@ class _Trial:
         one: OneEvent,
         recording: Recording,
     ) -> Callable[[], Awaitable[frozenset[str] | None]]:
-        """Let a trigger that is paused be tried: whoever mends it has to see whether it works."""
+        """Return a check of pauses that ignores those of triggers, so that repairs can be tried."""
 
         async def look() -> frozenset[str] | None:
             if await ask() is None:
@@ -156,8 +159,8 @@ class _Trial:
         return look
 
     def _closed(self) -> NotSent | None:
-        """Say why the gate lets nothing pass; None = it may let it pass a moment later."""
-        destination = self.settings.destinations[self.attempt.trigger.destination]
+        """Return why the gate is closed; None = it may open a moment later."""
+        destination = self.settings.destinations[self.trigger.destination]
         gate = read_state(self.client, gate_id(destination.base_url, destination.authorization))
         if gate.state not in _CLOSED:
             return None
@@ -169,7 +172,7 @@ class _Trial:
         assert answer is not None
         status, body = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
         outcome, message = _outcome(
-            _verdict(api_of(self.settings, self.attempt.trigger), request.body, answer, request.url)
+            _verdict(api_of(self.settings, self.trigger), request.body, answer, request.url)
         )
         return TrialSent(request.url, request.body, status, body, outcome, message)
 
