@@ -1,10 +1,13 @@
 #!/bin/sh
-# Installs what `make test-system` needs from the system: a second Redis implementation, and a
-# client that understands docker-compose.yml. Needs root where something is missing.
+# Installs what `make test-system` needs from the system: a second Redis implementation, a client
+# that understands docker-compose.yml, promtool and systemd-analyze. Needs root where something is
+# missing.
 set -eu
 missing=""
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v docker-compose >/dev/null 2>&1 || docker compose version >/dev/null 2>&1 || missing="$missing docker-compose"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 [ -z "$missing" ] && exit 0
 command -v apt-get >/dev/null 2>&1 || {
   echo "Please install:$missing (there is no apt-get here)." >&2

@@ -11,7 +11,7 @@ from redis import Redis
 
 from ops.state.jobs import state_of
 from ops.state.partitions import all_partitions
-from ops.state.snapshots import snapshots
+from ops.state.snapshots import snapshots, sum_counts
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
 from worker.contract.pauses import Pause, read_pauses
@@ -90,15 +90,16 @@ def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
     name = job.spec.name
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}
-    for one in snapshots(client, all_partitions(client, settings)):
-        for field_name, number in one.counts.items():
-            parts = field_name.split("|")
-            if parts[:2] != ["job", name]:
-                continue
-            if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
-                counts[parts[2]] += number
-            elif parts[2] in reasons:
-                reasons[parts[2]][parts[3]] += number
+    found = snapshots(client, all_partitions(client, settings))
+    for field_name, number in (row for one in sum_counts(found).values() for row in one.items()):
+        parts = field_name.split("|")
+        if parts[:2] != ["job", name]:
+            continue
+        if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
+            counts[parts[2]] += number
+        elif parts[2] in reasons:
+            reasons[parts[2]][parts[3]] += number
+    for one in found:
         own = (each for each in one.waiting if each.lane == lane_of_job(name))
         counts["waiting"] += sum(each.length for each in own)
     pause = read_pauses(client).jobs.get(name)

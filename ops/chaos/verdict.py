@@ -16,6 +16,8 @@ from ops.chaos.plan import Plan
 from ops.chaos.renamed_audience import NEW, OLD, names_of
 from ops.chaos.rewritten_file import EXIT_TRIGGER
 from ops.invented import Happening, newest_of, truth
+from ops.metrics.comparison import differences, parse_metrics
+from ops.metrics.page import MetricsPage
 from ops.rig import Rig
 from ops.status.status import read_status
 from worker.contract.keys import digest_of, partition_of
@@ -210,9 +212,20 @@ def judge(
             "exports_rewritten_while_read": histories.rewritten.met,
             "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
         },
-        problems=[*watch.broken, *feeder.problems, *injector.problems, *histories.problems],
+        problems=[
+            *watch.broken,
+            *feeder.problems,
+            *injector.problems,
+            *histories.problems,
+            *_metrics_that_differ(rig, status),
+        ],
         evidence=[_evidence(rig, email, happened, held, should) for email in suspects[:_SHOWN]],
     )
+
+
+def _metrics_that_differ(rig: Rig, status: Mapping[str, Any]) -> list[str]:
+    text = MetricsPage(rig.client, rig.settings).text().decode()
+    return [f"metrics and status: {one}" for one in differences(parse_metrics(text), status)]
 
 
 def _sent_twice(users: Iterable[Mapping[str, int]]) -> dict[str, int]:

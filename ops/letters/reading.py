@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -170,6 +170,24 @@ def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
+    counts, samples = _stored_causes(client, places)
+    _refresh(client, places, samples)
+    return _causes(counts, samples)
+
+
+def count_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
+    """Return the same without looking at letters: a sample may have been taken away.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    return _causes(*_stored_causes(client, places))
+
+
+def _stored_causes(
+    client: Redis, places: Sequence[PartitionKeys]
+) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
+    """Return how many letters each cause has, and what is known of it."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:
@@ -184,7 +202,10 @@ def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
                 counts[cause] += int(text)
             else:
                 samples.setdefault(cause, orjson.loads(text))
-    _refresh(client, places, samples)
+    return counts, samples
+
+
+def _causes(counts: Counter[str], samples: Mapping[str, dict[str, Any]]) -> list[Cause]:
     return [
         _cause(cause, count, samples.get(cause, {}))
         for cause, count in counts.most_common()

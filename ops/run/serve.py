@@ -10,7 +10,11 @@ from typing import Annotated, Any, Final
 import httpx
 import orjson
 import typer
+from redis import Redis
+from starlette.routing import Route
 
+from ops.metrics.app import metrics_route
+from ops.metrics.page import MetricsPage
 from ops.status.health.judgement import ProblemNames
 from ops.terminal.console import note, print_json, say
 from ops.terminal.options import listening_at
@@ -22,6 +26,7 @@ from producer.webhook.intake import Intake, store_bodies
 from producer.webhook.record import AnswerRecord
 from producer.webhook.server import serve as serve_app
 from worker.contract.receivers import report_receiver
+from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, WebhookSettings, load_settings
@@ -80,6 +85,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as judging,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
+        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as measuring,
     ):
         claim(client, settings)
         inspector = Inspector(looking, settings)
@@ -93,14 +99,27 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             count_too_large=inspector.count_too_large,
             max_bytes=webhook.max_bytes,
             problems=ProblemNames(judging, settings).read,
-            record=AnswerRecord(partial(report_receiver, telling)),
+            record=AnswerRecord(
+                partial(report_receiver, telling), look=BirthWatch(telling, settings).look
+            ),
         )
         serve_app(
-            build_app(receiver, webhook.path),
+            build_app(receiver, webhook.path, _metrics(settings, measuring)),
             webhook.host,
             webhook.port,
             on_ready=lambda url: note(f"receiving at {url}{webhook.path}"),
         )
+
+
+def _metrics(settings: Settings, client: Redis) -> list[Route]:
+    """Return the route of the metrics, if there is a token for them."""
+    token = settings.metrics.token if settings.metrics else None
+    if token is None:
+        return []
+    if not token.is_set:
+        note(f"warning: no metrics are served here: metrics.token is not set ({token.origin})")
+        return []
+    return [metrics_route(MetricsPage(client, settings).text, token.reveal())]
 
 
 def _own_url(webhook: WebhookSettings) -> str:

@@ -65,6 +65,8 @@ def up(
             supervisor.start("serve", own_command("serve"))
         if settings.flower:
             supervisor.start("flower", own_command("flower"))
+        if settings.metrics:
+            supervisor.start("metrics", own_command("metrics"))
         code = supervisor.run(look)
         _line("up", "stopping")
     raise typer.Exit(code)
@@ -84,6 +86,8 @@ def _refuse_taken_ports(settings: Settings, rehearsal: str) -> None:
     """Refuse to start while another process has one of the ports."""
     if settings.flower:
         _refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
+    if settings.metrics:
+        _refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")
     if rehearsal:
         parts = urlsplit(rehearsal)
         hint = f"name another one, e.g. {SANDBOX_VARIABLE}=http://127.0.0.1:8901"

@@ -15,8 +15,8 @@ import typer
 from ops.state.opened import already_there, opened
 from ops.status.health.judgement import read_judged
 from ops.status.health.problem import ILL, line_of
-from ops.status.status import KINDS
 from ops.status.text import drawn, sum_of, tell
+from ops.status.totals import KINDS
 from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.options import Json
 from worker.contract.printable import json_text

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ops.status.health.problem import line_of
-from ops.status.status import KINDS
+from ops.status.totals import KINDS
 from ops.status.wording import counted, reason_of
 from ops.terminal.console import say, say_wrapped, table
 from ops.terminal.tables import TableColumns, count_columns, laid_out, number_columns, text_columns

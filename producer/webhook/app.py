@@ -198,7 +198,7 @@ class Receiver:
         return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
-def build_app(receiver: Receiver, path: str) -> Starlette:
+def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> Starlette:
     """Return the ASGI application; `path` is where webhooks are posted."""
 
     @asynccontextmanager
@@ -211,6 +211,7 @@ def build_app(receiver: Receiver, path: str) -> Starlette:
         Route(path, receiver.receive, methods=["POST"]),
         Route("/healthz", receiver.is_alive, methods=["GET"]),
         Route("/readyz", receiver.is_ready, methods=["GET"]),
+        *further,
     ]
     return Starlette(
         routes=routes,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import structlog
 
-from worker.errors import RedisUnavailable
+from worker.errors import RedisMismatch, RedisUnavailable
 
 EVERY_SECONDS: Final = 5.0
 ENDS: Final = -1
@@ -31,9 +31,15 @@ class AnswerListener(Protocol):
 
 @dataclass(slots=True)
 class AnswerRecord:
-    """Counts answers in memory, and tells them every few seconds: no request waits for it."""
+    """Counts answers in memory, and tells them every few seconds: no request waits for it.
+
+    Args:
+        tell: Writes them to Redis.
+        look: Called before; looks whether Redis still holds what it held.
+    """
 
     tell: AnswerListener
+    look: Callable[[], None] = lambda: None
     every_seconds: float = EVERY_SECONDS
     _answers: Counter[int] = field(default_factory=Counter)
 
@@ -66,6 +72,7 @@ class AnswerRecord:
         if answers[_UNAUTHORIZED]:
             LOG.warning("webhook.unauthorized", requests=answers[_UNAUTHORIZED])
         try:
+            self.look()
             self.tell(answers, lag_ms=lag_ms, events=bool(answers[_OK]))
-        except RedisUnavailable:
+        except (RedisUnavailable, RedisMismatch):
             self._answers.update(answers)  # told with the next ones

@@ -39,7 +39,14 @@ _BACKLOG: Final = 4_096
 _MOST_CONNECTIONS: Final = 65_536
 
 
-def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
+def serve(
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[str], None],
+    hint: str = "change producer.webhook.listen",
+) -> None:
     """Serve until SIGINT or SIGTERM, then answer what is under way and end.
 
     Args:
@@ -47,12 +54,13 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
         host: Address to listen on.
         port: 0 takes a free one.
         on_ready: Called with the URL once connections are taken.
+        hint: What a person can do where the port is taken.
 
     Raises:
         PortTaken: Somebody listens there already.
     """
     _raise_file_limit()
-    with listening(host, port, hint="change producer.webhook.listen") as listener:
+    with listening(host, port, hint=hint) as listener:
         shown_host, shown_port = listener.getsockname()[:2]
         shown = f"[{shown_host}]" if ":" in shown_host else shown_host
         config = _Config(

@@ -173,7 +173,7 @@ def test_images_are_pinned_to_a_minor_version() -> None:
     images += re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)
 
     assert images
-    assert [image for image in images if not re.search(r":\d+\.\d+", image)] == []
+    assert [image for image in images if not re.search(r":v?\d+\.\d+", image)] == []
 
 
 def test_what_only_developers_run_is_not_in_the_image() -> None:

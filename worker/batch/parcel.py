@@ -125,6 +125,7 @@ class Sent:
 
     Args:
         begun_seconds: When it was begun, by the drain's clock.
+        elapsed_seconds: Until its answer, or until there could be none.
     """
 
     request: Request
@@ -132,3 +133,4 @@ class Sent:
     answer: Answer | NoAnswer
     slot: Slot
     begun_seconds: float
+    elapsed_seconds: float = 0.0

@@ -25,6 +25,7 @@ that all have in common `{segrelay}`.
 | `{segrelay}:progress` | list | JSON of counts and times, newest first, for an hour |
 | `{segrelay}:progress:lock` | string | a sample of it was taken lately |
 | `{segrelay}:receiver` | hash | what the receivers answered, see `contract.receivers` |
+| `{segrelay}:seen` | hash | `flower`, `metrics` → when it was last seen (ms) |
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
@@ -38,7 +39,8 @@ that all have in common `{segrelay}`.
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
-| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind[\|reason]` → count |
+| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind[\|reason]` → count; |
+| | | and times and answers, see `contract.measures` |
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration |
 | `{d:p}bell` | string | a drain was rung for and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
@@ -95,6 +97,7 @@ LOST: Final = "{segrelay}:lost"
 PROGRESS: Final = "{segrelay}:progress"
 PROGRESS_LOCK: Final = "{segrelay}:progress:lock"
 RECEIVER: Final = "{segrelay}:receiver"
+SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"

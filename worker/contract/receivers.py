@@ -32,6 +32,7 @@ else redis.call('HSET', KEYS[1], 'up|' .. ARGV[1], string.format('%.0f', now) ..
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
 for at = 6, #ARGV, 2 do
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
+  redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
 end
 local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
@@ -55,6 +56,7 @@ class Receivers:
         lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
         answers: How many requests were answered in the last hour, by status.
         lately: The same of the last five to ten minutes.
+        ever: The same since the beginning.
     """
 
     seen_ms: int = 0
@@ -62,6 +64,7 @@ class Receivers:
     lag_ms: Mapping[str, int] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
     lately: Mapping[int, int] = field(default_factory=dict)
+    ever: Mapping[int, int] = field(default_factory=dict)
 
 
 def report_receiver(
@@ -95,16 +98,19 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
         stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
     answers, lately, lags = Counter[int](), Counter[int](), dict[str, int]()
+    ever: dict[int, int] = {}
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
             seen, _, lag = value.partition(b"|")
             if int(seen) > now_ms - BUCKET_MS:
                 lags[rest] = int(lag)
+        elif head == "all":
+            ever[int(rest)] = int(value)
         elif rest and int(head) > bucket - KEPT_BUCKETS:
             answers[int(rest)] += int(value)
             if int(head) >= bucket - 1:
                 lately[int(rest)] += int(value)
     return Receivers(
-        int(stored.get(b"seen", 0)), int(stored.get(b"event", 0)), lags, answers, lately
+        int(stored.get(b"seen", 0)), int(stored.get(b"event", 0)), lags, answers, lately, ever
     )

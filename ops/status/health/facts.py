@@ -23,6 +23,7 @@ class RedisFacts:
         failing: Failed writes to its disk.
         losses: The times when it came back empty.
         clock_ahead_seconds: The lead of this machine's clock over that of Redis.
+        keys: The keys in its database; nearly all are ledgers.
     """
 
     full: str = ""
@@ -32,6 +33,7 @@ class RedisFacts:
     failing: Sequence[str] = ()
     losses: Sequence[Loss] = ()
     clock_ahead_seconds: float = 0.0
+    keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,9 @@ class Facts:
         has_webhook: A receiver is configured.
         audiences: The audiences that triggers name.
         samples: Samples of the progress, the newest first.
+        workers_wanted: The configured number of workers; 0 = one is enough.
+        limits: The configured requests of a minute, by destination.
+        companions: When Flower and the metrics, if they are configured, were last seen (ms).
     """
 
     status: Mapping[str, Any]
@@ -70,3 +75,6 @@ class Facts:
     syncs: Mapping[str, SyncFacts] = field(default_factory=dict)
     receivers: Receivers = field(default_factory=Receivers)
     samples: Sequence[Sample] = ()
+    workers_wanted: int = 0
+    limits: Mapping[str, float] = field(default_factory=dict)
+    companions: Mapping[str, int] = field(default_factory=dict)

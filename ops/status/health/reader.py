@@ -13,6 +13,7 @@ from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook
+from worker.contract.companions import FLOWER, METRICS, read_seen
 from worker.contract.progress import read_samples
 from worker.contract.receivers import read_receivers
 from worker.contract.redis.birth import read_losses
@@ -53,7 +54,16 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
         },
         receivers=read_receivers(client, at_ms),
         samples=read_samples(client),
+        workers_wanted=settings.operate.workers,
+        limits={name: one.rate_per_minute for name, one in settings.destinations.items()},
+        companions=_companions(client, settings),
     )
+
+
+def _companions(client: Redis, settings: Settings) -> dict[str, int]:
+    configured = {FLOWER: settings.flower, METRICS: settings.metrics}
+    seen = read_seen(client)
+    return {kind: seen[kind] for kind, section in configured.items() if section and kind in seen}
 
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFacts:
@@ -73,7 +83,13 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFact
         failing=tuple(_failing(info)),
         losses=read_losses(client),
         clock_ahead_seconds=ahead_seconds,
+        keys=_keys(client, info),
     )
+
+
+def _keys(client: Redis, info: Mapping[str, Any]) -> int:
+    database = client.connection_pool.connection_kwargs.get("db", 0)
+    return int(info.get(f"db{database}", {}).get("keys", 0))
 
 
 def _failing(info: Mapping[str, Any]) -> Iterator[str]:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.status.status import KINDS, read_status
+from ops.status.status import read_status
+from ops.status.totals import KINDS
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.publishing.options import PublishOptions

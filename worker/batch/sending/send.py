@@ -117,12 +117,13 @@ class Courier:
                 await passage.give_back()
                 await self._unsendable(request, note, error.message)
                 return
+            elapsed = self.batch.state.clock.seconds() - begun
+            sent = Sent(request, note, answer, passage.slot, begun, elapsed)
             if isinstance(answer, NoAnswer) and answer.is_ours:
-                await self._end(request, note, answer, passage)
+                await self._end(sent, answer, passage)
                 return
             self.batch.state.tally.requests += 1
-            self._log(request, answer, verdict, self.batch.state.clock.seconds() - begun)
-            sent = Sent(request, note, answer, passage.slot, begun)
+            self._log(sent, verdict)
             delivered = await self.conclusion.obey(sent, verdict)
             await self.gate.report(
                 passage.slot,
@@ -136,17 +137,15 @@ class Courier:
         finally:
             self.batch.done(request)
 
-    async def _end(
-        self, request: Request, note: Note, answer: NoAnswer, passage: SendGuard
-    ) -> None:
+    async def _end(self, sent: Sent, answer: NoAnswer, passage: SendGuard) -> None:
         """Settle a request that we ended ourselves, which says nothing about the destination."""
         await passage.give_back()
         if answer.possibly_applied:
             self.batch.state.tally.requests += 1
-            await self.conclusion.unfinished(request, note, answer.verdict.message)
+            await self.conclusion.unfinished(sent, answer.verdict.message)
             return
-        await self.settler.write(Settlement(note_id=note.note_id))
-        await self._leave(request, passage.closed)
+        await self.settler.write(Settlement(note_id=sent.note.note_id))
+        await self._leave(sent.request, passage.closed)
 
     async def _leave(self, request: Request, closed: Closed | None) -> None:
         """Take a request back that got no slot, and look for which triggers the gate is open."""
@@ -299,9 +298,8 @@ class Courier:
         users = [user for packed in request.packed for user in packed.users]
         return quoting_nothing(verdict, request.body, users)
 
-    def _log(
-        self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, elapsed_seconds: float
-    ) -> None:
+    def _log(self, sent: Sent, verdict: Verdict) -> None:
+        request, answer = sent.request, sent.answer
         destination, partition = self.settler.tag
         # Refused credentials pause the destination until somebody acts.
         tell = LOG.error if isinstance(verdict, AccessRefused) else LOG.info
@@ -316,5 +314,5 @@ class Courier:
             bytes=len(request.body),
             status=answer.status if isinstance(answer, Answer) else answer.kind.value,
             verdict=type(verdict).__name__,
-            elapsed_seconds=round(elapsed_seconds, 3),
+            elapsed_seconds=round(sent.elapsed_seconds, 3),
         )

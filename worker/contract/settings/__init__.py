@@ -27,6 +27,7 @@ from worker.contract.settings.sections import (
     Frozen,
     ListeningSettings,
     LyticsSettings,
+    MetricsSettings,
     OperateSettings,
     ProducerSettings,
     RedisSettings,
@@ -49,6 +50,7 @@ __all__ = [
     "FlowerSettings",
     "ListeningSettings",
     "LyticsSettings",
+    "MetricsSettings",
     "OperateSettings",
     "ProducerSettings",
     "RedisSettings",
@@ -88,6 +90,7 @@ class Settings(Frozen):
     triggers: Mapping[str, Trigger] = {}
     producer: ProducerSettings = ProducerSettings()
     flower: FlowerSettings | None = None
+    metrics: MetricsSettings | None = None
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
     sync: Mapping[str, SyncSchedule] = {}
@@ -188,6 +191,7 @@ def _build(
         triggers=draft.triggers,
         producer=draft.producer,
         flower=draft.flower,
+        metrics=draft.metrics,
         lytics=draft.lytics,
         operate=operate,
         sync=draft.sync,
@@ -204,7 +208,7 @@ def _build(
 
 _TABLES: Final = (
     "templates", "redis", "delivery", "authorizations", "destinations", "triggers", "producer",
-    "flower", "lytics", "operate", "sync",
+    "flower", "metrics", "lytics", "operate", "sync",
 )  # fmt: skip
 
 
@@ -217,6 +221,7 @@ def _draft(folder: Path, document: dict[str, Any], reader: SectionReader) -> Dra
         triggers=reader.named(Trigger, document, "triggers"),
         producer=reader.table(ProducerSettings, document, "producer") or ProducerSettings(),
         flower=reader.optional(FlowerSettings, document, "flower"),
+        metrics=reader.optional(MetricsSettings, document, "metrics"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         has_lytics="lytics" in document,
         sync=reader.named(SyncSchedule, document, "sync"),

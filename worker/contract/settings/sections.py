@@ -180,6 +180,8 @@ class OperateSettings(Section):
         default=0.0, alias="events_within"
     )
     """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
+    workers: Whole = Field(default=0, ge=0)
+    """It is a problem if fewer workers run; 0 means that one is enough."""
 
 
 def _with_defaults(settings: Any) -> Any:
@@ -314,6 +316,16 @@ class FlowerSettings(ListeningSettings):
     """The password to sign in with."""
     actions: Switch = False
     """`true`: whoever signs in can also shut workers down, stop queues and revoke tasks."""
+
+
+class MetricsSettings(ListeningSettings):
+    """Metrics for Prometheus: `segrelay metrics` serves them, with a token the receiver too."""
+
+    listen: Listen = "127.0.0.1:9464"
+    """The address and port on which `segrelay metrics` listens."""
+    token: SecretValue | None = None
+    """What a reader of `/metrics` has to send: `Authorization: Bearer TOKEN`. Without it the
+    receiver serves no metrics, and `segrelay metrics` listens on this machine only."""
 
 
 class LyticsSettings(Section):

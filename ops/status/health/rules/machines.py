@@ -14,6 +14,8 @@ NEARLY_FULL: Final = 0.7
 """Share of `maxmemory` from which Redis is nearly full; producers stop at 0.8."""
 CLOCK_SECONDS: Final = 5.0
 CLOCK_ILL_SECONDS: Final = 60.0
+UNSEEN_MS: Final = 30_000
+"""Whoever runs beside the workers tells that it is there every five seconds."""
 _SHOW: Final = "segrelay redis status"
 _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
 """Words in the weaknesses of Redis that soon lose data, or hold everything up."""
@@ -33,6 +35,24 @@ def workers(facts: Facts) -> Iterator[HealthProblem]:
     if len(versions) > 1:
         told = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
         yield HealthProblem("worker_version", ATTENTION, "", told, "restart the older workers")
+
+
+def too_few_workers(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that fewer run than are configured; that none runs is another problem."""
+    count = sum(one["kind"] == WORKER for one in facts.status["processes"])
+    if 0 < count < facts.workers_wanted:
+        told = f"{count:,} of {facts.workers_wanted:,} workers run (operate.workers)"
+        yield HealthProblem("too_few_workers", ATTENTION, "", told, "start the others")
+
+
+def companions(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that Flower or the metrics are down; one that has never run is not missed."""
+    for kind, seen_ms in facts.companions.items():
+        unseen_ms = facts.now_ms - seen_ms
+        if unseen_ms > UNSEEN_MS:
+            told = f"configured, but not seen for {unseen_ms // 1_000:,} s"
+            mend = f"segrelay {kind}"
+            yield HealthProblem(f"{kind}_down", ATTENTION, "", told, mend, seen_ms)
 
 
 def clocks(facts: Facts) -> Iterator[HealthProblem]:

@@ -12,7 +12,8 @@ from ops.moving.held import HeldLease
 from ops.moving.renaming import Renaming
 from ops.pause.commands import chosen, known_names
 from ops.pause.probe import Probe
-from ops.status.status import KINDS, read_status
+from ops.status.status import read_status
+from ops.status.totals import KINDS
 from tests.integration.ops.relay import payload
 from tests.nightly import amount
 from worker.adapters.redis.addresses import former_names, note_addresses
