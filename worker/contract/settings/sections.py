@@ -324,7 +324,7 @@ class MetricsSettings(ListeningSettings):
     listen: Listen = "127.0.0.1:9464"
     """The address and port on which `segrelay metrics` listens."""
     token: SecretValue | None = None
-    """What a reader of `/metrics` has to send: `Authorization: Bearer TOKEN`. Without it the
+    """The token of `/metrics`, sent as `Authorization: Bearer TOKEN`. Without it the
     receiver serves no metrics, and `segrelay metrics` listens on this machine only."""
 
 
