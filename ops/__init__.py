@@ -1,1 +1,1 @@
-"""What people use: the command line, the sandbox, the embedded Redis, benchmarks and chaos."""
+"""The commands of `segrelay`, the sandbox, the embedded Redis, and the developers' tools."""

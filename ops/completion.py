@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.contract.settings import Settings
 
 _SECONDS: Final = 3.0
-"""The person waits for the cursor meanwhile."""
+"""Seconds that a completion may take: the person waits for the cursor meanwhile."""
 
 
 def triggers(incomplete: str) -> list[str]:
@@ -45,7 +45,7 @@ def templates(incomplete: str) -> list[str]:
     """Return the templates of the configured folder."""
 
     def read() -> Iterable[str]:
-        from ops.templates.place import names_in  # noqa: PLC0415 - only who completes needs it
+        from ops.templates.workspace import names_in  # noqa: PLC0415 - only who completes needs it
 
         return names_in(_settings().templates_folder)
 
@@ -119,7 +119,7 @@ def _opened() -> Iterator[tuple[Settings, Redis]]:
 
 
 def _beginning(incomplete: str, read: Callable[[], Iterable[str]]) -> list[str]:
-    """Return the names that begin so; none if they can't be read in time."""
+    """Return the names with this beginning; none if they can't be read in time."""
     found: list[str] = []
 
     def look() -> None:
@@ -137,7 +137,7 @@ def _beginning(incomplete: str, read: Callable[[], Iterable[str]]) -> list[str]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Let nothing reach stderr, whoever writes it."""
+    """Discard everything that is written to stderr, by any library."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,11 +1,11 @@
-"""The entry point of the console command: Ctrl-C while Python still loads prints nothing."""
+"""The entry point of `segrelay`; Ctrl-C while Python still loads prints nothing."""
 
 from __future__ import annotations
 
 from typing import Final
 
 _INTERRUPTED: Final = 130
-"""128 + SIGINT, as shells have it."""
+"""The exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 
 def run() -> None:

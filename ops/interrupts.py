@@ -1,4 +1,4 @@
-"""Being interrupted: what was started must end in order, however often Ctrl-C is pressed."""
+"""Handling of Ctrl-C and SIGTERM, so that everything that was started ends in order."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 PARENT_VARIABLE: Final = "SEGRELAY_ENDS_WITH_STDIN"
-"""Set for what shall not outlive its parent, however that ends: its standard input is a pipe that
+"""The variable that makes a process end with its parent: its standard input is a pipe that
 only the parent holds open."""
 _PIPE_BYTES: Final = 1_024
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -19,7 +19,7 @@ _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def interrupted_once() -> Iterator[None]:
-    """Unwind at the first Ctrl-C or SIGTERM, and let no other disturb what ends things.
+    """Raise at the first Ctrl-C or SIGTERM, and ignore further ones while things are ended.
 
     Only in the main thread.
     """
@@ -52,18 +52,18 @@ def _unwind(number: int, _frame: Any) -> NoReturn:
 
 
 class Interruption:
-    """Whether somebody wants an end: by Ctrl-C, or by SIGTERM as `kill` and containers send it."""
+    """A request to end, by Ctrl-C, or by SIGTERM as `kill` and containers send it."""
 
     def __init__(self) -> None:
         self._number = 0
 
     @property
     def is_requested(self) -> bool:
-        """Say whether somebody does."""
+        """Say whether an end was requested."""
         return bool(self._number)
 
     def obey(self) -> None:
-        """Unwind if somebody does.
+        """Raise if an end was requested.
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed.
@@ -73,7 +73,7 @@ class Interruption:
             _unwind(self._number, None)
 
     def note(self, number: int, frame: Any) -> None:
-        """Note the first signal, unwind at the second."""
+        """Record the first signal, and raise at the second."""
         if self._number:
             _unwind(number, frame)
         self._number = number
@@ -81,7 +81,7 @@ class Interruption:
 
 @contextmanager
 def interruptible_between_steps() -> Iterator[Interruption]:
-    """Note the first Ctrl-C or SIGTERM, for who looks at it between two steps; unwind at the next.
+    """Record the first Ctrl-C or SIGTERM for a check between two steps, and raise at the second.
 
     Only the main thread is interrupted.
     """

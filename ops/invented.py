@@ -1,4 +1,4 @@
-"""Invented people, what happens to them, and what must hold afterwards."""
+"""Invented entrances and exits of invented people, their payloads, and the expected result."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def happenings(
     ties: float = 0.02,
     audiences: Sequence[str] = AUDIENCES,
 ) -> list[Happening]:
-    """Invent so many entrances and exits, in the order of their times, within the last day.
+    """Invent entrances and exits within the last day, in the order of their times.
 
     The share `ties` has the time of the one before, of the same person and audience, and the
     other direction: then the exit holds.
@@ -84,7 +84,7 @@ def reevaluations(
 
 
 def newest_of(happened: list[Happening]) -> dict[tuple[str, str], Happening]:
-    """Return what holds of each person and audience: the latest time, at equal times the exit."""
+    """Return the newest event of each person and audience; at equal times it is the exit."""
     newest: dict[tuple[str, str], Happening] = {}
     for event in happened:
         key = (event.email, event.audience)
@@ -95,7 +95,7 @@ def newest_of(happened: list[Happening]) -> dict[tuple[str, str], Happening]:
 
 
 def truth(happened: list[Happening]) -> dict[str, list[str]]:
-    """Return who is where, in the end."""
+    """Return the audiences that each person is in after all events."""
     held: dict[str, list[str]] = {}
     for event in newest_of(happened).values():
         if not event.is_exit:
@@ -104,11 +104,11 @@ def truth(happened: list[Happening]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """Where one person was at one time, as a comparison of memberships tells it.
+class MembershipSnapshot:
+    """The audiences that one person was in at one time.
 
     Args:
-        inside: By audience, of those that the person had entered or left before.
+        inside: Whether the person is in each audience that they entered or left before.
     """
 
     email: str
@@ -116,8 +116,10 @@ class Standing:
     inside: Mapping[str, bool]
 
 
-def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> list[Standing]:
-    """Invent so many looks at somebody, each right after something happened to them.
+def snapshots(
+    rng: random.Random, happened: list[Happening], *, count: int
+) -> list[MembershipSnapshot]:
+    """Invent snapshots of people, each right after an event.
 
     They tell nothing new: the truth about what happened stays the truth.
     """
@@ -129,12 +131,12 @@ def snapshots(rng: random.Random, happened: list[Happening], *, count: int) -> l
         time_us = event.time_us + 1
         before = [each for each in of_person[event.email] if each.time_us <= time_us]
         inside = {audience: not e.is_exit for (_, audience), e in newest_of(before).items()}
-        result.append(Standing(event.email, time_us, inside))
+        result.append(MembershipSnapshot(event.email, time_us, inside))
     return result
 
 
 def lists(happened: list[Happening]) -> dict[Happening, list[str]]:
-    """Return what the person's list of audiences was right after each, as the source saw it."""
+    """Return the person's list of audiences right after each event, as the source saw it."""
     held: dict[str, set[str]] = {}
     result: dict[Happening, list[str]] = {}
     for event in sorted(happened, key=lambda each: (each.time_us, each.is_exit)):
@@ -154,12 +156,12 @@ def payloads(
     fields: int = 0,
     segments: Mapping[Happening, list[str]] | None = None,
 ) -> Iterator[bytes]:
-    """Yield a webhook's payload for each, with a profile of about that size.
+    """Yield the payload of each event, with a profile of about this size.
 
     Args:
-        happened: In the order in which they are sent.
+        happened: The events in the order in which they are sent.
         profile_bytes: Padded to that.
-        fields: How many fields a profile has at least; those that are added share its size.
+        fields: The fewest fields of a profile; added ones share its size.
         segments: Audiences of the profile at each of them (`_segments`).
     """
     for number, event in enumerate(happened):
@@ -170,9 +172,9 @@ def payloads(
 
 
 def snapshot_payloads(
-    seen: list[Standing], *, profile_bytes: int = 1_000, with_segments: bool = False
+    seen: list[MembershipSnapshot], *, profile_bytes: int = 1_000, with_segments: bool = False
 ) -> Iterator[bytes]:
-    """Yield a payload for each, with an event for each of its audiences."""
+    """Yield the payload of each snapshot, with an event for each of its audiences."""
     for number, snapshot in enumerate(seen):
         told = [
             Happening(snapshot.email, audience, not is_inside, snapshot.time_us)
@@ -201,7 +203,7 @@ def _moment(event: Happening) -> str:
 
 
 def people_at_lytics(count: int) -> list[dict[str, Any]]:
-    """Return so many profiles as Lytics has them, with a `_uid` each and in no audience."""
+    """Return profiles as Lytics has them, each with a `_uid` and in no audience."""
     return [
         {"_uid": f"u{person}", **invented_person(person), "segments": []} for person in range(count)
     ]

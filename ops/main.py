@@ -52,7 +52,7 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     ),
     "up": LazyCommand(
         "ops.run.up:up",
-        "Run Redis, a worker, and the receiver and Flower if configured.",
+        "Run Redis, a worker and what else is configured.",
         "Run",
     ),
     "worker": LazyCommand(
@@ -73,6 +73,12 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     ),
     "flower": LazyCommand(
         "ops.flower.command:flower", "Run Flower, which shows the workers.", "Run"
+    ),
+    "metrics": LazyCommand(
+        "ops.metrics.command:metrics",
+        "Serve metrics for Prometheus.",
+        "Run",
+        examples=("segrelay metrics", "curl http://127.0.0.1:9464/metrics"),
     ),
     "redis": LazyCommand(
         "ops.run.redis:app",

@@ -1,4 +1,4 @@
-"""Invented people, with the fields of profiles at Lytics; a number always makes the same one.
+"""Invented people with the fields of profiles at Lytics; a number always gives the same one.
 
 Their phone numbers lie in ranges that are kept free for fiction, so that nobody is ever called.
 Two in a hundred numbers are wrong, and one name in twenty is not ASCII, as it is with real people.
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 
 class _Chance:
-    """Numbers that look random and follow from a seed; ten times as quick as `random.Random`."""
+    """A random generator with a seed, ten times as fast as `random.Random`."""
 
     def __init__(self, seed: int) -> None:
         self._state = (seed + 1) * _ODD & _MASK
@@ -59,9 +59,9 @@ class _Home(NamedTuple):
     """A country in which people live.
 
     Attributes:
-        country: As the source writes it; not everybody's says a code.
+        country: The country as the source writes it, which is not always a code.
         phones: Beginnings of numbers that are kept for fiction, with how many digits follow.
-        weight: How many of a hundred live there.
+        weight: The number of people of a hundred who live there.
     """
 
     country: str
@@ -99,12 +99,12 @@ def _is_valid(number: str, region: str) -> bool:
 
 @cache
 def _streets() -> tuple[_Home, ...]:
-    """Return each home as often as its weight says."""
+    """Return the homes, each as often as its weight."""
     return tuple(home for home in _homes() for _ in range(home.weight))
 
 
 def invented_person(number: int) -> dict[str, Any]:
-    """Return the profile of one of them, without events: 29 fields."""
+    """Return the profile of an invented person: 29 fields, no events."""
     chance = _Chance(number)
     home = chance.one_of(_streets())
     unusual = chance.below(100) < _OF_A_HUNDRED_UNICODE

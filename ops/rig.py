@@ -11,24 +11,25 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import redis
 
 import templates as shipped_templates
 from ops.embedded import lifecycle as embedded
 from ops.invented import AUDIENCES
+from ops.rig_configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
-from ops.sandbox.process import SandboxProcess, StartsProcess
+from ops.sandbox.process import ProcessStarter, SandboxProcess
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.contract.settings.fields import EMBEDDED
-from worker.errors import OperationsMustAct
+from worker.errors import OperationsMustAct, RedisUnavailable
 
 DESTINATION: Final = "insider"
 WORKER_READY: Final = b" ready."
@@ -37,75 +38,27 @@ _LOOK_SECONDS: Final = 0.05
 _READY_LOOK_SECONDS: Final = 0.01
 _STOP_SECONDS: Final = 15.0
 _RECEIVER_SECONDS: Final = 60.0
-
-CONFIGURATION: Final = """\
-templates = "{templates}"
-
-[redis]
-url = "{redis_url}"
-{redis}
-
-[delivery]
-{delivery}
-
-[authorizations.insider]
-label = "Sandbox"
-headers = {{ X-PARTNER-NAME = "acme", X-REQUEST-TOKEN = "{token}" }}
-
-[destinations.insider]
-api = "insider"
-base_url = "{sandbox}"
-authorization = "insider"
-rate = "{rate}"
-{destination}
-
-[triggers.enter]
-destination = "insider"
-audiences = {audiences}
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-{enter}
-
-[triggers.exit]
-destination = "insider"
-audiences = {audiences}
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-
-{exit_event}
-{more}
-"""
-
-EXIT_EVENT: Final = """\
-[triggers.exit-event]
-destination = "insider"
-audiences = {audiences}
-on = "exit"
-template = "insider/exit-event.jsonnet"
-url = "/api/user/v1/upsert"
-"""
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(slots=True)
 class Rig:
-    """Everything that runs, in one folder.
+    """A Redis, a sandbox and workers with their configuration, in one folder.
 
     Args:
         folder: Empty; holds the configuration, Redis' files and the logs.
-        rate: Of the destination.
+        rate: The rate of the destination.
         delivery_lines: Lines of `[delivery]`.
         redis_lines: Lines of `[redis]`.
-        redis_url: Of a Redis that somebody else starts and ends.
+        redis_url: The URL of a Redis that somebody else starts and ends.
         destination_lines: Further lines of the destination.
         more: Further tables of the configuration; SANDBOX stands for the sandbox's URL.
         sandbox_settings: Switches of the sandbox at its start.
         templates: Texts that replace shipped ones, by their names.
         enter_lines: Further lines of the trigger `enter`.
-        exit_events: With a third trigger, for the event of an exit.
+        exit_events: There is a third trigger, for the event of an exit.
         audiences: Those that its triggers want.
-        max_memory: Of the embedded Redis, e.g. "64mb".
+        max_memory: The memory of the embedded Redis, such as "64mb".
         launch: Starts our commands, workers and the sandbox, as `Popen` does.
     """
 
@@ -123,7 +76,7 @@ class Rig:
     sandbox_settings: Mapping[str, Any] = field(default_factory=dict)
     templates: Mapping[str, str] = field(default_factory=dict)
     enter_lines: str = ""
-    launch: StartsProcess = subprocess.Popen
+    launch: ProcessStarter = subprocess.Popen
     sandbox: SandboxProcess = field(init=False)
     settings: Settings = field(init=False)
     client: redis.Redis = field(init=False)
@@ -187,7 +140,7 @@ class Rig:
         return {**os.environ, "SEGRELAY_CONFIG": str(self.settings.source)}
 
     def start_redis(self) -> None:
-        """Start Redis, or start it again on the same files; one that is not ours has to run."""
+        """Start Redis, also again on the same files; one at `redis_url` has to run already."""
         if self.redis_url != EMBEDDED:
             self.client = connect(self.redis_url)
             return
@@ -195,6 +148,17 @@ class Rig:
             self.settings.redis.data_dir, wait_seconds=30, max_memory=self.max_memory
         )
         self.client = connect(found.url)
+
+    def ask_redis(self, question: Callable[[redis.Redis], _Answer], *, away: _Answer) -> _Answer:
+        """Ask Redis over a connection of its own; returns `away` while Redis does not answer."""
+        found = embedded.find(self.settings.redis.data_dir)
+        if found is None:
+            return away
+        try:
+            with closing(connect(found.url)) as client:
+                return question(client)
+        except RedisUnavailable:
+            return away
 
     def redis_pid(self) -> int:
         """Return the process id of Redis, or 0 where it does not run."""
@@ -208,7 +172,7 @@ class Rig:
             os.kill(pid, signal.SIGKILL)
 
     def worker_log(self, number: int) -> Path:
-        """Return where a worker's output goes."""
+        """Return the path of a worker's log."""
         return self.folder / f"worker-{number}.log"
 
     def start_worker(self, *options: str, number: int = -1) -> subprocess.Popen[bytes]:
@@ -216,7 +180,7 @@ class Rig:
 
         Args:
             options: Celery's.
-            number: Of a worker that has ended, whose place the new one takes; -1 = none.
+            number: The number of an ended worker that is replaced; -1 = none.
         """
         replaces = number >= 0
         number = number if replaces else len(self.workers)
@@ -239,7 +203,7 @@ class Rig:
         """Wait until the workers say that they are ready.
 
         Args:
-            seconds: At most.
+            seconds: The longest wait.
             since: The number of the first one that is waited for.
 
         Raises:
@@ -349,7 +313,7 @@ class Rig:
         return total
 
     def memberships(self) -> dict[str, list[str]]:
-        """Return what the sandbox holds: audiences by email."""
+        """Return the audiences of each person at the sandbox, by email."""
         report = self.sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
         return {email: sorted(held) for email, held in report.items() if held}
 

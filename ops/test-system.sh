@@ -1,11 +1,14 @@
 #!/bin/sh
 # Installs what `make test-system` needs from the system: a second Redis implementation, a client
-# that understands docker-compose.yml, and a browser. Needs root where something is missing.
+# that understands docker-compose.yml, promtool, systemd-analyze, and a browser. Needs root where
+# something is missing.
 set -eu
 missing=""
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v docker-compose >/dev/null 2>&1 || docker compose version >/dev/null 2>&1 || missing="$missing docker-compose"
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 [ -z "$missing" ] && exit 0
 command -v apt-get >/dev/null 2>&1 || {
   echo "Please install:$missing (there is no apt-get here)." >&2

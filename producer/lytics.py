@@ -24,11 +24,11 @@ from worker.contract.settings import LyticsSettings
 from worker.errors import LyticsRefused, LyticsUnavailable, ScanExpired
 
 PAGE_ROWS: Final = 100
-"""Of a scan's page at most (lytics.md, section 3)."""
+"""The largest number of rows in a page of a scan (lytics.md, section 3)."""
 TIMEOUT_SECONDS: Final = 30.0
 TRIES: Final = 6
 LONGEST_WAIT_SECONDS: Final = 60.0
-"""Between two tries, also where `Retry-After` asks for more."""
+"""The longest wait between two tries, also if `Retry-After` asks for more."""
 _FIRST_WAIT_SECONDS: Final = 0.5
 _OK: Final = 200
 _TOO_MANY: Final = 429
@@ -36,7 +36,7 @@ _FIRST_SERVER_ERROR: Final = 500
 _NOT_FOUND: Final = "not_found"
 _MESSAGE_CHARACTERS: Final = 200
 _DATE_SECONDS: Final = 1.0
-"""The header `Date` has whole seconds."""
+"""The precision of the header `Date`: whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,19 +23,21 @@ from producer.doorbell import CeleryDoorbell, Doorbell
 from producer.events.payloads import Payload, Refused
 from producer.events.rows import RowMeaning
 from producer.publishing.audiences import AudienceBook
-from producer.publishing.drafting import Drafter, Manner
-from producer.publishing.matching import Subscription
+from producer.publishing.drafting import Drafter
+from producer.publishing.matching import Recipient
+from producer.publishing.options import AS_USUAL, PublishOptions
 from producer.publishing.published import (
     Draft,
     MemberChange,
+    PartitionAddress,
     Portion,
     Published,
     joined,
     published_of,
 )
 from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
-from producer.publishing.room import Fill, NoRoom, Room
-from producer.publishing.writing import JobPosition, PartitionPlace, Written, write
+from producer.publishing.room import NoRoom, Room, RoomMeter
+from producer.publishing.writing import JobPosition, write
 from worker.contract.events import Event
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
@@ -44,16 +46,12 @@ from worker.contract.redis.scripts import Value
 from worker.contract.seen_fields import SeenFields
 from worker.contract.settings import Settings, load_settings
 from worker.contract.words import (
-    BACKFILL,
-    JOB_PREFIX,
     LIVE,
-    NAME_PATTERN,
     Direction,
     job_of_lane,
     kind_of_lane,
-    lane_of_job,
 )
-from worker.errors import PayloadRefused, RedisUnavailable, UsageWrong
+from worker.errors import PayloadRefused, RedisUnavailable
 
 
 class Publisher:
@@ -78,7 +76,7 @@ class Publisher:
         self._settings = settings
         self._doorbell = doorbell or CeleryDoorbell(settings)
         self._dry_run = dry_run
-        self._fill = Fill(client, settings)
+        self._fill = RoomMeter(client, settings)
         self._drafter = Drafter(settings, AudienceBook(client, learns=not dry_run), self._fill)
         self._quarantine = Quarantine(client)
         self._claimed = dry_run
@@ -95,15 +93,10 @@ class Publisher:
     def publish(
         self,
         payloads: Iterable[bytes | Payload | Event],
-        lane: str = LIVE,
+        options: PublishOptions = AS_USUAL,
         *,
-        job: str = "",
-        state: bool = False,
-        skip_hook: bool | None = None,
         position: int | None = None,
         source: str = "",
-        triggers: Sequence[str] = (),
-        again: bool = False,
     ) -> Published:
         """Keep what can't be placed, write the deliveries of all else, ring.
 
@@ -111,18 +104,11 @@ class Publisher:
             payloads: JSON texts, payloads that were parsed, or events. A payload is what Lytics'
                 webhook sends: `{"id", "data", "meta"}`, a CloudEvent, or the bare profile; each
                 with `segment_events`, one or an array of them.
-            lane: `live`, `backfill`, or a job's lane.
-            job: Name of a job, which has a lane of its own.
-            state: The payloads were made up by comparison; an event says it of itself.
-            skip_hook: The destination should not start journeys. None: it should not if the lane
-                is of the backfill kind, or the event says so. A trigger may overrule it.
+            options: The way in which they are published.
             position: Where in the job's source this call ends. It is kept for each partition:
                 of what ends at or before it, only what no earlier attempt placed is placed. So
                 calls must end at the same positions in every run.
             source: What the positions count in, e.g. a digest of the file.
-            triggers: The only ones that get deliveries; none = all that want the events.
-            again: Deliver also what was delivered before, or is already there; never what
-                something newer has superseded.
 
         Returns:
             When Redis has it. With `dry_run`: what it would have.
@@ -134,22 +120,13 @@ class Publisher:
             RedisMismatch: Redis is in use with another configuration.
             UsageWrong: There is no such lane.
         """
-        lane = lane_for(lane, job)
+        options = options.resolved()
         self._prepare()
-        draft = self._drafter.draft(
-            payloads, Manner(lane, state, skip_hook, tuple(triggers), again)
-        )
-        return self._carried_out(draft, JobPosition(job_of_lane(lane), position, source))
+        draft = self._drafter.draft(payloads, options)
+        return self._carried_out(draft, JobPosition(job_of_lane(options.lane), position, source))
 
     def draft_rows(
-        self,
-        rows: Iterable[Payload],
-        membership: RowMeaning | None,
-        *,
-        job: str,
-        skip_hook: bool | None = None,
-        triggers: Sequence[str] = (),
-        again: bool = False,
+        self, rows: Iterable[Payload], membership: RowMeaning | None, options: PublishOptions
     ) -> Draft:
         """Return what a block of a job's rows will become, for `write_draft`.
 
@@ -160,23 +137,17 @@ class Publisher:
             rows: As a source reads them; a row may be an array of several.
             membership: What the rows say of the people in them: profiles without events of their
                 own are members. None where every row brings its own events.
-            job: See `publish`, also for all others.
-            skip_hook: See there.
-            triggers: See there.
-            again: See there.
+            options: The job, and the way in which its rows are published.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
             RedisMismatch: As `publish`.
         """
-        lane = lane_for(LIVE, job)
+        options = options.resolved()
         self._claim()
-        manner = Manner(
-            lane, state=False, skip_hook=skip_hook, triggers=tuple(triggers), again=again
-        )
         if membership is None:
-            return self._drafter.draft(rows, manner)
-        return self._drafter.draft_rows(rows, membership, manner)
+            return self._drafter.draft(rows, options)
+        return self._drafter.draft_rows(rows, membership, options)
 
     def write_draft(
         self,
@@ -224,19 +195,22 @@ class Publisher:
         drafts: list[Draft] = []
         events = size = 0
         for group in groups:
-            drafts.append(self._drafter.draft(group, Manner(), portion))
+            drafts.append(self._drafter.draft(group, AS_USUAL, portion))
             events += drafts[-1].numbers
             size += drafts[-1].size_bytes
             if events >= together.events or size >= together.size_bytes:
                 break
         self._carried_out(joined(drafts), JobPosition())
         return [
-            replace(published_of(draft, Written(draft.deliveries_count)), people=draft.people())
+            replace(
+                published_of(draft, Published(accepted=draft.deliveries_count)),
+                people=draft.people(),
+            )
             for draft in drafts
         ]
 
-    def place(self, events: Sequence[Event], lane: str) -> int:
-        """Write the deliveries of events that are in the quarantine; return how many.
+    def publish_retried(self, events: Sequence[Event], lane: str) -> int:
+        """Write the deliveries of events that were in the quarantine; return how many.
 
         Raises:
             RedisUnavailable: As `publish`.
@@ -273,17 +247,16 @@ class Publisher:
             cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
         )
 
-    def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
+    def recipients_for(self, audience: str, direction: Direction) -> tuple[Recipient, ...]:
         """Return the triggers that want an audience's events of this direction."""
-        return self._drafter.routes_for(audience, direction)
+        return self._drafter.recipients_for(audience, direction)
 
     def read_again(
-        self, content: bytes, *, arrived_us: int, state: bool, skip_hook: bool
+        self, content: bytes, options: PublishOptions, *, arrived_us: int
     ) -> list[Event | Refused]:
-        """Return what a text from the quarantine gives today; see `Drafter.judged`."""
+        """Read a text from the quarantine as of today; see `Drafter.judged`."""
         self._prepare()
-        manner = Manner(state=state, skip_hook=skip_hook)
-        return self._drafter.judged(content, manner, arrived_us=arrived_us)
+        return self._drafter.judged(content, options, arrived_us=arrived_us)
 
     def _prepare(self) -> None:
         room = self._fill.memory()
@@ -300,10 +273,10 @@ class Publisher:
         self,
         draft: Draft,
         progress: JobPosition,
-        rolls: Mapping[PartitionPlace, Roll] = MappingProxyType({}),
+        rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
     ) -> Published:
         if self._dry_run:
-            written = Written(draft.deliveries_count, 0, (), {})
+            written = Published(accepted=draft.deliveries_count)
         else:
             # First what was refused: if the answer to the deliveries is lost, and by the next
             # attempt one of the refused can be placed, its partition may be beyond this chunk.
@@ -322,7 +295,7 @@ class Publisher:
                 cap_bytes=self._fill.quarantine_bytes(CAP_BYTES),
             )
 
-    def _ring(self, places: Iterable[PartitionPlace], lane: str) -> None:
+    def _ring(self, places: Iterable[PartitionAddress], lane: str) -> None:
         for destination, partition in places:
             self._doorbell.ring(destination, partition, queue=kind_of_lane(lane))
 
@@ -343,24 +316,3 @@ def open_publisher(config: Path | None = None) -> Iterator[Publisher]:
     wait_ready(url)
     with closing(connect(url, replicas=settings.redis.replicas)) as client:
         yield Publisher(client, settings)
-
-
-def lane_for(lane: str, job: str) -> str:
-    """Return the lane into which something goes: the named one, or the job's own.
-
-    Raises:
-        UsageWrong: There is no such lane, or the job's name is none.
-    """
-    if job:
-        return lane_of_job(_checked_job(job))
-    if lane in (LIVE, BACKFILL):
-        return lane
-    if lane.startswith(JOB_PREFIX):
-        return lane_of_job(_checked_job(job_of_lane(lane)))
-    raise UsageWrong(f"There is no lane '{lane}': it is {LIVE} or {BACKFILL}; a job has its own.")
-
-
-def _checked_job(job: str) -> str:
-    if NAME_PATTERN.fullmatch(job):
-        return job
-    raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{job}' has others.")

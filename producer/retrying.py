@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from producer.events.payloads import Refused
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from worker.contract.events import Event
 from worker.contract.settings import Settings
@@ -105,7 +106,7 @@ def _retry_part(
         events += [item for item in found if isinstance(item, Event)]
         placed.append(record.id)
     if events:
-        retried.accepted += publisher.place(events, lane)
+        retried.accepted += publisher.publish_retried(events, lane)
     retried.placed += quarantine.remove(placed)
 
 
@@ -117,9 +118,8 @@ def _read(
         return []
     return publisher.read_again(
         text,
+        PublishOptions(state=record.state, skip_hook=record.skip_hook),
         arrived_us=record.first_seen_ms * 1_000,
-        state=record.state,
-        skip_hook=record.skip_hook,
     )
 
 

@@ -25,8 +25,8 @@ from worker.contract.settings import Settings
 from worker.errors import ConfigurationInvalid, LeaseLost, LyticsRefused, LyticsUnavailable
 
 LOG: Final = structlog.get_logger()
-BATCH_RECORDS: Final = 500
-"""At most 16 KB each (lytics.md, section 1): a body stays below its 10 MB."""
+BODY_RECORDS: Final = 500
+"""The number of records in a body, of at most 16 KB each (lytics.md, section 1: 10 MB)."""
 _REQUEST_SECONDS: Final = 5.0
 _REFUSED_SECONDS: Final = 60.0
 
@@ -141,7 +141,7 @@ class Shipping:
 
     def _rows(self, place: PartitionKeys) -> list[_Row]:
         with redis_errors():
-            found: Any = self._client.xrange(place.responses, count=BATCH_RECORDS)
+            found: Any = self._client.xrange(place.responses, count=BODY_RECORDS)
         return [_Row(entry_id, *orjson.loads(fields[b"r"])) for entry_id, fields in found]
 
 

@@ -20,9 +20,9 @@ from worker.contract.redis.scripts import run_script
 from worker.errors import LeaseLost
 
 STEP_SECONDS: Final = 5.0
-"""After it a step begins nothing more; a request takes five more at most."""
+"""The seconds after which a step begins nothing more; a request takes at most five more."""
 LOCK_MS: Final = 20_000
-"""Longer than a step takes; each saving of the state extends it."""
+"""The ms after which a lock lapses: longer than a step takes. Saving the state extends it."""
 _FIRST_WAIT_SECONDS: Final = 1.0
 _LONGEST_WAIT_SECONDS: Final = 60.0
 

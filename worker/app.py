@@ -16,7 +16,7 @@ from worker.node.starting import refuse
 from worker.node.task import Ready
 
 COLLECT_AFTER: Final = (100_000, 20, 50)
-"""Of the garbage collector while a drain runs: a batch makes many objects and hardly a cycle.
+"""Thresholds of the garbage collector during a drain: a batch has many objects and hardly a cycle.
 
 A drain takes 0.92 of the time that it takes with Python's own numbers."""
 
@@ -46,7 +46,9 @@ class _Worker:
         gc.set_threshold(*COLLECT_AFTER)
         gc.collect()
         gc.freeze()
-        return Ready(runtime, lambda: runtime.renders.renderer.doubted, runtime.upkeep.told)
+        return Ready(
+            runtime, lambda: runtime.renderer.renderer.doubted, runtime.upkeep.template_use
+        )
 
 
 def _configured_app() -> Any:

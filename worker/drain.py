@@ -11,26 +11,32 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from worker.batch.batch import Batch, Numbers
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.concluding.conclude import Conclusion
 from worker.batch.concluding.halve import Refusals
 from worker.batch.concluding.responses import NO_RESPONSES, Responses
 from worker.batch.concluding.settle import Settler, Streaks
-from worker.batch.partition import Holding, Note, Partition
+from worker.batch.partition import Note, Partition, TakenPartition
 from worker.batch.preparing.carry import read_and_carry
-from worker.batch.preparing.judge import ask_ledger, contend, take_in_records, tried_by
-from worker.batch.preparing.next_batch import Ahead, Decoded
+from worker.batch.preparing.judge import (
+    ask_ledger,
+    contend,
+    decode_batch,
+    ledgers_after,
+    unpack_ledgers,
+)
+from worker.batch.preparing.next_batch import NextBatch
 from worker.batch.preparing.read import (
     BATCH_ENTRIES,
     BATCH_ENTRIES_ONE_BY_ONE,
     is_any_due,
 )
-from worker.batch.preparing.render import Renders, forget_doubted, render_and_shape
-from worker.batch.ration import Ration
+from worker.batch.preparing.render import RowRenderer, forget_doubted, render_and_shape
 from worker.batch.route import Route
-from worker.batch.sending.lookout import Lease, Lookout, Stop
+from worker.batch.sending.interrupt_watch import InterruptWatch, Lease, Stop
 from worker.batch.sending.pack import Packer
 from worker.batch.sending.send import Courier
 from worker.batch.state import Clock, State, Tally
@@ -38,7 +44,7 @@ from worker.contract.keys import split_stream_name
 from worker.contract.meaning import Meaning, no_meanings
 from worker.contract.renames import Renames, no_renames
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
-from worker.core.gate import Closed, Gate
+from worker.core.gate import Closed, Gate, LaneKind
 from worker.destinations.sending import Sender
 from worker.errors import LeaseLost, SegrelayError
 
@@ -86,7 +92,7 @@ class Drain:
         paused: Returns the names of paused triggers and the lanes of paused jobs, or None if the
             destination is paused.
         live_waits: Says whether live work waits elsewhere.
-        ration: What it may do of the canaries of changed templates.
+        canary_shares: What it may do of the canaries of changed templates.
         renames: Returns the audiences that are renamed, once the lease is taken.
         responses: Which triggers have a stream for their outcomes.
         meanings: Returns what triggers mean; what one does not want of its stream stays there.
@@ -96,7 +102,7 @@ class Drain:
     partition: Partition
     gate: Gate
     sender: Sender
-    renders: Renders
+    renderer: RowRenderer
     numbers: Numbers
     streaks: Streaks
     lease: Lease
@@ -109,7 +115,7 @@ class Drain:
     stop: Stop
     renames: Callable[[], Awaitable[Renames]] = no_renames
     responses: Responses = NO_RESPONSES
-    ration: Ration = field(default_factory=Ration)
+    canary_shares: CanaryShares = field(default_factory=CanaryShares)
     meanings: Callable[[], Awaitable[Mapping[str, Meaning]]] = no_meanings
 
     async def run(self) -> tuple[Tally, str]:
@@ -133,11 +139,10 @@ class Drain:
             holding = await self.partition.take()
             if holding is None:
                 return Tally(ended="held by another worker"), ""
-            state = State.of(holding, self.clock, self.limits.late_seconds)
             stopped = {name for name, route in self.routes.items() if route.stopped}
-            state.paused = {*paused, *stopped, *self.ration.held}
+            held = {*paused, *stopped, *self.canary_shares.held}
+            state = State.of(holding, self.clock, self.limits.late_seconds, held, meanings)
             state.obey(looks)
-            state.meanings = meanings
             return await self._hold(holding, state)
         except Exception:
             # Whatever the error is, nobody else should have to wait until this lease lapses.
@@ -145,21 +150,22 @@ class Drain:
                 await self.partition.release({}, (), keep_if_due=False)
             raise
 
-    async def _hold(self, holding: Holding, state: State) -> tuple[Tally, str]:
+    async def _hold(self, holding: TakenPartition, state: State) -> tuple[Tally, str]:
         """Do what there is to do while the lease holds."""
         try:
             with self.lease:
                 # Redis decides: after a failover it may have lost what this process has learned.
                 await self.numbers.read()
-                state.renames = await self.renames()
+                state.rename(await self.renames())
                 await self._take_over(holding, state)
                 found = await self._work(state)
                 return state.tally, await self._release(state, found=found)
         except LeaseLost:
-            state.tally.ended, state.tally.failed = "the lease was taken over", True
+            state.end("the lease was taken over")
+            state.tally.failed = True
             return state.tally, ""
 
-    async def _take_over(self, holding: Holding, state: State) -> None:
+    async def _take_over(self, holding: TakenPartition, state: State) -> None:
         """Open the notes of a holder that vanished: nobody knows what came of their requests."""
         vanished = [note for note in holding.notes if not note.open_until_ms]
         if not vanished:
@@ -171,7 +177,7 @@ class Drain:
         end_ms = await self.partition.open_notes(
             [note.note_id for note in vanished],
             self.limits.late_seconds,
-            tried_by(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
+            ledgers_after(vanished, dict(zip(digests, texts, strict=True)), self.numbers),
         )
         for note in vanished:
             state.keep_open(Note(note.note_id, note.deliveries, end_ms))
@@ -180,23 +186,23 @@ class Drain:
         """Work off batch after batch; returns whether there was anything to do."""
         end = self.clock.seconds() + self.limits.slice_seconds
         found = had_live = False
-        ahead: Ahead | None = None
+        following: NextBatch | None = None
         while not self.stop.is_told and self.lease.is_valid():
             # 3. Read a batch, of one lane, live first.
             is_over = self.clock.seconds() >= end
-            decoded = await self._next(state, ahead, is_over=is_over)
-            if decoded is None or (had_live and decoded.kind == BACKFILL):
+            batch = await self._next(state, following, is_over=is_over)
+            if batch is None or (had_live and batch.kind == BACKFILL):
                 # To go on with backfill, a drain needs a slot of the backfill lane.
                 return found
-            found, had_live = True, decoded.kind == LIVE
-            ahead = Ahead(decoded, self.partition, self.renders, self._most)
-            progress = await self._batch(ahead, end)
+            found, had_live = True, batch.kind == LIVE
+            following = NextBatch(batch, self.partition, self.renderer, self._most)
+            progress = await self._batch(following, end)
             # 12. Go on until empty, until the slice is over, or live work waits elsewhere. A batch
             # that is prepared by then has its turn, unless the one before took too long.
             latest = end + self.limits.slice_seconds * LATE_SHARE
             if not progress or state.yields or self.clock.seconds() >= latest:
                 return found
-            if decoded.kind == BACKFILL and await self.live_waits():
+            if batch.kind == BACKFILL and await self.live_waits():
                 return found
         return found
 
@@ -206,7 +212,9 @@ class Drain:
         one_by_one = any(route.api.max_users == 1 for route in self.routes.values())
         return BATCH_ENTRIES_ONE_BY_ONE if one_by_one else self.limits.batch_entries
 
-    async def _next(self, state: State, ahead: Ahead | None, *, is_over: bool) -> Decoded | None:
+    async def _next(
+        self, state: State, following: NextBatch | None, *, is_over: bool
+    ) -> Batch | None:
         """Return the next batch, of one kind of lane, unless there is none.
 
         If the slice is over, only one that is prepared has its turn, or live work instead.
@@ -214,23 +222,22 @@ class Drain:
         names = await self.partition.streams()
         for kind in (LIVE, BACKFILL):
             streams = self._readable(names, kind, state)
-            if ahead and ahead.decoded.kind == kind:
-                prepared = ahead.turn(streams)
+            if following and following.present.kind == kind:
+                prepared = following.turn(streams)
                 if prepared or is_over:
                     return prepared
             deliveries = await read_and_carry(
                 self.partition, state, streams, self.numbers, entries=self._most
             )
             if deliveries:
-                batch = Batch(state, self.numbers, self.routes)
-                if ahead:
-                    ahead.hand_over(batch)
-                return await Decoded.of(kind, streams, batch, deliveries, entries=self._most)
+                batch = Batch(state, self.numbers, self.routes, kind, streams)
+                if following:
+                    following.hand_over(batch)
+                await decode_batch(batch, deliveries, entries=self._most)
+                return batch
         return None
 
-    def _readable(
-        self, names: Iterable[str], kind: Literal["live", "backfill"], state: State
-    ) -> list[str]:
+    def _readable(self, names: Iterable[str], kind: LaneKind, state: State) -> list[str]:
         """Return the streams of one kind of lane that may be read now."""
         parts = ((name, *split_stream_name(name)) for name in names)
         return [
@@ -239,40 +246,38 @@ class Drain:
             if kind_of_lane(lane) == kind and trigger in self.routes and state.may_read(name)
         ]
 
-    async def _batch(self, ahead: Ahead, end: float) -> bool:
+    async def _batch(self, following: NextBatch, end: float) -> bool:
         """Work off one batch; returns whether anything changed."""
-        decoded, batch = ahead.decoded, ahead.decoded.batch
-        state, contenders = batch.state, decoded.contenders
-        lookout = Lookout(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
-        courier = self._courier(decoded.kind, batch, lookout)
-        crowd = self.limits.batch_entries / CROWD_SHARE
-        courier.packer.is_patient = len(decoded.deliveries) >= crowd
+        batch = following.present
+        state, contenders = batch.state, batch.contenders
+        watch = InterruptWatch(self.lease, self.stop, self.clock, self.limits.stop_grace_seconds)
+        courier = self._courier(batch, watch)
         # 4. Ask the ledger. Of the rest, only deliveries go on that no other of the batch beats.
-        forget_doubted(batch, self.renders)
+        forget_doubted(batch, self.renderer)
         digests = list(dict.fromkeys(c.delivery.header.digest for c in contenders))
         rendering = (p for c in contenders if (p := c.delivery.place) not in batch.before)
         texts = await self.partition.ledgers(digests, rendering)
         by_digest = dict(zip(digests, texts, strict=True))
-        contenders = take_in_records(contenders, by_digest, batch)
+        contenders = unpack_ledgers(contenders, by_digest, batch)
         await courier.settler.stop()
-        going = self.ration.admit(contend(ask_ledger(contenders, batch)), state)
+        going = self.canary_shares.admit(contend(ask_ledger(contenders, batch)), state)
         # 5. Render, 6. shape.
-        await render_and_shape(going, batch, self.renders, self._rendering_ends(courier))
+        await render_and_shape(going, batch, self.renderer, self._rendering_ends(courier))
         settled = await courier.settler.settle_unsent()
         # 7. to 11. Pack, and carry every request to its end.
         requests, shut = state.tally.requests, len(state.shut)
-        async with lookout, ahead:
+        async with watch, following:
             # What has had enough is not read again in this drain: it must not be left.
-            more = not state.enough and not decoded.is_all
-            await self._deliver(courier, end, ahead if more else None)
+            more = not state.enough and not batch.is_last
+            await self._deliver(courier, end, following if more else None)
         await courier.conclusion.refusals.finish()
         if courier.closed:
-            state.tally.ended = courier.closed.reason
+            state.end(courier.closed.reason)
             state.tally.failed = courier.closed.state in {"paused", "broken"}
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 
-    async def _deliver(self, courier: Courier, end: float, ahead: Ahead | None) -> None:
+    async def _deliver(self, courier: Courier, end: float, following: NextBatch | None) -> None:
         """Keep up to `in_flight` requests of different profiles under way.
 
         While there is more to read in this slice, what would be a small request is left to be
@@ -289,7 +294,7 @@ class Drain:
             while True:
                 while len(running) < self.limits.in_flight:
                     over = yields or self._is_over(courier, over_at)
-                    may_leave = ahead is not None and self.clock.seconds() < end
+                    may_leave = following is not None and self.clock.seconds() < end
                     request = None if over else courier.packer.next_request(may_leave=may_leave)
                     if request is None:
                         break
@@ -298,16 +303,19 @@ class Drain:
                 await courier.settler.settle_unsent()
                 if not running:
                     return
-                if ahead and self.clock.seconds() < end and not self.ration.shares:
-                    ahead.begin(self._rendering_ends(courier))
+                if following and self.clock.seconds() < end and not self.canary_shares.shares:
+                    following.begin(self._rendering_ends(courier))
                 done, running = await asyncio.wait(
                     running,
                     timeout=PATIENCE_SECONDS if courier.packer.is_patient else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                courier.packer.is_patient &= bool(done)
+                if not done:
+                    courier.packer.lose_patience()
                 await asyncio.gather(*done)
-                yields = courier.kind == BACKFILL and await self._live_is_due(courier.batch.state)
+                yields = courier.batch.kind == BACKFILL and await self._live_is_due(
+                    courier.batch.state
+                )
         finally:
             await _ended(running)
 
@@ -323,7 +331,7 @@ class Drain:
             nonlocal looked
             if self.stop.is_told:
                 return True
-            if courier.kind == LIVE or self.clock.seconds() < looked + LIVE_LOOK_SECONDS:
+            if courier.batch.kind == LIVE or self.clock.seconds() < looked + LIVE_LOOK_SECONDS:
                 return False
             looked = self.clock.seconds()
             return await self._live_is_due(courier.batch.state)
@@ -331,20 +339,19 @@ class Drain:
         return ends
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
-        told = courier.stopping.is_set() or courier.cut.is_set()
-        return told or courier.batch.state.yields or self.clock.seconds() >= over_at
+        return (
+            courier.watch.is_over or courier.batch.state.yields or self.clock.seconds() >= over_at
+        )
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
         live = self._readable(await self.partition.streams(), LIVE, state)
         return await is_any_due(self.partition, state, live) or await self.live_waits()
 
-    def _courier(
-        self, kind: Literal["live", "backfill"], batch: Batch, lookout: Lookout
-    ) -> Courier:
+    def _courier(self, batch: Batch, watch: InterruptWatch) -> Courier:
         """Build all that works on a batch."""
         settler = Settler(
-            batch, self.partition, self.streaks, self.tag, self.responses, self.ration
+            batch, self.partition, self.streaks, self.tag, self.responses, self.canary_shares
         )
         conclusion = Conclusion(
             batch=batch,
@@ -354,20 +361,17 @@ class Drain:
             jitter=self.jitter,
             late_seconds=self.limits.late_seconds,
         )
+        crowd = self.limits.batch_entries / CROWD_SHARE
         return Courier(
             batch=batch,
-            packer=Packer(batch),
+            packer=Packer(batch, is_patient=len(batch.deliveries) >= crowd),
             partition=self.partition,
             gate=self.gate,
             sender=self.sender,
             settler=settler,
             conclusion=conclusion,
-            kind=kind,
+            watch=watch,
             deadline_seconds=self.limits.request_deadline_seconds,
-            cut=lookout.cut,
-            stopping=lookout.stopping,
-            may_send=self.lease.is_valid,
-            triggers=frozenset(self.routes.keys() - batch.state.paused),
         )
 
     async def _release(self, state: State, *, found: bool) -> str:

@@ -1,4 +1,4 @@
-"""`segrelay audience`: what is known of audiences, and a person's word on them."""
+"""`segrelay audience`: list, rename and retire audiences, and set the slugs of ids."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from redis import Redis
 from ops.audiences.listing import known_ids, row_of, slugs
 from ops.audiences.membership import AudienceCounts, count_all, standings
 from ops.audiences.moving import (
-    Going,
-    Group,
+    LeavingGroup,
+    LeavingPeople,
     by_digest,
     check_follows,
     check_wanted,
     destinations_of,
-    going,
+    find_leaving,
     moved,
     publish_all,
     state_event,
@@ -29,7 +29,7 @@ from ops.audiences.renaming import await_holders, declare, give_syncs, renamed_s
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, partition_count
-from ops.terminal.asking import confirmed
+from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import note, print_json, progress, say, table
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import count_columns, number_columns, text_columns
@@ -238,8 +238,8 @@ def forget(audience_id: Id, *, reason: Reason = "", as_json: Json = False) -> No
         note(_RETRY.format(reason="audience_conflict"))
 
 
-def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Yield a line a destination; one where the ledger knows nothing."""
+def _cells(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """Yield a table row for each destination; one row if the ledger knows no destination."""
     ends = (", ".join(row["triggers"]) or "-", ", ".join(row["syncs"]) or "-")
     begins = (row["slug"], ", ".join(row["ids"]) or "-")
     if not row["destinations"]:
@@ -249,9 +249,9 @@ def _cells(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         yield (
             begins[0] + at,
             begins[1],
-            f"{found['members']:,}",
-            f"{found['entered']:,}",
-            f"{found['left']:,}",
+            found["members"],
+            found["entered"],
+            found["left"],
             found["last_event"] or "-",
             *ends,
         )
@@ -274,13 +274,15 @@ def _look(
     slug: str,
     named: Mapping[bytes, Person],
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
-) -> Going:
-    """Return who goes as it is now."""
+) -> LeavingPeople:
+    """Read the ledgers and return the people who leave the audience."""
     with progress("ledgers read") as shown:
-        return going(client, slug, destinations, named, waiting=waiting, advance=shown.advance)
+        return find_leaving(
+            client, slug, destinations, named, waiting=waiting, advance=shown.advance
+        )
 
 
-def _ask(found: Going, question: str, *, yes: bool) -> None:
+def _ask(found: LeavingPeople, question: str, *, yes: bool) -> None:
     note(f"{found.held:,} people are in it by the ledger, {found.known:,} of them are named.")
     if found.unknown:
         note(f"{found.unknown:,} are named, and the ledger knows nothing of them: they go, too.")
@@ -293,13 +295,14 @@ def _ask(found: Going, question: str, *, yes: bool) -> None:
         confirmed(question, yes=yes)
 
 
-def _publish(publisher: Publisher, group: Group, count: int, events: Iterable[Event]) -> None:
-    with progress(f"published for {group.destination}", count) as shown:
-        for step in publish_all(publisher, events, destination=group.destination):
-            shown.advance(step)
+def _publish(
+    publisher: Publisher, group: LeavingGroup, count: int, events: Iterable[Event]
+) -> None:
+    steps = publish_all(publisher, events, destination=group.destination)
+    counted(f"published for {group.destination}", steps, count)
 
 
-def _counts(found: Going) -> dict[str, int]:
+def _counts(found: LeavingPeople) -> dict[str, int]:
     return {
         "held": found.held,
         "named": found.named,
@@ -321,7 +324,7 @@ def _tell_moved(document: dict[str, Any], as_json: bool) -> None:  # noqa: FBT00
 
 
 def _word(what: str, written: str) -> str:
-    """Return it as payloads are read: trimmed, and never empty."""
+    """Return a name without spaces around it, as payloads are read; refuse an empty one."""
     word = written.strip()
     if not word:
         raise UsageWrong(f"{what} is empty.")

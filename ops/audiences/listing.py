@@ -1,4 +1,4 @@
-"""What is known of every audience: its ids, who wants it, and what the ledger says of it."""
+"""The rows of `audience list`: ids, triggers, syncs, and the counts of the ledger."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from worker.contract.settings import ALL_AUDIENCES, Settings
 
 
 def known_ids(client: Redis) -> dict[str, str]:
-    """Return which slug each id stands for."""
+    """Return the slug that each id stands for."""
     with redis_errors():
         answer = cast("Mapping[bytes, bytes]", client.hgetall(keys.AUDIENCES))
     return {key.decode(): value.decode() for key, value in answer.items()}
 
 
 def slugs(settings: Settings, client: Redis, counts: AudienceCounts) -> set[str]:
-    """Return every audience that is configured, known by an id, or in the ledger."""
+    """Return the slugs of all audiences that are configured, known by an id, or in the ledger."""
     known = known_ids(client)
     configured = {name for each in settings.triggers.values() for name in each.audiences}
     configured |= {schedule.audience for schedule in settings.sync.values()}
@@ -33,13 +33,13 @@ def slugs(settings: Settings, client: Redis, counts: AudienceCounts) -> set[str]
 def row_of(
     settings: Settings, slug: str, known: Mapping[str, str], counts: AudienceCounts
 ) -> dict[str, Any]:
-    """Return what is known of one audience.
+    """Return the row of one audience.
 
     Args:
         settings: The configuration.
         slug: The audience's.
-        known: Which slug each id stands for.
-        counts: What the ledger says.
+        known: The slug of each id.
+        counts: The counts of the ledger.
     """
     ids = sorted(audience_id for audience_id, stands_for in known.items() if stands_for == slug)
     return {

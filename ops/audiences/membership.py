@@ -1,4 +1,4 @@
-"""Who is in an audience by the ledger: every record that Redis holds is looked at."""
+"""The members of audiences by the ledger, found by reading every record in Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PATTERN: Final = "{*}l" + DIGEST_BYTES * "?"
 _KEY: Final = re.compile(rb"\{([a-z0-9-]+):(\d+)\}l(.{%d})" % DIGEST_BYTES, re.DOTALL)
 
 Advance = Callable[[int], None]
-"""Told how many keys were looked at."""
+"""A callback that takes the number of keys that were read."""
 
 LastDelivered = tuple[Direction, int]
 """The newest delivery about a person and an audience: its direction and its time in µs."""
@@ -29,7 +29,7 @@ LastDelivered = tuple[Direction, int]
 
 @dataclass(slots=True)
 class Count:
-    """What the ledger of one destination says about an audience.
+    """The members of one audience at one destination, counted from the ledger.
 
     Args:
         members: People whose newest event, by any trigger, is an entrance.
@@ -46,7 +46,7 @@ class Count:
 
 @dataclass(slots=True)
 class AudienceCounts:
-    """Counts by audience's slug and destination.
+    """The counts of all audiences, by slug and destination.
 
     Args:
         unreadable: Records of another version, or damaged.
@@ -59,7 +59,7 @@ class AudienceCounts:
 def every_record(
     client: Redis, advance: Advance = lambda _: None
 ) -> Iterator[tuple[PartitionKeys, bytes, Record | None]]:
-    """Yield place, digest and record of everybody; None for what can't be read.
+    """Yield partition, digest and record of each profile; None for a record that can't be read.
 
     What is delivered meanwhile may be missing.
 
@@ -98,7 +98,7 @@ def _read(
 
 
 def standing(record: Record, audience: int) -> LastDelivered | None:
-    """Return the newest thing that was delivered about an audience, and when; None = nothing."""
+    """Return direction and time of the newest delivery about an audience; None = there is none."""
     newest: LastDelivered | None = None
     for _, item in record.about(audience):
         if not item.delivered_us or item.direction is Direction.CHANGE:
@@ -109,7 +109,7 @@ def standing(record: Record, audience: int) -> LastDelivered | None:
 
 
 def count_all(client: Redis, advance: Advance = lambda _: None) -> AudienceCounts:
-    """Count everybody in every audience."""
+    """Count the members of all audiences."""
     names = Names(client)
     counts = AudienceCounts()
     for place, _, record in every_record(client, advance):
@@ -139,7 +139,7 @@ def _add(count: Count, record: Record, audience: int) -> None:
 def standings(
     client: Redis, audience: str, advance: Advance = lambda _: None
 ) -> dict[str, dict[bytes, LastDelivered]]:
-    """Return the ledger's word on all former and present members, by destination and digest."""
+    """Return the newest delivery of each present or former member, by destination and digest."""
     number = Names(client).number_of(audience)
     found: dict[str, dict[bytes, LastDelivered]] = {}
     for place, digest, record in every_record(client, advance):

@@ -16,6 +16,7 @@ from ops.audiences.people import Person
 from producer.events.payloads import SEGMENT_EVENTS
 from producer.events.times import format_time
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from producer.publishing.room import Room
 from worker.contract.events import Event
 from worker.contract.words import BACKFILL, Direction
@@ -27,7 +28,7 @@ _LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class LeavingGroup:
     """The people of one destination who leave an audience.
 
     Args:
@@ -49,40 +50,40 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Going:
+class LeavingPeople:
     """The people who leave an audience, at all destinations.
 
     Args:
-        named: How many people were named, whether they are in it or not.
-        groups: By destination.
+        named: The number of people who were named, whether they are members or not.
+        groups: The people of each destination.
     """
 
     named: int
-    groups: Sequence[Group]
+    groups: Sequence[LeavingGroup]
 
     @property
     def held(self) -> int:
-        """Return how many are in it by the ledger."""
+        """Return the number of members by the ledger."""
         return len(frozenset[bytes]().union(*(group.held for group in self.groups)))
 
     @property
     def known(self) -> int:
-        """Return how many of them are named."""
+        """Return the number of members who are known by name."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property
     def unknown(self) -> int:
-        """Return how many are named, and nothing is known of them."""
+        """Return the number of named people of whom the ledger knows nothing."""
         return len({person.key for group in self.groups for person, _ in group.unknown})
 
     @property
     def published(self) -> int:
-        """Return for how many people events are published."""
+        """Return the number of people for whom events are published."""
         return len({person.key for group in self.groups for person, _ in group.people})
 
     @property
     def unnamed(self) -> int:
-        """Return how many are known by their digest only: for them nothing can be published."""
+        """Return the number of members without a name: nothing can be published for them."""
         return self.held - self.known
 
 
@@ -96,7 +97,7 @@ def by_digest(people: Iterable[Person]) -> dict[bytes, Person]:
     return found
 
 
-def going(
+def find_leaving(
     client: Redis,
     slug: str,
     destinations: Sequence[str],
@@ -104,20 +105,20 @@ def going(
     *,
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
     advance: Advance = lambda _: None,
-) -> Going:
-    """Say who goes out of an audience at these destinations, as it is now.
+) -> LeavingPeople:
+    """Return the people who leave an audience at these destinations, by the present ledgers.
 
     Args:
-        client: Of the ledger.
+        client: A connection to Redis.
         slug: The audience.
-        destinations: That let people go.
+        destinations: The destinations that people leave.
         named: People who are known by name, whether they are in it or not.
         waiting: People whose entrance waits: they go, too.
-        advance: Told how many ledgers were read.
+        advance: A callback that takes the number of ledgers that were read.
     """
     found = standings(client, slug, advance)
     groups = [_group(each, found.get(each, {}), named, waiting) for each in destinations]
-    return Going(len(named), groups)
+    return LeavingPeople(len(named), groups)
 
 
 def _group(
@@ -125,7 +126,7 @@ def _group(
     known: Mapping[bytes, LastDelivered],
     named: Mapping[bytes, Person],
     waiting: Mapping[bytes, Person],
-) -> Group:
+) -> LeavingGroup:
     entering = {
         digest: person
         for digest, person in waiting.items()
@@ -134,7 +135,7 @@ def _group(
     unknown = {digest: person for digest, person in named.items() if digest not in known}
     named = {**waiting, **named}
     held = {digest: at_us for digest, (now, at_us) in known.items() if now is Direction.ENTER}
-    return Group(
+    return LeavingGroup(
         destination,
         frozenset(held),
         [(named[digest], at_us) for digest, at_us in held.items() if digest in named],
@@ -154,7 +155,7 @@ def state_event(
     *,
     former: bool = False,
 ) -> Event:
-    """Return the event that a comparison makes of a person."""
+    """Return an event that states a person's membership at a time."""
     entry: dict[str, Any] = {
         "slug": audience,
         "event": direction.value,
@@ -189,7 +190,7 @@ def moved(
         people: Each with the time of the entrance.
         old: The former slug.
         new: The new one.
-        elsewhere: What the ledger says of the new slug.
+        elsewhere: The newest deliveries under the new slug, by digest.
     """
     for person, at_us in people:
         is_mark = elsewhere.get(person.digest) == (Direction.EXIT, at_us)
@@ -198,22 +199,24 @@ def moved(
 
 
 def destinations_of(publisher: Publisher, audience: str, direction: Direction) -> list[str]:
-    """Return the destinations that have triggers for such events."""
-    return sorted({route.destination for route in publisher.routes_for(audience, direction)})
+    """Return the destinations with a trigger for an audience and a direction."""
+    return sorted(
+        {recipient.destination for recipient in publisher.recipients_for(audience, direction)}
+    )
 
 
 def check_wanted(publisher: Publisher, audience: str, direction: Direction) -> None:
-    """See that some trigger would deliver it.
+    """Refuse an audience that no trigger delivers in this direction.
 
     Raises:
         UsageWrong: None would.
     """
-    if not publisher.routes_for(audience, direction):
+    if not publisher.recipients_for(audience, direction):
         raise _unwanted("No trigger", audience, direction)
 
 
 def check_follows(publisher: Publisher, old: str, new: str) -> None:
-    """See that each destination gets of the new slug what it gets of the former one.
+    """Refuse a new slug that a destination would not get as it gets the former one.
 
     Raises:
         UsageWrong: One would not.
@@ -240,13 +243,13 @@ def publish_all(
     again: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[int]:
-    """Publish into the backfill lane, where there is room; yield how many each time.
+    """Publish into the backfill lane as there is room; yield the number of each call.
 
     Args:
         publisher: Publishes.
         events: All that are published.
         destination: The only one that gets them; "" = all that want them.
-        again: See `Publisher.publish`.
+        again: See `PublishOptions`.
         sleep: Waits for room.
 
     Raises:
@@ -257,14 +260,14 @@ def publish_all(
         while not isinstance(publisher.room(BACKFILL), Room):
             sleep(_LOOK_SECONDS)
         triggers = _triggers(publisher, part, destination) if destination else ()
-        publisher.publish(part, BACKFILL, again=again, triggers=triggers)
+        publisher.publish(part, PublishOptions(BACKFILL, triggers=triggers, again=again))
         yield len(part)
 
 
-def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -> list[str]:
-    return [
-        route.trigger
+def _triggers(publisher: Publisher, events: Iterable[Event], destination: str) -> tuple[str, ...]:
+    return tuple(
+        recipient.trigger
         for audience, direction in {(event.audience, event.direction) for event in events}
-        for route in publisher.routes_for(audience, direction)
-        if route.destination == destination
-    ]
+        for recipient in publisher.recipients_for(audience, direction)
+        if recipient.destination == destination
+    )

@@ -1,4 +1,4 @@
-"""Names for digests: the ledger knows people by a digest only, and an exit needs who it is.
+"""The profiles behind digests: the ledger has only digests, and an exit needs a profile.
 
 Who is known by name: members that a sync remembers, and whoever stands in the sources that a person
 names: `lytics:SLUG`, or files as backfills read them.
@@ -30,7 +30,7 @@ from worker.errors import PayloadRefused
 
 
 class Person(NamedTuple):
-    """Somebody who is known by name.
+    """A person whose identity is known, not only the digest.
 
     Attributes:
         row: The profile as the source has it; of a sync's member the identity alone.
@@ -44,12 +44,12 @@ class Person(NamedTuple):
 
     @property
     def digest(self) -> bytes:
-        """Return under which digest the ledger knows the person."""
+        """Return the digest under which the ledger keeps the person."""
         return digest_of(self.key)
 
 
 def remembered(client: Redis, settings: Settings, audience: str) -> Iterator[Person]:
-    """Yield the members that syncs of an audience remember; some come several times."""
+    """Yield the members that syncs of an audience know; some come several times."""
     partitions = partition_count(client, settings)
     for name in settings.sync:
         book = SyncBook(client, name, partitions)
@@ -74,13 +74,13 @@ def waiting_in(client: Redis, settings: Settings, audience: str) -> Iterator[Per
 
 
 def alone(key: str) -> dict[str, Any]:
-    """Return the profile of somebody of whom nothing but the identity is known."""
+    """Return a profile that holds nothing but the identity."""
     field, _, value = key.partition(":")
     return {PAYLOAD_ID if field == ID else field: value}
 
 
 def named_in(settings: Settings, sources: Sequence[str], now_us: int = 0) -> Iterator[Person]:
-    """Yield the people of sources; rows without an identity are passed over.
+    """Yield the people in files or scans; rows without an identity are skipped.
 
     Args:
         settings: The configuration.

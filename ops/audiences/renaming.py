@@ -1,4 +1,4 @@
-"""Renaming an audience: from which moment on its events count for the new slug.
+"""Renaming an audience in Redis, so that events of its former slug count for the new one.
 
 It is told to Redis first. Whoever takes the lease of a partition afterwards carries over what comes
 under the former slug; once everybody has gone who held a lease before, the ledger says of the
@@ -25,19 +25,19 @@ from worker.errors import OperationsMustAct
 
 _LOOK_SECONDS: Final = 0.1
 _HELD_SECONDS: Final = 300.0
-"""A drain ends after seconds; one whose requests hang, after their deadlines."""
+"""Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
 _LOCK_SECONDS: Final = 30.0
 
 
 def renamed_slugs(client: Redis) -> dict[str, str]:
-    """Return the new slug by each former one."""
+    """Return the new slug of each former slug."""
     with redis_errors():
         answer: Any = client.hgetall(keys.RENAMED)
     return {former.decode(): slug.decode() for former, slug in answer.items()}
 
 
 def declare(client: Redis, old: str, new: str) -> int:
-    """Let events of one slug count for another, and its ids stand for it; returns how many ids."""
+    """Give events and ids of a slug to another one; return the number of ids."""
     scripts.run(client, "rename", [ScriptCall([keys.RENAMED], [old, new])])
     with redis_errors():
         known: Any = client.hgetall(keys.AUDIENCES)
@@ -52,7 +52,7 @@ def await_holders(
     places: Sequence[PartitionKeys],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until everybody has gone who holds a lease of these partitions now.
+    """Wait until all present holders of leases of these partitions have given them back.
 
     Raises:
         OperationsMustAct: Somebody keeps a lease.
@@ -80,7 +80,7 @@ def await_holders(
 
 
 def give_syncs(client: Redis, settings: Settings, partitions: int, old: str, new: str) -> list[str]:
-    """Let the syncs that know the members of one slug know them as another's; returns their names.
+    """Give the members that syncs know of one slug to another; return the syncs' names.
 
     Raises:
         OperationsMustAct: A step of one does not end.
@@ -95,7 +95,7 @@ def give_syncs(client: Redis, settings: Settings, partitions: int, old: str, new
 
 
 def _give(book: SyncBook, audience: str) -> None:
-    """Give a sync's members to another slug; what is under way begins anew."""
+    """Give a sync's members to another slug; a run in progress starts again."""
     ends_at = time.monotonic() + _LOCK_SECONDS
     while (taken := book.take()) is None:
         if time.monotonic() > ends_at:

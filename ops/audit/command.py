@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from ops.letters.options import now_ms
+from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.terminal.console import note, print_json, table
 from ops.terminal.moments import parse_moment_ms, shown_ms

@@ -10,22 +10,22 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.backfill.canary import ReadBack, read_canary
-from ops.backfill.options import Asked
+from ops.backfill.canary import CanaryPerson, read_canary
+from ops.backfill.job_request import read_anew, spec_of
+from ops.backfill.options import RowOptions
 from ops.backfill.plan_command import plan
 from ops.backfill.report_command import report
-from ops.backfill.starting import read_anew, spec_of
-from ops.backfill.view import View, read_all, read_view
+from ops.backfill.view import JobView, read_all, read_view
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.send.sending import Deadline
-from ops.send.watching import Awaited, hindrances, triggers_of_job, waiting_of_job
+from ops.send.watching import DeliveryWait, hindrances, triggers_of_job, waiting_of_job
 from ops.state.acts import Reason, act_of, acting, actor
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
-from ops.terminal.asking import confirmed
-from ops.terminal.console import Progress, note, print_json, progress, say, table
-from ops.terminal.options import spread
+from ops.terminal.asking import confirmed, counted
+from ops.terminal.console import Progress, note, print_json, print_result, progress, say, table
+from ops.terminal.options import Json, Yes, spread
 from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
@@ -38,11 +38,11 @@ from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0
+_COUNTS: Final = ("accepted", "delivered", "skipped", "dead", "waiting")
 
 app = typer.Typer(no_args_is_help=True)
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The job's name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Return when no delivery of the job is waiting.")
 ]
@@ -55,7 +55,7 @@ app.command()(report)
 @app.command()
 @spread
 def start(
-    asked: Asked,
+    options: RowOptions,
     *,
     name: Annotated[
         str, typer.Option("--job", "--name", help="The job's name.", metavar="JOB")
@@ -67,7 +67,7 @@ def start(
         bool, typer.Option("--reveal", help="Show the canary's profile fields too.")
     ] = False,
     wait: Wait = False,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Bring whole files in, as a job that can be stopped at any moment and resumed.
 
@@ -76,7 +76,7 @@ def start(
     them unless you say --hooks. With --canary the first rows are delivered, a few of these people
     are read back from Insider, and the job waits until it is resumed.
     """
-    wanted = asked.wanted(name=name, canary=canary)
+    wanted = options.wanted(name=name, canary=canary)
     with opened() as (settings, client):
         book = JobBook(client)
         spec = spec_of(wanted, settings, book)
@@ -88,9 +88,7 @@ def start(
 
 
 @app.command()
-def resume(
-    job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: AsJson = False
-) -> None:
+def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Json = False) -> None:
     """Go on with a job that was paused, interrupted, or stands at its canary.
 
     It continues exactly where it stopped. Standard input and scans can't be read twice: such a job
@@ -153,9 +151,9 @@ def pause(
 def abort(
     job: JobName,
     *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for a confirmation.")] = False,
+    yes: Yes = False,
     reason: Reason = "",
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """End a job: what waits of it is removed, and counted as discarded.
 
@@ -172,20 +170,15 @@ def abort(
         with acting(client, act) as doing:
             book.stop(job, "aborted", places)
             streams = find_streams(client, places, choice)  # no more of it will come
-            with progress("discarded", sum(stream.length for stream in streams)) as shown:
-                for step in take_back(client, streams, choice):
-                    doing.count += step
-                    shown.advance(step)
+            steps = doing.counting(take_back(client, streams, choice))
+            discarded = counted("discarded", steps, sum(stream.length for stream in streams))
             clear_pause(client, JOB, job, act)
-        discarded = doing.count
-    if as_json:
-        print_json({"job": job, "discarded": discarded})
-    else:
-        say(f"Job '{job}' is ended; {discarded:,} deliveries discarded")
+    told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
+    print_result({"job": job, "discarded": discarded}, told, as_json=as_json)
 
 
 @app.command(name="list")
-def list_(*, as_json: AsJson = False) -> None:
+def list_(*, as_json: Json = False) -> None:
     """List all jobs, the newest first."""
     with opened() as (settings, client):
         views = read_all(client, settings)
@@ -197,15 +190,14 @@ def list_(*, as_json: AsJson = False) -> None:
             "job",
             *text_columns("state"),
             *number_columns("rows"),
-            *count_columns("accepted", "delivered", "skipped", "dead", "waiting"),
+            *count_columns(*_COUNTS),
         ),
         [
             (
                 view.job.spec.name,
                 view.state,
-                f"{view.job.tally.rows:,}",
-                *(f"{view.counts[k]:,}" for k in ("accepted", "delivered", "skipped", "dead")),
-                f"{view.counts['waiting']:,}",
+                view.job.tally.rows,
+                *map(view.counts.__getitem__, _COUNTS),
             )
             for view in views
         ],
@@ -218,7 +210,7 @@ def status(
         str, typer.Argument(metavar="[JOB]", help="The job; all jobs if it is not given.")
     ] = "",
     *,
-    as_json: AsJson = False,
+    as_json: Json = False,
 ) -> None:
     """Show how a job stands."""
     if not job:
@@ -226,14 +218,10 @@ def status(
         return
     with opened() as (settings, client):
         view = read_view(client, settings, JobBook(client).named(job))
-    if as_json:
-        print_json(view.document())
-        return
-    for line in _told(view):
-        say(line)
+    print_result(view.document(), *_lines(view), as_json=as_json)
 
 
-def _told(view: View) -> Iterator[str]:
+def _lines(view: JobView) -> Iterator[str]:
     spec, tally, counts = view.job.spec, view.job.tally, view.counts
     yield f"job {spec.name}: {view.state}"
     yield f"  from {', '.join(spec.sources)}, begun {spec.started_at}"
@@ -261,7 +249,7 @@ def _told(view: View) -> Iterator[str]:
 
 
 def _refuse_changes(job: Job, settings: Settings) -> None:
-    """See that the rows would become the same deliveries as before.
+    """Refuse to resume a job whose rows would now become other deliveries.
 
     Raises:
         UsageWrong: Triggers, identity or partitions have changed.
@@ -296,12 +284,11 @@ def _run(
             _wait_for_deliveries(client, settings, name, interruption)
     view = read_view(client, settings, book.named(name))
     people = list(read_canary(client, settings, view.job.spec)) if phase == "canary" else []
-    if as_json:
-        told = [each.document(reveal=reveal) for each in people]
-        print_json(view.document() | ({"read_back": told} if phase == "canary" else {}))
-    else:
-        for line in (*_told(view), *_told_of_canary(people, reveal=reveal)):
-            say(line)
+    document = view.document()
+    if phase == "canary":
+        document["read_back"] = [each.document(reveal=reveal) for each in people]
+    lines = (*_lines(view), *_canary_lines(people, reveal=reveal))
+    print_result(document, *lines, as_json=as_json)
     if view.job.tally.refused:
         note("Rows that could not be placed are kept: `segrelay quarantine list`.")
     if phase in {"paused", "aborted"}:
@@ -309,12 +296,12 @@ def _run(
         raise typer.Exit(1)
 
 
-def _told_of_canary(people: Sequence[ReadBack], *, reveal: bool) -> Iterator[str]:
+def _canary_lines(people: Sequence[CanaryPerson], *, reveal: bool) -> Iterator[str]:
     if people:
         yield "read back from Insider:"
     for number, each in enumerate(people, start=1):
         yield f"  person {number}, {each.trigger}: {each.outcome}. {each.problem}".rstrip()
-        for name, verdict in each.attributes.items():
+        for name, verdict in each.verdicts.items():
             shown = f": {(each.found or {}).get(name)!r}" if reveal else ""
             yield f"    {name}: {verdict}{shown}"
 
@@ -327,13 +314,13 @@ def _read(book: JobBook, settings: Settings, name: str, interruption: Interrupti
             book,
             job,
             settings,
-            _Watching(bar, by_bytes=bool(size)),
+            _ReadingProgress(bar, by_bytes=bool(size)),
             is_told_to_stop=lambda: interruption.is_requested,
         )
 
 
-class _Watching:
-    """Moves a bar as the reading goes on, and tells what it waits for."""
+class _ReadingProgress:
+    """A progress bar of the reading, which also says why it waits."""
 
     def __init__(self, bar: Progress, *, by_bytes: bool) -> None:
         self._bar = bar
@@ -354,7 +341,7 @@ def _wait_for_deliveries(
     client: Redis, settings: Settings, name: str, interruption: Interruption
 ) -> None:
     """Show how the deliveries of a job go, until none waits."""
-    watch = Awaited(
+    watch = DeliveryWait(
         lambda: waiting_of_job(client, settings, name),
         lambda: hindrances(client, settings, triggers_of_job(client, settings, name), name),
         Deadline(None),
@@ -362,6 +349,4 @@ def _wait_for_deliveries(
         note,
         patience_seconds(resolve_url(settings.redis)),
     )
-    left = watch.waiting()
-    with progress("settled", left) as shown:
-        watch.until_settled(left, shown.advance)
+    watch.until_settled()

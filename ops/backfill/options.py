@@ -1,4 +1,4 @@
-"""What `backfill start` and `backfill plan` are asked for."""
+"""The options that `backfill start` and `backfill plan` share."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from ops.backfill.starting import WantedJob
+from ops.backfill.job_request import WantedJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """The rows, and what they mean."""
+class RowOptions:
+    """Options that name the rows and say what they mean."""
 
     sources: Annotated[
         list[str],
@@ -51,7 +51,7 @@ class Asked:
     ] = False
 
     def wanted(self, *, name: str = "", canary: int = 0) -> WantedJob:
-        """Return it without its spelling on a command line."""
+        """Return the job that these options describe."""
         return WantedJob(
             sources=self.sources,
             audience=self.audience,

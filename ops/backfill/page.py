@@ -34,7 +34,7 @@ _PAGE: Final = """\
 
 
 def page_of(report: JobReport) -> str:
-    """Return the page."""
+    """Return the HTML page of a report."""
     name, state = report.view.job.spec.name, report.view.state
     body = "\n".join(_parts(report))
     return _PAGE.format(name=escape(name), state=escape(state), body=body)

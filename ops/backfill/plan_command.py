@@ -8,11 +8,11 @@ from typing import Final
 import orjson
 from redis import Redis
 
-from ops.backfill.options import Asked
+from ops.backfill.job_request import spec_of
+from ops.backfill.options import RowOptions
 from ops.backfill.planning import JobPlan, Planner
-from ops.backfill.starting import spec_of
 from ops.state.opened import opened
-from ops.terminal.console import print_json, progress, say, table
+from ops.terminal.console import print_result, progress, say, table
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
 from producer.backfill.book import JobBook
@@ -24,27 +24,25 @@ _MINUTE: Final = 60
 
 
 @spread
-def plan(asked: Asked, *, as_json: Json = False) -> None:
+def plan(options: RowOptions, *, as_json: Json = False) -> None:
     """Read the rows and say what a backfill would do; nothing is written and nothing is sent.
 
     It counts rows, events and bad rows, asks the ledger what is known already, renders a few rows
     of each trigger, and reckons requests, duration at the allowed rate, and Redis' memory.
     """
     with opened() as (settings, client):
-        found = _planned(asked, settings, client)
+        found = _planned(options, settings, client)
+    print_result(found.document(), *_lines(found), as_json=as_json)
     if as_json:
-        print_json(found.document())
         return
-    for line in _told(found):
-        say(line)
     _tell_triggers(found)
     for body in found.bodies:
         say(f"\nwould be sent for {body['trigger']}, masked:")
         say(orjson.dumps(body["body"], option=orjson.OPT_INDENT_2).decode())
 
 
-def _planned(asked: Asked, settings: Settings, client: Redis) -> JobPlan:
-    spec = spec_of(asked.wanted(), settings, JobBook(client))
+def _planned(options: RowOptions, settings: Settings, client: Redis) -> JobPlan:
+    spec = spec_of(options.wanted(), settings, JobBook(client))
     result = JobPlan(spec)
     shown = 0
     with progress("read, in bytes" if spec.size else "read, in rows", spec.size or None) as bar:
@@ -55,7 +53,7 @@ def _planned(asked: Asked, settings: Settings, client: Redis) -> JobPlan:
     return result
 
 
-def _told(plan: JobPlan) -> Iterator[str]:
+def _lines(plan: JobPlan) -> Iterator[str]:
     found = plan.document()
     if found["audience"]:
         yield f"{found['on']} of {found['audience']} as of {found['as_of']}"
@@ -98,10 +96,10 @@ def _tell_triggers(plan: JobPlan) -> None:
         rows.append(
             (
                 name,
-                f"{one.deliveries:,}",
+                one.deliveries,
                 ", ".join(f"{why} {count:,}" for why, count in found["known"].items()) or "-",
-                f"{one.left:,}",
-                f"{one.requests:,}",
+                one.left,
+                one.requests,
                 sample,
             )
         )

@@ -1,4 +1,4 @@
-"""What a backfill would do: counted from its rows, without writing anything."""
+"""Plans of backfills: counts made from the rows, without writing anything."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from producer.backfill.job import BadRow, Spec
 from producer.backfill.pieces import Piece, pieces_of
 from producer.backfill.publishing import bad_rows_of
 from producer.publishing.audiences import AudienceBook
-from producer.publishing.drafting import Drafter, Manner
+from producer.publishing.drafting import Drafter
 from producer.publishing.published import Draft
-from producer.publishing.room import Fill
+from producer.publishing.room import RoomMeter
 from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import decode_profile, encode_header
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
-from worker.contract.words import Skip, lane_of_job
+from worker.contract.words import Skip
 from worker.core.ledger import Fact, judge
 from worker.destinations.registry import api_of
 
@@ -36,19 +36,19 @@ SAMPLE: Final = 100
 """Deliveries of each trigger that are rendered, to know how large a user is."""
 BAD_ROWS_SHOWN: Final = 1_000
 _ENTRY_BYTES: Final = 40
-"""What Redis needs for an entry beside its two fields."""
+"""Bytes that Redis needs for an entry of a stream in addition to its two fields."""
 _LEDGER_BYTES: Final = 110
-"""Of a profile that was not known (measured by `ops.bench.ledger_size`)."""
+"""Bytes of the ledger for a new profile (measured by `ops.bench.ledger_size`)."""
 
 
 @dataclass(slots=True)
-class ForTrigger:
-    """What a plan says of one trigger.
+class TriggerPlan:
+    """The plan of a backfill for one trigger.
 
     Args:
-        deliveries: That would be accepted.
-        known: Of these: what the ledger would skip, by reason.
-        by_partition: What would be left to send, in each partition.
+        deliveries: The number of deliveries that would be accepted.
+        known: The number of these that the ledger would skip, by reason.
+        by_partition: The number of these that would be sent, by partition.
         sample: The first of them.
     """
 
@@ -61,7 +61,7 @@ class ForTrigger:
 
     @property
     def left(self) -> int:
-        """Return how many would be sent."""
+        """Return the number of deliveries that would be sent."""
         return self.by_partition.total()
 
     def document(self) -> dict[str, Any]:
@@ -78,14 +78,14 @@ class ForTrigger:
 
 @dataclass(slots=True)
 class JobPlan:
-    """What a job would do.
+    """The plan of a backfill: what its rows would become.
 
     Args:
         people: Deliveries of people about whom the ledger knows nothing.
-        entry_bytes: Of all entries.
-        redis_bytes: What Redis would need at most, beside what it holds already.
-        free_bytes: What producers may still use of its memory; None = it has no limit.
-        seconds: At the allowed rate; a machine may need longer.
+        entry_bytes: The size of all entries.
+        redis_bytes: The most memory that Redis would need in addition.
+        free_bytes: The memory that producers may still use; None = there is no limit.
+        seconds: The duration at the allowed rate; a machine may need longer.
         bodies: One for each trigger, as it would be sent, masked.
     """
 
@@ -99,7 +99,7 @@ class JobPlan:
     redis_bytes: int = 0
     free_bytes: int | None = None
     seconds: float = 0.0
-    triggers: dict[str, ForTrigger] = field(default_factory=dict)
+    triggers: dict[str, TriggerPlan] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     bad_rows: list[BadRow] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -134,7 +134,7 @@ class JobPlan:
 
 
 class Planner:
-    """Makes plans.
+    """Makes plans of backfills from their rows.
 
     Args:
         client: Only read from.
@@ -143,7 +143,7 @@ class Planner:
     def __init__(self, client: Redis, settings: Settings) -> None:
         self._client = client
         self._settings = settings
-        self._fill = Fill(client, settings)
+        self._fill = RoomMeter(client, settings)
         self._drafter = Drafter(settings, AudienceBook(client, learns=False), self._fill)
         self._names = Names(client)
 
@@ -196,22 +196,17 @@ class Planner:
             self._ask_ledger(PartitionKeys(destination, partition), deliveries, plan)
 
     def _draft(self, rows: Sequence[Any], spec: Spec) -> Draft:
-        manner = Manner(
-            lane_of_job(spec.name),
-            skip_hook=spec.skip_hook,
-            triggers=spec.triggers,
-            again=spec.again,
-        )
+        options = spec.options.resolved()
         if spec.membership is None:
-            return self._drafter.draft(rows, manner)
-        return self._drafter.draft_rows(rows, spec.membership, manner)
+            return self._drafter.draft(rows, options)
+        return self._drafter.draft_rows(rows, spec.membership, options)
 
     def _ask_ledger(
         self, place: PartitionKeys, deliveries: Sequence[NewDelivery], plan: JobPlan
     ) -> None:
         records = read_records(self._client, place, [new.header.digest for new in deliveries])
         for new, record in zip(deliveries, records, strict=True):
-            one = plan.triggers.setdefault(new.trigger, ForTrigger())
+            one = plan.triggers.setdefault(new.trigger, TriggerPlan())
             one.deliveries += 1
             plan.people += not record.items
             plan.entry_bytes += len(new.profile) + len(encode_header(new.header)) + _ENTRY_BYTES
@@ -252,8 +247,8 @@ class Planner:
         )
         self._memory(plan)
 
-    def _requests(self, name: str, one: ForTrigger) -> int:
-        """Return about how many requests: as many users in each as fit, of one partition."""
+    def _requests(self, name: str, one: TriggerPlan) -> int:
+        """Estimate the requests: each carries as many users of one partition as fit."""
         api = api_of(self._settings, self._settings.triggers[name])
         sizes = [
             len(orjson.dumps(user))
@@ -268,7 +263,7 @@ class Planner:
             largest = max(1, min(largest, int(api.max_bytes * len(sizes) / sum(sizes))))
         return sum(math.ceil(count / largest) for count in one.by_partition.values())
 
-    def _body(self, name: str, one: ForTrigger) -> Iterator[dict[str, Any]]:
+    def _body(self, name: str, one: TriggerPlan) -> Iterator[dict[str, Any]]:
         first = next((each for each in one.rehearsed if each.shaped), None)
         if first:
             yield {"trigger": name, "body": hidden(first.sent) if first.request else None}

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.backfill.view import View, read_view
+from ops.backfill.view import JobView, read_view
 from ops.state.partitions import all_partitions
 from ops.terminal.private_files import private_file
 from producer.backfill.book import JobBook
@@ -26,11 +26,11 @@ _MINUTE: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What was settled within a minute.
+    """The deliveries of a job that were settled within one minute.
 
     Args:
-        minute: Since 1970.
-        counts: By kind, see OUTCOMES.
+        minute: The minute since 1970.
+        counts: The counts by kind, see OUTCOMES.
     """
 
     minute: int
@@ -51,7 +51,7 @@ class JobReport:
         bad_rows: At most as many as Redis keeps; `view.job.tally.refused` has the number of all.
     """
 
-    view: View
+    view: JobView
     spans: Sequence[Span]
     bad_rows: Sequence[BadRow]
 

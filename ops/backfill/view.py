@@ -1,4 +1,4 @@
-"""How a job stands: what was read, and what became of its deliveries."""
+"""The state of a job: the rows that were read, and the outcomes of its deliveries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from redis import Redis
 
 from ops.state.jobs import state_of
 from ops.state.partitions import all_partitions
-from ops.state.snapshots import snapshots
+from ops.state.snapshots import snapshots, sum_counts
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
 from worker.contract.pauses import Pause, read_pauses
@@ -22,13 +22,13 @@ KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waitin
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """A job, and what became of what it published.
+class JobView:
+    """A job and the outcomes of its deliveries.
 
     Args:
-        counts: By kind, see KINDS; in deliveries.
-        reasons: By `skipped` and `dead`: how many for which reason.
-        pause: Why nothing of it is delivered; None = it is not paused.
+        counts: The counts of deliveries by kind, see KINDS.
+        reasons: The counts by reason, for `skipped` and `dead`.
+        pause: The pause of its deliveries; None = it is not paused.
     """
 
     job: Job
@@ -38,7 +38,7 @@ class View:
 
     @property
     def state(self) -> str:
-        """Return in a word or two how it stands."""
+        """Return the job's state in a word or two."""
         return state_of(self.job, waiting=self.counts["waiting"], pause=self.pause)
 
     @property
@@ -81,8 +81,8 @@ class View:
         }
 
 
-def read_view(client: Redis, settings: Settings, job: Job) -> View:
-    """Return how a job stands.
+def read_view(client: Redis, settings: Settings, job: Job) -> JobView:
+    """Return the state of a job.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -90,23 +90,24 @@ def read_view(client: Redis, settings: Settings, job: Job) -> View:
     name = job.spec.name
     counts: Counter[str] = Counter()
     reasons: dict[str, Counter[str]] = {"skipped": Counter(), "dead": Counter()}
-    for one in snapshots(client, all_partitions(client, settings)):
-        for field_name, number in one.counts.items():
-            parts = field_name.split("|")
-            if parts[:2] != ["job", name]:
-                continue
-            if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
-                counts[parts[2]] += number
-            elif parts[2] in reasons:
-                reasons[parts[2]][parts[3]] += number
+    found = snapshots(client, all_partitions(client, settings))
+    for field_name, number in (row for one in sum_counts(found).values() for row in one.items()):
+        parts = field_name.split("|")
+        if parts[:2] != ["job", name]:
+            continue
+        if len(parts) == 3:  # noqa: PLR2004 - job, name, kind
+            counts[parts[2]] += number
+        elif parts[2] in reasons:
+            reasons[parts[2]][parts[3]] += number
+    for one in found:
         own = (each for each in one.waiting if each.lane == lane_of_job(name))
         counts["waiting"] += sum(each.length for each in own)
     pause = read_pauses(client).jobs.get(name)
-    return View(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
+    return JobView(job, {kind: counts[kind] for kind in KINDS}, reasons, pause)
 
 
-def read_all(client: Redis, settings: Settings) -> list[View]:
-    """Return how all jobs stand, the newest first."""
+def read_all(client: Redis, settings: Settings) -> list[JobView]:
+    """Return the states of all jobs, the newest first."""
     book = JobBook(client)
     found = [job for name in book.names() if (job := book.find(name))]
     found.sort(key=lambda job: job.spec.started_at, reverse=True)

@@ -12,10 +12,11 @@ from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final
 
-from ops.bench.frame.redis_alone import audiences_of, pairs, used_memory
+from ops.bench.frame.redis_alone import audiences_of, used_memory
 from ops.bench.frame.rigs import bench_rig, requests_of, send
 from ops.invented import AUDIENCES, Happening, happenings, payloads, truth
 from ops.rig import Rig
+from ops.rig_configuration import trigger_pairs
 from worker.errors import OperationsMustAct
 
 _MOST_SECONDS: Final = 600.0
@@ -58,7 +59,7 @@ def drain(
     happened = happenings(chance, events=events, people=people, audiences=audiences)
     with bench_rig(
         exit_events=exit_events,
-        more=pairs(audiences_of(triggers)),
+        more=trigger_pairs(audiences_of(triggers)),
         sandbox_settings={"latency_seconds": latency_ms / 1000},
     ) as rig:
         rows = payloads(happened, profile_bytes=profile_bytes, fields=fields)

@@ -19,8 +19,9 @@ from ops.bench.frame.rigs import requests_of, start_workers, wait_until
 from ops.rig import Rig
 from ops.status.status import read_status
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from worker.contract.redis.connection import connect, resolve_url
-from worker.contract.words import BACKFILL, LIVE
+from worker.contract.words import BACKFILL
 
 _LIMIT: Final = 600
 """Requests a minute."""
@@ -94,7 +95,7 @@ class LiveEvents:
 
     def _measure(self, publisher: Publisher, client: httpx.Client, number: int) -> float:
         begun = time.monotonic()
-        publisher.publish(crowd_payloads([number], "live"), LIVE)
+        publisher.publish(crowd_payloads([number], "live"))
         query = {"email": crowd_email(number, "live")}
         while time.monotonic() < begun + _LIVE_SECONDS:
             if client.get("/_sandbox/profile", params=query).is_success:
@@ -105,7 +106,7 @@ class LiveEvents:
 
 def publish_crowd(rig: Rig, numbers: Sequence[int]) -> None:
     """Publish entrances through the backfill lane."""
-    Publisher(rig.client, rig.settings).publish(crowd_payloads(numbers), BACKFILL)
+    Publisher(rig.client, rig.settings).publish(crowd_payloads(numbers), PublishOptions(BACKFILL))
 
 
 def figures(timeline: Sequence[dict[str, Any]], phase: LimitPhase) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ops.bench.receiver import RECEIVER, SECRET
 from ops.invented import happenings, payloads
 from ops.rig import Rig, free_port, wait_for_receiver
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from producer.sources.files import batches
 from producer.sources.reading import read_payloads
 from worker.contract.words import BACKFILL
@@ -55,7 +56,7 @@ def live_events(events: int = 200, backfill: int = 100_000) -> dict[str, Any]:
         source.write_bytes(b"\n".join(rows) + b"\n")
         with source.open("rb") as opened:
             for batch in batches(read_payloads(opened)):
-                publisher.publish(batch, lane=BACKFILL)
+                publisher.publish(batch, PublishOptions(BACKFILL))
         busy = _latencies(rig, publish, live[events:], while_waiting=True)
     return {"idle": _summary(idle), "beside_a_backfill": _summary(busy)}
 

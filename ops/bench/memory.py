@@ -13,6 +13,7 @@ from ops.bench.frame.rigs import bench_rig, start_workers
 from ops.invented import AUDIENCES, Happening, payloads
 from ops.rig import Rig
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from worker.contract.words import BACKFILL
 from worker.errors import OperationsMustAct
 
@@ -88,7 +89,7 @@ def _run(rig: Rig, people: int) -> list[tuple[int, NodeMegabytes]]:
     while drained < people:
         while published < people and published - drained <= _AHEAD:
             chunk = next(chunks)
-            publisher.publish(chunk, BACKFILL)
+            publisher.publish(chunk, PublishOptions(BACKFILL))
             published += len(chunk)
             drained = published - rig.waiting()
         before, drained = drained, published - rig.waiting()

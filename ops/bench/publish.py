@@ -10,7 +10,8 @@ from typing import Final
 
 import orjson
 
-from ops.bench.frame.redis_alone import DESTINATION, audiences_of, pairs, redis_alone, redis_seconds
+from ops.bench.frame.redis_alone import DESTINATION, audiences_of, redis_alone, redis_seconds
+from ops.rig_configuration import trigger_pairs
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sources.files import batches
@@ -18,7 +19,7 @@ from producer.sources.reading import read_payloads
 
 _PEOPLE: Final = 30_000
 _PAYLOAD_BYTES: Final = 1_024
-CONFIGURATION: Final = DESTINATION + pairs(["vip"])
+CONFIGURATION: Final = DESTINATION + trigger_pairs(["vip"])
 
 
 def payload(number: int, chance: Random, audiences: Sequence[str]) -> bytes:
@@ -44,7 +45,7 @@ def publish(events: int, triggers: int) -> dict[str, int]:
     chance = Random(1)  # noqa: S311 - invented people
     audiences = audiences_of(triggers)
     rows = b"\n".join(payload(number, chance, audiences) for number in range(events))
-    with redis_alone(DESTINATION + pairs(audiences)) as on:
+    with redis_alone(DESTINATION + trigger_pairs(audiences)) as on:
         publisher = Publisher(on.client, on.settings, doorbell=SilentDoorbell())
         publisher.publish([])
         redis_before = redis_seconds(on.client)

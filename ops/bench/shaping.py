@@ -12,7 +12,7 @@ from worker.checks.rehearsal import sample_header
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
 from worker.core.knowledge import Knowledge
-from worker.destinations.api import Occasion, Shaped, ShapingRules
+from worker.destinations.api import Shaped, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 
 _EVENT_US: Final = 1_793_527_200_872_199
@@ -20,6 +20,13 @@ _DAY_US: Final = 86_400_000_000
 _SCORES: Final = ("consistency", "frequency", "intensity", "maturity", "momentum", "propensity")
 _ROUNDS: Final = 7
 _UNSCORED: Final = ("quantity", "recency", "volatility")
+
+HEADER: Final = sample_header("vip", Direction.ENTER, _EVENT_US)
+"""The event of all sample bodies: an entrance."""
+RULES: Final = ShapingRules("/api/user/v1/upsert", DEFAULT_AUDIENCE_ATTRIBUTE, "US")
+"""The rules of the trigger that wants it."""
+NOW_US: Final = _EVENT_US + _DAY_US
+"""A day after the event."""
 
 
 def shape(events: int) -> dict[str, float]:
@@ -29,14 +36,14 @@ def shape(events: int) -> dict[str, float]:
         events: Bodies of the template of the page that describes Lytics' workflow for Insider.
     """
     bodies = [body(number) for number in range(events)]
-    api, occasion = InsiderApi(), occasion_of_sample()
-    shaped = [one for each in bodies if isinstance(one := api.shape(each, occasion), Shaped)]
+    api, event = InsiderApi(), (HEADER, RULES)
+    shaped = [one for each in bodies if isinstance(one := api.shape(each, *event, NOW_US), Shaped)]
     newer = Knowledge(inside=frozenset({"churn"}), outside=frozenset({"new"}))
     return {
         "parse": _microseconds([orjson.dumps(one) for one in bodies], orjson.loads),
-        "shape": _microseconds(bodies, lambda one: api.shape(one, occasion)),
-        "correct": _microseconds(shaped, lambda one: api.correct(one, occasion, Knowledge())),
-        "correct newer": _microseconds(shaped, lambda one: api.correct(one, occasion, newer)),
+        "shape": _microseconds(bodies, lambda one: api.shape(one, *event, NOW_US)),
+        "correct": _microseconds(shaped, lambda one: api.correct(one, *event, Knowledge())),
+        "correct newer": _microseconds(shaped, lambda one: api.correct(one, *event, newer)),
         "identifiers": _microseconds(shaped, lambda one: api.identifiers(one.users[0])),
         "write": _microseconds(shaped, lambda one: orjson.dumps(one.users[0])),
     }
@@ -50,13 +57,6 @@ def _microseconds(inputs: list[Any], step: Callable[[Any], object]) -> float:
             step(one)
         best = min(best, time.process_time() - started)
     return round(best / len(inputs) * 1e6, 2)
-
-
-def occasion_of_sample() -> Occasion:
-    """Return the occasion that all sample bodies have: an entrance a day ago."""
-    header = sample_header("vip", Direction.ENTER, _EVENT_US)
-    rules = ShapingRules("/api/user/v1/upsert", DEFAULT_AUDIENCE_ATTRIBUTE, "US")
-    return Occasion.of(header, rules, _EVENT_US + _DAY_US)
 
 
 def body(number: int) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ops.bench.frame.redis_alone import audiences_of, pairs, processor_seconds_of
+from ops.bench.frame.redis_alone import audiences_of, processor_seconds_of
 from ops.bench.frame.rigs import bench_rig
 from ops.rig import Rig
+from ops.rig_configuration import trigger_pairs
 
 _STARTS: Final = 3
 _COMMANDS: Final = {"help": ("--help",), "version": ("--version",), "completion": ()}
@@ -22,7 +23,7 @@ _COMMANDS: Final = {"help": ("--help",), "version": ("--version",), "completion"
 
 def start(triggers: int) -> dict[str, Any]:
     """Measure how long commands and a worker with this many triggers take to start."""
-    with bench_rig(more=pairs(audiences_of(triggers))) as rig:
+    with bench_rig(more=trigger_pairs(audiences_of(triggers))) as rig:
         processor_seconds: list[float] = []
         ready = _spread(lambda: _ready(rig, processor_seconds))
     return {

@@ -12,31 +12,24 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from redis import Redis
 
 from ops.chaos.operator import PatientOperator
-from ops.embedded.lifecycle import find
-from ops.rig import DESTINATION, Rig, kill_group
+from ops.rig import Rig, kill_group
+from ops.rig_configuration import trigger_pairs
 from ops.run.supervisor import own_command
 from producer.publishing.room import count_waiting
-from worker.contract.redis.connection import connect
 from worker.contract.words import BACKFILL
-from worker.errors import OperationsMustAct, RedisUnavailable
+from worker.errors import OperationsMustAct
 
 AUDIENCE: Final = "aborted"
-CONFIGURATION: Final = f"""
-[triggers.{AUDIENCE}-enter]
-destination = "{DESTINATION}"
-audiences = ["{AUDIENCE}"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-"""
+CONFIGURATION: Final = trigger_pairs([AUDIENCE])
 _ROW_BYTES: Final = 900
 """About a thousand rows make a block, and a reader waits for room between two blocks."""
 _WAITS_SECONDS: Final = 45.0
@@ -59,8 +52,8 @@ class AbortedJobs:
     """Starts jobs and aborts them.
 
     Args:
-        rows: Of each job's file.
-        problems: What did not go as it must.
+        rows: The number of rows of each job.
+        problems: Failures of the run itself.
     """
 
     rig: Rig
@@ -168,12 +161,11 @@ class AbortedJobs:
         return path
 
     def _waiting(self) -> int:
+        def count(client: Redis) -> int:
+            return count_waiting(client, self.rig.settings, kind=BACKFILL)
+
         while self.operator.pause():
-            found = find(self.rig.settings.redis.data_dir)
-            try:
-                if found:
-                    with closing(connect(found.url)) as client:
-                        return count_waiting(client, self.rig.settings, kind=BACKFILL)
-            except RedisUnavailable:
-                continue
+            waiting = self.rig.ask_redis(count, away=-1)
+            if waiting >= 0:
+                return waiting
         raise OperationsMustAct("Redis never came back.")

@@ -37,9 +37,9 @@ class FaultInjector:
     """Breaks what a plan says, and puts it back.
 
     Attributes:
-        done: How often each disruption fell.
+        done: The number of disruptions, by their kind.
         drains_hit: Drains that could have been under way in all killed or stopped processes.
-        stop_seconds: How long each orderly stop took.
+        stop_seconds: The duration of each orderly stop.
         problems: Processes that did not end or start as they must.
     """
 

@@ -11,7 +11,6 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -19,12 +18,10 @@ from typing import Final
 from redis import Redis
 
 from ops.chaos.ways import Bringer, Way
-from ops.embedded.lifecycle import find
 from ops.rig import Rig
 from producer.publish import Publisher
-from worker.contract.redis.connection import connect
+from producer.publishing.options import PublishOptions
 from worker.contract.words import BACKFILL
-from worker.errors import RedisUnavailable
 
 _PRODUCERS: Final = 3
 _PAUSE_SECONDS: Final = 0.3
@@ -43,7 +40,7 @@ class Feeder:
 
     Attributes:
         confirmed: Deliveries that a producer called accepted; portions sent again count once.
-        unsure: How often a producer ended without being sure, and was tried again.
+        unsure: Attempts that were repeated because their result was unsure.
     """
 
     rig: Rig
@@ -109,22 +106,18 @@ class Feeder:
     def _publish(self, payloads: Sequence[bytes]) -> None:
         """Publish state events, again from the first wherever Redis was lost in between."""
         while time.monotonic() < self.stop_at:
-            found = find(self.rig.settings.redis.data_dir)
-            try:
-                if found:
-                    with closing(connect(found.url)) as client:
-                        self._published(client, payloads)
-                    return
-            except RedisUnavailable:
-                with self._lock:
-                    self.unsure += 1
+            if self.rig.ask_redis(lambda client: self._published(client, payloads), away=False):
+                return
+            with self._lock:
+                self.unsure += 1
             time.sleep(_PAUSE_SECONDS)
         self.problems.append("some state events were never surely published")
 
-    def _published(self, client: Redis, payloads: Sequence[bytes]) -> None:
+    def _published(self, client: Redis, payloads: Sequence[bytes]) -> bool:
         publisher = Publisher(client, self.rig.settings)
-        published = publisher.publish(payloads, BACKFILL, state=True)
+        published = publisher.publish(payloads, PublishOptions(BACKFILL, state=True))
         with self._lock:
             self.confirmed += published.accepted
             if published.refused or published.unmatched:
                 self.problems.append(f"publish refused state events: {published.problems[:3]}")
+        return True

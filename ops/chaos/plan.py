@@ -15,7 +15,7 @@ DEADLINE_SECONDS: Final = 4.0
 SANDBOX_LATE_SECONDS: Final = 1.5
 """When a request without an answer takes effect; shorter than LATE_SECONDS, as Insider's is."""
 STOPPED_SECONDS: Final = (2.2, 4.0)
-"""How long a process is stopped: longer than a lease."""
+"""The shortest and longest stop of a process in seconds; longer than a lease."""
 REDIS_GONE_SECONDS: Final = (0.0, 2.0)
 LYTICS_SWITCHES: Final = {"error_shares": {"429": 0.02, "503": 0.03}, "repeated_rows": 0.1}
 """Faults of the sandbox's Lytics when it is asked for an audience."""
@@ -62,17 +62,17 @@ class Plan:
         duplicates: Share of them that is sent twice.
         states: State events of all audiences of one person, for each event; older events of the
             same person are still to come.
-        worker_kills: Of whole process groups and of single children, in turn.
+        worker_kills: The kills of whole process groups and single children, in turn.
         stops: SIGSTOPs longer than a lease.
         error_share: Of requests answered with 5xx, of which a third take effect; changing limits
             add answers of 429.
-        lost_share: Of requests that take effect and get no answer.
-        late_share: Of requests that get no answer and take effect a while later.
+        lost_share: The share of requests that take effect and get no answer.
+        late_share: The share of requests without an answer that take effect later.
         overwrite: The entrance's template overwrites the list of audiences.
         aborts: Backfills that are aborted while their readers wait for room; every second reader
             is stopped before, and goes on after.
-        aborted_rows: Of each of them.
-        rewrites: How often an export is rewritten in place while a sync reads it.
+        aborted_rows: The rows of each aborted job.
+        rewrites: The rewrites of an export while a sync reads it.
         exported: People who are in every version of it.
         minutes: A run that takes longer is broken.
     """

@@ -5,22 +5,19 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import orjson
+from redis import Redis
 
 from ops.chaos.operator import PatientOperator
-from ops.embedded.lifecycle import find
 from ops.invented import AUDIENCES, Happening
 from ops.rig import Rig
 from ops.state.partitions import all_partitions
 from ops.state.waiting import find_streams, read_entries
-from worker.contract.redis.connection import connect
 from worker.contract.words import Direction
-from worker.errors import RedisUnavailable
 
 OLD: Final = AUDIENCES[2]
 NEW: Final = "abandoned-carts"
@@ -58,7 +55,10 @@ class RenamedAudience:
         people = self._people()
         self.operator.insist("pause", _EXIT_TRIGGER)
         gives_up_at = time.monotonic() + _EXITS_SECONDS
-        while not (waits := self._exit_waits()) and time.monotonic() < gives_up_at:
+        while (
+            not (waits := self.rig.ask_redis(self._exit_waits, away=False))
+            and time.monotonic() < gives_up_at
+        ):
             self.operator.pause()
         if not waits:
             self.problems.append(f"no exit of {OLD} waited when it was renamed")
@@ -84,19 +84,11 @@ class RenamedAudience:
         os.utime(path, (before, before))
         return path
 
-    def _exit_waits(self) -> bool:
-        found = find(self.rig.settings.redis.data_dir)
-        if found is None:
-            return False
-        try:
-            with closing(connect(found.url)) as client:
-                places = all_partitions(client, self.rig.settings)
-                return any(
-                    entry.header is not None
-                    and entry.header.audience == OLD
-                    and entry.header.direction is Direction.EXIT
-                    for stream in find_streams(client, places)
-                    for entry in read_entries(client, stream)
-                )
-        except RedisUnavailable:
-            return False
+    def _exit_waits(self, client: Redis) -> bool:
+        return any(
+            entry.header is not None
+            and entry.header.audience == OLD
+            and entry.header.direction is Direction.EXIT
+            for stream in find_streams(client, all_partitions(client, self.rig.settings))
+            for entry in read_entries(client, stream)
+        )

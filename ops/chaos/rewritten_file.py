@@ -10,20 +10,18 @@ import os
 import random
 import threading
 import time
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from redis import Redis
 
-from ops.embedded.lifecycle import find
-from ops.rig import DESTINATION, Rig
+from ops.rig import Rig
+from ops.rig_configuration import trigger_pairs
 from producer.sync.book import SyncBook
 from producer.sync.files import CALM_SECONDS
 from producer.sync.run import CERTAIN, Phase, Run
-from worker.contract.redis.connection import connect
-from worker.errors import RedisUnavailable
 
 AUDIENCE: Final = "exported"
 EXIT_TRIGGER: Final = f"{AUDIENCE}-exit"
@@ -33,21 +31,7 @@ CONFIGURATION: Final = f"""
 audience = "{AUDIENCE}"
 source = "file:{_FOLDER}/*.ndjson"
 every = "3s"
-
-[triggers.{AUDIENCE}-enter]
-destination = "{DESTINATION}"
-audiences = ["{AUDIENCE}"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-
-[triggers.{EXIT_TRIGGER}]
-destination = "{DESTINATION}"
-audiences = ["{AUDIENCE}"]
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
+{trigger_pairs([AUDIENCE])}"""
 _MOVERS: Final = 40
 """People who join with a version and leave with the next; a sync believes a hundred."""
 _MEETS_SECONDS: Final = 15.0
@@ -61,10 +45,10 @@ class RewrittenFile:
     """Rewrites the export, each time that a scan is under way.
 
     Args:
-        count: How many people are in every version.
-        times: How often it is rewritten.
-        written: How often it was.
-        met: How often a scan was under way when it was.
+        count: The number of people in every version.
+        times: The number of rewrites that are planned.
+        written: The number of rewrites so far.
+        met: The number of rewrites during a scan.
     """
 
     rig: Rig
@@ -126,20 +110,13 @@ class RewrittenFile:
         """Wait until a scan has read a part of the file; says whether one has."""
         gives_up_at = time.monotonic() + _MEETS_SECONDS
         while time.monotonic() < gives_up_at and not self._stop.wait(_LOOK_SECONDS):
-            run = self._peek()
+            run = self.rig.ask_redis(self._peek, away=None)
             if run and run.phase is Phase.SCAN and run.start:
                 return True
         return False
 
-    def _peek(self) -> Run | None:
-        found = find(self.rig.settings.redis.data_dir)
-        if found is None:
-            return None
-        try:
-            with closing(connect(found.url)) as client:
-                return SyncBook(client, AUDIENCE, self.rig.settings.redis.partitions).peek()
-        except RedisUnavailable:
-            return None
+    def _peek(self, client: Redis) -> Run | None:
+        return SyncBook(client, AUDIENCE, self.rig.settings.redis.partitions).peek()
 
     def _write(self) -> None:
         """Write the next version into the same file, in two pieces."""

@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.rig import DESTINATION, Rig
+from ops.rig import Rig
+from ops.rig_configuration import trigger_pairs
 from producer.sync.book import SyncBook
 from producer.sync.run import CERTAIN
 
@@ -24,21 +25,7 @@ token = "chaos"
 [sync.{AUDIENCE}]
 audience = "{AUDIENCE}"
 every = "2s"
-
-[triggers.{AUDIENCE}-enter]
-destination = "{DESTINATION}"
-audiences = ["{AUDIENCE}"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-
-[triggers.{AUDIENCE}-exit]
-destination = "{DESTINATION}"
-audiences = ["{AUDIENCE}"]
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
+{trigger_pairs([AUDIENCE])}"""
 _MOVED: Final = 5
 """People who join, and who leave, before each disruption; a sync believes that a tenth has left."""
 
@@ -48,7 +35,7 @@ class Regulars:
     """The members of the audience, and those who may become members.
 
     Args:
-        count: How many are in it, about; twice as many can be.
+        count: About the number of members; twice as many people exist.
     """
 
     rig: Rig
@@ -64,7 +51,7 @@ class Regulars:
         self.rig.sandbox.post("lytics/profiles", [self._row(n) for n in range(2 * self.count)])
 
     def move(self) -> None:
-        """Let a few join and a few leave."""
+        """Make a few people join and a few leave."""
         outside = sorted(set(range(2 * self.count)) - self._inside)
         joining = self.rng.sample(outside, min(_MOVED, len(outside)))
         leaving = self.rng.sample(sorted(self._inside), min(_MOVED, len(self._inside)))

@@ -16,6 +16,8 @@ from ops.chaos.plan import Plan
 from ops.chaos.renamed_audience import NEW, OLD, names_of
 from ops.chaos.rewritten_file import EXIT_TRIGGER
 from ops.invented import Happening, newest_of, truth
+from ops.metrics.comparison import differences, parse_metrics
+from ops.metrics.page import MetricsPage
 from ops.rig import Rig
 from ops.status.status import read_status
 from worker.contract.keys import digest_of, partition_of
@@ -37,7 +39,7 @@ class ChaosVerdict:
         sent_twice: Requests of which something was sent again, by what had become of them.
         kills_explain: Drains that could be under way in what was killed or stopped.
         faults_explain: Requests that got no sure answer.
-        moves: How often somebody joined or left the audience that a sync keeps.
+        moves: The number of people who joined or left the synced audience.
         synced: Deliveries that the sync published.
         after_abort: Deliveries of aborted jobs that were accepted or delivered after the abort.
         wrong_renamed: People who are wrong in the renamed audience, under either name.
@@ -210,9 +212,20 @@ def judge(
             "exports_rewritten_while_read": histories.rewritten.met,
             "user_objects_with_several_events": summary["repeats"]["users_with_several_events"],
         },
-        problems=[*watch.broken, *feeder.problems, *injector.problems, *histories.problems],
+        problems=[
+            *watch.broken,
+            *feeder.problems,
+            *injector.problems,
+            *histories.problems,
+            *_metrics_that_differ(rig, status),
+        ],
         evidence=[_evidence(rig, email, happened, held, should) for email in suspects[:_SHOWN]],
     )
+
+
+def _metrics_that_differ(rig: Rig, status: Mapping[str, Any]) -> list[str]:
+    text = MetricsPage(rig.client, rig.settings).text().decode()
+    return [f"metrics and status: {one}" for one in differences(parse_metrics(text), status)]
 
 
 def _sent_twice(users: Iterable[Mapping[str, int]]) -> dict[str, int]:

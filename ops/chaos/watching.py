@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.embedded.lifecycle import find
+from redis import Redis
+
 from ops.rig import Rig
 from ops.status.status import read_status
-from worker.contract.redis.connection import connect
-from worker.errors import RedisUnavailable
 
 _LOOK_SECONDS: Final = 0.3
 _ENDS: Final = ("delivered", "skipped", "dead", "discarded")
@@ -23,7 +21,7 @@ class Watch:
     """A thread that asks for the status while Redis is up.
 
     Attributes:
-        looks: How often the sum was checked.
+        looks: The number of checks.
         broken: Checks that failed.
         status: The last one.
     """
@@ -52,14 +50,12 @@ class Watch:
 
     def _run(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
-            found = find(self.rig.settings.redis.data_dir)
-            if found is None:
-                continue
-            try:
-                with closing(connect(found.url)) as client:
-                    self._look(read_status(client, self.rig.settings))
-            except RedisUnavailable:
-                continue
+            status = self.rig.ask_redis(self._read, away=None)
+            if status is not None:
+                self._look(status)
+
+    def _read(self, client: Redis) -> dict[str, Any] | None:
+        return read_status(client, self.rig.settings)
 
     def _look(self, status: dict[str, Any]) -> None:
         self.looks += 1

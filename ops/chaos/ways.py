@@ -71,12 +71,12 @@ class Readers:
 
 
 @dataclass(slots=True)
-class Brought:
+class BringResult:
     """The result of bringing a portion in.
 
     Args:
         confirmed: Deliveries that are surely in.
-        unsure: How often it was tried again.
+        unsure: The number of repeated attempts.
         problems: Answers that should not have been given.
     """
 
@@ -90,8 +90,8 @@ class Bringer:
     """Brings portions in.
 
     Args:
-        stop_at: When the whole run is over, by the monotonic clock.
-        webhook_url: Where the receiver listens.
+        stop_at: The end of the whole run, by the monotonic clock.
+        webhook_url: The URL of the receiver.
     """
 
     rig: Rig
@@ -99,9 +99,9 @@ class Bringer:
     stop_at: float
     webhook_url: str
 
-    def bring(self, portion: Path, way: Way, lane: tuple[str, str]) -> Brought:
+    def bring(self, portion: Path, way: Way, lane: tuple[str, str]) -> BringResult:
         """Bring a portion in, again from its beginning wherever it was not sure."""
-        brought = Brought()
+        brought = BringResult()
         attempt = {"send": self._send, "webhook": self._post, "backfill": self._backfill}[way]
         while time.monotonic() < self.stop_at:
             if attempt(portion, lane, brought):
@@ -111,7 +111,7 @@ class Bringer:
         brought.problems.append(f"{portion.name} was never surely in by {way}")
         return brought
 
-    def _send(self, portion: Path, lane: tuple[str, str], brought: Brought) -> bool:
+    def _send(self, portion: Path, lane: tuple[str, str], brought: BringResult) -> bool:
         answer = self.rig.command("send", str(portion), "--json", *lane, timeout=_SEND_SECONDS)
         if answer.returncode:
             _note_traceback("send", answer.stderr, brought)
@@ -119,14 +119,14 @@ class Bringer:
         _count(orjson.loads(answer.stdout), brought)
         return True
 
-    def _backfill(self, portion: Path, _lane: tuple[str, str], brought: Brought) -> bool:
+    def _backfill(self, portion: Path, _lane: tuple[str, str], brought: BringResult) -> bool:
         """Read a portion as a job; a reader that was killed is followed by one that resumes."""
         name = portion.stem
         if self._read(brought, "resume", name):
             return True
         return self._read(brought, "start", str(portion), "--job", name)
 
-    def _read(self, brought: Brought, *arguments: str) -> bool:
+    def _read(self, brought: BringResult, *arguments: str) -> bool:
         with self.readers.started(self.rig, "backfill", *arguments, "--json") as reader:
             said, problems = reader.communicate(timeout=_SEND_SECONDS)
         if reader.returncode:
@@ -135,7 +135,7 @@ class Bringer:
         _count(orjson.loads(said), brought)
         return True
 
-    def _post(self, portion: Path, _lane: tuple[str, str], brought: Brought) -> bool:
+    def _post(self, portion: Path, _lane: tuple[str, str], brought: BringResult) -> bool:
         """Post a portion as Lytics does: arrays, each again until it is answered 200."""
         lines = portion.read_bytes().splitlines()
         while lines and time.monotonic() < self.stop_at:
@@ -163,13 +163,13 @@ class Bringer:
         return found if answer.status_code == _OK else None
 
 
-def _count(report: dict[str, Any], brought: Brought) -> None:
+def _count(report: dict[str, Any], brought: BringResult) -> None:
     brought.confirmed += report["accepted"]
     if report["refused"] or report["unmatched"]:
         brought.problems.append(f"something was refused: {report}")
 
 
-def _note_traceback(what: str, said: bytes, brought: Brought) -> None:
+def _note_traceback(what: str, said: bytes, brought: BringResult) -> None:
     text = said.decode(errors="replace")
     if "Traceback" in text:
         brought.problems.append(f"{what}: {text[-1_000:]}")

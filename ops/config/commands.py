@@ -1,4 +1,4 @@
-"""`segrelay config`: whether the configuration is right, and what is in effect."""
+"""`segrelay config`: check the configuration, and show what is in effect."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from ops.terminal.console import note, print_json, say
-from ops.terminal.options import Json
+from ops.terminal.console import note, print_json, print_result, say
+from ops.terminal.options import Json, Strict
 from worker.contract.settings import Settings, load_settings
 from worker.errors import ConfigurationInvalid
 
@@ -22,13 +22,13 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What a check found.
+    """The problems and warnings that a check has found.
 
     Args:
         valid: Everything can be started with it.
-        problems: Why not.
-        warnings: What keeps something from working, or is probably not meant.
-        notes: What could not be looked at.
+        problems: Reasons why nothing can be started.
+        warnings: Settings that do not work, or are probably not meant.
+        notes: Parts that could not be checked.
     """
 
     valid: bool
@@ -69,9 +69,7 @@ def check(
             "--live", help="Also ask Insider whether the credentials and attributes are right."
         ),
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
-    ] = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Find everything that is wrong with the configuration.
@@ -150,11 +148,8 @@ def show(*, json: Json = False) -> None:
     That is the file, its defaults and the environment. Secrets show as `set` or `unset`.
     """
     document = load_settings().model_dump(mode="json", by_alias=True)
-    if json:
-        print_json(document)
-        return
-    for place, value in _leaves(document, ""):
-        say(f"{place} = {value}")
+    lines = (f"{place} = {value}" for place, value in _leaves(document, ""))
+    print_result(document, *lines, as_json=json)
 
 
 _EMPTY: Final[tuple[object, ...]] = ({}, [], "", None)

@@ -22,7 +22,7 @@ _SCAFFOLD: Final = {"segrelay.toml": "segrelay.toml", ".env.example": "env.examp
 """File to write → file in the package, where nothing begins with a dot."""
 
 _PRIVATE: Final = 0o600
-"""Of what will hold secrets: a copy of it is as private."""
+"""The mode of the file that will hold secrets, so that a copy of it is as private."""
 _READABLE: Final = 0o666
 _TEMPLATES: Final = ("http", "insider")
 
@@ -66,7 +66,7 @@ def _shipped_templates(folder: str) -> list[Traversable]:
 
 
 def _write(path: Path, content: bytes, mode: int) -> str:
-    """Write a file that is not there yet; say what was done."""
+    """Write a file unless it exists, and print what was done."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:

@@ -1,4 +1,4 @@
-"""Whether the Redis of a configuration can be used with it."""
+"""A check whether the configured Redis can be used with this configuration."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PATIENCE_SECONDS: Final = 2.0
 
 
 class RedisLook(NamedTuple):
-    """What a look at Redis found.
+    """The result of a check of Redis.
 
     Attributes:
-        problems: Why it is refused by whatever starts with this configuration.
-        warnings: What is probably not meant.
-        notes: Why it could not be asked.
+        problems: Reasons why nothing starts with this Redis and configuration.
+        warnings: Settings that are probably not meant.
+        notes: Reasons why Redis could not be asked.
     """
 
     problems: list[str]
@@ -30,7 +30,7 @@ class RedisLook(NamedTuple):
 
 
 def look_at_redis(settings: Settings) -> RedisLook:
-    """Ask Redis, if it answers within two seconds; an embedded one is not started for it."""
+    """Check Redis, which has to answer within two seconds; an embedded one is not started."""
     url = settings.redis.url
     if url == EMBEDDED:
         server = find(settings.redis.data_dir)

@@ -32,14 +32,14 @@ from worker.errors import OperationsMustAct
 
 LATENCY_SECONDS: Final = 0.02
 _SECONDS_AT_MOST: Final = 120.0
-"""It takes twenty on two idle cores; a busy machine is no failure."""
+"""Seconds the demo may take: it needs twenty on two idle cores, and more on a busy machine."""
 _LOOK_SECONDS: Final = 0.25
 _MOVES_AT_ONCE: Final = 200
 _JOINS = _LEAVES = 40
-"""Whom the sync finds; it asks a person before it takes more than a tenth, or 100, out."""
+"""People who join and leave; a sync removes a tenth or 100 without asking a person."""
 _SIX: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 _SYNCED, *_TOLD = AUDIENCES
-"""The audience of backfill and sync, and those of which webhooks tell."""
+"""The audience of backfill and sync, and the audiences of the webhooks."""
 _TABLES: Final = """\
 [lytics]
 base_url = "http://127.0.0.1:{sandbox}"
@@ -88,7 +88,7 @@ def demo(
 
 @dataclass(slots=True)
 class _Outcome:
-    """What the demo came to."""
+    """The result of the demo."""
 
     seconds: float
     status: dict[str, Any]
@@ -102,7 +102,7 @@ class _Outcome:
 
     @property
     def agrees(self) -> bool:
-        """Say whether Insider holds what Lytics holds, and all is accounted for."""
+        """Say whether Insider holds what Lytics holds, and every delivery has an outcome."""
         status = self.status
         total = sum(status[name] for name in _SIX[1:])
         return not (self.wrong or status["waiting"] or status["dead"] or self.problems) and (
@@ -138,7 +138,7 @@ class _Play:
     problems: list[str] = field(default_factory=list)
 
     def run(self) -> _Outcome:
-        """Play, and compare."""
+        """Run all acts and return the comparison."""
         begun = time.monotonic()
         self._invent()
         note("Redis and the sandbox run; starting a worker and the receiver of webhooks.")
@@ -162,7 +162,7 @@ class _Play:
         return self._compared(seconds)
 
     def _invent(self) -> None:
-        """Fill Lytics with people, most of whom are in the first audience."""
+        """RoomMeter Lytics with people, most of whom are in the first audience."""
         invented = people_at_lytics(self.people)
         for row in invented[: self.people * 2 // 3]:
             row["segments"] = [_SYNCED]
@@ -182,7 +182,7 @@ class _Play:
         self._command("sync", "run", _SYNCED)
 
     def _command(self, *arguments: str) -> None:
-        """Run one of our commands; what it says is shown."""
+        """Run one of our commands, and show its output."""
         ran = subprocess.run(
             own_command(*arguments),
             env=self.rig.environment,
@@ -205,7 +205,7 @@ class _Play:
         )
 
     def _move_and_tell(self) -> None:
-        """Let people enter and leave the other audiences; Lytics tells of it by webhooks."""
+        """Make people enter and leave the other audiences, of which webhooks tell."""
         url = f"http://127.0.0.1:{self.webhook_port}/v1/lytics"
         job = {"webhook_url": url, "headers": {"x-segrelay-secret": "demo"}}
         batches = {"segment_ids": _TOLD, "batch_requests": True, "batch_size": 50}

@@ -1,4 +1,4 @@
-"""What the embedded Redis is started with, written as its configuration file."""
+"""The configuration file of the embedded Redis."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits}/._-".encode())
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One start of a server.
+    """The password and the port of one start of a server.
 
     Args:
-        max_memory: As Redis reads it, e.g. `64mb`; empty for no limit.
+        max_memory: The limit as Redis reads it, such as `64mb`; "" = no limit.
     """
 
     port: int
@@ -28,7 +28,7 @@ class Launch:
 
     @property
     def url(self) -> str:
-        """The URL that everybody connects with."""
+        """The URL with which all processes connect."""
         return f"redis://:{self.password}@{LOOPBACK}:{self.port}/0"
 
 

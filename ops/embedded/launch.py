@@ -70,7 +70,7 @@ def locked(files: EmbeddedFiles) -> Iterator[int | None]:
 
 
 def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
-    """Keep password and port where they can be kept: running processes know them."""
+    """Return the next start; it keeps the known password and port if it can."""
     password, port = "", 0
     with suppress(ConfigurationInvalid):
         address = parse_redis_url(files.read_url())
@@ -122,7 +122,7 @@ def begin_log(files: EmbeddedFiles) -> int:
 
 
 def log_since(files: EmbeddedFiles, start: int) -> str:
-    """Return what the log holds from a position on."""
+    """Return the text of the log from a position on."""
     try:
         with files.log.open("rb") as log:
             log.seek(start)
@@ -152,7 +152,7 @@ def _free_port() -> int:
 
 
 def _gets_free(port: int) -> bool:
-    """Say whether a port is free in a moment: a killed server gives up its lock a little before."""
+    """Say whether a port is free soon: a killed server gives up its lock before its port."""
     gives_up_at = time.monotonic() + _PORT_SECONDS
     while not _is_free(port):
         if time.monotonic() >= gives_up_at:

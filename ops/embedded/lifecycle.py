@@ -41,17 +41,17 @@ _LOOK_EVERY_SECONDS: Final = 0.02
 _ASK_EVERY_SECONDS: Final = 0.5
 _KILL_SECONDS: Final = 5.0
 _MOST_STARTS: Final = 5
-"""A port that was free can be taken a moment later; so many times another one is tried."""
+"""Starts that are tried with other ports: a free port can be taken a moment later."""
 _PORT_TAKEN: Final = "Address already in use"
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedRedis:
-    """A running server.
+    """An embedded Redis that runs.
 
     Args:
-        url: With the password.
-        started_by_us: By the very call that returned this; who started it may stop it.
+        url: The URL, with the password.
+        started_by_us: The call that returned this has started it, and may stop it.
     """
 
     url: str = field(repr=False)
@@ -66,8 +66,8 @@ def ensure_running(
 
     Args:
         data_dir: Made, for its owner alone, if it is not there.
-        wait_seconds: For a server that is starting or loading its data.
-        max_memory: As Redis reads it, e.g. `64mb`; counts only for a server that this starts.
+        wait_seconds: The longest wait for a server that starts or loads its data.
+        max_memory: The limit, such as `64mb`, of a server that this call starts.
 
     Raises:
         RedisUnavailable: It does not start or is not ready in time; with the end of its log.
@@ -95,7 +95,7 @@ def _ensured(files: EmbeddedFiles, gives_up_at: float, max_memory: str) -> Embed
 
 
 def _launch(files: EmbeddedFiles, max_memory: str) -> list[int]:
-    """Start a server; nothing if somebody else does.
+    """Start a server; None if another process is starting one.
 
     From then on the server alone holds the lock: once it is free, the server has ended.
 
@@ -207,7 +207,7 @@ def _pid_on_file(files: EmbeddedFiles) -> int:
 
 
 def _is_ours(pid: int, files: EmbeddedFiles) -> bool:
-    """Say whether a process is the server: it names its address in its command line."""
+    """Say whether a process is the server, whose command line has its address."""
     with suppress(ConfigurationInvalid):
         port = parse_redis_url(files.read_url()).hosts[0][1]
         command = _command_line(pid)

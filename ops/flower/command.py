@@ -11,9 +11,12 @@ import typer
 from celery import Celery
 
 from ops.interrupts import end_with_parent
+from ops.seen import seen_as
 from ops.terminal.options import LogFormat, listening_at, use_log_format
 from worker import logs
 from worker.contract.celery.options import broker_options
+from worker.contract.companions import FLOWER
+from worker.contract.redis.connection import resolve_url
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken
 
@@ -43,7 +46,8 @@ def flower(
     section = listening_at(section, listen)
     app = Celery("segrelay-flower")
     app.conf.update(broker_options(settings))
-    _run(app, section, credentials)
+    with seen_as(FLOWER, resolve_url(settings.redis)):
+        _run(app, section, credentials)
 
 
 def _credentials(section: FlowerSettings, file: str) -> str:

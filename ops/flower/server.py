@@ -1,4 +1,4 @@
-"""Flower with what we need of it: a readable list of drains, workers at once, and one password.
+"""Flower with a readable list of drains, the workers at the first look, and one password.
 
 It only shows, unless the configuration allows actions; it starts no task in any case.
 
@@ -46,8 +46,8 @@ def serve(app: Any, *, address: str, port: int, credentials: str, has_actions: b
 
     Args:
         app: A Celery app on the workers' broker.
-        address: Where to listen.
-        port: Where to listen.
+        address: The address to listen at.
+        port: The port to listen at.
         credentials: `user:password`; no page but the health check answers without.
         has_actions: Whoever signs in can stop workers and queues, and revoke tasks.
 
@@ -80,7 +80,7 @@ def versions_of(workers: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]
 
 
 class _Events(Events):  # type: ignore[misc] # Flower is not typed
-    """The events of the workers, without the drains that found no free slot.
+    """Flower's record of events, without the drains that found no free slot.
 
     There can be hundreds of them a second beside one that did something, and Flower keeps only so
     many tasks: they would push the others out.
@@ -100,7 +100,7 @@ class _Events(Events):  # type: ignore[misc] # Flower is not typed
             self.state.search_engine.remove(event["uuid"])
 
     def seen(self, worker: str) -> None:
-        """Note that a worker lives which has told nothing yet."""
+        """Record that a worker is alive that has sent no event yet."""
         now = time.time()
         heartbeat = {"type": "worker-heartbeat", "timestamp": now, "local_received": now}
         self.state.event({**heartbeat, "hostname": worker, "clock": 0, "freq": 2})
@@ -126,7 +126,7 @@ class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
         self.add_handlers(_ANY_HOST, pages)
 
     def find_handler(self, request: Any, **given: Any) -> Any:
-        """Return what answers a request; what would act is refused, whatever Flower made of it."""
+        """Return the handler of a request; every request that would change something is refused."""
         if self._is_refused(request):
             return self.get_handler_delegate(request, _RefusedAction)
         return super().find_handler(request, **given)
@@ -146,10 +146,10 @@ class _Watch(Flower):  # type: ignore[misc] # Flower is not typed
 
 
 class _RefusedAction(BaseHandler):  # type: ignore[misc] # Flower is not typed
-    """Answers what would change something."""
+    """Refuses requests that would change something."""
 
     def prepare(self) -> None:
-        """Refuse it, to those who know the password; to others as all pages do."""
+        """Refuse the request; without the password it is answered as on all pages."""
         if self.current_user:
             raise web.HTTPError(403, "This page only shows; see flower.actions in segrelay.toml")
 

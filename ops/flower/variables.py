@@ -1,4 +1,4 @@
-"""The `FLOWER_…` variables of the environment: which of Flower's options they may set.
+"""The options of Flower that `FLOWER_…` variables of the environment may set.
 
 Some of Flower's options would take the password away, move the page to another place, or end
 Flower at the start. Kubernetes sets `FLOWER_PORT` to a URL beside any service called flower.

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, replace
 
 from ops.fuzz.parts import KEYS
+from ops.fuzz.patterns import ARRAYS, OBJECTS
 from ops.fuzz.scalars import Scalars
 
 
@@ -20,50 +21,11 @@ class Containers(Scalars):
     def array(self, depth: int) -> str:
         if depth <= 0:
             return self.random.choice(("[]", "[1, 2, 3]", "['a', 'b']", "[null]", "[[1], [2]]"))
-        deeper = depth - 1
+        return self.filled(ARRAYS, depth)
 
-        def array() -> str:
-            return self.some(deeper, "array")
-
-        match self.random.randint(0, 20):
-            case 0 | 1 | 2:
-                count = self.random.randint(0, 3)
-                return f"[{', '.join(self.some(deeper, 'any') for _ in range(count))}]"
-            case 3 | 4 | 5:
-                return self.comprehension(depth)
-            case 6:
-                return f"({array()} + {array()})"
-            case 7:
-                return f"{array()}{self.slice()}"
-            case 8:
-                return f"std.map({self.lambda_(deeper)}, {array()})"
-            case 9:
-                return f"std.filter(function(x) {self.predicate(deeper)}, {array()})"
-            case 10:
-                return f"std.split({self.string(deeper)}, {self.string(0)})"
-            case 11:
-                return f"std.range({self.random.randint(0, 2)}, {self.random.randint(0, 5)})"
-            case 12:
-                which = self.random.choice(("objectFields", "objectValues", "objectFieldsAll"))
-                return f"std.{which}({self.some(deeper, 'object')})"
-            case 13:
-                which = self.random.choice(("sort", "uniq", "set", "reverse", "flattenArrays"))
-                return f"std.{which}({array()})"
-            case 14:
-                which = self.random.choice(("setUnion", "setInter", "setDiff"))
-                return f"std.{which}(std.set({array()}), std.set({array()}))"
-            case 15:
-                return f"std.flatMap(function(x) [x, {self.some(deeper, 'any')}], {array()})"
-            case 16:
-                two = f"function(i, x) [i, {self.some(deeper, 'any')}]"
-                return f"std.mapWithIndex({two}, {array()})"
-            case 17:
-                return f"std.makeArray({self.random.randint(0, 3)}, {self.lambda_(deeper)})"
-            case 18:
-                return f"std.find({self.some(deeper, 'any')}, {array()})"
-            case 19:
-                return f"std.sort({array()}, {self.lambda_(deeper)})"
-        return f"std.stringChars({self.string(deeper)})"
+    def listed(self, depth: int) -> str:
+        items = [self.some(depth, "any") for _ in range(self.random.randint(0, 3))]
+        return f"[{', '.join(items)}]"
 
     def lambda_(self, depth: int) -> str:
         if self.chance(0.1):
@@ -84,8 +46,8 @@ class Containers(Scalars):
 
     def comprehension(self, depth: int) -> str:
         before = self.names
-        specs = self.specs(depth - 1)
-        text = f"[{self.some(depth - 1, 'any')} {specs}]"
+        specs = self.specs(depth)
+        text = f"[{self.some(depth, 'any')} {specs}]"
         self.names = before
         return text
 
@@ -103,30 +65,15 @@ class Containers(Scalars):
     def object(self, depth: int) -> str:
         if depth <= 0:
             return self.random.choice(("{}", "{ a: 1 }", "{ b: 'x', a: null }", "{ a: [1], c: 2 }"))
-        deeper = depth - 1
+        return self.filled(OBJECTS, depth) if self.chance(0.4) else self.literal(depth)
 
-        def anything() -> str:
-            return self.some(deeper, "object")
-
-        match self.random.randint(0, 14):
-            case 0:
-                return f"({anything()} + {anything()})"
-            case 1:
-                before = self.names
-                specs = self.specs(deeper)
-                key = self.random.choice((self.string(0), "'' + " + self.some(0, "number")))
-                text = f"{{ [{key}]: {self.some(deeper, 'any')} {specs} }}"
-                self.names = before
-                return text
-            case 2:
-                return f"std.mapWithKey(function(k, x) {self.some(deeper, 'any')}, {anything()})"
-            case 3:
-                return f"std.prune({anything()})"
-            case 4:
-                return f"std.mergePatch({anything()}, {anything()})"
-            case 5:
-                return f"({anything()} {self.literal(deeper)})"
-        return self.literal(depth)
+    def object_comprehension(self, depth: int) -> str:
+        before = self.names
+        specs = self.specs(depth)
+        key = self.random.choice((self.string(0), f"'' + {self.some(0, 'number')}"))
+        text = f"{{ [{key}]: {self.some(depth, 'any')} {specs} }}"
+        self.names = before
+        return text
 
     def literal(self, depth: int) -> str:
         """Return an object literal, whose fields may refer to `self` or `$`."""

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from worker.jsonnet.engines import failures as jsonnet_errors
-from worker.jsonnet.engines.batch import BatchEvaluator, Input, inner_sources
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.natives import HASHES, MAX_STACK
 from worker.jsonnet.engines.rewrite import rewrite
+from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, inner_sources
 from worker.jsonnet.files import TemplateFolder, resolutions
 
 EngineOutcome = tuple[Literal["value", "assert", "error", "died"], Any]
@@ -83,7 +83,7 @@ def _in_batches(
     folder: Path, template: str, profiles: list[bytes], settings: bytes, inner: dict[str, str]
 ) -> list[EngineOutcome]:
     bundle = TemplateFolder(folder).bundle(template)
-    evaluator = BatchEvaluator(rewrite(bundle), resolutions(bundle), inner)
+    evaluator = RowsEvaluator(rewrite(bundle), resolutions(bundle), inner)
     events = [Input(profile, settings) for profile in profiles]
     return [_outcome(said) for said in evaluator.evaluate(events, _GROUP)]
 

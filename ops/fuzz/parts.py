@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,44 +12,16 @@ from typing import Final
 LIBRARY: Final = "lytemplates.libsonnet"
 HELPERS: Final = ("plain.libsonnet", "about.libsonnet", "through.libsonnet")
 FIELDS: Final = (
-    "email",
-    "age",
-    "name",
-    "tags",
-    "map",
-    "rows",
-    "flag",
-    "nothing",
-    "city",
-    "text",
-    "segment_events",
-    "_segments",
-    "absent",
-)
+    "email", "age", "name", "tags", "map", "rows", "flag", "nothing", "city", "text",
+    "segment_events", "_segments", "absent",
+)  # fmt: skip
 KINDS: Final = ("number", "string", "bool", "array", "object")
 STRINGS: Final = (
-    "",
-    "a",
-    "b",
-    "ab",
-    "x,y,z",
-    " pad ",
-    "é",
-    "日本語",
-    "UPPER lower",
-    "12",
-    "-7",
-    'q"uote',
-    "a.b",
-    "vip",
-    "enter",
-    "email",
-    "new\nline",
-    "back\\slash",
-    "null",
-    "😀",
-)
+    "", "a", "b", "ab", "x,y,z", " pad ", "é", "日本語", "UPPER lower", "12", "-7", 'q"uote',
+    "a.b", "vip", "enter", "email", "new\nline", "back\\slash", "null", "😀",
+)  # fmt: skip
 KEYS: Final = ("a", "b", "c", "email", "x y", "id", "slug", "event", "é")
+_HOLE: Final = re.compile("«([^»]+)»")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +60,18 @@ class Base(ABC):
     def some(self, depth: int, kind: str) -> str:
         """Return an expression of a type, or sometimes of another type."""
 
-    @abstractmethod
-    def array(self, depth: int) -> str:
-        """Return an expression that yields an array."""
+    def filled(self, patterns: Sequence[str], depth: int) -> str:
+        """Choose one of the patterns, and fill its holes with random expressions."""
+        pattern = self.random.choice(patterns)
+        return _HOLE.sub(lambda hole: self._filling(hole[1], depth - 1), pattern)
 
-    @abstractmethod
-    def object(self, depth: int) -> str:
-        """Return an expression that yields an object."""
+    def _filling(self, hole: str, depth: int) -> str:
+        if " " in hole:
+            return self.random.choice(hole.split())
+        if hole in {*KINDS, "any"}:
+            return self.some(depth, hole)
+        method = getattr(self, hole.rstrip("!0"))
+        return str(method(0 if hole.endswith("0") else depth))
 
     def fresh(self, letter: str) -> str:
         self._count += 1
@@ -106,7 +84,7 @@ class Base(ABC):
         fitting = [name for name, own in self.names.variables if own in (kind, "any")]
         return self.random.choice(fitting) if fitting else None
 
-    def field(self) -> str:
+    def field(self, _depth: int = 0) -> str:
         return self.quoted(self.random.choice(FIELDS))
 
     def default(self, depth: int, kind: str) -> str:
@@ -131,7 +109,7 @@ class Base(ABC):
         text = "".join(f"{indent}{line}\n" if line else "\n" for line in lines)
         return f"|||{chomp}\n{text}|||"
 
-    def slice(self) -> str:
+    def slice(self, _depth: int = 0) -> str:
         bounds = ("", "0", "1", "2", "5", "-1")
         start, end, step = (self.random.choice(bounds) for _ in range(3))
         return f"[{start}:{end}]" if self.chance(0.7) else f"[{start}:{end}:{step.strip('-')}]"

@@ -1,4 +1,4 @@
-"""Which triggers keep a list of audiences, and in which attribute: seen by rendering a sample."""
+"""The attribute in which a trigger keeps a list of audiences, found by rendering a sample."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.contract.settings import Settings, Trigger
 
 
 def list_of(settings: Settings, trigger: Trigger) -> str:
-    """Return the attribute that a trigger's deliveries keep a list of audiences in; "" = none.
+    """Return the attribute in which a trigger keeps a list of audiences; "" = it keeps none.
 
     Where the sample does not render, its direction and path decide.
     """

@@ -1,4 +1,4 @@
-"""Asking Insider's panel: are the credentials right, and does it know what our templates send.
+"""Checks against Insider's panel: the credentials, and the attributes that templates send.
 
 Insider drops silently what it does not define. An undefined list of audiences is a problem; any
 other attribute, event or type a warning.
@@ -17,7 +17,6 @@ from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.errors import SegrelayError
 
 _INSIDER: Final = "insider"
-_SAMPLE_AUDIENCE: Final = "sample"
 _NEAR: Final = 0.75
 _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "string": frozenset({str}),
@@ -34,23 +33,23 @@ _KINDS: Final[Mapping[str, frozenset[type]]] = {
     "strings": frozenset({list}),
     "numbers": frozenset({list}),
 }
-"""By the panel's word for a type; of one that is not here nothing is said."""
+"""Python types by the panel's name of a type; a type that is missing here is not checked."""
 
 
-class ReadsColumns(Protocol):
-    """Whoever can read what a panel defines."""
+class ColumnReader(Protocol):
+    """A reader of the columns of a panel, or a fake of one."""
 
     def columns(self, table: str) -> dict[str, Column]:
-        """Return `contacts` or `events`, by key."""
+        """Return the columns of the table `contacts` or `events`, by key."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LiveFinding:
-    """What the panel says against a trigger or an authorization.
+    """A problem of a trigger or an authorization that the panel shows.
 
     Args:
-        place: In the configuration, e.g. `triggers.vip-enter`.
+        place: The place in the configuration, such as `triggers.vip-enter`.
         trigger: "" = it is about the destination.
         name: The field of a body that it is about, or `event_name`; "" = none.
     """
@@ -83,7 +82,7 @@ def check_live(settings: Settings) -> list[LiveFinding]:
 
 
 def check_panel(
-    reader: ReadsColumns, settings: Settings, triggers: Sequence[Trigger]
+    reader: ColumnReader, settings: Settings, triggers: Sequence[Trigger]
 ) -> Iterator[LiveFinding]:
     """Compare what triggers' templates make of a sample with what a panel defines."""
     contacts, events = reader.columns("contacts"), reader.columns("events")
@@ -102,7 +101,7 @@ def check_panel(
                     yield LiveFinding(place, severity, message, trigger.name, name)
 
 
-_Told = tuple[Literal["error", "warning"], str, str]
+_Complaint = tuple[Literal["error", "warning"], str, str]
 """Severity, message, and the field that it is about."""
 
 
@@ -111,7 +110,7 @@ def _of_user(
     trigger: Trigger,
     contacts: Mapping[str, Column],
     events: Mapping[str, Column],
-) -> Iterator[_Told]:
+) -> Iterator[_Complaint]:
     attributes = _object(user.get("attributes"))
     defaults = {name: value for name, value in attributes.items() if name != "custom"}
     custom = {CUSTOM + name: value for name, value in _object(attributes.get("custom")).items()}
@@ -131,7 +130,7 @@ def _of_user(
         yield from _of_event(_object(event), events)
 
 
-def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterator[_Told]:
+def _of_event(event: Mapping[str, Any], events: Mapping[str, Column]) -> Iterator[_Complaint]:
     name = str(event.get("event_name"))
     if name not in events:
         yield "warning", _undefined("event", name, events), "event_name"

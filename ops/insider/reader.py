@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 import httpx
@@ -22,33 +21,33 @@ from worker.errors import ConfigurationInvalid, OperationsMustAct
 PROFILE_PATH: Final = "/api/user/v1/profile"
 COLUMNS_PATH: Final = "/api/user/v3/metadata/columns"
 CUSTOM: Final = "c_"
-"""Before the name of a custom attribute, where it is read; Insider's documentation."""
+"""The prefix of custom attributes in the reading API (Insider's documentation)."""
 
 READS_A_MINUTE: Final = 360
-"""Insider gives 1,000 units for reading profiles, of which one takes 2.5; others may need some."""
+"""Readings a minute: Insider gives 1,000 units, a reading takes 2.5, and others may need some."""
 
 _TIMEOUT_SECONDS: Final = 20.0
 _MOST_BYTES: Final = 10_000_000
 _LONGEST_WAIT_SECONDS: Final = 65.0
-"""A minute's quota is full again by then."""
+"""The longest wait in seconds; a minute's quota is full again by then."""
 _OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_MANY = 200, 400, 401, 403, 404, 429
 _SERVER_ERROR: Final = 500
 _MESSAGES: Final = ("error", "message")
 
 
 class InsiderUnreadable(OperationsMustAct):
-    """Insider could not be read: not there, or it answered something else."""
+    """Insider gave no answer, or one that can't be read."""
 
 
 class InsiderRefuses(OperationsMustAct):
     """Insider does not accept our credentials."""
 
 
-class ReadsProfiles(Protocol):
-    """Whoever can read a profile back."""
+class ProfileReader(Protocol):
+    """A reader of profiles at Insider, or a fake of one."""
 
     def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
-        """Return attributes of a profile, None where it is not known."""
+        """Return attributes of a profile; None if Insider does not know it."""
         ...
 
 
@@ -58,7 +57,7 @@ class Column:
 
     Args:
         kind: Its type as the panel calls it; "" = it does not say.
-        parameters: Of an event: name and type.
+        parameters: The types of an event's parameters, by their names.
     """
 
     key: str
@@ -112,16 +111,11 @@ class InsiderReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def profile(self, who: Mapping[str, Any], attributes: Sequence[str]) -> dict[str, Any] | None:
-        """Return attributes of a profile, None where it is not known.
+        """Return attributes of a profile; None if Insider does not know it.
 
         Args:
             who: `identifiers` or `insider_id`, as they were sent.
@@ -144,7 +138,7 @@ class InsiderReader:
         return found
 
     def columns(self, table: str) -> dict[str, Column]:
-        """Return what the panel defines, by its key.
+        """Return the columns that the panel defines, by key.
 
         Args:
             table: `contacts` or `events`.
@@ -205,7 +199,7 @@ class InsiderReader:
         self._next_at = max(now, self._next_at) + 60 / READS_A_MINUTE
 
     def _obey(self, answer: Any) -> None:
-        """Wait where the answer says that the minute's quota is used up."""
+        """Delay the next reading if the answer says that the minute's quota is used up."""
         quota = answer.get("quota") if isinstance(answer, dict) else None
         if not isinstance(quota, dict):
             return

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 
 from ops.letters.masking import shown
@@ -23,7 +22,7 @@ from ops.letters.reading import (
 )
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import note, print_json, say, say_fields, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Reveal, spread
 from ops.terminal.tables import number_columns, text_columns
@@ -64,7 +63,7 @@ def causes(*, as_json: Json = False) -> None:
         [
             (
                 c.cause,
-                f"{c.count:,}",
+                c.count,
                 c.reason,
                 c.status or "-",
                 c.trigger,
@@ -78,7 +77,7 @@ def causes(*, as_json: Json = False) -> None:
 
 
 def _place(settings: Settings, told: Mapping[str, Any]) -> str:
-    """Return the line of the template that failed; where none is known, the trigger's template."""
+    """Return the line of the template that failed, or the template if the line is not known."""
     known = settings.triggers.get(told["trigger"])
     return place_in(told["message"]) or (known.template if known else "")
 
@@ -130,9 +129,8 @@ def show(
     found = {"place": _place(settings, letter)} | document(letter, reveal=reveal)
     if as_json:
         print_json(found)
-        return
-    for name, value in found.items():
-        say(f"{name}: {value if isinstance(value, str) else orjson.dumps(value).decode()}")
+    else:
+        say_fields(found)
 
 
 def document(letter: StoredLetter, *, reveal: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Letters as NDJSON: out, and in again; what is there already is not added twice."""
+"""Import of exported dead letters; a letter that is there already is not added twice."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NUMBERS: Final = (
 
 @dataclass(slots=True)
 class Imported:
-    """What became of a file's lines.
+    """The result of an import.
 
     Args:
         problems: Lines that are no letters for this Redis, with why.
@@ -52,7 +52,7 @@ class Imported:
 def import_letters(
     client: Redis, lines: Iterable[bytes], settings: Settings, partitions: int
 ) -> Imported:
-    """Put letters back where they were; idempotent by their ids.
+    """Put letters back into their partitions; importing them again changes nothing.
 
     Raises:
         RedisUnavailable: Some are there, others not; importing again is harmless.

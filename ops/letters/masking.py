@@ -1,12 +1,11 @@
-"""What of a dead letter may be printed: names, times and audiences, but no profile field."""
+"""Masking of dead letters: names, times and audiences are printed, profile fields are not."""
 
 from __future__ import annotations
 
 from itertools import islice
 from typing import Any, Final
 
-import orjson
-
+from ops.terminal.console import json_or_text
 from worker.core.messages import normalise_message
 
 MASK: Final = "•••"
@@ -15,8 +14,8 @@ _SEGMENT_EVENTS: Final = "segment_events"
 
 
 def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
-    """Return a letter as it is printed: the body as JSON, and all of it masked unless revealed."""
-    body = _json(letter["body"])
+    """Return a letter as it is printed: with its body as JSON, and masked unless revealed."""
+    body = json_or_text(letter["body"])
     public = {key: value for key, value in letter.items() if key not in {"header", "entry"}}
     if reveal:
         return public | {"body": body}
@@ -26,15 +25,6 @@ def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
         "answer": normalise_message(letter["answer"]),
         "profile": masked_profile(letter["profile"]),
     }
-
-
-def _json(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text
 
 
 def masked_profile(profile: Any) -> Any:
@@ -47,7 +37,7 @@ def masked_profile(profile: Any) -> Any:
 
 
 def hidden(value: Any) -> Any:
-    """Mask a value but for its shape."""
+    """Mask a value; keys and nesting stay."""
     if isinstance(value, dict):
         return {key: hidden(element) for key, element in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""`segrelay dlq replay|discard|export|import`: what is done with letters."""
+"""`segrelay dlq replay`, `discard`, `export` and `import`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ import typer
 from redis import Redis
 
 from ops.letters.files import import_letters
-from ops.letters.options import LetterOptions, now_ms
+from ops.letters.options import LetterOptions
 from ops.letters.reading import find_letters
 from ops.letters.rehearsal import rehearse_letters
 from ops.letters.replay import ReplayPlan, ReplayPolicy, plan_replay
 from ops.letters.replay import discard as discard_letters
 from ops.letters.replay import replay as replay_letters
 from ops.state.acts import Because, act_of, acting
+from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import note, print_json, say, table
-from ops.terminal.options import All, Ids, Json, Yes, spread
+from ops.terminal.console import note, print_json, print_result, say, table
+from ops.terminal.options import All, Force, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
 from producer.retrying import TOO_OLD, LedgerReach
@@ -58,9 +59,7 @@ def replay(
             "--dry-run", help="Send nothing: render with today's templates, and show what would be."
         ),
     ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
-    ] = False,
+    force: Force = False,
     everything: All = False,
     yes: Yes = False,
     because: Because = "",
@@ -89,11 +88,9 @@ def replay(
         act = act_of("dlq replay", reason=because, arguments=arguments)
         with acting(client, act) as doing:
             steps = doing.counting(replay_letters(client, places, plan.ids, doorbell))
-            done = counted("replayed", steps, plan)
-    if as_json:
-        print_json({"replayed": done, "left_out": dict(plan.left_out)})
-    else:
-        say(f"{done:,} letters replayed")
+            done = counted("replayed", steps, len(plan.ids))
+    document = {"replayed": done, "left_out": dict(plan.left_out)}
+    print_result(document, f"{done:,} letters replayed", as_json=as_json)
 
 
 @spread
@@ -110,18 +107,15 @@ def discard(
     options.refuse_accidental_all(ids, everything=everything)
     with opened() as (settings, client):
         places, wanted = options.chosen(client, settings, ids or ())
-        plan = ReplayPlan([letter["id"] for letter in find_letters(client, places, wanted)])
-        if plan.ids:
-            confirmed(f"Discard {len(plan.ids):,} letters for good?", yes=yes)
+        found = [letter["id"] for letter in find_letters(client, places, wanted)]
+        if found:
+            confirmed(f"Discard {len(found):,} letters for good?", yes=yes)
         arguments = asdict(options) | {"ids": ids}
         act = act_of("dlq discard", reason=because, arguments=arguments)
         with acting(client, act) as doing:
-            steps = doing.counting(discard_letters(client, places, plan.ids))
-            done = counted("discarded", steps, plan)
-    if as_json:
-        print_json({"discarded": done})
-    else:
-        say(f"{done:,} letters discarded")
+            steps = doing.counting(discard_letters(client, places, found))
+            done = counted("discarded", steps, len(found))
+    print_result({"discarded": done}, f"{done:,} letters discarded", as_json=as_json)
 
 
 @spread
@@ -175,14 +169,15 @@ def import_file(
         with acting(client, act_of("dlq import")) as doing:
             imported = import_letters(client, stream, settings, count)
             doing.count = imported.added
-    if as_json:
-        problems = [{"line": line, "reason": why} for line, why in imported.problems]
-        print_json({"lines": imported.lines, "added": imported.added, "problems": problems})
-    else:
-        say(f"{imported.added:,} of {imported.lines:,} letters added")
-        for line, why in imported.problems:
-            note(f"line {line}: {why}")
+    problems = [{"line": line, "reason": why} for line, why in imported.problems]
+    print_result(
+        {"lines": imported.lines, "added": imported.added, "problems": problems},
+        f"{imported.added:,} of {imported.lines:,} letters added",
+        as_json=as_json,
+    )
     if imported.problems:
+        for line, why in () if as_json else imported.problems:
+            note(f"line {line}: {why}")
         raise typer.Exit(1)
 
 

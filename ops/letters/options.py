@@ -1,21 +1,21 @@
-"""Which letters `segrelay dlq` means: one set of options for all its commands."""
+"""The options by which all commands of `segrelay dlq` choose letters."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from redis import Redis
 
 from ops.letters.reading import Filter
+from ops.state.clock import now_ms
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.person import person_named
 from ops.terminal.moments import parse_moment_ms
 from ops.terminal.options import FilterOptions
 from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 from worker.contract.words import Death
 from worker.errors import UsageWrong
@@ -45,7 +45,7 @@ class LetterOptions(FilterOptions):
     def chosen(
         self, client: Redis, settings: Settings, ids: Iterable[str] = ()
     ) -> tuple[list[PartitionKeys], Filter]:
-        """Return where to look and for what.
+        """Return the partitions and the filter that these options stand for.
 
         Raises:
             UsageWrong: A filter names what there can't be.
@@ -70,11 +70,3 @@ class LetterOptions(FilterOptions):
             since_ms=parse_moment_ms(self.since, "--since", now_ms=now),
             until_ms=parse_moment_ms(self.until, "--until", now_ms=now),
         )
-
-
-def now_ms(client: Redis) -> int:
-    """Return now by Redis' clock."""
-    with redis_errors():
-        clock: Any = client.time()
-    seconds, micros = clock
-    return int(seconds) * 1000 + int(micros) // 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,10 +16,10 @@ from worker.contract.redis.connection import redis_errors
 from worker.core.messages import normalise_message
 
 REPLAYS_IN_VAIN: Final = 3
-"""After so many a letter is exhausted: replayed only if it is named."""
+"""Replays after which a letter is exhausted: then it is replayed only if its id is named."""
 
 _READ_AT_ONCE: Final = 100
-"""Letters; one may hold a profile of a megabyte."""
+"""Letters read in one call; one may hold a profile of a megabyte."""
 
 _PROFILE: Final = b',"profile":'
 
@@ -28,13 +28,13 @@ StoredLetter = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which letters are meant; an empty one means all.
+    """A choice of letters; an empty one means all.
 
     Args:
         ids: If any, nothing else counts.
         digest: Hex, of the profile; "" = any.
-        since_ms: Of the death.
-        until_ms: Of the death; 0 = no end.
+        since_ms: The earliest time of death.
+        until_ms: The latest time of death; 0 = no limit.
     """
 
     ids: frozenset[str] = frozenset()
@@ -46,13 +46,8 @@ class Filter:
     since_ms: int = 0
     until_ms: int = 0
 
-    @property
-    def is_empty(self) -> bool:
-        """Say whether it means all letters."""
-        return self == Filter()
-
     def holds(self, letter: StoredLetter) -> bool:
-        """Say whether a letter is meant; its time has been looked at."""
+        """Say whether a letter is chosen; its time was compared before."""
         return (
             (not self.causes or letter["cause"] in self.causes)
             and self.trigger in ("", letter["trigger"])
@@ -64,7 +59,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Letters that died of the same.
+    """A cause of death, and the letters that died of it.
 
     Args:
         triggers: How many of each.
@@ -87,7 +82,7 @@ def digest_of(letter: StoredLetter) -> str:
 
 
 def place_of(letter_id: str) -> tuple[str, int] | None:
-    """Return destination and partition of a letter, which its id begins with; None = no id."""
+    """Return destination and partition, with which a letter's id begins; None if it is no id."""
     destination, _, rest = letter_id.partition(".")
     number, _, short = rest.partition(".")
     if not (destination and short and number.isascii() and number.isdigit()):
@@ -96,14 +91,14 @@ def place_of(letter_id: str) -> tuple[str, int] | None:
 
 
 def is_exhausted(letter: StoredLetter) -> bool:
-    """Say whether it was replayed in vain so often that only a person who names it may again."""
+    """Say whether a letter has reached the limit of replays in vain."""
     return int(letter["replays"]) >= REPLAYS_IN_VAIN
 
 
 def find_letters(
     client: Redis, places: Sequence[PartitionKeys], wanted: Filter = Filter()
 ) -> Iterator[StoredLetter]:
-    """Yield letters, newest death first; what dies meanwhile may be missing.
+    """Yield letters, the newest death first; letters that are added meanwhile may be missing.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -159,7 +154,7 @@ def _of_partition(
 
 
 def _parsed(text: bytes) -> StoredLetter:
-    """Read a letter; where the profile, which stands last, is no JSON, without it."""
+    """Parse a letter; its profile, which stands last, is left out if it is no JSON."""
     letter: StoredLetter
     try:
         letter = orjson.loads(text)
@@ -170,11 +165,29 @@ def _parsed(text: bytes) -> StoredLetter:
 
 
 def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
-    """Return what letters died of, the most frequent first.
+    """Return the causes of all letters, the most frequent first.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
+    counts, samples = _stored_causes(client, places)
+    _refresh(client, places, samples)
+    return _causes(counts, samples)
+
+
+def count_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
+    """Return the same without looking at letters: a sample may have been taken away.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    return _causes(*_stored_causes(client, places))
+
+
+def _stored_causes(
+    client: Redis, places: Sequence[PartitionKeys]
+) -> tuple[Counter[str], dict[str, dict[str, Any]]]:
+    """Return how many letters each cause has, and what is known of it."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:
@@ -189,7 +202,10 @@ def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
                 counts[cause] += int(text)
             else:
                 samples.setdefault(cause, orjson.loads(text))
-    _refresh(client, places, samples)
+    return counts, samples
+
+
+def _causes(counts: Counter[str], samples: Mapping[str, dict[str, Any]]) -> list[Cause]:
     return [
         _cause(cause, count, samples.get(cause, {}))
         for cause, count in counts.most_common()
@@ -200,7 +216,7 @@ def read_causes(client: Redis, places: Sequence[PartitionKeys]) -> list[Cause]:
 def _refresh(
     client: Redis, places: Sequence[PartitionKeys], samples: dict[str, dict[str, Any]]
 ) -> None:
-    """Name another letter where the one that was the sample has been taken away."""
+    """Replace samples whose letters have been removed."""
     named = Filter(frozenset(str(sample["letter"]) for sample in samples.values()))
     there = {letter["id"] for letter in find_letters(client, places, named)} if samples else set()
     gone = {cause for cause, sample in samples.items() if sample["letter"] not in there}
@@ -230,7 +246,7 @@ def _cause(cause: str, count: int, sample: dict[str, Any]) -> Cause:
 
 
 def letters_kept(client: Redis, places: Iterable[PartitionKeys]) -> int:
-    """Return how many letters lie in these partitions; one command each, in one round trip."""
+    """Count the letters in these partitions, in one round trip."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:

@@ -17,14 +17,14 @@ from worker.contract.words import Death
 from worker.destinations.api import NotSendable
 
 _READ_AT_ONCE: Final = 100
-"""Letters; one may hold a profile of a megabyte."""
+"""Letters read in one call; one may hold a profile of a megabyte."""
 _UNREADABLE: Final = NotSendable(
     Death.UNREADABLE, "The entry can't be read by this version of segrelay."
 )
 
 
 def candidate_of(letter: StoredLetter) -> Candidate | None:
-    """Return the event of a letter; None where this version can't read its entry."""
+    """Return the event of a letter; None if this version can't read its entry."""
     if "entry" in letter or not letter["header"]:
         return None
     header = decode_header(orjson.dumps(letter["header"]))

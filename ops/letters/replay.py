@@ -1,4 +1,4 @@
-"""Taking letters away: back into the backfill lane, or for good; atomic for each letter.
+"""Replaying letters into the backfill lane, and discarding them; atomic for each letter.
 
 A replay keeps the event's own time, so that the ledger refuses it if something newer was
 delivered meanwhile. A crash in between neither loses nor doubles a letter: one script takes it
@@ -31,17 +31,17 @@ from worker.contract.words import BACKFILL, job_of_lane
 from worker.errors import FormatUnknown, PayloadRefused
 
 STEP: Final = 200
-"""Letters a step; one may hold a profile of a megabyte."""
+"""Letters of one step; one may hold a profile of a megabyte."""
 
 _STEP_BYTES: Final = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayPolicy:
-    """What is left out.
+    """The rules by which a replay leaves letters out.
 
     Args:
-        reach: What was accepted before is left out.
+        reach: Letters of deliveries that were accepted before it are left out.
         named: The letters were named by their ids: also exhausted ones.
     """
 
@@ -51,11 +51,11 @@ class ReplayPolicy:
 
 @dataclass(slots=True)
 class ReplayPlan:
-    """What a replay or a discard would take.
+    """The letters that a replay would take and leave out.
 
     Args:
-        ids: In the order in which they will be taken.
-        left_out: How many, by why.
+        ids: The letters in the order of the replay.
+        left_out: The number of letters that are left out, by reason.
     """
 
     ids: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ def obstacle(
     policy: ReplayPolicy,
     meanings: Mapping[str, Meaning],
 ) -> str:
-    """Say why a letter is not replayed; "" = it is."""
+    """Return the reason why a letter is not replayed; "" = it is."""
     trigger = settings.triggers.get(letter["trigger"])
     if trigger is None or trigger.destination != letter["destination"]:
         return "orphaned"
@@ -90,7 +90,7 @@ def plan_replay(
     policy: ReplayPolicy,
     meanings: Mapping[str, Meaning],
 ) -> ReplayPlan:
-    """Choose what is replayed, the oldest death first."""
+    """Choose the letters that are replayed, the oldest death first."""
     plan = ReplayPlan()
     for letter in letters:
         reason = obstacle(letter, settings, policy, meanings)
@@ -143,7 +143,7 @@ def _steps(
 
 
 def _chunks(letters: Sequence[StoredLetter]) -> Iterator[list[StoredLetter]]:
-    """Yield parts that are not too large for one script."""
+    """Yield parts of the letters, each small enough for one script."""
     chunk: list[StoredLetter] = []
     size = 0
     for letter in letters:
@@ -174,7 +174,7 @@ def _call(keys: PartitionKeys, letters: Sequence[StoredLetter], *, discards: boo
 
 
 def _target(letter: StoredLetter) -> str:
-    """Return the stream: a job's letter goes back into its job, which is of the backfill kind."""
+    """Return the stream for a letter: that of its job, else of the backfill lane."""
     lane, trigger = split_stream_name(letter["stream"])
     return stream_name(lane if job_of_lane(lane) else BACKFILL, trigger)
 
@@ -195,7 +195,7 @@ def _entry(letter: StoredLetter) -> tuple[bytes, bytes]:
 
 
 def entry_of(letter: StoredLetter) -> tuple[bytes, bytes] | None:
-    """Return header and profile as they stood in the stream, where a letter holds them."""
+    """Return header and profile as they were in the stream; None if the letter lacks them."""
     match letter.get("entry"):
         case [str(header), str(profile)]:
             try:
@@ -209,7 +209,7 @@ def entry_of(letter: StoredLetter) -> tuple[bytes, bytes] | None:
 
 
 def _header(letter: StoredLetter) -> Header | None:
-    """Return the header; None where the entry could not be read when it died."""
+    """Return the header of a letter; None if its entry could not be read."""
     profile: Any = letter["profile"]
     if not isinstance(profile, dict) or not letter["header"]:
         return None

@@ -1,4 +1,4 @@
-"""Carrying the contents of one partition of a destination over to that of another one.
+"""Moving the contents of a partition to the same partition of another destination.
 
 Each part is copied, marked as copied, and only then removed, with one script for each of the two
 partitions. So it can be repeated from wherever it was interrupted.
@@ -26,19 +26,19 @@ from worker.core.ledger import merged, unpack
 _T = TypeVar("_T")
 STEP: Final = 500
 _LETTERS: Final = 50
-"""A letter may hold a profile of a megabyte."""
+"""Letters moved in one call; one may hold a profile of a megabyte."""
 _SCANNED: Final = 500
 WAITING_FIELDS: Final = ("h", "p")
 
 
 @dataclass(frozen=True, slots=True)
 class Carrier:
-    """Carries from one partition to another one, of both of which it holds the leases.
+    """Moves the contents of a partition; it holds the leases of both partitions.
 
     Args:
-        old: Where it stands.
-        new: Where it goes: the partition of the same number of another destination.
-        retention_ms: How long a ledger is kept.
+        old: The lease of the partition that is emptied.
+        new: The lease of the partition that gets the contents.
+        retention_ms: The time for which a record is kept.
     """
 
     client: Redis
@@ -48,11 +48,11 @@ class Carrier:
 
     @property
     def places(self) -> tuple[PartitionKeys, PartitionKeys]:
-        """Return the keys of both."""
+        """Return the keys of both partitions."""
         return self.old.place, self.new.place
 
     def merge_ledgers(self, digests: Iterable[bytes]) -> None:
-        """Merge what the old destination's ledger knows of profiles into the new one's.
+        """Merge the records of profiles in the old ledger into the new one.
 
         The old one stays as it is.
 
@@ -103,7 +103,7 @@ class Carrier:
         return sum(self._rows(key, name, name, rows) for rows in self._heads(key))
 
     def _heads(self, key: str) -> Iterator[list[Any]]:
-        """Yield the first entries of a stream until it is empty: what was yielded is carried."""
+        """Yield the first entries of a stream until it is empty; the caller moves them."""
         while True:
             with redis_errors():
                 rows: Any = self.client.xrange(key, count=STEP)
@@ -131,7 +131,7 @@ class Carrier:
         return removed
 
     def log(self, part: str, field: str) -> None:
-        """Carry a stream over whose entries are no deliveries, such as the history."""
+        """Move a stream whose entries are no deliveries, such as the history."""
         old, new = self.places
         key, target = getattr(old, part), getattr(new, part)
         for rows in self._heads(key):
@@ -148,14 +148,14 @@ class Carrier:
             self._forget([f"{part}|{one}" for one in ids])
 
     def hash(self, key: str, target: str) -> None:
-        """Carry the fields of a hash over; what the new one has already stays."""
+        """Move the fields of a hash; fields that the new one has already stay."""
         for part in self._fields(key):
             pairs: list[Value] = [each for pair in part for each in pair]
             self.new.run("fields_in", [target], ["hash", self._kept_ms(key), *pairs])
             self.old.run("fields_out", [key], ["hash", *pairs])
 
     def positions(self, key: str, target: str) -> None:
-        """Carry the positions of jobs over; of two, the later one holds."""
+        """Move the positions of jobs; if both have one, the later one holds."""
         with redis_errors():
             stored: Any = self.client.hgetall(key)
         rows = [
@@ -171,7 +171,7 @@ class Carrier:
             )
 
     def members(self, part: str) -> None:
-        """Carry a sorted set over."""
+        """Move the members of a sorted set."""
         old, new = self.places
         key, target = getattr(old, part), getattr(new, part)
         with redis_errors():
@@ -224,7 +224,7 @@ class Carrier:
         return new.destination + letter_id.removeprefix(old.destination)
 
     def _arrived(self, letters: Sequence[dict[str, Any]]) -> list[Value]:
-        """Return what the script that adds letters reads of them."""
+        """Return the arguments of the script that adds letters."""
         old, new = self.places
         args: list[Value] = []
         with redis_errors():
@@ -241,7 +241,7 @@ class Carrier:
         return args
 
     def counts(self) -> None:
-        """Carry the counts over, except those of what waits in the old partition."""
+        """Move the counts, except those of deliveries that wait in the old partition."""
         old, new = self.places
         names = (old.lease, old.counts, old.streams, old.leaving, old.jobtimes, old.responseslost)
         args = (self.old.token, old.tag, secrets.token_hex(8))
@@ -263,7 +263,7 @@ class Carrier:
         self._forget(["counts"])
 
     def _forget(self, marks: Sequence[str]) -> None:
-        """Forget what was carried, now that it is gone where it stood."""
+        """Delete the marks of moved parts, once they are gone from the old partition."""
         old, new = self.places
         with redis_errors():
             self.client.hdel(new.carried(old.destination), *marks)
@@ -275,13 +275,13 @@ def _pairs(answer: Any) -> dict[bytes, bytes]:
 
 
 def in_parts(rows: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """Yield parts of a list."""
+    """Yield parts of a list, each of this size at most."""
     for first in range(0, len(rows), size):
         yield rows[first : first + size]
 
 
 def digest_in(key: bytes, place: PartitionKeys) -> bytes | None:
-    """Return the digest in the key of a ledger; None if it is another key of the partition."""
+    """Return the digest in the key of a record; None if it is another key of the partition."""
     start = place.ledger(b"")
     digest = key.removeprefix(start)
     is_ledger = key.startswith(start) and len(digest) == DIGEST_BYTES

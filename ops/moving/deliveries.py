@@ -33,7 +33,7 @@ from worker.errors import OperationsMustAct
 
 
 class Moved(NamedTuple):
-    """What a step of a move did.
+    """The result of one step of a move.
 
     Attributes:
         left: Entries that the other trigger does not want, which stay where they are.
@@ -45,11 +45,11 @@ class Moved(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mover:
-    """Moves what no worker delivers where it is to another trigger, which wants it.
+    """Moves deliveries that no worker delivers to a trigger that wants them.
 
     Args:
         trigger: The other one.
-        meanings: What all triggers mean, by their names.
+        meanings: The meanings of all triggers, by their names.
         doorbell: Rung for what was moved.
     """
 
@@ -60,7 +60,7 @@ class Mover:
     doorbell: Doorbell
 
     def move(self, streams: Sequence[Stream]) -> Iterator[Moved]:
-        """Move what stands in these streams, step by step.
+        """Move the orphaned deliveries of these streams, step by step.
 
         Raises:
             OperationsMustAct: A worker with another configuration may be sending it.
@@ -80,7 +80,7 @@ class Mover:
             yield Moved(self._step(stream, part), left)
 
     def orphans(self, stream: Stream) -> Iterator[WaitingEntry]:
-        """Yield what no worker delivers of a stream: all of it, or what its trigger wants no more.
+        """Yield the entries of a stream that no worker delivers.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -102,7 +102,7 @@ class Mover:
         return self._beyond(stream, target, entries)
 
     def _within(self, stream: Stream, target: str, ids: Sequence[str]) -> int:
-        """Move within a partition: one script does it."""
+        """Move entries within a partition, by one script."""
         k = stream.place
         names = (
             *(k.counts, k.streams, k.holds, k.stream(stream.name), k.aside, k.lease, k.orphans),
@@ -118,7 +118,7 @@ class Mover:
         return int(moved)
 
     def _beyond(self, stream: Stream, target: str, entries: Sequence[WaitingEntry]) -> int:
-        """Move to another destination, whose ledger learns what that of the old one knows."""
+        """Move entries to another destination, and merge the records of their people there."""
         old, new = stream.place, PartitionKeys(self.trigger.destination, stream.place.partition)
         owner = f"{socket.gethostname()}:trigger-move"
         retention_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
@@ -134,7 +134,7 @@ class Mover:
         return moved
 
     def _ring(self, place: PartitionKeys, lane: str) -> None:
-        """Ring, unless somebody is on the way; live work does not wait for a backfill's turn."""
+        """Ring for a partition, unless a drain is on its way; live work has a queue of its own."""
         is_live = kind_of_lane(lane) == LIVE
         with redis_errors():
             is_new = self.client.set(place.bell, "1" if is_live else "3", nx=True)

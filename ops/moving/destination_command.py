@@ -13,8 +13,8 @@ from ops.state.opened import opened
 from ops.state.partitions import known_destinations
 from ops.state.waiting import refuse_other_configurations
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, say
-from ops.terminal.options import Json, Yes
+from ops.terminal.console import note, print_result
+from ops.terminal.options import Json, Yes, configured
 from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
@@ -52,16 +52,11 @@ def rename(
         with acting(client, act) as doing:
             done = Renaming(client, settings, old, new, _tell).run()
             doing.count = done.deliveries
-    if as_json:
-        print_json(asdict(done))
-    else:
-        say(f"{old} is {new} now: {_counted(done)}")
+    print_result(asdict(done), f"{old} is {new} now: {_counted(done)}", as_json=as_json)
 
 
 def _refuse(settings: Settings, old: str, new: str, known: list[str]) -> None:
-    if new not in settings.destinations:
-        there = ", ".join(settings.destinations)
-        raise UsageWrong(f"The configuration has no destination {new}; it has: {there}.")
+    configured("destination", new, settings.destinations)
     if old in settings.destinations:
         raise UsageWrong(
             f"The configuration still has the destination {old}: give it the name {new} there, and"

@@ -1,4 +1,4 @@
-"""`segrelay discard`: take back what waits."""
+"""`segrelay discard`: take back waiting deliveries."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, count_chosen, find_streams, take_back
-from ops.terminal.asking import confirmed
-from ops.terminal.console import print_json, progress, say
+from ops.terminal.asking import confirmed, counted
+from ops.terminal.console import print_result
 from ops.terminal.options import All, Json, Yes
 from worker.errors import UsageWrong
 
@@ -38,16 +38,10 @@ def discard(
     with opened() as (settings, client):
         streams = find_streams(client, all_partitions(client, settings), choice)
         count = count_chosen(client, streams, choice)
-        done = 0
         if count:
             confirmed(f"Discard {count:,} waiting deliveries for good?", yes=yes)
             act = act_of("discard", reason=reason, arguments=asdict(choice))
-            with acting(client, act) as doing, progress("discarded", count) as shown:
-                for taken in take_back(client, streams, choice):
-                    doing.count += taken
-                    shown.advance(taken)
-            done = doing.count
-    if as_json:
-        print_json({"discarded": done})
-    else:
-        say(f"{done:,} deliveries discarded")
+            with acting(client, act) as doing:
+                steps = doing.counting(take_back(client, streams, choice))
+                done = counted("discarded", steps, count)
+    print_result({"discarded": done}, f"{done:,} deliveries discarded", as_json=as_json)

@@ -17,21 +17,21 @@ from worker.contract.redis.scripts import ScriptCall, Value
 from worker.errors import OperationsMustAct
 
 RENAMED: Final = "renamed:"
-"""The token of a lease that is never given back begins so: its destination has another name."""
+"""The prefix of the token of a lease that is never given back, after a renaming."""
 FOR_EVER_MS: Final = 10 * 365 * 24 * 3_600_000
 STEP_MS: Final = 30_000
-"""Longer than any step between two renewals; if the command dies, workers go on after it."""
+"""Duration of the lease in ms, longer than any step; workers go on after it if we die."""
 _PATIENCE_SECONDS: Final = 20.0
 _LOOK_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class HeldLease:
-    """The right to change a partition; every script that writes with it compares its token.
+    """The lease of a partition; every script that writes compares its token.
 
     Args:
-        owner: For people.
-        length_ms: How long it holds without being renewed.
+        owner: The holder's name, for messages.
+        length_ms: The duration of the lease without a renewal.
         takes: The beginning of tokens that are taken away from whoever has them; "" = none.
     """
 
@@ -43,7 +43,7 @@ class HeldLease:
     takes: str = ""
 
     def hold(self) -> None:
-        """Take the lease, or renew it; a worker has the time to end its slice.
+        """Take or renew the lease; it waits until a worker has ended its slice.
 
         Raises:
             OperationsMustAct: Somebody else goes on holding it.
@@ -61,7 +61,7 @@ class HeldLease:
             time.sleep(_LOOK_SECONDS)
 
     def _try(self) -> str | None:
-        """Return None, or who holds it."""
+        """Try to take the lease; return its holder, or None if it was taken."""
         args = (self.token, self.length_ms, self.owner, self.takes)
         ((is_ours, other),) = scripts.run(
             self.client, "hold", [ScriptCall((self.place.lease,), args)]
@@ -73,7 +73,7 @@ class HeldLease:
         scripts.run(self.client, "let_go", [ScriptCall((self.place.lease,), (self.token,))])
 
     def run(self, name: str, keys: list[str | bytes], args: list[Value]) -> int:
-        """Run a script that begins with the lease and its token; returns what it answers.
+        """Run a script that checks the lease, and return its answer.
 
         Raises:
             OperationsMustAct: The lease was taken over.
@@ -89,12 +89,12 @@ class HeldLease:
 
 
 _COUNTING: Final = frozenset({"entries_in", "entries_out"})
-"""Scripts that answer how many; they say -1 without the lease."""
+"""Scripts that return a count; without the lease they return -1."""
 
 
 @contextmanager
 def held(lease: HeldLease) -> Iterator[HeldLease]:
-    """Hold a lease for a while."""
+    """Hold a lease in a `with` block."""
     lease.hold()
     try:
         yield lease

@@ -39,7 +39,7 @@ _STATE: Final = "state"
 
 @dataclass(slots=True)
 class Carried:
-    """What was carried over."""
+    """Counts of profiles, deliveries and letters that were moved to the new name."""
 
     profiles: int = 0
     deliveries: int = 0
@@ -48,12 +48,12 @@ class Carried:
 
 @dataclass(slots=True)
 class Renaming:
-    """Carries a destination over to another name.
+    """Moves everything of a destination to another name.
 
     Args:
         old: A name that the configuration does not have.
         new: One that it has.
-        tell: Told now and then how far it has come.
+        tell: A callback that takes the counts so far, now and then.
     """
 
     client: Redis
@@ -67,7 +67,7 @@ class Renaming:
     _told_at: float = field(default_factory=time.monotonic)
 
     def run(self) -> Carried:
-        """Carry everything over; returns what there was.
+        """Move everything, and return the counts.
 
         Raises:
             OperationsMustAct: A worker goes on draining one of them, or a step of a sync goes on.
@@ -97,7 +97,7 @@ class Renaming:
         self._renew()
 
     def _renew(self) -> None:
-        """Renew the leases of the new destination, if that is due."""
+        """Renew the leases of the new destination if it is time."""
         while time.monotonic() > self._renewed_at + _RENEWED_SECONDS:
             self._renewed_at = time.monotonic()
             for carrier in self._carriers:
@@ -148,7 +148,7 @@ class Renaming:
                 return
 
     def _carry_ledgers(self) -> None:
-        """Merge all ledgers before anything else: they decide about all that comes after."""
+        """Merge all ledgers first: they decide about every later delivery."""
         for found in self._scan(f"{{{self.old}:*}}l*"):
             for number, names in self._by_partition(found).items():
                 carrier = self._carriers[number]
@@ -169,7 +169,7 @@ class Renaming:
         return found
 
     def _carry_named_parts(self) -> None:
-        """Carry over what has a name of its own: members of syncs, positions by source."""
+        """Move the members of syncs and the positions of sources."""
         for pattern in ("sync:*", "jobs:*"):
             for found in self._scan(f"{{{self.old}:*}}{pattern}"):
                 for number, names in self._by_partition(found).items():
@@ -199,7 +199,7 @@ class Renaming:
         carrier.counts()
 
     def _carry_syncs(self) -> None:
-        """Let the syncs know their members under the new name."""
+        """Move the members that syncs know to the new name."""
         for name in self.settings.sync:
             book = SyncBook(self.client, name, len(self._carriers))
             if not book.peek().names(self.old):
@@ -209,7 +209,7 @@ class Renaming:
             book.save(run, ends=True)
 
     def _carry_responses(self) -> None:
-        """Carry over how far the shipping of responses has come."""
+        """Move the positions up to which responses have been sent."""
         old, new = keys.responses(self.old), keys.responses(self.new)
         if not self.client.exists(old):
             return

@@ -1,4 +1,4 @@
-"""`segrelay trigger`: what to do with deliveries that their trigger does not want any more."""
+"""`segrelay trigger`: move deliveries that their trigger does not want any more."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, Stream, find_streams, refuse_other_configurations
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, progress, say
-from ops.terminal.options import Json, Yes
+from ops.terminal.options import Json, Yes, configured
 from producer.doorbell import CeleryDoorbell
 from worker.adapters.redis.addresses import read_renamed
 from worker.adapters.redis.meanings import read_meanings
-from worker.contract.settings import Settings, Trigger
+from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
 app = typer.Typer()
@@ -47,7 +47,7 @@ def move(
     nothing is moved: it may be sending just that.
     """
     with opened() as (settings, client):
-        target = _target(settings, new)
+        target = configured("trigger", new, settings.triggers)
         meanings = read_meanings(client, settings)
         mover = Mover(client, settings, target, meanings, CeleryDoorbell(settings))
         streams = find_streams(client, all_partitions(client, settings), Choice(trigger=old))
@@ -71,13 +71,6 @@ def move(
     say(f"{moved:,} deliveries moved")
     if left:
         note(f"{left:,} stay: {new} is for another direction, or for other audiences.")
-
-
-def _target(settings: Settings, name: str) -> Trigger:
-    if name not in settings.triggers:
-        known = ", ".join(settings.triggers)
-        raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
-    return settings.triggers[name]
 
 
 def _refuse_renamed(streams: Sequence[Stream], renamed: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""`segrelay pause` and `segrelay resume`: hold back a destination or a trigger, let it go on."""
+"""`segrelay pause` and `segrelay resume`, for destinations and triggers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated, Final
 import typer
 from redis import Redis
 
-from ops.letters.options import now_ms
-from ops.pause.probe import Probe, Probed
+from ops.pause.probe import Probe, ProbeResult
 from ops.state.acts import Reason, act_of, actor
+from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
 from ops.state.waiting import find_streams
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.adapters.redis.gate import read_state, resume_gate
@@ -50,19 +50,19 @@ All = Annotated[bool, typer.Option("--all", help="Pause all destinations.")]
 
 @dataclass(frozen=True, slots=True)
 class PauseTarget:
-    """What is paused or resumed."""
+    """A destination or trigger that is paused or resumed."""
 
     kind: Paused
     name: str
 
     def __str__(self) -> str:
-        """Return it as a person would say it."""
+        """Return kind and name, for messages."""
         return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What became of a target.
+class PauseResult:
+    """The result for one target.
 
     Args:
         changed: False where it was so before.
@@ -86,11 +86,12 @@ def pause(
         targets = chosen(known, names, kinds=(DESTINATION,), everything=everything)
         why = Pause(reason, actor(), datetime.now(UTC).isoformat(timespec="seconds"))
         done = [_paused(client, target, why) for target in targets]
-    if as_json:
-        print_json({"paused": [asdict(one) for one in done], "reason": reason})
-        return
-    for one, target in zip(done, targets, strict=True):
-        say(f"{target} is paused" if one.changed else f"{target} stays paused, for this reason")
+    lines = (
+        f"{target} is paused" if one.changed else f"{target} stays paused, for this reason"
+        for one, target in zip(done, targets, strict=True)
+    )
+    document = {"paused": [asdict(one) for one in done], "reason": reason}
+    print_result(document, *lines, as_json=as_json)
 
 
 def resume(
@@ -108,7 +109,7 @@ def resume(
     reason: Reason = "",
     as_json: Json = False,
 ) -> None:
-    """Let destinations or triggers go on: one request goes first, then the rest.
+    """Resume destinations or triggers: one request goes first, then the rest.
 
     It waits for the answer to that request and says what it was. For a destination this also ends
     what it has paused itself for: refused credentials, answers that can't be read, failures in a
@@ -139,13 +140,18 @@ def resume(
         raise typer.Exit(1)
 
 
-def _paused(client: Redis, target: PauseTarget, why: Pause) -> Done:
+def _paused(client: Redis, target: PauseTarget, why: Pause) -> PauseResult:
     act = act_of("pause", str(target), reason=why.reason)
-    return Done(target.kind, target.name, set_pause(client, target.kind, target.name, why, act))
+    return PauseResult(
+        target.kind, target.name, set_pause(client, target.kind, target.name, why, act)
+    )
 
 
 def _tell_resumed(
-    done: Mapping[PauseTarget, Done], probed: Mapping[PauseTarget, Probed], *, everything: bool
+    done: Mapping[PauseTarget, PauseResult],
+    probed: Mapping[PauseTarget, ProbeResult],
+    *,
+    everything: bool,
 ) -> None:
     for target, one in done.items():
         if one.changed:
@@ -161,7 +167,7 @@ def _tell_resumed(
 
 
 def known_names(client: Redis, settings: Settings) -> dict[Paused, list[str]]:
-    """Return all names there are: configured, waiting in Redis, or paused."""
+    """Return the names of all destinations and triggers: configured, waiting, or paused."""
     pauses = read_pauses(client)
     waiting = find_streams(client, all_partitions(client, settings))
     destinations = {*known_destinations(client, settings), *pauses.destinations}
@@ -176,12 +182,12 @@ def chosen(
     kinds: Iterable[Paused],
     everything: bool,
 ) -> list[PauseTarget]:
-    """Return what a person means.
+    """Return the targets that the arguments name.
 
     Args:
-        known: By kind.
-        names: As written; `destination:NAME` and `trigger:NAME` tell two of one name apart.
-        kinds: What `--all` stands for.
+        known: All names, by kind.
+        names: As typed; `destination:NAME` and `trigger:NAME` tell two of one name apart.
+        kinds: The kinds that `--all` stands for.
         everything: `--all`.
 
     Raises:
@@ -217,8 +223,8 @@ def _unknown(known: dict[Paused, list[str]], kinds: Sequence[Paused], written: s
 
 def _resumed(
     client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool, reason: str
-) -> Done:
-    """End a pause; the gate is told first, so that nothing overtakes the probe.
+) -> PauseResult:
+    """End a pause; the gate is opened first, so that no request overtakes the probe.
 
     A canary that is going is ended only where its trigger is named.
     """
@@ -234,11 +240,11 @@ def _resumed(
     was_paused = clear_pause(client, target.kind, target.name, act)
     if was_held and not was_paused:
         note_act(client, act)
-    return Done(target.kind, target.name, was_paused or was_held)
+    return PauseResult(target.kind, target.name, was_paused or was_held)
 
 
 def _open_gate(client: Redis, destination: Destination | None) -> bool:
-    """Open a destination's gate; returns whether it had paused itself, or was broken."""
+    """Open a destination's gate; return whether it had paused itself or was broken."""
     if destination is None:
         return False
     gate = gate_id(destination.base_url, destination.authorization)

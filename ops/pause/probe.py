@@ -1,4 +1,4 @@
-"""What came of the request that goes first when something is resumed."""
+"""The outcome of the first request after a destination or trigger is resumed."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from worker.core.gate import gate_id
 _LOOK_SECONDS: Final = 0.1
 _FAILED: Final = frozenset({"retry", "dead"})
 _NEWEST: Final = 50
-"""Lines of a partition's history that are looked at."""
+"""Lines of a partition's history that are read."""
 
 ProbeOutcome = Literal["taken", "failed", "not_sent"]
 
 
 @dataclass(frozen=True, slots=True)
-class Probed:
-    """What came of it.
+class ProbeResult:
+    """The outcome of a first request.
 
     Args:
-        message: For a person.
+        message: The text for a person.
     """
 
     outcome: ProbeOutcome
@@ -42,10 +42,10 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Watches one destination or trigger that was resumed.
+    """Waits for the first request of a destination or trigger that was resumed.
 
     Args:
-        since_ms: When that was, by Redis' clock.
+        since_ms: The time of the resuming, by Redis' clock.
     """
 
     client: Redis
@@ -54,21 +54,21 @@ class Probe:
     name: str
     since_ms: int
 
-    def outcome(self, timeout_seconds: float) -> Probed:
-        """Wait for the first request, and say what came of it."""
+    def outcome(self, timeout_seconds: float) -> ProbeResult:
+        """Wait for the first request and return its outcome."""
         destination = self._destination()
         if destination is None:
-            return Probed("not_sent", "the configuration does not name it, so nothing is sent")
+            return ProbeResult("not_sent", "the configuration does not name it, so nothing is sent")
         why_not = self._why_nothing_goes(destination)
         if why_not:
-            return Probed("not_sent", why_not)
+            return ProbeResult("not_sent", why_not)
         gives_up_at = time.monotonic() + timeout_seconds
         while time.monotonic() < gives_up_at:
             found = self._seen(destination)
             if found:
                 return found
             time.sleep(_LOOK_SECONDS)
-        return Probed(
+        return ProbeResult(
             "not_sent",
             f"no request has gone for {timeout_seconds:.0f} s: `segrelay status` tells what waits"
             " for what",
@@ -106,7 +106,7 @@ class Probe:
         return ""
 
     def _where_it_waits(self, destination: Destination) -> str:
-        """Say that deliveries wait under a former name of the destination; "" = none do."""
+        """Return a message if deliveries wait under a former name of the destination, else ""."""
         formers = [old for old, new in read_renamed(self.client).items() if new == destination.name]
         former = former_names(self.client, self.settings).get(destination.name)
         for old in [*formers, *([former] if former else [])]:
@@ -119,19 +119,19 @@ class Probe:
                 )
         return ""
 
-    def _seen(self, destination: Destination) -> Probed | None:
+    def _seen(self, destination: Destination) -> ProbeResult | None:
         name = gate_id(destination.base_url, destination.authorization)
         gate, probes = read_state(self.client, name), read_probes(self.client, name)
         if gate.state in {"paused", "broken"}:
-            return Probed("failed", f"{gate.state} again: {gate.message or gate.reason}")
+            return ProbeResult("failed", f"{gate.state} again: {gate.message or gate.reason}")
         if self.kind == DESTINATION:
-            return None if probes.for_all else Probed("taken", "the first request was taken")
+            return None if probes.for_all else ProbeResult("taken", "the first request was taken")
         if self.name not in probes.triggers:
-            return Probed("taken", "the first request was taken")
+            return ProbeResult("taken", "the first request was taken")
         return self._failure(destination)
 
-    def _failure(self, destination: Destination) -> Probed | None:
-        """Look for a failure of the trigger in the history."""
+    def _failure(self, destination: Destination) -> ProbeResult | None:
+        """Search the history for a failure of the trigger."""
         with redis_errors():
             pipe = self.client.pipeline(transaction=False)
             for place in all_partitions(self.client, self.settings, [destination.name]):
@@ -141,5 +141,5 @@ class Probe:
             for _, fields in rows:
                 _, _, _, trigger, _, _, outcome, remark = orjson.loads(fields[b"e"])
                 if trigger == self.name and outcome in _FAILED:
-                    return Probed("failed", remark)
+                    return ProbeResult("failed", remark)
         return None

@@ -1,4 +1,4 @@
-"""`segrelay why`: what is known of one person, and what became of their events."""
+"""`segrelay why`: what is known of one person, and the outcomes of their events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from redis import Redis
 
 from ops.letters.reading import StoredLetter
-from ops.person.story import MOST_ENTRIES, Known, Past, explain
+from ops.person.story import MOST_ENTRIES, HistoryLine, KnownProfile, explain
 from ops.state.opened import opened
 from ops.state.waiting import WaitingEntry
 from ops.terminal.console import note, print_json, say, table
@@ -67,7 +67,7 @@ def why(
     _tell(known, timeline)
 
 
-def _moments(known: Known) -> Iterator[_Moment]:
+def _moments(known: KnownProfile) -> Iterator[_Moment]:
     yield from map(_of_past, known.past)
     yield from map(_of_letter, known.letters)
     yield from (_of_entry(entry, known) for entry in known.waiting)
@@ -83,7 +83,7 @@ def _moments(known: Known) -> Iterator[_Moment]:
             yield _Moment(newest_us // 1_000, "ledger", destination, "", "", "", 0, detail)
 
 
-def _of_past(past: Past) -> _Moment:
+def _of_past(past: HistoryLine) -> _Moment:
     return _Moment(
         past.at_ms,
         past.outcome,
@@ -109,7 +109,7 @@ def _of_letter(letter: StoredLetter) -> _Moment:
     )
 
 
-def _of_entry(entry: WaitingEntry, known: Known) -> _Moment:
+def _of_entry(entry: WaitingEntry, known: KnownProfile) -> _Moment:
     header = entry.header
     assert header is not None
     is_orphaned = entry in known.orphaned
@@ -167,7 +167,7 @@ def _request(client: Redis, name: str, *, as_json: bool) -> None:
         note("`segrelay why DIGEST` tells about each of these people.")
 
 
-def _document(known: Known, timeline: list[_Moment]) -> dict[str, Any]:
+def _document(known: KnownProfile, timeline: list[_Moment]) -> dict[str, Any]:
     return {
         "profile": {"digest": known.person.digest.hex(), "partition": known.person.partition},
         "known": not known.is_nothing,
@@ -180,7 +180,7 @@ def _document(known: Known, timeline: list[_Moment]) -> dict[str, Any]:
     }
 
 
-def _ledger(known: Known) -> Iterator[dict[str, Any]]:
+def _ledger(known: KnownProfile) -> Iterator[dict[str, Any]]:
     for destination, lines in known.ledger.items():
         for line in lines:
             yield {
@@ -207,7 +207,7 @@ def _row_of(moment: _Moment) -> dict[str, Any]:
     }
 
 
-def _tell(known: Known, timeline: list[_Moment]) -> None:
+def _tell(known: KnownProfile, timeline: list[_Moment]) -> None:
     if known.is_nothing and not timeline:
         say("Nothing is known of this person: no delivery, nothing waiting, no letter.")
         return

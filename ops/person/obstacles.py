@@ -1,4 +1,4 @@
-"""Why a delivery of a person waits: what is paused, failing, refused or not answered."""
+"""The reasons why a person's deliveries wait: pauses, failures, refusals, missing answers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from redis import Redis
 
+from ops.state.clock import now_ms
 from ops.state.delays import Delays, read_delays, times
 from ops.state.orphans import is_orphan
 from ops.state.waiting import WaitingEntry
@@ -25,12 +26,12 @@ from worker.core.gate import GateStatus, gate_id
 
 @dataclass(slots=True)
 class Obstacles:
-    """All that can hold up the deliveries in some partitions.
+    """All reasons why deliveries in some partitions may wait.
 
     Args:
-        delays: By destination.
-        notes: By destination: the open ones.
-        gates: By destination.
+        delays: The delayed work, by destination.
+        notes: The open notes, by destination.
+        gates: The states of the gates, by destination.
     """
 
     settings: Settings
@@ -43,21 +44,19 @@ class Obstacles:
 
     @classmethod
     def read(cls, client: Redis, settings: Settings, places: Sequence[PartitionKeys]) -> Obstacles:
-        """Read them.
+        """Read pauses, delays, notes and gates.
 
         Args:
-            client: Of Redis.
-            settings: Of today.
+            client: A connection to Redis.
+            settings: The present configuration.
             places: One partition of each destination.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        with redis_errors():
-            seconds, micros = client.time()
         found = cls(
             settings,
-            seconds * 1000 + micros // 1000,
+            now_ms(client),
             read_pauses(client),
             has_worker=bool(read_processes(client)),
         )
@@ -72,7 +71,7 @@ class Obstacles:
         return found
 
     def of(self, entry: WaitingEntry) -> str:
-        """Say what holds an entry up; "" = nothing that is known, it is its turn."""
+        """Return the reason why an entry waits; "" = it is due."""
         return "; ".join(self._all_of(entry))
 
     def _all_of(self, entry: WaitingEntry) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Why somebody is, or is not, in an audience: all that is known of one profile, in one timeline."""
+"""All that is known of one profile: its ledger, what waits, dead letters, and its history."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from worker.contract.webhook_requests import WebhookRequest, read_requests
 from worker.errors import PayloadRefused, UsageWrong
 
 MOST_ENTRIES: Final = 100_000
-"""Waiting entries that are looked at; more would take minutes."""
+"""Waiting entries that are read at most; more would take minutes."""
 MOST_RECORDS: Final = 1_000
-"""Of the quarantine, the newest."""
+"""Records of the quarantine that are read, the newest."""
 
 _DIGEST: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 _MOST_LETTERS: Final = 100
@@ -38,11 +38,11 @@ _MOST_FOUND: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class HistoryLine:
     """A line of a partition's history: a skip, a refusal or a retry.
 
     Args:
-        at_ms: By Redis' clock.
+        at_ms: The time of the line, by Redis' clock.
     """
 
     at_ms: int
@@ -56,15 +56,15 @@ class Past:
 
 
 @dataclass(slots=True)
-class Known:
+class KnownProfile:
     """All that is known of a profile.
 
     Args:
-        ledger: By destination.
-        written_ms: When a ledger that lapses was written last, by destination.
-        obstacles: What may hold up what waits.
+        ledger: The lines of the ledger, by destination.
+        written_ms: The last write of each record that lapses, by destination.
+        obstacles: The reasons why deliveries may wait.
+        orphaned: Entries of `waiting` that no trigger wants any more.
         requests: To the receiver, that brought events of this person lately.
-        orphaned: What of `waiting` no worker delivers: its trigger is gone, or wants it no more.
         is_whole: All that waits was looked at.
     """
 
@@ -73,7 +73,7 @@ class Known:
     waiting: list[WaitingEntry] = field(default_factory=list)
     orphaned: list[WaitingEntry] = field(default_factory=list)
     letters: list[StoredLetter] = field(default_factory=list)
-    past: list[Past] = field(default_factory=list)
+    past: list[HistoryLine] = field(default_factory=list)
     written_ms: dict[str, int] = field(default_factory=dict)
     quarantined: list[QuarantineRecord] = field(default_factory=list)
     obstacles: Obstacles | None = None
@@ -82,16 +82,16 @@ class Known:
 
     @property
     def is_nothing(self) -> bool:
-        """Say whether the profile was never heard of."""
+        """Say whether nothing is known of the profile."""
         return not (any(self.ledger.values()) or self.waiting or self.letters or self.past)
 
 
-def explain(client: Redis, settings: Settings, text: str) -> Known:
-    """Return all that is known of whoever is meant.
+def explain(client: Redis, settings: Settings, text: str) -> KnownProfile:
+    """Find a profile by what was typed, and return all that is known of it.
 
     Args:
-        client: Of Redis.
-        settings: Of today.
+        client: A connection to Redis.
+        settings: The present configuration.
         text: A value of the identity field; else a digest as `verify` prints it; else a value of
             any field of what waits or lies dead: `value` or `field:value`.
 
@@ -121,8 +121,8 @@ def _named(client: Redis, settings: Settings, text: str) -> KnownPerson:
     return person_named(text, settings, partition_count(client, settings))
 
 
-def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
-    known = Known(person)
+def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfile:
+    known = KnownProfile(person)
     names = Names(client)
     places = [
         place for place in all_partitions(client, settings) if place.partition == person.partition
@@ -146,7 +146,7 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> Known:
 def _written_ms(
     client: Redis, settings: Settings, place: PartitionKeys, person: KnownPerson
 ) -> int:
-    """Return when a ledger was written last: each time it is kept for so long from then on.
+    """Return when a record was last written, from its expiry; each write sets that anew.
 
     0 = nobody can tell: there is none, or its person is in an audience and it never lapses.
     """
@@ -162,7 +162,7 @@ def _written_ms(
     return int(since_ms - kept_ms + left_ms)
 
 
-def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[Past]:
+def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[HistoryLine]:
     with redis_errors():
         rows: Any = client.xrevrange(place.history)
     wanted = person.digest.hex()
@@ -171,7 +171,7 @@ def _past(client: Redis, place: PartitionKeys, person: KnownPerson) -> Iterator[
             fields[b"e"]
         )
         if digest == wanted:
-            yield Past(
+            yield HistoryLine(
                 at_ms, place.destination, audience, trigger, direction, time_us, outcome, remark
             )
 
@@ -184,7 +184,7 @@ def _all_waiting(client: Redis, places: Sequence[PartitionKeys]) -> Iterator[Wai
 def _waiting(
     client: Redis, places: Sequence[PartitionKeys], person: KnownPerson
 ) -> tuple[list[WaitingEntry], bool]:
-    """Return what waits, and whether all of it was looked at."""
+    """Return the person's waiting entries, and whether all entries were read."""
     found: list[WaitingEntry] = []
     for number, entry in enumerate(_all_waiting(client, places)):
         if number == MOST_ENTRIES or len(found) == _MOST_FOUND:
@@ -205,7 +205,7 @@ def _orphaned(
 
 
 def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
-    """Find somebody by the digest that other commands print."""
+    """Find a profile by the digest that other commands print."""
     if not _DIGEST.fullmatch(text.strip().lower()):
         return None
     digest = bytes.fromhex(text.strip())
@@ -219,7 +219,7 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
 
 
 def _with_field(client: Redis, settings: Settings, text: str) -> KnownPerson | None:
-    """Find somebody by any field of a profile that waits or lies dead."""
+    """Find a profile by any field, in waiting deliveries and dead letters."""
     places = all_partitions(client, settings)
     for entry in islice(_all_waiting(client, places), MOST_ENTRIES):
         if entry.header and _has(_profile_of(entry), text):
@@ -250,7 +250,7 @@ def _has(profile: Any, text: str) -> bool:
 
 
 def _quarantined(client: Redis, text: str) -> Iterator[QuarantineRecord]:
-    """Yield what could not be placed and holds the text."""
+    """Yield records of the quarantine that hold the text."""
     quarantine = Quarantine(client)
     wanted = text.strip().casefold().encode()
     newest = sorted(quarantine.records(), key=lambda record: -record.last_seen_ms)

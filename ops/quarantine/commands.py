@@ -1,4 +1,4 @@
-"""`segrelay quarantine`: what could not be placed, and what to do about it."""
+"""`segrelay quarantine`: list, replay or discard events that could not be placed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from ops.letters.masking import MASK, hidden
+from ops.letters.masking import MASK, hidden, masked_profile
 from ops.state.acts import Because, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import note, print_json, print_result, say, say_fields, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
-from ops.terminal.options import All, FilterOptions, Ids, Json, Reveal, Yes, spread
+from ops.terminal.options import All, FilterOptions, Force, Ids, Json, Reveal, Yes, spread
 from ops.terminal.tables import number_columns, text_columns
-from producer.events.payloads import SEGMENT_EVENTS
 from producer.publish import Publisher
 from producer.publishing.quarantine import Quarantine, QuarantineRecord, Selection
 from producer.retrying import TOO_OLD, LedgerReach, retry_records
-from worker.contract.printable import printable
 from worker.contract.settings import ALL_AUDIENCES, Settings
 from worker.contract.words import Refusal
 from worker.errors import UsageWrong
@@ -49,7 +47,7 @@ class RecordOptions(FilterOptions):
     until: Annotated[str, typer.Option(help="Last seen before; written like --since.")] = ""
 
     def selection(self, ids: Iterable[str] = ()) -> Selection:
-        """Return which records are meant.
+        """Return the filter that these options stand for.
 
         Raises:
             UsageWrong: There is no such reason or moment.
@@ -131,10 +129,8 @@ def show(
     document = _document(found) | {"payload": _shown(text, reveal=reveal)}
     if as_json:
         print_json(document)
-        return
-    for name, value in document.items():
-        shown = value if isinstance(value, str) else orjson.dumps(value).decode()
-        say(f"{name}: {printable(shown)}")
+    else:
+        say_fields(document)
 
 
 @app.command()
@@ -143,9 +139,7 @@ def replay(
     ids: Ids = None,
     *,
     options: RecordOptions,
-    force: Annotated[
-        bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
-    ] = False,
+    force: Force = False,
     everything: All = False,
     because: Because = "",
     as_json: Json = False,
@@ -165,20 +159,18 @@ def replay(
         with acting(client, act) as doing:
             retried = retry_records(publisher, Quarantine(client), selection, reach)
             doing.count = retried.placed
-    if as_json:
-        print_json(
-            {
-                "tried": retried.tried,
-                "placed": retried.placed,
-                "accepted": retried.accepted,
-                "kept": retried.tried - retried.placed,
-                "kept_by_reason": retried.kept_by_reason,
-            }
-        )
-        return
-    say(f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted")
-    for why, count in retried.kept_by_reason.items():
-        say(f"{count:,} stay: {_WHY.get(why, why)}")
+    print_result(
+        {
+            "tried": retried.tried,
+            "placed": retried.placed,
+            "accepted": retried.accepted,
+            "kept": retried.tried - retried.placed,
+            "kept_by_reason": retried.kept_by_reason,
+        },
+        f"{retried.placed:,} of {retried.tried:,} placed, {retried.accepted:,} deliveries accepted",
+        *(f"{n:,} stay: {_WHY.get(why, why)}" for why, n in retried.kept_by_reason.items()),
+        as_json=as_json,
+    )
 
 
 @app.command()
@@ -203,10 +195,7 @@ def discard(
         act = act_of("quarantine discard", reason=because, arguments=arguments)
         with acting(client, act) as doing:
             discarded = doing.count = quarantine.remove(chosen)
-    if as_json:
-        print_json({"discarded": discarded})
-    else:
-        say(f"{discarded:,} records discarded")
+    print_result({"discarded": discarded}, f"{discarded:,} records discarded", as_json=as_json)
 
 
 def _document(record: QuarantineRecord) -> dict[str, Any]:
@@ -240,12 +229,12 @@ def _grouped(records: Iterable[QuarantineRecord]) -> list[_RecordGroup]:
     return sorted(groups, key=lambda group: (-group.times, group.audience))
 
 
-def _row(group: _RecordGroup, settings: Settings) -> tuple[str, ...]:
+def _row(group: _RecordGroup, settings: Settings) -> tuple[object, ...]:
     return (
         group.audience or "-",
         group.reason,
-        f"{group.records:,}",
-        f"{group.times:,}",
+        group.records,
+        group.times,
         shown_ms(group.last_seen_ms),
         group.sample.id,
         group.sample.message + _did_you_mean(group, settings),
@@ -253,7 +242,7 @@ def _row(group: _RecordGroup, settings: Settings) -> tuple[str, ...]:
 
 
 def _did_you_mean(group: _RecordGroup, settings: Settings) -> str:
-    """A mistyped slug must be findable, on whichever side it was mistyped."""
+    """Return a hint at a configured audience with a similar slug; "" = there is none."""
     named = set(_audiences_of(settings))
     if group.reason != Refusal.NO_TRIGGER or group.audience in named:
         return ""
@@ -281,8 +270,4 @@ def masked(payload: Any) -> Any:
             key: value if key in _ENVELOPE else masked(value) if key == "data" else hidden(value)
             for key, value in payload.items()
         }
-    if isinstance(payload, dict):
-        return {
-            key: value if key == SEGMENT_EVENTS else hidden(value) for key, value in payload.items()
-        }
-    return hidden(payload)
+    return masked_profile(payload)

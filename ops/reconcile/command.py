@@ -1,4 +1,4 @@
-"""`segrelay reconcile`: an audience as Lytics has it, against the ledger and against Insider."""
+"""`segrelay reconcile`: compare an audience at Lytics with the ledger and with Insider."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.reconcile.comparing import AtInsider, Compared
+from ops.reconcile.comparing import AudienceComparison, SampleResult
 from ops.reconcile.drift import Drift, RepairEvent
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
@@ -98,7 +98,7 @@ def _repaired(drift: Drift, repairs: Sequence[RepairEvent], act: Act, *, yes: bo
     return doing.count
 
 
-def _document(compared: Compared, read: AtInsider | None) -> dict[str, Any]:
+def _document(compared: AudienceComparison, read: SampleResult | None) -> dict[str, Any]:
     document: dict[str, Any] = {
         "destination": compared.destination,
         "ledger": compared.ledger,
@@ -130,10 +130,7 @@ def _differs(document: dict[str, Any]) -> bool:
 def _tell(slug: str, documents: Sequence[dict[str, Any]], repaired: int | None) -> None:
     table(
         ("destination", *number_columns("in both", "missing", "stale")),
-        [
-            (each["destination"], f"{each['both']:,}", f"{each['missing']:,}", f"{each['stale']:,}")
-            for each in documents
-        ],
+        [(each["destination"], each["both"], each["missing"], each["stale"]) for each in documents],
     )
     for each in documents:
         if each["stale_unnamed"]:

@@ -1,4 +1,4 @@
-"""Drift: an audience as its source has it, against the ledger, and against what Insider holds.
+"""Comparisons of an audience at its source with the ledger, and with Insider.
 
 What the ledger knows to be newer than the scan is no drift: it has changed since.
 """
@@ -15,7 +15,8 @@ from redis import Redis
 
 from ops.audiences.membership import Advance, every_record, standing
 from ops.audiences.people import Person
-from ops.insider.reader import CUSTOM, ReadsProfiles
+from ops.insider.read_back import read_lists
+from ops.insider.reader import ProfileReader
 from ops.state.ledger import Names
 from worker.contract.keys import PartitionKeys, partition_of
 from worker.contract.redis.connection import redis_errors
@@ -25,13 +26,13 @@ _PEOPLE_A_CALL: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """What one destination lacks, or has too much, by the ledger.
+class AudienceComparison:
+    """The difference between an audience's source and the ledger of one destination.
 
     Args:
-        source: How many are in the audience by its source.
-        ledger: How many by the ledger.
-        missing: In the source, not in the ledger.
+        source: The number of members by the source.
+        ledger: The number of members by the ledger.
+        missing: People in the source and not in the ledger.
         stale: In the ledger, not in the source, by digest; None where nobody knows who it is. Also
             people who are named as members and of whom the ledger knows nothing.
         known: Digests of everybody of whom the ledger says that they were ever in it.
@@ -46,12 +47,12 @@ class Compared:
 
     @property
     def both(self) -> int:
-        """Return how many are in both."""
+        """Return the number of people who are in both."""
         return self.source - len(self.missing)
 
     @property
     def named_stale(self) -> list[Person]:
-        """Return those who should leave and are known by name."""
+        """Return the people who should leave and whose identity is known."""
         return [person for person in self.stale.values() if person]
 
 
@@ -63,16 +64,16 @@ def compare(
     *,
     scan_us: int,
     advance: Advance = lambda _: None,
-) -> list[Compared]:
-    """Hold the source against the ledger.
+) -> list[AudienceComparison]:
+    """Compare the source with the ledgers of the destinations.
 
     Args:
-        client: Of the ledger.
+        client: A connection to Redis.
         audience: The slug.
-        destinations: That want the audience.
+        destinations: The destinations that want the audience.
         source: Its members by digest.
-        scan_us: When the source was read, by its own clock.
-        advance: Told how many ledgers were read.
+        scan_us: The time of the scan, by the clock of the source.
+        advance: A callback that takes the number of ledgers that were read.
     """
     inside: dict[str, set[bytes]] = {name: set() for name in destinations}
     newer: dict[str, set[bytes]] = {name: set() for name in destinations}
@@ -95,18 +96,18 @@ def compare(
 
 def _compared(
     destination: str, source: Mapping[bytes, Person], inside: set[bytes], newer: set[bytes]
-) -> Compared:
+) -> AudienceComparison:
     missing = [
         person for digest, person in source.items() if digest not in inside and digest not in newer
     ]
     stale: dict[bytes, Person | None] = dict.fromkeys(inside - source.keys() - newer)
-    return Compared(destination, len(source), len(inside), missing, stale)
+    return AudienceComparison(destination, len(source), len(inside), missing, stale)
 
 
 def with_names(
-    compared: Compared, people: Iterable[Person], source: Mapping[bytes, Person]
-) -> Compared:
-    """Return the comparison with names for those who are stale.
+    compared: AudienceComparison, people: Iterable[Person], source: Mapping[bytes, Person]
+) -> AudienceComparison:
+    """Return the comparison with the identities of stale people.
 
     Whoever is named as a member, is not in the source, and is unknown to the ledger, is stale too.
     """
@@ -119,8 +120,8 @@ def with_names(
 
 
 @dataclass(slots=True)
-class AtInsider:
-    """What Insider holds of a sample.
+class SampleResult:
+    """The result of reading a sample of people back from Insider.
 
     Args:
         read: People who were read back.
@@ -133,17 +134,17 @@ class AtInsider:
     wrong: list[tuple[Literal["missing", "stale"], Person]] = field(default_factory=list)
     unknown: int = 0
 
-    def add(self, other: AtInsider) -> None:
-        """Add what another one found."""
+    def add(self, other: SampleResult) -> None:
+        """Add another result."""
         self.read += other.read
         self.wrong += other.wrong
         self.unknown += other.unknown
 
 
 def sampled(
-    compared: Compared, source: Mapping[bytes, Person], count: int, chance: random.Random
+    compared: AudienceComparison, source: Mapping[bytes, Person], count: int, chance: random.Random
 ) -> list[tuple[Person, bool]]:
-    """Return people and whether the source has them, at most so many of both kinds."""
+    """Choose `count` people of the source and `count` stale ones; True = the source has them."""
     inside = [(person, True) for person in source.values()]
     outside = [(person, False) for person in compared.named_stale]
     return [
@@ -154,26 +155,23 @@ def sampled(
 
 def read_back(
     client: Redis,
-    reader: ReadsProfiles,
+    reader: ProfileReader,
     sample: Sequence[tuple[Person, bool]],
     *,
     destination: str,
     partitions: int,
     audience: str,
     attribute: str,
-) -> Iterator[AtInsider]:
-    """Read a sample back, and hold it against the source; yields what one person came to."""
+) -> Iterator[SampleResult]:
+    """Read a sample back and compare it with the source; yield the result of each person."""
     known = _known_as(client, destination, partitions, [person for person, _ in sample])
-    name = CUSTOM + attribute
     for person, should_be in sample:
         who = known.get(person.digest) or _by_email(person)
         if who is None:
-            yield AtInsider(unknown=1)
+            yield SampleResult(unknown=1)
             continue
-        profile = reader.profile(who, [name])
-        held = (profile or {}).get(name)
-        is_there = audience in held if isinstance(held, list) else held == audience
-        found = AtInsider(read=1)
+        is_there = read_lists(reader, who, [attribute]).lists(audience, attribute)
+        found = SampleResult(read=1)
         if is_there != should_be:
             found.wrong.append(("stale" if is_there else "missing", person))
         yield found
@@ -187,7 +185,7 @@ def _by_email(person: Person) -> dict[str, Any] | None:
 def _known_as(
     client: Redis, destination: str, partitions: int, people: Sequence[Person]
 ) -> dict[bytes, dict[str, Any]]:
-    """Return by what the destination knows these people, where something was delivered lately."""
+    """Return the identifiers that were last sent of these people, as Redis remembers them."""
     known: dict[bytes, dict[str, Any]] = {}
     for first in range(0, len(people), _PEOPLE_A_CALL):
         part = people[first : first + _PEOPLE_A_CALL]

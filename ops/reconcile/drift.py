@@ -1,4 +1,4 @@
-"""Drift of one audience: read the source, compare, read back, and put right what differs."""
+"""The steps of `reconcile`: read the source, compare, read back from Insider, repair."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
 
 from redis import Redis
 
@@ -16,14 +15,15 @@ from ops.audiences.people import Person, named_in, remembered
 from ops.insider.lists import list_of
 from ops.insider.reader import InsiderReader
 from ops.reconcile.comparing import (
-    AtInsider,
-    Compared,
+    AudienceComparison,
+    SampleResult,
     compare,
     read_back,
     sampled,
     with_names,
 )
 from ops.state.partitions import partition_count
+from ops.terminal.console import Progress
 from producer.publish import Publisher
 from producer.sources.scans import PREFIX, look_at, lytics_of
 from producer.sync.sources import LyticsSource
@@ -32,26 +32,17 @@ from worker.contract.settings import Settings
 from worker.contract.words import Direction
 from worker.errors import UsageWrong
 
-
-class Shown(Protocol):
-    """Shows how far something has come."""
-
-    def advance(self, n: int = 1) -> None:
-        """Add to what is done."""
-        ...
-
-
-Show = Callable[[str, int | None], AbstractContextManager[Shown]]
-"""Begins to show something: its label, and how much there is, if that is known."""
+Show = Callable[[str, int | None], AbstractContextManager[Progress]]
+"""Opens a progress display, from a label and the total if that is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class AudienceSource:
-    """Who is in the audience at Lytics.
+    """The members of an audience at Lytics.
 
     Args:
-        scan_us: When Lytics was asked first, by its own clock.
-        members: By digest.
+        scan_us: The beginning of the scan, by the clock of Lytics.
+        members: The members by digest.
     """
 
     scan_us: int
@@ -60,7 +51,7 @@ class AudienceSource:
 
 @dataclass(frozen=True, slots=True)
 class RepairEvent:
-    """An event that puts something right.
+    """An event that repairs a difference.
 
     Args:
         again: The ledger believes it to be delivered, and Insider has it not.
@@ -72,10 +63,10 @@ class RepairEvent:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """Finds and repairs the drift of one audience.
+    """Finds and repairs the differences of one audience.
 
     Args:
-        name: As Lytics is asked for it: slug or id.
+        name: The slug or id with which Lytics is asked.
         slug: The audience's.
         show: Shows how far each part has come.
     """
@@ -97,18 +88,18 @@ class Drift:
                 shown.advance()
         return AudienceSource(looked.at_us, found)
 
-    def compare(self, source: AudienceSource, people: Sequence[str]) -> list[Compared]:
-        """Hold the source against the ledger of every destination that wants the audience.
+    def compare(self, source: AudienceSource, people: Sequence[str]) -> list[AudienceComparison]:
+        """Compare the source with the ledger of every destination that wants the audience.
 
         Args:
-            source: Who is in it.
+            source: The members at Lytics.
             people: Sources of people who may be stale, beside the syncs.
         """
         destinations = sorted(
             {
                 route.destination
                 for direction in (Direction.ENTER, Direction.EXIT)
-                for route in self.publisher.routes_for(self.slug, direction)
+                for route in self.publisher.recipients_for(self.slug, direction)
             }
         )
         if not destinations:
@@ -129,9 +120,11 @@ class Drift:
             remembered(self.client, self.settings, self.slug), named_in(self.settings, people)
         )
 
-    def read_back(self, compared: Compared, source: AudienceSource, count: int) -> AtInsider:
+    def read_back(
+        self, compared: AudienceComparison, source: AudienceSource, count: int
+    ) -> SampleResult:
         """Read a sample back from Insider: people of the source, and people who are stale."""
-        total = AtInsider()
+        total = SampleResult()
         destination = self.settings.destinations[compared.destination]
         attribute = self._attribute(destination.name)
         chosen = sampled(compared, source.members, count, random.SystemRandom())
@@ -154,7 +147,7 @@ class Drift:
         return total
 
     def _attribute(self, destination: str) -> str:
-        """Return the attribute in which a destination keeps the list that names the audience."""
+        """Return the attribute in which a destination lists the audience."""
         for trigger in self.settings.triggers.values():
             if trigger.destination != destination or trigger.on != "enter":
                 continue
@@ -164,9 +157,12 @@ class Drift:
         raise UsageWrong(f"No trigger of '{destination}' keeps '{self.slug}' in a list.")
 
     def repairs(
-        self, source: AudienceSource, found: Sequence[Compared], at_insider: Iterable[AtInsider]
+        self,
+        source: AudienceSource,
+        found: Sequence[AudienceComparison],
+        at_insider: Iterable[SampleResult],
     ) -> list[RepairEvent]:
-        """Return what puts the difference right; who is stale is looked up once more."""
+        """Return the events that repair the differences; stale people are looked up once more."""
         entering = {one.key: (one, False) for each in found for one in each.missing}
         leaving = {one.key: (one, False) for each in found for one in each.named_stale}
         for read in at_insider:
@@ -198,12 +194,12 @@ class Drift:
                     yield person, again
 
     def check_wanted(self, repairs: Sequence[RepairEvent]) -> None:
-        """See that triggers would deliver all of it."""
+        """Refuse repairs that no trigger would deliver."""
         for direction in {repair.event.direction for repair in repairs}:
             check_wanted(self.publisher, self.slug, direction)
 
     def publish(self, repairs: Sequence[RepairEvent]) -> int:
-        """Publish repairs; returns how many."""
+        """Publish repairs; return their number."""
         done = 0
         with self.show("published", len(repairs)) as shown:
             for again in (False, True):

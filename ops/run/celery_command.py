@@ -33,5 +33,5 @@ def run_celery(app: Any, arguments: Sequence[str]) -> NoReturn:
 
 
 def _first_sentence(text: str) -> str:
-    """Return what is wrong; the sentences behind it are about settings that we do not have."""
+    """Return the first sentence; the others are about settings that we do not have."""
     return " ".join(text.split()).partition(". ")[0].rstrip(".")

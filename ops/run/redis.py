@@ -1,4 +1,4 @@
-"""`segrelay redis`: the embedded Redis, started, stopped and looked at."""
+"""`segrelay redis`: start, stop and inspect the embedded Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, find
 from ops.embedded.lifecycle import stop as stop_server
 from ops.state.acts import Reason, act_of
 from ops.state.opened import already_there
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import note, print_result, say
 from ops.terminal.options import Json
 from worker.contract.redis.birth import forget_losses
 from worker.contract.redis.connection import wait_ready
@@ -30,21 +30,20 @@ def start(*, json: Json = False) -> None:
     """Start the embedded Redis, if it is not running."""
     settings = _embedded()
     server = ensure_running(settings.data_dir)
-    if json:
-        print_json(_document(settings, server) | {"started": server.started_by_us})
-        return
     verb = "started" if server.started_by_us else "is running already"
-    say(f"The embedded Redis {verb}: {_shown(server.url)}, process {server.pid}.")
+    print_result(
+        _document(settings, server) | {"started": server.started_by_us},
+        f"The embedded Redis {verb}: {_shown(server.url)}, process {server.pid}.",
+        as_json=json,
+    )
 
 
 @app.command()
 def stop(*, json: Json = False) -> None:
     """Stop the embedded Redis; what it holds stays in its data directory."""
     stopped = stop_server(_embedded().data_dir)
-    if json:
-        print_json({"stopped": stopped})
-    else:
-        say("The embedded Redis stopped." if stopped else "The embedded Redis was not running.")
+    told = "The embedded Redis stopped." if stopped else "The embedded Redis was not running."
+    print_result({"stopped": stopped}, told, as_json=json)
 
 
 @app.command()
@@ -60,11 +59,8 @@ def status(*, json: Json = False) -> None:
         warnings = wait_ready(settings.url, _STATUS_SECONDS, replicas=settings.replicas)
         document = {"embedded": False, "address": _shown(settings.url)}
         line = f"Redis at {_shown(settings.url)} can be used."
-    if json:
-        print_json(document | {"warnings": list(warnings)})
-        return
-    say(line)
-    for warning in warnings:
+    print_result(document | {"warnings": list(warnings)}, line, as_json=json)
+    for warning in () if json else warnings:
         note(f"warning: {warning}")
 
 
@@ -79,10 +75,8 @@ def acknowledge(*, reason: Reason = "", json: Json = False) -> None:
     """Say that you have seen that Redis came back empty; `status` then tells of it no longer."""
     with already_there() as (_, client):
         count = forget_losses(client, act_of("redis acknowledge", reason=reason))
-    if json:
-        print_json({"acknowledged": count})
-    else:
-        say("It is acknowledged." if count else "Redis did not come back empty.")
+    told = "It is acknowledged." if count else "Redis did not come back empty."
+    print_result({"acknowledged": count}, told, as_json=json)
 
 
 def _embedded() -> RedisSettings:

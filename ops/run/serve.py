@@ -12,19 +12,26 @@ import httpx
 import orjson
 import structlog
 import typer
+from redis import Redis
+from starlette.routing import Route
 
+from ops.metrics.app import metrics_route
+from ops.metrics.page import MetricsPage
 from ops.run.configuration import note_configuration
 from ops.status.health.judgement import ProblemNames
 from ops.status.notices.announcer import start_announcer
 from ops.terminal.console import print_json, say
 from ops.terminal.options import LogFormat, listening_at, use_log_format
+from producer.doorbell import BackgroundDoorbell
+from producer.publish import Publisher
 from producer.webhook.app import CHECK_HEADER, SECRET_HEADER, Receiver, build_app
-from producer.webhook.intake import Intake
+from producer.webhook.inspection import Inspector
+from producer.webhook.intake import Intake, store_bodies
 from producer.webhook.record import AnswerRecord
 from producer.webhook.server import serve as serve_app
-from producer.webhook.stores import Inspector, PublisherStores
 from worker import logs
-from worker.contract.receivers import tell_receiver
+from worker.contract.receivers import report_receiver
+from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, WebhookSettings, load_settings
@@ -88,29 +95,48 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as looking,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as judging,
         closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as telling,
+        closing(connect(address, timeout_seconds=_INSPECTOR_SECONDS)) as measuring,
     ):
         claim(client, settings)
         note_configuration(client, settings)
         start_announcer(settings)
         inspector = Inspector(looking, settings)
+        # Its bells are rung by a thread, never by a request.
+        publisher = Publisher(client, settings, doorbell=BackgroundDoorbell(settings))
         receiver = Receiver(
             secrets=secrets,
-            intake=Intake(PublisherStores(client, settings)),
+            intake=Intake(partial(store_bodies, publisher)),
             ready=inspector.why_not_ready,
             inspect=inspector.inspect,
             count_too_large=inspector.count_too_large,
             max_bytes=webhook.max_bytes,
             problems=ProblemNames(judging, settings).read,
-            record=AnswerRecord(partial(tell_receiver, telling), partial(keep_requests, telling)),
+            record=AnswerRecord(
+                partial(report_receiver, telling),
+                look=BirthWatch(telling, settings).look,
+                keep=partial(keep_requests, telling),
+            ),
         )
         serve_app(
-            build_app(receiver, webhook.path),
+            build_app(receiver, webhook.path, _metrics(settings, measuring)),
             webhook.host,
             webhook.port,
             on_ready=lambda url: LOG.info(
                 "receiver.ready", message=f"receiving at {url}{webhook.path}"
             ),
         )
+
+
+def _metrics(settings: Settings, client: Redis) -> list[Route]:
+    """Return the route of the metrics, if there is a token for them."""
+    token = settings.metrics.token if settings.metrics else None
+    if token is None:
+        return []
+    if not token.is_set:
+        message = f"No metrics are served here: metrics.token is not set ({token.origin})."
+        LOG.warning("metrics.off", message=message)
+        return []
+    return [metrics_route(MetricsPage(client, settings).text, token.reveal())]
 
 
 def _own_url(webhook: WebhookSettings) -> str:
@@ -120,7 +146,7 @@ def _own_url(webhook: WebhookSettings) -> str:
 
 
 def _check(webhook: WebhookSettings, url: str, *, as_json: bool) -> None:
-    """Post a sample to the receiver; it says what would become of it, and stores nothing."""
+    """Post a sample to the receiver and show its outcome; nothing is stored."""
     headers = {SECRET_HEADER: webhook.secrets[0].reveal(), CHECK_HEADER: "1"}
     try:
         answer = httpx.post(url, content=_sample(), headers=headers, timeout=_CHECK_SECONDS)

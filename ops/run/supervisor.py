@@ -26,7 +26,7 @@ WRONGLY_CALLED: Final = 2
 _LOOK_SECONDS: Final = 0.2
 
 Print = Callable[[str, str], None]
-"""Takes a child's name and a line of it."""
+"""A callback that takes a child's name and a line of its output."""
 
 
 def own_command(*arguments: str) -> list[str]:
@@ -36,7 +36,7 @@ def own_command(*arguments: str) -> list[str]:
 
 @dataclass(slots=True)
 class Child:
-    """One child; it is started again if it dies."""
+    """A child process that is started again if it dies."""
 
     name: str
     command: Sequence[str]
@@ -111,7 +111,7 @@ class Supervisor:
         self._stop = threading.Event()
 
     def listen(self) -> None:
-        """Hear Ctrl-C, and SIGTERM, from now on; `run` obeys, also to what came before it."""
+        """Handle Ctrl-C and SIGTERM from now on; `run` also obeys a signal that came before it."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stop.set())
 
@@ -133,7 +133,7 @@ class Supervisor:
         return child
 
     def run(self, look: Callable[[], None]) -> int:
-        """Wait; returns 0 when told to stop, 1 when a child died for good, 2 when it was wrong.
+        """Wait; return 0 if told to stop, 1 if a child died, 2 if one refused its arguments.
 
         Args:
             look: Called all the time, e.g. to look after what is no child.

@@ -1,4 +1,4 @@
-"""`segrelay up`: Redis, worker and what else is configured, in one terminal."""
+"""`segrelay up`: Redis, a worker, the receiver and Flower in one terminal."""
 
 from __future__ import annotations
 
@@ -72,6 +72,8 @@ def up(
             supervisor.start("serve", own_command("serve"))
         if settings.flower:
             supervisor.start("flower", own_command("flower"))
+        if settings.metrics:
+            supervisor.start("metrics", own_command("metrics"))
         start_announcer(settings)
         code = supervisor.run(look)
         _line("up", "stopping")
@@ -89,9 +91,11 @@ def _start_sandbox(settings: Settings, supervisor: Supervisor, url: str) -> None
 
 
 def _refuse_taken_ports(settings: Settings, rehearsal: str) -> None:
-    """Name a port that somebody else has before anything is started."""
+    """Refuse to start while another process has one of the ports."""
     if settings.flower:
         _refuse_taken(settings.flower.host, settings.flower.port, "set flower.listen")
+    if settings.metrics:
+        _refuse_taken(settings.metrics.host, settings.metrics.port, "set metrics.listen")
     if rehearsal:
         parts = urlsplit(rehearsal)
         hint = f"name another one, e.g. {SANDBOX_VARIABLE}=http://127.0.0.1:8901"
@@ -113,7 +117,7 @@ def _refuse_taken(host: str, port: int, hint: str) -> None:
 
 
 def _name_left_over(settings: Settings) -> None:
-    """Name workers of this machine that somebody else started, or an `up` that was killed."""
+    """Print which workers run here already, such as those of an `up` that was killed."""
     with closing(connect(resolve_url(settings.redis))) as client:
         here = [one for one in read_processes(client) if one.host == socket.gethostname()]
     for one in here:
@@ -132,7 +136,7 @@ def _lives(pid: int) -> bool:
 
 
 def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Callable[[], None]:
-    """See that Redis can be used; returns what looks after it from then on."""
+    """Start or check Redis; return a function that is called to look after it."""
     if settings.redis.url != EMBEDDED:
         for warning in wait_ready(settings.redis.url, replicas=settings.redis.replicas):
             _line("redis", warning)
@@ -153,7 +157,7 @@ def _stop_redis(data_dir: Path) -> None:
 
 
 class _RedisWatch:
-    """Starts the embedded Redis again if it died; its files survive."""
+    """Starts the embedded Redis again on its files if it died."""
 
     def __init__(self, settings: Settings) -> None:
         self._data_dir = settings.redis.data_dir
@@ -171,7 +175,7 @@ class _RedisWatch:
 
 
 def _nothing() -> None:
-    """Look after nothing."""
+    """Do nothing: a Redis that is not embedded is not ours to look after."""
 
 
 def _check(settings: Settings) -> None:
@@ -184,7 +188,7 @@ def _check(settings: Settings) -> None:
 
 
 def _line(name: str, text: str) -> None:
-    """Print a line with its process' name; one at a time."""
+    """Print a line with the name of its process, one line at a time."""
     colour = _COLOURS[sum(map(ord, name)) % len(_COLOURS)]
     prefix = f"\x1b[{colour}m{name:<7}\x1b[0m" if wants_colour() else f"{name:<7}"
     with _LOCK:

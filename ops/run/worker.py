@@ -1,4 +1,4 @@
-"""`segrelay worker`: a thin front of `celery -A worker.app worker`; takes its options unchanged."""
+"""`segrelay worker`: runs `celery -A worker.app worker` with the same options."""
 
 from __future__ import annotations
 

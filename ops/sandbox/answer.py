@@ -14,7 +14,7 @@ _HTML: Final = (b"content-type", b"text/html; charset=utf-8")
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is sent back for one request.
+    """The answer to one request.
 
     Attributes:
         headers: Without the length, which the server adds.
@@ -28,22 +28,22 @@ class Reply:
 
 
 def json_answer(status: int, value: Any) -> Reply:
-    """Return any value as a JSON answer."""
+    """Return an answer with a JSON body."""
     return Reply(status, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
 def error(status: int, text: str) -> Reply:
-    """Return the shape of errors about the body and the rate."""
+    """Return an error about the body or the rate, in Insider's form."""
     return json_answer(status, {"error": text})
 
 
 def denial(status: int, message: str) -> Reply:
-    """Return the shape of errors about credentials."""
+    """Return an error about credentials, in Insider's form."""
     return json_answer(status, {"success": False, "message": message})
 
 
 def html_page(status: int) -> Reply:
-    """Return what a proxy in front of Insider answers."""
+    """Return the HTML page that a proxy in front of Insider answers with."""
     page = f"<html><head><title>{status}</title></head><body><h1>{status}</h1></body></html>\r\n"
     return Reply(status, page.encode(), (_HTML,))
 
@@ -51,7 +51,7 @@ def html_page(status: int) -> Reply:
 def counted(
     users: int, errors: Mapping[str, Sequence[str]], failed: frozenset[int], *, fail_count: int
 ) -> Reply:
-    """Return the 200 of a write: how many users went through, and what was wrong with the others.
+    """Return the 200 of a write: the number of users taken, and the errors of the others.
 
     An empty side is `{}` without a count. Insider does not say whether `fail_count` counts users
     or errors.

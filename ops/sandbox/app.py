@@ -1,4 +1,4 @@
-"""The ASGI edge: reads a request, lets the faults and the account decide, and obeys."""
+"""The ASGI application: reads requests, asks the faults and the account, and answers."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""`segrelay sandbox`: the stand-in for Insider."""
+"""`segrelay sandbox`: run the stand-in for Insider and Lytics."""
 
 from __future__ import annotations
 
 import sys
 from typing import Annotated, Any, Final
 
-import orjson
 import typer
 from pydantic import ValidationError
 
@@ -14,6 +13,7 @@ from ops.sandbox.rehearsal import forget_people
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
 from ops.terminal.console import note
+from ops.terminal.options import object_of
 from worker.contract.settings import load_settings
 from worker.contract.settings.urls import is_loopback
 from worker.errors import SegrelayError, UsageWrong
@@ -73,7 +73,9 @@ def sandbox(
         "accept_anything": accept_anything or None,
         "seed": seed,
     }
-    switches = _parsed(settings) | {name: v for name, v in named.items() if v is not None}
+    switches = object_of(settings, "--settings") | {
+        name: v for name, v in named.items() if v is not None
+    }
     validated = _validated(switches)
     if rehearsal:
         forget_people(load_settings())  # also when `up` starts it again after a crash
@@ -97,16 +99,6 @@ def _shares(pairs: list[str]) -> dict[str, str]:
             raise UsageWrong(f"--error {pair}: write STATUS=SHARE, e.g. 500=0.05")
         shares[status] = share
     return shares
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    try:
-        switches = orjson.loads(text)
-    except orjson.JSONDecodeError as problem:
-        raise UsageWrong(f"--settings: no JSON: {problem}") from problem
-    if not isinstance(switches, dict):
-        raise UsageWrong("--settings: an object is needed, e.g. '{\"latency_seconds\": 0.02}'")
-    return switches
 
 
 def _validated(switches: dict[str, Any]) -> SandboxSettings:

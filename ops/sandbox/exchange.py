@@ -1,4 +1,4 @@
-"""One HTTP exchange at the ASGI border: a body in, an answer out, whole or deliberately broken."""
+"""One HTTP request and its answer, whole or deliberately broken, over ASGI."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 CONNECTION: Final = "segrelay.sandbox.connection"
-"""Extension of the scope: the transport, by which a connection can be closed without an answer."""
+"""Key of the transport in the ASGI scope; with it a connection is closed without an answer."""
 _MAX_BODY_BYTES: Final = 64_000_000
 _ENDLESS_CHUNK: Final = b" " * 1_024
 _ENDLESS_PAUSE_SECONDS: Final = 0.05
 
 
 class Exchange:
-    """A request and the way back to whoever sent it."""
+    """A request, and the connection for its answer."""
 
     def __init__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
@@ -37,7 +37,7 @@ class Exchange:
 
     @property
     def is_open(self) -> bool:
-        """Whether the client is still there."""
+        """Say whether the client is still connected."""
         return self._transport is None or not self._transport.is_closing()
 
     def query(self, name: str, default: str = "") -> str:
@@ -47,7 +47,7 @@ class Exchange:
 
     @property
     def queries(self) -> dict[str, str]:
-        """The first value of each parameter of the URL."""
+        """Return the first value of each parameter of the URL."""
         found = parse_qs(self._query.decode("latin-1"), keep_blank_values=True)
         return {name: values[0] for name, values in found.items()}
 
@@ -68,7 +68,7 @@ class Exchange:
                 return b"".join(chunks)
 
     async def answer(self, answer: Reply) -> None:
-        """Answer as one should."""
+        """Send the whole answer."""
         await self._start(answer)
         await self._send({"type": "http.response.body", "body": answer.body})
 
@@ -88,7 +88,7 @@ class Exchange:
         await self.close()
 
     async def drip(self, answer: Reply, pause_seconds: float) -> None:
-        """Answer byte by byte, as long as anybody waits for it."""
+        """Answer byte by byte, as long as the client waits."""
         await self._start(answer)
         for position in range(len(answer.body) - 1):
             if not self.is_open:

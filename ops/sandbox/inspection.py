@@ -1,4 +1,4 @@
-"""The paths below `/_sandbox/`: looking at the sandbox and changing its switches."""
+"""The paths below `/_sandbox/`, which report on the sandbox and change its switches."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
@@ -19,12 +18,12 @@ _STOP_SECONDS: Final = 5.0
 _LOOK_EVERY_SECONDS: Final = 0.05
 _REQUEST_SECONDS: Final = 60.0
 
-StartsProcess = Callable[..., "subprocess.Popen[bytes]"]
-"""`Popen`, or what starts processes of our modules faster."""
+ProcessStarter = Callable[..., "subprocess.Popen[bytes]"]
+"""`Popen`, or a function that starts processes of our modules faster."""
 
 
 class SandboxProcess:
-    """Starts the sandbox and waits until it is healthy; it ends with `close` or with us.
+    """A sandbox in a child process, which ends with `close` or with this process.
 
     Args:
         port: 0 takes a free one.
@@ -32,11 +31,11 @@ class SandboxProcess:
         settings: Switches at the start, see `SandboxSettings`.
 
     Attributes:
-        url: Where it listens.
+        url: The URL of the sandbox.
     """
 
     def __init__(
-        self, port: int = 0, *, launch: StartsProcess = subprocess.Popen, **settings: Any
+        self, port: int = 0, *, launch: ProcessStarter = subprocess.Popen, **settings: Any
     ) -> None:
         command = own_module("ops.sandbox.command", "--port", str(port))
         command += ["--settings", orjson.dumps(settings).decode(), "--until-stdin-ends"]
@@ -54,17 +53,12 @@ class SandboxProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
     def pid(self) -> int:
-        """The process' id."""
+        """Return the id of the process."""
         return self._process.pid
 
     def get(self, path: str, **query: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a rehearsal has to forget when its sandbox begins, which is empty then."""
+"""Clearing the state of an earlier rehearsal: a new sandbox starts empty."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PATTERNS: Final = (
     ("{*}who", "hash"),
     ("{*}reached", "zset"),
 )
-"""Keys that say what people the sandbox holds, and their types: `lease` and others look alike."""
+"""Keys about people at the sandbox, with their types: `lease` and others look alike."""
 
 
 def forget_people(settings: Settings) -> int:
-    """Forget whom an earlier sandbox held; what waits stays, and goes to the new one.
+    """Forget the people of an earlier sandbox; waiting deliveries stay, and go to the new one.
 
     Returns:
         How many ledgers and lists of members there were.

@@ -1,4 +1,4 @@
-"""Runs the sandbox on uvicorn: one process, loopback by default."""
+"""The sandbox on uvicorn: one process, loopback by default."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _KEEP_ALIVE_SECONDS: Final = 60
 _BACKLOG: Final = 2_048
 _STOP_SECONDS: Final = 1
 _GC_THRESHOLDS: Final = (100_000, 20, 100)
-"""A request is 20,000 objects without a cycle: at the default the collector takes half the time."""
+"""Thresholds of the garbage collector; at the defaults it takes half of the time, as a request has
+20,000 objects, and no cycles."""
 _CHUNK_BYTES: Final = 1_024
 _OFFERS: Final = (
     "Stands in for Insider (upsert, attribute/delete, profile, metadata/columns) and for Lytics "
@@ -70,7 +71,7 @@ def serve(
 
 
 class _ClosableProtocol(HttpToolsProtocol):
-    """Hands the transport to the application, which may close it without an answer."""
+    """A protocol that gives the application its transport, to close it without an answer."""
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -78,7 +79,7 @@ class _ClosableProtocol(HttpToolsProtocol):
 
 
 class _SandboxServer(OrderlyServer):
-    """Can also end with its standard input."""
+    """A server that can also end with its standard input."""
 
     def __init__(self, config: uvicorn.Config, *, until_stdin_ends: bool) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""The switches of the sandbox: limits, credentials, unknowns of Insider, and faults.
+"""The switches of the sandbox: limits, credentials, unknown behaviour of Insider, and faults.
 
 All can be set at the start and changed while it runs.
 """
@@ -13,7 +13,7 @@ from ops.sandbox.lytics.switches import LyticsSwitches, Share
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 MAX_CUSTOM_ATTRIBUTES: Final = 80
-"""Per account; Insider's documentation."""
+"""Custom attributes of an account at most (Insider's documentation)."""
 
 AttributeKind = Literal["string", "number", "boolean", "date", "array", "any"]
 Malformed = Literal[
@@ -40,7 +40,7 @@ DEFAULT_ATTRIBUTES: Final[dict[str, AttributeKind]] = {
     "lytics_rollup": "array",
     "segment_prediction_percentile": "number",
 }
-"""What the shipped entrance template and the one of Lytics' documentation send."""
+"""The attributes that the shipped template and the one of Lytics' documentation send."""
 DEFAULT_EVENTS: Final[dict[str, dict[str, AttributeKind]]] = {
     "lytics_trigger": {
         "id": "string",
@@ -52,7 +52,7 @@ DEFAULT_EVENTS: Final[dict[str, dict[str, AttributeKind]]] = {
 
 
 class FailureRule(BaseModel):
-    """Requests that fail for a reason of their own.
+    """A rule that makes some requests fail.
 
     Attributes:
         path: The path it holds for; "" is every one.
@@ -82,14 +82,14 @@ class SandboxSettings(BaseModel):
     """The seed of all random decisions."""
 
     partner_name: str = ""
-    """The only one accepted; "" accepts every lowercase one."""
+    """The only partner name that is accepted; "" accepts every lowercase one."""
     token: SecretStr = SecretStr("")
-    """The only one accepted; "" accepts every one."""
+    """The only token that is accepted; "" accepts every token."""
     credentials_status: Literal[0, 400, 401, 403] = 0
     """Refuse every request as if the credentials were wrong; 0 is off."""
 
     limit_per_minute: int = Field(default=25_000, ge=0)
-    """Requests over both writing paths in any `window_seconds`."""
+    """Requests on both writing paths in any `window_seconds` at most."""
     window_seconds: float = Field(default=60.0, gt=0)
     profile_units_per_minute: int = Field(default=1_000, ge=0)
     """The quota of reading profiles back."""
@@ -115,7 +115,7 @@ class SandboxSettings(BaseModel):
     event_age_days: float = 92.0
     """Older custom events are not written ("about 3 months")."""
     purchase_age_days: float = 730.0
-    """The same for the event `purchase`."""
+    """Older events `purchase` are not written."""
     keep_scalars: bool = True
     """Off saves memory with a million profiles: only arrays and identifiers are kept."""
 
@@ -142,27 +142,27 @@ class SandboxSettings(BaseModel):
 
     latency_seconds: NonNegativeFloat = 0.0
     jitter_seconds: NonNegativeFloat = 0.0
-    """Added to the latency, evenly distributed."""
+    """Seconds added to the latency at most, evenly distributed."""
     error_shares: dict[str, Share] = Field(default_factory=dict)
-    """Status → share of the requests."""
+    """Shares of the requests that are answered with an error, by its status."""
     errors_applied: Share = Field(default=0.0, ge=0, le=1)
     """Share of the 5xx that take effect all the same."""
     html_errors: bool = True
     """Bodies of 5xx are HTML."""
     lost_answers: Share = Field(default=0.0, ge=0, le=1)
-    """Applied, then the connection is closed without an answer."""
+    """Share of the requests that are applied, and whose connection is closed without an answer."""
     lost_requests: Share = Field(default=0.0, ge=0, le=1)
-    """Closed without an answer, not applied."""
+    """Share of the requests that are closed without an answer, and not applied."""
     late_share: Share = Field(default=0.0, ge=0, le=1)
-    """Answered at once as `late_answer` says, applied after `late_seconds`."""
+    """Share of requests that are answered with `late_answer`, and applied `late_seconds` later."""
     late_seconds: NonNegativeFloat = 5.0
     late_answer: Literal["500", "close"] = "close"
     malformed_shares: dict[Malformed, Share] = Field(default_factory=dict)
-    """Kind → share of the requests; all are applied."""
+    """Shares of the requests with a malformed answer, by its kind; all are applied."""
     drip_seconds: float = Field(default=0.5, gt=0)
-    """Between two bytes of a dripping answer."""
+    """Seconds between two bytes of a dripping answer."""
     endless_seconds: float = Field(default=120.0, gt=0)
-    """After which even an endless answer ends."""
+    """Seconds after which even an endless answer ends."""
 
     track_events: bool = False
     """Remember each event by itself, so that `repeats` tells which ones came again."""
@@ -174,7 +174,7 @@ class SandboxSettings(BaseModel):
     failures: tuple[FailureRule, ...] = ()
 
     lytics: LyticsSwitches = LyticsSwitches()
-    """The other side: who sends the events."""
+    """The switches of the Lytics side."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the sandbox holds in memory: the account, its faults, its journal."""
+"""The state of the sandbox in memory: the account, its faults, its journal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ops.sandbox.settings import SandboxSettings
 
 
 class SandboxState:
-    """The account with its faults and its journal; all reports are made from it."""
+    """The account with its faults and its journal, from which all reports are made."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.settings = settings
@@ -91,7 +91,7 @@ class SandboxState:
         }
 
     def repeats(self) -> dict[str, Any]:
-        """Return what was received again, by path, and what had become of it before."""
+        """Return the counts of repeated bodies and users, by path and by their fate before."""
         journal = self.journal
         return {
             "bodies": {path: found.shown() for path, found in journal.bodies.items()},
@@ -111,7 +111,7 @@ class SandboxState:
         return {**self._overlap_counts(), "last": found}
 
     def drops(self) -> dict[str, Any]:
-        """Return what Insider would have swallowed."""
+        """Return the values that Insider would silently drop."""
         drops = self.insider.drops
         return {
             "by_reason": _by_reason(drops.counts),
@@ -130,7 +130,7 @@ class SandboxState:
         return self._event_counts()
 
     def profiles(self, limit: int, offset: int) -> list[dict[str, Any]]:
-        """Return profiles in the order of their birth; a limit of 0 is all."""
+        """Return profiles, the oldest first; a limit of 0 means all."""
         found = sorted(self.insider.profiles, key=lambda profile: profile.serial)
         return [profile.shown() for profile in found[offset : offset + limit if limit else None]]
 

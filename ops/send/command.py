@@ -1,4 +1,4 @@
-"""`segrelay send`: a file's payloads into Redis."""
+"""`segrelay send`: put the payloads of a file into Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from ops.interrupts import Interruption, interruptible_between_steps
 from ops.send.sending import Deadline, Sending, Target
 from ops.send.watching import (
-    Awaited,
+    DeliveryWait,
     hindrances,
     triggers_of,
     waiting_of,
@@ -18,8 +18,9 @@ from ops.send.watching import (
 )
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import note, print_json, progress, say
-from producer.publish import Publisher, lane_for
+from producer.publish import Publisher
 from producer.publishing.matching import routing_digest
+from producer.publishing.options import PublishOptions
 from producer.publishing.published import Published
 from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
@@ -81,7 +82,7 @@ def send(
     Exits with 1 if nothing was accepted, or if --timeout has passed.
     """
     deadline = Deadline(_seconds(timeout))
-    into = lane_for(lane, job)
+    into = PublishOptions(lane, job).resolved().lane
     if dry_run and wait:
         raise UsageWrong("--dry-run sends nothing that --wait could wait for.")
     skip_hook = None if hooks is None else not hooks
@@ -105,8 +106,8 @@ def send(
         )
         triggers = triggers_of(published.entries)
         hindered = partial(hindrances, client, settings, triggers, job)
-        watch = Awaited(waiting, hindered, deadline, interruption, note, away_seconds)
-        if wait and not _wait(watch):
+        watch = DeliveryWait(waiting, hindered, deadline, interruption, note, away_seconds)
+        if wait and not watch.until_settled():
             raise typer.Exit(1)
     if _failed(published, strict=strict):
         raise typer.Exit(1)
@@ -128,14 +129,8 @@ def _send(file: OpenedSource, sending: Sending, interruption: Interruption) -> N
         sending.run(parts, shown.advance, is_live=file.is_live)
 
 
-def _wait(watch: Awaited) -> bool:
-    left = watch.waiting()
-    with progress("settled", left) as shown:
-        return watch.until_settled(left, shown.advance)
-
-
 def _failed(published: Published, *, strict: bool) -> bool:
-    """Say whether nothing of something was accepted or, if that is wanted, any was refused."""
+    """Say whether nothing was accepted or, if `strict`, anything was refused."""
     nothing = published.payloads and not (published.accepted or published.repeated)
     return bool(nothing or (strict and published.refused))
 
@@ -177,7 +172,7 @@ def _say_summary(published: Published, target: Target) -> None:
 
 
 def _journeys(published: Published) -> str:
-    """Say whether the destination may start journeys."""
+    """Return a line that says whether Insider may start journeys."""
     total, without = published.accepted + published.repeated, published.without_hook
     if not without:
         return "journeys: Insider may start them"

@@ -1,4 +1,4 @@
-"""Sending payloads batch by batch, and knowing at every moment what is surely in Redis."""
+"""Sending payloads in batches, and recording which ones are surely in Redis."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ops.interrupts import Interruption
 from producer.events.payloads import Payload, is_timeless
 from producer.events.rows import is_row
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from producer.publishing.published import Published
 from producer.publishing.room import Room
 from producer.sources.files import rows_hint
@@ -21,11 +22,11 @@ _FULL_SECONDS: Final = 30.0
 _POLL_SECONDS: Final = 0.2
 _TOLD_AGAIN_SECONDS: Final = 10.0
 _ROWS_BELIEVED: Final = 10
-"""So many rows without events in a live pipe, and none with, are no accident."""
+"""Rows of a live pipe after which it is refused if none of them holds an event."""
 
 
 class Deadline:
-    """When a command gives up: one limit for all that it waits for.
+    """The moment when a command gives up: one limit for everything that it waits for.
 
     Args:
         seconds: From now; None where the caller gave no limit.
@@ -38,8 +39,8 @@ class Deadline:
         """Say whether the limit has passed.
 
         Args:
-            since: When the trouble began, by the monotonic clock.
-            unless_given: How long that trouble is borne where there is no limit; None is for ever.
+            since: The beginning of the trouble, by the monotonic clock.
+            unless_given: Seconds for which it is borne without a limit; None = for ever.
         """
         if self._at is not None:
             return time.monotonic() >= self._at
@@ -48,15 +49,15 @@ class Deadline:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where payloads go.
+    """The lane, job and publisher that payloads are sent with.
 
     Args:
-        name: Of the source, for messages.
+        name: The name of the source, for messages.
         digest: Of the source, with which an interrupted job goes on where it stopped; "" = it
             can't.
         skip_hook: See `Publisher.publish`.
         dry_run: Nothing is written, so there need be no room.
-        away_seconds: How long a Redis that is away is waited for.
+        away_seconds: The longest wait for a Redis that is away.
     """
 
     publisher: Publisher
@@ -70,7 +71,7 @@ class Target:
 
 
 class Sending:
-    """One run over a source.
+    """One run over the payloads of a source.
 
     Args:
         interruption: Looked at whenever it waits.
@@ -103,7 +104,7 @@ class Sending:
         """Publish the batches.
 
         Args:
-            batches: Of the source, in its order.
+            batches: The payloads of the source, in its order.
             advance: Takes how many payloads were published, after each batch.
             is_live: The source is a pipe, of which a batch may be a single line.
 
@@ -128,7 +129,7 @@ class Sending:
         self._last, self._in_flight = batch, ()
 
     def _refuse_rows(self, batch: Sequence[Payload], *, is_live: bool) -> None:
-        """Refuse at the first look what holds no events at all."""
+        """Refuse a source whose first rows hold no events at all."""
         if self._position or (is_live and len(batch) < _ROWS_BELIEVED):
             return
         readable = [payload.value for payload in batch if not payload.error]
@@ -143,7 +144,7 @@ class Sending:
             )
 
     def _publish(self, batch: Sequence[Payload]) -> Published:
-        """Publish a batch; again and again where that is harmless.
+        """Publish a batch; repeat it while Redis is away if that is harmless.
 
         It is for a job, by its positions, and for events, since what is there twice is delivered
         once. Changes without a time are as new each time.
@@ -160,9 +161,7 @@ class Sending:
             try:
                 return target.publisher.publish(
                     batch,
-                    target.lane,
-                    job=target.job,
-                    skip_hook=target.skip_hook,
+                    PublishOptions(target.lane, target.job, skip_hook=target.skip_hook),
                     position=position,
                     source=target.digest,
                 )
@@ -177,7 +176,7 @@ class Sending:
         return bool(self._target.digest) or not any(is_timeless(each.value) for each in batch)
 
     def _await_room(self) -> None:
-        """Wait until there is room, with a line that says for what.
+        """Wait until Redis has room, and print what is waited for.
 
         Raises:
             RedisUnavailable: Redis was full for too long, or is not there.
@@ -209,7 +208,7 @@ class Sending:
         time.sleep(_POLL_SECONDS)
 
     def _how_to_go_on(self) -> str:
-        """Say what is surely in Redis, and what to do about the rest.
+        """Return what is surely in Redis, and how to send the rest.
 
         The last line that was published may hold more payloads, or be the first of many that
         belong to one: it is named as the first one to send again.

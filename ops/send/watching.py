@@ -1,4 +1,4 @@
-"""Watching what was sent until it is delivered, or is settled in another way."""
+"""Waiting until the deliveries of a command are settled."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from ops.status.health.facts import Facts
 from ops.status.health.judgement import problems_of
 from ops.status.health.problem import ILL, HealthProblem
 from ops.status.status import read_status
+from ops.terminal.console import progress
 from producer.publishing.published import Published
 from worker.contract.processes import WORKER, read_processes
 from worker.contract.redis.connection import READY_SECONDS, redis_errors
@@ -34,7 +35,7 @@ NO_WORKER: Final = (
 
 
 def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
-    """Return how many deliveries of a job wait.
+    """Return the number of deliveries of a job that wait.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -44,7 +45,7 @@ def waiting_of_job(client: Redis, settings: Settings, job: str) -> int:
 
 
 def waiting_of(client: Redis, published: Published) -> int:
-    """Return about how many of these deliveries wait; 0 if and only if none does.
+    """Estimate how many of these deliveries wait; 0 if and only if none does.
 
     Others in their streams may be counted, as long as one of them is there.
 
@@ -65,7 +66,7 @@ def waiting_of(client: Redis, published: Published) -> int:
 def hindrances(
     client: Redis, settings: Settings, triggers: Collection[str], job: str = ""
 ) -> list[str]:
-    """Say what keeps the deliveries of these triggers, or of a job, from being made.
+    """Return the reasons why deliveries of these triggers or of a job are not made.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -116,8 +117,8 @@ def _only(document: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]
     return {name: one for name, one in document.items() if name in names}
 
 
-class _Notices:
-    """Tells at once what is new, and now and then what is not."""
+class _ReasonPrinter:
+    """Prints new reasons at once, and repeats unchanged ones from time to time."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
@@ -133,13 +134,13 @@ class _Notices:
 
 
 @dataclass(frozen=True, slots=True)
-class Awaited:
-    """What somebody waits for.
+class DeliveryWait:
+    """The deliveries that a command waits for.
 
     Args:
-        waiting: How many deliveries still wait.
-        hindered: What keeps them from being made, a sentence each.
-        away_seconds: How long a Redis that is away is waited for.
+        waiting: Returns the number of deliveries that still wait.
+        hindered: Returns the reasons why they are not made, a sentence each.
+        away_seconds: The longest wait for a Redis that is away.
         tell: Takes a line for the person who waits.
     """
 
@@ -150,18 +151,19 @@ class Awaited:
     tell: Callable[[str], None]
     away_seconds: float = READY_SECONDS
 
-    def until_settled(self, left: int, advance: Callable[[int], None]) -> bool:
-        """Look until nothing waits; return False where that takes too long.
-
-        Args:
-            left: How many waited a moment ago.
-            advance: Takes how many were settled since the last look.
+    def until_settled(self) -> bool:
+        """Look until nothing waits, and show how far it is; return False if it takes too long.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
             KeyboardInterrupt, SystemExit: It was interrupted.
         """
-        notices = _Notices(self.tell)
+        left = self.waiting()
+        with progress("settled", left) as shown:
+            return self._look(left, shown.advance)
+
+    def _look(self, left: int, advance: Callable[[int], None]) -> bool:
+        notices = _ReasonPrinter(self.tell)
         asked_at, answered_at = -math.inf, time.monotonic()
         while left:
             if self._ends(left):

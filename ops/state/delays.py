@@ -1,4 +1,4 @@
-"""What is put off: triggers that wait in a partition, and deliveries that step aside, with why."""
+"""Delayed work: triggers that wait in a partition, and deliveries that were set aside."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from worker.core.backoff import TRIES_ALONE, Setback, Wait
 
 @dataclass(frozen=True, slots=True)
 class Delays:
-    """What is put off in one partition.
+    """The delayed triggers and deliveries of one partition.
 
     Args:
-        waits: By trigger.
-        setbacks: By place, `lane|trigger|id`.
+        waits: The waits by trigger.
+        setbacks: The setbacks by `lane|trigger|id`.
     """
 
     waits: Mapping[str, Wait] = field(default_factory=dict)
@@ -28,7 +28,7 @@ class Delays:
 
 
 def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
-    """Return what is put off in each partition.
+    """Return the delayed work of each partition.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -49,18 +49,18 @@ def read_delays(client: Redis, places: Sequence[PartitionKeys]) -> list[Delays]:
 
 
 def times(count: int) -> str:
-    """Return how often, in words."""
+    """Return a count as a person reads it: "once" or "3 times"."""
     return "once" if count == 1 else f"{count:,} times"
 
 
 def state_of_delayed(
     trigger: str, found: Sequence[Delays], waiting: Collection[int]
 ) -> dict[str, Any] | None:
-    """Return the state of a trigger of which something is put off; None = nothing is.
+    """Return the state of a trigger with delayed work; None = it has none.
 
     Args:
         trigger: Its name.
-        found: By partition.
+        found: The delayed work of each partition.
         waiting: Indices of the partitions in which deliveries of the trigger wait.
     """
     here = [found[at] for at in sorted(waiting)]

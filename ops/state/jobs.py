@@ -12,12 +12,12 @@ INTERRUPTED: Final = "interrupted"
 
 
 def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
-    """Return how a job stands.
+    """Return the state of a job.
 
     Args:
         job: None where it is only a lane, into which `segrelay send --job` has sent.
         waiting: Its deliveries that wait.
-        pause: Why nothing of it is delivered; None = it is not paused.
+        pause: The pause of its deliveries; None = it is not paused.
     """
     phase = job.phase if job else "read"
     match phase:
@@ -34,7 +34,7 @@ def state_of(job: Job | None, *, waiting: int, pause: Pause | None) -> str:
 
 
 def reason_of_state(name: str, job: Job | None, state: str, pause: Pause | None) -> str:
-    """Return why a job is in its state, or what ends it; "" where the state says all."""
+    """Return the reason of a job's state, or what ends it; "" = the state says all."""
     match state:
         case "paused":
             return (pause and pause.reason) or "paused by a person"

@@ -1,4 +1,4 @@
-"""What the ledger says about a profile, with names in the place of numbers."""
+"""The ledger's records of profiles, with names instead of numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TRIGGER = "t|"
 
 @dataclass(frozen=True, slots=True)
 class LedgerLine:
-    """What one trigger has done about one audience of a profile.
+    """The last delivery of one trigger for one audience of a profile.
 
     Args:
         delivered_us: Newest time delivered, by the source's clock; 0 = none.
@@ -37,7 +37,7 @@ class LedgerLine:
 
 
 class Names:
-    """Audiences and triggers by their numbers in the ledger, as they were when it was made."""
+    """The names of audiences and triggers by their numbers in the ledger, read once."""
 
     def __init__(self, client: Redis) -> None:
         with redis_errors():
@@ -70,7 +70,7 @@ class Names:
         return self._numbers.get(_TRIGGER + name, 0)
 
     def lines(self, record: Record) -> Iterator[LedgerLine]:
-        """Yield what a record says."""
+        """Yield the lines of a record."""
         for (audience, trigger), item in record.items.items():
             yield LedgerLine(
                 self.audience(audience),
@@ -83,7 +83,7 @@ class Names:
 
 
 def read_records(client: Redis, place: PartitionKeys, digests: Sequence[bytes]) -> list[Record]:
-    """Return the records of profiles of one partition; empty ones where nothing is known.
+    """Return the records of profiles of one partition; an unknown profile has an empty one.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

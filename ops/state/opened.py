@@ -1,4 +1,4 @@
-"""How a command gets at the configuration and at Redis."""
+"""Opening the configuration and a connection to Redis, as commands do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def opened(
     """Load the configuration, and wait for Redis.
 
     Args:
-        ready_seconds: How long; None = as long as is usual for it.
+        ready_seconds: The longest wait; None = the usual time.
         patient: Wait as long again whenever Sentinels name no master.
 
     Raises:

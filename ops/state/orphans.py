@@ -1,4 +1,4 @@
-"""Orphaned deliveries: what waits where no worker delivers it, and the command that mends that."""
+"""Orphaned deliveries, which no worker delivers, and the commands that move them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_orphan(settings: Settings, place: PartitionKeys, trigger: str) -> bool:
 def count_orphans(
     settings: Settings, place: PartitionKeys, stream: WaitingStream, meanings: Mapping[str, Meaning]
 ) -> int:
-    """Return how many entries of a stream no worker delivers, as far as one has looked."""
+    """Return the number of entries of a stream that no worker delivers, among those looked at."""
     if is_orphan(settings, place, stream.trigger):
         return stream.length
     return min(stream.length, stream.unwanted.get(meanings[stream.trigger].digest, 0))
@@ -38,7 +38,7 @@ def mending_commands(
     found: Iterable[PartitionSnapshot],
     meanings: Mapping[str, Meaning],
 ) -> dict[str, str]:
-    """Return, by trigger, the command that deals with what is orphaned of it.
+    """Return the command that moves orphaned deliveries, by trigger.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

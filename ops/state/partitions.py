@@ -1,4 +1,4 @@
-"""Which partitions there are, as Redis knows them: also those that the configuration forgot."""
+"""The partitions in Redis, including those of destinations that are not configured any more."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from worker.contract.settings import Settings
 
 
 def partition_count(client: Redis, settings: Settings) -> int:
-    """Return the number with which Redis is in use; the configured one before its first use."""
+    """Return the number of partitions of this Redis; before its first use the configured one."""
     with redis_errors():
         stored: Any = client.get(keys.PARTITIONS)
     return int(stored) if stored else settings.redis.partitions
 
 
 def known_destinations(client: Redis, settings: Settings) -> list[str]:
-    """Return the destinations that are configured or have anything."""
+    """Return the destinations that are configured or have data in Redis."""
     with redis_errors():
         stored: Any = client.smembers(keys.DESTINATIONS)
     return sorted({*settings.destinations, *(name.decode() for name in stored)})

@@ -1,4 +1,4 @@
-"""Whom a person at the command line means: from what they typed to the key of a profile."""
+"""Resolves what an operator typed to the digest and partition of a profile."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from worker.errors import PayloadRefused, UsageWrong
 
 @dataclass(frozen=True, slots=True)
 class KnownPerson:
-    """A profile as Redis knows it.
+    """The digest and the partition of a profile.
 
     Args:
-        partition: Of each destination.
+        partition: The number of the partition, the same at each destination.
     """
 
     digest: bytes
@@ -23,7 +23,7 @@ class KnownPerson:
 
 
 def person_named(text: str, settings: Settings, partitions: int) -> KnownPerson:
-    """Return who is meant by a value of the identity field, or by `field:value` of it.
+    """Resolve a value of the identity field, or `field:value` of it, to a profile.
 
     Raises:
         UsageWrong: It can't be the value of an identity field.

@@ -17,12 +17,12 @@ FOLDER: Final = Path(__file__).parent / "lua"
 
 @cache
 def source(name: str) -> str:
-    """Return a script's text; it may include parts of the worker's scripts."""
+    """Return the text of a script, with the parts of the worker's scripts that it includes."""
     return scripts.included((FOLDER / f"{name}.lua").read_text())
 
 
 def run(client: Redis, name: str, calls: Sequence[ScriptCall]) -> list[Any]:
-    """Run a script once for each call; each is atomic, all of them are not.
+    """Run a script once for each call; each call is atomic, all together are not.
 
     Raises:
         RedisUnavailable: Some calls may have been made, others not.

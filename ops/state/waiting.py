@@ -1,4 +1,4 @@
-"""What waits: reading it without disturbing the drains, and taking it back."""
+"""Waiting deliveries: reading them without disturbing the drains, and taking them back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from worker.contract.words import lane_of_job
 from worker.errors import FormatUnknown, OperationsMustAct, PayloadRefused
 
 STEP: Final = 1_000
-"""Entries a step: what one script may hold up Redis with."""
+"""Entries of one step: as many as a script may handle without holding Redis up."""
 
 _READ_AT_ONCE: Final = 200
 BESIDE: Final = (
@@ -60,20 +60,20 @@ class WaitingEntry(NamedTuple):
 
     @property
     def since_ms(self) -> int:
-        """Return when it came into its stream, by Redis' clock."""
+        """Return when the entry was added to its stream, by Redis' clock."""
         return int(self.entry_id.partition("-")[0])
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What of all that waits is meant; an empty one means all."""
+    """A choice of waiting deliveries; an empty one means all."""
 
     job: str = ""
     trigger: str = ""
     audience: str = ""
 
     def holds(self, stream: Stream) -> bool:
-        """Say whether something of a stream may be meant."""
+        """Say whether entries of a stream may be chosen."""
         return (not self.job or stream.lane == lane_of_job(self.job)) and (
             self.trigger in ("", stream.trigger)
         )
@@ -82,7 +82,7 @@ class Choice:
 def find_streams(
     client: Redis, places: Sequence[PartitionKeys], choice: Choice = Choice()
 ) -> list[Stream]:
-    """Return the streams in which something waits that may be meant.
+    """Return the streams whose entries may be chosen.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -96,7 +96,7 @@ def find_streams(
 
 
 def read_entries(client: Redis, stream: Stream) -> Iterator[WaitingEntry]:
-    """Yield what stands in a stream, the oldest first; what comes meanwhile is there too.
+    """Yield the entries of a stream, the oldest first, with those that are added meanwhile.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -122,14 +122,14 @@ def _header(text: bytes) -> Header | None:
 
 
 def count_chosen(client: Redis, streams: Sequence[Stream], choice: Choice) -> int:
-    """Return how many entries are meant, now."""
+    """Count the chosen entries."""
     if not choice.audience:
         return sum(stream.length for stream in streams)
     return sum(len(part) for stream in streams for part in _parts(client, stream, choice))
 
 
 def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Iterator[int]:
-    """Take back what is meant; yields how many each step took. They count as discarded.
+    """Take back chosen entries, which count as discarded; yield the number of each step.
 
     What a drain has read already it may still send; what it has settled by then is not taken.
 
@@ -152,7 +152,7 @@ def _take_back(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
 
 
 def _parts(client: Redis, stream: Stream, choice: Choice) -> Iterator[list[str]]:
-    """Yield the ids of what is meant in a stream, step by step."""
+    """Yield the ids of chosen entries of a stream, step by step."""
     part: list[str] = []
     for entry in read_entries(client, stream):
         if entry.header and entry.header.audience == choice.audience:
@@ -168,14 +168,14 @@ def is_unwanted(entry: WaitingEntry, meaning: Meaning | None) -> bool:
     """Say whether no worker delivers an entry.
 
     Args:
-        entry: What waits.
-        meaning: Of its trigger; None = no worker knows the trigger in this destination.
+        entry: A waiting entry.
+        meaning: The meaning of its trigger; None = no worker knows the trigger here.
     """
     return meaning is None or (entry.header is not None and not meaning.wants(entry.header))
 
 
 def refuse_other_configurations(client: Redis, settings: Settings) -> None:
-    """Refuse to move beside a worker that may still deliver what is moved.
+    """Refuse to move deliveries while a worker runs that may still deliver them.
 
     Raises:
         OperationsMustAct: Some worker was started with another configuration than ours.

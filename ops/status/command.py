@@ -1,4 +1,4 @@
-"""`segrelay status`: how everything stands, once or all the time."""
+"""`segrelay status`: the state of the relay, once or live."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ops.status.health.problem import ILL, line_of
 from ops.status.meter import Meter, Pace
 from ops.status.screen import StatusScreen
 from ops.status.text import sum_of, tell
-from ops.terminal.console import note, print_json, say
+from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
@@ -115,22 +115,17 @@ def _test_messages(*, as_json: bool) -> None:
 
 
 def _checked(*, as_json: bool, attention: bool) -> int:
-    """Tell what is wrong; returns the exit code."""
+    """Print the problems; return the exit code."""
     try:
         with already_there() as (settings, client):
             found = read_judged(client, settings)["problems"]
     except RedisUnavailable as error:
-        if as_json:
-            print_json({"reachable": False, "reason": error.message, "problems": []})
-        else:
-            say(error.message)
+        document = {"reachable": False, "reason": error.message, "problems": []}
+        print_result(document, error.message, as_json=as_json)
         return UNREACHABLE
     problems = [each for each in found if attention or each["severity"] == ILL]
-    if as_json:
-        print_json({"reachable": True, "problems": problems})
-    else:
-        for line in [line_of(each) for each in problems] or ["All is well."]:
-            say(line)
+    lines = [line_of(each) for each in problems] or ["All is well."]
+    print_result({"reachable": True, "problems": problems}, *lines, as_json=as_json)
     return EXIT_ILL if problems else 0
 
 
@@ -166,7 +161,7 @@ def _draw_again(read: Read) -> None:
 
 
 def _readings(read: Read) -> Iterator[tuple[dict[str, Any], dict[str, float] | None]]:
-    """Yield the status every second, with what it grew by a second; None at first.
+    """Yield the status every second, with the growth of its counts a second; None at first.
 
     A Redis that is away for a while does not end the watching.
     """

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from ops.status.status import KINDS
+from ops.status.totals import KINDS
 
 _LOOKS: Final = 11
 """Rates of triggers and jobs are those of the last ten seconds."""

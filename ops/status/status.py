@@ -1,4 +1,4 @@
-"""How everything stands: the counts of all partitions, added up; each is of one moment.
+"""The document of `segrelay status`: the counts of all partitions, added up.
 
 `accepted = delivered + skipped + dead + discarded + waiting` holds in each partition at every
 moment, so it holds in the sums.
@@ -6,18 +6,18 @@ moment, so it holds in the sums.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from typing import Any, Final
 
 from redis import Redis
 
 from ops.state.delays import Delays, read_delays, state_of_delayed
 from ops.state.jobs import reason_of_state, state_of
-from ops.state.orphans import count_orphans, mending_commands
+from ops.state.orphans import mending_commands
 from ops.state.partitions import all_partitions, known_destinations
-from ops.state.snapshots import PartitionSnapshot, WaitingStream, snapshots
+from ops.state.snapshots import PartitionSnapshot, snapshots
+from ops.status.totals import KINDS, OF_REQUESTS, REASONED, Totals, add_up
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
 from producer.publishing.quarantine import Quarantine
@@ -25,95 +25,15 @@ from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_state
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
-from worker.contract.meaning import Meaning
 from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.refused_requests import too_large
 from worker.contract.settings import Destination, Settings
 from worker.contract.versions import UNMADE, TemplateVersion, read_versions
-from worker.contract.words import LIVE, job_of_lane
 from worker.core.gate import gate_id
 
-KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
-_JOB: Final = "job"
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
-_MORE: Final = ("requests", "unanswered", "resent", "shared_identity")
-
-
-@dataclass(slots=True)
-class Totals:
-    """The sums over partitions."""
-
-    now_ms: int = 0
-    by_trigger: dict[str, Counter[str]] = field(default_factory=dict)
-    by_job: dict[str, Counter[str]] = field(default_factory=dict)
-    skipped_by_reason: Counter[str] = field(default_factory=Counter)
-    dead_by_reason: Counter[str] = field(default_factory=Counter)
-    dropped_fields: Counter[str] = field(default_factory=Counter)
-    more: Counter[str] = field(default_factory=Counter)
-    orphans: Counter[str] = field(default_factory=Counter)
-    open_notes: int = 0
-    oldest_ms: int | None = None
-    oldest_live_ms: dict[str, int] = field(default_factory=dict)
-    by_lane: Counter[str] = field(default_factory=Counter)
-    oldest_of_lane_ms: dict[str, int] = field(default_factory=dict)
-
-    def of_all(self) -> dict[str, int]:
-        """Return the six numbers over all triggers."""
-        return {kind: sum(each[kind] for each in self.by_trigger.values()) for kind in KINDS}
-
-
-def add_up(
-    found: Iterable[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
-) -> Totals:
-    """Add partitions up."""
-    totals = Totals()
-    for one in found:
-        totals.now_ms = max(totals.now_ms, one.now_ms)
-        totals.open_notes += one.open_notes
-        for name, count in one.counts.items():
-            _add_count(totals, name.split("|"), count)
-        for stream in one.waiting:
-            _add_waiting(totals, stream, count_orphans(settings, one.place, stream, meanings))
-    return totals
-
-
-def _add_count(totals: Totals, parts: list[str], count: int) -> None:
-    kind, name, *rest = parts
-    if kind == _JOB:
-        if len(rest) == 1:  # what follows a second word is a part of it
-            totals.by_job.setdefault(name, Counter())[rest[0]] += count
-        return
-    if kind in _MORE:
-        totals.more[kind] += count
-        return
-    if kind == "dropped":
-        totals.dropped_fields["|".join(rest)] += count
-        return
-    totals.by_trigger.setdefault(name, Counter())[kind] += count
-    if kind == "skipped":
-        totals.skipped_by_reason[rest[0]] += count
-    elif kind == "dead":
-        totals.dead_by_reason[rest[0]] += count
-
-
-def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:
-    totals.by_trigger.setdefault(stream.trigger, Counter())["waiting"] += stream.length
-    job = job_of_lane(stream.lane)
-    if job:
-        totals.by_job.setdefault(job, Counter())["waiting"] += stream.length
-    if orphans:
-        totals.orphans[stream.trigger] += orphans
-    if stream.length and not orphans and stream.lane == LIVE:
-        known = totals.oldest_live_ms.get(stream.trigger, stream.since_ms)
-        totals.oldest_live_ms[stream.trigger] = min(known, stream.since_ms)
-    if stream.length:
-        totals.by_lane[stream.lane] += stream.length
-        first = totals.oldest_of_lane_ms.get(stream.lane, stream.since_ms)
-        totals.oldest_of_lane_ms[stream.lane] = min(first, stream.since_ms)
-        oldest = stream.since_ms if totals.oldest_ms is None else totals.oldest_ms
-        totals.oldest_ms = min(oldest, stream.since_ms)
 
 
 def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
@@ -131,8 +51,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
     oldest = None if totals.oldest_ms is None else (totals.now_ms - totals.oldest_ms) / 1000
     return {
         **totals.of_all(),
-        "skipped_by_reason": _sorted(totals.skipped_by_reason),
-        "dead_by_reason": _sorted(totals.dead_by_reason),
+        **{f"{kind}_by_reason": _sorted(totals.by_reason(kind)) for kind in REASONED},
         "triggers": _with_versions(
             _triggers(totals, settings, pauses, _stopped(processes, settings), delayed),
             read_versions(client),
@@ -143,6 +62,11 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
             name: _destination(
                 client, settings, name, pauses.destinations.get(name), renamed.get(name, "")
             )
+            | {
+                "requests": totals.requests_of(name),
+                "delivery_seconds": totals.times_of(name),
+                "letters": totals.letters[name],
+            }
             for name in known_destinations(client, settings)
         },
         "lanes": {
@@ -162,7 +86,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         else {},
         "quarantined": Quarantine(client).totals().records,
         "too_large_requests": too_large(client),
-        **{name: totals.more[name] for name in _MORE},
+        **{name: totals.sum_of(name) for name in OF_REQUESTS},
         "dropped_fields": _sorted(totals.dropped_fields),
         "responses": _responses(client, places),
         "processes": [_process(one, settings) for one in processes],
@@ -170,7 +94,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
 
 
 def _responses(client: Redis, places: Sequence[PartitionKeys]) -> dict[str, int]:
-    """Return how many records wait for response streams, and how many had to go."""
+    """Return the numbers of records that wait for response streams, and that were dropped."""
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for place in places:
@@ -195,7 +119,7 @@ def _process(process: Process, settings: Settings) -> dict[str, Any]:
 
 
 def _stopped(processes: Iterable[Process], settings: Settings) -> frozenset[str]:
-    """Return the triggers that a worker with this very configuration can't work on."""
+    """Return the triggers that a worker with this configuration can't work on."""
     return frozenset(
         name
         for process in processes
@@ -208,8 +132,9 @@ def _six(counts: Mapping[str, int]) -> dict[str, int]:
     return {kind: counts.get(kind, 0) for kind in KINDS}
 
 
-def _sorted(counts: Counter[str]) -> dict[str, int]:
-    return {name: count for name, count in counts.most_common() if count}
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    ordered = sorted(counts.items(), key=lambda one: -one[1])
+    return {name: count for name, count in ordered if count}
 
 
 def _triggers(
@@ -221,7 +146,7 @@ def _triggers(
 ) -> dict[str, Any]:
     names = sorted({*settings.triggers, *totals.by_trigger})
     return {
-        name: _six(totals.by_trigger.get(name, {}))
+        name: _numbers(totals, name)
         | {
             "orphaned": totals.orphans[name],
             "destination": one.destination if (one := settings.triggers.get(name)) else "",
@@ -235,8 +160,18 @@ def _triggers(
     }
 
 
+def _numbers(totals: Totals, name: str) -> dict[str, Any]:
+    counts: Mapping[str, int] = totals.by_trigger.get(name, {})
+    return (
+        _six(counts)
+        | {f"{kind}_by_reason": _sorted(totals.reasons[kind].get(name, {})) for kind in REASONED}
+        | {kind: counts.get(kind, 0) for kind in OF_REQUESTS}
+        | {"waits": {lane: asdict(one) for lane, one in totals.waits.get(name, {}).items()}}
+    )
+
+
 def _delayed(found: Sequence[PartitionSnapshot], delays: Sequence[Delays]) -> dict[str, Any]:
-    """Return the states of the triggers of which something waits because it is put off."""
+    """Return the states of triggers with delayed work."""
     waiting: dict[str, set[int]] = {}
     for at, one in enumerate(found):
         for stream in one.waiting:
@@ -249,7 +184,7 @@ def _delayed(found: Sequence[PartitionSnapshot], delays: Sequence[Delays]) -> di
 def _with_versions(
     triggers: dict[str, Any], versions: Mapping[str, TemplateVersion], processes: Sequence[Process]
 ) -> dict[str, Any]:
-    """Add to each trigger the version of its template, and which workers have another."""
+    """Add to each trigger the version of its template, and the workers with another one."""
     for name, row in triggers.items():
         version = versions[name].version if name in versions else ""
         row["version"] = version
@@ -271,7 +206,7 @@ def _with_versions(
 
 
 def _canary(one: TemplateVersion | None) -> dict[str, Any] | None:
-    """Return how the canary of a trigger's version goes, or went; None = it has none."""
+    """Return the state of the canary of a trigger's version; None = it has none."""
     if one is None or not one.canary:
         return None
     return {
@@ -306,7 +241,7 @@ def _job(name: str, job: Job | None, totals: Totals, pause: Pause | None) -> dic
 def _trigger_state(
     settings: Settings, name: str, pause: Pause | None, *, is_stopped: bool
 ) -> dict[str, str] | None:
-    """Return the state of a trigger that is not worked on; None = it is."""
+    """Return the state of a trigger that is paused or stopped; None = it is neither."""
     if name not in settings.triggers:
         return {"state": "orphaned", "reason": "the configuration does not name it any more"}
     if pause:

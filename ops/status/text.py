@@ -1,4 +1,4 @@
-"""The status as a person reads it: lines and tables, red where somebody is wanted."""
+"""The text of `segrelay status`: lines and tables, with problems in red."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from ops.status.health.problem import line_of
-from ops.status.status import KINDS
+from ops.status.totals import KINDS
 from ops.status.wording import counted, reason_of
 from ops.terminal.console import say, say_wrapped, table
 from ops.terminal.tables import TableColumns, count_columns, number_columns, text_columns
@@ -16,21 +16,21 @@ _EXPLAINED: Final = frozenset({"paused", "stopped", "refused", "waits", "failed"
 
 
 class TableRow(NamedTuple):
-    """A line of a table."""
+    """A row of a table; an ill one is red."""
 
     cells: tuple[str, ...]
     is_ill: bool = False
 
 
 class StatusTable(NamedTuple):
-    """A table."""
+    """The columns and rows of a table."""
 
     columns: TableColumns
     rows: list[TableRow]
 
 
 def tell(document: Mapping[str, Any]) -> None:
-    """Print it: fitted to a terminal, plain text elsewhere."""
+    """Print the status: fitted to a terminal, plain text elsewhere."""
     for line in lines(document):
         say_wrapped(line)
     for line in problems(document):
@@ -42,7 +42,7 @@ def tell(document: Mapping[str, Any]) -> None:
 
 
 def sum_of(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> str:
-    """Return the six counts as a sum, and how quickly they grow."""
+    """Return the six counts as a sum, with their growth."""
     accepted, *others = (f"{kind} {document[kind]:,}" for kind in KINDS)
     return f"{accepted} = {' + '.join(others)}{_rates(rates)}"
 
@@ -59,12 +59,12 @@ def problems(document: Mapping[str, Any]) -> list[str]:
 
 
 def _ill(document: Mapping[str, Any], *kinds: str) -> frozenset[str]:
-    """Return the subjects of the problems of some kinds, which are drawn red."""
+    """Return the subjects of problems of these kinds, which are drawn red."""
     return frozenset(p["subject"] for p in document["problems"] if p["name"].startswith(kinds))
 
 
 def lines(document: Mapping[str, Any], rates: Mapping[str, float] | None = None) -> Iterator[str]:
-    """Yield what stands above the tables."""
+    """Yield the lines above the tables."""
     yield sum_of(document, rates)
     for kind in ("skipped", "dead"):
         if document[f"{kind}_by_reason"]:
@@ -141,7 +141,7 @@ def _config(process: Mapping[str, Any]) -> str:
 
 
 def _template(trigger: Mapping[str, Any]) -> str:
-    """Return a template's version, who has another, and why a newer one is not used."""
+    """Return a template's version, workers with another one, and why a newer one is not used."""
     text = trigger["version"] or "-"
     for worker, versions in trigger["other_versions"].items():
         text += f"; {worker} still has {', '.join(versions)}"

@@ -1,4 +1,4 @@
-"""The words in which a status is told."""
+"""Wording that the text of `status` and the rules of health share."""
 
 from __future__ import annotations
 

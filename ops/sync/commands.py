@@ -17,7 +17,7 @@ from ops.interrupts import interrupted_once
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
-from ops.terminal.console import note, print_json, say, table
+from ops.terminal.console import note, print_json, print_result, table
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns, text_columns
@@ -37,12 +37,12 @@ app = typer.Typer()
 
 _LOOK_SECONDS: Final = 0.2
 _LOCK_SECONDS: Final = 30.0
-"""A step of a worker has ended by then."""
+"""Seconds to wait for a sync's lock; a step of a worker has ended by then."""
 
 _SILENT: Final = structlog.wrap_logger(
     None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
 )
-"""A run in the terminal shows the line of each step; its log would say the same again."""
+"""A logger that prints nothing: the terminal shows a line for each step already."""
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of a table [sync.NAME].")]
 MaybeName = Annotated[
@@ -66,7 +66,7 @@ def list_syncs(*, as_json: Json = False) -> None:
                 row["audience"],
                 row["source"],
                 row["every"],
-                f"{row['members']:,}",
+                row["members"],
                 row["line"],
             )
             for row in rows
@@ -80,11 +80,8 @@ def status(name: MaybeName = "", *, as_json: Json = False) -> None:
     with opened() as (settings, client):
         names = [_known(settings, name)] if name else list(settings.sync)
         rows = [_document(settings, client, each) for each in names]
-    if as_json:
-        print_json(rows[0] if name else rows)
-        return
-    for row in rows:
-        _tell(row)
+    lines = (line for row in rows for line in _lines(row))
+    print_result(rows[0] if name else rows, *lines, as_json=as_json)
 
 
 @app.command()
@@ -100,10 +97,7 @@ def run(name: Name, *, as_json: Json = False) -> None:
         syncing = replace(syncing, log=_SILENT)
         result = _run(syncing)
         row = _document(settings, client, name)
-    if as_json:
-        print_json(row)
-    else:
-        _tell(row)
+    print_result(row, *_lines(row), as_json=as_json)
     if result.phase is Phase.CONFIRM or result.last.get("outcome") not in CERTAIN:
         raise typer.Exit(1)
 
@@ -122,10 +116,8 @@ def confirm_exits(name: Name, *, reason: Reason = "", as_json: Json = False) -> 
             acting(client, act_of("sync confirm", name, reason=reason)) as doing,
         ):
             gone = doing.count = confirm(book, found)
-    if as_json:
-        print_json({"name": name, "confirmed": gone})
-        return
-    say(f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it.")
+    told = f"Up to {gone:,} exits of sync '{name}' will be published; a worker goes on with it."
+    print_result({"name": name, "confirmed": gone}, told, as_json=as_json)
 
 
 @app.command()
@@ -149,10 +141,8 @@ def reset(name: Name, *, yes: Yes = False, reason: Reason = "", as_json: Json = 
         ):
             book.forget(destinations)
             doing.count = members
-    if as_json:
-        print_json({"name": name, "forgotten": members})
-        return
-    say(f"{members:,} members are forgotten.")
+    document = {"name": name, "forgotten": members}
+    print_result(document, f"{members:,} members are forgotten.", as_json=as_json)
 
 
 def _run(syncing: Syncing) -> Run:
@@ -179,7 +169,7 @@ def _wait(step: Step) -> None:
 
 @contextmanager
 def _locked(book: SyncBook) -> Iterator[Run]:
-    """Hold the lock of a sync; whoever has a step under way is waited for."""
+    """Hold the lock of a sync; a step in progress is waited for."""
     end = time.monotonic() + _LOCK_SECONDS
     while True:
         taken = book.take()
@@ -229,24 +219,24 @@ def _document(settings: Settings, client: Redis, name: str) -> dict[str, Any]:
     }
 
 
-def _tell(row: dict[str, Any]) -> None:
-    say(f"{row['name']}: {row['line']}")
-    say(f"  audience '{row['audience']}' from {row['source']}, every {row['every']}")
-    say(f"  {row['members']:,} members are known")
+def _lines(row: dict[str, Any]) -> Iterator[str]:
+    yield f"{row['name']}: {row['line']}"
+    yield f"  audience '{row['audience']}' from {row['source']}, every {row['every']}"
+    yield f"  {row['members']:,} members are known"
     last = row["last"]
     if last:
         counts = ", ".join(
             f"{last[kind]:,} {kind}" for kind in ("rows", "entered", "changed", "left", "stayed")
         )
-        say(f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}")
+        yield f"  last run: {last['outcome']}, scan of {shown_us(last['at_us'])}, {counts}"
         if last["restarts"]:
-            say(
+            yield (
                 f"  the scan began anew {last['restarts']:,} times: its file was written to, or its"
                 " pages were no longer known"
             )
         if last["unplaced"]:
-            say(f"  {last['unplaced']:,} rows have no identity: `segrelay quarantine list`")
+            yield f"  {last['unplaced']:,} rows have no identity: `segrelay quarantine list`"
     if row["next_run"]:
-        say(f"  next run: {row['next_run']}")
+        yield f"  next run: {row['next_run']}"
     if row["problem"]:
-        say(f"  problem: {row['problem']}")
+        yield f"  problem: {row['problem']}"

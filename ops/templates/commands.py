@@ -1,4 +1,4 @@
-"""`segrelay template`: which there are, a new one, and whether they are fit."""
+"""`segrelay template`: list, write and check templates."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ops.templates.checking.check import Checked, checked, fields_seen
 from ops.templates.checking.findings import lines_of, source_below
 from ops.templates.checking.live import LiveCheck, check_live
 from ops.templates.checking.remembered import LastCheck, RememberedChecks
+from ops.templates.new_template import write_new
 from ops.templates.options import Folder
-from ops.templates.place import Place, place_of, shipped_models
 from ops.templates.remote_commands import add_remote
-from ops.templates.starting import write_new
 from ops.templates.testing.commands import diff, run_cases
 from ops.templates.trying.commands import render, watch
+from ops.templates.workspace import Workspace, shipped_models, workspace_of
 from ops.terminal.console import note, print_json, say, table, wants_colour
 from ops.terminal.moments import shown_ms
-from ops.terminal.options import Json
+from ops.terminal.options import Json, Strict
 from ops.terminal.tables import text_columns
 from worker.checks.templates import TemplateReport
 from worker.errors import TemplateBroken
@@ -38,9 +38,9 @@ _NOTHING_COMPARED: Final = (
 @app.command("list")
 def list_(*, templates: Folder = None, json: Json = False) -> None:
     """Show the templates, the triggers that use them, and their last check."""
-    place = place_of(templates)
-    memory = _memory(place).read()
-    rows = [_row(place, name, memory.get(name)) for name in place.names()]
+    workspace = workspace_of(templates)
+    memory = _memory(workspace).read()
+    rows = [_row(workspace, name, memory.get(name)) for name in workspace.names()]
     if json:
         print_json({"templates": rows})
         return
@@ -53,15 +53,15 @@ def list_(*, templates: Folder = None, json: Json = False) -> None:
     )
 
 
-def _row(place: Place, name: str, last: LastCheck | None) -> dict[str, Any]:
+def _row(workspace: Workspace, name: str, last: LastCheck | None) -> dict[str, Any]:
     try:
-        version = TemplateFolder(place.folder).bundle(name).content_hash
+        version = TemplateFolder(workspace.folder).bundle(name).content_hash
     except TemplateBroken:
         version = ""
     return {
         "template": name,
         "version": version,
-        "triggers": [one.name for one in place.triggers(name)],
+        "triggers": [one.name for one in workspace.triggers(name)],
         "last_check": asdict(last) if last else None,
         "changed_since": last is not None and last.content_hash not in ("", version),
     }
@@ -94,13 +94,13 @@ def new(
     json: Json = False,
 ) -> None:
     """Write a template to begin with; it has comments and passes `check`."""
-    place = place_of(templates)
-    path = write_new(place.folder, name, model)
+    workspace = workspace_of(templates)
+    path = write_new(workspace.folder, name, model)
     if json:
         print_json({"file": str(path), "models": shipped_models()})
         return
     say(f"{path} is written.")
-    note(f"Look at it, then: segrelay template check {path.relative_to(place.folder)}")
+    note(f"Look at it, then: segrelay template check {path.relative_to(workspace.folder)}")
 
 
 @app.command()
@@ -121,9 +121,7 @@ def check(
             "--live", help="Also ask Insider's panel what of it would be dropped silently."
         ),
     ] = False,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")
-    ] = False,
+    strict: Strict = False,
     json: Json = False,
 ) -> None:
     """Parse templates, render samples, and compare the engines.
@@ -136,22 +134,24 @@ def check(
     not define, or has with another type, are named; nothing is written there. The exit code is 1 if
     a panel gives no answer.
     """
-    place = place_of(templates)
-    seen = fields_seen(place)
+    workspace = workspace_of(templates)
+    seen = fields_seen(workspace)
     found = [
-        one for name in place.names(names or ()) for one in checked(place, name, seen, fixes=fix)
+        one
+        for name in workspace.names(names or ())
+        for one in checked(workspace, name, seen, fixes=fix)
     ]
-    asked = _ask_panels(place, found) if live else None
+    asked = _ask_panels(workspace, found) if live else None
     if asked:
         found = [one.with_findings(asked.findings.get(one.report.template, ())) for one in found]
-    _memory(place).write({one.report.template: one.last for one in found})
+    _memory(workspace).write({one.report.template: one.last for one in found})
     compared_with = judges()
     if json:
         documents = [_document(one) for one in found]
         panels = {"unanswered": asked.unanswered, "unused": asked.unused} if asked else None
         print_json({"templates": documents, "compared_with": compared_with, "live": panels})
     else:
-        _tell(found, place)
+        _tell(found, workspace)
     if not compared_with:
         note(_NOTHING_COMPARED)
     for name in asked.unused if asked else ():
@@ -164,12 +164,12 @@ def check(
         raise typer.Exit(1)
 
 
-def _ask_panels(place: Place, found: Sequence[Checked]) -> LiveCheck:
-    return check_live(place, [one.report.template for one in found if one.report.content_hash])
+def _ask_panels(workspace: Workspace, found: Sequence[Checked]) -> LiveCheck:
+    return check_live(workspace, [one.report.template for one in found if one.report.content_hash])
 
 
-def _memory(place: Place) -> RememberedChecks:
-    return RememberedChecks(place.settings.redis.data_dir if place.settings else None)
+def _memory(workspace: Workspace) -> RememberedChecks:
+    return RememberedChecks(workspace.settings.redis.data_dir if workspace.settings else None)
 
 
 def _passes(report: TemplateReport, *, strict: bool) -> bool:
@@ -191,7 +191,7 @@ def _document(one: Checked) -> dict[str, Any]:
     }
 
 
-def _tell(found: Sequence[Checked], place: Place) -> None:
+def _tell(found: Sequence[Checked], workspace: Workspace) -> None:
     colour = wants_colour()
     for one in found:
         report = one.report
@@ -203,10 +203,10 @@ def _tell(found: Sequence[Checked], place: Place) -> None:
         elif report.content_hash:
             say("  compiled to Python")
         for finding in report.findings:
-            for line in lines_of(finding, source_below(place.folder), colour=colour):
+            for line in lines_of(finding, source_below(workspace.folder), colour=colour):
                 typer.echo(line, err=True, color=colour)
         if one.fixed:
-            say(f"  the repaired copy is {place.folder / one.fixed}")
+            say(f"  the repaired copy is {workspace.folder / one.fixed}")
 
 
 app.command()(render)

@@ -1,4 +1,4 @@
-"""The reference of the template library, out of the comments in its sources.
+"""The reference of the template library, made from the comments in its sources.
 
 A comment that stands right above a member and begins with its name is about that member: one line
 with how it is called, then sentences, then examples.
@@ -44,10 +44,10 @@ class LibraryFile:
     """One file of the library.
 
     Args:
-        variable: What examples call it.
+        variable: The name of the library in examples.
         imports: The file that a template imports.
         source: The file in which its members are written.
-        about: What it is for, in a sentence or two.
+        about: The purpose in a sentence or two.
     """
 
     variable: str
@@ -83,12 +83,12 @@ LIBRARIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """What an expression yields.
+    """An expression of Jsonnet, and its value.
 
     Args:
-        profile: Of the event, beside its `segment_events`.
+        profile: The profile of the event, without `segment_events`.
         settings: The trigger's.
-        result: As JSON.
+        result: The value as JSON.
     """
 
     expression: str
@@ -98,7 +98,7 @@ class Example:
 
     @property
     def line(self) -> str:
-        """Return it as the reference shows it."""
+        """Return the example as a line of the reference."""
         given = [orjson.dumps(self.profile).decode()] if self.profile else []
         given += [_SETTINGS + orjson.dumps(self.settings).decode()] if self.settings else []
         return f"{self.expression}  →  {self.result}" + (
@@ -111,7 +111,7 @@ class LibraryMember:
     """A function or value of a library.
 
     Args:
-        call: How it is called.
+        call: The call with its parameters.
         text: Paragraphs, in Markdown.
     """
 
@@ -160,7 +160,7 @@ def _examples(comment: Sequence[str]) -> Iterator[Example]:
 
 
 def library_page() -> str:
-    """Return the page."""
+    """Return the text of `docs/library.md`."""
     parts = [_HEAD]
     for library in LIBRARIES:
         parts.append(f"## `{library.imports}`\n\n{library.about}\n\n")

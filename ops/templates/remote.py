@@ -1,4 +1,4 @@
-"""Templates at Lytics: put there, listed, tried. Lytics returns no source and keeps no versions."""
+"""Templates at Lytics, which returns no source and keeps no versions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from ops.templates.place import SUFFIX
+from ops.templates.workspace import SUFFIX
+from ops.terminal.console import json_or_text
 from producer.lytics import LyticsApi
 from worker.checks.rehearsal import Rehearsed
 from worker.contract.settings import Settings
@@ -31,11 +30,11 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class RemoteResult:
-    """What Lytics makes of an event, beside what we make of it.
+    """The rendering of an event by Lytics, compared with ours.
 
     Args:
-        problem: Why it is no success; "" = both say the same. Lytics answers 200 in any case.
-        theirs: As it came.
+        problem: The difference or failure; "" = none. Lytics answers 200 in any case.
+        theirs: The answer of Lytics.
     """
 
     problem: str
@@ -113,14 +112,14 @@ def try_there(
     settings: Mapping[str, Any],
     ours: Rehearsed,
 ) -> RemoteResult:
-    """Let Lytics render an event, and compare with what came out here.
+    """Have Lytics render an event, and compare the result with ours.
 
     Args:
         api: A client.
-        name: At Lytics.
-        profile: Of the event.
+        name: The name of the template at Lytics.
+        profile: The profile of the event.
         settings: The trigger's.
-        ours: What came out here, of the same event.
+        ours: Our result for the same event.
 
     Raises:
         UsageWrong: The template was never pushed.
@@ -133,23 +132,13 @@ def try_there(
     slugs = [str(each.get("slug")) for each in entries if isinstance(each, dict)]
     request = {"job_config": dict(settings), "entity": dict(profile), "sample_segments": slugs}
     try:
-        theirs = _read(api.test_template(known, request))
+        theirs = json_or_text(api.test_template(known, request))
     except LyticsUnavailable as error:
         raise LyticsUnavailable(
             f"{error.message} If {name} was put there otherwise than by this version's"
             " `segrelay template push`, push it again: Lytics can't test it as it is."
         ) from error
     return RemoteResult(_problem(theirs, ours), theirs)
-
-
-def _read(theirs: Any) -> Any:
-    """Read a body that came as text."""
-    if not isinstance(theirs, str):
-        return theirs
-    try:
-        return orjson.loads(theirs)
-    except orjson.JSONDecodeError:
-        return theirs
 
 
 def _problem(theirs: Any, ours: Rehearsed) -> str:

@@ -9,7 +9,6 @@ import orjson
 import typer
 
 from ops.templates.options import TemplateArgument
-from ops.templates.place import Place, full_name, names_in, place_of
 from ops.templates.remote import (
     opened_api,
     push,
@@ -17,7 +16,8 @@ from ops.templates.remote import (
     source_for_lytics,
     try_there,
 )
-from ops.terminal.console import note, print_json, say, table
+from ops.templates.workspace import Workspace, full_name, names_in, workspace_of
+from ops.terminal.console import note, print_json, print_result, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from worker.checks.rehearsal import rehearse_rendering
@@ -50,10 +50,10 @@ def push_(
     It is checked first. Lytics keeps single templates: one that imports other files than
     lytemplates.libsonnet is refused. There are no versions there: git has yours.
     """
-    place, settings = _configured()
+    workspace, settings = _configured()
     file = full_name(template)
-    source = source_for_lytics(TemplateFolder(place.folder), file)
-    report = check_template(place.folder, file, place.cases(file))
+    source = source_for_lytics(TemplateFolder(workspace.folder), file)
+    report = check_template(workspace.folder, file, workspace.cases(file))
     if not report.is_fit:
         said = "; ".join(one.message for one in report.findings if one.severity == "error")
         raise TemplateBroken(f"{file} is not fit, and was not pushed: {said}", file)
@@ -66,19 +66,19 @@ def push_(
     note(f"Try it there: segrelay template remote test {template} samples/enter.json")
 
 
-def _configured() -> tuple[Place, Settings]:
-    place = place_of(None)
-    assert place.settings is not None
-    return place, place.settings
+def _configured() -> tuple[Workspace, Settings]:
+    workspace = workspace_of(None)
+    assert workspace.settings is not None
+    return workspace, workspace.settings
 
 
 @remote.command("list")
 def list_(*, json: Json = False) -> None:
     """Show the templates of the account; Lytics does not tell their sources."""
-    place, settings = _configured()
+    workspace, settings = _configured()
     with opened_api(settings) as api:
         found = api.list_templates()
-    ours = {remote_name(name): name for name in names_in(place.folder)}
+    ours = {remote_name(name): name for name in names_in(workspace.folder)}
     rows = [_row(one, ours) for one in found]
     if json:
         print_json({"templates": rows})
@@ -104,19 +104,19 @@ def try_there_(
     ] = "",
     json: Json = False,
 ) -> None:
-    """Let Lytics render events with a template that was pushed, and compare.
+    """Have Lytics render events with a template that was pushed, and compare.
 
     Lytics answers 200 also where a template throws; here that is a failure. The exit code is 1 if
     Lytics fails, or makes something else of an event.
     """
-    place, settings = _configured()
+    workspace, settings = _configured()
     here = full_name(template)
-    given = next((dict(one.settings) for one in place.triggers(here)), {})
+    given = next((dict(one.settings) for one in workspace.triggers(here)), {})
     documents = []
     with opened_api(settings) as api:
         for number, profile in enumerate(load_profiles(file), 1):
             text = orjson.dumps(profile)
-            [ours] = rehearse_rendering(place.folder, here, [(f"event {number}", text)], given)
+            [ours] = rehearse_rendering(workspace.folder, here, [(f"event {number}", text)], given)
             result = try_there(api, name or remote_name(here), profile, given, ours)
             documents.append(
                 {
@@ -127,10 +127,7 @@ def try_there_(
                     "ours": ours.body,
                 }
             )
-    if json:
-        print_json({"events": documents})
-    else:
-        for one in documents:
-            say(f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}")
+    lines = (f"{one['event']}: {one['problem'] or 'Lytics renders the same.'}" for one in documents)
+    print_result({"events": documents}, *lines, as_json=json)
     if not all(one["same"] for one in documents):
         raise typer.Exit(1)

@@ -1,1 +1,1 @@
-"""How commands read options, ask questions, and print to a terminal."""
+"""Options, questions, output and progress of all commands."""

@@ -1,24 +1,14 @@
-"""Before a command does what can't be undone: it counts, asks, and shows how far it has come."""
+"""Questions before something that can't be undone, and progress while it is done."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sized
-from typing import Protocol
+from collections.abc import Iterable
 
 import typer
 
 from ops.terminal.console import progress
 from worker.errors import UsageWrong
-
-
-class Counts(Protocol):
-    """What will be done."""
-
-    @property
-    def ids(self) -> Sized:
-        """Return what it will be done to."""
-        ...
 
 
 def confirmed(question: str, *, yes: bool) -> None:
@@ -36,16 +26,16 @@ def confirmed(question: str, *, yes: bool) -> None:
 
 
 def is_terminal() -> bool:
-    """Say whether a person types."""
+    """Say whether stdin is a terminal."""
     return sys.stdin.isatty()
 
 
-def counted(label: str, steps: Iterable[int], plan: Counts) -> int:
-    """Go through the steps, show how far they have come, and return their sum."""
+def counted(label: str, steps: Iterable[int], total: int) -> int:
+    """Run the steps, show their progress, and return their sum."""
     done = 0
-    if not len(plan.ids):
+    if not total:
         return done
-    with progress(label, len(plan.ids)) as shown:
+    with progress(label, total) as shown:
         for step in steps:
             done += step
             shown.advance(step)

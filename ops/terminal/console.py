@@ -1,4 +1,4 @@
-"""The edge of every command: errors as one paragraph, documents, tables and progress."""
+"""The output of commands: errors as one paragraph, JSON, lines, tables and progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
@@ -45,18 +45,18 @@ def run_guarded(app: Callable[[], Any]) -> NoReturn:
     except BrokenPipeError:
         code = 1
     except SegrelayError as error:
-        code = _told(error, error.message, error.exit_code)
+        code = _report(error, error.message, error.exit_code)
     except OSError as error:
-        code = _told(error, _os_message(error), 1)
+        code = _report(error, _os_message(error), 1)
     except Exception as error:  # noqa: BLE001 - this is the edge
-        code = _told(error, _bug_message(error), 1)
+        code = _report(error, _bug_message(error), 1)
     if not _flushed():
         code = code or 1
     sys.exit(code)
 
 
 def log_to_stderr() -> None:
-    """Let warnings of our modules go to stderr: stdout is the command's result.
+    """Send warnings of our modules to stderr: stdout is for the command's result.
 
     Workers set up a log of their own.
     """
@@ -68,7 +68,7 @@ def log_to_stderr() -> None:
     )
 
 
-def _told(error: BaseException, message: str, exit_code: int) -> int:
+def _report(error: BaseException, message: str, exit_code: int) -> int:
     with suppress(OSError):
         if os.environ.get(DEBUG_VARIABLE, "0") not in {"", "0"}:
             traceback.print_exception(error)
@@ -82,7 +82,7 @@ def _os_message(error: OSError) -> str:
 
 
 def _bug_message(error: Exception) -> str:
-    """Name the place, not the message: a foreign error's text may hold a profile's fields."""
+    """Return the place of an error without its text, which may hold a profile's fields."""
     frames = traceback.extract_tb(error.__traceback__)
     last = [frame for frame in frames if not frame.filename.startswith("<")][-1]
     return (
@@ -92,7 +92,7 @@ def _bug_message(error: Exception) -> str:
 
 
 def _flushed() -> bool:
-    """Flush; a reader that has gone (`| head`) must not be reported again at exit."""
+    """Flush; a reader that has closed its pipe (`| head`) is not reported again at exit."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -109,13 +109,41 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json_text(orjson.dumps(document, option=orjson.OPT_INDENT_2)) + "\n")
 
 
+def print_result(document: Any, *lines: str, as_json: bool) -> None:
+    """Print the result of a command on stdout: as a JSON document, or as lines."""
+    if as_json:
+        print_json(document)
+        return
+    for line in lines:
+        say(line)
+
+
+def say_fields(document: Mapping[str, Any]) -> None:
+    """Print a line for each field; values that are not texts are printed as JSON."""
+    import orjson  # noqa: PLC0415 - `--help` has to be quick
+
+    for name, value in document.items():
+        text = value if isinstance(value, str) else orjson.dumps(value).decode()
+        say(f"{name}: {text}")
+
+
+def json_or_text(text: Any) -> Any:
+    """Return the value of a text that is JSON; anything else is returned as it is."""
+    import orjson  # noqa: PLC0415 - `--help` has to be quick
+
+    try:
+        return orjson.loads(text) if isinstance(text, str) else text
+    except orjson.JSONDecodeError:
+        return text
+
+
 def say(message: str) -> None:
     """Print a line of the command's result on stdout."""
     sys.stdout.write(printable(message, keep=LAYOUT) + "\n")
 
 
 def note(message: str) -> None:
-    """Print what is not the command's result, on stderr."""
+    """Print a line on stderr that is not part of the command's result."""
     sys.stderr.write(printable(message, keep=LAYOUT) + "\n")
     sys.stderr.flush()
 
@@ -132,18 +160,22 @@ def table(
 
     Args:
         columns: See `ops.terminal.tables`.
-        rows: Their cells.
+        rows: Their cells; whole numbers get separators of thousands.
         ill: Numbers of the rows, from 0, that somebody has to look at; red where there are colours.
     """
-    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    cells = [[printable(_cell(value)) for value in row] for row in rows]
     header, *blocks = laid_out(columns, cells, screen_width() if sys.stdout.isatty() else None)
     _print_block(header, _BOLD)
     for number, block in enumerate(blocks):
         _print_block(block, _RED if number in ill else "")
 
 
+def _cell(value: object) -> str:
+    return f"{value:,}" if type(value) is int else str(value)
+
+
 def say_wrapped(message: str, *, is_ill: bool = False) -> None:
-    """Print a line of the result; a terminal gets it broken between words, red if it is ill."""
+    """Print a line of the result, on a terminal broken between words and red if it is ill."""
     if not sys.stdout.isatty():
         say(message)
         return
@@ -151,7 +183,7 @@ def say_wrapped(message: str, *, is_ill: bool = False) -> None:
 
 
 def screen_width() -> int:
-    """Return how many characters a line of the terminal has; 80 if nobody knows."""
+    """Return the width of the terminal in characters; 80 if it is not known."""
     return shutil.get_terminal_size().columns
 
 
@@ -162,7 +194,7 @@ def _print_block(lines: Iterable[str], style: str) -> None:
 
 
 class Progress(Protocol):
-    """Counts what is done."""
+    """A progress display that counts."""
 
     def advance(self, n: int = 1) -> None:
         """Add to what is done."""
@@ -170,7 +202,7 @@ class Progress(Protocol):
 
 
 class _LineProgress:
-    """Plain lines on stderr, one every few seconds and one at the end."""
+    """Progress as plain lines on stderr, one every few seconds and one at the end."""
 
     def __init__(self, label: str, total: int | None) -> None:
         self._label = label
@@ -192,7 +224,7 @@ class _LineProgress:
         self._next_at = time.monotonic() + _PROGRESS_EVERY_SECONDS
 
     def _pace(self, rate: float) -> str:
-        """Say how quickly it goes, and when it may be over."""
+        """Return the rate and the remaining time in words."""
         if rate < 1:
             return ""
         told = f", {rate:,.0f} a second"
@@ -202,7 +234,7 @@ class _LineProgress:
 
 
 class _BarProgress:
-    """A bar of rich."""
+    """Progress as a bar of rich."""
 
     def __init__(self, bars: RichProgress, task: TaskID) -> None:
         self._bars = bars
@@ -214,7 +246,7 @@ class _BarProgress:
 
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Progress]:
-    """Show on stderr how far something has come: a bar on a terminal, plain lines elsewhere."""
+    """Show progress on stderr: a bar on a terminal, plain lines elsewhere."""
     if not sys.stderr.isatty():
         lines = _LineProgress(label, total)
         yield lines
@@ -226,7 +258,7 @@ def progress(label: str, total: int | None = None) -> Iterator[Progress]:
     from rich.text import Text  # noqa: PLC0415 - see above
 
     class Pace(ProgressColumn):
-        """How quickly it goes."""
+        """The column with the rate."""
 
         def render(self, task: Task) -> Text:
             return Text(f"{task.finished_speed or task.speed or 0:,.0f} a second")

@@ -1,4 +1,4 @@
-"""Commands that are loaded when they are called, so that `segrelay --help` is quick."""
+"""Commands that are imported when they are called, so that `segrelay --help` is quick."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class LazyCommand:
 
     @property
     def epilog(self) -> str | None:
-        """Return the examples as they stand in the help."""
+        """Return the examples as the help shows them."""
         lines = [f"  {one}" for one in self.examples]
         return "\n".join(("\b", "Examples:", *lines)) if lines else None
 
 
 Completed = Mapping[str, Callable[[str], list[str]]]
-"""How values are completed: by `PARAMETER`, or by `SECTION PARAMETER`."""
+"""Functions that complete values, by `PARAMETER` or by `SECTION PARAMETER`."""
 
 
 class LazyGroup(TyperGroup):
@@ -58,7 +58,7 @@ class LazyGroup(TyperGroup):
             self.add_command(TyperCommand(name, short_help=lazy.summary, rich_markup_mode=None))
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - the base's signature
-        """Load and return a command; None where the table does not have it."""
+        """Import and return a command; None if the table does not have it."""
         if self._only_names:
             return self.commands.get(cmd_name)
         lazy = self.table.get(cmd_name)
@@ -99,7 +99,7 @@ def _prepared(
 
 
 def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({})) -> Any:
-    """Return the command that a line of the table stands for."""
+    """Import the command of a line of the table."""
     log_to_stderr()
     module, _, attribute = lazy.target.partition(":")
     found = getattr(import_module(module), attribute)

@@ -1,4 +1,4 @@
-"""Moments as people write and read them."""
+"""Parsing and printing of times and durations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def shown_ms(milliseconds: int) -> str:
-    """Return a moment as RFC 3339, in UTC."""
+    """Format milliseconds since 1970 as RFC 3339, in UTC."""
     return _rfc_3339(_EPOCH + timedelta(milliseconds=milliseconds), "milliseconds")
 
 
 def shown_us(microseconds: int) -> str:
-    """Return a moment as RFC 3339, in UTC; to the microsecond."""
+    """Format microseconds since 1970 as RFC 3339, in UTC."""
     return _rfc_3339(_EPOCH + timedelta(microseconds=microseconds), "microseconds")
 
 
@@ -29,8 +29,8 @@ def parse_moment_ms(text: str, option: str, *, now_ms: int) -> int:
 
     Args:
         text: `2026-11-24T10:00:00Z`, `2026-11-24` (UTC), or `2h`; "" is read as 0.
-        option: Which one it is, for the message.
-        now_ms: Since 1970.
+        option: The name of the option, for the message.
+        now_ms: The present time, since 1970.
 
     Raises:
         UsageWrong: It is none of these.

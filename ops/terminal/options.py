@@ -1,10 +1,10 @@
-"""Options that several commands have, and how a command takes a whole group of them."""
+"""Options that several commands have, and groups of options in dataclasses."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from functools import wraps
@@ -21,6 +21,10 @@ from worker.errors import UsageWrong
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for a confirmation.")]
 All = Annotated[bool, typer.Option("--all", help="Take everything there is.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Take also what is older than the ledger remembers.")
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with 2 for warnings as well.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Show the profile's fields too.")]
 Ids = Annotated[
     list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, as `list` shows them.")
@@ -47,6 +51,7 @@ LogFormat = Annotated[
     ),
 ]
 _CONFIG: Final = "config_file"
+_Configured = TypeVar("_Configured")
 _Listening = TypeVar("_Listening", bound=ListeningSettings)
 
 
@@ -66,7 +71,7 @@ class FilterOptions:
 
 
 def listening_at(section: _Listening, address: str) -> _Listening:
-    """Return the section of something that listens at another address; "" = where it says.
+    """Return a section that listens at another address; "" = its own address.
 
     Raises:
         UsageWrong: It is none.
@@ -79,8 +84,37 @@ def listening_at(section: _Listening, address: str) -> _Listening:
     return section.model_copy(update={"listen": address})
 
 
+def configured(kind: str, name: str, known: Mapping[str, _Configured]) -> _Configured:
+    """Return the trigger or destination that a name in an option stands for.
+
+    Raises:
+        UsageWrong: The configuration has none of this name.
+    """
+    if name not in known:
+        there = ", ".join(known) or "none"
+        raise UsageWrong(f"The configuration has no {kind} {name}; it has: {there}.")
+    return known[name]
+
+
+def object_of(text: str, option: str) -> dict[str, Any]:
+    """Return the JSON object in the value of an option.
+
+    Raises:
+        UsageWrong: It is none.
+    """
+    import orjson  # noqa: PLC0415 - `--help` has to be quick
+
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(f"{option} is not JSON: {error.msg}.") from error
+    if not isinstance(value, dict):
+        raise UsageWrong(f"{option} has to be a JSON object.")
+    return value
+
+
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take each field of a dataclass as an option of its own.
+    """Give a command an option for each field of its dataclass parameters.
 
     A parameter whose type is a dataclass is replaced by the dataclass's fields, with their
     annotations and defaults; the command gets the dataclass.
@@ -98,7 +132,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Let a command take `--config` behind its name too."""
+    """Give a command the option `--config`."""
     hints = get_type_hints(command, include_extras=True)
     if _CONFIG in hints:
         return command
@@ -121,10 +155,10 @@ def with_config(command: Callable[..., None]) -> Callable[..., None]:
 def with_completion(
     command: Callable[..., None], completion: Callable[[str], Callable[[str], list[str]] | None]
 ) -> Callable[..., None]:
-    """Let the shell complete the values of a command's arguments and options.
+    """Give the arguments and options of a command their completions in the shell.
 
     Args:
-        command: What is called.
+        command: The function of the command.
         completion: Returns how a parameter is completed, by its name.
     """
     hints = get_type_hints(command, include_extras=True)
@@ -145,7 +179,7 @@ def with_completion(
 
 
 def use_config(path: Path | None) -> None:
-    """Let this process, and those that it starts, use another configuration."""
+    """Use another configuration in this process and its children."""
     if path is not None:
         os.environ["SEGRELAY_CONFIG"] = str(path.absolute())
 
@@ -159,7 +193,7 @@ def use_log_format(chosen: LogFormatName | None) -> None:
 def _signed(
     command: Callable[..., None], parameters: list[inspect.Parameter]
 ) -> Callable[..., None]:
-    """Let typer see these parameters in the place of the function's own."""
+    """Replace the signature that typer reads."""
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command

@@ -1,4 +1,4 @@
-"""Files that hold people's data: nobody but their owner may read them."""
+"""Files with people's data, which only their owner may read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MODE = 0o600
 
 @contextmanager
 def private_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file to be written anew, with mode 0600, also if it is there with another.
+    """Open a file for writing with mode 0600, also if it exists with another mode.
 
     Raises:
         OSError: It can't be written.

@@ -1,4 +1,4 @@
-"""Tables that fit the screen: names, ids and times are never cut, whatever the width is.
+"""Tables that fit the screen; names, ids and times are never cut.
 
 Columns that say nothing (all zero, all empty) are left out. A column that does not fit goes below
 its row, under its own title; so does a text that is too long for its cell. Texts are broken between
@@ -18,7 +18,7 @@ _BETWEEN: Final = ", "
 _NOTHING: Final = frozenset({"", "-", "0"})
 _EMPTY: Final = frozenset({"", "-"})
 _SHORT: Final = 24
-"""Characters of a text that stays in its cell before the rest of the screen is given away."""
+"""Characters up to which a text stays in its cell before other columns get the space."""
 _ENDS_A_HEAD: Final = (": ", "; ")
 
 ColumnKind = Literal["name", "number", "count", "words"]
@@ -29,7 +29,7 @@ class TableColumn:
     """A column of a table.
 
     Args:
-        title: What stands above it.
+        title: The text in the header.
         kind: `name` is never broken; a `number` is set to the right; a `count` too, and left out
             if it is zero in every row; `words` may be wrapped.
     """
@@ -39,7 +39,7 @@ class TableColumn:
 
 
 TableColumns = Sequence[str | TableColumn]
-"""A bare text is the title of a column of names, ids or times."""
+"""Columns; a plain string is the title of a column of names, ids or times."""
 Rows = Sequence[Sequence[str]]
 
 
@@ -64,7 +64,7 @@ def laid_out(columns: TableColumns, rows: Rows, width: int | None) -> list[list[
     Args:
         columns: From the most important one to the least.
         rows: Cells as they may be shown.
-        width: Of the screen; without one every column is there and a row is one line.
+        width: The width of the screen; None = every column, and one line for a row.
     """
     typed = [each if isinstance(each, TableColumn) else TableColumn(each) for each in columns]
     if width is not None:
@@ -92,7 +92,7 @@ def wrapped(text: str, width: int, indent: str = "") -> Iterator[str]:
 
 
 def cells_of(text: str) -> int:
-    """Return how much of a line a text takes."""
+    """Return the number of cells of a terminal that a text takes."""
     if text.isascii():
         return len(text)
     return sum(
@@ -106,7 +106,7 @@ def _says_something(column: TableColumn, at: int, rows: Rows) -> bool:
 
 
 class _Layout:
-    """Which columns stand in the line, how wide they are, and what goes below."""
+    """The columns of a row's first line, their widths, and the columns below it."""
 
     def __init__(self, columns: Sequence[TableColumn], rows: Rows, width: int | None) -> None:
         self._columns = columns
@@ -128,7 +128,7 @@ class _Layout:
         return sum(self._widths) + len(GAP) * (len(self._widths) - 1)
 
     def _narrow(self, width: int) -> None:
-        """Let only short texts stay in their cells, and give them the room that is left."""
+        """Keep short texts in their cells, and widen these columns by the remaining space."""
         texts = [at for at, column in enumerate(self._columns) if at and column.kind == "words"]
         for at in texts:
             self._widths[at] = self._fit_within(at, _SHORT)
@@ -141,7 +141,7 @@ class _Layout:
         return max(map(cells_of, (self._columns[at].title, *heads)))
 
     def _fitting(self) -> frozenset[int]:
-        """Return the columns that stand in the line: the first, and each that still fits."""
+        """Return the columns of the first line: the first one, and each further one that fits."""
         inline, used = {0}, self._widths[0]
         for at in range(1, len(self._widths)):
             wider = used + len(GAP) + self._widths[at]
@@ -176,7 +176,7 @@ class _Layout:
                 yield from wrapped(text, self._width, _INDENT)
 
     def _is_hidden(self, at: int, text: str) -> bool:
-        """Say whether a cell has something to say that its line does not show."""
+        """Say whether a cell has text that the first line does not show."""
         if text in (_NOTHING if self._columns[at].kind == "count" else _EMPTY):
             return False
         is_text = self._columns[at].kind == "words"
@@ -190,7 +190,7 @@ class _Layout:
 
 
 def _head(text: str, most: int) -> str:
-    """Return as much of a text as stands for it in a cell: all, its first part, or nothing."""
+    """Return the part of a text that its cell shows: all, its first part, or nothing."""
     if cells_of(text) <= most:
         return text
     ends = [end for mark in _ENDS_A_HEAD if (end := text.find(mark)) > 0]
@@ -199,7 +199,7 @@ def _head(text: str, most: int) -> str:
 
 
 def _flowed(pieces: Sequence[str], width: int) -> Iterator[str]:
-    """Put pieces that may not be broken side by side, as many as a line takes."""
+    """Join unbreakable pieces to lines, as many as fit."""
     line = ""
     for piece in pieces:
         longer = f"{line}{_BETWEEN}{piece}" if line else _INDENT + piece

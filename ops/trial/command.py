@@ -1,4 +1,4 @@
-"""`segrelay try`: one person's event, rendered, shaped, and sent if wanted."""
+"""`segrelay try`: rehearse one person's event, or send it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
+from ops.insider.read_back import read_sent
 from ops.state.opened import opened
-from ops.terminal.console import note, print_json, say
-from ops.terminal.options import Json
-from ops.trial.event import Attempt, attempt_of, event_of
-from ops.trial.reading_back import read_back
-from ops.trial.sending import NotSent, TrialSent, send
+from ops.terminal.console import json_or_text, note, print_json, say
+from ops.terminal.options import Json, configured
+from ops.trial.event import candidate_of, events_for, payloads_of, slug_or_id
+from ops.trial.trial_drain import NotSent, send
 from producer.doorbell import CeleryDoorbell
+from producer.events.payloads import ResolveAudience
 from producer.publishing.audiences import AudienceBook
+from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
 from worker.contract.events import Event
+from worker.contract.keys import partition_of
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings, Trigger, load_settings
-from worker.errors import SegrelayError, UsageWrong
+from worker.destinations.api import Shaped
+from worker.errors import UsageWrong
 
 _MICROSECONDS: Final = 1_000_000
 
@@ -45,7 +49,9 @@ def try_(
     would not be sent, was not sent, or was not taken.
     """
     settings = load_settings()
-    chosen = [_named(settings, trigger)] if trigger else _wanting(file, settings)
+    chosen = (
+        [configured("trigger", trigger, settings.triggers)] if trigger else _wanting(file, settings)
+    )
     results = [_tried(file, each, settings, sends=sends) for each in chosen]
     if as_json:
         documents = [{"trigger": name, **result} for name, result, _ in results]
@@ -59,20 +65,13 @@ def try_(
         raise typer.Exit(1)
 
 
-def _named(settings: Settings, name: str) -> Trigger:
-    if name in settings.triggers:
-        return settings.triggers[name]
-    known = ", ".join(settings.triggers)
-    raise UsageWrong(f"The configuration has no trigger {name}; it has: {known}.")
-
-
 def _wanting(file: Path, settings: Settings) -> list[Trigger]:
     """Return the triggers that want an event of the file."""
     wanting = []
     problems: list[UsageWrong] = []
     for trigger in settings.triggers.values():
         try:
-            event = _event(file, trigger, settings, _slug_or_id)
+            event = _event(file, trigger, settings, slug_or_id)
         except UsageWrong as error:
             problems.append(error)
         else:
@@ -90,69 +89,64 @@ def _wanting(file: Path, settings: Settings) -> list[Trigger]:
 def _tried(
     file: Path, trigger: Trigger, settings: Settings, *, sends: bool
 ) -> tuple[str, dict[str, Any], bool]:
-    """Return the trigger's name, what came of it, and whether that is right."""
+    """Return the trigger's name, the document of the result, and whether it is a success."""
     if sends:
         return trigger.name, *_sent(file, trigger)
-    attempt = _attempt(file, trigger, settings, _slug_or_id)
-    return trigger.name, _document(attempt, settings), attempt.rehearsed.fate == "sent"
+    event = _event(file, trigger, settings, slug_or_id)
+    _, rehearsed = _rehearsed(event, trigger, settings)
+    return trigger.name, _document(event, rehearsed, trigger, settings), rehearsed.fate == "sent"
 
 
-def _slug_or_id(audience_id: str, slug: str) -> str:
-    return slug or audience_id
-
-
-def _attempt(file: Path, trigger: Trigger, settings: Settings, resolve: Any) -> Attempt:
-    event = _event(file, trigger, settings, resolve)
-    return attempt_of(event, trigger, settings, now_us=time.time_ns() // 1000)
-
-
-def _event(file: Path, trigger: Trigger, settings: Settings, resolve: Any) -> Event:
+def _event(file: Path, trigger: Trigger, settings: Settings, resolve: ResolveAudience) -> Event:
+    """Return the first event of a file that a trigger wants, or else the first one at all."""
     now_us = time.time_ns() // 1000
-    return event_of(file, trigger, settings, now_us=now_us, resolve_audience=resolve)
+    found = events_for(
+        file, payloads_of(file), trigger, settings, now_us=now_us, resolve_audience=resolve
+    )
+    return next((event for event in found if trigger.wants(event.audience)), found[0])
 
 
-def _document(attempt: Attempt, settings: Settings) -> dict[str, Any]:
-    event, rehearsed = attempt.event, attempt.rehearsed
+def _rehearsed(event: Event, trigger: Trigger, settings: Settings) -> tuple[Candidate, Rehearsed]:
+    now_us = time.time_ns() // 1000
+    candidate = candidate_of(event, trigger, settings, now_us=now_us)
+    (rehearsed,) = rehearse([candidate], settings, now_us=now_us)
+    return candidate, rehearsed
+
+
+def _document(
+    event: Event, rehearsed: Rehearsed, trigger: Trigger, settings: Settings
+) -> dict[str, Any]:
     shaped = rehearsed.shaped
     return {
         "event": {
             "audience": event.audience,
             "direction": event.direction.value,
-            "wanted": attempt.trigger.wants(event.audience),
+            "wanted": trigger.wants(event.audience),
         },
         "outcome": f"would_be_{rehearsed.fate}",
         "reason": rehearsed.reason,
         "message": rehearsed.placed_message,
         "rendered": rehearsed.body,
-        "url": (shaped and shaped.url) or settings.url_of(attempt.trigger),
+        "url": (shaped and shaped.url) or settings.url_of(trigger),
         "request": rehearsed.sent,
         "left_out": list(shaped.dropped) if shaped else [],
     }
 
 
 def _json(body: bytes) -> Any:
-    if not body:
-        return None
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body.decode(errors="replace")
+    return json_or_text(body.decode(errors="replace")) if body else None
 
 
 def _sent(file: Path, trigger: Trigger) -> tuple[dict[str, Any], bool]:
     with opened() as (settings, client):
         claim(client, settings)
-        attempt = _attempt(file, trigger, settings, AudienceBook(client).resolve)
-        document = _document(attempt, settings)
-        if attempt.rehearsed.fate != "sent":
+        event = _event(file, trigger, settings, AudienceBook(client).resolve)
+        candidate, rehearsed = _rehearsed(event, trigger, settings)
+        document = _document(event, rehearsed, trigger, settings)
+        if rehearsed.shaped is None:
             return document | {"outcome": "not_sent"}, False
-        result = send(attempt, settings, client, CeleryDoorbell(settings))
-    return _with_answer(document, result, attempt, settings)
-
-
-def _with_answer(
-    document: dict[str, Any], result: TrialSent | NotSent, attempt: Attempt, settings: Settings
-) -> tuple[dict[str, Any], bool]:
+        partition = partition_of(event.profile_key, settings.redis.partitions)
+        result = send(candidate, partition, settings, client, CeleryDoorbell(settings))
     if isinstance(result, NotSent):
         return document | {
             "outcome": "not_sent",
@@ -167,19 +161,16 @@ def _with_answer(
         "answer": _json(result.answer),
     }
     is_taken = result.outcome == "delivered"
-    return document | answered | _read_back(attempt, settings), is_taken
+    return document | answered | _read_back(rehearsed.shaped, trigger, settings), is_taken
 
 
-def _read_back(attempt: Attempt, settings: Settings) -> dict[str, Any]:
-    """Return what the destination says of the person now; it may show only later."""
-    destination = settings.destinations[attempt.trigger.destination]
-    shaped = attempt.rehearsed.shaped
-    if destination.api != "insider" or shaped is None:
+def _read_back(shaped: Shaped, trigger: Trigger, settings: Settings) -> dict[str, Any]:
+    """Return the person as Insider holds them; a write may show only later."""
+    if settings.destinations[trigger.destination].api != "insider":
         return {}
-    try:
-        return {"read_back": read_back(shaped, attempt.trigger, settings)}
-    except SegrelayError as error:
-        return {"read_back": None, "read_back_problem": error.message}
+    read = read_sent(shaped, trigger, settings)
+    document = {"read_back": read.attributes}
+    return document | {"read_back_problem": read.problem} if read.problem else document
 
 
 def _tell(document: dict[str, Any]) -> None:

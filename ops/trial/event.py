@@ -1,45 +1,40 @@
-"""Trying one event: which one of a file, and what a trigger's template makes of it."""
+"""The events of a payload, as deliveries of a trigger that can be rehearsed or sent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from producer.events.payloads import ReadingRules, Refused, ResolveAudience, events_of
-from producer.publishing.matching import pack_exported, pack_whole
-from worker.checks.rehearsal import Candidate, Rehearsed, rehearse
+from producer.publishing.matching import export
+from worker.checks.rehearsal import Candidate
 from worker.contract.events import Event, decode_profile, header_of
 from worker.contract.settings import Settings, Trigger
-from worker.destinations.api import Shaped
 from worker.errors import UsageWrong
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """An event, the trigger it is tried with, and what came of rendering it."""
-
-    event: Event
-    trigger: Trigger
-    candidate: Candidate
-    rehearsed: Rehearsed
+def slug_or_id(audience_id: str, slug: str) -> str:
+    """Return the name of an audience without asking Redis for the slug of an id."""
+    return slug or audience_id
 
 
-def event_of(
-    path: Path,
+def events_for(
+    source: object,
+    payload: Any,
     trigger: Trigger,
     settings: Settings,
     *,
     now_us: int,
-    resolve_audience: ResolveAudience,
-) -> Event:
-    """Return the event of a file that a trigger would be tried with: of its direction.
+    resolve_audience: ResolveAudience = slug_or_id,
+) -> list[Event]:
+    """Return the events of a payload that have the direction of a trigger; there is at least one.
+
+    Messages name the source of the payload.
 
     Raises:
-        UsageWrong: The file can't be read, or has none.
+        UsageWrong: There is none.
     """
     reading = ReadingRules(
         now_us,
@@ -49,52 +44,52 @@ def event_of(
         state=False,
         skip_hook=bool(trigger.skip_hook),
     )
-    found = list(events_of(_parsed(path), reading))
-    events = [event for event in found if isinstance(event, Event)]
+    found = list(events_of(payload, reading))
+    events = [one for one in found if isinstance(one, Event)]
     fitting = [event for event in events if event.direction == trigger.on]
-    wanted = [event for event in fitting if trigger.wants(event.audience)]
     if fitting:
-        return (wanted or fitting)[0]
-    refused = [item for item in found if isinstance(item, Refused)]
+        return fitting
+    refused = next((one for one in found if isinstance(one, Refused)), None)
     if refused and not events:
-        raise UsageWrong(f"{path}: {refused[0].reason.value}: {refused[0].message}")
-    raise UsageWrong(f"{path}: holds no {trigger.on} event, which {trigger.name} is for.")
+        raise UsageWrong(f"{source}: {refused.reason.value}: {refused.message}")
+    raise UsageWrong(f"{source}: holds no {trigger.on} event, which {trigger.name} is for.")
 
 
-def _parsed(path: Path) -> Any:
+def payloads_of(path: Path) -> list[Any]:
+    """Return the payloads of a file: one, an array of them, or one a line.
+
+    Raises:
+        UsageWrong: It can't be read, or is not JSON.
+    """
     try:
-        return orjson.loads(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
+    try:
+        value = orjson.loads(content)
     except orjson.JSONDecodeError as error:
-        raise UsageWrong(f"{path}:{error.lineno}: is not JSON ({error.msg}).") from error
+        lines = [line for line in content.splitlines() if line.strip()]
+        if len(lines) < 2:  # noqa: PLR2004 - of one line the whole was tried
+            raise UsageWrong(
+                f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
+            ) from error
+        return [_line(path, number, line) for number, line in enumerate(lines, 1)]
+    return value if isinstance(value, list) else [value]
 
 
-def packed_of(event: Event, trigger: Trigger, settings: Settings) -> bytes:
-    """Return the profile that a delivery of an event carries, packed."""
-    fields = trigger.export_fields
-    identity = settings.delivery.identity
-    packed = pack_exported(event.profile, fields, identity) if fields else pack_whole(event.profile)
-    return packed.text
+def _line(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(f"{path}:{number}: is not JSON ({error.msg}).") from error
 
 
 def candidate_of(
     event: Event, trigger: Trigger, settings: Settings, *, name: str = "", now_us: int
 ) -> Candidate:
-    """Return what a delivery of an event would be rendered from."""
+    """Return the delivery of an event that a trigger would make, to be rehearsed."""
+    fields = trigger.export_fields
+    identity = settings.delivery.identity
+    packed = export(event.profile, fields, identity)
     header = header_of(event, accepted_ms=now_us // 1000)
-    profile = decode_profile(packed_of(event, trigger, settings))
-    return Candidate(name, trigger.name, header, profile)
-
-
-def attempt_of(event: Event, trigger: Trigger, settings: Settings, *, now_us: int) -> Attempt:
-    """Render and shape an event as a delivery of a trigger."""
-    candidate = candidate_of(event, trigger, settings, now_us=now_us)
-    (rehearsed,) = rehearse([candidate], settings, now_us=now_us)
-    return Attempt(event, trigger, candidate, rehearsed)
-
-
-def who_of(shaped: Shaped) -> Mapping[str, Any]:
-    """Return by what the destination knows the person."""
-    user = shaped.users[0] if shaped.users else {}
-    return {key: user[key] for key in ("identifiers", "insider_id") if key in user}
+    return Candidate(name, trigger.name, header, decode_profile(packed.text))

@@ -1,4 +1,4 @@
-"""A partition in which one event waits that is in no stream: what a drain makes of it can be seen.
+"""A partition with one event that is in no stream, so that a drain can send it alone.
 
 The rest is the real partition: lease, ledger and notes. The event was never accepted, so nothing of
 it is counted as delivered, skipped or dead, and no letter is written; the request is counted, and
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field, replace
 from worker.batch.letters import Obituary
 from worker.batch.partition import (
     Entry,
-    Found,
     Hold,
-    Holding,
     LedgerText,
     Note,
     Partition,
+    ReadEntries,
+    ReadRange,
     Release,
     Replacement,
     Settled,
     Settlement,
-    Stretch,
+    TakenPartition,
 )
 from worker.batch.preparing.read import order_of
 from worker.contract.events import encode_header
@@ -37,11 +37,11 @@ from worker.errors import FormatUnknown, UsageWrong
 
 @dataclass(slots=True)
 class OneEvent:
-    """See the module.
+    """The real partition, with one event instead of its streams.
 
     Args:
         partition: The real one.
-        settled: What became of the event; None = nothing yet.
+        settled: The outcome of the event; None = it has none yet.
     """
 
     partition: Partition
@@ -50,18 +50,18 @@ class OneEvent:
     settled: Settled | None = None
     _is_over: bool = False
 
-    async def take(self) -> Holding | None:
-        """Take the lease; what is known of the trigger's other deliveries does not matter here."""
+    async def take(self) -> TakenPartition | None:
+        """Take the lease, without the delays of other deliveries."""
         holding = await self.partition.take()
         return holding and replace(holding, holds={}, waits={}, setbacks={})
 
     async def streams(self) -> tuple[str, ...]:
-        """Return the one stream, until a request was made or the event needs none."""
+        """Return the one stream, until a request was made or the event is settled."""
         return () if self._is_over else (stream_name(LIVE, self.trigger),)
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
-        """Return the event, where it is behind the id from which is read."""
-        return [Found(self._behind(each.after_id), is_all=True) for each in stretches]
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
+        """Return the event if the id from which is read is before it."""
+        return [ReadEntries(self._behind(each.after_id), is_all=True) for each in ranges]
 
     def _behind(self, after_id: str) -> list[Entry]:
         is_read = after_id and order_of(after_id) >= order_of(self.entry.entry_id)
@@ -91,14 +91,14 @@ class OneEvent:
         return await self.partition.open_notes(note_ids, seconds, records)
 
     async def settle(self, settlement: Settlement) -> int:
-        """Settle, but let neither the event nor its trigger wait for a next time."""
+        """Settle, without delays for the event or its trigger."""
         end_ms = await self.partition.settle(replace(settlement, waits={}, setbacks={}))
         self.settled = next(iter(settlement.settled), self.settled)
         self._is_over = self._is_over or self.settled is not None
         return end_ms
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
-        """Go on with what the event becomes for its trigger under the new slug of its audience."""
+        """Continue with the event under the new slug of its renamed audience."""
         for new in (new for each in replacements for new in each.new):
             if new.trigger == self.trigger:
                 header = encode_header(new.header)
@@ -137,10 +137,10 @@ class OneEvent:
 
 
 class NoStreaks:
-    """Counts nothing: one event that is tried pauses no trigger."""
+    """A fake of the failure counts: an event that is tried pauses no trigger."""
 
     async def may_die(self, trigger: str, obituary: Obituary, count: int) -> int:  # noqa: ARG002
-        """Return how many may: all."""
+        """Return that all may die."""
         return count
 
     async def broken(self, trigger: str) -> None:
@@ -150,13 +150,13 @@ class NoStreaks:
         """Do nothing."""
 
     async def stop(self, trigger: str, reason: str) -> None:  # noqa: ARG002
-        """End the trial: the person's ledger is of another version of segrelay."""
+        """End the trial: another version of segrelay wrote the person's record."""
         raise FormatUnknown(reason)
 
 
 @dataclass(slots=True)
 class Recording:
-    """Sends, and remembers the last request and its answer."""
+    """A sender that remembers the last request and its answer."""
 
     sender: Sender
     request: OutgoingRequest | None = None
@@ -165,11 +165,11 @@ class Recording:
     async def send(
         self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
     ) -> Answer | NoAnswer:
-        """Send; see `Sender`."""
+        """Send a request and remember it; see `Sender`."""
         self.request, self.answer = request, None
         self.answer = await self.sender.send(request, deadline_seconds, permit)
         return self.answer
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Close the sender."""
         await self.sender.close()

@@ -1,4 +1,4 @@
-"""`segrelay verify`: does Insider hold what the ledger says was delivered."""
+"""`segrelay verify`: compare what Insider holds with the ledger."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis import Redis
 
 from ops.insider.lists import list_of
 from ops.insider.reader import InsiderReader
-from ops.letters.options import now_ms
+from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions
 from ops.terminal.console import note, print_json, progress, say, table

@@ -1,4 +1,4 @@
-"""Verifying: what Insider holds, compared with what the ledger says was delivered.
+"""Comparisons of the memberships that Insider holds with those in the ledger.
 
 It is the proof against silent drops: Insider answers 200 and writes nothing where an attribute is
 not defined in its panel. A difference is read again after a moment, ledger and profile, before it
@@ -17,7 +17,8 @@ from typing import Any, Final, Literal
 import orjson
 from redis import Redis
 
-from ops.insider.reader import CUSTOM, ReadsProfiles
+from ops.insider.read_back import ReadBack, read_lists
+from ops.insider.reader import ProfileReader
 from ops.state.ledger import LedgerLine, Names, read_records
 from worker.contract.keys import DIGEST_BYTES, REACHED_KEPT, PartitionKeys
 from worker.contract.redis.connection import redis_errors
@@ -27,12 +28,12 @@ from worker.core.beats import is_newer
 ListSide = Literal["inside", "outside"]
 
 _LARGEST: Final = "f" * 2 * DIGEST_BYTES
-"""No digest is larger."""
+"""The largest digest, in hex."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Somebody to whom something was delivered.
+    """A person to whom something was delivered.
 
     Args:
         who: `identifiers` or `insider_id`, as they were sent.
@@ -45,10 +46,10 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """What the ledger says about one audience.
+    """The membership of a person in one audience by the ledger.
 
     Args:
-        attribute: Where the list is kept.
+        attribute: The attribute that holds the list.
     """
 
     audience: str
@@ -58,11 +59,11 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What Insider does not hold as the ledger says.
+    """A membership that Insider does not hold as the ledger says.
 
     Args:
         profile: Digest, hex.
-        found: What Insider says; `unknown` = it does not know the profile.
+        found: The side at Insider; `unknown` = it does not know the profile.
     """
 
     destination: str
@@ -75,14 +76,14 @@ class Difference:
 
 @dataclass(slots=True)
 class Verified:
-    """What a verification found."""
+    """The result of a verification."""
 
     profiles: int = 0
     memberships: int = 0
     differences: list[Difference] = field(default_factory=list)
 
     def add(self, other: Verified) -> None:
-        """Add what another one found."""
+        """Add another result."""
         self.profiles += other.profiles
         self.memberships += other.memberships
         self.differences += other.differences
@@ -90,11 +91,11 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Whom something was delivered to, as far as Redis remembers it.
+    """The people to whom something was delivered, as far as Redis remembers them.
 
     Args:
         people: Everybody, or an even sample.
-        about: How many people there are; where the people are a sample, an estimate.
+        about: The number of all people, estimated if `people` is a sample.
     """
 
     people: Sequence[Delivered]
@@ -102,7 +103,7 @@ class Reached:
 
 
 def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: int) -> Reached:
-    """Return to whom something was delivered, and nothing later than that.
+    """Return the people whose last delivery is not later than `until_ms`.
 
     Of a partition with many people Redis keeps those with the smallest digests. Over all
     partitions those up to the smallest of these bounds are an even sample.
@@ -127,17 +128,17 @@ def read_reached(client: Redis, places: Sequence[PartitionKeys], *, until_ms: in
 
 
 def sampled(everybody: Sequence[Delivered], count: int, chance: random.Random) -> list[Delivered]:
-    """Return so many of them, at random."""
+    """Choose `count` people at random."""
     return chance.sample(everybody, min(count, len(everybody)))
 
 
 def expected(
     lines: Iterable[LedgerLine], lists: Mapping[str, str], *, until_us: int
 ) -> list[Membership]:
-    """Return what the ledger says of audiences whose lists are kept; what is unsure is left out.
+    """Return the sure memberships in audiences whose lists are kept.
 
     Args:
-        lines: Of one profile.
+        lines: The lines of one profile.
         lists: Attribute by trigger; triggers without one keep no list.
         until_us: Events later than this may not be written there yet.
     """
@@ -174,14 +175,14 @@ class Verifier:
 
     Args:
         lists: Attribute by trigger; triggers without one keep no list.
-        until_us: What happened later is not compared.
-        again_seconds: After which a difference is read again.
+        until_us: Later events are not compared.
+        again_seconds: The time after which a difference is read again.
     """
 
     def __init__(
         self,
         client: Redis,
-        reader: ReadsProfiles,
+        reader: ProfileReader,
         lists: Mapping[str, str],
         *,
         until_us: int,
@@ -197,7 +198,7 @@ class Verifier:
         self._names = Names(client)
 
     def verify(self, people: Sequence[Delivered]) -> Iterator[Verified]:
-        """Compare these people; yields after each of them, and at last what differs twice."""
+        """Compare people; yield a result for each, and at last what differs twice."""
         suspects: list[Delivered] = []
         for person in people:
             memberships, differences = self._compare(person)
@@ -216,8 +217,8 @@ class Verifier:
         wanted = expected(self._names.lines(record), self._lists, until_us=self._until_us)
         if not wanted:
             return 0, []
-        attributes = sorted({CUSTOM + membership.attribute for membership in wanted})
-        found = self._reader.profile(person.who, attributes)
+        attributes = [membership.attribute for membership in wanted]
+        found = read_lists(self._reader, person.who, attributes)
         differences = [
             Difference(
                 person.place.destination,
@@ -233,10 +234,8 @@ class Verifier:
         return len(wanted), differences
 
 
-def _actual(attributes: Mapping[str, Any] | None, membership: Membership) -> str:
-    """Return where somebody is; "" where there is nothing to tell."""
-    if attributes is None:
+def _actual(found: ReadBack, membership: Membership) -> str:
+    """Return the side on which Insider has a person; "" = there is nothing to compare."""
+    if found.attributes is None:
         return "unknown" if membership.place == "inside" else ""
-    values = attributes.get(CUSTOM + membership.attribute)
-    listed = values if isinstance(values, list) else [values]
-    return "inside" if membership.audience in listed else "outside"
+    return "inside" if found.lists(membership.audience, membership.attribute) else "outside"

@@ -14,6 +14,7 @@ from typing import Final, Literal
 import orjson
 
 from producer.events.rows import RowMeaning
+from producer.publishing.options import PublishOptions
 from producer.sources.csv_rows import Columns
 
 JobPhase = Literal["reading", "canary", "paused", "read", "failed", "aborted"]
@@ -58,6 +59,13 @@ class Spec:
     started_at: str
     expected_rows: int = 0
     attempt: int = 0
+
+    @property
+    def options(self) -> PublishOptions:
+        """Return the way in which the job's rows are published."""
+        return PublishOptions(
+            job=self.name, skip_hook=self.skip_hook, triggers=self.triggers, again=self.again
+        )
 
     @property
     def resumes(self) -> bool:

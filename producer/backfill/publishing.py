@@ -26,9 +26,8 @@ from producer.backfill.job import BAD_ROW_BYTES, BadRow, JobTally, Spec
 from producer.doorbell import SilentDoorbell
 from producer.events.payloads import Payload, text_of
 from producer.publish import Publisher
-from producer.publishing.published import Draft, Published, RefusedAt
+from producer.publishing.published import Draft, PartitionAddress, Published, RefusedAt
 from producer.publishing.room import NoRoom
-from producer.publishing.writing import PartitionPlace
 from producer.sources.blocks import Block
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import load_settings
@@ -39,12 +38,13 @@ AWAY_SECONDS: Final = 120.0
 """The longest time to wait for a Redis that is away or full; then the reading ends."""
 _LOOK_SECONDS: Final = 0.2
 _COLLECT_AFTER: Final = (100_000, 20, 50)
-"""Of the garbage collector: rows are many objects without cycles."""
+"""Thresholds of the garbage collector while rows are read: they are many objects without cycles."""
 _SWITCHED_SECONDS: Final = 0.000_5
-"""A block that is written goes before one that is drafted, which would else not yield for 5 ms."""
+"""The seconds between two switches of threads: a block that is written goes before one that is
+drafted, which would not yield for 5 ms otherwise."""
 _TOLD_AGAIN_SECONDS: Final = 5.0
 STARTED_FROM: Final = multiprocessing.get_context("forkserver")
-"""So the processes share the memory of what they load, and load it once."""
+"""The way to start processes: they share the memory of the modules, which are loaded once."""
 STARTED_FROM.set_forkserver_preload([__name__])
 
 Answered = TypeVar("Answered")
@@ -75,7 +75,7 @@ class BlockPublished:
 
     number: int
     tally: JobTally
-    rang: tuple[PartitionPlace, ...]
+    rang: tuple[PartitionAddress, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +201,7 @@ class Publishing:
         return _Drafted(task.number, draft, bad_rows)
 
     def _draft(self, rows: list[Payload]) -> Draft:
-        return self.publisher.draft_rows(
-            rows,
-            self.spec.membership,
-            job=self.spec.name,
-            skip_hook=self.spec.skip_hook,
-            triggers=self.spec.triggers,
-            again=self.spec.again,
-        )
+        return self.publisher.draft_rows(rows, self.spec.membership, self.spec.options)
 
     def _publish(self, drafted: _Drafted) -> BlockPublished:
         """Publish one block, again and again until Redis has it.

@@ -43,12 +43,12 @@ _LOOK_SECONDS: Final = 1.0
 _HEAR_SECONDS: Final = 0.2
 _STOPPED: Final[tuple[JobPhase, ...]] = ("paused", "aborted")
 _RENEWED_SECONDS: Final = 3.0
-"""In which a reader that lives has renewed its claim."""
+"""The seconds between two renewals of a reader's claim."""
 _ON_THE_WAY: Final = 2
-"""Blocks that a stripe has at once: one that is published, and the next."""
+"""The number of blocks that a stripe has at once: one that is published, and the next."""
 _END_SECONDS: Final = 130.0
 _LAST_WORDS_SECONDS: Final = 5.0
-"""For which a reader that stops waits for the blocks that are under way."""
+"""The seconds for which a reader that stops waits for the blocks that are under way."""
 
 
 @dataclass(frozen=True, slots=True)

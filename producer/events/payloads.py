@@ -104,14 +104,6 @@ class ReadingRules(NamedTuple):
     skip_hook: bool
 
 
-class _Envelope(NamedTuple):
-    """A payload without its form: the profile, its payload's own id, the time of a change."""
-
-    profile: dict[str, Any]
-    own_id: object
-    change_time: object
-
-
 def parse(
     payload: bytes | Any,
     *,
@@ -194,11 +186,11 @@ def is_timeless(value: Any) -> bool:
     if isinstance(value, list):
         return any(is_timeless(element) for element in value)
     try:
-        envelope = _open(value)
-        entries = _entries(envelope.profile)
+        profile, change_time = _open(value)
+        entries = _entries(profile)
     except PayloadRefused:
         return False
-    return envelope.change_time is None and any(
+    return change_time is None and any(
         isinstance(entry, dict) and entry.get("event") == Direction.CHANGE for entry in entries
     )
 
@@ -229,29 +221,26 @@ def content_of(event: Event) -> bytes:
 
 def _events_of_one(index: int, payload: Any, reading: ReadingRules) -> Iterator[Event | Refused]:
     try:
-        envelope = _open(payload)
-        entries = _entries(envelope.profile)
+        profile, change_time = _open(payload)
+        entries = _entries(profile)
         if len(entries) > FEW_EVENTS:
-            refuse_heavy(len(entries), len(text_of(envelope.profile)))
+            refuse_heavy(len(entries), len(text_of(profile)))
     except PayloadRefused as refusal:
         yield _refused(index, refusal, content=text_of(payload))
         return
-    profile = envelope.profile
-    if envelope.own_id is not None and PAYLOAD_ID not in profile:
-        profile = {**profile, PAYLOAD_ID: envelope.own_id}
-        envelope = envelope._replace(profile=profile)
     if len(entries) == 1:
-        yield _event(index, payload, envelope, entries[0], reading)
+        yield _event(index, payload, profile, change_time, reading)
         return
     for entry in entries:
-        single = envelope._replace(profile={**profile, SEGMENT_EVENTS: [entry]})
-        yield _event(index, payload, single, entry, reading)
+        single = {**profile, SEGMENT_EVENTS: [entry]}
+        yield _event(index, payload, single, change_time, reading)
 
 
-def _open(payload: Any, *, within_cloud_event: bool = False) -> _Envelope:
-    """Take a payload out of its form.
+def _open(payload: Any, *, within_cloud_event: bool = False) -> tuple[dict[str, Any], object]:
+    """Return the profile that a payload carries, and the time of a change (None = it has none).
 
-    A CloudEvent's `id` names the event and not the profile, so it is nobody's identity.
+    The payload's own id is put into the profile, where that has none. A CloudEvent's `id` names the
+    event and not the profile, so it is nobody's identity.
     """
     if not isinstance(payload, dict):
         raise PayloadRefused(
@@ -264,20 +253,21 @@ def _open(payload: Any, *, within_cloud_event: bool = False) -> _Envelope:
             "Lytics; segrelay renders with its own.",
         )
     if SEGMENT_EVENTS in payload or "data" not in payload:
-        return _Envelope(payload, None, None)
+        return payload, None
     profile = payload["data"]
     if not isinstance(profile, dict):
         raise PayloadRefused(
             Refusal.UNREADABLE, f"`data` should be a profile, but is {_kind_of(profile)}."
         )
     if "specversion" in payload and not within_cloud_event:
-        inner = _open(profile, within_cloud_event=True)
-        if inner.change_time is not None:
-            return inner
-        return inner._replace(change_time=payload.get("time"))
+        profile, change_time = _open(profile, within_cloud_event=True)
+        return profile, payload.get("time") if change_time is None else change_time
     meta = payload.get("meta")
     change_time = meta.get("timestamp") if isinstance(meta, dict) else None
-    return _Envelope(profile, _own_id(payload.get("id")), change_time)
+    own_id = _own_id(payload.get("id"))
+    if own_id is not None and PAYLOAD_ID not in profile:
+        profile = {**profile, PAYLOAD_ID: own_id}
+    return profile, change_time
 
 
 def _own_id(value: Any) -> str | None:
@@ -300,25 +290,27 @@ def _entries(profile: dict[str, Any]) -> list[Any]:
 
 
 def _event(
-    index: int, payload: Any, envelope: _Envelope, entry: Any, reading: ReadingRules
+    index: int, payload: Any, profile: dict[str, Any], change_time: object, reading: ReadingRules
 ) -> Event | Refused:
+    (entry,) = profile[SEGMENT_EVENTS]
     try:
         with one_costs_one():
-            return _build(envelope, entry, reading)
+            return _build(profile, entry, change_time, reading)
     except PayloadRefused as refusal:
-        content = text_of(_reduced(payload, envelope.profile))
+        content = text_of(_reduced(payload, profile))
         return _refused(index, refusal, audience=_named(entry), content=content)
 
 
-def _build(envelope: _Envelope, entry: Any, reading: ReadingRules) -> Event:
+def _build(
+    profile: dict[str, Any], entry: Any, change_time: object, reading: ReadingRules
+) -> Event:
     direction = _direction(entry)
     known_slug = _name(entry, "slug")
     slug = reading.resolve_audience(_name(entry, "id"), known_slug)
-    profile = envelope.profile
     if entry.get("slug") != slug:
         profile = {**profile, SEGMENT_EVENTS: [{**entry, "slug": slug}]}
-    time_us = _time_us(entry, direction, envelope.change_time, reading)
-    key = profile_key(envelope.profile, reading.identity)
+    time_us = _time_us(entry, direction, change_time, reading)
+    key = profile_key(profile, reading.identity)
     return Event(
         key,
         slug,

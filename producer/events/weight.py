@@ -8,7 +8,7 @@ from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
 FEW_EVENTS: Final = 16
-"""As many are never too heavy, so that an ordinary payload needs no look at its size."""
+"""The number of events that are never too heavy: an ordinary payload needs no look at its size."""
 _MOST_BYTES: Final = 16 * 1024 * 1024
 
 

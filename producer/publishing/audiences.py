@@ -19,9 +19,9 @@ from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
 _REMEMBERED_SECONDS: Final = 60.0
-"""After it, what a person has corrected in Redis holds here too."""
+"""The seconds for which slugs are remembered; then a correction in Redis takes effect here too."""
 _ASKED_AGAIN_SECONDS: Final = 1.0
-"""An unknown id, or one in conflict, is asked for at most once in this time."""
+"""The seconds between two questions for an unknown id, or for one in conflict."""
 
 
 class AudienceBook:

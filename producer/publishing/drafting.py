@@ -26,79 +26,52 @@ from producer.events.rows import RowMeaning, has_own_events, payloads_of
 from producer.publishing.audiences import AudienceBook
 from producer.publishing.matching import (
     Exported,
-    Subscription,
-    Subscriptions,
-    pack_exported,
-    pack_whole,
+    Recipient,
+    Recipients,
+    export,
 )
-from producer.publishing.published import Draft, MemberChange, Portion
-from producer.publishing.room import Fill
-from producer.publishing.writing import PartitionPlace
+from producer.publishing.options import PublishOptions
+from producer.publishing.published import Draft, MemberChange, PartitionAddress, Portion
+from producer.publishing.room import RoomMeter
 from worker.contract.events import Event, Header, header_of
 from worker.contract.keys import digest_of, partition_of
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.settings import Settings
-from worker.contract.words import LIVE, Direction, Refusal, kind_of_lane
+from worker.contract.words import Direction, Refusal
 from worker.errors import PayloadRefused
 
 
-class Manner(NamedTuple):
-    """The caller's options for one call that publishes.
-
-    Attributes:
-        state: The events were made up by comparison.
-        skip_hook: See `Publisher.publish`.
-        triggers: See `Publisher.publish`.
-        again: See `Publisher.publish`.
-    """
-
-    lane: str = LIVE
-    state: bool = False
-    skip_hook: bool | None = None
-    triggers: tuple[str, ...] = ()
-    again: bool = False
-
-    def skips_hook(self, event: Event) -> bool:
-        """Say whether the destination should not start journeys for this event."""
-        return self.skips if self.skip_hook is not None else event.skip_hook or self.skips
-
-    @property
-    def skips(self) -> bool:
-        """Say whether the destination should not start journeys, as far as the event is silent."""
-        return kind_of_lane(self.lane) != LIVE if self.skip_hook is None else self.skip_hook
-
-
-class _Told(NamedTuple):
-    """The meaning of rows, with the triggers that they are for.
+class _CommonPart(NamedTuple):
+    """The part of the deliveries that is the same for all rows of a block.
 
     Attributes:
         segment_events: Of each profile.
-        headers: Of each route's deliveries, but for the digest.
+        headers: Of each recipient's deliveries, but for the digest.
     """
 
     segment_events: list[Any]
-    routes: tuple[Subscription, ...]
+    recipients: tuple[Recipient, ...]
     headers: tuple[Header, ...]
 
 
-_Wanted = tuple[Event, Sequence[Subscription]]
-"""An event, and the routes of the triggers that want it."""
+_Wanted = tuple[Event, Sequence[Recipient]]
+"""An event, and the recipients of the triggers that want it."""
 
 
 class Drafter:
     """Makes drafts for one configuration."""
 
-    def __init__(self, settings: Settings, book: AudienceBook, fill: Fill) -> None:
+    def __init__(self, settings: Settings, book: AudienceBook, fill: RoomMeter) -> None:
         self._settings = settings
         self._book = book
         self._book_version = book.version
-        self._routes = Subscriptions(settings.triggers.values(), book.slug_of)
+        self._recipients = Recipients(settings.triggers.values(), book.slug_of)
         self._fill = fill
 
     def draft(
         self,
         payloads: Iterable[bytes | Payload | Event],
-        manner: Manner,
+        options: PublishOptions,
         portion: Portion | None = None,
     ) -> Draft:
         """Return what becomes of payloads or events; with a portion, of as many as it allows.
@@ -106,19 +79,21 @@ class Drafter:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        draft = self._empty(manner)
+        draft = self._empty(options)
         for number, payload in enumerate(payloads, start=1):
             if isinstance(payload, Event):
                 draft.payloads += 1
-                event = replace(payload, skip_hook=manner.skips_hook(payload))
-                self._take(event, draft, line=number, index=0)
+                event = replace(payload, skip_hook=options.skips_hook(payload))
+                self._draft_event(event, draft, line=number, index=0)
             else:
-                self._read(payload, number, draft)
+                self._draft_payload(payload, number, draft)
             if portion is not None and portion.is_full(draft):
                 break
         return draft
 
-    def draft_rows(self, rows: Iterable[Payload], membership: RowMeaning, manner: Manner) -> Draft:
+    def draft_rows(
+        self, rows: Iterable[Payload], membership: RowMeaning, options: PublishOptions
+    ) -> Draft:
         """Return what becomes of rows that all say the same of the people in them.
 
         What is not a plain profile, or can't be placed, goes the way of all payloads.
@@ -126,16 +101,16 @@ class Drafter:
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        draft = self._empty(manner)
-        told = self._told(membership, draft)
+        draft = self._empty(options)
+        common = self._common_part(membership, draft)
         for number, row in enumerate(rows, start=1):
-            if told is None or not self._take_row(row, told, draft):
+            if common is None or not self._take_row(row, common, draft):
                 for payload in payloads_of(row, membership):
-                    self._read(payload, number, draft)
+                    self._draft_payload(payload, number, draft)
         return draft
 
-    def _told(self, membership: RowMeaning, draft: Draft) -> _Told | None:
-        """Return what is the same for all rows; None where it can't be right, or differs."""
+    def _common_part(self, membership: RowMeaning, draft: Draft) -> _CommonPart | None:
+        """Return what all rows have in common; None if it can't be right, or differs."""
         if membership.column:
             return None
         identity = draft.reading.identity
@@ -143,24 +118,29 @@ class Drafter:
         (event,) = events_of(sample, draft.reading._replace(state=True))
         if isinstance(event, Refused) or self._book.now_called(event.audience) != event.audience:
             return None
-        routes = self._wanted(event, draft)
-        skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in routes]
+        recipients = self._wanted(event, draft)
+        skips = [r.skip_hook if r.skip_hook is not None else event.skip_hook for r in recipients]
         rest = (event.audience, event.direction, event.time_us, True)
         accepted_ms = draft.reading.now_us // 1_000
         headers = tuple(
             Header(b"", *rest, skip, repair=False, accepted_ms=accepted_ms, again=draft.again)
             for skip in skips
         )
-        return _Told(event.profile[SEGMENT_EVENTS], routes, headers)
+        return _CommonPart(event.profile[SEGMENT_EVENTS], recipients, headers)
 
-    def _take_row(self, row: Payload, told: _Told, draft: Draft) -> bool:
+    def _take_row(self, row: Payload, common: _CommonPart, draft: Draft) -> bool:
         """Add the deliveries of a row; returns False, and adds nothing, in any doubt."""
-        if row.error or type(row.value) is not dict or has_own_events(row.value) or not told.routes:
+        if (
+            row.error
+            or type(row.value) is not dict
+            or has_own_events(row.value)
+            or not common.recipients
+        ):
             return False
-        profile = {**row.value, SEGMENT_EVENTS: told.segment_events}
+        profile = {**row.value, SEGMENT_EVENTS: common.segment_events}
         try:
             key = profile_key(profile, draft.reading.identity)
-            packs = self._exported(profile, told.routes)
+            packs = self._exported(profile, common.recipients)
             digest = digest_of(key)
         except (PayloadRefused, ValueError):
             return False
@@ -168,19 +148,23 @@ class Drafter:
         draft.payloads += 1
         draft.events += 1
         draft.numbers += 1
-        for route, header, packed in zip(told.routes, told.headers, packs, strict=True):
+        for recipient, header, packed in zip(common.recipients, common.headers, packs, strict=True):
             delivery = NewDelivery(
-                draft.lane, route.trigger, Header(digest, *header[1:]), packed.text, draft.numbers
+                draft.lane,
+                recipient.trigger,
+                Header(digest, *header[1:]),
+                packed.text,
+                draft.numbers,
             )
-            draft.deliveries.setdefault((route.destination, partition), []).append(delivery)
+            draft.deliveries.setdefault((recipient.destination, partition), []).append(delivery)
             draft.without_hook += header.skip_hook
         as_text = packs[0].as_text.union(*(packed.as_text for packed in packs[1:]))
         if as_text:
             draft.as_text.update(as_text)
         return True
 
-    def _exported(self, profile: dict[str, Any], routes: Iterable[Subscription]) -> list[Exported]:
-        """Return what the deliveries of each route carry of a profile.
+    def _exported(self, profile: dict[str, Any], recipients: Iterable[Recipient]) -> list[Exported]:
+        """Return what the deliveries of each recipient carry of a profile.
 
         Raises:
             PayloadRefused: One can't be packed.
@@ -188,19 +172,19 @@ class Drafter:
         identity = self._settings.delivery.identity
         whole: Exported | None = None
         packs = []
-        for route in routes:
-            if route.export_fields:
-                packs.append(pack_exported(profile, route.export_fields, identity))
+        for recipient in recipients:
+            if recipient.export_fields:
+                packs.append(export(profile, recipient.export_fields, identity))
             else:
-                whole = whole or pack_whole(profile)
+                whole = whole or export(profile, (), identity)
                 packs.append(whole)
         return packs
 
     def draft_as_they_are(self, events: Iterable[Event], lane: str) -> Draft:
         """Return what becomes of events that were judged good a moment ago."""
-        draft = self._empty(Manner(lane))
+        draft = self._empty(PublishOptions(lane))
         for event in events:
-            self._deliver(self._meant(event, draft), draft)
+            self._deliver(self._matched(event, draft), draft)
         return draft
 
     def draft_members(self, destination: str, changes: Iterable[MemberChange], lane: str) -> Draft:
@@ -209,7 +193,7 @@ class Drafter:
         An event that none of its triggers wants is none; what can't be packed is refused, and its
         member changes all the same.
         """
-        draft = self._empty(Manner(lane))
+        draft = self._empty(PublishOptions(lane))
         partitions = self._settings.redis.partitions
         for change in changes:
             place = (destination, partition_of(change.member.key, partitions))
@@ -217,29 +201,35 @@ class Drafter:
             members.append(change.member)
             draft.numbers = len(members)
             if change.event is not None:
-                self._tell(change.event, destination, draft)
+                self._draft_member_event(change.event, destination, draft)
         return draft
 
-    def _tell(self, event: Event, destination: str, draft: Draft) -> None:
-        routes = [route for route in self._routes_of(event) if route.destination == destination]
+    def _draft_member_event(self, event: Event, destination: str, draft: Draft) -> None:
+        recipients = [
+            recipient
+            for recipient in self._recipients_of(event)
+            if recipient.destination == destination
+        ]
         try:
-            self._deliver([(event, routes)], draft)
+            self._deliver([(event, recipients)], draft)
             draft.events += 1
         except PayloadRefused as refusal:
             reason = Refusal(refusal.reason)
             refused = Refused(0, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=0, index=0)
 
-    def routes_for(self, audience: str, direction: Direction) -> tuple[Subscription, ...]:
+    def recipients_for(self, audience: str, direction: Direction) -> tuple[Recipient, ...]:
         """Return the triggers that want an audience's events of this direction."""
-        return self._routes_of(Event("", audience, direction, 0, {}))
+        return self._recipients_of(Event("", audience, direction, 0, {}))
 
-    def judged(self, content: bytes, manner: Manner, *, arrived_us: int) -> list[Event | Refused]:
+    def judged(
+        self, content: bytes, options: PublishOptions, *, arrived_us: int
+    ) -> list[Event | Refused]:
         """Return what a text from the quarantine gives today; events only if a trigger wants them.
 
         A change that has no time of its own keeps `arrived_us`, when it came first.
         """
-        reading = self._reading(manner)._replace(arrived_us=arrived_us)
+        reading = self._reading(options)._replace(arrived_us=arrived_us)
         try:
             found = list(events_of(load(content), reading))
         except PayloadRefused as refusal:
@@ -249,27 +239,27 @@ class Drafter:
     def _judged(self, item: Event | Refused, content: bytes) -> Event | Refused:
         if isinstance(item, Refused):
             return item
-        draft = self._empty(Manner())
-        meant = self._meant(item, draft)
-        if not meant:
+        draft = self._empty(PublishOptions())
+        matched = self._matched(item, draft)
+        if not matched:
             return Refused(0, Refusal.NO_TRIGGER, _no_trigger(item), item.audience, content)
         try:
-            self._deliver(meant, draft)
+            self._deliver(matched, draft)
         except PayloadRefused as refusal:
             return Refused(0, Refusal(refusal.reason), refusal.message, item.audience, content)
         return item
 
-    def _empty(self, manner: Manner) -> Draft:
-        return Draft(manner.lane, self._reading(manner), manner.triggers, manner.again)
+    def _empty(self, options: PublishOptions) -> Draft:
+        return Draft(options.lane, self._reading(options), options.triggers, options.again)
 
-    def _reading(self, manner: Manner) -> ReadingRules:
+    def _reading(self, options: PublishOptions) -> ReadingRules:
         now_us = self._fill.now_us()
         identity = self._settings.delivery.identity
         return ReadingRules(
-            now_us, now_us, identity, self._book.resolve, manner.state, manner.skips
+            now_us, now_us, identity, self._book.resolve, options.state, options.skips
         )
 
-    def _read(self, payload: bytes | Payload, number: int, draft: Draft) -> None:
+    def _draft_payload(self, payload: bytes | Payload, number: int, draft: Draft) -> None:
         if isinstance(payload, bytes):
             payload = _parsed(payload, number)
         line = payload.line or number
@@ -286,52 +276,54 @@ class Drafter:
                 draft.numbers += 1
                 draft.refuse(item, line=line, index=index)
             else:
-                self._take(item, draft, line=line, index=index)
+                self._draft_event(item, draft, line=line, index=index)
 
-    def _take(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
+    def _draft_event(self, event: Event, draft: Draft, *, line: int, index: int) -> None:
         draft.numbers += 1
-        meant = self._meant(event, draft)
-        if not meant:
+        matched = self._matched(event, draft)
+        if not matched:
             draft.events += 1
             draft.unmatched += 1
             draft.keep(Refusal.NO_TRIGGER, event.audience, _no_trigger(event), content_of(event))
             return
         try:
-            self._deliver(meant, draft)
+            self._deliver(matched, draft)
             draft.events += 1
         except PayloadRefused as refusal:
             reason = Refusal(refusal.reason)
             refused = Refused(index, reason, refusal.message, event.audience, content_of(event))
             draft.refuse(refused, line=line, index=index)
 
-    def _meant(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
-        """Return the event with the routes that want it; nothing if none do.
+    def _matched(self, event: Event, draft: Draft) -> Sequence[_Wanted]:
+        """Return the event with the recipients that want it; nothing if none do.
 
         What comes under a former slug goes to the triggers that name it; the drain carries it over
         to the new slug. A destination without any gets it under the new slug at once.
         """
-        routes = self._wanted(event, draft)
+        recipients = self._wanted(event, draft)
         slug = event.audience if event.former else self._book.now_called(event.audience)
         if slug == event.audience:
-            return [(event, routes)] if routes else []
+            return [(event, recipients)] if recipients else []
         renamed = event.about(slug)
-        served = {route.destination for route in routes}
+        served = {recipient.destination for recipient in recipients}
         others = tuple(r for r in self._wanted(renamed, draft) if r.destination not in served)
-        return [pair for pair in ((event, routes), (renamed, others)) if pair[1]]
+        return [pair for pair in ((event, recipients), (renamed, others)) if pair[1]]
 
-    def _wanted(self, event: Event, draft: Draft) -> tuple[Subscription, ...]:
-        routes = self._routes_of(event)
+    def _wanted(self, event: Event, draft: Draft) -> tuple[Recipient, ...]:
+        recipients = self._recipients_of(event)
         if draft.triggers:
-            return tuple(route for route in routes if route.trigger in draft.triggers)
-        return routes
+            return tuple(
+                recipient for recipient in recipients if recipient.trigger in draft.triggers
+            )
+        return recipients
 
-    def _routes_of(self, event: Event) -> tuple[Subscription, ...]:
+    def _recipients_of(self, event: Event) -> tuple[Recipient, ...]:
         if self._book.version != self._book_version:
-            self._routes.forget()
+            self._recipients.forget()
             self._book_version = self._book.version
-        return self._routes.of(event)
+        return self._recipients.of(event)
 
-    def _deliver(self, meant: Iterable[_Wanted], draft: Draft) -> None:
+    def _deliver(self, matched: Iterable[_Wanted], draft: Draft) -> None:
         """Add an event's deliveries to the draft: all or, if one can't be packed, none.
 
         Raises:
@@ -340,8 +332,8 @@ class Drafter:
         with one_costs_one():
             added = [
                 delivery
-                for event, routes in meant
-                for delivery in self._deliveries(event, routes, draft)
+                for event, recipients in matched
+                for delivery in self._deliveries(event, recipients, draft)
             ]
         as_text: set[str] = set()
         for place, delivery, packed in added:
@@ -352,19 +344,19 @@ class Drafter:
         draft.as_text.update(as_text)
 
     def _deliveries(
-        self, event: Event, routes: Sequence[Subscription], draft: Draft
-    ) -> Iterator[tuple[PartitionPlace, NewDelivery, Exported]]:
-        packs = self._exported(event.profile, routes)
+        self, event: Event, recipients: Sequence[Recipient], draft: Draft
+    ) -> Iterator[tuple[PartitionAddress, NewDelivery, Exported]]:
+        packs = self._exported(event.profile, recipients)
         header = header_of(event, accepted_ms=draft.reading.now_us // 1_000)
         if draft.again:
             header = header._replace(again=True)
         partition = partition_of(event.profile_key, self._settings.redis.partitions)
-        for route, packed in zip(routes, packs, strict=True):
+        for recipient, packed in zip(recipients, packs, strict=True):
             own = header
-            if route.skip_hook is not None and route.skip_hook != event.skip_hook:
-                own = header._replace(skip_hook=route.skip_hook)
-            delivery = NewDelivery(draft.lane, route.trigger, own, packed.text, draft.numbers)
-            yield (route.destination, partition), delivery, packed
+            if recipient.skip_hook is not None and recipient.skip_hook != event.skip_hook:
+                own = header._replace(skip_hook=recipient.skip_hook)
+            delivery = NewDelivery(draft.lane, recipient.trigger, own, packed.text, draft.numbers)
+            yield (recipient.destination, partition), delivery, packed
 
 
 def _items(payload: Payload, reading: ReadingRules) -> Iterator[tuple[int, Event | Refused]]:

@@ -18,11 +18,11 @@ from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
 LARGEST_PROFILE_BYTES: Final = 4 * 1024 * 1024
-"""Of the JSON text; Insider's body ends at 5,000,000 bytes, Lytics' profiles at about 1 MB."""
+"""The largest JSON text of a profile, in bytes: a body for Insider has at most 5,000,000."""
 
 
 @dataclass(frozen=True, slots=True)
-class Subscription:
+class Recipient:
     """A trigger as publishing sees it."""
 
     trigger: str
@@ -31,7 +31,7 @@ class Subscription:
     skip_hook: bool | None
 
 
-class Subscriptions:
+class Recipients:
     """The triggers, found by audience and direction.
 
     Args:
@@ -40,9 +40,9 @@ class Subscriptions:
 
     def __init__(self, triggers: Iterable[Trigger], slug_of: Callable[[str], str]) -> None:
         self._triggers = tuple(triggers)
-        self._routes = tuple(map(_route, self._triggers))
+        self._recipients = tuple(map(_recipient, self._triggers))
         self._slug_of = slug_of
-        self._found: dict[tuple[str, str], tuple[Subscription, ...]] = {}
+        self._found: dict[tuple[str, str], tuple[Recipient, ...]] = {}
         self._named: dict[tuple[str, str], list[int]] = {}
 
     def forget(self) -> None:
@@ -50,22 +50,22 @@ class Subscriptions:
         self._found.clear()
         self._named.clear()
 
-    def of(self, event: Event) -> tuple[Subscription, ...]:
-        """Return the routes of an event; none if no trigger wants it."""
+    def of(self, event: Event) -> tuple[Recipient, ...]:
+        """Return the recipients of an event; none if no trigger wants it."""
         key = (event.audience, event.direction.value)
-        routes = self._found.get(key)
-        if routes is None:
-            routes = self._found[key] = self._look(*key)
-        return routes
+        recipients = self._found.get(key)
+        if recipients is None:
+            recipients = self._found[key] = self._look(*key)
+        return recipients
 
-    def _look(self, slug: str, direction: str) -> tuple[Subscription, ...]:
+    def _look(self, slug: str, direction: str) -> tuple[Recipient, ...]:
         if not self._named:
             self._name()
         wanting = {
             *self._named.get((slug, direction), ()),
             *self._named.get((ALL_AUDIENCES, direction), ()),
         }
-        return tuple(self._routes[number] for number in sorted(wanting))
+        return tuple(self._recipients[number] for number in sorted(wanting))
 
     def _name(self) -> None:
         """Put down which triggers name an audience; an id stands for its slug, too."""
@@ -75,19 +75,19 @@ class Subscriptions:
                     self._named.setdefault((slug, trigger.on), []).append(number)
 
 
-def _route(trigger: Trigger) -> Subscription:
-    return Subscription(
+def _recipient(trigger: Trigger) -> Recipient:
+    return Recipient(
         trigger.name, trigger.destination, tuple(trigger.export_fields), trigger.skip_hook
     )
 
 
 def routing_digest(settings: Settings) -> str:
     """Return what changes when the same payloads would become other deliveries."""
-    routes = [
+    recipients = [
         [trigger.name, trigger.destination, trigger.audiences, trigger.on, trigger.export_fields]
         for _, trigger in sorted(settings.triggers.items())
     ]
-    text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, routes])
+    text = orjson.dumps([settings.delivery.identity, settings.redis.partitions, recipients])
     return hashlib.sha256(text).hexdigest()[:12]
 
 
@@ -104,26 +104,20 @@ class Exported(NamedTuple):
     size_bytes: int
 
 
-def pack_whole(profile: dict[str, Any]) -> Exported:
-    """Return what a delivery without export fields carries.
+def export(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Exported:
+    """Return what a delivery carries: the whole profile, or these fields of it.
+
+    Args:
+        profile: With its one segment event.
+        fields: Beside the identity and `segment_events`, which are always carried; () = all.
+        identity: The configured identity field.
 
     Raises:
         PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
     """
-    return _pack(profile)
-
-
-def pack_exported(profile: dict[str, Any], fields: tuple[str, ...], identity: str) -> Exported:
-    """Return what a delivery with export fields carries: these, the identity, `segment_events`.
-
-    Raises:
-        PayloadRefused: `unreadable` (nested too deep, or no JSON) or `too_large`.
-    """
-    wanted = {*fields, identity_field(profile, identity), SEGMENT_EVENTS}
-    return _pack({field: value for field, value in profile.items() if field in wanted})
-
-
-def _pack(profile: dict[str, Any]) -> Exported:
+    if fields:
+        wanted = {*fields, identity_field(profile, identity), SEGMENT_EVENTS}
+        profile = {field: value for field, value in profile.items() if field in wanted}
     try:
         text, as_text = dumps_exactly(profile)
     except (TypeError, RecursionError) as error:

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from producer.events.payloads import ReadingRules, Refused
 from producer.publishing.quarantine import NewRecord
-from producer.publishing.writing import Entries, PartitionPlace, Written
 from worker.contract.events import Event
 from worker.contract.redis.accept import Member, NewDelivery
 from worker.contract.words import Refusal
 
+PartitionAddress = tuple[str, int]
+"""Destination and partition."""
+
 PROBLEMS_KEPT: Final = 10_000
-"""Of a sum, so that a file without one good line does not fill the memory; all are counted."""
+"""The number of problems that a sum names: a file without a good line must not fill the memory."""
+
+
+class Entries(NamedTuple):
+    """The entries that were added to one stream, by the ids of the first and the last."""
+
+    first: str
+    last: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +71,14 @@ class Published:
     without_hook: int = 0
     as_text: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[RefusedAt, ...] = ()
-    rang: tuple[PartitionPlace, ...] = ()
+    rang: tuple[PartitionAddress, ...] = ()
     entries: Mapping[str, Entries] = field(default_factory=dict)
     people: tuple[bytes, ...] = ()
+
+    @property
+    def quarantined(self) -> int:
+        """Return how many events and payloads could not be placed, and are kept."""
+        return self.refused + self.unmatched
 
     def __add__(self, other: Published) -> Published:
         return Published(
@@ -83,7 +97,7 @@ class Published:
         )
 
     def document(self) -> dict[str, Any]:
-        """Return it for machines: what `segrelay send --json` prints."""
+        """Return the result as a document: what `segrelay send --json` prints."""
         return {
             "payloads": self.payloads,
             "events": self.events,
@@ -136,8 +150,8 @@ class Draft:
     without_hook: int = 0
     as_text: Counter[str] = field(default_factory=Counter)
     problems: list[RefusedAt] = field(default_factory=list)
-    deliveries: dict[PartitionPlace, list[NewDelivery]] = field(default_factory=dict)
-    members: dict[PartitionPlace, list[Member]] = field(default_factory=dict)
+    deliveries: dict[PartitionAddress, list[NewDelivery]] = field(default_factory=dict)
+    members: dict[PartitionAddress, list[Member]] = field(default_factory=dict)
     kept: list[NewRecord] = field(default_factory=list)
 
     @property
@@ -179,20 +193,17 @@ def joined(drafts: Sequence[Draft]) -> Draft:
     return whole
 
 
-def published_of(draft: Draft, written: Written) -> Published:
-    """Return what became of a draft that was written."""
-    return Published(
+def published_of(draft: Draft, written: Published) -> Published:
+    """Return what became of a draft, of which `write` has returned what was written."""
+    return replace(
+        written,
         payloads=draft.payloads,
         events=draft.events,
-        accepted=written.accepted,
         unmatched=draft.unmatched,
         refused=len(draft.problems),
-        repeated=written.repeated,
         without_hook=draft.without_hook,
         as_text=draft.as_text,
         problems=tuple(draft.problems),
-        rang=written.rang,
-        entries=written.entries,
     )
 
 

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 CAP_BYTES: Final = 64 * 1024 * 1024
 LARGEST_TEXT_BYTES: Final = 8 * 1024 * 1024
-"""A longer text is not kept, only that it came."""
+"""The longest text that is kept; of a longer one, only its arrival is."""
 
 _KEEP: Final = (Path(__file__).parent / "quarantine.lua").read_text()
 _REMOVE: Final = (Path(__file__).parent / "quarantine_remove.lua").read_text()

@@ -40,7 +40,7 @@ class NoRoom:
     message: str
 
 
-class Fill:
+class RoomMeter:
     """The memory that is left in Redis, and its clock, read at most once a second.
 
     Args:

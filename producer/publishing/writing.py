@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, cast
 
 from redis import Redis
 
+from producer.publishing.published import Entries, PartitionAddress, Published
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis import accept
-from worker.contract.redis.accept import AcceptCall, NewDelivery, Roll, accept_call
-from worker.contract.redis.scripts import Value, run_each
+from worker.contract.redis.accept import FIRST_STREAM, NewDelivery, Roll, accept_call
+from worker.contract.redis.scripts import ScriptCall, Value, run_each
 from worker.errors import JobHeld, LeaseLost
-
-PartitionPlace = tuple[str, int]
-"""Destination and partition."""
 
 _SOURCE_REMEMBERED_SECONDS: Final = 90 * 24 * 3600
 """The time in which an interrupted job can be resumed where it stopped."""
 _CLOSED: Final = -2
 """The answer of a partition that is closed to the reader of a job."""
 _BYTES_AT_ONCE: Final = 2_500_000
-"""Of scripts that Redis runs in one go: about 20 ms."""
+"""The bytes of the scripts that Redis runs in one go: about 20 ms."""
 _ARGUMENT_BYTES: Final = 100
 """The bytes that an argument costs in addition to its text."""
 
@@ -49,36 +47,16 @@ class JobPosition:
     epoch: int = 0
 
 
-class Entries(NamedTuple):
-    """The entries that were added to one stream, by the ids of the first and the last."""
-
-    first: str
-    last: str
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The scripts' answers, added up.
-
-    Args:
-        repeated: Deliveries that an earlier attempt of the job had written already.
-        rang: Partitions whose bell was silent.
-        entries: What was added, by stream.
-    """
-
-    accepted: int
-    repeated: int = 0
-    rang: tuple[PartitionPlace, ...] = ()
-    entries: Mapping[str, Entries] = field(default_factory=dict)
-
-
 def write(
     client: Redis,
-    deliveries: Mapping[PartitionPlace, Sequence[NewDelivery]],
+    deliveries: Mapping[PartitionAddress, Sequence[NewDelivery]],
     progress: JobPosition,
-    rolls: Mapping[PartitionPlace, Roll] = MappingProxyType({}),
-) -> Written:
+    rolls: Mapping[PartitionAddress, Roll] = MappingProxyType({}),
+) -> Published:
     """Write these deliveries, and what changes in the members that a sync knows.
+
+    Returns:
+        The scripts' answers, added up, without anything that only the draft knows.
 
     Raises:
         RedisUnavailable: Some partitions may have theirs, others not.
@@ -90,7 +68,7 @@ def write(
         _call(place, deliveries.get(place, ()), progress, rolls.get(place)) for place in places
     ]
     accepted = 0
-    rang: list[PartitionPlace] = []
+    rang: list[PartitionAddress] = []
     entries: dict[str, Entries] = {}
     answers = [answer for group in _groups(calls) for answer in _run(client, group, progress)]
     for place, call, answer in zip(places, calls, answers, strict=True):
@@ -107,20 +85,21 @@ def write(
             rang.append(place)
         entries |= _entries(call, ids)
     repeated = sum(map(len, deliveries.values())) - accepted
-    return Written(accepted, repeated, tuple(rang), entries)
+    return Published(accepted=accepted, repeated=repeated, rang=tuple(rang), entries=entries)
 
 
-def _entries(call: AcceptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
-    streams = zip(call.streams, ids[::2], ids[1::2], strict=True)
-    return {key: Entries(first.decode(), last.decode()) for key, first, last in streams if first}
+def _entries(call: ScriptCall, ids: Sequence[bytes]) -> dict[str, Entries]:
+    names = cast("Sequence[str]", call.keys[FIRST_STREAM:])
+    streams = zip(names, ids[::2], ids[1::2], strict=False)
+    return {name: Entries(first.decode(), last.decode()) for name, first, last in streams if first}
 
 
 def _call(
-    place: PartitionPlace,
+    place: PartitionAddress,
     deliveries: Sequence[NewDelivery],
     progress: JobPosition,
     roll: Roll | None,
-) -> AcceptCall:
+) -> ScriptCall:
     keys = PartitionKeys(*place)
     call = accept_call(
         keys,
@@ -132,13 +111,13 @@ def _call(
     )
     if not progress.source:
         return call
-    counts, streams, bell, jobs, *rest = call.keys
-    return replace(call, keys=(counts, streams, bell, f"{jobs}:{progress.source}", *rest))
+    counts, streams, bell, _, *rest = call.keys
+    return replace(call, keys=(counts, streams, bell, f"{keys.jobs}:{progress.source}", *rest))
 
 
-def _groups(calls: Iterable[AcceptCall]) -> Iterator[list[AcceptCall]]:
+def _groups(calls: Iterable[ScriptCall]) -> Iterator[list[ScriptCall]]:
     """Yield the calls that go to Redis together."""
-    group: list[AcceptCall] = []
+    group: list[ScriptCall] = []
     size = 0
     for call in calls:
         group.append(call)
@@ -151,7 +130,7 @@ def _groups(calls: Iterable[AcceptCall]) -> Iterator[list[AcceptCall]]:
         yield group
 
 
-def _run(client: Redis, calls: Sequence[AcceptCall], progress: JobPosition) -> list[Any]:
+def _run(client: Redis, calls: Sequence[ScriptCall], progress: JobPosition) -> list[Any]:
     then: list[Sequence[Value]] = [
         ("EXPIRE", call.keys[3], _SOURCE_REMEMBERED_SECONDS) for call in calls if progress.source
     ]

@@ -21,9 +21,9 @@ from worker.contract.words import Refusal
 from worker.errors import UsageWrong
 
 LARGEST_FIELD_BYTES: Final = 1024 * 1024
-"""Lytics' profiles have about as much in all; a quote that is not closed is noticed after it."""
+"""The largest field, in bytes: a larger one shows that a quote is not closed."""
 LIST_COLUMNS: Final = ("segments", "_segments", "segments_all")
-"""Lists in every export of Lytics."""
+"""The columns that hold lists in every export of Lytics."""
 _SEPARATORS: Final = ",;\t|"
 _SHOWN_COLUMNS: Final = 8
 _KEPT_OF_TOO_LARGE: Final = 1_024
@@ -79,7 +79,7 @@ class _CsvLines:
         self._taken: list[str] = []
         self._size = 0
         self.line = 1
-        """Of the row that comes next."""
+        """The line at which the next row begins."""
 
     def __iter__(self) -> Self:
         return self

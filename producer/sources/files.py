@@ -23,7 +23,7 @@ STANDARD_INPUT: Final = "-"
 BATCH_PAYLOADS: Final = 1_000
 BATCH_BYTES: Final = 4 * 1024 * 1024
 LIVE_SECONDS: Final = 0.7
-"""With the wait for a line it stays below the second within which a live line is written."""
+"""The seconds after which live lines are published, so that each is in Redis within a second."""
 IDLE_SECONDS: Final = 0.2
 _SNIFFED_BYTES: Final = 4_096
 _PIPE_BYTES: Final = 1 << 18

@@ -40,7 +40,7 @@ _NOT_ROWS: Final = {
     b"\xfd7zXZ\x00": "xz: `xzcat FILE | segrelay backfill start -`",
 }
 _DIGESTS: Final[dict[tuple[int, ...], str]] = {}
-"""Of files in the state in which they were read, by device, number, size and time of change."""
+"""The digests of files, by their state: device, number, size and time of change."""
 _UTF_16: Final = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 _BOM: Final = codecs.BOM_UTF8
 _FALLBACK_ENCODING: Final = "cp1252"

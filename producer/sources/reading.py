@@ -28,7 +28,7 @@ _BETWEEN: Final = _SPACE + b","
 _MAY_PRECEDE: Final = (b":", b",", b"[")
 _KEPT_OF_TOO_LARGE: Final = 1_024
 _DEEPEST: Final = 100_000
-"""Levels after which the rest of a line is passed over; parsers give up at 1,024."""
+"""The number of levels after which the rest of a line is passed over; parsers give up at 1,024."""
 
 
 def read_payloads(

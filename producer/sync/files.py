@@ -28,7 +28,7 @@ from worker.errors import ScanExpired, SourceChanged, UsageWrong
 
 PAGE_ROWS: Final = 1_000
 CALM_SECONDS: Final = 30.0
-"""A file that was written to more recently is not believed to be complete."""
+"""The age in seconds at which a file counts as complete: nobody has written to it for so long."""
 _UNFINISHED: Final = (".part", ".partial", ".filepart", ".tmp", ".crdownload", "~")
 _NANOSECONDS: Final = 1_000_000_000
 

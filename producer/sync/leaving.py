@@ -20,7 +20,7 @@ from worker.contract.keys import PartitionKeys
 from worker.contract.redis.accept import Member
 from worker.contract.words import LIVE, Direction
 
-_BATCH: Final = 50
+_COMPARED_AT_ONCE: Final = 50
 """The number of members that are compared before the differences are written."""
 
 
@@ -107,7 +107,7 @@ class Leaving:
                 changes.append(self._change(key, mark))
                 if is_over():
                     return False
-                if len(changes) >= _BATCH:
+                if len(changes) >= _COMPARED_AT_ONCE:
                     self._write(place.destination, changes)
                     changes = []
             return True

@@ -1,4 +1,4 @@
-"""From a configured sync to what does its steps."""
+"""The way from a configured sync to the object that does its steps."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _opener(
 def fields_of(publisher: Publisher, audience: str, identity: str) -> Sequence[str]:
     """Return the fields that the triggers of an audience export; none = some exports all."""
     routes = [
-        route for direction in Direction for route in publisher.routes_for(audience, direction)
+        route for direction in Direction for route in publisher.recipients_for(audience, direction)
     ]
     if not all(route.export_fields for route in routes):
         return ()

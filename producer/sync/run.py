@@ -14,7 +14,7 @@ MOST_GONE_SHARE: Final = 0.1
 CERTAIN: Final = frozenset({"done", "unchanged"})
 """Outcomes of runs after which it is known who is in the audience."""
 TOLERANCE_SHARE: Final = 0.01
-"""Of the members: people join and leave while a scan is under way."""
+"""The share of members that may be missing: people join and leave while a scan is under way."""
 
 
 class Phase(StrEnum):
@@ -103,12 +103,12 @@ class Run:
 
     @property
     def is_under_way(self) -> bool:
-        """Say whether it has steps to do now."""
+        """Say whether the run has steps to do now."""
         return self.phase in {Phase.SCAN, Phase.COUNT, Phase.EXITS}
 
     @property
     def has_ended(self) -> bool:
-        """Say whether it has nothing more to do."""
+        """Say whether the run has nothing more to do."""
         return self.phase is Phase.IDLE
 
     def was_done_with(self, at_us: int) -> bool:
@@ -143,7 +143,7 @@ class Run:
         self.doubt, self.next_ms = "", 0
 
     def names(self, destination: str) -> bool:
-        """Say whether anything of it is about a destination."""
+        """Say whether anything of the run is about a destination."""
         return destination in {*self.destinations, *self.known, *self.seen, *self.gone}
 
     def rename_destination(self, old: str, new: str) -> None:
@@ -157,7 +157,7 @@ class Run:
             self.phase, self.start, self.next_ms = Phase.IDLE, "", 0
 
     def scan_anew(self) -> None:
-        """Begin the scan again within this run: whom it saw, it saw."""
+        """Begin the scan again within this run; people who were seen count as seen."""
         self.phase, self.start, self.place = Phase.SCAN, "", 0
         self.rows = self.bad = self.unplaced = self.shared = 0
         self.first_total = self.last_total = -1
@@ -188,12 +188,12 @@ class Run:
         return min(totals) - int(TOLERANCE_SHARE * max(totals)) if totals else 0
 
     def end(self, now_ms: int, *, outcome: str) -> None:
-        """End it; its results are the last ones from now on."""
+        """End the run; its results are the last ones from now on."""
         self.phase, self.ended_ms, self.start = Phase.IDLE, now_ms, ""
         self.last = {"outcome": outcome, **self.results()}
 
     def results(self) -> dict[str, Any]:
-        """Return what it came to, for people and machines."""
+        """Return the result of the run, for people and machines."""
         return {
             "run": self.number,
             "at_us": self.at_us,
@@ -214,7 +214,7 @@ class Run:
         }
 
     def line(self) -> str:
-        """Return how far it has come, in a few words."""
+        """Return how far the run has come, in a few words."""
         counts = f"{self.entered:,} entered"
         if self.changed:
             counts += f", {self.changed:,} changed"

@@ -205,7 +205,7 @@ class Scanning:
 
     def _fields_of_changes(self, destination: str) -> frozenset[str] | None:
         """Return which fields a change is about; None = all, none = of nobody's."""
-        routes = self.publisher.routes_for(self.run.audience, Direction.CHANGE)
+        routes = self.publisher.recipients_for(self.run.audience, Direction.CHANGE)
         exports = [route.export_fields for route in routes if route.destination == destination]
         return None if () in exports else frozenset(name for names in exports for name in names)
 

@@ -13,7 +13,7 @@ from worker.contract.settings import LyticsSettings
 from worker.errors import LyticsUnavailable
 
 REQUEST_SECONDS: Final = 5.0
-"""Of one try: a step begins none when it has lasted as long."""
+"""The longest time of one request; a step that has lasted as long begins no other."""
 _SEGMENTS: Final = "segments"
 
 
@@ -29,15 +29,11 @@ class Look(NamedTuple):
 
 
 class SyncSource(Protocol):
-    """The members of the audience, page by page.
-
-    Attributes:
-        is_live: It is asked now, so that its clock must be right; a file is as old as it is.
-    """
+    """The members of the audience, page by page."""
 
     @property
     def is_live(self) -> bool:
-        """See above."""
+        """Say whether the source is asked now, so that its clock has to be right."""
         ...
 
     def page(self, start: str) -> Page:

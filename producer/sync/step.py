@@ -38,7 +38,7 @@ LOG: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 _REFUSED_SECONDS: Final = 60.0
 _NO_ROOM_SECONDS: Final = 5.0
 _SOONER_SECONDS: Final = 300.0
-"""After a scan that is in doubt the next run comes so soon, at most."""
+"""The longest wait for the next run after a scan that is in doubt."""
 
 
 class _Full(OperationsMustAct):
@@ -124,7 +124,7 @@ class Syncing:
         destinations = {
             route.destination
             for direction in Direction
-            for route in self.publisher.routes_for(self.audience, direction)
+            for route in self.publisher.recipients_for(self.audience, direction)
         }
         if not destinations:
             raise UsageWrong(

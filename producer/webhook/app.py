@@ -22,7 +22,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from producer.webhook.bodies import SMALL_BYTES, Body, Stored
+from producer.publishing.published import Published
+from producer.webhook.bodies import SMALL_BYTES, Body
 from producer.webhook.intake import Intake
 from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
 from producer.webhook.record import AnswerRecord
@@ -33,7 +34,7 @@ from worker.logs import log_often
 
 LARGEST_CHECK_BYTES: Final = 64 * 1024
 BODY_SECONDS: Final = 60.0
-"""In which a body has to arrive; who is slower is asked to send it again."""
+"""The seconds in which a body has to arrive; a slower sender is asked to send it again."""
 RETRY_AFTER_SECONDS: Final = 5
 SECRET_HEADER: Final = "x-segrelay-secret"  # noqa: S105 - the name of the header
 SECRET_PARAMETER: Final = "secret"  # noqa: S105 - the name of the parameter
@@ -104,7 +105,7 @@ class Receiver:
         try:
             response, stored = await self._answer(request, name)
         except Exception as error:  # noqa: BLE001 - this is the edge
-            response, stored = _failed(error, name), Stored()
+            response, stored = _failed(error, name), Published()
         response.headers[REQUEST_HEADER] = name
         is_check = CHECK_HEADER in request.headers
         log_often(
@@ -121,31 +122,32 @@ class Receiver:
             self.record.note(WebhookRequest(name, *counts, stored.people))
         return response
 
-    async def _answer(self, request: Request, name: str) -> tuple[Response, Stored]:
+    async def _answer(self, request: Request, name: str) -> tuple[Response, Published]:
         """Return the answer to a webhook, and what was stored."""
         try:
             stored = await self._taken(request)
         except _Checked as checked:
-            return _json(200, {"check": True, **checked.found}), Stored()
+            return _json(200, {"check": True, **checked.found}), Published()
         except BodyTooLarge as too_large:
-            return await self._too_large(too_large, name), Stored()
+            return await self._too_large(too_large, name), Published()
         except NoMemory:
             error = "Too many large requests are under way; send it again."
-            return _json(503, {"error": error}), Stored()
+            return _json(503, {"error": error}), Published()
         except _Refused as refused:
-            return _json(refused.status, {"error": refused.message}), Stored()
+            return _json(refused.status, {"error": refused.message}), Published()
         except ClientDisconnect:
-            return Response(status_code=499), Stored()
+            return Response(status_code=499), Published()
         except (RedisUnavailable, RedisMismatch) as error:
             LOG.warning("webhook.unavailable", request=name, message=error.message)
-            return _json(503, {"error": error.message}), Stored()
-        if stored.problem:
-            counted = {"count": stored.quarantined, "first": stored.problem}
-            LOG.info("webhook.quarantined", request=name, **counted)
+            return _json(503, {"error": error.message}), Published()
+        if stored.problems:
+            first = stored.problems[0]
+            why = f"{first.reason}: {first.message}"
+            LOG.info("webhook.quarantined", request=name, count=stored.quarantined, first=why)
         counts = {"accepted": stored.accepted, "quarantined": stored.quarantined}
         return _json(200, counts), stored
 
-    async def _taken(self, request: Request) -> Stored:
+    async def _taken(self, request: Request) -> Published:
         self._authenticate(request)
         with self._memory.held() as memory:
             body = await self._read(request, memory)
@@ -194,7 +196,7 @@ class Receiver:
             raise _Refused(408, f"The body did not arrive within {BODY_SECONDS:.0f} s.") from None
         return b"".join(chunks)
 
-    async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Stored:
+    async def _stored(self, sent: bytes, memory: HeldMemory, *, is_gzip: bool) -> Published:
         """Store a body; large ones are unpacked and stored one at a time, and small ones beside."""
         unpacked: Unpacked | None = Unpacked(sent, b"")
         if is_gzip:
@@ -238,7 +240,7 @@ class Receiver:
         return BodyTooLarge(f"larger than {self.max_bytes:,} bytes")
 
 
-def build_app(receiver: Receiver, path: str) -> Starlette:
+def build_app(receiver: Receiver, path: str, further: Sequence[Route] = ()) -> Starlette:
     """Return the ASGI application; `path` is where webhooks are posted."""
 
     @asynccontextmanager
@@ -251,6 +253,7 @@ def build_app(receiver: Receiver, path: str) -> Starlette:
         Route(path, receiver.receive, methods=["POST"]),
         Route("/healthz", receiver.is_alive, methods=["GET"]),
         Route("/readyz", receiver.is_ready, methods=["GET"]),
+        *further,
     ]
     return Starlette(
         routes=routes,

@@ -5,46 +5,21 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from producer.events.payloads import Payload, load
+from producer.publishing.published import Published
 from producer.webhook.splitting import spans_of
 from producer.webhook.unpacking import BodyTooLarge
-from worker.contract.webhook_requests import MOST_PEOPLE
 from worker.contract.words import Refusal
 from worker.errors import PayloadRefused
 
 MOST_PAYLOADS: Final = 10_000
-"""Of a body. Lytics sends at most 1,000 (lytics.md, section 1)."""
+"""The largest number of payloads in a body. Lytics sends at most 1,000 (lytics.md, section 1)."""
 SMALL_BYTES: Final = 1024 * 1024
 """A text up to this size is parsed as a whole, which takes at most 30 MB of memory."""
 MOST_VALUES: Final = 500_000
-"""Of a payload, which takes at most 50 MB as Python's objects; a profile has up to 1 MB."""
-
-
-class Stored(NamedTuple):
-    """The result of storing a body, or a part of it.
-
-    Attributes:
-        accepted: Deliveries that are in Redis now.
-        quarantined: Events and payloads that could not be placed, and are kept.
-        problem: Why the first of these could not be placed; "" if there is none.
-        people: Digests of those whom the deliveries are about.
-    """
-
-    accepted: int = 0
-    quarantined: int = 0
-    problem: str = ""
-    people: tuple[bytes, ...] = ()
-
-    def plus(self, other: Stored) -> Stored:
-        """Return the result of both."""
-        return Stored(
-            self.accepted + other.accepted,
-            self.quarantined + other.quarantined,
-            self.problem or other.problem,
-            (self.people + other.people)[:MOST_PEOPLE],
-        )
+"""The largest number of values in a payload, which takes at most 50 MB as objects of Python."""
 
 
 @dataclass(slots=True)
@@ -65,7 +40,7 @@ class Body:
     text: bytes
     rest: bytes = b""
     most: int = MOST_PAYLOADS
-    stored: Stored = field(default_factory=Stored)
+    stored: Published = field(default_factory=Published)
     taken: int = 0
     refusal: BodyTooLarge | None = None
     _position: int = 0
@@ -74,12 +49,12 @@ class Body:
 
     @property
     def is_begun(self) -> bool:
-        """Say whether some of it is stored already."""
+        """Say whether some of the body is stored already."""
         return self._position > 0
 
     @property
     def is_ended(self) -> bool:
-        """Say whether all of it is stored, or nothing can be."""
+        """Say whether all of the body is stored, or nothing can be."""
         return self.refusal is not None or self._position == self._count
 
     def prepare(self) -> None:
@@ -103,10 +78,10 @@ class Body:
             self.taken += 1
             yield payload
 
-    def advance(self, stored: Stored) -> None:
+    def advance(self, stored: Published) -> None:
         """Note that what was taken is stored."""
         self._position = self.taken
-        self.stored = self.stored.plus(stored)
+        self.stored += stored
 
     def _found(self) -> Iterator[Payload]:
         if self._spans is None and len(self.text) <= SMALL_BYTES:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import structlog
 
-from producer.webhook.bodies import Body, Stored
+from producer.publish import Publisher
+from producer.publishing.published import Portion, Published
+from producer.webhook.bodies import Body
 from worker.errors import SegrelayError
 
 GROUP_BODIES: Final = 1_000
@@ -24,33 +26,41 @@ GROUP_BYTES: Final = 4 * 1024 * 1024
 LOG: Final = structlog.get_logger()
 
 
-class Stores(Protocol):
-    """Whoever stores bodies; called from one thread."""
+PORTION: Final = Portion(1_000, 4 * 1024 * 1024)
+"""The events and bytes of one body in one write: a body of Lytics, at most 0.1 s of work."""
+_TOGETHER: Final = Portion(2_000, 8 * 1024 * 1024)
+"""The events and bytes of all bodies in one write."""
 
-    def store(self, bodies: Sequence[Body]) -> int:
-        """Store a portion of each body, in streams or quarantine; return of how many bodies.
+StoreBodies = Callable[[Sequence[Body]], int]
+"""Stores a portion of each of the first bodies; returns of how many, at least one.
 
-        They are the first ones, and at least one. What is stored is safe when it returns, and each
-        body knows how much of it that is.
+Each body knows afterwards how much of it is stored. Raises RedisUnavailable if Redis is full or
+away; some of the portions may be stored.
+"""
 
-        Raises:
-            RedisUnavailable: Redis is full or away; some of the portions may be stored.
-        """
-        ...
+
+def store_bodies(publisher: Publisher, bodies: Sequence[Body]) -> int:
+    """Publish a portion of each body; see `StoreBodies`."""
+    published = publisher.publish_each(
+        (body.payloads() for body in bodies), portion=PORTION, together=_TOGETHER
+    )
+    for body, each in zip(bodies, published, strict=False):
+        body.advance(each)
+    return len(published)
 
 
 class _Waiting(NamedTuple):
     """A body, and the answer that its request waits for."""
 
     body: Body
-    answer: asyncio.Future[Stored]
+    answer: asyncio.Future[Published]
 
 
 @dataclass(slots=True)
 class Intake:
     """Groups bodies and has them stored, one group at a time, in a thread of its own."""
 
-    stores: Stores
+    store: StoreBodies
     _fresh: deque[_Waiting] = field(default_factory=deque)
     _begun: deque[_Waiting] = field(default_factory=deque)
     _writing: asyncio.Task[None] | None = None
@@ -58,14 +68,14 @@ class Intake:
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="intake")
     )
 
-    async def take(self, body: Body) -> Stored:
+    async def take(self, body: Body) -> Published:
         """Store one body together with those that arrive meanwhile.
 
         Raises:
             RedisUnavailable: Not all of it may be stored; the sender should send it again.
             BodyTooLarge: It holds more payloads than are taken; nothing of it is stored.
         """
-        answer: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Published] = asyncio.get_running_loop().create_future()
         self._fresh.append(_Waiting(body, answer))
         if self._writing is None:
             self._writing = asyncio.ensure_future(self._write_all())
@@ -127,9 +137,9 @@ class Intake:
 
     async def _store(self, bodies: list[Body]) -> int:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.stores.store, bodies)
+        return await loop.run_in_executor(self._thread, self.store, bodies)
 
 
-def _fail(answer: asyncio.Future[Stored], error: Exception) -> None:
+def _fail(answer: asyncio.Future[Published], error: Exception) -> None:
     if not answer.done():
         answer.set_exception(error)

@@ -10,9 +10,9 @@ from typing import Final
 from producer.webhook.bodies import SMALL_BYTES
 
 LARGE_BODIES_BYTES: Final = 48 * 1024 * 1024
-"""If the others take more than this, a large body is asked to come again."""
+"""The bytes of other requests above which the sender of a large body is asked to send it again."""
 ALL_BODIES_BYTES: Final = 2 * LARGE_BODIES_BYTES
-"""If the others take more than this, every body is."""
+"""The bytes of other requests above which the sender of any body is asked to send it again."""
 
 
 class NoMemory(Exception):  # noqa: N818 - an answer, no error of ours

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import structlog
 
 from worker.contract.webhook_requests import MOST_REQUESTS, WebhookRequest
-from worker.errors import RedisUnavailable
+from worker.errors import RedisMismatch, RedisUnavailable
 
 EVERY_SECONDS: Final = 5.0
 ENDS: Final = -1
@@ -22,19 +22,26 @@ _UNAUTHORIZED: Final = 401
 LOG: Final = structlog.get_logger()
 
 
-class TellAnswers(Protocol):
-    """Writes it to Redis; `receivers.tell_receiver` is the real one."""
+class AnswerListener(Protocol):
+    """Writes it to Redis; `receivers.report_receiver` is the real one."""
 
     def __call__(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
-        """Add what was answered since it was last told."""
+        """Add the answers since the last report."""
         ...
 
 
 @dataclass(slots=True)
 class AnswerRecord:
-    """Counts answers in memory, and tells them every few seconds: no request waits for it."""
+    """Counts answers in memory, and tells them every few seconds: no request waits for it.
 
-    tell: TellAnswers
+    Args:
+        tell: Writes them to Redis.
+        look: Called before; looks whether Redis still holds what it held.
+        keep: Keeps the requests in Redis.
+    """
+
+    tell: AnswerListener
+    look: Callable[[], None] = lambda: None
     keep: Callable[[Sequence[WebhookRequest]], None] = lambda _: None
     every_seconds: float = EVERY_SECONDS
     _answers: Counter[int] = field(default_factory=Counter)
@@ -47,8 +54,8 @@ class AnswerRecord:
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:
-        """Tell while the receiver runs, and once more at its end."""
-        task = asyncio.create_task(self._tell_again())
+        """Report the answers while the receiver runs, and once more at its end."""
+        task = asyncio.create_task(self._report_again())
         try:
             yield
         finally:
@@ -57,7 +64,7 @@ class AnswerRecord:
                 await task
             await asyncio.to_thread(self._flush, ENDS)
 
-    async def _tell_again(self) -> None:
+    async def _report_again(self) -> None:
         lag_ms = 0
         while True:
             await asyncio.to_thread(self._flush, lag_ms)
@@ -71,8 +78,9 @@ class AnswerRecord:
             LOG.warning("webhook.unauthorized", requests=answers[_UNAUTHORIZED])
         requests = [self._requests.popleft() for _ in range(len(self._requests))]
         try:
+            self.look()
             self.keep(requests)
             self.tell(answers, lag_ms=lag_ms, events=bool(answers[_OK]))
-        except RedisUnavailable:
+        except (RedisUnavailable, RedisMismatch):
             self._answers.update(answers)  # told with the next ones
             self._requests.extendleft(reversed(requests[: MOST_REQUESTS - len(self._requests)]))

@@ -19,14 +19,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from worker.errors import PortTaken
 
 KEEP_ALIVE_SECONDS: Final = 75
-"""Longer than the 60 s after which usual proxies give up an idle connection: they should do it."""
+"""The seconds after which an idle connection is closed: proxies usually do it after 60 s."""
 HEADER_SECONDS: Final = 20.0
-"""In which a client has to send a request's headers."""
+"""The seconds in which a client has to send a request's headers."""
 LARGEST_HEADERS_BYTES: Final = 64 * 1024
 LINGER_SECONDS: Final = 0.5
 """The time in which open connections are still answered after the signal to stop."""
 STOP_SECONDS: Final = 10
-"""For requests that are under way when the server is told to stop."""
+"""The seconds that requests get which are under way when the server is told to stop."""
 PLAIN: Final[dict[str, Any]] = {
     "ws": "none",
     "log_config": None,
@@ -39,7 +39,14 @@ _BACKLOG: Final = 4_096
 _MOST_CONNECTIONS: Final = 65_536
 
 
-def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
+def serve(
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[str], None],
+    hint: str = "change producer.webhook.listen",
+) -> None:
     """Serve until SIGINT or SIGTERM, then answer what is under way and end.
 
     Args:
@@ -47,12 +54,13 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
         host: Address to listen on.
         port: 0 takes a free one.
         on_ready: Called with the URL once connections are taken.
+        hint: What a person can do where the port is taken.
 
     Raises:
         PortTaken: Somebody listens there already.
     """
     _raise_file_limit()
-    with listening(host, port, hint="change producer.webhook.listen") as listener:
+    with listening(host, port, hint=hint) as listener:
         shown_host, shown_port = listener.getsockname()[:2]
         shown = f"[{shown_host}]" if ":" in shown_host else shown_host
         config = _Config(

@@ -12,10 +12,10 @@ _BOM: Final = b"\xef\xbb\xbf"
 _QUOTE, _ARRAY, _ARRAY_END = b'"[]'
 _OPENING: Final = frozenset(b"{[")
 _DEEPEST: Final = 1_024
-"""Deeper nested JSON is read by no parser of ours."""
+"""The number of levels beyond which no parser of ours reads JSON."""
 
 _MOST_TOKENS: Final = 3_000_000
-"""Of texts and brackets, which are looked at one by one: about three seconds."""
+"""The largest number of texts and brackets, which are looked at one by one: about three seconds."""
 _BYTES_A_TOKEN: Final = 6
 
 Extent = tuple[int, int]

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 _GZIP: Final = zlib.MAX_WBITS | 16
 _STEP_BYTES: Final = 16 * 1024
-"""As much is copied again behind the end of each member."""
+"""The bytes that are unpacked in one step; as many are copied again behind each member's end."""
 _MOST_MEMBERS: Final = 10_000
-"""A tool that flushes after each event writes a member for each; see `bodies.MOST_PAYLOADS`."""
+"""The largest number of gzip members: a tool may write one for each event."""
 
 
 class BodyTooLarge(Exception):  # noqa: N818 - an answer, no error of ours

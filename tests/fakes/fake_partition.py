@@ -14,17 +14,17 @@ from typing import Literal
 
 from worker.batch.partition import (
     Entry,
-    Found,
     Hold,
-    Holding,
     LedgerText,
     Letter,
     Note,
+    ReadEntries,
+    ReadRange,
     Release,
     Replacement,
     Settled,
     Settlement,
-    Stretch,
+    TakenPartition,
 )
 from worker.batch.preparing.read import order_of
 from worker.contract.events import encode_header
@@ -154,7 +154,7 @@ class FakePartition:
         self._retention_ms = round(retention_seconds * 1000)
         self._late_ms = round(late_seconds * 1000)
 
-    async def take(self) -> Holding | None:
+    async def take(self) -> TakenPartition | None:
         """Take the lease if it is free; clears the bell."""
         store, now_ms = self.store, self.store.now_ms()
         # Outlives a clock that was set back.
@@ -169,7 +169,7 @@ class FakePartition:
             store.notes.pop(note_id, None)
         latest_ms = now_ms + self._late_ms
         store.open = {note_id: min(end, latest_ms) for note_id, end in store.open.items()}
-        return Holding(
+        return TakenPartition(
             now_ms=now_ms,
             notes=tuple(
                 Note.loads(note_id, text, store.open.get(note_id, 0))
@@ -194,20 +194,20 @@ class FakePartition:
         """Return the names of the streams that are not empty, now."""
         return tuple(sorted(self.store.streams))
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams."""
-        found: list[Found] = []
+        found: list[ReadEntries] = []
         left = _READ_BYTES
-        for stretch in stretches:
-            count = stretch.most if left > 0 else 1
-            rows = self._behind(stretch)[:count]
+        for wanted in ranges:
+            count = wanted.most if left > 0 else 1
+            rows = self._behind(wanted)[:count]
             left -= sum(len(b"hp") + len(row.header) + len(row.profile) for row in rows)
-            found.append(Found(rows, len(rows) < count))
+            found.append(ReadEntries(rows, len(rows) < count))
         return found
 
-    def _behind(self, stretch: Stretch) -> list[Entry]:
-        rows = list(self.store.streams.get(stretch.stream, {}).values())
-        after = order_of(stretch.after_id) if stretch.after_id else (-1, 0)
+    def _behind(self, wanted: ReadRange) -> list[Entry]:
+        rows = list(self.store.streams.get(wanted.stream, {}).values())
+        after = order_of(wanted.after_id) if wanted.after_id else (-1, 0)
         return [row for row in rows if order_of(row.entry_id) > after]
 
     async def ledgers(

@@ -31,10 +31,18 @@ url = "embedded"
 [flower]
 password = "env:SEGRELAY_FLOWER_PASSWORD"
 
+[metrics]
+token = "env:SEGRELAY_METRICS_TOKEN"
+
 [producer.webhook]
 secret = "env:SEGRELAY_WEBHOOK_SECRET"
 """
 SECRET = "a-secret-of-nobody"
+WRITABLE = {
+    "redis": ["redis:/data"],
+    "prometheus": ["prometheus:/prometheus"],
+    "grafana": ["grafana:/var/lib/grafana"],
+}
 
 
 class Containers:
@@ -50,6 +58,7 @@ class Containers:
             "SEGRELAY_ALIVE_FILE": str(self.alive_file),
             "SEGRELAY_WEBHOOK_SECRET": SECRET,
             "SEGRELAY_FLOWER_PASSWORD": SECRET,
+            "SEGRELAY_METRICS_TOKEN": SECRET,
             "CELERY_WORKER_CONCURRENCY": "",
         }
         self._path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -92,7 +101,7 @@ def until_healthy(check: list[str], environment: dict[str, str], log: Path) -> N
     until(lambda: is_healthy(check, environment), 90, else_show=log)
 
 
-@pytest.mark.parametrize("name", ["flower", "receiver"])
+@pytest.mark.parametrize("name", ["flower", "metrics", "receiver"])
 def test_what_listens_in_the_containers_becomes_healthy(
     name: str, containers: Containers, processes: ExitStack, tmp_path: Path
 ) -> None:
@@ -168,7 +177,7 @@ def test_a_container_can_change_nothing_and_has_limits(name: str) -> None:
     assert service["pids_limit"] > 0
     assert "container_name" not in service  # or there could be one worker only
     writable = [mount for mount in service["volumes"] if not mount.endswith(":ro")]
-    assert writable == (["redis:/data"] if name == "redis" else [])
+    assert writable == WRITABLE.get(name, [])
 
 
 @pytest.mark.parametrize(
@@ -176,6 +185,7 @@ def test_a_container_can_change_nothing_and_has_limits(name: str) -> None:
     [
         ("receiver", {"SEGRELAY_WEBHOOK_SECRET"}),
         ("flower", {"SEGRELAY_FLOWER_PASSWORD"}),
+        ("metrics", {"SEGRELAY_METRICS_TOKEN"}),
     ],
 )
 def test_of_the_env_file_a_service_sees_its_own_secret_only(name: str, secrets: set[str]) -> None:
@@ -185,6 +195,21 @@ def test_of_the_env_file_a_service_sees_its_own_secret_only(name: str, secrets: 
     assert service["environment"].keys() == common | secrets
     assert "/dev/null:/etc/segrelay/.env:ro" in service["volumes"]
     assert "env_file" not in service
+
+
+def test_what_the_containers_mount_is_there_and_secrets_come_as_files() -> None:
+    mounts = [mount for service in SERVICES.values() for mount in service["volumes"]]
+    sources = [mount.partition(":")[0] for mount in mounts if mount.startswith("./")]
+    declared = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["secrets"]
+    prometheus = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())
+    [scraped] = prometheus["scrape_configs"]
+
+    assert sources
+    assert [source for source in sources if not (ROOT / source).exists()] == []
+    assert all(one.keys() == {"environment"} for one in declared.values())
+    assert {name for one in SERVICES.values() for name in one.get("secrets", ())} == set(declared)
+    assert scraped["authorization"]["credentials_file"] == "/run/secrets/metrics_token"
+    assert scraped["static_configs"] == [{"targets": ["metrics:9464"]}]
 
 
 @pytest.mark.usefixtures("containers")

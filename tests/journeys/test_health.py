@@ -223,6 +223,30 @@ def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path, channel):
         kill_group(receiver)
 
 
+def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_path):
+    port = free_port()
+    with Rig(tmp_path, delivery_lines=SHORT, more=RECEIVER.replace("PORT", str(port))) as rig:
+        rig.start_beside("serve")
+        until(lambda: rig.client.exists("{segrelay}:birth"), 60)
+        until(lambda: rig.client.exists("{segrelay}:receiver"), 60)
+
+        rig.client.flushall()
+
+        assert "came back empty" in ill_of(rig, "redis_emptied")["message"]
+
+
+def test_answers_that_take_long_are_told(tmp_path):
+    with Rig(tmp_path, delivery_lines='request_deadline = "20s"') as rig:
+        start_worker(rig)
+        well(rig)
+        rig.sandbox.settings(latency_seconds=5.0)
+        send(rig, entrances(400))
+
+        found = ill_of(rig, "answers_slow")
+        assert found["subject"] == "insider"
+        assert "takes 5" in found["message"]
+
+
 def test_a_receiver_that_stands_still_is_told_and_announces_nothing_when_it_wakes(
     tmp_path, channel
 ):

@@ -12,6 +12,7 @@ import orjson
 import pytest
 from celery import Celery
 
+from ops.metrics.page import MetricsPage
 from ops.state.partitions import all_partitions
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import Rig, start_worker, status_of
@@ -153,6 +154,7 @@ def test_planted_people_and_orders_come_out_nowhere(rig, celery_events, chat):
     seen["log"] = rig.worker_log(0).read_bytes()
     seen["Celery"] = orjson.dumps(celery_events, default=str)
     seen["Redis"] = beside_the_letters(rig)
+    seen["metrics"] = MetricsPage(rig.client, rig.settings).text()
     worker.terminate()
 
     assert any(b"no plan for" in text for text in seen.values())

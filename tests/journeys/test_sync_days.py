@@ -14,7 +14,7 @@ from producer.sync.run import Phase
 from tests.integration.producer.sync_world import World, person
 from tests.nightly import amount
 from tests.warm import WarmProcess
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.redis.connection import connect
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.node.process.runtime import runtime_for

@@ -37,12 +37,19 @@ def folder(tmp_path: Path) -> Path:
         ((), {"redis", "worker"}),
         (("--profile", "flower"), {"redis", "worker", "flower"}),
         (("--profile", "receiver"), {"redis", "worker", "receiver"}),
+        (
+            ("--profile", "monitoring"),
+            {"redis", "worker", "metrics", "prometheus", "grafana"},
+        ),
     ],
 )
 def test_a_compose_client_accepts_the_file_and_starts_what_the_profile_says(
     folder: Path, options: tuple[str, ...], services: set[str]
 ) -> None:
-    (folder / ".env").write_text("SEGRELAY_REDIS_PASSWORD=abc\nTOKEN='a$b${c}'\n")
+    (folder / ".env").write_text(
+        "SEGRELAY_REDIS_PASSWORD=abc\nTOKEN='a$b${c}'\n"
+        "SEGRELAY_METRICS_TOKEN=def\nSEGRELAY_GRAFANA_PASSWORD=ghi\n"
+    )
 
     done = configured(folder, *options)
 

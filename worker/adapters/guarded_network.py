@@ -16,7 +16,7 @@ import httpcore
 from worker.contract.settings.addresses import literal_address, refuse_address_reason
 
 _MOST_ADDRESSES: Final = 4
-"""Of one name; each gets its share of the time for connecting."""
+"""The number of addresses of a name that are tried at most; they share the time for connecting."""
 
 
 Resolve = Callable[[str, int, socket.AddressFamily], Awaitable[Sequence[str]]]

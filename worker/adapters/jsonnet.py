@@ -1,4 +1,4 @@
-"""`ProcessRenders`: rendering for a drain, in this process under limits or in a throw-away one."""
+"""`ProcessRenderer`: rendering for a drain, in this process under limits or in a throw-away one."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class _TookTooLongError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessRenders:
-    """The renderer of a drain; it implements `worker.batch.preparing.render.Renders`.
+class ProcessRenderer:
+    """The renderer of a drain; it implements `worker.batch.preparing.render.RowRenderer`.
 
     Args:
         is_told_to_stop: Once it says yes, rendering in a throw-away process is given up.
@@ -166,7 +166,7 @@ def _limited(
     most_bytes: int,
     too_long: Callable[..., None] | signal.Handlers = signal.SIG_DFL,
 ) -> Iterator[None]:
-    """Let the kernel end this process if rendering takes too long or too much memory.
+    """Set limits of time and memory at which the kernel ends this process during rendering.
 
     Nothing else can: the engine holds the interpreter. Compiled templates do not, so a handler of
     the signal may give up.

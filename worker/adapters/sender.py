@@ -29,7 +29,7 @@ from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silen
 from worker.errors import ConfigurationInvalid
 
 MOST_ANSWER_BYTES: Final = 1_000_000
-"""A thousand users, all refused, are answered with a quarter of this."""
+"""The bytes of an answer that are read; a thousand refused users take a quarter of them."""
 
 _CONNECT_SECONDS: Final = 5.0
 _KEEP_ALIVE_SECONDS: Final = 4.0

@@ -6,18 +6,18 @@ import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
 from worker.batch.letters import Obituary
-from worker.batch.partition import Delivery, Note, Settled
+from worker.batch.parcel import Contender, Parcel, Request
+from worker.batch.partition import Delivery, Settled
 from worker.batch.route import Route
 from worker.batch.state import State
-from worker.core.gate import Slot
-from worker.core.ledger import Fact, Record, with_delivered, with_tried, with_whole_list
-from worker.destinations.api import Answer, Api, Occasion, Shaped
-from worker.destinations.sending import NoAnswer
+from worker.contract.words import LIVE, Death, Skip
+from worker.core.gate import LaneKind
+from worker.destinations.api import Api, NotSendable
 
 
 class Numbers(Protocol):
@@ -46,124 +46,6 @@ class Numbers(Protocol):
     def triggers(self) -> dict[int, str]:
         """Return the triggers by their numbers."""
         ...
-
-
-class Contender(NamedTuple):
-    """A decoded delivery: what the ledger has to know of it, and its profile as JSON text."""
-
-    delivery: Delivery
-    fact: Fact
-    profile: bytes
-
-
-@dataclass(slots=True, eq=False)
-class Parcel:
-    """A delivery that is ready to be packed into a request.
-
-    Nobody changes one, but as a frozen class it would take three times as long to make.
-
-    Args:
-        losers: Older deliveries of this batch that it beat; they are settled together with it.
-        body: The rendered text, which a dead letter shows.
-        names: The profile's digest, and the identifiers by which the destination knows it.
-    """
-
-    delivery: Delivery
-    fact: Fact
-    route: Route
-    occasion: Occasion
-    shaped: Shaped
-    body: bytes
-    losers: tuple[Contender, ...]
-    names: frozenset[bytes | str]
-
-    @property
-    def digest(self) -> bytes:
-        """Return under which digest its profile is known."""
-        return self.delivery.header.digest
-
-    def delivered_in(self, record: Record) -> Record:
-        """Return its profile's record after its delivery."""
-        data_sent = self.route.api.tells_data(self.shaped, self.occasion)
-        return self._told_in(with_delivered(record, self.fact, data_sent=data_sent))
-
-    def tried_in(self, record: Record) -> Record:
-        """Return its profile's record after a request that got no sure answer."""
-        return self._told_in(with_tried(record, self.fact))
-
-    def _told_in(self, record: Record) -> Record:
-        """Return the record after a body, which may have told something about every audience."""
-        if self.route.api.overwrites(self.shaped):
-            return with_whole_list(record, self.fact.time_us)
-        return record
-
-
-class PackedParcel(NamedTuple):
-    """A parcel in a request, with what is sent of it.
-
-    Attributes:
-        users: What it adds to the request, corrected by the ledger.
-        dropped: Names of the fields that were left out.
-    """
-
-    parcel: Parcel
-    users: tuple[dict[str, Any], ...]
-    dropped: tuple[str, ...] = ()
-
-
-class Packed(NamedTuple):
-    """User objects of one person in a request, as JSON.
-
-    Attributes:
-        members: The parcel that they carry, or several parcels that share one user object.
-    """
-
-    members: tuple[PackedParcel, ...]
-    users: tuple[bytes, ...]
-
-    @property
-    def is_shared(self) -> bool:
-        """Say whether it carries several deliveries."""
-        return len(self.members) > 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """One HTTP request: users of one destination, of different profiles.
-
-    Args:
-        body: The whole body.
-        users: How many users it has.
-        triggers: Whose deliveries it carries.
-        is_part: It is a part of a body that was refused.
-    """
-
-    packed: tuple[Packed, ...]
-    url: str
-    body: bytes
-    users: int
-    triggers: tuple[str, ...]
-    is_part: bool = False
-
-    @property
-    def parcels(self) -> tuple[Parcel, ...]:
-        """Return what it carries."""
-        return tuple(member.parcel for packed in self.packed for member in packed.members)
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A request that was made.
-
-    Args:
-        begun_seconds: When it was begun, by the drain's clock.
-    """
-
-    request: Request
-    note: Note
-    answer: Answer | NoAnswer
-    slot: Slot
-    begun_seconds: float
 
 
 class Kind(NamedTuple):
@@ -198,7 +80,7 @@ class Part:
 
     @property
     def is_ordinary(self) -> bool:
-        """Say whether nothing has gone wrong with what it holds."""
+        """Say whether nothing has gone wrong with the parcels of the part."""
         return not (self.is_refused or self.kind.alone or self.kind.width)
 
 
@@ -211,8 +93,13 @@ class Batch:
     whichever trigger. A trigger that is in trouble goes alone, so that it costs the others nothing.
 
     Args:
-        state: What the holder of the lease knows.
+        state: The state that the holder of the lease keeps.
         routes: By trigger's name.
+        kind: Of the lanes that it was read from.
+        streams: All of this kind that could be read.
+        deliveries: All that was read.
+        contenders: The deliveries that could be decoded.
+        is_last: Nothing is behind it.
         skipped: Outcomes of deliveries that need no request, until they are settled.
         deaths: Deliveries that can't be sent. Before they are settled, the streak of their cause is
             asked how many may die.
@@ -230,6 +117,11 @@ class Batch:
     state: State
     numbers: Numbers
     routes: Mapping[str, Route] = field(default_factory=dict)
+    kind: LaneKind = LIVE
+    streams: Sequence[str] = ()
+    deliveries: Sequence[Delivery] = ()
+    contenders: Sequence[Contender] = ()
+    is_last: bool = False
     skipped: list[Settled] = field(default_factory=list)
     deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
     stopped: dict[str, str] = field(default_factory=dict)
@@ -244,8 +136,29 @@ class Batch:
     _apis: list[Api] = field(default_factory=list)
     _api_of: dict[str, int] = field(default_factory=dict)
 
-    def follow(self, batch: Batch) -> None:
-        """Come after a batch; what that one leaves in the streams is not rendered again."""
+    def take_in(
+        self, deliveries: Sequence[Delivery], contenders: Sequence[Contender], *, is_last: bool
+    ) -> None:
+        """Take in deliveries that were read, and those of them that could be decoded."""
+        self.deliveries, self.contenders, self.is_last = deliveries, contenders, is_last
+
+    def put_first(
+        self, left: Sequence[Delivery], contenders: Sequence[Contender], streams: Sequence[str]
+    ) -> None:
+        """Put what the batch before has left in the streams before what was read behind it."""
+        self.streams = streams
+        self.deliveries = [*left, *self.deliveries]
+        self.contenders = [*contenders, *self.contenders]
+
+    def follow(self, batch: Batch, prepared: Batch | None = None) -> None:
+        """Come after a batch; what that one leaves in the streams is not rendered again.
+
+        Args:
+            batch: The one before.
+            prepared: What was rendered of a batch in the place of this one.
+        """
+        if prepared:
+            self.before |= prepared.before
         left = {p.delivery.place: p for part in batch.parts for p in part.parcels}
         self.before |= left
         self.left_over = frozenset(left)
@@ -260,9 +173,9 @@ class Batch:
         """Return those whose triggers can go on; the others stay in their streams."""
         return [c for c in contenders if c.delivery.trigger not in self.stopped]
 
-    def add_rendered(self, contender: Contender, losers: tuple[Contender, ...]) -> None:
+    def add_rendered(self, contender: Contender) -> None:
         """Add what was rendered before this batch's turn."""
-        delivery = contender.delivery
+        delivery, losers = contender.delivery, contender.losers
         parcel = self.before.pop(delivery.place)
         if losers or parcel.losers or parcel.delivery is not delivery:
             parcel = replace(parcel, delivery=delivery, fact=contender.fact, losers=losers)
@@ -341,6 +254,24 @@ class Batch:
         alone, *others = dict.fromkeys(parcel.delivery.trigger for parcel in parcels)
         kind = self._kind(parcels[0])._replace(alone="" if others else alone, width=0)
         self.parts.insert(0, Part(kind, deque(parcels), is_refused))
+
+    def not_sendable(
+        self, delivery: Delivery, why: NotSendable, template: str, body: bytes
+    ) -> None:
+        """Remember a delivery of which nothing valid can be sent until it is settled.
+
+        Args:
+            delivery: It is skipped or dead.
+            why: The reason.
+            template: Content hash of the template.
+            body: What it rendered.
+        """
+        match why.reason:
+            case Skip() as reason:
+                remark = f"{reason.value}: {why.message}"
+                self.skipped.append(Settled(delivery, reason, remark=remark))
+            case Death() as reason:
+                self.deaths.append((delivery, Obituary(reason, why.message, template, body)))
 
     def done(self, request: Request) -> None:
         """Free the profiles of a request that came to its end."""

@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     profile: bytes
 
 
-class Stretch(NamedTuple):
+class ReadRange(NamedTuple):
     """A range to read: a number of entries of a stream behind an id ("" = its beginning)."""
 
     stream: str
@@ -48,7 +48,7 @@ class Stretch(NamedTuple):
     most: int
 
 
-class Found(NamedTuple):
+class ReadEntries(NamedTuple):
     """The entries found in a range of a stream.
 
     Attributes:
@@ -78,7 +78,7 @@ class Delivery(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Return where it stands: `lane|trigger|id`."""
+        """Return the place of the delivery: `lane|trigger|id`."""
         return f"{self.stream}|{self.entry_id}"
 
 
@@ -105,7 +105,7 @@ class NotedDelivery(NamedTuple):
 
     @property
     def trigger(self) -> str:
-        """Return its trigger's name."""
+        """Return the name of the delivery's trigger."""
         return split_stream_name(self.place.rpartition("|")[0])[1] if self.place else ""
 
 
@@ -125,7 +125,7 @@ class Note:
 
     @property
     def triggers(self) -> tuple[str, ...]:
-        """Return the names of the triggers whose deliveries it holds."""
+        """Return the names of the triggers whose deliveries the note holds."""
         streams = dict.fromkeys(d.place.rpartition("|")[0] for d in self.deliveries)
         return tuple(dict.fromkeys(split_stream_name(name)[1] if name else "" for name in streams))
 
@@ -160,7 +160,7 @@ class Hold(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class TakenPartition:
     """The state of a partition that the holder of a new lease starts from.
 
     Args:
@@ -224,7 +224,7 @@ class Settled(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return the word of its count."""
+        """Return the word under which the outcome is counted."""
         match self.reason:
             case None:
                 return "delivered"
@@ -235,7 +235,7 @@ class Settled(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return its count and its reason, e.g. `skipped|asserted`."""
+        """Return the word of the count and the reason, e.g. `skipped|asserted`."""
         return f"{self.kind}|{self.reason.value}" if self.reason else self.kind
 
     @property
@@ -281,7 +281,7 @@ class Settlement:
 class Partition(Protocol):
     """Stores one partition of one destination. What writes raises `LeaseLost` without the lease."""
 
-    async def take(self) -> Holding | None:
+    async def take(self) -> TakenPartition | None:
         """Take the lease if it is free, and clear the bell."""
         ...
 
@@ -289,7 +289,7 @@ class Partition(Protocol):
         """Return the names of the streams that are not empty, now."""
         ...
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip.
 
         After large entries, fewer are returned of the next streams than were asked for.

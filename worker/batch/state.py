@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Final, Protocol, TypeVar
 
-from worker.batch.partition import Delivery, Hold, Holding, Note
+from worker.batch.partition import Delivery, Hold, Note, TakenPartition
 from worker.contract.keys import split_stream_name
 from worker.contract.meaning import Meaning
 from worker.contract.renames import NO_RENAMES, Renames
@@ -75,7 +76,7 @@ class State:
         records: Ledgers of the profiles of the batch at hand, as the next settlement writes them.
         waiting: By digest: until when (ms), and the places that may go on before.
         suspects: Places that a vanished holder was rendering, and that are not cleared yet.
-        reached_up_to: See `Holding`.
+        reached_up_to: See `TakenPartition`.
         paused: Triggers of which nothing is read: a person, or they themselves, paused them; and
             lanes of jobs that a person paused.
         enough: Triggers of whose canary this drain has worked off its share: no more is read.
@@ -85,7 +86,7 @@ class State:
         wait_set_ms: By trigger: when its wait was set.
         renames: Audiences that were renamed before the lease was taken.
         meanings: By trigger; one that has none wants whatever stands in its streams.
-        orphans: By `lane|trigger|MEANING`, see `Holding`.
+        orphans: By `lane|trigger|MEANING`, see `TakenPartition`.
     """
 
     clock: Clock
@@ -111,13 +112,22 @@ class State:
     orphans: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, holding: Holding, clock: Clock, late_seconds: float) -> State:
+    def of(
+        cls,
+        holding: TakenPartition,
+        clock: Clock,
+        late_seconds: float,
+        paused: Iterable[str] = (),
+        meanings: Mapping[str, Meaning] = MappingProxyType({}),
+    ) -> State:
         """Return the state of a fresh holder; what ends later than it can have been set has ended.
 
         Args:
             holding: What Redis has told.
             clock: Ours.
             late_seconds: For how long a note is open.
+            paused: See `State`.
+            meanings: See `State`.
         """
         latest_ms = holding.now_ms + longest_ms(late_seconds)
         state = cls(
@@ -129,6 +139,8 @@ class State:
                 name: hold for name, hold in holding.holds.items() if hold.until_ms <= latest_ms
             },
             suspects=set(holding.rendering),
+            paused=set(paused),
+            meanings=meanings,
             reached_up_to=holding.reached_up_to,
             orphans=dict(holding.orphans),
         )
@@ -136,6 +148,18 @@ class State:
             if note.open_until_ms:
                 state.keep_open(note)
         return state
+
+    def rename(self, renames: Renames) -> None:
+        """Take in which audiences were renamed before the lease was taken."""
+        self.renames = renames
+
+    def yield_to_live(self) -> None:
+        """Remember that live work waits for its slot: nothing of a backfill lane goes on."""
+        self.yields = True
+
+    def end(self, reason: str) -> None:
+        """Remember why the drain ends before all is done."""
+        self.tally.ended = reason
 
     def is_sampled(self, digest: bytes) -> bool:
         """Say whether a person who is reached belongs to those whom `verify` chooses from."""

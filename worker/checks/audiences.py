@@ -23,7 +23,7 @@ from worker.destinations.insider.shape import deletes
 _INSIDER: Final = "insider"
 _EACH: Final = "…"
 MOST_ATTRIBUTES: Final = 80
-"""Custom ones that an account may have, says Insider's documentation."""
+"""The number of custom attributes of an account, by Insider's documentation."""
 _ID: Final = re.compile(r"[0-9a-f]{32}")
 
 

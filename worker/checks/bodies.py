@@ -8,7 +8,7 @@ from typing import Any, Final
 from worker.destinations.insider.shape import overwrites
 
 _MEMBERSHIPS: Final = ("_segments", "segments_all", "segments")
-"""Fields of a profile that list the audiences it is in; Lytics' documentation."""
+"""The fields of a profile that list its audiences, by Lytics' documentation."""
 _IDENTIFIERS: Final = frozenset({"email", "phone_number", "uuid"})
 _PLAIN: Final = "http://"
 _REMOVALS: Final = ("partial", "whole")

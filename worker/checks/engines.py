@@ -12,11 +12,11 @@ from worker.jsonnet.engines.judge import EngineModule
 from worker.jsonnet.rendered import Asserted, Rendered, Result, TemplateFailed
 
 Said = str | Failure | None
-"""An engine's JSON text, what failed, or None where nobody can tell."""
+"""The verdict of an engine: a JSON text, a failure, or None if nobody can tell."""
 
 _REFERENCE: Final = "jsonnet"
 _LYTICS: Final = "gojsonnet"
-"""Of the family that Lytics runs, so its word counts more than the reference implementation's."""
+"""The engine that decides in doubt: Lytics runs one of its family."""
 
 
 def disagreements(

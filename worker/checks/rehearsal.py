@@ -17,7 +17,7 @@ from worker.contract.events import Header
 from worker.contract.settings import Settings, Trigger
 from worker.contract.words import Death, Direction, Skip
 from worker.core.messages import normalise_message
-from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.registry import api_of, rules_of
 from worker.errors import TemplateBroken
 from worker.jsonnet.files import TemplateFolder
@@ -43,7 +43,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
-    """What would become of an event now.
+    """The result of a rehearsal: the outcome that an event would have now.
 
     Args:
         name: The event's.
@@ -81,7 +81,7 @@ class Rehearsed:
 
     @property
     def why_not(self) -> Death | Skip | None:
-        """Return why it would not be sent; None = it would."""
+        """Return why the event would not be sent; None = it would."""
         match self.result:
             case Killed():
                 return Death.KILLED_WORKER
@@ -96,14 +96,14 @@ class Rehearsed:
 
     @property
     def fate(self) -> Literal["sent", "skipped", "dead"]:
-        """Name what would become of it."""
+        """Return the outcome that the event would have."""
         if self.why_not is None:
             return "sent"
         return "skipped" if isinstance(self.why_not, Skip) else "dead"
 
     @property
     def reason(self) -> str:
-        """Return the word for why it would not be sent; "" = it would."""
+        """Return the word for why the event would not be sent; "" = it would."""
         return self.why_not.value if self.why_not else ""
 
     @property
@@ -190,8 +190,8 @@ def shape_result(
     if not isinstance(result, Rendered):
         return Rehearsed(name, result)
     api = api_of(settings, trigger)
-    occasion = Occasion.of(header, rules_of(settings, trigger), now_us)
-    shaping = api.shape(loads(result.body), occasion)
+    rules = rules_of(settings, trigger)
+    shaping = api.shape(loads(result.body), header, rules, now_us)
     if isinstance(shaping, NotSendable):
         return Rehearsed(name, result, shaping)
     users = [orjson.dumps(user) for user in shaping.users]

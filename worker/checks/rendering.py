@@ -14,7 +14,7 @@ from worker.jsonnet.renderer import Renderer
 RENDER_SECONDS: Final = 20.0
 _RENDER_MEMORY_BYTES: Final = 1 << 30
 _ROWS_A_PROCESS: Final = 100
-"""So that the seconds are enough for all rows of a process."""
+"""The number of rows that one process renders; its seconds are enough for them."""
 
 
 def render_apart(bundle: Bundle, rows: Sequence[Row]) -> list[Result | Killed]:
@@ -39,8 +39,8 @@ def render_apart(bundle: Bundle, rows: Sequence[Row]) -> list[Result | Killed]:
     return results
 
 
-class RendersSamples(Protocol):
-    """What a `Renderer` can do; also one that renders in a process of its own."""
+class SampleRenderer(Protocol):
+    """Renders rows: a `Renderer`, or one that does it in a process of its own."""
 
     def load(self, name: str) -> Template:
         """Read a template, or raise TemplateBroken."""
@@ -51,7 +51,7 @@ class RendersSamples(Protocol):
         ...
 
 
-class IsolatedSamples:
+class IsolatedSampleRenderer:
     """Renders in a process of its own."""
 
     def __init__(self, templates_folder: Path) -> None:

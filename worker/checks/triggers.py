@@ -17,7 +17,7 @@ from worker.checks.audiences import check_audiences
 from worker.checks.bodies import warnings_of
 from worker.checks.finding import Finding, Severity
 from worker.checks.rehearsal import Rehearsed, sample_header, shape_result
-from worker.checks.rendering import RENDER_SECONDS, IsolatedSamples, RendersSamples
+from worker.checks.rendering import RENDER_SECONDS, IsolatedSampleRenderer, SampleRenderer
 from worker.checks.samples import entry_of, profile_for
 from worker.contract.events import Header
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
@@ -31,7 +31,7 @@ from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, Tem
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _UNTIMED: Final = datetime(2026, 1, 1, tzinfo=UTC)
-"""Of a sample whose event has no time, as a change has none; any would do."""
+"""The time of a sample whose event has none, such as a change; any time would do."""
 
 _KILLED: Final = {
     "time": f"{{}} does not come to an end within {RENDER_SECONDS:g} s",
@@ -65,7 +65,7 @@ class _Sample:
 
 def check_triggers(settings: Settings, now: datetime) -> list[Finding]:
     """Check all triggers of a configuration, each in a process of its own, and how they fit."""
-    renderer = IsolatedSamples(settings.templates_folder)
+    renderer = IsolatedSampleRenderer(settings.templates_folder)
     kinds: dict[str, tuple[Any, Sequence[Finding]]] = {}
     bodies: dict[str, Any] = {}
     findings: list[Finding] = []
@@ -89,7 +89,7 @@ def kind_of(trigger: Trigger) -> str:
 
 
 def check_trigger(
-    settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime
+    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
 ) -> Sequence[Finding]:
     """Render a sample of the trigger's direction, shape it, and say what is wrong with it."""
     return _try(settings, trigger, renderer, now)[1]
@@ -99,7 +99,7 @@ def fails_where_another_renders(
     settings: Settings,
     trigger: Trigger,
     renders_before: Callable[[Sequence[Row]], Sequence[Result]],
-    renderer: RendersSamples,
+    renderer: SampleRenderer,
     now: datetime,
 ) -> str:
     """Say why a new template fails for the sample that the one before renders; "" = it does not.
@@ -127,13 +127,15 @@ def fails_where_another_renders(
 def rehearse_sample(settings: Settings, trigger: Trigger, now: datetime) -> Rehearsed | None:
     """Return what would become of a trigger's sample; None if there is no sample or template."""
     try:
-        return _rehearse(settings, trigger, IsolatedSamples(settings.templates_folder), now)[1]
+        return _rehearse(settings, trigger, IsolatedSampleRenderer(settings.templates_folder), now)[
+            1
+        ]
     except (TemplateBroken, UsageWrong):
         return None
 
 
 def _rehearse(
-    settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime
+    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
 ) -> tuple[dict[str, Any], Rehearsed]:
     """Return the profile of the sample too."""
     template = renderer.load(trigger.template)
@@ -145,7 +147,7 @@ def _rehearse(
 
 
 def _try(
-    settings: Settings, trigger: Trigger, renderer: RendersSamples, now: datetime
+    settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
 ) -> tuple[Any, Sequence[Finding]]:
     """Return the rendered body, None where it did not render, and what is wrong."""
     try:

@@ -31,6 +31,7 @@ that all have in common `{segrelay}`.
 | `{segrelay}:requests` | stream | requests to the receiver: ids, counts, people (digests); capped |
 | `{segrelay}:acts` | stream | JSON of what people did, see `contract.redis.acts`, capped |
 | `{segrelay}:configuration` | string | table → digest (JSON), as at the last start of a process |
+| `{segrelay}:seen` | hash | `flower`, `metrics` → when it was last seen (ms) |
 | `{segrelay}:sweep` | string | the lock of the sweep |
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
@@ -44,7 +45,8 @@ that all have in common `{segrelay}`.
 | `{quarantine}:…` | | what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
-| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind[\|reason]` → count |
+| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind[\|reason]` → count; |
+| | | and times and answers, see `contract.measures` |
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration |
 | `{d:p}bell` | string | a drain was rung for and has not begun |
 | `{d:p}rendering` | string | what the holder is rendering: JSON |
@@ -107,12 +109,13 @@ NOTICES_LOCK: Final = "{segrelay}:notices:lock"
 REQUESTS: Final = "{segrelay}:requests"
 ACTS: Final = "{segrelay}:acts"
 CONFIGURATION: Final = "{segrelay}:configuration"
+SEEN: Final = "{segrelay}:seen"
 SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"
 
 DIGEST_BYTES: Final = 10
-"""80 bits: ten million profiles in a partition collide with a chance of 4e-11."""
+"""The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
 REACHED_KEPT: Final = 2_000
 """People of a partition in `who`: all while they are few, else those with the smallest digests,
@@ -150,7 +153,7 @@ def responses(destination: str) -> str:
 
 
 def responses_bell(destination: str) -> str:
-    """Return the key of its bell."""
+    """Return the key of the bell for shipping a destination's responses."""
     return f"{{responses:{destination}}}:bell"
 
 
@@ -170,7 +173,7 @@ def partition_of(profile_key: str, partitions: int) -> int:
 
 
 def stream_name(lane: str, trigger: str) -> str:
-    """Return what names a stream within its partition."""
+    """Return the name of a stream within its partition."""
     return f"{lane}|{trigger}"
 
 

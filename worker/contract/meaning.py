@@ -1,4 +1,4 @@
-"""`Meaning`: which events a trigger delivers, so that what waited under another meaning is told."""
+"""`Meaning`: the events that a trigger delivers; it tells what waited under another meaning."""
 
 from __future__ import annotations
 

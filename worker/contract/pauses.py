@@ -21,7 +21,7 @@ Paused = Literal["destination", "trigger", "job"]
 DESTINATION: Final = "destination"
 TRIGGER: Final = "trigger"
 JOB: Final = "job"
-"""A paused job: its lane is not read."""
+"""The kind of a pause of a job, whose lane is not read then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""Samples of what was settled and of what waits: workers write them, `status` judges by them."""
+"""Samples of how much is settled and how much waits: workers write them, `status` reads them."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final, overload
 
 import orjson
 import redis
@@ -14,9 +15,9 @@ from worker.contract.redis.connection import redis_errors
 
 EVERY_SECONDS: Final = 10.0
 KEPT: Final = 360
-"""An hour of them."""
+"""The number of samples that are kept: an hour of them."""
 _READ: Final = 90
-"""A quarter of an hour of them."""
+"""The number of samples that are read: a quarter of an hour of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,40 @@ class Sample:
     quarantined: int = 0
 
 
+@dataclass(slots=True)
+class StoredSamples(Sequence[Sample]):
+    """Samples as Redis keeps them, the newest first; each is read when it is looked at.
+
+    One of 400 triggers has a thousand numbers, and few of the samples are needed.
+    """
+
+    texts: Sequence[bytes]
+    _read: dict[int, Sample] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Sample]: ...
+    def __getitem__(self, at: int | slice) -> Sample | Sequence[Sample]:
+        if isinstance(at, slice):
+            return [self[one] for one in range(len(self))[at]]
+        place = range(len(self))[at]
+        if place not in self._read:
+            self._read[place] = Sample(**orjson.loads(self.texts[place]))
+        return self._read[place]
+
+
+def sample_before(samples: Sequence[Sample], at_ms: float) -> Sample | None:
+    """Return the newest sample that is as old as a time, else the oldest; None = there is none."""
+    if not samples:
+        return None
+    found = bisect_left(range(len(samples)), -at_ms, key=lambda number: -samples[number].at_ms)
+    return samples[min(found, len(samples) - 1)]
+
+
 def read_samples(client: redis.Redis) -> Sequence[Sample]:
     """Return the samples of the last quarter of an hour, and the oldest; the newest first.
 
@@ -44,8 +79,5 @@ def read_samples(client: redis.Redis) -> Sequence[Sample]:
         pipe = client.pipeline(transaction=False)
         pipe.lrange(keys.PROGRESS, 0, _READ - 1)
         pipe.lrange(keys.PROGRESS, -1, -1)
-        texts: Any = pipe.execute()
-    found = {
-        one.at_ms: one for text in (*texts[0], *texts[1]) if (one := Sample(**orjson.loads(text)))
-    }
-    return sorted(found.values(), key=lambda one: -one.at_ms)
+        newest, oldest = pipe.execute()
+    return StoredSamples(newest + [text for text in oldest if text not in newest[-1:]])

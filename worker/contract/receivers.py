@@ -1,4 +1,4 @@
-"""What the receivers answered lately, and when they were last seen."""
+"""The recent answers of the receivers, and the time at which each was last seen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.contract.redis.scripts import run_script
 
 BUCKET_MS: Final = 300_000
 KEPT_BUCKETS: Final = 13
-"""An hour of five minutes each, and the one that is not over."""
+"""The number of buckets of five minutes that are kept: an hour, and the one that is not over."""
 _TELL: Final = """\
 #!lua flags=allow-oom
 -- Adds what a receiver has answered. KEYS[1] receiver
@@ -32,6 +32,7 @@ else redis.call('HSET', KEYS[1], 'up|' .. ARGV[1], string.format('%.0f', now) ..
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
 for at = 6, #ARGV, 2 do
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
+  redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
 end
 local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
@@ -55,6 +56,7 @@ class Receivers:
         lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
         answers: How many requests were answered in the last hour, by status.
         lately: The same of the last five to ten minutes.
+        ever: The same since the beginning.
     """
 
     seen_ms: int = 0
@@ -62,9 +64,10 @@ class Receivers:
     lag_ms: Mapping[str, int] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
     lately: Mapping[int, int] = field(default_factory=dict)
+    ever: Mapping[int, int] = field(default_factory=dict)
 
 
-def tell_receiver(
+def report_receiver(
     client: redis.Redis, answers: Mapping[int, int], *, lag_ms: int, events: bool
 ) -> None:
     """Add what this receiver has answered since it last told.
@@ -86,7 +89,7 @@ def tell_receiver(
 
 
 def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
-    """Return what they have told.
+    """Return the answers that the receivers have reported.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -95,16 +98,19 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
         stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
     answers, lately, lags = Counter[int](), Counter[int](), dict[str, int]()
+    ever: dict[int, int] = {}
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
         if head == "up":
             seen, _, lag = value.partition(b"|")
             if int(seen) > now_ms - BUCKET_MS:
                 lags[rest] = int(lag)
+        elif head == "all":
+            ever[int(rest)] = int(value)
         elif rest and int(head) > bucket - KEPT_BUCKETS:
             answers[int(rest)] += int(value)
             if int(head) >= bucket - 1:
                 lately[int(rest)] += int(value)
     return Receivers(
-        int(stored.get(b"seen", 0)), int(stored.get(b"event", 0)), lags, answers, lately
+        int(stored.get(b"seen", 0)), int(stored.get(b"event", 0)), lags, answers, lately, ever
     )

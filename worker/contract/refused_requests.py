@@ -16,7 +16,7 @@ _TOO_LARGE: Final = "too_large"
 
 
 def count_too_large(client: Redis) -> None:
-    """Count one more.
+    """Count one more refused request.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -26,7 +26,7 @@ def count_too_large(client: Redis) -> None:
 
 
 def too_large(client: Redis) -> int:
-    """Return how many there were.
+    """Return how many requests were refused.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

@@ -25,7 +25,7 @@ MOST_NAMES: Final = 5_000
 KEPT_MS: Final = 30 * 86_400_000
 """The time after which a field that no profile has is forgotten."""
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
-"""Other names may be values that somebody made a key of: an email, a number."""
+"""The form of names that are kept; others may be values that became keys, such as an email."""
 
 
 class SeenFields:
@@ -70,7 +70,7 @@ class SeenFields:
 
 
 def seen_fields(client: Redis) -> frozenset[str]:
-    """Return the names that were noted.
+    """Return the names of the fields that profiles had lately.
 
     Raises:
         RedisUnavailable: Redis can't be asked.

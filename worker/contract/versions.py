@@ -24,7 +24,7 @@ UNMADE: Final = frozenset(
         f"dead|{Death.UNREADABLE}",
     }
 )
-"""Outcomes of deliveries that no template was asked for: they tell nothing of it."""
+"""Outcomes of deliveries for which no template was rendered; they tell nothing of it."""
 
 _LET_GO: Final = """\
 #!lua flags=allow-oom
@@ -67,13 +67,13 @@ class TemplateVersion:
     outcomes: Mapping[str, int] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
-        """Return it as it stands in Redis; what changes stands beside it."""
+        """Return the version as it stands in Redis; its counts stand beside it."""
         stored = asdict(self)
         del stored["left"], stored["outcomes"]
         return orjson.dumps(stored)
 
     def since(self, now: Mapping[str, int]) -> dict[str, int]:
-        """Return the outcomes since it was first used.
+        """Return the outcomes since the version was first used.
 
         Args:
             now: Counts of outcomes by now.

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 NAME_PATTERN: Final = re.compile(r"[a-z0-9-]+")
-"""Names of destinations, triggers and jobs."""
+"""The form of the names of destinations, triggers and jobs."""
 
 
 class Direction(StrEnum):

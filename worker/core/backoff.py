@@ -1,4 +1,4 @@
-"""When a failed delivery is tried again, with how many others, and when it is dead.
+"""The decision when a failed delivery is tried again, with how many others, and when it is dead.
 
 Nothing moves: a failed request's deliveries stay where they are. What is remembered of each is a
 `Setback`; of their trigger in this partition a `Wait`.

@@ -26,7 +26,7 @@ class Contest(Generic[T]):
 
 
 def contest(entrants: Sequence[tuple[Hashable, Claim, T]]) -> Contest[T]:
-    """Find out who goes on. An entrant's first value is what it is about: profile and audience.
+    """Find the entrants that go on. The first value of each is its profile and audience.
 
     Linear in the number of entrants: of the deliveries about one thing only the newest of each
     trigger can win.

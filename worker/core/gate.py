@@ -35,7 +35,7 @@ LATE_SECONDS: Final = 1.0
 USABLE_SECONDS: Final = 0.8
 """The seconds in which a slot may still be used; the rest is for the way to the host."""
 WORTH_WAITING_SECONDS: Final = 1.0
-"""A drain is not begun while the next slot is further away than this."""
+"""The seconds to the next slot beyond which no drain is begun."""
 
 LIVE_FIRST: Final = "live_first"
 """The reason why a backfill gets no slot: a live request waits for one."""
@@ -270,7 +270,7 @@ class Gate(Protocol):
 
 
 def gate_id(base_url: str, authorization: str) -> str:
-    """Return what names a gate: the host (with a port, if one is given) and the authorization."""
+    """Return the name of a gate: the host (with a port, if one is given) and the authorization."""
     address = urlsplit(base_url)
     host = (address.hostname or "").lower()
     port = f":{address.port}" if address.port else ""

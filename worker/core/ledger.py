@@ -78,7 +78,7 @@ class Fact(NamedTuple):
 
     @property
     def claim(self) -> Claim:
-        """Return what it says."""
+        """Return the claim of the delivery."""
         return Claim(self.time_us, self.direction, self.trigger)
 
 

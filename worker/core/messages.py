@@ -15,7 +15,7 @@ MESSAGE_CHARACTERS: Final = 200
 _READ_CHARACTERS: Final = 2_000
 
 _STAYS: Final = re.compile(r"[\w./-]+\.(?:jsonnet|libsonnet):\d+: |[1-5][0-9]{2}(?:: |\Z)")
-"""At the beginning: the place in a template, or an HTTP status."""
+"""The beginning of a message that is kept: a place in a template, or an HTTP status."""
 _PLACEHOLDER: Final = r"<(?:email|value|id|number)>"
 _OLD_NUMBER: Final = "<n>"
 """The mark of a left-out number in messages that were stored before."""
@@ -28,7 +28,7 @@ _NAME: Final = re.compile(
 _HEX: Final = re.compile(r"\b(?=[0-9a-fA-F-]*[0-9])[0-9a-fA-F]{8}[0-9a-fA-F-]{8,}\b")
 _PHONE: Final = re.compile(r"\+?[0-9][0-9 ()./-]{5,}[0-9]")
 _NUMBER: Final = re.compile(r"(?:(?<![A-Za-z0-9])[0-9]+|[0-9]{4,})(?:[.,][0-9]+)*")
-"""Not the digits of a name such as `sha256`."""
+"""The form of numbers; the digits of a name such as `sha256` are none."""
 _SPACE: Final = re.compile(r"\s+")
 _WORD: Final = re.compile(rf"{_PLACEHOLDER}|\w+")
 _HIDDEN: Final = "…"

@@ -65,7 +65,7 @@ class Rounds:
     silent_since_seconds: float | None = None
 
     def ring_for(self, sights: Sequence[Sight], *, queued: int, now_seconds: float) -> list[Ring]:
-        """Return whom to ring for in this round.
+        """Return the partitions to ring for in this round.
 
         Args:
             sights: Of all partitions whose gate is open.

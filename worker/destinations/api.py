@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 from worker.contract.events import Header
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
-from worker.contract.words import Death, Direction, Skip
+from worker.contract.words import Death, Skip
 from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Verdict
 
@@ -17,7 +17,7 @@ class ShapingRules(NamedTuple):
     """The part of a trigger's configuration on which shaping depends.
 
     Attributes:
-        url: Absolute, checked.
+        url: The trigger's, as configured (a path below the base URL, or absolute).
         audience_attribute: Name of the attribute that holds the list of audiences.
         phone_region: The country of phone numbers that name none.
         audience_flag_prefix: How the names of attributes begin that stand for one audience each.
@@ -27,45 +27,6 @@ class ShapingRules(NamedTuple):
     audience_attribute: str
     phone_region: str
     audience_flag_prefix: str = DEFAULT_FLAG_PREFIX
-
-
-class Occasion(NamedTuple):
-    """The event for which a body was rendered.
-
-    Attributes:
-        url: The trigger's, as configured (a path below the base URL, or absolute).
-        time_us: Of the event.
-        now_us: Redis' clock.
-        skip_hook: The destination should not start journeys for it.
-        repair: Membership only: no `events[]`.
-        audience_attribute: Name of the attribute that holds the list of audiences.
-        audience_flag_prefix: How the names of attributes begin that stand for one audience each.
-    """
-
-    url: str
-    audience: str
-    direction: Direction
-    time_us: int
-    now_us: int
-    skip_hook: bool
-    repair: bool
-    audience_attribute: str
-    phone_region: str
-    audience_flag_prefix: str = DEFAULT_FLAG_PREFIX
-
-    @classmethod
-    def of(cls, header: Header, rules: ShapingRules, now_us: int) -> Self:
-        """Return the occasion of a delivery."""
-        return cls(
-            rules.url,
-            header.audience,
-            header.direction,
-            header.time_us,
-            now_us,
-            header.skip_hook,
-            header.repair,
-            *rules[1:],
-        )
 
 
 class Shaped(NamedTuple):
@@ -133,12 +94,21 @@ class Api(Protocol):
         """
         ...
 
-    def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
-        """Make one rendered body valid, or say why it can't be."""
+    def shape(
+        self, body: Any, header: Header, rules: ShapingRules, now_us: int
+    ) -> Shaped | NotSendable:
+        """Make one rendered body valid, or say why it can't be.
+
+        Args:
+            body: As the template yielded it.
+            header: Of the delivery.
+            rules: Of its trigger.
+            now_us: Redis' clock.
+        """
         ...
 
     def correct(
-        self, shaped: Shaped, occasion: Occasion, knowledge: Knowledge
+        self, shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
     ) -> Shaped | NotSendable:
         """Take back what something newer has made untrue; called right before sending."""
         ...
@@ -162,7 +132,7 @@ class Api(Protocol):
         """Return the meaning of an answer to a request with a number of users."""
         ...
 
-    def tells_data(self, shaped: Shaped, occasion: Occasion) -> bool:
+    def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
         """Say whether a body tells something of the person beside memberships and events."""
         ...
 

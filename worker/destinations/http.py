@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import urljoin
 
+from worker.contract.events import Header
 from worker.contract.settings.http import HttpRequests
 from worker.contract.settings.urls import is_listed, is_same_origin, refuse_reason
 from worker.contract.words import Death, Skip
@@ -19,7 +20,7 @@ from worker.core.knowledge import Knowledge
 from worker.core.messages import normalise_message
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.answers import classify_status, parsed
-from worker.destinations.api import Answer, NotSendable, Occasion, Shaped
+from worker.destinations.api import Answer, NotSendable, Shaped, ShapingRules
 from worker.destinations.http_answers import is_status, refused_results
 
 _NO_OBJECT: Final = b"{}"
@@ -64,7 +65,13 @@ class HttpApi:
         key = sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
         return {**self.requests.headers, self.requests.idempotency_header: key}
 
-    def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
+    def shape(
+        self,
+        body: Any,
+        header: Header,  # noqa: ARG002 - a body is taken whatever it is about
+        rules: ShapingRules,
+        now_us: int,  # noqa: ARG002
+    ) -> Shaped | NotSendable:
         """Take a body as it is; a bare text is the URL of a request.
 
         It may be relative to the trigger's, and stays on the allowed hosts: credentials and rate
@@ -73,7 +80,7 @@ class HttpApi:
         if body is None or body in ("", [], {}):
             return NotSendable(Skip.EMPTY, "the template yields nothing")
         if type(body) is str:
-            return self._to_url(body, occasion)
+            return self._to_url(body, rules.url)
         if self.method == "GET":
             return NotSendable(
                 Death.INVALID, "a GET has no body: let the template yield the URL, as a text"
@@ -83,7 +90,8 @@ class HttpApi:
     def correct(
         self,
         shaped: Shaped,
-        occasion: Occasion,  # noqa: ARG002 - nothing is known of the body
+        header: Header,  # noqa: ARG002 - nothing is known of the body
+        rules: ShapingRules,  # noqa: ARG002
         knowledge: Knowledge,  # noqa: ARG002
     ) -> Shaped | NotSendable:
         """Leave a body as it is: nobody knows what in it a newer event replaces."""
@@ -112,7 +120,12 @@ class HttpApi:
             return Failed(str(answer.status), possibly_applied=answer.status not in _CLIENT_ERRORS)
         return classify_status(answer, _said(answer))
 
-    def tells_data(self, shaped: Shaped, occasion: Occasion) -> bool:  # noqa: ARG002
+    def tells_data(
+        self,
+        shaped: Shaped,  # noqa: ARG002
+        header: Header,  # noqa: ARG002
+        rules: ShapingRules,  # noqa: ARG002
+    ) -> bool:
         """Say no: what a body means is not known, and nothing in it is ever corrected."""
         return False
 
@@ -143,21 +156,21 @@ class HttpApi:
             return Unreadable(f"{answer.status}: {refused}")
         return Accepted(refused)
 
-    def _to_url(self, text: str, occasion: Occasion) -> Shaped | NotSendable:
-        refused = self._refused(text, occasion)
+    def _to_url(self, text: str, base: str) -> Shaped | NotSendable:
+        refused = self._refused(text, base)
         if refused is None:
-            return Shaped(({},), {}, url=urljoin(occasion.url, text))
+            return Shaped(({},), {}, url=urljoin(base, text))
         return NotSendable(Death.INVALID, f"the template's URL is refused: {refused}")
 
-    def _refused(self, text: str, occasion: Occasion) -> str | None:
+    def _refused(self, text: str, base: str) -> str | None:
         if self.max_users > 1:
             return "this destination takes arrays of results (http.results); it needs 1 for URLs"
         try:
-            url = urljoin(occasion.url, text)
+            url = urljoin(base, text)
         except ValueError:
             return "it is not a URL"
         refused = refuse_reason(url, "http")
-        if refused or is_same_origin(url, occasion.url) or is_listed(url, self.hosts):
+        if refused or is_same_origin(url, base) or is_listed(url, self.hosts):
             return refused
         return "it leads to another host than the destination's and those of http.hosts"
 

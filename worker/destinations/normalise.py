@@ -34,7 +34,7 @@ _OTHER_LANGUAGE_CODES: Final = {"iw": "he", "in": "id", "ji": "yi", "fil": "tl"}
 """Older codes, and one of three letters that has a near relation of two: Insider takes two."""
 _LATIN_AMERICA: Final = "419"
 _LATIN_AMERICAN: Final = {"es": "MX"}
-"""Of a language whose likeliest country lies elsewhere: the one with most of its speakers there."""
+"""The Latin American country with most speakers, for languages that mainly live elsewhere."""
 _REMEMBERED: Final = 8_192
 
 

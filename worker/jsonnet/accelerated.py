@@ -29,7 +29,7 @@ from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 
 SAMPLES: Final = SHIPPED_FOLDER / "samples"
 BOTH_EVERY: Final = 500
-"""One event of this many is rendered by both the compiled form and the engine.
+"""The number of events of which one is rendered by both the compiled form and the engine.
 
 Often enough to find a difference within minutes, and 0.2 % of the work.
 """
@@ -81,7 +81,7 @@ class Accelerator:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the template is compiled and never differed from the engine."""
+        """Say whether the template is compiled and never differed from the engine."""
         return self._form is not None and not self.differences
 
     def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:

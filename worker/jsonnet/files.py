@@ -24,7 +24,7 @@ from worker.jsonnet.syntax.parser import parse
 from worker.jsonnet.syntax.tokens import Token, place, significant
 
 LIBRARY: Final = "lytemplates.libsonnet"
-"""File name of the library; an import with this last segment means it, whatever the path."""
+"""The file name of the library; an import with this last segment means it, whatever the path."""
 LIBRARY_NAME: Final = f"lib:/{LIBRARY}"
 SHIPPED_FOLDER: Final = Path(shipped.__file__).parent
 LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"

@@ -31,13 +31,13 @@ from worker.jsonnet.rendered import Asserted, Rendered, Result, Row, TemplateFai
 from worker.jsonnet.renderer import Renderer
 
 _BROKEN_TEMPLATE: Final = 3
-"""Exit status when the template does not load; the last line of output holds the reason."""
+"""The exit status when the template does not load; the last line of output holds the reason."""
 _READY: Final = b'"ready"\n'
 """The line before the first result. If it is missing, no row is to blame for the end."""
 _CPU_SPARE_SECONDS: Final = 1
-"""Seconds between SIGXCPU, when the time is up, and SIGKILL, which cannot be ignored."""
+"""The seconds between SIGXCPU, when the time is up, and SIGKILL, which cannot be ignored."""
 _WALL_FACTOR: Final = 4
-"""Elapsed time that a process may take, as a multiple of its processor time.
+"""The elapsed time that a process may take, as a multiple of its processor time.
 
 On a busy machine it gets only a part of a processor; after this it is ended.
 """

@@ -1,4 +1,4 @@
-"""How the engine starts its own modules as processes."""
+"""The command lines with which the engine starts its own modules as processes."""
 
 from __future__ import annotations
 

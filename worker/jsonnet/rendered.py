@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 Engine = Literal["auto", "jsonnet"]
-"""How a template is rendered: `auto` may use its compiled form, `jsonnet` never does."""
+"""The way to render a template: `auto` may use its compiled form, `jsonnet` never does."""
 _NO_SETTINGS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 

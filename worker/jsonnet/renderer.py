@@ -25,8 +25,8 @@ from worker.jsonnet.accelerated import (
     shipped_profiles,
 )
 from worker.jsonnet.engines import judge as jsonnet_judge
-from worker.jsonnet.engines.batch import Input, inner_sources
 from worker.jsonnet.engines.failures import Failure
+from worker.jsonnet.engines.rows_evaluator import Input, inner_sources
 from worker.jsonnet.engines.template_engines import TemplateEngines
 from worker.jsonnet.files import Bundle, TemplateFolder
 from worker.jsonnet.rendered import (
@@ -41,13 +41,13 @@ from worker.jsonnet.rendered import (
 from worker.jsonnet.words import without_data, words_of
 
 MAX_BODY_BYTES: Final = 5_000_000
-"""Bytes of one event's body. No request to Insider is larger, and no other should be."""
+"""The largest body of one event, in bytes: no request to Insider is larger."""
 _PLACES_KEPT: Final = 1_000
-"""Kinds of messages of one template whose place is remembered, to bound memory."""
+"""The number of kinds of messages of a template whose place is remembered, to bound memory."""
 _PLACES_A_CALL: Final = 3
-"""Errors without a place that one call looks up: each starts a process, which takes 0.1 s."""
+"""The number of errors whose place one call looks up: each starts a process, which takes 0.1 s."""
 _PLACE_SECONDS: Final = 2.0
-"""Seconds that looking up the place of one error may take."""
+"""The seconds that looking up the place of one error may take."""
 _VARYING: Final = re.compile(r"\"[^\"]*\"|'[^']*'|\d+")
 
 
@@ -105,7 +105,7 @@ class Renderer:
 
     @property
     def doubted(self) -> dict[str, int]:
-        """How often the compiled form of a template differed from the engine, by template."""
+        """Return how often the compiled form of each template differed from the engine."""
         return {
             template.name: loaded.accelerator.differences
             for template, loaded in self._loaded.items()

@@ -11,7 +11,7 @@ from worker.jsonnet.files import Bundle
 from worker.jsonnet.syntax.tokens import TokenKind
 
 MAX_SHOWN: Final = 200
-"""Characters of a message that are kept: enough for one sentence."""
+"""The characters of a message that are kept: enough for one sentence."""
 _WORD: Final = re.compile(r"\w+")
 _EMAIL: Final = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
 _TAG: Final = re.compile(r"(?!<email>)<[^<>]*>")

@@ -10,7 +10,7 @@ from celery.worker.consumer import Consumer
 from celery.worker.state import maybe_shutdown
 
 MOST_BETWEEN_TRIES_SECONDS: Final = 2
-"""Celery's own grow to 30 s: too long to be delivering again within 10 s of a restart."""
+"""The longest pause between two tries: Redis' restart is noticed within 10 s."""
 _REFUSED_SECONDS: Final = 1.0
 LOG: Final = structlog.get_logger()
 

@@ -34,12 +34,12 @@ from worker.node.sweep import SILENCE_SECONDS, Sweep, SweepStep, sweep_of
 from worker.node.task import DrainTask, Ready, register
 
 STOP_AT_MOST_SECONDS: Final = 10.0
-"""A pool that has not come to its end by then never will; drains are cut after 2.5 s."""
+"""The seconds that a pool gets to come to its end; drains are cut after 2.5 s."""
 LOG: Final = structlog.get_logger()
 _HARD_LIMIT_SECONDS: Final = 120
 """The seconds after which a hanging task is ended, far above what a drain takes."""
 _PROCESSES_A_CORE: Final = 2
-"""While one of them waits for Insider's answer, another one renders."""
+"""The number of processes for each core: while one waits for an answer, another one renders."""
 _WORKER_OPTIONS: Final = {
     "task_time_limit": _HARD_LIMIT_SECONDS,
     "worker_consumer": f"{PatientConsumer.__module__}:{PatientConsumer.__qualname__}",

@@ -44,7 +44,7 @@ class Ringer:
         )
 
     def ring_errands(self, errands: Iterable[Errand]) -> int:
-        """Do the same for errands, behind all live work."""
+        """Send messages for errands, behind all live work."""
         return self._send_all(map(errand_message, errands))
 
     def _send_all(self, messages: Iterable[Message]) -> int:

@@ -59,12 +59,12 @@ LOG: Final = structlog.get_logger()
 class Presence(Protocol):
     """Tells others that this node runs; `RedisPresence` is the real one."""
 
-    def tell(self) -> None:
-        """Say so, if that has not been done lately."""
+    def announce(self) -> None:
+        """Announce that this node runs, if that has not been done lately."""
         ...
 
     def leave(self) -> None:
-        """Take it back."""
+        """Take the announcement back."""
         ...
 
 
@@ -72,7 +72,7 @@ class Survey(Protocol):
     """Looks at all partitions; `RedisSurvey` is the real one."""
 
     def may_sweep(self) -> bool:
-        """Say whether this round is ours."""
+        """Say whether this node has to do the round."""
         ...
 
     def look(self) -> list[Sight]:
@@ -84,7 +84,7 @@ class Schedule(Protocol):
     """Knows which errands are due; `RedisSchedule` is the real one."""
 
     def due(self) -> list[Errand]:
-        """Return those that nobody does, and that nobody was rung for lately."""
+        """Return the due errands that nobody does, and for which nobody was rung lately."""
         ...
 
 
@@ -123,13 +123,13 @@ class Sweep:
         if now < self._quiet_until:
             return False
         try:
-            self.presence.tell()
+            self.presence.announce()
             if self.survey.may_sweep():
                 self._round(now)
-            self._tell_reachable(reachable=True)
+            self._log_reachable(reachable=True)
         except RedisUnavailable as error:
             self._quiet_until = self.clock() + _QUIET_SECONDS
-            self._tell_reachable(reachable=False, reason=error.message)
+            self._log_reachable(reachable=False, reason=error.message)
             self.rounds = Rounds()
             return False
         return self._is_broken(now)
@@ -156,7 +156,7 @@ class Sweep:
         shortest = min(self.rounds.silent_for_seconds(now), idle_seconds, since_drain_seconds)
         return shortest >= self.silence_seconds
 
-    def _tell_reachable(self, *, reachable: bool, reason: str = "") -> None:
+    def _log_reachable(self, *, reachable: bool, reason: str = "") -> None:
         if reachable and not self._reachable:
             LOG.info("sweep.resumed")
         if self._reachable and not reachable:
@@ -183,19 +183,19 @@ class SweepStep(bootsteps.StartStopStep):
         super().__init__(consumer, **options)
 
     def start(self, consumer: Any) -> None:
-        """Begin; also after each reconnection to the broker."""
+        """Begin to sweep; also after each reconnection to the broker."""
         if self._sweep is None:
             self._sweep = consumer.app.segrelay.sweep(consumer.pool)
         self._timer = consumer.timer.call_repeatedly(EVERY_SECONDS, self._tick)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """End."""
+        """Stop sweeping."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def shutdown(self, consumer: Any) -> None:
-        """End; Celery calls it at the end of the worker."""
+        """Stop sweeping; Celery calls it at the end of the worker."""
         self.stop(consumer)
         if self._sweep is not None:
             self._sweep.end()

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract.celery.options import DRAIN_TASK, FORMER_DRAIN_TASK, ResultLine
 from worker.contract.settings import Settings
@@ -22,7 +22,7 @@ from worker.core.rounds import Ring
 from worker.errors import Bug, DrainEndedBadly, SegrelayError, UsageWrong, WeMustAct
 from worker.logs import log_bug
 from worker.node.ringing import Ringer
-from worker.node.shared.node import NodeMemory, Told
+from worker.node.shared.node import NodeMemory, TemplateUse
 from worker.node.shared.stop import listening
 
 NO_FREE_SLOT: Final = "no free slot"
@@ -59,7 +59,7 @@ class Ready:
 
     drains: Drains
     doubted: Callable[[], Mapping[str, int]] = dict
-    templates: Callable[[], Told] = Told
+    templates: Callable[[], TemplateUse] = TemplateUse
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +179,7 @@ class DrainTask:
         doubted = ready.doubted()
         if doubted:
             self.node.doubted.add(doubted)
-        self._tell_templates(ready.templates())
+        self._report_templates(ready.templates())
         if queue:
             again.append(call._replace(queue=queue))
         did_something = tally.requests or tally.delivered or tally.skipped or tally.dead
@@ -193,12 +193,12 @@ class DrainTask:
         )
         return tally
 
-    def _tell_templates(self, told: Told) -> None:
-        if not told.versions and not told.stopped:
+    def _report_templates(self, use: TemplateUse) -> None:
+        if not use.versions and not use.stopped:
             return
-        self.node.templates.tell(os.getpid(), told)
-        if told.stopped != self.node.stopped.read():
-            self.node.stopped.write(told.stopped)
+        self.node.templates.report(os.getpid(), use)
+        if use.stopped != self.node.stopped.read():
+            self.node.stopped.write(use.stopped)
 
     def _hand_over(self, call: Ring, again: list[Ring]) -> None:
         """Ring for the calls that waited for the slot, and only then for this partition."""
@@ -233,7 +233,7 @@ def _run(task: DrainTask, call: Ring) -> DrainResult | None:
     try:
         return task.run(call)
     except SegrelayError as error:
-        _tell(call, error)
+        _log_failure(call, error)
         raise
     except Exception as error:  # noqa: BLE001 - this is the edge
         # Its message may hold a profile's fields, and Flower would show it.
@@ -244,7 +244,7 @@ def _bug(call: Ring, error: Exception) -> Bug:
     return Bug(log_bug(error, "drain.failed", **_named(call)))
 
 
-def _tell(call: Ring, error: SegrelayError) -> None:
+def _log_failure(call: Ring, error: SegrelayError) -> None:
     tell = LOG.error if isinstance(error, WeMustAct) else LOG.warning
     tell("drain.failed", **_named(call), error=type(error).__name__, message=error.message)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,31 +24,11 @@ base_url = "https://unification.useinsider.com"
 rate = "25000/min"
 """
 _TEMPLATES: Final = 'templates = "{folder}"\n'
-_PAIR: Final = """
-[triggers.{audience}-enter]
-destination = "insider"
-audiences = ["{audience}"]
-on = "enter"
-template = "insider/enter.jsonnet"
-url = "/api/user/v1/upsert"
-
-[triggers.{audience}-exit]
-destination = "insider"
-audiences = ["{audience}"]
-on = "exit"
-template = "insider/exit.jsonnet"
-url = "/api/user/v1/attribute/delete"
-"""
 
 
 def audiences_of(triggers: int) -> list[str]:
     """Return the audiences of this many triggers: two triggers share one."""
     return [f"audience-{number:03}" for number in range(triggers // 2)]
-
-
-def pairs(audiences: Iterable[str]) -> str:
-    """Return TOML tables: a trigger for entrances and a trigger for exits of each audience."""
-    return "".join(_PAIR.format(audience=audience) for audience in audiences)
 
 
 @dataclass(frozen=True, slots=True)

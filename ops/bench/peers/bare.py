@@ -21,7 +21,7 @@ from ops.invented import AUDIENCES
 from worker.checks.rehearsal import sample_header
 from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction
-from worker.destinations.api import Occasion, Shaped, ShapingRules
+from worker.destinations.api import Shaped, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 from worker.jsonnet.files import SHIPPED_FOLDER
 from worker.jsonnet.rendered import Rendered, Row, Template
@@ -76,26 +76,20 @@ def _work(  # noqa: PLR0917 - bare on purpose
         return
     entries = cast("list[tuple[bytes, dict[bytes, bytes]]]", cast("Any", found)[0][1])
     direction = name.removeprefix(STREAM.format("")).partition("|")[0]
-    api, occasion = InsiderApi(), _occasion(direction)
+    api, now_us = InsiderApi(), time.time_ns() // 1_000
+    header = sample_header("", Direction(direction), now_us)
+    rules = ShapingRules(PATHS[direction], DEFAULT_AUDIENCE_ATTRIBUTE, "US")
     rows = [Row(fields[b"p"], _SETTINGS) for _, fields in entries]
     users = [
         user
         for result in renderer.render(templates[direction], rows, engine)
         if isinstance(result, Rendered)
-        if isinstance(shaped := api.shape(orjson.loads(result.body), occasion), Shaped)
+        if isinstance(shaped := api.shape(orjson.loads(result.body), header, rules, now_us), Shaped)
         for user in shaped.users
     ]
     body = orjson.dumps({"users": users})
     http.post(PATHS[direction], content=body, headers=HEADERS).raise_for_status()
     client.xdel(name, *(entry for entry, _ in entries))
-
-
-def _occasion(direction: str) -> Occasion:
-    now_us = time.time_ns() // 1_000
-    header = sample_header("", Direction(direction), now_us)
-    return Occasion.of(
-        header, ShapingRules(PATHS[direction], DEFAULT_AUDIENCE_ATTRIBUTE, "US"), now_us
-    )
 
 
 def _streams() -> list[str]:

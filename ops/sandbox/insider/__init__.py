@@ -1,1 +1,1 @@
-"""The Insider side: its user API, its panel, its rules, and what goes wrong with a request."""
+"""The Insider side: the user API, the panel, the rules, and faults of requests."""

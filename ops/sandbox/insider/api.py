@@ -1,4 +1,4 @@
-"""Insider's user API as a state machine: requests in, answers out. No IO; time is an argument."""
+"""Insider's user API as a state machine from requests to answers, without IO or a clock."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class ArrivedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A request that was let in: it takes effect when it is applied.
+    """A request that was admitted; it takes effect when it is applied.
 
     Attributes:
-        keys: Of each user its identifiers as `kind:value`.
-        append: What the whole body says about arrays; None where it says nothing.
+        keys: The identifiers of each user, as `kind:value`.
+        append: The `append` of the whole body; None if it has none.
         objects: The body's own `object_attributes`.
     """
 
@@ -62,7 +62,7 @@ class Write:
 
 @dataclass(slots=True)
 class RequestTally:
-    """What was counted since the start."""
+    """Counts of requests and users since the start."""
 
     users_received: int = 0
     users_applied: int = 0
@@ -75,7 +75,7 @@ class RequestTally:
 
 
 class Insider:
-    """The account: its credentials, limits, panel and profiles."""
+    """An account at Insider: its credentials, limits, panel and profiles."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self.profiles = Profiles()
@@ -88,7 +88,7 @@ class Insider:
         self.configure(settings)
 
     def configure(self, settings: SandboxSettings) -> None:
-        """Follow other settings from now on; what was written stays."""
+        """Use other settings from now on; profiles stay."""
         self.settings = settings
         self._panel = Panel(settings, self.drops)
         self._arrays = ArrayRules(
@@ -98,13 +98,13 @@ class Insider:
         )
 
     def admit(self, call: ArrivedRequest, now: float) -> Reply | Write:
-        """Judge a request to a writing path by its headers, the limits and its form."""
+        """Admit or refuse a request to a writing path by its headers, the limits and its form."""
         self.received.add(now, self.settings.window_seconds)
         refusal = self.denied(call.headers) or self._over_limit(now) or self._oversize(call.body)
         return refusal or self._parse(call)
 
     def apply(self, request: Write, now: float) -> Reply:
-        """Let a request take effect, user by user."""
+        """Apply a request, user by user."""
         errors: dict[str, list[str]] = {}
         failed = set()
         check, take = (
@@ -119,7 +119,7 @@ class Insider:
         return self._counted(request, errors, frozenset(failed))
 
     def erase(self, call: ArrivedRequest, now: float) -> Reply:
-        """Delete whole profiles for good: what nobody should ever send."""
+        """Delete whole profiles for good, which segrelay never asks for."""
         refusal = self.denied(call.headers)
         if refusal:
             return refusal
@@ -132,7 +132,7 @@ class Insider:
         return json_answer(200, {"success": True})
 
     def read_profile(self, call: ArrivedRequest, now: float) -> Reply:
-        """Answer the attributes of one profile, within the quota of its own."""
+        """Answer with the attributes of one profile; reading has a quota of its own."""
         refusal = self.denied(call.headers) or self._over_quota(now)
         if refusal:
             return refusal
@@ -154,7 +154,7 @@ class Insider:
         return json_answer(200, answer)
 
     def read_columns(self, call: ArrivedRequest) -> Reply:
-        """Answer what is defined in the panel."""
+        """Answer with the columns of the panel."""
         refusal = self.denied(call.headers)
         if refusal:
             return refusal
@@ -164,7 +164,7 @@ class Insider:
         return json_answer(200, self._panel.columns(table))
 
     def denied(self, headers: Mapping[str, str]) -> Reply | None:
-        """Return the refusal of these credentials, None if they are right."""
+        """Return the refusal of wrong credentials; None if they are right."""
         settings = self.settings
         partner, token = headers.get("x-partner-name", ""), headers.get("x-request-token", "")
         if settings.credentials_status == 400:  # noqa: PLR2004 - HTTP
@@ -280,7 +280,7 @@ class Insider:
         return for_all is not False
 
     def _keep_objects(self, profile: InsiderProfile, given: tuple[Any, ...], who: str) -> None:
-        """Keep objects' attributes as they were sent: how their patches work is not known."""
+        """Keep attributes of objects as they were sent, as Insider's patching is not known."""
         for objects in given:
             if objects is None:
                 continue
@@ -343,7 +343,7 @@ class Insider:
         return [Complaint("attributes.custom", "value[*].regexp(^[^.]+$)", "value is not accepted")]
 
     def _salvage(self, request: Write, index: int, problems: list[Complaint], now: float) -> None:
-        """Apply what is right of a refused user, if Insider does so."""
+        """Apply the valid part of a refused user, if the settings say so."""
         if self.settings.failed_user == "nothing" or request.path != UPSERT:
             return
         user = request.users[index]
@@ -374,7 +374,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 
 def _read_back(profile: InsiderProfile, wanted: list[Any]) -> dict[str, Any]:
-    """Return attributes as the reading path names them: `c_` for custom ones, `gdpr`."""
+    """Return attributes by the names of the reading path: `c_` for custom ones, `gdpr`."""
     default, custom = profile.attributes()
     found = {"gdpr" if name == "gdpr_optin" else name: value for name, value in default.items()}
     for key in profile.keys:

@@ -1,4 +1,4 @@
-"""What goes wrong with a request, drawn from a seeded random: a decision, obeyed by the edge."""
+"""Faults of requests, drawn from a seeded random generator."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BodyDelivery = Literal["whole", "closed", "truncated", "dripping", "endless"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How a request is treated.
+    """The treatment of one request.
 
     Attributes:
-        name: As it stands in the log; "" where nothing goes wrong.
+        name: The name in the log; "" = no fault.
         takes_effect: Whether and when it is applied.
         answer: Instead of Insider's own.
-        delivery: How the answer reaches the client, if at all.
+        delivery: The way in which the answer reaches the client, if at all.
     """
 
     name: str = ""
@@ -59,7 +59,7 @@ class Faults:
         self._random = Random(settings.seed)  # noqa: S311 - repeatable on purpose
 
     def configure(self, settings: SandboxSettings) -> None:
-        """Follow other settings; another seed starts the draws anew."""
+        """Use other settings; another seed starts the draws again."""
         if settings.seed != self.settings.seed:
             self._random = Random(settings.seed)  # noqa: S311 - repeatable on purpose
         self.settings = settings
@@ -70,7 +70,7 @@ class Faults:
         return self.settings.latency_seconds + (jitter * self._random.random() if jitter else 0.0)
 
     def draw(self, path: str, body: bytes) -> Fault:
-        """Draw what happens to this request; rules come before poison, poison before chance."""
+        """Draw the fault of a request; rules come before poison, poison before chance."""
         rule = self._matching_rule(path, body)
         if rule is not None:
             return _ruled(rule, html=self.settings.html_errors)
@@ -80,7 +80,7 @@ class Faults:
         return self._by_chance()
 
     def draw_read(self, path: str, body: bytes) -> Fault:
-        """Draw what happens to a request that only reads: rules alone hold for it."""
+        """Return the fault of a reading request, for which only rules count."""
         rule = self._matching_rule(path, body)
         return NONE if rule is None else _ruled(rule, html=self.settings.html_errors)
 

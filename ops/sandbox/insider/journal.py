@@ -1,4 +1,4 @@
-"""The log of requests: what was received, what overlapped on one profile, what came again."""
+"""The log of requests, with those that overlapped on a profile or came again."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _OVERLAPS_KEPT: Final = 1_000
 _SECONDS_KEPT: Final = 7_200
 _PROFILES_NAMED: Final = 5
 CLOSED: Final = 0
-"""Stands for the status where a connection was closed without an answer."""
+"""The status in the log of a connection that was closed without an answer."""
 
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One request from its arrival until it is answered and, if ever, applied.
+    """One request from its arrival until it is answered and applied, if it ever is.
 
     Attributes:
-        status: Of the answer; CLOSED without one, None as long as there is none.
+        status: The status of the answer; CLOSED without one, None before it.
         sure: The client has got the whole, well-formed answer.
         entries: A hash for each user, over its content and the path.
         events: A hash for each event of each user, if events are tracked.
-        parts: By a user's hash, what the user tells: events, or removals; if events are tracked.
+        parts: Hashes of events or removals by a user's hash, if events are tracked.
         touched: `kind:value` or serial of each profile → the hash of its user.
     """
 
@@ -56,7 +56,7 @@ class Flight:
     ended_at: float = 0.0
 
     def shown(self) -> dict[str, Any]:
-        """Return it as the log prints it."""
+        """Return the request as JSON."""
         return {
             "number": self.number,
             "at": self.begun_at,
@@ -76,7 +76,7 @@ class Overlap:
     """Two requests in flight at once that touched the same profiles.
 
     Attributes:
-        different: How many of the shared profiles they said different things about.
+        different: The number of shared profiles for which their data differs.
         late: The first had its answer already, and took effect only later.
     """
 
@@ -90,12 +90,12 @@ class Overlap:
     named: tuple[str, ...]
 
     def shown(self) -> dict[str, Any]:
-        """Return it as it is printed."""
+        """Return the overlap as JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Journal:
-    """Everything that a test or a person may ask about the requests.
+    """The log of requests that tests and people ask.
 
     Args:
         track_events: Remember events by themselves, whichever user object brought them.
@@ -121,11 +121,11 @@ class Journal:
 
     @property
     def in_flight(self) -> int:
-        """How many requests are not yet answered, or not yet applied."""
+        """Return the number of requests that are not yet answered or not yet applied."""
         return len(self._in_flight)
 
     def turned_away(self, path: str, size: int, status: int, now: float) -> None:
-        """Log a request that never became a flight: refused by its headers, form or rate."""
+        """Log a request that was refused by its headers, form or rate."""
         self._number += 1
         flight = Flight(self._number, path, 0, size, now, "", 0, [], {}, status, ended_at=now)
         self._log(flight)
@@ -175,17 +175,17 @@ class Journal:
         return flight
 
     def took_effect(self, flight: Flight, refused: frozenset[int], now: float) -> None:
-        """Log that it was applied, but for the users that were refused."""
+        """Log that a request was applied, except for refused users."""
         flight.applied, flight.awaits_effect, flight.refused = True, False, refused
         self._land(flight, now)
 
     def never_takes_effect(self, flight: Flight, now: float) -> None:
-        """Log that it will not be applied."""
+        """Log that a request will never be applied."""
         flight.awaits_effect = False
         self._land(flight, now)
 
     def answered(self, flight: Flight, status: int, now: float, *, sure: bool) -> None:
-        """Log how it was answered."""
+        """Log the answer to a request."""
         flight.status, flight.sure = status, sure
         self._land(flight, now)
 
@@ -251,7 +251,7 @@ class Journal:
 
 
 def _events_of(request: Write) -> list[list[int]]:
-    """Return a hash for each event of each user, over the event and who the user is."""
+    """Return a hash for each event of each user, over the event and the identifiers."""
     return [
         [
             hash((keys[:1], orjson.dumps(event, option=orjson.OPT_SORT_KEYS)))
@@ -273,7 +273,7 @@ def _removals_of(user: Mapping[str, Any]) -> frozenset[int]:
 
 
 def _tell_one_thing(first: Flight, second: Flight, key: str | int) -> bool:
-    """Say whether two requests told the same of a profile, or one of them a part of the other.
+    """Say whether two requests have the same data of a profile, or one a part of the other's.
 
     A delivery that shared a user object goes by itself after a request without an answer.
     """

@@ -1,4 +1,4 @@
-"""What is defined in Insider's panel, and what it therefore drops silently."""
+"""The definitions in Insider's panel; it silently drops what is not defined."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DEFAULT_KINDS: Final[dict[str, AttributeKind]] = {
 
 
 class Kinds:
-    """Names that are defined, and what their values must be: a type, for some a form as well.
+    """The defined names, with the type and form that their values must have.
 
     Bodies come in few shapes (the same names with values of the same types), so what follows from a
     shape is worked out once.
@@ -54,13 +54,13 @@ class Kinds:
         self._shapes: dict[tuple[Any, ...], tuple[set[str], list[tuple[str, Validator]]]] = {}
 
     def define(self, name: str, kind: AttributeKind) -> None:
-        """Define one more name, if it isn't yet."""
+        """Define a name unless it is defined already."""
         if name not in self.types:
             self.types[name] = _TYPES[kind]
             self._shapes.clear()
 
     def misfits(self, values: Mapping[str, Any]) -> set[str]:
-        """Return the names that are undefined or whose value does not fit; not to be changed."""
+        """Return the names that are undefined or whose value does not fit."""
         shape = (*values, *map(type, values.values()))
         known = self._shapes.get(shape)
         wrong, checks = known or self._learn(shape, values)
@@ -93,20 +93,20 @@ _NO_KINDS: Final = Kinds({})
 
 
 class Drops:
-    """What Insider would have swallowed: counts by reason and name, and the last examples."""
+    """The values that Insider would silently drop: counts by reason and name, and examples."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.examples: deque[tuple[str, str, str]] = deque(maxlen=_EXAMPLES_KEPT)
 
     def note(self, reason: str, name: str, who: str) -> None:
-        """Count one attribute, event or parameter that is not written, of a user (`kind:value`)."""
+        """Count an attribute, event or parameter of a user (`kind:value`) that is not written."""
         self.counts[reason, name] += 1
         self.examples.append((reason, name, who))
 
 
 class Panel:
-    """Decides what of a user is written."""
+    """Selects the attributes and events of a user that are written."""
 
     def __init__(self, settings: SandboxSettings, drops: Drops) -> None:
         self._settings = settings
@@ -125,7 +125,7 @@ class Panel:
         return self._kept(custom, self._custom, "attribute", who)
 
     def event(self, event: Mapping[str, Any], now: float, who: str) -> dict[str, Any] | None:
-        """Return the event as it is written, None if it isn't."""
+        """Return the event as it is written; None if it is dropped."""
         name = event["event_name"]
         kinds = self._events.get(name)
         if kinds is None and not self._settings.accept_anything:
@@ -154,7 +154,7 @@ class Panel:
         return settings.purchase_age_days if is_purchase else settings.event_age_days
 
     def columns(self, table: str) -> list[dict[str, Any]]:
-        """Return what is defined, as the metadata path lists it."""
+        """Return the definitions as the metadata path lists them."""
         if table == "events":
             return [
                 {"key": event, "display_name": event, "params": _described(kinds)}

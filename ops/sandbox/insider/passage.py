@@ -1,4 +1,4 @@
-"""One write on its way through the sandbox: in flight, taking effect, answered."""
+"""The processing of one write: its delay, its effect, and its answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OK: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class AdmittedWrite:
-    """A write that was let in, with the fault drawn for it.
+    """A write that was admitted, with the fault drawn for it.
 
     It holds the account and the journal of its arrival, which a reset may replace meanwhile.
     """
@@ -33,14 +33,14 @@ class AdmittedWrite:
     settings: SandboxSettings
 
     async def run(self, delay_seconds: float) -> None:
-        """Let half of the time pass, take effect, let the other half pass, and answer."""
+        """Wait half of the delay, apply the write, wait the other half, and answer."""
         await pause(delay_seconds / 2)
         answer = self._take_effect()
         await pause(delay_seconds / 2)
         await self._deliver(answer)
 
     def _take_effect(self) -> Reply | None:
-        """Apply now, never or later; return the answer, None where there is none."""
+        """Apply the write now, later or never; return the answer, None if there is none."""
         match self.fault.takes_effect:
             case "now":
                 answer = self._apply()
@@ -60,7 +60,7 @@ class AdmittedWrite:
         return answer
 
     async def _deliver(self, answer: Reply | None) -> None:
-        """Answer; the journal knows it first, so that whoever got the answer finds it there."""
+        """Answer the write; it is logged before, so that the client finds it in the log."""
         if answer is None or self.fault.delivery == "closed":
             self._note(CLOSED, sure=False)
             await self.exchange.close()
@@ -86,6 +86,6 @@ class AdmittedWrite:
 
 
 async def pause(seconds: float) -> None:
-    """Let time pass, without giving way to others if there is none to pass."""
+    """Sleep; zero seconds do not yield to other tasks."""
     if seconds > 0:
         await asyncio.sleep(seconds)

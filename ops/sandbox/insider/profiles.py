@@ -38,7 +38,7 @@ class InsiderProfile:
 
     @property
     def insider_id(self) -> str:
-        """The id that Insider gave it."""
+        """Return the id that Insider gave the profile."""
         return f"sandbox-{self.serial:010d}"
 
     def attributes(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -53,7 +53,7 @@ class InsiderProfile:
         self._attributes = _packed((default, custom))
 
     def shown(self) -> dict[str, Any]:
-        """Return it for a person to look at."""
+        """Return the profile as a report shows it."""
         default, custom = self.attributes()
         return {
             "insider_id": self.insider_id,
@@ -67,7 +67,7 @@ class InsiderProfile:
 
 @dataclass(frozen=True, slots=True)
 class ArrayRules:
-    """How arrays are written; two of these are unknown of Insider."""
+    """The rules by which arrays are written; for two of them Insider's are not known."""
 
     keep_scalars: bool
     append_duplicates: bool
@@ -75,7 +75,7 @@ class ArrayRules:
 
 
 class Profiles:
-    """All profiles, and the log of their events."""
+    """The profiles of an account, and the log of their events."""
 
     def __init__(self) -> None:
         self.erased = 0
@@ -131,7 +131,7 @@ class Profiles:
         return True
 
     def log_event(self, profile: InsiderProfile, event: Mapping[str, Any], who: str) -> None:
-        """Append to the event log; an event that is already there is there twice."""
+        """Append to the event log; the same event is logged again each time."""
         written = _packed(event)
         if written in profile.events:
             self.events_doubled += 1
@@ -175,7 +175,7 @@ class Profiles:
 
 
 def _packed(value: Any) -> bytes:
-    """Return JSON in as much memory as it needs: orjson's own bytes hold four kilobytes or more."""
+    """Return compact bytes of JSON: those of orjson occupy four kilobytes or more."""
     return bytes(memoryview(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)))
 
 

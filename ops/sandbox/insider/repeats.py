@@ -1,4 +1,4 @@
-"""What was received again, and what had become of it before."""
+"""Counts of bodies and users that were received again, by their fate before."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ _KEPT_A_GENERATION: Final = 2_000_000
 
 
 class RepeatedFate(IntEnum):
-    """What became of something that was received; a higher one stands over a lower one."""
+    """The fate of something that was received; a higher one replaces a lower one."""
 
     NOT_APPLIED = 1
     """Refused, or lost before it took effect: receiving it again is right."""
     IN_FLIGHT = 2
-    """Not ended yet."""
+    """Its request has not ended yet."""
     UNANSWERED = 3
     """Took effect without a sure answer: receiving it again is explained."""
     ANSWERED = 4
     """Took effect and was answered as delivered: receiving it again needs an explanation."""
 
 
-class _Past(NamedTuple):
-    """What became of something, and which request brought it."""
+class _LastFate(NamedTuple):
+    """The fate of something, and the number of its request."""
 
     fate: RepeatedFate
     number: int
 
 
 class Repeats:
-    """Fates by hash, of whole bodies or of single users.
+    """The fates of whole bodies or of single users, by their hashes.
 
     Remembers two to four million; older ones are forgotten.
 
@@ -44,21 +44,21 @@ class Repeats:
         self.received = 0
         self.counts: Counter[RepeatedFate] = Counter()
         self.doubled: dict[RepeatedFate, set[int]] = {fate: set() for fate in RepeatedFate}
-        self._young: dict[int, _Past] = {}
-        self._old: dict[int, _Past] = {}
+        self._young: dict[int, _LastFate] = {}
+        self._old: dict[int, _LastFate] = {}
 
     def receive(self, hashes: Iterable[int], number: int = 0) -> RepeatedFate | None:
-        """Count receptions.
+        """Record that these hashes were received.
 
         Args:
-            hashes: Of what was received.
-            number: Of the request that brought them.
+            hashes: The hashes of the bodies or users that were received.
+            number: The number of their request.
 
         Returns:
             The highest fate that one of them had before, None if all are new.
         """
         highest: RepeatedFate | None = None
-        past, fates = _Past(RepeatedFate.IN_FLIGHT, number), self._young
+        past, fates = _LastFate(RepeatedFate.IN_FLIGHT, number), self._young
         for each in hashes:
             self.received += 1
             before = fates.get(each) or self._old.get(each)
@@ -73,8 +73,8 @@ class Repeats:
         return highest
 
     def end(self, hashes: Iterable[int], fate: RepeatedFate, number: int = 0) -> None:
-        """Note what became of them."""
-        past, fates = _Past(fate, number), self._young
+        """Record the fate of these hashes."""
+        past, fates = _LastFate(fate, number), self._young
         for each in hashes:
             before = fates.get(each)
             if before is None or before.fate is RepeatedFate.IN_FLIGHT:
@@ -83,7 +83,7 @@ class Repeats:
                 fates[each] = before if before.fate >= fate else past
 
     def shown(self) -> dict[str, int]:
-        """Return the counts as they are printed; `doubled_…` counts requests."""
+        """Return the counts as JSON; `doubled_…` counts requests."""
         again = {f"again_after_{fate.name.lower()}": self.counts[fate] for fate in RepeatedFate}
         doubled = {f"doubled_{fate.name.lower()}": len(self.doubled[fate]) for fate in RepeatedFate}
         return {

@@ -1,4 +1,4 @@
-"""What Insider validates per user, and the keys under which it reports it.
+"""Insider's validation of users, and the keys of its errors.
 
 A key is `users.<index>.<place>.<rule>`; the rule holds dots and regular expressions, as Insider's
 own answers do.
@@ -29,7 +29,7 @@ _DELETE_PARTS: Final = ("whole", "partial", "custom")
 
 
 class Complaint(NamedTuple):
-    """One thing that is wrong with a user.
+    """An error of a user.
 
     Attributes:
         place: Path within the user, e.g. `events.0.event_name`.
@@ -68,7 +68,7 @@ def identity_keys(user: Any) -> tuple[str, ...]:
 
 
 def check_upsert(user: Any) -> list[Complaint]:
-    """Return what is wrong with one user of an upsert."""
+    """Return the errors of one user of an upsert."""
     if type(user) is not dict:
         return [Complaint("", "type(object)", "user must be an object")]
     problems = check_identity(user)
@@ -86,7 +86,7 @@ def check_upsert(user: Any) -> list[Complaint]:
 
 
 def check_delete(user: Any) -> list[Complaint]:
-    """Return what is wrong with one user of an attribute delete."""
+    """Return the errors of one user of an attribute delete."""
     if type(user) is not dict:
         return [Complaint("", "type(object)", "user must be an object")]
     problems = check_identity(user)
@@ -105,7 +105,7 @@ def check_delete(user: Any) -> list[Complaint]:
 
 
 def check_removals(user: dict[str, Any]) -> list[Complaint]:
-    """Return which attributes can't be deleted because they are identifiers of this user."""
+    """Return errors for attributes that can't be deleted, as they are identifiers of the user."""
     identifiers = user.get("identifiers", {})
     custom = user.get("custom", {})
     return [
@@ -121,7 +121,7 @@ def check_removals(user: dict[str, Any]) -> list[Complaint]:
 
 
 def check_identity(user: dict[str, Any]) -> list[Complaint]:
-    """Return what is wrong with the identifiers of a user."""
+    """Return the errors in the identifiers of a user."""
     insider_id, identifiers = user.get("insider_id"), user.get("identifiers")
     problems = []
     if insider_id is not None and (type(insider_id) is not str or not insider_id):

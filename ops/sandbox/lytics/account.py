@@ -1,4 +1,4 @@
-"""The account: profiles, audiences and who belongs to which; the source of scans and webhooks."""
+"""An account at Lytics: profiles and audiences, from which scans and webhooks are made."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Move(NamedTuple):
 
 @dataclass(slots=True)
 class LyticsProfile:
-    """A person: fields, and the slugs of the audiences that the person is in."""
+    """A profile at Lytics: its fields, and the slugs of its audiences."""
 
     uid: str
     fields: dict[str, Any]
@@ -44,7 +44,7 @@ class LyticsProfile:
 
 
 class Account:
-    """Profiles by their uid, members of each audience in the order in which a scan shows them."""
+    """The profiles by uid, and the members of each audience in the order of scans."""
 
     def __init__(self) -> None:
         self.profiles: dict[str, LyticsProfile] = {}
@@ -69,7 +69,7 @@ class Account:
         return count
 
     def move(self, uid: str, slug: str, change: MembershipChange) -> bool:
-        """Let a profile enter or leave an audience; says whether that changed anything."""
+        """Add a profile to an audience or remove it; say whether that changed anything."""
         profile = self.profiles[uid]
         if (slug in profile.segments) == (change == "enter"):
             return False
@@ -77,21 +77,21 @@ class Account:
         return True
 
     def slug_of(self, name: str) -> str | None:
-        """Return the slug of an audience that is named by slug or id; None if there is none."""
+        """Return the slug of an audience by its slug or id; None if there is none."""
         return name if name in self._members else self._slugs.get(name)
 
     def audiences(self) -> dict[str, int]:
-        """Return how many members each audience has."""
+        """Return the number of members of each audience."""
         return {slug: len(members) for slug, members in sorted(self._members.items())}
 
     def members_after(self, slug: str, uid: str, count: int) -> list[LyticsProfile]:
-        """Return the next members behind a uid."""
+        """Return the next members after a uid."""
         members = self._members.get(slug, [])
         first = bisect.bisect_right(members, uid)
         return [self.profiles[each] for each in members[first : first + count]]
 
     def total(self, slug: str) -> int:
-        """Return how many members an audience has."""
+        """Return the number of members of an audience."""
         return len(self._members.get(slug, ()))
 
     def find(self, name: str, value: str) -> LyticsProfile | None:

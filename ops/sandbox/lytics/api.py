@@ -1,4 +1,4 @@
-"""The Lytics side as one: routes of the API, and the controls below `/_sandbox/lytics/`."""
+"""The routes of Lytics' API, and the controls below `/_sandbox/lytics/`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Lytics:
     """An account at Lytics with its API and its webhook jobs.
 
     Attributes:
-        requests: How often each kind of path was asked.
+        requests: The number of requests for each kind of path.
     """
 
     def __init__(self, switches: LyticsSwitches) -> None:
@@ -45,7 +45,7 @@ class Lytics:
         self.switches = switches
 
     def configure(self, switches: LyticsSwitches) -> None:
-        """Follow other switches; what is kept stays."""
+        """Use other switches; profiles and jobs stay."""
         self.switches = self.scans.switches = switches
         self.collect.switches = self.templates.switches = switches
 
@@ -61,7 +61,7 @@ class Lytics:
         return _dated(answer, time.time() + self.switches.date_offset_seconds)
 
     def control(self, method: str, name: str, query: dict[str, str], body: bytes) -> Reply:
-        """Answer a request below `/_sandbox/lytics/`: look, fill, move, start jobs."""
+        """Answer a request below `/_sandbox/lytics/`: report, add or move profiles, start jobs."""
         value = orjson.loads(body) if body else {}
         match method, name:
             case "POST", "profiles":
@@ -88,7 +88,7 @@ class Lytics:
         return error(404, f"nothing here: lytics/{name}")
 
     def move(self, moves: Iterable[dict[str, Any]]) -> int:
-        """Let profiles enter and leave audiences; webhook jobs send what they want of it.
+        """Move profiles into and out of audiences; webhook jobs send the moves that they want.
 
         Args:
             moves: `{"uid", "audience", "change"}` each, and `at` for a time other than now.
@@ -170,7 +170,7 @@ class Lytics:
         return given == wanted if wanted else bool(given)
 
     def _entity(self, field: str, value: str) -> Reply:
-        """Return one profile; who does not exist is answered 200 too (lytics.md, section 3)."""
+        """Return one profile; an unknown one is answered with 200, too (lytics.md, section 3)."""
         found = self.account.find(field, value)
         data = found.shown() if found else {"segments": _NOT_FOUND_SEGMENTS}
         return json_answer(200, {"status": 200, "message": "success", "data": data})

@@ -1,4 +1,4 @@
-"""`POST /collect/json/STREAM`: what response streams have sent, held to Lytics' limits."""
+"""`POST /collect/json/STREAM`: the records of response streams, within Lytics' limits."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ops.sandbox.answer import Reply, json_answer
 from ops.sandbox.lytics.switches import LyticsSwitches
 
 RECORD_BYTES: Final = 4 * 1024
-"""Of a record alone."""
+"""The largest size of a single record in bytes."""
 RECORD_BYTES_IN_BATCH: Final = 16 * 1024
 BODY_BYTES: Final = 10_000_000
 _KEPT: Final = 100_000
 
 
 class Collect:
-    """Records by stream, and how many were rejected."""
+    """The records by stream, and the number of rejected ones."""
 
     def __init__(self, switches: LyticsSwitches) -> None:
         self.switches = switches
@@ -27,7 +27,7 @@ class Collect:
         self.requests = 0
 
     def take(self, stream: str, body: bytes) -> Reply:
-        """Take a record, or an array of them."""
+        """Accept a record, or an array of them."""
         self.requests += 1
         if self.switches.collect_status != 200:  # noqa: PLR2004 - HTTP
             status = self.switches.collect_status

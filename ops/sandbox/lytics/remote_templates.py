@@ -1,4 +1,4 @@
-"""`/v2/template`: templates that are kept at Lytics, with the API's own oddities (lytics.md, 2)."""
+"""`/v2/template`: templates at Lytics, with the oddities of the API (lytics.md, 2)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class RemoteTemplates:
         self.kept: dict[str, RemoteTemplate] = {}
 
     def answer(self, method: str, rest: str, query: dict[str, str], body: bytes) -> Reply:
-        """Answer a request below `/v2/template`; `rest` is the path behind it."""
+        """Answer a request below `/v2/template`; `rest` is the remaining path."""
         parts = [part for part in rest.split("/") if part]
         match method, parts:
             case "GET", []:
@@ -84,7 +84,7 @@ class RemoteTemplates:
         return _ok(_shown(template))
 
     def _test(self, known: str, body: bytes) -> Reply:
-        """Answer a test as the live API does: 200 even where the template throws."""
+        """Answer a test as the live API does: with 200 even if the template fails."""
         try:
             request = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -95,7 +95,7 @@ class RemoteTemplates:
 
 
 def _evaluated(source: str, request: dict[str, Any]) -> Any:
-    """Return what the template makes of the entity; Lytics' kind of error text where it fails."""
+    """Render an entity; return an error text like those of Lytics if the template fails."""
     from worker.checks.rehearsal import rehearse_rendering  # noqa: PLC0415 - nothing else here
     # needs the engines, and a sandbox is started often.
 

@@ -1,4 +1,4 @@
-"""`GET /api/segment/…/scan`: pages of members, each with a token for the next (lytics.md, 3)."""
+"""`GET /api/segment/…/scan`: pages of members, each with the token of the next (lytics.md, 3)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _DEFAULT_LIMIT: Final = 20
 
 
 class _Token(NamedTuple):
-    """What stands in the token of the next page.
+    """The contents of the token of the next page.
 
     Attributes:
         uid: Behind whom the page begins.
-        rows: How many rows the pages before had.
-        issued: In seconds since 1970.
+        rows: The number of rows of the pages before.
+        issued: The time of the token, in seconds since 1970.
     """
 
     slug: str
@@ -42,7 +42,7 @@ class _Token(NamedTuple):
 
 
 class Scans:
-    """Answers scans of one account; what goes wrong is drawn from a seeded random."""
+    """Answers scans of one account; faults are drawn from a seeded random generator."""
 
     def __init__(self, account: Account, switches: LyticsSwitches) -> None:
         self.account = account
@@ -51,7 +51,7 @@ class Scans:
         self._random = Random(switches.seed)  # noqa: S311 - repeatable on purpose
 
     def page(self, name: str, query: dict[str, str], now: float) -> Reply:
-        """Return one page of the members of an audience that is named by slug or id."""
+        """Return one page of the members of an audience, which is named by slug or id."""
         slug = self.account.slug_of(name)
         if slug is None:
             return self._refused(404, f"not found: segment {name!r}")

@@ -1,4 +1,4 @@
-"""Webhook jobs: membership changes leave as audience triggers, with Lytics' retry rules.
+"""Webhook jobs, which send changes of membership as audience triggers, with Lytics' retries.
 
 A request is answered 200, or it is tried again, except 400, 404 and 413: its events are omitted for
 good. Ten failures in a row put the whole job to sleep, each time twice as long (lytics.md, 1).
@@ -50,7 +50,7 @@ class WebhookJob(BaseModel):
     """"insider": a template was left selected, so that bodies arrive rendered already."""
 
     def wants(self, move: Move) -> bool:
-        """Say whether a move is one of those that this job sends."""
+        """Say whether this job sends a move."""
         if self.audience_events != "both" and self.audience_events[:-5] != move.change:
             return False
         return not self.segment_ids or bool(
@@ -59,7 +59,7 @@ class WebhookJob(BaseModel):
 
 
 class WebhookSender:
-    """Sends for one job; its tasks live in the server's event loop until it is closed."""
+    """The sender of one job; its tasks run in the server's event loop until it is closed."""
 
     def __init__(self, job: WebhookJob, account: Account, switches: LyticsSwitches) -> None:
         self.job = job
@@ -84,7 +84,7 @@ class WebhookSender:
             self.counts["events"] += 1
 
     def stop(self) -> None:
-        """End all that is under way."""
+        """Cancel all tasks."""
         for task in self._tasks:
             task.cancel()
 

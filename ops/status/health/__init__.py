@@ -1,1 +1,1 @@
-"""One judgement of health: rules derive problems from facts, and everything shows these."""
+"""The judgement of health: rules derive problems from facts, and all outputs show them."""

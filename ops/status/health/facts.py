@@ -1,4 +1,4 @@
-"""The facts by which health is judged, all as they stand in Redis at one moment."""
+"""The facts by which health is judged, read from Redis at one moment."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from worker.contract.redis.birth import Loss
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """How Redis is.
+    """The facts about Redis.
 
     Args:
-        full: Why it takes no more events; "" = it does.
+        full: The reason why it accepts no more events; "" = it does.
         used, most: Bytes; most = 0 without a limit.
-        weak: Why it is less durable than promised.
-        failing: What it could not write to its disk.
-        losses: When it came back empty.
-        clock_ahead_seconds: Of this machine's clock before that of Redis.
+        weak: Reasons why it is less durable than promised.
+        failing: Failed writes to its disk.
+        losses: The times when it came back empty.
+        clock_ahead_seconds: The lead of this machine's clock over that of Redis.
+        keys: The keys in its database; nearly all are ledgers.
     """
 
     full: str = ""
@@ -32,15 +33,16 @@ class RedisFacts:
     failing: Sequence[str] = ()
     losses: Sequence[Loss] = ()
     clock_ahead_seconds: float = 0.0
+    keys: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SyncFacts:
-    """How a sync is.
+    """The facts about one sync.
 
     Args:
         run: Its state.
-        every_seconds: As configured.
+        every_seconds: The configured interval.
     """
 
     run: Run
@@ -49,15 +51,18 @@ class SyncFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that is judged.
+    """All facts that the rules read.
 
     Args:
         status: The document of `segrelay status`.
         now_ms: Redis' clock.
         live_within_seconds, events_within_seconds: As configured.
         has_webhook: A receiver is configured.
-        audiences: That the triggers name.
-        samples: Of progress, the newest first.
+        audiences: The audiences that triggers name.
+        samples: Samples of the progress, the newest first.
+        workers_wanted: The configured number of workers; 0 = one is enough.
+        limits: The configured requests of a minute, by destination.
+        companions: When Flower and the metrics, if they are configured, were last seen (ms).
     """
 
     status: Mapping[str, Any]
@@ -70,3 +75,6 @@ class Facts:
     syncs: Mapping[str, SyncFacts] = field(default_factory=dict)
     receivers: Receivers = field(default_factory=Receivers)
     samples: Sequence[Sample] = ()
+    workers_wanted: int = 0
+    limits: Mapping[str, float] = field(default_factory=dict)
+    companions: Mapping[str, int] = field(default_factory=dict)

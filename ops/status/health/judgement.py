@@ -1,4 +1,4 @@
-"""The one judgement of health; `status`, its `--check` and `/readyz` show what it says."""
+"""The judgement of health that `status`, its `--check` and `/readyz` show."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     machines.memory,
     machines.durability,
     machines.workers,
+    machines.too_few_workers,
+    machines.companions,
     machines.clocks,
     deliveries.destinations,
     deliveries.triggers,
@@ -32,6 +34,7 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     deliveries.orphans,
     deliveries.live_late,
     progress.standing_still,
+    progress.slow_answers,
     progress.dead_letters,
     progress.quarantine,
     intake.receivers,
@@ -63,7 +66,7 @@ class ProblemNames:
     """Names the ill problems for `/readyz`, judged anew every few seconds at most.
 
     Args:
-        client: Of its own, with short timeouts.
+        client: A connection of its own, with short timeouts.
     """
 
     client: Redis
@@ -73,7 +76,7 @@ class ProblemNames:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self) -> Sequence[str]:
-        """Return them."""
+        """Return the names of the ill problems."""
         with self._lock:
             if time.monotonic() >= self._next_at:
                 self._names = self._judged()

@@ -1,4 +1,4 @@
-"""A problem: its stable name, how bad it is, since when, its cause in words, and what to do."""
+"""Problems of health: a stable name, the severity, since when, the cause, and what to do."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ATTENTION: Final[ProblemSeverity] = "attention"
 
 @dataclass(frozen=True, slots=True)
 class HealthProblem:
-    """Something that an operator has to see.
+    """A problem that an operator has to see.
 
     Args:
         name: Stable, the same in every output; docs/operating.md lists them.
         severity: `ill` or `attention`.
-        subject: Of what: a destination, a trigger, a job …; "" = all of segrelay.
+        subject: The destination, trigger, job … that has it; "" = all of segrelay.
         message: The cause, in words.
         command: Shows or mends it.
-        since_ms: When it began, by Redis' clock; None = not known.
+        since_ms: The beginning, by Redis' clock; None = not known.
     """
 
     name: str
@@ -53,7 +53,7 @@ class HealthProblem:
 
 
 def line_of(problem: Mapping[str, Any]) -> str:
-    """Return a problem's document for a person."""
+    """Return the line that a person reads, from a problem's document."""
     of = f" {problem['subject']}" if problem["subject"] else ""
     since = f" since {problem['since']}" if problem["since"] else ""
     return (

@@ -8,14 +8,16 @@ from typing import Any, Final
 
 from redis import Redis
 
+from ops.state.clock import now_us
 from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.status import read_status
-from producer.publishing.room import Fill, NoRoom
+from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook
+from worker.contract.companions import FLOWER, METRICS, read_seen
 from worker.contract.progress import read_samples
 from worker.contract.receivers import read_receivers
 from worker.contract.redis.birth import read_losses
-from worker.contract.redis.connection import ask_how_it_is, redis_errors
+from worker.contract.redis.connection import ask_how_it_is
 from worker.contract.redis.judgement import Usable, judge
 from worker.contract.settings import Settings
 
@@ -32,14 +34,13 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
-    with redis_errors():
-        seconds, micros = client.time()
-    ahead_seconds = time.time() - seconds - micros / 1_000_000
-    now_ms = seconds * 1_000 + micros // 1_000
+    at_us = now_us(client)
+    ahead_seconds = time.time() - at_us / 1_000_000
+    at_ms = at_us // 1_000
     audiences = {name for one in settings.triggers.values() for name in one.audiences}
     return Facts(
         status=read_status(client, settings),
-        now_ms=now_ms,
+        now_ms=at_ms,
         live_within_seconds=settings.operate.live_within_seconds,
         events_within_seconds=settings.operate.events_within_seconds,
         has_webhook=settings.producer.webhook is not None,
@@ -51,9 +52,18 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
             )
             for name, one in settings.sync.items()
         },
-        receivers=read_receivers(client, now_ms),
+        receivers=read_receivers(client, at_ms),
         samples=read_samples(client),
+        workers_wanted=settings.operate.workers,
+        limits={name: one.rate_per_minute for name, one in settings.destinations.items()},
+        companions=_companions(client, settings),
     )
+
+
+def _companions(client: Redis, settings: Settings) -> dict[str, int]:
+    configured = {FLOWER: settings.flower, METRICS: settings.metrics}
+    seen = read_seen(client)
+    return {kind: seen[kind] for kind, section in configured.items() if section and kind in seen}
 
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFacts:
@@ -64,7 +74,7 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFact
         by_sentinels=settings.redis.url.partition("://")[0].endswith("+sentinel"),
         replicas=settings.redis.replicas,
     )
-    room = Fill(client, settings).memory()
+    room = RoomMeter(client, settings).memory()
     return RedisFacts(
         full=room.message if isinstance(room, NoRoom) else "",
         used=int(info.get("used_memory", 0)),
@@ -73,7 +83,13 @@ def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFact
         failing=tuple(_failing(info)),
         losses=read_losses(client),
         clock_ahead_seconds=ahead_seconds,
+        keys=_keys(client, info),
     )
+
+
+def _keys(client: Redis, info: Mapping[str, Any]) -> int:
+    database = client.connection_pool.connection_kwargs.get("db", 0)
+    return int(info.get(f"db{database}", {}).get("keys", 0))
 
 
 def _failing(info: Mapping[str, Any]) -> Iterator[str]:

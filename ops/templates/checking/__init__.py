@@ -1,1 +1,1 @@
-"""All that is known to be wrong with a template, with the line, and what can be put right."""
+"""The checks of `template check`, and repairs of damaged templates."""

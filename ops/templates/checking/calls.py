@@ -1,4 +1,4 @@
-"""How a template uses the shipped libraries: members that there are not, and values for names."""
+"""Finds calls of the shipped libraries that can't be right: unknown members, wrong arguments."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NO_FIELD: Final = frozenset({"eventName", "omitEmpty"})
 """Functions of insider.libsonnet that take a value; the others take the name of a field."""
 
 _Known = Mapping[str, str]
-"""Libraries by the variables that stand for them."""
+"""The names of libraries by the variables that hold them."""
 
 
 @cache
@@ -32,7 +32,7 @@ def _members() -> dict[str, tuple[str, ...]]:
 
 
 def wrong_calls(bundle: Bundle) -> Iterator[Finding]:
-    """Say where a template asks a shipped library for what it does not have, or in a wrong way."""
+    """Yield a finding for each unknown member or wrong argument of a shipped library."""
     for file in bundle.files.values():
         if not file.is_code or shown(file.name).startswith(_LIB):
             continue
@@ -59,7 +59,7 @@ def _bound_here(node: tree.Node, known: _Known, file: SourceFile) -> dict[str, s
 
 
 def _library(node: tree.Node, known: _Known, file: SourceFile) -> str:
-    """Return which shipped library an expression is; "" = none."""
+    """Return the name of the shipped library that an expression stands for; "" = none."""
     match node:
         case tree.Name(name=name):
             return known.get(name, "")

@@ -1,4 +1,4 @@
-"""`template check`: all that is known to be wrong with a template, each thing once."""
+"""The check of one template: all findings, each once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ops.templates.checking.fields import unknown_fields
 from ops.templates.checking.findings import once, placed
 from ops.templates.checking.remembered import LastCheck, now_ms
 from ops.templates.checking.repair import Repaired, copy_of, repaired
-from ops.templates.place import Place
 from ops.templates.testing.cases import cases_of
+from ops.templates.workspace import Workspace
 from worker.checks.finding import Finding
 from worker.checks.templates import TemplateReport, check_template
 from worker.contract.seen_fields import seen_fields
@@ -27,7 +27,7 @@ class Checked:
 
     Args:
         fixed: Name of the repaired copy; "" = none was written.
-        repaired: What would be repaired; None where nothing has to be.
+        repaired: The repaired text; None if nothing needs a repair.
     """
 
     report: TemplateReport
@@ -41,14 +41,14 @@ class Checked:
 
     @property
     def last(self) -> LastCheck:
-        """Return what is remembered of it."""
+        """Return the part of the check that is remembered."""
         warnings = sum(one.severity == "warning" for one in self.report.findings)
         return LastCheck(self.report.content_hash, self.report.is_fit, warnings, now_ms())
 
 
-def fields_seen(place: Place) -> frozenset[str]:
-    """Return the names of fields that profiles had lately; none where Redis does not run."""
-    if place.settings is None:
+def fields_seen(workspace: Workspace) -> frozenset[str]:
+    """Return the names of fields that recent profiles had; none if Redis does not run."""
+    if workspace.settings is None:
         return frozenset()
     try:
         with already_there() as (_, client):
@@ -57,33 +57,35 @@ def fields_seen(place: Place) -> frozenset[str]:
         return frozenset()
 
 
-def checked(place: Place, name: str, seen: Collection[str], *, fixes: bool) -> Iterator[Checked]:
+def checked(
+    workspace: Workspace, name: str, seen: Collection[str], *, fixes: bool
+) -> Iterator[Checked]:
     """Yield the check of a template, and with `fixes` also that of its repaired copy."""
-    report = check_template(place.folder, name, place.cases(name))
+    report = check_template(workspace.folder, name, workspace.cases(name))
     if report.content_hash:
-        bundle = TemplateFolder(place.folder).bundle(name)
-        unknown = unknown_fields(bundle, _profiles(place, name), seen)
+        bundle = TemplateFolder(workspace.folder).bundle(name)
+        unknown = unknown_fields(bundle, _profiles(workspace, name), seen)
         said = (*report.findings, *wrong_calls(bundle), *unknown)
         found = [placed(one, name, bundle) for one in said]
         yield Checked(replace(report, findings=once(found)))
         return
-    repair = _repaired(place, name)
+    repair = _repaired(workspace, name)
     # The damage was the engine's trouble too: it is told once, with what it should have been.
     found = [placed(one, name, None) for one in (_repairs(name, repair) or report.findings)]
-    fixed = _write_copy(place, name, repair) if fixes and repair else ""
+    fixed = _write_copy(workspace, name, repair) if fixes and repair else ""
     yield Checked(replace(report, findings=once(found)), repair, fixed)
     if fixed and repair and not repair.problem:
-        yield from checked(place, fixed, seen, fixes=False)
+        yield from checked(workspace, fixed, seen, fixes=False)
 
 
-def _profiles(place: Place, name: str) -> Sequence[Mapping[str, Any]]:
-    own = [case.profile for case in cases_of(place.folder, name)]
-    return [*own, *(case.profile for case in place.cases(name))]
+def _profiles(workspace: Workspace, name: str) -> Sequence[Mapping[str, Any]]:
+    own = [case.profile for case in cases_of(workspace.folder, name)]
+    return [*own, *(case.profile for case in workspace.cases(name))]
 
 
-def _repaired(place: Place, name: str) -> Repaired | None:
+def _repaired(workspace: Workspace, name: str) -> Repaired | None:
     try:
-        found = repaired((place.folder / name).read_text("utf-8"))
+        found = repaired((workspace.folder / name).read_text("utf-8"))
     except (OSError, UnicodeDecodeError):
         return None
     return found if found.repairs else None
@@ -110,7 +112,7 @@ def _repairs(name: str, repair: Repaired | None) -> list[Finding]:
     return found
 
 
-def _write_copy(place: Place, name: str, repair: Repaired) -> str:
-    path = copy_of(place.folder / name)
+def _write_copy(workspace: Workspace, name: str, repair: Repaired) -> str:
+    path = copy_of(workspace.folder / name)
     path.write_text(repair.text, "utf-8")
-    return path.relative_to(place.folder).as_posix()
+    return path.relative_to(workspace.folder).as_posix()

@@ -1,4 +1,4 @@
-"""Which fields of a profile a template asks for, and which of them nobody has ever seen."""
+"""Finds the fields of a profile that a template reads and that no known profile has."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.jsonnet.syntax.tokens import place
 
 _ASKING: Final = frozenset({"get", "has"})
 _ALWAYS: Final = frozenset({"segment_events", "payload_id", "_id", "_uid", "_segments"})
-"""What every payload of Lytics may have, whether a sample shows it or not."""
+"""Fields that every payload of Lytics may have, even if no sample has them."""
 _NEAR: Final = 0.75
 _TYPO: Final = 2
 _OURS: Final = "lib/"
@@ -26,7 +26,7 @@ _OURS: Final = "lib/"
 
 @dataclass(frozen=True, slots=True)
 class AskedField:
-    """A place at which a template asks for a field."""
+    """A place where a template reads a field."""
 
     name: str
     file: str
@@ -35,13 +35,13 @@ class AskedField:
 
 
 def asked_for(bundle: Bundle) -> list[AskedField]:
-    """Return where a template, and what it imports of the user's, asks for fields by name."""
+    """Return the places where a template, or a file of the user that it imports, reads a field."""
     files = [one for one in bundle.files.values() if one.is_code]
     return [each for one in files if not shown(one.name).startswith(_OURS) for each in _of(one)]
 
 
 def tree_of(file: SourceFile) -> tree.Node | None:
-    """Return what a file consists of; None where it does not parse."""
+    """Return the syntax tree of a file; None if it does not parse."""
     try:
         return parse(file.text)
     except SyntaxWrong:
@@ -63,7 +63,7 @@ def _of(file: SourceFile) -> Iterator[AskedField]:
 
 
 def walked(node: tree.Node) -> Iterator[tree.Node]:
-    """Yield an expression and all that it consists of."""
+    """Yield an expression and all its parts."""
     yield node
     for child, _, _ in children(node):
         yield from walked(child)
@@ -91,11 +91,11 @@ def _asked(node: tree.Node, known: Collection[str]) -> tree.Constant | None:
 def unknown_fields(
     bundle: Bundle, profiles: Iterable[Mapping[str, Any]], seen: Collection[str]
 ) -> Iterator[Finding]:
-    """Say which fields no sample and no recently seen profile has.
+    """Yield a finding for each field that no sample and no recent profile has.
 
     Args:
         bundle: The template.
-        profiles: Of the samples.
+        profiles: The profiles of the samples.
         seen: Names of the fields of profiles that were seen; none = nothing is known of them. Then
             only a field that looks like another one mistyped is named: samples are small.
     """
@@ -111,7 +111,7 @@ def unknown_fields(
 
 
 def _is_typo(name: str, other: str) -> bool:
-    """Say whether two names differ by at most two letters that are missing, more, or others."""
+    """Say whether the edit distance of two names is at most two letters."""
     row = list(range(len(other) + 1))
     for at, letter in enumerate(name, 1):
         following = [at]

@@ -25,19 +25,19 @@ _WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _SPEAKING: Final = frozenset(
     {"not_append", "append", "error_callback_endpoint", "whole", "partial", "events", "attributes"}
 )
-"""Fields of a body that a finding names, and that stand in the template under that name."""
+"""Fields of a body that findings name, and that have the same name in the template."""
 
 
 def placed(
     finding: Finding, template: str, bundle: Bundle | None, names: Sequence[str] = ()
 ) -> Finding:
-    """Return a finding with its place, which it does not repeat in its message.
+    """Return a finding with its place; the message does not repeat the place.
 
     Args:
         finding: About a field of the body, or about none.
         template: The template's name.
         bundle: None where it does not load.
-        names: Of the fields that it is about; none = its message is searched for them.
+        names: The fields that it is about; none = they are searched in its message.
     """
     file = finding.file or template
     message = finding.message
@@ -48,13 +48,13 @@ def placed(
 
 
 def once(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings without those that say the same of the same place."""
+    """Return findings without repetitions."""
     seen = {(one.file, one.line, one.column, one.message): one for one in findings}
     return list(seen.values())
 
 
 def _looked_up(finding: Finding, bundle: Bundle, names: Sequence[str]) -> Finding:
-    """Give a finding about a field of the body the place at which the template writes it."""
+    """Add the place where the template writes the field that a finding is about."""
     words = _WORD.findall(finding.message)
     told = (word for word in words if word in _SPEAKING)
     wanted = list(names or told) or [word for word in words if "_" in word]
@@ -92,7 +92,7 @@ def lines_of(finding: Finding, source: Callable[[str], str], *, colour: bool) ->
     """Yield a finding's lines; on a terminal with the line of the source and a mark below.
 
     Args:
-        finding: With its place.
+        finding: A finding with its place.
         source: Returns a file's text; "" where it can't be read.
         colour: Whether a terminal shows it.
     """
@@ -108,7 +108,7 @@ def lines_of(finding: Finding, source: Callable[[str], str], *, colour: bool) ->
 
 
 def source_below(folder: Path) -> Callable[[str], str]:
-    """Return what reads the files of a templates folder."""
+    """Return a function that reads the files of a templates folder."""
 
     def read(name: str) -> str:
         try:

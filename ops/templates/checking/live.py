@@ -1,4 +1,4 @@
-"""What Insider would drop silently of what templates send: its panels are asked."""
+"""The attributes and events of templates that Insider would drop, by its panels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from ops.insider.live_check import LiveFinding, check_panel
 from ops.insider.reader import InsiderReader
 from ops.templates.checking.findings import placed
-from ops.templates.place import Place
+from ops.templates.workspace import Workspace
 from worker.checks.finding import Finding
 from worker.contract.settings import Trigger
 from worker.errors import SegrelayError, TemplateBroken, UsageWrong
@@ -20,11 +20,11 @@ _INSIDER: Final = "insider"
 
 @dataclass(slots=True)
 class LiveCheck:
-    """What the panels say.
+    """The findings of the panels.
 
     Args:
-        findings: By template.
-        unanswered: By destination, why its panel could not be asked.
+        findings: The findings by template.
+        unanswered: The reasons why panels could not be asked, by destination.
         unused: Templates that no trigger of Insider uses: there is no panel to ask about them.
     """
 
@@ -33,17 +33,17 @@ class LiveCheck:
     unused: list[str] = field(default_factory=list)
 
 
-def check_live(place: Place, names: Iterable[str]) -> LiveCheck:
+def check_live(workspace: Workspace, names: Iterable[str]) -> LiveCheck:
     """Ask the panel of each destination of Insider about the templates of its triggers.
 
     Args:
-        place: With a configuration.
-        names: Of templates that load.
+        workspace: A workspace with a configuration.
+        names: The names of templates that load.
 
     Raises:
         UsageWrong: No configuration is read.
     """
-    settings = place.settings
+    settings = workspace.settings
     if settings is None:
         raise UsageWrong("--live needs the configuration, which --templates leaves out.")
     result = LiveCheck()
@@ -51,7 +51,7 @@ def check_live(place: Place, names: Iterable[str]) -> LiveCheck:
     for name in names:
         used = [
             trigger
-            for trigger in place.triggers(name)
+            for trigger in workspace.triggers(name)
             if settings.destinations[trigger.destination].api == _INSIDER
         ]
         if not used:
@@ -67,16 +67,16 @@ def check_live(place: Place, names: Iterable[str]) -> LiveCheck:
             continue
         for one in found:
             template = settings.triggers[one.trigger].template
-            result.findings.setdefault(template, []).append(_finding(one, template, place))
+            result.findings.setdefault(template, []).append(_finding(one, template, workspace))
     for told in result.findings.values():
         told.sort(key=lambda one: (one.file, one.line, one.column))
     return result
 
 
-def _finding(one: LiveFinding, template: str, place: Place) -> Finding:
+def _finding(one: LiveFinding, template: str, workspace: Workspace) -> Finding:
     finding = Finding(one.severity, f"{one.message}.", one.trigger, template)
     try:
-        bundle = TemplateFolder(place.folder).bundle(template)
+        bundle = TemplateFolder(workspace.folder).bundle(template)
     except TemplateBroken:
         return finding
     return placed(finding, template, bundle, names=[one.name] if one.name else [])

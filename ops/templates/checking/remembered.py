@@ -1,4 +1,4 @@
-"""When a template was last checked, and what came out: a file beside the embedded Redis."""
+"""The last checks of templates, kept in a file beside the embedded Redis."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class LastCheck:
     """The last check of a template.
 
     Args:
-        content_hash: Of what was checked; "" where it did not load.
-        at_ms: When.
+        content_hash: The hash of the checked template; "" = it did not load.
+        at_ms: The time of the check, since 1970.
     """
 
     content_hash: str
@@ -32,14 +32,14 @@ class RememberedChecks:
     """The last checks of all templates.
 
     Args:
-        data_dir: As configured; None = nothing is remembered.
+        data_dir: The configured directory; None = nothing is remembered.
     """
 
     def __init__(self, data_dir: Path | None) -> None:
         self._path = data_dir / _NAME if data_dir else None
 
     def read(self) -> dict[str, LastCheck]:
-        """Return them by template; what can't be read was never checked."""
+        """Return the last checks by template; a file that can't be read holds none."""
         if self._path is None:
             return {}
         try:
@@ -49,7 +49,7 @@ class RememberedChecks:
             return {}
 
     def write(self, checks: Mapping[str, LastCheck]) -> None:
-        """Replace those of these templates; a folder that can't be written remembers nothing."""
+        """Remember these checks; nothing is remembered if the folder can't be written."""
         if self._path is None:
             return
         both = {name: asdict(each) for name, each in {**self.read(), **checks}.items()}
@@ -61,5 +61,5 @@ class RememberedChecks:
 
 
 def now_ms() -> int:
-    """Return the time of a check."""
+    """Return the present time in ms since 1970."""
     return time.time_ns() // 1_000_000

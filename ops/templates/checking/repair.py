@@ -1,4 +1,4 @@
-r"""Undoes what Markdown, or a shell's `echo`, did to a template that was copied from a page.
+r"""Repairs templates that Markdown, or a shell's `echo`, damaged when they were copied.
 
 Three kinds: a backslash before a sign that Jsonnet does not escape (`\[`, `\_uid`), the words
 `echo '` around the whole, and a bracket that the page lost. The first two are certain. The last is
@@ -24,17 +24,17 @@ _CLOSING: Final = "]})"
 _ENTITIES: Final = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "&#39;": "'"}
 _CURLED: Final = dict.fromkeys("\u201c\u201d", '"') | dict.fromkeys("\u2018\u2019", "'")
 _MOST_BRACKETS: Final = 4
-"""Of brackets that are lost or too many; more is no longer a template that was copied."""
+"""Missing or surplus brackets that are repaired at most; more is no damage by copying."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One thing that was put right.
+    """One repair of a template.
 
     Args:
-        line: In the file as it was.
-        what: What stood there.
-        instead: What stands there now.
+        line: The line in the damaged file.
+        what: The damaged text.
+        instead: The text that replaces it.
     """
 
     line: int
@@ -44,7 +44,7 @@ class Repair:
 
     @property
     def in_words(self) -> str:
-        """Say what was done."""
+        """Return the repair in words."""
         if not self.instead:
             return f"{self.what} is taken out"
         return f"{self.instead} is put in" if not self.what else f"{self.what} → {self.instead}"
@@ -55,8 +55,8 @@ class Repaired:
     """A template's text without the damage.
 
     Args:
-        problem: Why it still does not parse; "" = it does.
-        line: Of the problem.
+        problem: The reason why it still does not parse; "" = it does.
+        line: The line of the problem.
     """
 
     text: str
@@ -67,7 +67,7 @@ class Repaired:
 
 
 def repaired(text: str) -> Repaired:
-    """Return a template's text without the damage, and what was done."""
+    """Return a template's text without the damage, and the repairs."""
     inner, repairs = _without_echo(text)
     found, more = _without_escapes(inner)
     wrong = _wrong(found)
@@ -81,7 +81,7 @@ def repaired(text: str) -> Repaired:
 
 
 def copy_of(path: Path) -> Path:
-    """Return where the repaired copy of a template is written: beside it."""
+    """Return the path of the repaired copy of a template, beside it."""
     return path.with_name(f"{path.stem}.fixed{path.suffix}")
 
 
@@ -119,7 +119,7 @@ def _wrong(text: str) -> SyntaxWrong | None:
 
 
 def _balanced(text: str) -> tuple[str, list[Repair]] | None:
-    """Put brackets in or take them out where the parser stumbles; None if that does not help."""
+    """Insert or remove brackets where parsing fails; None if that does not help."""
     waiting: list[tuple[str, list[Repair]]] = [(text, [])]
     for _ in range(_MOST_BRACKETS):
         following: list[tuple[str, list[Repair]]] = []

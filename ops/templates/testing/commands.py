@@ -1,4 +1,4 @@
-"""`segrelay template test` and `diff`: does a template do what it should, and what would change."""
+"""`segrelay template test` and `diff`: run test cases, and compare two versions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import typer
 
 from ops.state.opened import opened
 from ops.templates.options import Folder, TriggerName
-from ops.templates.place import Place, place_of
 from ops.templates.testing import cases as testing
 from ops.templates.testing.junit import junit
 from ops.templates.trying.comparison import Comparison, FieldDifference, compared
-from ops.templates.trying.events import WantedEvents, events_of_payload, from_file, kept
+from ops.templates.trying.events import WantedEvents, from_file, from_payload, kept
 from ops.templates.trying.revisions import Revision, version
+from ops.templates.workspace import Workspace, workspace_of
 from ops.terminal.console import note, print_json, say, table
 from ops.terminal.options import Json
 from ops.terminal.tables import count_columns, text_columns
@@ -50,10 +50,10 @@ def run_cases(
     --update a template that is named and has no cases gets one of each sample. The exit code is 1
     if a case does not go as expected.
     """
-    place = place_of(templates)
+    workspace = workspace_of(templates)
     if update:
-        _begin(place, names or ())
-    results = {name: _run(place, name) for name in place.names(names or ())}
+        _begin(workspace, names or ())
+    results = {name: _run(workspace, name) for name in workspace.names(names or ())}
     if names and not any(results.values()):
         raise UsageWrong(
             f"{', '.join(results)}: there are no cases; `segrelay template test NAME --update`"
@@ -65,24 +65,24 @@ def run_cases(
     if json:
         print_json(_document(results, written))
     else:
-        _tell(results, written, place, updates=update)
+        _tell(results, written, workspace, updates=update)
     if not update and not all(one.passed for verdicts in results.values() for one in verdicts):
         raise typer.Exit(1)
 
 
-def _run(place: Place, name: str) -> list[testing.CaseResult]:
-    return testing.run(place.folder, name, testing.cases_of(place.folder, name))
+def _run(workspace: Workspace, name: str) -> list[testing.CaseResult]:
+    return testing.run(workspace.folder, name, testing.cases_of(workspace.folder, name))
 
 
-def _begin(place: Place, names: Sequence[str]) -> None:
-    for name in place.names(names) if names else ():
-        if testing.case_files(place.folder, name):
+def _begin(workspace: Workspace, names: Sequence[str]) -> None:
+    for name in workspace.names(names) if names else ():
+        if testing.case_files(workspace.folder, name):
             continue
         documents = [
             {"name": case.label, "event": dict(case.profile), "settings": dict(case.settings)}
-            for case in place.cases(name)
+            for case in workspace.cases(name)
         ]
-        stem = (place.folder / name).with_suffix("")
+        stem = (workspace.folder / name).with_suffix("")
         testing.write(stem.with_name(f"{stem.name}.case.json"), documents)
 
 
@@ -112,7 +112,7 @@ def _document(
 def _tell(
     results: Mapping[str, Sequence[testing.CaseResult]],
     written: Sequence[Path],
-    place: Place,
+    workspace: Workspace,
     *,
     updates: bool,
 ) -> None:
@@ -123,7 +123,7 @@ def _tell(
             for line in () if updates else one.difference:
                 say(f"    {line}")
     for path in written:
-        say(f"{path.relative_to(place.folder)} is updated.")
+        say(f"{path.relative_to(workspace.folder)} is updated.")
     verdicts = [one for each in results.values() for one in each]
     failed = sum(not one.passed for one in verdicts)
     if updates:
@@ -153,50 +153,53 @@ def diff(
     Both are rendered and shaped; what differs is counted, and no value is shown. Without one of the
     options it is the samples. The exit code is 0, also if they differ.
     """
-    place = place_of(templates)
+    workspace = workspace_of(templates)
     wanted = WantedEvents(letters, waiting, recent)
-    with version(before, place.folder, after) as old, version(after, place.folder, before) as new:
-        chosen = _trigger(place, trigger, old, new)
-        found = _compared(place, chosen, (old, new), events, wanted)
+    with (
+        version(before, workspace.folder, after) as old,
+        version(after, workspace.folder, before) as new,
+    ):
+        chosen = _trigger(workspace, trigger, old, new)
+        found = _compared(workspace, chosen, (old, new), events, wanted)
     if json:
         print_json({"before": before, "after": after, **found.document})
     else:
         _tell_difference(found)
 
 
-def _trigger(place: Place, name: str, old: Revision, new: Revision) -> Trigger | None:
+def _trigger(workspace: Workspace, name: str, old: Revision, new: Revision) -> Trigger | None:
     if name:
-        return place.trigger(name)
-    users = [*place.triggers(old.template), *place.triggers(new.template)]
+        return workspace.trigger(name)
+    users = [*workspace.triggers(old.template), *workspace.triggers(new.template)]
     return users[0] if users else None
 
 
 def _compared(
-    place: Place,
+    workspace: Workspace,
     trigger: Trigger | None,
     versions: tuple[Revision, Revision],
     events: Path | None,
     wanted: WantedEvents,
 ) -> Comparison:
-    if trigger is None or place.settings is None:
+    if trigger is None or workspace.settings is None:
         if wanted.is_any:
             raise UsageWrong("No trigger uses these templates; name one by --trigger.")
-        profiles = load_profiles(events) if events else _samples(place, versions[0].template)
+        profiles = load_profiles(events) if events else _samples(workspace, versions[0].template)
         named = [(str(n), orjson.dumps(one)) for n, one in enumerate(profiles, 1)]
         return compared(*(rehearse_rendering(v.folder, v.template, named, {}) for v in versions))
-    candidates = _candidates(place, trigger, events, wanted)
-    return compared(*(_delivered(place, trigger, v, candidates) for v in versions))
+    candidates = _candidates(workspace, trigger, events, wanted)
+    return compared(*(_delivered(workspace, trigger, v, candidates) for v in versions))
 
 
-def _samples(place: Place, template: str) -> list[Mapping[str, Any]]:
-    own = [case.profile for case in testing.cases_of(place.folder, template)]
-    return own or [case.profile for case in place.cases(template)]
+def _samples(workspace: Workspace, template: str) -> list[Mapping[str, Any]]:
+    own = [case.profile for case in testing.cases_of(workspace.folder, template)]
+    return own or [case.profile for case in workspace.cases(template)]
 
 
 def _candidates(
-    place: Place, trigger: Trigger, events: Path | None, wanted: WantedEvents
+    workspace: Workspace, trigger: Trigger, events: Path | None, wanted: WantedEvents
 ) -> list[Candidate]:
-    settings = place.settings
+    settings = workspace.settings
     assert settings is not None
     now_us = time.time_ns() // 1_000
     found: list[Candidate] = []
@@ -208,17 +211,17 @@ def _candidates(
     if events is not None or wanted.is_any:
         return found
     profile = profile_for(settings, trigger, datetime.now(UTC))
-    return events_of_payload(profile, trigger, settings, now_us=now_us)
+    return from_payload(f"The sample of {trigger.name}", profile, trigger, settings, now_us=now_us)
 
 
 def _delivered(
-    place: Place, trigger: Trigger, one: Revision, candidates: Sequence[Candidate]
+    workspace: Workspace, trigger: Trigger, one: Revision, candidates: Sequence[Candidate]
 ) -> list[Rehearsed]:
-    assert place.settings is not None
+    assert workspace.settings is not None
     return rehearse_template(
         candidates,
         trigger,
-        place.settings,
+        workspace.settings,
         template=one.template,
         folder=one.folder,
         now_us=time.time_ns() // 1_000,

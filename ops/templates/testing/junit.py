@@ -9,10 +9,10 @@ from ops.templates.testing.cases import CaseResult
 
 
 def junit(results: Mapping[str, Sequence[CaseResult]]) -> bytes:
-    """Return the document: a suite for each template.
+    """Return an XML document with a suite for each template.
 
     Args:
-        results: By template.
+        results: The results by template.
     """
     root = Element("testsuites")
     for template, verdicts in results.items():

@@ -1,1 +1,1 @@
-"""What a template makes of events, and what a change of it would change."""
+"""Rendering events with a template, and comparing two versions of it."""

@@ -1,4 +1,4 @@
-"""`segrelay template render` and `watch`: what a template makes of events."""
+"""`segrelay template render` and `watch`: render events with a template."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ops.templates.options import Folder, Given, TemplateArgument, TriggerName, object_of
-from ops.templates.place import Place, full_name, place_of
+from ops.templates.options import Folder, Given, TemplateArgument, TriggerName
 from ops.templates.trying.explained import changes_of_rehearsed, document_of
-from ops.templates.trying.tried import tried
+from ops.templates.trying.named_events import rehearse_named
+from ops.templates.workspace import Workspace, full_name, workspace_of
 from ops.terminal.console import note, print_json, say
-from ops.terminal.options import Json
+from ops.terminal.options import Json, object_of
 from worker.checks.rehearsal import Rehearsed
 from worker.errors import SegrelayError, TemplateBroken
 from worker.jsonnet.rendered import Killed
@@ -55,9 +55,11 @@ def render(
     FILE may also be the id of a dead letter, or the identity of a person of whom something waits,
     such as ann@example.com. The exit code is 2 if the template fails for one.
     """
-    place = place_of(templates)
+    workspace = workspace_of(templates)
     name = full_name(template)
-    outcomes = tried(place, name, file, trigger, object_of(settings) if settings else None)
+    outcomes = rehearse_named(
+        workspace, name, file, trigger, object_of(settings, "--settings") if settings else None
+    )
     _raise_if_killed(outcomes, name)
     if json:
         print_json([document_of(one) for one in outcomes])
@@ -88,7 +90,7 @@ def _tell(outcomes: Sequence[Rehearsed], *, explain: bool) -> None:
 
 
 def in_words(one: Rehearsed) -> str:
-    """Say in a line why there is no body."""
+    """Return a line that says why there is no body."""
     if one.rendering == "skipped":
         return f"skipped: {one.message}"
     return f"failed: {one.placed_message}"
@@ -139,24 +141,24 @@ def watch(
     settings: Given = "",
 ) -> None:
     """Render again at every save of a template or of FILE, until Ctrl-C."""
-    place = place_of(templates)
-    given = object_of(settings) if settings else None
+    workspace = workspace_of(templates)
+    given = object_of(settings, "--settings") if settings else None
     seen: object = None
     try:
         while True:
-            now = _stamps(place, file)
+            now = _stamps(workspace, file)
             if now != seen:
                 seen = now
-                _show(place, full_name(template), file, trigger, given)
+                _show(workspace, full_name(template), file, trigger, given)
             time.sleep(_LOOK_SECONDS)
     except KeyboardInterrupt:
         note("")
 
 
-def _stamps(place: Place, file: str) -> list[tuple[str, int, int]]:
-    """Return what changes with a save."""
+def _stamps(workspace: Workspace, file: str) -> list[tuple[str, int, int]]:
+    """Return path, time and size of each file, which change with a save."""
     found = []
-    for path in (*sorted(place.folder.rglob("*sonnet")), Path(file)):
+    for path in (*sorted(workspace.folder.rglob("*sonnet")), Path(file)):
         try:
             state = path.stat()
         except OSError:
@@ -165,12 +167,12 @@ def _stamps(place: Place, file: str) -> list[tuple[str, int, int]]:
     return found
 
 
-def _show(place: Place, template: str, file: str, trigger: str, given: Any) -> None:
-    """Render once; whatever is wrong is shown in the place of the body."""
+def _show(workspace: Workspace, template: str, file: str, trigger: str, given: Any) -> None:
+    """Render once and print the result; a problem is printed instead of the body."""
     if sys.stdout.isatty():
         sys.stdout.write(_CLEAR)
     try:
-        for one in tried(place, template, file, trigger, given):
+        for one in rehearse_named(workspace, template, file, trigger, given):
             _tell([one], explain=True) if one.rendering == "rendered" else say(in_words(one))
     except SegrelayError as error:
         say(error.message)

@@ -1,4 +1,4 @@
-"""What a change of a template would change: of bodies and requests, counted by field."""
+"""The differences between two versions of a template, counted by field."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _KINDS: Final = {
 
 @dataclass(slots=True)
 class FieldDifference:
-    """How a field differs, over all events; values are never kept.
+    """The differences of one field over all events; values are never kept.
 
     Args:
-        kinds: How often which kind of value became which.
+        kinds: The number of changes from one kind of value to another.
     """
 
     added: int = 0
@@ -32,14 +32,14 @@ class FieldDifference:
 
 @dataclass(slots=True)
 class Comparison:
-    """The whole of it.
+    """The result of a comparison.
 
     Args:
-        events: How many were compared.
-        different: How many become something else.
+        events: The number of events that were compared.
+        different: The number of events whose result differs.
         outcomes: `before → after`, where an event ends otherwise.
-        rendered: By field of the body as rendered.
-        sent: By field of the request's body; empty where no trigger says for whom.
+        rendered: The differences in the rendered bodies, by field.
+        sent: The differences in the bodies of requests, by field; empty without a trigger.
     """
 
     events: int = 0
@@ -50,7 +50,7 @@ class Comparison:
 
     @property
     def document(self) -> dict[str, Any]:
-        """Return it for `--json`."""
+        """Return the comparison as JSON."""
         return {
             "events": self.events,
             "different": self.different,
@@ -97,7 +97,7 @@ def _end(one: Rehearsed) -> str:
 
 
 def _add(old: Any, new: Any, into: defaultdict[str, FieldDifference]) -> bool:
-    """Add how one body differs; a body that is missing is an outcome, and no difference here."""
+    """Add the differences of one body; a missing body is an outcome, and no difference here."""
     if old is None or new is None:
         return False
     before, after = dict(leaves(old)), dict(leaves(new))

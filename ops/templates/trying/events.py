@@ -1,4 +1,4 @@
-"""The events that a template is tried on: of a file, dead letters, and what waits."""
+"""The events that a template is tried on, from a file, dead letters, or waiting deliveries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 from redis import Redis
 
 from ops.letters.reading import Filter, find_letters, place_of
@@ -17,20 +16,19 @@ from ops.letters.rehearsal import candidate_of as candidate_of_letter
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.person import person_named
 from ops.state.waiting import Choice, WaitingEntry, find_streams, read_entries
-from ops.trial.event import candidate_of
-from producer.events.payloads import ReadingRules, Refused, events_of
+from ops.trial.event import candidate_of, events_for, payloads_of
 from worker.checks.rehearsal import Candidate
-from worker.contract.events import Event, decode_profile
+from worker.contract.events import decode_profile
 from worker.contract.settings import Settings, Trigger
 from worker.errors import UsageWrong
 
 MOST: Final = 10_000
-"""Events that a comparison looks at, where no number is named."""
+"""Events that a comparison reads of each kind at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class WantedEvents:
-    """Which events are meant, of one trigger."""
+    """A choice of events of one trigger."""
 
     letters: bool = False
     waiting: bool = False
@@ -38,7 +36,7 @@ class WantedEvents:
 
     @property
     def is_any(self) -> bool:
-        """Say whether Redis has to be asked."""
+        """Say whether any events of Redis are chosen."""
         return self.letters or self.waiting or self.recent > 0
 
 
@@ -48,66 +46,24 @@ def from_file(path: Path, trigger: Trigger, settings: Settings, *, now_us: int) 
     Raises:
         UsageWrong: The file can't be read, or has none.
     """
-    found = events_of_payload(payloads_of(path), trigger, settings, now_us=now_us)
-    if not found:
-        raise UsageWrong(f"{path}: holds no {trigger.on} event, which {trigger.name} is for.")
-    return found
+    return from_payload(path, payloads_of(path), trigger, settings, now_us=now_us)
 
 
-def events_of_payload(
-    payload: Any, trigger: Trigger, settings: Settings, *, now_us: int
+def from_payload(
+    source: object, payload: Any, trigger: Trigger, settings: Settings, *, now_us: int
 ) -> list[Candidate]:
     """Return the events of a payload that have a trigger's direction.
 
+    Messages name the source of the payload.
+
     Raises:
-        UsageWrong: One can't be read.
+        UsageWrong: There is none.
     """
-    reading = ReadingRules(
-        now_us,
-        now_us,
-        settings.delivery.identity,
-        lambda audience_id, slug: slug or audience_id,
-        state=False,
-        skip_hook=bool(trigger.skip_hook),
-    )
-    found = list(events_of(payload, reading))
-    events = [one for one in found if isinstance(one, Event) and one.direction == trigger.on]
-    refused = next((one for one in found if isinstance(one, Refused)), None)
-    if refused is not None and not events:
-        raise UsageWrong(f"It holds no event: {refused.reason.value}: {refused.message}")
+    events = events_for(source, payload, trigger, settings, now_us=now_us)
     return [
         candidate_of(one, trigger, settings, name=f"event {number}", now_us=now_us)
         for number, one in enumerate(events, 1)
     ]
-
-
-def payloads_of(path: Path) -> list[Any]:
-    """Return the payloads of a file: one, an array of them, or one a line.
-
-    Raises:
-        UsageWrong: It can't be read, or is not JSON.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageWrong(f"{path}: can't be read ({error.strerror}).") from error
-    try:
-        value = orjson.loads(content)
-    except orjson.JSONDecodeError as error:
-        lines = [line for line in content.splitlines() if line.strip()]
-        if len(lines) < 2:  # noqa: PLR2004 - of one line the whole was tried
-            raise UsageWrong(
-                f"{path}:{error.lineno}:{error.colno}: is not JSON ({error.msg})."
-            ) from error
-        return [_line(path, number, line) for number, line in enumerate(lines, 1)]
-    return value if isinstance(value, list) else [value]
-
-
-def _line(path: Path, number: int, line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise UsageWrong(f"{path}:{number}: is not JSON ({error.msg}).") from error
 
 
 def is_letter(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""What shaping did to a rendered body: what it changed, what it left out, and why."""
+"""The changes that shaping made to a rendered body, with the reasons."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ _CHANGES: Final[Sequence[tuple[str, str]]] = (
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One field that is not sent as the template has it.
+    """A field that is sent otherwise than rendered, or not at all.
 
     Args:
-        path: In the body, as `users[0].attributes.age`.
-        did: What became of it.
-        why: In words.
-        before: As rendered; None where it was added.
-        after: As sent; None where it was left out.
+        path: The path in the body, such as `users[0].attributes.age`.
+        did: The kind of the change.
+        why: The reason in words.
+        before: The rendered value; None if it was added.
+        after: The sent value; None if it was left out.
     """
 
     path: str
@@ -68,7 +68,7 @@ class Change:
 
 
 def document_of(one: Rehearsed) -> dict[str, Any]:
-    """Return what became of an event as commands print it with `--json`."""
+    """Return the result for an event as commands print it with `--json`."""
     base: dict[str, Any] = {"event": one.name, "outcome": one.rendering}
     if one.rendering == "skipped":
         return base | {"reason": one.reason, "message": one.message}
@@ -87,15 +87,15 @@ def document_of(one: Rehearsed) -> dict[str, Any]:
 
 
 def changes_of_rehearsed(one: Rehearsed) -> list[Change]:
-    """Return what shaping did to an event; nothing where it left nothing to send."""
+    """Return the changes that shaping made; none if it left nothing to send."""
     return changes_of(one.body, one.sent, one.shaped.dropped) if one.shaped else []
 
 
 def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
-    """Compare a body with what would be sent of it.
+    """Compare a rendered body with the body that would be sent.
 
     Args:
-        body: As rendered.
+        body: The rendered body.
         sent: The request's body.
         dropped: Names of what shaping found to be wrong.
     """
@@ -119,7 +119,7 @@ def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield path and value of what has no parts; an empty list or object is one such."""
+    """Yield path and value of each scalar, empty list and empty object."""
     if isinstance(value, Mapping) and value:
         for key, part in value.items():
             yield from leaves(part, f"{path}.{key}" if path else str(key))
@@ -131,7 +131,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def field_of(path: str) -> str:
-    """Return a path without the positions in its lists: the field, whoever's it is."""
+    """Return a path without the positions in lists, which is the same for every person."""
     return _INDEX.sub("[]", path)
 
 

@@ -1,4 +1,4 @@
-"""A template as it is in a file, or as it was in a revision of git."""
+"""A template in the working folder, or in a revision of git."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ops.templates.place import full_name
+from ops.templates.workspace import full_name
 from worker.errors import UsageWrong
 
 
@@ -20,9 +20,9 @@ class Revision:
     """One side of a comparison.
 
     Args:
-        said: As the person named it.
+        said: The name that was typed.
         folder: The templates folder as it is, or was.
-        template: Below the folder.
+        template: The path below the folder.
     """
 
     said: str
@@ -32,10 +32,10 @@ class Revision:
 
 @contextmanager
 def version(text: str, folder: Path, other: str = "") -> Iterator[Revision]:
-    """Find what is meant: a template, `REVISION:TEMPLATE`, or a revision alone.
+    """Open the named version: a template, `REVISION:TEMPLATE`, or a revision alone.
 
     Args:
-        text: As the person named it.
+        text: The name that was typed.
         folder: The templates folder.
         other: The other side, whose template a revision alone means.
 
@@ -66,7 +66,7 @@ def _existing(said: str, folder: Path, name: str) -> Revision:
 
 @contextmanager
 def _checked_out(revision: str, folder: Path) -> Iterator[Path]:
-    """Yield the templates folder as it was; git's own working tree is left alone."""
+    """Yield the templates folder of a revision; the working tree is not changed."""
     command = ["git", "-C", str(folder), "archive", "--format=tar", revision]
     try:
         done = subprocess.run(command, capture_output=True, check=False)

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.fake_partition import NEVER_MS, FakePartition, PartitionStore
 from worker.adapters.redis import scripts
 from worker.adapters.redis.partition import RedisPartition
-from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition, Stretch
+from worker.batch.partition import Delivery, Hold, Note, NotedDelivery, Partition, ReadRange
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, digest_of, split_stream_name
 from worker.contract.redis.accept import NewDelivery
@@ -236,7 +236,7 @@ class Bench:
         trigger = split_stream_name(stream)[1]
         return [
             Delivery(stream, trigger, e.entry_id, decode_header(e.header), e.profile)
-            for e in self.run(self.one.read([Stretch(stream, "", 1_000)]))[0].entries
+            for e in self.run(self.one.read([ReadRange(stream, "", 1_000)]))[0].entries
         ]
 
     def contents(self) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from tests.conformance.partition.conftest import (
 )
 from tests.conformance.partition.steps import VIP, held_with, settle, take
 from worker.batch.partition import (
-    Found,
     Hold,
     LedgerText,
+    ReadEntries,
+    ReadRange,
     Settled,
     Settlement,
-    Stretch,
 )
 from worker.contract.keys import REACHED_KEPT
 from worker.core.backoff import Wait
@@ -115,18 +115,18 @@ EMPTY_STREAMS = pytest.mark.parametrize("beside", [0, 300], ids=["few streams", 
 """Many are read in several round trips."""
 
 
-def read(bench: Bench, beside: int, *stretches: Stretch) -> list[Found]:
+def read(bench: Bench, beside: int, *ranges: ReadRange) -> list[ReadEntries]:
     """Read, with so many empty streams beside."""
-    empty = [Stretch(f"live|empty{number}", "", 2 + number % 9) for number in range(beside)]
-    return bench.run(bench.one.read([*stretches, *empty]))[: len(stretches)]
+    empty = [ReadRange(f"live|empty{number}", "", 2 + number % 9) for number in range(beside)]
+    return bench.run(bench.one.read([*ranges, *empty]))[: len(ranges)]
 
 
 @EMPTY_STREAMS
 def test_entries_are_read_in_steps_in_their_order(bench: Bench, beside: int) -> None:
     bench.accept("ada", "bob", "cyd")
 
-    [(first, first_is_all)] = read(bench, beside, Stretch(VIP, "", 2))
-    [(rest, rest_is_all)] = read(bench, beside, Stretch(VIP, first[-1].entry_id, 2))
+    [(first, first_is_all)] = read(bench, beside, ReadRange(VIP, "", 2))
+    [(rest, rest_is_all)] = read(bench, beside, ReadRange(VIP, first[-1].entry_id, 2))
 
     assert [e.profile for e in first + rest] == [
         b'{"email":"%s@example.com"}' % name for name in (b"ada", b"bob", b"cyd")
@@ -140,7 +140,7 @@ def test_several_streams_are_read_at_once(bench: Bench, beside: int) -> None:
     bench.accept("cyd", trigger="other")
 
     names = ("live|other", "live|no", VIP)
-    found = read(bench, beside, *(Stretch(name, "", 9) for name in names))
+    found = read(bench, beside, *(ReadRange(name, "", 9) for name in names))
 
     assert [[e.profile[10:13] for e in each.entries] for each in found] == [
         [b"cyd"], [], [b"ada", b"bob"]
@@ -153,7 +153,7 @@ def test_what_is_large_leaves_one_entry_of_the_streams_that_are_read_later(bench
     bench.run(bench.one.accept([new(name)._replace(profile=large) for name in ("ada", "bob")]))
     bench.accept("cyd", "dan", trigger="other")
 
-    found = bench.run(bench.one.read([Stretch(name, "", 90) for name in (VIP, "live|other")]))
+    found = bench.run(bench.one.read([ReadRange(name, "", 90) for name in (VIP, "live|other")]))
 
     assert [(len(each.entries), each.is_all) for each in found] == [(2, True), (1, False)]
 
@@ -366,7 +366,7 @@ def test_what_a_trigger_does_not_want_is_due_only_for_one_that_means_something_e
     bench: Bench,
 ) -> None:
     held_with(bench, "ada", "ben")
-    (found,) = bench.run(bench.one.read([Stretch(VIP, "", 9)]))
+    (found,) = bench.run(bench.one.read([ReadRange(VIP, "", 9)]))
     last_id = found.entries[-1].entry_id
 
     bench.run(bench.one.set_aside(VIP, "now", last_id))

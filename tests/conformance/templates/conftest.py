@@ -7,8 +7,9 @@ import orjson
 import pytest
 
 from tests.nightly import NIGHTLY
+from worker.checks.rehearsal import sample_header
 from worker.contract.words import Direction
-from worker.destinations.api import NotSendable, Occasion
+from worker.destinations.api import NotSendable, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.judge import judge, judges
@@ -17,6 +18,7 @@ from worker.jsonnet.rendered import Rendered, Row
 from worker.jsonnet.renderer import Renderer
 
 FAILED = "failed"
+NOW_US = 1_793_800_000_000_000
 ENGINES = ("rjsonnet", *(judges() if NIGHTLY else [one for one in judges() if one != "jsonnet"]))
 """The reference takes ten times as long as the others; by day it judges the shipped templates, the
 snippets that show where engines differ, and a share of the others.
@@ -70,25 +72,16 @@ def shipped(agreed):
 
 
 def _sent(name, body, event):
-    shaped = InsiderApi().shape(body, occasion_for(name, event))
+    shaped = InsiderApi().shape(body, *event_of(name, event), NOW_US)
     return None if isinstance(shaped, NotSendable) else shaped.users[0]
 
 
-def occasion_for(name, event, audience="vip"):
-    """Return for which event a template of that name is rendered."""
+def event_of(name, event, audience="vip"):
+    """Return the event for which a template of that name is rendered, and its trigger's rules."""
     path = "attribute/delete" if name == "exit" else "upsert"
-    now_us = 1_793_800_000_000_000
-    return Occasion(
-        url=f"https://unification.useinsider.com/api/user/v1/{path}",
-        audience=audience,
-        direction=Direction(event),
-        time_us=now_us,
-        now_us=now_us,
-        skip_hook=False,
-        repair=False,
-        audience_attribute="lytics_computed_attr",
-        phone_region="US",
-    )
+    url = f"https://unification.useinsider.com/api/user/v1/{path}"
+    rules = ShapingRules(url, "lytics_computed_attr", "US")
+    return sample_header(audience, Direction(event), NOW_US), rules
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 from worker.jsonnet.accelerated import sources_of
 from worker.jsonnet.compiled import Compiled, Doubtful, compiled
-from worker.jsonnet.engines.batch import BatchEvaluator, Input, inner_sources
 from worker.jsonnet.engines.judge import judge, judges
 from worker.jsonnet.engines.rewrite import rewrite
+from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator, inner_sources
 from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder, resolutions
 
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ def test_a_template_of_the_repository_gives_the_same_bytes(path):
     made = _compiled(path)
     profiles = [orjson.dumps(profile) for profile in _profiles()]
     bundle = TemplateFolder(path.parent).bundle(path.name)
-    engine = BatchEvaluator(rewrite(bundle), resolutions(bundle), inner_sources())
+    engine = RowsEvaluator(rewrite(bundle), resolutions(bundle), inner_sources())
     events = [Input(profile, b"{}") for profile in profiles]
     same = 0
 

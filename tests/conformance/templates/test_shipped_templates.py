@@ -5,7 +5,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.conformance.templates.conftest import occasion_for
+from tests.conformance.templates.conftest import NOW_US, event_of
 from worker.checks.samples import sample_profile
 from worker.contract.words import Direction
 from worker.core.knowledge import Knowledge
@@ -233,10 +233,8 @@ def test_the_attribute_is_called_the_same_in_templates_and_in_shaping(agreed, ki
     for body, slug in zip(bodies, SLUGS, strict=True):
         name = flag_name("lytics_in_", slug)
         assert body["users"][0]["attributes"]["custom"][name] is (kind == "enter")
-        occasion = occasion_for(f"flag-{kind}", kind, slug)
-        shaped = InsiderApi().correct(
-            InsiderApi().shape(body, occasion), occasion, Knowledge(stale=True)
-        )
+        event, api = event_of(f"flag-{kind}", kind, slug), InsiderApi()
+        shaped = api.correct(api.shape(body, *event, NOW_US), *event, Knowledge(stale=True))
         assert shaped.users[0]["attributes"] == {"custom": {name: kind == "enter"}}
 
 
@@ -318,7 +316,7 @@ def test_the_shipped_sample_gives_the_golden_result(agreed, template, direction)
 
     folder, _, name = template.partition("/")
     api = InsiderApi() if folder == "insider" else HttpApi()
-    shaped = api.shape(body, occasion_for(name, direction))
+    shaped = api.shape(body, *event_of(name, direction), NOW_US)
     sent = api.assemble([orjson.dumps(user) for user in shaped.users], shaped.root)
     assert orjson.loads(sent) == json.loads(_golden(template, direction).read_text())
     assert shaped.dropped == ()

@@ -16,7 +16,7 @@ import redis
 import structlog
 
 from ops.run.celery_command import run_celery
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract.settings import Settings, load_settings
 from worker.errors import RedisUnavailable

@@ -4,11 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.status.status import KINDS, read_status
+from ops.status.status import read_status
+from ops.status.totals import KINDS
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from tests.configuration import trigger
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import PartitionKeys
 from worker.contract.settings import load_settings
 from worker.jsonnet.files import SHIPPED_FOLDER
@@ -90,7 +92,7 @@ class Relay:
 
     def publish(self, *payloads, **options):
         publisher = Publisher(self.client, self.settings, doorbell=SilentDoorbell())
-        return publisher.publish([orjson.dumps(one) for one in payloads], **options)
+        return publisher.publish([orjson.dumps(one) for one in payloads], PublishOptions(**options))
 
     def drain(self):
         """Drain all there is, in a process of this configuration and these templates."""

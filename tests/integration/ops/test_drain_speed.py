@@ -12,7 +12,7 @@ from contextlib import closing
 
 from ops.invented import happenings, payloads
 from tests.integration.ops.relay import EXIT
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.node.process.runtime import runtime_for
 
 ROUNDS = 4

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from ops.send.command import send
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from producer.publishing.quarantine import Quarantine, Selection
 from producer.retrying import LedgerReach, retry_records
 from tests.integration.producer.cutting_proxy import CuttingProxy
@@ -66,9 +67,9 @@ def test_what_a_lost_answer_left_in_the_quarantine_is_placed_by_the_repetition(
     proxy.cut(ACCEPT, then=lambda: publisher.publish(texts(person(100))))
 
     with pytest.raises(RedisUnavailable):
-        publisher_through.publish(chunk, job="load", position=30, source="file")
+        publisher_through.publish(chunk, PublishOptions(job="load"), position=30, source="file")
     kept = [record.reason for record in Quarantine(client).records()]
-    again = publisher.publish(chunk, job="load", position=30, source="file")
+    again = publisher.publish(chunk, PublishOptions(job="load"), position=30, source="file")
 
     assert (proxy.cuts, kept) == (1, ["unknown_audience"])
     assert (again.accepted, again.repeated, again.refused) == (1, 29, 0)
@@ -84,10 +85,14 @@ def test_what_came_to_a_part_of_the_partitions_is_completed(proxy, publisher_thr
     proxy.cut(ACCEPT)
 
     with pytest.raises(RedisUnavailable):
-        publisher_through.publish(chunk, job="load", position=2_500, source="file")
+        publisher_through.publish(chunk, PublishOptions(job="load"), position=2_500, source="file")
     written = len(entries(client)) - 1
-    again = publisher_through.publish(chunk, job="load", position=2_500, source="file")
-    third = publisher_through.publish(chunk, job="load", position=2_500, source="file")
+    again = publisher_through.publish(
+        chunk, PublishOptions(job="load"), position=2_500, source="file"
+    )
+    third = publisher_through.publish(
+        chunk, PublishOptions(job="load"), position=2_500, source="file"
+    )
 
     assert 0 < written < 2_500
     assert (again.accepted, again.repeated) == (2_500 - written, written)
@@ -101,9 +106,9 @@ def test_of_what_is_cut_off_amid_one_step_nothing_is_written(proxy, publisher_th
     proxy.cut(ACCEPT, share=0.4)
 
     with pytest.raises(RedisUnavailable):
-        publisher_through.publish(chunk, job="load", position=60, source="file")
+        publisher_through.publish(chunk, PublishOptions(job="load"), position=60, source="file")
     written = len(entries(client)) - 1
-    again = publisher_through.publish(chunk, job="load", position=60, source="file")
+    again = publisher_through.publish(chunk, PublishOptions(job="load"), position=60, source="file")
 
     assert (written, again.accepted, again.repeated) == (0, 60, 0)
 
@@ -127,7 +132,9 @@ def test_nothing_is_delivered_before_what_was_refused_is_kept(proxy, publisher_t
     proxy.cut(b"{quarantine}:texts", share=0.0)
 
     with pytest.raises(RedisUnavailable):
-        publisher_through.publish(texts(person(1), person(2, enter="soon")), job="load", position=2)
+        publisher_through.publish(
+            texts(person(1), person(2, enter="soon")), PublishOptions(job="load"), position=2
+        )
 
     assert entries(client) == []
 
@@ -136,11 +143,13 @@ def test_a_refused_event_of_a_chunk_that_is_long_past_stays_in_the_quarantine(pu
     refused = person(7, slug=None, enter="2026-11-01T09:00:00Z")
     first = texts(*(person(number, id=None) for number in range(30)), refused)
     second = texts(*(person(number, id=None) for number in range(30, 60)))
-    publisher.publish(first, job="load", position=31, source="file")
-    publisher.publish(second, job="load", position=61, source="file")
+    publisher.publish(first, PublishOptions(job="load"), position=31, source="file")
+    publisher.publish(second, PublishOptions(job="load"), position=61, source="file")
     publisher.publish(texts(person(100)))
 
-    from_the_start = publisher.publish(first, job="load", position=31, source="file")
+    from_the_start = publisher.publish(
+        first, PublishOptions(job="load"), position=31, source="file"
+    )
     retried = retry_records(
         publisher, Quarantine(client), Selection(), LedgerReach(0, 0, force=True)
     )

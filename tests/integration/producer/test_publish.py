@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from producer.publish import Publisher, open_publisher
+from producer.publishing.options import PublishOptions
 from producer.publishing.quarantine import Quarantine
 from producer.publishing.room import NoRoom, Room, count_waiting
 from tests.configuration import trigger
@@ -81,7 +82,7 @@ def test_export_fields_are_all_that_reaches_redis(configure, publisher_of, clien
 def test_a_trigger_overrules_skip_hook(configure, publisher_of, client):
     settings = configure(trigger("default"), trigger("hooks", skip_hook=False))
 
-    publisher_of(settings).publish([payload()], skip_hook=True)
+    publisher_of(settings).publish([payload()], PublishOptions(skip_hook=True))
 
     flags = {entry.trigger: entry.header.skip_hook for entry in entries(client)}
     assert flags == {"default": True, "hooks": False}
@@ -98,7 +99,7 @@ def test_a_trigger_overrules_skip_hook(configure, publisher_of, client):
     ],
 )
 def test_a_backfill_starts_no_journeys_unless_it_is_told_to(publisher, client, options, expected):
-    published = publisher.publish([payload()], **options)
+    published = publisher.publish([payload()], PublishOptions(**options))
 
     [entry] = entries(client)
     assert (entry.header.skip_hook, published.without_hook) == (expected, int(expected))
@@ -199,7 +200,7 @@ def test_events_can_be_published_as_they_are(publisher, client):
     profile = {"email": "ann@example.com", "segment_events": [ENTER]}
     event = Event("email:ann@example.com", "vip", Direction.ENTER, 7, profile, repair=True)
 
-    published = publisher.publish([event], "backfill")
+    published = publisher.publish([event], PublishOptions("backfill"))
 
     [entry] = entries(client)
     assert (published.accepted, entry.lane, entry.header.repair) == (1, "backfill", True)
@@ -263,9 +264,9 @@ def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, doorbell, clie
     partition = partition_of("email:person0@example.com", 16)
 
     first = publisher.publish([payload(0)])
-    second = publisher.publish([payload(0)], "backfill")
+    second = publisher.publish([payload(0)], PublishOptions("backfill"))
     client.delete(PartitionKeys("insider", partition).bell)
-    third = publisher.publish([payload(0)], "backfill")
+    third = publisher.publish([payload(0)], PublishOptions("backfill"))
 
     assert first.rang == third.rang == (("insider", partition),)
     assert second.rang == ()
@@ -273,7 +274,7 @@ def test_the_bell_is_rung_once_until_a_drain_has_begun(publisher, doorbell, clie
 
 
 def test_a_job_has_a_lane_of_its_own_and_its_deliveries_are_counted(publisher, client):
-    publisher.publish([payload(number) for number in range(5)], job="load-1")
+    publisher.publish([payload(number) for number in range(5)], PublishOptions(job="load-1"))
 
     assert {entry.lane for entry in entries(client)} == {"job.load-1"}
     assert counts(client)["job|load-1|accepted"] == 5
@@ -282,10 +283,10 @@ def test_a_job_has_a_lane_of_its_own_and_its_deliveries_are_counted(publisher, c
 def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
     chunk = [payload(number) for number in range(20)]
 
-    publisher.publish(chunk, job="load", position=20, source="file-a")
-    again = publisher.publish(chunk, job="load", position=20, source="file-a")
-    onward = publisher.publish(chunk, job="load", position=40, source="file-a")
-    other_file = publisher.publish(chunk, job="load", position=20, source="file-b")
+    publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
+    again = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-a")
+    onward = publisher.publish(chunk, PublishOptions(job="load"), position=40, source="file-a")
+    other_file = publisher.publish(chunk, PublishOptions(job="load"), position=20, source="file-b")
 
     assert (again.accepted, again.repeated, again.rang) == (0, 20, ())
     assert (onward.accepted, other_file.accepted) == (20, 20)
@@ -298,7 +299,7 @@ def test_a_chunk_that_an_earlier_run_published_is_ignored(publisher, client):
 )
 def test_other_lanes_are_refused(publisher, lane, job):
     with pytest.raises(UsageWrong):
-        publisher.publish([payload()], lane, job=job)
+        publisher.publish([payload()], PublishOptions(lane, job))
 
 
 def test_an_id_without_a_slug_is_placed_once_the_slug_was_learned(publisher, client):
@@ -374,7 +375,7 @@ def test_backfill_stops_at_its_high_water_mark_and_live_does_not(configure, publ
     publisher = publisher_of(configure(high_water=10))
 
     first = publisher.room("backfill")
-    publisher.publish([payload(number) for number in range(12)], job="load")
+    publisher.publish([payload(number) for number in range(12)], PublishOptions(job="load"))
 
     assert isinstance(first, Room)
     assert publisher.room("job.other").reason == "high_water"
@@ -385,8 +386,8 @@ def test_what_waits_is_counted_by_kind(configure, publisher_of, client):
     settings = configure()
     publisher = publisher_of(settings)
     publisher.publish([payload(number) for number in range(7)])
-    publisher.publish([payload(number) for number in range(3)], job="load")
-    publisher.publish([payload(1)], "backfill")
+    publisher.publish([payload(number) for number in range(3)], PublishOptions(job="load"))
+    publisher.publish([payload(1)], PublishOptions("backfill"))
 
     waiting = [count_waiting(client, settings, kind=kind) for kind in ("", "live", "backfill")]
 

@@ -3,6 +3,7 @@
 import orjson
 import pytest
 
+from producer.publishing.options import PublishOptions
 from producer.publishing.quarantine import NewRecord, Quarantine, Selection
 from producer.retrying import LedgerReach, retry_records
 from tests.configuration import trigger
@@ -99,8 +100,7 @@ def test_retry_places_what_now_has_a_trigger_and_nothing_else(
 ):
     publisher_of(configure()).publish(
         [payload(n, id=None, slug="gold") for n in range(3)] + [payload(9, enter="never"), b"{"],
-        skip_hook=True,
-        job="load",
+        PublishOptions(skip_hook=True, job="load"),
     )
 
     retried = retry_records(

@@ -9,6 +9,7 @@ import pytest
 from producer.events.payloads import Payload
 from producer.events.rows import RowMeaning, payloads_of
 from producer.publish import Publisher
+from producer.publishing.options import PublishOptions
 from tests.configuration import trigger
 from tests.integration.producer.redis_contents import entries
 from tests.unit.producer.payload_samples import VIP, WRAPPED
@@ -86,8 +87,10 @@ def test_rows_become_what_each_would_by_itself(  # noqa: PLR0917 - fixtures
     publisher: Publisher = publisher_of(configure(*TRIGGERS, identity=identity))
     singles = [each for row in rows() for each in payloads_of(row, membership)]
 
-    slow = publisher.publish(singles, job="slow", triggers=only, again=True)
-    draft = publisher.draft_rows(rows(), membership, job="quick", triggers=only, again=True)
+    slow = publisher.publish(singles, PublishOptions(job="slow", triggers=only, again=True))
+    draft = publisher.draft_rows(
+        rows(), membership, PublishOptions(job="quick", triggers=only, again=True)
+    )
     quick = publisher.write_draft(draft, position=1, source="s")
 
     assert contents(client, "job.quick") == contents(client, "job.slow")

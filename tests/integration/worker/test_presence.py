@@ -29,7 +29,7 @@ class Node:
 
 
 def test_a_worker_is_seen_with_its_configuration(client):
-    Node(client).presence.tell()
+    Node(client).presence.announce()
 
     (found,) = read_processes(client)
 
@@ -41,17 +41,17 @@ def test_who_was_seen_by_a_clock_that_was_set_back_is_forgotten(client):
     gone = Process("elsewhere", 1, "worker", "aaa", ()).dumps()
     client.zadd(keys.PROCESSES, {gone: (seconds + 3600) * 1_000_000})
 
-    Node(client).presence.tell()
+    Node(client).presence.announce()
 
     assert [process.pid for process in read_processes(client)] == [os.getpid()]
 
 
 def test_a_worker_is_one_process_whatever_it_found_out_meanwhile(client):
     node = Node(client)
-    node.presence.tell()
+    node.presence.announce()
     node.stopped.add("vip-enter")
     node.now += 60
-    node.presence.tell()
+    node.presence.announce()
 
     (found,) = read_processes(client)
 
@@ -60,18 +60,18 @@ def test_a_worker_is_one_process_whatever_it_found_out_meanwhile(client):
 
 def test_a_worker_says_so_every_few_seconds_only(client):
     node = Node(client)
-    node.presence.tell()
+    node.presence.announce()
     client.delete(keys.PROCESSES)
     node.now += 1
 
-    node.presence.tell()
+    node.presence.announce()
 
     assert read_processes(client) == []
 
 
 def test_who_left_is_gone(client):
     node = Node(client)
-    node.presence.tell()
+    node.presence.announce()
 
     node.presence.leave()
 
@@ -84,7 +84,7 @@ def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
     client.zadd(keys.PROCESSES, {silent.dumps(): (seconds * 1000 - 2 * LIFE_MS) * 1000})
 
     before = read_processes(client)
-    Node(client).presence.tell()
+    Node(client).presence.announce()
 
     assert before == []
     assert client.zcard(keys.PROCESSES) == 1

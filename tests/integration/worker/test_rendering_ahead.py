@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from tests.integration.worker.test_rendering_apart import LIBRARY, MB, loaded, rows
-from worker.adapters.jsonnet import AHEAD_ROWS, ProcessRenders
+from worker.adapters.jsonnet import AHEAD_ROWS, ProcessRenderer
 from worker.jsonnet.rendered import Rendered
 
 COUNTS = LIBRARY + "std.length([1 for i in std.range(1, n)])"
@@ -34,7 +34,7 @@ async def rendered_beside_others(renderer, template, given):
             await asyncio.sleep(0)
 
     beside = asyncio.create_task(others())
-    results = await ProcessRenders(renderer).render_safely(template, "auto", given)
+    results = await ProcessRenderer(renderer).render_safely(template, "auto", given)
     beside.cancel()
     return results, turns
 
@@ -64,10 +64,10 @@ def test_what_takes_too_much_is_given_up_and_the_process_lives(tmp_path, source,
         import asyncio, resource, time
         from pathlib import Path
         from tests.integration.worker.test_rendering_ahead import compared, rows
-        from worker.adapters.jsonnet import ProcessRenders
+        from worker.adapters.jsonnet import ProcessRenderer
         folder = Path({str(tmp_path)!r})
         renderer, template = compared(folder, (folder / "t.jsonnet").read_text())
-        renders = ProcessRenders(renderer, group_bytes={400 * MB})
+        renders = ProcessRenderer(renderer, group_bytes={400 * MB})
         begun, most = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         results = asyncio.run(renders.render_safely(template, "auto", rows(0, {number}, 0)))
         assert len(results) < 3, results

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import allowed, until
-from worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenders
+from worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenderer
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.isolated import DiedAt, render_isolated
 from worker.jsonnet.rendered import Killed, Rendered, Row, TemplateFailed
@@ -47,7 +47,7 @@ def read(folder):
 
 def render_apart(folder, source, *numbers):
     renderer, template = loaded(folder, source)
-    renders = ProcessRenders(renderer, isolated_seconds=1.0, isolated_bytes=400 * MB)
+    renders = ProcessRenderer(renderer, isolated_seconds=1.0, isolated_bytes=400 * MB)
     return apart_by(renders, template, *numbers)
 
 
@@ -164,7 +164,7 @@ def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
 def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
     renderer, template = loaded(tmp_path, SPINS)
     told_at = time.monotonic() + 1.0
-    renders = ProcessRenders(renderer, lambda: time.monotonic() > told_at)
+    renders = ProcessRenderer(renderer, lambda: time.monotonic() > told_at)
 
     results = apart_by(renders, template, 1, -1, 2)
 
@@ -182,7 +182,7 @@ def test_a_suspect_is_rendered_with_the_version_that_was_accepted(tmp_path, refu
         else:
             (tmp_path / name).write_text(refused)
 
-    results = apart_by(ProcessRenders(renderer), template, 1)
+    results = apart_by(ProcessRenderer(renderer), template, 1)
 
     assert bodies(results) == [b'{"n":7,"sent":1}']
 
@@ -194,11 +194,11 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
         import asyncio, resource
         from pathlib import Path
         from tests.integration.worker.test_rendering_apart import loaded, rows
-        from worker.adapters.jsonnet import ProcessRenders
+        from worker.adapters.jsonnet import ProcessRenderer
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         folder = Path({str(tmp_path)!r})
         renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
-        renders = ProcessRenders(renderer, group_seconds=1, group_bytes=400_000_000)
+        renders = ProcessRenderer(renderer, group_seconds=1, group_bytes=400_000_000)
         rendered = renders.render(template, "jsonnet", rows(1, 2), isolated=False)
         print(asyncio.run(rendered), flush=True)
         asyncio.run(renders.render(template, "jsonnet", rows(1, -1), isolated=False))
@@ -215,7 +215,7 @@ def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, s
 @pytest.mark.parametrize("source", [SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF])
 def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tmp_path, source):
     renderer, template = loaded(tmp_path, source)
-    renders = ProcessRenders(renderer)
+    renders = ProcessRenderer(renderer)
 
     results = asyncio.run(renders.render(template, "auto", rows(1, -1, 2), isolated=False))
 
@@ -224,7 +224,7 @@ def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tm
 
 def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
     renderer, template = loaded(tmp_path, SPINS)
-    renders = ProcessRenders(renderer)
+    renders = ProcessRenderer(renderer)
     before = resource.getrlimit(resource.RLIMIT_DATA)
 
     results = asyncio.run(renders.render(template, "jsonnet", rows(1), isolated=False))

@@ -10,7 +10,7 @@ from tests.fakes.fake_partition import FakePartition
 from tests.unit.worker.fake_insider import ATTRIBUTE
 from tests.unit.worker.processes import Process
 from worker.batch.letters import Obituary
-from worker.batch.partition import Found, Note, Stretch
+from worker.batch.partition import Note, ReadEntries, ReadRange
 from worker.jsonnet.rendered import (
     Asserted,
     Engine,
@@ -83,7 +83,7 @@ class FakeStreaks:
         self.paused.setdefault(trigger, reason)
 
 
-class FakeRenders:
+class FakeRenderer:
     """Templates in Python; `behave` in a profile says what its template does.
 
     What goes `apart` is not rendered ahead, nor anything of its call from a `slow` one on.
@@ -173,7 +173,7 @@ class FakeRenders:
             user |= profile["tells"]["user"]
             user["identifiers"] |= profile["tells"]["identifiers"]
             user["attributes"] |= profile["tells"]["attributes"]
-        return Rendered(orjson.dumps({"users": [user]}))
+        return Rendered(orjson.dumps({"users": [user], **profile.get("root", {})}))
 
 
 class SlowPartition(FakePartition):
@@ -184,11 +184,11 @@ class SlowPartition(FakePartition):
     round_trips = 0
     """Of reading streams."""
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         self.round_trips += 1
         if self.read_error:
             raise self.read_error
-        return await super().read(stretches)
+        return await super().read(ranges)
 
     async def note(self, note: Note) -> int:
         now_ms = await super().note(note)

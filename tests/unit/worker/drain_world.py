@@ -22,7 +22,7 @@ from tests.fakes.gate import FakeGate
 from tests.fakes.gate_record import GateRecord
 from tests.unit.worker.drain_fakes import (
     FakeNumbers,
-    FakeRenders,
+    FakeRenderer,
     FakeStreaks,
     SlowGate,
     SlowPartition,
@@ -48,9 +48,9 @@ from tests.unit.worker.processes import (
     task_of_a_process,
 )
 from tests.unit.worker.virtual_time import VirtualLoop
-from worker.batch.ration import Ration
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.route import Route
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract.events import Header, encode_profile
 from worker.contract.keys import digest_of
@@ -117,7 +117,7 @@ class World:
         self.sendings: list[Sending] = []
         self.by_place: dict[str, list[Sending]] = defaultdict(list)
         self.tallies: list[Tally] = []
-        self.ration = Ration()
+        self.canary_shares = CanaryShares()
         self.limits = Limits(1.0, DEADLINE_SECONDS, LATE_SECONDS, in_flight=4)
         self.api = api or InsiderApi()
         self.routes = {
@@ -214,7 +214,7 @@ class World:
             partition=Edge(process, partition),
             gate=Edge(process, SlowGate(self)),
             sender=Edge(process, FakeSender(self._respond, connected)),
-            renders=FakeRenders(process),
+            renderer=FakeRenderer(process),
             numbers=self.numbers,
             streaks=self.streaks,
             lease=lease,
@@ -225,7 +225,7 @@ class World:
             jitter=random.Random(1),
             limits=self.limits,
             stop=stop,
-            ration=self.ration,
+            canary_shares=self.canary_shares,
         )
 
     # Insider.
@@ -252,12 +252,15 @@ class World:
 
     def _sending(self, request: OutgoingRequest) -> Sending:
         note = NOTE.get()
+        root = orjson.loads(request.body)
+        users = tuple(root.pop("users"))
         return Sending(
             places=tuple(row.place for row in note.deliveries),
             digest_of_place={row.place: row.digest for row in note.deliveries},
             digests=frozenset(row.digest for row in note.deliveries),
             url=request.url,
-            users=tuple(orjson.loads(request.body)["users"]),
+            users=users,
+            root=root,
             process=CURRENT.get(),
             at=self.loop.time(),
             box={},

@@ -28,6 +28,7 @@ class Sending:
     digests: frozenset[bytes]
     url: str
     users: tuple[dict[str, Any], ...]
+    root: dict[str, Any]
     process: Any
     at: float
     box: dict[str, str]

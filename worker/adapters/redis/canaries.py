@@ -17,7 +17,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.redis import scripts
-from worker.batch.ration import Ration
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.route import Route
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
@@ -27,19 +27,19 @@ from worker.contract.settings import Settings
 from worker.contract.versions import KINDS, UNMADE, TemplateVersion, parse_versions, summary
 
 SHARE_MS: Final = 130_000
-"""A drain is ended after two minutes; what it held then is not given out again."""
+"""The time in ms after which a share is free again: the node ends a drain after two minutes."""
 UNLIMITED: Final = -1
 DROPPED: Final = -2
-"""Another version came before this one was approved. It goes again only with a new canary."""
+"""The mark of a version that another one replaced before it was approved; it needs a new canary."""
 LEAST: Final = 25
+"""The smallest share of a canary that a drain takes, so that its end does not take long."""
 PARTS: Final = 4
-"""A drain takes one of this many parts of what is left, but not less than that: others have
-something to do too, and the end should not take long."""
+"""A drain takes 1/4 of the rest of a canary: the other drains have something to do too."""
 LOG: Final = structlog.get_logger()
 
 
 class Canaries:
-    """See the module; one for each process.
+    """The canaries of changed templates, as one process takes part in them.
 
     Args:
         client: Of the process.
@@ -57,7 +57,7 @@ class Canaries:
 
     async def begin(
         self, owner: str, routes: Mapping[str, Route], refused: Collection[str]
-    ) -> Ration:
+    ) -> CanaryShares:
         """Adopt the versions of the routes, and return what a drain may do.
 
         Args:
@@ -113,7 +113,7 @@ class Canaries:
         )
         return name, version, "adopt", new.dumps(), canary
 
-    async def _ration(self, owner: str, versions: Mapping[str, str]) -> Ration:
+    async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
         held: set[str] = set()
         shares: dict[str, int] = {}
         for name, version in versions.items():
@@ -127,18 +127,20 @@ class Canaries:
                 held.add(name)
             if share == DROPPED:
                 self._told.pop(name, None)
-        return Ration(frozenset(held), shares)
+        return CanaryShares(frozenset(held), shares)
 
-    async def end(self, owner: str, routes: Mapping[str, Route], ration: Ration) -> None:
+    async def end(
+        self, owner: str, routes: Mapping[str, Route], canary_shares: CanaryShares
+    ) -> None:
         """Give back what a drain did not use; pause what is over.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        for name in ration.shares:
+        for name in canary_shares.shares:
             template = routes[name].template
             assert template is not None
-            made = ration.outcomes.get(name, Counter())
+            made = canary_shares.outcomes.get(name, Counter())
             counted = {each: count for each, count in made.items() if each not in UNMADE}
             words = (owner, orjson.dumps(counted), sum(counted.values()))
             with redis_errors():

@@ -142,7 +142,7 @@ class RedisGate:
         }
 
     async def cancel(self, slot: Slot) -> None:
-        """Tell that nothing was sent."""
+        """Give a slot back because nothing was sent."""
         if slot.probe:
             await self._report(slot, UNSENT, {}, "")
 
@@ -164,11 +164,11 @@ class RedisGate:
         return GateState(state, reason, message)
 
     async def pause(self, reason: str, by: str) -> None:
-        """Close it until a person resumes."""
+        """Close the gate until a person resumes."""
         await self._call("gate_pause", reason, by)
 
     async def resume(self, trigger: str = "") -> None:
-        """Open it, a probe first; with a trigger, only let a probe of that one go first."""
+        """Open the gate, a probe first; with a trigger, only let a probe of that one go first."""
         await self._call("gate_resume", trigger)
 
     async def _call(self, name: str, *args: str | int) -> Any:

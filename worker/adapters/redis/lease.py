@@ -27,7 +27,7 @@ def boottime_seconds() -> float:
 
 
 class ThreadedLease:
-    """Keeps a lease that was just taken; see `worker.batch.sending.lookout.Lease`.
+    """Keeps a lease that was just taken; see `worker.batch.sending.interrupt_watch.Lease`.
 
     Args:
         client: Of its own: used by the thread only.
@@ -59,7 +59,7 @@ class ThreadedLease:
         self._thread.join(timeout=self._lease_seconds)
 
     def is_valid(self) -> bool:
-        """Say whether it still holds."""
+        """Say whether the lease still holds."""
         return not self._lost and boottime_seconds() < self._until
 
     def _keep(self) -> None:

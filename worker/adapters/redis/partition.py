@@ -14,16 +14,16 @@ from worker.adapters.redis import scripts
 from worker.adapters.redis.repeating import until_confirmed
 from worker.batch.partition import (
     Entry,
-    Found,
     Hold,
-    Holding,
     LedgerText,
     Note,
+    ReadEntries,
+    ReadRange,
     Release,
     Replacement,
     Settled,
     Settlement,
-    Stretch,
+    TakenPartition,
 )
 from worker.contract.events import encode_header
 from worker.contract.keys import REACHED_KEPT, PartitionKeys, stream_name
@@ -34,7 +34,7 @@ from worker.core.backoff import Setback, Wait
 from worker.errors import LeaseLost
 
 _ACCEPT_IN_ANY_CASE: Final = ACCEPT.replace("#!lua\n", "#!lua flags=allow-oom\n", 1)
-"""A repair puts right what is wrong at the destination: a full Redis takes it too."""
+"""The script that accepts also in a full Redis: a repair mends what is wrong at the destination."""
 _READ_BYTES: Final = 4_000_000
 """The bytes after which only one entry of each further stream is read."""
 _READ_AT_FIRST: Final = 100
@@ -79,7 +79,7 @@ class RedisPartition:
         self._may_repeat = may_repeat
         self.token = secrets.token_hex(8)
 
-    async def take(self) -> Holding | None:
+    async def take(self) -> TakenPartition | None:
         """Take the lease if it is free; clears the bell."""
         k = self.keys
         names = (
@@ -101,7 +101,7 @@ class RedisPartition:
         _, now_ms, notes, opened, rendering, retry, aside, holds, *more = answer
         largest, reached, orphans = more
         ends = {note: int(end) for note, end in _pairs(opened)}
-        return Holding(
+        return TakenPartition(
             now_ms=now_ms,
             notes=tuple(Note.loads(i.decode(), text, ends.get(i, 0)) for i, text in _pairs(notes)),
             rendering=frozenset(orjson.loads(rendering) if rendering else ()),
@@ -120,11 +120,11 @@ class RedisPartition:
             names = await scripts.command(self._client, "SMEMBERS", self.keys.streams)
         return tuple(sorted([name.decode() for name in names]))
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; many streams share a round trip."""
-        found: dict[Stretch, Found] = {}
+        found: dict[ReadRange, ReadEntries] = {}
         left, at_once = _READ_BYTES, _READ_AT_FIRST
-        wanted = deque(sorted(stretches, key=_most))
+        wanted = deque(sorted(ranges, key=_most))
         while wanted:
             most = wanted[0].most
             group = [wanted.popleft()]
@@ -134,18 +134,18 @@ class RedisPartition:
             found.update(zip(group, rows, strict=True))
             left -= sum(len(e.header) + len(e.profile) for each in rows for e in each.entries)
             at_once *= 2
-        return [found[stretch] for stretch in stretches]
+        return [found[wanted] for wanted in ranges]
 
-    async def _next_entries(self, stretches: Sequence[Stretch], most: int) -> list[Found]:
-        keys = [self.keys.stream(each.stream).encode() for each in stretches]
-        after = [each.after_id or "0" for each in stretches]
+    async def _next_entries(self, ranges: Sequence[ReadRange], most: int) -> list[ReadEntries]:
+        keys = [self.keys.stream(each.stream).encode() for each in ranges]
+        after = [each.after_id or "0" for each in ranges]
         with redis_errors():
             answer = await scripts.command(
                 self._client, "XREAD", "COUNT", most, "STREAMS", *keys, *after
             )
         rows = dict(answer)  # a stream with nothing behind the id is missing
         return [
-            Found([_entry(*row) for row in rows.get(key, ())], len(rows.get(key, ())) < most)
+            ReadEntries([_entry(*row) for row in rows.get(key, ())], len(rows.get(key, ())) < most)
             for key in keys
         ]
 
@@ -290,8 +290,8 @@ def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
     return zip(flat[::2], flat[1::2], strict=True)
 
 
-def _most(stretch: Stretch) -> int:
-    return stretch.most
+def _most(wanted: ReadRange) -> int:
+    return wanted.most
 
 
 def _entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Entry:

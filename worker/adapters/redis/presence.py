@@ -66,8 +66,8 @@ class RedisPresence:
         self._next_at = 0.0
         self._told: dict[bytes, None] = {}
 
-    def tell(self) -> None:
-        """Write it, if that has not been done lately.
+    def announce(self) -> None:
+        """Write the line, if that has not been done lately.
 
         Raises:
             RedisUnavailable: Redis can't be asked.

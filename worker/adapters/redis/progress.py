@@ -1,4 +1,4 @@
-"""`RedisProgress`: samples of what was settled and of what waits, so that standing still shows."""
+"""`RedisProgress`: samples of how much is settled and how much waits, which show a standstill."""
 
 from __future__ import annotations
 

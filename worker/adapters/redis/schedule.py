@@ -16,7 +16,7 @@ from worker.contract.settings import Settings
 AGAIN_MS: Final = 3_000
 """The time after which an unanswered bell is rung again."""
 LONGEST_LOCK_MS: Final = 60_000
-"""A lock that ends later than it could have been set has ended: the clock was set back."""
+"""The longest time of a lock in ms; one that ends later was set before the clock was set back."""
 
 
 class _Kept(NamedTuple):

@@ -21,7 +21,7 @@ from worker.core.messages import normalise_message
 
 DEATHS_IN_A_ROW: Final = 500
 KILLS_IN_A_ROW: Final = 5
-"""Each took a process with it, and its time twice."""
+"""The number of deliveries in a row that may kill their process; each takes its time twice."""
 LOG: Final = structlog.get_logger()
 
 
@@ -70,11 +70,11 @@ class RedisStreaks:
 
         may_die = await until_confirmed(ask, self._may_repeat)
         if may_die < count:
-            _tell_paused(trigger, obituary)
+            _log_paused(trigger, obituary)
         return may_die
 
     async def broken(self, trigger: str) -> None:
-        """Something of the trigger was delivered."""
+        """End a trigger's streak, because something of it was delivered."""
         if trigger in self._running:
             self._running.discard(trigger)
             with redis_errors():
@@ -83,7 +83,7 @@ class RedisStreaks:
     async def pause(self, trigger: str, obituary: Obituary) -> None:
         """Pause a trigger of which nothing else comes."""
         if await self._pause(trigger, _pause_text(obituary)):
-            _tell_paused(trigger, obituary)
+            _log_paused(trigger, obituary)
 
     async def stop(self, trigger: str, reason: str) -> None:
         """Pause a trigger for a reason that is not what its events die of."""
@@ -96,7 +96,7 @@ class RedisStreaks:
             return bool(await scripts.call(self._client, "pause", (keys.PAUSED,), fields))
 
 
-def _tell_paused(trigger: str, obituary: Obituary) -> None:
+def _log_paused(trigger: str, obituary: Obituary) -> None:
     LOG.error("trigger.paused", trigger=trigger, reason=obituary.reason, cause=obituary.cause)
 
 

@@ -25,7 +25,7 @@ from worker.core.rounds import Ring, Sight
 
 _BACKFILL_IS_DUE: Final = 3
 LOCK_MS: Final = 900
-"""Shorter than the second between two rounds, so that a sweeper that dies is followed at once."""
+"""The ms for which a sweeper holds the lock: less than a round, so that another can follow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,17 +6,19 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, assert_never
 
 import orjson
 
-from worker.batch.batch import Batch, Packed, Parcel, Request, Sent
+from worker.batch.batch import Batch
 from worker.batch.concluding.halve import Refusals
+from worker.batch.concluding.measuring import measures_of_deliveries, measures_of_request
 from worker.batch.concluding.repair import repair
 from worker.batch.concluding.settle import Settler
 from worker.batch.letters import Obituary
+from worker.batch.parcel import Packed, Parcel, Request, Sent
 from worker.batch.partition import Delivery, Note, Partition, Settled, Settlement
 from worker.contract.words import Death, Skip
 from worker.core.backoff import AfterFailure, Wait
@@ -41,6 +43,31 @@ SHARED_NAMED: Final = 20
 
 
 @dataclass(slots=True)
+class _Outcomes:
+    """The outcomes of a request that was taken, with what follows from them.
+
+    Args:
+        now_ms: When the answer was read, by Redis' clock.
+        records: Ledgers after it, by digest.
+        reached: See `Settlement`.
+        counts: What is added to the counts: fields that were left out, and measures.
+        delivered: Deliveries by trigger.
+        apart: Parcels that shared a user object which was refused.
+        history: Lines about user objects that were shared.
+    """
+
+    now_ms: int
+    settled: list[Settled] = field(default_factory=list)
+    deaths: list[tuple[Delivery, Obituary]] = field(default_factory=list)
+    records: dict[bytes, Record] = field(default_factory=dict)
+    reached: dict[str, bytes] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    delivered: Counter[str] = field(default_factory=Counter)
+    apart: list[Parcel] = field(default_factory=list)
+    history: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Conclusion:
     """Does what verdicts say, for the requests of one batch."""
 
@@ -53,7 +80,7 @@ class Conclusion:
 
     async def obey(self, sent: Sent, verdict: Verdict) -> Mapping[str, int]:
         """Do what a verdict says; returns how many were delivered, by trigger."""
-        request, note, answer = sent.request, sent.note, sent.answer
+        request, note = sent.request, sent.note
         unanswered = isinstance(verdict, Unreadable) or (
             isinstance(verdict, Failed) and verdict.possibly_applied
         )
@@ -61,14 +88,14 @@ class Conclusion:
         async with self._repairing(request, note if unanswered else None, applied=applied):
             match verdict:
                 case Accepted(refused):
-                    return await self._accepted(request, note, refused, answer)
+                    return await self._accepted(sent, refused)
                 case TooLarge(message):
-                    await self._too_large(request, note, message, answer)
+                    await self._too_large(sent, message)
                 case BodyRefused(message):
-                    await self.settler.write(self._closing(request, note))
+                    await self.settler.write(self._closing(sent))
                     await self.refusals.refused(sent, message)
                 case SlowDown() | AccessRefused():
-                    await self.settler.write(self._closing(request, note))
+                    await self.settler.write(self._closing(sent))
                     self.batch.again(request)
                 case Failed(message) | Unreadable(message):
                     await self._failed(sent, message, possibly_applied=unanswered)
@@ -76,13 +103,13 @@ class Conclusion:
                     assert_never(never)
         return {}
 
-    async def unfinished(self, request: Request, note: Note, message: str) -> None:
+    async def unfinished(self, sent: Sent, message: str) -> None:
         """Leave the note of a request open that we ended ourselves; nobody has failed."""
-        async with self._repairing(request, note, applied=True):
-            if request.parcels[0].route.on_ambiguous == "dead_letter":
-                await self._ambiguous(request, note, message)
+        async with self._repairing(sent.request, sent.note, applied=True):
+            if sent.request.parcels[0].route.on_ambiguous == "dead_letter":
+                await self._ambiguous(sent, message)
             else:
-                await self._settle_open(request, note, Settlement(), possibly_applied=True)
+                await self._settle_open(sent, Settlement(), possibly_applied=True)
 
     @contextlib.asynccontextmanager
     async def _repairing(
@@ -104,22 +131,22 @@ class Conclusion:
 
     def _closing(
         self,
-        request: Request,
-        note: Note,
+        sent: Sent,
         settled: Sequence[Settled] = (),
-        dropped: Mapping[str, int] = MappingProxyType({}),
+        counts: Mapping[str, int] = MappingProxyType({}),
         **more: object,
     ) -> Settlement:
         """Return a settlement that closes the note of a request with a sure answer."""
         return Settlement(
             settled=settled,
-            note_id=note.note_id,
-            counts={**self._counts(request), **dropped},
+            note_id=sent.note.note_id,
+            counts={**self._counts(sent), **counts},
             **more,  # type: ignore[arg-type]
         )
 
-    def _counts(self, request: Request, **more: int) -> Counter[str]:
+    def _counts(self, sent: Sent, **more: int) -> Counter[str]:
         """Return what a request adds to the counts; itself is counted under its first trigger."""
+        request = sent.request
         counts = Counter(
             f"resent|{parcel.delivery.trigger}"
             for parcel in request.parcels
@@ -131,111 +158,106 @@ class Conclusion:
             )
         counts.update({f"{name}|{request.triggers[0]}": n for name, n in more.items()})
         counts[f"requests|{request.triggers[0]}"] = 1
+        counts.update(measures_of_request(sent))
         return +counts
 
     def _may_have_been_sent(self, parcel: Parcel) -> bool:
-        """Say whether an earlier request of it got no sure answer."""
+        """Say whether an earlier request of a parcel got no sure answer."""
         fact = parcel.fact
         item = self.batch.state.records[parcel.digest].items.get((fact.audience, fact.trigger))
         return item is not None and item.tried_us == fact.time_us
 
-    async def _accepted(
-        self,
-        request: Request,
-        note: Note,
-        refused: Mapping[int, RefusedUser],
-        answer: Answer | NoAnswer,
-    ) -> Mapping[str, int]:
-        settled: list[Settled] = []
-        deaths: list[tuple[Delivery, Obituary]] = []
-        records: dict[bytes, Record] = {}
-        reached: dict[str, bytes] = {}
-        dropped: Counter[str] = Counter()
-        delivered: Counter[str] = Counter()
-        apart: list[Parcel] = []
-        history: list[bytes] = []
-        now_ms = self.batch.state.now_ms()
-        index = 0
+    async def _accepted(self, sent: Sent, refused: Mapping[int, RefusedUser]) -> Mapping[str, int]:
+        request, answer = sent.request, sent.answer
+        outcomes, index = _Outcomes(self.batch.state.now_ms()), 0
         for packed in request.packed:
             users = range(index, index + len(packed.users))
             index = users.stop
             no = next((refused[i] for i in users if i in refused), None) if refused else None
-            if no and packed.is_shared and isinstance(no.reason, Death):
-                # It is not known yet which of them Insider refuses.
-                apart += (member.parcel for member in packed.members)
-                continue
-            if packed.is_shared and no is None:
-                history.append(self._shared(packed))
-            for parcel, _, left_out in packed.members:
-                match no:
-                    case None:
-                        before = records.get(parcel.digest)
-                        before = before or self.batch.state.records[parcel.digest]
-                        records[parcel.digest] = parcel.delivered_in(before)
-                        trigger = parcel.delivery.trigger
-                        delivered[trigger] += 1
-                        for name in left_out:
-                            dropped[f"dropped|{trigger}|{name}"] += 1
-                        settled.append(Settled(parcel.delivery, tells=True))
-                        settled += (
-                            Settled(
-                                loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch"
-                            )
-                            for loser in parcel.losers
-                        )
-                        if self.batch.state.is_sampled(parcel.digest):
-                            reached[parcel.digest.hex()] = _reached(parcel, now_ms)
-                    case RefusedUser(Skip() as reason, message):
-                        remark = f"{reason.value}: {message}"
-                        settled.append(Settled(parcel.delivery, reason, remark=remark))
-                    case RefusedUser(Death() as reason, message):
-                        obituary = self.settler.obituary(parcel, reason, message, answer)
-                        deaths.append((parcel.delivery, obituary))
-        buried = await self.settler.buried(deaths)
+            self._add_outcomes(packed, no, answer, outcomes)
+        buried = await self.settler.buried(outcomes.deaths)
         waits_over = dict.fromkeys(self.batch.state.waits.keys() & set(request.triggers))
+        outcomes.counts.update(measures_of_deliveries(outcomes.settled, outcomes.now_ms))
         closing = self._closing(
-            request,
-            note,
-            [*settled, *buried],
-            dropped=dropped,
+            sent,
+            [*outcomes.settled, *buried],
+            counts=outcomes.counts,
             waits=waits_over,
-            reached=reached,
+            reached=outcomes.reached,
             status=answer.status if isinstance(answer, Answer) else 0,
-            history=history,
+            history=outcomes.history,
         )
-        self.batch.state.records.update(records)
+        self.batch.state.records.update(outcomes.records)
         await self.settler.write(closing)
-        if apart:
-            self.batch.put_back(apart, is_refused=True)
+        if outcomes.apart:
+            self.batch.put_back(outcomes.apart, is_refused=True)
         self.batch.state.went_through(request.triggers)
-        for trigger in delivered:
+        for trigger in outcomes.delivered:
             await self.settler.streaks.broken(trigger)
         await self.refusals.part_taken(request)
-        return delivered
+        return outcomes.delivered
+
+    def _add_outcomes(
+        self, packed: Packed, no: RefusedUser | None, answer: Answer | NoAnswer, to: _Outcomes
+    ) -> None:
+        """Add the outcomes of the deliveries that went to one person."""
+        match no:
+            case None:
+                if packed.is_shared:
+                    to.history.append(self._shared(packed))
+                for parcel in packed.members:
+                    self._add_delivered(parcel, to)
+            case RefusedUser(Death()) if packed.is_shared:
+                # It is not known yet which of them Insider refuses.
+                to.apart += packed.members
+            case RefusedUser(Skip() as reason, message):
+                remark = f"{reason.value}: {message}"
+                to.settled += (Settled(p.delivery, reason, remark=remark) for p in packed.members)
+            case RefusedUser(Death() as reason, message):
+                to.deaths += (
+                    (parcel.delivery, self.settler.obituary(parcel, reason, message, answer))
+                    for parcel in packed.members
+                )
+
+    def _add_delivered(self, parcel: Parcel, to: _Outcomes) -> None:
+        """Add a delivery that was taken, and those of its batch that it beat."""
+        state, trigger = self.batch.state, parcel.delivery.trigger
+        before = to.records.get(parcel.digest) or state.records[parcel.digest]
+        to.records[parcel.digest] = parcel.delivered_in(before)
+        to.delivered[trigger] += 1
+        for name in parcel.sent.dropped:
+            to.counts[f"dropped|{trigger}|{name}"] += 1
+        to.settled.append(Settled(parcel.delivery, tells=True))
+        to.settled += (
+            Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
+            for loser in parcel.losers
+        )
+        if state.is_sampled(parcel.digest):
+            to.reached[parcel.digest.hex()] = _reached(parcel, to.now_ms)
 
     def _shared(self, packed: Packed) -> bytes:
         """Return the line of history that says which deliveries shared a user object."""
-        deliveries = [member.parcel.delivery for member in packed.members]
+        deliveries = [parcel.delivery for parcel in packed.members]
         named = ", ".join(f"{d.header.audience} ({d.trigger})" for d in deliveries[:SHARED_NAMED])
         more = ", ..." if len(deliveries) > SHARED_NAMED else ""
         remark = f"{len(deliveries)} deliveries shared one user object: {named}{more}"
         return self.settler.line(deliveries[-1], "delivered", remark)
 
-    async def _too_large(
-        self, request: Request, note: Note, message: str, answer: Answer | NoAnswer
-    ) -> None:
+    async def _too_large(self, sent: Sent, message: str) -> None:
+        request = sent.request
         if len(request.parcels) > 1:
-            await self.settler.write(self._closing(request, note))
+            await self.settler.write(self._closing(sent))
             self.batch.split(request)
             return
         parcel = request.parcels[0]
-        death = (parcel.delivery, self.settler.obituary(parcel, Death.TOO_LARGE, message, answer))
-        await self.settler.write(self._closing(request, note, await self.settler.buried([death])))
+        obituary = self.settler.obituary(parcel, Death.TOO_LARGE, message, sent.answer)
+        buried = await self.settler.buried([(parcel.delivery, obituary)])
+        await self.settler.write(self._closing(sent, buried))
 
     async def _failed(self, sent: Sent, message: str, *, possibly_applied: bool) -> None:
-        request, note = sent.request, sent.note
+        request = sent.request
         if possibly_applied and request.parcels[0].route.on_ambiguous == "dead_letter":
-            await self._ambiguous(request, note, message)
+            await self._ambiguous(sent, message)
             return
         outcomes = {
             parcel: self._after_failure(parcel, sent, message) for parcel in request.parcels
@@ -256,8 +278,7 @@ class Conclusion:
         }
         remark = f"retry: {message}"
         await self._settle_open(
-            request,
-            note,
+            sent,
             Settlement(
                 settled=await self.settler.buried(deaths),
                 waits=waits,
@@ -280,22 +301,22 @@ class Conclusion:
             reason=message,
         )
 
-    async def _ambiguous(self, request: Request, note: Note, message: str) -> None:
+    async def _ambiguous(self, sent: Sent, message: str) -> None:
         """Bury what may have been sent: `on_ambiguous` says that a person decides about it."""
+        request = sent.request
         deaths = [
             (parcel.delivery, self.settler.obituary(parcel, Death.AMBIGUOUS, message, None))
             for parcel in request.parcels
         ]
         buried = [self.settler.death(delivery, obituary) for delivery, obituary in deaths]
-        await self._settle_open(request, note, Settlement(settled=buried), possibly_applied=True)
+        await self._settle_open(sent, Settlement(settled=buried), possibly_applied=True)
         self.batch.drop(request.triggers)
 
-    async def _settle_open(
-        self, request: Request, note: Note, base: Settlement, *, possibly_applied: bool
-    ) -> None:
+    async def _settle_open(self, sent: Sent, base: Settlement, *, possibly_applied: bool) -> None:
         """Settle a request without a sure answer; its note stays open, and `tried` is written."""
+        request, note = sent.request, sent.note
         # Counted before `tried` is: it tells what had been sent before this request.
-        counts = self._counts(request, unanswered=int(possibly_applied))
+        counts = self._counts(sent, unanswered=int(possibly_applied))
         tried: dict[bytes, Record] = {}
         for parcel in request.parcels if possibly_applied else ():
             before = tried.get(parcel.digest) or self.batch.state.records[parcel.digest]

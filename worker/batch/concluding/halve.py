@@ -18,9 +18,10 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from worker.batch.batch import Batch, Parcel, Request, Sent
+from worker.batch.batch import Batch
 from worker.batch.concluding.settle import Settler
 from worker.batch.letters import Obituary
+from worker.batch.parcel import Parcel, Request, Sent
 from worker.batch.partition import Settlement
 from worker.batch.route import Route
 from worker.contract.words import Death
@@ -30,7 +31,7 @@ from worker.core.gate import Gate, Slot
 SUSPECTS_AT_MOST: Final = 8
 """The number of single refusals without any success after which no delivery is to blame."""
 LONGEST_WAIT_SECONDS: Final = 10.0
-"""Of a trigger whose users are refused; one bad event must not hold up those that come after it."""
+"""The longest wait of a trigger whose users are refused: a bad event must not hold up the next."""
 WAITS_WORTH_TELLING: Final = 5
 LOG: Final = structlog.get_logger()
 
@@ -145,7 +146,7 @@ class Refusals:
         self.batch.state.set_wait(trigger, wait)
         if wait:
             self.batch.drop([trigger])
-            self._tell(trigger, wait, suspects[0].obituary)
+            self._log(trigger, wait, suspects[0].obituary)
 
     def _short(self, wait: Wait | None) -> Wait | None:
         """Shorten a wait: the destination answers, so other deliveries may well go through."""
@@ -188,7 +189,7 @@ class Refusals:
         known = self.batch.state.setbacks.get(parcel.delivery.place)
         return replace(known, width=width) if known else Setback(width)
 
-    def _tell(self, trigger: str, wait: Wait, obituary: Obituary) -> None:
+    def _log(self, trigger: str, wait: Wait, obituary: Obituary) -> None:
         if wait.attempts >= WAITS_WORTH_TELLING:
             LOG.warning(
                 "trigger.waits",

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from worker.batch.batch import Parcel
+from worker.batch.parcel import Parcel
 from worker.batch.partition import Note, Partition
 from worker.contract.events import decode_profile, pack_profile
 from worker.contract.redis.accept import NewDelivery

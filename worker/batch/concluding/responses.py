@@ -21,9 +21,9 @@ _ID: Final = "id"
 _PROFILE_ID: Final = "_id"
 _PAYLOAD_ID: Final = "payload_id"
 _TEXT_CHARACTERS: Final = 500
-"""Of any text. A character takes at most six bytes, so a record stays below its limit."""
+"""The longest text in a record: a character takes at most six bytes, a record at most 4 KB."""
 _UNTOLD: Final = frozenset({Skip.DUPLICATE, Skip.SUPERSEDED, Skip.ALREADY_THERE})
-"""No request was made for these, and none was needed."""
+"""Outcomes that are not told, because no request was needed."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -9,11 +9,12 @@ from typing import Protocol
 
 import orjson
 
-from worker.batch.batch import Batch, Parcel
+from worker.batch.batch import Batch
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.concluding.responses import NO_RESPONSES, Responses
 from worker.batch.letters import Obituary, letter_of
+from worker.batch.parcel import Parcel
 from worker.batch.partition import Delivery, LedgerText, Partition, Settled, Settlement
-from worker.batch.ration import Ration
 from worker.contract.words import Death
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer
@@ -52,7 +53,7 @@ class Settler:
     streaks: Streaks
     tag: tuple[str, int]
     responses: Responses = NO_RESPONSES
-    ration: Ration = field(default_factory=Ration)
+    canary_shares: CanaryShares = field(default_factory=CanaryShares)
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def settle_unsent(self) -> bool:
@@ -157,7 +158,7 @@ class Settler:
         )
 
     def _count(self, settled: Sequence[Settled]) -> None:
-        self.ration.count(settled)
+        self.canary_shares.count(settled)
         self.batch.settled += len(settled)
         tally = self.batch.state.tally
         for outcome in settled:

@@ -6,10 +6,11 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from worker.batch.batch import Batch, Contender, Numbers
+from worker.batch.batch import Batch, Numbers
 from worker.batch.letters import Obituary
+from worker.batch.parcel import Contender
 from worker.batch.partition import Delivery, LedgerText, Note, Settled
-from worker.batch.preparing.read import UNKNOWN_FORMAT, UNREADABLE
+from worker.batch.preparing.read import UNKNOWN_FORMAT, UNREADABLE, is_full
 from worker.contract.events import decode_header, decode_profile
 from worker.contract.words import Death, Direction, Skip
 from worker.core.contest import contest
@@ -27,11 +28,11 @@ from worker.errors import Bug, FormatUnknown, PayloadRefused
 from worker.logs import log_bug
 
 OPEN_BYTES: Final = 32_000_000
-"""Profiles that are open at once, decompressed; what is beyond stays in its stream."""
+"""The bytes of profiles, decompressed, that a batch may hold; the rest stays in its streams."""
 _IN_DOUBT: Final = "An earlier request got no sure answer: this event may have been delivered."
 
 
-def tried_by(
+def ledgers_after(
     notes: Sequence[Note], texts: Mapping[bytes, bytes | None], numbers: Numbers
 ) -> dict[bytes, LedgerText]:
     """Return, by digest, the ledgers after requests whose result nobody knows.
@@ -50,7 +51,21 @@ def tried_by(
     return {digest: LedgerText.of(record) for digest, record in records.items()}
 
 
-def open_up(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
+async def decode_batch(batch: Batch, deliveries: Sequence[Delivery], *, entries: int) -> None:
+    """Decode the deliveries that were read for a batch.
+
+    Args:
+        batch: It takes them in, also what can't be decoded.
+        deliveries: Of its streams.
+        entries: How many might be read.
+    """
+    audiences = {d.header.audience for d in deliveries if d.header.audience}
+    await batch.numbers.learn(audiences, {d.trigger for d in deliveries})
+    contenders = decode_deliveries(deliveries, batch)
+    batch.take_in(deliveries, contenders, is_last=not is_full(deliveries, entries))
+
+
+def decode_deliveries(deliveries: Sequence[Delivery], batch: Batch) -> list[Contender]:
     """Decode a batch. What can't be decoded is dead; what is too much stays in its stream."""
     contenders: list[Contender] = []
     size = 0
@@ -82,7 +97,7 @@ def _why_unknown(delivery: Delivery) -> str:
     raise Bug(f"The entry {delivery.place} has a format that is known.")
 
 
-def take_in_records(
+def unpack_ledgers(
     contenders: Sequence[Contender],
     texts: Mapping[bytes, bytes | None],
     batch: Batch,
@@ -163,13 +178,13 @@ def skip_by_ledger(delivery: Delivery, fact: Fact, records: dict[bytes, Record])
     return Settled(delivery, reason, tells=True, remark=reason.value)
 
 
-def contend(
-    contenders: Sequence[Contender],
-) -> list[tuple[Contender, tuple[Contender, ...]]]:
+def contend(contenders: Sequence[Contender]) -> list[Contender]:
     """Return the events of the batch that no other beats, each with those it beats."""
     if len({(c.delivery.header.digest, c.fact.audience) for c in contenders}) == len(contenders):
-        return [(contender, ()) for contender in contenders]
+        return list(contenders)
     result = contest(
         [((c.delivery.header.digest, c.fact.audience), c.fact.claim, c) for c in contenders]
     )
-    return [(c, result.beaten_by.get(number, ())) for number, c in enumerate(result.going)]
+    return [
+        c._replace(losers=result.beaten_by.get(number, ())) for number, c in enumerate(result.going)
+    ]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from worker.batch.partition import Delivery, Entry, Found, Hold, Stretch
+from worker.batch.partition import Delivery, Entry, Hold, ReadEntries, ReadRange
 from worker.batch.state import State
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import DIGEST_BYTES, split_stream_name
@@ -19,19 +19,21 @@ from worker.contract.words import Direction
 from worker.errors import FormatUnknown, PayloadRefused
 
 BATCH_ENTRIES: Final = 2_000
-"""Enough for a full request of each direction: both are under way while the drain waits."""
+"""The largest number of deliveries in a batch: a full request of 1,000 users for each direction."""
 BATCH_ENTRIES_ONE_BY_ONE: Final = 100
 """The size of a batch where a request carries one user, so that a slice can send it."""
 BATCH_BYTES: Final = 8_000_000
 PASSED_OVER_AT_MOST: Final = 50_000
 TRIAL_ENTRIES: Final = 100
-"""How many are read of a trigger whose next request carries one delivery alone. If that fails
-again, the others were rendered for nothing; a few are read so that it is not always the same."""
+"""The number of deliveries that are read of a trigger whose next request carries only one.
+
+If that fails again, the others were rendered for nothing; a few are read so that it is not always
+the same one."""
 _FIRST_STEP: Final = 32
-"""Read of one stream at first, while the size of its entries is not known."""
+"""The number of entries first read of one stream, while their size is not known."""
 _LARGEST_STEP: Final = 500
 _STEP_BYTES: Final = 2_000_000
-"""Read of all streams together in one round trip."""
+"""The bytes that are read of all streams together in one round trip."""
 _LATEST_US: Final = 1 << 56
 
 UNREADABLE: Final = Header(
@@ -43,10 +45,10 @@ UNKNOWN_FORMAT: Final = UNREADABLE._replace(accepted_ms=-1)
 """Stands for a header of a format that another version knows."""
 
 
-class Reads(Protocol):
-    """Reads streams."""
+class StreamReader(Protocol):
+    """Reads the streams of a partition."""
 
-    async def read(self, stretches: Sequence[Stretch]) -> list[Found]:
+    async def read(self, ranges: Sequence[ReadRange]) -> list[ReadEntries]:
         """Read the next entries of several streams; of many in one round trip."""
         ...
 
@@ -75,7 +77,7 @@ class _Source:
     only_waiting: bool = True
     step: int = 0
 
-    def take_in(self, found: Found) -> None:
+    def take_in(self, found: ReadEntries) -> None:
         """Put what was found behind the entries that are there."""
         self.is_exhausted = found.is_all
         self.entries.extend(found.entries)
@@ -110,7 +112,7 @@ class _BatchReader:
         low: Whoever has no more than so many is read on when another one has none left.
     """
 
-    reads: Reads
+    reader: StreamReader
     entries: int
     low: int = 0
     seen: int = 0
@@ -130,8 +132,8 @@ class _BatchReader:
         longest = self._step(len(wanted))
         for source in wanted:
             source.step = min(longest, max(step, 2 * source.step))
-        stretches = [Stretch(source.stream, source.after_id, source.step) for source in wanted]
-        for source, found in zip(wanted, await self.reads.read(stretches), strict=True):
+        ranges = [ReadRange(source.stream, source.after_id, source.step) for source in wanted]
+        for source, found in zip(wanted, await self.reader.read(ranges), strict=True):
             source.take_in(found)
             self.seen += len(found.entries)
             self.seen_bytes += sum(len(e.profile) + len(e.header) for e in found.entries)
@@ -152,40 +154,45 @@ def order_of(entry_id: str) -> tuple[int, int]:
 
 
 async def read_batch(
-    reads: Reads, state: State, streams: Sequence[str], *, entries: int
+    reader: StreamReader, state: State, streams: Sequence[str], *, entries: int
 ) -> list[Delivery]:
     """Read deliveries in the order of their arrival, up to a number of them or 8 MB.
 
     Args:
-        reads: The partition.
+        reader: The partition.
         state: Says who has to wait; its holds are brought up to date.
         streams: `lane|trigger`, of triggers that are due.
         entries: How many at most.
     """
     sources = [_source(state, stream) for stream in streams]
-    batch = await _read(reads, state, sources, entries)
+    batch = await _read(reader, state, sources, entries)
     for source in sources:
-        _note_hold(state, source)
-        await _note_orphans(reads, state, source)
+        _store_hold(state, source)
+        await _store_orphans(reader, state, source)
     return batch
 
 
 async def read_on(
-    reads: Reads, state: State, streams: Sequence[str], behind: Iterable[Delivery], *, entries: int
+    reader: StreamReader,
+    state: State,
+    streams: Sequence[str],
+    behind: Iterable[Delivery],
+    *,
+    entries: int,
 ) -> list[Delivery]:
-    """Read as `read_batch` does, but only what stands behind these. It notes no holds."""
+    """Read as `read_batch` does, but only what stands behind these. It stores no holds."""
     read = {delivery.stream: delivery.entry_id for delivery in behind}
     sources = [_source(state, name) for name in streams]
     for source in sources:
         source.after_id = read.get(source.stream, source.after_id)
-    return await _read(reads, state, sources, entries)
+    return await _read(reader, state, sources, entries)
 
 
 async def _read(
-    reads: Reads, state: State, sources: Sequence[_Source], entries: int
+    reader: StreamReader, state: State, sources: Sequence[_Source], entries: int
 ) -> list[Delivery]:
-    reader = _BatchReader(reads, entries)
-    await reader.fill(sources)
+    streams = _BatchReader(reader, entries)
+    await streams.fill(sources)
     heads: list[tuple[tuple[int, int], int]] = []
     for number, source in enumerate(sources):
         _push(heads, number, source)
@@ -209,7 +216,7 @@ async def _read(
             source.is_exhausted = True
             continue
         if not source.entries and not source.is_exhausted:
-            await reader.fill(sources)
+            await streams.fill(sources)
         _push(heads, number, source)
     return batch
 
@@ -225,10 +232,10 @@ def _is_left(state: State, source: _Source, delivery: Delivery) -> bool:
     return bool(until_ms)
 
 
-async def is_any_due(reads: Reads, state: State, streams: Iterable[str]) -> bool:
+async def is_any_due(reader: StreamReader, state: State, streams: Iterable[str]) -> bool:
     """Say whether streams hold anything behind what has to wait there."""
     sources = [_source(state, stream) for stream in streams]
-    found = await reads.read([Stretch(source.stream, source.after_id, 1) for source in sources])
+    found = await reader.read([ReadRange(source.stream, source.after_id, 1) for source in sources])
     return any(head.entries for head in found)
 
 
@@ -279,14 +286,14 @@ def _is_right(header: Header) -> bool:
     )
 
 
-async def _note_orphans(reads: Reads, state: State, source: _Source) -> None:
+async def _store_orphans(reader: StreamReader, state: State, source: _Source) -> None:
     meaning = state.meanings.get(source.trigger)
     if meaning and source.unwanted_up_to != state.unwanted_up_to(source.stream):
-        await reads.set_aside(source.stream, meaning.digest, source.unwanted_up_to)
+        await reader.set_aside(source.stream, meaning.digest, source.unwanted_up_to)
         state.orphans[f"{source.stream}|{meaning.digest}"] = source.unwanted_up_to
 
 
-def _note_hold(state: State, source: _Source) -> None:
+def _store_hold(state: State, source: _Source) -> None:
     known = state.holds.get(source.stream)
     if source.hold == known:
         return

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any, Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol, assert_never
 
 import orjson
 
-from worker.batch.batch import Batch, Contender, Parcel
+from worker.batch.batch import Batch
 from worker.batch.letters import Obituary
-from worker.batch.partition import Delivery, Settled
+from worker.batch.parcel import Contender, Parcel
+from worker.batch.partition import Settled
 from worker.batch.route import Route
 from worker.contract.words import Death, Skip
 from worker.core.messages import normalise_message
-from worker.destinations.api import NotSendable, Occasion
+from worker.destinations.api import NotSendable
 from worker.errors import SegrelayError
 from worker.jsonnet.rendered import (
     Asserted,
@@ -28,12 +29,12 @@ from worker.jsonnet.rendered import (
 from worker.logs import log_bug
 
 RENDER_GROUP: Final = 100
-"""Deliveries between two looks at the clock: rendering holds the interpreter."""
+"""The number of deliveries between two looks at the clock: rendering holds the interpreter."""
 ISOLATING_SECONDS: Final = 15.0
-"""After it no further group of suspects is begun in a batch: they stay where they are."""
+"""The seconds after which a batch renders no further suspects: they stay in their streams."""
 
 
-class Renders(Protocol):
+class RowRenderer(Protocol):
     """Renders rows with one template; the rows may be of several triggers."""
 
     async def render(
@@ -61,217 +62,207 @@ class Renders(Protocol):
         ...
 
 
-class _Together(NamedTuple):
-    """The properties of deliveries that are rendered together."""
+class _Group(NamedTuple):
+    """The properties that deliveries have in common which are rendered together."""
 
     template: Template
     engine: Engine
     isolated: bool
 
 
+class _Part(NamedTuple):
+    """Deliveries of one group that are rendered at once."""
+
+    group: _Group
+    contenders: Sequence[Contender]
+    rows: Sequence[Row]
+
+
 async def render_and_shape(
-    going: Sequence[tuple[Contender, tuple[Contender, ...]]],
+    going: Sequence[Contender],
     batch: Batch,
-    renders: Renders,
+    renderer: RowRenderer,
     ends: Callable[[], Awaitable[bool]],
 ) -> None:
     """Render per template and shape, until it has to end; fills the batch.
 
     What was rendered ahead comes last: a template may lose its trust while the rest is rendered.
     """
-    rest = [each for each in going if each[0].delivery.place not in batch.before]
+    rest = [each for each in going if each.delivery.place not in batch.before]
     # What was left over has waited the longest.
     _take_in(going, batch, batch.left_over)
-    await _render(rest, batch, renders, ends)
-    forget_doubted(batch, renders)
+    isolating_ends = batch.state.clock.seconds() + ISOLATING_SECONDS
+
+    async def render(part: _Part) -> bool:
+        results = await _rendered(renderer, part.group, part.rows)
+        _shape_all(part, results, batch)
+        return not part.group.isolated or (
+            len(results) == len(part.rows)
+            and not any(isinstance(result, Killed) for result in results)
+            and batch.state.clock.seconds() < isolating_ends
+        )
+
+    await _render_parts(rest, batch, render, ends)
+    forget_doubted(batch, renderer)
     _take_in(going, batch, batch.before.keys())
 
 
-def _take_in(
-    going: Sequence[tuple[Contender, tuple[Contender, ...]]], batch: Batch, places: Collection[str]
-) -> None:
-    for contender, losers in going if places else ():
-        if contender.delivery.place in places:
-            batch.add_rendered(contender, losers)
-
-
-def forget_doubted(batch: Batch, renders: Renders) -> None:
-    """Forget what was rendered ahead by what is not trusted any more."""
-    doubted = {
-        name
-        for name, route in batch.routes.items()
-        if route.template and renders.doubts(route.template)
-    }
-    ahead = batch.before.keys() - batch.left_over
-    for place in [p for p in ahead if batch.before[p].delivery.trigger in doubted]:
-        del batch.before[place]
-
-
-async def _render(
-    going: Sequence[tuple[Contender, tuple[Contender, ...]]],
-    batch: Batch,
-    renders: Renders,
-    ends: Callable[[], Awaitable[bool]],
-) -> None:
-    state, routes = batch.state, batch.routes
-    groups: dict[_Together, list[tuple[Contender, tuple[Contender, ...]]]] = {}
-    for contender, losers in going:
-        route = routes[contender.delivery.trigger]
-        assert route.template is not None
-        suspect = bool(state.suspects) and contender.delivery.place in state.suspects
-        kind = _Together(route.template, route.engine, isolated=suspect)
-        groups.setdefault(kind, []).append((contender, losers))
-    isolating_ends = state.clock.seconds() + ISOLATING_SECONDS
-    # Suspects come last: whatever they do, the others have been rendered by then.
-    for kind, group in sorted(groups.items(), key=lambda each: each[0].isolated):
-        suspect = kind.isolated
-        for first in range(0, len(group), RENDER_GROUP):
-            if await ends():
-                return
-            part = group[first : first + RENDER_GROUP]
-            rows = [
-                Row(contender.profile, routes[contender.delivery.trigger].settings)
-                for contender, _ in part
-            ]
-            results = await _rendered(renders, kind, rows)
-            now_us = state.now_ms() * 1000
-            for going_on, result in zip(part, results, strict=not suspect):
-                if suspect:
-                    state.suspects.discard(going_on[0].delivery.place)
-                route = routes[going_on[0].delivery.trigger]
-                _shape_one(going_on, result, route, now_us, batch)
-            if suspect and (
-                len(results) < len(part)
-                or any(isinstance(result, Killed) for result in results)
-                or state.clock.seconds() >= isolating_ends
-            ):
-                return
-
-
 async def render_ahead(
-    contenders: Sequence[Contender],
-    batch: Batch,
-    renders: Renders,
-    ends: Callable[[], Awaitable[bool]],
+    batch: Batch, renderer: RowRenderer, ends: Callable[[], Awaitable[bool]]
 ) -> None:
     """Render and shape before the batch's turn, until it has to end; fills `batch.before`.
 
     Requests of other deliveries are under way, so that this process must not be at risk, nor busy
     for long. Whatever is not simply rendered and shaped is left to the batch's turn.
     """
-    groups: dict[tuple[Template, Engine], list[Contender]] = {}
+
+    async def render(part: _Part) -> bool:
+        group = part.group
+        results = await renderer.render_safely(group.template, group.engine, part.rows)
+        now_us = batch.state.now_ms() * 1000
+        for contender, result in zip(part.contenders, results, strict=False):
+            route = batch.routes[contender.delivery.trigger]
+            with contextlib.suppress(Exception):  # the batch's turn tells of it
+                parcel = result and _parcel(contender, result.body, route, now_us)
+                if isinstance(parcel, Parcel):
+                    batch.before[contender.delivery.place] = parcel
+        return len(results) == len(part.rows)
+
+    await _render_parts(batch.contenders, batch, render, ends)
+
+
+async def _render_parts(
+    contenders: Iterable[Contender],
+    batch: Batch,
+    render: Callable[[_Part], Awaitable[bool]],
+    ends: Callable[[], Awaitable[bool]],
+) -> None:
+    """Render deliveries, part after part, until it has to end.
+
+    Args:
+        contenders: The deliveries.
+        batch: Theirs.
+        render: Renders a part; returns whether to go on.
+        ends: Says whether to end before the next part.
+    """
+    for part in _parts(contenders, batch):
+        if await ends() or not await render(part):
+            return
+
+
+def _parts(contenders: Iterable[Contender], batch: Batch) -> Iterator[_Part]:
+    """Yield deliveries that are rendered together, in parts that don't take long.
+
+    Suspects come last: whatever they do, the others have been rendered by then.
+    """
+    suspects, routes = batch.state.suspects, batch.routes
+    groups: dict[_Group, list[Contender]] = {}
     for contender in contenders:
-        route = batch.routes[contender.delivery.trigger]
+        route = routes[contender.delivery.trigger]
         assert route.template is not None
-        groups.setdefault((route.template, route.engine), []).append(contender)
-    for (template, engine), group in groups.items():
-        for first in range(0, len(group), RENDER_GROUP):
-            if await ends():
-                return
-            part = group[first : first + RENDER_GROUP]
-            rows = [Row(c.profile, batch.routes[c.delivery.trigger].settings) for c in part]
-            results = await renders.render_safely(template, engine, rows)
-            now_us = batch.state.now_ms() * 1000
-            for contender, result in zip(part, results, strict=False):
-                route = batch.routes[contender.delivery.trigger]
-                with contextlib.suppress(Exception):  # the batch's turn tells of it
-                    parcel = result and _parcel((contender, ()), result.body, route, now_us)
-                    if isinstance(parcel, Parcel):
-                        batch.before[contender.delivery.place] = parcel
-            if len(results) < len(part):
-                return
+        isolated = bool(suspects) and contender.delivery.place in suspects
+        groups.setdefault(_Group(route.template, route.engine, isolated), []).append(contender)
+    for group, members in sorted(groups.items(), key=lambda each: each[0].isolated):
+        for first in range(0, len(members), RENDER_GROUP):
+            part = members[first : first + RENDER_GROUP]
+            rows = [Row(c.profile, routes[c.delivery.trigger].settings) for c in part]
+            yield _Part(group, part, rows)
+
+
+def _take_in(going: Sequence[Contender], batch: Batch, places: Collection[str]) -> None:
+    for contender in going if places else ():
+        if contender.delivery.place in places:
+            batch.add_rendered(contender)
+
+
+def forget_doubted(batch: Batch, renderer: RowRenderer) -> None:
+    """Forget what was rendered ahead by what is not trusted any more."""
+    doubted = {
+        name
+        for name, route in batch.routes.items()
+        if route.template and renderer.doubts(route.template)
+    }
+    ahead = batch.before.keys() - batch.left_over
+    for place in [p for p in ahead if batch.before[p].delivery.trigger in doubted]:
+        del batch.before[place]
 
 
 async def _rendered(
-    renders: Renders, kind: _Together, rows: Sequence[Row]
+    renderer: RowRenderer, group: _Group, rows: Sequence[Row]
 ) -> list[Rendered | Asserted | TemplateFailed | Killed]:
     """Render rows. After an error of our own, they are rendered one by one to find its row."""
     try:
-        return await renders.render(kind.template, kind.engine, rows, isolated=kind.isolated)
+        return await renderer.render(group.template, group.engine, rows, isolated=group.isolated)
     except SegrelayError:
         raise
     except Exception as error:
-        if kind.isolated:
+        if group.isolated:
             raise
         if len(rows) == 1:
-            message = log_bug(error, "rendering.failed", template=kind.template.name)
+            message = log_bug(error, "rendering.failed", template=group.template.name)
             return [TemplateFailed(message, "", 0)]
-    return [result for row in rows for result in await _rendered(renders, kind, [row])]
+    return [result for row in rows for result in await _rendered(renderer, group, [row])]
 
 
-def _shape_one(
-    going: tuple[Contender, tuple[Contender, ...]],
-    result: Rendered | Asserted | TemplateFailed | Killed,
-    route: Route,
-    now_us: int,
-    batch: Batch,
+def _shape_all(
+    part: _Part, results: Sequence[Rendered | Asserted | TemplateFailed | Killed], batch: Batch
 ) -> None:
-    try:
-        _shape(going, result, route, now_us, batch)
-    except Exception as error:  # noqa: BLE001 - it costs this one delivery
-        message = log_bug(error, "shaping.failed", trigger=route.trigger)
-        body = result.body if isinstance(result, Rendered) else b""
-        batch.deaths.append((going[0].delivery, Obituary(Death.INVALID, message, body=body)))
+    """Shape what was rendered; of isolated rows, there may be fewer results."""
+    isolated = part.group.isolated
+    now_us = batch.state.now_ms() * 1000
+    for contender, result in zip(part.contenders, results, strict=not isolated):
+        delivery = contender.delivery
+        if isolated:
+            batch.state.suspects.discard(delivery.place)
+        route = batch.routes[delivery.trigger]
+        try:
+            _shape(contender, result, route, now_us, batch)
+        except Exception as error:  # noqa: BLE001 - it costs this one delivery
+            message = log_bug(error, "shaping.failed", trigger=route.trigger)
+            body = result.body if isinstance(result, Rendered) else b""
+            batch.deaths.append((delivery, Obituary(Death.INVALID, message, body=body)))
 
 
 def _shape(
-    going: tuple[Contender, tuple[Contender, ...]],
+    contender: Contender,
     result: Rendered | Asserted | TemplateFailed | Killed,
     route: Route,
     now_us: int,
     batch: Batch,
 ) -> None:
-    delivery = going[0].delivery
+    delivery = contender.delivery
     template = route.template.content_hash if route.template else ""
     match result:
         case Asserted(message):
             batch.skipped.append(
                 Settled(delivery, Skip.ASSERTED, remark=f"asserted: {normalise_message(message)}")
             )
-            return
         case TemplateFailed(message, file, line):
             text = normalise_message(message)
             text = f"{file}:{line}: {text}" if file else text
             obituary = Obituary(Death.TEMPLATE_ERROR, text, template)
             batch.deaths.append((delivery, obituary))
-            return
         case Killed():
             text = "Rendering this event, alone, killed the process or ran out of time or memory."
             batch.deaths.append((delivery, Obituary(Death.KILLED_WORKER, text, template)))
-            return
         case Rendered(body):
-            pass
-    parcel = _parcel(going, body, route, now_us)
-    if isinstance(parcel, NotSendable):
-        _not_sendable(delivery, parcel, template, body, batch)
-    else:
-        batch.add(parcel)
+            parcel = _parcel(contender, body, route, now_us)
+            if isinstance(parcel, NotSendable):
+                batch.not_sendable(delivery, parcel, template, body)
+            else:
+                batch.add(parcel)
+        case _ as never:
+            assert_never(never)
 
 
-def _parcel(
-    going: tuple[Contender, tuple[Contender, ...]], body: bytes, route: Route, now_us: int
-) -> Parcel | NotSendable:
-    (delivery, fact, _), losers = going
-    occasion = Occasion.of(delivery.header, route.rules, now_us)
-    shaped = route.api.shape(_loads(body), occasion)
+def _parcel(contender: Contender, body: bytes, route: Route, now_us: int) -> Parcel | NotSendable:
+    delivery, fact, _, losers = contender
+    shaped = route.api.shape(_loads(body), delivery.header, route.rules, now_us)
     if isinstance(shaped, NotSendable):
         return shaped
     known_by = map(route.api.identifiers, shaped.users)
     names = frozenset((delivery.header.digest,)).union(*known_by)
-    return Parcel(delivery, fact, route, occasion, shaped, body, losers, names)
-
-
-def _not_sendable(
-    delivery: Delivery, shaped: NotSendable, template: str, body: bytes, batch: Batch
-) -> None:
-    match shaped.reason:
-        case Skip() as reason:
-            batch.skipped.append(
-                Settled(delivery, reason, remark=f"{reason.value}: {shaped.message}")
-            )
-        case Death() as reason:
-            obituary = Obituary(reason, shaped.message, template, body)
-            batch.deaths.append((delivery, obituary))
+    return Parcel(delivery, fact, route, shaped, body, losers, names)
 
 
 def _loads(body: bytes) -> Any:

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from worker.batch.batch import Batch, Packed, PackedParcel, Parcel, Part, Request
-from worker.batch.letters import Obituary
-from worker.batch.partition import Settled
+from worker.batch.batch import Batch, Part
+from worker.batch.parcel import Packed, Parcel, Request
 from worker.batch.preparing.judge import skip_by_ledger
-from worker.batch.sending.request_builder import Loading
-from worker.contract.words import Death, Skip
+from worker.batch.sending.request_builder import RequestBuilder
+from worker.contract.words import Death
 from worker.core.compact import compact_json
 from worker.core.knowledge import knowledge
 from worker.core.ledger import Record, judge
@@ -20,9 +19,9 @@ from worker.destinations.api import NotSendable, Shaped
 from worker.logs import log_bug
 
 FRAME_BYTES: Final = 200
-"""Room for what surrounds the users in a body."""
+"""The bytes that are kept free for what surrounds the users in a body."""
 SMALL_SHARE: Final = 4
-"""A request is small if it fills less than this fraction (1/4) of its capacity."""
+"""The fraction (1/4) of its capacity below which a request is small."""
 
 
 @dataclass(slots=True)
@@ -37,13 +36,17 @@ class Packer:
     way, or what the next batch will read.
 
     Args:
-        is_patient: So much was read at once that nothing is late because a request waits.
+        is_patient: So much was read at once that small requests wait for others to share them.
     """
 
     batch: Batch
     is_patient: bool = False
     _has_packed: bool = False
     _sharing: set[Parcel] = field(default_factory=set)
+
+    def lose_patience(self) -> None:
+        """Stop keeping small requests waiting, because one that is under way takes too long."""
+        self.is_patient = False
 
     def reduce(self, request: Request, avoid: str) -> Request:
         """Keep one delivery of a request, for a probe, and take the others back.
@@ -53,12 +56,12 @@ class Packer:
             avoid: The place of the delivery that failed last as a probe; another one is preferred.
         """
         self.batch.done(request)
-        members = [member for packed in request.packed for member in packed.members]
-        chosen = next((m for m in members if m.parcel.delivery.place != avoid), members[0])
-        others = [m.parcel for m in members if m is not chosen]
+        parcels = request.parcels
+        chosen = next((p for p in parcels if p.delivery.place != avoid), parcels[0])
+        others = [parcel for parcel in parcels if parcel is not chosen]
         self.batch.put_back(others, is_refused=request.is_part)
         self.batch.trying |= set(request.triggers)
-        users = tuple(map(compact_json, chosen.users))
+        users = tuple(map(compact_json, chosen.sent.users))
         return self._request((Packed((chosen,), users),), is_part=request.is_part)
 
     def next_request(self, *, may_leave: bool = False) -> Request | None:
@@ -105,34 +108,34 @@ class Packer:
         if alone in self.batch.state.waits:
             most = 1
             part.parcels = deque(sorted(part.parcels, key=self._failures))
-        loading = Loading(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
+        builder = RequestBuilder(most, api.max_bytes - FRAME_BYTES - len(part.kind.root))
         shares = self.batch.may_share(part)
         left: deque[Parcel] = deque()
-        while part.parcels and (shares or not loading.is_full):
+        while part.parcels and (shares or not builder.is_full):
             parcel = part.parcels.popleft()
             if not alone and self.batch.goes_alone(parcel.delivery.trigger):
                 in_trouble.append(parcel)
                 continue
-            if shares and loading.holds(parcel):
-                if not self._joins(parcel, loading):
+            if shares and builder.holds(parcel):
+                if not self._joins(parcel, builder):
                     left.append(parcel)
                 continue
             if (
-                loading.is_full
+                builder.is_full
                 or not self.batch.may_go(parcel.delivery.trigger)
-                or self._is_blocked(parcel, loading.names)
+                or self._is_blocked(parcel, builder.names)
             ):
                 left.append(parcel)
                 continue
-            packed = self._pack(parcel)
-            if packed and not loading.add(*packed):
+            users = self._pack(parcel)
+            if users and not builder.add(parcel, users):
                 left.append(parcel)
         part.parcels.extendleft(reversed(left))
-        loaded = loading.packed()
+        loaded = builder.packed()
         request = self._request(loaded, is_part=part.is_refused) if loaded else None
         return request, in_trouble
 
-    def _joins(self, parcel: Parcel, loading: Loading) -> bool:
+    def _joins(self, parcel: Parcel, builder: RequestBuilder) -> bool:
         """Add a parcel to the user object of its profile if the ledger would let it pass then.
 
         It is judged as if what is in that object was delivered already, as in a later request.
@@ -141,14 +144,14 @@ class Packer:
         if not self.batch.may_go(parcel.delivery.trigger) or state.waits_until_ms(parcel.delivery):
             return False
         try:
-            record = loading.record(parcel, state.records[parcel.digest])
+            record = builder.record(parcel, state.records[parcel.digest])
             if judge(record, parcel.fact):
                 return False
             shaped = self._shaped(parcel, record)
             if isinstance(shaped, NotSendable) or len(shaped.users) > 1:
                 return False
-            member = PackedParcel(parcel, shaped.users, shaped.dropped)
-            return loading.join(member, len(compact_json(shaped.users[0])) + 1, record)
+            parcel.correct(shaped)
+            return builder.join(parcel, len(compact_json(shaped.users[0])) + 1, record)
         except Exception as error:  # noqa: BLE001 - it goes by itself then
             log_bug(error, "uniting.failed", trigger=parcel.route.trigger)
             return False
@@ -178,7 +181,7 @@ class Packer:
             self.batch.skipped.append(settled)
         return settled is None
 
-    def _pack(self, parcel: Parcel) -> tuple[PackedParcel, tuple[bytes, ...]] | None:
+    def _pack(self, parcel: Parcel) -> tuple[bytes, ...] | None:
         """Ask the ledger again, correct the body and encode it; None = nothing is left to send."""
         if not self._is_current(parcel):
             return None
@@ -189,7 +192,7 @@ class Packer:
             self._not_sendable(parcel, NotSendable(Death.INVALID, message))
             return None
 
-    def _corrected(self, parcel: Parcel) -> tuple[PackedParcel, tuple[bytes, ...]] | None:
+    def _corrected(self, parcel: Parcel) -> tuple[bytes, ...] | None:
         shaped = self._shaped(parcel, self.batch.state.records[parcel.digest])
         if isinstance(shaped, NotSendable):
             self._not_sendable(parcel, shaped)
@@ -200,29 +203,24 @@ class Packer:
             message = f"Alone it has more than the {largest:,} bytes that a request may have."
             self._not_sendable(parcel, NotSendable(Death.TOO_LARGE, message))
             return None
-        return PackedParcel(parcel, shaped.users, shaped.dropped), users
+        parcel.correct(shaped)
+        return users
 
     def _shaped(self, parcel: Parcel, record: Record) -> Shaped | NotSendable:
         """Return what is still true of a body, by what a record knows."""
         # A repair carries the profile of an older event, so all that the ledger knows is newer.
         fact = parcel.fact._replace(time_us=0) if parcel.fact.repair else parcel.fact
         newer = knowledge(record, fact, self.batch.numbers.slugs)
-        return parcel.route.api.correct(parcel.shaped, parcel.occasion, newer)
+        route, header = parcel.route, parcel.delivery.header
+        return route.api.correct(parcel.shaped, header, route.rules, newer)
 
     def _not_sendable(self, parcel: Parcel, why: NotSendable) -> None:
-        match why.reason:
-            case Skip() as reason:
-                remark = f"{reason.value}: {why.message}"
-                self.batch.skipped.append(Settled(parcel.delivery, reason, remark=remark))
-            case Death() as reason:
-                template = parcel.route.template
-                obituary = Obituary(
-                    reason, why.message, template.content_hash if template else "", parcel.body
-                )
-                self.batch.deaths.append((parcel.delivery, obituary))
+        template = parcel.route.template
+        content_hash = template.content_hash if template else ""
+        self.batch.not_sendable(parcel.delivery, why, content_hash, parcel.body)
 
     def _request(self, packed: tuple[Packed, ...], *, is_part: bool) -> Request:
-        parcels = [member.parcel for p in packed for member in p.members]
+        parcels = [parcel for p in packed for parcel in p.members]
         first = parcels[0]
         users = [user for p in packed for user in p.users]
         for parcel in parcels:
@@ -231,8 +229,8 @@ class Packer:
         self.batch.trying |= self.batch.state.waits.keys() & set(triggers)
         return Request(
             packed,
-            first.shaped.url or first.route.rules.url,
-            first.route.api.assemble(users, first.shaped.root),
+            first.sent.url or first.route.rules.url,
+            first.route.api.assemble(users, first.sent.root),
             len(users),
             triggers,
             is_part,

@@ -1,28 +1,32 @@
-"""A request while it is packed: which parcels it carries, and what room is left in it."""
+"""A request while it is packed: the parcels that it carries, and the room that is left in it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from worker.batch.batch import Packed, PackedParcel, Parcel
+from worker.batch.parcel import Packed, Parcel
 from worker.contract.words import Direction
 from worker.core.compact import compact_json
 from worker.core.ledger import Record
 
 
 @dataclass(slots=True)
-class Loading:
-    """The user objects of a request so far.
+class RequestBuilder:
+    """Collects the user objects of one request.
 
     Args:
-        most: How many user objects it may have.
-        room: How many bytes are left for them.
-        names: Profiles and identifiers of the people in it.
+        most: The largest number of user objects.
+        room: The bytes that are left for them.
+        root: The root options of the request: those of its first parcel, corrected.
+        names: Profiles and identifiers of the people of whom no further user object is added.
         is_full: No further person has room.
     """
 
     most: int
     room: int
+    root: Mapping[str, Any] = field(default_factory=dict)
     names: set[bytes | str] = field(default_factory=set)
     is_full: bool = False
     _users: int = 0
@@ -35,11 +39,18 @@ class Loading:
         """Say whether the parcel's profile has a user object here."""
         return parcel.digest in self._at
 
-    def add(self, member: PackedParcel, users: tuple[bytes, ...]) -> bool:
-        """Add user objects of their own for a parcel; returns whether there was room.
+    def add(self, parcel: Parcel, users: tuple[bytes, ...]) -> bool:
+        """Add user objects of their own for a parcel; returns whether they fit.
 
-        The first parcel always has room: it is known not to be too large alone.
+        The first parcel always fits: it is known not to be too large alone. Its root options are
+        the request's. A parcel of which something newer has made other root options untrue goes in
+        a request of its own.
         """
+        if self._packed and parcel.sent.root != self.root:
+            # Whatever comes behind it of the same person stays behind it.
+            self.names |= parcel.names
+            return False
+        self.root = parcel.sent.root
         size = sum(map(len, users)) + len(users)
         if self._packed and (self._users + len(users) > self.most or size > self.room):
             self.is_full = True
@@ -47,9 +58,9 @@ class Loading:
         self.room -= size
         self._users += len(users)
         self.is_full = self._users >= self.most
-        self.names |= member.parcel.names
-        self._at[member.parcel.digest] = len(self._packed)
-        self._packed.append(Packed((member,), users))
+        self.names |= parcel.names
+        self._at[parcel.digest] = len(self._packed)
+        self._packed.append(Packed((parcel,), users))
         return True
 
     def record(self, parcel: Parcel, known: Record) -> Record:
@@ -62,46 +73,45 @@ class Loading:
         record = self._records.get(parcel.digest)
         if record is None:
             (first,) = self._packed[self._at[parcel.digest]].members
-            record = self._records[parcel.digest] = first.parcel.delivered_in(known)
+            record = self._records[parcel.digest] = first.delivered_in(known)
         return record
 
-    def join(self, member: PackedParcel, size: int, known: Record) -> bool:
+    def join(self, parcel: Parcel, size: int, known: Record) -> bool:
         """Add a parcel to its profile's user object; return whether it fits.
 
         Args:
-            member: The parcel.
+            parcel: The parcel.
             size: How many bytes it takes at most.
             known: What `record` returned for it.
         """
-        parcel, at = member.parcel, self._at[member.parcel.digest]
+        at = self._at[parcel.digest]
         members = self._packed[at].members
-        pair = sorted((members[0], member), key=_event_time)
-        api, root = parcel.route.api, parcel.shaped.root
+        pair = sorted((members[0], parcel), key=_event_time)
+        api, users = parcel.route.api, [user for p in pair for user in p.sent.users]
         if parcel.digest in self._closed:
             return False
-        if size > self.room or api.unite([user for m in pair for user in m.users], root) is None:
+        is_fitting = size <= self.room and parcel.sent.root == self.root
+        if not is_fitting or api.unite(users, self.root) is None:
             # What comes behind it goes behind it: newer data first would make its own stale.
             self._closed.add(parcel.digest)
             return False
         self.room -= size
-        self._packed[at] = Packed((*members, member), ())
+        self._packed[at] = Packed((*members, parcel), ())
         self._records[parcel.digest] = parcel.delivered_in(known)
         return True
 
     def packed(self) -> tuple[Packed, ...]:
         """Return the user objects; those that are shared are united now, oldest event first."""
-        return tuple(_united(each) if each.is_shared else each for each in self._packed)
+        return tuple(self._united(each) if each.is_shared else each for each in self._packed)
+
+    def _united(self, shared: Packed) -> Packed:
+        members = sorted(shared.members, key=_event_time)
+        users = [user for parcel in members for user in parcel.sent.users]
+        united = members[0].route.api.unite(users, self.root)
+        assert united is not None
+        return Packed(tuple(members), (compact_json(united),))
 
 
-def _united(shared: Packed) -> Packed:
-    members = sorted(shared.members, key=_event_time)
-    parcel = members[0].parcel
-    users = [user for member in members for user in member.users]
-    united = parcel.route.api.unite(users, parcel.shaped.root)
-    assert united is not None
-    return Packed(tuple(members), (compact_json(united),))
-
-
-def _event_time(member: PackedParcel) -> tuple[int, bool]:
-    fact = member.parcel.fact
+def _event_time(parcel: Parcel) -> tuple[int, bool]:
+    fact = parcel.fact
     return fact.time_us, fact.direction is Direction.EXIT

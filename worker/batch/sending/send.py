@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import structlog
 
-from worker.batch.batch import Batch, Request, Sent
+from worker.batch.batch import Batch
 from worker.batch.concluding.conclude import Conclusion
 from worker.batch.concluding.settle import Settler
+from worker.batch.parcel import Request, Sent
 from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
+from worker.batch.sending.interrupt_watch import InterruptWatch
 from worker.batch.sending.pack import Packer
 from worker.contract.words import Death
 from worker.core.gate import APART, LIVE_FIRST, Closed, Gate, Open, Slot
@@ -32,7 +34,7 @@ LOG: Final = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Passage:
+class SendGuard:
     """Checks lease and slot right before a request is written, because either may be over by then.
 
     Args:
@@ -57,7 +59,7 @@ class Passage:
         # By both clocks, since the process may have been stopped after it wrote its note.
         if self.slot.expired(max(self.noted_ms, courier.batch.state.now_ms())):
             await self._rebook()
-        may_go = self.has_slot and courier.may_send() and not courier.cut.is_set()
+        may_go = self.has_slot and courier.watch.may_send()
         self.was_open = self.was_open or may_go
         return may_go
 
@@ -81,11 +83,7 @@ class Courier:
     """Carries the requests of one batch.
 
     Args:
-        kind: Of the lane.
-        cut: Set when requests in flight must end: the lease was lost, or the time to stop is over.
-        stopping: Set when nothing new may begin.
-        may_send: Says whether the lease holds, by a clock that no stop of this process stops.
-        triggers: All that could be sent.
+        watch: Says when nothing new may begin, and when requests in flight must end.
         closed: The gate's last word, where it let nothing pass of some trigger.
     """
 
@@ -96,12 +94,8 @@ class Courier:
     sender: Sender
     settler: Settler
     conclusion: Conclusion
-    kind: Literal["live", "backfill"]
+    watch: InterruptWatch
     deadline_seconds: float
-    cut: asyncio.Event
-    stopping: asyncio.Event
-    may_send: Callable[[], bool]
-    triggers: frozenset[str]
     closed: Closed | None = None
 
     async def carry(self, request: Request) -> None:
@@ -115,7 +109,7 @@ class Courier:
                 request = self.packer.reduce(request, slot.avoid)
             note = self._note(request)
             noted_ms = await self.partition.note(note)
-            passage = Passage(self, request, slot, noted_ms)
+            passage = SendGuard(self, request, slot, noted_ms)
             begun = self.batch.state.clock.seconds()
             try:
                 verdict, answer = await self._exchange(request, passage)
@@ -123,12 +117,13 @@ class Courier:
                 await passage.give_back()
                 await self._unsendable(request, note, error.message)
                 return
+            elapsed = self.batch.state.clock.seconds() - begun
+            sent = Sent(request, note, answer, passage.slot, begun, elapsed)
             if isinstance(answer, NoAnswer) and answer.is_ours:
-                await self._end(request, note, answer, passage)
+                await self._end(sent, answer, passage)
                 return
             self.batch.state.tally.requests += 1
-            self._tell(request, answer, verdict, self.batch.state.clock.seconds() - begun)
-            sent = Sent(request, note, answer, passage.slot, begun)
+            self._log(sent, verdict)
             delivered = await self.conclusion.obey(sent, verdict)
             await self.gate.report(
                 passage.slot,
@@ -142,15 +137,15 @@ class Courier:
         finally:
             self.batch.done(request)
 
-    async def _end(self, request: Request, note: Note, answer: NoAnswer, passage: Passage) -> None:
+    async def _end(self, sent: Sent, answer: NoAnswer, passage: SendGuard) -> None:
         """Settle a request that we ended ourselves, which says nothing about the destination."""
         await passage.give_back()
         if answer.possibly_applied:
             self.batch.state.tally.requests += 1
-            await self.conclusion.unfinished(request, note, answer.verdict.message)
+            await self.conclusion.unfinished(sent, answer.verdict.message)
             return
-        await self.settler.write(Settlement(note_id=note.note_id))
-        await self._leave(request, passage.closed)
+        await self.settler.write(Settlement(note_id=sent.note.note_id))
+        await self._leave(sent.request, passage.closed)
 
     async def _leave(self, request: Request, closed: Closed | None) -> None:
         """Take a request back that got no slot, and look for which triggers the gate is open."""
@@ -162,7 +157,7 @@ class Courier:
             return
         self.closed = closed
         if closed.reason == LIVE_FIRST:
-            self.batch.state.yields = True
+            self.batch.state.yield_to_live()
             return
         self.batch.state.shut.update(request.triggers)
         await self._look()
@@ -179,15 +174,18 @@ class Courier:
             self.batch.apart.update(request.triggers)
 
     async def _look(self) -> Mapping[str, Open | Closed]:
-        looks = await self.gate.look(self.triggers - self.batch.state.shut)
-        self.batch.state.obey(looks)
+        state = self.batch.state
+        looks = await self.gate.look(self.batch.routes.keys() - state.paused - state.shut)
+        state.obey(looks)
         return looks
 
     async def _slot(self, request: Request) -> Slot | Closed | None:
         """Book a slot and sleep until it; None if the drain has to end before."""
         for _ in range(BOOKINGS):
             booked = await self.gate.book(
-                kind=self.kind, triggers=request.triggers, horizon_seconds=LONGEST_WAIT_SECONDS
+                kind=self.batch.kind,
+                triggers=request.triggers,
+                horizon_seconds=LONGEST_WAIT_SECONDS,
             )
             if isinstance(booked, Closed):
                 return booked
@@ -195,7 +193,7 @@ class Courier:
             if wait_seconds > 0:
                 self.batch.state.tally.waited_seconds += wait_seconds
                 await self._sleep(wait_seconds)
-            if self.stopping.is_set() or self.cut.is_set():
+            if self.watch.is_over:
                 await self.gate.cancel(booked)
                 return None
             if not booked.expired(self.batch.state.now_ms()):
@@ -207,7 +205,7 @@ class Courier:
     async def _sleep(self, seconds: float) -> None:
         """Sleep, but look at the flag every 0.2 s."""
         end = self.batch.state.clock.seconds() + seconds
-        while not self.stopping.is_set():
+        while not self.watch.stopping.is_set():
             left = end - self.batch.state.clock.seconds()
             if left <= 0:
                 return
@@ -230,7 +228,7 @@ class Courier:
         return Note(secrets.token_hex(8), rows)
 
     async def _exchange(
-        self, request: Request, passage: Passage
+        self, request: Request, passage: SendGuard
     ) -> tuple[Verdict, Answer | NoAnswer]:
         """Send, and say what the answer means; an error of our own counts as unreadable."""
         try:
@@ -242,12 +240,12 @@ class Courier:
             message = log_bug(error, "request.failed")
             return Unreadable(message), NoAnswer(Silence.CUT, possibly_applied=True)
 
-    async def _send(self, request: Request, passage: Passage) -> Answer | NoAnswer:
+    async def _send(self, request: Request, passage: SendGuard) -> Answer | NoAnswer:
         outgoing = self._outgoing(request)
         sending = asyncio.ensure_future(
             self.sender.send(outgoing, self.deadline_seconds, passage.is_open)
         )
-        cutting = asyncio.ensure_future(self.cut.wait())
+        cutting = asyncio.ensure_future(self.watch.cut.wait())
         try:
             await asyncio.wait({sending, cutting}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
@@ -300,9 +298,8 @@ class Courier:
         users = [user for packed in request.packed for user in packed.users]
         return quoting_nothing(verdict, request.body, users)
 
-    def _tell(
-        self, request: Request, answer: Answer | NoAnswer, verdict: Verdict, elapsed_seconds: float
-    ) -> None:
+    def _log(self, sent: Sent, verdict: Verdict) -> None:
+        request, answer = sent.request, sent.answer
         destination, partition = self.settler.tag
         # Refused credentials pause the destination until somebody acts.
         tell = LOG.error if isinstance(verdict, AccessRefused) else LOG.info
@@ -317,5 +314,5 @@ class Courier:
             bytes=len(request.body),
             status=answer.status if isinstance(answer, Answer) else answer.kind.value,
             verdict=type(verdict).__name__,
-            elapsed_seconds=round(elapsed_seconds, 3),
+            elapsed_seconds=round(sent.elapsed_seconds, 3),
         )

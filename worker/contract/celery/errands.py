@@ -13,13 +13,13 @@ from typing import Any, Final, NamedTuple, Protocol
 from worker.contract.settings import Settings
 
 TASKS_MODULE: Final = "producer.tasks"
-"""Celery imports it where a worker starts: the worker itself knows no producer."""
+"""The module of the producers' tasks, by its name: the worker knows no producer."""
 SYNC_TASK: Final = "segrelay.sync"
 RESPONSES_TASK: Final = "segrelay.responses"
 
 
 class Errand(NamedTuple):
-    """A step of something.
+    """The address of a step of background work.
 
     Attributes:
         task: Name of the Celery task.

@@ -26,7 +26,7 @@ VERSION_KEY: Final = "segrelay_version"
 
 _EXCHANGE: Final = "segrelay"
 _VISIBILITY_SECONDS: Final = 60
-"""A message that a killed worker had fetched but not begun comes back after it."""
+"""The seconds after which a message comes back that a killed worker had fetched but not begun."""
 _SOCKET_SECONDS: Final = 5.0
 _CONNECT_SECONDS: Final = 1.0
 

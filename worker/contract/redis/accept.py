@@ -62,16 +62,8 @@ class Roll:
     members: Sequence[Member]
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptCall(ScriptCall):
-    """One call of the script; whoever has a client runs it.
-
-    Args:
-        streams: Keys of the streams, in the order in which the script answers for them.
-    """
-
-    keys: tuple[str, ...]
-    streams: tuple[str, ...] = ()
+FIRST_STREAM: Final = 4
+"""The number of keys before those of the streams, in whose order the script answers for them."""
 
 
 def accept_call(
@@ -82,7 +74,7 @@ def accept_call(
     position: int | None = None,
     epoch: int = 0,
     roll: Roll | None = None,
-) -> AcceptCall:
+) -> ScriptCall:
     """Return the call that adds these deliveries to one partition.
 
     Args:
@@ -103,22 +95,21 @@ def accept_call(
     streams = tuple(map(keys.stream, names))
     of_roll = (keys.members(roll.sync), keys.synctokens) if roll else ()
     of_reader = (keys.jobs,) if epoch else ()
-    return AcceptCall(
+    return ScriptCall(
         keys=(keys.counts, keys.streams, keys.bell, keys.jobs, *streams, *of_roll, *of_reader),
         args=(
             job,
             "" if position is None else str(position).zfill(_POSITION_DIGITS),
             len(names),
             *names,
-            *_told_of(roll),
+            *_roll_arguments(roll),
             *_entries(deliveries, index),
             epoch or "",
         ),
-        streams=streams,
     )
 
 
-def _told_of(roll: Roll | None) -> Iterable[str | bytes | int]:
+def _roll_arguments(roll: Roll | None) -> Iterable[str | bytes | int]:
     if roll is None:
         return ("",)
     members = (part for member in roll.members for part in member)

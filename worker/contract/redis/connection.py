@@ -35,7 +35,7 @@ TIMEOUT_SECONDS: Final = 5.0
 READY_SECONDS: Final = 10.0
 """The time that a command waits for a Redis that is starting or loading."""
 FAILOVER_SECONDS: Final = 60.0
-"""The time that it waits for a new master: by default, Sentinels notice a loss after 30 s."""
+"""The time that a command waits for a new master: Sentinels notice a loss after 30 s."""
 
 _LOOK_SECONDS: Final = 1.0
 _LOOK_EVERY_SECONDS: Final = 0.05

@@ -14,18 +14,18 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedFiles:
-    """Names what lies in a data directory."""
+    """The names of the files in a data directory."""
 
     data_dir: Path
 
     @property
     def lock(self) -> Path:
-        """Locked while a server runs or is being started; never removed."""
+        """The lock file: locked while a server runs or is being started; never removed."""
         return self.data_dir / "redis.lock"
 
     @property
     def url(self) -> Path:
-        """The URL, with the password; readable by the owner alone."""
+        """The file with the URL and its password, readable by its owner alone."""
         return self.data_dir / "redis.url"
 
     @property

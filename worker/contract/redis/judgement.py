@@ -27,7 +27,7 @@ _SOME_REPLICAS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Usable:
-    """We can work with it.
+    """The Redis can be used.
 
     Args:
         warnings: What makes it weaker than promised; one sentence each, with what to set.
@@ -38,14 +38,14 @@ class Usable:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """Waiting can help."""
+    """The Redis can't be used yet, but waiting can help."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """Waiting can't help."""
+    """The Redis can't be used, and waiting can't help."""
 
     reason: str
 

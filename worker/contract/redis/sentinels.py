@@ -15,7 +15,7 @@ import redis.sentinel
 from worker.contract.redis.url import RedisAddress
 
 SENTINEL_SECONDS: Final = 1.0
-"""How long one Sentinel may take: each connection begins with asking them, one after the other."""
+"""The seconds that one Sentinel may take to answer; each connection asks one after the other."""
 _LOOK_SECONDS: Final = 0.2
 _READS: Final = frozenset(
     (

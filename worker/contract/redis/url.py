@@ -71,7 +71,7 @@ class RedisAddress:
 
     @property
     def sentinel_options(self) -> dict[str, str | bool]:
-        """What the client library is told about the Sentinels: credentials and TLS."""
+        """Return the client library's options for connecting to Sentinels: credentials and TLS."""
         found: dict[str, str | bool] = {
             name.removeprefix("sentinel_"): value
             for name, value in self.options.items()

@@ -27,6 +27,7 @@ from worker.contract.settings.sections import (
     Frozen,
     ListeningSettings,
     LyticsSettings,
+    MetricsSettings,
     NotifySettings,
     OperateSettings,
     ProducerSettings,
@@ -50,6 +51,7 @@ __all__ = [
     "FlowerSettings",
     "ListeningSettings",
     "LyticsSettings",
+    "MetricsSettings",
     "NotifySettings",
     "OperateSettings",
     "ProducerSettings",
@@ -90,6 +92,7 @@ class Settings(Frozen):
     triggers: Mapping[str, Trigger] = {}
     producer: ProducerSettings = ProducerSettings()
     flower: FlowerSettings | None = None
+    metrics: MetricsSettings | None = None
     lytics: LyticsSettings | None = None
     operate: OperateSettings = OperateSettings()
     sync: Mapping[str, SyncSchedule] = {}
@@ -190,6 +193,7 @@ def _build(
         triggers=draft.triggers,
         producer=draft.producer,
         flower=draft.flower,
+        metrics=draft.metrics,
         lytics=draft.lytics,
         operate=operate,
         sync=draft.sync,
@@ -206,7 +210,7 @@ def _build(
 
 _TABLES: Final = (
     "templates", "redis", "delivery", "authorizations", "destinations", "triggers", "producer",
-    "flower", "lytics", "operate", "sync",
+    "flower", "metrics", "lytics", "operate", "sync",
 )  # fmt: skip
 
 
@@ -224,6 +228,7 @@ def _draft(
         triggers=reader.named(Trigger, document, "triggers"),
         producer=reader.table(ProducerSettings, document, "producer") or ProducerSettings(),
         flower=reader.optional(FlowerSettings, document, "flower"),
+        metrics=reader.optional(MetricsSettings, document, "metrics"),
         lytics=reader.optional(LyticsSettings, document, "lytics"),
         has_lytics="lytics" in document,
         notify=operate.notify if operate else None,

@@ -21,7 +21,7 @@ _LINK_LOCAL: Final = ipaddress.IPv4Network("169.254.0.0/16")
 _METADATA: Final = frozenset(
     map(ipaddress.ip_address, ("168.63.129.16", "100.100.100.200", "fd00:ec2::254"))
 )
-"""Of Azure, Alibaba and AWS (IPv6); the others' are link-local. Azure's looks like a public one."""
+"""The addresses of cloud metadata (Azure, Alibaba, AWS over IPv6) that are not link-local."""
 
 
 @lru_cache(maxsize=64)

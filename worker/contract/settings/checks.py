@@ -17,6 +17,7 @@ from worker.contract.settings.sections import (
     Destination,
     FlowerSettings,
     LyticsSettings,
+    MetricsSettings,
     NotifySettings,
     ProducerSettings,
     SyncSchedule,
@@ -59,6 +60,7 @@ class DraftSettings:
     triggers: Mapping[str, Trigger]
     producer: ProducerSettings
     flower: FlowerSettings | None
+    metrics: MetricsSettings | None
     lytics: LyticsSettings | None
     has_lytics: bool
     notify: NotifySettings | None
@@ -254,5 +256,7 @@ def other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
         yield "producer.webhook.secret", secret
     if draft.flower:
         yield "flower.password", draft.flower.password
+    if draft.metrics and draft.metrics.token:
+        yield "metrics.token", draft.metrics.token
     if draft.lytics:
         yield "lytics.token", draft.lytics.token

@@ -87,7 +87,7 @@ Scalar = Annotated[Any, AfterValidator(_checked_scalar)]
 
 
 class Failures(HttpTable):
-    """How a successful answer names the results that it refuses.
+    """The form in which a successful answer names the results that it refuses.
 
     Either the answer lists what failed, each entry with the position of its result (`index`), or
     an object has these positions as its keys; or it lists all results in their order, and a `field`
@@ -107,16 +107,16 @@ class Failures(HttpTable):
 
 
 class HttpRequests(HttpTable):
-    """How requests are made and their answers read; a trigger may change it for its own."""
+    """The form of requests and of their answers; a trigger may change it for its own."""
 
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
     """The method of the requests."""
     headers: Headers = {}
     """Headers that go with every request. Secrets belong in an authorization."""
     results: Whole = Field(default=1, ge=1, le=MOST_RESULTS)
-    """How many results of the template share a request, as a JSON array; 1: each goes alone."""
+    """The number of results that share a request, as a JSON array; 1: each goes alone."""
     max_bytes: Whole = Field(default=MOST_BYTES, ge=1_000, le=50_000_000)
-    """How large a request may be."""
+    """The largest size of a request, in bytes."""
     success: tuple[Status, ...] = Field(default=("2xx",), min_length=1)
     """Statuses that mean yes."""
     retry: tuple[Status, ...] = ()
@@ -124,7 +124,7 @@ class HttpRequests(HttpTable):
     idempotency_header: HeaderName = "Idempotency-Key"
     """Carries the same text at each attempt of a delivery; empty: it is not sent."""
     failures: Failures | None = None
-    """Where a successful answer names the results that it refuses."""
+    """The place in a successful answer that names the results that it refuses."""
 
     def changed_by(self, other: HttpRequests) -> HttpRequests:
         """Return these with what another table sets."""

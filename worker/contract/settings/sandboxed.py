@@ -25,7 +25,7 @@ _OFF: Final = frozenset({"", "0"})
 _SUFFIX: Final = "-sandbox"
 _THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")
 _PLACEHOLDER: Final = Secret("sandbox", "sandbox")
-"""No real secret is sent to the sandbox; one that is not set stops no trigger there."""
+"""Stands for every secret: no real one is sent to the sandbox, and none needs to be set."""
 
 
 def sandbox_url(environ: Mapping[str, str]) -> str:

@@ -29,11 +29,11 @@ from worker.contract.settings.http import HttpDestination, HttpRequests
 
 AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
-"""As on the page that describes Lytics' workflow for Insider."""
+"""The attribute on the page that describes Lytics' workflow for Insider."""
 
 AUDIENCE_FLAG_PREFIX: Final = "audience_flag_prefix"
 DEFAULT_FLAG_PREFIX: Final = "lytics_in_"
-"""How the boolean attributes begin that stand for one audience each."""
+"""The beginning of the names of boolean attributes, each of which stands for one audience."""
 
 ALL_AUDIENCES: Final = "*"
 SOURCE_LYTICS: Final = "lytics"
@@ -64,7 +64,7 @@ class Section(Frozen):
 
 
 class RedisSettings(Section):
-    """Where the events live."""
+    """The Redis in which the events are kept."""
 
     url: RedisUrl = Field(default=EMBEDDED, repr=False)
     """`embedded` starts a Valkey of its own; else `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or
@@ -76,12 +76,12 @@ class RedisSettings(Section):
     data_dir: Path = Path(".segrelay")
     """Where the embedded Redis keeps its files, relative to the configuration."""
     replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
-    """How many replicas must have written an event, a note or a result to their disks before it
-    counts as accepted, noted or settled. With all of a master's replicas, a failover loses nothing
-    that was acknowledged; while one of them is away, nothing is accepted or sent. See
+    """The number of replicas that must have written an event, a note or a result to their disks
+    before it counts as accepted, noted or settled. With all of a master's replicas, a failover
+    loses nothing that was acknowledged; while one of them is away, nothing is accepted or sent. See
     [production.md](production.md#redis-behind-sentinels)."""
     partitions: Whole = Field(default=16, ge=1, le=MOST_PARTITIONS)
-    """How many shares the profiles are divided into. It cannot change while Redis holds events."""
+    """The number of shares of the profiles. It cannot change while Redis holds events."""
     high_water: Whole = Field(default=1_000_000, ge=1)
     """A backfill waits while this many of its deliveries are waiting."""
 
@@ -101,24 +101,24 @@ class RedisSettings(Section):
 
 
 class DeliverySettings(Section):
-    """How a drain works."""
+    """The limits of a drain."""
 
     identity: Text = "email"
     """The field that tells one person from another. It cannot change while the ledger lives."""
     lease_seconds: Annotated[Seconds, between("1s", "10m")] = Field(default=10.0, alias="lease")
-    """How long a partition stays with a worker that has gone silent."""
+    """The time for which a partition stays with a worker that has gone silent."""
     request_deadline_seconds: Annotated[Seconds, between("100ms", "10m")] = Field(
         default=20.0, alias="request_deadline"
     )
-    """How long one request may take, from its first byte to the last byte of the answer."""
+    """The time that one request may take, from its first byte to the last byte of the answer."""
     late_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=30.0, alias="late")
-    """How long a request that got no answer may still take effect at the destination."""
+    """The time in which a request that got no answer may still take effect at the destination."""
     in_flight: Whole = Field(default=4, ge=1, le=64)
-    """How many requests one drain may have under way at once."""
+    """The number of requests that one drain may have under way at once."""
     ledger_retention_seconds: Annotated[Seconds, between("1m", "3650d")] = Field(
         default=90 * 86_400.0, alias="ledger_retention"
     )
-    """How long segrelay remembers that a person has left, after the last delivery for that person.
+    """The time for which it is remembered that a person has left, after the last delivery for them.
     While somebody is in an audience, it is never forgotten."""
     phone_region: str = "US"
     """The country of phone numbers that are written without a country code."""
@@ -139,7 +139,7 @@ class DeliverySettings(Section):
 
 
 class Authorization(Section):
-    """What proves to a destination that we may send."""
+    """The credentials that a destination asks for."""
 
     name: str
     label: str = ""
@@ -157,13 +157,13 @@ class Destination(Section):
     api: Literal["insider", "http"]
     """`insider`, or `http` for any other endpoint that takes JSON."""
     base_url: BaseUrl
-    """Where the URLs of triggers begin. `http://` is allowed for this machine only."""
+    """The beginning of the URLs of triggers. `http://` is allowed for this machine only."""
     authorization: str = ""
     """The name of an `[authorizations.NAME]` table."""
     rate_per_minute: PerMinute = Field(alias="rate")
     """The most requests that may be sent, such as `25000/min`, `400/s` or `1000/h`."""
     on_ambiguous: Literal["resend", "dead_letter"] = "resend"
-    """What to do with a request that may have taken effect: send it again, or ask a person."""
+    """The treatment of a request that may have taken effect: send it again, or ask a person."""
     unite: Switch = True
     """Insider only: deliveries of one person that meet in a batch share one user object."""
     http: HttpDestination = HttpDestination()
@@ -196,6 +196,8 @@ class OperateSettings(Section):
         default=0.0, alias="events_within"
     )
     """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
+    workers: Whole = Field(default=0, ge=0)
+    """It is a problem if fewer workers run; 0 means that one is enough."""
     notify: NotifySettings | None = None
 
 
@@ -214,7 +216,7 @@ class Trigger(Section):
     audiences: tuple[Text, ...] = Field(min_length=1)
     """Slugs or ids of audiences; `["*"]` means all."""
     on: Literal["enter", "exit", "change"]
-    """Which events the trigger takes."""
+    """The kind of events that the trigger takes."""
     template: TemplateName
     """The Jsonnet file that makes the body, relative to the templates folder."""
     url: str = ""
@@ -224,7 +226,7 @@ class Trigger(Section):
     settings: Annotated[JsonTable, BeforeValidator(_with_defaults)] = Field(
         default_factory=lambda: {AUDIENCE_ATTRIBUTE: DEFAULT_AUDIENCE_ATTRIBUTE}
     )
-    """What the template reads with `jobConfGet`."""
+    """The values that the template reads with `jobConfGet`."""
     sample: str = ""
     """A payload of your own for `config check`, relative to the configuration."""
     skip_hook: Switch | None = None
@@ -299,11 +301,11 @@ class WebhookSettings(ListeningSettings):
     secrets: Annotated[tuple[SecretValue, ...], BeforeValidator(_as_list)] = Field(
         alias="secret", min_length=1
     )
-    """What a sender has to present. Of a list, each is valid, so that secrets can be rotated."""
+    """The secret that a sender has to present; each of a list is valid, for rotation."""
 
 
 class BackfillSettings(Section):
-    """How the columns of CSV files become fields."""
+    """The way in which the columns of CSV files become fields."""
 
     columns: Mapping[Text, Text] = {}
     """The field for a column: `{ "E-mail" = "email" }`."""
@@ -314,7 +316,7 @@ class BackfillSettings(Section):
 
 
 class ProducerSettings(Section):
-    """What brings events in."""
+    """The sources of events."""
 
     webhook: WebhookSettings | None = None
     backfill: BackfillSettings = BackfillSettings()
@@ -331,6 +333,16 @@ class FlowerSettings(ListeningSettings):
     """The password to sign in with."""
     actions: Switch = False
     """`true`: whoever signs in can also shut workers down, stop queues and revoke tasks."""
+
+
+class MetricsSettings(ListeningSettings):
+    """Metrics for Prometheus: `segrelay metrics` serves them, with a token the receiver too."""
+
+    listen: Listen = "127.0.0.1:9464"
+    """The address and port on which `segrelay metrics` listens."""
+    token: SecretValue | None = None
+    """The token of `/metrics`, sent as `Authorization: Bearer TOKEN`. Without it the
+    receiver serves no metrics, and `segrelay metrics` listens on this machine only."""
 
 
 class LyticsSettings(Section):
@@ -351,7 +363,7 @@ class SyncSchedule(Section):
     audience: Text
     """The audience to compare, as a slug or an id."""
     every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
-    """How often a run begins, counted from the begin of the one before."""
+    """The time from the begin of a run to the begin of the next."""
     source: Text = SOURCE_LYTICS
     """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
     newest complete one is read, and its time of modification, the end of its writing, is the time

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from worker.contract.settings.addresses import literal_address
 
 INSIDER_PATHS: Final = ("/api/user/v1/upsert", "/api/user/v1/attribute/delete")
-"""All that is ever written to at Insider."""
+"""The paths at Insider to which anything is ever written."""
 
 _INSIDER_DOMAIN: Final = "useinsider.com"
 _ERASES: Final = ("user", "v1", "delete")
@@ -26,7 +26,7 @@ _HOST: Final = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _PORT: Final = re.compile(r"(?:^[^:]*|\]):[0-9]{1,5}$")
 _HIGHEST_PORT: Final = 65_535
 _MOST_ENCODINGS: Final = 8
-"""How often a path may be percent-encoded before it counts as an attempt to hide something."""
+"""The number of times that a path may be percent-encoded before it counts as an attempt to hide."""
 
 
 def join(base_url: str, path: str) -> str:

@@ -52,12 +52,12 @@ def classify(answer: Answer, *, users: int, url: str) -> Verdict:
     if answer.status in _ACCESS_STATUSES and any(text in lowered for text in _NO_ACCESS):
         return AccessRefused(f"{answer.status}: {normalise_message(said)}")
     if answer.status == _FORBIDDEN and not _is_denial(document):
-        return BodyRefused(_told(answer.status, said))
+        return BodyRefused(_with_status(answer.status, said))
     if answer.status in _PERSON_STATUSES and _OVERSIZED in lowered:
-        return TooLarge(_told(answer.status, said))
+        return TooLarge(_with_status(answer.status, said))
     if answer.status in _PERSON_STATUSES and deletes(url) and _says_unknown(said):
         # Of one person it says that there is nothing to take away; of several, not of whom.
-        return Accepted() if users == 1 else BodyRefused(_told(answer.status, said))
+        return Accepted() if users == 1 else BodyRefused(_with_status(answer.status, said))
     return classify_status(answer, normalise_message(said))
 
 
@@ -70,7 +70,7 @@ def _plain(body: bytes) -> str:
     return body[:_READ_BYTES].decode(errors="replace").lower()
 
 
-def _told(status: int, said: str) -> str:
+def _with_status(status: int, said: str) -> str:
     return f"{status}: {normalise_message(said)}" if said else str(status)
 
 

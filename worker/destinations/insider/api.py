@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import orjson
 
+from worker.contract.events import Header
 from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Verdict
-from worker.destinations.api import Answer, NotSendable, Occasion, Shaped
+from worker.destinations.api import Answer, NotSendable, Shaped, ShapingRules
 from worker.destinations.insider import answers as insider_answers
 from worker.destinations.insider import memberships as insider_memberships
 from worker.destinations.insider import shape as insider_shape
@@ -37,15 +38,17 @@ class InsiderApi:
         """Return nothing: Insider knows no key for repetitions."""
         return {}
 
-    def shape(self, body: Any, occasion: Occasion) -> Shaped | NotSendable:
+    def shape(
+        self, body: Any, header: Header, rules: ShapingRules, now_us: int
+    ) -> Shaped | NotSendable:
         """Make one rendered body valid, or say why it can't be."""
-        return insider_shape.shape(body, occasion)
+        return insider_shape.shape(body, header, rules, now_us)
 
     def correct(
-        self, shaped: Shaped, occasion: Occasion, knowledge: Knowledge
+        self, shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
     ) -> Shaped | NotSendable:
         """Take back what something newer has made untrue."""
-        return insider_memberships.correct(shaped, occasion, knowledge)
+        return insider_memberships.correct(shaped, header, rules, knowledge)
 
     def unite(
         self, users: Sequence[dict[str, Any]], root: Mapping[str, Any]
@@ -62,9 +65,9 @@ class InsiderApi:
         """Say what an answer means for each user."""
         return insider_answers.classify(answer, users=users, url=url)
 
-    def tells_data(self, shaped: Shaped, occasion: Occasion) -> bool:
+    def tells_data(self, shaped: Shaped, header: Header, rules: ShapingRules) -> bool:
         """Say whether a body tells something of the person beside memberships and events."""
-        return any(insider_memberships.tells_data(user, occasion) for user in shaped.users)
+        return any(insider_memberships.tells_data(user, header, rules) for user in shaped.users)
 
     def overwrites(self, shaped: Shaped) -> bool:
         """Say whether a list in a body replaces the one that Insider holds."""

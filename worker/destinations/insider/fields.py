@@ -13,7 +13,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from worker.destinations import normalise
-from worker.destinations.api import Occasion
 from worker.destinations.normalise import is_empty, pruned
 
 OPT_INS: Final = ("email_optin", "sms_optin", "whatsapp_optin", "gdpr_optin")
@@ -55,7 +54,7 @@ _OLDEST: Final = {"purchase": timedelta(days=730)}
 def identifiers(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
     """Return the identifiers that can identify one person."""
     if type(value) is not dict:
-        _note("identifiers", value, dropped)
+        _drop("identifiers", value, dropped)
         return {}
     right: dict[str, Any] = {}
     for name, given in value.items():
@@ -81,13 +80,13 @@ def _identifier(name: str, given: Any, region: str, dropped: list[str]) -> str |
     else:
         found = unshared(given) if name == "uuid" else None
     if found is None:
-        _note(f"identifiers.{name}", given, dropped)
+        _drop(f"identifiers.{name}", given, dropped)
     return found
 
 
 def _custom_identifiers(given: Any, dropped: list[str]) -> dict[str, str]:
     if type(given) is not dict:
-        _note("identifiers.custom", given, dropped)
+        _drop("identifiers.custom", given, dropped)
         return {}
     right = {}
     for name, value in given.items():
@@ -95,7 +94,7 @@ def _custom_identifiers(given: Any, dropped: list[str]) -> dict[str, str]:
         if found is not None:
             right[name] = found
         else:
-            _note(f"identifiers.custom.{name}", value, dropped)
+            _drop(f"identifiers.custom.{name}", value, dropped)
     return right
 
 
@@ -108,7 +107,7 @@ def unshared(value: Any) -> str | None:
 def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
     """Return the attributes that Insider can take."""
     if type(value) is not dict:
-        _note("attributes", value, dropped)
+        _drop("attributes", value, dropped)
         return {}
     right: dict[str, Any] = {}
     for name, given in value.items():
@@ -125,7 +124,7 @@ def attributes(value: Any, region: str, dropped: list[str]) -> dict[str, Any]:
         if found is not None:
             right[name] = found
         else:
-            _note(f"attributes.{name}", given, dropped)
+            _drop(f"attributes.{name}", given, dropped)
     return right
 
 
@@ -137,39 +136,48 @@ def _other_attribute(name: str, given: Any, region: str) -> Any:
 
 def _custom_attributes(given: Any, dropped: list[str]) -> dict[str, Any]:
     if type(given) is not dict:
-        _note("attributes.custom", given, dropped)
+        _drop("attributes.custom", given, dropped)
         return {}
     return pruned(given) or {}
 
 
-def events(value: Any, occasion: Occasion, dropped: list[str]) -> list[dict[str, Any]]:
-    """Return the events that Insider would write; older ones are counted as `too_old`."""
+def events(value: Any, *, time_us: int, now_us: int, dropped: list[str]) -> list[dict[str, Any]]:
+    """Return the events that Insider would write; older ones are counted as `too_old`.
+
+    Args:
+        value: As the template yielded it.
+        time_us: Of the delivery's event, for those that have no time of their own.
+        now_us: Redis' clock.
+        dropped: Gets the names of what is left out.
+    """
     if type(value) is not list:
-        _note("events", value, dropped)
+        _drop("events", value, dropped)
         return []
     right = []
     for given in value:
         if type(given) is not dict:
-            _note("events", given, dropped)
-        elif (found := _event(given, occasion, dropped)) is not None:
+            _drop("events", given, dropped)
+        elif (found := _event(given, time_us, now_us, dropped)) is not None:
             right.append(found)
     return right
 
 
-def _event(given: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dict[str, Any] | None:
+def _event(
+    given: dict[str, Any], time_us: int, now_us: int, dropped: list[str]
+) -> dict[str, Any] | None:
     name = normalise.text(given.get("event_name"))
     if name is None or not _EVENT_NAME.fullmatch(name := name.lower()):
         dropped.append("events.event_name")
         return None
-    moment = _moment(given.get("timestamp"), occasion)
+    moment = _moment(given.get("timestamp"), time_us)
     if moment is None:
         dropped.append("events.timestamp")
         return None
-    if moment < _oldest(occasion.now_us // _MINUTE_US, name):
+    if moment < _oldest(now_us // _MINUTE_US, name):
         dropped.append(TOO_OLD)
         return None
     for key in sorted(given.keys() - _EVENT_KEYS):
-        _note(f"events.{key}", given[key], dropped)
+        _drop(f"events.{key}", given[key], dropped)
     right = {"event_name": name, "timestamp": normalise.timestamp(moment)}
     parameters = pruned(given.get("event_params"))
     if type(parameters) is dict:
@@ -186,10 +194,10 @@ def _drop_wrong_custom(parameters: dict[str, Any], dropped: list[str]) -> None:
         dropped.append("events.event_params.custom")
 
 
-def _moment(written: Any, occasion: Occasion) -> datetime | None:
+def _moment(written: Any, time_us: int) -> datetime | None:
     """Return when it happened; where the template does not say, when the delivery's event did."""
     if is_empty(written):
-        return _instant_of(occasion.time_us)
+        return _instant_of(time_us)
     return normalise.instant(written)
 
 
@@ -202,6 +210,6 @@ def _oldest(minute: int, event_name: str) -> datetime:
     return _instant_of(minute * _MINUTE_US) - _OLDEST.get(event_name, _OLDEST_EVENT)
 
 
-def _note(name: str, value: Any, dropped: list[str]) -> None:
+def _drop(name: str, value: Any, dropped: list[str]) -> None:
     if not is_empty(value):
         dropped.append(name)

@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from worker.contract.events import Header
 from worker.contract.words import Direction, Skip
 from worker.core.knowledge import Knowledge
-from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.api import NotSendable, Shaped, ShapingRules
 from worker.destinations.insider.fields import OBJECT_ATTRIBUTES, OPT_INS
 from worker.destinations.insider.flags import flag_of
 from worker.destinations.insider.shape import TELLING, deletes, overwrites
@@ -31,14 +32,19 @@ STALE_ATTRIBUTES: Final = "stale_attributes"
 STALE_OPT_INS: Final = "stale_opt_ins"
 
 
-def correct(shaped: Shaped, occasion: Occasion, knowledge: Knowledge) -> Shaped | NotSendable:
+def correct(
+    shaped: Shaped, header: Header, rules: ShapingRules, knowledge: Knowledge
+) -> Shaped | NotSendable:
     """Return what is still true of a shaped body. The body given is not changed."""
     dropped = list(shaped.dropped)
-    if deletes(occasion.url):
-        users = [_corrected_removal(user, occasion, knowledge) for user in shaped.users]
+    if deletes(rules.url):
+        users = [_corrected_removal(user, header, rules, knowledge) for user in shaped.users]
     else:
         root = shaped.root
-        users = [_corrected(user, root, occasion, knowledge, dropped) for user in shaped.users]
+        users = [
+            _corrected(user, root, header, rules, knowledge=knowledge, dropped=dropped)
+            for user in shaped.users
+        ]
     left = tuple(user for user in users if user is not None)
     if not left:
         return NotSendable(Skip.EMPTY, "nothing was left that is still true")
@@ -59,29 +65,39 @@ def _without_objects(
 def _corrected(
     user: dict[str, Any],
     root: Mapping[str, Any],
-    occasion: Occasion,
+    header: Header,
+    rules: ShapingRules,
+    *,
     knowledge: Knowledge,
     dropped: list[str],
 ) -> dict[str, Any] | None:
     if OBJECT_ATTRIBUTES in user:
         user = dict(_without_objects(user, knowledge, dropped))
     given = user.get("attributes", {})
-    attributes = _fresh(given, occasion, knowledge, dropped)
-    slugs = _list(attributes, occasion.audience_attribute)
+    attributes = _fresh(given, header, rules, knowledge, dropped)
+    slugs = _list(attributes, rules.audience_attribute)
     if slugs is not None:
-        right = _right_list(slugs, occasion, knowledge, whole=overwrites(user, root))
-        attributes = attributes if right == slugs else _with_list(attributes, occasion, right)
+        right = _right_list(slugs, header, knowledge, whole=overwrites(user, root))
+        attributes = (
+            attributes
+            if right == slugs
+            else _with_list(attributes, rules.audience_attribute, right)
+        )
     if attributes is given and not user.keys().isdisjoint(TELLING):
         return user
     return _with_attributes(user, attributes)
 
 
 def _fresh(
-    attributes: dict[str, Any], occasion: Occasion, knowledge: Knowledge, dropped: list[str]
+    attributes: dict[str, Any],
+    header: Header,
+    rules: ShapingRules,
+    knowledge: Knowledge,
+    dropped: list[str],
 ) -> dict[str, Any]:
     """Leave out what newer data of the same person has replaced."""
     if knowledge.stale:
-        told = memberships_of(attributes, occasion)
+        told = memberships_of(attributes, header, rules)
         kept = {"custom": told} if told else {}
         if kept != attributes:
             dropped.append(STALE_ATTRIBUTES)
@@ -92,17 +108,19 @@ def _fresh(
     return attributes
 
 
-def memberships_of(attributes: Mapping[str, Any], occasion: Occasion) -> dict[str, Any]:
+def memberships_of(
+    attributes: Mapping[str, Any], header: Header, rules: ShapingRules
+) -> dict[str, Any]:
     """Return the custom attributes that tell of audiences, and not of the person."""
     custom = attributes.get("custom", {})
-    told = flag_of(custom, occasion)
-    slugs = custom.get(occasion.audience_attribute)
+    told = flag_of(custom, header, rules)
+    slugs = custom.get(rules.audience_attribute)
     if slugs is not None:
-        told[occasion.audience_attribute] = slugs
+        told[rules.audience_attribute] = slugs
     return told
 
 
-def tells_data(user: Any, occasion: Occasion) -> bool:
+def tells_data(user: Any, header: Header, rules: ShapingRules) -> bool:
     """Say whether a user tells something of the person beside memberships and events."""
     attributes = user.get("attributes") if isinstance(user, dict) else None
     if not isinstance(attributes, dict) or not attributes:
@@ -110,7 +128,7 @@ def tells_data(user: Any, occasion: Occasion) -> bool:
     custom = attributes.get("custom")
     if attributes.keys() != {"custom"} or not isinstance(custom, dict):
         return True
-    return custom.keys() != memberships_of(attributes, occasion).keys()
+    return custom.keys() != memberships_of(attributes, header, rules).keys()
 
 
 def _list(attributes: dict[str, Any], attribute: str) -> list[Any] | None:
@@ -119,15 +137,15 @@ def _list(attributes: dict[str, Any], attribute: str) -> list[Any] | None:
 
 
 def _right_list(
-    slugs: list[Any], occasion: Occasion, knowledge: Knowledge, *, whole: bool
+    slugs: list[Any], header: Header, knowledge: Knowledge, *, whole: bool
 ) -> list[Any] | None:
     """Return the list as it should be sent; None where there is nothing to append."""
-    kept = _without(slugs, _outside(occasion, knowledge))
+    kept = _without(slugs, _outside(header, knowledge))
     if not whole:
         return kept or None
     inside = sorted(knowledge.inside)
-    if occasion.direction is Direction.ENTER:
-        inside.append(occasion.audience)
+    if header.direction is Direction.ENTER:
+        inside.append(header.audience)
     return kept + [slug for slug in inside if slug not in kept]
 
 
@@ -135,21 +153,21 @@ def _without(slugs: list[Any], gone: frozenset[str]) -> list[Any]:
     return [slug for slug in slugs if type(slug) is not str or slug not in gone]
 
 
-def _outside(occasion: Occasion, knowledge: Knowledge) -> frozenset[str]:
-    if occasion.direction is Direction.EXIT:
-        return knowledge.outside | {occasion.audience}
+def _outside(header: Header, knowledge: Knowledge) -> frozenset[str]:
+    if header.direction is Direction.EXIT:
+        return knowledge.outside | {header.audience}
     return knowledge.outside
 
 
 def _with_list(
-    attributes: dict[str, Any], occasion: Occasion, slugs: list[Any] | None
+    attributes: dict[str, Any], attribute: str, slugs: list[Any] | None
 ) -> dict[str, Any]:
     """Return the attributes with this list; None leaves it out."""
     custom = dict(attributes.get("custom", {}))
     if slugs is None:
-        custom.pop(occasion.audience_attribute, None)
+        custom.pop(attribute, None)
     else:
-        custom[occasion.audience_attribute] = slugs
+        custom[attribute] = slugs
     changed = {name: value for name, value in attributes.items() if name != "custom"}
     return {**changed, "custom": custom} if custom else changed
 
@@ -163,19 +181,19 @@ def _with_attributes(user: dict[str, Any], attributes: dict[str, Any]) -> dict[s
 
 
 def _corrected_removal(
-    user: dict[str, Any], occasion: Occasion, knowledge: Knowledge
+    user: dict[str, Any], header: Header, rules: ShapingRules, knowledge: Knowledge
 ) -> dict[str, Any] | None:
     partial = user.get("custom", {}).get("partial", {})
-    slugs = partial.get(occasion.audience_attribute)
+    slugs = partial.get(rules.audience_attribute)
     if slugs is None:
         return user
     still_in = knowledge.inside
-    if occasion.direction is Direction.ENTER:
-        still_in = still_in | {occasion.audience}
+    if header.direction is Direction.ENTER:
+        still_in = still_in | {header.audience}
     kept = _without(slugs, still_in)
     if len(kept) == len(slugs):
         return user
-    return _without_removals(user, occasion.audience_attribute, kept)
+    return _without_removals(user, rules.audience_attribute, kept)
 
 
 def _without_removals(

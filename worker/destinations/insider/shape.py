@@ -17,9 +17,10 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from worker.contract.events import Header
 from worker.contract.words import Death, Direction, Skip
 from worker.destinations import normalise
-from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.api import NotSendable, Shaped, ShapingRules
 from worker.destinations.insider import fields
 from worker.destinations.insider.removals import removals
 from worker.destinations.normalise import is_empty
@@ -77,23 +78,26 @@ def _kind_of(value: Any) -> str:
     return "null" if value is None else names.get(type(value), "a number")
 
 
-def shape(body: Any, occasion: Occasion) -> Shaped | NotSendable:
+def shape(body: Any, header: Header, rules: ShapingRules, now_us: int) -> Shaped | NotSendable:
     """Make one rendered body valid, or say why it can't be."""
-    wrong = misfit(body, occasion.url)
+    wrong = misfit(body, rules.url)
     if wrong:
         return NotSendable(Death.INVALID, wrong)
     given: list[dict[str, Any]] = body["users"]
     if len(given) > MAX_USERS:
         return NotSendable(Death.INVALID, f"the body holds more than {MAX_USERS} users")
     dropped: list[str] = []
-    root = _root(body, occasion, dropped)
+    is_delete = deletes(rules.url)
+    root = _root(body, dropped, is_delete=is_delete)
+    if header.skip_hook and not is_delete:
+        root["skip_hook"] = True
     problems: list[NotSendable] = []
     users = []
     for user in given:
         shaped = (
-            _delete_user(user, occasion, dropped)
-            if deletes(occasion.url)
-            else _upsert_user(user, occasion, root, dropped)
+            _delete_user(user, rules, dropped)
+            if is_delete
+            else _upsert_user(user, header, rules, now_us=now_us, root=root, dropped=dropped)
         )
         if type(shaped) is dict:
             users.append(shaped)
@@ -113,19 +117,17 @@ def _worst(problems: Sequence[NotSendable]) -> NotSendable:
     return problems[0] if problems else NotSendable(Skip.EMPTY, "the body has no users")
 
 
-def _root(body: dict[str, Any], occasion: Occasion, dropped: list[str]) -> dict[str, Any]:
+def _root(body: dict[str, Any], dropped: list[str], *, is_delete: bool) -> dict[str, Any]:
     """Return the options beside `users`; an attribute delete has none."""
     root: dict[str, Any] = {}
     for name, value in body.items():
         if name == "users" or is_empty(value):
             continue
-        right = None if deletes(occasion.url) else _root_option(name, value)
+        right = None if is_delete else _root_option(name, value)
         if right is None:
             dropped.append(name)
         else:
             root[name] = right
-    if occasion.skip_hook and not deletes(occasion.url):
-        root["skip_hook"] = True
     return root
 
 
@@ -175,10 +177,16 @@ def _list_of(names: Sequence[str]) -> str:
 
 
 def _upsert_user(
-    user: dict[str, Any], occasion: Occasion, root: dict[str, Any], dropped: list[str]
+    user: dict[str, Any],
+    header: Header,
+    rules: ShapingRules,
+    *,
+    now_us: int,
+    root: dict[str, Any],
+    dropped: list[str],
 ) -> dict[str, Any] | NotSendable:
     first = len(dropped)
-    region = occasion.phone_region
+    region = rules.phone_region
     right = _person(user, region, dropped)
     if right is None:
         return _nobody(dropped[first:])
@@ -187,7 +195,10 @@ def _upsert_user(
             if found := fields.attributes(value, region, dropped):
                 right["attributes"] = found
         elif name == "events":
-            if not occasion.repair and (log := fields.events(value, occasion, dropped)):
+            if header.repair:
+                continue
+            log = fields.events(value, time_us=header.time_us, now_us=now_us, dropped=dropped)
+            if log:
                 right["events"] = log
         elif name in _SWITCHES:
             _put_switch(right, name, value, dropped)
@@ -197,7 +208,7 @@ def _upsert_user(
             right[name] = value
         else:
             dropped.append(name)
-    _tell_empty_memberships(right, user, occasion, root, dropped)
+    _tell_empty_memberships(right, user, header, rules, root=root, dropped=dropped)
     if not right.keys().isdisjoint(TELLING):
         return right
     return _nothing(dropped[first:])
@@ -226,21 +237,23 @@ def overwrites(user: Mapping[str, Any], root: Mapping[str, Any] = _NO_ROOT) -> b
 def _tell_empty_memberships(
     right: dict[str, Any],
     user: dict[str, Any],
-    occasion: Occasion,
+    header: Header,
+    rules: ShapingRules,
+    *,
     root: dict[str, Any],
     dropped: list[str],
 ) -> None:
     if not overwrites(right, root):
         return
-    attribute = occasion.audience_attribute
+    attribute = rules.audience_attribute
     given = user.get("attributes")
     custom = given.get("custom") if type(given) is dict else None
     if type(custom) is not dict or attribute not in custom or not is_empty(custom[attribute]):
         return
     if custom[attribute] == []:
         _set_list(right, attribute, [])
-    elif occasion.direction is Direction.ENTER:
-        _set_list(right, attribute, [occasion.audience])
+    elif header.direction is Direction.ENTER:
+        _set_list(right, attribute, [header.audience])
         for switch in _SWITCHES:
             right.pop(switch, None)
         if root.pop("append", None) is not None:
@@ -252,10 +265,10 @@ def _set_list(right: dict[str, Any], attribute: str, slugs: list[str]) -> None:
 
 
 def _delete_user(
-    user: dict[str, Any], occasion: Occasion, dropped: list[str]
+    user: dict[str, Any], rules: ShapingRules, dropped: list[str]
 ) -> dict[str, Any] | NotSendable:
     first = len(dropped)
-    right = _person(user, occasion.phone_region, dropped)
+    right = _person(user, rules.phone_region, dropped)
     if right is None:
         return _nobody(dropped[first:])
     found = removals(user, dropped)

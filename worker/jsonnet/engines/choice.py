@@ -18,14 +18,14 @@ from worker.jsonnet.syntax.scopes import children
 from worker.jsonnet.syntax.tokens import Token, TokenKind
 
 _OURS: Final = "lib:/"
-"""The shipped library is right in every engine; the conformance tests see to it."""
+"""The files that every engine gets right: the shipped library, as the conformance tests prove."""
 _CHOMPS: Final = "|||-"
 _EQUALITIES: Final = frozenset({"==", "!="})
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%"})
 _MAKES_FRACTIONS: Final = frozenset({"-", "*", "/"})
 _WHOLE_CALLS: Final = frozenset({"length", "type"})
 _FIRST_EXACT: Final = 2
-"""From here on numbers that differ, differ by more than rjsonnet overlooks (2.2e-16)."""
+"""The size from which on different numbers differ by more than rjsonnet overlooks (2.2e-16)."""
 
 
 def engine_for(bundle: Bundle) -> EngineModule:

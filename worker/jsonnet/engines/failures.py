@@ -15,7 +15,7 @@ from typing import Final
 from worker.jsonnet.files import shown
 
 MAX_MESSAGE: Final = 300
-"""Characters of a message that are kept: an error may quote the profile."""
+"""The characters of a message that are kept: an error may quote the profile."""
 _ASSERT: Final = "assert failed: "
 _PREFIXES: Final = ("RUNTIME ERROR: ", "STATIC ERROR: ", "runtime error: ")
 _NAME: Final = r"(?P<name>(?:templates|lib):/[^\n:]+)"

@@ -18,7 +18,6 @@ from typing import Final, Literal
 
 from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.engines import judging
-from worker.jsonnet.engines.batch import checked
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.rewrite import (
     REFERENCE_LACKS,
@@ -27,6 +26,7 @@ from worker.jsonnet.engines.rewrite import (
     RJSONNET_STD,
     untouched,
 )
+from worker.jsonnet.engines.rows_evaluator import checked
 from worker.jsonnet.files import LIBRARY_FOLDER, Bundle, resolutions
 from worker.jsonnet.processes import own_command
 

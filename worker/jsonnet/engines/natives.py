@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 MAX_STACK: Final = 500
-"""rjsonnet's own default; from some 5,000 on endless recursion is a segmentation fault."""
+"""The depth of an engine's stack, rjsonnet's default; at some 5,000 recursion ends the process."""
 
 Natives = dict[str, tuple[tuple[str, ...], Callable[..., Any]]]
 

@@ -15,7 +15,7 @@ from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.files import Bundle, SourceFile, shown
 
 _NOT_EVALUATED: Final = "if true then null else\n"
-"""Put before a file: the rest has to parse, and is not evaluated."""
+"""Text before a file that makes the engine parse the rest without evaluating it."""
 _PROBE: Final = "templates:/probe"
 
 

@@ -24,7 +24,7 @@ from worker.jsonnet.syntax.tokens import Token, TokenKind
 from worker.jsonnet.syntax.tree import Import
 
 RJSONNET_STD: Final = "std-for-rjsonnet.libsonnet"
-"""Adds what rjsonnet 0.5.6 lacks of the standard library, and corrects what it does wrong."""
+"""The file that adds what rjsonnet 0.5.6 lacks of `std`, and corrects what it does wrong."""
 RJSONNET_LACKS: Final = frozenset(
     {
         *("atan2", "deg2rad", "escapeStringJson", "flattenDeepArray", "foldl", "foldr", "hypot"),
@@ -33,9 +33,9 @@ RJSONNET_LACKS: Final = frozenset(
         *("split", "splitLimit", "trim"),
     }
 )
-"""Lacking or wrong: a file that names one of these gets the completed library."""
+"""The functions that are lacking or wrong; a file that names one gets the completed library."""
 REFERENCE_STD: Final = "std-for-jsonnet.libsonnet"
-"""Adds what the reference implementation leaves to go-jsonnet."""
+"""The file that adds what the reference implementation leaves to go-jsonnet."""
 REFERENCE_LACKS: Final = frozenset(
     {"manifestJson", "manifestJsonEx", "manifestJsonMinified", "sha1", "sha256", "trim"}
 )

@@ -13,11 +13,11 @@ import orjson
 
 from worker.jsonnet.engines import failures as jsonnet_errors
 from worker.jsonnet.engines import probe
-from worker.jsonnet.engines.batch import BatchEvaluator, Input
 from worker.jsonnet.engines.choice import engine_for, right_engine
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.judge import EngineModule, judge, judges
 from worker.jsonnet.engines.rewrite import REFERENCE_LACKS, REFERENCE_STD, rewrite
+from worker.jsonnet.engines.rows_evaluator import Input, RowsEvaluator
 from worker.jsonnet.files import Bundle, resolutions, shown
 from worker.jsonnet.syntax import tree
 from worker.jsonnet.syntax.room import room
@@ -29,7 +29,7 @@ _GROUP: Final = 50
 """Events that share a call. A call costs 200 µs; beyond 100 events the engine's collector costs
 more, and the interpreter lock is held all the time: a lease's renewal would wait."""
 _SECONDS: Final = 5.0
-"""For one event in a process of its own, on a busy machine."""
+"""The seconds for one event in a process of its own, on a busy machine."""
 _NOBODY: Final = Failure("no engine renders this event")
 _AS_TEXT: Final = "(function(value) std.toString([value]))"
 """For the reference implementation, whose `manifestJsonMinified` is written in Jsonnet, and takes
@@ -74,7 +74,7 @@ class TemplateEngines:
                     engine, self._bundle, [event.profile], event.settings, seconds=_SECONDS
                 )
                 if said is not None:
-                    yield said.encode() if isinstance(said, str) else self._told(said)
+                    yield said.encode() if isinstance(said, str) else self._marked(said)
 
     def distrust(self) -> None:
         """Render with another engine from now on, because rjsonnet was found to be wrong."""
@@ -90,14 +90,14 @@ class TemplateEngines:
         return [answers.get(at, _NO_JSON) for at in range(len(events))]
 
     @cached_property
-    def _rjsonnet(self) -> BatchEvaluator:
-        return BatchEvaluator(rewrite(self._bundle), resolutions(self._bundle), self._inner)
+    def _rjsonnet(self) -> RowsEvaluator:
+        return RowsEvaluator(rewrite(self._bundle), resolutions(self._bundle), self._inner)
 
     @cached_property
-    def _jsonnet(self) -> BatchEvaluator:
+    def _jsonnet(self) -> RowsEvaluator:
         rewritten = rewrite(self._bundle, REFERENCE_STD, REFERENCE_LACKS)
         snippets = importlib.import_module("_jsonnet").evaluate_snippet
-        return BatchEvaluator(
+        return RowsEvaluator(
             rewritten,
             resolutions(self._bundle),
             self._inner,
@@ -109,12 +109,12 @@ class TemplateEngines:
     def _apart(self, event: Input) -> str | Failure:
         """Render an event in another process: go-jsonnet must not be imported before a fork."""
         [said] = judge(self.name, self._bundle, [event.profile], event.settings, seconds=_SECONDS)
-        return self._told(said) if isinstance(said, Failure) else said or _NOBODY
+        return self._marked(said) if isinstance(said, Failure) else said or _NOBODY
 
     def _read(self, text: str, headed: AbstractSet[str]) -> Failure:
-        return self._told(jsonnet_errors.read(text, headed))
+        return self._marked(jsonnet_errors.read(text, headed))
 
-    def _told(self, failure: Failure) -> Failure:
+    def _marked(self, failure: Failure) -> Failure:
         """Mark a failure as a failed assert if its place is that of an assert."""
         is_assert = (failure.file, failure.line, failure.column) in self._asserts
         return replace(failure, asserted=True) if is_assert else failure

@@ -17,7 +17,7 @@ KEYWORDS: Final = frozenset(
 )
 _GOOD_ESCAPES: Final = re.compile(r"""(?:[^\\]|\\["'\\/bfnrt]|\\u[0-9A-Fa-f]{4})*""", re.DOTALL)
 _SHOWN: Final = 30
-"""Characters of an unexpected token that a message quotes."""
+"""The characters of an unexpected token that a message quotes."""
 
 Listed = TypeVar("Listed")
 

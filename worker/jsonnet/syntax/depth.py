@@ -9,9 +9,9 @@ from typing import Final
 from worker.jsonnet.syntax.tokens import Token
 
 MAX_DEPTH: Final = 200
-"""Nested brackets in one file. rjsonnet dies of some thousands; nobody writes a hundred."""
+"""The largest number of nested brackets; rjsonnet dies of some thousands."""
 MAX_CHAIN: Final = 2_000
-"""Tokens in one expression without `,` or `;`. The reference engine dies of 20,000."""
+"""The largest number of tokens between two `,` or `;`. The reference engine dies of 20,000."""
 _OPENING: Final = frozenset("([{")
 _CLOSING: Final = frozenset(")]}")
 _SEPARATORS: Final = frozenset(",;")

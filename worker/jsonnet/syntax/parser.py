@@ -16,7 +16,7 @@ from worker.jsonnet.syntax.room import room
 from worker.jsonnet.syntax.tokens import Token, TokenKind, significant
 
 MAX_DEPTH: Final = 200
-"""Expressions within expressions. rjsonnet dies of some thousands; nobody writes a hundred."""
+"""The largest number of expressions within each other. rjsonnet dies of some thousands."""
 _POWERS: Final = {
     **dict.fromkeys(("*", "/", "%"), 11),
     **dict.fromkeys(("+", "-"), 10),

@@ -44,7 +44,7 @@ class Token:
 
     @property
     def end(self) -> int:
-        """The offset behind it."""
+        """The offset behind the token."""
         return self.start + len(self.text)
 
 
@@ -139,7 +139,7 @@ _ESCAPE: Final = re.compile(
     r"\\(?:u([dD][89abAB][0-9A-Fa-f]{2})\\u([dD][c-fC-F][0-9A-Fa-f]{2})|u([0-9A-Fa-f]{4})|(.))",
     re.DOTALL,
 )
-"""A pair of surrogates, any other code, or a character."""
+"""The form of an escape: a pair of surrogates, any other code, or a character."""
 _BLOCK_BODY: Final = re.compile(r"\|\|\|(?P<chomp>-?)[ \t\r]*\n(?P<body>.*)\|\|\|\Z", re.DOTALL)
 _HIGH: Final = 0xD800
 _LOW: Final = 0xDC00

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 ANSWER_SECONDS: Final = 10
-"""Processor time for one question."""
+"""The processor seconds for one question."""
 MEMORY_BYTES: Final = 2_000_000_000
 """The memory limit of the copy, in bytes."""
 

@@ -29,7 +29,7 @@ _KILLS: Final = (
 LOG: Final = structlog.get_logger()
 
 Ask = Callable[[Sequence[Callable[[], Any]]], list[Any]]
-"""Answers questions; None for one that can't be answered."""
+"""Answers questions; the answer to one that can't be answered is None."""
 
 
 @dataclass(frozen=True, slots=True)

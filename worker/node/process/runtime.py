@@ -17,7 +17,7 @@ import redis.asyncio
 import structlog
 
 from worker.adapters.clock import SystemClock
-from worker.adapters.jsonnet import ProcessRenders
+from worker.adapters.jsonnet import ProcessRenderer
 from worker.adapters.redis import scripts
 from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate
@@ -30,7 +30,7 @@ from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.sender import HttpSender
 from worker.batch.concluding.responses import Responses
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
@@ -70,7 +70,7 @@ class Runtime:
     client: redis.asyncio.Redis
     broker: redis.asyncio.Redis
     lease_client: redis.Redis
-    renders: ProcessRenders
+    renderer: ProcessRenderer
     numbers: RedisNumbers
     sender: HttpSender
     letter_limit: LetterLimit
@@ -181,13 +181,13 @@ class Runtime:
         streaks = RedisStreaks(self.client, may_repeat=may_repeat)
         await streaks.look()
         # Nothing that may fail comes between taking shares of canaries and giving them back.
-        ration = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
+        canary_shares = await self.canaries.begin(partition.token, routes, self.upkeep.refused)
         drain = Drain(
             tag=(place.destination, place.partition),
             partition=partition,
             gate=self._gate(self.settings.destinations[place.destination]),
             sender=self.sender,
-            renders=replace(self.renders, is_told_to_stop=lambda: stop.is_told),
+            renderer=replace(self.renderer, is_told_to_stop=lambda: stop.is_told),
             numbers=self.numbers,
             streaks=streaks,
             lease=ThreadedLease(self.lease_client, place, partition.token, delivery.lease_seconds),
@@ -205,13 +205,13 @@ class Runtime:
             stop=stop,
             renames=lambda: self.renames.of(place.destination),
             responses=self.responses,
-            ration=ration,
+            canary_shares=canary_shares,
             meanings=lambda: self.meanings.of(place.destination),
         )
         try:
             return await adapt(drain).run()
         finally:
-            await self.canaries.end(partition.token, routes, ration)
+            await self.canaries.end(partition.token, routes, canary_shares)
 
     async def _paused(self, destination: str) -> frozenset[str] | None:
         await self.letter_limit.pause_if_full(destination)
@@ -255,7 +255,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         client=client,
         broker=connect_async(resolve_broker_url(settings.redis)),
         lease_client=connect(url, timeout_seconds=1.0),
-        renders=ProcessRenders(loaded.renderer),
+        renderer=ProcessRenderer(loaded.renderer),
         numbers=RedisNumbers(client),
         sender=HttpSender(
             connections=max(16, settings.delivery.in_flight),

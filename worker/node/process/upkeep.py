@@ -16,13 +16,13 @@ from typing import Final
 import structlog
 
 from worker.batch.route import Route
-from worker.checks.rendering import IsolatedSamples
+from worker.checks.rendering import IsolatedSampleRenderer
 from worker.checks.triggers import check_trigger, fails_where_another_renders
 from worker.contract.settings import Settings, Trigger
 from worker.errors import TemplateBroken, WeMustAct
 from worker.jsonnet.files import TemplateFolder
 from worker.jsonnet.renderer import Renderer
-from worker.node.shared.node import Told
+from worker.node.shared.node import TemplateUse
 
 EVERY_SECONDS: Final = 1.0
 AT_ONCE_SECONDS: Final = 5.0
@@ -35,7 +35,7 @@ Stamp = frozenset[tuple[str, int, int, int]]
 
 @dataclass(slots=True)
 class Upkeep:
-    """See the module.
+    """The routes of one process, kept up with the template files.
 
     Args:
         renderer: Of this process.
@@ -81,9 +81,9 @@ class Upkeep:
             if route.stopped
         )
 
-    def told(self) -> Told:
-        """Return what the node has to know of this process."""
-        return Told(self.versions, dict(self.refused), self.stopped)
+    def template_use(self) -> TemplateUse:
+        """Return the report of this process to its node."""
+        return TemplateUse(self.versions, dict(self.refused), self.stopped)
 
     def look(self) -> None:
         """Look at the folder if it is time, and use the templates that changed and are right."""
@@ -132,7 +132,7 @@ class Upkeep:
         return True
 
     def _problem(self, trigger: Trigger, route: Route) -> str:
-        samples, now = IsolatedSamples(self.settings.templates_folder), datetime.now(UTC)
+        samples, now = IsolatedSampleRenderer(self.settings.templates_folder), datetime.now(UTC)
         findings = check_trigger(self.settings, trigger, samples, now)
         errors = "; ".join(one.message for one in findings if one.severity == "error")
         before = route.template

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-def nameless_file() -> int:
+def unnamed_file() -> int:
     """Return the descriptor of a new file; it is gone with the last process that has it."""
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from worker.contract.redis.birth import KnownBirth
-from worker.node.shared.memory import locked, nameless_file, read_all, write_all
+from worker.node.shared.memory import locked, read_all, unnamed_file, write_all
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board
 from worker.node.shared.waiting import WaitingCalls
@@ -25,21 +25,21 @@ class StoppedTriggers:
     """
 
     def __init__(self) -> None:
-        self._descriptor = nameless_file()
+        self._descriptor = unnamed_file()
         self._looks = 0
 
     def write(self, names: Iterable[str]) -> None:
-        """Replace what is known."""
+        """Replace the names of the stopped triggers."""
         with locked(self._descriptor):
             write_all(self._descriptor, "\n".join(sorted(names)))
 
     def read_for_ringing(self) -> frozenset[str]:
-        """Return their names, but now and then none: a process finds out what was mended."""
+        """Return the stopped triggers; now and then none, to find out what was mended."""
         self._looks += 1
         return frozenset() if self._looks % _LOOKS == 0 else self.read()
 
     def read(self) -> frozenset[str]:
-        """Return their names."""
+        """Return the names of the stopped triggers."""
         with locked(self._descriptor):
             return frozenset(read_all(self._descriptor).splitlines())
 
@@ -48,7 +48,7 @@ class DoubtedTemplates:
     """Templates whose compiled form differed from the engine, and how often, in this node."""
 
     def __init__(self) -> None:
-        self._descriptor = nameless_file()
+        self._descriptor = unnamed_file()
 
     def add(self, found: Mapping[str, int]) -> None:
         """Add what one process found; of several processes the largest number counts."""
@@ -59,13 +59,13 @@ class DoubtedTemplates:
                 write_all(self._descriptor, json.dumps({**known, **most}))
 
     def read(self) -> dict[str, int]:
-        """Return them."""
+        """Return the templates in doubt, and how often each differed."""
         with locked(self._descriptor):
             return _stored(self._descriptor)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class TemplateUse:
     """A process' report of the templates that it works with.
 
     Args:
@@ -83,11 +83,11 @@ class TemplateVersions:
     """The template versions that the processes of this node work with."""
 
     def __init__(self) -> None:
-        self._descriptor = nameless_file()
+        self._descriptor = unnamed_file()
 
-    def tell(self, pid: int, told: Told) -> None:
+    def report(self, pid: int, use: TemplateUse) -> None:
         """Add what a process works with, and forget the processes that have ended."""
-        own = {"versions": dict(told.versions), "refused": dict(told.refused)}
+        own = {"versions": dict(use.versions), "refused": dict(use.refused)}
         with locked(self._descriptor):
             stored = _stored(self._descriptor)
             if stored.get(str(pid)) == own:

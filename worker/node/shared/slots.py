@@ -16,10 +16,10 @@ from typing import Final, Self
 
 from worker.contract.words import BACKFILL
 from worker.core.rounds import Ring
-from worker.node.shared.memory import nameless_file
+from worker.node.shared.memory import unnamed_file
 
 _ROOM: Final = 65_536
-"""Bytes for each kind of slot; more than a node can have processes."""
+"""The bytes for each kind of slot: more than a node can have processes."""
 _OF_BACKFILL: Final = 0
 
 
@@ -31,11 +31,11 @@ class DrainSlot:
         self._places = places
 
     def __enter__(self) -> Self:
-        """Hold it."""
+        """Hold the slot."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give it back."""
+        """Give the slot back."""
         for place in self._places:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
         self._places = []
@@ -53,7 +53,7 @@ class Slots:
         self._most = max(1, processes - 1)
         self._most_of_backfill = max(min(2, self._most), self._most - 1)
         self._rooms = {name: number for number, name in enumerate(destinations, start=1)}
-        self._descriptor = nameless_file()
+        self._descriptor = unnamed_file()
 
     def take(self, call: Ring) -> DrainSlot | None:
         """Take the slots that a drain needs; None where one of them is not free."""

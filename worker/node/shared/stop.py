@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from worker.adapters.redis.lease import boottime_seconds
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 
 _SECONDS: Final = struct.Struct("d")
 
@@ -30,12 +30,12 @@ class Board:
 
     @property
     def told_at_seconds(self) -> float:
-        """When the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
+        """Return the time at which the node was told to stop (CLOCK_BOOTTIME); 0 = it was not."""
         return self._read(0)
 
     @property
     def began_at_seconds(self) -> float:
-        """When a drain began last in this node; 0 = none has."""
+        """Return the time at which a drain last began in this node; 0 = none has."""
         return self._read(1)
 
     def tell_to_stop(self) -> None:
@@ -63,7 +63,7 @@ class BoardStop(Stop):
 
     @property
     def told_at_seconds(self) -> float:
-        """Return when it was told; 0 = it was not."""
+        """Return the time at which the signal came; 0 = it has not come."""
         return self._told_at_seconds or self._board.told_at_seconds
 
     @told_at_seconds.setter

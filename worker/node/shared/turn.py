@@ -9,7 +9,7 @@ from typing import Final
 
 import redis
 
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.redis.connection import connect, redis_errors, resolve_broker_url
 from worker.contract.settings import Settings
 from worker.contract.words import LIVE

@@ -12,10 +12,10 @@ from typing import Final
 
 from worker.contract.words import BACKFILL, LIVE
 from worker.core.rounds import Ring
-from worker.node.shared.memory import locked, nameless_file, read_all, write_all
+from worker.node.shared.memory import locked, read_all, unnamed_file, write_all
 
 _MOST: Final = 10_000
-"""Calls that are kept; what is lost here is rung for again."""
+"""The largest number of calls that are kept; for a lost one, the sweep rings again."""
 
 
 class WaitingCalls:
@@ -28,7 +28,7 @@ class WaitingCalls:
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        self._descriptor = nameless_file() if descriptor is None else descriptor
+        self._descriptor = unnamed_file() if descriptor is None else descriptor
 
     def add(self, call: Ring) -> None:
         """Put a call at the end, if it does not wait already."""
@@ -55,7 +55,7 @@ class WaitingCalls:
             return found
 
     def holds_any(self) -> bool:
-        """Say whether a call waits."""
+        """Say whether any call waits."""
         with self._all() as calls:
             return bool(calls)
 

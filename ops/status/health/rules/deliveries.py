@@ -1,4 +1,4 @@
-"""Rules about destinations, triggers and templates: does everything that is due go out?"""
+"""Rules about destinations, triggers and templates."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from ops.status.wording import counted, reason_of
 from worker.adapters.redis.addresses import rename_hint
 
 SLOW_FACTOR: Final = 0.5
-"""A destination that gets half of its rate or less is slowed."""
+"""Share of its configured rate at or below which a destination is slowed."""
 VERSIONS_WITHIN_MS: Final = 10_000
-"""Workers take a changed template over within this time, if they have its file."""
+"""Milliseconds within which workers with the file of a changed template use it."""
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 _HELD: Final = frozenset({"paused", "stopped", "refused", "waits", "orphaned"})
 
 
 def since_of(one: Mapping[str, Any]) -> int | None:
-    """Return since when something is in its state, in ms."""
+    """Return since when a destination or trigger is in its state, in ms."""
     if one.get("since"):
         return int(datetime.fromisoformat(one["since"]).timestamp() * 1_000)
     return int(one["since_ms"]) if one.get("since_ms") else None
 
 
 def destinations(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield those that are paused, broken, or slowed."""
+    """Yield destinations that are paused, broken, or slowed."""
     for name, one in facts.status["destinations"].items():
         state, since = one["state"], since_of(one)
         reason = reason_of(one) or "no reason was given"
@@ -43,7 +43,7 @@ def destinations(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def triggers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield those that are paused, stopped, or refused."""
+    """Yield triggers that are paused, stopped, or refused."""
     for name, one in facts.status["triggers"].items():
         state, reason = one["state"], reason_of(one) or "no reason was given"
         if state == "paused":

@@ -1,4 +1,4 @@
-"""Rules about what brings events in: the receiver, syncs, backfills."""
+"""Rules about the receiver, syncs and backfills, which bring events in."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ops.status.wording import reason_of
 from producer.sync.run import Phase
 
 UNSEEN_MS: Final = 30_000
-"""A receiver tells that it is there every five seconds."""
+"""Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3
 FAILED_STEPS: Final = 3
-"""Steps of a sync in a row; the third is about seven seconds after the first."""
+"""Failed steps of a sync in a row that are a problem; the third is 7 s after the first."""
 OVERDUE_MS: Final = 60_000
 LONGEST_RUN_MS: Final = 3_600_000
 _CHECK: Final = "segrelay serve --check"
@@ -24,7 +24,7 @@ _TAKEN, _UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 200, 401, 413, 503
 
 
 def receivers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that none runs, or that one is starved."""
+    """Yield a problem if no receiver runs, or one is starved."""
     found = facts.receivers
     if not facts.has_webhook or not found.seen_ms:
         return
@@ -40,7 +40,7 @@ def receivers(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def refusals(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield requests that the receivers refused in the last hour."""
+    """Yield a problem for requests that receivers refused in the last hour."""
     found = facts.receivers
     nothing_taken = not found.lately.get(_TAKEN)
     if count := found.answers.get(_UNAUTHORIZED):
@@ -62,7 +62,7 @@ def refusals(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def silence(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that no event has come for longer than is usual."""
+    """Yield a problem if no event has come for longer than usual."""
     event_ms, within = facts.receivers.event_ms, facts.events_within_seconds
     if within and event_ms and facts.now_ms - event_ms > within * 1_000:
         seconds = (facts.now_ms - event_ms) / 1_000
@@ -71,7 +71,7 @@ def silence(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def syncs(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield those that fail, wait for a person, or are overdue."""
+    """Yield syncs that fail, wait for a person, or are overdue."""
     for name, one in facts.syncs.items():
         run, show = one.run, f"segrelay sync status {name}"
         if run.phase is Phase.CONFIRM:

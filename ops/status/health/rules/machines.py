@@ -1,4 +1,4 @@
-"""Rules about what segrelay runs on: workers, Redis, clocks."""
+"""Rules about workers, Redis and clocks."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from worker.contract.processes import WORKER
 
 NEARLY_FULL: Final = 0.7
-"""Of `maxmemory`; producers stop at 0.8."""
+"""Share of `maxmemory` from which Redis is nearly full; producers stop at 0.8."""
 CLOCK_SECONDS: Final = 5.0
 CLOCK_ILL_SECONDS: Final = 60.0
+UNSEEN_MS: Final = 30_000
+"""Whoever runs beside the workers tells that it is there every five seconds."""
 _SHOW: Final = "segrelay redis status"
 _CUSTOMERS_NOTICE: Final = ("appendonly is off", "throws events away", "nothing is accepted")
-"""Words of the weaknesses of Redis that soon lose something, or hold everything up."""
+"""Words in the weaknesses of Redis that soon lose data, or hold everything up."""
 
 
 def workers(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that none runs, or that some run with something else than the others."""
+    """Yield a problem if no worker runs, or workers differ in configuration or version."""
     processes = [one for one in facts.status["processes"] if one["kind"] == WORKER]
     if not processes:
         told = "no worker has been seen for 10 s"
@@ -33,6 +35,24 @@ def workers(facts: Facts) -> Iterator[HealthProblem]:
     if len(versions) > 1:
         told = f"workers have different versions of segrelay: {', '.join(sorted(versions))}"
         yield HealthProblem("worker_version", ATTENTION, "", told, "restart the older workers")
+
+
+def too_few_workers(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that fewer run than are configured; that none runs is another problem."""
+    count = sum(one["kind"] == WORKER for one in facts.status["processes"])
+    if 0 < count < facts.workers_wanted:
+        told = f"{count:,} of {facts.workers_wanted:,} workers run (operate.workers)"
+        yield HealthProblem("too_few_workers", ATTENTION, "", told, "start the others")
+
+
+def companions(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield that Flower or the metrics are down; one that has never run is not missed."""
+    for kind, seen_ms in facts.companions.items():
+        unseen_ms = facts.now_ms - seen_ms
+        if unseen_ms > UNSEEN_MS:
+            told = f"configured, but not seen for {unseen_ms // 1_000:,} s"
+            mend = f"segrelay {kind}"
+            yield HealthProblem(f"{kind}_down", ATTENTION, "", told, mend, seen_ms)
 
 
 def clocks(facts: Facts) -> Iterator[HealthProblem]:
@@ -48,7 +68,7 @@ def clocks(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def memory(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that Redis is full, or nearly."""
+    """Yield a problem if Redis is full, or nearly."""
     redis = facts.redis
     if redis.full:
         yield HealthProblem("redis_full", ILL, "", redis.full, _SHOW)
@@ -61,7 +81,7 @@ def memory(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def durability(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that Redis can't write to its disk, or promises less than it has to."""
+    """Yield a problem if Redis can't write to its disk, or is less durable than it has to be."""
     for told in facts.redis.failing:
         message = f"{told}: make room on its disk, and look at its log"
         yield HealthProblem("redis_disk_fails", ILL, "", message, _SHOW)
@@ -71,7 +91,7 @@ def durability(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def emptied(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that Redis came back empty: what is lost, and what brings it back."""
+    """Yield a problem if Redis came back empty, with what is lost and how to get it back."""
     if not facts.redis.losses:
         return
     loss = facts.redis.losses[0]

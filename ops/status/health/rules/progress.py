@@ -1,4 +1,4 @@
-"""Rules that compare the counts with samples of earlier ones: what stands still, what grows."""
+"""Rules that compare the counts with earlier samples, to find what stalls or grows."""
 
 from __future__ import annotations
 
@@ -9,21 +9,30 @@ from typing import Final
 
 from ops.status.health.facts import Facts
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem
-from worker.contract.progress import Sample
+from ops.status.pace import Pace
+from worker.contract.progress import sample_before
 
 STANDS_STILL_MS: Final = 120_000
-"""Work that was due all this time, and of which nothing was settled, stands still."""
+"""Milliseconds after which due work of which nothing was settled counts as stalled."""
 WINDOW_MS: Final = 900_000
-"""Growth is that of a quarter of an hour."""
+"""Milliseconds over which growth is measured."""
 MANY_DEAD: Final = 10
 DEAD_SHARE: Final = 0.2
-"""Of the outcomes of a trigger: this many dead ones, and ten at least, are ill."""
+"""Share of a trigger's outcomes that is ill if they died; with ten dead letters at least."""
 MANY_QUARANTINED: Final = 10
+RECENT_MS: Final = 30_000
+"""Answers are slow if those of the last half minute are, compared with the hour before."""
+FEW_REQUESTS: Final = 3
+USUAL_REQUESTS: Final = 20
+SLOWER_TIMES: Final = 3.0
+SLOW_SECONDS: Final = 0.5
+SLOW_ILL_SECONDS: Final = 2.0
+OLD_SAMPLE_MS: Final = 60_000
 _CLOSED: Final = frozenset({"paused", "broken", "renamed", "orphaned"})
 
 
 def standing_still(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield lanes of which nothing is settled while work is due."""
+    """Yield lanes in which nothing is settled although work is due."""
     status = facts.status
     if not facts.samples or not status["processes"]:
         return
@@ -63,7 +72,7 @@ def _job_settled(job: str, counts: Mapping[str, int]) -> int:
 def _still_since(
     facts: Facts, destination: str, waits: str, settled: Callable[[Mapping[str, int]], int]
 ) -> int | None:
-    """Return since when nothing was settled; None = something was, or not for long enough."""
+    """Return since when nothing was settled; None = the work has not stalled."""
     since = None
     first = settled(facts.samples[0].counts[destination])
     for sample in facts.samples:
@@ -74,9 +83,31 @@ def _still_since(
     return since if since is not None and facts.now_ms - since >= STANDS_STILL_MS else None
 
 
+def slow_answers(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield destinations whose answers take much longer than usual, or long where that is new."""
+    if not facts.samples or facts.now_ms - facts.samples[0].at_ms > OLD_SAMPLE_MS:
+        return
+    newest = facts.samples[0]
+    recent = sample_before(facts.samples, newest.at_ms - RECENT_MS) or newest
+    for name in newest.counts:
+        known = facts.status["destinations"].get(name)
+        now = Pace.between(recent, newest, name)
+        if known is None or known["state"] in _CLOSED or now.requests < FEW_REQUESTS:
+            continue
+        before = Pace.between(facts.samples[-1], recent, name)
+        is_known = before.requests >= USUAL_REQUESTS
+        least = SLOW_SECONDS if is_known else SLOW_ILL_SECONDS
+        if now.mean_seconds < max(least, SLOWER_TIMES * before.mean_seconds if is_known else 0.0):
+            continue
+        usual = f"; {before.mean_seconds:,.2f} s is usual" if is_known else ""
+        told = f"an answer takes {now.mean_seconds:,.1f} s now{usual}"
+        severity = ILL if now.mean_seconds >= SLOW_ILL_SECONDS else ATTENTION
+        yield HealthProblem("answers_slow", severity, name, told, "segrelay status", recent.at_ms)
+
+
 def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield triggers of which deliveries have died lately, with the reasons."""
-    before = _before(facts)
+    """Yield triggers with recent dead letters, with the reasons."""
+    before = sample_before(facts.samples, facts.now_ms - WINDOW_MS)
     if before is None:
         return
     then: Counter[str] = Counter()
@@ -102,19 +133,11 @@ def dead_letters(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def quarantine(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield that events could not be placed lately."""
-    before = _before(facts)
+    """Yield a problem if events could not be placed lately."""
+    before = sample_before(facts.samples, facts.now_ms - WINDOW_MS)
     grown = facts.status["quarantined"] - before.quarantined if before else 0
     if before and grown > 0:
         severity = ILL if grown >= MANY_QUARANTINED else ATTENTION
         told = f"{grown:,} events came that could not be placed"
         mend = "segrelay quarantine list"
         yield HealthProblem("quarantine_grows", severity, "", told, mend, before.at_ms)
-
-
-def _before(facts: Facts) -> Sample | None:
-    """Return the sample of a quarter of an hour ago, or the oldest since then."""
-    for sample in facts.samples:
-        if sample.at_ms <= facts.now_ms - WINDOW_MS:
-            return sample
-    return facts.samples[-1] if facts.samples else None

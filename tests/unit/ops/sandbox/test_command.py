@@ -15,8 +15,8 @@ from worker.errors import UsageWrong
         ({"error": ["500=much"]}, "error_shares.500"),
         ({"error": ["200=0.1"]}, "no status from 400 to 599"),
         ({"lost_answers": 1.5}, "lost_answers"),
-        ({"settings": "{"}, "--settings: no JSON"),
-        ({"settings": "[]"}, "--settings: an object is needed"),
+        ({"settings": "{"}, "--settings is not JSON"),
+        ({"settings": "[]"}, "--settings has to be a JSON object"),
         ({"settings": '{"typo": 1}'}, "typo: Extra inputs"),
     ],
 )
@@ -27,7 +27,7 @@ def test_options_that_make_no_sense_are_named(options, message):
 
 @pytest.mark.parametrize(("host", "warns"), [("192.0.2.1", True), ("127.0.0.1", False)])
 def test_a_host_that_others_reach_is_warned_of(host, warns, capsys):
-    with pytest.raises(UsageWrong, match="an object is needed"):
+    with pytest.raises(UsageWrong, match="has to be a JSON object"):
         sandbox(host=host, settings="[]")
 
     assert ("nothing asks for a password" in capsys.readouterr().err) is warns

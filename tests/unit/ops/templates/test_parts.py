@@ -9,9 +9,9 @@ from ops.templates.checking.calls import wrong_calls
 from ops.templates.checking.fields import asked_for, unknown_fields
 from ops.templates.checking.findings import lines_of, once, placed
 from ops.templates.checking.repair import repaired
-from ops.templates.place import names_in
 from ops.templates.trying.comparison import compared
 from ops.templates.trying.explained import changes_of
+from ops.templates.workspace import names_in
 from worker.checks.finding import Finding
 from worker.checks.rehearsal import Rehearsed
 from worker.jsonnet.files import SHIPPED_FOLDER, TemplateFolder

@@ -12,8 +12,9 @@ import httpx
 import pytest
 import structlog
 
+from producer.publishing.published import Published
 from producer.webhook.app import CHECK_HEADER, Receiver, build_app
-from producer.webhook.bodies import MOST_PAYLOADS, Body, Stored
+from producer.webhook.bodies import MOST_PAYLOADS, Body
 from producer.webhook.intake import Intake
 from worker import logs
 from worker.errors import RedisUnavailable
@@ -38,7 +39,7 @@ class Shelf:
             raise RedisUnavailable("Redis is full.")
         for body in bodies:
             payloads = list(body.payloads())
-            body.advance(Stored(len(payloads), 0))
+            body.advance(Published(accepted=len(payloads)))
             if body.refusal is None:
                 self.bodies.append(body.text)
                 self.rests.append(body.rest)
@@ -64,7 +65,7 @@ def logged() -> Iterator[Callable[[], list[dict[str, object]]]]:
 def ask(shelf: Shelf, method: str = "POST", path: str = PATH, **request: object) -> httpx.Response:
     receiver = Receiver(
         secrets=[b"new", b"old"],
-        intake=Intake(shelf),
+        intake=Intake(shelf.store),
         ready=lambda: "Redis is full." if shelf.is_full else "",
         inspect=lambda body: {"bytes": len(body.text)},
         count_too_large=shelf.count_too_large,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producer.webhook.bodies import SMALL_BYTES, Body, Stored
+from producer.publishing.published import Published
+from producer.webhook.bodies import SMALL_BYTES, Body
 from producer.webhook.splitting import spans_of
 
 JSON = st.recursive(
@@ -26,7 +27,7 @@ def values(body: Body, portion: int) -> list[Any]:
         taken = list(islice(body.payloads(), portion))
         assert taken, "a body that has not ended has more"
         found += [payload.error or payload.value for payload in taken]
-        body.advance(Stored(len(taken)))
+        body.advance(Published(accepted=len(taken)))
     assert body.stored.accepted == len(found)
     return found
 

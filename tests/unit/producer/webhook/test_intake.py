@@ -6,7 +6,8 @@ from itertools import islice
 
 import pytest
 
-from producer.webhook.bodies import Body, Stored
+from producer.publishing.published import Published
+from producer.webhook.bodies import Body
 from producer.webhook.intake import GROUP_BODIES, Intake
 from producer.webhook.unpacking import BodyTooLarge
 from worker.errors import RedisUnavailable
@@ -35,11 +36,11 @@ class Shelf:
         self.groups.append([body.text for body in bodies[: self.most]])
         for body in bodies[: self.most]:
             taken = list(islice(body.payloads(), 3))
-            body.advance(Stored(len(taken), 0))
+            body.advance(Published(accepted=len(taken)))
         return min(self.most, len(bodies))
 
 
-async def take_all(intake: Intake, bodies: Sequence[bytes]) -> list[Stored | BaseException]:
+async def take_all(intake: Intake, bodies: Sequence[bytes]) -> list[Published | BaseException]:
     taken = [intake.take(Body(text, most=100)) for text in bodies]
     return await asyncio.gather(*taken, return_exceptions=True)
 
@@ -47,23 +48,23 @@ async def take_all(intake: Intake, bodies: Sequence[bytes]) -> list[Stored | Bas
 def test_what_arrives_together_shares_a_write() -> None:
     shelf = Shelf()
 
-    asyncio.run(take_all(Intake(shelf), [b"x"] * 50))
+    asyncio.run(take_all(Intake(shelf.store), [b"x"] * 50))
 
     assert len(shelf.groups) <= 2
 
 
 def test_each_body_gets_its_own_answer() -> None:
-    answers = asyncio.run(take_all(Intake(Shelf()), [b"1", b"[1, 2]", b"[1, 2, 3]"]))
+    answers = asyncio.run(take_all(Intake(Shelf().store), [b"1", b"[1, 2]", b"[1, 2, 3]"]))
 
-    assert answers == [Stored(1, 0), Stored(2, 0), Stored(3, 0)]
+    assert answers == [Published(accepted=1), Published(accepted=2), Published(accepted=3)]
 
 
 def test_a_body_of_many_portions_is_answered_when_all_of_them_are_stored() -> None:
     many = b"[" + b",".join([b"1"] * 100) + b"]"
 
-    answers = asyncio.run(take_all(Intake(Shelf()), [many, b"1", many]))
+    answers = asyncio.run(take_all(Intake(Shelf().store), [many, b"1", many]))
 
-    assert answers == [Stored(100, 0), Stored(1, 0), Stored(100, 0)]
+    assert answers == [Published(accepted=100), Published(accepted=1), Published(accepted=100)]
 
 
 def test_what_comes_while_a_large_body_is_stored_waits_for_one_portion_only() -> None:
@@ -71,7 +72,7 @@ def test_what_comes_while_a_large_body_is_stored_waits_for_one_portion_only() ->
     many = b"[" + b",".join([b"1"] * 99) + b"]"
 
     async def play() -> None:
-        intake = Intake(shelf)
+        intake = Intake(shelf.store)
         large = asyncio.ensure_future(intake.take(Body(many)))
         await asyncio.sleep(0)  # the first write begins
         await asyncio.sleep(0)
@@ -88,7 +89,7 @@ def test_a_body_whose_later_portion_can_not_be_stored_is_to_be_sent_again() -> N
     shelf = Shelf()
     shelf.writes_until_it_closes = 2
 
-    (answer,) = asyncio.run(take_all(Intake(shelf), [b"[1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
+    (answer,) = asyncio.run(take_all(Intake(shelf.store), [b"[1, 2, 3, 4, 5, 6, 7, 8, 9]"]))
 
     assert isinstance(answer, RedisUnavailable)
     assert len(shelf.groups) == 2
@@ -97,7 +98,7 @@ def test_a_body_whose_later_portion_can_not_be_stored_is_to_be_sent_again() -> N
 def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -> None:
     shelf = Shelf(most=2)
 
-    asyncio.run(take_all(Intake(shelf), [b"1", b"2", b"3", b"4", b"5"]))
+    asyncio.run(take_all(Intake(shelf.store), [b"1", b"2", b"3", b"4", b"5"]))
 
     assert [text for group in shelf.groups for text in group] == [b"1", b"2", b"3", b"4", b"5"]
 
@@ -105,30 +106,30 @@ def test_bodies_that_a_write_did_not_reach_come_with_the_next_in_their_order() -
 def test_a_body_of_too_many_payloads_is_refused_alone() -> None:
     many = b"[" + b",".join([b"{}"] * 101) + b"]"
 
-    answers = asyncio.run(take_all(Intake(Shelf()), [b"1", many, b"2"]))
+    answers = asyncio.run(take_all(Intake(Shelf().store), [b"1", many, b"2"]))
 
-    assert [type(answer) for answer in answers] == [Stored, BodyTooLarge, Stored]
+    assert [type(answer) for answer in answers] == [Published, BodyTooLarge, Published]
 
 
 def test_a_group_is_bounded() -> None:
     shelf = Shelf()
 
-    asyncio.run(take_all(Intake(shelf), [b"x"] * (GROUP_BODIES + 1)))
+    asyncio.run(take_all(Intake(shelf.store), [b"x"] * (GROUP_BODIES + 1)))
 
     assert max(map(len, shelf.groups)) == GROUP_BODIES
 
 
 def test_a_body_that_meets_a_bug_fails_alone() -> None:
-    answers = asyncio.run(take_all(Intake(Shelf()), [b"a", POISON, b"bb"]))
+    answers = asyncio.run(take_all(Intake(Shelf().store), [b"a", POISON, b"bb"]))
 
-    assert [type(answer) for answer in answers] == [Stored, ValueError, Stored]
+    assert [type(answer) for answer in answers] == [Published, ValueError, Published]
 
 
 def test_when_nothing_can_be_stored_everybody_is_told() -> None:
     shelf = Shelf()
     shelf.is_closed = True
 
-    answers = asyncio.run(take_all(Intake(shelf), [b"1", b"2"]))
+    answers = asyncio.run(take_all(Intake(shelf.store), [b"1", b"2"]))
 
     assert [type(answer) for answer in answers] == [RedisUnavailable, RedisUnavailable]
 
@@ -137,7 +138,7 @@ def test_closing_stores_what_still_waits() -> None:
     shelf = Shelf()
 
     async def play() -> None:
-        intake = Intake(shelf)
+        intake = Intake(shelf.store)
         waiting = [asyncio.ensure_future(intake.take(Body(b"1"))) for _ in range(3)]
         await asyncio.sleep(0)
         await intake.close()
@@ -151,12 +152,12 @@ def test_closing_stores_what_still_waits() -> None:
 def test_an_intake_that_has_failed_goes_on() -> None:
     shelf = Shelf()
 
-    async def play() -> Stored:
-        intake = Intake(shelf)
+    async def play() -> Published:
+        intake = Intake(shelf.store)
         shelf.is_closed = True
         with pytest.raises(RedisUnavailable):
             await intake.take(Body(b"1"))
         shelf.is_closed = False
         return await intake.take(Body(b"1"))
 
-    assert asyncio.run(play()) == Stored(1, 0)
+    assert asyncio.run(play()) == Published(accepted=1)

@@ -1,6 +1,6 @@
 """What a fresh holder of a lease makes of what it was told."""
 
-from worker.batch.partition import Hold, Holding
+from worker.batch.partition import Hold, TakenPartition
 from worker.batch.state import State
 from worker.core.backoff import Setback, Wait
 
@@ -17,7 +17,7 @@ class StoppedClock:
 
 
 def state_with(until_ms: int) -> State:
-    holding = Holding(
+    holding = TakenPartition(
         now_ms=NOW_MS,
         notes=(),
         rendering=frozenset(),

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.bench.shaping import occasion_of_sample
+from ops.bench.shaping import HEADER, NOW_US, RULES
+from worker.contract.events import Header
 from worker.contract.words import Direction
-from worker.destinations.api import NotSendable, Occasion, Shaped
+from worker.destinations.api import NotSendable, Shaped, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 
 API = InsiderApi()
-UPSERT = occasion_of_sample()
-DELETE = UPSERT._replace(url="/api/user/v1/attribute/delete", direction=Direction.EXIT)
+UPSERT = (HEADER, RULES)
+DELETE = (
+    HEADER._replace(direction=Direction.EXIT),
+    RULES._replace(url="/api/user/v1/attribute/delete"),
+)
+"""An event, and the rules of the trigger that wants it."""
 PATCH = {"orders": [{"action": "push", "note": "", "id": None}]}
 ANN = {"identifiers": {"email": "ann@example.com"}}
 
 
-def shaped(user: dict[str, Any], occasion: Occasion = UPSERT, **root: Any) -> Shaped:
-    result = API.shape({"users": [user], **root}, occasion)
+def shaped(
+    user: dict[str, Any], event: tuple[Header, ShapingRules] = UPSERT, **root: Any
+) -> Shaped:
+    result = API.shape({"users": [user], **root}, *event, NOW_US)
     assert isinstance(result, Shaped), result
     return result
 
 
-def refused(body: Any, occasion: Occasion = UPSERT) -> NotSendable:
-    result = API.shape(body, occasion)
+def refused(body: Any, event: tuple[Header, ShapingRules] = UPSERT) -> NotSendable:
+    result = API.shape(body, *event, NOW_US)
     assert isinstance(result, NotSendable), result
     return result
 

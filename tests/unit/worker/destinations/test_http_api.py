@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from ops.bench.shaping import occasion_of_sample
+from ops.bench.shaping import HEADER, NOW_US, RULES
 from worker.contract.settings.http import Failures, HttpRequests
 from worker.contract.words import Death, Skip
 from worker.core.knowledge import Knowledge
@@ -25,22 +25,23 @@ from worker.destinations.api import Answer, NotSendable, Shaped
 from worker.destinations.http import HttpApi
 
 API = HttpApi()
-OCCASION = occasion_of_sample()._replace(url="https://example.com/in")
+URL = "https://example.com/in"
+EVENT = (HEADER, RULES._replace(url=URL))
 
 
 @pytest.mark.parametrize("body", [{"a": "", "b": None}, [1, 2], 0, False])
 def test_a_body_is_sent_as_the_template_yields_it(body: Any) -> None:
-    result = API.shape(body, OCCASION)
+    result = API.shape(body, *EVENT, NOW_US)
 
     assert isinstance(result, Shaped)
-    assert API.correct(result, OCCASION, Knowledge(stale=True)) is result
+    assert API.correct(result, *EVENT, Knowledge(stale=True)) is result
     written = [orjson.dumps(one) for one in result.users]
     assert orjson.loads(API.assemble(written, result.root)) == body
 
 
 @pytest.mark.parametrize("body", [None, "", {}, []])
 def test_nothing_is_skipped(body: Any) -> None:
-    result = API.shape(body, OCCASION)
+    result = API.shape(body, *EVENT, NOW_US)
 
     assert isinstance(result, NotSendable)
     assert result.reason is Skip.EMPTY
@@ -48,7 +49,7 @@ def test_nothing_is_skipped(body: Any) -> None:
 
 @pytest.mark.parametrize("url", ["https://example.com/hook?x=1", "/hook?x=1", "hook?x=1"])
 def test_a_text_is_the_url(url: str) -> None:
-    result = API.shape(url, OCCASION)
+    result = API.shape(url, *EVENT, NOW_US)
 
     assert isinstance(result, Shaped)
     assert result.url == "https://example.com/hook?x=1"
@@ -69,7 +70,7 @@ def test_a_text_is_the_url(url: str) -> None:
     ],
 )
 def test_a_url_that_may_not_be_sent_to_is_dead(url: str) -> None:
-    result = API.shape(url, OCCASION)
+    result = API.shape(url, *EVENT, NOW_US)
 
     assert isinstance(result, NotSendable)
     assert result.reason is Death.INVALID
@@ -94,7 +95,7 @@ def test_a_url_that_may_not_be_sent_to_is_dead(url: str) -> None:
 def test_an_answer_means_what_its_status_says(status: int, body: bytes, verdict: Verdict) -> None:
     answer = Answer(status, body, retry_after="3")
 
-    assert API.classify(answer, users=1, url=OCCASION.url) == verdict
+    assert API.classify(answer, users=1, url=URL) == verdict
 
 
 def test_the_identity_may_stand_anywhere_in_the_body() -> None:
@@ -115,22 +116,22 @@ def url_of(result: Shaped | NotSendable) -> str:
 
 
 def test_a_templates_url_may_lead_to_the_listed_hosts() -> None:
-    assert url_of(api().shape("https://other.example.com/a", OCCASION)).endswith("/a")
-    assert url_of(api().shape("https://b.x.org/", OCCASION)) == "https://b.x.org/"
-    assert isinstance(api().shape("https://x.org/", OCCASION), NotSendable)
+    assert url_of(api().shape("https://other.example.com/a", *EVENT, NOW_US)).endswith("/a")
+    assert url_of(api().shape("https://b.x.org/", *EVENT, NOW_US)) == "https://b.x.org/"
+    assert isinstance(api().shape("https://x.org/", *EVENT, NOW_US), NotSendable)
 
 
 @pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("GET", b""), ("DELETE", b"")])
 def test_a_url_alone_has_no_body_where_the_method_needs_none(method: str, body: bytes) -> None:
-    result = api(method=method).shape("/x", OCCASION)
+    result = api(method=method).shape("/x", *EVENT, NOW_US)
 
     assert isinstance(result, Shaped)
     assert api(method=method).assemble([b"{}"], result.root) == body
 
 
 def test_a_delete_may_have_a_body_and_a_get_may_not() -> None:
-    assert isinstance(api(method="DELETE").shape({"a": 1}, OCCASION), Shaped)
-    refused = api(method="GET").shape({"a": 1}, OCCASION)
+    assert isinstance(api(method="DELETE").shape({"a": 1}, *EVENT, NOW_US), Shaped)
+    refused = api(method="GET").shape({"a": 1}, *EVENT, NOW_US)
     assert isinstance(refused, NotSendable)
     assert refused.reason is Death.INVALID
 
@@ -144,7 +145,7 @@ def test_several_results_go_in_an_array_even_if_there_is_one() -> None:
 
 
 def test_an_array_of_results_has_no_place_for_urls() -> None:
-    refused = api(results=2).shape("/x", OCCASION)
+    refused = api(results=2).shape("/x", *EVENT, NOW_US)
 
     assert isinstance(refused, NotSendable)
     assert "arrays of results" in refused.message
@@ -181,13 +182,13 @@ def test_the_header_of_the_key_can_be_renamed_and_left_out() -> None:
 def test_which_statuses_mean_yes_and_not_now_is_configured(status: int, verdict: type) -> None:
     chosen = api(success=[200, 404], retry=[409, 423])
 
-    said = chosen.classify(Answer(status, b""), users=1, url=OCCASION.url)
+    said = chosen.classify(Answer(status, b""), users=1, url=URL)
 
     assert isinstance(said, verdict)
 
 
 def test_a_refusal_to_repeat_was_surely_not_applied() -> None:
-    said = api(retry=["409"]).classify(Answer(409, b""), users=1, url=OCCASION.url)
+    said = api(retry=["409"]).classify(Answer(409, b""), users=1, url=URL)
 
     assert said == Failed("409", possibly_applied=False)
 
@@ -234,7 +235,7 @@ def test_a_successful_answer_tells_which_results_it_refuses(
 ) -> None:
     reads = api(results=10, failures=Failures.model_validate(failures))
 
-    said = reads.classify(Answer(200, orjson.dumps(document)), users=results, url=OCCASION.url)
+    said = reads.classify(Answer(200, orjson.dumps(document)), users=results, url=URL)
 
     if refused is None:
         assert isinstance(said, Unreadable)
@@ -247,4 +248,4 @@ def test_an_answer_that_was_cut_or_is_no_json_is_not_understood() -> None:
     reads = api(results=10, failures=Failures())
 
     for answer in (Answer(200, b"[", truncated=True), Answer(200, b"<html>")):
-        assert isinstance(reads.classify(answer, users=2, url=OCCASION.url), Unreadable)
+        assert isinstance(reads.classify(answer, users=2, url=URL), Unreadable)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.bench.shaping import body
+from ops.bench.shaping import HEADER, NOW_US, body
 from tests.unit.worker.destinations.shaping import (
     ANN,
     API,
@@ -25,7 +25,7 @@ def test_a_delete_holds_what_to_remove_and_nothing_else() -> None:
         "custom": {"whole": ["status", ""], "partial": {"list": ["vip", ""], "one": "x", "no": []}},
     }
 
-    result = shaped(user, DELETE._replace(skip_hook=True))
+    result = shaped(user, (DELETE[0]._replace(skip_hook=True), DELETE[1]))
 
     assert result.users[0] == {
         **ANN,
@@ -67,12 +67,14 @@ def test_an_entrance_with_an_unknown_list_appends_its_slug_instead_of_overwritin
 def test_an_empty_list_that_overwrites_is_a_statement_and_is_kept() -> None:
     overwriting = memberships([], not_append=True)
 
-    assert shaped(overwriting, UPSERT._replace(direction=Direction.EXIT)).users[0] == overwriting
+    exit_ = (HEADER._replace(direction=Direction.EXIT), UPSERT[1])
+
+    assert shaped(overwriting, exit_).users[0] == overwriting
     assert refused({"users": [memberships([])]}).reason is Skip.EMPTY
 
 
 def test_append_wins_over_not_append() -> None:
-    result = API.shape({"users": [memberships([], not_append=True, append=True)]}, UPSERT)
+    result = API.shape({"users": [memberships([], not_append=True, append=True)]}, *UPSERT, NOW_US)
 
     assert isinstance(result, NotSendable)
     assert result.reason is Skip.EMPTY

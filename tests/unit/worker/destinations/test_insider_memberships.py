@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ops.bench.shaping import occasion_of_sample
+from ops.bench.shaping import HEADER, RULES
 from worker.contract.words import Direction, Skip
 from worker.core.knowledge import Knowledge
 from worker.destinations.api import NotSendable, Shaped
@@ -14,10 +14,10 @@ from worker.destinations.insider.api import InsiderApi
 from worker.destinations.insider.memberships import tells_data
 
 API = InsiderApi()
-ENTER = occasion_of_sample()
-EXIT = ENTER._replace(direction=Direction.EXIT)
-CHANGE = ENTER._replace(direction=Direction.CHANGE)
-REMOVE = EXIT._replace(url="/api/user/v1/attribute/delete")
+ENTER = (HEADER, RULES)
+EXIT = (HEADER._replace(direction=Direction.EXIT), RULES)
+CHANGE = (HEADER._replace(direction=Direction.CHANGE), RULES)
+REMOVE = (EXIT[0], RULES._replace(url="/api/user/v1/attribute/delete"))
 NOTHING = Knowledge()
 ANN = {"identifiers": {"email": "ann@example.com"}}
 EVENT = {"event_name": "lytics_trigger", "timestamp": "2026-11-01T10:00:00Z"}
@@ -42,7 +42,7 @@ def knows(inside: str = "", outside: str = "") -> Knowledge:
 
 
 @pytest.mark.parametrize(
-    ("slugs", "occasion", "knowledge", "right"),
+    ("slugs", "event", "knowledge", "right"),
     [
         (["vip", "new"], ENTER, NOTHING, ["vip", "new"]),
         (["new"], ENTER, NOTHING, ["new", "vip"]),
@@ -57,13 +57,13 @@ def knows(inside: str = "", outside: str = "") -> Knowledge:
     ],
 )
 def test_a_list_that_would_be_overwritten_is_corrected(
-    slugs: Any, occasion: Any, knowledge: Knowledge, right: Any
+    slugs: Any, event: Any, knowledge: Knowledge, right: Any
 ) -> None:
-    assert slugs_of(API.correct(overwriting(slugs), occasion, knowledge)) == right
+    assert slugs_of(API.correct(overwriting(slugs), *event, knowledge)) == right
 
 
 @pytest.mark.parametrize(
-    ("slugs", "occasion", "knowledge", "right"),
+    ("slugs", "event", "knowledge", "right"),
     [
         (["vip"], ENTER, knows(inside="new"), ["vip"]),
         (["vip", "new"], ENTER, knows(outside="new"), ["vip"]),
@@ -72,22 +72,22 @@ def test_a_list_that_would_be_overwritten_is_corrected(
     ],
 )
 def test_an_appended_list_never_adds_what_something_newer_exited(
-    slugs: Any, occasion: Any, knowledge: Knowledge, right: Any
+    slugs: Any, event: Any, knowledge: Knowledge, right: Any
 ) -> None:
-    assert slugs_of(API.correct(user_with(slugs), occasion, knowledge)) == right
+    assert slugs_of(API.correct(user_with(slugs), *event, knowledge)) == right
 
 
 def test_append_false_overwrites_as_well() -> None:
     shaped = user_with(["new"], append=False)
 
-    assert slugs_of(API.correct(shaped, ENTER, NOTHING)) == ["new", "vip"]
+    assert slugs_of(API.correct(shaped, *ENTER, NOTHING)) == ["new", "vip"]
 
 
 @pytest.mark.parametrize("switch", [{}, {"not_append": True}])
 def test_a_list_that_the_whole_body_overwrites_is_corrected_too(switch: dict[str, Any]) -> None:
     shaped = user_with(["vip", "new"], **switch)._replace(root={"append": bool(switch)})
 
-    assert slugs_of(API.correct(shaped, EXIT, NOTHING)) == ["new"]
+    assert slugs_of(API.correct(shaped, *EXIT, NOTHING)) == ["new"]
 
 
 def test_old_patches_of_objects_are_left_out_where_newer_data_was_sent() -> None:
@@ -96,7 +96,7 @@ def test_old_patches_of_objects_are_left_out_where_newer_data_was_sent() -> None
         root={"append": True, "object_attributes": patch}
     )
 
-    result = API.correct(shaped, ENTER, Knowledge(stale=True))
+    result = API.correct(shaped, *ENTER, Knowledge(stale=True))
 
     assert isinstance(result, Shaped)
     assert "object_attributes" not in result.users[0]
@@ -107,7 +107,7 @@ def test_old_patches_of_objects_are_left_out_where_newer_data_was_sent() -> None
 def test_what_is_true_stays_the_very_same() -> None:
     shaped = overwriting(["vip"])
 
-    result = API.correct(shaped, ENTER, NOTHING)
+    result = API.correct(shaped, *ENTER, NOTHING)
 
     assert isinstance(result, Shaped)
     assert result == shaped
@@ -117,7 +117,7 @@ def test_what_is_true_stays_the_very_same() -> None:
 def test_the_body_given_is_not_changed() -> None:
     shaped = overwriting(["new"])
 
-    API.correct(shaped, ENTER, knows(inside="x", outside="new"))
+    API.correct(shaped, *ENTER, knows(inside="x", outside="new"))
 
     assert shaped == overwriting(["new"])
 
@@ -125,7 +125,7 @@ def test_the_body_given_is_not_changed() -> None:
 def test_stale_attributes_are_left_out_but_memberships_and_events_stay() -> None:
     shaped = overwriting(["vip", "new"], events=[EVENT])
 
-    result = API.correct(shaped, ENTER, Knowledge(outside=frozenset({"new"}), stale=True))
+    result = API.correct(shaped, *ENTER, Knowledge(outside=frozenset({"new"}), stale=True))
 
     assert isinstance(result, Shaped)
     user = result.users[0]
@@ -138,7 +138,7 @@ def test_stale_opt_ins_are_left_out_alone() -> None:
     attributes = {"name": "Ann", "email_optin": True, "gdpr_optin": True}
     shaped = Shaped(({**ANN, "attributes": attributes},), {})
 
-    result = API.correct(shaped, ENTER, Knowledge(stale_opt_ins=True))
+    result = API.correct(shaped, *ENTER, Knowledge(stale_opt_ins=True))
 
     assert isinstance(result, Shaped)
     assert result.users[0]["attributes"] == {"name": "Ann"}
@@ -155,7 +155,7 @@ def test_stale_opt_ins_are_left_out_alone() -> None:
 def test_where_nothing_true_is_left_the_delivery_is_skipped(
     attributes: Any, knowledge: Knowledge
 ) -> None:
-    result = API.correct(Shaped(({**ANN, "attributes": attributes},), {}), ENTER, knowledge)
+    result = API.correct(Shaped(({**ANN, "attributes": attributes},), {}), *ENTER, knowledge)
 
     assert isinstance(result, NotSendable)
     assert result.reason is Skip.EMPTY
@@ -169,20 +169,20 @@ def removing(*slugs: str, **more: Any) -> Shaped:
 def test_an_exit_is_removed_as_rendered() -> None:
     shaped = removing("vip")
 
-    result = API.correct(shaped, REMOVE, Knowledge(stale=True, stale_opt_ins=True))
+    result = API.correct(shaped, *REMOVE, Knowledge(stale=True, stale_opt_ins=True))
 
     assert result == shaped
 
 
 def test_what_something_newer_entered_is_not_removed() -> None:
-    result = API.correct(removing("vip", "new"), REMOVE, knows(inside="new"))
+    result = API.correct(removing("vip", "new"), *REMOVE, knows(inside="new"))
 
     assert result == removing("vip")
 
 
 def test_a_removal_of_which_nothing_is_left_is_skipped_unless_it_removes_more() -> None:
-    empty = API.correct(removing("new"), REMOVE, knows(inside="new"))
-    more = API.correct(removing("new", whole=["city"]), REMOVE, knows(inside="new"))
+    empty = API.correct(removing("new"), *REMOVE, knows(inside="new"))
+    more = API.correct(removing("new", whole=["city"]), *REMOVE, knows(inside="new"))
 
     assert isinstance(empty, NotSendable)
     assert more == Shaped(({**ANN, "whole": ["city"]},), {})
@@ -196,7 +196,7 @@ def flagged(**custom: Any) -> Shaped:
 def test_the_attribute_of_the_events_own_audience_is_never_stale(value: bool) -> None:
     shaped = flagged(lytics_in_vip=value, lytics_in_new=value, status="active")
 
-    result = API.correct(shaped, ENTER, Knowledge(stale=True))
+    result = API.correct(shaped, *ENTER, Knowledge(stale=True))
 
     assert isinstance(result, Shaped)
     assert result.users[0]["attributes"] == {"custom": {"lytics_in_vip": value}}
@@ -204,16 +204,16 @@ def test_the_attribute_of_the_events_own_audience_is_never_stale(value: bool) ->
 
 
 def test_what_is_called_like_a_flag_and_is_none_is_data() -> None:
-    result = API.correct(flagged(lytics_in_vip="yes"), ENTER, Knowledge(stale=True))
+    result = API.correct(flagged(lytics_in_vip="yes"), *ENTER, Knowledge(stale=True))
 
     assert isinstance(result, NotSendable)
 
 
 def test_how_flags_begin_is_the_triggers_setting() -> None:
-    occasion = ENTER._replace(audience="VIP EU", audience_flag_prefix="seg_")
+    event = (HEADER._replace(audience="VIP EU"), RULES._replace(audience_flag_prefix="seg_"))
 
     shaped = flagged(seg_vip_eu=True, lytics_in_vip=True)
-    result = API.correct(shaped, occasion, Knowledge(stale=True))
+    result = API.correct(shaped, *event, Knowledge(stale=True))
 
     assert isinstance(result, Shaped)
     assert result.users[0]["attributes"] == {"custom": {"seg_vip_eu": True}}
@@ -234,4 +234,4 @@ def test_how_flags_begin_is_the_triggers_setting() -> None:
 )
 def test_memberships_are_no_data_of_the_person(attributes: dict[str, Any], tells: bool) -> None:
     """Else the flag of an exit would make an older entrance's opt-ins stale."""
-    assert tells_data({**ANN, "attributes": attributes}, ENTER) is tells
+    assert tells_data({**ANN, "attributes": attributes}, *ENTER) is tells

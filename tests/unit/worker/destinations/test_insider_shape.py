@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ops.bench.shaping import body
+from ops.bench.shaping import HEADER, NOW_US, RULES, body
 from tests.unit.worker.destinations.shaping import (
     ANN,
     API,
@@ -20,12 +20,13 @@ from tests.unit.worker.destinations.shaping import (
     refused,
     shaped,
 )
+from worker.contract.events import Header
 from worker.contract.words import Death, Skip
-from worker.destinations.api import Occasion, Shaped
+from worker.destinations.api import Shaped, ShapingRules
 
 
 def test_the_pages_entrance_body_is_made_valid() -> None:
-    result = API.shape(body(1), UPSERT)
+    result = API.shape(body(1), *UPSERT, NOW_US)
 
     assert isinstance(result, Shaped)
     assert result.dropped == ()
@@ -58,7 +59,7 @@ def test_the_rendered_body_is_not_changed() -> None:
     given_body = body(1)
     text = orjson.dumps(given_body)
 
-    API.shape(given_body, UPSERT)
+    API.shape(given_body, *UPSERT, NOW_US)
 
     assert orjson.dumps(given_body) == text
 
@@ -235,12 +236,12 @@ def test_only_too_old_events_are_skipped_as_too_old() -> None:
 
 
 def test_a_repair_sends_no_events() -> None:
-    occasion = UPSERT._replace(repair=True)
+    repair = (HEADER._replace(repair=True), RULES)
 
-    result = shaped({**ANN, "attributes": {"name": "Ann"}, "events": [event()]}, occasion)
+    result = shaped({**ANN, "attributes": {"name": "Ann"}, "events": [event()]}, repair)
 
     assert "events" not in result.users[0]
-    assert refused({"users": [{**ANN, "events": [event()]}]}, occasion).reason is Skip.EMPTY
+    assert refused({"users": [{**ANN, "events": [event()]}]}, repair).reason is Skip.EMPTY
 
 
 def test_nothing_to_send_is_skipped_but_nothing_valid_is_dead() -> None:
@@ -272,7 +273,7 @@ def test_more_users_than_a_request_holds_are_dead() -> None:
 def test_an_invalid_user_costs_the_other_nothing() -> None:
     right = {**ANN, "attributes": {"name": "Ann"}}
 
-    result = API.shape({"users": [{"attributes": {"name": "Bob"}}, right]}, UPSERT)
+    result = API.shape({"users": [{"attributes": {"name": "Bob"}}, right]}, *UPSERT, NOW_US)
 
     assert isinstance(result, Shaped)
     assert result.users == (right,)
@@ -286,7 +287,7 @@ def test_root_options_are_kept_and_unknown_ones_named() -> None:
 
     assert result.root == {"skip_hook": True, "error_callback_endpoint": "https://example.com/e"}
     assert result.dropped == ("x",)
-    assert shaped(user, UPSERT._replace(skip_hook=True)).root == {"skip_hook": True}
+    assert shaped(user, (HEADER._replace(skip_hook=True), RULES)).root == {"skip_hook": True}
     assert shaped(user).root == {}
 
 
@@ -317,12 +318,12 @@ json_values = st.recursive(
 )
 
 
-@given(body=json_values, user=json_values, occasion=st.sampled_from([UPSERT, DELETE]))
+@given(body=json_values, user=json_values, on=st.sampled_from([UPSERT, DELETE]))
 def test_nothing_that_a_template_yields_makes_shaping_fail(
-    body: Any, user: Any, occasion: Occasion
+    body: Any, user: Any, on: tuple[Header, ShapingRules]
 ) -> None:
     for one in (body, {"users": [user]}, {"users": [{**ANN, "attributes": user, "events": body}]}):
-        result = API.shape(one, occasion)
+        result = API.shape(one, *on, NOW_US)
         if isinstance(result, Shaped):
             assert result.users
             assert all(user.get("identifiers") or user.get("insider_id") for user in result.users)

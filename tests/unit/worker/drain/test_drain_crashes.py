@@ -20,7 +20,7 @@ from tests.unit.worker.fake_insider import (
     silent,
     taken,
 )
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
 from worker.destinations.api import Answer

@@ -15,7 +15,7 @@ from tests.unit.worker.fake_insider import (
     holds_poison,
     taken,
 )
-from worker.batch.sending.lookout import Stop
+from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.keys import digest_of
 from worker.destinations.insider.api import InsiderApi
 from worker.errors import RedisUnavailable
@@ -100,15 +100,15 @@ class Stumbles(InsiderApi):
         super().__init__()
         object.__setattr__(self, "_at", at)  # an API is frozen
 
-    def shape(self, body: Any, occasion: Any) -> Any:
+    def shape(self, body: Any, *event: Any) -> Any:
         if self._at == "shape" and POISON in str(body):
             raise KeyError(POISON)
-        return super().shape(body, occasion)
+        return super().shape(body, *event)
 
-    def correct(self, shaped: Any, occasion: Any, knowledge: Any) -> Any:
+    def correct(self, shaped: Any, *event: Any) -> Any:
         if self._at == "correct" and POISON in str(shaped.users):
             raise ZeroDivisionError
-        return super().correct(shaped, occasion, knowledge)
+        return super().correct(shaped, *event)
 
 
 @pytest.mark.parametrize("at", ERRORS.values(), ids=ERRORS)

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from tests.nightly import amount
 from tests.unit.worker.drain_world import World, event, letters
-from tests.unit.worker.fake_insider import ATTRIBUTE, UPSERT, Reply, Sending, failed, refused, taken
+from tests.unit.worker.fake_insider import (
+    ATTRIBUTE,
+    UPSERT,
+    Reply,
+    Sending,
+    emails,
+    failed,
+    refused,
+    taken,
+)
 from worker.contract.words import Direction
 from worker.destinations.insider.api import InsiderApi
 
@@ -115,6 +124,38 @@ def test_a_body_that_overwrites_the_list_goes_by_itself() -> None:
 
         assert world.insider.lists["ann@example.com"] == {"a1", "a2", "a3"}
         assert counted(world) == (3, 2)
+
+
+def test_stale_root_options_are_not_sent_and_fresh_ones_are() -> None:
+    objects = {"object_attributes": [{"name": "cart"}]}
+    with World() as world:
+        world.put(entering("a2", 5))
+        world.drain()
+        world.put(
+            *(event(person, "a1", at=3, root=objects, **tells(3)) for person in ("ann", "bob"))
+        )
+
+        world.drain()
+
+        _, *sent = world.sendings
+        roots = {emails(sending)[0]: sending.root for sending in sent}
+        assert roots == {"ann@example.com": {}, "bob@example.com": objects}
+        assert world.count("dropped") > 0
+
+
+def test_a_probe_sends_the_root_options_that_are_still_true() -> None:
+    objects = {"object_attributes": [{"name": "cart"}]}
+    people = ("ann", "bob")
+    with World() as world:
+        world.put(*(event(person, "a2", at=5, **tells(5)) for person in people))
+        world.drain()
+        world.run(world.gate.resume("enter"))
+        world.put(*(event(person, "a1", at=3, root=objects, **tells(3)) for person in people))
+
+        world.drain_until_nothing_is_left()
+
+        _, *sent = world.sendings
+        assert [(len(sending.users), sending.root) for sending in sent] == [(1, {}), (1, {})]
 
 
 def test_a_destination_may_keep_user_objects_apart() -> None:

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.nightly import amount
-from worker.jsonnet.engines.batch import inner_sources
 from worker.jsonnet.engines.natives import HASHES
 from worker.jsonnet.engines.rewrite import RJSONNET_LACKS, RJSONNET_STD, rewrite, untouched
+from worker.jsonnet.engines.rows_evaluator import inner_sources
 from worker.jsonnet.files import TemplateFolder, resolutions
 from worker.jsonnet.rendered import Rendered, Row
 from worker.jsonnet.renderer import Renderer

@@ -37,7 +37,7 @@ class FakePresence:
     left: int = 0
     away: bool = False
 
-    def tell(self):
+    def announce(self):
         self.told += 1
 
     def leave(self):

@@ -5,9 +5,10 @@
 -- ARGV[1] the keys' tag
 --
 -- Returns a flat list of names and numbers: `settled`; `job|NAME`: settled of a job; `delivered|TRIGGER` and
--- `dead|TRIGGER|REASON`; `waits`: live; `waits|NAME`: of a job.
+-- `dead|TRIGGER|REASON`; `waits`: live; `waits|NAME`: of a job; `requests` that were answered or failed, and the
+-- sum of the times that this took, `asked|ms`.
 
-local found = {settled = 0, waits = 0}
+local found = {settled = 0, waits = 0, requests = 0}
 local ends = {delivered = true, skipped = true, dead = true, discarded = true}
 local counts = redis.call('HGETALL', KEYS[1])
 for at = 1, #counts, 2 do
@@ -16,6 +17,10 @@ for at = 1, #counts, 2 do
   if kind == 'job' then
     local name, what = rest:match('^(.-)|([^|]*)$')
     if name and not name:find('|', 1, true) and ends[what] then found['job|' .. name] = (found['job|' .. name] or 0) + count end
+  elseif kind == 'answered' then
+    found.requests = found.requests + count
+  elseif field == 'asked|ms' then
+    found[field] = count
   elseif ends[kind] then
     found.settled = found.settled + count
     if kind == 'delivered' or kind == 'dead' then found[field] = count end

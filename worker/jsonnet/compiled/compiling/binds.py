@@ -14,7 +14,7 @@ from worker.jsonnet.compiled.compiling.code import (
     Scope,
     Variable,
 )
-from worker.jsonnet.compiled.compiling.emitter import Compiles
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler
 from worker.jsonnet.syntax import tree
 
 Users = Sequence[tuple[tree.Node, bool]]
@@ -22,7 +22,12 @@ Users = Sequence[tuple[tree.Node, bool]]
 
 
 def bound(
-    compiles: Compiles, binds: Sequence[tree.Bind], scope: Scope, users: Users, *, deep: bool = True
+    compiles: ExpressionCompiler,
+    binds: Sequence[tree.Bind],
+    scope: Scope,
+    users: Users,
+    *,
+    deep: bool = True,
 ) -> tuple[list[str], Scope]:
     """Return the assignments for a group of locals, and the scope behind them.
 
@@ -49,7 +54,7 @@ def bound(
     return [define(compiles, bind, scope) for bind in functions] + assigned, scope
 
 
-def known_function(compiles: Compiles, node: tree.Node) -> KnownFunction:
+def known_function(compiles: ExpressionCompiler, node: tree.Node) -> KnownFunction:
     """Return what is known of a function before it is compiled."""
     assert isinstance(node, tree.Function)
     name = compiles.emitter.fresh("f")
@@ -60,7 +65,7 @@ def known_function(compiles: Compiles, node: tree.Node) -> KnownFunction:
     return KnownFunction(name, node.parameters, strict, value)
 
 
-def define(compiles: Compiles, bind: tree.Bind, scope: Scope) -> str:
+def define(compiles: ExpressionCompiler, bind: tree.Bind, scope: Scope) -> str:
     """Return the definition of a known function."""
     known = scope.names[bind.name]
     assert isinstance(known, KnownFunction)
@@ -68,19 +73,19 @@ def define(compiles: Compiles, bind: tree.Bind, scope: Scope) -> str:
     return f"({known.name} := {compiles.function(bind.value, scope)})"
 
 
-def _signature(compiles: Compiles, parameters: tuple[tree.Parameter, ...]) -> str:
+def _signature(compiles: ExpressionCompiler, parameters: tuple[tree.Parameter, ...]) -> str:
     names = compiles.emitter.hoisted(repr(tuple(each.name for each in parameters)))
     required = compiles.emitter.hoisted(repr(tuple(each.default is None for each in parameters)))
     return f"{names}, {required}"
 
 
-def function_value(compiles: Compiles, node: tree.Function, scope: Scope) -> str:
+def function_value(compiles: ExpressionCompiler, node: tree.Function, scope: Scope) -> str:
     """Return a function as a value."""
     return f"Func({compiles.function(node, scope)}, {_signature(compiles, node.parameters)})"
 
 
 def _in_order(
-    compiles: Compiles, functions: Sequence[tree.Bind], others: Sequence[tree.Bind]
+    compiles: ExpressionCompiler, functions: Sequence[tree.Bind], others: Sequence[tree.Bind]
 ) -> bool:
     """Return whether each local uses only those before it, and no function that uses a local."""
     names = {bind.name for bind in others}
@@ -98,7 +103,7 @@ def _in_order(
 
 
 def variable(
-    compiles: Compiles, bind: tree.Bind, scope: Scope, users: Users, *, deep: bool
+    compiles: ExpressionCompiler, bind: tree.Bind, scope: Scope, users: Users, *, deep: bool
 ) -> tuple[list[str], Binding]:
     """Return the assignments for a local that uses only what is known, and what it is then."""
     static = compiles.static(bind.value, scope)
@@ -126,7 +131,7 @@ def variable(
     return [f"({name} := Lazy(lambda: {code.text}))"], later
 
 
-def _only_asked(compiles: Compiles, node: tree.Node, name: str) -> bool:
+def _only_asked(compiles: ExpressionCompiler, node: tree.Node, name: str) -> bool:
     """Return whether a variable is only ever asked for a field by its name."""
     match node:
         case tree.Name(_, own):
@@ -141,7 +146,9 @@ def _only_asked(compiles: Compiles, node: tree.Node, name: str) -> bool:
     )
 
 
-def as_module(compiles: Compiles, node: tree.Node, scope: Scope) -> tuple[list[str], Module] | None:
+def as_module(
+    compiles: ExpressionCompiler, node: tree.Node, scope: Scope
+) -> tuple[list[str], Module] | None:
     """Return an object's fields as variables; None where they are not all written out."""
     groups: list[Sequence[tree.Bind]] = []
     inner = node
@@ -165,12 +172,14 @@ def as_module(compiles: Compiles, node: tree.Node, scope: Scope) -> tuple[list[s
     return assigned, Module(fields)
 
 
-def _is_modular(compiles: Compiles, node: tree.Object) -> bool:
+def _is_modular(compiles: ExpressionCompiler, node: tree.Object) -> bool:
     is_written_out = not any(field.is_computed or field.adds for field in node.fields)
     return is_written_out and not node.checks and not compiles.analysis.refers_to_object(node)
 
 
-def _field(compiles: Compiles, field: tree.Field, scope: Scope) -> tuple[list[str], Binding]:
+def _field(
+    compiles: ExpressionCompiler, field: tree.Field, scope: Scope
+) -> tuple[list[str], Binding]:
     if isinstance(field.value, tree.Function):
         known = known_function(compiles, field.value)
         return [f"({known.name} := {compiles.function(field.value, scope)})"], known
@@ -179,7 +188,9 @@ def _field(compiles: Compiles, field: tree.Field, scope: Scope) -> tuple[list[st
     return variable(compiles, bind, scope, [(used, False)] * MANY, deep=False)
 
 
-def _knot(compiles: Compiles, binds: Sequence[tree.Bind], scope: Scope) -> tuple[list[str], Scope]:
+def _knot(
+    compiles: ExpressionCompiler, binds: Sequence[tree.Bind], scope: Scope
+) -> tuple[list[str], Scope]:
     """Return locals that refer to each other or themselves: all of them later."""
     names = {bind.name: compiles.emitter.fresh("z") for bind in binds}
     scope = scope.having(
@@ -197,7 +208,7 @@ def in_front(assigned: Sequence[str], text: str) -> str:
 
 
 def local(
-    compiles: Compiles,
+    compiles: ExpressionCompiler,
     node: tree.Local,
     scope: Scope,
     body: Callable[[tree.Node, Scope], Code],

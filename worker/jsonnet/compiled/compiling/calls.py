@@ -13,7 +13,7 @@ from worker.jsonnet.compiled.compiling.code import (
     Standard,
     literal,
 )
-from worker.jsonnet.compiled.compiling.emitter import Compiles, refuse, tupled
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, refuse, tupled
 from worker.jsonnet.compiled.compiling.loops import array_of
 from worker.jsonnet.compiled.running.library import LIBRARY
 from worker.jsonnet.compiled.running.natives import Native
@@ -24,7 +24,7 @@ FIELDS_OF: Final = {"get": ("row", "get"), "jobConfGet": ("settings", "conf")}
 """Functions that look a field up: where, and the variable for that mapping's `get`."""
 
 
-def called(compiles: Compiles, node: tree.Call, scope: Scope) -> Code:
+def called(compiles: ExpressionCompiler, node: tree.Call, scope: Scope) -> Code:
     """Return the code of a call."""
     if node.is_strict:
         refuse("tailstrict", scope, node.at)
@@ -44,7 +44,7 @@ def called(compiles: Compiles, node: tree.Call, scope: Scope) -> Code:
     return Code(f"call({target.text}, {handles}, {{{named}}})")
 
 
-def looked_up(compiles: Compiles, node: tree.Node, scope: Scope) -> Code | None:
+def looked_up(compiles: ExpressionCompiler, node: tree.Node, scope: Scope) -> Code | None:
     """Return code that gives a field as the profile or the settings have it, untouched.
 
     Only for a call of `get` or `jobConfGet` with a constant field and default; else None.
@@ -86,7 +86,7 @@ _DOUBTFUL: Final = Code("doubtful()")
 """A call that Jsonnet refuses, when it comes to it."""
 
 
-def _library(compiles: Compiles, name: str, node: tree.Call, scope: Scope) -> Code:
+def _library(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: Scope) -> Code:
     entry = LIBRARY[name]
     nodes = _arranged(node, entry.names, entry.required)
     if nodes is None:
@@ -103,7 +103,9 @@ def _library(compiles: Compiles, name: str, node: tree.Call, scope: Scope) -> Co
     return Code(run, entry.gives, total=not nodes)
 
 
-def _field(compiles: Compiles, name: str, nodes: Sequence[tree.Node | None], scope: Scope) -> Code:
+def _field(
+    compiles: ExpressionCompiler, name: str, nodes: Sequence[tree.Node | None], scope: Scope
+) -> Code:
     assert nodes[0] is not None
     fields = FIELDS_OF[name][0]
     field = compiles.value(nodes[0], scope)
@@ -115,7 +117,7 @@ def _field(compiles: Compiles, name: str, nodes: Sequence[tree.Node | None], sco
     return Code(text, total=total)
 
 
-def _standard(compiles: Compiles, name: str, node: tree.Call, scope: Scope) -> Code:
+def _standard(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: Scope) -> Code:
     native = NATIVES.get(name)
     if native is None:
         refuse(f"std.{name}", scope, node.at)
@@ -139,7 +141,7 @@ def _standard(compiles: Compiles, name: str, node: tree.Call, scope: Scope) -> C
 
 
 def _argument(
-    compiles: Compiles, node: tree.Node, scope: Scope, native: Native, *, is_lazy: bool
+    compiles: ExpressionCompiler, node: tree.Node, scope: Scope, native: Native, *, is_lazy: bool
 ) -> Code:
     """Return an argument.
 
@@ -159,10 +161,12 @@ def _argument(
 _QUESTIONS: Final = frozenset(
     {"isString", "isNumber", "isBoolean", "isObject", "isArray", "isFunction", "isNull"}
 )
-"""They answer whatever they are asked about."""
+"""Functions that accept arguments of every kind."""
 
 
-def _known(compiles: Compiles, known: KnownFunction, node: tree.Call, scope: Scope) -> Code:
+def _known(
+    compiles: ExpressionCompiler, known: KnownFunction, node: tree.Call, scope: Scope
+) -> Code:
     compiles.emitter.calls += 1
     names = [parameter.name for parameter in known.parameters]
     nodes = _arranged(node, names, 0)

@@ -358,7 +358,7 @@ class Compiler:
         return Code(f"index({target.text}, {key.text})")
 
     def _spine(self, node: tree.Node, scope: Scope) -> Code:
-        """Return the code of what is evaluated first of all: here a failed `assert` counts."""
+        """Return the code of the expression that runs first: here a failed `assert` counts."""
         match node:
             case tree.Local():
                 return local(self, node, scope, self._spine, deep=True)

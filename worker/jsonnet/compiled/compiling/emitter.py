@@ -43,7 +43,7 @@ class Emitter:
         return name
 
 
-class Compiles(Protocol):
+class ExpressionCompiler(Protocol):
     """The compiler, as its parts see it."""
 
     emitter: Emitter

@@ -6,21 +6,26 @@ from collections.abc import Callable, Sequence
 
 from worker.jsonnet.compiled.compiling.binds import bound, in_front
 from worker.jsonnet.compiled.compiling.code import Code, Scope
-from worker.jsonnet.compiled.compiling.emitter import Compiles, parameter, refuse
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, parameter, refuse
 from worker.jsonnet.syntax import tree
 
 ItemCode = Callable[[Scope], Code]
 """Gives the code of one element of the result."""
 
 
-def array_of(compiles: Compiles, node: tree.ArrayOf, scope: Scope, item: ItemCode) -> Code:
+def array_of(
+    compiles: ExpressionCompiler, node: tree.ArrayOf, scope: Scope, item: ItemCode
+) -> Code:
     """Return the code of an array; `item` says whether elements come now or later."""
     code = _nested(compiles, node.specs, scope, item)
     return Code(code.text, "array")
 
 
 def object_of(
-    compiles: Compiles, node: tree.ObjectOf, scope: Scope, value: Callable[[tree.Node, Scope], str]
+    compiles: ExpressionCompiler,
+    node: tree.ObjectOf,
+    scope: Scope,
+    value: Callable[[tree.Node, Scope], str],
 ) -> str:
     """Return the code of an object."""
     literal = tree.Object(node.at, (node.field,), node.binds, ())
@@ -36,7 +41,10 @@ def object_of(
 
 
 def _nested(
-    compiles: Compiles, specs: Sequence[tree.For | tree.Only], scope: Scope, item: ItemCode
+    compiles: ExpressionCompiler,
+    specs: Sequence[tree.For | tree.Only],
+    scope: Scope,
+    item: ItemCode,
 ) -> Code:
     spec, rest = specs[0], specs[1:]
     assert isinstance(spec, tree.For)
@@ -49,7 +57,10 @@ def _nested(
 
 
 def _chosen(
-    compiles: Compiles, specs: Sequence[tree.For | tree.Only], scope: Scope, item: ItemCode
+    compiles: ExpressionCompiler,
+    specs: Sequence[tree.For | tree.Only],
+    scope: Scope,
+    item: ItemCode,
 ) -> str:
     """Return the code of a list or tuple of elements, in which conditions come first."""
     if not specs:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from worker.jsonnet.compiled.compiling.binds import bound, in_front
 from worker.jsonnet.compiled.compiling.code import Code, Scope
-from worker.jsonnet.compiled.compiling.emitter import Compiles, refuse, tupled
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, refuse, tupled
 from worker.jsonnet.syntax import tree
 
 
-def literal_array(compiles: Compiles, items: Sequence[tree.Node], scope: Scope) -> Code:
+def literal_array(compiles: ExpressionCompiler, items: Sequence[tree.Node], scope: Scope) -> Code:
     """Return the code of an array."""
     handles = [compiles.handle(item, scope) for item in items]
     text = f"[{', '.join(handle.text for handle in handles)}]"
@@ -20,7 +20,7 @@ def literal_array(compiles: Compiles, items: Sequence[tree.Node], scope: Scope) 
     return Code(text, "array", total=True)
 
 
-def literal_object(compiles: Compiles, node: tree.Object, scope: Scope) -> Code:
+def literal_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> Code:
     """Return the code of an object."""
     if node.checks:
         refuse("an assert in an object", scope, node.checks[0].at)
@@ -37,7 +37,7 @@ def literal_object(compiles: Compiles, node: tree.Object, scope: Scope) -> Code:
     return Code(in_front(assigned, text), "object", total=is_sure)
 
 
-def deep_object(compiles: Compiles, node: tree.Object, scope: Scope) -> str | None:
+def deep_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> str | None:
     """Return the code of an object's JSON value; None where the object has to be built."""
     if node.checks or not is_plain(compiles, node, scope):
         return None
@@ -47,7 +47,7 @@ def deep_object(compiles: Compiles, node: tree.Object, scope: Scope) -> str | No
     return in_front(assigned, _plain(node, names, values))
 
 
-def is_plain(compiles: Compiles, node: tree.Object, scope: Scope) -> bool:
+def is_plain(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> bool:
     """Return whether a `dict` is enough for an object."""
     return all(field.visibility == ":" and not field.adds for field in node.fields) and (
         not compiles.analysis.refers_to_object(node, dollar=not scope.outermost)
@@ -75,7 +75,7 @@ def _name_of(field: tree.Field) -> str:
     return str(field.name.value)
 
 
-def _composite(compiles: Compiles, node: tree.Object, scope: Scope) -> str:
+def _composite(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> str:
     emitter = compiles.emitter
     this, base = emitter.fresh("s"), emitter.fresh("b")
     inner = replace(scope, this=this, base=base, outermost=scope.outermost or this)
@@ -93,7 +93,7 @@ def _composite(compiles: Compiles, node: tree.Object, scope: Scope) -> str:
     return f"Composite((Layer({names}, {make}),))"
 
 
-def _field(compiles: Compiles, field: tree.Field, scope: Scope) -> str:
+def _field(compiles: ExpressionCompiler, field: tree.Field, scope: Scope) -> str:
     if not field.adds:
         return compiles.handle(field.value, scope).text
     if field.is_computed:

@@ -1,11 +1,11 @@
-"""Operators, as calls of what `operators` defines; some are plain Python."""
+"""The code of operators: calls of the functions in `operators`, or plain Python."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from worker.jsonnet.compiled.compiling.code import Code, Scope, literal
-from worker.jsonnet.compiled.compiling.emitter import Compiles, refuse
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, refuse
 from worker.jsonnet.compiled.running.values import number
 from worker.jsonnet.syntax import tree
 
@@ -21,7 +21,7 @@ _ORDER: Final = {
 
 
 def operation(
-    compiles: Compiles, node: tree.Unary | tree.Binary | tree.Slice, scope: Scope
+    compiles: ExpressionCompiler, node: tree.Unary | tree.Binary | tree.Slice, scope: Scope
 ) -> Code:
     """Return the code of an operator or a slice."""
     match node:
@@ -55,12 +55,12 @@ def operation(
     return refuse(f"the operator {node.operator}", scope, node.at)
 
 
-def _part(compiles: Compiles, node: tree.Node | None, scope: Scope) -> Code:
+def _part(compiles: ExpressionCompiler, node: tree.Node | None, scope: Scope) -> Code:
     return literal(None) if node is None else compiles.value(node, scope)
 
 
 def _unary(
-    compiles: Compiles, node: tree.Node, operator: str, operand: tree.Node, scope: Scope
+    compiles: ExpressionCompiler, node: tree.Node, operator: str, operand: tree.Node, scope: Scope
 ) -> Code:
     if operator == "!":
         test = compiles.truth(operand, scope)
@@ -74,7 +74,7 @@ def _unary(
     return Code(f"{run}({code.text})", "number")
 
 
-def _sum(compiles: Compiles, node: tree.Binary, scope: Scope) -> Code:
+def _sum(compiles: ExpressionCompiler, node: tree.Binary, scope: Scope) -> Code:
     """Return the code of a chain of `+`: evaluated from the left, without nesting."""
     parts: list[Code] = []
     left: tree.Node = node
@@ -108,7 +108,7 @@ def _equality(one: Code, other: Code, *, negated: bool) -> Code:
     return Code(text, "bool", total=total)
 
 
-def choice(compiles: Compiles, node: tree.If, scope: Scope) -> Code:
+def choice(compiles: ExpressionCompiler, node: tree.If, scope: Scope) -> Code:
     """Return the code of a condition with its branches."""
     test, one = compiles.truth(node.condition, scope), compiles.value(node.yes, scope)
     other = literal(None) if node.no is None else compiles.value(node.no, scope)
@@ -119,7 +119,7 @@ def choice(compiles: Compiles, node: tree.If, scope: Scope) -> Code:
     )
 
 
-def checked(compiles: Compiles, check: tree.Check, body: Code, scope: Scope) -> Code:
+def checked(compiles: ExpressionCompiler, check: tree.Check, body: Code, scope: Scope) -> Code:
     """Return code that hands an event on where an `assert` fails.
 
     Somewhere inside, Jsonnet might meet another fault first, or never come here.

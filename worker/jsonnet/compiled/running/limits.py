@@ -9,14 +9,15 @@ import sys
 from typing import Final
 
 STEPS: Final = 1_000_000
-"""What one event may take: elements of arrays, and calls at `A_CALL` each. About 0.1 s; so all
-events of a group may take it before the group's own limit ends the process."""
+"""The steps that one event may take: elements of arrays, and calls at `A_CALL` each.
+
+About 0.1 s; so all events of a group may take it before the group's limit ends the process."""
 A_CALL: Final = 25
 """Steps of a call of a function, which takes 25 times as long as making an element."""
 A_TURN: Final = 10
-"""Steps of a turn of a comprehension."""
+"""The steps of one turn of a comprehension."""
 MAX_TEXT: Final = 50_000_000
-"""Characters of one string: ten times what a request may have."""
+"""The largest number of characters of one string: ten times as many as a request may have."""
 FRAMES: Final = 5_000
 """Python frames: some ten for each of the 500 calls that rjsonnet allows within each other, and
 less than what fills the C stack of a thread."""
@@ -83,7 +84,7 @@ def tick() -> bool:
 
 
 def spend(steps: int) -> None:
-    """Count the elements of what is about to be made."""
+    """Count the elements of an array that is about to be made."""
     if steps > STEPS:
         raise Exhausted(TOO_LARGE)
     _STEPS.left -= steps

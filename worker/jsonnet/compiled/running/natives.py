@@ -35,7 +35,7 @@ class Native:
     looks_at_all: bool
 
     def as_value(self) -> Func:
-        """Return it as a value that a template can hand on."""
+        """Return the function as a value that a template can hand on."""
 
         def run(*handles: Any) -> Any:
             given = [
@@ -50,7 +50,7 @@ class Native:
 
 
 NATIVES: Final[dict[str, Native]] = {}
-"""By name in `std`."""
+"""The functions of `std`, by their names."""
 
 
 def native(

@@ -19,11 +19,11 @@ from worker.jsonnet.compiled.running.values import (
 )
 
 MAX_DEPTH: Final = 500
-"""Levels of a value: what is deeper contains itself, and would fill rjsonnet's stack."""
+"""The largest number of levels of a value; a deeper one contains itself, and would fill a stack."""
 _LARGEST: Final = 2**63
-"""What the JSON library writes as a whole number."""
+"""The limit below which the JSON library writes a whole number."""
 _DISPUTED: Final = re.compile("[\x7f-\x9f\ud800-\udfff]")
-"""Characters that one engine escapes and another does not."""
+"""The characters that one engine escapes and another does not."""
 _ESCAPED: Final = re.compile(r'[\x00-\x1f"\\]')
 _ESCAPES: Final = {
     '"': '\\"',
@@ -86,7 +86,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return what `std.toString` says."""
+    """Return a value as `std.toString` prints it."""
     return value if value.__class__ is str else printed(value, ", ", ": ")
 
 

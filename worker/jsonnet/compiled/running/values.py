@@ -14,7 +14,7 @@ from typing import Any, Final
 from worker.jsonnet.compiled.running.limits import ENDLESS, Doubtful, Exhausted
 
 EXACT: Final = 2**53
-"""Up to here a double holds every whole number."""
+"""The largest number up to which a double holds every whole number."""
 
 
 class Lazy:
@@ -68,7 +68,7 @@ class Func:
 
 
 MISSING: Final = object()
-"""In the place of an argument that was not given: the parameter's default holds."""
+"""Stands for an argument that was not given: the parameter's default holds."""
 
 
 def call(target: Any, arguments: tuple[Any, ...], named: Mapping[str, Any] | None = None) -> Any:
@@ -111,7 +111,7 @@ def take(value: Any) -> Any:
 
 
 class Layer:
-    """What one object literal gives to an object.
+    """The part of an object that one object literal gives to it.
 
     Args:
         names: By field: which element of what `make` returns, and its colons.
@@ -174,7 +174,7 @@ class Composite:
 
 
 class Super:
-    """What `super` means in a layer."""
+    """The meaning of `super` in a layer."""
 
     __slots__ = ("_end", "_target")
 

@@ -92,6 +92,14 @@ def redis(**changes: Any) -> dict[str, Any]:
     return {"redis": RedisFacts(**changes)}
 
 
+def answers(*each: tuple[int, int]) -> list[Sample]:
+    """Return samples of ten seconds each of requests and the sum of their times, newest first."""
+    counts = [{"requests": requests, "asked|ms": took_ms} for requests, took_ms in each]
+    return samples(*counts, every_ms=10_000)
+
+
+USUAL = [(100, 20_000), (0, 0)]
+"""A hundred requests before, of 0.2 s each."""
 ALL_DEAD = samples({"dead|vip|refused": 30, "settled": 30}, {"settled": 0})
 FEW_DEAD = samples(
     {"dead|vip|refused": 12, "delivered|vip": 900}, {"dead|vip|refused": 2, "delivered|vip": 0}
@@ -124,6 +132,12 @@ CASES = [
     (facts(job("delivering"), samples=STILL), "job_stands_still", ILL),
     (facts(samples=ALL_DEAD), "dead_letters_grow", ILL),
     (facts(samples=FEW_DEAD), "dead_letters_grow", ATTENTION),
+    (facts(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
+    (facts(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
+    (facts(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
+    (facts(workers_wanted=2), "too_few_workers", ATTENTION),
+    (facts(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
+    (facts(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),
     (facts({"quarantined": 2}, samples=samples({}, {})), "quarantine_grows", ATTENTION),
     (facts({"quarantined": 20}, samples=samples({}, {})), "quarantine_grows", ILL),
     (facts(job("failed")), "job_failed", ILL),
@@ -176,6 +190,13 @@ QUIET = [
     facts(samples=samples(*[{"dead|vip|refused": 30}] * 2)),
     facts(samples=[]),
     facts({"quarantined": 0}, samples=samples({}, {})),
+    facts(samples=answers((104, 20_800), *[USUAL[0]] * 3, *USUAL)),
+    facts(samples=answers((102, 40_000), *[USUAL[0]] * 3, *USUAL)),
+    facts(samples=answers((2, 40_000), (0, 0))),
+    facts(samples=answers((30, 30_000), (0, 0), (0, 0), (0, 0))),
+    facts(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL), now_ms=NOW + 61_000),
+    facts(worker(), workers_wanted=2),
+    facts(companions={"flower": NOW - 29_000, "metrics": NOW}),
     facts(**sync(next_ms=NOW - 30_000)),
     facts(**sync(phase=Phase.SCAN, begun_ms=NOW - 60_000)),
     facts(**redis(used=60, most=100)),

@@ -7,7 +7,7 @@ from tests.fakes.fake_partition import FakePartition, PartitionStore
 from tests.unit.worker.drain_world import START_MS, event
 from worker.batch.batch import Batch
 from worker.batch.concluding.settle import Settler
-from worker.batch.partition import Delivery, Settled, Settlement, Stretch
+from worker.batch.partition import Delivery, ReadRange, Settled, Settlement
 from worker.batch.state import State
 from worker.contract.events import decode_header
 from worker.contract.words import Direction, Skip
@@ -41,7 +41,7 @@ async def _a_settlement_that_waits_for_another() -> tuple[Record, Record]:
     numbers: Any = None
     batch = Batch(state, numbers)
     settler = Settler(batch, partition, streaks, ("insider", 0))
-    [([entry], _)] = await partition.read([Stretch("live|enter", "", 2)])
+    [([entry], _)] = await partition.read([ReadRange("live|enter", "", 2)])
     header = decode_header(entry.header)
     skipped = Delivery("live|enter", "enter", entry.entry_id, header, entry.profile)
     digest = header.digest

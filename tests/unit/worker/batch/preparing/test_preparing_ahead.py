@@ -7,10 +7,10 @@ from structlog.testing import capture_logs
 
 from tests.unit.worker.drain_world import LATE_SECONDS, World, event, members
 from tests.unit.worker.fake_insider import DELETE, Reply, Sending, failed, refused, silent, taken
+from worker.batch.canary_shares import CanaryShares
 from worker.batch.preparing.judge import OPEN_BYTES
 from worker.batch.preparing.read import order_of
 from worker.batch.preparing.render import RENDER_GROUP
-from worker.batch.ration import Ration
 from worker.destinations.insider.api import InsiderApi
 from worker.errors import RedisUnavailable
 
@@ -311,7 +311,7 @@ def test_a_profile_that_kills_does_so_only_while_no_request_is_under_way(make_wo
 
 def test_of_a_canary_nothing_is_prepared(make_world) -> None:
     world = of_batches(make_world)
-    world.ration = Ration(shares={"enter": ENTRIES + 10})
+    world.canary_shares = CanaryShares(shares={"enter": ENTRIES + 10})
     world.put(*(event(f"p{n}") for n in range(3 * ENTRIES)))
 
     tally, _ = world.drain()

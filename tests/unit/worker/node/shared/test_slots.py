@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from worker.core.rounds import Ring
-from worker.node.shared.memory import nameless_file, write_all
+from worker.node.shared.memory import unnamed_file, write_all
 from worker.node.shared.node import StoppedTriggers
 from worker.node.shared.slots import Slots
 from worker.node.shared.stop import Board, listening
@@ -156,7 +156,7 @@ def test_a_call_waits_for_a_slot_that_is_good_for_it(call, freed, fits):
 
 
 def test_waiting_calls_survive_what_a_killed_process_left_half_written():
-    file = nameless_file()
+    file = unnamed_file()
     waiting = WaitingCalls(file)
     write_all(file, "live one 3\nlive on")
 

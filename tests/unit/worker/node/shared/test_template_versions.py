@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from worker.node.shared.node import DoubtedTemplates, TemplateVersions, Told
+from worker.node.shared.node import DoubtedTemplates, TemplateUse, TemplateVersions
 
 FORKED = multiprocessing.get_context("fork")
 TIMES = 300
@@ -14,7 +14,9 @@ TIMES = 300
 def tell_versions(told: TemplateVersions) -> None:
     for number in range(TIMES):
         version = str(number) * (1 + number % 7)
-        told.tell(os.getpid(), Told({f"trigger-{at}": version for at in range(number % 40)}))
+        told.report(
+            os.getpid(), TemplateUse({f"trigger-{at}": version for at in range(number % 40)})
+        )
         told.versions()
 
 

@@ -1,4 +1,4 @@
-"""What a value is, and whether two are the same."""
+"""The types of values, and their equality."""
 
 from __future__ import annotations
 

@@ -1,0 +1,291 @@
+"""Making a job from the options of `backfill start`: finds files, reads times, checks triggers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from glob import glob
+from itertools import count
+from pathlib import Path
+from typing import Final, Literal
+
+from producer.backfill.book import JobBook
+from producer.backfill.job import Job, Spec
+from producer.backfill.pieces import refuse_first_rows
+from producer.events.rows import RowMeaning
+from producer.events.times import format_time, parse_time, refuse_future
+from producer.publishing.matching import routing_digest
+from producer.sources.blocks import blocks_of
+from producer.sources.csv_rows import Columns
+from producer.sources.opening import STANDARD_INPUT, opened
+from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
+from worker.contract.problems import did_you_mean
+from worker.contract.processors import processors
+from worker.contract.settings import Settings
+from worker.contract.words import NAME_PATTERN
+from worker.errors import PayloadRefused, UsageWrong
+
+_NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
+_MOST_STRIPES: Final = 8
+_COLUMN: Final = "column:"
+_TIME_IN_NAME: Final = re.compile(
+    r"(?<!\d)(20\d\d)[-_.]?(\d\d)[-_.]?(\d\d)"
+    r"(?:[T _.-]?(\d\d)[-_.:]?(\d\d)(?:[-_.:]?(\d\d))?Z?)?(?!\d)",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedJob:
+    """A backfill as a person describes it on the command line.
+
+    Args:
+        sources: Files, globs, `-`, or `lytics:SLUG`.
+        audience: "" where every row brings its own events; a scan's own if it is not said.
+        as_of: RFC 3339, `now`, `file`, `name`, `column:FIELD`, or "" where it was not said; a
+            scan has Lytics' time.
+        columns: The names of the columns of a file without a header.
+        stripes: Processes that read; 0 = one for each core.
+    """
+
+    sources: Sequence[str]
+    audience: str = ""
+    audience_id: str = ""
+    on: Literal["enter", "exit"] = "enter"
+    as_of: str = ""
+    triggers: tuple[str, ...] = ()
+    name: str = ""
+    columns: tuple[str, ...] = ()
+    hooks: bool = False
+    again: bool = False
+    canary: int = 0
+    stripes: int = 0
+
+
+def spec_of(wanted: WantedJob, settings: Settings, book: JobBook) -> Spec:
+    """Return the specification of a job from its description.
+
+    Args:
+        wanted: The description of the job.
+        settings: The configuration.
+        book: The book of existing jobs.
+
+    Raises:
+        UsageWrong: A file is missing or holds no rows, a time or a trigger can't be right.
+        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
+    """
+    files = list(_files(wanted.sources))
+    wanted = replace(wanted, audience=wanted.audience or _scanned(files))
+    triggers = _checked_triggers(wanted, settings)
+    looked = _first_look(files, settings, book)
+    membership = _membership(wanted, files, looked, 1_000 * book.now_ms())
+    columns = _columns(wanted, settings)
+    measured = [_measured(name, columns, membership) for name in files]
+    return Spec(
+        name=_name(wanted, files, book.names()),
+        sources=tuple(files),
+        digests=tuple(digest for digest, _ in measured),
+        size=sum(size for _, size in measured),
+        membership=membership,
+        expected_rows=looked.members if looked else 0,
+        columns=columns,
+        triggers=triggers,
+        skip_hook=not wanted.hooks,
+        again=wanted.again,
+        canary=wanted.canary,
+        stripes=wanted.stripes or min(_MOST_STRIPES, processors()),
+        routing=routing_digest(settings),
+        started_at=_now(),
+    )
+
+
+def read_anew(job: Job, settings: Settings, book: JobBook) -> Spec:
+    """Return a job that reads its source from the beginning again; a scan gets a new time.
+
+    A canary that was delivered is not waited for again.
+
+    Raises:
+        LyticsRefused, LyticsUnavailable: An audience can't be scanned.
+    """
+    spec = job.spec
+    canary = 0 if job.phase == "canary" else spec.canary
+    again = replace(spec, attempt=spec.attempt + 1, canary=canary)
+    looked = _first_look(spec.sources, settings, book)
+    if looked is None or spec.membership is None:
+        return again
+    membership = replace(spec.membership, at=format_time(looked.at_us))
+    return replace(again, membership=membership, expected_rows=looked.members)
+
+
+def _scanned(sources: Sequence[str]) -> str:
+    return next((slug for name in sources if (slug := audience_of(name))), "")
+
+
+def _first_look(sources: Sequence[str], settings: Settings, book: JobBook) -> FirstLook | None:
+    """Ask Lytics about what is scanned; None where nothing is."""
+    audience = _scanned(sources)
+    if not audience:
+        return None
+    if len(sources) > 1:
+        raise UsageWrong(f"{PREFIX}{audience} is a job of its own: it has Lytics' own time.")
+    return look_at(settings, audience, 1_000 * book.now_ms())
+
+
+def _files(sources: Sequence[str]) -> Iterator[str]:
+    for source in sources:
+        if source == STANDARD_INPUT or audience_of(source) or Path(source).exists():
+            yield source
+            continue
+        pattern = str(Path(source).expanduser())
+        found = sorted(name for name in glob(pattern) if Path(name).is_file())  # noqa: PTH207 - any pattern, relative or not
+        if not found:
+            raise UsageWrong(f"{source}: there is no such file.")
+        yield from found
+
+
+def _measured(name: str, columns: Columns, membership: RowMeaning | None) -> tuple[str, int]:
+    """Return digest and size of a file.
+
+    Raises:
+        UsageWrong: Its first rows can't be read at all, for example for want of a header, or say
+            nothing of any audience.
+    """
+    if name == STANDARD_INPUT or audience_of(name):
+        return "", 0
+    with opened(name) as found:
+        refuse_first_rows(name, next(blocks_of(found, columns), None), membership)
+        return found.digest, found.size
+
+
+def _columns(wanted: WantedJob, settings: Settings) -> Columns:
+    known = settings.producer.backfill
+    return Columns(
+        identity=settings.delivery.identity,
+        names=wanted.columns,
+        renamed=dict(known.columns),
+        lists=known.lists,
+        maps=known.maps,
+    )
+
+
+def _membership(
+    wanted: WantedJob, files: Sequence[str], looked: FirstLook | None, now_us: int
+) -> RowMeaning | None:
+    if not wanted.audience:
+        return None
+    if looked and wanted.as_of:
+        raise UsageWrong("Leave --as-of away: a scan has the time of Lytics' own clock.")
+    said = (wanted.audience, wanted.audience_id, wanted.on)
+    if wanted.as_of.startswith(_COLUMN):
+        column = wanted.as_of.removeprefix(_COLUMN).strip()
+        if not column:
+            raise UsageWrong("Name the column that holds the time: --as-of column:NAME.")
+        return RowMeaning(*said, at="", column=column)
+    time_us = looked.at_us if looked else _time_us(wanted.as_of, files)
+    try:
+        refuse_future(time_us, now_us)
+    except PayloadRefused as refusal:
+        raise UsageWrong(
+            f"--as-of {wanted.as_of} is {format_time(time_us)}, which is in the future by Redis' "
+            "clock: no row would be accepted. Write when the rows were true."
+        ) from refusal
+    return RowMeaning(*said, at=format_time(time_us))
+
+
+def _time_us(as_of: str, files: Sequence[str]) -> int:
+    """Return when the rows were true, in µs since 1970.
+
+    Raises:
+        UsageWrong: It was not said, or can't be read.
+    """
+    if as_of in {"file", "name"} and STANDARD_INPUT in files:
+        raise UsageWrong(f"--as-of {as_of}: standard input has none; write the time.")
+    match as_of:
+        case "":
+            raise UsageWrong(
+                "Say with --as-of when the rows were true, for example when the export began: "
+                "--as-of 2026-11-25T06:00:00Z. Everything that happened later wins over them. "
+                "`name` takes the time from the file's name, `column:NAME` takes each row's from "
+                "a column. (`now`, and `file`, the end of the file's writing, are for exports "
+                "that were made right now and quickly: a copy or a download has the time of the "
+                "copy.)"
+            )
+        case "now":
+            return _now_us()
+        case "file":
+            return min(Path(name).stat().st_mtime_ns for name in files) // 1_000
+        case "name":
+            return min(map(_named_us, files))
+    try:
+        return parse_time(as_of)
+    except PayloadRefused as refusal:
+        raise UsageWrong(
+            f"--as-of {as_of}: {refusal.message} Write it like 2026-11-25T06:00:00Z."
+        ) from refusal
+
+
+def _named_us(file: str) -> int:
+    """Return the time in a file's name, in µs since 1970; a date means the begin of that day.
+
+    Raises:
+        UsageWrong: It tells none, or several.
+    """
+    found = list(_TIME_IN_NAME.finditer(Path(file).name))
+    if len(found) != 1:
+        raise UsageWrong(
+            f"--as-of name: the name of {file} holds {'several times' if found else 'no time'}. "
+            "It needs one like 2026-11-25, 20261125 or 2026-11-25T06-00-00Z, which is in UTC."
+        )
+    year, month, day, hour, minute, second = found[0].groups()
+    try:
+        at = f"{year}-{month}-{day}T{hour or '00'}:{minute or '00'}:{second or '00'}Z"
+        return parse_time(at)
+    except PayloadRefused as refusal:
+        raise UsageWrong(f"--as-of name: {file}: {refusal.message}") from refusal
+
+
+def _checked_triggers(wanted: WantedJob, settings: Settings) -> tuple[str, ...]:
+    for name in wanted.triggers:
+        if name not in settings.triggers:
+            raise UsageWrong(
+                f"There is no trigger '{name}'. {did_you_mean(name, settings.triggers)}".strip()
+            )
+    if wanted.audience and not _someone_wants(wanted, settings):
+        raise UsageWrong(
+            f"No trigger wants the {wanted.on} of audience '{wanted.audience}': add one to "
+            f"{settings.source.name}, or correct --audience or --on."
+        )
+    return wanted.triggers
+
+
+def _someone_wants(wanted: WantedJob, settings: Settings) -> bool:
+    return any(
+        trigger.on == wanted.on
+        and (
+            trigger.wants(wanted.audience)
+            or (wanted.audience_id and trigger.wants(wanted.audience_id))
+        )
+        for trigger in settings.triggers.values()
+        if not wanted.triggers or trigger.name in wanted.triggers
+    )
+
+
+def _name(wanted: WantedJob, files: Sequence[str], taken: Sequence[str]) -> str:
+    if wanted.name:
+        if NAME_PATTERN.fullmatch(wanted.name):
+            return wanted.name
+        raise UsageWrong(f"A job's name has only a to z, 0 to 9 and -; '{wanted.name}' has others.")
+    first = "input" if files[0] == STANDARD_INPUT else Path(files[0]).name.partition(".")[0]
+    stem = _NOT_IN_NAMES.sub("-", f"{wanted.audience or first}".lower()).strip("-") or "job"
+    free = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
+    return next(name for name in free if name not in taken)
+
+
+def _now() -> str:
+    return format_time(_now_us())
+
+
+def _now_us() -> int:
+    return int(datetime.now(UTC).timestamp() * 1_000_000)

@@ -1,0 +1,133 @@
+"""Metrics of deliveries: what became of them, what waits, and how long they took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client import Metric
+
+from ops.letters.reading import Cause
+from ops.metrics.families import OTHER, bounded, counter, gauge, histogram
+from ops.status.health.facts import Facts
+
+MOST_CAUSES: Final = 20
+MOST_FIELDS: Final = 50
+_OF_TRIGGER: Final = ("destination", "trigger")
+_OUTCOMES: Final = {
+    "accepted": "Deliveries that were accepted: an event for a trigger each.",
+    "delivered": "Deliveries that the destination has taken.",
+}
+_RARE: Final = {
+    "discarded": "Deliveries that a person has taken back.",
+    "resent": "Deliveries that were sent again because an earlier request got no sure answer.",
+}
+_REASONED: Final = {
+    "skipped": "Deliveries that needed no request, by reason.",
+    "dead": "Deliveries that became dead letters, by reason.",
+}
+
+
+def outcomes(facts: Facts) -> Iterator[Metric]:
+    """Yield what became of deliveries, by trigger."""
+    triggers = facts.status["triggers"]
+    for kind, meaning in _OUTCOMES.items():
+        rows = ((_labels(name, one), one[kind]) for name, one in triggers.items())
+        yield counter(f"segrelay_deliveries_{kind}", meaning, _OF_TRIGGER, rows)
+    for kind, meaning in _REASONED.items():
+        reasoned = (
+            ((*_labels(name, one), reason), count)
+            for name, one in triggers.items()
+            for reason, count in one[f"{kind}_by_reason"].items()
+        )
+        yield counter(f"segrelay_deliveries_{kind}", meaning, (*_OF_TRIGGER, "reason"), reasoned)
+    for kind, meaning in _RARE.items():
+        rare = ((_labels(name, one), one[kind]) for name, one in triggers.items() if one[kind])
+        yield counter(f"segrelay_deliveries_{kind}", meaning, _OF_TRIGGER, rare)
+
+
+def waiting(facts: Facts) -> Iterator[Metric]:
+    """Yield what waits, by trigger and kind of lane, and since when."""
+    labels = (*_OF_TRIGGER, "lane")
+    waits = [
+        ((*_labels(name, one), lane), wait)
+        for name, one in facts.status["triggers"].items()
+        for lane, wait in one["waits"].items()
+    ]
+    yield gauge(
+        "segrelay_deliveries_waiting",
+        "Deliveries that wait.",
+        labels,
+        ((values, wait["deliveries"]) for values, wait in waits),
+    )
+    yield gauge(
+        "segrelay_oldest_waiting_seconds",
+        "The time for which the oldest delivery has waited.",
+        labels,
+        ((values, _age(facts, wait["oldest_ms"])) for values, wait in waits),
+    )
+    yield gauge(
+        "segrelay_deliveries_orphaned",
+        "Deliveries that wait where no worker delivers them.",
+        (),
+        [((), facts.status["orphaned"])],
+    )
+
+
+def times(facts: Facts) -> Iterator[Metric]:
+    """Yield how long deliveries took."""
+    yield histogram(
+        "segrelay_delivery_seconds",
+        "The time of a delivery since its event occurred, or since it was accepted.",
+        ("destination", "lane", "since"),
+        (
+            ((name, lane, since), document)
+            for name, one in facts.status["destinations"].items()
+            for lane, by_since in one["delivery_seconds"].items()
+            for since, document in by_since.items()
+        ),
+    )
+
+
+def letters(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
+    """Yield the dead letters, by destination and by cause."""
+    yield gauge(
+        "segrelay_letters",
+        "Dead letters that lie there.",
+        ("destination",),
+        (((name,), one["letters"]) for name, one in facts.status["destinations"].items()),
+    )
+    kept = causes[:MOST_CAUSES]
+    rows = [((one.cause, one.reason, one.trigger), one.count) for one in kept]
+    if rest := sum(one.count for one in causes[MOST_CAUSES:]):
+        rows.append(((OTHER, OTHER, OTHER), rest))
+    yield gauge(
+        "segrelay_letters_by_cause",
+        "Dead letters by cause, as `segrelay dlq causes` shows them; the trigger is one of them.",
+        ("cause", "reason", "trigger"),
+        rows,
+    )
+
+
+def left_out(facts: Facts) -> Iterator[Metric]:
+    """Yield the quarantine, and the fields that a destination would not have taken."""
+    yield gauge(
+        "segrelay_quarantine_records",
+        "Events that could not be placed.",
+        (),
+        [((), facts.status["quarantined"])],
+    )
+    yield counter(
+        "segrelay_dropped_fields",
+        "Fields that were left out of user objects because the destination would not take them.",
+        ("field",),
+        (((name,), n) for name, n in bounded(facts.status["dropped_fields"], MOST_FIELDS)),
+    )
+
+
+def _labels(name: str, trigger: Mapping[str, Any]) -> tuple[str, str]:
+    return trigger["destination"], name
+
+
+def _age(facts: Facts, since_ms: int) -> float:
+    return max(0.0, (facts.now_ms - since_ms) / 1_000)

@@ -1,0 +1,55 @@
+"""Families of metrics, and the bounds of their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from prometheus_client import Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+
+OTHER: Final = "other"
+"""A label's value for everything beyond a bound."""
+
+MetricRows = Iterable[tuple[Sequence[str], float]]
+
+
+def gauge(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> Metric:
+    """Return a family of numbers that rise and fall."""
+    family = GaugeMetricFamily(name, meaning, labels=labels)
+    for values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def counter(name: str, meaning: str, labels: Sequence[str], rows: MetricRows) -> Metric:
+    """Return a family of numbers that only rise; the text adds `_total` to its name."""
+    family = CounterMetricFamily(name, meaning, labels=labels)
+    for values, number in rows:
+        family.add_metric(values, number)
+    return family
+
+
+def histogram(
+    name: str,
+    meaning: str,
+    labels: Sequence[str],
+    rows: Iterable[tuple[Sequence[str], Mapping[str, Any]]],
+) -> Metric:
+    """Return a family of times by buckets, from documents of `Histogram`."""
+    family = HistogramMetricFamily(name, meaning, labels=labels)
+    for values, document in rows:
+        buckets = list(document["buckets"].items())
+        family.add_metric(values, buckets, document["sum_seconds"])
+    return family
+
+
+def bounded(counts: Mapping[str, int], most: int) -> list[tuple[str, int]]:
+    """Return the largest counts, and the sum of the others as one."""
+    ordered = sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    rest = sum(count for _, count in ordered[most:])
+    return ordered[:most] + ([(OTHER, rest)] if rest else [])

@@ -1,0 +1,82 @@
+"""The page of metrics, read from Redis at each scrape: it equals the status at that moment."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from prometheus_client import Metric, generate_latest
+from prometheus_client.registry import Collector
+from redis import Redis
+
+from ops.letters.reading import Cause, count_causes
+from ops.metrics import deliveries, machines, requests, sources
+from ops.state.partitions import all_partitions
+from ops.status.health.facts import Facts
+from ops.status.health.judgement import UNREACHABLE, problems_of
+from ops.status.health.problem import ILL, HealthProblem
+from ops.status.health.reader import read_facts
+from worker.contract.settings import Settings
+from worker.errors import RedisUnavailable
+
+
+def families_of(facts: Facts, causes: list[Cause]) -> Iterator[Metric]:
+    """Yield all metrics."""
+    yield machines.up(is_up=True)
+    yield machines.problems(problems_of(facts))
+    for family in (
+        deliveries.outcomes,
+        deliveries.waiting,
+        deliveries.times,
+        deliveries.left_out,
+        requests.answers,
+        requests.rates,
+        requests.states,
+        sources.receivers,
+        sources.jobs,
+        sources.syncs,
+        machines.workers,
+        machines.redis,
+    ):
+        yield from family(facts)
+    yield from deliveries.letters(facts, causes)
+
+
+@dataclass(frozen=True, slots=True)
+class Families(Collector):
+    """Hands families over to the library that writes the text."""
+
+    families: Iterable[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return them."""
+        return self.families
+
+
+@dataclass(slots=True)
+class MetricsPage:
+    """Reads and writes the page.
+
+    Args:
+        client: Of its own, with short timeouts.
+    """
+
+    client: Redis
+    settings: Settings
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def text(self) -> bytes:
+        """Return the page; of a Redis that can't be asked it says only that."""
+        with self._lock:
+            try:
+                families = self._read()
+            except RedisUnavailable as error:
+                found = HealthProblem(UNREACHABLE, ILL, "", error.message, "segrelay redis status")
+                families = [machines.up(is_up=False), machines.problems([found])]
+        return generate_latest(Families(families))
+
+    def _read(self) -> Iterable[Metric]:
+        facts = read_facts(self.client, self.settings)
+        places = all_partitions(self.client, self.settings)
+        return families_of(facts, count_causes(self.client, places))

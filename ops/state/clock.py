@@ -1,0 +1,30 @@
+"""Redis' clock, by which all moments in Redis are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis import Redis
+
+from worker.contract.redis.connection import redis_errors
+
+
+def now_us(client: Redis) -> int:
+    """Return the microseconds since 1970.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        clock: Any = client.time()
+    seconds, micros = clock
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def now_ms(client: Redis) -> int:
+    """Return the milliseconds since 1970.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    return now_us(client) // 1_000

@@ -1,0 +1,172 @@
+"""The counts of all partitions, added up, and what waits in them, by trigger, job and lane."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ops.state.orphans import count_orphans
+from ops.state.snapshots import PartitionSnapshot, WaitingStream, sum_counts
+from worker.contract.meaning import Meaning
+from worker.contract.measures import (
+    ACCEPTED,
+    ANSWERED,
+    ASKED,
+    CARRIED,
+    DELIVERY_BOUNDS,
+    OCCURRED,
+    REQUEST_BOUNDS,
+    TOOK,
+    Histogram,
+    prefix_of_delivery,
+)
+from worker.contract.settings import Settings
+from worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
+
+KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+REASONED: Final = ("skipped", "dead")
+OF_REQUESTS: Final = ("requests", "unanswered", "resent", "shared_identity")
+_MEASURES: Final = frozenset({ANSWERED, CARRIED.partition("|")[0], ASKED, TOOK})
+_JOB: Final = "job"
+
+
+CountersByName = defaultdict[str, Counter[str]]
+
+
+def _counters() -> CountersByName:
+    return defaultdict(Counter)
+
+
+@dataclass(slots=True)
+class LaneWait:
+    """The deliveries of a trigger that wait in one kind of lane; `oldest_ms` by Redis' clock."""
+
+    deliveries: int
+    oldest_ms: int
+
+
+@dataclass(slots=True)
+class Totals:
+    """The sums over partitions.
+
+    Args:
+        reasons: By `skipped` or `dead`, and by trigger: the counts by reason.
+        waits: By trigger and kind of lane.
+        measures: By destination, the counts as `worker.contract.measures` names them.
+        letters: By destination.
+    """
+
+    now_ms: int = 0
+    by_trigger: CountersByName = field(default_factory=_counters)
+    by_job: CountersByName = field(default_factory=_counters)
+    reasons: Mapping[str, CountersByName] = field(
+        default_factory=lambda: {kind: _counters() for kind in REASONED}
+    )
+    waits: dict[str, dict[str, LaneWait]] = field(default_factory=dict)
+    measures: dict[str, dict[str, int]] = field(default_factory=dict)
+    letters: Counter[str] = field(default_factory=Counter)
+    dropped_fields: Counter[str] = field(default_factory=Counter)
+    orphans: Counter[str] = field(default_factory=Counter)
+    open_notes: int = 0
+    oldest_ms: int | None = None
+    oldest_live_ms: dict[str, int] = field(default_factory=dict)
+    by_lane: Counter[str] = field(default_factory=Counter)
+    oldest_of_lane_ms: dict[str, int] = field(default_factory=dict)
+
+    def of_all(self) -> dict[str, int]:
+        """Return the six numbers over all triggers."""
+        return {kind: self.sum_of(kind) for kind in KINDS}
+
+    def sum_of(self, kind: str) -> int:
+        """Return one number over all triggers."""
+        return sum(each.get(kind, 0) for each in self.by_trigger.values())
+
+    def by_reason(self, kind: str) -> Counter[str]:
+        """Return a kind of count by reason, over all triggers."""
+        return sum(self.reasons[kind].values(), Counter())
+
+    def requests_of(self, destination: str) -> dict[str, Any]:
+        """Return how the requests of a destination were answered, and how long that took."""
+        counts = self.measures.get(destination, {})
+        statuses = {
+            name.partition("|")[2]: count
+            for name, count in sorted(counts.items())
+            if name.startswith(f"{ANSWERED}|")
+        }
+        return {
+            "by_status": statuses,
+            "users": counts.get(CARRIED, 0),
+            "seconds": Histogram.read(counts, ASKED, REQUEST_BOUNDS).document(),
+        }
+
+    def times_of(self, destination: str) -> dict[str, Any]:
+        """Return how long the deliveries of a destination took, by kind of lane and since when."""
+        counts = self.measures.get(destination, {})
+        return {
+            kind: {
+                since: Histogram.read(
+                    counts, prefix_of_delivery(kind, since), DELIVERY_BOUNDS
+                ).document()
+                for since in (OCCURRED, ACCEPTED)
+            }
+            for kind in (LIVE, BACKFILL)
+        }
+
+
+def add_up(
+    found: Sequence[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
+) -> Totals:
+    """Add partitions up."""
+    totals = Totals()
+    for destination, counts in sum_counts(found).items():
+        for name, count in counts.items():
+            _add_count(totals, destination, name, count)
+    for one in found:
+        totals.now_ms = max(totals.now_ms, one.now_ms)
+        totals.open_notes += one.open_notes
+        totals.letters[one.place.destination] += one.letters
+        for stream in one.waiting:
+            _add_waiting(totals, stream, count_orphans(settings, one.place, stream, meanings))
+    return totals
+
+
+def _add_count(totals: Totals, destination: str, field_name: str, count: int) -> None:
+    kind, name, *rest = field_name.split("|")
+    if kind == _JOB:
+        if len(rest) == 1:  # what follows a second word is a part of it
+            totals.by_job[name][rest[0]] += count
+        return
+    if kind in _MEASURES:
+        totals.measures.setdefault(destination, {})[field_name] = count
+        return
+    if kind == "dropped":
+        totals.dropped_fields["|".join(rest)] += count
+        return
+    totals.by_trigger[name][kind] += count
+    if kind in REASONED:
+        totals.reasons[kind][name][rest[0]] += count
+
+
+def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:
+    totals.by_trigger[stream.trigger]["waiting"] += stream.length
+    job = job_of_lane(stream.lane)
+    if job:
+        totals.by_job[job]["waiting"] += stream.length
+    if orphans:
+        totals.orphans[stream.trigger] += orphans
+    if not stream.length:
+        return
+    if not orphans and stream.lane == LIVE:
+        known = totals.oldest_live_ms.get(stream.trigger, stream.since_ms)
+        totals.oldest_live_ms[stream.trigger] = min(known, stream.since_ms)
+    totals.by_lane[stream.lane] += stream.length
+    first = totals.oldest_of_lane_ms.get(stream.lane, stream.since_ms)
+    totals.oldest_of_lane_ms[stream.lane] = min(first, stream.since_ms)
+    oldest = stream.since_ms if totals.oldest_ms is None else totals.oldest_ms
+    totals.oldest_ms = min(oldest, stream.since_ms)
+    lanes = totals.waits.setdefault(stream.trigger, {})
+    wait = lanes.setdefault(kind_of_lane(stream.lane), LaneWait(0, stream.since_ms))
+    wait.deliveries += stream.length
+    wait.oldest_ms = min(wait.oldest_ms, stream.since_ms)

@@ -1,0 +1,167 @@
+"""The page of metrics, read from a real Redis."""
+
+import re
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+import yaml
+
+from ops.main import app
+from ops.metrics.comparison import differences, parse_metrics, sum_metric
+from ops.metrics.page import MetricsPage
+from tests.configuration import trigger
+from tests.integration.ops.relay import ENTER, EXIT, payload
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
+from worker.errors import ConfigurationInvalid
+
+MOST_COMMANDS = 40
+
+
+def page_of(relay):
+    return parse_metrics(MetricsPage(relay.client, relay.settings).text().decode())
+
+
+def test_the_metrics_equal_the_status(call, relay, sandbox):
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(
+        payload("ann@example.com", status="fine"),
+        payload("ann@example.com", status="fine"),
+        payload("ben@example.com", status="poisoned"),
+        {"no": "profile"},
+    )
+    relay.drain()
+    relay.publish(payload("cleo@example.com", direction="exit"))
+
+    status = orjson.loads(call(app, "status", "--json").stdout)
+    metrics = page_of(relay)
+
+    assert all(status[kind] for kind in ("delivered", "skipped", "dead", "waiting"))
+    assert differences(metrics, status) == []
+    assert sum_metric(metrics, "segrelay_up") == 1
+    assert sum_metric(metrics, "segrelay_requests_total", status="200") == status["requests"]
+    assert sum_metric(metrics, "segrelay_request_users_total") == 2
+    assert sum_metric(metrics, "segrelay_letters_by_cause", reason="refused") == 1
+    assert 0 < sum_metric(metrics, "segrelay_oldest_waiting_seconds", lane="live") < 60
+    occurred = {"since": "occurred", "lane": "live"}
+    count = "segrelay_delivery_seconds_count"
+    assert sum_metric(metrics, count, since="accepted") == status["delivered"]
+    assert sum_metric(metrics, "segrelay_delivery_seconds_bucket", le="1800.0", **occurred) == 0
+    assert sum_metric(metrics, "segrelay_delivery_seconds_bucket", le="21600.0", **occurred) == 1
+    assert sum_metric(metrics, "segrelay_gate_limit_per_minute") == 25_000
+    problems = {(one["name"], one["severity"]) for one in status["problems"]}
+    told = {
+        (dict(labels)["name"], dict(labels)["severity"]) for labels in metrics["segrelay_problems"]
+    }
+    assert told == problems
+
+
+def test_a_redis_that_is_not_there_is_a_number_and_a_problem(relay):
+    with closing(connect("redis://127.0.0.1:1/0")) as nobody:
+        metrics = parse_metrics(MetricsPage(nobody, relay.settings).text().decode())
+
+    assert set(metrics) == {"segrelay_up", "segrelay_problems"}
+    assert sum_metric(metrics, "segrelay_up") == 0
+    assert sum_metric(metrics, "segrelay_problems", name="redis_unreachable", severity="ill") == 1
+
+
+def test_a_scrape_asks_as_few_times_for_many_triggers_as_for_few(relay):
+    few = commands_of_a_scrape(relay)
+
+    relay.configure(
+        EXIT,
+        triggers=ENTER
+        + "".join(trigger(f"more-{n}", template="enter.jsonnet") for n in range(200)),
+    )
+    for place in relay.places():
+        counts = {f"accepted|more-{n}": 9 for n in range(200)}
+        relay.client.hset(
+            place.counts, mapping=counts | {f"delivered|more-{n}": 9 for n in range(200)}
+        )
+
+    assert commands_of_a_scrape(relay) == few <= MOST_COMMANDS
+
+
+def commands_of_a_scrape(relay):
+    """Return how many commands a client sends for one page, beside those for each partition."""
+    page = MetricsPage(relay.client, relay.settings)
+    page.text()
+    sent: list[str] = []
+    with relay.client.monitor() as monitor:
+        page.text()
+        relay.client.echo("the end")
+        while not (sent and sent[-1].startswith("ECHO")):
+            found = monitor.next_command()
+            if found["client_type"] != "lua" and not found["command"].startswith("CLIENT"):
+                sent.append(found["command"])
+    tags = [place.tag for place in relay.places()]
+    return sum(not any(tag in command for tag in tags) for command in sent)
+
+
+def test_a_label_has_a_bounded_number_of_values(relay):
+    place = PartitionKeys("insider", 0)
+    fields = {f"dropped|vip-enter|field{n}": n + 1 for n in range(300)}
+    causes = {f"cause{n}|n": n + 1 for n in range(300)}
+    jobs = {f"job|job{n}|accepted": 1 for n in range(300)}
+    relay.client.hset(place.counts, mapping=fields | jobs)
+    relay.client.hset(place.causes, mapping=causes)
+
+    metrics = page_of(relay)
+
+    assert len(metrics["segrelay_dropped_fields_total"]) == 51
+    assert sum_metric(metrics, "segrelay_dropped_fields_total") == sum(fields.values())
+    assert len(metrics["segrelay_letters_by_cause"]) == 21
+    assert sum_metric(metrics, "segrelay_letters_by_cause") == sum(causes.values())
+    assert len(metrics.get("segrelay_job_deliveries", {})) <= 300
+
+
+ROOT = Path(__file__).parents[4]
+SHOWN = {
+    "rules": yaml.safe_load((ROOT / "ops/prometheus/rules.yml").read_text()),
+    "dashboard": orjson.loads((ROOT / "ops/grafana/segrelay.json").read_bytes()),
+    "autoscaling": list(yaml.safe_load_all((ROOT / "ops/kubernetes/autoscaling.yaml").read_text())),
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_is_asked_of_prometheus_is_there(relay, name):
+    text = MetricsPage(relay.client, relay.settings).text().decode()
+    suffixes = {"histogram": ("_bucket", "_sum", "_count")}
+    there = {
+        found + suffix
+        for found, kind in re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)
+        for suffix in suffixes.get(kind, ("",))
+    }
+
+    asked = {name for query in queries(SHOWN[name]) for name in re.findall(r"segrelay_\w+", query)}
+
+    assert asked
+    assert asked - there == set()
+
+
+def queries(document):
+    """Yield all queries in a document."""
+    match document:
+        case dict():
+            for key, value in document.items():
+                if key in {"expr", "query", "definition"} and isinstance(value, str):
+                    yield value
+                else:
+                    yield from queries(value)
+        case list():
+            for one in document:
+                yield from queries(one)
+
+
+def test_every_panel_of_the_dashboard_asks_something():
+    panels = [one for one in SHOWN["dashboard"]["panels"] if one["type"] != "row"]
+
+    assert len({one["id"] for one in panels}) == len(panels)
+    assert [one["title"] for one in panels if not all(t["expr"] for t in one["targets"])] == []
+
+
+def test_other_machines_get_no_metrics_without_a_token(call):
+    with pytest.raises(ConfigurationInvalid, match=r"metrics\.token is not set"):
+        call(app, "metrics", "--listen", "0.0.0.0:0")

@@ -1,0 +1,379 @@
+"""`segrelay destination rename`: everything of a destination goes to its new name."""
+
+from contextlib import suppress
+
+import orjson
+import pytest
+from redis import Redis
+from redis.client import Pipeline
+
+from ops.main import app
+from ops.moving.held import HeldLease
+from ops.moving.renaming import Renaming
+from ops.pause.commands import chosen, known_names
+from ops.pause.probe import Probe
+from ops.status.status import read_status
+from ops.status.totals import KINDS
+from tests.integration.ops.relay import payload
+from tests.nightly import amount
+from worker.adapters.redis.addresses import former_names, note_addresses
+from worker.batch.sending.interrupt_watch import Stop
+from worker.contract.keys import PartitionKeys
+from worker.contract.settings import load_settings
+from worker.errors import OperationsMustAct, UsageWrong
+from worker.node.process.runtime import runtime_for
+
+PEOPLE = 12
+MOST_TRIPS = 10**9
+EVERY_TRIP = amount(5, nightly=1)
+
+
+@pytest.fixture
+def renamed(relay):
+    """Exits were delivered, older enters and others wait, some lie dead; then the name changes."""
+    note_addresses(relay.client, relay.settings)
+    relay.publish(
+        *(payload(f"p{n}@example.com", direction="exit", minute=9) for n in range(PEOPLE)),
+    )
+    relay.drain()
+    relay.publish(payload("dead@example.com"), job="load")
+    relay.spoil_profiles()
+    relay.drain()
+    relay.publish(*(payload(f"p{n}@example.com", minute=1) for n in range(PEOPLE)))
+    relay.publish(payload("new@example.com", minute=2), job="load")
+    relay.before = relay.status()
+    rename(relay)
+    return relay
+
+
+def rename(relay, old="insider", new="insider-eu"):
+    path = relay.settings.source
+    text = path.read_text()
+    text = text.replace(f"[destinations.{old}]", f"[destinations.{new}]")
+    path.write_text(text.replace(f'destination = "{old}"', f'destination = "{new}"'))
+    relay.settings = load_settings(path, environ={})
+    relay.close()
+
+
+def drain(relay, name="insider-eu"):
+    runtime = runtime_for(relay.settings)
+    try:
+        for _ in range(2):
+            for partition in range(relay.settings.redis.partitions):
+                runtime.drain(name, partition, Stop())
+    finally:
+        runtime.close()
+
+
+def leave_held(relay):
+    """Let go of nothing: what a killed command leaves behind lapses, and is not waited for."""
+    for number in range(relay.settings.redis.partitions):
+        relay.client.delete(PartitionKeys("insider-eu", number).lease)
+
+
+def six(found):
+    return {kind: found[kind] for kind in KINDS}
+
+
+def run(call):
+    return orjson.loads(
+        call(app, "destination", "rename", "insider", "insider-eu", "--yes", "--json").stdout
+    )
+
+
+def test_older_enters_do_not_pass_exits_that_the_old_name_has_delivered(renamed, call):
+    done = run(call)
+
+    assert done == {"profiles": PEOPLE, "deliveries": PEOPLE + 1, "letters": 1}
+    assert six(renamed.status()) == six(renamed.before)
+    drain(renamed)
+    found = renamed.status()
+    assert found["skipped_by_reason"] == {"superseded": PEOPLE}
+    assert (found["delivered"], found["waiting"]) == (PEOPLE + 1, 0)
+    assert found["jobs"]["load"]["delivered"] == 1
+    assert found["jobs"]["load"]["dead"] == 1
+    assert found["destinations"]["insider"]["state"] == "renamed"
+
+
+def test_a_move_to_another_destination_asks_the_old_ledger(renamed, call):
+    result = call(app, "trigger", "move", "vip-enter", "vip-enter", "--yes", "--json")
+
+    assert orjson.loads(result.stdout) == {"moved": PEOPLE + 1, "left": 0}
+    drain(renamed)
+    assert renamed.status()["skipped_by_reason"] == {"superseded": PEOPLE}
+
+
+def test_a_rename_that_is_run_again_changes_nothing_and_takes_what_came_meanwhile(renamed, call):
+    run(call)
+    before = contents(renamed)
+    assert run(call) == {"profiles": 0, "deliveries": 0, "letters": 0}
+    assert contents(renamed) == before
+
+    now = renamed.settings
+    rename(renamed, "insider-eu", "insider")
+    renamed.publish(payload("late@example.com", minute=3))
+    renamed.settings = now
+    rename(renamed)
+    assert renamed.status()["orphans_mended_by"] == {
+        "vip-enter": "segrelay destination rename insider insider-eu"
+    }
+
+    with pytest.raises(UsageWrong, match="destination rename insider insider-eu"):
+        call(app, "trigger", "move", "vip-enter", "vip-enter", "--yes")
+    assert run(call)["deliveries"] == 1
+    assert renamed.status()["waiting"] == PEOPLE + 2
+
+
+def contents(relay):
+    client = relay.client
+    names = sorted(name for name in client.keys("{insider*"))
+    return {name: client.dump(name) for name in names if not name.endswith(b"}lease")}
+
+
+def test_resume_says_under_which_name_deliveries_wait(renamed):
+    (target,) = chosen(
+        known_names(renamed.client, renamed.settings), ["insider-eu"], kinds=(), everything=False
+    )
+    probe = Probe(renamed.client, renamed.settings, target.kind, target.name, 0)
+
+    told = probe.outcome(1.0)
+
+    assert told.outcome == "not_sent"
+    assert f"{PEOPLE + 1} deliveries wait under its former name insider" in told.message
+
+
+def test_nobody_drains_the_old_name_any_more(renamed, call):
+    run(call)
+    rename(renamed, "insider-eu", "insider")
+    renamed.publish(payload("late@example.com", direction="exit"))
+
+    renamed.drain()
+
+    assert renamed.status()["waiting"] == PEOPLE + 2
+
+
+def test_a_rename_can_be_taken_back(renamed, call):
+    run(call)
+    rename(renamed, "insider-eu", "insider")
+
+    call(app, "destination", "rename", "insider-eu", "insider", "--yes")
+
+    renamed.drain()
+    found = renamed.status()
+    assert (found["waiting"], found["skipped_by_reason"]) == (0, {"superseded": PEOPLE})
+
+
+def test_nothing_is_renamed_while_a_worker_drains_the_old_name(renamed):
+    lease = HeldLease(
+        renamed.client, PartitionKeys("insider", 1), "worker:7 another", length_ms=60_000
+    )
+    lease.hold()
+
+    with pytest.raises(OperationsMustAct, match="worker:7 goes on working on partition 1"):
+        Renaming(renamed.client, renamed.settings, "insider", "insider-eu").run()
+
+    assert renamed.status()["waiting"] == PEOPLE + 1
+    assert not renamed.client.hlen(PartitionKeys("insider-eu", 0).counts)
+
+
+def test_a_destination_with_the_same_address_is_recognised(renamed):
+    assert former_names(renamed.client, renamed.settings) == {"insider-eu": "insider"}
+    found = read_status(renamed.client, renamed.settings)
+    assert found["former_names"] == {"insider-eu": "insider"}
+
+
+@pytest.mark.usefixtures("renamed")
+def test_names_that_make_no_sense_are_refused(call):
+    for names, why in (
+        (("insider", "gone"), "has no destination gone"),
+        (("insider-eu", "insider-eu"), "still has the destination"),
+        (("never", "insider-eu"), "holds nothing"),
+    ):
+        with pytest.raises(UsageWrong, match=why):
+            call(app, "destination", "rename", *names, "--yes")
+
+
+class Killed(BaseException):
+    """What a SIGKILL is to a test: nothing that handles errors handles it."""
+
+
+class DyingPipeline(Pipeline):
+    def execute(self, raise_on_error=True):
+        return self.life.lived(lambda: super(DyingPipeline, self).execute(raise_on_error))
+
+
+class DyingRedis(Redis):
+    """A client that dies before, or after, its n-th round trip, and is dead from then on."""
+
+    left, only_then = MOST_TRIPS, False
+
+    def lived(self, call):
+        self.left -= 1
+        if self.left < 0 or (self.left == 0 and not self.only_then):
+            raise Killed
+        answer = call()
+        if self.left == 0:
+            raise Killed
+        return answer
+
+    def execute_command(self, *args, **options):
+        return self.lived(lambda: super(DyingRedis, self).execute_command(*args, **options))
+
+    def pipeline(self, transaction=True, shard_hint=None):
+        pipe = DyingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe.life = self
+        return pipe
+
+
+class StalledRedis(DyingRedis):
+    """A client whose process stands still before its n-th round trip, while others go on."""
+
+    meanwhile = None
+
+    def lived(self, call):
+        self.left -= 1
+        if self.left == 0:
+            self.meanwhile()
+        return call()
+
+
+def enrich(relay):
+    """Add what the old name holds besides."""
+    client, place = relay.client, PartitionKeys("insider", 1)
+    (stream,) = [name.decode() for name in client.smembers(place.streams) if b"live" in name]
+    ((first, _), *_) = client.xrange(place.stream(stream))
+    client.hset(place.aside, f"{stream}|{first.decode()}", "[1, 1, 0, 0, 0]")
+    client.hset(place.notes, "n1", "[]")
+    client.hset(place.open, "n1", 1)
+    client.hset(place.retry, "vip-enter", "[1, 0, 0]")
+    client.hset(place.jobs, mapping={"load": "7", "load|chunk": "1,2"})
+    client.hset(f"{place.jobs}:source", mapping={"load": "9", "load|chunk": ""})
+    client.hset(place.members("vip"), mapping={f"email:p{n}@example.com": "1 x" for n in range(9)})
+    client.hset(place.synctokens, "vip", "token")
+    client.zadd(place.reached, {"00": 0, "01": 0})
+    client.hset(place.who, mapping={"00": "{}", "01": "{}"})
+    client.xadd(place.responses, {"r": "[]"})
+    client.incrby(place.responseslost, 3)
+    new = PartitionKeys("insider-eu", 1)
+    client.hset(new.jobs, mapping={"load": "8", "load|chunk": "5"})
+    client.hincrby(new.counts, "requests|vip-enter", 2)
+
+
+def decoded(client, name):
+    match client.type(name):
+        case b"hash":
+            return client.hgetall(name)
+        case b"stream":
+            return client.xrange(name)
+        case b"zset":
+            return client.zrange(name, 0, -1, withscores=True)
+        case b"set":
+            return client.smembers(name)
+        case _:
+            return client.get(name)
+
+
+def everything(client):
+    names = (name for name in client.keys("*") if not name.endswith((b"}lease", b"}bell")))
+    found = {name: decoded(client, name) for name in names}
+    return {name: value for name, value in found.items() if value}
+
+
+def restore(client, dumps):
+    client.flushdb()
+    for name, dump in dumps.items():
+        client.restore(name, 0, dump)
+
+
+def test_a_rename_that_is_killed_anywhere_is_ended_by_the_next(renamed, redis_url):
+    client, settings = renamed.client, renamed.settings
+    enrich(renamed)
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    dying = DyingRedis.from_url(redis_url)
+    Renaming(dying, settings, "insider", "insider-eu").run()
+    wanted = everything(client)
+    assert not client.keys("{insider-eu:*}carried*")
+    restore(client, dumps)
+    dying.left = MOST_TRIPS  # all scripts are known now
+    Renaming(dying, settings, "insider", "insider-eu").run()
+    trips = MOST_TRIPS - dying.left
+    assert trips > 100
+
+    for number in range(1, trips, EVERY_TRIP):
+        restore(client, dumps)
+        dying.left, dying.only_then = number, number % 2 == 0
+        with pytest.raises(Killed):
+            Renaming(dying, settings, "insider", "insider-eu").run()
+        found = read_status(client, settings)
+        assert found["accepted"] == sum(found[kind] for kind in KINDS[1:]), number
+        leave_held(renamed)
+        Renaming(client, settings, "insider", "insider-eu").run()
+
+        assert everything(client) == wanted, number
+    dying.close()
+
+
+def test_a_rename_that_stands_still_while_workers_go_on_makes_nobody_wrong(renamed, redis_url):
+    client, settings = renamed.client, renamed.settings
+    dumps = {name: client.dump(name) for name in client.keys("*")}
+    counting = DyingRedis.from_url(redis_url)
+    Renaming(counting, settings, "insider", "insider-eu").run()
+    trips = MOST_TRIPS - counting.left
+    stalled = StalledRedis.from_url(redis_url)
+
+    def leases_lapse_and_workers_drain():
+        leave_held(renamed)
+        drain(renamed)
+
+    stalled.meanwhile = leases_lapse_and_workers_drain
+    for number in range(5, trips, max(1, trips // amount(6, nightly=60))):
+        restore(client, dumps)
+        stalled.left = number
+        with suppress(OperationsMustAct):
+            Renaming(stalled, settings, "insider", "insider-eu").run()
+        leave_held(renamed)
+        Renaming(client, settings, "insider", "insider-eu").run()
+        drain(renamed)
+
+        found = renamed.status()
+        assert found["skipped_by_reason"] == {"superseded": PEOPLE}, number
+        assert (found["accepted"], found["waiting"]) == (renamed.before["accepted"], 0), number
+    counting.close()
+    stalled.close()
+
+
+def check(call):
+    return orjson.loads(call(app, "config", "check", "--json").stdout)
+
+
+@pytest.mark.usefixtures("renamed")
+def test_config_check_names_a_destination_that_has_only_another_name(call):
+    found = check(call)
+
+    assert found["valid"]
+    assert any("segrelay destination rename insider insider-eu" in one for one in found["warnings"])
+    run(call)
+    assert not any("rename" in one for one in check(call)["warnings"])
+
+
+def test_config_check_names_what_redis_will_refuse(relay, call):
+    relay.publish(payload("ann@example.com"))
+    path = relay.settings.source
+    text = path.read_text()
+
+    path.write_text(text.replace("[delivery]", '[delivery]\nidentity = "id"'))
+    found = check(call)
+    assert not found["valid"]
+    assert "in use with the identity `email`" in found["problems"][0]
+    path.write_text(text.replace("partitions = 4", "partitions = 8"))
+    assert "in use with 4 partitions" in check(call)["problems"][0]
+
+
+def test_config_check_says_when_it_could_not_ask_redis(relay, call):
+    path = relay.settings.source
+    path.write_text(path.read_text().replace(relay.settings.redis.url, "redis://127.0.0.1:1/0"))
+
+    found = check(call)
+
+    assert found["valid"]
+    assert "Redis was not asked" in found["notes"][0]

@@ -1,0 +1,313 @@
+"""`segrelay status` as a person calls it."""
+
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
+
+import orjson
+import pytest
+
+from ops.main import app
+from tests.integration.ops.relay import EXIT, payload
+from tests.waiting import until
+from worker.adapters.redis.presence import RedisPresence
+from worker.contract.pauses import Pause, set_pause
+from worker.contract.redis.acts import Act
+from worker.contract.settings import load_settings
+from worker.contract.versions import read_versions
+
+ACT = Act("pause", "ops")
+
+KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+
+
+def numbers(document):
+    return tuple(document[kind] for kind in KINDS)
+
+
+def test_nothing_has_happened_yet(call):
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    assert numbers(document) == (0, 0, 0, 0, 0, 0)
+    assert set(document["triggers"]) == {"vip-enter", "vip-exit"}
+    assert document["destinations"]["insider"]["state"] == "ok"
+    assert document["oldest_waiting_seconds"] is None
+
+
+def test_every_delivery_is_in_exactly_one_count(call, relay, sandbox):
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(
+        payload("ann@example.com", status="fine"),
+        payload("ann@example.com", status="fine"),
+        payload("ben@example.com", status="poisoned"),
+    )
+    relay.drain()
+    relay.publish(payload("cleo@example.com", direction="exit"))
+
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    assert numbers(document) == (4, 1, 1, 1, 0, 1)
+    assert document["skipped_by_reason"] == {"duplicate": 1}
+    assert document["dead_by_reason"] == {"refused": 1}
+    assert numbers(document["triggers"]["vip-enter"]) == (3, 1, 1, 1, 0, 0)
+    assert numbers(document["triggers"]["vip-exit"]) == (1, 0, 0, 0, 0, 1)
+    assert 0 <= document["oldest_waiting_seconds"] < 60
+    assert document["requests"] >= 1
+    assert document["open_notes"] == 0
+
+
+def test_what_waits_because_it_was_refused_says_so(call, relay, sandbox):
+    sandbox.settings(poison="poisoned", poison_status=400)
+    relay.publish(payload("ben@example.com", status="poisoned"))
+
+    relay.drain()
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    found = document["triggers"]["vip-enter"]
+    assert found["state"] == "refused"
+    assert found["reason"].startswith("a delivery was refused, ")
+    assert ": 400: " in found["reason"]
+    assert found["reason"] in " ".join(call(app, "status").stdout.split())
+
+
+def test_a_job_has_counts_of_its_own(call, relay):
+    relay.publish(payload("ann@example.com", status="fine"), job="load")
+    relay.publish(payload("ben@example.com", status="fine"))
+
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    assert numbers(document["jobs"]["load"]) == (1, 0, 0, 0, 0, 1)
+
+
+def test_what_the_configuration_forgot_is_counted_and_named(call, relay):
+    relay.publish(payload("ann@example.com", direction="exit"))
+    relay.configure()
+
+    document = orjson.loads(call(app, "status", "--json").stdout)
+    told = call(app, "status").stdout
+
+    assert document["orphaned"] == 1
+    assert document["orphans"] == {"vip-exit": 1}
+    assert document["triggers"]["vip-exit"]["state"] == "orphaned"
+    assert document["waiting"] == 1
+    assert "vip-exit 1" in told
+
+
+def test_a_pause_shows_with_its_reason(call, relay):
+    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"), ACT)
+    set_pause(relay.client, "trigger", "vip-exit", Pause("too many", "ops"), ACT)
+
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    assert document["destinations"]["insider"]["state"] == "paused"
+    assert document["destinations"]["insider"]["reason"] == "maintenance"
+    assert document["triggers"]["vip-exit"]["state"] == "paused"
+
+
+def test_a_person_reads_the_sum_in_one_line(call, relay):
+    relay.publish(payload("ann@example.com", status="fine"))
+
+    assert (
+        "accepted 1 = delivered 0 + skipped 0 + dead 0 + discarded 0 + waiting 1"
+        in call(app, "status").stdout
+    )
+
+
+@pytest.mark.parametrize("more", ["", EXIT])
+def test_a_refused_credential_shows_as_paused(relay, sandbox, more):
+    relay.configure(more)
+    sandbox.settings(credentials_status=401)
+    relay.publish(payload("ann@example.com", status="fine"))
+    relay.drain()
+
+    found = relay.status()
+
+    assert found["destinations"]["insider"]["state"] == "paused"
+    assert found["destinations"]["insider"]["reason"] == "access_refused"
+    assert found["waiting"] == 1
+
+
+def appear(relay, config, stopped=()):
+    RedisPresence(relay.client, config, stopped=lambda: stopped, clock=lambda: 1.0).announce()
+
+
+def test_a_process_with_an_older_configuration_is_named(call, relay):
+    appear(relay, "older")
+
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+
+    assert (found["kind"], found["config"], found["current"]) == ("worker", "older", False)
+    assert f"{found['host']}:{found['pid']}; restart" in " ".join(
+        call(app, "status").stdout.split()
+    )
+
+
+def test_a_process_with_this_configuration_needs_no_word(call, relay):
+    appear(relay, relay.settings.fingerprint)
+
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+
+    assert found["current"]
+    assert "worker_configuration" not in call(app, "status").stdout
+
+
+def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
+    RedisPresence(
+        relay.client,
+        relay.settings.fingerprint,
+        stopped=tuple,
+        clock=lambda: 1.0,
+        doubted=lambda: {"insider/enter.jsonnet": 1},
+    ).announce()
+
+    (found,) = orjson.loads(call(app, "status", "--json").stdout)["processes"]
+
+    assert found["doubted"] == {"insider/enter.jsonnet": 1}
+    assert "insider/enter.jsonnet is off" in " ".join(call(app, "status").stdout.split())
+
+
+def test_a_worker_with_another_template_is_named(call, relay):
+    relay.publish(payload("ann@example.com"))
+    relay.drain()
+    appear(relay, relay.settings.fingerprint)
+    assert "template_differs" not in names_of(check(call)[1])
+    since = read_versions(relay.client)["vip-enter"]
+    relay.client.hset(
+        "{segrelay}:versions", "vip-enter", replace(since, since_ms=since.since_ms - 60_000).dumps()
+    )
+    RedisPresence(
+        relay.client,
+        relay.settings.fingerprint,
+        stopped=tuple,
+        clock=lambda: 1.0,
+        versions=lambda: {"vip-enter": ["another"]},
+    ).announce()
+
+    code, problems = check(call)
+
+    assert code == 1
+    assert "template_differs" in names_of(problems)
+
+
+def test_a_trigger_that_a_worker_cannot_work_on_is_not_called_ok(call, relay):
+    appear(relay, relay.settings.fingerprint, stopped=("vip-enter",))
+
+    document = orjson.loads(call(app, "status", "--json").stdout)
+
+    assert document["triggers"]["vip-enter"]["state"] == "stopped"
+    assert document["triggers"]["vip-exit"]["state"] == "ok"
+
+
+def check(call, *options):
+    result = call(app, "status", "--check", "--json", *options)
+    return result.exit_code, orjson.loads(result.stdout)["problems"]
+
+
+def names_of(problems):
+    return {one["name"] for one in problems}
+
+
+def test_a_monitor_is_told_that_all_is_well(call, relay):
+    appear(relay, relay.settings.fingerprint)
+    relay.publish(payload("ann@example.com", status="fine"))
+
+    assert check(call) == (0, [])
+    assert call(app, "status", "--check").stdout == "All is well.\n"
+
+
+def test_a_monitor_is_told_what_is_ill(call, relay):
+    set_pause(relay.client, "trigger", "vip-enter", Pause("all of one cause", "segrelay"), ACT)
+    relay.publish(payload("ann@example.com", direction="exit"))
+    relay.configure()
+    appear(relay, "older")
+
+    code, problems = check(call)
+
+    assert code == 1
+    assert names_of(problems) == {"trigger_paused", "orphaned", "worker_configuration"}
+    (paused,) = [one for one in problems if one["name"] == "trigger_paused"]
+    assert (paused["subject"], paused["message"]) == ("vip-enter", "all of one cause")
+    assert paused["command"] == "segrelay resume vip-enter"
+
+
+def test_what_is_worth_a_look_is_told_only_if_it_is_asked_for(call, relay):
+    appear(relay, relay.settings.fingerprint)
+    relay.publish(payload("ann@example.com", status="fine"), job="load")
+    set_pause(relay.client, "job", "load", Pause("later", "ops"), ACT)
+
+    code, problems = check(call, "--attention")
+
+    assert check(call) == (0, [])
+    assert (code, names_of(problems)) == (1, {"job_paused"})
+
+
+def test_no_worker_is_ill_whether_anything_waits_or_not(call):
+    code, problems = check(call)
+
+    assert (code, names_of(problems)) == (1, {"no_worker"})
+    assert "no_worker" in call(app, "status").stdout
+
+
+def test_a_live_event_that_waits_for_longer_than_configured_is_ill(call, relay):
+    appear(relay, relay.settings.fingerprint)
+    relay.publish(payload("ann@example.com", status="fine"))
+    source = relay.settings.source
+    source.write_text(source.read_text() + '[operate]\nlive_within = "1s"\n')
+    relay.settings = load_settings(source, environ={})
+    appear(relay, relay.settings.fingerprint)
+
+    until(lambda: "live_late" in names_of(check(call)[1]), 10)
+
+
+def test_a_redis_that_is_not_there_is_unreachable_and_none_is_started(call, relay, tmp_path):
+    gone = relay.settings.source.read_text().replace(
+        relay.settings.redis.url, "redis://127.0.0.1:9"
+    )
+    relay.settings.source.write_text(gone)
+    assert check(call)[0] == 3
+
+    embedded = gone.replace("redis://127.0.0.1:9", "embedded")
+    relay.settings.source.write_text(embedded)
+    assert check(call)[0] == 3
+    assert not (tmp_path / ".segrelay").exists()
+
+
+def test_a_worker_stands_in_the_text_with_its_version_and_configuration(call, relay):
+    appear(relay, relay.settings.fingerprint)
+
+    told = call(app, "status").stdout
+
+    (line,) = [line for line in told.splitlines() if relay.settings.fingerprint in line]
+    assert line.split()[1:] == [version("segrelay"), relay.settings.fingerprint]
+
+
+def test_what_wants_a_person_is_red_on_a_terminal_unless_it_wants_no_colour(relay):
+    set_pause(relay.client, "destination", "insider", Pause("maintenance", "ops"), ACT)
+    environment = {**os.environ, "SEGRELAY_CONFIG": str(relay.settings.source), "TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
+
+    plain = on_a_terminal("status", env={**environment, "NO_COLOR": "1"})
+    drawn = on_a_terminal("status", env=environment)
+
+    assert "\x1b[31m" in drawn
+    assert "maintenance" in plain
+    assert "\x1b[31m" not in plain
+
+
+def on_a_terminal(*arguments, env):
+    """Run a command in a pseudo-terminal; returns what stands there."""
+    mine, its = pty.openpty()
+    command = [sys.executable, "-P", "-m", "ops.main", *arguments]
+    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=env)
+    os.close(its)
+    shown = b""
+    with suppress(OSError):
+        while part := os.read(mine, 4096):
+            shown += part
+    os.close(mine)
+    assert process.wait(timeout=20) == 0
+    return shown.decode()

@@ -1,0 +1,42 @@
+"""The units for systemd, by systemd's own check."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNITS = sorted((Path(__file__).parents[2] / "ops/systemd").glob("*.service"))
+INSTALLED = "/opt/segrelay/bin/segrelay"
+
+
+def verified(path: Path, text: str) -> str:
+    """Return what systemd has to say of a unit."""
+    tool = shutil.which("systemd-analyze")
+    assert tool, "systemd-analyze is missing: make test-system installs it"
+    path.write_text(text.replace(INSTALLED, str(Path(sys.executable).parent / "segrelay")))
+    done = subprocess.run(
+        [tool, "verify", "--man=no", "--recursive-errors=no", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stderr if done.returncode == 0 else f"{done.returncode}: {done.stderr}"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_systemd_finds_nothing_wrong_with_a_unit(unit: Path, tmp_path: Path) -> None:
+    text = unit.read_text()
+    assert INSTALLED in text
+    assert verified(tmp_path / unit.name, text) == ""
+    assert "Restrat" in verified(tmp_path / unit.name, text.replace("Restart=", "Restrat="))
+
+
+def test_every_process_of_segrelay_has_a_unit() -> None:
+    assert [unit.stem for unit in UNITS] == [
+        "segrelay-flower",
+        "segrelay-metrics",
+        "segrelay-receiver",
+        "segrelay-worker",
+    ]

@@ -1,0 +1,63 @@
+"""What the receiver tells about itself, every few seconds."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+
+import pytest
+
+from producer.webhook.record import AnswerRecord
+from worker.errors import RedisMismatch, RedisUnavailable
+
+
+class Told:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.answers: Counter[int] = Counter()
+        self.looks = 0
+        self.error: Exception | None = None
+
+    def look(self) -> None:
+        self.looks += 1
+        if self.error:
+            raise self.error
+
+    def tell(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
+        assert lag_ms >= -1
+        assert events is bool(answers.get(200))
+        self.answers.update(answers)
+
+
+def run(told: Told, *, until_looks: int, mended_after: int = 0) -> None:
+    """Answer a request, and let the record tell until it has looked so often."""
+    record = AnswerRecord(told.tell, told.look, every_seconds=0.001)
+
+    async def play() -> None:
+        async with record.kept():
+            record.count(200)
+            while told.looks < until_looks:
+                if mended_after and told.looks >= mended_after:
+                    told.error = None
+                await asyncio.sleep(0.001)
+
+    asyncio.run(play())
+
+
+def test_it_looks_at_redis_each_time_it_tells() -> None:
+    told = Told()
+
+    run(told, until_looks=3)
+
+    assert told.looks >= 3
+    assert told.answers == {200: 1}
+
+
+@pytest.mark.parametrize("error", [RedisUnavailable("away"), RedisMismatch("another one")])
+def test_what_could_not_be_told_is_told_later_once(error: Exception) -> None:
+    told = Told()
+    told.error = error
+
+    run(told, until_looks=6, mended_after=3)
+
+    assert told.answers == {200: 1}

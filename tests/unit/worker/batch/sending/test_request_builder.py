@@ -1,0 +1,74 @@
+"""A request while it is packed: what may share it, and what may not."""
+
+from typing import Any
+
+from worker.batch.parcel import Parcel
+from worker.batch.partition import Delivery
+from worker.batch.route import Route
+from worker.batch.sending.request_builder import RequestBuilder
+from worker.contract.events import Header
+from worker.contract.keys import digest_of
+from worker.contract.words import Direction
+from worker.core.ledger import Fact, Record
+from worker.destinations.api import Shaped, ShapingRules
+from worker.destinations.insider.api import InsiderApi
+
+OBJECTS = {"object_attributes": [{"name": "cart"}]}
+ROUTE = Route(
+    trigger="enter",
+    api=InsiderApi(),
+    api_name="insider",
+    template=None,
+    rules=ShapingRules("/api/user/v1/upsert", "lytics_computed_attr", "US"),
+    headers={},
+    params={},
+    settings={},
+    on_ambiguous="resend",
+)
+
+
+def parcel(person: str, *, at: int = 1, root: dict[str, Any]) -> Parcel:
+    """Return a parcel that was rendered with `OBJECTS`, of which `root` is still true."""
+    digest = digest_of(f"email:{person}@example.com")
+    header = Header(
+        digest, "vip", Direction.ENTER, at, state=False, skip_hook=False, repair=False,
+        accepted_ms=0,
+    )  # fmt: skip
+    fact = Fact(at, 1, Direction.ENTER, at)
+    users: tuple[dict[str, Any], ...] = ({"identifiers": {"email": f"{person}@example.com"}},)
+    delivery = Delivery("live|enter", "enter", f"{at}-0", header, b"{}")
+    made = Parcel(delivery, fact, ROUTE, Shaped(users, OBJECTS), b"", (), frozenset({digest}))
+    made.correct(Shaped(users, root))
+    return made
+
+
+def builder() -> RequestBuilder:
+    return RequestBuilder(most=10, room=10_000)
+
+
+def test_the_first_parcel_decides_about_the_root_options_as_they_are_still_true() -> None:
+    request = builder()
+
+    assert request.add(parcel("ann", root={}), (b"{}",))
+    assert request.root == {}
+    assert not request.add(parcel("bob", root=OBJECTS), (b"{}",))
+    assert request.add(parcel("cat", root={}), (b"{}",))
+    assert len(request.packed()) == 2
+
+
+def test_what_comes_behind_a_parcel_with_other_root_options_stays_behind_it() -> None:
+    request = builder()
+    left = parcel("bob", root=OBJECTS)
+    request.add(parcel("ann", root={}), (b"{}",))
+
+    request.add(left, (b"{}",))
+
+    assert left.names <= request.names
+
+
+def test_no_user_object_is_shared_by_parcels_with_different_root_options() -> None:
+    request = builder()
+    request.add(parcel("ann", at=1, root={}), (b"{}",))
+
+    assert not request.join(parcel("ann", at=2, root=OBJECTS), 10, Record())
+    assert not request.join(parcel("ann", at=3, root={}), 10, Record()), "it stays behind that one"

@@ -1,0 +1,57 @@
+"""Measures a request and the deliveries that it made: what they add to the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from worker.batch.parcel import Sent
+from worker.batch.partition import Settled
+from worker.contract.keys import split_stream_name
+from worker.contract.measures import (
+    ACCEPTED,
+    ANSWERED,
+    ASKED,
+    CARRIED,
+    DELIVERY_BOUNDS,
+    OCCURRED,
+    REQUEST_BOUNDS,
+    fields_of_times,
+    label_of_status,
+    prefix_of_delivery,
+)
+from worker.contract.words import kind_of_lane
+from worker.destinations.api import Answer
+
+
+def measures_of_request(sent: Sent) -> dict[str, int]:
+    """Return what a request adds: its answer, its user objects, and the time until the answer."""
+    answer = sent.answer
+    told = label_of_status(answer.status) if isinstance(answer, Answer) else answer.kind.value
+    return {
+        f"{ANSWERED}|{told}": 1,
+        CARRIED: sent.request.users,
+        **fields_of_times(ASKED, REQUEST_BOUNDS, [sent.elapsed_seconds]),
+    }
+
+
+def measures_of_deliveries(settled: Iterable[Settled], now_ms: int) -> dict[str, int]:
+    """Return what deliveries add: how long they took since the event and since its acceptance.
+
+    An event that a comparison made up has happened at no known time.
+    """
+    ages: dict[str, list[float]] = {}
+    for outcome in settled:
+        if outcome.reason is not None:
+            continue
+        header = outcome.delivery.header
+        kind = kind_of_lane(split_stream_name(outcome.delivery.stream)[0])
+        accepted = ages.setdefault(prefix_of_delivery(kind, ACCEPTED), [])
+        accepted.append((now_ms - header.accepted_ms) / 1_000)
+        if not header.state:
+            occurred = ages.setdefault(prefix_of_delivery(kind, OCCURRED), [])
+            occurred.append(now_ms / 1_000 - header.time_us / 1_000_000)
+    return {
+        name: count
+        for prefix, seconds in ages.items()
+        for name, count in fields_of_times(prefix, DELIVERY_BOUNDS, seconds).items()
+    }

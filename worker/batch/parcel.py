@@ -1,0 +1,136 @@
+"""A delivery on its way through a batch: a contender, a parcel, a part of a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from worker.batch.partition import Delivery, Note
+from worker.batch.route import Route
+from worker.core.gate import Slot
+from worker.core.ledger import Fact, Record, with_delivered, with_tried, with_whole_list
+from worker.destinations.api import Answer, Shaped
+from worker.destinations.sending import NoAnswer
+
+NOTHING: Final = Shaped((), {})
+"""Stands for what is sent of a parcel until it is packed."""
+
+
+class Contender(NamedTuple):
+    """A decoded delivery, which contends with the other events of its profile and audience.
+
+    Attributes:
+        fact: The event as the ledger judges it.
+        profile: JSON text.
+        losers: Older deliveries of its batch that it beat; they are settled together with it.
+    """
+
+    delivery: Delivery
+    fact: Fact
+    profile: bytes
+    losers: tuple[Contender, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Parcel:
+    """A delivery that is ready to be packed into a request.
+
+    As a frozen class it would take three times as long to make.
+
+    Args:
+        losers: See `Contender`.
+        body: The rendered text, which a dead letter shows.
+        names: The profile's digest, and the identifiers by which the destination knows it.
+        sent: The body as the ledger corrected it for the request that carries the parcel.
+    """
+
+    delivery: Delivery
+    fact: Fact
+    route: Route
+    shaped: Shaped
+    body: bytes
+    losers: tuple[Contender, ...]
+    names: frozenset[bytes | str]
+    sent: Shaped = NOTHING
+
+    @property
+    def digest(self) -> bytes:
+        """Return the digest of the parcel's profile."""
+        return self.delivery.header.digest
+
+    def correct(self, sent: Shaped) -> None:
+        """Remember what is sent of the parcel, right before its request is packed."""
+        self.sent = sent
+
+    def delivered_in(self, record: Record) -> Record:
+        """Return the profile's record after the parcel's delivery."""
+        api, header = self.route.api, self.delivery.header
+        data_sent = api.tells_data(self.shaped, header, self.route.rules)
+        return self._after_body(with_delivered(record, self.fact, data_sent=data_sent))
+
+    def tried_in(self, record: Record) -> Record:
+        """Return the profile's record after a request that got no sure answer."""
+        return self._after_body(with_tried(record, self.fact))
+
+    def _after_body(self, record: Record) -> Record:
+        """Return the record after a body, which may have told something about every audience."""
+        if self.route.api.overwrites(self.shaped):
+            return with_whole_list(record, self.fact.time_us)
+        return record
+
+
+class Packed(NamedTuple):
+    """User objects of one person in a request, as JSON.
+
+    Attributes:
+        members: The parcel that they carry, or several parcels that share one user object.
+    """
+
+    members: tuple[Parcel, ...]
+    users: tuple[bytes, ...]
+
+    @property
+    def is_shared(self) -> bool:
+        """Say whether the user object carries several deliveries."""
+        return len(self.members) > 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """One HTTP request: users of one destination, of different profiles.
+
+    Args:
+        body: The whole body.
+        users: How many users it has.
+        triggers: Whose deliveries it carries.
+        is_part: It is a part of a body that was refused.
+    """
+
+    packed: tuple[Packed, ...]
+    url: str
+    body: bytes
+    users: int
+    triggers: tuple[str, ...]
+    is_part: bool = False
+
+    @property
+    def parcels(self) -> tuple[Parcel, ...]:
+        """Return the parcels that the request carries."""
+        return tuple(parcel for packed in self.packed for parcel in packed.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was made.
+
+    Args:
+        begun_seconds: When it was begun, by the drain's clock.
+        elapsed_seconds: Until its answer, or until there could be none.
+    """
+
+    request: Request
+    note: Note
+    answer: Answer | NoAnswer
+    slot: Slot
+    begun_seconds: float
+    elapsed_seconds: float = 0.0

@@ -1,0 +1,82 @@
+r"""The measures that a partition's `counts` hold beside the outcomes: times, answers, user objects.
+
+| field | counts |
+| --- | --- |
+| `answered|200` | requests by status; a word in its place says why there was no answer |
+| `carried|users` | user objects of all requests |
+| `asked|n`, `asked|ms` | requests by the time until the answer, and the sum of these times |
+| `took|KIND|since|n`, `took|KIND|since|ms` | deliveries by the time that they took, and the sum |
+
+KIND is `live` or `backfill`. `since` is `occurred` or `accepted`: the event, or its acceptance. `n`
+is the index of a bucket; the last one has no upper bound.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final, Self
+
+ANSWERED: Final = "answered"
+CARRIED: Final = "carried|users"
+ASKED: Final = "asked"
+TOOK: Final = "took"
+OCCURRED: Final = "occurred"
+ACCEPTED: Final = "accepted"
+REQUEST_BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+"""Seconds; the upper bounds of the buckets. Changed ones make the counts so far wrong."""
+DELIVERY_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 21_600.0)
+_MS: Final = "ms"
+_KNOWN: Final = frozenset(HTTPStatus)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Times by buckets.
+
+    Args:
+        bounds: Seconds; of all buckets but the last, which has none.
+        buckets: How many times fell into each.
+        sum_seconds: Of all times.
+    """
+
+    bounds: tuple[float, ...]
+    buckets: tuple[int, ...]
+    sum_seconds: float
+
+    @classmethod
+    def read(cls, counts: Mapping[str, int], prefix: str, bounds: tuple[float, ...]) -> Self:
+        """Return what counts say whose fields begin with a prefix."""
+        buckets = tuple(counts.get(f"{prefix}|{n}", 0) for n in range(len(bounds) + 1))
+        return cls(bounds, buckets, counts.get(f"{prefix}|{_MS}", 0) / 1_000)
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON; each bucket also holds those before it."""
+        total, buckets = 0, {}
+        for bound, count in zip((*map(str, self.bounds), "+Inf"), self.buckets, strict=True):
+            total += count
+            buckets[bound] = total
+        return {"count": total, "sum_seconds": self.sum_seconds, "buckets": buckets}
+
+
+def fields_of_times(
+    prefix: str, bounds: tuple[float, ...], times: Iterable[float]
+) -> dict[str, int]:
+    """Return what times, in seconds, add to the counts whose fields begin with a prefix."""
+    seconds = [max(0.0, one) for one in times]
+    buckets = Counter([bisect_left(bounds, one) for one in seconds])
+    found = {f"{prefix}|{bucket}": count for bucket, count in buckets.items()}
+    return found | {f"{prefix}|{_MS}": round(1_000 * sum(seconds))}
+
+
+def prefix_of_delivery(kind: str, since: str) -> str:
+    """Return how the fields of times of deliveries begin."""
+    return f"{TOOK}|{kind}|{since}"
+
+
+def label_of_status(status: int) -> str:
+    """Return a status as it is counted: of those that nobody has defined, only the class."""
+    return str(status) if status in _KNOWN else f"{status // 100}xx"
