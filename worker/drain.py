@@ -161,8 +161,7 @@ class Drain:
                 found = await self._work(state)
                 return state.tally, await self._release(state, found=found)
         except LeaseLost:
-            state.end("the lease was taken over")
-            state.tally.failed = True
+            state.end("the lease was taken over", failed=True)
             return state.tally, ""
 
     async def _take_over(self, holding: TakenPartition, state: State) -> None:
@@ -272,8 +271,7 @@ class Drain:
             await self._deliver(courier, end, following if more else None)
         await courier.conclusion.refusals.finish()
         if courier.closed:
-            state.end(courier.closed.reason)
-            state.tally.failed = courier.closed.state in {"paused", "broken"}
+            state.end(courier.closed.reason, failed=courier.closed.state in {"paused", "broken"})
         did = settled or batch.stopped or state.tally.requests > requests
         return bool(did) or len(state.shut) > shut
 

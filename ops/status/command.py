@@ -14,7 +14,7 @@ import typer
 from ops.state.opened import already_there, opened
 from ops.status.health.judgement import read_judged
 from ops.status.health.problem import ILL, line_of
-from ops.status.meter import Meter, Pace
+from ops.status.meter import Meter, ProgressMeter
 from ops.status.screen import StatusScreen
 from ops.status.text import sum_of, tell
 from ops.terminal.console import note, print_json, print_result, say
@@ -151,7 +151,7 @@ def _draw_again(read: Read) -> None:
     from rich.console import Console, Group  # noqa: PLC0415 - `--help` has to be quick
     from rich.live import Live  # noqa: PLC0415 - see above
 
-    pace = Pace()
+    pace = ProgressMeter()
     with Live(console=Console(), auto_refresh=False, vertical_overflow="crop") as live:
         for document, _ in _readings(read):
             pace.look(document, time.monotonic())

@@ -37,7 +37,7 @@ class _Look(NamedTuple):
 
 
 @dataclass(slots=True)
-class Pace:
+class ProgressMeter:
     """Measures by the last ten seconds how quickly totals, triggers and jobs go on."""
 
     _looks: deque[_Look] = field(default_factory=lambda: deque(maxlen=_LOOKS))

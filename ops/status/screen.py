@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ops.status.meter import Pace
+from ops.status.meter import ProgressMeter
 from ops.status.wording import in_short, reason_of
 from worker.contract.printable import printable
 from worker.contract.words import BACKFILL, LIVE, job_of_lane
@@ -44,7 +44,7 @@ class StatusScreen:
     """
 
     document: Mapping[str, Any]
-    pace: Pace
+    pace: ProgressMeter
     height: int
 
     def lines(self) -> list[ScreenLine]:

@@ -157,9 +157,9 @@ class State:
         """Remember that live work waits for its slot: nothing of a backfill lane goes on."""
         self.yields = True
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, *, failed: bool) -> None:
         """Remember why the drain ends before all is done."""
-        self.tally.ended = reason
+        self.tally.ended, self.tally.failed = reason, failed
 
     def is_sampled(self, digest: bytes) -> bool:
         """Say whether a person who is reached belongs to those whom `verify` chooses from."""

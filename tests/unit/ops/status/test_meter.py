@@ -1,6 +1,6 @@
 """How quickly the counts grow."""
 
-from ops.status.meter import Meter, Pace
+from ops.status.meter import Meter, ProgressMeter
 
 KINDS = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
 
@@ -34,7 +34,7 @@ def with_job(**given):
 
 
 def test_the_pace_of_a_job_is_that_of_the_last_ten_seconds():
-    pace = Pace()
+    pace = ProgressMeter()
     for second in range(30):
         done = 0 if second < 15 else (second - 15) * 100
         pace.look(with_job(delivered=done), float(second))
@@ -44,7 +44,7 @@ def test_the_pace_of_a_job_is_that_of_the_last_ten_seconds():
 
 
 def test_one_look_has_no_pace():
-    pace = Pace()
+    pace = ProgressMeter()
     pace.look(with_job(), 1.0)
 
     assert pace.of("job|load") is None

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console, Group
 
-from ops.status.meter import Pace
+from ops.status.meter import ProgressMeter
 from ops.status.screen import StatusScreen
 from worker.contract.words import lane_of_job
 
@@ -46,7 +46,7 @@ def document(**given):
 
 
 def paced(*documents):
-    pace = Pace()
+    pace = ProgressMeter()
     for second, one in enumerate(documents):
         pace.look(one, float(second))
     return pace

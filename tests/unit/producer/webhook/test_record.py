@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from producer.webhook.record import AnswerRecord
+from worker.contract.webhook_requests import WebhookRequest
 from worker.errors import RedisMismatch, RedisUnavailable
 
 
@@ -35,7 +36,7 @@ def run(told: Told, *, until_looks: int, mended_after: int = 0) -> None:
 
     async def play() -> None:
         async with record.kept():
-            record.count(200)
+            record.note(WebhookRequest("req-1", 200))
             while told.looks < until_looks:
                 if mended_after and told.looks >= mended_after:
                     told.error = None
