@@ -23,6 +23,16 @@ every = "1h"
 """
 
 
+CALM = {
+    "poison": "",
+    "poison_status": 400,
+    "credentials_status": 0,
+    "error_shares": {},
+    "failures": [],
+}
+"""The sandbox's settings before each test, whatever the one before has changed."""
+
+
 @pytest.fixture(scope="session")
 def sandbox_process():
     with SandboxProcess(launch=WarmProcess) as sandbox:
@@ -32,7 +42,7 @@ def sandbox_process():
 @pytest.fixture
 def sandbox(sandbox_process):
     sandbox_process.reset()
-    sandbox_process.settings(poison="", poison_status=400, credentials_status=0)
+    sandbox_process.settings(**CALM)
     return sandbox_process
 
 
