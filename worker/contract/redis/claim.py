@@ -28,18 +28,24 @@ def claim(client: Redis, settings: Settings) -> None:
     """
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
-    found = _read(client, wanted)
-    if None in found.values():
+    if _is_new(client, wanted):
         with redis_errors():
             pipe = client.pipeline(transaction=False)
             for key, value in wanted.items():
                 pipe.set(key, value, nx=True)
             pipe.execute()
-        found = _read(client, wanted)
-    complaints = _complaints(found, wanted)
-    if complaints:
-        raise RedisMismatch(complaints[0])
+        _is_new(client, wanted)
     _name_destinations(client, settings)
+
+
+def compare(client: Redis, settings: Settings) -> None:
+    """Compare what Redis was claimed with; nothing is written.
+
+    Raises:
+        RedisMismatch: Redis holds another format, partition count or identity.
+        RedisUnavailable: Redis can't be asked.
+    """
+    _is_new(client, _wanted(settings))
 
 
 def mismatches(client: Redis, settings: Settings) -> list[str]:
@@ -49,8 +55,20 @@ def mismatches(client: Redis, settings: Settings) -> list[str]:
         RedisUnavailable: Redis can't be asked.
     """
     wanted = _wanted(settings)
+    return _complaints(_read(client, wanted), wanted)
+
+
+def _is_new(client: Redis, wanted: Mapping[str, str]) -> bool:
+    """Say whether anything is not written yet; what is written is as it is wanted.
+
+    Raises:
+        RedisMismatch: It is not.
+    """
     found = _read(client, wanted)
-    return _complaints({key: value for key, value in found.items() if value is not None}, wanted)
+    complaints = _complaints(found, wanted)
+    if complaints:
+        raise RedisMismatch(complaints[0])
+    return None in found.values()
 
 
 def _wanted(settings: Settings) -> dict[str, str]:
@@ -63,9 +81,9 @@ def _wanted(settings: Settings) -> dict[str, str]:
 
 def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[str]:
     return [
-        _complaint(key, found=str(value), wanted=wanted[key])
+        _complaint(key, found=value, wanted=wanted[key])
         for key, value in found.items()
-        if value != wanted[key]
+        if value is not None and value != wanted[key]
     ]
 
 
