@@ -1,4 +1,4 @@
-"""The Redis user that tests run under: segrelay's own rights, and the few that tests need beside."""
+"""The Redis user that tests run under: the shipped rights, and the few that tests need beside."""
 
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -7,7 +7,22 @@ from redis import Redis
 
 USERS = Path(__file__).parents[1] / "ops/redis/users.conf"
 PASSWORD = "of-the-tests"
-MORE = ("~drained", "+flushall", "+flushdb", "+keys", "+config|set", "+dump", "+restore", "+acl", "+client|kill")
+MORE = (
+    "~drained",
+    "~a",
+    "~key",
+    "+blpop",
+    "+replicaof",
+    "+flushall",
+    "+flushdb",
+    "+keys",
+    "+config|set",
+    "+dump",
+    "+restore",
+    "+acl",
+    "+client|kill",
+    "+script|flush",
+)
 """What tests do to Redis themselves: to empty it, to look at all of it, to break it."""
 
 
@@ -18,8 +33,13 @@ def rules() -> list[str]:
     return [rule for rule in found if not rule.startswith(">")]
 
 
+def make_user(client: Redis, *more: str) -> None:
+    """Make the user, with its shipped rights and more."""
+    client.execute_command("ACL", "SETUSER", "segrelay", f">{PASSWORD}", *rules(), *more)
+
+
 def restricted_url(client: Redis, url: str) -> str:
     """Return the URL of a server for a user with these rights, who is made."""
-    client.execute_command("ACL", "SETUSER", "segrelay", f">{PASSWORD}", *rules(), *MORE)
+    make_user(client, *MORE)
     parts = urlsplit(url)
     return f"redis://segrelay:{PASSWORD}@{parts.hostname}:{parts.port}{parts.path}"

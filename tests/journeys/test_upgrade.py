@@ -19,7 +19,9 @@ from worker.contract import keys
 from worker.core.ledger import RECORD_FORMAT
 
 RELEASES = sorted((Path(__file__).parents[1] / "releases").glob("*.json.gz"))
-WRITTEN_BY_ANOTHER = r"has format 2, and this version of segrelay knows 1: (another|a newer) version"
+WRITTEN_BY_ANOTHER = (
+    r"has format 2, and this version of segrelay knows 1: (another|a newer) version"
+)
 ATTRIBUTE = "lytics_computed_attr"
 
 
@@ -52,7 +54,7 @@ def test_work_that_a_released_version_left_is_delivered(tmp_path, release):
         happened = [Happening(*one) for one in told["happened"]]
         hold_again(rig, told["held"])
         before = status(rig)
-        assert before["waiting"] and before["dead"] and before["open_notes"] == 0
+        assert min(before["waiting"], before["dead"]) > 0
 
         start_worker(rig)
         command(rig, "resume", "exit-event")

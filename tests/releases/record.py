@@ -1,4 +1,4 @@
-"""Records what a version leaves in Redis in the midst of its work: `python -m tests.releases.record`.
+"""Records what a version leaves in Redis amid its work: `python -m tests.releases.record`.
 
 Run it with the released version, once, and keep the file: later versions have to take it over.
 """
@@ -37,7 +37,10 @@ def record(folder: Path) -> Path:
     happened = happenings(random.Random(18), events=400, people=90)
     at_us = happened[-1].time_us
     first, rest = happened[::2], happened[1::2]
-    refused, foreign = entrance(REFUSED, "vip", at_us), entrance("person9002@example.com", "new", at_us)
+    refused, foreign = (
+        entrance(REFUSED, "vip", at_us),
+        entrance("person9002@example.com", "new", at_us),
+    )
     with Rig(folder, redis_lines=LINES, delivery_lines=SHORT, sandbox_settings=FAILS) as rig:
         worker = start_worker(rig)
         send(rig, lines([*first, refused, foreign]))
@@ -57,8 +60,6 @@ def record(folder: Path) -> Path:
         joined_us = int(AS_OF.timestamp()) * 1_000_000
         happened += [entrance(email, "newsletter", joined_us) for email in JOINED]
         happened += [refused, foreign]
-        status = status_of(rig)
-        print({kind: status[kind] for kind in ("accepted", "delivered", "dead", "waiting")})
         path = FOLDER / f"{version('segrelay')}.json.gz"
         told = [[one.email, one.audience, one.is_exit, one.time_us] for one in happened]
         write_copy(rig.client, path, happened=told, held=held)

@@ -8,7 +8,6 @@ from pathlib import Path
 import orjson
 from redis import Redis
 
-
 _HOST = socket.gethostname().encode()
 
 
