@@ -1,7 +1,7 @@
 """Secrets and personal data that were planted come out nowhere.
 
 They are planted in the configuration, in payloads, in what templates say and in what the sandbox
-answers; then everything fails in every way, and all that people and machines get to see is searched.
+answers; then everything fails in every way, and all that people and machines see is searched.
 """
 
 import os
@@ -247,11 +247,11 @@ def celery_events(world):
 def _listen(app, told, over) -> None:
     """Listen until it is over, also to a Redis that is killed and comes back."""
     while not over.is_set():
-        with suppress(*app.connection_for_read().recoverable_connection_errors, TimeoutError):
-            with app.connection_for_read() as connection:
-                receiver = app.events.Receiver(connection, handlers={"*": told.append})
-                while not over.is_set():
-                    receiver.capture(limit=None, timeout=1, wakeup=False)
+        lost = app.connection_for_read().recoverable_connection_errors
+        with suppress(*lost, TimeoutError), app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"*": told.append})
+            while not over.is_set():
+                receiver.capture(limit=None, timeout=1, wakeup=False)
 
 
 def test_what_is_planted_comes_out_nowhere(world, celery_events):

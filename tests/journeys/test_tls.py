@@ -131,7 +131,7 @@ def test_a_wrong_certificate_is_refused_by_us_and_by_celery(
         app = Celery("test")
         app.conf.update(broker_options(settings))
 
-        with pytest.raises(RedisUnavailable, match="can't be reached|cut") as found:
+        with pytest.raises(RedisUnavailable, match=r"can't be reached|cut") as found:
             wait_ready(url, 0.0)
         assert PASSWORD not in found.value.message
         with pytest.raises(app.connection().connection_errors), app.connection() as connection:
