@@ -37,7 +37,7 @@ _LEDGER: Final = re.compile(rb"\{[^{}]+:\d+\}l(?!ettertimes$).{%d}" % DIGEST_BYT
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class RedisObjects:
     """Objects of one kind in Redis.
 
     Args:
@@ -102,7 +102,7 @@ def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) 
     }
 
 
-def _ledgers(client: Redis) -> Holding:
+def _ledgers(client: Redis) -> RedisObjects:
     """Return the ledgers: counted where there are few keys, else estimated from random ones."""
     keys = int(client.dbsize())
     if keys <= _COUNTED:
@@ -122,8 +122,8 @@ def _ledgers(client: Redis) -> Holding:
         if size
     ]
     if not sizes:
-        return Holding(count, TYPICAL["ledger"] + TABLE_BYTES, measured=False)
-    return Holding(count, sum(sizes) / len(sizes), counted=keys <= _COUNTED)
+        return RedisObjects(count, TYPICAL["ledger"] + TABLE_BYTES, measured=False)
+    return RedisObjects(count, sum(sizes) / len(sizes), counted=keys <= _COUNTED)
 
 
 def _random_ledgers(client: Redis) -> list[bytes]:
@@ -133,14 +133,14 @@ def _random_ledgers(client: Redis) -> list[bytes]:
     return [key for key in pipe.execute() if key and _LEDGER.fullmatch(key)]
 
 
-def _members(client: Redis, settings: Settings) -> Holding:
+def _members(client: Redis, settings: Settings) -> RedisObjects:
     """Return the members that syncs know."""
     places = all_partitions(client, settings)
     names = [place.members(sync) for place in places for sync in settings.sync]
     return _sized(client, names, "hlen", TYPICAL["member"])
 
 
-def _waiting(client: Redis, settings: Settings, count: int) -> Holding:
+def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:
     """Return the waiting deliveries."""
     places = all_partitions(client, settings)
     with redis_errors():
@@ -154,10 +154,10 @@ def _waiting(client: Redis, settings: Settings, count: int) -> Holding:
         for name in found
     ]
     found = _sized(client, names, "xlen", TYPICAL["delivery"])
-    return Holding(count, found.bytes_each, measured=found.measured)
+    return RedisObjects(count, found.bytes_each, measured=found.measured)
 
 
-def _sized(client: Redis, names: Sequence[str], length: str, typical: float) -> Holding:
+def _sized(client: Redis, names: Sequence[str], length: str, typical: float) -> RedisObjects:
     with redis_errors():
         pipe = client.pipeline(transaction=False)
         for name in names:
@@ -166,7 +166,7 @@ def _sized(client: Redis, names: Sequence[str], length: str, typical: float) -> 
         told: list[Any] = pipe.execute()
     count = sum(told[::2])
     size = sum(one or 0 for one in told[1::2])
-    return Holding(count, size / count) if count else Holding(0, typical, measured=False)
+    return RedisObjects(count, size / count) if count else RedisObjects(0, typical, measured=False)
 
 
 def _time(status: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:

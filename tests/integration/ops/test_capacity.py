@@ -31,7 +31,7 @@ def ledgers(client, count, first=0):
     pipe.execute()
 
 
-def test_an_empty_redis_is_reckoned_by_the_benchmarks_and_says_so(call, relay):
+def test_an_empty_redis_is_reckoned_by_the_benchmarks_and_says_so(call):
     found = asked(call)
 
     assert found["profiles"] == {
@@ -140,7 +140,7 @@ def test_the_rate_limit_is_named_where_it_is_lower_than_the_workers_pace():
 def test_what_is_taken_from_the_benchmarks_stands_there():
     text = RESULTS.read_text()
 
-    assert f"{capacity.BENCHMARK_PER_SECOND:,} events/s, from the first to the last" in text
+    assert f"{capacity.BENCHMARK_PER_SECOND:,} events/s" in text
     assert f"{1_000 / capacity.BENCHMARK_USERS:.1f} requests for 1,000 events" in text
 
 

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[3]
 CALL = re.compile(r"redis\.p?call\(\s*['\"](\w+)['\"]")
 NEEDED_DANGEROUS = {"info", "config|get"}
 FORBIDDEN = {
-    "flushall", "flushdb", "keys", "config|set", "shutdown", "debug", "save", "bgsave", "acl|setuser",
+    "flushall", "flushdb", "keys", "config|set", "shutdown", "debug", "save", "bgsave",
+    "acl|setuser",
     "replicaof", "monitor", "client|kill", "module|load", "migrate", "restore", "script|flush",
     "function|load", "failover", "swapdb",
 }  # fmt: skip
