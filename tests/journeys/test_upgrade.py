@@ -16,6 +16,7 @@ from tests.journeys.play import status_of as status
 from tests.releases.redis_copy import load_copy
 from tests.waiting import until
 from worker.contract import keys
+from worker.contract.redis.takeover import present_name
 from worker.core.ledger import RECORD_FORMAT
 
 RELEASES = sorted((Path(__file__).parents[1] / "releases").glob("*.json.gz"))
@@ -53,10 +54,14 @@ def test_work_that_a_released_version_left_is_delivered(tmp_path, release):
         told = load_copy(rig.client, release)
         happened = [Happening(*one) for one in told["happened"]]
         hold_again(rig, told["held"])
-        before = status(rig)
-        assert min(before["waiting"], before["dead"]) > 0
+        looked = rig.command("status")
+        assert looked.returncode == 1
+        assert b"An earlier version of segrelay wrote this Redis" in looked.stderr
 
         start_worker(rig)
+        assert min(status(rig)["waiting"], status(rig)["dead"]) > 0
+        assert rig.client.get("segrelay:format") == b"2"  # the earlier version refuses it
+        assert list(rig.client.scan_iter(match="segrelay:*")) == [b"segrelay:format"]
         command(rig, "resume", "exit-event")
         command(rig, "backfill", "resume", "joined")
         command(rig, "dlq", "replay", "--all", "--yes")
@@ -68,6 +73,35 @@ def test_work_that_a_released_version_left_is_delivered(tmp_path, release):
         assert after["quarantined"] == 0
 
 
+def test_nothing_is_taken_over_while_a_worker_of_the_earlier_version_runs(rig):
+    seconds, _ = rig.client.time()
+    rig.client.set("segrelay:format", "1")
+    rig.client.zadd("segrelay:processes", {"{}": seconds * 1_000})
+
+    done = rig.command("worker")
+
+    assert done.returncode == 1
+    assert "1 workers of an earlier version run" in done.stderr.decode()
+    assert rig.client.get("segrelay:format") == b"1"
+
+
+@pytest.mark.parametrize(
+    ("former", "present"),
+    [
+        ("segrelay:names", "{segrelay}:names"),
+        ("segrelay:progress:lock", "{segrelay}:progress:lock"),
+        ("segrelay:jobs", "{segrelay}:jobs"),
+        ("segrelay:job:load", keys.job("load")),
+        ("segrelay:job:load:bad", keys.job_bad_rows("load")),
+        ("segrelay:sync:vips", keys.sync("vips")),
+        ("segrelay:sync:vips:bell", keys.sync_bell("vips")),
+        ("segrelay:responses:insider", keys.responses("insider")),
+    ],
+)
+def test_each_key_of_the_earlier_version_has_a_present_name(former, present):
+    assert present_name(former) == present
+
+
 @pytest.fixture
 def rig(tmp_path):
     with Rig(tmp_path, redis_lines="partitions = 2", delivery_lines=SHORT) as rig:
@@ -76,14 +110,14 @@ def rig(tmp_path):
 
 @pytest.mark.parametrize("words", [("status",), ("send", "-"), ("dlq", "list"), ("worker",)])
 def test_a_redis_of_a_newer_version_is_refused_and_left_as_it_is(rig, words):
-    rig.client.set(keys.FORMAT, "2")
+    rig.client.set(keys.FORMAT, "3")
     before = {key: rig.client.dump(key) for key in rig.client.keys("*")}
 
     done = rig.command(*words)
 
     assert done.returncode == 1
     said = done.stderr.decode()
-    assert "Redis holds format 2, this segrelay knows 1. Use the version that wrote it" in said
+    assert "Redis holds format 3, this segrelay knows 2. Use the version that wrote it" in said
     assert {key: rig.client.dump(key) for key in rig.client.keys("*")} == before
 
 

@@ -13,10 +13,12 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.takeover import close_to_former, is_former, take_over
 from worker.contract.settings import Settings
 from worker.errors import RedisMismatch
 
-FORMAT_NUMBER: Final = 1
+FORMAT_NUMBER: Final = 2
+"""1 was that of the first version, see `takeover`."""
 
 
 def claim(client: Redis, settings: Settings) -> None:
@@ -26,9 +28,12 @@ def claim(client: Redis, settings: Settings) -> None:
         RedisMismatch: Redis holds another format, partition count or identity.
         RedisUnavailable: Redis can't be asked.
     """
+    if is_former(client):
+        take_over(client)
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
     if _is_new(client, wanted):
+        close_to_former(client)
         with redis_errors():
             pipe = client.pipeline(transaction=False)
             for key, value in wanted.items():
@@ -45,6 +50,11 @@ def compare(client: Redis, settings: Settings) -> None:
         RedisMismatch: Redis holds another format, partition count or identity.
         RedisUnavailable: Redis can't be asked.
     """
+    if is_former(client):
+        raise RedisMismatch(
+            "An earlier version of segrelay wrote this Redis. Stop its processes, and start a"
+            " worker of this version: it takes over what they left."
+        )
     _is_new(client, _wanted(settings))
 
 
