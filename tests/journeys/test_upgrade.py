@@ -16,7 +16,6 @@ from tests.journeys.play import status_of as status
 from tests.releases.redis_copy import load_copy
 from tests.waiting import until
 from worker.contract import keys
-from worker.contract.redis.takeover import present_name
 from worker.core.ledger import RECORD_FORMAT
 
 RELEASES = sorted((Path(__file__).parents[1] / "releases").glob("*.json.gz"))
@@ -99,7 +98,7 @@ def test_nothing_is_taken_over_while_a_worker_of_the_earlier_version_runs(rig):
     ],
 )
 def test_each_key_of_the_earlier_version_has_a_present_name(former, present):
-    assert present_name(former) == present
+    assert keys.present_name(former) == present
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | key | type | holds |
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
+| `segrelay:format` | string | a number that keeps the first version out of this Redis |
 | `{segrelay}:partitions`, `{segrelay}:identity` | string | what was configured at first use |
 | `{segrelay}:destinations` | set | destinations that have anything |
 | `{segrelay}:addresses` | hash | destination → its host and a fingerprint of its credentials |
@@ -105,6 +106,13 @@ SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"
 
+FORMER: Final = "segrelay:*"
+"""Keys of the first version that have other names now, see `redis.takeover`."""
+FORMER_FORMAT: Final = "segrelay:format"
+"""Read by the first version, which knows format 1 and refuses any other."""
+FORMER_PROCESSES: Final = "segrelay:processes"
+_FORMER_OF_ONE: Final = re.compile(r"segrelay:(job|sync|responses):([^:]+)((?::\w+)?)")
+
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
@@ -126,6 +134,15 @@ def is_personal(key: bytes) -> bool:
 def gate(gate_id: str) -> str:
     """Return the key of a gate."""
     return f"{{gate:{gate_id}}}"
+
+
+def present_name(name: str) -> str:
+    """Return the present name of a key of the first version."""
+    of_one = _FORMER_OF_ONE.fullmatch(name)
+    if of_one:
+        kind, subject, part = of_one.groups()
+        return f"{{{kind}:{subject}}}{part}"
+    return name.replace("segrelay:", "{segrelay}:", 1)
 
 
 def job(name: str) -> str:

@@ -5,22 +5,18 @@ In it, the keys that all have in common began with `segrelay:`, without a hash t
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 import redis
 import structlog
 
+from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
 from worker.errors import RedisMismatch
 
 LOG: Final = structlog.get_logger()
-FORMER_FORMAT: Final = "segrelay:format"
-"""Read by the first version, which knows format 1 and refuses any other."""
 _KNOWN_FORMAT: Final = b"1"
 _CLOSED: Final = "2"
-_FORMER: Final = "segrelay:*"
-_KINDS: Final = re.compile(r"segrelay:(job|sync|responses):([^:]+)((?::\w+)?)")
 _SEEN_SECONDS: Final = 15
 
 
@@ -31,7 +27,7 @@ def is_former(client: redis.Redis) -> bool:
         RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
-        return client.get(FORMER_FORMAT) == _KNOWN_FORMAT
+        return client.get(keys.FORMER_FORMAT) == _KNOWN_FORMAT
 
 
 def close_to_former(client: redis.Redis) -> None:
@@ -41,7 +37,7 @@ def close_to_former(client: redis.Redis) -> None:
         RedisUnavailable: Redis can't be asked.
     """
     with redis_errors():
-        client.set(FORMER_FORMAT, _CLOSED)
+        client.set(keys.FORMER_FORMAT, _CLOSED)
 
 
 def take_over(client: redis.Redis) -> None:
@@ -53,28 +49,19 @@ def take_over(client: redis.Redis) -> None:
     """
     _refuse_running(client)
     with redis_errors():
-        names = [one.decode() for one in client.scan_iter(match=_FORMER, count=1_000)]
+        names = [one.decode() for one in client.scan_iter(match=keys.FORMER, count=1_000)]
     for name in names:
-        if name != FORMER_FORMAT:
-            _rename(client, name, present_name(name))
+        if name != keys.FORMER_FORMAT:
+            _rename(client, name, keys.present_name(name))
     close_to_former(client)
     LOG.info("redis.taken_over", message=f"{len(names) - 1} keys of an earlier version")
-
-
-def present_name(name: str) -> str:
-    """Return the present name of a key of the first version."""
-    of_one = _KINDS.fullmatch(name)
-    if of_one:
-        kind, subject, part = of_one.groups()
-        return f"{{{kind}:{subject}}}{part}"
-    return name.replace("segrelay:", "{segrelay}:", 1)
 
 
 def _refuse_running(client: redis.Redis) -> None:
     with redis_errors():
         seconds: Any = client.time()[0]
         least = (seconds - _SEEN_SECONDS) * 1_000
-        running = client.zcount("segrelay:processes", least, "+inf")
+        running = client.zcount(keys.FORMER_PROCESSES, least, "+inf")
     if running:
         raise RedisMismatch(
             f"{running} workers of an earlier version run, or ran {_SEEN_SECONDS} s ago: stop them."
