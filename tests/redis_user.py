@@ -20,6 +20,7 @@ MORE = (
     "+dump",
     "+restore",
     "+acl",
+    "+monitor",
     "+client|kill",
     "+script|flush",
 )
