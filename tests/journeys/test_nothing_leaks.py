@@ -129,6 +129,9 @@ def planted() -> bytes:
         payload(93, "delivered", segment_events=[{"slug": "vip", "event": "enter", "enter": SAYS}]),
         payload(94, "delivered", segment_events=SAYS),
         payload(95, "delivered", audience="other"),
+        payload(96, "delivered", audience="nobody-wants-it").replace(
+            b'{"data"', orjson.dumps({"meta": {"who": SAYS}, "type": SAYS})[:-1] + b',"data"'
+        ),
         f'{{"data": {SAYS}'.encode(),
     ]
     return b"\n".join(lines) + b"\n"
@@ -334,7 +337,7 @@ def look_at_everything(world) -> None:
     shows = []
     for command, listed in (("dlq", "letters"), ("quarantine", "records")):
         found = orjson.loads(rig.command(command, "list", "--json").stdout)
-        ids = [one["id"] for one in (found if isinstance(found, list) else found[listed])][:6]
+        ids = [one["id"] for one in (found if isinstance(found, list) else found[listed])][:12]
         assert ids
         shows += [(command, "show", one) for one in ids]
     people = [("why", f"{number}.{EMAIL}") for number in range(len(FATES))]
