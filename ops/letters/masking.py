@@ -26,7 +26,7 @@ _PUBLIC: Final = {
     "specversion": _NAME,
     "source": re.compile(r"[A-Za-z0-9_.:/-]{1,128}"),
 }
-"""Fields of a segment event and of what is around it that are no personal data, as long as they
+"""Fields of a segment event and its envelope that are no personal data, as long as they
 look like themselves."""
 
 

@@ -31,7 +31,7 @@ def is_former(client: redis.Redis) -> bool:
 
 
 def close_to_former(client: redis.Redis) -> None:
-    """Let the first version refuse this Redis, which it would take for an empty one.
+    """Make the first version refuse this Redis, which it would take for an empty one.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
