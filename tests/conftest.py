@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import hypothesis
@@ -12,6 +13,7 @@ import structlog
 
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from tests.nightly import NIGHTLY
+from tests.redis_user import restricted_url
 from tests.side_by_side import SideBySide, mixed
 from tests.slots import SlotWatch
 from worker.contract.redis.connection import connect
@@ -57,7 +59,9 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
         yield EmbeddedRedis(other, pid=0)
         return
     data_dir = tmp_path_factory.mktemp("valkey")
-    yield ensure_running(data_dir)
+    server = ensure_running(data_dir)
+    with connect(server.url) as client:
+        yield replace(server, url=restricted_url(client, server.url))
     stop(data_dir)
 
 

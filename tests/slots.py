@@ -31,13 +31,14 @@ class SlotWatch:
     def __init__(self, url: str) -> None:
         address = parse_redis_url(url)
         self._socket = socket.create_connection(address.hosts[0])
-        self._password = address.password
+        login = [one.encode() for one in (address.username, address.password) if one]
+        self._login = (b"AUTH", *login) if login else ()
         self._reader = hiredis.Reader()
         self._transactions: dict[bytes, list[tuple[bytes, list[bytes]]]] = {}
         self.seen = 0
         self.refused: list[str] = []
-        if self._password:
-            self._ask(b"AUTH", self._password.encode())
+        if self._login:
+            self._ask(*self._login)
         self._ask(b"MONITOR")
         self._thread = Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -45,8 +46,8 @@ class SlotWatch:
     def end(self) -> None:
         """Read all that was run until now."""
         with socket.create_connection(self._socket.getpeername()) as other, suppress(OSError):
-            if self._password:
-                other.sendall(hiredis.pack_command((b"AUTH", self._password.encode())))
+            if self._login:
+                other.sendall(hiredis.pack_command(self._login))
             other.sendall(hiredis.pack_command((b"ECHO", _END)))
             self._thread.join(10)
         self._socket.close()

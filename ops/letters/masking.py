@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import islice
 from typing import Any, Final
 
@@ -11,6 +12,22 @@ from worker.core.messages import normalise_message
 MASK: Final = "•••"
 _SHOWN_ELEMENTS: Final = 20
 _SEGMENT_EVENTS: Final = "segment_events"
+_NAME: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d[\d:.]*(Z|[+-]\d\d:?\d\d)?")
+_PUBLIC: Final = {
+    "slug": _NAME,
+    "id": _NAME,
+    "event": re.compile("enter|exit"),
+    "enter": _TIME,
+    "exit": _TIME,
+    "timestamp": _TIME,
+    "time": _TIME,
+    "type": _NAME,
+    "specversion": _NAME,
+    "source": re.compile(r"[A-Za-z0-9_.:/-]{1,128}"),
+}
+"""Fields of a segment event and its envelope that are no personal data, as long as they
+look like themselves."""
 
 
 def shown(letter: dict[str, Any], *, reveal: bool) -> dict[str, Any]:
@@ -32,8 +49,23 @@ def masked_profile(profile: Any) -> Any:
     if not isinstance(profile, dict):
         return hidden(profile)
     return {
-        key: value if key == _SEGMENT_EVENTS else hidden(value) for key, value in profile.items()
+        key: public_only(value) if key == _SEGMENT_EVENTS else hidden(value)
+        for key, value in profile.items()
     }
+
+
+def public_only(value: Any) -> Any:
+    """Return a value masked but for names of audiences, directions and times."""
+    if isinstance(value, list):
+        return [public_only(one) for one in islice(value, _SHOWN_ELEMENTS)]
+    if not isinstance(value, dict):
+        return hidden(value)
+    return {key: one if _is_public(key, one) else hidden(one) for key, one in value.items()}
+
+
+def _is_public(key: str, value: Any) -> bool:
+    shape = _PUBLIC.get(key)
+    return shape is not None and isinstance(value, str) and shape.fullmatch(value) is not None
 
 
 def hidden(value: Any) -> Any:

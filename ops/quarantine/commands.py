@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from ops.letters.masking import MASK, hidden, masked_profile
+from ops.letters.masking import MASK, masked_profile, public_only
 from ops.state.acts import Because, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
@@ -28,8 +28,6 @@ from worker.contract.words import Refusal
 from worker.errors import UsageWrong
 
 app = typer.Typer()
-
-_ENVELOPE: Final = frozenset({"meta", "specversion", "type", "time", "source"})
 
 
 _WHY: Final = {TOO_OLD: "they came longer ago than the ledger remembers; --force takes them"}
@@ -263,11 +261,16 @@ def _shown(text: bytes, *, reveal: bool) -> Any:
     return value if reveal else masked(value)
 
 
+def _meta_shown(around: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of an envelope that describe the event and not the person."""
+    meta = {"meta": public_only(around["meta"])} if "meta" in around else {}
+    public: dict[str, Any] = public_only(around)
+    return public | meta
+
+
 def masked(payload: Any) -> Any:
     """Return a payload whose profile fields are masked; names, times and audiences stay."""
     if isinstance(payload, dict) and isinstance(payload.get("data"), dict):
-        return {
-            key: value if key in _ENVELOPE else masked(value) if key == "data" else hidden(value)
-            for key, value in payload.items()
-        }
+        around = {key: value for key, value in payload.items() if key != "data"}
+        return _meta_shown(around) | {"data": masked_profile(payload["data"])}
     return masked_profile(payload)

@@ -9,6 +9,7 @@ from typing import Final
 from redis import Redis
 
 from ops.embedded.lifecycle import find
+from worker.contract.redis.claim import compare
 from worker.contract.redis.connection import connect, patience_seconds, resolve_url, wait_ready
 from worker.contract.settings import Settings, load_settings
 from worker.contract.settings.fields import EMBEDDED
@@ -30,6 +31,7 @@ def opened(
     Raises:
         ConfigurationInvalid: With every problem.
         RedisUnavailable: Redis was not ready in time.
+        RedisMismatch: It is in use with another format, partition count or identity.
     """
     settings = load_settings()
     url = resolve_url(settings.redis)
@@ -38,6 +40,7 @@ def opened(
     with closing(
         connect(url, away_seconds=away_seconds, replicas=settings.redis.replicas)
     ) as client:
+        compare(client, settings)
         yield settings, client
 
 
@@ -48,6 +51,7 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
     Raises:
         ConfigurationInvalid: With every problem.
         RedisUnavailable: Redis is not there, or not ready.
+        RedisMismatch: See `opened`.
     """
     settings = load_settings()
     url = settings.redis.url
@@ -60,4 +64,5 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
         url = server.url
     wait_ready(url, _LOOK_SECONDS)
     with closing(connect(url, timeout_seconds=_LOOK_SECONDS)) as client:
+        compare(client, settings)
         yield settings, client

@@ -12,12 +12,13 @@ import orjson
 import typer
 
 from ops.state.opened import already_there, opened
+from ops.status.capacity import capacity_lines, read_capacity
 from ops.status.health.judgement import read_judged
 from ops.status.health.problem import ILL, line_of
 from ops.status.meter import Meter, ProgressMeter
 from ops.status.screen import StatusScreen
 from ops.status.text import sum_of, tell
-from ops.terminal.console import note, print_json, print_result, say
+from ops.terminal.console import note, print_json, print_result, say, say_wrapped
 from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
@@ -58,6 +59,13 @@ def status(
         bool,
         typer.Option("--notify-test", help="Send a test message to operate.notify.url, and end."),
     ] = False,
+    capacity: Annotated[
+        bool,
+        typer.Option(
+            "--capacity",
+            help="Reckon how long the backlog takes, and the memory that more people need.",
+        ),
+    ] = False,
 ) -> None:
     """Show how everything stands: accepted = delivered + skipped + dead + discarded + waiting.
 
@@ -72,6 +80,8 @@ def status(
     if notify_test:
         _test_messages(as_json=as_json)
         return
+    if capacity and (check or watch):
+        raise UsageWrong("--capacity looks once; leave out --check and --watch.")
     if check:
         raise typer.Exit(_checked(as_json=as_json, attention=attention))
     with opened(ready_seconds=READY_SECONDS, patient=False) as (settings, client):
@@ -79,7 +89,9 @@ def status(
         def read() -> dict[str, Any]:
             return read_judged(client, settings)
 
-        if watch:
+        if capacity:
+            _tell_capacity(read_capacity(client, settings, read()), as_json=as_json)
+        elif watch:
             _watch(read, as_json=as_json)
         elif as_json:
             print_json(read())
@@ -112,6 +124,14 @@ def _test_messages(*, as_json: bool) -> None:
         print_json({"sent": True})
     else:
         say("The test message was taken.")
+
+
+def _tell_capacity(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for line in capacity_lines(found):
+        say_wrapped(line)
 
 
 def _checked(*, as_json: bool, attention: bool) -> int:

@@ -7,13 +7,12 @@ import os
 import signal
 
 import httpx
-import orjson
 import pytest
 
-from ops.invented import Happening
 from ops.rig import free_port, kill_group
 from tests.journeys.endpoint import Endpoint
-from tests.journeys.play import SHORT, Rig, lines, send, start_worker, stop_worker
+from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
+from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker
 from tests.waiting import until
 
 RECEIVER = """
@@ -35,7 +34,6 @@ url = "URL/hook"
 after = "1s"
 severity = "SEVERITY"
 """
-WITHIN_SECONDS = 30
 
 
 class Channel(Endpoint):
@@ -54,49 +52,13 @@ class Channel(Endpoint):
 
     def announced(self, name, *events):
         """Wait until these messages about a problem have come, and no other."""
-        until(lambda: self.events(name) == list(events), WITHIN_SECONDS)
+        until(lambda: self.events(name) == list(events), NAMED_SECONDS)
 
 
 @pytest.fixture
 def channel():
     with Channel() as found:
         yield found
-
-
-def judged(rig):
-    """Return the exit code of `status --check`, and its problems by name."""
-    answer = rig.command("status", "--check", "--json")
-    found = orjson.loads(answer.stdout)
-    return answer.returncode, {one["name"]: one for one in found["problems"]}
-
-
-def ill_of(rig, name):
-    """Wait until a problem is there; returns it."""
-
-    def found():
-        code, problems = judged(rig)
-        return problems[name] if code == 1 and name in problems else None
-
-    return until(found, WITHIN_SECONDS)
-
-
-def well(rig):
-    """Wait until nothing is wrong."""
-    until(lambda: judged(rig) == (0, {}), WITHIN_SECONDS)
-
-
-def entrances(count, first=0):
-    return lines(
-        [
-            Happening(
-                f"person{first + n}@example.com",
-                "vip",
-                is_exit=False,
-                time_us=1_700_000_000_000_000,
-            )
-            for n in range(count)
-        ]
-    )
 
 
 def test_no_worker_is_told_though_nothing_waits(tmp_path, channel):
@@ -119,7 +81,7 @@ def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, ch
     failing = {"insider/enter.jsonnet": 'error "a person without a name"'}
     with Rig(tmp_path, delivery_lines=SHORT, templates=failing, more=channel.table()) as rig:
         start_worker(rig)
-        until(lambda: rig.client.exists("{segrelay}:progress"), WITHIN_SECONDS)
+        until(lambda: rig.client.exists("{segrelay}:progress"), NAMED_SECONDS)
         send(rig, entrances(30))
 
         found = ill_of(rig, "dead_letters_grow")
@@ -134,8 +96,8 @@ def test_a_redis_that_comes_back_empty_is_told_until_it_is_acknowledged(tmp_path
     with Rig(tmp_path, delivery_lines=SHORT, more=channel.table()) as rig:
         start_worker(rig)
         send(rig, entrances(5))
-        rig.wait_until_empty(WITHIN_SECONDS)
-        until(lambda: rig.client.exists("{segrelay}:birth"), WITHIN_SECONDS)
+        rig.wait_until_empty(NAMED_SECONDS)
+        until(lambda: rig.client.exists("{segrelay}:birth"), NAMED_SECONDS)
         well(rig)
 
         rig.kill_redis()

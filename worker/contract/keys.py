@@ -4,9 +4,12 @@ In a Cluster, a script or a transaction may touch one slot only. So the keys of 
 the hash tag `{destination:partition}`, those of a job, a sync or a gate one of its own, and the few
 that all have in common `{segrelay}`.
 
+Keys that hold people's data are marked with a star (`is_personal`); all others hold digests only.
+
 | key | type | holds |
 | --- | --- | --- |
 | `{segrelay}:format` | string | the format's number, written once |
+| `segrelay:format` | string | a number that keeps the first version out of this Redis |
 | `{segrelay}:partitions`, `{segrelay}:identity` | string | what was configured at first use |
 | `{segrelay}:destinations` | set | destinations that have anything |
 | `{segrelay}:addresses` | hash | destination → its host and a fingerprint of its credentials |
@@ -36,14 +39,14 @@ that all have in common `{segrelay}`.
 | `{segrelay}:processes` | sorted set | JSON of a worker that runs, by when it was last seen (ms) |
 | `{segrelay}:jobs` | set | names of the backfills |
 | `{job:NAME}` | hash | a backfill: spec, phase, problem, epoch, claim, `stripe\|n` |
-| `{job:NAME}:bad` | list | its rows that could not be placed, at most 10,000 |
+| `{job:NAME}:bad` | list | \* its rows that could not be placed, at most 10,000 |
 | `{sync:NAME}` | hash | a sync: `state` (JSON), `next` (ms), `lock`, `until` (ms), `epoch` |
 | `{sync:NAME}:bell` | string | a step of the sync was rung for and has not begun |
 | `{responses:DEST}` | hash | the shipping of responses; fields as of a sync |
 | `{responses:DEST}:bell` | string | a step of it was rung for and has not begun |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
-| `{quarantine}:…` | | what could not be placed |
-| `{d:p}s:lane\|trigger` | stream | the waiting deliveries |
+| `{quarantine}:…` | | \* what could not be placed |
+| `{d:p}s:lane\|trigger` | stream | \* the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
 | `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind[\|reason]` → count; |
 | | | and times and answers, see `contract.measures` |
@@ -58,19 +61,19 @@ that all have in common `{segrelay}`.
 | `{d:p}orphans` | hash | `lane\|trigger\|MEANING` → unwanted up to this id; and `\|n`: how many |
 | `{d:p}carried:OLD` | hash | what came from a destination that is renamed, until it is gone there |
 | `{d:p}leaving` | hash | counts that go to the new name of the destination, and an id |
-| `{d:p}letters` | hash | letter id → the letter |
+| `{d:p}letters` | hash | \* letter id → the letter |
 | `{d:p}lettertimes` | sorted set | letter id by time of death (ms) |
 | `{d:p}causes` | hash | cause → JSON sample; `cause\|n` → count |
 | `{d:p}history` | stream | recent skips, refusals and retries, capped |
 | `{d:p}reached` | sorted set | the smallest digests (hex) of people who were reached |
-| `{d:p}who` | hash | digest → JSON: when it was reached last (ms), identifiers; for `verify` |
-| `{d:p}responses` | stream | outcomes for response streams: JSON of stream and record, capped |
+| `{d:p}who` | hash | \* digest → JSON: when it was reached last (ms), identifiers; for `verify` |
+| `{d:p}responses` | stream | \* outcomes for response streams: JSON of stream and record, capped |
 | `{d:p}responseslost` | string | how many of them went because there were too many |
 | `{d:p}jobtimes` | hash | `job\|minute since 1970\|kind` → how many were settled then |
 | `{d:p}jobs` | hash | job → position; `job\|chunk` → numbers of the events added there; |
 | | | `job\|epoch` → the earliest reader of the job that may still write |
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
-| `{d:p}sync:NAME` | hash | profile key → mark of a member that a sync knows |
+| `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
 | `{d:p}l<digest>` | string | the ledger of one profile |
 """
@@ -78,6 +81,7 @@ that all have in common `{segrelay}`.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -114,6 +118,13 @@ SWEEP: Final = "{segrelay}:sweep"
 PROCESSES: Final = "{segrelay}:processes"
 JOBS: Final = "{segrelay}:jobs"
 
+FORMER: Final = "segrelay:*"
+"""Keys of the first version that have other names now, see `redis.takeover`."""
+FORMER_FORMAT: Final = "segrelay:format"
+"""Read by the first version, which knows format 1 and refuses any other."""
+FORMER_PROCESSES: Final = "segrelay:processes"
+_FORMER_OF_ONE: Final = re.compile(r"segrelay:(job|sync|responses):([^:]+)((?::\w+)?)")
+
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
@@ -122,9 +133,28 @@ REACHED_KEPT: Final = 2_000
 which are an even sample. `settle.lua` knows the number too. A person takes about 300 bytes."""
 
 
+_PERSONAL: Final = re.compile(
+    rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:|letters$|who$|responses$|sync:)"
+)
+
+
+def is_personal(key: bytes) -> bool:
+    """Say whether a key may hold people's data, and so may an append-only file or a backup."""
+    return bool(_PERSONAL.match(key))
+
+
 def gate(gate_id: str) -> str:
     """Return the key of a gate."""
     return f"{{gate:{gate_id}}}"
+
+
+def present_name(name: str) -> str:
+    """Return the present name of a key of the first version."""
+    of_one = _FORMER_OF_ONE.fullmatch(name)
+    if of_one:
+        kind, subject, part = of_one.groups()
+        return f"{{{kind}:{subject}}}{part}"
+    return name.replace("segrelay:", "{segrelay}:", 1)
 
 
 def job(name: str) -> str:

@@ -345,7 +345,7 @@ def test_a_script_that_redis_has_forgotten_is_sent_again(publisher, client):
 @pytest.mark.parametrize(
     ("key", "value", "hint"),
     [
-        ("{segrelay}:format", "2", "format 2"),
+        ("{segrelay}:format", "3", "format 3"),
         ("{segrelay}:partitions", "8", "redis.partitions = 8"),
         ("{segrelay}:identity", "id", 'delivery.identity = "id"'),
     ],

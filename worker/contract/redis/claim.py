@@ -13,10 +13,12 @@ from redis import Redis
 
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.takeover import close_to_former, is_former, take_over
 from worker.contract.settings import Settings
 from worker.errors import RedisMismatch
 
-FORMAT_NUMBER: Final = 1
+FORMAT_NUMBER: Final = 2
+"""1 was that of the first version, see `takeover`."""
 
 
 def claim(client: Redis, settings: Settings) -> None:
@@ -26,20 +28,34 @@ def claim(client: Redis, settings: Settings) -> None:
         RedisMismatch: Redis holds another format, partition count or identity.
         RedisUnavailable: Redis can't be asked.
     """
+    if is_former(client):
+        take_over(client)
     wanted = _wanted(settings)
     # Read first: a full Redis refuses every write, and then a worker is needed most.
-    found = _read(client, wanted)
-    if None in found.values():
+    if _is_new(client, wanted):
+        close_to_former(client)
         with redis_errors():
             pipe = client.pipeline(transaction=False)
             for key, value in wanted.items():
                 pipe.set(key, value, nx=True)
             pipe.execute()
-        found = _read(client, wanted)
-    complaints = _complaints(found, wanted)
-    if complaints:
-        raise RedisMismatch(complaints[0])
+        _is_new(client, wanted)
     _name_destinations(client, settings)
+
+
+def compare(client: Redis, settings: Settings) -> None:
+    """Compare what Redis was claimed with; nothing is written.
+
+    Raises:
+        RedisMismatch: Redis holds another format, partition count or identity.
+        RedisUnavailable: Redis can't be asked.
+    """
+    if is_former(client):
+        raise RedisMismatch(
+            "An earlier version of segrelay wrote this Redis. Stop its processes, and start a"
+            " worker of this version: it takes over what they left."
+        )
+    _is_new(client, _wanted(settings))
 
 
 def mismatches(client: Redis, settings: Settings) -> list[str]:
@@ -49,8 +65,20 @@ def mismatches(client: Redis, settings: Settings) -> list[str]:
         RedisUnavailable: Redis can't be asked.
     """
     wanted = _wanted(settings)
+    return _complaints(_read(client, wanted), wanted)
+
+
+def _is_new(client: Redis, wanted: Mapping[str, str]) -> bool:
+    """Say whether anything is not written yet; what is written is as it is wanted.
+
+    Raises:
+        RedisMismatch: It is not.
+    """
     found = _read(client, wanted)
-    return _complaints({key: value for key, value in found.items() if value is not None}, wanted)
+    complaints = _complaints(found, wanted)
+    if complaints:
+        raise RedisMismatch(complaints[0])
+    return None in found.values()
 
 
 def _wanted(settings: Settings) -> dict[str, str]:
@@ -63,9 +91,9 @@ def _wanted(settings: Settings) -> dict[str, str]:
 
 def _complaints(found: Mapping[str, str | None], wanted: Mapping[str, str]) -> list[str]:
     return [
-        _complaint(key, found=str(value), wanted=wanted[key])
+        _complaint(key, found=value, wanted=wanted[key])
         for key, value in found.items()
-        if value != wanted[key]
+        if value is not None and value != wanted[key]
     ]
 
 

@@ -11,7 +11,7 @@ from ops.status.health.rules.deliveries import since_of
 from ops.status.wording import reason_of
 from producer.sync.run import Phase
 
-UNSEEN_MS: Final = 30_000
+UNSEEN_MS: Final = 12_000
 """Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3

@@ -1,6 +1,8 @@
 """What of a letter may be printed."""
 
-from ops.letters.masking import MASK, hidden, shown
+import pytest
+
+from ops.letters.masking import MASK, hidden, public_only, shown
 
 LETTER = {
     "id": "insider.0.beef",
@@ -32,3 +34,28 @@ def test_long_lists_are_cut():
 
 def test_a_body_that_is_no_json_is_hidden_whole():
     assert shown(LETTER | {"body": "ann@example.com"}, reveal=False)["body"] == MASK
+
+
+GOOD = {"slug": "vip", "id": "a1", "event": "enter", "enter": "2026-11-01T10:00:00.5+01:00"}
+
+
+def test_a_segment_event_that_looks_like_one_stays():
+    assert public_only([GOOD]) == [GOOD]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "Ann <ann@example.com>",
+        {"enter": "ann@example.com"},
+        {"exit": "+15551234567"},
+        {"slug": "Ann Example"},
+        {"event": "ann"},
+        {"name": "Ann"},
+        {"enter": {"ann": "ann@example.com"}},
+    ],
+)
+def test_what_stands_in_the_place_of_a_segment_event_is_masked(wrong):
+    assert public_only([GOOD, wrong] if isinstance(wrong, dict) else wrong) == (
+        [GOOD, hidden(wrong)] if isinstance(wrong, dict) else MASK
+    )

@@ -1,0 +1,260 @@
+"""Memory and time that more people and a backlog need, reckoned from what this Redis holds now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.state.partitions import all_partitions
+from worker.contract.keys import DIGEST_BYTES
+from worker.contract.progress import Sample, read_samples
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+
+PROFILES: Final = (10_000_000, 100_000_000)
+BENCHMARK_PER_SECOND: Final = 7_397
+"""Events a second while more came in, on 2 cores that did everything: ops/bench/results.md."""
+BENCHMARK_USERS: Final = 1_000 / 2.8
+"""Users a request in the same benchmark."""
+TYPICAL: Final = {"ledger": 62.6, "member": 59.4, "delivery": 1_210.0}
+"""Bytes each where nothing is there to be measured: ops/bench/results.md, docs/production.md."""
+TABLE_BYTES: Final = 15.6
+EXPIRY_BYTES: Final = 15.3
+"""A key's share of Redis' tables, which MEMORY USAGE leaves out; measured with 300,000 ledgers on
+Valkey 9. A table that has just doubled has up to twice of it."""
+SAFETY: Final = 1.25
+"""Producers stop at 80 % of `maxmemory`."""
+_SAMPLED: Final = 1_000
+_COUNTED: Final = 20_000
+"""Up to this number of keys, ledgers are counted and not estimated."""
+_MEMBER_SAMPLES: Final = 50
+_LEDGER: Final = re.compile(rb"\{[^{}]+:\d+\}l(?!ettertimes$).{%d}" % DIGEST_BYTES, re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class RedisObjects:
+    """Objects of one kind in Redis.
+
+    Args:
+        count: How many there are.
+        bytes_each: Of memory.
+        counted: False = the number is an estimate.
+        measured: False = the bytes are those of a benchmark.
+    """
+
+    count: int
+    bytes_each: float
+    counted: bool = True
+    measured: bool = True
+
+    @property
+    def total(self) -> float:
+        """The bytes of all of them."""
+        return self.count * self.bytes_each
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "count": self.count,
+            "bytes_each": round(self.bytes_each, 1),
+            "counted": self.counted,
+            "measured": self.measured,
+        }
+
+
+def read_capacity(client: Redis, settings: Settings, status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the document of `segrelay status --capacity`.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        used: Any = client.info("memory")
+        ledgers = _ledgers(client)
+    members = _members(client, settings)
+    waiting = _waiting(client, settings, int(status["waiting"]))
+    rest = max(0.0, used["used_memory"] - ledgers.total - members.total - waiting.total)
+    a_profile = ledgers.bytes_each + (members.total / ledgers.count if ledgers.count else 0.0)
+    if not ledgers.count and settings.sync:
+        a_profile += members.bytes_each
+    backlog = settings.redis.high_water * waiting.bytes_each
+    return {
+        "profiles": ledgers.document(),
+        "sync_members": members.document(),
+        "waiting": waiting.document(),
+        "memory": {
+            "used_bytes": used["used_memory"],
+            "most_bytes": used["maxmemory"],
+            "other_bytes": round(rest),
+            "bytes_a_profile": round(a_profile, 1),
+            "backlog_bytes": round(backlog),
+            "needed": [
+                {"profiles": count, "bytes": round(SAFETY * (count * a_profile + backlog + rest))}
+                for count in PROFILES
+            ],
+        },
+        "time": _time(status, read_samples(client)),
+    }
+
+
+def _ledgers(client: Redis) -> RedisObjects:
+    """Return the ledgers: counted where there are few keys, else estimated from random ones."""
+    keys = int(client.dbsize())
+    if keys <= _COUNTED:
+        found = [key for key in client.scan_iter(count=1_000) if _LEDGER.fullmatch(key)]
+        count, sample = len(found), found[:_SAMPLED]
+    else:
+        sample = _random_ledgers(client)
+        count = round(keys * len(sample) / _SAMPLED)
+    pipe = client.pipeline(transaction=False)
+    for key in sample:
+        pipe.memory_usage(key)
+        pipe.pttl(key)
+    told: list[Any] = pipe.execute()
+    sizes = [
+        size + TABLE_BYTES + EXPIRY_BYTES * (left > 0)
+        for size, left in zip(told[::2], told[1::2], strict=True)
+        if size
+    ]
+    if not sizes:
+        return RedisObjects(count, TYPICAL["ledger"] + TABLE_BYTES, measured=False)
+    return RedisObjects(count, sum(sizes) / len(sizes), counted=keys <= _COUNTED)
+
+
+def _random_ledgers(client: Redis) -> list[bytes]:
+    pipe = client.pipeline(transaction=False)
+    for _ in range(_SAMPLED):
+        pipe.randomkey()
+    return [key for key in pipe.execute() if key and _LEDGER.fullmatch(key)]
+
+
+def _members(client: Redis, settings: Settings) -> RedisObjects:
+    """Return the members that syncs know."""
+    places = all_partitions(client, settings)
+    names = [place.members(sync) for place in places for sync in settings.sync]
+    return _sized(client, names, "hlen", TYPICAL["member"])
+
+
+def _waiting(client: Redis, settings: Settings, count: int) -> RedisObjects:
+    """Return the waiting deliveries."""
+    places = all_partitions(client, settings)
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for place in places:
+            pipe.smembers(place.streams)
+        streams: list[set[bytes]] = pipe.execute()
+    names = [
+        place.stream(name.decode())
+        for place, found in zip(places, streams, strict=True)
+        for name in found
+    ]
+    found = _sized(client, names, "xlen", TYPICAL["delivery"])
+    return RedisObjects(count, found.bytes_each, measured=found.measured)
+
+
+def _sized(client: Redis, names: Sequence[str], length: str, typical: float) -> RedisObjects:
+    with redis_errors():
+        pipe = client.pipeline(transaction=False)
+        for name in names:
+            getattr(pipe, length)(name)
+            pipe.memory_usage(name, samples=_MEMBER_SAMPLES)
+        told: list[Any] = pipe.execute()
+    count = sum(told[::2])
+    size = sum(one or 0 for one in told[1::2])
+    return RedisObjects(count, size / count) if count else RedisObjects(0, typical, measured=False)
+
+
+def _time(status: Mapping[str, Any], samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return how quickly deliveries go out, by what it is limited, and when the backlog is over."""
+    measured = _settled_per_second(samples)
+    per_second = measured or float(BENCHMARK_PER_SECOND)
+    requests = int(status["requests"])
+    users = status["delivered"] / requests if requests else BENCHMARK_USERS
+    limits = {
+        name: one["rate"] * one["factor"] / 60 * users
+        for name, one in status["destinations"].items()
+        if one["rate"]
+    }
+    limit = min(limits.values(), default=per_second)
+    goes = min(per_second, limit)
+    return {
+        "per_second": round(per_second, 1),
+        "per_second_measured": measured is not None,
+        "users_a_request": round(users, 1),
+        "users_a_request_measured": requests > 0,
+        "rate_limit_per_second": {name: round(each, 1) for name, each in limits.items()},
+        "limited_by": "rate limit" if limit < per_second else "workers",
+        "backlog_seconds": round(status["waiting"] / goes, 1) if goes else None,
+    }
+
+
+def _settled_per_second(samples: Sequence[Sample]) -> float | None:
+    """Return the pace of the last quarter of an hour while something waited; None = nothing did."""
+    seconds, settled = 0.0, 0
+    for newer, older in pairwise(samples):
+        waited = min(_sum(newer, "waits"), _sum(older, "waits"))
+        grown = _sum(newer, "settled") - _sum(older, "settled")
+        if waited and grown > 0:
+            seconds += (newer.at_ms - older.at_ms) / 1_000
+            settled += grown
+    return settled / seconds if seconds else None
+
+
+def _sum(sample: Sample, name: str) -> int:
+    """Add a count up over destinations, that of `waits` over live work and jobs."""
+    return sum(
+        count
+        for counts in sample.counts.values()
+        for key, count in counts.items()
+        if key == name or (name == "waits" and key.startswith("waits|"))
+    )
+
+
+def capacity_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the document for a person."""
+    for name, title in (
+        ("profiles", "profiles with a ledger"),
+        ("sync_members", "members that syncs know"),
+        ("waiting", "waiting deliveries"),
+    ):
+        one = found[name]
+        about = "" if one["counted"] else "about "
+        how = "measured here" if one["measured"] else "of a benchmark"
+        yield f"{title}: {about}{one['count']:,}, {one['bytes_each']:,.0f} bytes each ({how})"
+    yield from _memory_lines(found["memory"])
+    yield from _time_lines(found["time"])
+
+
+def _memory_lines(memory: Mapping[str, Any]) -> Iterator[str]:
+    most = f" of {_size(memory['most_bytes'])}" if memory["most_bytes"] else ", without maxmemory"
+    yield f"memory of Redis: {_size(memory['used_bytes'])}{most}"
+    for one in memory["needed"]:
+        yield (
+            f"maxmemory for {one['profiles']:,} profiles: {_size(one['bytes'])} (estimated:"
+            f" {memory['bytes_a_profile']:,.0f} bytes a profile, {_size(memory['backlog_bytes'])}"
+            f" for redis.high_water, {_size(memory['other_bytes'])} for everything else, and a"
+            " fifth free)"
+        )
+
+
+def _time_lines(time: Mapping[str, Any]) -> Iterator[str]:
+    how = "measured here lately" if time["per_second_measured"] else "of a benchmark on 2 cores"
+    yield f"deliveries a second: {time['per_second']:,.0f} ({how})"
+    how = "measured here" if time["users_a_request_measured"] else "of a benchmark"
+    for name, each in time["rate_limit_per_second"].items():
+        yield (
+            f"rate limit of {name}: {each:,.0f} deliveries a second with"
+            f" {time['users_a_request']:,.0f} users a request ({how})"
+        )
+    seconds = time["backlog_seconds"]
+    over = "never at this rate" if seconds is None else f"in {seconds:,.0f} s"
+    yield f"the backlog is over {over}; the limit is the {time['limited_by']}"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.0f} MB"  # noqa: PLR2004
