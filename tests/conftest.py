@@ -11,6 +11,7 @@ import hypothesis
 import pytest
 import structlog
 
+from ops.embedded.cluster import LocalCluster
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from tests.nightly import NIGHTLY
 from tests.redis_user import restricted_url
@@ -63,6 +64,13 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
     with connect(server.url) as client:
         yield replace(server, url=restricted_url(client, server.url))
     stop(data_dir)
+
+
+@pytest.fixture(scope="session")
+def local_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """Three masters with a replica each."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
 
 
 @pytest.fixture

@@ -76,7 +76,7 @@ def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
         address = parse_redis_url(files.read_url())
         password, port = address.password, address.hosts[0][1]
     if not port or not _gets_free(port):
-        port = _free_port()
+        port = free_port()
     return Launch(port, password or secrets.token_hex(_PASSWORD_BYTES), max_memory)
 
 
@@ -137,7 +137,7 @@ def tail(text: str) -> str:
     return "\n".join(lines[-_LOG_TAIL_LINES:])
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a free port, below those that the system gives to outgoing connections.
 
     Another one could be taken while the server is down; then its address would change.

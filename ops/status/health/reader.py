@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from redis import Redis
 
@@ -17,8 +17,9 @@ from worker.contract.companions import FLOWER, METRICS, read_seen
 from worker.contract.progress import read_samples
 from worker.contract.receivers import read_receivers
 from worker.contract.redis.birth import read_losses
-from worker.contract.redis.connection import ask_how_it_is
+from worker.contract.redis.connection import ServerState, ask_how_it_is
 from worker.contract.redis.judgement import Usable, judge
+from worker.contract.redis.url import found_by
 from worker.contract.settings import Settings
 
 _DISK: Final = {
@@ -67,32 +68,49 @@ def _companions(client: Redis, settings: Settings) -> dict[str, int]:
 
 
 def _redis(client: Redis, settings: Settings, ahead_seconds: float) -> RedisFacts:
-    info, appendfsync = ask_how_it_is(client)
-    verdict = judge(
-        info,
-        appendfsync,
-        by_sentinels=settings.redis.url.partition("://")[0].endswith("+sentinel"),
-        replicas=settings.redis.replicas,
-    )
+    states = ask_how_it_is(client)
     room = RoomMeter(client, settings).memory()
+    used, most = _fullest(states)
     return RedisFacts(
         full=room.message if isinstance(room, NoRoom) else "",
-        used=int(info.get("used_memory", 0)),
-        most=int(info.get("maxmemory", 0)),
-        weak=verdict.warnings if isinstance(verdict, Usable) else (verdict.reason,),
-        failing=tuple(_failing(info)),
+        used=used,
+        most=most,
+        weak=tuple(weak for state in states for weak in _weak(state, settings)),
+        failing=tuple(failing for state in states for failing in _failing(state)),
         losses=read_losses(client),
         clock_ahead_seconds=ahead_seconds,
-        keys=_keys(client, info),
+        keys=_keys(client, states),
     )
 
 
-def _keys(client: Redis, info: Mapping[str, Any]) -> int:
+def _keys(client: Redis, states: Sequence[ServerState]) -> int:
+    """Return how many keys all masters hold."""
     database = client.connection_pool.connection_kwargs.get("db", 0)
-    return int(info.get(f"db{database}", {}).get("keys", 0))
+    return sum(int(one.info.get(f"db{database}", {}).get("keys", 0)) for one in states)
 
 
-def _failing(info: Mapping[str, Any]) -> Iterator[str]:
+def _fullest(states: Sequence[ServerState]) -> tuple[int, int]:
+    """Return the memory that is used and allowed at the fullest master."""
+    memory = [(int(one.info["used_memory"]), int(one.info["maxmemory"])) for one in states]
+    return max(memory, key=lambda pair: pair[0] / (pair[1] or float("inf")))
+
+
+def _weak(state: ServerState, settings: Settings) -> Iterator[str]:
+    verdict = judge(
+        state.info,
+        state.appendfsync,
+        found_by=found_by(settings.redis.url),
+        replicas=settings.redis.replicas,
+    )
+    for reason in verdict.warnings if isinstance(verdict, Usable) else (verdict.reason,):
+        yield _at(state, reason)
+
+
+def _failing(state: ServerState) -> Iterator[str]:
     for name, told in _DISK.items():
-        if info.get(name, "ok") != "ok":
-            yield told
+        if state.info.get(name, "ok") != "ok":
+            yield _at(state, told)
+
+
+def _at(state: ServerState, told: str) -> str:
+    return f"{state.where}: {told}" if state.where else told

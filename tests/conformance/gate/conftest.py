@@ -1,4 +1,4 @@
-"""Gates in memory and in Redis, both on a clock that the test moves."""
+"""Gates in memory, in Redis and in a Cluster, all on a clock that the test moves."""
 
 import asyncio
 import itertools
@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from ops.embedded.cluster import LocalCluster
 from tests.fakes.gate import FakeGate
 from tests.fakes.gate_record import DELIVERED, FIRST, NO, WENT, GateRecord
 from worker.adapters.redis import scripts
@@ -21,7 +22,8 @@ from worker.core.gate import MICROSECONDS, WHOLE, Closed, Gate, GateState, GateS
 from worker.core.verdicts import Accepted, Verdict
 
 START_US = 1_764_000_000_123_456
-CLOCK = "{gate:clock}"
+CLOCK = "clock"
+"""Behind the key of the gate, and so in its slot."""
 
 
 class World(Protocol):
@@ -113,7 +115,7 @@ class RedisWorld:
         return self._runner.run(waiting)
 
     def set_clock(self, now_us: int) -> None:
-        self._runner.run(self._client.set(CLOCK, now_us))
+        self._runner.run(self._client.set(self._key + CLOCK, now_us))
 
     def resume_trigger(self, trigger: str) -> None:
         self._runner.run(self.gate().resume(trigger))
@@ -146,7 +148,7 @@ def _on_our_clock(name: str) -> str:
     text = scripts.source(name)
     theirs = scripts.source("_clock_us")
     assert theirs in text
-    return text.replace(theirs, f"local now = tonumber(redis.call('GET', '{CLOCK}'))")
+    return text.replace(theirs, f"local now = tonumber(redis.call('GET', KEYS[1] .. '{CLOCK}'))")
 
 
 class Bench:
@@ -223,23 +225,38 @@ def redis_client(runner: asyncio.Runner, redis_url: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def commands(redis_url: str) -> Iterator[Any]:
+def cluster_client(runner: asyncio.Runner, local_cluster: LocalCluster) -> Iterator[Any]:
+    client = connect_async(local_cluster.url)
+    yield client
+    runner.run(client.aclose())
+
+
+@pytest.fixture
+def redis_commands(redis_url: str) -> Iterator[Any]:
     """A client as commands have one."""
     with connect(redis_url) as client:
         yield client
 
 
 @pytest.fixture
+def cluster_commands(local_cluster: LocalCluster) -> Iterator[Any]:
+    with connect(local_cluster.url) as client:
+        client.flushall()
+        yield client
+
+
+@pytest.fixture
 def two_worlds(
-    runner: asyncio.Runner, redis_client: Any, commands: Any
+    runner: asyncio.Runner, redis_client: Any, redis_commands: Any
 ) -> Callable[[], tuple[FakeWorld, RedisWorld]]:
     """Return fresh gates of both kinds at each call."""
-    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client, commands))
+    return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client, redis_commands))
 
 
-@pytest.fixture(params=["fake", "redis"])
+@pytest.fixture(params=["fake", "redis", "cluster"])
 def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
     if request.param == "fake":
         return Bench(FakeWorld(runner))
-    clients = map(request.getfixturevalue, ("redis_client", "commands"))
+    of = request.param
+    clients = map(request.getfixturevalue, (f"{of}_client", f"{of}_commands"))
     return Bench(RedisWorld(runner, *clients))

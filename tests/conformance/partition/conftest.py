@@ -1,4 +1,4 @@
-"""A partition in memory and one in Valkey, both on a clock that the test moves."""
+"""A partition in memory, one in Valkey and one in a Cluster, all on a clock that the test moves."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator, Sequence
@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import orjson
 import pytest
 
+from ops.embedded.cluster import LocalCluster
 from tests.fakes.fake_partition import NEVER_MS, FakePartition, PartitionStore
 from worker.adapters.redis import scripts
 from worker.adapters.redis.partition import RedisPartition
@@ -282,14 +283,21 @@ def redis_client(valkey: Any, runner: asyncio.Runner) -> Iterator[Any]:
     runner.run(client.aclose())
 
 
+@pytest.fixture(scope="session")
+def cluster_client(local_cluster: LocalCluster, runner: asyncio.Runner) -> Iterator[Any]:
+    client = connect_async(local_cluster.url, replicas=1)
+    yield client
+    runner.run(client.aclose())
+
+
 @pytest.fixture
 def two_worlds(runner: asyncio.Runner, redis_client: Any) -> Any:
     """Return fresh partitions of both kinds at each call."""
     return lambda: (FakeWorld(runner), RedisWorld(runner, redis_client))
 
 
-@pytest.fixture(params=["fake", "redis"])
+@pytest.fixture(params=["fake", "redis", "cluster"])
 def bench(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Bench:
     if request.param == "fake":
         return Bench(FakeWorld(runner))
-    return Bench(RedisWorld(runner, request.getfixturevalue("redis_client")))
+    return Bench(RedisWorld(runner, request.getfixturevalue(f"{request.param}_client")))

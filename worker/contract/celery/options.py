@@ -10,11 +10,7 @@ from typing import Any, Final
 from kombu.entity import Exchange, Queue
 
 from worker.contract.celery import transport as broker_transport
-from worker.contract.redis.connection import (
-    broker_transport_options,
-    celery_broker_url,
-    celery_ssl,
-)
+from worker.contract.celery.broker import broker_transport_options, celery_broker_url, celery_ssl
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL, LIVE
 

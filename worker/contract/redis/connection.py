@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import Any, Final, assert_never
+from typing import Any, Final, NamedTuple, assert_never
 
 import hiredis
 import redis.asyncio.retry
@@ -15,6 +15,7 @@ import redis.exceptions
 import redis.retry
 
 from worker.contract.own_processes import own_module
+from worker.contract.redis.cluster import AsyncClusterClient, ClusterClient
 from worker.contract.redis.embedded_files import EmbeddedFiles
 from worker.contract.redis.judgement import NotYet, Unfit, Usable, judge
 from worker.contract.redis.replicas import AsyncSingleClient, SingleClient
@@ -26,7 +27,8 @@ from worker.contract.redis.sentinels import (
     async_master_client,
     master_client,
 )
-from worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
+from worker.contract.redis.slots import NoOwner
+from worker.contract.redis.url import RedisAddress, RedisNode, parse_redis_url
 from worker.contract.settings.fields import EMBEDDED
 from worker.contract.settings.sections import RedisSettings
 from worker.errors import RedisMismatch, RedisUnavailable
@@ -71,26 +73,37 @@ def connect(
 
     Args:
         url: See `worker.contract.redis.url`. Behind Sentinels each connection goes to whichever
-            server is the master when it begins.
+            server is the master when it begins, in a Cluster to the master of the key's slot.
         timeout_seconds: For a connection, and for each answer.
-        away_seconds: Behind Sentinels: how long to wait for a new master, where nothing was sent
-            yet.
+        away_seconds: Behind Sentinels and in a Cluster: how long to wait for a new master, where
+            nothing was sent yet.
         replicas: How many of them must confirm what is accepted; see `SingleClient`.
 
     Raises:
         ConfigurationInvalid: The URL can't be read.
     """
     address = parse_redis_url(url)
-    options = _options(address, timeout_seconds)
-    options["retry"] = redis.retry.Retry(redis.backoff.NoBackoff(), 0)
-    client: SingleClient | BehindSentinels
+
+    def server(node: RedisNode, seconds: float) -> SingleClient:
+        options = _options(address, seconds) | {"retry": _no_retry()}
+        return SingleClient(host=node.host, port=node.port, ssl=address.tls, **options)
+
+    client: SingleClient | BehindSentinels | ClusterClient
     if address.service:
+        options = _options(address, timeout_seconds) | {"retry": _no_retry()}
         client = master_client(address, options, away_seconds)
+    elif address.is_cluster:
+        client = ClusterClient(
+            address, server, timeout_seconds=timeout_seconds, away_seconds=away_seconds
+        )
     else:
-        host, port = address.hosts[0]
-        client = SingleClient(host=host, port=port, ssl=address.tls, **options)
+        client = server(address.hosts[0], timeout_seconds)
     client.replicas = replicas
     return client
+
+
+def _no_retry() -> redis.retry.Retry:
+    return redis.retry.Retry(redis.backoff.NoBackoff(), 0)
 
 
 def connect_async(
@@ -98,16 +111,28 @@ def connect_async(
 ) -> redis.asyncio.Redis:
     """Return an asynchronous client; see `connect`."""
     address = parse_redis_url(url)
-    options = _options(address, timeout_seconds)
-    options["retry"] = redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
-    client: AsyncSingleClient | AsyncBehindSentinels
+
+    def server(node: RedisNode, seconds: float) -> AsyncSingleClient:
+        options = _options(address, seconds) | {"retry": _no_async_retry()}
+        one = AsyncSingleClient(host=node.host, port=node.port, ssl=address.tls, **options)
+        _pack_by_hiredis(one)
+        return one
+
+    client: AsyncSingleClient | AsyncBehindSentinels | AsyncClusterClient
     if address.service:
+        options = _options(address, timeout_seconds) | {"retry": _no_async_retry()}
         client = async_master_client(address, options)
+        _pack_by_hiredis(client)
+    elif address.is_cluster:
+        client = AsyncClusterClient(address, server, timeout_seconds=timeout_seconds)
     else:
-        host, port = address.hosts[0]
-        client = AsyncSingleClient(host=host, port=port, ssl=address.tls, **options)
+        client = server(address.hosts[0], timeout_seconds)
     client.replicas = replicas
-    return _packing(client)
+    return client
+
+
+def _no_async_retry() -> redis.asyncio.retry.Retry:
+    return redis.asyncio.retry.Retry(redis.backoff.NoBackoff(), 0)
 
 
 class _PacksByHiredis:
@@ -123,11 +148,10 @@ class _PacksByHiredis:
         return [hiredis.pack_command((*parts, *arguments))]
 
 
-def _packing(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
+def _pack_by_hiredis(client: redis.asyncio.Redis) -> None:
     pool = client.connection_pool
     kind = pool.connection_class
     pool.connection_class = type(kind.__name__, (_PacksByHiredis, kind), {})
-    return client
 
 
 def _options(address: RedisAddress, timeout_seconds: float) -> dict[str, Any]:
@@ -187,6 +211,8 @@ def _why_unreachable(error: redis.exceptions.RedisError) -> str:
 
 
 def _refusal(error: redis.exceptions.ResponseError) -> str | None:
+    if isinstance(error, NoOwner):
+        return str(error)
     if isinstance(error, redis.exceptions.ReadOnlyError):
         return _REFUSALS["READONLY"]
     if isinstance(error, redis.exceptions.OutOfMemoryError):
@@ -203,7 +229,7 @@ def _refusal(error: redis.exceptions.ResponseError) -> str | None:
 
 def patience_seconds(url: str) -> float:
     """Return how long a command waits for a Redis that is away."""
-    return FAILOVER_SECONDS if parse_redis_url(url).service else READY_SECONDS
+    return FAILOVER_SECONDS if parse_redis_url(url).found_by else READY_SECONDS
 
 
 def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> tuple[str, ...]:
@@ -219,7 +245,7 @@ def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> 
 
     Raises:
         RedisUnavailable: It was not ready in time, or refuses our password.
-        RedisMismatch: It is too old, or a cluster.
+        RedisMismatch: It is too old, or a Cluster where none was named, or none.
     """
     address = parse_redis_url(url)
     gives_up_at = time.monotonic() + (patience_seconds(url) if seconds is None else seconds)
@@ -233,38 +259,57 @@ def wait_ready(url: str, seconds: float | None = None, *, replicas: int = 0) -> 
             time.sleep(_LOOK_EVERY_SECONDS)
 
 
-def ask_how_it_is(client: redis.Redis, where: str = "") -> tuple[dict[str, Any], str | None]:
-    """Return what `judge` judges by: the answer to INFO, and appendfsync; None = not to be seen.
+class ServerState(NamedTuple):
+    """The state of a server, by which it is judged.
+
+    Attributes:
+        where: Its address; "" where there is only one.
+        info: The answer to INFO.
+        appendfsync: As configured there; None = it is not to be seen.
+    """
+
+    where: str
+    info: dict[str, Any]
+    appendfsync: str | None
+
+
+def ask_how_it_is(client: redis.Redis, where: str = "") -> list[ServerState]:
+    """Return the state of each master; only a Cluster has several.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
     """
     with redis_errors(where):
-        return client.info(), _appendfsync(client)
+        if isinstance(client, ClusterClient):
+            servers = [(str(node), one) for node, one in client.masters()]
+        else:
+            servers = [("", client)]
+        return [ServerState(name, one.info(), _appendfsync(one)) for name, one in servers]
 
 
 def _look(
     client: redis.Redis, address: RedisAddress, replicas: int
 ) -> tuple[str, ...] | RedisUnavailable:
     """Return warnings about a ready Redis, or why it is not ready yet."""
-    where = address.shown
     try:
-        verdict = judge(
-            *ask_how_it_is(client, where), by_sentinels=bool(address.service), replicas=replicas
-        )
+        answers = ask_how_it_is(client, address.shown)
     except RedisUnavailable as error:
         if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
             raise
         return error
-    match verdict:
-        case Usable(warnings):
-            return tuple(f"Redis at {where}: {warning}" for warning in warnings)
-        case NotYet(reason):
-            return RedisUnavailable(f"Redis at {where} can't be used yet: {reason}.")
-        case Unfit(reason):
-            raise RedisMismatch(f"Redis at {where} can't be used: {reason}.")
-        case _:
-            assert_never(verdict)
+    found: list[str] = []
+    for where, info, appendfsync in answers:
+        name = where or address.shown
+        match judge(info, appendfsync, found_by=address.found_by, replicas=replicas):
+            case Usable(warnings):
+                found += (f"Redis at {name}: {warning}" for warning in warnings)
+            case NotYet(reason):
+                return RedisUnavailable(f"Redis at {name} can't be used yet: {reason}.")
+            case Unfit(reason):
+                raise RedisMismatch(f"Redis at {name} can't be used: {reason}.")
+            case never:
+                assert_never(never)
+    return tuple(found)
 
 
 def _appendfsync(client: redis.Redis) -> str | None:
@@ -298,38 +343,6 @@ def resolve_url(settings: RedisSettings) -> str:
 def resolve_broker_url(settings: RedisSettings) -> str:
     """Return the URL to connect to Celery's broker; see `resolve_url`."""
     return settings.broker_url or resolve_url(settings)
-
-
-def celery_broker_url(settings: RedisSettings) -> str:
-    """Return the URL of Celery's broker, as Celery reads it; see `broker_transport_options`."""
-    return broker_url_of(parse_redis_url(resolve_broker_url(settings)))
-
-
-def celery_ssl(settings: RedisSettings) -> dict[str, str | bool]:
-    """Return Celery's option `broker_use_ssl`: only behind Sentinels the URL can't say it."""
-    address = _broker_address(settings)
-    if not address or not address.service or not address.tls:
-        return {}
-    return {"ssl_cert_reqs": "required"} | address.tls_options
-
-
-def broker_transport_options(settings: RedisSettings) -> dict[str, Any]:
-    """Return what Celery's transport has to be told beside the URL; only Sentinels need any."""
-    address = _broker_address(settings)
-    if not address or not address.service:
-        return {}
-    # Without them a dead Sentinel is asked again for seconds, or for ever.
-    quick = {
-        "socket_timeout": _LOOK_SECONDS,
-        "socket_connect_timeout": _LOOK_SECONDS,
-        "retry": None,
-    }
-    return {"master_name": address.service, "sentinel_kwargs": quick | address.sentinel_options}
-
-
-def _broker_address(settings: RedisSettings) -> RedisAddress | None:
-    url = settings.broker_url or settings.url
-    return None if url == EMBEDDED else parse_redis_url(url)
 
 
 def _answers(url: str) -> bool:

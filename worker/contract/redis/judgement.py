@@ -7,14 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from worker.contract.redis.url import FoundBy
+
 LEAST_REDIS: Final = (7, 2)
 LEAST_VALKEY: Final = (8, 0)
 
 _SYNC_LOSS: Final = "a crash of its machine or process can lose events that were accepted"
 _FAILOVER_LOSS: Final = (
-    "it is found through Sentinels: a failover loses what was accepted and had not reached the"
+    "{how}: a failover loses what was accepted and had not reached the"
     " replica yet; set redis.replicas to the number of its replicas"
 )
+_FAILS_OVER: Final[Mapping[str, str]] = {
+    "sentinel": "it is found through Sentinels",
+    "cluster": "it is a master of a Cluster",
+}
 _REPLICAS_MISSING: Final = (
     "{there} of the {wanted} replicas that redis.replicas demands follow it: nothing is accepted,"
     " sent or settled until they do"
@@ -54,7 +60,7 @@ def judge(
     info: Mapping[str, Any],
     appendfsync: str | None,
     *,
-    by_sentinels: bool = False,
+    found_by: FoundBy = "",
     replicas: int = 0,
 ) -> Usable | NotYet | Unfit:
     """Judge a Redis.
@@ -62,30 +68,28 @@ def judge(
     Args:
         info: Its answer to INFO.
         appendfsync: As configured there; None where it does not let us see.
-        by_sentinels: It is found through Sentinels, which may put a replica in its place.
+        found_by: Sentinels and a Cluster may put a replica in its place.
         replicas: How many of them must confirm a write.
     """
     outdated = why_outdated(version_of(info), is_valkey="valkey_version" in info)
     if outdated:
         return Unfit(outdated)
-    if info.get("cluster_enabled") == 1:
-        return Unfit("it is a Redis Cluster; use a single Redis, or Sentinel")
+    if info.get("cluster_enabled") == 1 and found_by != "cluster":
+        return Unfit("it is a Redis Cluster; write redis+cluster:// in redis.url")
     if info.get("loading") == 1:
         return NotYet("it is loading its data")
     if info.get("role", "master") != "master":
         return NotYet("it is a read-only replica; redis.url has to name the master")
-    of_replicas = _about_replicas(
-        int(info.get("connected_slaves", 0)), replicas, by_sentinels=by_sentinels
-    )
+    of_replicas = _about_replicas(int(info.get("connected_slaves", 0)), replicas, found_by)
     return Usable((*_warnings(info, appendfsync), *of_replicas))
 
 
-def _about_replicas(there: int, wanted: int, *, by_sentinels: bool) -> Iterator[str]:
+def _about_replicas(there: int, wanted: int, found_by: FoundBy) -> Iterator[str]:
     if there < wanted:
         yield _REPLICAS_MISSING.format(there=there, wanted=wanted)
-    elif by_sentinels and not wanted:
-        yield _FAILOVER_LOSS
-    elif by_sentinels and there > wanted:
+    elif found_by and not wanted:
+        yield _FAILOVER_LOSS.format(how=_FAILS_OVER[found_by])
+    elif found_by and there > wanted:
         yield _SOME_REPLICAS.format(there=there, wanted=wanted)
 
 

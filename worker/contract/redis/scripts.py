@@ -11,6 +11,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from worker.contract.redis.cluster import ClusterClient
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.replicas import replicas_of, require_confirmed, wait_commands
 
@@ -57,7 +58,8 @@ def run_each(
         then: Further commands, whose answers nobody needs.
         synced_once: Let Redis run all of them before it writes to its disk. Else it runs what a
             read of 16 KB completes, and waits for the disk before it reads on. They are in a MULTI:
-            others wait for all of them, so they should be few, and all slots are of one server.
+            others wait for all of them, so they should be few. In a Cluster, where a MULTI has keys
+            of one slot, they are not.
         replicated: Wait until as many replicas have it as the client demands; these calls are not
             in a MULTI then, in which nothing can wait.
 
@@ -68,9 +70,8 @@ def run_each(
     if not calls:
         return []
     replicas = replicas_of(client) if replicated else 0
-    pipelined = partial(
-        _pipelined, client, then=then, synced_once=synced_once and not replicas, replicas=replicas
-    )
+    synced_once = synced_once and not replicas and not isinstance(client, ClusterClient)
+    pipelined = partial(_pipelined, client, then=then, synced_once=synced_once, replicas=replicas)
     answers = pipelined(("EVALSHA", digest(text)), calls)
     unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:

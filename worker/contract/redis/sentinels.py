@@ -17,7 +17,7 @@ from worker.contract.redis.url import RedisAddress
 SENTINEL_SECONDS: Final = 1.0
 """The seconds that one Sentinel may take to answer; each connection asks one after the other."""
 _LOOK_SECONDS: Final = 0.2
-_READS: Final = frozenset(
+READS: Final = frozenset(
     (
         *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "INFO", "LLEN"),
         *("LRANGE", "MGET", "PING", "SCAN", "SCARD", "SMEMBERS", "TIME", "XLEN", "XRANGE"),
@@ -160,7 +160,7 @@ class _ReadingPipeline(redis.client.Pipeline):
     def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002 - as in the library
         gives_up_at = time.monotonic() + self.away_seconds
         stack = list(self.command_stack)
-        only_reads = all(command[0][0] in _READS for command in stack)
+        only_reads = all(command[0][0] in READS for command in stack)
         while True:
             try:
                 return super().execute(raise_on_error)
@@ -199,7 +199,7 @@ class BehindSentinels(redis.Redis):
             try:
                 return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
             except redis.exceptions.ConnectionError as error:
-                harmless = isinstance(error, NoReplicas) or words[0] in _READS
+                harmless = isinstance(error, NoReplicas) or words[0] in READS
                 if not harmless or time.monotonic() >= gives_up_at:
                     raise
             time.sleep(_LOOK_SECONDS)

@@ -1,8 +1,10 @@
-"""Addresses of a Redis, read from URLs: of one server, or of Sentinels that know the master.
+"""Addresses of a Redis, read from URLs: of one server, of Sentinels, or of a Cluster.
 
     redis://USER:PASSWORD@HOST:PORT/DATABASE
     redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT,HOST:PORT/SERVICE/DATABASE
         ?sentinel_username=USER&sentinel_password=PASSWORD
+    redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT
+        ?nat=INSIDE-HOST:PORT=OUTSIDE-HOST:PORT,...
 
 With `rediss` in the place of `redis`, all connections are encrypted, to Sentinels also.
 
@@ -12,14 +14,18 @@ says, and a command that was repeated unasked is counted twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from worker.contract.settings.fields import REDIS_SCHEMES
 from worker.contract.settings.urls import masked
 from worker.errors import ConfigurationInvalid
+
+FoundBy = Literal["", "sentinel", "cluster"]
+"""Through its own address, through Sentinels, or as one of a Cluster's."""
 
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
@@ -30,9 +36,27 @@ _TLS_OPTIONS: Final = (
     "ssl_keyfile",
     "ssl_check_hostname",
 )
+_SENTINEL: Final[FoundBy] = "sentinel"
+_CLUSTER: Final[FoundBy] = "cluster"
 _SENTINEL_OPTIONS: Final = ("sentinel_username", "sentinel_password")
+_NAT: Final = "nat"
+_OPTIONS_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    _SENTINEL: _SENTINEL_OPTIONS,
+    _CLUSTER: (_NAT,),
+}
 _CERT_REQS: Final = ("required", "optional", "none")
 _BOOLEANS: Final[Mapping[str, bool]] = {"true": True, "yes": True, "false": False, "no": False}
+
+
+class RedisNode(NamedTuple):
+    """A server, as this machine reaches it."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return the address for messages and URLs."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +64,37 @@ class RedisAddress:
     """The address of a Redis and its credentials.
 
     Args:
-        hosts: Host and port; several only for Sentinels.
+        hosts: Host and port; several only for Sentinels and a Cluster.
         service: The name under which the Sentinels know the master; empty without Sentinel.
-        options: The `ssl_…` and `sentinel_…` values of the query, as written.
+        options: The `ssl_…`, `sentinel_…` and `nat` values of the query, as written.
+        found_by: How the master of something is found.
     """
 
-    hosts: tuple[tuple[str, int], ...]
+    hosts: tuple[RedisNode, ...]
     database: int = 0
     username: str = field(default="", repr=False)
     password: str = field(default="", repr=False)
     tls: bool = False
     service: str = ""
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    found_by: FoundBy = ""
+
+    @property
+    def is_cluster(self) -> bool:
+        """The hosts are some nodes of a Cluster."""
+        return self.found_by == _CLUSTER
+
+    @property
+    def outside(self) -> dict[RedisNode, RedisNode]:
+        """Where nodes of a Cluster are reached, by the addresses that they tell."""
+        return dict(_nat_pairs(self.options.get(_NAT, "")))
 
     @property
     def shown(self) -> str:
         """The address as a message may show it, without user and password."""
-        hosts = ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
+        hosts = ",".join(map(str, self.hosts))
+        if self.is_cluster:
+            return f"the Cluster {hosts}"
         return f"{self.service} of the Sentinels {hosts}" if self.service else hosts
 
     @property
@@ -92,12 +130,17 @@ def parse_redis_url(url: str) -> RedisAddress:
         raise ConfigurationInvalid(f"redis.url: {masked(url)}: {problem}") from None
 
 
+def found_by(url: str) -> FoundBy:
+    """Return how the master is found that a URL names; `embedded` is one too."""
+    return cast("FoundBy", url.partition("://")[0].partition("+")[2])
+
+
 def broker_url_of(address: RedisAddress) -> str:
     """Write an address the way Celery reads it."""
     user = ""
     if address.username or address.password:
         user = f"{quote(address.username, safe='')}:{quote(address.password, safe='')}@"
-    hosts = [f"{_bracketed(host)}:{port}" for host, port in address.hosts]
+    hosts = [str(host) for host in address.hosts]
     if address.service:
         return ";".join(f"sentinel://{user}{host}/{address.database}" for host in hosts)
     if not address.tls:
@@ -113,26 +156,28 @@ def _address(parts: SplitResult) -> RedisAddress:
     if parts.fragment or "@" in parts.path:
         raise ValueError("a # or / in the password is written as %23 or %2F")
     base, _, guard = parts.scheme.partition("+")
-    by_sentinel = bool(guard)
     login, _, hosts = parts.netloc.rpartition("@")
     username, _, password = login.partition(":")
-    service, database = _place(parts.path, by_sentinel=by_sentinel)
+    service, database = _place(parts.path, guard)
     return RedisAddress(
-        hosts=_hosts(hosts, by_sentinel=by_sentinel),
+        hosts=_hosts(hosts, guard),
         database=database,
         username=unquote(username),
         password=unquote(password),
         tls=base == "rediss",
         service=service,
         options=_options(parts),
+        found_by=cast("FoundBy", guard),
     )
 
 
-def _place(path: str, *, by_sentinel: bool) -> tuple[str, int]:
+def _place(path: str, guard: str) -> tuple[str, int]:
     """Return Sentinel's service and the database."""
     words = [unquote(word) for word in path.strip("/").split("/") if word]
-    service = words.pop(0) if by_sentinel and words else ""
-    if by_sentinel and not service:
+    if guard == _CLUSTER and words not in ([], ["0"]):
+        raise ValueError("a Cluster has no databases: leave out what follows the hosts")
+    service = words.pop(0) if guard == _SENTINEL and words else ""
+    if guard == _SENTINEL and not service:
         raise ValueError("name the master: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0")
     if not words:
         return service, 0
@@ -141,15 +186,21 @@ def _place(path: str, *, by_sentinel: bool) -> tuple[str, int]:
     return service, int(words[0])
 
 
-def _hosts(text: str, *, by_sentinel: bool) -> tuple[tuple[str, int], ...]:
-    default = _SENTINEL_PORT if by_sentinel else _PORT
+def _hosts(text: str, guard: str) -> tuple[RedisNode, ...]:
+    default = _SENTINEL_PORT if guard == _SENTINEL else _PORT
     hosts = tuple(_host(word.strip(), default) for word in text.split(","))
-    if len(hosts) > 1 and not by_sentinel:
-        raise ValueError("several hosts need redis+sentinel://")
+    if len(hosts) > 1 and not guard:
+        raise ValueError("several hosts need redis+sentinel:// or redis+cluster://")
     return hosts
 
 
-def _host(text: str, default_port: int) -> tuple[str, int]:
+def _nat_pairs(text: str) -> Iterator[tuple[RedisNode, RedisNode]]:
+    for pair in filter(None, text.split(",")):
+        inside, _, outside = pair.partition("=")
+        yield _host(inside, _PORT), _host(outside, _PORT)
+
+
+def _host(text: str, default_port: int) -> RedisNode:
     parts = urlsplit(f"//{text}")
     try:
         port = parts.port
@@ -157,13 +208,13 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
         port = 0
     if not parts.hostname or port == 0:
         raise ValueError("a host is written as HOST or HOST:PORT")
-    return parts.hostname, port or default_port
+    return RedisNode(parts.hostname, port or default_port)
 
 
 def _options(parts: SplitResult) -> dict[str, str]:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     base, _, guard = parts.scheme.partition("+")
-    known = (_TLS_OPTIONS if base == "rediss" else ()) + (_SENTINEL_OPTIONS if guard else ())
+    known = (_TLS_OPTIONS if base == "rediss" else ()) + _OPTIONS_OF.get(guard, ())
     for name in options:
         if name not in known:
             allowed = ", ".join(known) or "nothing"
@@ -172,8 +223,12 @@ def _options(parts: SplitResult) -> dict[str, str]:
         raise ValueError(f"ssl_cert_reqs is one of {', '.join(_CERT_REQS)}")
     if options.get("ssl_check_hostname", "no").lower() not in _BOOLEANS:
         raise ValueError("ssl_check_hostname is true or false")
+    if not _is_nat(options.get(_NAT, "")):
+        raise ValueError("nat is written as INSIDE-HOST:PORT=OUTSIDE-HOST:PORT,...")
     return options
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def _is_nat(text: str) -> bool:
+    with suppress(ValueError):
+        return bool(list(_nat_pairs(text))) or not text
+    return False

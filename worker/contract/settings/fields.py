@@ -32,7 +32,10 @@ from worker.contract.settings.secrets import LITERAL, Secret, is_reference, read
 from worker.contract.settings.urls import masked, refuse_base_reason
 
 EMBEDDED: Final = "embedded"
-REDIS_SCHEMES: Final = ("redis", "rediss", "redis+sentinel", "rediss+sentinel")
+REDIS_SCHEMES: Final = (
+    *("redis", "rediss", "redis+sentinel", "rediss+sentinel"),
+    *("redis+cluster", "rediss+cluster"),
+)
 _LISTEN: Final = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _HIGHEST_PORT: Final = 65_535
 _DEEPEST_SETTINGS: Final = 50

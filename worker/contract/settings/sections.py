@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from worker.contract.settings.fields import (
     EMBEDDED,
@@ -63,16 +63,28 @@ class Section(Frozen):
     """A note for people."""
 
 
+_CELERYS: Final = (
+    "Celery needs a single Redis, or Sentinels; a small one will do, as nothing on it has to last"
+)
+
+
+def _is_cluster(url: str) -> bool:
+    return url.partition("://")[0].endswith("+cluster")
+
+
 class RedisSettings(Section):
     """The Redis in which the events are kept."""
 
     url: RedisUrl = Field(default=EMBEDDED, repr=False)
     """`embedded` starts a Valkey of its own; else `redis://USER:PASSWORD@HOST:PORT/DATABASE`, or
     Sentinels: `redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT,HOST:PORT/SERVICE/DATABASE`,
-    with `?sentinel_username=…&sentinel_password=…` if these ask for it. `rediss` means TLS. See
-    [production.md](production.md#redis-behind-sentinels)."""
-    broker_url: RedisUrl = Field(default="", repr=False)
-    """Celery's own Redis, if it should not be the same; empty means the same."""
+    with `?sentinel_username=…&sentinel_password=…` if these ask for it, or some nodes of a Cluster:
+    `redis+cluster://USER:PASSWORD@HOST:PORT,HOST:PORT`. `rediss` means TLS. See production.md about
+    [Sentinels](production.md#redis-behind-sentinels) and a
+    [Cluster](production.md#redis-cluster)."""
+    broker_url: RedisUrl = Field(default="", repr=False, validate_default=True)
+    """Celery's own Redis, if it should not be the same; empty means the same. With a Cluster it has
+    to be given, because Celery needs a single Redis, or Sentinels."""
     data_dir: Path = Path(".segrelay")
     """Where the embedded Redis keeps its files, relative to the configuration."""
     replicas: Whole = Field(default=0, ge=0, le=MOST_REPLICAS)
@@ -94,9 +106,13 @@ class RedisSettings(Section):
 
     @field_validator("broker_url")
     @classmethod
-    def _is_no_second_embedded(cls, url: str) -> str:
+    def _carries_messages(cls, url: str, others: ValidationInfo) -> str:
         if url == EMBEDDED:
             raise wrong(f'can\'t be "{EMBEDDED}"', "leave it empty to use redis.url")
+        if _is_cluster(url):
+            raise wrong("can't be a Cluster", _CELERYS)
+        if not url and _is_cluster(others.data.get("url", "")):
+            raise wrong("is missing: redis.url is a Cluster, which can't carry messages", _CELERYS)
         return url
 
 

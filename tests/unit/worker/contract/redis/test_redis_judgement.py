@@ -35,10 +35,17 @@ def test_one_that_can_lose_something_is_usable_with_a_warning(change, appendfsyn
 
 
 def test_one_behind_sentinels_is_usable_and_it_is_said_what_a_failover_loses():
-    verdict = judge(GOOD, "always", by_sentinels=True)
+    verdict = judge(GOOD, "always", found_by="sentinel")
 
     assert isinstance(verdict, Usable)
     assert ["a failover loses" in warning for warning in verdict.warnings] == [True]
+
+
+def test_a_master_of_a_cluster_is_usable_where_a_cluster_was_named():
+    verdict = judge(GOOD | {"cluster_enabled": 1}, "always", found_by="cluster")
+
+    assert isinstance(verdict, Usable)
+    assert ["master of a Cluster" in warning for warning in verdict.warnings] == [True]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +60,7 @@ def test_one_behind_sentinels_is_usable_and_it_is_said_what_a_failover_loses():
 def test_replicas_that_have_to_confirm_are_counted(there, wanted, warning):
     info = GOOD | {"connected_slaves": there}
 
-    verdict = judge(info, "always", by_sentinels=True, replicas=wanted)
+    verdict = judge(info, "always", found_by="sentinel", replicas=wanted)
 
     assert isinstance(verdict, Usable)
     assert [warning in told for told in verdict.warnings] == ([True] if warning else [])

@@ -1,13 +1,8 @@
 import pytest
 import redis
 
-from worker.contract.redis.connection import (
-    broker_transport_options,
-    celery_broker_url,
-    celery_ssl,
-    connect,
-    resolve_url,
-)
+from worker.contract.celery.broker import broker_transport_options, celery_broker_url, celery_ssl
+from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.redis.url import broker_url_of, parse_redis_url
 from worker.contract.settings.sections import RedisSettings
 from worker.errors import ConfigurationInvalid
@@ -21,6 +16,8 @@ from worker.errors import ConfigurationInvalid
         ("redis://localhost:6380/3", (("localhost", 6380),), 3),
         ("redis://[::1]:6380/1", (("::1", 6380),), 1),
         ("redis+sentinel://a,b:26380/main/2", (("a", 26379), ("b", 26380)), 2),
+        ("redis+cluster://a,b:7001", (("a", 6379), ("b", 7001)), 0),
+        ("rediss+cluster://:p@a:7000/0", (("a", 7000),), 0),
     ],
 )
 def test_hosts_and_database_are_read(url, hosts, database):
@@ -47,6 +44,14 @@ def test_the_service_of_sentinels_is_read():
     assert address.shown == "main of the Sentinels a:1,[::1]:2"
 
 
+def test_the_nodes_of_a_cluster_are_read_with_where_they_are_reached():
+    address = parse_redis_url("redis+cluster://:pw@a:1,[::1]:2?nat=10.0.0.1:6379=a:7001,b=a:7002")
+
+    assert address.is_cluster
+    assert address.outside == {("10.0.0.1", 6379): ("a", 7001), ("b", 6379): ("a", 7002)}
+    assert address.shown == "the Cluster a:1,[::1]:2"
+
+
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
@@ -58,6 +63,10 @@ def test_the_service_of_sentinels_is_read():
         ("redis://[::1", "redis.url"),
         ("redis://a,b", r"redis\+sentinel://"),
         ("redis+sentinel://a,b", "name the master"),
+        ("redis+cluster://a,b/3", "no databases"),
+        ("redis+cluster://a?nat=b:1", "INSIDE-HOST:PORT=OUTSIDE-HOST:PORT"),
+        ("redis+cluster://a?sentinel_username=b", r"takes nat"),
+        ("redis+sentinel://a/main?nat=b:1=c:1", r"\?nat="),
         ("redis://host/main", "number of a database"),
         ("redis://host/0/1", "number of a database"),
         ("redis://:pa/ss@host", "%2F"),

@@ -47,7 +47,13 @@ REGION = (
 DURATION = 'write it as "10s", "15m" or "90d"'
 RATE = 'write it as "25000/min", "400/s" or "1000/h"'
 SECRET = "write env:NAME or file:PATH"
-REDIS = 'write "embedded" or redis://, rediss://, redis+sentinel://, rediss+sentinel://'
+REDIS = (
+    'write "embedded" or redis://, rediss://, redis+sentinel://, rediss+sentinel://,'
+    " redis+cluster://, rediss+cluster://"
+)
+CELERYS = (
+    "Celery needs a single Redis, or Sentinels; a small one will do, as nothing on it has to last"
+)
 CLEAR = "http:// would send profiles and credentials in the clear; only loopback may have it"
 
 
@@ -180,6 +186,11 @@ CASES = [
          " to the .env beside the configuration"),
     case("a broker that is embedded too", 'url = "embedded"', 'broker_url = "embedded"',
          'redis.broker_url: can\'t be "embedded" — leave it empty to use redis.url'),
+    case("a broker that is a Cluster", 'url = "embedded"', 'broker_url = "redis+cluster://a,b"',
+         f"redis.broker_url: can't be a Cluster — {CELERYS}"),
+    case("a Cluster without a broker", '"embedded"', '"redis+cluster://a,b"',
+         "redis.broker_url: is missing: redis.url is a Cluster, which can't carry messages"
+         f" — {CELERYS}"),
     # names that must exist
     case("a destination that is not there", 'destination = "insider"', 'destination = "insidr"',
          "triggers.vip-enter.destination: there is no [destinations.insidr]"

@@ -1,0 +1,206 @@
+"""Our clients on a real Cluster: each command reaches its node, whatever moves or dies."""
+
+import asyncio
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis.exceptions
+from redis.crc import key_slot
+
+from ops.embedded.cluster import LocalCluster
+from worker.adapters.redis import scripts
+from worker.contract.redis.connection import (
+    ask_how_it_is,
+    connect,
+    connect_async,
+    redis_errors,
+    wait_ready,
+)
+from worker.contract.redis.scripts import ScriptCall, run_each, run_script
+from worker.errors import RedisMismatch, RedisUnavailable
+
+COUNT_UP = "#!lua\nreturn redis.call('INCRBY', KEYS[1], ARGV[1])"
+KEYS = [f"{{insider:{number}}}counter" for number in range(16)]
+SLOT = key_slot(KEYS[0].encode())
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with LocalCluster(tmp_path_factory.mktemp("cluster"), node_ms=2_000) as started:
+        yield started
+
+
+@pytest.fixture
+def client(cluster: LocalCluster):
+    cluster.await_replicas()
+    with closing(connect(cluster.url, away_seconds=30, replicas=1)) as found:
+        found.flushall()
+        yield found
+
+
+def elsewhere(cluster: LocalCluster) -> int:
+    """Return a master that does not have our slot."""
+    return next(port for port in cluster.masters() if port != cluster.owner(SLOT))
+
+
+def test_scripts_and_commands_reach_the_masters_of_their_keys(client):
+    calls = [ScriptCall((key,), (2,)) for key in KEYS]
+
+    assert run_each(client, COUNT_UP, calls, synced_once=True) == [2] * 16
+    assert run_each(client, COUNT_UP, calls, replicated=True) == [4] * 16
+    assert run_script(client, COUNT_UP, (KEYS[3],), (1,)) == 5
+    assert client.dbsize() == 16
+    assert len(client.masters()) == 3
+    assert min(one.dbsize() for _, one in client.masters()) > 0
+
+
+def test_an_asynchronous_client_does_the_same(cluster, client):
+    async def doing():
+        async with connect_async(cluster.url, replicas=1) as other:
+            await scripts.call_replicated(other, COUNT_UP, (KEYS[0],), (7,))
+            async with other.pipeline(transaction=False) as pipe:
+                for key in KEYS:
+                    pipe.execute_command("EVALSHA", scripts.digest(COUNT_UP), 1, key, 1)
+                    pipe.get(key)
+                return await pipe.execute(raise_on_error=False)
+
+    run_each(client, COUNT_UP, [ScriptCall((key,), (1,)) for key in KEYS])
+    answers = asyncio.run(doing())
+
+    assert answers == [9, b"9", *([2, b"2"] * 15)]
+
+
+def test_all_keys_are_found_by_scanning(client):
+    names = {f"{{insider:{number % 16}}}l{number}".encode() for number in range(3_000)}
+    pipe = client.pipeline(transaction=False)
+    for name in names:
+        pipe.set(name, 1)
+    pipe.execute()
+
+    assert set(client.scan_iter(match="{*}l*", count=500)) == names
+
+
+def test_all_masters_are_judged(cluster):
+    with closing(connect(cluster.url)) as client:
+        [(node, one), *_] = client.masters()
+        one.config_set("appendfsync", "everysec")
+        try:
+            warnings = wait_ready(cluster.url, replicas=1)
+        finally:
+            one.config_set("appendfsync", "always")
+
+        assert len(ask_how_it_is(client)) == 3
+    assert [warning for warning in warnings if "appendfsync is everysec" in warning] == [
+        warning for warning in warnings if str(node) in warning
+    ]
+    assert wait_ready(cluster.url, replicas=1) == ()
+
+
+def test_a_single_redis_is_no_cluster(redis_url):
+    url = redis_url.replace("redis://", "redis+cluster://").removesuffix("/0")
+
+    with pytest.raises(RedisMismatch, match="is no Cluster"):
+        wait_ready(url, 1)
+
+
+def test_a_cluster_is_no_single_redis(cluster):
+    port = cluster.masters()[0]
+
+    with pytest.raises(RedisMismatch, match=r"write redis\+cluster://"):
+        wait_ready(f"redis://:{cluster.password}@127.0.0.1:{port}", 1)
+
+
+def test_each_call_is_made_once_while_its_slot_is_moved_key_by_key(cluster, client):
+    keys = [f"{{insider:0}}{number}" for number in range(40)]
+    calls = [ScriptCall((key,), (1,)) for key in keys]
+    run_each(client, COUNT_UP, calls)
+    target = elsewhere(cluster)
+
+    with cluster.moving(SLOT, target) as move_some:
+        move_some(20)
+        assert run_each(client, COUNT_UP, calls, replicated=True) == [2] * 40
+        assert [client.get(key) for key in keys] == [b"2"] * 40
+        while move_some(100):
+            pass
+    assert run_each(client, COUNT_UP, calls, replicated=True) == [3] * 40
+
+    assert cluster.owner(SLOT) == target
+
+
+def test_a_call_over_keys_on_both_sides_of_a_move_waits_for_its_end(cluster, client):
+    names = ["{insider:0}a", "{insider:0}b"]
+    client.set(names[0], 1)
+    client.set(names[1], 2)
+    target = elsewhere(cluster)
+
+    async def doing():
+        async with connect_async(cluster.url) as other:
+            with cluster.moving(SLOT, target) as move_some:
+                move_some(1)
+                reading = asyncio.create_task(scripts.command(other, "MGET", *names))
+                await asyncio.sleep(0.3)
+                waited = not reading.done()
+                move_some(1)
+            return waited, await reading
+
+    assert asyncio.run(doing()) == (True, [b"1", b"2"])
+
+
+@pytest.mark.parametrize("ends", ["killed", "hangs"])
+def test_a_lost_master_is_replaced_and_nothing_that_was_confirmed_is_lost(cluster, client, ends):
+    calls = [ScriptCall((key,), (1,)) for key in KEYS]
+    run_each(client, COUNT_UP, calls, replicated=True)
+    port = cluster.owner(SLOT)
+    process = cluster.nodes[port]
+
+    if ends == "killed":
+        cluster.kill_node(port)
+    else:
+        process.send_signal(19)
+    try:
+        with closing(connect(cluster.url, timeout_seconds=1)) as impatient:
+            with pytest.raises(RedisUnavailable), redis_errors():
+                impatient.get(KEYS[0])
+            assert impatient.get(next(key for key in KEYS if owner(cluster, key) != port)) == b"1"
+        begun = time.monotonic()
+        assert [client.get(key) for key in KEYS] == [b"1"] * 16
+        assert time.monotonic() - begun < 30
+        assert cluster.owner(SLOT) != port
+    finally:
+        if ends == "killed":
+            cluster.start_node(port)
+        else:
+            process.send_signal(18)
+    cluster.await_replicas()
+    assert run_each(client, COUNT_UP, calls, replicated=True) == [2] * 16
+
+
+def owner(cluster: LocalCluster, key: str) -> int:
+    return cluster.owner(key_slot(key.encode()))
+
+
+def test_what_may_have_been_carried_out_is_not_sent_again(cluster, client):
+    client.set(KEYS[0], 0)
+    [one] = [one for node, one in client.masters() if node.port == cluster.owner(SLOT)]
+    one.execute_command("CLIENT", "PAUSE", 1_500, "WRITE")
+
+    with (
+        closing(connect(cluster.url, timeout_seconds=0.5, away_seconds=10)) as other,
+        pytest.raises(redis.exceptions.TimeoutError),
+    ):
+        run_script(other, COUNT_UP, (KEYS[0],), (1,))
+
+    time.sleep(1.5)
+    assert int(client.get(KEYS[0])) <= 1
+
+
+def test_the_folder_of_a_cluster_goes_on_where_it_ended(tmp_path: Path):
+    folder = tmp_path / "cluster"
+    with LocalCluster(folder, password="kept") as first, closing(connect(first.url)) as client:
+        client.set(KEYS[0], 5)
+
+    with LocalCluster(folder, password="kept") as again, closing(connect(again.url)) as client:
+        assert client.get(KEYS[0]) == b"5"
+        assert set(again.nodes) == set(first.nodes)

@@ -1,0 +1,89 @@
+"""A Redis Cluster: a master dies and a slot moves to another node while everything runs."""
+
+from contextlib import suppress
+
+import pytest
+from redis.crc import key_slot
+
+from ops.embedded.cluster import LocalCluster
+from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
+from tests.journeys.test_backfill import AS_OF, rows_as_happenings, write_rows
+from tests.journeys.test_sentinel import beside, succeeds
+from tests.waiting import until
+from worker.errors import RedisUnavailable
+
+LATENCY = {"latency_seconds": 0.02}
+ROWS = 3_000
+NODE_MS = 2_000
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with LocalCluster(tmp_path / "cluster", node_ms=NODE_MS) as started:
+        yield started
+
+
+@pytest.fixture
+def rig(cluster, redis_url, tmp_path):
+    with Rig(
+        tmp_path,
+        redis_url=cluster.url,
+        redis_lines=f'high_water = 2000\nreplicas = 1\nbroker_url = "{redis_url}"',
+        delivery_lines=SHORT,
+        sandbox_settings=LATENCY,
+    ) as started:
+        start_worker(started)
+        yield started
+
+
+def waits(rig):
+    """Return how many deliveries wait; none while that can't be asked."""
+    with suppress(RedisUnavailable, OSError):
+        return rig.waiting()
+    return 0
+
+
+def busiest_slot(rig):
+    """Return the slot of the partition where the most deliveries wait."""
+    places = rig.partitions()
+    waiting = {
+        place: sum(rig.client.xlen(place.stream(name.decode())) for name in
+                   rig.client.smembers(place.streams))
+        for place in places
+    }  # fmt: skip
+    return key_slot(max(places, key=waiting.__getitem__).streams.encode())
+
+
+def lose_a_master(cluster, rig):
+    slot = busiest_slot(rig)
+    port = cluster.owner(slot)
+    cluster.kill_node(port)
+    cluster.await_other_owner(slot, port)
+    cluster.start_node(port)
+    cluster.await_replicas()
+
+
+def move_a_slot(cluster, rig):
+    slot = busiest_slot(rig)
+    before = cluster.owner(slot)
+    cluster.move_slot(slot, next(port for port in cluster.masters() if port != before))
+
+
+def test_nothing_is_lost_or_wrong_while_a_master_dies_and_a_slot_moves(cluster, rig, tmp_path):
+    happened, sent = invent(3_000, 1_000, seed=20)
+    files = [sent[at::2] for at in range(2)]
+    emails = [f"row{number}@example.com" for number in range(ROWS)]
+    rows = write_rows(tmp_path / "rows.ndjson", emails)
+    job = ("backfill", "start", rows, "--audience", "vip", "--as-of", AS_OF.isoformat())
+    reading = beside(rig, *job, "--job", "load")
+
+    for file, disturb in zip(files, (lose_a_master, move_a_slot), strict=True):
+        until(lambda: waits(rig) > 300)
+        sending = beside(rig, "send", "-", given=lines(file))
+        disturb(cluster, rig)
+        succeeds(sending)
+    succeeds(reading)
+
+    rig.wait_until_empty(60)
+    nothing_is_wrong(rig, happened + rows_as_happenings(emails, "vip"))
+    assert rig.workers[0].poll() is None
