@@ -43,7 +43,7 @@ def test_the_master_is_found_through_sentinels_of_which_one_is_dead(sentinel_url
             return await client.get("key")
 
     (warning,) = wait_ready(sentinel_url)
-    assert "min-replicas-to-write" in warning
+    assert "set redis.replicas" in warning
     with connect(sentinel_url) as client:
         client.set("key", "value")
 
