@@ -26,7 +26,7 @@ from ops.rig_configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
 from ops.sandbox.process import ProcessStarter, SandboxProcess
 from worker.contract.keys import PartitionKeys
-from worker.contract.redis.connection import connect
+from worker.contract.redis.connection import connect, patience_seconds
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.contract.settings.fields import EMBEDDED
 from worker.errors import OperationsMustAct, RedisUnavailable
@@ -142,7 +142,7 @@ class Rig:
     def start_redis(self) -> None:
         """Start Redis, also again on the same files; one at `redis_url` has to run already."""
         if self.redis_url != EMBEDDED:
-            self.client = connect(self.redis_url)
+            self.client = connect(self.redis_url, away_seconds=patience_seconds(self.redis_url))
             return
         found = embedded.ensure_running(
             self.settings.redis.data_dir, wait_seconds=30, max_memory=self.max_memory
@@ -151,14 +151,21 @@ class Rig:
 
     def ask_redis(self, question: Callable[[redis.Redis], _Answer], *, away: _Answer) -> _Answer:
         """Ask Redis over a connection of its own; returns `away` while Redis does not answer."""
-        found = embedded.find(self.settings.redis.data_dir)
-        if found is None:
+        url = self._running_url()
+        if not url:
             return away
         try:
-            with closing(connect(found.url)) as client:
+            with closing(connect(url)) as client:
                 return question(client)
         except RedisUnavailable:
             return away
+
+    def _running_url(self) -> str:
+        """Return the URL of Redis; empty while the embedded one does not run."""
+        if self.redis_url != EMBEDDED:
+            return self.redis_url
+        found = embedded.find(self.settings.redis.data_dir)
+        return found.url if found else ""
 
     def redis_pid(self) -> int:
         """Return the process id of Redis, or 0 where it does not run."""

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from ops.chaos.masters import Masters
 from ops.chaos.plan import (
     LIMITS_PER_MINUTE,
     REDIS_GONE_SECONDS,
@@ -36,6 +37,9 @@ _LOOK_SECONDS: Final = 0.05
 class FaultInjector:
     """Breaks what a plan says, and puts it back.
 
+    Args:
+        masters: Of the Cluster; None where there is a single Redis.
+
     Attributes:
         done: The number of disruptions, by their kind.
         drains_hit: Drains that could have been under way in all killed or stopped processes.
@@ -47,6 +51,7 @@ class FaultInjector:
     plan: Plan
     rng: random.Random
     readers: Readers
+    masters: Masters | None = None
     done: Counter[Disruption] = field(default_factory=Counter)
     drains_hit: int = 0
     stop_seconds: list[float] = field(default_factory=list)
@@ -117,6 +122,8 @@ class FaultInjector:
             Disruption.KILL_WORKER: self._kill_worker,
             Disruption.KILL_CHILD: self._kill_child,
             Disruption.KILL_REDIS: self._kill_redis,
+            Disruption.STOP_MASTER: self._stop_master,
+            Disruption.MOVE_SLOT: self._move_slot,
             Disruption.KILL_RECEIVER: self._kill_receiver,
             Disruption.KILL_READER: self._kill_reader,
             Disruption.STOP: self._stop,
@@ -137,6 +144,10 @@ class FaultInjector:
             os.kill(child, signal.SIGKILL)
 
     def _kill_redis(self, _number: int) -> None:
+        if self.masters:
+            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.masters.kill_one()
+            return
         pid = self.rig.redis_pid()
         if not pid:
             self.problems.append("Redis was not there to be killed")
@@ -145,6 +156,15 @@ class FaultInjector:
         os.kill(pid, signal.SIGKILL)
         time.sleep(self.rng.uniform(*REDIS_GONE_SECONDS))
         self.rig.start_redis()
+
+    def _stop_master(self, _number: int) -> None:
+        if self.masters:
+            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.masters.stop_one()
+
+    def _move_slot(self, _number: int) -> None:
+        if self.masters:
+            self.masters.move_slot()
 
     def _kill_receiver(self, _number: int) -> None:
         if self._receiver is not None:
@@ -201,8 +221,9 @@ class FaultInjector:
     def _restart(self, _number: int) -> None:
         for number in range(self.plan.workers):
             self.end(number)
-        embedded.stop(self.rig.settings.redis.data_dir)
-        self.rig.start_redis()
+        if not self.masters:
+            embedded.stop(self.rig.settings.redis.data_dir)
+            self.rig.start_redis()
         self.start_workers()
 
     def _limit(self, _number: int) -> None:

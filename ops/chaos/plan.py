@@ -19,6 +19,11 @@ STOPPED_SECONDS: Final = (2.2, 4.0)
 REDIS_GONE_SECONDS: Final = (0.0, 2.0)
 LYTICS_SWITCHES: Final = {"error_shares": {"429": 0.02, "503": 0.03}, "repeated_rows": 0.1}
 """Faults of the sandbox's Lytics when it is asked for an audience."""
+SINGLE: Final = "single"
+CLUSTER: Final = "cluster"
+NODE_MS: Final = 2_000
+"""The time after which a silent node of the Cluster counts as lost."""
+MASTER_STOPPED_SECONDS: Final = 15.0
 RATE_PER_MINUTE: Final = 6_000
 LIMITS_PER_MINUTE: Final = (6_000, 3_000, 1_500, 900)
 
@@ -35,7 +40,11 @@ class Disruption(StrEnum):
     KILL_CHILD = "kill_child"
     """SIGKILL of one process that drains."""
     KILL_REDIS = "kill_redis"
-    """SIGKILL of Redis; started again on the same files."""
+    """SIGKILL of Redis, or of a master of a Cluster; started again on the same files."""
+    STOP_MASTER = "stop_master"
+    """SIGSTOP of a master of a Cluster for 15 s, so that its replica takes over."""
+    MOVE_SLOT = "move_slot"
+    """A slot with work is moved to another master, key by key."""
     STOP = "stop"
     """SIGSTOP for longer than a lease, then SIGCONT."""
     ORDERLY = "orderly"
@@ -75,6 +84,8 @@ class Plan:
         rewrites: The rewrites of an export while a sync reads it.
         exported: People who are in every version of it.
         minutes: A run that takes longer is broken.
+        redis: `single` or `cluster`: three masters with a replica each, of which as many are
+            stopped, and as many slots moved, as masters are killed.
     """
 
     events: int = 100_000
@@ -103,15 +114,19 @@ class Plan:
     exported: int = 4_000
     overwrite: bool = False
     minutes: float = 15.0
+    redis: str = SINGLE
 
     def disruptions(self, rng: random.Random) -> list[Disruption]:
         """Return all disruptions, in a random order."""
         groups = (self.worker_kills + 1) // 2
+        of_masters = self.redis_kills if self.redis == CLUSTER else 0
         counts = Counter(
             {
                 Disruption.KILL_WORKER: groups,
                 Disruption.KILL_CHILD: self.worker_kills - groups,
                 Disruption.KILL_REDIS: self.redis_kills,
+                Disruption.STOP_MASTER: of_masters,
+                Disruption.MOVE_SLOT: of_masters,
                 Disruption.KILL_RECEIVER: self.receiver_kills,
                 Disruption.KILL_READER: self.reader_kills,
                 Disruption.STOP: self.stops,

@@ -14,12 +14,15 @@ from ops.chaos import aborted_jobs, renamed_audience, rewritten_file
 from ops.chaos.fault_injector import FaultInjector
 from ops.chaos.feeding import Feeder
 from ops.chaos.histories import Histories
+from ops.chaos.masters import Masters
 from ops.chaos.participants import Participants
 from ops.chaos.plan import (
+    CLUSTER,
     DEADLINE_SECONDS,
     LATE_SECONDS,
     LEASE_SECONDS,
     MANY_AUDIENCES,
+    NODE_MS,
     RATE_PER_MINUTE,
     Plan,
 )
@@ -27,6 +30,8 @@ from ops.chaos.syncing import CONFIGURATION, Regulars
 from ops.chaos.verdict import ChaosVerdict, judge
 from ops.chaos.watching import Watch
 from ops.chaos.ways import RECEIVER, Bringer, Readers
+from ops.embedded import lifecycle as embedded
+from ops.embedded.cluster import LocalCluster
 from ops.invented import (
     AUDIENCES,
     Happening,
@@ -38,6 +43,7 @@ from ops.invented import (
     snapshots,
 )
 from ops.rig import DESTINATION, Rig, free_port
+from worker.contract.settings.fields import EMBEDDED
 
 AHEAD: Final = 2
 """Portions that are fed before the first disruption, so that each one meets work."""
@@ -99,7 +105,11 @@ class ChaosRun:
     def verdict(self) -> ChaosVerdict:
         """Run to the end."""
         begun = time.monotonic()
-        with self._rig() as rig, self._participants(rig) as participants:
+        with (
+            self._cluster() as cluster,
+            self._rig(cluster) as rig,
+            self._participants(rig, cluster) as participants,
+        ):
             self._fight(participants)
             self._work_off(participants)
             for number in range(self.plan.workers):
@@ -108,12 +118,36 @@ class ChaosRun:
             seconds = time.monotonic() - begun
             return judge(rig, self.plan, self.happened, participants, seconds)
 
-    def _rig(self) -> Rig:
+    @contextmanager
+    def _cluster(self) -> Iterator[LocalCluster | None]:
+        if self.plan.redis != CLUSTER:
+            yield None
+            return
+        with LocalCluster(self.folder / "cluster", node_ms=NODE_MS) as cluster:
+            yield cluster
+
+    @contextmanager
+    def _rig(self, cluster: LocalCluster | None) -> Iterator[Rig]:
+        if cluster is None:
+            with self._rig_with(EMBEDDED) as rig:
+                yield rig
+            return
+        folder = self.folder / "broker"
+        lines = f'broker_url = "{embedded.ensure_running(folder).url}"\nreplicas = 1'
+        try:
+            with self._rig_with(cluster.url, lines) as rig:
+                yield rig
+        finally:
+            embedded.stop(folder)
+
+    def _rig_with(self, redis_url: str, redis_lines: str = "") -> Rig:
         texts = {_EXIT: (_OWN / "exit.jsonnet").read_text()}
         if self.plan.overwrite:
             texts[_ENTER] = (_OWN / "overwriting.jsonnet").read_text()
         return Rig(
             self.folder,
+            redis_url=redis_url,
+            redis_lines=redis_lines,
             rate=f"{RATE_PER_MINUTE}/min",
             delivery_lines=_DELIVERY,
             sandbox_settings=self.plan.sandbox_settings(),
@@ -123,13 +157,14 @@ class ChaosRun:
         )
 
     @contextmanager
-    def _participants(self, rig: Rig) -> Iterator[Participants]:
+    def _participants(self, rig: Rig, cluster: LocalCluster | None) -> Iterator[Participants]:
         readers = Readers()
         url = f"http://127.0.0.1:{self._port}/v1/lytics"
         bringer = Bringer(rig, readers, self._stop_at, url)
         rng = random.Random(self.plan.seed + 1)  # noqa: S311 - repeatable on purpose
         feeder = Feeder(rig, rng, self._stop_at, bringer)
-        injector = FaultInjector(rig, self.plan, self.rng, readers)
+        masters = Masters(cluster, rig, self.rng) if cluster else None
+        injector = FaultInjector(rig, self.plan, self.rng, readers, masters)
         watch = Watch(rig)
         rng = random.Random(self.plan.seed + 2)  # noqa: S311 - of its own: the feeder has threads
         regulars = Regulars(rig, rng, self.plan.regulars)

@@ -17,7 +17,7 @@ import redis.exceptions
 
 from ops.embedded.binary import find_server
 from ops.embedded.config import LOOPBACK
-from ops.embedded.launch import free_port
+from ops.embedded.launch import free_port, write_private
 from worker.contract.redis.slots import SLOTS
 from worker.errors import RedisUnavailable
 
@@ -57,7 +57,7 @@ class LocalCluster:
     Args:
         folder: Where the nodes keep their files; what an earlier one left there goes on.
         node_ms: How long a node may be silent before it counts as lost.
-        password: Of all nodes.
+        password: Of all nodes; where an earlier one left its files, it is the one of then.
     """
 
     folder: Path
@@ -96,7 +96,7 @@ class LocalCluster:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         config = folder / "server.conf"
         if not config.exists():
-            config.write_text(self._config(port, folder))
+            write_private(config, self._config(port, folder).encode())
         self.nodes[port] = subprocess.Popen(
             [find_server(), config],
             stdin=subprocess.DEVNULL,
@@ -166,6 +166,8 @@ class LocalCluster:
     def _start(self) -> None:
         known = sorted(int(path.name) for path in self.folder.glob("[0-9]*"))
         ports = known or [free_port() for _ in range(2 * _MASTERS)]
+        if known:
+            self.password = self._written(known[0], "requirepass").strip('"')
         for port in ports:
             self.start_node(port)
         for port in ports:
@@ -200,8 +202,11 @@ class LocalCluster:
         )
 
     def _bus(self, port: int) -> int:
+        return int(self._written(port, "cluster-port"))
+
+    def _written(self, port: int, name: str) -> str:
         config = (self.folder / str(port) / "server.conf").read_text()
-        return int(config.partition("cluster-port ")[2].split()[0])
+        return config.partition(f"\n{name} ")[2].split()[0]
 
     def _running(self) -> list[int]:
         return [

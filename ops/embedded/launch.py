@@ -82,8 +82,8 @@ def next_launch(files: EmbeddedFiles, max_memory: str) -> Launch:
 
 def start_server(files: EmbeddedFiles, lock: int, launch: Launch) -> None:
     """Write the files and start the server, which forks into the background."""
-    _write_private(files.config, config_text(launch, files))
-    _write_private(files.url, f"{launch.url}\n".encode())
+    write_private(files.config, config_text(launch, files))
+    write_private(files.url, f"{launch.url}\n".encode())
     try:
         done = subprocess.run(
             [find_server(), files.config],
@@ -173,7 +173,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _write_private(file: Path, content: bytes) -> None:
+def write_private(file: Path, content: bytes) -> None:
     """Write a file whole or not at all, readable by the owner alone."""
     draft = file.with_name(f"{file.name}.new")
     draft.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import socket
 import sys
 import threading
@@ -17,6 +18,8 @@ from urllib.parse import urlsplit
 
 import typer
 
+from ops.embedded.cluster import LocalCluster
+from ops.embedded.launch import write_private
 from ops.embedded.lifecycle import ensure_running, stop
 from ops.run.supervisor import Supervisor, own_command
 from ops.sandbox.rehearsal import forget_people
@@ -28,13 +31,19 @@ from worker.contract.log_format import FORMAT_VARIABLE
 from worker.contract.printable import printable
 from worker.contract.processes import WORKER, read_processes
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
-from worker.contract.settings import Settings, load_settings
+from worker.contract.settings import (
+    BROKER_VARIABLE,
+    REDIS_VARIABLE,
+    Settings,
+    load_settings,
+)
 from worker.contract.settings.fields import EMBEDDED
 from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
-from worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken
+from worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken, UsageWrong
 
 _COLOURS = ("36", "33", "35", "32", "34")
 _LOCK = threading.Lock()
+_CLUSTER_FOLDER = "cluster"
 
 
 def up(
@@ -48,21 +57,35 @@ def up(
             f" {SANDBOX_VARIABLE}=1 in their environment.",
         ),
     ] = False,
+    cluster: Annotated[
+        bool,
+        typer.Option(
+            "--cluster",
+            help="Try a Redis Cluster: start three masters and three replicas on this machine for"
+            " the events. The embedded Redis carries Celery's messages.",
+        ),
+    ] = False,
     log_format: LogFormat = None,
 ) -> None:
     """Run Redis, a worker and what else is configured; Ctrl-C ends it cleanly."""
+    if cluster and (sandbox or sandbox_url(os.environ)):
+        raise UsageWrong("--cluster can't be combined with a rehearsal: leave --sandbox out.")
     if sandbox and not sandbox_url(os.environ):
         os.environ[SANDBOX_VARIABLE] = DEFAULT_SANDBOX
     if sys.stdout.isatty() and FORMAT_VARIABLE not in os.environ:
         log_format = log_format or LogFormatName.TEXT
     use_log_format(log_format)
     settings = load_settings()
+    if cluster and settings.redis.url != EMBEDDED:
+        raise UsageWrong(f'--cluster needs redis.url = "{EMBEDDED}".')
     rehearsal = sandbox_url(os.environ)
     _check(settings)
     _refuse_taken_ports(settings, rehearsal)
     supervisor = Supervisor(_line)
     with ExitStack() as ending:
         look = _redis(settings, supervisor, ending)
+        if cluster:
+            settings = _in_cluster(settings, ending)
         _name_left_over(settings)
         ending.enter_context(supervisor)
         if rehearsal:
@@ -149,6 +172,20 @@ def _redis(settings: Settings, supervisor: Supervisor, ending: ExitStack) -> Cal
     ending.callback(_stop_redis, data_dir)
     _line("redis", "ready")
     return _RedisWatch(settings)
+
+
+def _in_cluster(settings: Settings, ending: ExitStack) -> Settings:
+    """Start a Cluster for the events; returns the configuration that names it."""
+    folder = settings.redis.data_dir / _CLUSTER_FOLDER
+    _line("redis", "starting a Cluster of three masters and three replicas")
+    started = ending.enter_context(LocalCluster(folder))
+    named = {BROKER_VARIABLE: resolve_url(settings.redis), REDIS_VARIABLE: started.url}
+    os.environ.update(named)
+    file = folder / "environment"
+    lines = (f"export {name}={shlex.quote(url)}\n" for name, url in named.items())
+    write_private(file, "".join(lines).encode())
+    _line("redis", f"the Cluster is ready; for commands in another terminal: . {file}")
+    return load_settings()
 
 
 def _stop_redis(data_dir: Path) -> None:

@@ -177,6 +177,27 @@ def test_a_lost_master_is_replaced_and_nothing_that_was_confirmed_is_lost(cluste
     assert run_each(client, COUNT_UP, calls, replicated=True) == [2] * 16
 
 
+def test_a_pipeline_loads_its_script_also_on_a_master_that_has_just_become_one(cluster, client):
+    count_down = "#!lua\nreturn redis.call('DECRBY', KEYS[1], ARGV[1])"
+
+    def counted_down() -> list[int]:
+        pipe = client.pipeline(transaction=False)
+        pipe.script_load(count_down)
+        for key in KEYS:
+            pipe.evalsha(scripts.digest(count_down), 1, key, 1)
+        return pipe.execute()[1:]
+
+    assert counted_down() == [-1] * 16
+    port = cluster.owner(SLOT)
+    cluster.kill_node(port)
+    cluster.await_other_owner(SLOT, port)
+    cluster.start_node(port)
+    cluster.await_replicas()
+    client.get(KEYS[0])
+
+    assert counted_down() == [-2] * 16
+
+
 def owner(cluster: LocalCluster, key: str) -> int:
     return cluster.owner(key_slot(key.encode()))
 
@@ -198,9 +219,9 @@ def test_what_may_have_been_carried_out_is_not_sent_again(cluster, client):
 
 def test_the_folder_of_a_cluster_goes_on_where_it_ended(tmp_path: Path):
     folder = tmp_path / "cluster"
-    with LocalCluster(folder, password="kept") as first, closing(connect(first.url)) as client:
+    with LocalCluster(folder) as first, closing(connect(first.url)) as client:
         client.set(KEYS[0], 5)
 
-    with LocalCluster(folder, password="kept") as again, closing(connect(again.url)) as client:
+    with LocalCluster(folder) as again, closing(connect(again.url)) as client:
         assert client.get(KEYS[0]) == b"5"
         assert set(again.nodes) == set(first.nodes)

@@ -3,20 +3,25 @@
 import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from ops.config.init import init
 from ops.embedded.lifecycle import ensure_running, find, stop
 from ops.run.supervisor import own_command
 from tests.waiting import until
 from tests.warm import WarmProcess, run
+from worker.contract.processes import read_processes
+from worker.contract.redis.connection import connect
 
 SECONDS = 30.0
 
@@ -67,6 +72,28 @@ def test_ctrl_c_ends_the_redis_that_it_started(up, folder, moment):
     assert "redis   | stopped" in rest
     assert "Traceback" not in rest
     assert pid_of(folder) == 0
+
+
+def test_a_cluster_for_trials_carries_the_events_and_ends_with_it(folder):
+    command = own_command("--config", str(folder / "segrelay.toml"), "up", "--cluster")
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, process_group=0
+    )
+    try:
+        ready = line_with(process, "the Cluster is ready")
+        told = shlex.split(Path(ready.rpartition(" . ")[2].strip()).read_text())
+        named = dict(word.split("=", 1) for word in told if "=" in word)
+        assert line_with(process, "ready.")
+        with connect(named["SEGRELAY_REDIS_URL"]) as client:
+            until(lambda: [one.kind for one in read_processes(client)] == ["worker"])
+            assert len(client.masters()) == 3
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        rest, _ = process.communicate(timeout=SECONDS)
+
+    assert process.returncode == 0, rest
+    with pytest.raises(redis.ConnectionError), connect(named["SEGRELAY_REDIS_URL"]) as client:
+        client.ping()
 
 
 def test_ctrl_c_while_redis_starts_leaves_none_behind(up, folder):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import redis.exceptions
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
 
 from worker.contract.keys import FORMAT
 from worker.contract.redis.url import RedisAddress, RedisNode
@@ -23,8 +23,9 @@ SLOTS: Final = REDIS_CLUSTER_HASH_SLOTS
 HOME: Final = key_slot(FORMAT.encode())
 """The slot of the keys in common; commands without a key go to its node."""
 _WAIT: Final = "WAITAOF"
-_TO_ALL: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS"})
-_KEYLESS: Final = frozenset({"CONFIG GET", "CONFIG SET", "PING", "TIME", "SCRIPT LOAD", "CLUSTER"})
+_LOAD: Final = "SCRIPT LOAD"
+_TO_ALL: Final = frozenset({"DBSIZE", "FLUSHALL", "FLUSHDB", "INFO", "KEYS", _LOAD})
+_KEYLESS: Final = frozenset({"CONFIG GET", "CONFIG SET", "PING", "TIME", "CLUSTER"})
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
 _SCRIPT_KEY: Final = 3
 _UNKNOWN_HOSTS: Final = ("", "?")
@@ -155,6 +156,7 @@ class ClusterExchange:
     """Commands that go to the nodes of their slots together, and out again where one refers on.
 
     Waiting for replicas goes to each node to which something was written, on the same connection.
+    Scripts are loaded on all masters before, also on one that has just become one.
 
     Args:
         known: The slots; what nodes say about them is noted there.
@@ -205,6 +207,8 @@ class ClusterExchange:
                 self.must_pause = True
             case ClusterDownError():
                 self.must_pause = self.is_down = True
+            case NoScriptError() if self._named_as(_LOAD):
+                self.must_pause = True
             case _:
                 call.answers.append(answer)
                 return
@@ -215,11 +219,14 @@ class ClusterExchange:
         return self.known.outside_of(host, answer.port)
 
     def end_round(self) -> bool:
-        """Say whether commands have to go out again; those who wait for replicas do then, too."""
+        """Say whether commands have to go out again, with the scripts and the waits they need."""
         if self.left:
             self.left.sort(key=lambda call: call.at)
-            self.left += [call for call in self.calls if call.words[0] == _WAIT]
+            self.left = [*self._named_as(_LOAD), *self.left, *self._named_as(_WAIT)]
         return bool(self.left)
+
+    def _named_as(self, name: str) -> list[RoutedCall]:
+        return [call for call in self.calls if call.words[0] == name]
 
     def give_up(self) -> None:
         """Answer the commands that no node has taken in time with an error."""

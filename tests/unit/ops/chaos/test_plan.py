@@ -14,6 +14,14 @@ def test_every_disruption_happens_as_often_as_was_asked():
     assert disruptions[Disruption.KILL_REDIS] == 5
 
 
+def test_in_a_cluster_masters_are_stopped_and_slots_moved_as_often_as_masters_are_killed():
+    disruptions = Counter(Plan(redis_kills=3, redis="cluster").disruptions(random.Random(1)))
+
+    assert disruptions[Disruption.KILL_REDIS] == 3
+    assert disruptions[Disruption.STOP_MASTER] == disruptions[Disruption.MOVE_SLOT] == 3
+    assert Disruption.MOVE_SLOT not in Plan(redis_kills=3).disruptions(random.Random(1))
+
+
 def test_the_same_seed_breaks_in_the_same_order():
     assert Plan().disruptions(random.Random(3)) == Plan().disruptions(random.Random(3))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
 
 from worker.contract.redis.slots import ClusterExchange, NoOwner, SlotMap, read_slots, slot_of
 from worker.contract.redis.url import RedisNode
@@ -120,6 +120,26 @@ def test_a_slot_in_between_is_tried_again_after_a_pause():
     assert running.end_round()
     assert running.must_pause
     assert words(running.groups()) == {B: [("MGET", OTHER, "{b}y")]}
+
+
+def test_a_script_is_loaded_on_all_masters_and_again_where_one_does_not_know_it():
+    load, run = ("SCRIPT LOAD", "return 1"), ("EVALSHA", "sha", 1, OTHER)
+    running = exchange(load, run)
+    groups = running.groups()
+
+    assert words(groups) == {A: [load], B: [load, run]}
+    answer(running, groups, {(B, run): NoScriptError("No matching script.")})
+    assert running.end_round()
+    assert words(running.groups()) == {A: [load], B: [load, run]}
+
+
+def test_an_unknown_script_that_the_exchange_does_not_load_is_an_answer():
+    running = exchange(("EVALSHA", "sha", 1, OTHER))
+    unknown = NoScriptError("No matching script.")
+    answer(running, running.groups(), {(B, ("EVALSHA", "sha", 1, OTHER)): unknown})
+
+    assert not running.end_round()
+    assert running.answers() == [unknown]
 
 
 def test_a_cluster_that_stays_down_is_an_error_of_the_commands_it_refused():
