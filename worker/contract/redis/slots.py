@@ -119,6 +119,8 @@ class RoutedCall:
 
     Args:
         at: Its place among them.
+        unit: The place of the MULTI that it belongs to, which makes one of several; -1 = none.
+        slot: The slot of a MULTI; else the first key tells it.
         asking: The node that takes it although its slot is still being moved there.
         answers: Of the nodes that it went to.
     """
@@ -126,6 +128,8 @@ class RoutedCall:
     at: int
     words: tuple[Any, ...]
     options: Mapping[str, Any]
+    unit: int = -1
+    slot: int = -1
     asking: RedisNode | None = None
     answers: list[Any] = field(default_factory=list)
 
@@ -176,6 +180,14 @@ class ClusterExchange:
     def of(cls, known: SlotMap, commands: Iterable[Command]) -> ClusterExchange:
         """Return an exchange that has not begun."""
         calls = [RoutedCall(at, words, options) for at, (words, options) in enumerate(commands)]
+        begun = -1
+        for call in calls:
+            if call.words[0] == "MULTI":
+                begun = call.at
+            elif call.words[0] == "EXEC":
+                slot = slot_of(calls[begun + 1].words)
+                for one in calls[begun : call.at + 1]:
+                    one.unit, one.slot = begun, slot
         return cls(known, calls, list(calls))
 
     def groups(self) -> dict[RedisNode, list[RoutedCall]]:
@@ -193,7 +205,9 @@ class ClusterExchange:
             return tuple(groups)
         if name in _TO_ALL:
             return self.known.masters
-        return (call.asking or self.known.owner(slot_of(call.words)),)
+        if call.asking:
+            return (call.asking,)
+        return (self.known.owner(call.slot if call.unit >= 0 else slot_of(call.words)),)
 
     def take(self, node: RedisNode, call: RoutedCall, answer: Any) -> None:
         """Take a node's answer; one that refers to another node has not run the command."""
@@ -201,6 +215,8 @@ class ClusterExchange:
             case MovedError():
                 call.asking = None
                 self.known.owners[answer.slot_id] = self._named(node, answer)
+            case AskError() if call.unit >= 0:
+                self.must_pause = True  # of its keys, some may be here and some there
             case AskError():
                 call.asking = self._named(node, answer)
             case TryAgainError():
@@ -220,10 +236,16 @@ class ClusterExchange:
 
     def end_round(self) -> bool:
         """Say whether commands have to go out again, with the scripts and the waits they need."""
-        if self.left:
-            self.left.sort(key=lambda call: call.at)
-            self.left = [*self._named_as(_LOAD), *self.left, *self._named_as(_WAIT)]
-        return bool(self.left)
+        if not self.left:
+            return False
+        units = {call.unit for call in self.left if call.unit >= 0}
+        of_units = [call for call in self.calls if call.unit in units]
+        for call in of_units:
+            call.answers.clear()
+        needed = (*self._named_as(_LOAD), *of_units, *self._named_as(_WAIT))
+        again = {call.at for call in (*self.left, *needed)}
+        self.left = [call for call in self.calls if call.at in again]
+        return True
 
     def _named_as(self, name: str) -> list[RoutedCall]:
         return [call for call in self.calls if call.words[0] == name]

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, NoScriptError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    ExecAbortError,
+    MovedError,
+    NoScriptError,
+    TryAgainError,
+)
 
 from worker.contract.redis.slots import ClusterExchange, NoOwner, SlotMap, read_slots, slot_of
 from worker.contract.redis.url import RedisNode
@@ -131,6 +138,25 @@ def test_a_script_is_loaded_on_all_masters_and_again_where_one_does_not_know_it(
     answer(running, groups, {(B, run): NoScriptError("No matching script.")})
     assert running.end_round()
     assert words(running.groups()) == {A: [load], B: [load, run]}
+
+
+def test_a_transaction_goes_to_one_node_and_again_as_a_whole():
+    first = [("MULTI",), ("HGETALL", ONE), ("EVALSHA", "sha", 1, ONE), ("EXEC",)]
+    second = [("MULTI",), ("HGETALL", OTHER), ("EVALSHA", "sha", 1, OTHER), ("EXEC",)]
+    running = exchange(*first, *second)
+    groups = running.groups()
+    moved = MovedError(f"{key_slot(b'{b}')} 10.0.0.1:3")
+
+    assert words(groups) == {A: first, B: second}
+    aborted = ExecAbortError("aborted")
+    answer(running, groups, {(B, second[1]): moved, (B, second[2]): moved, (B, ("EXEC",)): aborted})
+    assert running.end_round()
+    groups = running.groups()
+    assert words(groups) == {C: second}
+    answer(running, groups, {(C, ("EXEC",)): [1, 2]})
+
+    assert not running.end_round()
+    assert running.answers() == [*[b"OK"] * 7, [1, 2]]
 
 
 def test_an_unknown_script_that_the_exchange_does_not_load_is_an_answer():
