@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.chaos.plan import CLUSTER, SINGLE, Plan
+from ops.chaos.plan import CLUSTER, SENTINEL, SINGLE, Plan
 from ops.chaos.run import ChaosRun
 from ops.chaos.verdict import SIX, ChaosVerdict
 from ops.terminal.console import note, print_json, say, table
@@ -43,7 +43,7 @@ _HELP: Final = {
     "lost_share": "share of the requests that take effect without an answer",
     "late_share": "share of the requests that take effect later, without an answer",
     "overwrite": "use a template that overwrites the list of audiences",
-    "redis": "what is used and broken: a single Redis, or a Cluster",
+    "redis": "what is used and broken: a single Redis, one behind Sentinels, or a Cluster",
     "minutes": "a run that takes longer has failed",
 }
 _ZEROS: Final = (
@@ -112,7 +112,7 @@ def _arguments() -> argparse.Namespace:
             parser.add_argument(option, action="store_true", help=_HELP[each.name])
         elif each.name == "redis":
             parser.add_argument(
-                option, choices=(SINGLE, CLUSTER), default=SINGLE, help=_HELP[each.name]
+                option, choices=(SINGLE, SENTINEL, CLUSTER), default=SINGLE, help=_HELP[each.name]
             )
         else:
             text = f"{_HELP[each.name]} (%(default)s)"

@@ -38,7 +38,7 @@ class FaultInjector:
     """Breaks what a plan says, and puts it back.
 
     Args:
-        masters: Of the Cluster; None where there is a single Redis.
+        masters: Behind Sentinels or in a Cluster; None where there is a single Redis.
 
     Attributes:
         done: The number of disruptions, by their kind.

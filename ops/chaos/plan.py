@@ -20,6 +20,7 @@ REDIS_GONE_SECONDS: Final = (0.0, 2.0)
 LYTICS_SWITCHES: Final = {"error_shares": {"429": 0.02, "503": 0.03}, "repeated_rows": 0.1}
 """Faults of the sandbox's Lytics when it is asked for an audience."""
 SINGLE: Final = "single"
+SENTINEL: Final = "sentinel"
 CLUSTER: Final = "cluster"
 NODE_MS: Final = 2_000
 """The time after which a silent node of the Cluster counts as lost."""
@@ -40,9 +41,9 @@ class Disruption(StrEnum):
     KILL_CHILD = "kill_child"
     """SIGKILL of one process that drains."""
     KILL_REDIS = "kill_redis"
-    """SIGKILL of Redis, or of a master of a Cluster; started again on the same files."""
+    """SIGKILL of Redis, or of a master; started again on the same files."""
     STOP_MASTER = "stop_master"
-    """SIGSTOP of a master of a Cluster for 15 s, so that its replica takes over."""
+    """SIGSTOP of a master for 15 s, so that a replica takes over."""
     MOVE_SLOT = "move_slot"
     """A slot with work is moved to another master, key by key."""
     STOP = "stop"
@@ -84,8 +85,8 @@ class Plan:
         rewrites: The rewrites of an export while a sync reads it.
         exported: People who are in every version of it.
         minutes: A run that takes longer is broken.
-        redis: `single` or `cluster`: three masters with a replica each, of which as many are
-            stopped, and as many slots moved, as masters are killed.
+        redis: `single`; `sentinel`: a master and two replicas; or `cluster`: three masters with a
+            replica each. As many masters are stopped, and in a Cluster slots moved, as killed.
     """
 
     events: int = 100_000
@@ -119,14 +120,15 @@ class Plan:
     def disruptions(self, rng: random.Random) -> list[Disruption]:
         """Return all disruptions, in a random order."""
         groups = (self.worker_kills + 1) // 2
-        of_masters = self.redis_kills if self.redis == CLUSTER else 0
+        stops = 0 if self.redis == SINGLE else self.redis_kills
+        moves = self.redis_kills if self.redis == CLUSTER else 0
         counts = Counter(
             {
                 Disruption.KILL_WORKER: groups,
                 Disruption.KILL_CHILD: self.worker_kills - groups,
                 Disruption.KILL_REDIS: self.redis_kills,
-                Disruption.STOP_MASTER: of_masters,
-                Disruption.MOVE_SLOT: of_masters,
+                Disruption.STOP_MASTER: stops,
+                Disruption.MOVE_SLOT: moves,
                 Disruption.KILL_RECEIVER: self.receiver_kills,
                 Disruption.KILL_READER: self.reader_kills,
                 Disruption.STOP: self.stops,

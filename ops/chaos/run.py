@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,10 +14,9 @@ from ops.chaos import aborted_jobs, renamed_audience, rewritten_file
 from ops.chaos.fault_injector import FaultInjector
 from ops.chaos.feeding import Feeder
 from ops.chaos.histories import Histories
-from ops.chaos.masters import Masters
+from ops.chaos.masters import ClusterMasters, Masters, SentinelMasters
 from ops.chaos.participants import Participants
 from ops.chaos.plan import (
-    CLUSTER,
     DEADLINE_SECONDS,
     LATE_SECONDS,
     LEASE_SECONDS,
@@ -32,6 +31,7 @@ from ops.chaos.watching import Watch
 from ops.chaos.ways import RECEIVER, Bringer, Readers
 from ops.embedded import lifecycle as embedded
 from ops.embedded.cluster import LocalCluster
+from ops.embedded.sentinels import Sentinels
 from ops.invented import (
     AUDIENCES,
     Happening,
@@ -106,9 +106,8 @@ class ChaosRun:
         """Run to the end."""
         begun = time.monotonic()
         with (
-            self._cluster() as cluster,
-            self._rig(cluster) as rig,
-            self._participants(rig, cluster) as participants,
+            self._rig() as (rig, masters),
+            self._participants(rig, masters) as participants,
         ):
             self._fight(participants)
             self._work_off(participants)
@@ -119,26 +118,25 @@ class ChaosRun:
             return judge(rig, self.plan, self.happened, participants, seconds)
 
     @contextmanager
-    def _cluster(self) -> Iterator[LocalCluster | None]:
-        if self.plan.redis != CLUSTER:
-            yield None
-            return
-        with LocalCluster(self.folder / "cluster", node_ms=NODE_MS) as cluster:
-            yield cluster
-
-    @contextmanager
-    def _rig(self, cluster: LocalCluster | None) -> Iterator[Rig]:
-        if cluster is None:
-            with self._rig_with(EMBEDDED) as rig:
-                yield rig
-            return
-        folder = self.folder / "broker"
-        lines = f'broker_url = "{embedded.ensure_running(folder).url}"\nreplicas = 1'
-        try:
-            with self._rig_with(cluster.url, lines) as rig:
-                yield rig
-        finally:
-            embedded.stop(folder)
+    def _rig(self) -> Iterator[tuple[Rig, Masters | None]]:
+        """Start Redis, in the way that the plan says, and all that works with it."""
+        with ExitStack() as stack:
+            match self.plan.redis:
+                case "sentinel":
+                    sentinels = stack.enter_context(Sentinels(self.folder / "servers"))
+                    rig = stack.enter_context(self._rig_with(sentinels.url, "replicas = 2"))
+                    yield rig, SentinelMasters(sentinels)
+                case "cluster":
+                    cluster = stack.enter_context(
+                        LocalCluster(self.folder / "servers", node_ms=NODE_MS)
+                    )
+                    broker = self.folder / "broker"
+                    lines = f'broker_url = "{embedded.ensure_running(broker).url}"\nreplicas = 1'
+                    stack.callback(embedded.stop, broker)
+                    rig = stack.enter_context(self._rig_with(cluster.url, lines))
+                    yield rig, ClusterMasters(cluster, rig, self.rng)
+                case _:
+                    yield stack.enter_context(self._rig_with(EMBEDDED)), None
 
     def _rig_with(self, redis_url: str, redis_lines: str = "") -> Rig:
         texts = {_EXIT: (_OWN / "exit.jsonnet").read_text()}
@@ -157,13 +155,12 @@ class ChaosRun:
         )
 
     @contextmanager
-    def _participants(self, rig: Rig, cluster: LocalCluster | None) -> Iterator[Participants]:
+    def _participants(self, rig: Rig, masters: Masters | None) -> Iterator[Participants]:
         readers = Readers()
         url = f"http://127.0.0.1:{self._port}/v1/lytics"
         bringer = Bringer(rig, readers, self._stop_at, url)
         rng = random.Random(self.plan.seed + 1)  # noqa: S311 - repeatable on purpose
         feeder = Feeder(rig, rng, self._stop_at, bringer)
-        masters = Masters(cluster, rig, self.rng) if cluster else None
         injector = FaultInjector(rig, self.plan, self.rng, readers, masters)
         watch = Watch(rig)
         rng = random.Random(self.plan.seed + 2)  # noqa: S311 - of its own: the feeder has threads

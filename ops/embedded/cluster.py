@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,12 +17,11 @@ import redis.exceptions
 from ops.embedded.binary import find_server
 from ops.embedded.config import LOOPBACK
 from ops.embedded.launch import free_port, write_private
+from ops.embedded.waiting import until
 from worker.contract.redis.slots import SLOTS
-from worker.errors import RedisUnavailable
 
 _MASTERS: Final = 3
 _READY_SECONDS: Final = 60.0
-_LOOK_SECONDS: Final = 0.05
 _END_SECONDS: Final = 10.0
 _KEYS_AT_ONCE: Final = 100
 _MIGRATE_MS: Final = 5_000
@@ -128,12 +126,12 @@ class LocalCluster:
             said = {self._owner_told_by(port, slot) for port in self._running()}
             return len(said) == 1 and before not in said
 
-        _until(named, seconds, "another master")
+        until(named, seconds, "another master")
         return self.owner(slot)
 
     def await_replicas(self, seconds: float = _READY_SECONDS) -> None:
         """Wait until each master has a replica that follows it, as all nodes say."""
-        _until(self._is_whole, seconds, "all replicas")
+        until(self._is_whole, seconds, "all replicas")
 
     def move_slot(self, slot: int, target: int) -> None:
         """Move a slot key by key, as `redis-cli --cluster reshard` does."""
@@ -171,7 +169,7 @@ class LocalCluster:
         for port in ports:
             self.start_node(port)
         for port in ports:
-            _until(lambda port=port: self._answers(port), _READY_SECONDS, f"node {port}")  # type: ignore[misc]
+            until(lambda port=port: self._answers(port), _READY_SECONDS, f"node {port}")  # type: ignore[misc]
         if not known:
             self._join(ports)
         self.await_replicas()
@@ -187,7 +185,7 @@ class LocalCluster:
         for port in others:
             self._ask(port, "CLUSTER", "MEET", LOOPBACK, first, self._bus(first))
         for port in ports:
-            _until(lambda port=port: self._knows(port) == len(ports), _READY_SECONDS, "the nodes")  # type: ignore[misc]
+            until(lambda port=port: self._knows(port) == len(ports), _READY_SECONDS, "the nodes")  # type: ignore[misc]
         for master, port in zip(masters, ports[_MASTERS:], strict=True):
             self._ask(port, "CLUSTER", "REPLICATE", self._ask(master, "CLUSTER", "MYID"))
 
@@ -250,11 +248,3 @@ class LocalCluster:
             return connection.read_response()
         finally:
             connection.disconnect()
-
-
-def _until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    gives_up_at = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= gives_up_at:
-            raise RedisUnavailable(f"The local Cluster waited {seconds:g} s for {what} in vain.")
-        time.sleep(_LOOK_SECONDS)

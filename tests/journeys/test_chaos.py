@@ -46,6 +46,14 @@ def run(options: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.nightly
+def test_a_small_chaos_behind_sentinels_breaks_no_promise():
+    report = run({**SMALL, "--redis": "sentinel", "--minutes": 6})
+
+    done = report["disruptions"]
+    assert (done["kill_redis"], done["stop_master"]) == (1, 1)
+
+
+@pytest.mark.nightly
 def test_a_small_chaos_in_a_cluster_breaks_no_promise():
     report = run({**SMALL, "--redis": "cluster", "--minutes": 6})
 

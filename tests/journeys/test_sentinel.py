@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from ops.embedded.sentinels import Sentinels
 from ops.invented import payloads
 from ops.rig import free_port
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, start_worker
 from tests.journeys.test_backfill import AS_OF, rows_as_happenings, write_rows
-from tests.sentinels import Sentinels
 from tests.waiting import until
 
 LATENCY = {"latency_seconds": 0.02}

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
+from ops.embedded.sentinels import PASSWORD, Sentinels
 from producer.publishing.writing import JobPosition, write
-from tests.sentinels import PASSWORD, Sentinels
 from worker.adapters.redis import scripts
 from worker.contract.events import Header
 from worker.contract.keys import PartitionKeys

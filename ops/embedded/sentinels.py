@@ -1,27 +1,35 @@
-"""Three real Sentinels with a master and two replicas, all of the embedded server's binary."""
+"""Three Sentinels with a master and two replicas, all of the embedded server's binary."""
+
+from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 import redis
+import redis.exceptions
 
 from ops.embedded.binary import find_server
-from ops.rig import free_port
-from tests.waiting import until
+from ops.embedded.launch import free_port
+from ops.embedded.waiting import until
 
-SERVICE = "main"
-USER, PASSWORD, GUARD = "events", "s3cret:/@", "gu?rd"
-DOWN_MS = 1_000
-_BASE = """\
+SERVICE: Final = "main"
+USER: Final = "events"
+PASSWORD: Final = "s3cret:/@"  # noqa: S105 - of servers that live as long as a test
+GUARD: Final = "gu?rd"
+DOWN_MS: Final = 1_000
+_WAIT_SECONDS: Final = 30.0
+_BASE: Final = """\
 bind 127.0.0.1
 port {port}
 dir "{folder}"
 logfile "{folder}/log"
 """
-_SERVER = """\
+_SERVER: Final = """\
 requirepass "{password}"
 user {user} on ">{password}" ~* &* +@all
 primaryauth "{password}"
@@ -32,7 +40,7 @@ repl-diskless-sync-delay 0
 repl-timeout 5
 {more}
 """
-_SENTINEL = """\
+_SENTINEL: Final = """\
 requirepass "{guard}"
 sentinel sentinel-pass "{guard}"
 sentinel monitor {service} 127.0.0.1 {master} 2
@@ -40,7 +48,7 @@ sentinel auth-pass {service} "{password}"
 sentinel down-after-milliseconds {service} {down_ms}
 sentinel failover-timeout {service} 6000
 """
-_DEBUG = {
+_DEBUG: Final = {
     # A busy machine makes a Sentinel believe that its clock jumped: it then does nothing for long.
     "tilt-trigger": 60_000,
     "info-period": 200,
@@ -70,6 +78,7 @@ class Sentinels:
     guards: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
+        """Start all servers."""
         try:
             self._start()
         except BaseException:
@@ -78,6 +87,7 @@ class Sentinels:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """End all servers."""
         for process in (*self.guards.values(), *self.servers.values()):
             process.kill()
         for process in (*self.guards.values(), *self.servers.values()):
@@ -114,36 +124,36 @@ class Sentinels:
 
     def fail_over(self) -> None:
         """Have the Sentinels put a replica in the place of a master that runs."""
-        until(self._begins_failover)
+        until(self._begins_failover, _WAIT_SECONDS, "the beginning of a failover")
 
-    def await_other_master(self, before: int, seconds: float = 30.0) -> int:
+    def await_other_master(self, before: int, seconds: float = _WAIT_SECONDS) -> int:
         """Wait until all Sentinels name another master, and it is one; returns its port."""
-        until(lambda: self._all_name(lambda port: port != before), seconds)
+        until(lambda: self._all_name(lambda port: port != before), seconds, "another master")
         port = self.master()
-        until(lambda: self._ask_server(port, "ROLE")[0] == b"master", seconds)
+        until(lambda: self._is_master(port), seconds, "the new master")
         return port
 
-    def await_replicas(self, count: int, seconds: float = 30.0) -> None:
-        """Wait until the master has so many replicas that keep up, known to every Sentinel."""
+    def await_replicas(self, count: int, seconds: float = _WAIT_SECONDS) -> None:
+        """Wait until the master has this many replicas that follow it, and all Sentinels know."""
 
         def there() -> bool:
-            with suppress(redis.RedisError):
+            with suppress(redis.exceptions.RedisError):
                 role = self._ask_server(self.master(), "ROLE")
-                return (
+                return bool(
                     role[0] == b"master"
                     and len(role[2]) >= count
                     and all(self._replicas_of(guard) >= count for guard in self.guards)
                 )
             return False
 
-        until(there, seconds)
+        until(there, seconds, "the replicas")
 
     def _start(self) -> None:
         master, *replicas = (free_port() for _ in range(3))
         self.start_server(master)
         for port in replicas:
             self.start_server(port, master)
-        until(lambda: self._answers(master))
+        until(lambda: self._answers(master), _WAIT_SECONDS, "the master")
         text = _SENTINEL.format(
             guard=GUARD, service=SERVICE, master=master, password=PASSWORD, down_ms=DOWN_MS
         )
@@ -151,9 +161,15 @@ class Sentinels:
             port = free_port()
             self.guards[port] = self._started(port, text, "--sentinel")
         for port in self.guards:
-            until(lambda port=port: self._tuned(port))
+            until(partial(self._tuned, port), _WAIT_SECONDS, f"Sentinel {port}")
         self.await_replicas(len(replicas))
-        until(lambda: all(self._peers_of(port) == self.sentinels - 1 for port in self.guards))
+        until(self._know_each_other, _WAIT_SECONDS, "the other Sentinels")
+
+    def _know_each_other(self) -> bool:
+        return all(self._peers_of(port) == self.sentinels - 1 for port in self.guards)
+
+    def _is_master(self, port: int) -> bool:
+        return bool(self._ask_server(port, "ROLE")[0] == b"master")
 
     def _started(self, port: int, text: str, *options: str) -> subprocess.Popen[bytes]:
         folder = self.folder / str(port)
@@ -170,25 +186,27 @@ class Sentinels:
 
     def _begins_failover(self) -> bool:
         try:
-            return self._ask(next(iter(self.guards)), "SENTINEL", "FAILOVER", SERVICE) == b"OK"
-        except redis.ResponseError:
+            return bool(
+                self._ask(next(iter(self.guards)), "SENTINEL", "FAILOVER", SERVICE) == b"OK"
+            )
+        except redis.exceptions.ResponseError:
             return False  # the last one is not over yet, or no replica is good enough
 
     def _tuned(self, guard: int) -> bool:
         try:
             for name, value in _DEBUG.items():
                 self._ask(guard, "SENTINEL", "DEBUG", name, value)
-        except redis.ConnectionError:
+        except redis.exceptions.ConnectionError:
             return False
         return True
 
     def _answers(self, port: int) -> bool:
         try:
             return bool(self._ask_server(port, "PING"))
-        except redis.RedisError:
+        except redis.exceptions.RedisError:
             return False
 
-    def _all_name(self, wanted) -> bool:
+    def _all_name(self, wanted: Callable[[int], bool]) -> bool:
         said = [
             self._ask(port, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE) for port in self.guards
         ]
@@ -204,16 +222,16 @@ class Sentinels:
     def _peers_of(self, guard: int) -> int:
         return int(self._fields(guard)[b"num-other-sentinels"])
 
-    def _ask(self, guard: int, *words):
+    def _ask(self, guard: int, *words: Any) -> Any:
         return _asked(guard, GUARD, words)
 
-    def _ask_server(self, port: int, *words):
+    def _ask_server(self, port: int, *words: Any) -> Any:
         return _asked(port, PASSWORD, words)
 
 
-def _asked(port: int, password: str, words):
+def _asked(port: int, password: str, words: Sequence[Any]) -> Any:
     """Return the answer as it comes; the client would turn it into something else."""
-    connection = redis.connection.Connection(
+    connection: Any = redis.Connection(  # type: ignore[no-untyped-call]
         "127.0.0.1", port, password=password, socket_timeout=5.0, protocol=2, driver_info=None
     )
     try:
