@@ -36,6 +36,7 @@ from worker.batch.preparing.read import (
 )
 from worker.batch.preparing.render import RowRenderer, forget_doubted, render_and_shape
 from worker.batch.route import Route
+from worker.batch.sending.envelope import Enveloper
 from worker.batch.sending.interrupt_watch import InterruptWatch, Lease, Stop
 from worker.batch.sending.pack import Packer
 from worker.batch.sending.send import Courier
@@ -363,6 +364,7 @@ class Drain:
         return Courier(
             batch=batch,
             packer=Packer(batch, is_patient=len(batch.deliveries) >= crowd),
+            enveloper=Enveloper(self.renderer),
             partition=self.partition,
             gate=self.gate,
             sender=self.sender,
