@@ -36,7 +36,6 @@ from worker.batch.preparing.read import (
 )
 from worker.batch.preparing.render import RowRenderer, forget_doubted, render_and_shape
 from worker.batch.route import Route
-from worker.batch.sending.envelope import Enveloper
 from worker.batch.sending.interrupt_watch import InterruptWatch, Lease, Stop
 from worker.batch.sending.pack import Packer
 from worker.batch.sending.send import Courier
@@ -338,9 +337,8 @@ class Drain:
         return ends
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
-        return (
-            courier.watch.is_over or courier.batch.state.yields or self.clock.seconds() >= over_at
-        )
+        is_late = self.clock.seconds() >= over_at
+        return is_late or courier.watch.is_over or courier.batch.state.yields
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
@@ -364,7 +362,7 @@ class Drain:
         return Courier(
             batch=batch,
             packer=Packer(batch, is_patient=len(batch.deliveries) >= crowd),
-            enveloper=Enveloper(self.renderer),
+            renderer=self.renderer,
             partition=self.partition,
             gate=self.gate,
             sender=self.sender,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from worker.batch.parcel import Request
@@ -12,35 +12,29 @@ from worker.core.messages import normalise_message
 from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 
 
-@dataclass(frozen=True, slots=True)
-class Enveloper:
-    """Puts requests into the envelopes of their destination."""
+async def enveloped(request: Request, renderer: RowRenderer) -> Request | str:
+    """Return a request as it is sent, or why there is no body for it.
 
-    renderer: RowRenderer
-
-    async def enveloped(self, request: Request) -> Request | str:
-        """Return a request as it is sent, or why there is no body for it.
-
-        What may end the process is rendered in another one.
-        """
-        route = request.parcels[0].route
-        if route.envelope is None:
-            return request
-        rows = [row_of(request.body, route.settings)]
-        safe = await self.renderer.render_safely(route.envelope, route.engine, rows)
-        result: Result | Killed | None = safe[0] if safe else None
-        if result is None:
-            found = await self.renderer.render(route.envelope, route.engine, rows, isolated=True)
-            result = found[0] if found else None
-        match result:
-            case Rendered(body) if body[:1] in (b"{", b"["):
-                return replace(request, body=body)
-            case Asserted(message) | TemplateFailed(message):
-                return f"{route.envelope.name}: {normalise_message(message)}"
-            case Rendered():
-                return f"{route.envelope.name} yields neither an object nor an array."
-            case _:
-                return f"{route.envelope.name} does not come to an end."
+    A template that may end the process is rendered in another one.
+    """
+    route = request.parcels[0].route
+    if route.envelope is None:
+        return request
+    rows = [row_of(request.body, route.settings)]
+    safe = await renderer.render_safely(route.envelope, route.engine, rows)
+    result: Result | Killed | None = safe[0] if safe else None
+    if result is None:
+        found = await renderer.render(route.envelope, route.engine, rows, isolated=True)
+        result = found[0] if found else None
+    match result:
+        case Rendered(body) if body[:1] in (b"{", b"["):
+            return replace(request, body=body)
+        case Asserted(message) | TemplateFailed(message):
+            return f"{route.envelope.name}: {normalise_message(message)}"
+        case Rendered():
+            return f"{route.envelope.name} yields neither an object nor an array."
+        case _:
+            return f"{route.envelope.name} does not come to an end."
 
 
 def row_of(array: bytes, settings: Mapping[str, Any]) -> Row:

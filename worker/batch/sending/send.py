@@ -16,7 +16,8 @@ from worker.batch.concluding.conclude import Conclusion
 from worker.batch.concluding.settle import Settler
 from worker.batch.parcel import Request, Sent
 from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
-from worker.batch.sending.envelope import Enveloper
+from worker.batch.preparing.render import RowRenderer
+from worker.batch.sending.envelope import enveloped
 from worker.batch.sending.interrupt_watch import InterruptWatch
 from worker.batch.sending.pack import Packer
 from worker.contract.words import Death
@@ -91,7 +92,7 @@ class Courier:
 
     batch: Batch
     packer: Packer
-    enveloper: Enveloper
+    renderer: RowRenderer
     partition: Partition
     gate: Gate
     sender: Sender
@@ -110,12 +111,12 @@ class Courier:
                 return
             if slot.probe and len(request.parcels) > 1:
                 request = self.packer.reduce(request, slot.avoid)
-            enveloped = await self.enveloper.enveloped(request)
-            if isinstance(enveloped, str):
+            whole = await enveloped(request, self.renderer)
+            if isinstance(whole, str):
                 await self.gate.cancel(slot)
-                self._refuse_unsent(request, enveloped)
+                self._refuse_unsent(request, whole)
                 return
-            request = enveloped
+            request = whole
             note = self._note(request)
             noted_ms = await self.partition.note(note)
             passage = SendGuard(self, request, slot, noted_ms)

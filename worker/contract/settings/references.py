@@ -32,6 +32,7 @@ _PLACES: Final[tuple[tuple[str, ...], ...]] = (
     ("producer", "webhook", "secret", _ANY),
     ("flower", "password"),
     ("lytics", "token"),
+    ("metrics", "token"),
     ("sync", _ANY, "source"),
 )
 """Where a secret is understood; and a source of a sync, which is a file."""

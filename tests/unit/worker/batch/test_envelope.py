@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from worker.batch.parcel import Request
-from worker.batch.sending.envelope import Enveloper
+from worker.batch.sending.envelope import enveloped
 from worker.jsonnet.rendered import Rendered
 from worker.jsonnet.renderer import Renderer
 
@@ -37,32 +37,32 @@ class Renders:
 
 
 def request_of(route, body):
-    member = SimpleNamespace(parcel=SimpleNamespace(route=route))
-    return Request((SimpleNamespace(members=(member,)),), "", body, 1, ("vip",))
+    packed = SimpleNamespace(members=(SimpleNamespace(route=route),))
+    return Request((packed,), "", body, 1, ("vip",))
 
 
-def enveloped(tmp_path, text, body, *, is_safe=True):
+def made_of(tmp_path, text, body, *, is_safe=True):
     (tmp_path / "whole.jsonnet").write_text(text)
     renderer = Renderer(tmp_path)
     template = renderer.load("whole.jsonnet")
     route = SimpleNamespace(envelope=template, engine="auto", settings={"from": "us"})
     request = request_of(route, body)
     renders = Renders(renderer, is_safe=is_safe)
-    return asyncio.run(Enveloper(renders).enveloped(request)), renders
+    return asyncio.run(enveloped(request, renders)), renders
 
 
 @pytest.mark.parametrize("is_safe", [True, False])
 def test_a_template_makes_the_body_of_the_array(tmp_path, is_safe):
-    made, renders = enveloped(tmp_path, WHOLE, b'[{"id":1},{"id":2}]', is_safe=is_safe)
+    made, renders = made_of(tmp_path, WHOLE, b'[{"id":1},{"id":2}]', is_safe=is_safe)
 
     assert orjson.loads(made.body) == {"ids": [1, 2], "from": "us"}
     assert renders.isolated == (not is_safe)
 
 
 def test_a_template_that_fails_says_why_there_is_no_body(tmp_path):
-    too_many, _ = enveloped(tmp_path, WHOLE, b'[{"id":1},{"id":2},{"id":3}]')
-    missing, _ = enveloped(tmp_path, WHOLE, b'[{"name":1}]')
-    text, _ = enveloped(tmp_path, '"text"', b"[]")
+    too_many, _ = made_of(tmp_path, WHOLE, b'[{"id":1},{"id":2},{"id":3}]')
+    missing, _ = made_of(tmp_path, WHOLE, b'[{"name":1}]')
+    text, _ = made_of(tmp_path, '"text"', b"[]")
 
     assert too_many == "whole.jsonnet: too many"
     assert missing.startswith("whole.jsonnet: ")
@@ -73,6 +73,6 @@ def test_without_a_template_a_request_stays_as_it_is():
     route = SimpleNamespace(envelope=None)
     request = request_of(route, b"[]")
 
-    made = asyncio.run(Enveloper(None).enveloped(request))
+    made = asyncio.run(enveloped(request, None))
 
     assert made is request
