@@ -33,6 +33,7 @@ _PLACES: Final[tuple[tuple[str, ...], ...]] = (
     ("flower", "password"),
     ("lytics", "token"),
     ("metrics", "token"),
+    ("operate", "notify", "url"),
     ("sync", _ANY, "source"),
 )
 """Where a secret is understood; and a source of a sync, which is a file."""
