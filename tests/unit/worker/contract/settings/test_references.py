@@ -28,7 +28,7 @@ def document_of(path, value):
     return value
 
 
-@pytest.mark.parametrize("path", places("secret"), ids=".".join)
+@pytest.mark.parametrize("path", list(places("secret")), ids=".".join)
 def test_every_secret_of_the_page_may_be_named(path):
     is_table = path[-1] in {"headers", "parameters", "extra"}
     value = {"any": "env:NAME"} if is_table else "env:NAME"
