@@ -13,7 +13,7 @@ from tests.journeys.certificates import server_context, write_certificates
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, status_of, watched
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import allowed, until
 
 EVENTS, PEOPLE = amount((1_200, 250), nightly=(25_000, 5_000))
 KILLS = amount(3, nightly=12)
@@ -152,7 +152,7 @@ class StandIn:
 
     def _person(self, came):
         token = came.headers.get("authorization", "").removeprefix("Bearer ")
-        if token not in self.issued or came.at - self.issued[token] > TOKEN_SECONDS + 1:
+        if token not in self.issued or came.at - self.issued[token] > TOKEN_SECONDS + allowed(2):
             self.wrong.append(f"an old token: {token}")
         if len(self.people) > 5 and not self.refused_once:
             self.refused_once = token
@@ -266,6 +266,7 @@ def _tokens_were_renewed(stand_in):
     assert len(stand_in.asked) >= 3
     assert {form["scope"] for form in stand_in.asked} == {"people"}
     times = sorted(stand_in.issued.values())
-    # One token for all processes: the refused one apart, each lived until it was renewed.
+    # One token for all processes: each lived until it was renewed, but for the refused one, and
+    # those that a process had asked for when it was killed.
     lives = [later - earlier for earlier, later in pairwise(times)]
-    assert sum(life < TOKEN_SECONDS / 2 for life in lives) <= 1
+    assert sum(life < TOKEN_SECONDS / 2 for life in lives) <= 1 + KILLS
