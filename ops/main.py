@@ -45,10 +45,14 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         examples=("segrelay demo", "segrelay demo --events 20000 --people 5000"),
     ),
     "sandbox": LazyCommand(
-        "ops.sandbox.command:sandbox",
-        "Run a stand-in for Insider and Lytics.",
+        "ops.sandbox.control:app",
+        "Run, switch and look at a stand-in for all destinations and Lytics.",
         "Begin",
-        examples=("segrelay sandbox --error 500=0.05 --latency 0.1",),
+        examples=(
+            "segrelay sandbox --error 500=0.05 --latency 0.1",
+            "segrelay sandbox outage 5m",
+            'segrelay sandbox answer --to crm --status 422 --body \'{"message": "no plan"}\'',
+        ),
     ),
     "up": LazyCommand(
         "ops.run.up:up",

@@ -337,9 +337,8 @@ class Drain:
         return ends
 
     def _is_over(self, courier: Courier, over_at: float) -> bool:
-        return (
-            courier.watch.is_over or courier.batch.state.yields or self.clock.seconds() >= over_at
-        )
+        is_late = self.clock.seconds() >= over_at
+        return is_late or courier.watch.is_over or courier.batch.state.yields
 
     async def _live_is_due(self, state: State) -> bool:
         """Say whether live work waits, in this partition or elsewhere."""
@@ -363,6 +362,7 @@ class Drain:
         return Courier(
             batch=batch,
             packer=Packer(batch, is_patient=len(batch.deliveries) >= crowd),
+            renderer=self.renderer,
             partition=self.partition,
             gate=self.gate,
             sender=self.sender,

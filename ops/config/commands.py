@@ -66,7 +66,9 @@ def check(
     live: Annotated[
         bool,
         typer.Option(
-            "--live", help="Also ask Insider whether the credentials and attributes are right."
+            "--live",
+            help="Also ask Insider whether the credentials and attributes are right, and get a"
+            " token of each OAuth2 authorization.",
         ),
     ] = False,
     strict: Strict = False,
@@ -97,9 +99,10 @@ def check(
 
 
 def _with_live(report: CheckReport, settings: Settings) -> CheckReport:
+    from ops.config.token_check import check_tokens  # noqa: PLC0415 - only `--live` asks
     from ops.insider.live_check import check_live  # noqa: PLC0415 - only `--live` asks
 
-    findings = check_live(settings)
+    findings = [*check_tokens(settings), *check_live(settings)]
     lines = {
         severity: [
             f"{settings.source.name}: {one.place}: {one.message}"

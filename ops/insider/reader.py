@@ -88,12 +88,12 @@ class InsiderReader:
         self._sleep = sleep
         self._monotonic = monotonic
         self._next_at = 0.0
-        headers = {} if authorization is None else authorization.headers
-        parameters = {} if authorization is None else authorization.parameters
+        headers = authorization.revealed_headers() if authorization else {}
+        parameters = authorization.revealed_parameters() if authorization else {}
         try:
             self._client = httpx.Client(
-                headers={name: secret.reveal() for name, secret in headers.items()},
-                params={name: secret.reveal() for name, secret in parameters.items()},
+                headers=headers,
+                params=parameters,
                 timeout=_TIMEOUT_SECONDS,
                 trust_env=False,
                 follow_redirects=False,

@@ -247,7 +247,7 @@ def _open_gate(client: Redis, destination: Destination | None) -> bool:
     """Open a destination's gate; return whether it had paused itself or was broken."""
     if destination is None:
         return False
-    gate = gate_id(destination.base_url, destination.authorization)
+    gate = gate_id(destination.base_url, destination.gate_scope)
     was_held = read_state(client, gate).state in {"paused", "broken"}
     resume_gate(client, gate)
     return was_held
@@ -257,5 +257,5 @@ def _probe_trigger(client: Redis, settings: Settings, name: str) -> None:
     trigger = settings.triggers.get(name)
     if trigger:
         destination = settings.destinations[trigger.destination]
-        gate = gate_id(destination.base_url, destination.authorization)
+        gate = gate_id(destination.base_url, destination.gate_scope)
         resume_gate(client, gate, trigger=name)

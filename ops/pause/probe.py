@@ -120,7 +120,7 @@ class Probe:
         return ""
 
     def _seen(self, destination: Destination) -> ProbeResult | None:
-        name = gate_id(destination.base_url, destination.authorization)
+        name = gate_id(destination.base_url, destination.gate_scope)
         gate, probes = read_state(self.client, name), read_probes(self.client, name)
         if gate.state in {"paused", "broken"}:
             return ProbeResult("failed", f"{gate.state} again: {gate.message or gate.reason}")

@@ -66,7 +66,7 @@ class Obstacles:
             found.notes[name] = list(_open_notes(client, place))
             known = settings.destinations.get(name)
             if known:
-                gate = gate_id(known.base_url, known.authorization)
+                gate = gate_id(known.base_url, known.gate_scope)
                 found.gates[name] = read_state(client, gate)
         return found
 

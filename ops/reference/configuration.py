@@ -15,10 +15,16 @@ from pydantic.fields import FieldInfo
 
 from worker.contract.settings import Settings
 from worker.contract.settings import fields as kinds
+from worker.contract.settings.authorizations import ReadableFile
 from worker.contract.settings.durations import format_duration
+from worker.contract.settings.http import TextOrTemplate
+from worker.contract.settings.target import TargetUrl
 
 _KINDS: Final[Mapping[Any, str]] = {
     kinds.TemplateName: "path",
+    kinds.OptionalTemplate: "path",
+    ReadableFile: "path",
+    TextOrTemplate: "text or template",
     kinds.BaseUrl: "URL",
     kinds.Listen: "address",
     kinds.RedisUrl: "URL",
@@ -30,7 +36,12 @@ _KINDS: Final[Mapping[Any, str]] = {
     kinds.Switch: "true or false",
 }
 """The first match counts, so exact types come first: a `TemplateName` is a text, too."""
-_PLAIN: Final[Mapping[Any, str]] = {str: "text", Path: "path", Any: "value"}
+_PLAIN: Final[Mapping[Any, str]] = {
+    str: "text",
+    Path: "path",
+    TargetUrl: "URL, secret or template",
+    Any: "value",
+}
 _OPENING: Final = """\
 # Configuration
 
@@ -177,5 +188,7 @@ def _as_toml(value: Any) -> str:
             return f"{{ {inner} }}" if inner else "{}"
         case Path():
             return _as_toml(str(value))
+        case TargetUrl():
+            return _as_toml(value.text)
         case _:
             return json.dumps(value)

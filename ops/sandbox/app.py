@@ -9,14 +9,17 @@ from typing import Final
 import structlog
 
 from ops.sandbox.answer import Reply, error
+from ops.sandbox.endpoints.catch_all import caught, is_for_us
 from ops.sandbox.exchange import AsgiScope, Exchange, Receive, Send
 from ops.sandbox.insider.api import ArrivedRequest
+from ops.sandbox.insider.faults import Fault
 from ops.sandbox.insider.passage import AdmittedWrite, pause
 from ops.sandbox.insider.rules import COLUMNS, ERASE, PROFILE, WRITES
 from ops.sandbox.inspection import PREFIX, inspect
 from ops.sandbox.lytics.api import API_PREFIXES
 from ops.sandbox.settings import SandboxSettings
 from ops.sandbox.state import SandboxState
+from worker.contract.settings.sandboxed import TOKEN_PATH
 
 App = Callable[[AsgiScope, Receive, Send], Awaitable[None]]
 _log: Final = structlog.get_logger("sandbox")
@@ -43,6 +46,8 @@ class Sandbox:
             await exchange.close()
         elif exchange.path.startswith(PREFIX):
             await exchange.answer(inspect(self.state, exchange, body))
+        elif is_for_us(exchange.path):
+            await self._catch(exchange, body)
         elif exchange.path.startswith(API_PREFIXES):
             lytics, method, path = self.state.lytics, exchange.method, exchange.path
             await exchange.answer(
@@ -50,6 +55,29 @@ class Sandbox:
             )
         else:
             await self._act(exchange, ArrivedRequest(exchange.path, exchange.headers, body))
+
+    async def _catch(self, exchange: Exchange, body: bytes) -> None:
+        """Answer for another destination than Insider, or as the OAuth2 server of all."""
+        state, now = self.state, time.time()
+        settings, headers = state.settings, exchange.headers
+        fault = state.faults.draw(exchange.path, body)
+        await pause(state.faults.delay_seconds())
+        if settings.credentials_status and fault.answer is None:
+            fault = Fault("wrong_key", "never", error(settings.credentials_status, "wrong key"))
+        if exchange.path == TOKEN_PATH:
+            await exchange.answer(
+                fault.answer or state.catch_all.token(headers, body, settings, now)
+            )
+            return
+        came = caught(exchange.method, exchange.path, exchange.queries, headers=headers, raw=body)
+        if fault.delivery == "closed":
+            if fault.takes_effect == "now":
+                state.catch_all.take(came, body, headers, settings)
+            await exchange.close()
+        elif fault.answer:
+            await exchange.answer(state.catch_all.turned_away(came, fault.answer, fault.name))
+        else:
+            await exchange.answer(state.catch_all.take(came, body, headers, settings))
 
     async def _act(self, exchange: Exchange, call: ArrivedRequest) -> None:
         if exchange.method != "POST":

@@ -1,4 +1,4 @@
-"""`segrelay sandbox`: run the stand-in for Insider and Lytics."""
+"""`segrelay sandbox`: runs the stand-in for Insider, Lytics and all other destinations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from ops.interrupts import end_with_parent
-from ops.sandbox.rehearsal import forget_people
+from ops.sandbox.rehearsal import endpoints_of, forget_people
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
 from ops.terminal.console import note
@@ -22,6 +22,7 @@ DEFAULT_PORT: Final = 8900
 
 
 def sandbox(
+    ctx: typer.Context = None,  # type: ignore[assignment] # typer gives one
     *,
     port: Annotated[
         int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65_535)
@@ -59,7 +60,12 @@ def sandbox(
     rehearsal: Annotated[bool, typer.Option("--rehearsal", hidden=True)] = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
 ) -> None:
-    """Run a stand-in for Insider, with switches for everything that can go wrong there."""
+    """Run a stand-in for Insider and all others, with switches for everything that can go wrong.
+
+    The commands below change a sandbox that runs, also that of `segrelay up --sandbox`.
+    """
+    if ctx and ctx.invoked_subcommand:
+        return
     end_with_parent()
     _tell_who_can_reach(host)
     named = {
@@ -78,7 +84,9 @@ def sandbox(
     }
     validated = _validated(switches)
     if rehearsal:
-        forget_people(load_settings())  # also when `up` starts it again after a crash
+        loaded = load_settings()
+        forget_people(loaded)  # also when `up` starts it again after a crash
+        validated = validated.changed({"endpoints": endpoints_of(loaded)})
     serve(validated, port, host=host, until_stdin_ends=until_stdin_ends)
 
 

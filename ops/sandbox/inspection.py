@@ -75,6 +75,11 @@ def _requests(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
     return json_answer(200, state.requests(int(exchange.query("last", _LAST_REQUESTS))))
 
 
+def _endpoints(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
+    last = int(exchange.query("last", _LAST_REQUESTS))
+    return json_answer(200, state.catch_all.shown(last, exchange.query("endpoint")))
+
+
 def _memberships(state: SandboxState, exchange: Exchange, _body: bytes) -> Reply:
     attribute = exchange.query("attribute", DEFAULT_AUDIENCE_ATTRIBUTE)
     return json_answer(200, state.insider.profiles.lists(attribute))
@@ -116,6 +121,7 @@ _REPORTS: Final[dict[str, Callable[[SandboxState, Exchange, bytes], Reply]]] = {
     "memberships": _memberships,
     "events": _events,
     "requests": _requests,
+    "endpoints": _endpoints,
     "drops": _report(SandboxState.drops),
     "overlaps": _report(SandboxState.overlaps),
     "repeats": _report(SandboxState.repeats),

@@ -1,4 +1,4 @@
-"""Clearing the state of an earlier rehearsal: a new sandbox starts empty."""
+"""The begin of a rehearsal: its sandbox is empty then, and knows what each endpoint demands."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any, Final
 
 from redis import Redis
 
+from ops.sandbox.endpoint_rules import EndpointRules
 from worker.contract.redis.connection import connect, redis_errors, resolve_url, wait_ready
-from worker.contract.settings import Settings
+from worker.contract.settings import Destination, Settings
+from worker.contract.settings.http import Signature
 
 _STEP: Final = 1_000
 _PATTERNS: Final = (
@@ -35,6 +37,32 @@ def forget_people(settings: Settings) -> int:
     wait_ready(url)
     with closing(connect(url)) as client, redis_errors():
         return sum(_unlink(client, keys) for keys in _in_steps(_keys(client)))
+
+
+def endpoints_of(settings: Settings) -> dict[str, EndpointRules]:
+    """Return what the destinations of a rehearsal demand of their requests.
+
+    Args:
+        settings: Of the rehearsal: its secrets are placeholders.
+    """
+    return {
+        name: EndpointRules(token=_uses_token(settings, one), sign=_signatures(settings, one))
+        for name, one in settings.destinations.items()
+        if one.api == "http"
+    }
+
+
+def _uses_token(settings: Settings, destination: Destination) -> bool:
+    authorization = settings.authorization_of(destination)
+    return authorization is not None and authorization.uses_token
+
+
+def _signatures(settings: Settings, destination: Destination) -> tuple[Signature, ...]:
+    """Return the signatures of a destination's triggers; none if one of them does not sign."""
+    triggers = [one for one in settings.triggers.values() if one.destination == destination.name]
+    signs = [settings.http_of(trigger).sign for trigger in triggers]
+    different = [sign for at, sign in enumerate(signs) if sign and sign not in signs[:at]]
+    return tuple(different) if all(signs) else ()
 
 
 def _keys(client: Redis) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, SecretStr, model_validator
 
+from ops.sandbox.endpoint_rules import AnswerRule, EndpointRules
 from ops.sandbox.lytics.switches import LyticsSwitches, Share
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
@@ -163,6 +164,15 @@ class SandboxSettings(BaseModel):
     """Seconds between two bytes of a dripping answer."""
     endless_seconds: float = Field(default=120.0, gt=0)
     """Seconds after which even an endless answer ends."""
+
+    outage_until: float = 0.0
+    """Until then, in Unix seconds, every request is answered 503 and not applied."""
+    endpoints: dict[str, EndpointRules] = Field(default_factory=dict)
+    """The demands of other destinations than Insider, by their names."""
+    answers: tuple[AnswerRule, ...] = ()
+    """Their answers; without a rule that fits, 200."""
+    token_seconds: float = Field(default=3_600.0, gt=0)
+    """The life of a token that the sandbox issues."""
 
     track_events: bool = False
     """Remember each event by itself, so that `repeats` tells which ones came again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ops.sandbox.endpoints.catch_all import CatchAll
 from ops.sandbox.insider.api import Insider
 from ops.sandbox.insider.faults import Faults
 from ops.sandbox.insider.journal import Journal
@@ -27,6 +28,7 @@ class SandboxState:
         self.insider = Insider(self.settings)
         self.lytics.stop()
         self.lytics = Lytics(self.settings.lytics)
+        self.catch_all = CatchAll()
         self.journal = Journal(track_events=self.settings.track_events)
 
     def change(self, changes: dict[str, Any]) -> None:
@@ -72,6 +74,7 @@ class SandboxState:
             "drops": _by_reason(insider.drops.counts),
             "overlaps": self._overlap_counts(),
             "repeats": self.repeats(),
+            "endpoints": self.catch_all.shown(0),
         }
 
     def requests(self, last: int) -> dict[str, Any]:

@@ -275,7 +275,7 @@ def _destination(
 def _gate(client: Redis, destination: Destination) -> dict[str, Any]:
     gate = read_state(
         client,
-        gate_id(destination.base_url, destination.authorization),
+        gate_id(destination.base_url, destination.gate_scope),
         configured_per_minute=destination.rate_per_minute,
     )
     return {

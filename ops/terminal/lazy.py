@@ -81,6 +81,9 @@ class LazyGroup(TyperGroup):
 
 
 def _prepare(shell: typer.Typer, section: str, completed: Completed) -> None:
+    root = shell.registered_callback
+    if root and root.callback:
+        root.callback = _prepared(root.callback, section, completed)
     for command in shell.registered_commands:
         assert command.callback is not None
         command.callback = _prepared(command.callback, section, completed)
@@ -107,7 +110,11 @@ def load(name: str, lazy: LazyCommand, completed: Completed = MappingProxyType({
     if isinstance(found, typer.Typer):
         _prepare(found, name, completed)
         shell.add_typer(
-            found, name=name, help=lazy.summary, no_args_is_help=True, epilog=lazy.epilog
+            found,
+            name=name,
+            help=lazy.summary,
+            no_args_is_help=found.info.invoke_without_command is not True,
+            epilog=lazy.epilog,
         )
     else:
         settings = {"allow_extra_args": True, "ignore_unknown_options": True}

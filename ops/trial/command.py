@@ -24,6 +24,7 @@ from worker.contract.keys import partition_of
 from worker.contract.redis.claim import claim
 from worker.contract.settings import Settings, Trigger, load_settings
 from worker.destinations.api import Shaped
+from worker.destinations.registry import api_of
 from worker.errors import UsageWrong
 
 _MICROSECONDS: Final = 1_000_000
@@ -127,7 +128,9 @@ def _document(
         "reason": rehearsed.reason,
         "message": rehearsed.placed_message,
         "rendered": rehearsed.body,
-        "url": (shaped and shaped.url) or settings.url_of(trigger),
+        "method": api_of(settings, trigger).method,
+        "url": settings.shown_url_of(trigger),
+        **rehearsed.target,
         "request": rehearsed.sent,
         "left_out": list(shaped.dropped) if shaped else [],
     }

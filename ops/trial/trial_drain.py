@@ -9,7 +9,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-import orjson
 import redis
 
 from ops.trial.one_event import NoStreaks, OneEvent, Recording
@@ -18,7 +17,7 @@ from worker.adapters.redis.gate import read_state
 from worker.batch.canary_shares import CanaryShares
 from worker.batch.partition import Entry
 from worker.batch.sending.interrupt_watch import Stop
-from worker.checks.rehearsal import Candidate
+from worker.checks.rehearsal import Candidate, loads
 from worker.contract.events import encode_header, pack_profile
 from worker.contract.meaning import no_meanings
 from worker.contract.settings import Settings, Trigger
@@ -161,7 +160,7 @@ class _Trial:
     def _closed(self) -> NotSent | None:
         """Return why the gate is closed; None = it may open a moment later."""
         destination = self.settings.destinations[self.trigger.destination]
-        gate = read_state(self.client, gate_id(destination.base_url, destination.authorization))
+        gate = read_state(self.client, gate_id(destination.base_url, destination.gate_scope))
         if gate.state not in _CLOSED:
             return None
         return NotSent(gate.state, gate.message or gate.reason)
@@ -180,7 +179,7 @@ class _Trial:
 def _verdict(api: Api, body: bytes, answer: Answer | NoAnswer, url: str) -> Verdict:
     if isinstance(answer, NoAnswer):
         return answer.verdict
-    document = orjson.loads(body) if body else None
+    document = loads(body)
     users = document.get("users") if isinstance(document, dict) else None
     count = len(users) if isinstance(users, list) else 1
     return api.classify(answer, users=count, url=url)

@@ -273,6 +273,40 @@ local timeOf(given) =
       local given = if std.isString(value) then text(value);
       if given == null then null else timeOf(given),
 
+  // unixTime(value)
+  //
+  // The whole seconds since 1970 of what `time` takes; null for everything that is no time.
+  //
+  //   > values.unixTime("2026-11-01T12:00:00.872199615+02:00")
+  //   = 1793527200
+  //   > values.unixTime("soon")
+  //   = null
+  unixTime(value)::
+    local at = self.time(value);
+    if at != null then
+      daysOf(numberAt(at, 0, 4), numberAt(at, 5, 2), numberAt(at, 8, 2)) * 86400
+      + numberAt(at, 11, 2) * 3600 + numberAt(at, 14, 2) * 60 + numberAt(at, 17, 2),
+
+  // pathPart(value)
+  //
+  // A text as a part of a URL's path or as a value in its query: everything but letters, digits and
+  // `-._~` is percent-encoded. null for blank text, and for what is no text.
+  //
+  //   > values.pathPart("ann+shop@example.com")
+  //   = "ann%2Bshop%40example.com"
+  //   > values.pathPart("a/\u00e4")
+  //   = "a%2F%C3%A4"
+  pathPart(value)::
+    local given = text(value);
+    local hex = "0123456789ABCDEF";
+    local plain = digits + letters + std.asciiUpper(letters) + "-._~";
+    if given != null then
+      std.join("", [
+        if byte < 128 && std.member(plain, std.char(byte)) then std.char(byte)
+        else "%" + hex[std.floor(byte / 16)] + hex[byte - 16 * std.floor(byte / 16)]
+        for byte in std.encodeUTF8(given)
+      ]),
+
   // eventName(value)
   //
   // A name that Insider takes for an event: lower case; letters, digits, `.`, `_` and `-`; anything

@@ -1,6 +1,9 @@
 """An endpoint of somebody's on loopback: it remembers what comes, and answers as it is told."""
 
+import ssl
+import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,9 +20,18 @@ class Came:
     path: str
     headers: dict[str, str]
     body: Any
+    raw: bytes = b""
+    at: float = 0.0
 
 
 Respond = Callable[[Came], tuple[int, Any]]
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: a client that is killed breaks its connections."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(*_)
 
 
 class Endpoint:
@@ -27,19 +39,25 @@ class Endpoint:
 
     Args:
         respond: Returns status and JSON for a request; called for one request at a time.
+        tls: Secures the connections; without it they are not secured.
     """
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, tls: ssl.SSLContext | None = None) -> None:
         self.came: list[tuple[Came, int]] = []
         self._respond = respond
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._answering())
+        self._server = _Server(("127.0.0.1", 0), self._answering())
         self._server.daemon_threads = True
+        self._scheme = "https" if tls else "http"
+        if tls:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -65,9 +83,14 @@ class Endpoint:
             def do_POST(self) -> None:
                 size = int(self.headers.get("Content-Length", "0"))
                 body = self.rfile.read(size)
+                if len(body) < size:
+                    self.close_connection = True  # whoever sent it was killed
+                    return
                 headers = {name.lower(): value for name, value in self.headers.items()}
-                document = orjson.loads(body) if body else None
-                status, answer = take(Came(self.command, self.path, headers, document))
+                came = Came(
+                    self.command, self.path, headers, _document(body), body, time.monotonic()
+                )
+                status, answer = take(came)
                 text = orjson.dumps(answer)
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
@@ -75,9 +98,16 @@ class Endpoint:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_PUT = do_POST  # noqa: N815 - the server's names
+            do_GET = do_PUT = do_PATCH = do_DELETE = do_POST  # noqa: N815 - the server's names
 
             def log_message(self, *_: object) -> None:
                 pass
 
         return Answering
+
+
+def _document(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None

@@ -8,6 +8,7 @@ fact: whether its first byte was about to be written.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,6 +24,7 @@ from worker.adapters.guarded_network import (
     Resolve,
     resolved_by_the_system,
 )
+from worker.contract.settings.authorizations import Certificate
 from worker.contract.settings.urls import refuse_reason
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
@@ -49,10 +51,14 @@ _HEADERS: Final = {
 }
 
 
+ConnectionRules = tuple[tuple[str, ...] | None, Certificate | None]
+"""The networks beside public addresses, and the files that secure the connection."""
+
+
 class HttpSender:
     """Implements `worker.destinations.sending.Sender`. To be used from one event loop.
 
-    Each rule about addresses has connections of its own.
+    Each rule about addresses, and each certificate, has connections of its own.
 
     Proxies and credentials that the environment names are not used, and redirects not followed.
 
@@ -73,7 +79,7 @@ class HttpSender:
         self._connections = connections
         self._ipv4_only = ipv4_only
         self._ssl_context = httpx.create_ssl_context(trust_env=False)
-        self._clients: dict[tuple[str, ...] | None, httpx.AsyncClient] = {}
+        self._clients: dict[ConnectionRules, httpx.AsyncClient] = {}
 
     async def send(
         self, request: OutgoingRequest, deadline_seconds: float, permit: Permit = granted
@@ -81,7 +87,7 @@ class HttpSender:
         """Send one request and read its answer; see `Sender.send`."""
         refuse(request)
         progress = _Progress(permit)
-        client = self._client(request.networks)
+        client = self._client((request.networks, request.tls))
         outgoing = _build(client, request, progress)
         try:
             async with asyncio.timeout(deadline_seconds):
@@ -105,22 +111,24 @@ class HttpSender:
         for client in self._clients.values():
             await client.aclose()
 
-    def _client(self, networks: tuple[str, ...] | None) -> httpx.AsyncClient:
-        """Return the client whose connections obey a destination's rule, and no other's."""
-        if networks not in self._clients:
-            self._clients[networks] = httpx.AsyncClient(
-                transport=self._transport(networks),
+    def _client(self, connection: ConnectionRules) -> httpx.AsyncClient:
+        """Return the client whose connections obey a destination's rules, and no other's."""
+        if connection not in self._clients:
+            self._clients[connection] = httpx.AsyncClient(
+                transport=self._transport(connection),
                 trust_env=False,
                 follow_redirects=False,
                 headers=_HEADERS,
                 timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
             )
-        return self._clients[networks]
+        return self._clients[connection]
 
-    def _transport(self, networks: tuple[str, ...] | None) -> httpx.AsyncHTTPTransport:
+    def _transport(self, connection: ConnectionRules) -> httpx.AsyncHTTPTransport:
+        networks, tls = connection
+        ssl_context = _secured(tls) if tls else self._ssl_context
         local_address = "0.0.0.0" if self._ipv4_only else None  # noqa: S104 - any, of IPv4
         transport = httpx.AsyncHTTPTransport(
-            verify=self._ssl_context,
+            verify=ssl_context,
             http1=True,
             http2=False,
             trust_env=False,
@@ -135,7 +143,7 @@ class HttpSender:
         if networks is not None:
             # httpx hands no network backend on to the pool that it makes, so this one is ours.
             transport._pool = httpcore.AsyncConnectionPool(  # noqa: SLF001
-                ssl_context=self._ssl_context,
+                ssl_context=ssl_context,
                 max_connections=self._connections,
                 max_keepalive_connections=self._connections,
                 keepalive_expiry=_KEEP_ALIVE_SECONDS,
@@ -148,6 +156,27 @@ class HttpSender:
                 ),
             )
         return transport
+
+
+def _secured(tls: Certificate) -> ssl.SSLContext:
+    """Return the context of connections that are secured by files of their own.
+
+    Raises:
+        ConfigurationInvalid: They hold no certificate or key, or do not belong together.
+    """
+    context = httpx.create_ssl_context(trust_env=False)
+    try:
+        if tls.authority:
+            context.load_verify_locations(tls.authority)
+        if tls.certificate:
+            context.load_cert_chain(tls.certificate, tls.key or None, password="")
+    except (OSError, ValueError) as error:
+        raise ConfigurationInvalid(
+            f"Not sent: the certificate, key or authority of the authorization can't be used"
+            f" ({getattr(error, 'reason', None) or type(error).__name__}); each has to be PEM, and"
+            " the key without a password."
+        ) from None
+    return context
 
 
 def _build(
@@ -257,6 +286,7 @@ class _Progress:
             bytes(self._body),
             retry_after=resolved_retry_after(self.headers, now_at=datetime.now(UTC)),
             truncated=not self.is_whole,
+            headers=self.headers,
         )
 
     def ended(self, silence: Silence) -> Answer | NoAnswer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -13,6 +14,7 @@ from worker.batch.partition import Delivery, Letter
 from worker.contract.events import decode_profile, encode_header
 from worker.contract.words import Death
 from worker.core.messages import normalise_message
+from worker.destinations.api import NO_HEADERS
 from worker.errors import PayloadRefused
 
 BODY_BYTES: Final = 100_000
@@ -32,6 +34,7 @@ class Obituary:
         status: The last answer's; 0 = there was none.
         answer: The beginning of the last answer's body.
         attempts: How many requests carried it.
+        headers: The last answer's.
     """
 
     reason: Death
@@ -41,6 +44,7 @@ class Obituary:
     status: int = 0
     answer: bytes = b""
     attempts: int = 0
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
 
     @property
     def cause(self) -> str:

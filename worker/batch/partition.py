@@ -14,6 +14,7 @@ from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Death, Direction, Skip
 from worker.core.backoff import Setback, Wait
 from worker.core.ledger import Record, may_be_member, pack
+from worker.destinations.api import Answer
 
 
 class LedgerText(NamedTuple):
@@ -214,6 +215,7 @@ class Settled(NamedTuple):
         tells: The profile's ledger tells of it; see `Settlement.ledgers`.
         letter: The dead letter, if it is dead.
         remark: What the history says of it; "" = nothing.
+        answer: What the destination answered to its request; None = nothing, or there was none.
     """
 
     delivery: Delivery
@@ -221,6 +223,7 @@ class Settled(NamedTuple):
     tells: bool = False
     letter: Letter | None = None
     remark: str = ""
+    answer: Answer | None = None
 
     @property
     def kind(self) -> str:
@@ -259,7 +262,6 @@ class Settlement:
         setbacks: By place. Setbacks of deliveries that are gone are not kept.
         counts: What is added to further fields of `counts`.
         history: Lines about deliveries that were skipped, are dead, or are tried again.
-        status: The answer's; 0 = no request was answered.
         responses: Records for response streams.
         reached: For `verify`, by digest (hex) of each person to whom something was delivered: JSON
             of now (ms) and of the identifiers by which the destination knows the person.
@@ -274,7 +276,6 @@ class Settlement:
     counts: Mapping[str, int] = field(default_factory=dict)
     history: Sequence[bytes] = ()
     reached: Mapping[str, bytes] = field(default_factory=dict)
-    status: int = 0
     responses: Sequence[bytes] = ()
 
 

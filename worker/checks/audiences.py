@@ -55,7 +55,7 @@ def list_of(trigger: Trigger, body: Any) -> str:
     """
     attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
     if body is None:
-        is_kept = trigger.on == "enter" or deletes(trigger.url)
+        is_kept = trigger.on == "enter" or deletes(trigger.url.text)
     else:
         is_kept = adds_to(body, attribute) or takes_from(body, attribute)
     return attribute if is_kept else ""

@@ -12,9 +12,11 @@ from typing import Any, Final, Literal, assert_never
 
 import orjson
 
+from worker.batch.sending.envelope import row_of
 from worker.checks.rendering import render_apart
 from worker.contract.events import Header
 from worker.contract.settings import Settings, Trigger
+from worker.contract.settings.http import TemplateChoice
 from worker.contract.words import Death, Direction, Skip
 from worker.core.messages import normalise_message
 from worker.destinations.api import NotSendable, Shaped
@@ -50,22 +52,41 @@ class Rehearsed:
         result: What rendering came to; None where the event can't be read.
         shaping: What shaping the body came to; None where it did not render, or for no trigger.
         request: The body that would be sent.
+        has_parts: Templates make URL or headers too, and were rendered together.
     """
 
     name: str
     result: Result | Killed | None = field(repr=False)
     shaping: Shaped | NotSendable | None = field(default=None, repr=False)
     request: bytes = field(default=b"", repr=False)
+    has_parts: bool = False
 
     @property
-    def body(self) -> Any:
-        """Return what was rendered; None where it did not render."""
+    def value(self) -> Any:
+        """Return all that was rendered; None where it did not render."""
         return loads(self.result.body) if isinstance(self.result, Rendered) else None
 
     @property
+    def body(self) -> Any:
+        """Return what was rendered as the body; None where it did not render, or there is none."""
+        return (self.value or {}).get("body") if self.has_parts else self.value
+
+    @property
     def sent(self) -> Any:
-        """Return the body that would be sent; None where there is none."""
-        return loads(self.request) if self.request else None
+        """Return the body that would be sent, as a text if it is not JSON; None = there is none."""
+        if not self.request:
+            return None
+        document = loads(self.request)
+        return self.request.decode(errors="replace") if document is None else document
+
+    @property
+    def target(self) -> Mapping[str, Any]:
+        """Return what templates made beside the body: `url` and `headers`, where they did."""
+        if self.shaped is None:
+            return {}
+        url = {"url": self.shaped.url} if self.shaped.url else {}
+        headers = self.shaped.root.get("headers")
+        return {**url, "headers": headers} if headers else url
 
     @property
     def shaped(self) -> Shaped | None:
@@ -167,7 +188,7 @@ def _of_trigger(
     rows = [Row(one.profile, trigger.settings) for one in group]
     results: Sequence[Result | Killed]
     try:
-        bundle = TemplateFolder(settings.templates_folder).bundle(trigger.template)
+        bundle = TemplateFolder(settings.templates_folder).bundle(settings.template_of(trigger))
         results = render_apart(bundle, rows)
     except TemplateBroken as error:
         results = [TemplateFailed(error.message, "", 0)] * len(rows)
@@ -192,10 +213,36 @@ def shape_result(
     api = api_of(settings, trigger)
     rules = rules_of(settings, trigger)
     shaping = api.shape(loads(result.body), header, rules, now_us)
+    has_parts = settings.template_of(trigger) != trigger.template
     if isinstance(shaping, NotSendable):
-        return Rehearsed(name, result, shaping)
+        return Rehearsed(name, result, shaping, has_parts=has_parts)
     users = [orjson.dumps(user) for user in shaping.users]
-    return Rehearsed(name, result, shaping, api.assemble(users, shaping.root))
+    body = api.assemble(users, shaping.root)
+    envelope = settings.http_of(trigger).envelope
+    if isinstance(envelope, TemplateChoice):
+        folder = TemplateFolder(settings.templates_folder)
+        whole = _in_envelope(folder, envelope.template, body, trigger)
+        if isinstance(whole, NotSendable):
+            return Rehearsed(name, result, whole, has_parts=has_parts)
+        body = whole
+    return Rehearsed(name, result, shaping, body, has_parts)
+
+
+def _in_envelope(
+    folder: TemplateFolder, template: str, array: bytes, trigger: Trigger
+) -> bytes | NotSendable:
+    """Return a whole body, or why its template makes none."""
+    try:
+        [found] = render_apart(folder.bundle(template), [row_of(array, trigger.settings)])
+    except TemplateBroken as error:
+        return NotSendable(Death.TEMPLATE_ERROR, error.message)
+    match found:
+        case Rendered(body):
+            return body
+        case Asserted(message) | TemplateFailed(message):
+            return NotSendable(Death.TEMPLATE_ERROR, f"{template}: {message}")
+        case _:
+            return NotSendable(Death.TEMPLATE_ERROR, f"{template} does not come to an end")
 
 
 def rehearse_template(

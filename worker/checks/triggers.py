@@ -25,7 +25,7 @@ from worker.contract.words import Death, Direction
 from worker.destinations.api import NotSendable, Shaped
 from worker.destinations.insider.shape import overwrites
 from worker.destinations.normalise import instant
-from worker.destinations.registry import api_of, path_misfit
+from worker.destinations.registry import api_of, encoding_misfit, path_misfit
 from worker.errors import TemplateBroken, UsageWrong
 from worker.jsonnet.rendered import Asserted, Killed, Rendered, Result, Row, TemplateFailed
 
@@ -115,9 +115,9 @@ def fails_where_another_renders(
     [before] = renders_before(rows)
     if not isinstance(before, Rendered):
         return ""
-    [after] = renderer.render(renderer.load(trigger.template), rows)
+    [after] = renderer.render(renderer.load(settings.template_of(trigger)), rows)
     if isinstance(after, Killed):
-        return _KILLED[after.cause].format(trigger.template)
+        return _KILLED[after.cause].format(trigger.main_template)
     if not isinstance(after, TemplateFailed):
         return ""
     place = _place_of(after, trigger)
@@ -138,7 +138,7 @@ def _rehearse(
     settings: Settings, trigger: Trigger, renderer: SampleRenderer, now: datetime
 ) -> tuple[dict[str, Any], Rehearsed]:
     """Return the profile of the sample too."""
-    template = renderer.load(trigger.template)
+    template = renderer.load(settings.template_of(trigger))
     profile = profile_for(settings, trigger, now)
     [result] = renderer.render(template, [Row(orjson.dumps(profile), trigger.settings)])
     header = _header(trigger, profile)
@@ -171,9 +171,9 @@ def _judge(
 ) -> list[Weighed]:
     match rehearsed.result:
         case Killed(cause):
-            return [("error", _KILLED[cause].format(trigger.template))]
+            return [("error", _KILLED[cause].format(trigger.main_template))]
         case Asserted(message):
-            return [sample.doubt(f"{trigger.template}: an assert fails: {message}")]
+            return [sample.doubt(f"{trigger.main_template}: an assert fails: {message}")]
         case TemplateFailed() as failed:
             return [sample.doubt(f"{_place_of(failed, trigger)}: {failed.message}")]
         case _:
@@ -181,7 +181,7 @@ def _judge(
 
 
 def _place_of(failed: TemplateFailed, trigger: Trigger) -> str:
-    return f"{failed.file}:{failed.line}" if failed.line else failed.file or trigger.template
+    return f"{failed.file}:{failed.line}" if failed.line else failed.file or trigger.main_template
 
 
 def _judge_body(
@@ -189,27 +189,36 @@ def _judge_body(
 ) -> list[Weighed]:
     body = rehearsed.body
     name = settings.destinations[trigger.destination].api
-    misfit = path_misfit(name, body, trigger.url)
+    misfit = path_misfit(name, body, trigger.url.text)
     if misfit:
-        return [("error", f"{trigger.template} does not fit {trigger.url}: {misfit}")]
+        return [("error", f"{trigger.main_template} does not fit {trigger.url.text}: {misfit}")]
+    wrong = encoding_misfit(settings, trigger, body)
+    if wrong:
+        return [("error", f"{trigger.main_template}: {wrong}")]
     findings: list[Weighed] = []
-    if _is_unidentified(settings, trigger, sample, body):
-        findings.append(("warning", _UNIDENTIFIED.format(trigger.template, _identity(settings))))
+    if _is_unidentified(settings, trigger, sample, rehearsed.value):
+        findings.append(
+            ("warning", _UNIDENTIFIED.format(trigger.main_template, _identity(settings)))
+        )
     match rehearsed.shaping:
         case NotSendable(Death(), message):
-            findings.append(sample.doubt(f"{trigger.template} yields nothing valid: {message}"))
+            findings.append(
+                sample.doubt(f"{trigger.main_template} yields nothing valid: {message}")
+            )
         case NotSendable(_, message):
-            findings.append(("warning", f"{trigger.template} yields nothing to send: {message}"))
+            findings.append(
+                ("warning", f"{trigger.main_template} yields nothing to send: {message}")
+            )
         case Shaped(users, root, dropped):
             if dropped:
                 names = ", ".join(dict.fromkeys(dropped))
-                findings.append(("warning", _LEFT_OUT.format(trigger.template, names)))
+                findings.append(("warning", _LEFT_OUT.format(trigger.main_template, names)))
             if name == "insider" and _overwrites_on_exit(trigger, users, root):
-                findings.append(("warning", _OVERWRITES.format(trigger.template)))
+                findings.append(("warning", _OVERWRITES.format(trigger.main_template)))
     if name == "insider":
         attribute = str(trigger.settings[AUDIENCE_ATTRIBUTE])
         told = warnings_of(body, attribute, sample.profile)
-        findings += [("warning", f"{trigger.template}: {message}") for message in told]
+        findings += [("warning", f"{trigger.main_template}: {message}") for message in told]
     return findings
 
 

@@ -44,6 +44,7 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{sync:NAME}:bell` | string | a step of the sync was rung for and has not begun |
 | `{responses:DEST}` | hash | the shipping of responses; fields as of a sync |
 | `{responses:DEST}:bell` | string | a step of it was rung for and has not begun |
+| `{token:NAME:PRINT}` | hash | the token of an authorization, sealed; see `token_take.lua` |
 | `{gate:ID}` | hash | the gate of one host and authorization; see `_gate.lua` |
 | `{quarantine}:…` | | \* what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | \* the waiting deliveries |
@@ -185,6 +186,11 @@ def responses(destination: str) -> str:
 def responses_bell(destination: str) -> str:
     """Return the key of the bell for shipping a destination's responses."""
     return f"{{responses:{destination}}}:bell"
+
+
+def token(authorization: str, fingerprint: str) -> str:
+    """Return the key of the token of an authorization with certain credentials."""
+    return f"{{token:{authorization}:{fingerprint}}}"
 
 
 def quarantine(part: str) -> str:

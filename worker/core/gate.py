@@ -18,6 +18,7 @@ from worker.core.verdicts import (
     BodyRefused,
     Failed,
     SlowDown,
+    TokenReplaced,
     TooLarge,
     Unreadable,
     Verdict,
@@ -311,6 +312,8 @@ def heard(verdict: Verdict, *, policy: Policy, label: str, fingerprint: str) -> 
         case AccessRefused(message):
             whose = f"{label or 'the authorization'} (credentials {fingerprint or 'none'})"
             return Heard("refused", f"{whose}: {message}")
+        case TokenReplaced():
+            return UNSENT
         case Failed(message):
             return Heard("failed", message)
         case _ as never:

@@ -61,6 +61,11 @@ class AccessRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenReplaced:
+    """Surely not applied: the token was refused, and another one is asked for. Send it again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The destination answered with a 5xx, or not at all.
 
@@ -80,7 +85,16 @@ class Unreadable:
     message: str
 
 
-Verdict = Accepted | TooLarge | BodyRefused | SlowDown | AccessRefused | Failed | Unreadable
+Verdict = (
+    Accepted
+    | TooLarge
+    | BodyRefused
+    | SlowDown
+    | AccessRefused
+    | TokenReplaced
+    | Failed
+    | Unreadable
+)
 
 
 def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Verdict:
@@ -99,7 +113,7 @@ def quoting_nothing(verdict: Verdict, body: bytes, users: Sequence[bytes]) -> Ve
                     for at, each in refused.items()
                 }
             )
-        case SlowDown():
+        case SlowDown() | TokenReplaced():
             return verdict
         case _:
             return replace(verdict, message=without_values(verdict.message, body))

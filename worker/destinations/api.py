@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, Protocol
 
 from worker.contract.events import Header
 from worker.contract.settings import DEFAULT_FLAG_PREFIX
 from worker.contract.words import Death, Skip
 from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Verdict
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class ShapingRules(NamedTuple):
@@ -36,10 +39,10 @@ class Shaped(NamedTuple):
         users: What this delivery adds to a request; for an API without users, the one body.
         root: The body's other root options; only equal ones share a request.
         dropped: Names of the fields that could not be right and were left out.
-        url: Where the template itself names it (a bare string), else "".
+        url: Where a template makes it, else "".
     """
 
-    users: tuple[dict[str, Any], ...]
+    users: tuple[Any, ...]
     root: Mapping[str, Any]
     dropped: tuple[str, ...] = ()
     url: str = ""
@@ -55,12 +58,18 @@ class NotSendable:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer, read to its end (or to a sane limit: then `truncated`)."""
+    """An HTTP answer, read to its end (or to a sane limit: then `truncated`).
+
+    Its headers are found in any case of their names' letters.
+    """
 
     status: int
     body: bytes
     retry_after: str = ""
     truncated: bool = False
+    headers: Mapping[str, str] = field(
+        default_factory=lambda: NO_HEADERS, repr=False, compare=False
+    )
 
 
 class Api(Protocol):
@@ -86,12 +95,17 @@ class Api(Protocol):
         """Return what may be connected to beside public addresses; None = anything."""
         ...
 
-    def headers(self, deliveries: Iterable[str]) -> Mapping[str, str]:
+    def headers(self, deliveries: Iterable[str], root: Mapping[str, Any]) -> Mapping[str, str]:
         """Return what goes with a request beside the authorization.
 
         Args:
             deliveries: All that the request carries, each by a text that never changes.
+            root: What its bodies have in common.
         """
+        ...
+
+    def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:
+        """Return the headers that sign a request; none where it is not signed."""
         ...
 
     def shape(

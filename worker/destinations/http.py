@@ -1,4 +1,4 @@
-"""Any HTTP endpoint that takes JSON: one result a request as the template yields it, or an array.
+"""Any HTTP endpoint: what the template yields is sent as JSON, as a form or as text.
 
 What is known of the endpoint stands in the `http` tables of the configuration: which statuses mean
 yes, and where a successful answer names results that it refuses (see `http_answers`).
@@ -9,24 +9,42 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, Final
-from urllib.parse import urljoin
+from typing import Any, Final, NamedTuple
+
+import orjson
 
 from worker.contract.events import Header
 from worker.contract.settings.http import HttpRequests
-from worker.contract.settings.urls import is_listed, is_same_origin, refuse_reason
+from worker.contract.settings.urls import is_listed, is_same_origin, join, refuse_reason
 from worker.contract.words import Death, Skip
 from worker.core.knowledge import Knowledge
-from worker.core.messages import normalise_message
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.answers import classify_status, parsed
 from worker.destinations.api import Answer, NotSendable, Shaped, ShapingRules
-from worker.destinations.http_answers import is_status, refused_results
+from worker.destinations.encodings import CONTENT_TYPES, encoded, misfit
+from worker.destinations.http_answers import is_status, refused_results, said_by
+from worker.destinations.signing import signed
 
-_NO_OBJECT: Final = b"{}"
-_WITHOUT_BODY: Final = frozenset({"GET", "DELETE"})
 _KEY_CHARACTERS: Final = 32
 _CLIENT_ERRORS: Final = range(400, 500)
+_CONTENT_TYPE: Final = "content-type"
+
+
+class Parts(NamedTuple):
+    """The choices of a trigger that templates make, beside the body.
+
+    Attributes:
+        has_body: There is a template for the body.
+        has_url: There is one for the URL.
+        headers: There are some for these headers.
+    """
+
+    has_body: bool = True
+    has_url: bool = False
+    headers: tuple[str, ...] = ()
+
+
+BODY_ALONE: Final = Parts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +55,15 @@ class HttpApi:
         requests: How requests are made and read; of the destination, changed by the trigger.
         hosts: To which a template's URL may lead beside the trigger's own.
         networks: What may be connected to beside public addresses.
+        parts: What the templates of the trigger make.
+        base_url: Where the URLs of templates begin.
     """
 
     requests: HttpRequests = field(default_factory=HttpRequests)
     hosts: tuple[str, ...] = ()
     networks: tuple[str, ...] | None = ()
+    parts: Parts = BODY_ALONE
+    base_url: str = ""
 
     @property
     def max_users(self) -> int:
@@ -58,12 +80,20 @@ class HttpApi:
         """Return the method of every request."""
         return self.requests.method
 
-    def headers(self, deliveries: Iterable[str]) -> Mapping[str, str]:
-        """Return the configured headers, and the text that stays the same at each attempt."""
+    def headers(self, deliveries: Iterable[str], root: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return the headers of a request, and the text that stays the same at each attempt."""
+        headers = {**self.requests.fixed_headers, **root.get("headers", {})}
+        content_type = CONTENT_TYPES[self.requests.encoding]
+        if content_type and not any(name.lower() == _CONTENT_TYPE for name in headers):
+            headers["Content-Type"] = content_type
         if not self.requests.idempotency_header:
-            return self.requests.headers
+            return headers
         key = sha256("\n".join(deliveries).encode()).hexdigest()[:_KEY_CHARACTERS]
-        return {**self.requests.headers, self.requests.idempotency_header: key}
+        return {**headers, self.requests.idempotency_header: key}
+
+    def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:
+        """Return the headers that sign a request."""
+        return signed(self.requests.sign, body, unix_seconds) if self.requests.sign else {}
 
     def shape(
         self,
@@ -72,20 +102,30 @@ class HttpApi:
         rules: ShapingRules,
         now_us: int,  # noqa: ARG002
     ) -> Shaped | NotSendable:
-        """Take a body as it is; a bare text is the URL of a request.
+        """Take a body as it is, if it can be written in the encoding; check URL and headers."""
+        if self.parts == BODY_ALONE:
+            return self._whole(body, {}, "")
+        parts = body if isinstance(body, dict) else {}
+        url = self._url(parts.get("url"), rules.url) if self.parts.has_url else ""
+        if isinstance(url, NotSendable):
+            return url
+        headers = {name: parts.get("headers", {}).get(name) for name in self.parts.headers}
+        wrong = next((name for name, text in headers.items() if not _is_header(text)), None)
+        if wrong is not None:
+            return NotSendable(Death.INVALID, f"the template of {wrong} yields no header's text")
+        headers = {name: text for name, text in headers.items() if text}
+        root = {"headers": headers} if headers else {}
+        if not self.parts.has_body:
+            return Shaped((None,), root, url=url)
+        return self._whole(parts.get("body"), root, url)
 
-        It may be relative to the trigger's, and stays on the allowed hosts: credentials and rate
-        are those of the destination.
-        """
+    def _whole(self, body: Any, root: Mapping[str, Any], url: str) -> Shaped | NotSendable:
         if body is None or body in ("", [], {}):
             return NotSendable(Skip.EMPTY, "the template yields nothing")
-        if type(body) is str:
-            return self._to_url(body, rules.url)
-        if self.method == "GET":
-            return NotSendable(
-                Death.INVALID, "a GET has no body: let the template yield the URL, as a text"
-            )
-        return Shaped((body,), {})
+        wrong = misfit(body, self.requests.encoding)
+        if wrong:
+            return NotSendable(Death.INVALID, wrong)
+        return Shaped((body,), root, url=url)
 
     def correct(
         self,
@@ -106,11 +146,16 @@ class HttpApi:
         return None
 
     def assemble(self, users: Sequence[bytes], root: Mapping[str, Any]) -> bytes:  # noqa: ARG002
-        """Return the one body, or the array of all."""
-        if self.max_users > 1:
-            return b"[" + b",".join(users) + b"]"
-        # Only a template that yields a URL has nothing to put into a body.
-        return b"" if users[0] == _NO_OBJECT and self.method in _WITHOUT_BODY else users[0]
+        """Return the one body, or the array of all, within its envelope."""
+        if not self.parts.has_body:
+            return b""
+        envelope = self.requests.envelope
+        if self.max_users == 1 and not envelope:
+            return encoded(users[0], self.requests.encoding)
+        array = b"[" + b",".join(users) + b"]"
+        # A template of the whole request is rendered by whoever sends it.
+        is_key = isinstance(envelope, str) and envelope
+        return b"{" + orjson.dumps(envelope) + b":" + array + b"}" if is_key else array
 
     def classify(self, answer: Answer, *, users: int, url: str) -> Verdict:  # noqa: ARG002
         """Say what an answer means by its status, and by what it says of single results."""
@@ -118,7 +163,7 @@ class HttpApi:
             return self._taken(answer, users)
         if is_status(answer.status, self.requests.retry):
             return Failed(str(answer.status), possibly_applied=answer.status not in _CLIENT_ERRORS)
-        return classify_status(answer, _said(answer))
+        return classify_status(answer, said_by(answer, self.requests.reason))
 
     def tells_data(
         self,
@@ -156,33 +201,31 @@ class HttpApi:
             return Unreadable(f"{answer.status}: {refused}")
         return Accepted(refused)
 
-    def _to_url(self, text: str, base: str) -> Shaped | NotSendable:
-        refused = self._refused(text, base)
+    def _url(self, yielded: Any, base: str) -> str | NotSendable:
+        """Return the URL that a template yields, if it stays on the allowed hosts.
+
+        Credentials and rate are those of the destination.
+        """
+        if yielded in (None, ""):
+            return NotSendable(Skip.EMPTY, "the template of the URL yields nothing")
+        if not isinstance(yielded, str):
+            return NotSendable(Death.INVALID, "the template of the URL yields no text")
+        url = join(self.base_url or base, yielded)
+        refused = self._refused(url, base)
         if refused is None:
-            return Shaped(({},), {}, url=urljoin(base, text))
+            return url
         return NotSendable(Death.INVALID, f"the template's URL is refused: {refused}")
 
-    def _refused(self, text: str, base: str) -> str | None:
-        if self.max_users > 1:
-            return "this destination takes arrays of results (http.results); it needs 1 for URLs"
-        try:
-            url = urljoin(base, text)
-        except ValueError:
-            return "it is not a URL"
+    def _refused(self, url: str, base: str) -> str | None:
         refused = refuse_reason(url, "http")
         if refused or is_same_origin(url, base) or is_listed(url, self.hosts):
             return refused
         return "it leads to another host than the destination's and those of http.hosts"
 
 
-def _said(answer: Answer) -> str:
-    document = parsed(answer.body)
-    if not isinstance(document, dict):
-        return ""
-    for key in ("error", "message", "detail", "title"):
-        if isinstance(document.get(key), str):
-            return normalise_message(document[key])
-    return ""
+def _is_header(value: Any) -> bool:
+    """Say whether a template's value can be a header; null = it is left out."""
+    return value is None or (isinstance(value, str) and value.isascii() and value.isprintable())
 
 
 def _holds(value: Any, wanted: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -9,8 +10,17 @@ from worker.contract.settings.http import Failures
 from worker.contract.words import Death
 from worker.core.messages import normalise_message
 from worker.core.verdicts import RefusedUser
+from worker.destinations.answers import parsed
+from worker.destinations.api import Answer
 
 _POSITION_DIGITS: Final = 9
+_STEP: Final = re.compile(r"\[[0-9]+\]|[^.\[\]]+")
+_USUAL: Final = (
+    "message", "error", "error.message", "error_description", "detail", "errors[].detail",
+    "errors[].message", "errors[]", "title",
+)  # fmt: skip
+_LONGEST_TEXT: Final = 300
+_NO_TEXT: Final = ("", "<")
 
 RefusedResults = Mapping[int, RefusedUser]
 
@@ -85,11 +95,50 @@ def _position(value: Any) -> int | None:
     return value if type(value) is int else None
 
 
+def said_by(answer: Answer, reason: str) -> str:
+    """Return why an answer refuses, in its own words; "" where it does not say.
+
+    Args:
+        answer: Of any status.
+        reason: Where it stands; "" = in the usual places, where it is looked for in any case.
+    """
+    document = parsed(answer.body)
+    if document is None:
+        return _plain(answer.body)
+    places = (reason, *_USUAL) if reason else _USUAL
+    found = (text for place in places if isinstance(text := _at(document, place), str) and text)
+    return normalise_message(next(found, document if isinstance(document, str) else ""))
+
+
+def _plain(body: bytes) -> str:
+    """Return an answer that is a short text and no page."""
+    text = body[:_LONGEST_TEXT].decode(errors="replace").strip()
+    return "" if text[:1] in _NO_TEXT or len(body) >= _LONGEST_TEXT else normalise_message(text)
+
+
 def _at(value: Any, path: str) -> Any:
-    """Return what lies at keys joined by dots; None where there is nothing."""
-    for key in path.split(".") if path else ():
-        value = value.get(key) if isinstance(value, dict) else None
+    """Return what lies at keys and `[indexes]`, joined by dots; None where there is nothing.
+
+    `[]` is the first entry of a list that has what follows.
+    """
+    if not path:
+        return value
+    before, _, behind = path.partition("[]")
+    if behind or path.endswith("[]"):
+        found = _at(value, before)
+        entries = found if isinstance(found, list) else ()
+        inner = (_at(entry, behind.removeprefix(".")) for entry in entries)
+        return next((each for each in inner if each is not None), None)
+    for step in _STEP.findall(path):
+        value = _step(value, step)
     return value
+
+
+def _step(value: Any, step: str) -> Any:
+    if step.startswith("["):
+        index = int(step[1:-1])
+        return value[index] if isinstance(value, list) and index < len(value) else None
+    return value.get(step) if isinstance(value, dict) else None
 
 
 def _message(entry: Any, failures: Failures) -> str:

@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from worker.contract.settings import AUDIENCE_ATTRIBUTE, Settings, Trigger
 from worker.destinations.api import Api, ShapingRules
-from worker.destinations.http import HttpApi
+from worker.destinations.encodings import misfit
+from worker.destinations.http import HttpApi, Parts
 from worker.destinations.insider import shape as insider_shape
 from worker.destinations.insider.api import InsiderApi
 
@@ -17,10 +18,13 @@ def api_of(settings: Settings, trigger: Trigger) -> Api:
     destination = settings.destinations[trigger.destination]
     if destination.api == "insider":
         return InsiderApi(unites=destination.unite)
+    requests = settings.http_of(trigger)
     return HttpApi(
-        destination.http.changed_by(trigger.http),
+        requests,
         (*destination.http.hosts, urlsplit(destination.base_url).netloc),
         destination.http.networks,
+        Parts(bool(trigger.template), bool(trigger.url.template), tuple(requests.header_templates)),
+        destination.base_url,
     )
 
 
@@ -32,6 +36,14 @@ def rules_of(settings: Settings, trigger: Trigger) -> ShapingRules:
         settings.delivery.phone_region,
         trigger.audience_flag_prefix,
     )
+
+
+def encoding_misfit(settings: Settings, trigger: Trigger, body: Any) -> str | None:
+    """Say why a rendered body can't be written in its encoding, whatever its values."""
+    if settings.destinations[trigger.destination].api == "insider" or not trigger.template:
+        return None
+    empty = body is None or body in ("", [], {})
+    return None if empty else misfit(body, settings.http_of(trigger).encoding)
 
 
 def path_misfit(api_name: str, body: Any, url: str) -> str | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from worker.core.verdicts import Failed
+from worker.contract.settings.authorizations import Certificate
+from worker.core.verdicts import Failed, Verdict
 from worker.destinations.api import Answer
 
 
@@ -19,18 +20,22 @@ class OutgoingRequest:
         url: Absolute, without the authorization's parameters.
         headers: The destination's own, and of the authorization, revealed.
         params: Of the authorization, revealed; added to the URL.
-        body: JSON, or nothing.
+        body: In the destination's encoding, or nothing.
         api: The destination's; decides which URLs are refused.
         networks: What may be connected to beside public addresses; None = anything.
+        authorization: Whose token stands for `{token}` in headers and parameters; "" = none does.
+        tls: The files with which the connection is secured.
     """
 
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     params: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     api: str = "insider"
     method: str = "POST"
     networks: tuple[str, ...] | None = None
+    authorization: str = ""
+    tls: Certificate | None = None
 
 
 class Silence(StrEnum):
@@ -46,6 +51,8 @@ class Silence(StrEnum):
     """We ended the request ourselves."""
     WITHHELD = "withheld"
     """We did not let it go: at its first byte the permission was not given."""
+    TOKEN = "token"  # noqa: S105 - a reason
+    """There was no token to send it with, or its token was refused and is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +72,30 @@ class NoAnswer:
         return self.kind in {Silence.STOPPED, Silence.WITHHELD}
 
     @property
-    def verdict(self) -> Failed:
+    def message(self) -> str:
+        """Say that there is none, and why."""
+        return f"no answer ({self.kind})"
+
+    @property
+    def verdict(self) -> Verdict:
         """Return what the drain obeys."""
-        return Failed(f"no answer ({self.kind})", possibly_applied=self.possibly_applied)
+        return Failed(self.message, possibly_applied=self.possibly_applied)
+
+
+@dataclass(frozen=True, slots=True)
+class NoToken(NoAnswer):
+    """A request that was not made, or surely not applied, for want of a token that is good.
+
+    Args:
+        why: What that means for the destination.
+    """
+
+    why: Verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what the drain obeys."""
+        return self.why
 
 
 Permit = Callable[[], Awaitable[bool]]

@@ -8,6 +8,7 @@ checked, whatever happens to the files later. In the engines a file has a name o
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,7 @@ SHIPPED_FOLDER: Final = Path(shipped.__file__).parent
 LIBRARY_FOLDER: Final = SHIPPED_FOLDER / "lib"
 _TEMPLATES: Final = "templates:/"
 _LIB: Final = "lib:/"
+_COMBINED: Final = "(combined)"
 _HASH_CHARACTERS: Final = 12
 _FILES_KEPT: Final = 64
 """Parsed files kept in memory: templates share the library's files, so each is parsed once."""
@@ -121,6 +123,21 @@ def resolutions(bundle: Bundle) -> dict[tuple[str, str], str]:
     }
 
 
+def is_combined(template: str) -> bool:
+    """Say whether a name is an object of several templates that are rendered together."""
+    return template.startswith("{")
+
+
+def _imports(parts: Mapping[str, Any]) -> str:
+    """Return the Jsonnet of an object that holds what each template yields."""
+    fields = [
+        f"{json.dumps(name)}: "
+        + (f"import {json.dumps(part)}" if isinstance(part, str) else _imports(part))
+        for name, part in parts.items()
+    ]
+    return "{" + ", ".join(fields) + "}"
+
+
 class TemplateFolder:
     """The folder of the user's templates, with the shipped `lib/` beside it.
 
@@ -140,9 +157,10 @@ class TemplateFolder:
         Raises:
             TemplateBroken: A file is missing, outside, not text, or nested too deep.
         """
-        root = self._root_name(template)
         files: dict[str, SourceFile] = {}
-        waiting = [(root, True)]
+        root = self._combined(template, files) if is_combined(template) else ""
+        root = root or self._root_name(template)
+        waiting = [(root, True)] if not files else [(n, True) for _, n in files[root].imports]
         while waiting:
             name, is_code = waiting.pop()
             if name in files and (files[name].is_code or not is_code):
@@ -152,6 +170,17 @@ class TemplateFolder:
                 (target, found.word == "import") for found, target in files[name].imports
             )
         return Bundle(root, files, _hash_of(files))
+
+    def _combined(self, template: str, files: dict[str, SourceFile]) -> str:
+        """Add a file that renders several templates together; return its name."""
+        text = _imports(json.loads(template))
+        name = _TEMPLATES + _COMBINED
+        found = _tree(name, text, _tokens(text))
+        imports = tuple((one, self._root_name(one.path)) for one in scopes.imports(found))
+        files[name] = SourceFile(
+            name, text, is_code=True, tokens=_tokens(text), parsed=found, imports=imports
+        )
+        return name
 
     def _root_name(self, template: str) -> str:
         problem = _path_problem(template)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, Literal
@@ -31,6 +32,7 @@ class Fault:
 
 
 NONE: Final = Fault()
+_OUTAGE: Final = Fault("outage", "never", html_page(503))
 _WRONG_COUNTS: Final = {"data": {"successful": {"count": 999_999}, "fail": {}}}
 _MALFORMED: Final[dict[Malformed, Fault]] = {
     "empty": Fault(answer=Reply(200, b"")),
@@ -70,7 +72,9 @@ class Faults:
         return self.settings.latency_seconds + (jitter * self._random.random() if jitter else 0.0)
 
     def draw(self, path: str, body: bytes) -> Fault:
-        """Draw the fault of a request; rules come before poison, poison before chance."""
+        """Draw what happens to this request; rules come before poison, poison before chance."""
+        if self._is_out():
+            return _OUTAGE
         rule = self._matching_rule(path, body)
         if rule is not None:
             return _ruled(rule, html=self.settings.html_errors)
@@ -80,9 +84,14 @@ class Faults:
         return self._by_chance()
 
     def draw_read(self, path: str, body: bytes) -> Fault:
-        """Return the fault of a reading request, for which only rules count."""
+        """Draw what happens to a request that only reads: outages and rules alone hold for it."""
+        if self._is_out():
+            return _OUTAGE
         rule = self._matching_rule(path, body)
         return NONE if rule is None else _ruled(rule, html=self.settings.html_errors)
+
+    def _is_out(self) -> bool:
+        return bool(self.settings.outage_until) and time.time() < self.settings.outage_until
 
     def _matching_rule(self, path: str, body: bytes) -> FailureRule | None:
         for rule in self.settings.failures:

@@ -102,6 +102,8 @@ def _explain(one: Rehearsed) -> None:
         say(_pretty(one.body))
         say(f"nothing is sent ({one.reason}): {one.message}")
         return
+    for part, value in one.target.items():
+        say(f"{part}: {value if isinstance(value, str) else _pretty(value)}")
     for line in side_by_side(_pretty(one.body), _pretty(one.sent), _width()):
         say(line)
     for change in changes_of_rehearsed(one):

@@ -80,6 +80,7 @@ def document_of(one: Rehearsed) -> dict[str, Any]:
     return base | {
         "body": one.body,
         "sent": one.sent,
+        **one.target,
         "reason": one.reason,
         "message": one.message,
         "changes": [asdict(each) for each in changes_of_rehearsed(one)],
@@ -87,8 +88,10 @@ def document_of(one: Rehearsed) -> dict[str, Any]:
 
 
 def changes_of_rehearsed(one: Rehearsed) -> list[Change]:
-    """Return the changes that shaping made; none if it left nothing to send."""
-    return changes_of(one.body, one.sent, one.shaped.dropped) if one.shaped else []
+    """Return what shaping did to an event; nothing where it left all or nothing to send."""
+    if one.shaped is None or one.shaped.users == (one.body,):
+        return []
+    return changes_of(one.body, one.sent, one.shaped.dropped)
 
 
 def changes_of(body: Any, sent: Any, dropped: Sequence[str]) -> list[Change]:

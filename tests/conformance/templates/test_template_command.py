@@ -29,6 +29,11 @@ def test_the_shipped_templates_are_fit_and_compiled(run):
     reports = json.loads(result.stdout)["templates"]
     assert result.exit_code == 0
     assert [report["template"] for report in reports] == [
+        "ansira/enrich.jsonnet",
+        "braze/track.jsonnet",
+        "customerio/ids.jsonnet",
+        "customerio/member-url.jsonnet",
+        "customerio/member.jsonnet",
         "http/event.jsonnet",
         "insider/change.jsonnet",
         "insider/enter.jsonnet",
@@ -36,6 +41,10 @@ def test_the_shipped_templates_are_fit_and_compiled(run):
         "insider/exit.jsonnet",
         "insider/flag-enter.jsonnet",
         "insider/flag-exit.jsonnet",
+        "klaviyo/profile.jsonnet",
+        "meta/conversion.jsonnet",
+        "segment/track.jsonnet",
+        "slack/message.jsonnet",
     ]
     assert all(report["fit"] and not report["findings"] for report in reports)
     assert all(report["compiled"] and not report["not_compiled"] for report in reports)

@@ -192,6 +192,48 @@ def test_a_rehearsal_delivers_to_its_sandbox_and_touches_nothing_real(folder, re
     assert (folder / ".segrelay-sandbox").is_dir()
 
 
+ANY_ENDPOINT = """
+[authorizations.crm]
+type = "oauth2"
+token_url = "https://login.example.com/token"
+client_id = "env:CRM_ID"
+client_secret = "env:CRM_SECRET"
+[destinations.crm]
+api = "http"
+base_url = "https://crm.example.com/v1"
+authorization = "crm"
+rate = "100/s"
+http = { sign = { secret = "env:CRM_SIGNS", timestamp_header = "X-Timestamp" } }
+[triggers.crm]
+destination = "crm"
+audiences = ["vip"]
+on = "enter"
+template = "people.jsonnet"
+url = { template = "url.jsonnet" }
+http = { method = "PUT" }
+"""
+
+
+def test_a_rehearsal_gets_tokens_and_signs_for_any_endpoint(folder, rehearsal):
+    with (folder / "segrelay.toml").open("a") as file:
+        file.write(ANY_ENDPOINT)
+    event = 'local event = import "lytemplates.libsonnet"; '
+    (folder / "templates" / "people.jsonnet").write_text(event + '{ email: event.get("email") }')
+    (folder / "templates" / "url.jsonnet").write_text(event + '"/people/" + event.get("id")')
+    entrance = {"slug": "vip", "event": "enter", "enter": datetime.now(UTC).isoformat()}
+    data = {"email": "ann@example.com", "id": "7", "segment_events": [entrance]}
+
+    with running(rehearsal, "--sandbox") as up:
+        assert line_with(up, "ready.")
+        asked(rehearsal, "send", "-", "--json", given=json.dumps({"data": data}))
+        found = until(lambda: asked(rehearsal, "sandbox", "requests", "--json")["last"])
+
+    [request] = found
+    assert (request["method"], request["endpoint"]) == ("PUT", "crm")
+    assert (request["path"], request["status"]) == ("/v1/people/7", 200)
+    assert request["body"] == {"email": "ann@example.com"}
+
+
 def test_a_rehearsal_that_is_started_again_delivers_to_its_empty_sandbox_again(rehearsal):
     at = datetime.now(UTC).isoformat()
     entrance = {"slug": "vip", "event": "enter", "enter": at}

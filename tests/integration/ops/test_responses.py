@@ -130,3 +130,26 @@ def test_of_two_steps_at_once_the_second_does_nothing(told):
     assert shipping(told).book.take()
 
     assert not shipping(told).step().taken
+
+
+def test_lytics_gets_the_answer_with_named_headers_and_fields(relay, sandbox):
+    relay.configure(
+        lytics(sandbox.url),
+        triggers=trigger(
+            "vip-enter",
+            audiences=["*"],
+            template="enter.jsonnet",
+            response_stream="answers",
+            response_headers=["Content-Type", "X-None"],
+            response_fields=["email", "first_name", "none"],
+        ),
+    )
+    relay.publish(payload("ann@example.com", first_name="Ann"))
+    relay.drain()
+
+    shipping(relay).step()
+
+    (record,) = collected(sandbox)
+    assert record["origin"] == {"email": "ann@example.com", "first_name": "Ann"}
+    assert record["response"]["headers"] == {"Content-Type": "application/json"}
+    assert record["response"]["body"] == {"data": {"successful": {"count": 1}, "fail": {}}}

@@ -44,13 +44,8 @@ _POLICY_TEXT: Final = orjson.dumps(asdict(POLICY))
 
 def fingerprint_of(authorization: Authorization | None) -> str:
     """Return a fingerprint of the credentials; they can't be read from it."""
-    parts = (authorization.headers, authorization.parameters) if authorization else ()
-    values = [
-        (name, secret.reveal())
-        for part in parts
-        for name, secret in sorted(part.items())
-        if secret.is_set
-    ]
+    secrets = sorted(authorization.secrets()) if authorization else ()
+    values = [(place, secret.reveal()) for place, secret in secrets if secret.is_set]
     if not values:
         return NO_CREDENTIALS
     return hashlib.sha256(orjson.dumps(values)).hexdigest()[:_FINGERPRINT_DIGITS]
@@ -87,7 +82,7 @@ class RedisGate:
         *,
         script: Callable[[str], str] = scripts.source,
     ) -> None:
-        self.gate_id = gate_id(destination.base_url, destination.authorization)
+        self.gate_id = gate_id(destination.base_url, destination.gate_scope)
         self._client = client
         self._key = keys.gate(self.gate_id)
         self._rate = destination.rate_per_minute
@@ -191,7 +186,7 @@ def ask_look(
     pipe.evalsha(
         digest(scripts.source(LOOK)),
         1,
-        keys.gate(gate_id(destination.base_url, destination.authorization)),
+        keys.gate(gate_id(destination.base_url, destination.gate_scope)),
         _POLICY_TEXT,
         *_look_args(destination.rate_per_minute, fingerprint_of(authorization)),
         *triggers,

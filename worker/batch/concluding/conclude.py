@@ -30,6 +30,7 @@ from worker.core.verdicts import (
     Failed,
     RefusedUser,
     SlowDown,
+    TokenReplaced,
     TooLarge,
     Unreadable,
     Verdict,
@@ -54,6 +55,7 @@ class _Outcomes:
         delivered: Deliveries by trigger.
         apart: Parcels that shared a user object which was refused.
         history: Lines about user objects that were shared.
+        answer: What the destination said; None = nothing.
     """
 
     now_ms: int
@@ -65,6 +67,7 @@ class _Outcomes:
     delivered: Counter[str] = field(default_factory=Counter)
     apart: list[Parcel] = field(default_factory=list)
     history: list[bytes] = field(default_factory=list)
+    answer: Answer | None = None
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ class Conclusion:
                 case BodyRefused(message):
                     await self.settler.write(self._closing(sent))
                     await self.refusals.refused(sent, message)
-                case SlowDown() | AccessRefused():
+                case SlowDown() | AccessRefused() | TokenReplaced():
                     await self.settler.write(self._closing(sent))
                     self.batch.again(request)
                 case Failed(message) | Unreadable(message):
@@ -170,6 +173,7 @@ class Conclusion:
     async def _accepted(self, sent: Sent, refused: Mapping[int, RefusedUser]) -> Mapping[str, int]:
         request, answer = sent.request, sent.answer
         outcomes, index = _Outcomes(self.batch.state.now_ms()), 0
+        outcomes.answer = answer if isinstance(answer, Answer) else None
         for packed in request.packed:
             users = range(index, index + len(packed.users))
             index = users.stop
@@ -184,7 +188,6 @@ class Conclusion:
             counts=outcomes.counts,
             waits=waits_over,
             reached=outcomes.reached,
-            status=answer.status if isinstance(answer, Answer) else 0,
             history=outcomes.history,
         )
         self.batch.state.records.update(outcomes.records)
@@ -212,7 +215,10 @@ class Conclusion:
                 to.apart += packed.members
             case RefusedUser(Skip() as reason, message):
                 remark = f"{reason.value}: {message}"
-                to.settled += (Settled(p.delivery, reason, remark=remark) for p in packed.members)
+                to.settled += (
+                    Settled(p.delivery, reason, remark=remark, answer=to.answer)
+                    for p in packed.members
+                )
             case RefusedUser(Death() as reason, message):
                 to.deaths += (
                     (parcel.delivery, self.settler.obituary(parcel, reason, message, answer))
@@ -227,7 +233,7 @@ class Conclusion:
         to.delivered[trigger] += 1
         for name in parcel.sent.dropped:
             to.counts[f"dropped|{trigger}|{name}"] += 1
-        to.settled.append(Settled(parcel.delivery, tells=True))
+        to.settled.append(Settled(parcel.delivery, tells=True, answer=to.answer))
         to.settled += (
             Settled(loser.delivery, Skip.SUPERSEDED, remark="superseded in its batch")
             for loser in parcel.losers

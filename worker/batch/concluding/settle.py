@@ -119,7 +119,10 @@ class Settler:
         """Return the outcome of a delivery that died, with its letter."""
         letter = letter_of(delivery, obituary, tag=self.tag, now_ms=self.batch.state.now_ms())
         remark = f"{obituary.reason.value}: cause {obituary.cause}"
-        return Settled(delivery, obituary.reason, letter=letter, remark=remark)
+        answer = None
+        if obituary.status:
+            answer = Answer(obituary.status, obituary.answer, headers=obituary.headers)
+        return Settled(delivery, obituary.reason, letter=letter, remark=remark, answer=answer)
 
     def obituary(
         self, parcel: Parcel, reason: Death, message: str, answer: Answer | NoAnswer | None
@@ -127,15 +130,16 @@ class Settler:
         """Return why a parcel died, with what was sent and answered."""
         setback = self.batch.state.setbacks.get(parcel.delivery.place)
         template = parcel.route.template
-        status, text = (answer.status, answer.body) if isinstance(answer, Answer) else (0, b"")
+        said = answer if isinstance(answer, Answer) else Answer(0, b"")
         return Obituary(
             reason,
             message,
             template.content_hash if template else "",
             parcel.body,
-            status,
-            text,
+            said.status,
+            said.body,
             (setback.failures if setback else 0) + 1,
+            said.headers,
         )
 
     def _lines(self, settled: Iterable[Settled]) -> list[bytes]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 import structlog
 
@@ -15,6 +16,8 @@ from worker.batch.concluding.conclude import Conclusion
 from worker.batch.concluding.settle import Settler
 from worker.batch.parcel import Request, Sent
 from worker.batch.partition import Note, NotedDelivery, Partition, Settlement
+from worker.batch.preparing.render import RowRenderer
+from worker.batch.sending.envelope import enveloped
 from worker.batch.sending.interrupt_watch import InterruptWatch
 from worker.batch.sending.pack import Packer
 from worker.contract.words import Death
@@ -89,6 +92,7 @@ class Courier:
 
     batch: Batch
     packer: Packer
+    renderer: RowRenderer
     partition: Partition
     gate: Gate
     sender: Sender
@@ -107,6 +111,12 @@ class Courier:
                 return
             if slot.probe and len(request.parcels) > 1:
                 request = self.packer.reduce(request, slot.avoid)
+            whole = await enveloped(request, self.renderer)
+            if isinstance(whole, str):
+                await self.gate.cancel(slot)
+                self._refuse_unsent(request, whole)
+                return
+            request = whole
             note = self._note(request)
             noted_ms = await self.partition.note(note)
             passage = SendGuard(self, request, slot, noted_ms)
@@ -142,7 +152,7 @@ class Courier:
         await passage.give_back()
         if answer.possibly_applied:
             self.batch.state.tally.requests += 1
-            await self.conclusion.unfinished(sent, answer.verdict.message)
+            await self.conclusion.unfinished(sent, answer.message)
             return
         await self.settler.write(Settlement(note_id=sent.note.note_id))
         await self._leave(sent.request, passage.closed)
@@ -263,15 +273,28 @@ class Courier:
             f"{destination}|{delivery.place}|{delivery.header.digest.hex()}"
             for delivery in (parcel.delivery for parcel in request.parcels)
         )
+        headers = route.api.headers(deliveries, request.parcels[0].shaped.root)
+        signature = route.api.signature(request.body, self.batch.state.now_ms() // 1000)
         return OutgoingRequest(
             request.url,
-            {**route.api.headers(deliveries), **route.headers},
+            {**headers, **route.headers, **signature},
             route.params,
             request.body,
             route.api_name,
             route.api.method,
             route.api.networks,
+            route.token_of,
+            route.tls,
         )
+
+    def _refuse_unsent(self, request: Request, message: str) -> None:
+        """Halve a request for which there is no body, until it is known whose fault that is."""
+        if len(request.parcels) > 1:
+            self.batch.split(request)
+            return
+        parcel = request.parcels[0]
+        obituary = self.settler.obituary(parcel, Death.TEMPLATE_ERROR, message, None)
+        self.batch.deaths.append((parcel.delivery, obituary))
 
     async def _unsendable(self, request: Request, note: Note, message: str) -> None:
         """Bury what can't be sent: a forbidden URL, or credentials that HTTP does not allow."""
@@ -296,7 +319,7 @@ class Courier:
         api = request.parcels[0].route.api
         verdict = api.classify(answer, users=request.users, url=request.url)
         users = [user for packed in request.packed for user in packed.users]
-        return quoting_nothing(verdict, request.body, users)
+        return quoting_nothing(verdict, _all_values(request, users), users)
 
     def _log(self, sent: Sent, verdict: Verdict) -> None:
         request, answer = sent.request, sent.answer
@@ -316,3 +339,10 @@ class Courier:
             verdict=type(verdict).__name__,
             elapsed_seconds=round(sent.elapsed_seconds, 3),
         )
+
+
+def _all_values(request: Request, users: Sequence[bytes]) -> bytes:
+    """Return a text in which every value that was sent stands: in a form they are escaped."""
+    if not request.parcels[0].shaped.url and request.body[:1] in (b"{", b"["):
+        return request.body
+    return b"\n".join((*users, unquote(request.url).encode()))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
+from worker.contract.settings.authorizations import Authorization
 from worker.contract.settings.checks import DraftSettings, problems_of, warnings_of
 from worker.contract.settings.exposure import exposures
 from worker.contract.settings.fields import Surroundings
+from worker.contract.settings.http import HttpRequests
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
+from worker.contract.settings.references import misplaced_references
 from worker.contract.settings.sandboxed import sandbox_url, sandboxed
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
@@ -20,7 +24,6 @@ from worker.contract.settings.sections import (
     AUDIENCE_FLAG_PREFIX,
     DEFAULT_AUDIENCE_ATTRIBUTE,
     DEFAULT_FLAG_PREFIX,
-    Authorization,
     DeliverySettings,
     Destination,
     FlowerSettings,
@@ -112,8 +115,47 @@ class Settings(Frozen):
         )
 
     def url_of(self, trigger: Trigger) -> str:
-        """Return the whole URL of a trigger, without the authorization's parameters."""
-        return join(self.destinations[trigger.destination].base_url, trigger.url)
+        """Return the whole URL of a trigger, without the authorization's parameters.
+
+        If a template makes the URL, or its secret is not set, that is the base URL.
+        """
+        return join(self.destinations[trigger.destination].base_url, trigger.url.value)
+
+    def shown_url_of(self, trigger: Trigger) -> str:
+        """Return the URL of a trigger as it may be printed."""
+        if trigger.url.secret:
+            return trigger.url.shown
+        return self.url_of(trigger)
+
+    def http_of(self, trigger: Trigger) -> HttpRequests:
+        """Return how the requests of a trigger are made."""
+        return self.destinations[trigger.destination].http.changed_by(trigger.http)
+
+    def reveal(self, trigger: Trigger) -> None:
+        """Do nothing if all secrets are set that the requests of a trigger need.
+
+        Raises:
+            ConfigurationInvalid: One is not.
+        """
+        authorization = self.authorization_of(self.destinations[trigger.destination])
+        if authorization:
+            authorization.reveal()
+        sign = self.http_of(trigger).sign
+        for secret in (trigger.url.secret, sign and sign.secret):
+            if secret:
+                secret.reveal()
+
+    def template_of(self, trigger: Trigger) -> str:
+        """Return the name of the template, or templates, of a trigger.
+
+        If templates make URL or headers too, they are rendered together, and the name is an object
+        as JSON: `{"body": FILE, "url": FILE, "headers": {NAME: FILE}}`.
+        """
+        headers = self.http_of(trigger).header_templates
+        if not (headers or trigger.url.template):
+            return trigger.template
+        parts = {"body": trigger.template, "url": trigger.url.template, "headers": headers}
+        return json.dumps({name: part for name, part in parts.items() if part})
 
     def authorization_of(self, destination: Destination) -> Authorization | None:
         """Return what a destination is sent with, or None where it needs nothing."""
@@ -179,6 +221,7 @@ def _build(
     delivery = reader.table(DeliverySettings, document, "delivery")
     operate = reader.table(OperateSettings, document, "operate")
     draft = _draft(folder, document, reader, operate)
+    reader.problems.extend(misplaced_references(document))
     reader.problems.extend(problems_of(draft))
     if reader.problems or redis is None or delivery is None or operate is None:
         return None

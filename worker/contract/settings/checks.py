@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,20 @@ from urllib.parse import urlsplit
 
 from worker.contract.problems import Problem, did_you_mean, place_of
 from worker.contract.settings.addresses import literal_address, refuse_address_reason
+from worker.contract.settings.authorizations import (
+    PARTNER_NAME,
+    REQUEST_TOKEN,
+    Authorization,
+    problems_of_authorization,
+)
+from worker.contract.settings.http_checks import (
+    HTTP_ONLY,
+    missing_templates,
+    problems_of_requests,
+    problems_of_templates,
+)
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
-    Authorization,
     Destination,
     FlowerSettings,
     LyticsSettings,
@@ -33,14 +43,6 @@ from worker.contract.settings.urls import (
     refuse_reason,
 )
 
-PARTNER_NAME: Final = "X-PARTNER-NAME"
-REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
-_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-_OUR_HEADERS: Final = frozenset(
-    {"host", "content-length", "content-type", "content-encoding", "transfer-encoding"}
-)
-_HTTP_ONLY: Final = 'is for destinations with api = "http" only'
 _LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
 
 
@@ -74,7 +76,7 @@ def problems_of(draft: DraftSettings) -> Iterator[Problem]:
         yield Problem("templates", f"there is no folder {draft.templates_folder}",
                       "relative paths start at the folder of this file")  # fmt: skip
     for authorization in draft.authorizations.values():
-        yield from _problems_of_headers(authorization)
+        yield from problems_of_authorization(authorization)
     for destination in draft.destinations.values():
         yield from _problem_of_name(
             draft, "authorizations", destination.authorization,
@@ -113,21 +115,6 @@ def warnings_of(draft: DraftSettings) -> Iterator[Problem]:
     yield from _unset_secrets(draft)
 
 
-def _problems_of_headers(authorization: Authorization) -> Iterator[Problem]:
-    for header, secret in authorization.headers.items():
-        place = place_of(("authorizations", authorization.name, "headers", header))
-        value = secret.value or ""
-        if not _HEADER_NAME.fullmatch(header):
-            yield Problem(place, "is not the name of a header")
-        if header.lower() in _OUR_HEADERS:
-            yield Problem(place, "is set by segrelay itself")
-        if not _HEADER_VALUE.fullmatch(value):
-            yield Problem(place, f"{secret.origin} holds characters that a header can't carry")
-        if header.upper() == PARTNER_NAME and value != value.lower():
-            yield Problem(place, f"{secret.origin} holds an uppercase letter",
-                          "Insider wants the partner name in lower case")  # fmt: skip
-
-
 def _problem_of_name(draft: DraftSettings, table: str, name: str, place: str) -> Iterator[Problem]:
     if name and name not in draft.named[table]:
         hint = did_you_mean(name, draft.named[table]) or f"add the table [{table}.{name}]"
@@ -136,16 +123,20 @@ def _problem_of_name(draft: DraftSettings, table: str, name: str, place: str) ->
 
 def _problems_of_http(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
     path = ("destinations", destination.name)
+    authorization = draft.authorizations.get(destination.authorization)
     if destination.api != "http":
         if destination.http.model_fields_set:
-            yield Problem(place_of((*path, "http")), _HTTP_ONLY)
+            yield Problem(place_of((*path, "http")), HTTP_ONLY)
+        if authorization and authorization.uses_token:
+            yield Problem(place_of((*path, "authorization")), f'type = "oauth2" {HTTP_ONLY}')
         return
-    authorization = draft.authorizations.get(destination.authorization)
     both = {header.lower() for header in authorization.headers} if authorization else set()
     for header in destination.http.headers:
         if header.lower() in both:
             yield Problem(place_of((*path, "http", "headers", header)),
                           "stands in the authorization too")  # fmt: skip
+    if draft.templates_folder.is_dir():
+        yield from missing_templates(draft.templates_folder, destination.http, path)
     host = urlsplit(destination.base_url).hostname or ""
     reason = _refuse_host_reason(host, destination.http.networks)
     if reason:
@@ -171,50 +162,52 @@ def _problems_of_trigger(draft: DraftSettings, trigger: Trigger) -> Iterator[Pro
     destination = draft.destinations.get(trigger.destination)
     if destination is not None:
         yield from _problem_of_url(trigger, destination)
+        yield from problems_of_requests(trigger, destination)
     if draft.templates_folder.is_dir():
-        yield from _problem_of_template(draft.templates_folder, trigger)
+        yield from problems_of_templates(draft.templates_folder, trigger)
     if trigger.sample and not (draft.folder / trigger.sample).is_file():
         yield Problem(place_of((*path, "sample")), f"there is no file {trigger.sample}",
                       "relative paths start at the folder of this file")  # fmt: skip
+    kept = {*trigger.export_fields} if trigger.export_fields else {*trigger.response_fields}
+    for at, field in enumerate(trigger.response_fields):
+        if field not in kept:
+            yield Problem(place_of((*path, "response_fields", at)),
+                          f"{field} is not kept: it is missing in export_fields")  # fmt: skip
     if trigger.response_stream and not draft.has_lytics:
         yield Problem(place_of((*path, "response_stream")), "needs the table [lytics]")
 
 
 def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
     place = place_of(("triggers", trigger.name, "url"))
+    secret = trigger.url.secret
+    if trigger.url.template or (secret and not secret.is_set):
+        return
     if not trigger.url and destination.api == "insider":
         yield Problem(place, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
         return
-    url = join(destination.base_url, trigger.url)
+    url = join(destination.base_url, trigger.url.value)
     reason = refuse_reason(url, destination.api)
     if reason is not None:
-        yield Problem(place, reason, _near_path(url, trigger, destination))
+        yield Problem(place, _of_a_secret(secret) if secret else reason,
+                      _near_path(url, trigger, destination))  # fmt: skip
     elif not is_same_origin(url, destination.base_url) and not (
         destination.api == "http" and is_listed(url, destination.http.hosts)
     ):
         yield Problem(place, f"leads to another host than {destination.base_url}",
                       "the authorization would go there too: make it a destination of its own"
                       )  # fmt: skip
-    if destination.api != "http" and trigger.http.model_fields_set:
-        yield Problem(place_of(("triggers", trigger.name, "http")), _HTTP_ONLY)
+
+
+def _of_a_secret(secret: Secret) -> str:
+    return f"{secret.origin} holds no URL that may be sent to"
 
 
 def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
     """Suggest an allowed path for a slip, but none in the place of one that erases."""
     if destination.api != "insider" or erases(url):
         return ""
-    near = did_you_mean(trigger.url, INSIDER_PATHS)
+    near = did_you_mean(trigger.url.text, INSIDER_PATHS)
     return near if "mean" in near else ""
-
-
-def _problem_of_template(folder: Path, trigger: Trigger) -> Iterator[Problem]:
-    if (folder / trigger.template).is_file():
-        return
-    there = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*.jsonnet"))]
-    near = did_you_mean(trigger.template, there)
-    yield Problem(place_of(("triggers", trigger.name, "template")),
-                  f"there is no {trigger.template} in {folder}",
-                  near if "mean" in near else "")  # fmt: skip
 
 
 def _warnings_of_credentials(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
@@ -235,19 +228,32 @@ def _warnings_of_credentials(draft: DraftSettings, destination: Destination) -> 
 
 def _unset_secrets(draft: DraftSettings) -> Iterator[Problem]:
     for authorization in draft.authorizations.values():
-        path = ("authorizations", authorization.name)
-        for table in ("headers", "parameters"):
-            for key, secret in getattr(authorization, table).items():
-                if not secret.is_set:
-                    yield Problem(place_of((*path, table, key)),
-                                  f"{secret.origin} is not set; nothing can be sent with it"
-                                  )  # fmt: skip
+        path = place_of(("authorizations", authorization.name))
+        for place, secret in authorization.secrets():
+            if not secret.is_set:
+                yield Problem(f"{path}.{place}",
+                              f"{secret.origin} is not set; nothing can be sent with it"
+                              )  # fmt: skip
+    for place, secret in sending_secrets(draft):
+        if not secret.is_set:
+            yield Problem(place, f"{secret.origin} is not set; nothing can be sent with it")
     for place, secret in other_secrets(draft):
         if not secret.is_set:
             yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
     if draft.notify and not draft.notify.url.is_set:
         origin = draft.notify.url.origin
         yield Problem("operate.notify.url", f"{origin} is not set; no messages are sent")
+
+
+def sending_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+    """Yield the secrets of requests outside of the authorizations, with their places."""
+    for trigger in draft.triggers.values():
+        if trigger.url.secret:
+            yield place_of(("triggers", trigger.name, "url")), trigger.url.secret
+    for table, rows in (("destinations", draft.destinations), ("triggers", draft.triggers)):
+        for name, row in rows.items():
+            if row.http.sign:
+                yield place_of((table, name, "http", "sign", "secret")), row.http.sign.secret
 
 
 def other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:

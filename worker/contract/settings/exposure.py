@@ -9,12 +9,15 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from worker.contract.problems import Problem, place_of
-from worker.contract.settings.checks import PARTNER_NAME, DraftSettings, other_secrets
+from worker.contract.settings.authorizations import PARTNER_NAME
+from worker.contract.settings.checks import DraftSettings, other_secrets, sending_secrets
 from worker.contract.settings.secrets import LITERAL, Secret, is_reference
 
 _HINT: Final = (
     'write "env:NAME" or "file:PATH", and change the secret if others have seen this file'
 )
+_NAMES: Final = (f"HEADERS.{PARTNER_NAME}", "CLIENT_ID", "USER")
+"""They name an account, and open nothing."""
 _REDIS_URLS: Final = ("url", "broker_url")
 
 
@@ -51,9 +54,9 @@ def _others_can_read(file: Path) -> bool:
 
 def _secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
     for authorization in draft.authorizations.values():
-        path = ("authorizations", authorization.name)
-        for table in ("headers", "parameters"):
-            for key, secret in getattr(authorization, table).items():
-                if key.upper() != PARTNER_NAME:  # it names the account, and opens nothing
-                    yield place_of((*path, table, key)), secret
+        path = place_of(("authorizations", authorization.name))
+        for place, secret in authorization.secrets():
+            if place.upper() not in _NAMES:
+                yield f"{path}.{place}", secret
+    yield from sending_secrets(draft)
     yield from other_secrets(draft)

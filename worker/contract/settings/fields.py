@@ -100,7 +100,8 @@ def between(shortest: str, longest: str) -> AfterValidator:
     return AfterValidator(Between(shortest, longest))
 
 
-def _read_secret(value: Any, info: ValidationInfo) -> Secret:
+def secret_of(value: Any, info: ValidationInfo) -> Secret:
+    """Return the secret that a text of the configuration stands for."""
     if isinstance(value, Secret):
         return value
     if not isinstance(value, str):
@@ -118,7 +119,7 @@ def _read_redis_url(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str):
         return value
     if _from_file(info) and is_reference(value):
-        secret = _read_secret(value, info)
+        secret = secret_of(value, info)
         if secret.value is None:
             raise wrong(f"{secret.origin}: {secret.why_unset}")
         value = secret.value
@@ -178,6 +179,10 @@ def _check_relative(value: str) -> str:
     return value
 
 
+def _check_template(value: str) -> str:
+    return _check_relative(_check_trimmed(value))
+
+
 Text = Annotated[str, AfterValidator(_check_trimmed)]
 Whole = Annotated[int, Strict()]
 Switch = Annotated[bool, Strict()]
@@ -193,7 +198,7 @@ PerMinute = Annotated[
     Field(gt=0),
 ]
 SecretValue = Annotated[
-    Secret, PlainValidator(_read_secret), PlainSerializer(str, return_type=str, when_used="json")
+    Secret, PlainValidator(secret_of), PlainSerializer(str, return_type=str, when_used="json")
 ]
 RedisUrl = Annotated[
     str,
@@ -203,4 +208,5 @@ RedisUrl = Annotated[
 BaseUrl = Annotated[str, AfterValidator(_check_base_url)]
 Listen = Annotated[str, AfterValidator(_check_listen)]
 TemplateName = Annotated[Text, AfterValidator(_check_relative)]
+OptionalTemplate = Annotated[str, AfterValidator(lambda name: name and _check_template(name))]
 JsonTable = Annotated[dict[str, Any], AfterValidator(_check_json)]

@@ -6,11 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+)
 
 from worker.contract.settings.addresses import network
-from worker.contract.settings.fields import Text, Whole, wrong
-from worker.contract.settings.secrets import is_reference
+from worker.contract.settings.fields import SecretValue, TemplateName, Text, Whole, wrong
 from worker.contract.settings.urls import host_problem
 
 MOST_RESULTS: Final = 10_000
@@ -21,6 +27,7 @@ _HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 _OUR_HEADERS: Final = frozenset(
     {"host", "content-length", "content-encoding", "transfer-encoding", "connection"}
 )
+PATH: Final = re.compile(r"(?:[^.\[\]]+|\[[0-9]+\])(?:\.[^.\[\]]+|\[[0-9]+\])*")
 _SCALARS: Final = (str, int, float, bool)
 
 
@@ -47,14 +54,35 @@ def _checked_header_name(name: str) -> str:
     return name
 
 
-def _checked_headers(headers: dict[str, str]) -> dict[str, str]:
+class TemplateChoice(HttpTable):
+    """A Jsonnet file that makes a value for each event."""
+
+    template: TemplateName
+    """The file, relative to the templates folder."""
+
+
+def _checked_headers(headers: dict[str, str | TemplateChoice]) -> dict[str, str | TemplateChoice]:
     for name, value in headers.items():
         _checked_header_name(name)
-        if is_reference(value):
-            raise wrong(f"{name} names a secret", "put it into an authorization's headers")
+        if isinstance(value, TemplateChoice):
+            continue
         if not _HEADER_VALUE.fullmatch(value):
             raise wrong(f"{name} holds characters that a header can't carry")
     return headers
+
+
+def _text_or_template(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str | TemplateChoice):
+        return value
+    if isinstance(value, dict):
+        return TemplateChoice.model_validate(value, context=info.context)
+    raise wrong("is neither a text nor a template", 'write it as { template = "name.jsonnet" }')
+
+
+def _checked_path(path: str) -> str:
+    if path and not PATH.fullmatch(path):
+        raise wrong("is not a path", 'write it as "errors[0].detail"')
+    return path
 
 
 def _checked_network(text: str) -> str:
@@ -80,7 +108,9 @@ def _checked_scalar(value: Any) -> Any:
 
 Status = Annotated[str, BeforeValidator(_as_status)]
 HeaderName = Annotated[str, AfterValidator(lambda name: name and _checked_header_name(name))]
-Headers = Annotated[dict[str, str], AfterValidator(_checked_headers)]
+TextOrTemplate = Annotated[Any, BeforeValidator(_text_or_template)]
+Headers = Annotated[dict[str, TextOrTemplate], AfterValidator(_checked_headers)]
+JsonPath = Annotated[str, AfterValidator(_checked_path)]
 Host = Annotated[Text, AfterValidator(_checked_host)]
 NetworkText = Annotated[Text, AfterValidator(_checked_network)]
 Scalar = Annotated[Any, AfterValidator(_checked_scalar)]
@@ -106,15 +136,42 @@ class Failures(HttpTable):
     """The key that holds the reason; empty: the entry is a text, or there is no reason."""
 
 
+class Signature(HttpTable):
+    """The signature of a request."""
+
+    header: HeaderName = "X-Signature"
+    """The header that carries the signature."""
+    algorithm: Literal["hmac-sha256", "hmac-sha512", "hmac-sha1"] = "hmac-sha256"
+    """The way in which it is computed."""
+    secret: SecretValue
+    """The secret that both sides know."""
+    of: str = "{timestamp}.{body}"
+    """The signed text; `{timestamp}` and `{body}` stand for the request's."""
+    encoding: Literal["hex", "base64"] = "hex"
+    """The way in which the signature is written."""
+    value: str = "{signature}"
+    """The value of the header, e.g. `sha256={signature}` or `t={timestamp},v1={signature}`."""
+    timestamp_header: HeaderName = ""
+    """The header that carries the time, in Unix seconds; empty: none does."""
+
+
 class HttpRequests(HttpTable):
     """The form of requests and of their answers; a trigger may change it for its own."""
 
     method: Literal["POST", "PUT", "PATCH", "DELETE", "GET"] = "POST"
     """The method of the requests."""
     headers: Headers = {}
-    """Headers that go with every request. Secrets belong in an authorization."""
+    """Headers that go with every request, each a text or `{ template = "name.jsonnet" }`. Secrets
+    belong in an authorization."""
+    encoding: Literal["json", "form", "text"] = "json"
+    """The way in which the result of the template is written: as JSON, as the fields of a form, or,
+    if it is a text, as it is."""
     results: Whole = Field(default=1, ge=1, le=MOST_RESULTS)
     """The number of results that share a request, as a JSON array; 1: each goes alone."""
+    envelope: TextOrTemplate = ""
+    """The key of the object in which the array of results stands, or `{ template = … }`, which gets
+    the array as `event.get("results")` and yields the whole body; empty: the array itself is sent,
+    or the one result."""
     max_bytes: Whole = Field(default=MOST_BYTES, ge=1_000, le=50_000_000)
     """The largest size of a request, in bytes."""
     success: tuple[Status, ...] = Field(default=("2xx",), min_length=1)
@@ -125,6 +182,25 @@ class HttpRequests(HttpTable):
     """Carries the same text at each attempt of a delivery; empty: it is not sent."""
     failures: Failures | None = None
     """The place in a successful answer that names the results that it refuses."""
+    reason: JsonPath = ""
+    """The place at which an answer says why it refuses, e.g. `errors[0].detail`; empty: one of the
+    usual places."""
+    sign: Signature | None = None
+    """The signature that requests carry; without it they carry none."""
+
+    @property
+    def fixed_headers(self) -> dict[str, str]:
+        """Return the headers that no template makes."""
+        return {name: text for name, text in self.headers.items() if isinstance(text, str)}
+
+    @property
+    def header_templates(self) -> dict[str, str]:
+        """Return the templates that make headers, by the header's name."""
+        return {
+            name: value.template
+            for name, value in self.headers.items()
+            if isinstance(value, TemplateChoice)
+        }
 
     def changed_by(self, other: HttpRequests) -> HttpRequests:
         """Return these with what another table sets."""

@@ -10,17 +10,25 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from worker.contract.settings.authorizations import TOKEN
 from worker.contract.settings.fields import EMBEDDED
-from worker.contract.settings.secrets import Secret
+from worker.contract.settings.secrets import LITERAL, Secret
+from worker.contract.settings.target import TargetUrl
 from worker.contract.settings.urls import is_loopback, refuse_base_reason
 from worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:
     from worker.contract.settings import Authorization, FlowerSettings, Settings, Trigger
-    from worker.contract.settings.http import HttpDestination
+    from worker.contract.settings.http import HttpDestination, HttpRequests
+    from worker.contract.settings.sections import Destination
 
 SANDBOX_VARIABLE: Final = "SEGRELAY_SANDBOX"
 DEFAULT_SANDBOX: Final = "http://127.0.0.1:8900"
+ENDPOINTS_PATH: Final = "/to"
+"""Where the sandbox stands in for other destinations than Insider, each below its name."""
+TOKEN_PATH: Final = "/_oauth2/token"  # noqa: S105 - a path of the sandbox
+_IN_PLACE_OF_SECRETS: Final = "/secret-url"
+"""In the place of a URL that is a secret."""
 _OFF: Final = frozenset({"", "0"})
 _SUFFIX: Final = "-sandbox"
 _THIS_MACHINE: Final = ("127.0.0.0/8", "::1/128")
@@ -61,16 +69,21 @@ def sandboxed(settings: Settings, url: str) -> Settings:
             }
         ),
         "destinations": {
-            name: one.model_copy(update={"base_url": url, "http": _on_this_machine(one.http)})
+            name: one.model_copy(
+                update={"base_url": _base_url(one, url), "http": _on_this_machine(one.http)}
+            )
             for name, one in settings.destinations.items()
         },
-        "triggers": {name: _below(trigger) for name, trigger in settings.triggers.items()},
+        "triggers": {
+            name: _below(trigger, settings.destinations[trigger.destination], url)
+            for name, trigger in settings.triggers.items()
+        },
         "authorizations": {
-            name: _without_secrets(one) for name, one in settings.authorizations.items()
+            name: _without_secrets(one, url) for name, one in settings.authorizations.items()
         },
         "flower": _with_password(settings.flower),
         "operate": settings.operate.model_copy(update={"notify": None}),
-        "warnings": (*settings.warnings, *_said(settings, url)),
+        "warnings": (*settings.warnings, *_said(url)),
     }
     if settings.lytics:
         lytics = {"base_url": url, "token": _PLACEHOLDER}
@@ -78,23 +91,58 @@ def sandboxed(settings: Settings, url: str) -> Settings:
     return settings.model_copy(update=changed)
 
 
-def _below(trigger: Trigger) -> Trigger:
+def _base_url(destination: Destination, url: str) -> str:
+    """Return where the sandbox stands in for a destination."""
+    if destination.api == "insider":
+        return url
+    return _root(destination, url) + urlsplit(destination.base_url).path.rstrip("/")
+
+
+def _root(destination: Destination, url: str) -> str:
+    if destination.api == "insider":
+        return url
+    return f"{url}{ENDPOINTS_PATH}/{destination.name}"
+
+
+def _below(trigger: Trigger, destination: Destination, url: str) -> Trigger:
     """Return a trigger whose URL, where it is a whole one, leads to the sandbox too."""
-    parts = urlsplit(trigger.url)
-    return trigger.model_copy(update={"url": parts.path}) if parts.scheme else trigger
+    changed: dict[str, Any] = {"http": trigger.http.model_copy(update=_signed(trigger.http))}
+    parts = urlsplit(trigger.url.text)
+    if trigger.url.secret:
+        changed["url"] = TargetUrl(_IN_PLACE_OF_SECRETS)
+    elif parts.scheme:
+        query = f"?{parts.query}" if parts.query else ""
+        changed["url"] = TargetUrl(f"{_root(destination, url)}{parts.path}{query}")
+    return trigger.model_copy(update=changed)
 
 
 def _on_this_machine(http: HttpDestination) -> HttpDestination:
-    return http.model_copy(update={"hosts": (), "networks": _THIS_MACHINE})
+    return http.model_copy(update={"hosts": (), "networks": _THIS_MACHINE, **_signed(http)})
 
 
-def _without_secrets(authorization: Authorization) -> Authorization:
-    return authorization.model_copy(
-        update={
-            "headers": dict.fromkeys(authorization.headers, _PLACEHOLDER),
-            "parameters": {},
-        }
-    )
+def _signed(http: HttpRequests) -> dict[str, Any]:
+    """Return what changes of a table that signs: the secret."""
+    if not http.sign:
+        return {}
+    return {"sign": http.sign.model_copy(update={"secret": _PLACEHOLDER})}
+
+
+def _without_secrets(authorization: Authorization, url: str) -> Authorization:
+    """Return an authorization of the same type whose secrets are placeholders."""
+    changed: dict[str, Any] = {"certificate": "", "key": "", "authority": "", "parameters": {}}
+    for table in ("headers", "extra"):
+        given = getattr(authorization, table)
+        changed[table] = {name: _placeholder(secret) for name, secret in given.items()}
+    for name in ("user", "password", "client_id", "client_secret"):
+        if getattr(authorization, name) is not None:
+            changed[name] = _PLACEHOLDER
+    if authorization.uses_token:
+        changed["token_url"] = url + TOKEN_PATH
+    return authorization.model_copy(update=changed)
+
+
+def _placeholder(secret: Secret) -> Secret:
+    return secret if secret.origin == LITERAL and TOKEN in (secret.value or "") else _PLACEHOLDER
 
 
 def _with_password(flower: FlowerSettings | None) -> FlowerSettings | None:
@@ -102,15 +150,9 @@ def _with_password(flower: FlowerSettings | None) -> FlowerSettings | None:
     return flower if flower and flower.password.is_set else None
 
 
-def _said(settings: Settings, url: str) -> list[str]:
+def _said(url: str) -> list[str]:
     rehearsal = (
         f"{SANDBOX_VARIABLE}: this is a rehearsal; everything goes to the sandbox at {url},"
         " and the real Redis is not touched"
     )
-    refused = [
-        f"{SANDBOX_VARIABLE}: destinations.{name}: the sandbox stands in for Insider only, and"
-        " refuses what goes to this one"
-        for name, one in settings.destinations.items()
-        if one.api != "insider"
-    ]
-    return [rehearsal, *refused]
+    return [rehearsal]

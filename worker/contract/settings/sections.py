@@ -14,18 +14,19 @@ from worker.contract.settings.fields import (
     BaseUrl,
     JsonTable,
     Listen,
+    OptionalTemplate,
     PerMinute,
     RedisUrl,
     Seconds,
     SecretValue,
     Switch,
-    TemplateName,
     Text,
     Whole,
     between,
     wrong,
 )
-from worker.contract.settings.http import HttpDestination, HttpRequests
+from worker.contract.settings.http import HeaderName, HttpDestination, HttpRequests
+from worker.contract.settings.target import TargetUrl, TriggerUrl
 
 AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"
@@ -154,18 +155,6 @@ class DeliverySettings(Section):
         return region
 
 
-class Authorization(Section):
-    """The credentials that a destination asks for."""
-
-    name: str
-    label: str = ""
-    """A name for people, shown where the credentials are refused."""
-    headers: Mapping[str, SecretValue] = {}
-    """Headers that go with every request."""
-    parameters: Mapping[str, SecretValue] = {}
-    """URL parameters that go with every request; they are never logged."""
-
-
 class Destination(Section):
     """Where deliveries go, and how fast."""
 
@@ -183,6 +172,14 @@ class Destination(Section):
     unite: Switch = True
     """Insider only: deliveries of one person that meet in a batch share one user object."""
     http: HttpDestination = HttpDestination()
+
+    @property
+    def gate_scope(self) -> str:
+        """Return what destinations on one host have in common if they share a gate.
+
+        That is the authorization. A destination without one shares its gate with no other.
+        """
+        return self.authorization or f"/{self.name}"
 
 
 class NotifySettings(Section):
@@ -233,10 +230,12 @@ class Trigger(Section):
     """Slugs or ids of audiences; `["*"]` means all."""
     on: Literal["enter", "exit", "change"]
     """The kind of events that the trigger takes."""
-    template: TemplateName
-    """The Jsonnet file that makes the body, relative to the templates folder."""
-    url: str = ""
-    """The path below the base URL, or an absolute URL."""
+    template: OptionalTemplate = ""
+    """The Jsonnet file that makes the body, relative to the templates folder. A trigger whose `url`
+    is a template can do without: its requests have no body."""
+    url: TriggerUrl = TargetUrl()
+    """The path below the base URL, an absolute URL, a secret such as `env:SLACK_URL`, or
+    `{ template = "url.jsonnet" }`, which yields one of these for each event."""
     export_fields: tuple[Text, ...] = ()
     """Keep only these fields of a profile; an empty list keeps all."""
     settings: Annotated[JsonTable, BeforeValidator(_with_defaults)] = Field(
@@ -252,7 +251,13 @@ class Trigger(Section):
     canary: Whole = Field(default=0, ge=0, le=1_000_000)
     """The number of deliveries that try a new or changed template before the trigger pauses."""
     response_stream: str = ""
-    """A stream of Lytics that is told what became of each delivery; needs `[lytics]`."""
+    """A stream of Lytics that is told what became of each delivery, with the answer; needs
+    `[lytics]`."""
+    response_headers: tuple[HeaderName, ...] = ()
+    """Headers of the answer that go into the response stream."""
+    response_fields: tuple[Text, ...] = ()
+    """Fields of the profile that go into the response stream, to say whom it is about; without any,
+    the identity does."""
     http: HttpRequests = HttpRequests()
 
     @field_validator("audiences")
@@ -277,6 +282,11 @@ class Trigger(Section):
     def audience_flag_prefix(self) -> str:
         """Return how the attributes begin that stand for one audience each."""
         return str(self.settings.get(AUDIENCE_FLAG_PREFIX, DEFAULT_FLAG_PREFIX))
+
+    @property
+    def main_template(self) -> str:
+        """Return the template that stands for the trigger: of the body, or of the URL alone."""
+        return self.template or self.url.template
 
     def wants(self, audience: str) -> bool:
         """Say whether the trigger names an audience, or all."""

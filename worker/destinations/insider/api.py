@@ -34,8 +34,16 @@ class InsiderApi:
     networks: tuple[str, ...] | None = None
     unites: bool = True
 
-    def headers(self, deliveries: Iterable[str]) -> Mapping[str, str]:  # noqa: ARG002
+    def headers(
+        self,
+        deliveries: Iterable[str],  # noqa: ARG002
+        root: Mapping[str, Any],  # noqa: ARG002
+    ) -> Mapping[str, str]:
         """Return nothing: Insider knows no key for repetitions."""
+        return {}
+
+    def signature(self, body: bytes, unix_seconds: int) -> Mapping[str, str]:  # noqa: ARG002
+        """Return nothing: Insider knows no signatures."""
         return {}
 
     def shape(

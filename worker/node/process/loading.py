@@ -7,7 +7,7 @@ end the one that renders it, and then only its own triggers are stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ import structlog
 
 from worker.batch.route import Route
 from worker.checks.triggers import check_trigger, kind_of
-from worker.contract.settings import Secret, Settings, Trigger
+from worker.contract.settings import Settings, Trigger
+from worker.contract.settings.http import TemplateChoice
 from worker.destinations.registry import api_of, rules_of
 from worker.errors import TemplateBroken, WeMustAct
 from worker.jsonnet.rendered import Template
@@ -53,18 +54,30 @@ class Loaded:
 def load(settings: Settings, ask: Ask = answers_apart) -> Loaded:
     """Load and try the template of each trigger; a broken one stops its trigger and no other."""
     renderer = Renderer(settings.templates_folder)
-    names = dict.fromkeys(trigger.template for trigger in settings.triggers.values())
+    names = dict.fromkeys(map(settings.template_of, settings.triggers.values()))
     templates = {name: _template(renderer, name) for name in names}
-    fit = [each for each in settings.triggers.values() if templates[each.template][0]]
+    fit = [each for each in settings.triggers.values() if templates[settings.template_of(each)][0]]
     problems = _problems(settings, fit, renderer, ask)
     routes: dict[str, dict[str, Route]] = {name: {} for name in settings.destinations}
     for trigger in settings.triggers.values():
-        template, broken = templates[trigger.template]
-        route = _route(settings, trigger, template, broken or problems.get(trigger.name, ""))
+        template, broken = templates[settings.template_of(trigger)]
+        envelope, torn = _envelope(settings, trigger, renderer)
+        stopped = broken or torn or problems.get(trigger.name, "")
+        route = replace(_route(settings, trigger, template, stopped), envelope=envelope)
         routes[trigger.destination][trigger.name] = route
         if route.stopped:
             LOG.error("trigger.stopped", trigger=trigger.name, reason=route.stopped)
     return Loaded(renderer, routes)
+
+
+def _envelope(
+    settings: Settings, trigger: Trigger, renderer: Renderer
+) -> tuple[Template | None, str]:
+    """Return the template of whole requests, if there is one, or why it does not load."""
+    envelope = settings.http_of(trigger).envelope
+    if not isinstance(envelope, TemplateChoice):
+        return None, ""
+    return _template(renderer, envelope.template)
 
 
 def _template(renderer: Renderer, name: str) -> tuple[Template | None, str]:
@@ -86,7 +99,7 @@ def _problems(
     answers = ask([lambda t=trigger: _try(settings, t, renderer) for trigger in tried])  # type: ignore[misc]
     problems: dict[str, str] = {}
     for same, answer in zip(kinds.values(), answers, strict=True):
-        problem, doubted = answer or (_KILLS.format(same[0].template), {})
+        problem, doubted = answer or (_KILLS.format(same[0].main_template), {})
         renderer.distrust(doubted)
         problems |= {trigger.name: problem for trigger in same if problem}
     return problems
@@ -103,11 +116,12 @@ def _route(settings: Settings, trigger: Trigger, template: Template | None, stop
     destination = settings.destinations[trigger.destination]
     headers: dict[str, str] = {}
     params: dict[str, str] = {}
+    authorization = settings.authorization_of(destination)
     try:
-        authorization = settings.authorization_of(destination)
+        settings.reveal(trigger)
         if authorization:
-            headers = _revealed(authorization.headers)
-            params = _revealed(authorization.parameters)
+            headers = authorization.revealed_headers()
+            params = authorization.revealed_parameters()
     except WeMustAct as error:
         stopped = stopped or error.message
     return Route(
@@ -122,8 +136,6 @@ def _route(settings: Settings, trigger: Trigger, template: Template | None, stop
         on_ambiguous=destination.on_ambiguous,
         engine=trigger.engine,
         stopped=stopped,
+        token_of=authorization.name if authorization and authorization.uses_token else "",
+        tls=authorization.tls if authorization else None,
     )
-
-
-def _revealed(secrets: Mapping[str, Secret]) -> dict[str, str]:
-    return {name: secret.reveal() for name, secret in secrets.items()}

@@ -10,12 +10,14 @@ import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import redis
 import redis.asyncio
 import structlog
 
+from worker.adapters.authorized_sender import AuthorizedSender
 from worker.adapters.clock import SystemClock
 from worker.adapters.jsonnet import ProcessRenderer
 from worker.adapters.redis import scripts
@@ -28,8 +30,9 @@ from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
 from worker.adapters.redis.renames import RedisRenames
 from worker.adapters.redis.streaks import RedisStreaks
+from worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from worker.adapters.sender import HttpSender
-from worker.batch.concluding.responses import Responses
+from worker.batch.concluding.responses import Responses, ResponseStream
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
@@ -42,8 +45,11 @@ from worker.contract.redis.connection import (
     resolve_broker_url,
     resolve_url,
 )
-from worker.contract.settings import Destination, Settings
+from worker.contract.settings import Authorization, Destination, Settings
 from worker.contract.words import LIVE
+from worker.core.verdicts import Verdict
+from worker.destinations.sending import Sender
+from worker.destinations.tokens import Granted, read_grant, token_request
 from worker.drain import SLICE_SECONDS, STOP_GRACE_SECONDS, Drain, Limits
 from worker.errors import RedisUnavailable, UsageWrong
 from worker.node.process.loading import Loaded, load
@@ -72,7 +78,7 @@ class Runtime:
     lease_client: redis.Redis
     renderer: ProcessRenderer
     numbers: RedisNumbers
-    sender: HttpSender
+    sender: Sender
     letter_limit: LetterLimit
     renames: RedisRenames
     meanings: RedisMeanings
@@ -257,10 +263,7 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         lease_client=connect(url, timeout_seconds=1.0),
         renderer=ProcessRenderer(loaded.renderer),
         numbers=RedisNumbers(client),
-        sender=HttpSender(
-            connections=max(16, settings.delivery.in_flight),
-            ipv4_only=settings.delivery.ipv4_only,
-        ),
+        sender=_sender(settings, client),
         letter_limit=LetterLimit(
             client,
             partitions=settings.redis.partitions,
@@ -270,7 +273,9 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         meanings=RedisMeanings(client, settings),
         responses=Responses(
             {
-                trigger.name: trigger.response_stream
+                trigger.name: ResponseStream(
+                    trigger.response_stream, trigger.response_headers, trigger.response_fields
+                )
                 for trigger in settings.triggers.values()
                 if trigger.response_stream
             },
@@ -280,3 +285,23 @@ def runtime_for(settings: Settings, loaded: Loaded | None = None) -> Runtime:
         canaries=Canaries(client, settings),
         is_worker=is_worker,
     )
+
+
+def _sender(settings: Settings, client: redis.asyncio.Redis) -> Sender:
+    """Return what sends; where an authorization needs a token, it is got first."""
+    sender = HttpSender(
+        connections=max(16, settings.delivery.in_flight), ipv4_only=settings.delivery.ipv4_only
+    )
+    tokens = {
+        name: RedisTokens(
+            client, authorization, partial(_ask, sender, authorization), monotonic=boottime_seconds
+        )
+        for name, authorization in settings.authorizations.items()
+        if authorization.uses_token and authorization.is_set
+    }
+    return AuthorizedSender(sender, tokens) if tokens else sender
+
+
+async def _ask(sender: Sender, authorization: Authorization) -> Granted | Verdict:
+    answer = await sender.send(token_request(authorization), ASKING_SECONDS)
+    return read_grant(answer, authorization)

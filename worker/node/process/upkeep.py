@@ -109,7 +109,7 @@ class Upkeep:
     def _follow(self, trigger: Trigger, found: _Versions) -> bool:
         """Use a trigger's template if it changed; False = it changed again meanwhile."""
         route = self.routes[trigger.destination][trigger.name]
-        version = found.of(trigger.template)
+        version = found.of(self.settings.template_of(trigger))
         if isinstance(version, TemplateBroken):
             self._refuse(trigger, route, version.message)
             return True
@@ -120,7 +120,7 @@ class Upkeep:
         if problem:
             self._refuse(trigger, route, problem)
             return True
-        template = self.renderer.load(trigger.template)
+        template = self.renderer.load(self.settings.template_of(trigger))
         if template.content_hash != version:
             return False
         self.routes[trigger.destination][trigger.name] = replace(
@@ -156,14 +156,8 @@ class Upkeep:
 
     def _unsendable(self, trigger: Trigger) -> str:
         """Say why a trigger can't send whatever its template: a secret is not set."""
-        destination = self.settings.destinations[trigger.destination]
         try:
-            authorization = self.settings.authorization_of(destination)
-            for secrets in (
-                (authorization.headers, authorization.parameters) if authorization else ()
-            ):
-                for secret in secrets.values():
-                    secret.reveal()
+            self.settings.reveal(trigger)
         except WeMustAct as error:
             return error.message
         return ""

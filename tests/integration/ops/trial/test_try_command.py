@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from ops.main import app
+from tests.configuration import endpoint, trigger
 from tests.integration.ops.relay import ENTER, EXIT, payload
 from worker.errors import UsageWrong
 
@@ -179,3 +180,53 @@ def test_without_a_trigger_an_event_that_nobody_wants_is_refused(call, tmp_path,
 
     with pytest.raises(UsageWrong, match="no trigger wants"):
         call(app, "try", file)
+
+
+HIDDEN = "https://hooks.example.com/services/a-path-that-nobody-may-see"
+OTHERS = {
+    "destination": "crm",
+    "audiences": ["*"],
+    "template": "person.jsonnet",
+}
+
+
+@pytest.fixture
+def other(relay, monkeypatch):
+    """A relay whose trigger `other` leads to an endpoint that is not Insider."""
+
+    def configured(base_url="https://hooks.example.com", **keys):
+        monkeypatch.setenv("HOOK_URL", HIDDEN)
+        relay.template("person.jsonnet", 'local e = import "lytemplates.libsonnet"; '
+                       '{ email: e.get("email") }')  # fmt: skip
+        relay.template("url.jsonnet", 'local e = import "lytemplates.libsonnet"; '
+                       '"/people/" + std.split(e.get("email"), "@")[0]')  # fmt: skip
+        crm = endpoint("crm", base_url=base_url)
+        relay.configure(crm, triggers=trigger("other", **{**OTHERS, **keys}))
+
+    return configured
+
+
+def test_url_headers_and_encoding_are_shown(attempt, other):
+    header = {"X-Url": {"template": "url.jsonnet"}}
+    other(url={"template": "url.jsonnet"}, http={"headers": header, "encoding": "form"})
+
+    code, found = attempt(payload("ann@example.com"), trigger="other")
+
+    assert code == 0
+    assert (found["method"], found["url"]) == ("POST", "https://hooks.example.com/people/ann")
+    assert found["headers"] == {"X-Url": "/people/ann"}
+    assert found["request"] == "email=ann%40example.com"
+    assert found["rendered"] == {"email": "ann@example.com"}
+
+
+def test_a_secret_url_is_shown_nowhere(attempt, other, call):
+    other(url="env:HOOK_URL")
+
+    code, found = attempt(payload("ann@example.com"), trigger="other")
+    printed = [
+        call(app, *words).stdout for words in (("config", "show"), ("status",), ("config", "check"))
+    ]
+
+    assert (code, found["url"]) == (0, "env:HOOK_URL")
+    assert "a-path-that-nobody-may-see" not in str(found) + "".join(printed)
+    assert "triggers.other.url = env:HOOK_URL" in printed[0]

@@ -373,3 +373,37 @@ def test_any_json_suits_an_http_destination(tmp_path: Path) -> None:
     template = 'local event = import "lytemplates.libsonnet"; {mail: event.get("email")}'
 
     assert findings(tmp_path, template, destination="crm", url="/in") == []
+
+
+HTTP = {"destination": "crm", "url": "/people"}
+
+
+@pytest.mark.parametrize(
+    ("template", "http", "says"),
+    [
+        ('"email=" + "ann@example.com"', {}, "yields a text, but the encoding is"),
+        ('{a: "b"}', {"encoding": "text"}, "yields no text, but the encoding is"),
+        ("[1]", {"encoding": "form"}, "yields no object, but the encoding is"),
+    ],
+)
+def test_a_value_of_another_kind_than_the_encoding_is_an_error(tmp_path, template, http, says):
+    [found] = findings(tmp_path, template, http=http, **HTTP)
+
+    assert found.severity == "error"
+    assert says in found.message
+
+
+def test_templates_of_url_headers_and_body_are_tried_together(tmp_path):
+    (tmp_path / "templates").mkdir()
+    for name, text in (("url", '"//evil.example.org/"'), ("header", '"a\\nb"')):
+        (tmp_path / "templates" / f"{name}.jsonnet").write_text(text)
+    body = 'local event = import "lytemplates.libsonnet"; { email: event.get("email") }'
+    url = {"template": "url.jsonnet"}
+    header = {"headers": {"X-A": {"template": "header.jsonnet"}}}
+
+    [at_url] = findings(tmp_path, body, destination="crm", url={"template": "header.jsonnet"})
+    [at_header] = findings(tmp_path, body, http=header, **HTTP)
+
+    assert "URL is refused" in at_url.message
+    assert "X-A" in at_header.message
+    assert findings(tmp_path, body, destination="crm", url=url) == []

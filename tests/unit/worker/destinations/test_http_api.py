@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 from typing import Any
 
 import orjson
@@ -22,7 +24,7 @@ from worker.core.verdicts import (
     Verdict,
 )
 from worker.destinations.api import Answer, NotSendable, Shaped
-from worker.destinations.http import HttpApi
+from worker.destinations.http import HttpApi, Parts
 
 API = HttpApi()
 URL = "https://example.com/in"
@@ -47,12 +49,21 @@ def test_nothing_is_skipped(body: Any) -> None:
     assert result.reason is Skip.EMPTY
 
 
-@pytest.mark.parametrize("url", ["https://example.com/hook?x=1", "/hook?x=1", "hook?x=1"])
-def test_a_text_is_the_url(url: str) -> None:
-    result = API.shape(url, *EVENT, NOW_US)
+URL_ALONE = Parts(has_body=False, has_url=True)
+
+
+def shaped_at(url: Any, *, base_url: str = "https://example.com/v1", **more: Any) -> Any:
+    made = HttpApi(parts=URL_ALONE, base_url=base_url, **more)
+    return made.shape({"url": url}, *EVENT, NOW_US)
+
+
+@pytest.mark.parametrize("url", ["https://example.com/v1/people/7?x=1", "/people/7?x=1"])
+def test_a_template_makes_the_url_below_the_base_url(url: str) -> None:
+    result = shaped_at(url)
 
     assert isinstance(result, Shaped)
-    assert result.url == "https://example.com/hook?x=1"
+    assert result.url == "https://example.com/v1/people/7?x=1"
+    assert HttpApi(parts=URL_ALONE).assemble([b"null"], result.root) == b""
 
 
 @pytest.mark.parametrize(
@@ -63,17 +74,143 @@ def test_a_text_is_the_url(url: str) -> None:
         "/api//user/v1/DELETE",
         "http://example.com/",
         "https://other.example.com/hook",
-        "//other.example.com/hook",
         "https://ex ample.com/",
         "http://[bad",
-        "//[::1",
+        "/ann example",
+        7,
     ],
 )
-def test_a_url_that_may_not_be_sent_to_is_dead(url: str) -> None:
-    result = API.shape(url, *EVENT, NOW_US)
+def test_a_url_that_may_not_be_sent_to_is_dead(url: Any) -> None:
+    result = shaped_at(url)
 
     assert isinstance(result, NotSendable)
     assert result.reason is Death.INVALID
+
+
+@pytest.mark.parametrize("url", [None, ""])
+def test_no_url_means_that_nothing_is_to_be_sent(url: Any) -> None:
+    result = shaped_at(url)
+
+    assert isinstance(result, NotSendable)
+    assert result.reason is Skip.EMPTY
+
+
+def test_templates_make_body_url_and_headers_of_one_request() -> None:
+    made = HttpApi(
+        parts=Parts(has_body=True, has_url=True, headers=("X-Person", "X-None")),
+        base_url="https://example.com",
+    )
+    headers = {"X-Person": "7", "X-None": None}
+
+    result = made.shape({"body": {"a": 1}, "url": "/7", "headers": headers}, *EVENT, NOW_US)
+
+    assert result == Shaped(
+        ({"a": 1},), {"headers": {"X-Person": "7"}}, url="https://example.com/7"
+    )
+    assert made.headers(["x"], result.root)["X-Person"] == "7"
+
+
+@pytest.mark.parametrize("text", ["a\r\nX-Evil: 1", "ä", 7, {}])
+def test_a_header_that_can_not_be_is_dead(text: Any) -> None:
+    made = HttpApi(parts=Parts(headers=("X-Person",)))
+
+    result = made.shape({"body": {"a": 1}, "headers": {"X-Person": text}}, *EVENT, NOW_US)
+
+    assert isinstance(result, NotSendable)
+    assert (result.reason, "X-Person" in result.message) == (Death.INVALID, True)
+
+
+WRITTEN: list[tuple[str, Any, bytes | None]] = [
+    ("json", {"a": 1}, b'{"a":1}'),
+    ("json", "email=ann@example.com", None),
+    ("form", {"email": "ann@example.com", "n": 1, "ok": True, "no": None, "tags": ["a b", "ä"]},
+     b"email=ann%40example.com&n=1&ok=true&tags=a+b&tags=%C3%A4"),
+    ("form", {"a": {"b": 1}}, None),
+    ("form", [1], None),
+    ("form", "a=1", None),
+    ("text", "ä;1", "ä;1".encode()),
+    ("text", {"a": 1}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "body", "written"), WRITTEN)
+def test_a_body_is_written_in_its_encoding_or_dead(
+    encoding: str, body: Any, written: bytes | None
+) -> None:
+    result = api(encoding=encoding).shape(body, *EVENT, NOW_US)
+
+    if written is None:
+        assert isinstance(result, NotSendable)
+        assert result.reason is Death.INVALID
+    else:
+        assert isinstance(result, Shaped)
+        assert api(encoding=encoding).assemble([orjson.dumps(body)], result.root) == written
+
+
+def test_the_content_type_is_that_of_the_encoding_unless_it_is_configured() -> None:
+    form = api(encoding="form", idempotency_header="")
+    own = api(encoding="text", idempotency_header="", headers={"content-type": "text/csv"})
+
+    assert form.headers([], {}) == {"Content-Type": "application/x-www-form-urlencoded"}
+    assert own.headers([], {}) == {"content-type": "text/csv"}
+    assert api(idempotency_header="").headers([], {}) == {}
+
+
+def test_an_envelope_holds_one_result_or_many() -> None:
+    assert api(envelope="events").assemble([b"1"], {}) == b'{"events":[1]}'
+    assert api(envelope="a", results=9).assemble([b"1", b"{}"], {}) == b'{"a":[1,{}]}'
+
+
+@pytest.mark.parametrize(
+    ("sign", "headers"),
+    [
+        ({}, {"X-Signature": hmac.digest(b"s", b'17.{"a":1}', "sha256").hex()}),
+        (
+            {"header": "X-Hub", "of": "{body}", "encoding": "base64", "value": "v={signature}"},
+            {"X-Hub": "v=" + base64.b64encode(hmac.digest(b"s", b'{"a":1}', "sha256")).decode()},
+        ),
+        (
+            {"algorithm": "hmac-sha1", "timestamp_header": "X-Time"},
+            {"X-Signature": hmac.digest(b"s", b'17.{"a":1}', "sha1").hex(), "X-Time": "17"},
+        ),
+    ],
+)
+def test_a_signature_is_of_time_and_body(sign: dict[str, Any], headers: dict[str, str]) -> None:
+    assert api(sign={"secret": "s", **sign}).signature(b'{"a":1}', 17) == headers
+    assert api().signature(b"", 0) == {}
+
+
+REASONS: list[tuple[str, Any, str]] = [
+    ("", {"message": "no plan"}, "no plan"),
+    ("", {"error": "no plan"}, "no plan"),
+    ("", {"error": {"message": "no plan", "code": 7}}, "no plan"),
+    ("", {"error": {"code": 7}, "error_description": "no plan"}, "no plan"),
+    ("", {"detail": "no plan"}, "no plan"),
+    ("", {"errors": [{"code": 1}, {"detail": "no plan"}]}, "no plan"),
+    ("", {"errors": ["no plan"]}, "no plan"),
+    ("", "no plan", "no plan"),
+    ("", {"errors": {}}, ""),
+    ("result[1].why", {"message": "bad", "result": [{}, {"why": "no plan"}]}, "no plan"),
+    ("result[1].why", {"message": "bad", "result": []}, "bad"),
+    ("[0]", ["no plan"], "no plan"),
+]
+
+
+@pytest.mark.parametrize(("path", "document", "reason"), REASONS)
+def test_a_refusal_says_why_where_it_is_configured_or_in_the_usual_places(
+    path: str, document: Any, reason: str
+) -> None:
+    answer = Answer(422, orjson.dumps(document))
+
+    said = api(reason=path).classify(answer, users=1, url=URL)
+
+    assert said == BodyRefused(f"422: {reason}" if reason else "422")
+
+
+def test_a_refusal_in_plain_words_is_taken_as_it_is() -> None:
+    answer = Answer(400, b"invalid_payload")
+
+    assert api().classify(answer, users=1, url="") == BodyRefused("400: invalid_payload")
 
 
 @pytest.mark.parametrize(
@@ -110,30 +247,12 @@ def api(**requests: Any) -> HttpApi:
     return HttpApi(HttpRequests.model_validate(requests), hosts=("other.example.com", "*.x.org"))
 
 
-def url_of(result: Shaped | NotSendable) -> str:
-    assert isinstance(result, Shaped)
-    return result.url
-
-
 def test_a_templates_url_may_lead_to_the_listed_hosts() -> None:
-    assert url_of(api().shape("https://other.example.com/a", *EVENT, NOW_US)).endswith("/a")
-    assert url_of(api().shape("https://b.x.org/", *EVENT, NOW_US)) == "https://b.x.org/"
-    assert isinstance(api().shape("https://x.org/", *EVENT, NOW_US), NotSendable)
+    hosts = ("other.example.com", "*.x.org")
 
-
-@pytest.mark.parametrize(("method", "body"), [("POST", b"{}"), ("GET", b""), ("DELETE", b"")])
-def test_a_url_alone_has_no_body_where_the_method_needs_none(method: str, body: bytes) -> None:
-    result = api(method=method).shape("/x", *EVENT, NOW_US)
-
-    assert isinstance(result, Shaped)
-    assert api(method=method).assemble([b"{}"], result.root) == body
-
-
-def test_a_delete_may_have_a_body_and_a_get_may_not() -> None:
-    assert isinstance(api(method="DELETE").shape({"a": 1}, *EVENT, NOW_US), Shaped)
-    refused = api(method="GET").shape({"a": 1}, *EVENT, NOW_US)
-    assert isinstance(refused, NotSendable)
-    assert refused.reason is Death.INVALID
+    assert shaped_at("https://other.example.com/a", hosts=hosts).url.endswith("/a")
+    assert shaped_at("https://b.x.org/", hosts=hosts).url == "https://b.x.org/"
+    assert isinstance(shaped_at("https://x.org/", hosts=hosts), NotSendable)
 
 
 def test_several_results_go_in_an_array_even_if_there_is_one() -> None:
@@ -144,24 +263,17 @@ def test_several_results_go_in_an_array_even_if_there_is_one() -> None:
     assert several.assemble([b"1"], {}) == b"[1]"
 
 
-def test_an_array_of_results_has_no_place_for_urls() -> None:
-    refused = api(results=2).shape("/x", *EVENT, NOW_US)
-
-    assert isinstance(refused, NotSendable)
-    assert "arrays of results" in refused.message
-
-
 def test_the_key_of_a_request_depends_on_its_deliveries_alone() -> None:
-    first = api().headers(["crm|live|enter|1-0|aa"])["Idempotency-Key"]
+    first = api().headers(["crm|live|enter|1-0|aa"], {})["Idempotency-Key"]
 
-    assert first == api().headers(["crm|live|enter|1-0|aa"])["Idempotency-Key"]
-    assert first != api().headers(["crm|live|enter|1-1|aa"])["Idempotency-Key"]
+    assert first == api().headers(["crm|live|enter|1-0|aa"], {})["Idempotency-Key"]
+    assert first != api().headers(["crm|live|enter|1-1|aa"], {})["Idempotency-Key"]
     assert len(first) == 32
 
 
 def test_the_header_of_the_key_can_be_renamed_and_left_out() -> None:
-    named = api(idempotency_header="X-Once", headers={"X-From": "us"}).headers(["a"])
-    without = api(idempotency_header="").headers(["a"])
+    named = api(idempotency_header="X-Once", headers={"X-From": "us"}).headers(["a"], {})
+    without = api(idempotency_header="").headers(["a"], {})
 
     assert named.keys() == {"X-From", "X-Once"}
     assert without == {}

@@ -6,6 +6,7 @@ import pytest
 from worker.contract.settings import load_settings
 from worker.contract.settings.sandboxed import sandboxed
 from worker.contract.settings.urls import host_problem, is_listed
+from worker.core.gate import gate_id
 from worker.destinations.http import HttpApi
 from worker.destinations.registry import api_of
 from worker.errors import ConfigurationInvalid
@@ -81,8 +82,8 @@ CASES = {
     '["2xx", 304]|[]': "http.success: must not be empty",
     "Content-Type|Content-Length": "http.headers: Content-Length is set by segrelay itself",
     "Content-Type|Authorization": "http.headers.Authorization: stands in the authorization too",
-    '"application/vnd.api+json"|"env:TOKEN"': "http.headers: Content-Type names a secret — put it"
-    " into an authorization's headers",
+    '"application/vnd.api+json"|"env:TOKEN"': "http.headers.Content-Type: names a secret,"
+    " which is not understood here — put it into an authorization's headers",
     "10.1.0.0/16|10.1.0.1/16": "http.networks[0]: '10.1.0.1/16' is not a network — write it as"
     ' "10.1.0.0/16" (10.1.0.1/16 has host bits set)',
     "*.example.org:8443|*.org": "http.hosts[1]: '*.org' allows too much — write it as"
@@ -125,7 +126,7 @@ def test_a_rehearsal_reaches_this_machine_and_no_other(load):
 
     assert api.networks == ("127.0.0.0/8", "::1/128")
     assert api.hosts == ("127.0.0.1:8900",)
-    assert settings.url_of(settings.triggers["exit"]) == "http://127.0.0.1:8900/gone"
+    assert settings.url_of(settings.triggers["exit"]) == "http://127.0.0.1:8900/to/crm/gone"
 
 
 @pytest.mark.parametrize(
@@ -153,3 +154,29 @@ def test_a_url_leads_to_a_listed_host_or_it_does_not(url, hosts, listed):
 @pytest.mark.parametrize("text", ["", "*", "*.", "a b", "a/b", "a:0", "a:99999", "*.10.0.0.1"])
 def test_a_list_of_hosts_holds_hosts(text):
     assert host_problem(text)
+
+
+def test_destinations_on_one_host_share_a_gate_if_they_share_the_authorization(load):
+    settings = load(
+        "[destinations.insider]",
+        """[destinations.crm-too]
+api = "http"
+base_url = "https://crm.example.com/v2"
+authorization = "crm"
+rate = "10/s"
+[destinations.open]
+api = "http"
+base_url = "https://crm.example.com"
+rate = "10/s"
+[destinations.open-too]
+api = "http"
+base_url = "https://crm.example.com"
+rate = "10/s"
+[destinations.insider]""",
+    )
+    destinations = [settings.destinations[n] for n in ("crm", "crm-too", "open", "open-too")]
+
+    gates = [gate_id(one.base_url, one.gate_scope) for one in destinations]
+
+    assert gates[0] == gates[1]
+    assert len(set(gates)) == 3

@@ -1,0 +1,219 @@
+"""The commands of `segrelay sandbox`: they switch a sandbox that runs, and look at it."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import httpx
+import orjson
+import typer
+
+from ops.sandbox.command import sandbox
+from ops.terminal.console import print_json, say
+from ops.terminal.options import Json
+from worker.contract.settings.durations import format_duration, parse_duration
+from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, sandbox_url
+from worker.errors import OperationsMustAct, UsageWrong
+
+app = typer.Typer(invoke_without_command=True)
+app.callback(invoke_without_command=True)(sandbox)
+people = typer.Typer(no_args_is_help=True)
+app.add_typer(people, name="people", help="The people whom the sandbox has as Lytics.")
+
+Url = Annotated[
+    str,
+    typer.Option(help="The sandbox.  [default: $SEGRELAY_SANDBOX, or http://127.0.0.1:8900]"),
+]
+_SECONDS: Final = 30.0
+_OFF: Final = "0s"
+_UNAUTHORIZED: Final = 401
+
+
+@people.command("add")
+def add_people(
+    file: Annotated[Path, typer.Argument(help="JSON: a profile on each line, or an array.")],
+    *,
+    url: Url = "",
+) -> None:
+    """Give the sandbox people for scans, syncs and backfills.
+
+    Each is an object with `_uid`, `segments` (the slugs of its audiences) and any fields.
+    """
+    given = _profiles(file)
+    say(f"{_posted(url, 'lytics/profiles', given)['profiles']} people added")
+
+
+@app.command()
+def outage(
+    duration: Annotated[str, typer.Argument(help="How long, e.g. 5m; 0s ends it.")],
+    *,
+    url: Url = "",
+) -> None:
+    """Answer every request with 503 for a while; nothing of it takes effect."""
+    seconds = _seconds(duration)
+    _posted(url, "settings", {"outage_until": time.time() + seconds if seconds else 0.0})
+    say(f"out for {format_duration(seconds)}" if seconds else "the outage is over")
+
+
+@app.command("wrong-key")
+def wrong_key(
+    *,
+    off: Annotated[bool, typer.Option("--off", help="Take the credentials again.")] = False,
+    url: Url = "",
+) -> None:
+    """Refuse every request as if its credentials were wrong: the destinations pause."""
+    _posted(url, "settings", {"credentials_status": 0 if off else _UNAUTHORIZED})
+    say("all credentials are taken" if off else "all credentials are refused")
+
+
+@app.command()
+def slow(
+    duration: Annotated[str, typer.Argument(help="How long an answer takes, e.g. 5s; 0s ends it.")],
+    *,
+    url: Url = "",
+) -> None:
+    """Take a while for each answer."""
+    _posted(url, "settings", {"latency_seconds": _seconds(duration)})
+    say(f"each answer takes {duration}" if duration != _OFF else "answers come at once")
+
+
+@app.command()
+def answer(
+    *,
+    to: Annotated[str, typer.Option(help="The destination; without it, every one.")] = "",
+    method: Annotated[str, typer.Option(help="Only requests with this method.")] = "",
+    path: Annotated[str, typer.Option(help="Only requests whose path contains this.")] = "",
+    contains: Annotated[str, typer.Option(help="Only bodies that contain this.")] = "",
+    status: Annotated[int, typer.Option(help="The status.", min=100, max=599)] = 200,
+    body: Annotated[str, typer.Option(help="The body, JSON or text.")] = "",
+    times: Annotated[int, typer.Option(help="For this many requests; 0: for all.", min=0)] = 0,
+    forget: Annotated[bool, typer.Option("--forget", help="Forget all answers instead.")] = False,
+    url: Url = "",
+) -> None:
+    """Say what other destinations than Insider answer from now on; the newest rule counts first."""
+    rules: list[Any] = []
+    if not forget:
+        rule: dict[str, Any] = {"endpoint": to, "method": method, "path": path}
+        rule |= {"contains": contains, "status": status, "body": _value(body), "times": times}
+        rules = [rule, *_got(url, "settings")["answers"]]
+    _posted(url, "settings", {"answers": rules})
+    say(f"{len(rules)} rules for answers")
+
+
+@app.command()
+def columns(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="JSON: { name: type } of the custom attributes; without it, anything."),
+    ] = None,
+    *,
+    url: Url = "",
+) -> None:
+    """Define the attributes of the panel: what it does not know is dropped, as Insider does."""
+    if file is None:
+        _posted(url, "settings", {"accept_anything": True})
+        say("every attribute is taken")
+        return
+    known = _read(file)
+    _posted(url, "settings", {"panel_attributes": known, "accept_anything": False})
+    say(f"{len(known)} attributes are defined, and no others are taken")
+
+
+@app.command()
+def requests(
+    *,
+    to: Annotated[str, typer.Option(help="Only of this destination.")] = "",
+    last: Annotated[int, typer.Option(help="How many.", min=1, max=1_000)] = 20,
+    json: Json = False,
+    url: Url = "",
+) -> None:
+    """Show the last requests that came for other destinations than Insider."""
+    found = _got(url, "endpoints", last=last, endpoint=to)
+    if json:
+        print_json(found)
+        return
+    for one in found["last"]:
+        say(f"{one['endpoint']}: {one['method']} {one['path']} -> {one['status']} {one['problem']}")
+        if one["body"] is not None:
+            say(f"  {orjson.dumps(one['body']).decode()}")
+    if not found["last"]:
+        say("none came")
+
+
+@app.command()
+def profile(
+    name: Annotated[str, typer.Argument(help="An email address.")], *, url: Url = ""
+) -> None:
+    """Show what the sandbox holds of a person as Insider."""
+    print_json(_got(url, "profile", email=name))
+
+
+def _value(text: str) -> Any:
+    try:
+        return orjson.loads(text) if text else None
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _seconds(duration: str) -> float:
+    try:
+        return parse_duration(duration)
+    except ValueError as error:
+        raise UsageWrong(f'{error}; write it as "5s" or "5m".') from None
+
+
+def _profiles(file: Path) -> list[Any]:
+    text = _bytes(file)
+    try:
+        whole = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        whole = [_line(file, at, line) for at, line in enumerate(text.splitlines(), 1) if line]
+    return whole if isinstance(whole, list) else [whole]
+
+
+def _line(file: Path, at: int, line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise UsageWrong(f"{file}:{at}: is not JSON ({error.msg}).") from None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found = _line(file, 1, _bytes(file).replace(b"\n", b" "))
+    if not isinstance(found, dict):
+        raise UsageWrong(f"{file}: an object of names and types is needed.")
+    return found
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageWrong(f"{file}: can't be read ({error.strerror}).") from error
+
+
+def _posted(url: str, path: str, value: Any) -> Any:
+    return _asked("POST", url, path, content=orjson.dumps(value))
+
+
+def _got(url: str, path: str, **query: Any) -> Any:
+    return _asked("GET", url, path, params=query)
+
+
+def _asked(method: str, url: str, path: str, **more: Any) -> Any:
+    place = url or sandbox_url(os.environ) or DEFAULT_SANDBOX
+    try:
+        answer = httpx.request(
+            method, f"{place}/_sandbox/{path}", timeout=_SECONDS, trust_env=False, **more
+        )
+    except httpx.HTTPError as error:
+        raise OperationsMustAct(
+            f"No sandbox answers at {place}: start one with `segrelay up --sandbox` or `segrelay"
+            " sandbox`, or name it with --url."
+        ) from error
+    if answer.is_error:
+        raise UsageWrong(f"The sandbox refuses it: {answer.text[:500]}")
+    return orjson.loads(answer.content)

@@ -1,0 +1,1 @@
+"""The stand-in for every destination that is not Insider: it takes whatever comes."""

@@ -1,0 +1,190 @@
+"""The sandbox as every destination: what it checks, what it answers, and its commands."""
+
+import hmac
+import json
+import time
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from ops.config.token_check import check_tokens
+from ops.main import app
+from ops.sandbox.process import SandboxProcess
+from worker.contract.settings import load_settings
+
+SIGN = {"secret": "s", "timestamp_header": "X-Timestamp"}
+SWITCHES = {
+    "endpoints": {
+        "crm": {"token": True},
+        "hook": {"sign": [SIGN]},
+        "hub": {"sign": [{"secret": "s", "value": "t={timestamp},v1={signature}"}]},
+        "few": {"per_minute": 2},
+        "small": {"most": 2, "at": "events"},
+    },
+    "token_seconds": 1.0,
+}
+
+
+@pytest.fixture(scope="module")
+def process():
+    with SandboxProcess(**SWITCHES) as started:
+        yield started
+
+
+@pytest.fixture
+def client(process):
+    process.reset()
+    process.settings(answers=[])
+    with httpx.Client(base_url=process.url, trust_env=False) as client:
+        yield client
+
+
+@pytest.fixture
+def run(process):
+    def called(*arguments):
+        result = CliRunner().invoke(app, ["sandbox", *arguments, "--url", process.url])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return called
+
+
+def token(client, **form):
+    given = {"grant_type": "client_credentials", "client_id": "a", "client_secret": "b"} | form
+    return client.post("/_oauth2/token", data=given)
+
+
+def test_an_endpoint_takes_only_a_token_that_the_sandbox_issued_and_that_is_good(client):
+    issued = token(client).json()["access_token"]
+    header = {"Authorization": f"Bearer {issued}"}
+
+    taken = client.put("/to/crm/people/7", headers=header, json={"a": 1})
+    as_parameter = client.get("/to/crm/x", params={"key": issued})
+    without = client.put("/to/crm/people/7", headers={"Authorization": "Bearer other"})
+    time.sleep(1.1)
+    late = client.put("/to/crm/people/7", headers=header, json={"a": 1})
+
+    statuses = [one.status_code for one in (taken, as_parameter, without, late)]
+    assert statuses == [200, 200, 401, 401]
+    assert token(client, client_secret="").status_code == 401
+    assert token(client, grant_type="password").json() == {"error": "unsupported_grant_type"}
+
+
+@pytest.mark.parametrize("name", ["hook", "hub"])
+def test_an_endpoint_takes_only_what_is_signed(client, name):
+    body = b'{"a":1}'
+    right = hmac.digest(b"s", b"17." + body, "sha256").hex()
+
+    def sent(signature):
+        headers = {"X-Signature": signature, "X-Timestamp": "17"}
+        if name == "hub":
+            headers = {"X-Signature": f"t=17,v1={signature}"}
+        return client.post(f"/to/{name}", content=body, headers=headers).status_code
+
+    assert sent(right) == 200
+    assert sent(right.replace(right[0], "0" if right[0] != "0" else "1")) == 401
+    assert client.post(f"/to/{name}", content=body).status_code == 401
+
+
+def test_an_endpoint_has_limits(client):
+    often = [client.post("/to/few").status_code for _ in range(3)]
+    large = client.post("/to/small", json={"events": [1, 2, 3]})
+
+    assert often == [200, 200, 429]
+    assert large.status_code == 413
+    assert client.post("/to/small", json={"events": [1, 2]}).status_code == 200
+
+
+def test_what_came_is_kept_with_its_refusals_and_without_credentials(client, run):
+    client.post("/to/crm/a?b=1", json={"c": 1}, headers={"Authorization": "Bearer of-nobody"})
+    client.post("/to/other/form", data={"email": "ann@example.com"})
+
+    found = json.loads(run("requests", "--json"))
+
+    first, second = found["last"]
+    assert (first["path"], first["query"], first["body"]) == ("/a", {"b": "1"}, {"c": 1})
+    assert first["problem"] == "no header or parameter carries a token that is good"
+    assert second["body"] == {"email": "ann@example.com"}
+    assert found["by_endpoint"] == {"crm": {"401": 1}, "other": {"200": 1}}
+    assert "of-nobody" not in json.dumps(found)
+    assert "other: POST /form -> 200" in run("requests", "--to", "other")
+
+
+def test_the_sandbox_answers_as_it_is_told(client, run):
+    run("answer", "--to", "other", "--status", "422", "--body", '{"message": "no"}', "--times", "1")
+    run("answer", "--contains", "ann@", "--status", "404", "--body", "gone")
+
+    told = client.post("/to/other", json={"email": "bob@example.com"})
+    after = client.post("/to/other", json={"email": "bob@example.com"})
+    ann = client.post("/to/third", json={"email": "ann@example.com"})
+    run("answer", "--forget")
+
+    assert (told.status_code, told.json()) == (422, {"message": "no"})
+    assert after.status_code == 200
+    assert (ann.status_code, ann.text) == (404, "gone")
+    assert client.post("/to/third", json={"email": "ann@example.com"}).status_code == 200
+
+
+def test_an_outage_a_wrong_key_and_slowness_come_and_go(client, run):
+    run("outage", "1m")
+    assert client.post("/to/other").status_code == 503
+    run("outage", "0s")
+    run("wrong-key")
+    assert client.post("/to/other").status_code == 401
+    run("wrong-key", "--off")
+    run("slow", "300ms")
+    begun = time.monotonic()
+    assert client.post("/to/other").status_code == 200
+    assert time.monotonic() - begun >= 0.3
+    run("slow", "0s")
+
+
+def test_people_and_columns_come_from_files(process, run, tmp_path):
+    people, columns = tmp_path / "people.ndjson", tmp_path / "columns.json"
+    people.write_text('{"_uid": "1", "segments": ["vip"], "email": "ann@example.com"}\n')
+    columns.write_text('{"status": "string"}')
+
+    assert "1 people added" in run("people", "add", str(people))
+    assert [one["_uid"] for one in process.get("lytics/members", audience="vip")] == ["1"]
+    run("columns", str(columns))
+    settings = process.get("settings")
+    assert (settings["panel_attributes"], settings["accept_anything"]) == (
+        {"status": "string"},
+        False,
+    )
+    run("columns")
+    assert process.get("settings")["accept_anything"]
+
+
+def test_a_sandbox_that_is_not_there_is_named():
+    result = CliRunner().invoke(app, ["sandbox", "requests", "--url", "http://127.0.0.1:9"])
+
+    assert result.exit_code == 1
+    assert "No sandbox answers at http://127.0.0.1:9" in str(result.exception or result.output)
+
+
+LOGIN = """\
+[authorizations.crm]
+label = "CRM"
+type = "oauth2"
+token_url = "{url}/_oauth2/token"
+client_id = "us"
+client_secret = "a-secret-of-nobody"
+"""
+
+
+def test_a_live_check_gets_a_token_of_each_authorization(process, tmp_path):
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "segrelay.toml").write_text(LOGIN.format(url=process.url))
+    settings = load_settings(tmp_path / "segrelay.toml", environ={})
+    issued = process.get("endpoints")["tokens"]
+
+    assert list(check_tokens(settings)) == []
+    process.settings(credentials_status=401)
+    [found] = check_tokens(settings)
+    process.settings(credentials_status=0)
+
+    assert process.get("endpoints")["tokens"] == issued + 1
+    assert (found.place, found.severity) == ("authorizations.crm", "error")
+    assert found.message == "authorizations.crm.token_url answers 401 (wrong key)"

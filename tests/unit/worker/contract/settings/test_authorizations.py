@@ -1,0 +1,86 @@
+"""Authorizations of each type: what they need, what they send, what is said about a wrong one."""
+
+import pytest
+
+from worker.contract.settings import load_settings
+from worker.contract.settings.sandboxed import sandboxed
+from worker.errors import ConfigurationInvalid
+
+DESTINATION = """
+[destinations.crm]
+api = "http"
+base_url = "https://crm.example.com"
+authorization = "crm"
+rate = "10/s"
+"""
+OAUTH2 = """
+[authorizations.crm]
+type = "oauth2"
+token_url = "https://login.example.com/token"
+client_id = "us"
+client_secret = "env:CRM_SECRET"
+"""
+
+
+@pytest.fixture
+def load(tmp_path):
+    (tmp_path / "templates").mkdir()
+
+    def loaded(text, **environ):
+        (tmp_path / "segrelay.toml").write_text(text + DESTINATION)
+        return load_settings(tmp_path / "segrelay.toml", environ=environ)
+
+    return loaded
+
+
+def test_a_token_goes_into_a_bearer_header_unless_the_table_says_where(load):
+    usual = load(OAUTH2, CRM_SECRET="s").authorizations["crm"]
+    own = load(OAUTH2 + 'parameters = { access = "{token}" }', CRM_SECRET="s")
+
+    assert usual.revealed_headers() == {"Authorization": "Bearer {token}"}
+    assert own.authorizations["crm"].revealed_headers() == {}
+    assert own.authorizations["crm"].revealed_parameters() == {"access": "{token}"}
+    assert not [warning for warning in own.warnings if "parameters" in warning]
+
+
+def test_a_name_and_a_password_go_into_a_basic_header(load):
+    text = '[authorizations.crm]\ntype = "basic"\nuser = "us"\npassword = "env:CRM_PASSWORD"\n'
+
+    found = load(text, CRM_PASSWORD="a:b").authorizations["crm"]
+
+    assert found.revealed_headers() == {"Authorization": "Basic dXM6YTpi"}
+
+
+def test_a_secret_that_is_not_set_is_named(load):
+    said = " ".join(load(OAUTH2).warnings)
+
+    assert "authorizations.crm.client_secret: env:CRM_SECRET is not set" in said
+
+
+WRONG = {
+    OAUTH2.replace("client_id", "#"): 'client_id: is needed for type = "oauth2"',
+    OAUTH2 + 'user = "us"': 'user: is for type = "basic" only',
+    OAUTH2.replace('type = "oauth2"', ""): 'token_url: is for type = "oauth2" only',
+    OAUTH2.replace("https://login", "http://login"): "token_url: http:// would send",
+    OAUTH2 + 'key = "segrelay.toml"': "key: needs a certificate",
+    OAUTH2 + 'certificate = "none.pem"': "certificate: ",
+    OAUTH2 + 'certificate = "env:PEM"': "certificate: names a variable, but has to be the path",
+}
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG.items())
+def test_what_can_not_be_is_named_with_its_place(load, text, says):
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load(text, CRM_SECRET="s")
+
+    assert f"authorizations.crm.{says}" in str(caught.value)
+
+
+def test_a_rehearsal_gets_its_tokens_from_the_sandbox_with_no_secret(load):
+    settings = sandboxed(load(OAUTH2, CRM_SECRET="real"), "http://127.0.0.1:8900")
+
+    found = settings.authorizations["crm"]
+
+    assert found.token_url.startswith("http://127.0.0.1:8900/")
+    assert "real" not in repr(list(found.secrets())) + found.client_secret.reveal()
+    assert found.revealed_headers() == {"Authorization": "Bearer {token}"}

@@ -1,0 +1,91 @@
+"""How a token is asked for, and what an answer of its endpoint means."""
+
+from urllib.parse import parse_qs
+
+import orjson
+import pytest
+
+from worker.contract.settings import Authorization
+from worker.contract.settings.secrets import Secret
+from worker.core.verdicts import AccessRefused, Failed
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer, Silence
+from worker.destinations.tokens import Granted, read_grant, token_request
+
+PLACE = "authorizations.crm.token_url"
+
+
+def authorization(**more):
+    return Authorization(
+        name="crm",
+        type="oauth2",
+        token_url="https://login.example.com/token",
+        client_id=Secret("literal", "us"),
+        client_secret=Secret("env:S", "pass word"),
+        **more,
+    )
+
+
+def form_of(request):
+    return {name: text for name, [text] in parse_qs(request.body.decode()).items()}
+
+
+def test_credentials_stand_in_the_body_with_all_that_is_configured():
+    extra = {"resource": Secret("literal", "https://crm.example.com")}
+    request = token_request(authorization(scope="a b", audience="crm", extra=extra))
+
+    assert form_of(request) == {
+        "grant_type": "client_credentials",
+        "client_id": "us",
+        "client_secret": "pass word",
+        "scope": "a b",
+        "audience": "crm",
+        "resource": "https://crm.example.com",
+    }
+    assert request.headers == {"Content-Type": "application/x-www-form-urlencoded"}
+
+
+def test_credentials_can_stand_in_a_header():
+    request = token_request(authorization(credentials="basic"))
+
+    assert request.headers["Authorization"] == "Basic dXM6cGFzcyt3b3Jk"
+    assert form_of(request) == {"grant_type": "client_credentials"}
+
+
+@pytest.mark.parametrize(
+    ("life", "seconds", "renewed_after"),
+    [(3600, 3600, 3540), ("300", 300, 240), (20, 20, 15), (None, 600, 540), (-1, 600, 540)],
+)
+def test_a_token_is_renewed_before_it_ends(life, seconds, renewed_after):
+    answer = Answer(200, orjson.dumps({"access_token": "t", "expires_in": life}))
+
+    granted = read_grant(answer, authorization())
+
+    assert granted == Granted("t", seconds)
+    assert granted.renewed_after_seconds == renewed_after
+    assert "t'" not in repr(granted)
+
+
+@pytest.mark.parametrize(
+    ("status", "document", "verdict"),
+    [
+        (401, {"error": "invalid_client"}, AccessRefused(f"{PLACE} answers 401 (invalid_client)")),
+        (400, {"error": "x", "error_description": "the pass is wrong"},
+         AccessRefused(f"{PLACE} answers 400 (x: the … is wrong)")),
+        (404, None, AccessRefused(f"{PLACE} answers 404")),
+        (200, {"token": "t"}, AccessRefused(f"{PLACE} answers without an access_token")),
+        (200, {"access_token": "a\nb"}, AccessRefused(f"{PLACE} answers without an access_token")),
+        (429, {}, Failed(f"{PLACE} answers 429", possibly_applied=False)),
+        (503, "down", Failed(f"{PLACE} answers 503", possibly_applied=False)),
+    ],
+)  # fmt: skip
+def test_without_a_token_nothing_was_applied(status, document, verdict):
+    assert read_grant(Answer(status, orjson.dumps(document)), authorization()) == verdict
+
+
+def test_no_answer_is_a_failure_like_another():
+    none = NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
+
+    said = read_grant(none, authorization())
+
+    assert said == Failed(f"{PLACE}: no answer (unreachable)", possibly_applied=False)

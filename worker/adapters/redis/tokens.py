@@ -1,0 +1,159 @@
+"""`RedisTokens`: one token for all processes, sealed with the secret that it was got with.
+
+Redis holds no token that can be read: whoever can open it knows `client_secret`, and could as well
+ask for a token of their own. Redis' clock and scripts decide who asks for the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+import redis.asyncio
+
+from worker.adapters.redis import scripts
+from worker.contract import keys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Authorization
+from worker.core.verdicts import AccessRefused, Failed, Verdict
+from worker.destinations.tokens import AccessToken, Granted
+
+if TYPE_CHECKING:
+    from cryptography.fernet import Fernet
+
+TURN_SECONDS: Final = 8.0
+"""Seconds that a process may take to ask for a token before another one does."""
+ASKING_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.1
+_KEPT_SECONDS: Final = 86_400
+_NONE: Final = "0"
+_SECOND: Final = 1_000
+_INFO: Final = b"segrelay token"
+
+AskToken = Callable[[], Awaitable[Granted | Verdict]]
+
+
+class RedisTokens:
+    """Implements `worker.destinations.tokens.Tokens`.
+
+    Args:
+        client: Of a worker process.
+        authorization: Of the type `oauth2`; its secrets are set.
+        ask: Asks the endpoint for a token.
+        monotonic: Seconds that never go back.
+        turn_seconds: How long a process may take to ask.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        authorization: Authorization,
+        ask: AskToken,
+        *,
+        monotonic: Callable[[], float],
+        turn_seconds: float = TURN_SECONDS,
+    ) -> None:
+        self._client = client
+        self._name = authorization.name
+        self._secret = _secret_of(authorization)
+        self._key = keys.token(authorization.name, hashlib.sha256(self._secret).hexdigest()[:12])
+        self._ask = ask
+        self._monotonic = monotonic
+        self._turn_seconds = turn_seconds
+        self._known: AccessToken | None = None
+        self._good_until = 0.0
+
+    async def token(self) -> AccessToken | Verdict:
+        """Return the token that is in force; where it is time, this process asks for the next."""
+        if self._known is not None and self._monotonic() < self._good_until:
+            return self._known
+        ends_at = self._monotonic() + self._turn_seconds
+        while True:
+            found = await self._taken(_NONE)
+            if not isinstance(found, str):
+                return found
+            if self._monotonic() > ends_at:
+                message = f"authorizations.{self._name}: another process waits for the token"
+                return Failed(message, possibly_applied=False)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def refused(self, token: AccessToken) -> bool:
+        """Forget a token that was refused; return whether another one is worth a try."""
+        self._known = None
+        found = await self._taken(str(token.number))
+        return not isinstance(found, AccessRefused)
+
+    async def accepted(self, token: AccessToken) -> None:
+        """Remember that a request with a token was taken; costs nothing but the first time."""
+        if not token.is_unproven or token.number != (self._known and self._known.number):
+            return
+        await self._call("token_prove", str(token.number))
+        self._known = token._replace(is_unproven=False)
+
+    async def _taken(self, refused: str) -> AccessToken | Verdict | str:
+        """Return the token or what its lack means; a word = another process has the turn."""
+        turn = secrets.token_hex(8)
+        answer = await self._call("token_take", refused, turn, round(self._turn_seconds * _SECOND))
+        word, sealed, number, ends_ms, renew_ms, unproven = answer
+        if word == b"refused":
+            return AccessRefused(f"authorizations.{self._name}: a new token is refused as well")
+        if word == b"wait":
+            return "wait"
+        if word == b"ask":
+            granted = await self._granted(turn)
+            if isinstance(granted, Granted) or not sealed:
+                return "kept" if isinstance(granted, Granted) else granted
+            renew_ms = min(ends_ms, _SECOND)
+        text = self._opened(sealed)
+        if text is None:
+            return await self._taken(number.decode())
+        self._known = AccessToken(text, int(number), bool(unproven))
+        self._good_until = self._monotonic() + max(0, min(renew_ms, ends_ms)) / _SECOND
+        return self._known
+
+    async def _granted(self, turn: str) -> Granted | Verdict:
+        """Ask the endpoint, and keep what it issues; the turn is given back in any case."""
+        granted: Granted | Verdict | None = None
+        try:
+            granted = await self._ask()
+            return granted
+        finally:
+            sealed, life, renewed = b"", 0.0, 0.0
+            if isinstance(granted, Granted):
+                sealed = self._fernet.encrypt(granted.token.encode())
+                life, renewed = granted.seconds, granted.renewed_after_seconds
+            times = (round(seconds * _SECOND) for seconds in (life, renewed, _KEPT_SECONDS))
+            await self._call("token_keep", turn, sealed, *times)
+
+    def _opened(self, sealed: bytes) -> str | None:
+        from cryptography.fernet import InvalidToken  # noqa: PLC0415 - see `_fernet`
+
+        try:
+            return self._fernet.decrypt(sealed).decode()
+        except InvalidToken:
+            return None
+
+    @cached_property
+    def _fernet(self) -> Fernet:
+        from cryptography.fernet import Fernet  # noqa: PLC0415 - only who uses tokens pays for it
+
+        # HKDF (RFC 5869) with SHA-256, for one block.
+        drawn = hmac.digest(self._name.encode(), self._secret, "sha256")
+        return Fernet(base64.urlsafe_b64encode(hmac.digest(drawn, _INFO + b"\x01", "sha256")))
+
+    async def _call(self, name: str, *args: str | bytes | int) -> Any:
+        with redis_errors():
+            return await scripts.call(self._client, name, (self._key,), args)
+
+
+def _secret_of(authorization: Authorization) -> bytes:
+    """Return what only those know who may ask for the token, and all that the token depends on."""
+    parts = [authorization.token_url, authorization.scope, authorization.audience]
+    parts += [secret.reveal() for _, secret in sorted(authorization.secrets())]
+    return "\0".join(parts).encode()

@@ -1,0 +1,206 @@
+"""Authorizations: what proves to a destination that we may send, and what is wrong with one."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+from worker.contract.problems import Problem, place_of
+from worker.contract.settings.fields import SecretValue, Surroundings, wrong
+from worker.contract.settings.secrets import LITERAL, Secret
+from worker.contract.settings.sections import Section
+from worker.contract.settings.urls import refuse_reason
+
+PARTNER_NAME: Final = "X-PARTNER-NAME"
+REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name
+TOKEN: Final = "{token}"  # noqa: S105 - it stands for one
+_BEARER: Final = f"Bearer {TOKEN}"
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_OUR_HEADERS: Final = frozenset(
+    {"host", "content-length", "content-type", "content-encoding", "transfer-encoding"}
+)
+_OF_OAUTH2: Final = (
+    "token_url", "client_id", "client_secret", "scope", "audience", "extra", "credentials",
+)  # fmt: skip
+_OF_BASIC: Final = ("user", "password")
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "headers": (),
+    "basic": ("user",),
+    "oauth2": ("token_url", "client_id", "client_secret"),
+}
+
+
+class Certificate(NamedTuple):
+    """The files with which a connection is secured, each empty where the usual way serves.
+
+    Attributes:
+        certificate: What proves who we are.
+        key: Its private key.
+        authority: Who signed the certificate of the other side.
+    """
+
+    certificate: str = ""
+    key: str = ""
+    authority: str = ""
+
+
+def _token_url(value: str) -> str:
+    reason = refuse_reason(value, "http") if value else None
+    if reason:
+        raise wrong(reason)
+    return value
+
+
+def _readable(value: Any, info: ValidationInfo) -> Any:
+    """Return the whole path of a file that can be read."""
+    if not isinstance(value, str) or not isinstance(info.context, Surroundings) or not value:
+        return value
+    if value.startswith("env:"):
+        raise wrong("names a variable, but has to be the path of a file")
+    path = info.context.folder / Path(value.removeprefix("file:")).expanduser()
+    try:
+        path.read_bytes()
+    except OSError as error:
+        raise wrong(f"{path} can't be read: {error.strerror}") from None
+    return str(path)
+
+
+ReadableFile = Annotated[str, BeforeValidator(_readable)]
+
+
+class Authorization(Section):
+    """The credentials that a destination asks for."""
+
+    name: str
+    label: str = ""
+    """A name for people, shown where the credentials are refused."""
+    type: Literal["headers", "basic", "oauth2"] = "headers"
+    """`basic`: `user` and `password`; `oauth2`: a token that segrelay gets from `token_url`."""
+    headers: Mapping[str, SecretValue] = {}
+    """Headers that go with every request. `{token}` stands for the token; without any header,
+    `oauth2` sends `Authorization: Bearer {token}`."""
+    parameters: Mapping[str, SecretValue] = {}
+    """URL parameters that go with every request; they are never logged. `{token}` stands for the
+    token."""
+    user: SecretValue | None = None
+    """`basic`: the name."""
+    password: SecretValue | None = None
+    """`basic`: the password, if there is one."""
+    token_url: Annotated[str, AfterValidator(_token_url)] = ""
+    """`oauth2`: where a token is asked for, with the grant `client_credentials`."""
+    client_id: SecretValue | None = None
+    """`oauth2`: who asks."""
+    client_secret: SecretValue | None = None
+    """`oauth2`: what proves it."""
+    scope: str = ""
+    """`oauth2`: what the token should be good for."""
+    audience: str = ""
+    """`oauth2`: for whom the token should be good."""
+    extra: Mapping[str, SecretValue] = {}
+    """`oauth2`: further parameters of the request for a token."""
+    credentials: Literal["body", "basic"] = "body"
+    """`oauth2`: whether `client_id` and `client_secret` stand in the body of that request or in its
+    header `Authorization`."""
+    certificate: ReadableFile = ""
+    """A client certificate, as a PEM file, relative to the configuration."""
+    key: ReadableFile = ""
+    """The private key of the certificate, unless the same file holds it."""
+    authority: ReadableFile = ""
+    """The certificate of the authority that signed the endpoint's, if it is a private one."""
+
+    def secrets(self) -> Iterator[tuple[str, Secret]]:
+        """Yield every secret with its place in the table; not what only names the token."""
+        for table in ("headers", "parameters", "extra"):
+            for key, secret in getattr(self, table).items():
+                if secret.origin != LITERAL or TOKEN not in (secret.value or ""):
+                    yield place_of((table, key)), secret
+        for name in ("user", "password", "client_id", "client_secret"):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+
+    @property
+    def is_set(self) -> bool:
+        """Say whether all its secrets are set."""
+        return all(secret.is_set for _, secret in self.secrets())
+
+    def reveal(self) -> None:
+        """Do nothing if all secrets are set.
+
+        Raises:
+            ConfigurationInvalid: One is not.
+        """
+        for _, secret in self.secrets():
+            secret.reveal()
+
+    @property
+    def uses_token(self) -> bool:
+        """Say whether requests carry a token that has to be got first."""
+        return self.type == "oauth2"
+
+    @property
+    def tls(self) -> Certificate | None:
+        """Return the files of the connections, or None where there are none."""
+        files = Certificate(self.certificate, self.key, self.authority)
+        return files if any(files) else None
+
+    def revealed_headers(self) -> dict[str, str]:
+        """Return the headers as they are sent; one of a token still holds `{token}`.
+
+        Raises:
+            ConfigurationInvalid: A secret is not set.
+        """
+        headers = {name: secret.reveal() for name, secret in self.headers.items()}
+        if self.type == "basic" and self.user:
+            password = self.password.reveal() if self.password else ""
+            return headers | {"Authorization": basic(self.user.reveal(), password)}
+        if self.uses_token and not any(TOKEN in text for text in self._templates()):
+            return headers | {"Authorization": _BEARER}
+        return headers
+
+    def revealed_parameters(self) -> dict[str, str]:
+        """Return the URL parameters as they are sent; one of a token still holds `{token}`."""
+        return {name: secret.reveal() for name, secret in self.parameters.items()}
+
+    def _templates(self) -> Iterator[str]:
+        for secret in (*self.headers.values(), *self.parameters.values()):
+            yield secret.value or ""
+
+
+def basic(user: str, password: str) -> str:
+    """Return the value of the header `Authorization` for a name and a password (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def problems_of_authorization(authorization: Authorization) -> Iterator[Problem]:
+    """Yield what makes an authorization unusable."""
+    path = ("authorizations", authorization.name)
+    for header, secret in authorization.headers.items():
+        yield from _of_header(place_of((*path, "headers", header)), header, secret)
+    for name in _NEEDED[authorization.type]:
+        if not getattr(authorization, name):
+            yield Problem(place_of((*path, name)), f'is needed for type = "{authorization.type}"')
+    for kind, names in (("oauth2", _OF_OAUTH2), ("basic", _OF_BASIC)):
+        for name in names if kind != authorization.type else ():
+            if name in authorization.model_fields_set:
+                yield Problem(place_of((*path, name)), f'is for type = "{kind}" only')
+    if authorization.key and not authorization.certificate:
+        yield Problem(place_of((*path, "key")), "needs a certificate")
+
+
+def _of_header(place: str, header: str, secret: Secret) -> Iterator[Problem]:
+    value = secret.value or ""
+    if not _HEADER_NAME.fullmatch(header):
+        yield Problem(place, "is not the name of a header")
+    if header.lower() in _OUR_HEADERS:
+        yield Problem(place, "is set by segrelay itself")
+    if not _HEADER_VALUE.fullmatch(value):
+        yield Problem(place, f"{secret.origin} holds characters that a header can't carry")
+    if header.upper() == PARTNER_NAME and value != value.lower():
+        yield Problem(place, f"{secret.origin} holds an uppercase letter",
+                      "Insider wants the partner name in lower case")  # fmt: skip
