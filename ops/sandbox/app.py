@@ -12,7 +12,7 @@ from ops.sandbox.answer import Reply, error
 from ops.sandbox.exchange import AsgiScope, Exchange, Receive, Send
 from ops.sandbox.insider.api import ArrivedRequest
 from ops.sandbox.insider.passage import AdmittedWrite, pause
-from ops.sandbox.insider.rules import COLUMNS, ERASE, PROFILE, WRITES
+from ops.sandbox.insider.rules import ANONYMIZE, COLUMNS, ERASE, IDENTITY, PROFILE, WRITES
 from ops.sandbox.inspection import PREFIX, inspect
 from ops.sandbox.lytics.api import API_PREFIXES
 from ops.sandbox.settings import SandboxSettings
@@ -52,7 +52,7 @@ class Sandbox:
             await self._act(exchange, ArrivedRequest(exchange.path, exchange.headers, body))
 
     async def _act(self, exchange: Exchange, call: ArrivedRequest) -> None:
-        if exchange.method != "POST":
+        if exchange.method != ("PATCH" if call.path == IDENTITY else "POST"):
             await self._turn_away(exchange, call, error(405, "method not allowed"))
         elif call.path in WRITES:
             await self._write(exchange, call)
@@ -65,6 +65,10 @@ class Sandbox:
         insider, now = self.state.insider, time.time()
         if call.path == PROFILE:
             return insider.read_profile(call, now)
+        if call.path == IDENTITY:
+            return insider.rename(call, now)
+        if call.path == ANONYMIZE:
+            return insider.anonymize(call, now)
         if call.path == COLUMNS:
             return insider.read_columns(call)
         if call.path == ERASE:

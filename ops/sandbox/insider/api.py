@@ -131,6 +131,35 @@ class Insider:
             return error(404, "no such user for these identifiers: no data")
         return json_answer(200, {"success": True})
 
+    def rename(self, call: ArrivedRequest, now: float) -> Reply:
+        """Give a profile another identifier of the same kind."""
+        refusal = self.denied(call.headers)
+        if refusal:
+            return refusal
+        self.received.add(now, self.settings.window_seconds)
+        body = _object(call.body)
+        old, new = (
+            identity_keys({"identifiers": body.get(f"{which}_identifier")})
+            for which in ("old", "new")
+        )
+        if len(old) != 1 or len(new) != 1 or _kind(old[0]) != _kind(new[0]):
+            return error(400, "old_identifier and new_identifier must be of one type: bad request")
+        if self.profiles.find(new) is not None:
+            return error(400, "new identifier belongs to another user: bad request")
+        if not self.profiles.rename(old[0], new[0]):
+            return error(404, "no such user for these identifiers: no data")
+        return json_answer(200, {"success": True})
+
+    def anonymize(self, call: ArrivedRequest, now: float) -> Reply:
+        """Remove all that names a person from a profile."""
+        refusal = self.denied(call.headers)
+        if refusal:
+            return refusal
+        self.received.add(now, self.settings.window_seconds)
+        if not self.profiles.anonymize(identity_keys(_object(call.body))):
+            return error(404, "no such user for these identifiers: no data")
+        return json_answer(200, {"success": True})
+
     def read_profile(self, call: ArrivedRequest, now: float) -> Reply:
         """Answer with the attributes of one profile; reading has a quota of its own."""
         refusal = self.denied(call.headers) or self._over_quota(now)
@@ -363,6 +392,11 @@ class Insider:
             return json_answer(200, {})
         fail_count = len(failed) if self.settings.fail_count == "users" else len(errors)
         return counted(len(request.users), errors, failed, fail_count=fail_count)
+
+
+def _kind(key: str) -> str:
+    """Return of which kind an identifier `kind:value` is; custom ones by their name."""
+    return key.rpartition(":")[0]
 
 
 def _object(body: bytes) -> dict[str, Any]:

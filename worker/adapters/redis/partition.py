@@ -93,13 +93,14 @@ class RedisPartition:
             k.holds,
             k.reached,
             k.orphans,
+            k.forwards,
         )
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
             return None
         _, now_ms, notes, opened, rendering, retry, aside, holds, *more = answer
-        largest, reached, orphans = more
+        largest, reached, orphans, forwards = more
         ends = {note: int(end) for note, end in _pairs(opened)}
         return TakenPartition(
             now_ms=now_ms,
@@ -112,6 +113,7 @@ class RedisPartition:
             orphans={
                 i.decode(): text.decode() for i, text in _pairs(orphans) if not i.endswith(b"|n")
             },
+            has_forwards=forwards > 0,
         )
 
     async def streams(self) -> tuple[str, ...]:
@@ -244,6 +246,16 @@ class RedisPartition:
             if replaced < 0:
                 raise self._lost()
 
+    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records of people who are being renamed, or were."""
+        names = [digest.hex() for digest in digests]
+        with redis_errors():
+            return list(await scripts.command(self._client, "HMGET", self.keys.forwards, *names))
+
+    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries to another partition of the destination; needs no lease."""
+        await self._accept(PartitionKeys(self.keys.destination, partition), deliveries)
+
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
         """Write down up to which entry a trigger that means this wants nothing of its stream."""
         names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
@@ -265,7 +277,10 @@ class RedisPartition:
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
-        call = accept_call(self.keys, deliveries)
+        await self._accept(self.keys, deliveries)
+
+    async def _accept(self, keys: PartitionKeys, deliveries: Sequence[NewDelivery]) -> None:
+        call = accept_call(keys, deliveries)
         with redis_errors():
             await scripts.call_replicated(self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args)
 
