@@ -10,6 +10,7 @@ import structlog
 
 from ops.sandbox.answer import Reply, error
 from ops.sandbox.exchange import AsgiScope, Exchange, Receive, Send
+from ops.sandbox.insider import identities
 from ops.sandbox.insider.api import ArrivedRequest
 from ops.sandbox.insider.passage import AdmittedWrite, pause
 from ops.sandbox.insider.rules import ANONYMIZE, COLUMNS, ERASE, IDENTITY, PROFILE, WRITES
@@ -66,9 +67,9 @@ class Sandbox:
         if call.path == PROFILE:
             return insider.read_profile(call, now)
         if call.path == IDENTITY:
-            return insider.rename(call, now)
+            return identities.rename(insider, call, now)
         if call.path == ANONYMIZE:
-            return insider.anonymize(call, now)
+            return identities.anonymize(insider, call, now)
         if call.path == COLUMNS:
             return insider.read_columns(call)
         if call.path == ERASE:

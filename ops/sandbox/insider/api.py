@@ -124,39 +124,10 @@ class Insider:
         if refusal:
             return refusal
         self.received.add(now, self.settings.window_seconds)
-        body = _object(call.body)
+        body = object_of(call.body)
         users = body.get("users") if type(body.get("users")) is list else [body]
         gone = [self.profiles.erase(identity_keys(user)) for user in users or []]
         if not any(gone):
-            return error(404, "no such user for these identifiers: no data")
-        return json_answer(200, {"success": True})
-
-    def rename(self, call: ArrivedRequest, now: float) -> Reply:
-        """Give a profile another identifier of the same kind."""
-        refusal = self.denied(call.headers)
-        if refusal:
-            return refusal
-        self.received.add(now, self.settings.window_seconds)
-        body = _object(call.body)
-        old, new = (
-            identity_keys({"identifiers": body.get(f"{which}_identifier")})
-            for which in ("old", "new")
-        )
-        if len(old) != 1 or len(new) != 1 or _kind(old[0]) != _kind(new[0]):
-            return error(400, "old_identifier and new_identifier must be of one type: bad request")
-        if self.profiles.find(new) is not None:
-            return error(400, "new identifier belongs to another user: bad request")
-        if not self.profiles.rename(old[0], new[0]):
-            return error(404, "no such user for these identifiers: no data")
-        return json_answer(200, {"success": True})
-
-    def anonymize(self, call: ArrivedRequest, now: float) -> Reply:
-        """Remove all that names a person from a profile."""
-        refusal = self.denied(call.headers)
-        if refusal:
-            return refusal
-        self.received.add(now, self.settings.window_seconds)
-        if not self.profiles.anonymize(identity_keys(_object(call.body))):
             return error(404, "no such user for these identifiers: no data")
         return json_answer(200, {"success": True})
 
@@ -165,7 +136,7 @@ class Insider:
         refusal = self.denied(call.headers) or self._over_quota(now)
         if refusal:
             return refusal
-        body = _object(call.body)
+        body = object_of(call.body)
         wanted = body.get("attributes")
         if check_identity(body):
             return error(400, "identifiers must be defined: bad request")
@@ -187,7 +158,7 @@ class Insider:
         refusal = self.denied(call.headers)
         if refusal:
             return refusal
-        table = _object(call.body).get("table")
+        table = object_of(call.body).get("table")
         if table not in {"contacts", "events"}:
             return error(400, "table must be contacts or events: bad request")
         return json_answer(200, self._panel.columns(table))
@@ -394,12 +365,8 @@ class Insider:
         return counted(len(request.users), errors, failed, fail_count=fail_count)
 
 
-def _kind(key: str) -> str:
-    """Return of which kind an identifier `kind:value` is; custom ones by their name."""
-    return key.rpartition(":")[0]
-
-
-def _object(body: bytes) -> dict[str, Any]:
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body; an empty one where it is none."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

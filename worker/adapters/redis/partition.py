@@ -83,18 +83,9 @@ class RedisPartition:
         """Take the lease if it is free; clears the bell."""
         k = self.keys
         names = (
-            k.lease,
-            k.bell,
-            k.notes,
-            k.open,
-            k.rendering,
-            k.retry,
-            k.aside,
-            k.holds,
-            k.reached,
-            k.orphans,
-            k.forwards,
-        )
+            k.lease, k.bell, k.notes, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
+            k.orphans, k.forwards,
+        )  # fmt: skip
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
@@ -110,9 +101,7 @@ class RedisPartition:
             setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
             holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
             reached_up_to=largest.decode() if reached >= REACHED_KEPT else "",
-            orphans={
-                i.decode(): text.decode() for i, text in _pairs(orphans) if not i.endswith(b"|n")
-            },
+            orphans={i.decode(): to.decode() for i, to in _pairs(orphans) if i[-2:] != b"|n"},
             has_forwards=forwards > 0,
         )
 
@@ -394,9 +383,8 @@ def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | 
 
 
 def _wait(wait: Wait | None) -> bytes:
-    if wait is None:
-        return b""
-    return orjson.dumps([wait.attempts, wait.not_before_ms, wait.successes, wait.reason])
+    told = wait and [wait.attempts, wait.not_before_ms, wait.successes, wait.reason]
+    return orjson.dumps(told) if told else b""
 
 
 def _setback(setback: Setback) -> bytes:
