@@ -100,7 +100,7 @@ def test_a_worker_tells_how_many_events_needed_the_engine_and_leaves_nothing_beh
     node = Node(client)
     for number in range(20):
         node.engine_use = {"a.jsonnet": {"": number, "std.exp": 1}}
-        node.presence.tell()
+        node.presence.announce()
         node.now += 3.1
 
     (found,) = read_processes(client)

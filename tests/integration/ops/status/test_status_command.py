@@ -184,7 +184,7 @@ def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):
         stopped=tuple,
         clock=lambda: 1.0,
         engine_use=lambda: used,
-    ).tell()
+    ).announce()
 
     triggers = orjson.loads(call(app, "status", "--json").stdout)["triggers"]
 
