@@ -127,6 +127,8 @@ HANDED_ON = [
     "{ f(x): x }",
     "(function(x) x)()",
     "-0",
+    "1e-7",
+    "1e300",
     "(function(x) x)(1, 2)",
     "(function(x) x)(y=1)",
     "{ ['a']: 1, ['a']: 2 }",

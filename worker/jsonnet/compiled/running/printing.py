@@ -67,7 +67,7 @@ def _number(value: float) -> int | float:
     shown = repr(kept)
     if float(kept).is_integer() and 0 < abs(kept) < _LARGEST:
         return int(Decimal(shown))
-    if kept == 0:
+    if kept == 0 or "e" in shown:
         raise Doubtful
     return kept
 
