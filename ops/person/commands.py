@@ -13,6 +13,7 @@ import typer
 from ops.insider.identities import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, InsiderIdentities
 from ops.person.erasing import Erasing, rewrite_files
 from ops.person.renaming import AT_ONCE, IdentityChange, PersonRenaming, Receipt
+from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.state.person import key_named
 from ops.terminal.asking import confirmed
@@ -50,6 +51,7 @@ def rename(
     rate: Annotated[
         float, typer.Option(metavar="N", min=1, help="Requests a minute to Insider at most.")
     ] = RENAMES_A_MINUTE,
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Give people another identity, at Insider and in Redis.
@@ -66,9 +68,11 @@ def rename(
         identities = _insiders(settings, stack, rate)
         renaming = PersonRenaming(client, settings, identities, kind)
         receipts: list[Receipt] = []
-        with progress("people renamed", len(changes)) as shown:
+        act = act_of("person rename", file.name if file else "", reason=reason)
+        with acting(client, act) as doing, progress("people renamed", len(changes)) as shown:
             for group in _groups(changes):
                 receipts += renaming.run(group)
+                doing.count += len(group)
                 shown.advance(len(group))
     _tell_renamed(receipts, as_json)
     if any(receipt.outcome == "refused" for receipt in receipts):
@@ -83,6 +87,7 @@ def erase(
         bool, typer.Option("--anonymize", help="Make the person anonymous at Insider, too.")
     ] = False,
     identifier: Identifier = "",
+    reason: Reason = "",
     yes: Yes = False,
     as_json: Json = False,
 ) -> None:
@@ -99,15 +104,18 @@ def erase(
         confirmed("Erase this person from Redis for good?", yes=yes)
         insiders = _insiders(settings, stack, ANONYMIZED_A_MINUTE) if kind else {}
         erasing = Erasing(client, settings, key)
-        digests = erasing.run()
-        said = {
-            each: insider.anonymize(kind(key)) or "anonymized"
-            for each, insider in insiders.items()
-            if kind
-        }
-        rewrite_files(client)
+        with acting(client, act_of("person erase", reason=reason)) as doing:
+            digests = erasing.run()
+            doing.count = erasing.counts.total()
+            said = {
+                each: insider.anonymize(kind(key)) or "anonymized"
+                for each, insider in insiders.items()
+                if kind
+            }
+            is_rewritten = rewrite_files(client)
     counts = dict(sorted(erasing.counts.items()))
-    document = {"erased": counts, "digests": digests, "insider": said}
+    document: dict[str, Any] = {"erased": counts, "digests": digests, "insider": said}
+    document["files_rewritten"] = is_rewritten
     if as_json:
         print_json(document)
     else:
@@ -129,6 +137,8 @@ def _tell_erased(document: Mapping[str, Any]) -> None:
     for what, count in document["erased"].items():
         if count:
             say(f"  {what}: {count:,}")
+    if not document["files_rewritten"]:
+        note("Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run.")
     for destination, answer in document["insider"].items():
         say(f"  {destination}: {answer}")
 

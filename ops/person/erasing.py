@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from ops.letters.reading import Filter, find_letters
 from ops.letters.replay import discard
@@ -175,13 +176,23 @@ class Erasing:
                 self.counts["former identities"] += int(self.client.hdel(place.forwards, *gone))
 
 
-def rewrite_files(client: Redis) -> None:
-    """Have Redis write its file anew, so that no older part of it holds erased data."""
+def rewrite_files(client: Redis) -> bool:
+    """Have Redis write its file anew, so that no older part of it holds erased data.
+
+    Returns:
+        Whether that is done; a user with few rights may not ask for it.
+    """
     with redis_errors():
-        if not client.info("persistence").get("aof_enabled"):
-            return
-        client.bgrewriteaof()
-        while client.info("persistence").get("aof_rewrite_in_progress") or client.info(
-            "persistence"
-        ).get("aof_rewrite_scheduled"):
-            time.sleep(_LOOK_SECONDS)
+        try:
+            if not client.info("persistence").get("aof_enabled"):
+                return True
+            client.bgrewriteaof()
+            while _is_rewriting(client.info("persistence")):
+                time.sleep(_LOOK_SECONDS)
+        except NoPermissionError:
+            return False
+    return True
+
+
+def _is_rewriting(persistence: Mapping[str, Any]) -> bool:
+    return bool(persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"])
