@@ -170,6 +170,16 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
         "Operate",
         examples=("segrelay why ann@example.com",),
     ),
+    "person": LazyCommand(
+        "ops.person.commands:app",
+        "Rename people, at Insider and in Redis, or erase them.",
+        "Operate",
+        examples=(
+            "segrelay person rename ann@example.com ann.lee@example.com",
+            "segrelay person rename --file changes.csv --json",
+            "segrelay person erase ann@example.com --anonymize",
+        ),
+    ),
     "try": LazyCommand(
         "ops.trial.command:try_",
         "Try one person's event, or send it.",

@@ -25,8 +25,9 @@ from ops.audiences.moving import (
     state_event,
 )
 from ops.audiences.people import Person, named_in, remembered, waiting_in
-from ops.audiences.renaming import await_holders, declare, give_syncs, renamed_slugs
+from ops.audiences.renaming import declare, give_syncs, renamed_slugs
 from ops.state.acts import Reason, act_of, acting
+from ops.state.holders import await_holders
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, partition_count
 from ops.terminal.asking import confirmed, counted

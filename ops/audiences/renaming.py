@@ -9,7 +9,6 @@ and a command that is killed in between is simply given again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from redis import Redis
@@ -17,15 +16,12 @@ from redis import Redis
 from ops.state import scripts
 from producer.sync.book import SyncBook
 from worker.contract import keys
-from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
 from worker.errors import OperationsMustAct
 
 _LOOK_SECONDS: Final = 0.1
-_HELD_SECONDS: Final = 300.0
-"""Seconds to wait for a lease to lapse; a drain with hanging requests ends at their deadline."""
 _LOCK_SECONDS: Final = 30.0
 
 
@@ -45,38 +41,6 @@ def declare(client: Redis, old: str, new: str) -> int:
         if ids:
             client.hset(keys.AUDIENCES, mapping=dict.fromkeys(ids, new))
     return len(ids)
-
-
-def await_holders(
-    client: Redis,
-    places: Sequence[PartitionKeys],
-    sleep: Callable[[float], None] = time.sleep,
-) -> None:
-    """Wait until all present holders of leases of these partitions have given them back.
-
-    Raises:
-        OperationsMustAct: Somebody keeps a lease.
-    """
-    with redis_errors():
-        pipe = client.pipeline(transaction=False)
-        for place in places:
-            pipe.hget(place.lease, "token")
-        tokens = pipe.execute()
-    left = [
-        (place, token) for place, token in zip(places, tokens, strict=True) if token is not None
-    ]
-    ends_at = time.monotonic() + _HELD_SECONDS
-    while left:
-        calls = [ScriptCall([place.lease], [token]) for place, token in left]
-        gone = scripts.run(client, "has_gone", calls)
-        left = [held for held, has_gone in zip(left, gone, strict=True) if not has_gone]
-        if left and time.monotonic() > ends_at:
-            raise OperationsMustAct(
-                f"A worker does not give back the lease of {left[0][0].tag}; give the command again"
-                " once it has ended. Nothing is lost: what comes meanwhile counts for the new slug."
-            )
-        if left:
-            sleep(_LOOK_SECONDS)
 
 
 def give_syncs(client: Redis, settings: Settings, partitions: int, old: str, new: str) -> list[str]:

@@ -28,6 +28,7 @@ from worker.errors import TemplateBroken
 from worker.jsonnet.accelerated import sources_of
 from worker.jsonnet.compiled import Compiled, compiled
 from worker.jsonnet.compiled.running.limits import AssertFailed, Doubtful, Exhausted
+from worker.jsonnet.engines.choice import is_beyond_rjsonnet
 from worker.jsonnet.files import TemplateFolder
 
 _PEOPLE: Final = 12
@@ -46,12 +47,14 @@ class Findings:
 
     Args:
         counts: Renders by compiled outcome, rjsonnet's outcome, and the judge's verdict if any.
+        asked: Events with a value or a failed assert that were left to the engine, by the reason.
         refused: Templates that were not compiled, by the reason.
         wrong: Differences in which the judge contradicts the compiled template.
         listed: All other differences.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
+    asked: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     wrong: list[dict[str, Any]] = field(default_factory=list)
     listed: list[dict[str, Any]] = field(default_factory=list)
@@ -80,15 +83,17 @@ class Fuzzer:
         settings = self.random.choice(SETTINGS)
         people = [person(self.random) for _ in range(_PEOPLE)]
         try:
-            made = compiled(sources_of(TemplateFolder(self.folder).bundle(_TEMPLATE)))
+            bundle = TemplateFolder(self.folder).bundle(_TEMPLATE)
         except TemplateBroken:
             self.findings.refused["(it names what nobody knows: never loaded)"] += 1
             return
+        made = compiled(sources_of(bundle))
         if not isinstance(made, Compiled):
             self.findings.refused[made.what] += 1
             return
         profiles = [orjson.dumps(each) for each in people]
-        said = self.engine.render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
+        engine = self.judge if is_beyond_rjsonnet(bundle) else self.engine
+        said = engine.render(self.folder, _TEMPLATE, profiles, orjson.dumps(settings))
         if said[0][0] == "error" and said[0][1].startswith("syntax error"):
             self.findings.refused["(rjsonnet does not parse it: never loaded)"] += 1
             return
@@ -105,6 +110,8 @@ class Fuzzer:
         texts: dict[str, str],
     ) -> None:
         key = f"{ours[0]} / {theirs[0]}"
+        if ours[0] == "unsure" and theirs[0] in ("value", "assert"):
+            self.findings.asked[ours[1]] += 1
         if ours[0] == "unsure" or (ours[0] == theirs[0] and _same(ours[1], theirs[1])):
             self.findings.counts[key + (" (same)" if ours[0] == theirs[0] else "")] += 1
             return
@@ -140,8 +147,8 @@ def _ours(made: Compiled, profile: bytes, settings: dict[str, Any]) -> tuple[str
         return "assert", failed.message.strip()[:_MAX_MESSAGE]
     except Exhausted as exhausted:
         return "exhausted", exhausted.message
-    except Doubtful:
-        return "unsure", None
+    except Doubtful as doubt:
+        return "unsure", doubt.why
     assert given == before, "the profile was changed"
     text = orjson.dumps(body)
     _scribble(body)
@@ -224,6 +231,8 @@ def _say(findings: Findings, templates: int) -> None:
     sys.stdout.write(f"{templates} templates, {findings.counts.total()} renders\n")
     for key, count in sorted(findings.counts.items(), key=lambda each: -each[1]):
         sys.stdout.write(f"{count:>9}  {key}\n")
+    for what, count in findings.asked.most_common(12):
+        sys.stdout.write(f"{count:>9}  events needed the engine for {what}\n")
     for what, count in findings.refused.most_common(12):
         sys.stdout.write(f"{count:>9}  templates are not compiled: {what}\n")
 

@@ -85,6 +85,8 @@ class Containers(Scalars):
             self.names = replace(before, in_object=True, self_fields=())
         if self.chance(0.15):
             members.append(self.local(depth - 1).removesuffix(";"))
+        if self.chance(0.1):
+            members.append(f"assert {self.truth(depth - 1)}")
         for key in keys:
             members.append(self.member(key, depth - 1, is_rich=is_rich))
             if is_rich and key.isidentifier() and key.isascii():

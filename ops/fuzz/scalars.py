@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from ops.fuzz.parts import STRINGS, Base
 from ops.fuzz.patterns import CONDITIONS, LIBRARY_CALLS, NUMBERS
 from ops.fuzz.patterns import STRINGS as STRING_PATTERNS
+
+_CODES: Final = (
+    *("%s", "%s", "%d", "%i", "%5s", "%-5s|", "%03d", "%+d", "% d", "%c", "%%", "%x", "%X", "%#x"),
+    *("%o", "%.3d", "%08x"),
+)
+_FRACTION_CODES: Final = (
+    *("%.1f", "%.0f", "%f", "%7.2f", "%-7.1f|", "%+.1f", "%07.1f", "%g", "%.3g", "%#g", "%e"),
+    *("%.2E", "%s", "%d"),
+)
 
 
 @dataclass
@@ -29,10 +39,10 @@ class Scalars(Base):
         return self.block() if self.chance(0.05) else self.quoted(self.random.choice(STRINGS))
 
     def format(self, depth: int) -> str:
-        codes = ("%s", "%s", "%d", "%i", "%5s", "%-5s|", "%03d", "%+d", "% d", "%c", "%%", "%x")
+        codes = _FRACTION_CODES if self.chance(0.4) else _CODES
         used = [self.random.choice(codes) for _ in range(self.random.randint(1, 3))]
         values = [
-            self.some(depth, "number" if code[-1] in "dix" else "string")
+            self.some(depth, "string" if code.rstrip("|")[-1] in "sc" else "number")
             for code in used
             if code != "%%"
         ]

@@ -69,6 +69,7 @@ class InsiderReader:
     """Reads from one destination, within the quota. To be closed.
 
     Args:
+        a_minute: How many requests it makes at most.
         sleep: Waits so many seconds, for the quota.
     """
 
@@ -77,11 +78,13 @@ class InsiderReader:
         settings: Settings,
         destination: Destination,
         *,
+        a_minute: float = READS_A_MINUTE,
         sleep: Callable[[float], None] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         authorization = settings.authorization_of(destination)
         self.name = destination.name
+        self.a_minute = a_minute
         self.label = (authorization.label or authorization.name) if authorization else "none"
         self._base_url = destination.base_url
         self._authorization = destination.authorization
@@ -154,27 +157,27 @@ class InsiderReader:
         columns = [_column(row) for row in rows if isinstance(row, dict) and "key" in row]
         return {column.key: column for column in columns}
 
-    def _ask(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
-        status, answer = self._once(path, body)
+    def _ask(self, path: str, body: Mapping[str, Any], method: str = "POST") -> tuple[int, Any]:
+        status, answer = self._once(path, body, method)
         if status == _TOO_MANY:
             self._sleep(_LONGEST_WAIT_SECONDS)
-            status, answer = self._once(path, body)
+            status, answer = self._once(path, body, method)
         if status in (_UNAUTHORIZED, _FORBIDDEN) or (
-            status == _BAD_REQUEST and "partner" in _message(answer).lower()
+            status == _BAD_REQUEST and "partner" in message_of(answer).lower()
         ):
             raise InsiderRefuses(
-                f"Insider refuses the authorization '{self.label}' ({status}: {_message(answer)})"
+                f"Insider refuses the authorization '{self.label}' ({status}: {message_of(answer)})"
                 f" at {self._url(path)}: check the partner name and the request token in"
                 f" [authorizations.{self._authorization}], and in Insider's panel whether the key"
                 " is locked to addresses (then delivery.ipv4_only may help)."
             )
         return status, answer
 
-    def _once(self, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
+    def _once(self, path: str, body: Mapping[str, Any], method: str) -> tuple[int, Any]:
         self._pace()
         try:
             with self._client.stream(
-                "POST",
+                method,
                 self._url(path),
                 content=orjson.dumps(body),
                 headers={"Content-Type": "application/json", "Accept": "application/json"},
@@ -196,7 +199,7 @@ class InsiderReader:
         now = self._monotonic()
         if now < self._next_at:
             self._sleep(self._next_at - now)
-        self._next_at = max(now, self._next_at) + 60 / READS_A_MINUTE
+        self._next_at = max(now, self._next_at) + 60 / self.a_minute
 
     def _obey(self, answer: Any) -> None:
         """Delay the next reading if the answer says that the minute's quota is used up."""
@@ -211,7 +214,7 @@ class InsiderReader:
             self._next_at = self._monotonic() + _LONGEST_WAIT_SECONDS
 
     def _unreadable(self, path: str, status: int, answer: Any) -> InsiderUnreadable:
-        told = _message(answer)
+        told = message_of(answer)
         return InsiderUnreadable(
             f"{self._url(path)} answered {status}{f' ({told})' if told else ''}, which Insider does"
             f" not answer here: {_advice(status, self.name)}."
@@ -245,7 +248,8 @@ def _json(content: bytes) -> Any:
         return None
 
 
-def _message(answer: Any) -> str:
+def message_of(answer: Any) -> str:
+    """Return what an answer says in words; "" if it says nothing."""
     if not isinstance(answer, dict):
         return ""
     text = next((answer[key] for key in _MESSAGES if isinstance(answer.get(key), str)), "")

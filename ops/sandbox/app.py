@@ -11,10 +11,11 @@ import structlog
 from ops.sandbox.answer import Reply, error
 from ops.sandbox.endpoints.catch_all import caught, is_for_us
 from ops.sandbox.exchange import AsgiScope, Exchange, Receive, Send
+from ops.sandbox.insider import identities
 from ops.sandbox.insider.api import ArrivedRequest
 from ops.sandbox.insider.faults import Fault
 from ops.sandbox.insider.passage import AdmittedWrite, pause
-from ops.sandbox.insider.rules import COLUMNS, ERASE, PROFILE, WRITES
+from ops.sandbox.insider.rules import ANONYMIZE, COLUMNS, ERASE, IDENTITY, PROFILE, WRITES
 from ops.sandbox.inspection import PREFIX, inspect
 from ops.sandbox.lytics.api import API_PREFIXES
 from ops.sandbox.settings import SandboxSettings
@@ -80,7 +81,7 @@ class Sandbox:
             await exchange.answer(state.catch_all.take(came, body, headers, settings))
 
     async def _act(self, exchange: Exchange, call: ArrivedRequest) -> None:
-        if exchange.method != "POST":
+        if exchange.method != ("PATCH" if call.path == IDENTITY else "POST"):
             await self._turn_away(exchange, call, error(405, "method not allowed"))
         elif call.path in WRITES:
             await self._write(exchange, call)
@@ -93,6 +94,10 @@ class Sandbox:
         insider, now = self.state.insider, time.time()
         if call.path == PROFILE:
             return insider.read_profile(call, now)
+        if call.path == IDENTITY:
+            return identities.rename(insider, call, now)
+        if call.path == ANONYMIZE:
+            return identities.anonymize(insider, call, now)
         if call.path == COLUMNS:
             return insider.read_columns(call)
         if call.path == ERASE:

@@ -28,11 +28,20 @@ def person_named(text: str, settings: Settings, partitions: int) -> KnownPerson:
     Raises:
         UsageWrong: It can't be the value of an identity field.
     """
+    key = key_named(text, settings)
+    return KnownPerson(digest_of(key), partition_of(key, partitions))
+
+
+def key_named(text: str, settings: Settings) -> str:
+    """Return the key of the profile that is meant by a value of the identity, or `field:value`.
+
+    Raises:
+        UsageWrong: It can't be the value of an identity field.
+    """
     identity = settings.delivery.identity
     value = text.removeprefix(f"{identity}:")
     name = "_id" if identity == "id" else identity
     try:
-        key = profile_key({name: value}, identity)
+        return profile_key({name: value}, identity)
     except PayloadRefused as error:
         raise UsageWrong(f"This can't be anybody's identity: {error.message}") from error
-    return KnownPerson(digest_of(key), partition_of(key, partitions))

@@ -138,13 +138,14 @@ def take_back(client: Redis, streams: Sequence[Stream], choice: Choice) -> Itera
     """
     for stream in streams:
         if not choice.audience:
-            yield _take_back(client, stream, ())
+            yield take_back_entries(client, stream, ())
             continue
         for part in _parts(client, stream, choice):
-            yield _take_back(client, stream, part)
+            yield take_back_entries(client, stream, part)
 
 
-def _take_back(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
+def take_back_entries(client: Redis, stream: Stream, ids: Sequence[str]) -> int:
+    """Take back these entries of a stream, or all of it where none is named; returns how many."""
     k = stream.place
     names = (k.counts, k.streams, k.aside, k.holds, k.stream(stream.name), k.orphans)
     (taken,) = scripts.run(client, "take_back", [ScriptCall(names, (stream.name, *ids))])

@@ -6,6 +6,7 @@ moment, so it holds in the sums.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -29,9 +30,10 @@ from worker.contract.pauses import Pause, Pauses, read_pauses
 from worker.contract.processes import Process, read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.refused_requests import too_large
-from worker.contract.settings import Destination, Settings
+from worker.contract.settings import Destination, Settings, Trigger
 from worker.contract.versions import UNMADE, TemplateVersion, read_versions
 from worker.core.gate import gate_id
+from worker.jsonnet.engine_use import COMPILED
 
 _STOPPED: Final = "its template or a secret was wrong when a worker started: segrelay config check"
 
@@ -53,6 +55,7 @@ def read_status(client: Redis, settings: Settings) -> dict[str, Any]:
         **totals.of_all(),
         **{f"{kind}_by_reason": _sorted(totals.by_reason(kind)) for kind in REASONED},
         "triggers": _with_versions(
+            settings,
             _triggers(totals, settings, pauses, _stopped(processes, settings), delayed),
             read_versions(client),
             processes,
@@ -182,7 +185,10 @@ def _delayed(found: Sequence[PartitionSnapshot], delays: Sequence[Delays]) -> di
 
 
 def _with_versions(
-    triggers: dict[str, Any], versions: Mapping[str, TemplateVersion], processes: Sequence[Process]
+    settings: Settings,
+    triggers: dict[str, Any],
+    versions: Mapping[str, TemplateVersion],
+    processes: Sequence[Process],
 ) -> dict[str, Any]:
     """Add to each trigger the version of its template, and the workers with another one."""
     for name, row in triggers.items():
@@ -199,10 +205,22 @@ def _with_versions(
             for one in processes
             if one.versions.get(name) and version not in one.versions[name]
         ]
+        row["engine_use"] = _engine_use(settings.triggers.get(name), processes)
         row["canary"] = _canary(versions.get(name))
         reasons = [one.refused[name] for one in processes if name in one.refused]
         row["refused"] = reasons[0] if reasons else ""
     return triggers
+
+
+def _engine_use(trigger: Trigger | None, processes: Sequence[Process]) -> dict[str, Any]:
+    """Return how many of the last events of a trigger's template needed the engine, and why."""
+    counts: Counter[str] = Counter()
+    template = trigger.template if trigger else ""
+    for process in processes:
+        counts.update(process.engine_use.get(template, {}))
+    events = counts.total()
+    compiled = counts.pop(COMPILED, 0)
+    return {"events": events, "asked": events - compiled, "by_reason": _sorted(counts)}
 
 
 def _canary(one: TemplateVersion | None) -> dict[str, Any] | None:

@@ -145,6 +145,10 @@ def _template(trigger: Mapping[str, Any]) -> str:
     text = trigger["version"] or "-"
     for worker, versions in trigger["other_versions"].items():
         text += f"; {worker} still has {', '.join(versions)}"
+    use = trigger["engine_use"]
+    if use["asked"]:
+        share = f"{100 * use['asked'] / use['events']:.0f} % of the last {use['events']:,} events"
+        text += f"; {share} needed the Jsonnet engine, mostly for {next(iter(use['by_reason']))}"
     canary = trigger["canary"]
     if canary and canary["left"]:
         gone = canary["of"] - canary["left"]

@@ -185,10 +185,20 @@ def _document(one: Checked) -> dict[str, Any]:
         "renders": dict(report.renders),
         "compiled": bool(report.content_hash) and not report.not_compiled,
         "not_compiled": report.not_compiled,
+        "needed_engine": dict(report.needed_engine),
         "findings": [asdict(finding) for finding in report.findings],
         "corrected": one.repaired.text if one.repaired else None,
         "fixed": one.fixed,
     }
+
+
+def _needed_engine(report: TemplateReport) -> str:
+    """Say how many samples needed the Jsonnet engine all the same, and why."""
+    needed = report.needed_engine
+    if not needed:
+        return ""
+    reasons = "; ".join(f"{label}: {why}" for label, why in needed.items())
+    return f", but {len(needed)} of {len(report.renders)} samples needed Jsonnet itself ({reasons})"
 
 
 def _tell(found: Sequence[Checked], workspace: Workspace) -> None:
@@ -201,7 +211,7 @@ def _tell(found: Sequence[Checked], workspace: Workspace) -> None:
         if report.not_compiled:
             say(f"  not compiled to Python, so several times slower, for {report.not_compiled}")
         elif report.content_hash:
-            say("  compiled to Python")
+            say(f"  compiled to Python{_needed_engine(report)}")
         for finding in report.findings:
             for line in lines_of(finding, source_below(workspace.folder), colour=colour):
                 typer.echo(line, err=True, color=colour)

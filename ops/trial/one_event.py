@@ -110,6 +110,18 @@ class OneEvent:
             " event with a trigger that does."
         )
 
+    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Return the record of the person, if they are being renamed or were."""
+        return await self.partition.forwards(digests)
+
+    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
+        """Refuse: whoever tries an event wants to see this very one sent."""
+        del partition, deliveries
+        raise UsageWrong(
+            "This person was renamed, so nothing is sent under the former identity any more: try"
+            " the event with the new one."
+        )
+
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
         """Do nothing: the event stands in no stream."""
 

@@ -74,6 +74,8 @@ class PartitionStore:
     reached: dict[str, bytes] = field(default_factory=dict)
     orphans: dict[str, str] = field(default_factory=dict)
     orphan_counts: Counter[str] = field(default_factory=Counter)
+    forwards: dict[bytes, bytes] = field(default_factory=dict)
+    elsewhere: dict[int, list[NewDelivery]] = field(default_factory=dict)
     last_id: str = "0-0"
 
     def ledger(self, digest: bytes) -> bytes | None:
@@ -181,6 +183,7 @@ class FakePartition:
             holds=dict(store.holds),
             reached_up_to=max(store.reached) if len(store.reached) >= REACHED_KEPT else "",
             orphans=dict(store.orphans),
+            has_forwards=bool(store.forwards),
         )
 
     def renew(self) -> bool:
@@ -382,6 +385,14 @@ class FakePartition:
         self.store.counts[f"accepted|{trigger}"] += amount
         if job := job_of_lane(lane):
             self.store.counts[f"job|{job}|accepted"] += amount
+
+    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records of people who are being renamed, or were."""
+        return [self.store.forwards.get(digest) for digest in digests]
+
+    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries to another partition; needs no lease."""
+        self.store.elsewhere.setdefault(partition, []).extend(deliveries)
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries; needs no lease."""

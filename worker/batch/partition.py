@@ -175,6 +175,7 @@ class TakenPartition:
             `settle`; "" = all are told.
         orphans: By `lane|trigger|MEANING`: up to which id nothing is wanted in a stream by a
             trigger that means this.
+        has_forwards: People of this partition are being renamed, or were.
     """
 
     now_ms: int
@@ -185,6 +186,7 @@ class TakenPartition:
     holds: Mapping[str, Hold]
     reached_up_to: str = ""
     orphans: Mapping[str, str] = field(default_factory=dict)
+    has_forwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +325,14 @@ class Partition(Protocol):
 
     async def carry_over(self, replacements: Sequence[Replacement]) -> None:
         """Put deliveries in the place of others that are still there; needs the lease."""
+        ...
+
+    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records of people who are being renamed, or were."""
+        ...
+
+    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries to another partition of the destination; needs no lease."""
         ...
 
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:

@@ -87,6 +87,7 @@ class State:
         renames: Audiences that were renamed before the lease was taken.
         meanings: By trigger; one that has none wants whatever stands in its streams.
         orphans: By `lane|trigger|MEANING`, see `TakenPartition`.
+        has_forwards: People of this partition are being renamed, or were.
     """
 
     clock: Clock
@@ -110,6 +111,7 @@ class State:
     renames: Renames = NO_RENAMES
     meanings: Mapping[str, Meaning] = field(default_factory=dict)
     orphans: dict[str, str] = field(default_factory=dict)
+    has_forwards: bool = False
 
     @classmethod
     def of(
@@ -143,6 +145,7 @@ class State:
             meanings=meanings,
             reached_up_to=holding.reached_up_to,
             orphans=dict(holding.orphans),
+            has_forwards=holding.has_forwards,
         )
         for note in holding.notes:
             if note.open_until_ms:
@@ -176,6 +179,10 @@ class State:
             places.setdefault(delivery.digest, []).append(delivery.place)
         for digest, own in places.items():
             self.waiting.setdefault(digest, []).append((note.open_until_ms, frozenset(own)))
+
+    def hold_back(self, digest: bytes, for_ms: int) -> None:
+        """Make all events of a profile wait."""
+        self.waiting.setdefault(digest, []).append((self.now_ms() + for_ms, frozenset()))
 
     def waits_until_ms(self, delivery: Delivery) -> int:
         """Return until when a delivery has to step aside; 0 = it may go on."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -67,6 +67,7 @@ class TemplateReport:
         renders: For each case what came out, in words.
         findings: In the order of finding.
         not_compiled: Because of what only Jsonnet renders it; "" where it is compiled, too.
+        needed_engine: The cases that needed the engine although it is compiled, and why.
     """
 
     template: str
@@ -74,6 +75,7 @@ class TemplateReport:
     renders: Mapping[str, str]
     findings: Sequence[Finding]
     not_compiled: str = ""
+    needed_engine: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_fit(self) -> bool:
@@ -101,8 +103,23 @@ def check_template(folder: Path, template: str, cases: Sequence[Case]) -> Templa
     renders = {case.label: in_words(result) for case, result in rendered}
     accelerator = Accelerator.of(template, bundle)
     findings += _doubts(accelerator, cases, said, engine_for(bundle))
-    not_compiled = accelerator.why_not
-    return TemplateReport(template, bundle.content_hash, renders, findings, not_compiled)
+    return TemplateReport(
+        template,
+        bundle.content_hash,
+        renders,
+        findings,
+        accelerator.why_not,
+        _needed_engine(accelerator, cases),
+    )
+
+
+def _needed_engine(accelerator: Accelerator, cases: Sequence[Case]) -> dict[str, str]:
+    """Return why cases need the engine although the template is compiled, by their label."""
+    return {
+        case.label: accelerator.doubt
+        for case in (cases if accelerator.is_trusted else ())
+        if accelerator.answer(case.text, case.settings) is None
+    }
 
 
 def _doubts(

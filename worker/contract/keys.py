@@ -76,6 +76,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{d:p}jobs:SOURCE` | hash | position and numbers for one source of a job, for 90 days |
 | `{d:p}sync:NAME` | hash | \* profile key → mark of a member that a sync knows |
 | `{d:p}synctokens` | hash | sync → token of the step that may change its members |
+| `{d:p}forwards` | hash | digest (hex) → JSON, see `contract.forwards`: people who are renamed; |
+| | | `digest\|sync` → the mark of somebody who is moved as a member that a sync knows |
 | `{d:p}l<digest>` | string | the ledger of one profile |
 """
 
@@ -260,6 +262,6 @@ _PARTS: Final = frozenset(
         "streams", "counts", "lease", "bell", "rendering", "notes", "open", "retry", "aside",
         "holds", "letters", "lettertimes", "causes", "history", "reached", "who", "jobs",
         "responses", "responseslost", "jobtimes",
-        "synctokens", "orphans", "leaving",
+        "synctokens", "orphans", "leaving", "forwards",
     }
 )  # fmt: skip

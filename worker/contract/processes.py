@@ -30,6 +30,8 @@ class Process:
         versions: Of the templates of its triggers; several while not all processes have the newest.
         refused: By trigger, why a changed template is not used.
         clock_ahead_seconds: Of its machine's clock before Redis' clock, in whole seconds.
+        engine_use: By template and reason, how many of its last events needed the Jsonnet engine;
+            the reason is "" for those that the compiled form rendered.
     """
 
     host: str
@@ -42,6 +44,7 @@ class Process:
     versions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     clock_ahead_seconds: int = 0
+    engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def dumps(self) -> bytes:
         """Return it as it stands in Redis; the same process as the same text."""
@@ -79,4 +82,5 @@ def _loads(text: bytes) -> Process:
         stored.get("versions", {}),
         stored.get("refused", {}),
         stored.get("clock_ahead_seconds", 0),
+        stored.get("engine_use", {}),
     )

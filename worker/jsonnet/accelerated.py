@@ -24,7 +24,9 @@ from worker.jsonnet.compiled import (
     compiled,
 )
 from worker.jsonnet.compiled.running.limits import TOO_LARGE, TOO_LONG
+from worker.jsonnet.engine_use import EngineUse
 from worker.jsonnet.engines.failures import MAX_MESSAGE, Failure
+from worker.jsonnet.engines.judge import EngineModule
 from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 
 SAMPLES: Final = SHIPPED_FOLDER / "samples"
@@ -33,6 +35,8 @@ BOTH_EVERY: Final = 500
 
 Often enough to find a difference within minutes, and 0.2 % of the work.
 """
+BOTH_EVERY_SLOW: Final = 50_000
+"""`BOTH_EVERY` for other engines than rjsonnet: they take 50 ms for an event alone."""
 COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
 """Messages of failures that no engine is asked about: it would take all time or memory."""
 
@@ -64,10 +68,12 @@ class Accelerator:
         self._name = name
         self._form = form if isinstance(form, Compiled) else None
         self._seen: set[bytes] = set()
-        self._until_both = BOTH_EVERY
+        self._both_every = self._until_both = BOTH_EVERY
         self._owed = 0
         self.why_not = "" if isinstance(form, Compiled) else reason(form)
         self.differences = 0
+        self.use = EngineUse()
+        self.doubt = ""
 
     @classmethod
     def of(cls, name: str, bundle: Bundle) -> Accelerator:
@@ -80,12 +86,17 @@ class Accelerator:
         return cls(name, NotCompiled("it was not to be compiled"))
 
     @property
+    def why_off(self) -> str:
+        """The reason why the engine renders all events: it is not compiled, or it differed."""
+        return self.why_not or "the compiled form, which differed from the engine and is off"
+
+    @property
     def is_trusted(self) -> bool:
         """Say whether the template is compiled and never differed from the engine."""
         return self._form is not None and not self.differences
 
     def answer(self, profile: bytes, settings: Mapping[str, Any]) -> CompiledAnswer | None:
-        """Render a profile; return None where only the engine can tell the result."""
+        """Render a profile; return None where only the engine can tell: `doubt` says why."""
         assert self._form is not None
         try:
             return _compact(self._form.render(orjson.loads(profile), settings))
@@ -93,8 +104,11 @@ class Accelerator:
             return Failure(failed.message.strip()[:MAX_MESSAGE], asserted=True)
         except Exhausted as exhausted:
             return Failure(exhausted.message)
-        except (Doubtful, orjson.JSONDecodeError, orjson.JSONEncodeError):
-            return None
+        except Doubtful as doubtful:
+            self.doubt = doubtful.why
+        except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+            self.doubt = "a profile or a result that is no JSON"
+        return None
 
     def is_due(self, settings: bytes, answer: CompiledAnswer | None) -> bool:
         """Say whether the engine has to render this event, too, to compare the answers."""
@@ -118,8 +132,13 @@ class Accelerator:
         return not is_one
 
     def _is_one_of_many(self) -> bool:
-        self._until_both = (self._until_both - 1) or BOTH_EVERY
-        return self._until_both == BOTH_EVERY
+        self._until_both = (self._until_both - 1) or self._both_every
+        return self._until_both == self._both_every
+
+    def compare_with(self, engine: EngineModule) -> None:
+        """Compare as often as that engine allows."""
+        self._both_every = BOTH_EVERY if engine == "rjsonnet" else BOTH_EVERY_SLOW
+        self._until_both = self._both_every
 
     def differ(self) -> None:
         """Turn the compiled form off, because it differed from the engine, and log it."""

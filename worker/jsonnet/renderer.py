@@ -24,6 +24,7 @@ from worker.jsonnet.accelerated import (
     is_same,
     shipped_profiles,
 )
+from worker.jsonnet.engine_use import COMPILED
 from worker.jsonnet.engines import judge as jsonnet_judge
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.engines.rows_evaluator import Input, inner_sources
@@ -83,6 +84,7 @@ class Renderer:
         if template not in self._loaded:
             engines = TemplateEngines(bundle, self._inner)
             accelerator = Accelerator.of(name, bundle) if self._compiles else Accelerator.off(name)
+            accelerator.compare_with(engines.name)
             self._loaded[template] = _Loaded(bundle, engines, accelerator, {}, words_of(bundle))
             self._try_both(template)
         return template
@@ -110,6 +112,15 @@ class Renderer:
             template.name: loaded.accelerator.differences
             for template, loaded in self._loaded.items()
             if loaded.accelerator.differences
+        }
+
+    @property
+    def engine_use(self) -> dict[str, dict[str, int]]:
+        """The number of the last events that needed the engine, by template and by reason."""
+        return {
+            template.name: counts
+            for template, loaded in self._loaded.items()
+            if (counts := loaded.accelerator.use.counts())
         }
 
     def doubts(self, template: Template) -> bool:
@@ -146,6 +157,8 @@ class Renderer:
         if engine == "auto" and loaded.accelerator.is_trusted:
             answers = loaded.accelerated(rows, events)
         else:
+            if engine == "auto":
+                loaded.accelerator.use.note_all(len(events), loaded.accelerator.why_off)
             answers = loaded.engines.evaluate(events)
         places = _Places(loaded)
         return [
@@ -173,6 +186,8 @@ class Renderer:
             if isinstance(answer, bytes) and len(answer) <= MAX_BODY_BYTES:
                 is_free = accelerator.is_free(texts[id(row.settings)])
                 result = Rendered(answer) if is_free else None
+                if is_free:
+                    accelerator.use.note()
             results.append(result)
         return results
 
@@ -213,6 +228,7 @@ class _Loaded:
         others = list(self.engines.others(event))
         if others and all(is_same(ours, other) for other in others):
             self.engines.distrust()
+            self.accelerator.compare_with(self.engines.name)
             return ours
         self.accelerator.differ()
         return theirs
@@ -224,7 +240,10 @@ class _Loaded:
         the compiled form has answered in this call.
         """
         accelerator = self.accelerator
-        answers = [accelerator.answer(row.profile, row.settings) for row in rows]
+        answers: list[CompiledAnswer | None] = []
+        for row in rows:
+            answers.append(accelerator.answer(row.profile, row.settings))
+            accelerator.use.note(accelerator.doubt if answers[-1] is None else COMPILED)
         both = {
             at
             for at, answer in enumerate(answers)

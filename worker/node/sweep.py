@@ -240,6 +240,7 @@ def sweep_of(settings: Settings, node: NodeMemory, ringer: Ringer, pool: Any) ->
             doubted=node.doubted.read,
             versions=node.templates.versions,
             refused=node.templates.refused,
+            engine_use=node.templates.engine_use,
             alive_file=_alive_file(),
             watch=BirthWatch(client, settings, node.known_birth).look,
         ),

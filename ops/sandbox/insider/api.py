@@ -124,7 +124,7 @@ class Insider:
         if refusal:
             return refusal
         self.received.add(now, self.settings.window_seconds)
-        body = _object(call.body)
+        body = object_of(call.body)
         users = body.get("users") if type(body.get("users")) is list else [body]
         gone = [self.profiles.erase(identity_keys(user)) for user in users or []]
         if not any(gone):
@@ -136,7 +136,7 @@ class Insider:
         refusal = self.denied(call.headers) or self._over_quota(now)
         if refusal:
             return refusal
-        body = _object(call.body)
+        body = object_of(call.body)
         wanted = body.get("attributes")
         if check_identity(body):
             return error(400, "identifiers must be defined: bad request")
@@ -158,7 +158,7 @@ class Insider:
         refusal = self.denied(call.headers)
         if refusal:
             return refusal
-        table = _object(call.body).get("table")
+        table = object_of(call.body).get("table")
         if table not in {"contacts", "events"}:
             return error(400, "table must be contacts or events: bad request")
         return json_answer(200, self._panel.columns(table))
@@ -365,7 +365,8 @@ class Insider:
         return counted(len(request.users), errors, failed, fail_count=fail_count)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object of a body; an empty one where it is none."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -119,6 +119,31 @@ class Profiles:
             index.update(dict.fromkeys(new, owner))
         return owner
 
+    def rename(self, old: str, new: str) -> bool:
+        """Give a profile another identifier in the place of one; false if nobody has it."""
+        profile = self._index.pop(old, None)
+        if profile is None:
+            return False
+        profile.keys = tuple(new if key == old else key for key in profile.keys)
+        self._index[new] = profile
+        default, custom = profile.attributes()
+        kind, _, value = new.partition(":")
+        if kind in default:
+            profile.replace({**default, kind: value}, custom)
+        return True
+
+    def anonymize(self, keys: Sequence[str]) -> bool:
+        """Remove identifiers and default attributes; false if there is no profile with them."""
+        profile = self.find(keys)
+        if profile is None:
+            return False
+        for key in profile.keys:
+            del self._index[key]
+        profile.keys = (f"anonymous:{profile.serial}",)
+        self._index[profile.keys[0]] = profile
+        profile.replace({}, profile.attributes()[1])
+        return True
+
     def erase(self, keys: Sequence[str]) -> bool:
         """Delete a whole profile for good; false if there is none."""
         profile = self.find(keys)

@@ -43,6 +43,10 @@ class World(Protocol):
 
     def renew(self, partition: Partition) -> bool: ...
 
+    def forward(self, digest: bytes, record: bytes) -> None: ...
+
+    def waiting_in(self, partition: int) -> int: ...
+
 
 class FakeWorld:
     def __init__(self, runner: asyncio.Runner) -> None:
@@ -66,6 +70,12 @@ class FakeWorld:
 
     def renew(self, partition: Any) -> bool:
         return partition.renew()
+
+    def forward(self, digest: bytes, record: bytes) -> None:
+        self.store.forwards[digest] = record
+
+    def waiting_in(self, partition: int) -> int:
+        return len(self.store.elsewhere.get(partition, ()))
 
     def ledger_lives_ms(self, digest: bytes) -> int:
         until_ms = self.store.ledgers[digest][1]
@@ -148,6 +158,13 @@ class RedisWorld:
 
     def renew(self, partition: Any) -> bool:
         return bool(self.run(partition.renewed()))
+
+    def forward(self, digest: bytes, record: bytes) -> None:
+        self.run(self._client.hset(self.keys.forwards, digest.hex(), record))
+
+    def waiting_in(self, partition: int) -> int:
+        stream = PartitionKeys(self.keys.destination, partition).stream("live|vip-enter")
+        return self.run(self._client.xlen(stream))
 
     def ledger_lives_ms(self, digest: bytes) -> int:
         return self.run(self._client.pttl(self.keys.ledger(digest)))

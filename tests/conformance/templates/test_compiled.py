@@ -173,6 +173,18 @@ std.mapWithKey(function(k, v) k + v, { a: 1, b: 2 })
 std.prune({ a: null, b: [], c: { d: {} }, e: [null, 1, [null]], f: '', g: false })
 std.mergePatch({ a: 1, b: { c: 1, d: 2 } }, { a: null, b: { c: 5 }, e: [1] })
 [std.xor(true, false), std.xnor(true, false)]
+[5 & 6, 5 | 6, 5 ^ 6, ~5, -5 & 6, 1 << 4, 256 >> 2, 1 << 2 + 1]
+[[1, 2] < [1, 3], [1] < [1, 0], [] < [], ['b'] > ['a', 'z'], [[1], 2] <= [[1], 2], [2] >= [10]]
+['%x %X %#x %o' % [255, 255, 255, 8], '%5.1f|%-6.2f|%+.0f' % [2.25, 1.5, 3], '%.3d' % 7]
+['%g %g %g' % [0.5, 100000, 1e20], '%e %.2E' % [12345.678, 0.5], '%*d' % [5, 42]]
+{ assert self.a == 1 : 'no', a: 1, b: self.a } + { c: 2 }
+local o = { assert std.length(self.list) > 0, list:: [1], n: self.list[0] }; o.n
+std.manifestYamlDoc({ a: [1, [2, 'x'], { b: [], c: {} }], d: 'two\nlines\n', 'e f': null, g: '' })
+std.manifestYamlDoc([{ a: [1] }, [[true]]], true)
+[std.mod(7, 3), std.mod('%s', 'x'), std.exp(0), std.log(1), std.round(-1.2)]
+[std.base64Decode('YWJj'), std.splitLimitR('a,b,c', ',', 1), std.splitLimitR('a,b,c', ',', -1)]
+[std.escapeStringBash("it's"), std.escapeStringDollars('$a'), std.escapeStringPython('é"')]
+std.escapeStringXML('<a href="x">&\'</a>')
 [std.equals([1], [1]), std.equalsIgnoreCase('Ab', 'aB')]
 std.assertEqual({ a: 1 }, { a: 1 })
 [event.get('email'), event.get('none'), event.get('none', 'd')]

@@ -51,13 +51,13 @@ def test_the_shipped_templates_are_fit_and_compiled(run):
 
 
 def test_a_template_that_is_not_compiled_is_named_with_the_place_that_forbids_it(run, tmp_path):
-    (tmp_path / "a.jsonnet").write_text("{\n  flags: 5 & 4,\n}")
+    (tmp_path / "a.jsonnet").write_text("{\n  flags: (function(s) 4)(std),\n}")
 
     result = run("check", "--templates", tmp_path)
 
     assert result.exit_code == 0
     assert "not compiled to Python" in result.output
-    assert "a.jsonnet:2:12: the operator &" in result.output
+    assert "a.jsonnet:2:26: std as a value" in result.output
 
 
 def test_a_template_whose_compiled_form_differs_is_named(run, tmp_path):
@@ -211,3 +211,26 @@ def test_everything_works_without_other_engines_and_the_check_says_so(without_ju
     assert json.loads(document.stdout)["compared_with"] == []
     assert "damaged.jsonnet:2:" in broken.stderr
     assert "Markdown" in broken.stderr
+
+
+def test_a_sample_that_needs_the_engine_is_named_with_the_reason(run, tmp_path):
+    (tmp_path / "a.jsonnet").write_text(
+        "local event = import 'lytemplates.libsonnet';\n"
+        "{ n: if event.isExit() then std.exp(1) > 2 else true }"
+    )
+
+    result = run("check", "--templates", tmp_path)
+
+    assert result.exit_code == 0
+    assert "compiled to Python, but 1 of 3 samples needed Jsonnet itself (exit: std.exp)" in (
+        result.output
+    )
+
+
+def test_a_template_that_rjsonnet_gets_wrong_is_fit_all_the_same(run, tmp_path):
+    (tmp_path / "a.jsonnet").write_text("{ price: '%.1f' % 0.95, tenth: '' + 0.1 }")
+
+    result = run("check", "--templates", tmp_path)
+
+    assert result.exit_code == 0, result.output
+    assert "disagree" not in result.output

@@ -23,8 +23,13 @@ class Node:
     def __init__(self, client, config="aaa"):
         self.now = 100.0
         self.stopped = set()
+        self.engine_use = {}
         self.presence = RedisPresence(
-            client, config, stopped=lambda: self.stopped, clock=lambda: self.now
+            client,
+            config,
+            stopped=lambda: self.stopped,
+            clock=lambda: self.now,
+            engine_use=lambda: self.engine_use,
         )
 
 
@@ -89,3 +94,17 @@ def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
     assert before == []
     assert client.zcard(keys.PROCESSES) == 1
     assert 0 < client.pttl(keys.PROCESSES) <= LIFE_MS
+
+
+def test_a_worker_tells_how_many_events_needed_the_engine_and_leaves_nothing_behind(client):
+    node = Node(client)
+    for number in range(20):
+        node.engine_use = {"a.jsonnet": {"": number, "std.exp": 1}}
+        node.presence.announce()
+        node.now += 3.1
+
+    (found,) = read_processes(client)
+    node.presence.leave()
+
+    assert found.engine_use == {"a.jsonnet": {"": 19, "std.exp": 1}}
+    assert read_processes(client) == []

@@ -83,23 +83,15 @@ class RedisPartition:
         """Take the lease if it is free; clears the bell."""
         k = self.keys
         names = (
-            k.lease,
-            k.bell,
-            k.notes,
-            k.open,
-            k.rendering,
-            k.retry,
-            k.aside,
-            k.holds,
-            k.reached,
-            k.orphans,
-        )
+            k.lease, k.bell, k.notes, k.open, k.rendering, k.retry, k.aside, k.holds, k.reached,
+            k.orphans, k.forwards,
+        )  # fmt: skip
         args = (self.token, self.lease_ms, self._owner, self._late_ms)
         answer = await self._call("take", names, args)
         if not answer[0]:
             return None
         _, now_ms, notes, opened, rendering, retry, aside, holds, *more = answer
-        largest, reached, orphans = more
+        largest, reached, orphans, forwards = more
         ends = {note: int(end) for note, end in _pairs(opened)}
         return TakenPartition(
             now_ms=now_ms,
@@ -109,9 +101,8 @@ class RedisPartition:
             setbacks={i.decode(): Setback(*orjson.loads(text)) for i, text in _pairs(aside)},
             holds={i.decode(): _hold(text) for i, text in _pairs(holds)},
             reached_up_to=largest.decode() if reached >= REACHED_KEPT else "",
-            orphans={
-                i.decode(): text.decode() for i, text in _pairs(orphans) if not i.endswith(b"|n")
-            },
+            orphans={i.decode(): to.decode() for i, to in _pairs(orphans) if i[-2:] != b"|n"},
+            has_forwards=forwards > 0,
         )
 
     async def streams(self) -> tuple[str, ...]:
@@ -244,6 +235,16 @@ class RedisPartition:
             if replaced < 0:
                 raise self._lost()
 
+    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records of people who are being renamed, or were."""
+        names = [digest.hex() for digest in digests]
+        with redis_errors():
+            return list(await scripts.command(self._client, "HMGET", self.keys.forwards, *names))
+
+    async def accept_in(self, partition: int, deliveries: Sequence[NewDelivery]) -> None:
+        """Add deliveries to another partition of the destination; needs no lease."""
+        await self._accept(PartitionKeys(self.keys.destination, partition), deliveries)
+
     async def set_aside(self, stream: str, meaning: str, last_id: str) -> None:
         """Write down up to which entry a trigger that means this wants nothing of its stream."""
         names = (self.keys.lease, self.keys.orphans, self.keys.stream(stream))
@@ -265,7 +266,10 @@ class RedisPartition:
 
     async def accept(self, deliveries: Sequence[NewDelivery]) -> None:
         """Add deliveries, e.g. repairs; needs no lease."""
-        call = accept_call(self.keys, deliveries)
+        await self._accept(self.keys, deliveries)
+
+    async def _accept(self, keys: PartitionKeys, deliveries: Sequence[NewDelivery]) -> None:
+        call = accept_call(keys, deliveries)
         with redis_errors():
             await scripts.call_replicated(self._client, _ACCEPT_IN_ANY_CASE, call.keys, call.args)
 
@@ -379,9 +383,8 @@ def _put_list(args: list[str | bytes | int], rows: Sequence[tuple[str | bytes | 
 
 
 def _wait(wait: Wait | None) -> bytes:
-    if wait is None:
-        return b""
-    return orjson.dumps([wait.attempts, wait.not_before_ms, wait.successes, wait.reason])
+    told = wait and [wait.attempts, wait.not_before_ms, wait.successes, wait.reason]
+    return orjson.dumps(told) if told else b""
 
 
 def _setback(setback: Setback) -> bytes:

@@ -19,6 +19,8 @@ from worker.contract.processes import LIFE_MS, WORKER, Process
 from worker.contract.redis.connection import redis_errors
 
 EVERY_SECONDS: Final = 3.0
+TOLD_KEPT: Final = 64
+"""Texts that are taken back at the end: far more than those that Redis has not forgotten yet."""
 
 
 class RedisPresence:
@@ -32,6 +34,7 @@ class RedisPresence:
         doubted: Returns the templates whose compiled form is off in this node.
         versions: Returns the versions of templates that its processes work with, by trigger.
         refused: Returns why changed templates are not used, by trigger.
+        engine_use: Returns how many events needed the engine, by template and reason.
         alive_file: Touched whenever Redis was told, for the health check of a container; it is
             no part of anything else. None = there is none.
     """
@@ -46,6 +49,7 @@ class RedisPresence:
         doubted: Callable[[], Mapping[str, int]] = dict,
         versions: Callable[[], Mapping[str, Sequence[str]]] = dict,
         refused: Callable[[], Mapping[str, str]] = dict,
+        engine_use: Callable[[], Mapping[str, Mapping[str, int]]] = dict,
         alive_file: Path | None = None,
         watch: Callable[[], None] = lambda: None,
         wall_clock: Callable[[], float] = time.time,
@@ -57,6 +61,7 @@ class RedisPresence:
         self._doubted = doubted
         self._versions = versions
         self._refused = refused
+        self._engine_use = engine_use
         self._alive_file = alive_file
         self._watch = watch
         self._wall_clock = wall_clock
@@ -80,7 +85,7 @@ class RedisPresence:
             seconds, micros = self._client.time()
         self._ahead_seconds = round(self._wall_clock() - seconds - micros / 1_000_000)
         text = self._process().dumps()
-        self._told[text] = None
+        self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
         with redis_errors():
             scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
         if self._alive_file is not None:
@@ -89,7 +94,7 @@ class RedisPresence:
         self._watch()
 
     def leave(self) -> None:
-        """Take back all that was told, at an orderly end: also what has changed since.
+        """Take back what was told lately, at an orderly end; the rest is forgotten already.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
@@ -114,4 +119,5 @@ class RedisPresence:
             self._versions(),
             self._refused(),
             self._ahead_seconds,
+            self._engine_use(),
         )

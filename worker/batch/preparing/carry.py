@@ -12,6 +12,7 @@ import orjson
 
 from worker.batch.batch import Numbers
 from worker.batch.partition import Delivery, Partition, Replacement
+from worker.batch.preparing.forward import hand_on
 from worker.batch.preparing.read import read_batch
 from worker.batch.state import State
 from worker.contract.events import (
@@ -39,6 +40,8 @@ async def read_and_carry(
     """
     while True:
         deliveries = await read_batch(partition, state, streams, entries=entries)
+        if await hand_on(deliveries, partition, state):
+            continue
         if not await _carry_over(deliveries, state.renames, partition, numbers):
             return deliveries
 

@@ -56,6 +56,10 @@ class StreamReader(Protocol):
         """Write down up to which entry a trigger that means this wants nothing of its stream."""
         ...
 
+    async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Return the records of people who are being renamed, or were."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class _Source:

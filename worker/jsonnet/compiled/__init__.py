@@ -17,12 +17,15 @@ from worker.jsonnet.compiled.compiling.compiler import Compiler
 from worker.jsonnet.compiled.compiling.sources import Sources
 from worker.jsonnet.compiled.running.limits import (
     ENDLESS,
+    FAILED,
     TOO_LARGE,
     AssertFailed,
     Doubtful,
     Exhausted,
     begin,
+    noted,
 )
+from worker.jsonnet.compiled.running.reasons import reason_of
 from worker.jsonnet.compiled.running.runtime import names_of_the_runtime
 from worker.jsonnet.syntax.cursor import SyntaxWrong
 from worker.jsonnet.syntax.room import room
@@ -97,13 +100,24 @@ class Compiled:
         with _ONE_AT_A_TIME:
             begin()
             try:
-                return self.run(profile, settings)
-            except RecursionError:
-                raise Exhausted(ENDLESS) from None
-            except MemoryError:
-                raise Exhausted(TOO_LARGE) from None
-            except _UNSURE as error:
-                raise Doubtful from error
+                value = self._value(profile, settings)
+            except (AssertFailed, Exhausted):
+                if noted() is not None:
+                    raise Doubtful(FAILED) from None
+                raise
+            if (message := noted()) is not None:
+                raise AssertFailed(message)
+            return value
+
+    def _value(self, profile: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        try:
+            return self.run(profile, settings)
+        except RecursionError:
+            raise Exhausted(ENDLESS) from None
+        except MemoryError:
+            raise Exhausted(TOO_LARGE) from None
+        except _UNSURE as error:
+            raise Doubtful(reason_of(error)) from error
 
 
 def compiled(sources: Sources) -> Compiled | NotCompiled:

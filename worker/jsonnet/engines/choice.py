@@ -7,6 +7,7 @@ implementation `jsonnet`, or where that is not installed by `gojsonnet`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -19,6 +20,8 @@ from worker.jsonnet.syntax.tokens import Token, TokenKind
 
 _OURS: Final = "lib:/"
 """The files that every engine gets right: the shipped library, as the conformance tests prove."""
+_FRACTION_CODE: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*[\d*.]*[hlL]?[eEfFgG]")
+"""Codes that rjsonnet gets wrong: `"%.1f" % 0.95` is 0.10 there, and `"%e" % -1` does not end."""
 _CHOMPS: Final = "|||-"
 _EQUALITIES: Final = frozenset({"==", "!="})
 _ARITHMETIC: Final = frozenset({"+", "-", "*", "/", "%"})
@@ -86,6 +89,14 @@ def _is_misread(node: tree.Node, *, has_fractions: bool) -> bool:
         case tree.Index(_, _, tree.Unary(_, "-") | tree.Binary(_, "-")):
             # It takes -1 for 0, where the specification has an error.
             return True
+        case tree.Binary(_, "%", tree.Constant(_, str(text)), _):
+            return _prints_fractions(text)
+        case tree.Call(
+            _,
+            tree.Index(_, tree.Name(_, "std"), tree.Constant(_, "format" | "mod")),
+            (tree.Constant(_, str(text)), *_),
+        ):
+            return _prints_fractions(text)
         case tree.Binary(_, operator, left, right) if operator in _EQUALITIES:
             # It takes numbers for equal that differ by less than 2.2e-16.
             if _is_arithmetic(left) or _is_arithmetic(right):
@@ -93,6 +104,11 @@ def _is_misread(node: tree.Node, *, has_fractions: bool) -> bool:
             return has_fractions and not (_is_whole(left) or _is_whole(right))
         case _:
             return False
+
+
+def _prints_fractions(text: str) -> bool:
+    """Say whether a format has a code that rjsonnet rounds wrongly, or does not come back from."""
+    return _FRACTION_CODE.search(text) is not None
 
 
 def _is_whole(node: tree.Node) -> bool:

@@ -83,7 +83,9 @@ class Upkeep:
 
     def template_use(self) -> TemplateUse:
         """Return the report of this process to its node."""
-        return TemplateUse(self.versions, dict(self.refused), self.stopped)
+        return TemplateUse(
+            self.versions, dict(self.refused), self.stopped, self.renderer.engine_use
+        )
 
     def look(self) -> None:
         """Look at the folder if it is time, and use the templates that changed and are right."""

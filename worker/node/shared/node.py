@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
@@ -72,11 +73,13 @@ class TemplateUse:
         versions: By trigger.
         refused: By trigger, why a changed template is not used.
         stopped: Triggers that it can't work on.
+        engine_use: By template and reason, how many of its last events needed the engine.
     """
 
     versions: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
     stopped: frozenset[str] = frozenset()
+    engine_use: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class TemplateVersions:
@@ -87,7 +90,11 @@ class TemplateVersions:
 
     def report(self, pid: int, use: TemplateUse) -> None:
         """Add what a process works with, and forget the processes that have ended."""
-        own = {"versions": dict(use.versions), "refused": dict(use.refused)}
+        own = {
+            "versions": dict(use.versions),
+            "refused": dict(use.refused),
+            "engine_use": {name: dict(counts) for name, counts in use.engine_use.items()},
+        }
         with locked(self._descriptor):
             stored = _stored(self._descriptor)
             if stored.get(str(pid)) == own:
@@ -111,7 +118,15 @@ class TemplateVersions:
             for trigger, reason in (each["refused"].items() if _runs(int(pid)) else ())
         }
 
-    def _read(self) -> dict[str, dict[str, dict[str, str]]]:
+    def engine_use(self) -> dict[str, dict[str, int]]:
+        """Return how many of the last events needed the engine, by template and by reason."""
+        found: dict[str, Counter[str]] = {}
+        for pid, each in self._read().items():
+            for template, counts in each["engine_use"].items() if _runs(int(pid)) else ():
+                found.setdefault(template, Counter()).update(counts)
+        return {template: dict(counts) for template, counts in sorted(found.items())}
+
+    def _read(self) -> dict[str, dict[str, dict[str, Any]]]:
         with locked(self._descriptor):
             return _stored(self._descriptor)
 

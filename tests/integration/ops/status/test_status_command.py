@@ -170,6 +170,35 @@ def test_a_template_whose_compiled_form_was_turned_off_is_named(call, relay):
     assert "insider/enter.jsonnet is off" in " ".join(call(app, "status").stdout.split())
 
 
+def test_how_many_events_needed_the_engine_is_told_with_the_reason(call, relay):
+    used = {
+        relay.settings.triggers["vip-enter"].template: {
+            "": 900,
+            "std.exp": 98,
+            "std.base64Decode": 2,
+        }
+    }
+    RedisPresence(
+        relay.client,
+        relay.settings.fingerprint,
+        stopped=tuple,
+        clock=lambda: 1.0,
+        engine_use=lambda: used,
+    ).announce()
+
+    triggers = orjson.loads(call(app, "status", "--json").stdout)["triggers"]
+
+    assert triggers["vip-enter"]["engine_use"] == {
+        "events": 1_000,
+        "asked": 100,
+        "by_reason": {"std.exp": 98, "std.base64Decode": 2},
+    }
+    assert (
+        "10 % of the last 1,000 events needed the Jsonnet engine, mostly for std.exp"
+        in " ".join(call(app, "status").stdout.split())
+    )
+
+
 def test_a_worker_with_another_template_is_named(call, relay):
     relay.publish(payload("ann@example.com"))
     relay.drain()

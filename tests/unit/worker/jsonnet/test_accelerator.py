@@ -47,7 +47,7 @@ def _rows(*values, settings=None):
 )
 def test_both_ways_give_the_same_results(loaded, source):
     renderer, template = loaded(LIBRARY + source)
-    rows = _rows(1, 2, 3, 0.1, "é", None, {"z": 1, "a": [True]}, settings={"k": "v"})
+    rows = _rows(1, 2, 3, 0.5, "é", None, {"z": 1, "a": [True]}, settings={"k": "v"})
 
     auto = renderer.render(template, rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -13,7 +14,12 @@ from worker.jsonnet.compiled.compiling.code import (
     Standard,
     literal,
 )
-from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, refuse, tupled
+from worker.jsonnet.compiled.compiling.emitter import (
+    ExpressionCompiler,
+    left_to_jsonnet,
+    refuse,
+    tupled,
+)
 from worker.jsonnet.compiled.compiling.loops import array_of
 from worker.jsonnet.compiled.running.library import LIBRARY
 from worker.jsonnet.compiled.running.natives import Native
@@ -82,7 +88,7 @@ def _arranged(
 
 
 _MISSING: Final = Code("MISSING")
-_DOUBTFUL: Final = Code("doubtful()")
+_DOUBTFUL: Final = Code(left_to_jsonnet("a call with arguments that the function does not take"))
 """A call that Jsonnet refuses, when it comes to it."""
 
 
@@ -120,7 +126,7 @@ def _field(
 def _standard(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: Scope) -> Code:
     native = NATIVES.get(name)
     if native is None:
-        refuse(f"std.{name}", scope, node.at)
+        return Code(left_to_jsonnet(f"std.{name}"))
     nodes = _arranged(node, native.names, native.required)
     if nodes is None:
         return _DOUBTFUL
@@ -129,7 +135,7 @@ def _standard(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: S
     codes = []
     for at, each in enumerate(nodes):
         if each is None:
-            refuse(f"an argument of std.{name} that is left out", scope, node.at)
+            return Code(left_to_jsonnet(f"std.{name} with an argument left out"))
         codes.append(_argument(compiles, each, scope, native, is_lazy=at in native.lazy))
     compiles.emitter.calls += native.calls
     if name == "isString" and len(codes) == 1:
@@ -138,6 +144,18 @@ def _standard(compiles: ExpressionCompiler, name: str, node: tree.Call, scope: S
     is_question = name.startswith("is") and len(codes) == 1 and codes[0].total
     total = is_question and name in _QUESTIONS
     return Code(text, native.gives, total=total)
+
+
+def standard_value(compiles: ExpressionCompiler, name: str, scope: Scope, at: int) -> Code:
+    """Return the code of a function or constant of `std` that is not called."""
+    if name == "pi":
+        return literal(math.pi)
+    if name in NATIVES:
+        compiles.emitter.calls += NATIVES[name].calls
+        return Code(f"val_{name}", "function", total=True)
+    if name:
+        return Code(left_to_jsonnet(f"std.{name}"))
+    return refuse("std as a value", scope, at)
 
 
 def _argument(

@@ -17,7 +17,7 @@ from worker.jsonnet.compiled.compiling.binds import (
     in_front,
     local,
 )
-from worker.jsonnet.compiled.compiling.calls import called, looked_up
+from worker.jsonnet.compiled.compiling.calls import called, looked_up, standard_value
 from worker.jsonnet.compiled.compiling.code import (
     Binding,
     Code,
@@ -31,18 +31,23 @@ from worker.jsonnet.compiled.compiling.code import (
     Variable,
     literal,
 )
-from worker.jsonnet.compiled.compiling.emitter import Emitter, parameter, refuse
+from worker.jsonnet.compiled.compiling.emitter import (
+    NO_FIELD,
+    Emitter,
+    left_to_jsonnet,
+    parameter,
+    refuse,
+)
 from worker.jsonnet.compiled.compiling.loops import array_of, object_of
 from worker.jsonnet.compiled.compiling.objects import (
     deep_object,
     literal_array,
     literal_object,
 )
-from worker.jsonnet.compiled.compiling.operations import checked, choice, operation
+from worker.jsonnet.compiled.compiling.operations import checked, choice, operation, said
 from worker.jsonnet.compiled.compiling.sources import Sources, Trees
 from worker.jsonnet.compiled.running import values
 from worker.jsonnet.compiled.running.library import LIBRARY
-from worker.jsonnet.compiled.running.standard import NATIVES
 from worker.jsonnet.syntax import tree
 
 _OUTERMOST: Final = {"std": Standard()}
@@ -172,7 +177,7 @@ class Compiler:
             module = None if name == self.sources.library else self._module(name)
         if module is None:
             return None
-        return module.fields.get(key, Variable(Code("doubtful()"), "Lazy(doubtful)"))
+        return module.fields.get(key, NO_FIELD)
 
     # An expression, in three ways.
 
@@ -295,7 +300,7 @@ class Compiler:
             case tree.Assert(_, check, body):
                 return checked(self, check, self.value(body, scope), scope)
             case tree.Error():
-                return Code("doubtful()")
+                return Code(left_to_jsonnet("an `error` of the template"))
             case tree.Import():
                 return self._imported(node, scope)
             case tree.Unary() | tree.Binary() | tree.Slice():
@@ -331,11 +336,8 @@ class Compiler:
                 return Code("library.get()", "object")
             case Library(name):
                 return Code(f"function_of({name!r}, row, settings)", "function")
-            case Standard(name) if name in NATIVES:
-                self.emitter.calls += NATIVES[name].calls
-                return Code(f"val_{name}", "function", total=True)
             case Standard(name):
-                refuse(f"std.{name}" if name else "std as a value", scope, node.at)
+                return standard_value(self, name, scope, node.at)
             case KnownFunction() as known:
                 return self._bound(known)
         raise AssertionError(node)
@@ -368,8 +370,7 @@ class Compiler:
                 return Code(f"({self._spine(yes, scope).text} if {test} else {other})")
             case tree.Assert(_, check, body):
                 test = self.truth(check.condition, scope).text
-                said = check.message
-                message = "" if said is None else f"string({self.value(said, scope).text})"
+                message = said(self, check, scope)
                 return Code(f"({self._spine(body, scope).text} if {test} else failed({message}))")
         return Code(self.deep(node, scope))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn, Protocol
+from typing import Final, NoReturn, Protocol
 
 from worker.jsonnet.compiled.compiling.analysis import Analysis
 from worker.jsonnet.compiled.compiling.code import (
@@ -81,6 +81,15 @@ class ExpressionCompiler(Protocol):
 def refuse(what: str, scope: Scope, at: int) -> NoReturn:
     """Refuse to compile the template."""
     raise OutsideSubset(what, scope.file, at)
+
+
+def left_to_jsonnet(why: str) -> str:
+    """Return code that leaves the event to Jsonnet, once it is evaluated."""
+    return f"doubtful({why!r})"
+
+
+_MISSES: Final = left_to_jsonnet("a field that an object does not have")
+NO_FIELD: Final = Variable(Code(_MISSES), f"Lazy(lambda: {_MISSES})")
 
 
 def parameter(name: str) -> Variable:

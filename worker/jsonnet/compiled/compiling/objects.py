@@ -7,7 +7,13 @@ from dataclasses import replace
 
 from worker.jsonnet.compiled.compiling.binds import bound, in_front
 from worker.jsonnet.compiled.compiling.code import Code, Scope
-from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, refuse, tupled
+from worker.jsonnet.compiled.compiling.emitter import (
+    ExpressionCompiler,
+    left_to_jsonnet,
+    refuse,
+    tupled,
+)
+from worker.jsonnet.compiled.running.limits import FAILED
 from worker.jsonnet.syntax import tree
 
 
@@ -22,9 +28,7 @@ def literal_array(compiles: ExpressionCompiler, items: Sequence[tree.Node], scop
 
 def literal_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> Code:
     """Return the code of an object."""
-    if node.checks:
-        refuse("an assert in an object", scope, node.checks[0].at)
-    if not is_plain(compiles, node, scope):
+    if node.checks or not is_plain(compiles, node, scope):
         return Code(_composite(compiles, node, scope), "object")
     assigned, inner = bound(compiles, node.binds, scope, _users(node, deep=False))
     handles = [compiles.handle(field.value, inner) for field in node.fields]
@@ -39,12 +43,15 @@ def literal_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope
 
 def deep_object(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> str | None:
     """Return the code of an object's JSON value; None where the object has to be built."""
-    if node.checks or not is_plain(compiles, node, scope):
+    if not is_plain(compiles, node, scope):
         return None
     assigned, inner = bound(compiles, node.binds, scope, _users(node, deep=True))
     values = [compiles.deep(field.value, inner) for field in node.fields]
     names = [compiles.value(field.name, scope) for field in node.fields]
-    return in_front(assigned, _plain(node, names, values))
+    text = _plain(node, names, values)
+    if node.checks:
+        text = f"({text} if {_checks(compiles, node, inner)} else {left_to_jsonnet(FAILED)})"
+    return in_front(assigned, text)
 
 
 def is_plain(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> bool:
@@ -55,7 +62,13 @@ def is_plain(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> b
 
 
 def _users(node: tree.Object, *, deep: bool) -> list[tuple[tree.Node, bool]]:
-    return [(field.value, deep and not field.is_computed) for field in node.fields]
+    checks = [(check.condition, False) for check in node.checks]
+    return [*((field.value, deep and not field.is_computed) for field in node.fields), *checks]
+
+
+def _checks(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) -> str:
+    """Return code that says whether all asserts of an object hold."""
+    return " and ".join(compiles.truth(check.condition, scope).text for check in node.checks)
 
 
 def _plain(node: tree.Object, names: Sequence[Code], values: Sequence[str]) -> str:
@@ -82,15 +95,20 @@ def _composite(compiles: ExpressionCompiler, node: tree.Object, scope: Scope) ->
     written = [field for field in node.fields if not field.is_computed]
     computed = [field for field in node.fields if field.is_computed]
     # Fields are evaluated later, each by itself: a local of the object is used by many.
-    users = [(field.value, False) for field in node.fields] * 2
+    users = _users(node, deep=False) * 2
     assigned, inner = bound(compiles, node.binds, inner, users)
     handles = [_field(compiles, field, inner) for field in [*written, *computed]]
     names = emitter.hoisted(repr({_name_of(f): (at, f.visibility) for at, f in enumerate(written)}))
     if computed:
         named = [f"({compiles.value(f.name, scope).text}, {f.visibility!r})" for f in computed]
         names = f"layer_names({names}, {tupled(named)})"
+    checked = ""
+    if node.checks:
+        holds = _checks(compiles, node, inner)
+        handles.append(f"Lazy(lambda: {holds} or {left_to_jsonnet(FAILED)})")
+        checked = ", True"
     make = f"lambda {this}, {base}: {in_front(assigned, tupled(handles))}"
-    return f"Composite((Layer({names}, {make}),))"
+    return f"Composite((Layer({names}, {make}{checked}),))"
 
 
 def _field(compiles: ExpressionCompiler, field: tree.Field, scope: Scope) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from worker.jsonnet.compiled.compiling.code import Code, Scope, literal
-from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler, refuse
+from worker.jsonnet.compiled.compiling.emitter import ExpressionCompiler
 from worker.jsonnet.compiled.running.values import number
 from worker.jsonnet.syntax import tree
 
 _ARITHMETIC: Final = {"-": "minus", "*": "times", "/": "divided", "%": "remainder"}
+_SIGNS: Final = {"-": "negated", "+": "numeric", "~": "inverted"}
 _PLAIN: Final = frozenset({"number", "string"})
 """Two values of one of these kinds are compared as Python does."""
 _ORDER: Final = {
@@ -26,7 +27,7 @@ def operation(
     """Return the code of an operator or a slice."""
     match node:
         case tree.Unary(_, operator, operand):
-            return _unary(compiles, node, operator, operand, scope)
+            return _unary(compiles, operator, operand, scope)
         case tree.Slice(_, target, start, end, step):
             parts = [_part(compiles, part, scope) for part in (target, start, end, step)]
             return Code(f"sliced({', '.join(part.text for part in parts)})")
@@ -52,25 +53,21 @@ def operation(
         case "in":
             run = f"has_field({one.text}, {other.text})"
             return Code(run, "bool")
-    return refuse(f"the operator {node.operator}", scope, node.at)
+    return Code(f"bitwise({node.operator!r}, {one.text}, {other.text})", "number")
 
 
 def _part(compiles: ExpressionCompiler, node: tree.Node | None, scope: Scope) -> Code:
     return literal(None) if node is None else compiles.value(node, scope)
 
 
-def _unary(
-    compiles: ExpressionCompiler, node: tree.Node, operator: str, operand: tree.Node, scope: Scope
-) -> Code:
+def _unary(compiles: ExpressionCompiler, operator: str, operand: tree.Node, scope: Scope) -> Code:
     if operator == "!":
         test = compiles.truth(operand, scope)
         return Code(f"(not {test.text})", "bool", total=test.total)
     code = compiles.value(operand, scope)
     if isinstance(operand, tree.Number) and operator == "-":
         return literal(number(-float(operand.text)))
-    if operator == "~":
-        refuse("the operator ~", scope, node.at)
-    run = "negated" if operator == "-" else "numeric"
+    run = _SIGNS[operator]
     return Code(f"{run}({code.text})", "number")
 
 
@@ -120,9 +117,16 @@ def choice(compiles: ExpressionCompiler, node: tree.If, scope: Scope) -> Code:
 
 
 def checked(compiles: ExpressionCompiler, check: tree.Check, body: Code, scope: Scope) -> Code:
-    """Return code that hands an event on where an `assert` fails.
+    """Return code that notes an `assert` that fails, and goes on.
 
-    Somewhere inside, Jsonnet might meet another fault first, or never come here.
+    Jsonnet might meet another fault first; if there is no other, the assert is what it meets.
     """
+    compiles.emitter.calls += 1  # nobody evaluates it before Jsonnet would
     test = compiles.truth(check.condition, scope).text
-    return Code(f"({body.text} if {test} else doubtful())", body.kind)
+    return Code(f"({body.text} if {test} or failing({said(compiles, check, scope)}) else None)")
+
+
+def said(compiles: ExpressionCompiler, check: tree.Check, scope: Scope) -> str:
+    """Return the code of the message of an `assert`; "" where it has none."""
+    message = check.message
+    return "" if message is None else f"string({compiles.value(message, scope).text})"

@@ -24,7 +24,15 @@ less than what fills the C stack of a thread."""
 
 
 class Doubtful(Exception):  # noqa: N818 - no error: a question for the engine of record
-    """Only an engine can tell the result; raised on purpose to leave the event to it."""
+    """Only an engine can tell the result; raised on purpose to leave the event to it.
+
+    Args:
+        why: What the engine was needed for, in words that hold nothing of the event.
+    """
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(why)
+        self.why = why
 
 
 class AssertFailed(Exception):  # noqa: N818 - the template's own word
@@ -53,16 +61,19 @@ class Exhausted(Exception):  # noqa: N818 - the event's fate, no error of ours
         self.message = message
 
 
+FAILED: Final = "an assert that fails inside of an expression"
+"""Where an event has another fault, too, Jsonnet may meet that one first."""
 ENDLESS: Final = "endless recursion: stack overflow"
 TOO_LONG: Final = "the evaluation takes too many steps: an endless loop"
 TOO_LARGE: Final = "a value is too large for memory"
 
 
 class _Steps:
-    __slots__ = ("left",)
+    __slots__ = ("failed", "left")
 
     def __init__(self) -> None:
         self.left = STEPS
+        self.failed: str | None = None
 
 
 _STEPS: Final = _Steps()
@@ -71,8 +82,21 @@ _STEPS: Final = _Steps()
 def begin() -> None:
     """Begin an event with the full number of steps."""
     _STEPS.left = STEPS
+    _STEPS.failed = None
     if sys.getrecursionlimit() < FRAMES:
         sys.setrecursionlimit(FRAMES)
+
+
+def note_failed(message: str) -> None:
+    """Remember that an `assert` inside of an expression failed; of two nobody knows the first."""
+    if _STEPS.failed not in (None, message):
+        raise Doubtful(FAILED)
+    _STEPS.failed = message
+
+
+def noted() -> str | None:
+    """Return what the `assert` said that failed inside of an expression, if one did."""
+    return _STEPS.failed
 
 
 def tick() -> bool:

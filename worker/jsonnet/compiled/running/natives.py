@@ -78,6 +78,6 @@ def native(
     return register
 
 
-def doubtful() -> Any:
+def doubtful(why: str) -> Any:
     """Stand in for what the compiled form leaves to Jsonnet."""
-    raise Doubtful
+    raise Doubtful(why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Final
 
@@ -87,13 +88,29 @@ def _escape(match: re.Match[str]) -> str:
 
 def text_of(value: Any) -> str:
     """Return a value as `std.toString` prints it."""
-    return value if value.__class__ is str else printed(value, ", ", ": ")
+    return value if value.__class__ is str else printed(value, ", ", ": ", digits_of)
 
 
-def printed(value: Any, comma: str, colon: str) -> str:
+def digits_of(value: float) -> str:
+    """Return a number as go-jsonnet and the reference implementation make text of it."""
+    return f"{value:.0f}" if value.is_integer() else f"{value:.17g}"
+
+
+def shortest_digits(value: float) -> str:
+    """Return a number as the manifest functions of go-jsonnet and rjsonnet write it."""
+    return format(Decimal(repr(value)), "f").removesuffix(".0")
+
+
+def printed(
+    value: Any, comma: str, colon: str, digits: Callable[[float], str] = shortest_digits
+) -> str:
     """Return a value as JSON on one line.
 
-    A fraction, or a number of more than 16 digits, is printed differently by each engine.
+    Args:
+        value: The value.
+        comma: Between elements.
+        colon: Behind the name of a field.
+        digits: Writes a number that is no `int`.
     """
     kind = value.__class__
     if kind is str:
@@ -105,14 +122,13 @@ def printed(value: Any, comma: str, colon: str) -> str:
     if kind is int:
         return str(value)
     if kind is float:
-        if value == 0:
-            return "-0"
-        raise Doubtful
+        return digits(value)
     if kind is list:
-        return _brackets("[", "]", comma, [printed(take(each), comma, colon) for each in value])
+        parts = [printed(take(each), comma, colon, digits) for each in value]
+        return _brackets("[", "]", comma, parts)
     if is_object(value):
         parts = [
-            quoted(name) + colon + printed(take(value[name]), comma, colon)
+            quoted(name) + colon + printed(take(value[name]), comma, colon, digits)
             for name in field_names(value)
         ]
         return _brackets("{", "}", comma, parts)

@@ -18,9 +18,23 @@ def names_of_the_runtime() -> dict[str, Any]:
     functions: list[Callable[..., Any]] = [
         *(operators.plus, operators.plus_all, operators.minus, operators.times),
         *(operators.divided, operators.remainder, operators.negated, operators.equal),
-        *(operators.less, operators.index, operators.sliced, operators.add_to_base),
+        *(
+            operators.bitwise,
+            operators.inverted,
+            operators.less,
+            operators.index,
+            operators.sliced,
+            operators.add_to_base,
+        ),
         *(operators.each, operators.over, operators.joined, operators.layer_names),
-        *(operators.failed, printing.manifest, values.take, values.call, values.has_field),
+        *(
+            operators.failed,
+            operators.failing,
+            printing.manifest,
+            values.take,
+            values.call,
+            values.has_field,
+        ),
         *(values.string, values.boolean, values.numeric, doubtful, tick, formatted),
         *(values.Lazy, values.Func, values.Layer, values.Composite, library.library_of),
     ]

@@ -116,17 +116,20 @@ class Layer:
     Args:
         names: By field: which element of what `make` returns, and its colons.
         make: Gets the object and what `super` means in it, and returns the fields' values.
+        is_checked: Behind them stands one that says whether the asserts of the literal hold.
     """
 
-    __slots__ = ("make", "names")
+    __slots__ = ("is_checked", "make", "names")
 
     def __init__(
         self,
         names: Mapping[str, tuple[int, str]],
         make: Callable[[Composite, Super], tuple[Any, ...]],
+        is_checked: bool = False,  # noqa: FBT001, FBT002 - generated code says it by position
     ) -> None:
         self.names = names
         self.make = make
+        self.is_checked = is_checked
 
 
 class Composite:
@@ -136,10 +139,11 @@ class Composite:
         layers: From the first base to what was added last.
     """
 
-    __slots__ = ("_made", "layers")
+    __slots__ = ("_made", "_unchecked", "layers")
 
     def __init__(self, layers: tuple[Layer, ...]) -> None:
         self.layers = layers
+        self._unchecked = any(layer.is_checked for layer in layers)
         self._made: list[tuple[Any, ...] | None] = [None] * len(layers)
 
     def __getitem__(self, name: str) -> Any:
@@ -147,6 +151,8 @@ class Composite:
 
     def below(self, end: int, name: str) -> Any:
         """Return a field's value as the layers before `end` have it."""
+        if self._unchecked:
+            self._check()
         for at in range(end - 1, -1, -1):
             entry = self.layers[at].names.get(name)
             if entry is not None:
@@ -159,11 +165,20 @@ class Composite:
 
     def names(self, *, hidden: bool = False) -> list[str]:
         """Return the names of the fields, sorted."""
+        if self._unchecked:
+            self._check()
         colons: dict[str, str] = {}
         for layer in self.layers:
             for name, (_, own) in layer.names.items():
                 colons[name] = colons.get(name, ":") if own == ":" else own
         return sorted(name for name, own in colons.items() if hidden or own != "::")
+
+    def _check(self) -> None:
+        """Evaluate the asserts, no later than Jsonnet would; they may look at the fields."""
+        self._unchecked = False
+        for at, layer in enumerate(self.layers):
+            if layer.is_checked:
+                take(self._values(at)[-1])
 
     def _values(self, at: int) -> tuple[Any, ...]:
         values = self._made[at]

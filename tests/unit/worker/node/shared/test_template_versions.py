@@ -37,3 +37,12 @@ def test_what_processes_tell_at_the_same_moment_can_be_read(tell, shared):
         process.join(60)
 
     assert [process.exitcode for process in telling] == [0] * 4
+
+
+def test_how_many_events_needed_the_engine_is_added_up_over_the_processes_that_run():
+    node = TemplateVersions()
+    mine = {"a.jsonnet": {"": 900, "std.exp": 100}}
+    node.report(os.getpid(), TemplateUse({"t": "1"}, engine_use=mine))
+    node.report(os.getppid(), TemplateUse({"t": "1"}, engine_use={"a.jsonnet": {"": 10}}))
+
+    assert node.engine_use() == {"a.jsonnet": {"": 910, "std.exp": 100}}

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from worker.jsonnet.compiled.running.limits import Doubtful
+from worker.jsonnet.compiled.running.logarithms import natural_logarithm
 from worker.jsonnet.compiled.running.natives import native
-from worker.jsonnet.compiled.running.operators import modulo
+from worker.jsonnet.compiled.running.operators import modulo, remainder
 from worker.jsonnet.compiled.running.values import number, numeric, string, whole
 
 
@@ -61,10 +62,13 @@ def ceil(x: Any) -> int | float:
 
 @native("x", gives="number", name="round")
 def nearest(x: Any) -> int | float:
-    """Half a number up is disputed below zero."""
-    if numeric(x) < 0 and x % 1 == 0.5:  # noqa: PLR2004
-        raise Doubtful
-    return _rounded(x, lambda value: math.floor(value + 0.5) if abs(value) < 2**52 else int(value))
+    """Half a number goes away from zero; the reference implementation rounds it up."""
+    return _rounded(x, _half_away_from_zero)
+
+
+def _half_away_from_zero(x: float) -> int:
+    whole_part = math.trunc(x)
+    return whole_part + (1 if x > 0 else -1) if abs(x - whole_part) >= 0.5 else whole_part  # noqa: PLR2004
 
 
 @native("x", gives="number")
@@ -79,6 +83,26 @@ def power(x: Any, n: Any) -> int | float:
     if not result.is_integer() or number(result).__class__ is float:
         raise Doubtful
     return number(result)
+
+
+@native("x", gives="number", name="log")
+def logarithm(x: Any) -> int | float:
+    if numeric(x) <= 0:
+        raise Doubtful
+    return number(natural_logarithm(x))
+
+
+@native("x", gives="number", name="exp")
+def exponential(x: Any) -> int | float:
+    """Engines differ in the last digit of all others."""
+    if numeric(x) != 0:
+        raise Doubtful
+    return 1
+
+
+@native("a b")
+def mod(a: Any, b: Any) -> Any:
+    return remainder(a, b)
 
 
 @native("a b", gives="number", name="modulo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import string as alphabet
 from typing import Any, Final
 
@@ -13,10 +14,21 @@ from worker.jsonnet.compiled.running.formats import formatted
 from worker.jsonnet.compiled.running.limits import Doubtful, spend, spend_text
 from worker.jsonnet.compiled.running.natives import native
 from worker.jsonnet.compiled.running.printing import indented, printed, quoted, text_of
-from worker.jsonnet.compiled.running.values import array, items, string, take, whole
+from worker.jsonnet.compiled.running.values import (
+    MISSING,
+    array,
+    boolean,
+    items,
+    string,
+    take,
+    whole,
+)
+from worker.jsonnet.compiled.running.yaml import yaml_of
 
 _UPPER: Final = str.maketrans(alphabet.ascii_lowercase, alphabet.ascii_uppercase)
 _LOWER: Final = str.maketrans(alphabet.ascii_uppercase, alphabet.ascii_lowercase)
+_XML: Final = str.maketrans({"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;", "'": "&apos;"})
+_BASE64: Final = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}(?:==|[A-Za-z0-9+/]=))?")
 _BLANK: Final = (
     "\t\n\v\f\r \u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -89,6 +101,13 @@ def split_limit(text: Any, by: Any, most: Any) -> list[str]:
     if whole(most) < -1:
         raise Doubtful
     return _split(text, by, most)
+
+
+@native("str c maxsplits", gives="array", name="splitLimitR")
+def split_limit_from_the_right(text: Any, by: Any, most: Any) -> list[str]:
+    if whole(most) < -1 or not string(by):
+        raise Doubtful
+    return string(text).rsplit(by, most)
 
 
 @native("str from to", gives="string", name="strReplace")
@@ -175,6 +194,26 @@ def escape_json(text: Any) -> str:
     return quoted(text_of(text))
 
 
+@native("str", gives="string", name="escapeStringPython")
+def escape_python(text: Any) -> str:
+    return quoted(text_of(text))
+
+
+@native("str_", gives="string", name="escapeStringBash")
+def escape_bash(text: Any) -> str:
+    return "'" + text_of(text).replace("'", "'\"'\"'") + "'"
+
+
+@native("str_", gives="string", name="escapeStringDollars")
+def escape_dollars(text: Any) -> str:
+    return text_of(text).replace("$", "$$")
+
+
+@native("str_", gives="string", name="escapeStringXML")
+def escape_xml(text: Any) -> str:
+    return text_of(text).translate(_XML)
+
+
 @native("str", name="parseJson")
 def parse_json(text: Any) -> Any:
     return take(orjson.loads(string(text)))
@@ -200,6 +239,17 @@ def manifest_json_ex(value: Any, indent: Any) -> str:
     return _separated(indented(value, string(indent)))
 
 
+@native("value indent_array_in_object? quote_keys?", gives="string", name="manifestYamlDoc")
+def manifest_yaml_doc(
+    value: Any, indent_array_in_object: Any = MISSING, quote_keys: Any = MISSING
+) -> str:
+    """Keys without quotes are left to Jsonnet: what may stand bare takes it a page of rules."""
+    if quote_keys is not MISSING and not boolean(quote_keys):
+        raise Doubtful
+    indents = indent_array_in_object is not MISSING and boolean(indent_array_in_object)
+    return yaml_of(value, indents_arrays=indents)
+
+
 @native("s", gives="string")
 def md5(text: Any) -> str:
     return hashlib.md5(string(text).encode(), usedforsecurity=False).hexdigest()
@@ -220,6 +270,14 @@ def to_base64(text: Any) -> str:
     if not string(text).isascii():
         raise Doubtful
     return base64.b64encode(text.encode()).decode()
+
+
+@native("str", gives="string", name="base64Decode")
+def from_base64(text: Any) -> str:
+    """Bytes that are no ASCII are disputed: one engine takes them for UTF-8, another does not."""
+    if _BASE64.fullmatch(string(text)) is None:
+        raise Doubtful
+    return base64.b64decode(text).decode("ascii")
 
 
 @native("str", gives="array", name="encodeUTF8")

@@ -1,0 +1,77 @@
+"""Renaming people at Insider, and making them anonymous; only ever at a person's command.
+
+Deleting a whole profile is not among it, and never will be.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ops.insider.reader import InsiderReader, InsiderUnreadable, message_of
+from worker.contract.settings import Destination, Settings
+
+IDENTITY_PATH: Final = "/api/user/v1/identity"
+ANONYMIZE_PATH: Final = "/api/user/v1/anonymize"
+RENAMES_A_MINUTE: Final = 1_800
+"""Insider allows 2,000, by a summary of its documentation."""
+ANONYMIZED_A_MINUTE: Final = 450
+"""Insider allows 500, by the same summary."""
+
+_OK: Final = 200
+_NOT_FOUND: Final = 404
+_CLIENT_ERRORS: Final = range(400, 500)
+_TRIES: Final = 4
+_PAUSE_SECONDS: Final = 1.0
+
+
+class InsiderIdentities(InsiderReader):
+    """Changes who people are, one a request, within a rate of its own. To be closed."""
+
+    @classmethod
+    def at(
+        cls, settings: Settings, destination: Destination, a_minute: float = RENAMES_A_MINUTE
+    ) -> InsiderIdentities:
+        """Return what talks to one destination."""
+        return cls(settings, destination, a_minute=a_minute)
+
+    def rename(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+        """Rename a person; returns None, or what Insider said to refuse it.
+
+        Raises:
+            InsiderUnreadable: It gives no answer, or another than Insider does.
+            InsiderRefuses: Of our credentials.
+        """
+        body = {"old_identifier": dict(old), "new_identifier": dict(new)}
+        return self._done(IDENTITY_PATH, body, "PATCH")
+
+    def anonymize(self, who: Mapping[str, Any]) -> str | None:
+        """Make a person anonymous; returns None, or what Insider said to refuse it.
+
+        Raises:
+            InsiderUnreadable: It gives no answer, or another than Insider does.
+            InsiderRefuses: Of our credentials.
+        """
+        return self._done(ANONYMIZE_PATH, {"identifiers": dict(who)}, "POST")
+
+    def is_known(self, who: Mapping[str, Any]) -> bool:
+        """Say whether Insider has a profile with this identifier."""
+        return self.profile({"identifiers": dict(who)}, ["email"]) is not None
+
+    def _done(self, path: str, body: Mapping[str, Any], method: str) -> str | None:
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                status, answer = self._ask(path, body, method)
+            except InsiderUnreadable:
+                if not tries_left:
+                    raise
+            else:
+                if status == _OK:
+                    return None
+                if status in _CLIENT_ERRORS:
+                    return f"{status}: {message_of(answer) or 'without a reason'}"
+                if not tries_left:
+                    raise self._unreadable(path, status, answer)
+            time.sleep(_PAUSE_SECONDS)
+        raise AssertionError(path)

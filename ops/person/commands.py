@@ -1,0 +1,238 @@
+"""`segrelay person`: people who change their identity, or who are to be forgotten."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from ops.insider.identities import ANONYMIZED_A_MINUTE, RENAMES_A_MINUTE, InsiderIdentities
+from ops.person.erasing import Erasing, rewrite_files
+from ops.person.renaming import AT_ONCE, IdentityChange, PersonRenaming, Receipt
+from ops.state.acts import Reason, act_of, acting
+from ops.state.opened import opened
+from ops.state.person import key_named
+from ops.terminal.asking import confirmed
+from ops.terminal.console import note, print_json, progress, say
+from ops.terminal.options import Json, Yes
+from worker.contract.keys import digest_of
+from worker.contract.settings import Settings
+from worker.errors import UsageWrong
+
+app = typer.Typer()
+
+_COLUMNS: Final = 2
+_HEADERS: Final = frozenset({"old", "former", "from", "new", "to"})
+_SHOWN: Final = 20
+
+Identifier = Annotated[
+    str,
+    typer.Option(
+        metavar="KIND",
+        help="What the identity is at Insider: email, phone_number, uuid or custom.NAME; by default"
+        " its own name.",
+    ),
+]
+
+
+@app.command()
+def rename(
+    old: Annotated[str, typer.Argument(metavar="[OLD", help="The identity until now.")] = "",
+    new: Annotated[str, typer.Argument(metavar="NEW]", help="The identity from now on.")] = "",
+    *,
+    file: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="A file of former and new identities.")
+    ] = None,
+    identifier: Identifier = "",
+    rate: Annotated[
+        float, typer.Option(metavar="N", min=1, help="Requests a minute to Insider at most.")
+    ] = RENAMES_A_MINUTE,
+    reason: Reason = "",
+    as_json: Json = False,
+) -> None:
+    """Give people another identity, at Insider and in Redis.
+
+    The ledger, what waits and sync members follow, and letters once they are replayed; what still
+    comes under the former identity goes to the new one. A command that was stopped is given again:
+    what is done stays done. Exits with 1 if Insider refused somebody, who then stays as they were.
+    """
+    if bool(file) == bool(old and new) or (file and old):
+        raise UsageWrong("Name OLD and NEW, or a file with --file.")
+    with opened() as (settings, client), ExitStack() as stack:
+        kind = _kind_of(settings, identifier)
+        changes = list(_changes(settings, [(0, old, new)] if file is None else _rows(file)))
+        identities = _insiders(settings, stack, rate)
+        renaming = PersonRenaming(client, settings, identities, kind)
+        receipts: list[Receipt] = []
+        act = act_of("person rename", file.name if file else "", reason=reason)
+        with acting(client, act) as doing, progress("people renamed", len(changes)) as shown:
+            for group in _groups(changes):
+                receipts += renaming.run(group)
+                doing.count += len(group)
+                shown.advance(len(group))
+    _tell_renamed(receipts, as_json)
+    if any(receipt.outcome == "refused" for receipt in receipts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def erase(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The identity of the person.")],
+    *,
+    anonymize: Annotated[
+        bool, typer.Option("--anonymize", help="Make the person anonymous at Insider, too.")
+    ] = False,
+    identifier: Identifier = "",
+    reason: Reason = "",
+    yes: Yes = False,
+    as_json: Json = False,
+) -> None:
+    """Erase a person from Redis: what waits, the ledger, letters, quarantine, and sync members.
+
+    Former identities of a person who was renamed are erased, too. The receipt has counts and
+    digests, and no data. At Insider the profile stays, unless --anonymize lets Insider remove what
+    is personal in it; a whole profile is never deleted. What is accepted afterwards is delivered as
+    that of a new person: erase the person at the source first.
+    """
+    with opened() as (settings, client), ExitStack() as stack:
+        key = key_named(name, settings)
+        kind = _kind_of(settings, identifier) if anonymize else None
+        confirmed("Erase this person from Redis for good?", yes=yes)
+        insiders = _insiders(settings, stack, ANONYMIZED_A_MINUTE) if kind else {}
+        erasing = Erasing(client, settings, key)
+        with acting(client, act_of("person erase", reason=reason)) as doing:
+            digests = erasing.run()
+            doing.count = erasing.counts.total()
+            said = {
+                each: insider.anonymize(kind(key)) or "anonymized"
+                for each, insider in insiders.items()
+                if kind
+            }
+            is_rewritten = rewrite_files(client)
+    counts = dict(sorted(erasing.counts.items()))
+    document: dict[str, Any] = {"erased": counts, "digests": digests, "insider": said}
+    document["files_rewritten"] = is_rewritten
+    if as_json:
+        print_json(document)
+    else:
+        _tell_erased(document)
+    if any(answer != "anonymized" for answer in said.values()):
+        raise typer.Exit(1)
+
+
+def _insiders(settings: Settings, stack: ExitStack, rate: float) -> dict[str, InsiderIdentities]:
+    return {
+        name: stack.enter_context(InsiderIdentities.at(settings, destination, rate))
+        for name, destination in settings.destinations.items()
+        if destination.api == "insider"
+    }
+
+
+def _tell_erased(document: Mapping[str, Any]) -> None:
+    say(f"erased the digests {', '.join(document['digests'])}")
+    for what, count in document["erased"].items():
+        if count:
+            say(f"  {what}: {count:,}")
+    if not document["files_rewritten"]:
+        note("Redis' own file still has it: this user may not run BGREWRITEAOF, so have it run.")
+    for destination, answer in document["insider"].items():
+        say(f"  {destination}: {answer}")
+
+
+def _kind_of(settings: Settings, named: str) -> Callable[[str], Mapping[str, Any]]:
+    """Return what gives Insider's identifier for the key of a profile."""
+    kind = named or settings.delivery.identity
+    outer, _, name = kind.partition(".")
+    if kind not in ("email", "phone_number", "uuid") and not (outer == "custom" and name):
+        raise UsageWrong(
+            f"'{kind}' is no identifier of Insider: name the one that your templates send with"
+            " --identifier email, phone_number, uuid or custom.NAME."
+        )
+
+    def identifier(profile_key: str) -> Mapping[str, Any]:
+        value = profile_key.partition(":")[2]
+        return {"custom": {name: value}} if name else {kind: value}
+
+    return identifier
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield the line and both identities of each row; a head line may name the columns."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            for line, row in enumerate(csv.reader(file), start=1):
+                if not any(row) or (line == 1 and _names_columns(row)):
+                    continue
+                if len(row) != _COLUMNS:
+                    raise UsageWrong(
+                        f"{path}:{line}: there have to be two columns, the former identity and the"
+                        f" new one; here are {len(row)}."
+                    )
+                yield line, row[0], row[1]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageWrong(f"{path} can't be read: {error}") from error
+
+
+def _names_columns(row: Sequence[str]) -> bool:
+    return {each.strip().lower() for each in row} <= _HEADERS
+
+
+def _changes(settings: Settings, rows: Iterable[tuple[int, str, str]]) -> Iterator[IdentityChange]:
+    for line, old, new in rows:
+        try:
+            change = IdentityChange(key_named(old, settings), key_named(new, settings), line)
+        except UsageWrong as error:
+            raise UsageWrong(f"Line {line}: {error}" if line else str(error)) from error
+        if change.old == change.new:
+            where = f"Line {line}: the" if line else "The"
+            raise UsageWrong(f"{where} former identity and the new one are the same.")
+        yield change
+
+
+def _groups(changes: Sequence[IdentityChange]) -> Iterator[list[IdentityChange]]:
+    """Yield the changes in their order, in groups that name nobody twice."""
+    group: list[IdentityChange] = []
+    named: set[str] = set()
+    for change in changes:
+        if len(group) == AT_ONCE or named & {change.old, change.new}:
+            yield group
+            group, named = [], set()
+        group.append(change)
+        named |= {change.old, change.new}
+    if group:
+        yield group
+
+
+def _tell_renamed(receipts: Sequence[Receipt], as_json: bool) -> None:  # noqa: FBT001 - of a command
+    counts = {
+        outcome: sum(receipt.outcome == outcome for receipt in receipts)
+        for outcome in ("renamed", "already", "refused")
+    }
+    if as_json:
+        print_json({**counts, "changes": [_row(receipt) for receipt in receipts]})
+        return
+    say(
+        f"{counts['renamed']:,} people renamed, {counts['already']:,} were already,"
+        f" {counts['refused']:,} refused"
+    )
+    refused = [receipt for receipt in receipts if receipt.outcome == "refused"]
+    for receipt in refused[:_SHOWN]:
+        where = f"line {receipt.change.line}: " if receipt.change.line else ""
+        note(f"{where}{receipt.message}")
+    if len(refused) > _SHOWN:
+        note(f"and {len(refused) - _SHOWN:,} more; --json names all")
+
+
+def _row(receipt: Receipt) -> dict[str, Any]:
+    """Return a receipt without anybody's identity: by line and by digests."""
+    return {
+        "line": receipt.change.line,
+        "outcome": receipt.outcome,
+        "message": receipt.message,
+        "old": digest_of(receipt.change.old).hex(),
+        "new": digest_of(receipt.change.new).hex(),
+    }

@@ -1,0 +1,343 @@
+"""Renaming people: Insider, the ledger, what waits, letters and sync members follow the person.
+
+A record in the partition of the former identity says how far it has come, at each destination.
+While it is under way, nothing is delivered under either identity. A command that was killed is
+given again, and goes on where the record stands:
+
+1. `begun`: the record is written; syncs know the former identity no more.
+2. Everybody has gone who held a lease before that, and no request for the person is unanswered.
+3. `asked`, then `renamed`: Insider has given its profile the new identifier.
+4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
+   changes nothing.
+5. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
+   handed on by whoever holds the lease. Letters stay where they are, and follow when replayed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from redis import Redis
+
+from ops.insider.identities import InsiderIdentities
+from ops.moving.held import HeldLease, held
+from ops.state import scripts
+from ops.state.holders import await_holders
+from ops.state.partitions import known_destinations, partition_count
+from worker.contract.forwards import Forward, Moving
+from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall
+from worker.contract.settings import Settings
+from worker.core.ledger import may_be_member, merged, pack, unpack
+from worker.errors import OperationsMustAct
+
+Outcome = Literal["renamed", "already", "refused"]
+AT_ONCE: Final = 500
+"""People who are moved together: each group waits once for those who hold a lease."""
+_ANSWER_SECONDS: Final = 120.0
+"""A request that got no answer is open for `delivery.late`, after its deadline."""
+_LOOK_SECONDS: Final = 0.2
+_OWNER: Final = "segrelay person rename"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityChange:
+    """A person's keys, formerly and from now on.
+
+    Args:
+        line: Of the file; 0 = of the command line.
+    """
+
+    old: str
+    new: str
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The outcome of one change, over all destinations.
+
+    Args:
+        message: Why it was refused.
+    """
+
+    change: IdentityChange
+    outcome: Outcome
+    message: str = ""
+
+
+@dataclass(slots=True)
+class _Move:
+    """One person at one destination.
+
+    Args:
+        text: The record of the former identity as it is in Redis; b"" = there is none.
+        arriving: That of the new identity.
+    """
+
+    change: IdentityChange
+    left: PartitionKeys
+    arrives: PartitionKeys
+    text: bytes = b""
+    arriving: bytes = b""
+    outcome: Outcome | None = None
+    message: str = ""
+
+    @property
+    def forward(self) -> Forward:
+        return Forward.loads(self.text)
+
+    @property
+    def old_digest(self) -> bytes:
+        return digest_of(self.change.old)
+
+    @property
+    def new_digest(self) -> bytes:
+        return digest_of(self.change.new)
+
+    def refuse(self, message: str) -> None:
+        self.outcome, self.message = "refused", message
+
+
+@dataclass(slots=True)
+class PersonRenaming:
+    """Renames people, a group at a time.
+
+    Args:
+        identities: By destination, of those at Insider.
+        identifier: Gives Insider's identifier for the key of a profile.
+    """
+
+    client: Redis
+    settings: Settings
+    identities: Mapping[str, InsiderIdentities]
+    identifier: Callable[[str], Mapping[str, Any]]
+    sleep: Callable[[float], None] = time.sleep
+    _count: int = field(init=False)
+    _destinations: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._count = partition_count(self.client, self.settings)
+        self._destinations = known_destinations(self.client, self.settings)
+
+    def run(self, changes: Sequence[IdentityChange]) -> list[Receipt]:
+        """Rename people, none of whom is named twice.
+
+        Raises:
+            OperationsMustAct: Somebody keeps a lease, or Insider does not answer; do it again.
+            RedisUnavailable: Do it again.
+        """
+        moves = [self._move_of(change, name) for change in changes for name in self._destinations]
+        for move in moves:
+            self._begin(move)
+        going = [move for move in moves if move.outcome is None]
+        if going:
+            await_holders(self.client, _places(going), self.sleep)
+            self._await_answers(going)
+            for move in going:
+                self._ask(move)
+            self._merge([move for move in going if move.outcome is None])
+            for move in going:
+                self._end(move)
+        return [_receipt(change, moves) for change in changes]
+
+    def _move_of(self, change: IdentityChange, destination: str) -> _Move:
+        left, arrives = (
+            PartitionKeys(destination, partition_of(key, self._count))
+            for key in (change.old, change.new)
+        )
+        return _Move(change, left, arrives)
+
+    def _begin(self, move: _Move) -> None:
+        """Write the records of both identities, or find those that are there."""
+        move.text = self._record(move.left, move.old_digest)
+        if move.text and move.forward.to != move.change.new:
+            move.refuse("the former identity was renamed to another one, or is being renamed")
+        elif move.text and move.forward.moving is Moving.DONE:
+            self._find_done(move)
+        elif self._announce(move) and not move.text:
+            now_ms = _now_ms(self.client)
+            begun = Forward(Moving.BEGUN, move.change.new, move.arrives.partition, now_ms)
+            self._set(move, begun, takes_members=True)
+
+    def _find_done(self, move: _Move) -> None:
+        """End what a command that was killed has left behind."""
+        move.outcome = "already"
+        move.arriving = _arriving(move)
+        if self._record(move.arrives, move.new_digest) == move.arriving:
+            self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
+            move.outcome = "renamed"
+
+    def _announce(self, move: _Move) -> bool:
+        """Hold back what comes under the new identity; an earlier renaming of it is taken back."""
+        found, arriving = self._record(move.arrives, move.new_digest), _arriving(move)
+        if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
+            move.refuse("the new identity is being renamed, or given to somebody else")
+            return False
+        move.arriving = arriving
+        if found != arriving:
+            args: list[str | bytes] = [move.new_digest.hex(), found, arriving, ""]
+            self._run("forward", (move.arrives.forwards,), args)
+        return True
+
+    def _record(self, place: PartitionKeys, digest: bytes) -> bytes:
+        with redis_errors():
+            found: Any = self.client.hget(place.forwards, digest.hex())
+        return found or b""
+
+    def _set(self, move: _Move, forward: Forward, *, takes_members: bool = False) -> None:
+        syncs = list(self.settings.sync) if takes_members else []
+        names = (move.left.forwards, *map(move.left.members, syncs))
+        text = forward.dumps()
+        digest = move.old_digest.hex()
+        args: list[str | bytes] = [digest, move.text, text, move.change.old, *syncs]
+        self._run("forward", names, args)
+        move.text = text
+
+    def _run(self, name: str, keys: Iterable[str | bytes], args: Iterable[str | bytes]) -> None:
+        (answer,) = scripts.run(self.client, name, [ScriptCall(tuple(keys), tuple(args))])
+        if answer == 0:
+            raise OperationsMustAct(
+                "Somebody else renames the same people at this moment; run this again once they"
+                " are ready. What is done stays done."
+            )
+        if answer == 2:  # noqa: PLR2004 - what the script says
+            raise _unanswered()
+
+    def _await_answers(self, moves: Sequence[_Move]) -> None:
+        """Wait until no request is open that may still tell the ledger of a former identity."""
+        ends_at = time.monotonic() + _ANSWER_SECONDS
+        left = list(moves)
+        while left := [move for move in left if self._is_unanswered(move)]:
+            if time.monotonic() > ends_at:
+                raise _unanswered()
+            self.sleep(_LOOK_SECONDS)
+
+    def _is_unanswered(self, move: _Move) -> bool:
+        with redis_errors():
+            notes: Any = self.client.hvals(move.left.notes)
+        digest = move.old_digest.hex().encode()
+        return any(digest in note for note in notes)
+
+    def _ask(self, move: _Move) -> None:
+        """Have Insider rename the person, unless it has done that before."""
+        insider = self.identities.get(move.left.destination)
+        forward = move.forward
+        if forward.moving is Moving.RENAMED:
+            return
+        if insider:
+            self._set(move, replace(forward, moving=Moving.ASKED))
+            old, new = self.identifier(move.change.old), self.identifier(move.change.new)
+            said = insider.rename(old, new)
+            # Whom Insider does not know (any more) under the former identity, it need not rename.
+            if said is not None and insider.is_known(old):
+                self._undo(move, f"Insider refuses it ({said})")
+                return
+        self._set(move, replace(forward, moving=Moving.RENAMED))
+
+    def _merge(self, moves: Sequence[_Move]) -> None:
+        """Write what both ledgers know into that of the new identity."""
+        for place in dict.fromkeys(move.arrives for move in moves):
+            those = [move for move in moves if move.arrives == place]
+            with held(HeldLease(self.client, place, _OWNER)) as lease:
+                names = [place.ledger(move.new_digest) for move in those]
+                texts = self._ledgers(those)
+                args = [part for text in texts for part in self._kept(*text)]
+                lease.run("ledgers_in", list(names), list(args))
+
+    def _ledgers(self, moves: Sequence[_Move]) -> list[tuple[bytes | None, bytes | None]]:
+        with redis_errors():
+            pipe = self.client.pipeline(transaction=False)
+            for move in moves:
+                pipe.get(move.left.ledger(move.old_digest))
+                pipe.get(move.arrives.ledger(move.new_digest))
+            found = pipe.execute()
+        return list(zip(found[::2], found[1::2], strict=True))
+
+    def _kept(self, old: bytes | None, new: bytes | None) -> tuple[bytes, int]:
+        """Return the text of a merged ledger, and for how long it is kept (ms)."""
+        record = merged(unpack(new), unpack(old))
+        kept_ms = round(1000 * self.settings.delivery.ledger_retention_seconds)
+        return pack(record), 0 if may_be_member(record) else kept_ms
+
+    def _end(self, move: _Move) -> None:
+        if move.outcome is not None:
+            return
+        left, digest = move.left, move.old_digest.hex()
+        marks = self._marks(move)
+        done = replace(move.forward, moving=Moving.DONE).dumps()
+        self._run(
+            "forward_left",
+            (left.forwards, left.ledger(move.old_digest), left.notes, left.reached, left.who),
+            (digest, move.text, done, *(f"{digest}|{name}" for name in marks)),
+        )
+        self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, marks)
+        move.outcome = "renamed"
+
+    def _marks(self, move: _Move) -> dict[str, bytes]:
+        """Return the marks of the person as a member that syncs know."""
+        names = list(self.settings.sync)
+        if not names:
+            return {}
+        fields = [f"{move.old_digest.hex()}|{name}" for name in names]
+        with redis_errors():
+            found: Any = self.client.hmget(move.left.forwards, fields)
+        return {name: mark for name, mark in zip(names, found, strict=True) if mark is not None}
+
+    def _arrive(
+        self,
+        place: PartitionKeys,
+        digest: bytes,
+        text: bytes,
+        key: str,
+        marks: Mapping[str, bytes],
+    ) -> None:
+        names = (place.forwards, *map(place.members, marks))
+        self._run("forward_arrived", names, (digest.hex(), text, key, *marks.values()))
+
+    def _undo(self, move: _Move, message: str) -> None:
+        """Leave the person as they were: both identities are delivered again."""
+        marks = self._marks(move)
+        self._arrive(move.left, move.old_digest, move.text, move.change.old, marks)
+        if marks:
+            with redis_errors():
+                fields = [f"{move.old_digest.hex()}|{name}" for name in marks]
+                self.client.hdel(move.left.forwards, *fields)
+        if move.arriving:
+            self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
+        move.refuse(message)
+
+
+def _arriving(move: _Move) -> bytes:
+    """Return the record of the new identity, which says whose it is going to be."""
+    return Forward(Moving.ARRIVING, move.old_digest.hex()).dumps()
+
+
+def _places(moves: Iterable[_Move]) -> list[PartitionKeys]:
+    return list(dict.fromkeys(place for move in moves for place in (move.left, move.arrives)))
+
+
+def _now_ms(client: Redis) -> int:
+    with redis_errors():
+        now: Any = client.time()
+    return int(now[0]) * 1000 + int(now[1]) // 1000
+
+
+def _unanswered() -> OperationsMustAct:
+    return OperationsMustAct(
+        "A request about somebody who is renamed has got no sure answer yet. A worker has to run;"
+        " run this again in a minute. What is done stays done."
+    )
+
+
+def _receipt(change: IdentityChange, moves: Sequence[_Move]) -> Receipt:
+    own = [move for move in moves if move.change is change]
+    refused = next((move for move in own if move.outcome == "refused"), None)
+    if refused:
+        return Receipt(change, "refused", f"{refused.left.destination}: {refused.message}")
+    is_new = any(move.outcome == "renamed" for move in own)
+    return Receipt(change, "renamed" if is_new else "already")

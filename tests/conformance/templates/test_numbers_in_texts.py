@@ -1,0 +1,92 @@
+"""Numbers in texts: compiled templates write them digit for digit as go-jsonnet does."""
+
+import json
+import math
+from random import Random
+
+import orjson
+import pytest
+
+from tests.nightly import amount
+from worker.jsonnet.accelerated import sources_of
+from worker.jsonnet.compiled import Compiled, Doubtful, compiled
+from worker.jsonnet.engines.judge import judge
+from worker.jsonnet.files import TemplateFolder
+
+NUMBERS = amount(150, nightly=5_000)
+EXPRESSIONS = (
+    *(
+        f"'{code}' % n"
+        for code in (
+            *("%.0f", "%.1f", "%.2f", "%f", "%.7f", "%7.1f", "%07.1f", "%-7.1f|", "%+.1f", "% .1f"),
+            *("%g", "%.3g", "%#g", "%G", "%012g", "%e", "%.2e", "%E", "%.0e", "%#.0f"),
+            *("%d", "%05d", "%.3d", "%+d", "%i", "%u", "%x", "%X", "%#x", "%08x", "%o", "%#o"),
+            *("%s", "%12s", "%-25s|", "%ld"),
+        )
+    ),
+    *("'' + n", "n + '|'", "std.toString([n])", "std.manifestJsonMinified({ n: n })"),
+    *("std.round(n)", "[n] < [1]", "std.manifestYamlDoc([n])"),
+    *("if n > 0 then std.log(n)", "std.floor(n)", "std.ceil(n)"),
+)
+HARD = (
+    *(
+        0,
+        -0.0,
+        0.05,
+        0.15,
+        0.25,
+        0.35,
+        0.45,
+        0.5,
+        0.95,
+        0.99,
+        0.995,
+        1.005,
+        2.5,
+        9.95,
+        99.5,
+        999.95,
+    ),
+    *(0.1, 0.2, 0.3, 1 / 3, 1e-4, 1e-5, 1e-7, 1e15, 1e16, 1e17, 1e21, 2**53, 2**53 + 2, 1e-300),
+    *(10.0**power for power in range(-8, 20)),
+)
+
+
+def _numbers():
+    random = Random(11)
+    for number in HARD:
+        yield from (number, -number)
+    for _ in range(NUMBERS):
+        digits, places = random.randint(0, 6), random.randint(0, 7)
+        yield round(random.uniform(-(10**digits), 10**digits), places)
+        yield random.uniform(-1, 1) * 10.0 ** random.randint(-12, 18)
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_a_number_has_the_digits_that_go_jsonnet_gives_it(tmp_path, expression):
+    library = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
+    (tmp_path / "t.jsonnet").write_text(library + expression)
+    bundle = TemplateFolder(tmp_path).bundle("t.jsonnet")
+    made = compiled(sources_of(bundle))
+    assert isinstance(made, Compiled)
+    numbers = list(_numbers())
+    profiles = [orjson.dumps({"n": number}) for number in numbers]
+    answered = 0
+
+    said = judge("gojsonnet", bundle, profiles, b"{}", seconds=120)
+
+    for number, profile, theirs in zip(numbers, profiles, said, strict=True):
+        try:
+            ours = made.render(orjson.loads(profile), {})
+        except Doubtful:
+            continue
+        assert isinstance(theirs, str), (number, theirs)
+        assert _is_same(ours, json.loads(theirs)), (number, ours, theirs)
+        answered += 1
+    assert answered > len(numbers) * 0.6
+
+
+def _is_same(ours, theirs):
+    if isinstance(ours, int | float) and not isinstance(ours, bool):
+        return float(ours) == float(theirs) and math.copysign(1, ours) == math.copysign(1, theirs)
+    return ours == theirs

@@ -1,0 +1,120 @@
+"""Somebody who is erased is found nowhere any more, and everybody else is as before."""
+
+import orjson
+import pytest
+
+from ops.person.commands import app
+from tests.integration.ops.relay import payload
+from worker.contract.keys import digest_of
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+
+OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
+
+
+def everything(client):
+    """Return the bytes of all that Redis holds: names of keys, and their values."""
+    found = []
+    for name in client.scan_iter():
+        found.append(name)
+        match client.type(name):
+            case b"string":
+                found.append(client.get(name))
+            case b"hash":
+                found += [part for pair in client.hgetall(name).items() for part in pair]
+            case b"set":
+                found += client.smembers(name)
+            case b"zset":
+                found += client.zrange(name, 0, -1)
+            case b"list":
+                found += client.lrange(name, 0, -1)
+            case b"stream":
+                found += [part for _, row in client.xrange(name) for part in row.values()]
+            case kind:
+                raise AssertionError(kind)
+    return found
+
+
+def traces(client, *emails):
+    """Return what is left of people: by address, and by digest in both notations."""
+    digests = [digest_of(f"email:{email}") for email in emails]
+    needles = [email.encode() for email in emails]
+    needles += [part for digest in digests for part in (digest, digest.hex().encode())]
+    return [text for text in everything(client) for needle in needles if needle in text]
+
+
+def erase(call, *arguments, code=0):
+    result = call(app, "erase", *arguments, "--yes", "--json")
+    assert result.exit_code == code, result.output
+    return orjson.loads(result.stdout)
+
+
+@pytest.fixture
+def known(call, relay):
+    """Somebody who was renamed, of whom there is everything that there can be of a person."""
+    relay.publish(payload(OLD), payload(ELSE))
+    relay.drain()
+    call(app, "rename", OLD, WHO)
+    relay.publish(payload(WHO, "gold", minute=1))
+    relay.drain()
+    relay.publish(payload(WHO, minute=-5))  # superseded: a line of history
+    relay.publish(payload(WHO, "silver", minute=2))
+    relay.spoil_profiles()
+    relay.drain()
+    relay.publish(payload(OLD, "late", minute=3), payload(WHO, "waits", minute=4))
+    broken = payload(WHO)
+    broken["data"]["segment_events"][0]["enter"] = "no time"
+    relay.publish(broken)
+    return relay
+
+
+def test_nothing_is_left_of_a_person_and_of_nobody_else_anything_is_gone(call, known):
+    assert traces(known.client, WHO, OLD)
+    of_others = traces(known.client, ELSE)
+
+    receipt = erase(call, WHO)
+
+    assert traces(known.client, WHO, OLD) == []
+    assert traces(known.client, ELSE) == of_others
+    assert WHO not in str(receipt)
+    assert sorted(receipt["digests"]) == sorted(
+        digest_of(f"email:{email}").hex() for email in (OLD, WHO)
+    )
+    assert receipt["erased"]["waiting"] == 2
+    assert receipt["erased"]["letters"] == 1
+    assert receipt["erased"]["ledgers"] == 1
+    assert receipt["erased"]["quarantine"] == 1
+    known.status()
+
+
+@pytest.mark.usefixtures("known")
+def test_a_person_who_is_erased_twice_was_known_once(call):
+    erase(call, WHO)
+
+    assert not any(erase(call, WHO)["erased"].values())
+
+
+@pytest.mark.usefixtures("known")
+def test_a_person_is_anonymous_at_insider_only_if_that_is_asked_for(call, sandbox):
+    erase(call, WHO)
+    assert WHO in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+
+    receipt = erase(call, WHO, "--anonymize")
+
+    assert receipt["insider"] == {"insider": "anonymized"}
+    assert WHO not in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+    assert sandbox.get("summary")["profiles"]["erased"] == 0
+
+
+@pytest.mark.usefixtures("relay")
+def test_somebody_whom_insider_does_not_know_is_told(call):
+    receipt = erase(call, WHO, "--anonymize", code=1)
+
+    assert "404" in receipt["insider"]["insider"]
+
+
+def test_members_that_syncs_know_are_erased(call, relay_of_a_sync):
+    relay, who = relay_of_a_sync, "p3@example.com"
+
+    assert erase(call, who)["erased"]["sync members"] == 1
+
+    assert traces(relay.client, who) == []

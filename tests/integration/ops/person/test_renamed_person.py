@@ -1,0 +1,240 @@
+"""People who get another identity: Insider and the ledger agree, and late events follow them."""
+
+import orjson
+import pytest
+import typer
+
+from ops.insider.identities import InsiderIdentities
+from ops.person.command import why
+from ops.person.commands import app
+from ops.person.renaming import IdentityChange, PersonRenaming
+from ops.state.ledger import Names, read_records
+from tests.integration.ops.relay import payload
+from worker.contract.forwards import Forward, Moving
+from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
+
+OLD, NEW = "ann@example.com", "ann.lee@example.com"
+
+
+@pytest.fixture
+def at_insider(sandbox):
+    def held():
+        found = sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)
+        return {email: slugs for email, slugs in found.items() if email.endswith("example.com")}
+
+    return held
+
+
+def place_of(email):
+    return PartitionKeys("insider", partition_of(f"email:{email}", 4))
+
+
+def ledger_of(client, email):
+    (record,) = read_records(client, place_of(email), [digest_of(f"email:{email}")])
+    return {(line.audience, line.direction.value) for line in Names(client).lines(record)}
+
+
+def rename(call, *arguments, code=0):
+    result = call(app, "rename", *arguments, "--json")
+    assert result.exit_code == code, result.output
+    return orjson.loads(result.stdout)
+
+
+def test_insider_and_the_ledger_follow_a_person(call, relay, at_insider):
+    relay.publish(payload(OLD))
+    relay.drain()
+
+    found = rename(call, OLD, NEW)
+
+    assert (found["renamed"], found["refused"]) == (1, 0)
+    assert OLD not in str(found)
+    assert at_insider() == {NEW: ["vip"]}
+    assert ledger_of(relay.client, NEW) == {("vip", "enter")}
+    assert ledger_of(relay.client, OLD) == set()
+
+
+def test_what_waits_and_what_comes_late_goes_to_the_new_identity(call, relay, at_insider):
+    relay.publish(payload(OLD))
+    relay.drain()
+    relay.publish(payload(OLD, "gold", minute=1))
+    rename(call, OLD, NEW)
+    relay.publish(payload(OLD, direction="exit", minute=2))
+
+    relay.drain()
+
+    assert at_insider() == {NEW: ["gold"]}
+    assert ledger_of(relay.client, OLD) == set()
+    assert relay.status()["waiting"] == 0
+
+
+def test_an_older_event_under_the_former_identity_is_superseded(call, relay, at_insider):
+    relay.publish(payload(OLD, minute=5))
+    relay.drain()
+    rename(call, OLD, NEW)
+    relay.publish(payload(OLD, direction="exit", minute=1))
+
+    relay.drain()
+
+    assert at_insider() == {NEW: ["vip"]}
+    assert relay.status()["skipped_by_reason"] == {"superseded": 1}
+
+
+def test_a_second_command_finds_it_done(call, relay):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename(call, OLD, NEW)
+
+    assert rename(call, OLD, NEW)["already"] == 1
+
+
+def test_whom_insider_refuses_stays_as_they_were(call, relay, at_insider):
+    relay.publish(payload(OLD), payload(NEW, "gold"))
+    relay.drain()
+
+    found = rename(call, OLD, NEW, code=1)
+    relay.publish(payload(OLD, "gold", minute=1))
+    relay.drain()
+
+    assert "belongs to another user" in found["changes"][0]["message"]
+    assert at_insider() == {OLD: ["gold", "vip"], NEW: ["gold"]}
+    assert not any(relay.client.exists(place.forwards) for place in relay.places())
+
+
+def test_somebody_whom_insider_does_not_know_is_moved_all_the_same(call, relay, at_insider):
+    relay.publish(payload(OLD))
+
+    assert rename(call, OLD, NEW)["renamed"] == 1
+    relay.drain()
+
+    assert at_insider() == {NEW: ["vip"]}
+
+
+def test_a_person_can_be_renamed_back(call, relay, at_insider):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename(call, OLD, NEW)
+    rename(call, NEW, OLD)
+    relay.publish(payload(NEW, "gold", minute=1), payload(OLD, "gold", minute=2))
+
+    relay.drain()
+
+    assert at_insider() == {OLD: ["gold", "vip"]}
+    assert ledger_of(relay.client, NEW) == set()
+
+
+def test_a_chain_of_a_file_ends_at_the_last_identity(call, relay, at_insider, tmp_path):
+    relay.publish(payload(OLD))
+    relay.drain()
+    (tmp_path / "changes.csv").write_text(f"old,new\n{OLD},b@example.com\nB@example.com,{NEW}\n")
+
+    found = rename(call, "--file", tmp_path / "changes.csv")
+    relay.publish(payload(OLD, "gold", minute=1))
+    relay.drain()
+
+    assert found["renamed"] == 2
+    assert at_insider() == {NEW: ["gold", "vip"]}
+    assert relay.status()["waiting"] == 0
+
+
+STAGES = ("_announce", "_await_answers", "_ask", "_merge", "_end", "_arrive")
+STOPS = [("_announce", True), *((stage, after) for stage in STAGES[1:] for after in (False, True))]
+"""Before the first step nothing has happened that a command could go on with."""
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_command_that_is_killed_goes_on_where_it_was(call, relay, at_insider, stop):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename_and_die(relay, *stop)
+    relay.publish(payload(OLD, "gold", minute=1), payload(NEW, "silver", minute=1))
+    relay.drain()
+
+    found = rename(call, OLD, NEW)
+    wait_out_holds(relay)
+    relay.drain()
+
+    assert found["refused"] == 0
+    assert at_insider() == {NEW: ["gold", "silver", "vip"]}
+    assert ledger_of(relay.client, OLD) == set()
+    assert ledger_of(relay.client, NEW) == {(slug, "enter") for slug in ("vip", "gold", "silver")}
+
+
+class KilledError(Exception):
+    """In the place of a kill."""
+
+
+def rename_and_die(relay, stage, after):
+    """Rename, and end before a step is done, or right after it."""
+    own = getattr(PersonRenaming, stage)
+
+    def dying(self, *arguments):
+        if after:
+            own(self, *arguments)
+        raise KilledError
+
+    mortal = type("Mortal", (PersonRenaming,), {stage: dying})
+    destination = relay.settings.destinations["insider"]
+    with InsiderIdentities.at(relay.settings, destination) as insider:
+        renaming = mortal(
+            relay.client, relay.settings, {"insider": insider}, lambda key: {"email": key[6:]}
+        )
+        with pytest.raises(KilledError):
+            renaming.run([IdentityChange(f"email:{OLD}", f"email:{NEW}")])
+
+
+def wait_out_holds(relay):
+    for place in relay.places():
+        relay.client.delete(place.holds)
+    relay.close()
+
+
+def test_nothing_is_delivered_while_a_person_is_moved(relay, at_insider):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename_and_die(relay, "_ask", False)
+
+    relay.publish(payload(OLD, "gold", minute=1), payload(NEW, "silver", minute=1))
+    relay.publish(payload("else@example.com"))
+    relay.drain()
+
+    assert at_insider() == {OLD: ["vip"], "else@example.com": ["vip"]}
+    assert relay.status()["waiting"] == 2
+
+
+def test_a_sync_takes_the_new_identity_for_the_member_it_knew(call, relay_of_a_sync):
+    relay = relay_of_a_sync
+    old, new = "p3@example.com", "q3@example.com"
+
+    rename(call, old, new)
+
+    assert not relay.client.hexists(place_of(old).members("vip"), f"email:{old}")
+    assert relay.client.hexists(place_of(new).members("vip"), f"email:{new}")
+
+
+def test_why_tells_of_the_person_under_the_new_identity(call, relay):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename(call, OLD, NEW)
+
+    assert "vip-enter" in call_why(call, NEW)
+
+
+def call_why(call, who):
+    one = typer.Typer()
+    one.command()(why)
+    return call(one, who).stdout
+
+
+def test_the_record_of_somebody_who_was_renamed_names_the_new_identity_alone(call, relay):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename(call, OLD, NEW)
+
+    records = [
+        Forward.loads(text)
+        for place in relay.places()
+        for text in relay.client.hvals(place.forwards)
+    ]
+
+    assert [(one.moving, one.to) for one in records] == [(Moving.DONE, f"email:{NEW}")]

@@ -1,0 +1,73 @@
+"""People whose identity has changed: where the events under a former identity go.
+
+A partition keeps a record of each of its people who is being renamed or was. While a person is
+moved, nothing of them is delivered; afterwards, whatever comes under the former identity goes to
+the new one. Only the holder of the partition's lease acts on it, and a renaming waits until
+everybody has gone who took a lease before the record was there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, Self
+
+import orjson
+
+from worker.contract.events import decode_profile, pack_profile
+
+
+class Moving(StrEnum):
+    """The steps of renaming a person at one destination."""
+
+    ARRIVING = "arriving"
+    """Somebody is about to get this identity."""
+    BEGUN = "begun"
+    """Nothing is known of it at the destination yet."""
+    ASKED = "asked"
+    """The destination was asked; whether it did it is not known."""
+    RENAMED = "renamed"
+    """The destination has done it, or has nothing to do with it; the ledger has not followed."""
+    DONE = "done"
+    """Events go to the new identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The record of a person under a former identity, or under one that is about to be theirs.
+
+    Args:
+        moving: How far it has come.
+        to: The key of the profile from now on; for somebody who arrives, the former digest (hex).
+        partition: Of that profile.
+        begun_ms: By Redis' clock; it tells one renaming from another.
+    """
+
+    moving: Moving
+    to: str
+    partition: int = 0
+    begun_ms: int = 0
+
+    def dumps(self) -> bytes:
+        """Return it as Redis keeps it."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def loads(cls, text: bytes) -> Self:
+        """Read what `dumps` has written."""
+        stored: dict[str, Any] = orjson.loads(text)
+        return cls(**{**stored, "moving": Moving(stored["moving"])})
+
+
+def profile_about(text: bytes, profile_key: str) -> bytes:
+    """Return the text of an entry's profile with another identity.
+
+    Raises:
+        PayloadRefused: The compressed text is damaged.
+        ValueError, AttributeError: It is no JSON object.
+    """
+    profile = orjson.loads(decode_profile(text))
+    identity, _, value = profile_key.partition(":")
+    names = ("_id", "payload_id") if identity == "id" else (identity,)
+    known = next((name for name in names if profile.get(name) not in (None, "")), names[0])
+    return pack_profile(orjson.dumps({**profile, known: value}))
