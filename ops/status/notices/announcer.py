@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import structlog
@@ -21,6 +22,7 @@ from worker.logs import log_bug
 
 ROUND_SECONDS: Final = 1.0
 POST_SECONDS: Final = 5.0
+"""For the whole of a request: an answer that trickles in must not hold up the next message."""
 REDIS_SECONDS: Final = 2.0
 LOG: Final = structlog.get_logger()
 
@@ -28,15 +30,22 @@ LOG: Final = structlog.get_logger()
 def post(notice: Notice, settings: NotifySettings) -> str:
     """Post a message; returns why it was not taken, "" if it was. The URL is never named."""
     try:
-        answer = httpx.post(
-            settings.url.reveal(),
-            json=body_of(notice, settings),
-            timeout=POST_SECONDS,
-            follow_redirects=False,
-        )
+        status = asyncio.run(_posted(settings.url.reveal(), body_of(notice, settings)))
+    except TimeoutError:
+        return f"it does not answer within {POST_SECONDS:.0f} s"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"it does not answer ({type(error).__name__})"
-    return "" if answer.is_success else f"it answered {answer.status_code}"
+    return "" if httpx.codes.is_success(status) else f"it answered {status}"
+
+
+async def _posted(url: str, body: dict[str, Any]) -> int:
+    """Return the status of the answer; what else it says is not read."""
+    async with (
+        asyncio.timeout(POST_SECONDS),
+        httpx.AsyncClient(timeout=None) as client,
+        client.stream("POST", url, json=body, follow_redirects=False) as answer,
+    ):
+        return answer.status_code
 
 
 @dataclass(slots=True)

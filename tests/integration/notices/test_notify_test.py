@@ -1,12 +1,18 @@
 """`segrelay status --notify-test` sends one message, and never shows where to."""
 
+import socket
+import threading
+import time
+from contextlib import closing, suppress
+
 import pytest
 from typer.testing import CliRunner
 
 from ops.main import app
+from ops.status.notices.announcer import POST_SECONDS
 from tests.configuration import configuration, endpoint, table, trigger
 from tests.journeys.endpoint import Endpoint
-from worker.errors import ConfigurationInvalid, OperationsMustAct
+from worker.errors import ConfigurationInvalid, OperationsMustAct, UsageWrong
 
 
 @pytest.fixture
@@ -68,3 +74,41 @@ def test_an_address_in_the_clear_is_refused_without_being_named(run):
         run("http://chat.example.com/secret-hook")
 
     assert "secret-hook" not in str(told.value)
+
+
+@pytest.mark.parametrize("option", ["--check", "--watch"])
+def test_a_test_message_is_sent_alone(run, option):
+    with pytest.raises(UsageWrong, match=f"leave out {option}"):
+        run("http://127.0.0.1:9/secret-hook", option)
+
+
+def test_a_rehearsal_says_that_it_sends_no_messages(run, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_SANDBOX", "1")
+
+    with pytest.raises(ConfigurationInvalid, match="rehearsal sends no messages"):
+        run("http://127.0.0.1:9/secret-hook")
+
+
+@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_that_trickles_in_holds_nothing_up(run, begin):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        threading.Thread(target=trickle, args=(server, begin), daemon=True).start()
+        started = time.monotonic()
+
+        if begin.endswith(b"\r\n\r\n"):
+            run(f"http://127.0.0.1:{server.getsockname()[1]}/secret-hook")
+        else:
+            with pytest.raises(OperationsMustAct, match="does not answer within 5 s"):
+                run(f"http://127.0.0.1:{server.getsockname()[1]}/secret-hook")
+
+    assert time.monotonic() - started < POST_SECONDS + 5
+
+
+def trickle(server, begin):
+    """Answer one request a byte at a time, for half a minute."""
+    connection, _ = server.accept()
+    with connection, suppress(OSError):
+        connection.sendall(begin)
+        for _ in range(100):
+            connection.sendall(b"x")
+            time.sleep(0.3)
