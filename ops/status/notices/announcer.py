@@ -42,7 +42,7 @@ async def _posted(url: str, body: dict[str, Any]) -> int:
     """Return the status of the answer; what else it says is not read."""
     async with (
         asyncio.timeout(POST_SECONDS),
-        httpx.AsyncClient(timeout=None) as client,
+        httpx.AsyncClient(timeout=POST_SECONDS) as client,
         client.stream("POST", url, json=body, follow_redirects=False) as answer,
     ):
         return answer.status_code

@@ -156,7 +156,8 @@ def test_a_name_is_one_short_line(relay, call, monkeypatch):
     assert newest(relay).by == "ann [31m lee " + "x" * 87
 
 
-def test_no_acts_are_told_in_words(relay, call):
+@pytest.mark.usefixtures("relay")
+def test_no_acts_are_told_in_words(call):
     assert call(app, "audit").stdout == "No act of a person is kept yet.\n"
 
     call(app, "pause", "insider")
