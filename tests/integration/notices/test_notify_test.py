@@ -89,26 +89,21 @@ def test_a_rehearsal_says_that_it_sends_no_messages(run, monkeypatch):
         run("http://127.0.0.1:9/secret-hook")
 
 
-@pytest.mark.parametrize("begin", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
-def test_an_answer_that_trickles_in_holds_nothing_up(run, begin):
+def test_an_answer_that_trickles_in_holds_nothing_up(run):
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        threading.Thread(target=trickle, args=(server, begin), daemon=True).start()
+        threading.Thread(target=trickle, args=(server,), daemon=True).start()
         started = time.monotonic()
 
-        if begin.endswith(b"\r\n\r\n"):
-            run(f"http://127.0.0.1:{server.getsockname()[1]}/secret-hook")
-        else:
-            with pytest.raises(OperationsMustAct, match="does not answer within 5 s"):
-                run(f"http://127.0.0.1:{server.getsockname()[1]}/secret-hook")
+        run(f"http://127.0.0.1:{server.getsockname()[1]}/secret-hook")
 
-    assert time.monotonic() - started < POST_SECONDS + 5
+    assert time.monotonic() - started < POST_SECONDS
 
 
-def trickle(server, begin):
+def trickle(server):
     """Answer one request a byte at a time, for half a minute."""
     connection, _ = server.accept()
     with connection, suppress(OSError):
-        connection.sendall(begin)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
         for _ in range(100):
             connection.sendall(b"x")
             time.sleep(0.3)
