@@ -11,7 +11,7 @@ import typer
 
 from ops.state.clock import now_ms
 from ops.state.opened import opened
-from ops.terminal.console import note, print_json, table
+from ops.terminal.console import note, print_json, say, table
 from ops.terminal.moments import parse_moment_ms, shown_ms
 from ops.terminal.options import Json, spread
 from ops.terminal.tables import number_columns, text_columns
@@ -65,6 +65,10 @@ def audit(
         acts = list(islice(options.chosen(read_acts(client), now_ms(client)), limit))
     if as_json:
         print_json([_document(act) for act in acts])
+        return
+    if not acts:
+        is_empty = options == ActOptions("", "", "", "")
+        say("No act of a person is kept yet." if is_empty else "No act that is kept is like this.")
         return
     table(
         ("at", "who", "what", "of", *number_columns("count"), *text_columns("why", "more")),

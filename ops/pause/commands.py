@@ -77,7 +77,7 @@ def pause(
     names: Names = None,
     *,
     everything: All = False,
-    reason: Annotated[str, typer.Option(help="Say why; `segrelay status` shows it.")] = "",
+    reason: Reason = "",
     as_json: Json = False,
 ) -> None:
     """Pause destinations or triggers: they go on accepting, and nothing of them is sent."""

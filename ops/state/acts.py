@@ -15,19 +15,41 @@ import typer
 from redis import Redis
 
 from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, Act, note_act
+from worker.errors import UsageWrong
 
 ACTOR_VARIABLE: Final = "SEGRELAY_ACTOR"
-Because = Annotated[
-    str, typer.Option("--because", help="Say why; `segrelay audit` keeps it.", metavar="REASON")
-]
-"""In the place of `Reason`, where `--reason` is a filter."""
-Reason = Annotated[
-    str, typer.Option("--reason", help="Say why; `segrelay audit` keeps it.", metavar="REASON")
-]
+LONGEST_ACTOR: Final = 100
+LONGEST_REASON: Final = 500
+"""Characters; a reason stands in messages and in tables."""
 _MASK: Final = "•••"
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
 _PERSONAL: Final = frozenset({"profile"})
 """Arguments that name a person."""
+
+
+def _reason(given: str) -> str:
+    """Return a reason without the addresses that stand in it.
+
+    Raises:
+        UsageWrong: It is too long.
+    """
+    if len(given) > LONGEST_REASON:
+        raise UsageWrong(
+            f"The reason has {len(given):,} characters; at most {LONGEST_REASON} are kept."
+            " Nothing was done; give a shorter one."
+        )
+    return masked(given)
+
+
+def _reason_option(name: str) -> Any:
+    return typer.Option(
+        name, help="Say why; `segrelay audit` keeps it.", metavar="REASON", callback=_reason
+    )
+
+
+Reason = Annotated[str, _reason_option("--reason")]
+Because = Annotated[str, _reason_option("--because")]
+"""In the place of `Reason`, where `--reason` is a filter."""
 
 
 @dataclass(slots=True)
@@ -49,9 +71,9 @@ class Doing:
 
 def actor() -> str:
     """Return who is at this terminal: $SEGRELAY_ACTOR, or user and host."""
-    named = os.environ.get(ACTOR_VARIABLE, "").strip()
+    named = " ".join(os.environ.get(ACTOR_VARIABLE, "").split())
     if named:
-        return named
+        return "".join(filter(str.isprintable, named))[:LONGEST_ACTOR]
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):

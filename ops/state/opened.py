@@ -59,7 +59,8 @@ def already_there() -> Iterator[tuple[Settings, Redis]]:
         server = find(settings.redis.data_dir)
         if server is None:
             raise RedisUnavailable(
-                f"The embedded Redis of {settings.redis.data_dir} is not running, or not ready yet."
+                f"The embedded Redis of {settings.redis.data_dir} is not running, or not ready yet;"
+                " `segrelay up` starts it with everything else, `segrelay redis start` alone."
             )
         url = server.url
     wait_ready(url, _LOOK_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from ops.terminal.options import Json
 from worker.contract.printable import json_text
 from worker.contract.redis.connection import READY_SECONDS
 from worker.contract.settings import load_settings
+from worker.contract.settings.sandboxed import SANDBOX_VARIABLE, sandbox_url
 from worker.errors import (
     ConfigurationInvalid,
     OperationsMustAct,
@@ -73,6 +75,9 @@ def status(
     The exit code of --check is 0 if all is well, 1 if something is ill (customers notice it, or
     will soon), 3 if Redis can't be reached. It starts nothing.
     """
+    if notify_test and (check or watch):
+        alone = "--check" if check else "--watch"
+        raise UsageWrong(f"--notify-test sends one message and ends; leave out {alone}.")
     if check and watch:
         raise UsageWrong("--check looks once; leave out --watch.")
     if attention and not check:
@@ -111,6 +116,10 @@ def _test_messages(*, as_json: bool) -> None:
 
     settings = load_settings()
     notify = settings.operate.notify
+    if sandbox_url(os.environ):
+        raise ConfigurationInvalid(
+            f"A rehearsal sends no messages; unset {SANDBOX_VARIABLE} to try operate.notify.url."
+        )
     if notify is None:
         raise ConfigurationInvalid(
             f'{settings.source.name} has no [operate.notify]; add it, with url = "env:NAME".'

@@ -30,13 +30,21 @@ redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
 if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], 'up|' .. ARGV[1])
 else redis.call('HSET', KEYS[1], 'up|' .. ARGV[1], string.format('%.0f', now) .. '|' .. ARGV[2]) end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
+local answers, is_taken = {}, false
 for at = 6, #ARGV, 2 do
+  answers['since:' .. ARGV[at]] = ARGV[at + 1]
+  is_taken = is_taken or ARGV[at] == '200'
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
   redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
+end
+if is_taken then redis.call('HSET', KEYS[1], 'taken', string.format('%.0f', now)) end
+for name, count in pairs(is_taken and {} or answers) do
+  redis.call('HINCRBY', KEYS[1], name, count)
 end
 local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
 for at = 1, #fields, 2 do
+  if is_taken and fields[at]:match('^since:') then redis.call('HDEL', KEYS[1], fields[at]) end
   local of = tonumber(fields[at]:match('^(%d+)|'))
   local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
   if (of and of < oldest) or (seen and seen < now - 3600000) then
@@ -55,7 +63,8 @@ class Receivers:
         event_ms: When the last events came; 0 = none have.
         lag_ms: The longest delay of a receiver that was seen lately, by its host and process.
         answers: How many requests were answered in the last hour, by status.
-        lately: The same of the last five to ten minutes.
+        since_taken: The same since a request was last taken.
+        taken_ms: When that was; 0 = never.
         ever: The same since the beginning.
     """
 
@@ -63,7 +72,8 @@ class Receivers:
     event_ms: int = 0
     lag_ms: Mapping[str, int] = field(default_factory=dict)
     answers: Mapping[int, int] = field(default_factory=dict)
-    lately: Mapping[int, int] = field(default_factory=dict)
+    since_taken: Mapping[int, int] = field(default_factory=dict)
+    taken_ms: int = 0
     ever: Mapping[int, int] = field(default_factory=dict)
 
 
@@ -97,7 +107,7 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
     with redis_errors():
         stored: Any = client.hgetall(keys.RECEIVER)
     bucket = now_ms // BUCKET_MS
-    answers, lately, lags = Counter[int](), Counter[int](), dict[str, int]()
+    answers, lags = Counter[int](), dict[str, int]()
     ever: dict[int, int] = {}
     for name, value in stored.items():
         head, _, rest = name.decode().partition("|")
@@ -109,8 +119,20 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
             ever[int(rest)] = int(value)
         elif rest and int(head) > bucket - KEPT_BUCKETS:
             answers[int(rest)] += int(value)
-            if int(head) >= bucket - 1:
-                lately[int(rest)] += int(value)
     return Receivers(
-        int(stored.get(b"seen", 0)), int(stored.get(b"event", 0)), lags, answers, lately, ever
+        int(stored.get(b"seen", 0)),
+        int(stored.get(b"event", 0)),
+        lags,
+        answers,
+        _since_taken(stored),
+        int(stored.get(b"taken", 0)),
+        ever,
     )
+
+
+def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:
+    return {
+        int(name.removeprefix(b"since:")): int(value)
+        for name, value in stored.items()
+        if name.startswith(b"since:")
+    }

@@ -26,17 +26,21 @@ LOG: Final = structlog.get_logger()
 
 
 def post(notice: Notice, settings: NotifySettings) -> str:
-    """Post a message; returns why it was not taken, "" if it was. The URL is never named."""
+    """Post a message; returns why it was not taken, "" if it was. The URL is never named.
+
+    Only the status of the answer is read: a body that trickles in holds nothing up.
+    """
     try:
-        answer = httpx.post(
+        with httpx.stream(
+            "POST",
             settings.url.reveal(),
             json=body_of(notice, settings),
             timeout=POST_SECONDS,
             follow_redirects=False,
-        )
+        ) as answer:
+            return "" if answer.is_success else f"it answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"it does not answer ({type(error).__name__})"
-    return "" if answer.is_success else f"it answered {answer.status_code}"
 
 
 @dataclass(slots=True)

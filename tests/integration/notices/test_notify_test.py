@@ -1,12 +1,18 @@
 """`segrelay status --notify-test` sends one message, and never shows where to."""
 
+import socket
+import threading
+import time
+from contextlib import closing, suppress
+
 import pytest
 from typer.testing import CliRunner
 
 from ops.main import app
+from ops.status.notices.announcer import POST_SECONDS
 from tests.configuration import configuration, endpoint, table, trigger
 from tests.journeys.endpoint import Endpoint
-from worker.errors import ConfigurationInvalid, OperationsMustAct
+from worker.errors import ConfigurationInvalid, OperationsMustAct, UsageWrong
 
 
 @pytest.fixture
@@ -68,3 +74,36 @@ def test_an_address_in_the_clear_is_refused_without_being_named(run):
         run("http://chat.example.com/secret-hook")
 
     assert "secret-hook" not in str(told.value)
+
+
+@pytest.mark.parametrize("option", ["--check", "--watch"])
+def test_a_test_message_is_sent_alone(run, option):
+    with pytest.raises(UsageWrong, match=f"leave out {option}"):
+        run("http://127.0.0.1:9/secret-hook", option)
+
+
+def test_a_rehearsal_says_that_it_sends_no_messages(run, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_SANDBOX", "1")
+
+    with pytest.raises(ConfigurationInvalid, match="rehearsal sends no messages"):
+        run("http://127.0.0.1:9/secret-hook")
+
+
+def test_an_answer_that_trickles_in_holds_nothing_up(run):
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        threading.Thread(target=trickle, args=(server,), daemon=True).start()
+        started = time.monotonic()
+
+        run(f"http://127.0.0.1:{server.getsockname()[1]}/secret-hook")
+
+    assert time.monotonic() - started < POST_SECONDS
+
+
+def trickle(server):
+    """Answer one request a byte at a time, for half a minute."""
+    connection, _ = server.accept()
+    with connection, suppress(OSError):
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(b"x")
+            time.sleep(0.3)

@@ -8,7 +8,9 @@ from ops.run.configuration import note_configuration
 from ops.state.acts import act_of, acting
 from tests.integration.ops.relay import payload
 from worker.contract import keys
+from worker.contract.pauses import read_pauses
 from worker.contract.redis.acts import BROKEN_OFF, read_acts
+from worker.errors import UsageWrong
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +130,35 @@ def test_a_configuration_that_changed_names_its_tables_and_no_value(relay):
         "new",
         {"changed": "operate"},
     )
+
+
+def test_a_reason_that_is_too_long_is_refused_before_anything_is_done(relay, call):
+    with pytest.raises(UsageWrong, match="501 characters; at most 500"):
+        call(app, "pause", "insider", "--reason", "r" * 501)
+
+    assert read_pauses(relay.client).destinations == {}
+    assert list(read_acts(relay.client)) == []
+
+
+def test_a_reason_shows_no_address_wherever_it_is_told(relay, call):
+    told = [call(app, "pause", "insider", "--reason", "asked by bob@example.com").stdout]
+    relay.publish(payload("ann@example.com"))
+    told += [call(app, *words).stdout for words in (["status"], ["status", "--json"], ["audit"])]
+
+    assert "bob@example.com" not in "".join(told)
+    assert read_pauses(relay.client).destinations["insider"].reason == "asked by •••"
+
+
+def test_a_name_is_one_short_line(relay, call, monkeypatch):
+    monkeypatch.setenv("SEGRELAY_ACTOR", "ann\n\x1b[31m lee " + "x" * 3000)
+    call(app, "pause", "insider")
+
+    assert newest(relay).by == "ann [31m lee " + "x" * 87
+
+
+@pytest.mark.usefixtures("relay")
+def test_no_acts_are_told_in_words(call):
+    assert call(app, "audit").stdout == "No act of a person is kept yet.\n"
+
+    call(app, "pause", "insider")
+    assert call(app, "audit", "--by", "bob").stdout == "No act that is kept is like this.\n"

@@ -15,12 +15,14 @@ UNSEEN_MS: Final = 12_000
 """Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3
+UNTAKEN_MS: Final = 10_000
+"""Milliseconds for which no request has to be taken: two reports of a receiver."""
 FAILED_STEPS: Final = 3
 """Failed steps of a sync in a row that are a problem; the third is 7 s after the first."""
 OVERDUE_MS: Final = 60_000
 LONGEST_RUN_MS: Final = 3_600_000
 _CHECK: Final = "segrelay serve --check"
-_TAKEN, _UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 200, 401, 413, 503
+_UNAUTHORIZED, _TOO_LARGE, _UNAVAILABLE = 401, 413, 503
 
 
 def receivers(facts: Facts) -> Iterator[HealthProblem]:
@@ -42,11 +44,10 @@ def receivers(facts: Facts) -> Iterator[HealthProblem]:
 def refusals(facts: Facts) -> Iterator[HealthProblem]:
     """Yield a problem for requests that receivers refused in the last hour."""
     found = facts.receivers
-    nothing_taken = not found.lately.get(_TAKEN)
     if count := found.answers.get(_UNAUTHORIZED):
-        is_ill = nothing_taken and found.lately.get(_UNAUTHORIZED, 0) >= FEW_REFUSED
+        is_ill = _takes_none(facts, _UNAUTHORIZED)
         told = f"401 for {count:,} requests in the last hour: their secret is missing or wrong" + (
-            ", and none was taken lately. Was it changed at one end only?" if is_ill else ""
+            ", and none was taken since. Was it changed at one end only?" if is_ill else ""
         )
         severity = ILL if is_ill else ATTENTION
         yield HealthProblem("receiver_unauthorized", severity, "", told, _CHECK)
@@ -55,10 +56,17 @@ def refusals(facts: Facts) -> Iterator[HealthProblem]:
         mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
         yield HealthProblem("receiver_too_large", ILL, "", told, mend)
     if count := found.answers.get(_UNAVAILABLE):
-        is_ill = nothing_taken and found.lately.get(_UNAVAILABLE, 0) >= FEW_REFUSED
+        is_ill = _takes_none(facts, _UNAVAILABLE)
         told = f"503 for {count:,} requests in the last hour: Redis could not store them"
         severity = ILL if is_ill else ATTENTION
         yield HealthProblem("receiver_unavailable", severity, "", told, "segrelay redis status")
+
+
+def _takes_none(facts: Facts, status: int) -> bool:
+    """Say whether requests were answered like this and none was taken in between."""
+    found = facts.receivers
+    is_quiet = facts.now_ms - found.taken_ms >= UNTAKEN_MS
+    return is_quiet and found.since_taken.get(status, 0) >= FEW_REFUSED
 
 
 def silence(facts: Facts) -> Iterator[HealthProblem]:

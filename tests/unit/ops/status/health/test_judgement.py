@@ -157,14 +157,14 @@ CASES = [
     (facts(**redis(losses=[Loss(NOW - 9_000, NOW)])), "redis_emptied", ILL),
     (facts(**receiver(seen_ms=NOW - 31_000)), "receiver_down", ILL),
     (facts(**receiver(lag_ms={"one:7": 1_500})), "receiver_starved", ILL),
-    (facts(**receiver(answers={401: 9}, lately={401: 9})), "receiver_unauthorized", ILL),
+    (facts(**receiver(answers={401: 9}, since_taken={401: 9})), "receiver_unauthorized", ILL),
     (
-        facts(**receiver(answers={401: 9}, lately={401: 9, 200: 4})),
+        facts(**receiver(answers={401: 9, 200: 4}, since_taken={401: 2}, taken_ms=NOW - 60_000)),
         "receiver_unauthorized",
         ATTENTION,
     ),
     (facts(**receiver(answers={413: 1})), "receiver_too_large", ILL),
-    (facts(**receiver(answers={503: 5}, lately={503: 5})), "receiver_unavailable", ILL),
+    (facts(**receiver(answers={503: 5}, since_taken={503: 5})), "receiver_unavailable", ILL),
     (facts(**receiver(event_ms=NOW - 9_000), events_within_seconds=5.0), "no_events", ILL),
 ]
 
@@ -202,7 +202,7 @@ QUIET = [
     facts(**redis(used=60, most=100)),
     facts(receivers=Receivers(seen_ms=1)),
     facts(has_webhook=True),
-    facts(**receiver(answers={200: 5}, lately={200: 5}, event_ms=1)),
+    facts(**receiver(answers={200: 5}, taken_ms=1, event_ms=1)),
     facts(job("delivering")),
     facts(job("done")),
 ]

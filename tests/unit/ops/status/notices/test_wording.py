@@ -1,5 +1,7 @@
 """How messages are written."""
 
+from dataclasses import replace
+
 import pytest
 
 from ops.status.notices.book import Notice
@@ -29,6 +31,12 @@ def test_slack_gets_one_text_whose_signs_are_escaped():
         "text": "*segrelay (production): ill: trigger_paused vip*\n"
         "everything dies of &lt;one&gt; cause &amp; more.\nDo: segrelay resume vip"
     }
+
+
+def test_a_question_ends_with_its_own_mark():
+    asked = replace(BEGIN, problem=PROBLEM | {"message": "Was it changed?"})
+
+    assert body_of(asked, settings())["text"].splitlines()[1] == "Was it changed?"
 
 
 def test_teams_gets_an_adaptive_card():
