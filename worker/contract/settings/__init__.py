@@ -14,6 +14,7 @@ from worker.contract.settings.checks import DraftSettings, problems_of, warnings
 from worker.contract.settings.exposure import exposures
 from worker.contract.settings.fields import Surroundings
 from worker.contract.settings.http import HttpRequests
+from worker.contract.settings.operating import NotifySettings, OperateSettings
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
 from worker.contract.settings.references import misplaced_references
 from worker.contract.settings.sandboxed import sandbox_url, sandboxed
@@ -31,8 +32,6 @@ from worker.contract.settings.sections import (
     ListeningSettings,
     LyticsSettings,
     MetricsSettings,
-    NotifySettings,
-    OperateSettings,
     ProducerSettings,
     RedisSettings,
     SyncSchedule,

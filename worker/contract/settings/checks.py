@@ -22,13 +22,13 @@ from worker.contract.settings.http_checks import (
     problems_of_requests,
     problems_of_templates,
 )
+from worker.contract.settings.operating import NotifySettings
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     Destination,
     FlowerSettings,
     LyticsSettings,
     MetricsSettings,
-    NotifySettings,
     ProducerSettings,
     SyncSchedule,
     Trigger,

@@ -182,38 +182,6 @@ class Destination(Section):
         return self.authorization or f"/{self.name}"
 
 
-class NotifySettings(Section):
-    """Messages to a chat or another program: one when a problem begins, one when it is over."""
-
-    url: SecretValue
-    """Where they are posted: an incoming webhook of Slack or Teams, or an address of your own. It
-    is a secret, since whoever knows it can write there."""
-    format: Literal["slack", "teams", "json"] = "json"
-    """The form of the messages; `json` is the problem as in `segrelay status --json`."""
-    severity: Literal["ill", "attention"] = "ill"
-    """`attention` also sends what is worth a look this week."""
-    after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=5.0, alias="after")
-    """A problem that is over sooner is not announced."""
-    name: str = ""
-    """Stands in front of each message, where several installations write to one place."""
-
-
-class OperateSettings(Section):
-    """From when on `segrelay status` calls something a problem."""
-
-    live_within_seconds: Annotated[Seconds, between("1s", "30d")] = Field(
-        default=60.0, alias="live_within"
-    )
-    """A live event that waits for longer is a problem."""
-    events_within_seconds: Annotated[Seconds, between("0s", "30d")] = Field(
-        default=0.0, alias="events_within"
-    )
-    """It is a problem if the receiver gets no event for this long; `0s` means that none is due."""
-    workers: Whole = Field(default=0, ge=0)
-    """It is a problem if fewer workers run; 0 means that one is enough."""
-    notify: NotifySettings | None = None
-
-
 def _with_defaults(settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
