@@ -17,6 +17,7 @@ from worker.contract.settings.http import HttpRequests
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
 from worker.contract.settings.references import misplaced_references
 from worker.contract.settings.sandboxed import sandbox_url, sandboxed
+from worker.contract.settings.schedules import SyncSchedule
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     ALL_AUDIENCES,
@@ -35,7 +36,6 @@ from worker.contract.settings.sections import (
     OperateSettings,
     ProducerSettings,
     RedisSettings,
-    SyncSchedule,
     Trigger,
     WebhookSettings,
 )
