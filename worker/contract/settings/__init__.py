@@ -18,6 +18,7 @@ from worker.contract.settings.operating import NotifySettings, OperateSettings
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
 from worker.contract.settings.references import misplaced_references
 from worker.contract.settings.sandboxed import sandbox_url, sandboxed
+from worker.contract.settings.schedules import SyncSchedule
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     ALL_AUDIENCES,
@@ -34,7 +35,6 @@ from worker.contract.settings.sections import (
     MetricsSettings,
     ProducerSettings,
     RedisSettings,
-    SyncSchedule,
     Trigger,
     WebhookSettings,
 )

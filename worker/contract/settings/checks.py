@@ -23,6 +23,7 @@ from worker.contract.settings.http_checks import (
     problems_of_templates,
 )
 from worker.contract.settings.operating import NotifySettings
+from worker.contract.settings.schedules import SyncSchedule
 from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     Destination,
@@ -30,7 +31,6 @@ from worker.contract.settings.sections import (
     LyticsSettings,
     MetricsSettings,
     ProducerSettings,
-    SyncSchedule,
     Trigger,
 )
 from worker.contract.settings.urls import (

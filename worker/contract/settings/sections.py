@@ -37,8 +37,6 @@ DEFAULT_FLAG_PREFIX: Final = "lytics_in_"
 """The beginning of the names of boolean attributes, each of which stands for one audience."""
 
 ALL_AUDIENCES: Final = "*"
-SOURCE_LYTICS: Final = "lytics"
-SOURCE_FILE: Final = "file:"
 MOST_PARTITIONS: Final = 1_024
 MOST_REPLICAS: Final = 10
 _FLAG_PREFIX: Final = re.compile(r"[a-z0-9_]+")
@@ -348,31 +346,3 @@ class LyticsSettings(Section):
     """An API token that may read audiences."""
     account_id: str = ""
     """The account, where the token belongs to several."""
-
-
-class SyncSchedule(Section):
-    """One audience that is compared with its source again and again."""
-
-    name: str
-    audience: Text
-    """The audience to compare, as a slug or an id."""
-    every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
-    """The time from the begin of a run to the begin of the next."""
-    source: Text = SOURCE_LYTICS
-    """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
-    newest complete one is read, and its time of modification, the end of its writing, is the time
-    of its events."""
-    on_change: Switch = False
-    """`true` also publishes changes of members, for triggers with `on = "change"`."""
-
-    @field_validator("source")
-    @classmethod
-    def _is_source(cls, source: str) -> str:
-        if source == SOURCE_LYTICS or source.removeprefix(SOURCE_FILE) not in {"", source}:
-            return source
-        raise wrong("is no source", f'write "{SOURCE_LYTICS}" or "{SOURCE_FILE}exports/*.csv"')
-
-    @property
-    def files(self) -> str:
-        """Return the pattern of the files that it reads; "" = it asks Lytics."""
-        return "" if self.source == SOURCE_LYTICS else self.source.removeprefix(SOURCE_FILE)

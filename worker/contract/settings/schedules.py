@@ -1,0 +1,41 @@
+"""The `sync` tables: audiences that are compared with their source again and again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import Field, field_validator
+
+from worker.contract.settings.fields import Seconds, Switch, Text, between, wrong
+from worker.contract.settings.sections import Section
+
+SOURCE_LYTICS: Final = "lytics"
+SOURCE_FILE: Final = "file:"
+
+
+class SyncSchedule(Section):
+    """One audience that is compared with its source again and again."""
+
+    name: str
+    audience: Text
+    """The audience to compare, as a slug or an id."""
+    every_seconds: Annotated[Seconds, between("1s", "30d")] = Field(alias="every")
+    """The time from the begin of a run to the begin of the next."""
+    source: Text = SOURCE_LYTICS
+    """`lytics`, or `file:` and a pattern like `file:exports/*.csv`, relative to this file: the
+    newest complete one is read, and its time of modification, the end of its writing, is the time
+    of its events."""
+    on_change: Switch = False
+    """`true` also publishes changes of members, for triggers with `on = "change"`."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_source(cls, source: str) -> str:
+        if source == SOURCE_LYTICS or source.removeprefix(SOURCE_FILE) not in {"", source}:
+            return source
+        raise wrong("is no source", f'write "{SOURCE_LYTICS}" or "{SOURCE_FILE}exports/*.csv"')
+
+    @property
+    def files(self) -> str:
+        """Return the pattern of the files that it reads; "" = it asks Lytics."""
+        return "" if self.source == SOURCE_LYTICS else self.source.removeprefix(SOURCE_FILE)
