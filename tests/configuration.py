@@ -38,9 +38,11 @@ def credentials() -> str:
     return table("authorizations.insider", label="Sandbox", headers=headers)
 
 
-def endpoint(name: str, *, base_url: str = NOBODY_LISTENS_URL, rate: str = "25000/min") -> str:
+def endpoint(
+    name: str, *, base_url: str = NOBODY_LISTENS_URL, rate: str = "25000/min", **keys: Any
+) -> str:
     """Return a destination that is an HTTP endpoint on this machine."""
-    return table(f"destinations.{name}", api="http", base_url=base_url, rate=rate) + table(
+    return table(f"destinations.{name}", api="http", base_url=base_url, rate=rate, **keys) + table(
         f"destinations.{name}.http", networks=["127.0.0.0/8"]
     )
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from tests.configuration import configuration, endpoint, trigger
+from tests.configuration import configuration, credentials, endpoint, trigger
 from tests.waiting import until
 from tests.warm import WarmProcess
 from worker.contract.celery.options import DRAIN_TASK
@@ -21,11 +21,12 @@ FAKE_WORKER = "tests.integration.celery.fake_worker"
 
 def configure(folder, url, destinations=("one", "two")):
     tables = (
-        endpoint(name) + trigger(f"of-{name}", destination=name, url="/") for name in destinations
+        endpoint(name, authorization="insider") + trigger(f"of-{name}", destination=name, url="/")
+        for name in destinations
     )
     (folder / "templates").mkdir(exist_ok=True)
     (folder / "templates" / "any.jsonnet").write_text("{}")
-    text = configuration(*tables, redis=url, partitions=16)
+    text = configuration(credentials(), *tables, redis=url, partitions=16)
     (folder / "segrelay.toml").write_text(text)
     return folder / "segrelay.toml"
 
