@@ -10,6 +10,7 @@ import redis.exceptions
 from redis.crc import key_slot
 
 from ops.embedded.cluster import LocalCluster
+from ops.embedded.lifecycle import ensure_running, stop
 from worker.adapters.redis import scripts
 from worker.contract.redis.connection import (
     ask_how_it_is,
@@ -98,11 +99,13 @@ def test_all_masters_are_judged(cluster):
     assert wait_ready(cluster.url, replicas=1) == ()
 
 
-def test_a_single_redis_is_no_cluster(redis_url):
-    url = redis_url.replace("redis://", "redis+cluster://").removesuffix("/0")
-
-    with pytest.raises(RedisMismatch, match="is no Cluster"):
-        wait_ready(url, 1)
+def test_a_single_redis_is_no_cluster(tmp_path):
+    url = ensure_running(tmp_path).url.replace("redis://", "redis+cluster://")
+    try:
+        with pytest.raises(RedisMismatch, match="is no Cluster"):
+            wait_ready(url, 1)
+    finally:
+        stop(tmp_path)
 
 
 def test_a_cluster_is_no_single_redis(cluster):
