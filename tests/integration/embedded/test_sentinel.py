@@ -25,12 +25,13 @@ def sentinel_url(redis_url: str, tmp_path: Path) -> Iterator[str]:
         f"bind 127.0.0.1\nport {port}\nrequirepass guard\ndir {tmp_path}\n"
         f"sentinel monitor main 127.0.0.1 {address.hosts[0][1]} 1\n"
         f"sentinel auth-pass main {address.password}\n"
+        f"sentinel auth-user main {address.username}\n"
     )
     sentinel = subprocess.Popen(
         [find_server(), config, "--sentinel"], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL
     )
     yield (
-        f"redis+sentinel://:{address.password}@127.0.0.1:1,127.0.0.1:{port}/main/0"
+        f"redis+sentinel://{address.username}:{address.password}@127.0.0.1:1,127.0.0.1:{port}/main/0"
         "?sentinel_password=guard"
     )
     sentinel.kill()
@@ -57,7 +58,7 @@ def test_celery_s_transport_finds_it_too(sentinel_url: str):
     with kombu.Connection(
         celery_broker_url(settings), transport_options=broker_transport_options(settings)
     ) as connection:
-        queue = connection.SimpleQueue("letters")
+        queue = connection.SimpleQueue("live-letters")
         queue.put({"a": 1})
         message = queue.get(timeout=5)
         message.ack()

@@ -142,7 +142,7 @@ def test_dead_sentinels_are_known_at_once():
 def test_a_connection_that_timed_out_does_not_give_its_late_answer_to_the_next_command(redis_url):
     with connect(redis_url, timeout_seconds=0.2) as client:
         with pytest.raises(redis.exceptions.TimeoutError):
-            client.blpop(["nothing"], timeout=1)
+            client.blpop(["key"], timeout=1)
 
         assert client.echo("mine") == b"mine"
 
@@ -152,7 +152,7 @@ def test_a_cancelled_command_does_not_give_its_late_answer_to_the_next_one(redis
         async with connect_async(redis_url) as client:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.1):
-                    await client.blpop(["nothing"], timeout=1)
+                    await client.blpop(["key"], timeout=1)
 
             assert await client.echo("mine") == b"mine"
 
