@@ -172,7 +172,7 @@ def abort(
             streams = find_streams(client, places, choice)  # no more of it will come
             steps = doing.counting(take_back(client, streams, choice))
             discarded = counted("discarded", steps, sum(stream.length for stream in streams))
-            clear_pause(client, JOB, job, act)
+            clear_pause(client, JOB, job, None)
     told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
     print_result({"job": job, "discarded": discarded}, told, as_json=as_json)
 

@@ -65,6 +65,8 @@ def _run(app: Any, section: FlowerSettings, credentials: str) -> None:
     from ops.flower.variables import apply_variables  # noqa: PLC0415 - see above
 
     logs.configure(logging.INFO)
+    # It warns of each question that no worker answers; `segrelay status` says that none runs.
+    logging.getLogger("flower.inspector").setLevel(logging.ERROR)
     for ignored in apply_variables():
         LOG.warning("flower.variable_ignored", message=ignored)
     try:

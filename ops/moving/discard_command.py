@@ -38,6 +38,7 @@ def discard(
     with opened() as (settings, client):
         streams = find_streams(client, all_partitions(client, settings), choice)
         count = count_chosen(client, streams, choice)
+        done = 0
         if count:
             confirmed(f"Discard {count:,} waiting deliveries for good?", yes=yes)
             act = act_of("discard", reason=reason, arguments=asdict(choice))

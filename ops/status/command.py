@@ -128,6 +128,7 @@ def _test_messages(*, as_json: bool) -> None:
     if failure:
         raise OperationsMustAct(
             f"The address of operate.notify.url ({notify.url.origin}) took no message: {failure}."
+            " See whether the URL is right, and can be reached from this machine."
         )
     if as_json:
         print_json({"sent": True})

@@ -72,8 +72,8 @@ class RoomMeter:
         return NoRoom(
             "memory",
             f"Redis is full: {self._used // 1_000_000} of {self._most // 1_000_000} MB are used, "
-            f"producers stop at {MEMORY_SHARE:.0%}. Nothing was taken; let the workers drain it, "
-            "or raise its maxmemory.",
+            f"producers stop at {MEMORY_SHARE:.0%}. Nothing more is taken until the workers have "
+            "drained it, or its maxmemory is raised.",
         )
 
     def lane(self, lane: str) -> Room | NoRoom:

@@ -135,6 +135,13 @@ def test_the_page_of_workers_lists_them_at_the_first_look(configuration, redis_u
     assert re.search(r"segrelay [0-9.]+: celery@", listed)
 
 
+def test_a_first_look_without_workers_is_no_warning(configuration):
+    with running(configuration, "flower"), FlowerClient(configuration) as flower:
+        assert flower.http.get("/api/workers?refresh=1").json() == {}
+
+    assert "Inspect method" not in configuration.with_name("flower.log").read_text()
+
+
 def test_a_drain_whose_deliveries_die_stands_out(configuration, redis_url):
     template = configuration.parent / "templates" / "never.jsonnet"
     template.write_text("error 'nobody@example.com has no name'")

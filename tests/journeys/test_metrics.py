@@ -69,6 +69,8 @@ def test_metrics_that_end_are_a_problem_and_a_redis_that_ends_is_a_number(tmp_pa
         metrics = rig.start_beside("metrics")
         until(lambda: page(port), 60)
         until(lambda: METRICS in read_seen(rig.client), 30)
+        (line,) = (rig.folder / "metrics.log").read_text().splitlines()
+        assert orjson.loads(line)["event"] == "metrics.ready"
 
         rig.kill_redis()
         until(lambda: sum_metric(page(port), "segrelay_up") == 0, 30)

@@ -109,7 +109,17 @@ def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act) ->
     return bool(carry_out(client, act, keys.PAUSED, *words))
 
 
-def clear_pause(client: Redis, kind: Paused, name: str, act: Act) -> bool:
-    """End a pause; returns whether there was one."""
+def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None) -> bool:
+    """End a pause; returns whether there was one.
+
+    Args:
+        client: Redis.
+        kind: The kind of what is paused.
+        name: Its name.
+        act: That is kept if there was one; None = the pause ends with another act.
+    """
+    if act is None:
+        with redis_errors():
+            return bool(client.hdel(keys.PAUSED, field_of(kind, name)))
     words = ("HDEL", field_of(kind, name))
     return bool(carry_out(client, act, keys.PAUSED, *words, only_if_changed=True))

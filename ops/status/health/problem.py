@@ -22,7 +22,7 @@ class HealthProblem:
         name: Stable, the same in every output; docs/operating.md lists them.
         severity: `ill` or `attention`.
         subject: The destination, trigger, job … that has it; "" = all of segrelay.
-        message: The cause, in words.
+        message: The cause, in words; more follows it in the same sentence.
         command: Shows or mends it.
         since_ms: The beginning, by Redis' clock; None = not known.
     """
@@ -33,6 +33,10 @@ class HealthProblem:
     message: str
     command: str
     since_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        """Take the full stop from a message that was a sentence of its own."""
+        object.__setattr__(self, "message", self.message.removesuffix("."))
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""

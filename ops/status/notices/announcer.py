@@ -38,6 +38,8 @@ def post(notice: Notice, settings: NotifySettings) -> str:
             timeout=POST_SECONDS,
             follow_redirects=False,
         ) as answer:
+            if answer.is_redirect:
+                return f"it sends us elsewhere, which is not followed: {answer.status_code}"
             return "" if answer.is_success else f"it answered {answer.status_code}"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"it does not answer ({type(error).__name__})"

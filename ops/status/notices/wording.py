@@ -66,7 +66,7 @@ def _text(notice: Notice) -> str:
         lasted = in_short((notice.at_ms - notice.first_ms) / 1_000)
         return printable(f"It lasted {lasted}. It was: {problem['message']}")
     restless = " It comes and goes: its end is told after 10 minutes without it."
-    end = "" if problem["message"].endswith(("?", ".", "…")) else "."
+    end = "" if problem["message"].endswith("?") else "."
     return (
         printable(f"{problem['message']}{end}{restless if notice.is_restless else ''}")
         + f"\nDo: {printable(problem['command'])}"

@@ -57,6 +57,8 @@ def test_an_address_that_takes_nothing_is_told_without_being_named(run, status):
         run(f"{chat.url}/secret-hook")
 
     assert "secret-hook" not in str(told.value)
+    assert "See whether the URL is right" in str(told.value)
+    assert ("not followed" in str(told.value)) == (status == 302)
 
 
 def test_nobody_there_is_told(run):

@@ -162,3 +162,16 @@ def test_no_acts_are_told_in_words(call):
 
     call(app, "pause", "insider")
     assert call(app, "audit", "--by", "bob").stdout == "No act that is kept is like this.\n"
+
+
+def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):
+    rows = tmp_path / "rows.ndjson"
+    rows.write_text('{"email": "ann@example.com"}')
+    named = ("--audience", "vip", "--as-of", "now", "--name", "load")
+    call(app, "backfill", "start", str(rows), *named)
+    call(app, "backfill", "pause", "load")
+    call(app, "backfill", "abort", "load", "--yes")
+
+    told = [(act.what, act.count) for act in read_acts(relay.client)]
+    assert told == [("backfill abort", 1), ("backfill pause", None)]
+    assert read_pauses(relay.client).jobs == {}

@@ -14,6 +14,7 @@ from tests.integration.ops.relay import ENTER, EXIT, payload
 from worker.adapters.redis.meanings import read_meanings
 from worker.adapters.redis.presence import RedisPresence
 from worker.contract.keys import PartitionKeys
+from worker.contract.redis.acts import read_acts
 from worker.contract.redis.connection import connect
 from worker.errors import OperationsMustAct, UsageWrong
 
@@ -48,6 +49,11 @@ def test_a_job_is_taken_back_whole(waiting, discard):
     assert (found["discarded"], found["waiting"]) == (2, 3)
     assert found["jobs"]["load"]["discarded"] == 2
     assert waiting.streams() == {"live|vip-enter", "live|vip-exit"}
+
+
+def test_nothing_to_take_back_is_no_failure_and_no_act(relay, discard):
+    assert discard("--trigger", "vip-enter") == 0
+    assert list(read_acts(relay.client)) == []
 
 
 def test_a_triggers_deliveries_are_taken_back_from_all_lanes(waiting, discard):

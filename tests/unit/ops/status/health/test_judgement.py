@@ -169,6 +169,12 @@ CASES = [
 ]
 
 
+def test_a_message_that_was_a_sentence_goes_on_with_the_command() -> None:
+    (found,) = problems_of(facts(**redis(full="Redis is full. Raise its maxmemory.")))
+
+    assert "maxmemory; segrelay" in line_of(found.document())
+
+
 @pytest.mark.parametrize(("found", "name", "severity"), CASES)
 def test_each_kind_of_trouble_is_one_problem_with_its_severity(
     found: Facts, name: str, severity: str
