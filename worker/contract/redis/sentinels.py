@@ -20,10 +20,11 @@ _LOOK_SECONDS: Final = 0.2
 READS: Final = frozenset(
     (
         *("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "INFO", "LLEN"),
-        *("LRANGE", "MGET", "PING", "SCAN", "SCARD", "SMEMBERS", "TIME", "XLEN", "XRANGE"),
+        *("LRANGE", "MGET", "PING", "SCARD", "SMEMBERS", "TIME", "XLEN", "XRANGE"),
         *("XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"),
     )
 )
+"""Commands that are repeated behind a new master; not SCAN, whose cursor counts in one server."""
 _NO_REPLICAS: Final = "NOREPLICAS"
 
 
