@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 from redis import Redis
 
+from worker.contract.printable import printable
 from worker.contract.redis.acts import BEGUN, BROKEN_OFF, DONE, Act, note_act
 from worker.errors import UsageWrong
 
@@ -28,7 +29,7 @@ _PERSONAL: Final = frozenset({"profile"})
 
 
 def _reason(given: str) -> str:
-    """Return a reason without the addresses that stand in it.
+    """Return a reason without the addresses and the control characters that stand in it.
 
     Raises:
         UsageWrong: It is too long.
@@ -38,7 +39,7 @@ def _reason(given: str) -> str:
             f"The reason has {len(given):,} characters; at most {LONGEST_REASON} are kept."
             " Nothing was done; give a shorter one."
         )
-    return masked(given)
+    return masked(printable(given))
 
 
 def _reason_option(name: str) -> Any:
