@@ -25,8 +25,15 @@ LOG: Final = structlog.get_logger()
 class AnswerListener(Protocol):
     """Writes it to Redis; `receivers.report_receiver` is the real one."""
 
-    def __call__(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
-        """Add the answers since the last report."""
+    def __call__(
+        self,
+        answers: Mapping[int, int],
+        since_taken: Mapping[int, int],
+        *,
+        lag_ms: int,
+        events: bool,
+    ) -> None:
+        """Add the answers since the last report, and those of them since one was a 200."""
         ...
 
 
@@ -45,11 +52,16 @@ class AnswerRecord:
     keep: Callable[[Sequence[WebhookRequest]], None] = lambda _: None
     every_seconds: float = EVERY_SECONDS
     _answers: Counter[int] = field(default_factory=Counter)
+    _since_taken: Counter[int] = field(default_factory=Counter)
     _requests: deque[WebhookRequest] = field(default_factory=lambda: deque(maxlen=MOST_REQUESTS))
 
     def note(self, request: WebhookRequest) -> None:
         """Count an answer, and remember its request."""
         self._answers[request.status] += 1
+        if request.status == _OK:
+            self._since_taken.clear()
+        else:
+            self._since_taken[request.status] += 1
         self._requests.append(request)
 
     @asynccontextmanager
@@ -74,13 +86,16 @@ class AnswerRecord:
 
     def _flush(self, lag_ms: int) -> None:
         answers, self._answers = self._answers, Counter()
+        since_taken, self._since_taken = self._since_taken, Counter()
         if answers[_UNAUTHORIZED]:
             LOG.warning("webhook.unauthorized", requests=answers[_UNAUTHORIZED])
         requests = [self._requests.popleft() for _ in range(len(self._requests))]
         try:
             self.look()
             self.keep(requests)
-            self.tell(answers, lag_ms=lag_ms, events=bool(answers[_OK]))
+            self.tell(answers, since_taken, lag_ms=lag_ms, events=bool(answers[_OK]))
         except (RedisUnavailable, RedisMismatch):
+            if not self._answers[_OK]:
+                self._since_taken.update(since_taken)
             self._answers.update(answers)  # told with the next ones
             self._requests.extendleft(reversed(requests[: MOST_REQUESTS - len(self._requests)]))

@@ -170,6 +170,7 @@ def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path, channel):
         until(lambda: answers(url), 60)
         well(rig)
 
+        assert post(url, "the-new-secret") == 200
         for _ in range(5):
             post(url, "the-old-secret")
         assert "changed at one end only" in ill_of(rig, "receiver_unauthorized")["message"]

@@ -22,7 +22,8 @@ _TELL: Final = """\
 #!lua flags=allow-oom
 -- Adds what a receiver has answered. KEYS[1] receiver
 -- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
---   [5] buckets kept; status and count …
+--   [5] buckets kept; status, count, and the
+--   part of it since a request was last taken …
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local bucket = math.floor(now / tonumber(ARGV[4]))
@@ -30,17 +31,13 @@ redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
 if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], 'up|' .. ARGV[1])
 else redis.call('HSET', KEYS[1], 'up|' .. ARGV[1], string.format('%.0f', now) .. '|' .. ARGV[2]) end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
-local answers, is_taken = {}, false
-for at = 6, #ARGV, 2 do
-  answers['since:' .. ARGV[at]] = ARGV[at + 1]
+local is_taken = false
+for at = 6, #ARGV, 3 do
   is_taken = is_taken or ARGV[at] == '200'
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
   redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
 end
 if is_taken then redis.call('HSET', KEYS[1], 'taken', string.format('%.0f', now)) end
-for name, count in pairs(is_taken and {} or answers) do
-  redis.call('HINCRBY', KEYS[1], name, count)
-end
 local oldest = bucket - tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
 for at = 1, #fields, 2 do
@@ -49,6 +46,11 @@ for at = 1, #fields, 2 do
   local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
   if (of and of < oldest) or (seen and seen < now - 3600000) then
     redis.call('HDEL', KEYS[1], fields[at])
+  end
+end
+for at = 6, #ARGV, 3 do
+  if ARGV[at + 2] ~= '0' then
+    redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
   end
 end
 """
@@ -78,13 +80,19 @@ class Receivers:
 
 
 def report_receiver(
-    client: redis.Redis, answers: Mapping[int, int], *, lag_ms: int, events: bool
+    client: redis.Redis,
+    answers: Mapping[int, int],
+    since_taken: Mapping[int, int],
+    *,
+    lag_ms: int,
+    events: bool,
 ) -> None:
     """Add what this receiver has answered since it last told.
 
     Args:
         client: Redis.
         answers: Counts by status.
+        since_taken: The part of them since a request was last taken.
         lag_ms: How late its timers are; -1 = it ends.
         events: Something was stored.
 
@@ -92,7 +100,11 @@ def report_receiver(
         RedisUnavailable: Redis can't be asked.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
-    flat = [part for status, count in answers.items() for part in (status, count)]
+    flat = [
+        part
+        for status, count in answers.items()
+        for part in (status, count, since_taken.get(status, 0))
+    ]
     head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS)
     with redis_errors():
         run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))

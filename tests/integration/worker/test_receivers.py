@@ -20,15 +20,15 @@ def read(client):
 
 
 def test_refusals_are_counted_since_a_request_was_last_taken(client):
-    report_receiver(client, {200: 40, 401: 1}, lag_ms=0, events=True)
-    assert read(client).since_taken == {}
+    report_receiver(client, {401: 7}, {401: 7}, lag_ms=0, events=False)
+    report_receiver(client, {200: 40, 401: 2}, {401: 1}, lag_ms=0, events=True)
+    assert read(client).since_taken == {401: 1}
 
-    for _ in range(2):
-        report_receiver(client, {401: 2}, lag_ms=0, events=False)
+    report_receiver(client, {401: 2}, {401: 2}, lag_ms=0, events=False)
     found = read(client)
-    assert found.since_taken == {401: 4}
-    assert found.answers == {200: 40, 401: 5}
+    assert found.since_taken == {401: 3}
+    assert found.answers == {200: 40, 401: 11}
     assert found.taken_ms > 0
 
-    report_receiver(client, {200: 1}, lag_ms=0, events=True)
+    report_receiver(client, {200: 1}, {}, lag_ms=0, events=True)
     assert read(client).since_taken == {}

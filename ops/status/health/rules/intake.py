@@ -15,8 +15,8 @@ UNSEEN_MS: Final = 12_000
 """Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3
-UNTAKEN_MS: Final = 10_000
-"""Milliseconds for which no request has to be taken: two reports of a receiver."""
+UNTAKEN_MS: Final = 5_000
+"""Milliseconds for which no request was taken: the time between two reports of a receiver."""
 FAILED_STEPS: Final = 3
 """Failed steps of a sync in a row that are a problem; the third is 7 s after the first."""
 OVERDUE_MS: Final = 60_000

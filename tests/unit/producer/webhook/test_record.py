@@ -16,6 +16,7 @@ class Told:
 
     def __init__(self) -> None:
         self.answers: Counter[int] = Counter()
+        self.since_taken: Counter[int] = Counter()
         self.looks = 0
         self.error: Exception | None = None
 
@@ -24,19 +25,28 @@ class Told:
         if self.error:
             raise self.error
 
-    def tell(self, answers: Mapping[int, int], *, lag_ms: int, events: bool) -> None:
+    def tell(
+        self,
+        answers: Mapping[int, int],
+        since_taken: Mapping[int, int],
+        *,
+        lag_ms: int,
+        events: bool,
+    ) -> None:
         assert lag_ms >= -1
         assert events is bool(answers.get(200))
         self.answers.update(answers)
+        self.since_taken.update(since_taken)
 
 
-def run(told: Told, *, until_looks: int, mended_after: int = 0) -> None:
-    """Answer a request, and let the record tell until it has looked so often."""
+def run(told: Told, *statuses: int, until_looks: int, mended_after: int = 0) -> None:
+    """Answer requests, and let the record tell until it has looked so often."""
     record = AnswerRecord(told.tell, told.look, every_seconds=0.001)
 
     async def play() -> None:
         async with record.kept():
-            record.note(WebhookRequest("req-1", 200))
+            for status in statuses or (200,):
+                record.note(WebhookRequest("req-1", status))
             while told.looks < until_looks:
                 if mended_after and told.looks >= mended_after:
                     told.error = None
@@ -62,3 +72,14 @@ def test_what_could_not_be_told_is_told_later_once(error: Exception) -> None:
     run(told, until_looks=6, mended_after=3)
 
     assert told.answers == {200: 1}
+
+
+@pytest.mark.parametrize("error", [None, RedisUnavailable("away")])
+def test_refusals_before_a_request_that_was_taken_are_told_apart(error: Exception | None) -> None:
+    told = Told()
+    told.error = error
+
+    run(told, 401, 401, 200, 401, until_looks=6, mended_after=3)
+
+    assert told.answers == {401: 3, 200: 1}
+    assert told.since_taken == {401: 1}
