@@ -66,10 +66,9 @@ REFUSALS = {
 }
 
 
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory):
+@pytest.fixture
+def rig(tmp_path):
     tables = "".join(map(tables_of, NAMES)) + LYTICS
-    folder = tmp_path_factory.mktemp("shipped")
     limits = {name: {"per_minute": 1_000} for name in NAMES}
     limits["braze"] |= {"most": 75, "at": "attributes"}
     limits["customerio"] |= {"most": 1_000, "at": "ids"}
@@ -79,8 +78,9 @@ def rig(tmp_path_factory):
     limits["hook"] |= {"sign": [sign]}
     limits["ansira"] |= {"token": True}
     with Rig(
-        folder, more=tables, delivery_lines=SHORT, sandbox_settings={"endpoints": limits}
+        tmp_path, more=tables, delivery_lines=SHORT, sandbox_settings={"endpoints": limits}
     ) as rig:
+        start_worker(rig)
         yield rig
 
 
@@ -89,7 +89,6 @@ def test_every_destination_gets_what_its_page_says(rig):
     wait = {"status": 429, "headers": {"Retry-After": "1"}, "times": 1}
     rig.sandbox.settings(answers=[{"endpoint": name, **wait} for name in NAMES])
     with watched(rig):
-        start_worker(rig)
         send(rig, lines(entered))
         until(lambda: status_of(rig)["waiting"] == 0, 120)
         send(rig, lines(left))
@@ -135,23 +134,22 @@ def _told(rig):
     return len(rig.sandbox.get("lytics/collect")["records"].get("ansira", []))
 
 
-@pytest.mark.parametrize("name", REFUSALS)
-def test_the_words_of_each_destinations_refusal_are_told(rig, name):
-    """Several people enter later; who is refused is told why, and the others arrive."""
-    status, body = REFUSALS[name]
-    first = 1_000 + 10 * list(REFUSALS).index(name)
-    refused, *others = [
-        f"person{first + n}@example.com" for n in range(1 if name == "braze" else 4)
-    ]
-    rule = {"endpoint": name, "status": status, "body": body, **_known_by(name, refused)}
-    rig.sandbox.settings(answers=[rule])
+def test_the_words_of_each_destinations_refusal_are_told(rig):
+    """Several people enter; who is refused is told why, and the others arrive."""
+    for number, (name, (status, body)) in enumerate(REFUSALS.items()):
+        first = 1_000 + 10 * number
+        refused, *others = [
+            f"person{first + n}@example.com" for n in range(1 if name == "braze" else 4)
+        ]
+        rule = {"endpoint": name, "status": status, "body": body, **_known_by(name, refused)}
+        rig.sandbox.settings(answers=[rule])
 
-    for people in ([refused], others):
-        if people:
-            send(rig, lines([_entrance(who, first) for who in people]))
-    why = until(lambda: _told_why(rig, refused), 90)
+        for people in ([refused], others):
+            if people:
+                send(rig, lines([_entrance(who, first) for who in people]))
+        why = until(lambda refused=refused: _told_why(rig, refused), 90)
 
-    assert name in why
+        assert name in why
 
 
 def _told_why(rig, who):

@@ -16,6 +16,7 @@ from producer.publishing.quarantine import Quarantine
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
 from worker.contract.pauses import TRIGGER, Pause, set_pause
+from worker.contract.redis.acts import Act
 from worker.errors import RedisUnavailable, UsageWrong
 
 
@@ -166,7 +167,9 @@ def test_waiting_for_a_worker_that_does_not_run_says_so_and_ends_at_the_timeout(
 
 def test_waiting_for_what_is_paused_names_it_at_once(run, file, client, configure):
     name = next(iter(configure().triggers))
-    set_pause(client, TRIGGER, name, Pause("the list is being checked", by="ann"))
+    set_pause(
+        client, TRIGGER, name, Pause("the list is being checked", by="ann"), Act("pause", "ann")
+    )
 
     result = run(file(lines(person(1))), "--wait", "--timeout", "1")
 
