@@ -55,6 +55,7 @@ class Erasing:
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
     _keys: Sequence[str] = field(default=(), init=False)
+    _coming: Sequence[bytes] = field(default=(), init=False)
 
     def run(self) -> list[str]:
         """Erase, and return the digests (hex) under which the person was known.
@@ -76,7 +77,7 @@ class Erasing:
         letters = [letter["id"] for letter in find_letters(self.client, places, wanted)]
         self.counts["letters"] += sum(discard(self.client, places, letters))
         self._erase_elsewhere()
-        end_renaming(self.client, digests)
+        end_renaming(self.client, [*digests, *self._coming])
         self._erase_forwards(places, digests)
         return sorted(digest.hex() for digest in digests)
 
@@ -90,6 +91,11 @@ class Erasing:
         digests = {person.digest for person in people}
         told = {each.forward.to for each in forwards if each.person.digest in digests}
         self._keys = sorted({self.key, last, *told})
+        self._coming = [
+            bytes.fromhex(each.forward.to)
+            for each in found
+            if each.forward.moving is Moving.ARRIVING and each.person.digest in digests
+        ]
         return people
 
     def _last_key(self, forwards: Sequence[ForwardedPerson]) -> str:
