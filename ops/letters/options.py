@@ -13,6 +13,7 @@ from ops.letters.reading import Filter
 from ops.state.clock import now_ms
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.person import person_named
+from ops.state.renaming import read_former_identities
 from ops.terminal.moments import parse_moment_ms
 from ops.terminal.options import FilterOptions
 from worker.contract.keys import PartitionKeys
@@ -35,7 +36,11 @@ class LetterOptions(FilterOptions):
     audience: Annotated[str, typer.Option(help="Only of this audience.")] = ""
     reason: Annotated[str, typer.Option(help="Only with this reason.")] = ""
     profile: Annotated[
-        str, typer.Option(help="Only letters about this person: a value of the identity field.")
+        str,
+        typer.Option(
+            help="Only letters about this person, also those from before a renaming: a value of the"
+            " identity field."
+        ),
     ] = ""
     since: Annotated[
         str, typer.Option(help="Died since 2026-11-24T10:00:00Z, or 2h for two hours ago.")
@@ -55,18 +60,20 @@ class LetterOptions(FilterOptions):
             raise UsageWrong(f"There is no reason '{self.reason}': {known}.")
         places = all_partitions(client, settings)
         now = now_ms(client)
-        digest = ""
+        digests: frozenset[str] = frozenset()
         if self.profile:
             person = person_named(self.profile, settings, partition_count(client, settings))
-            places = [place for place in places if place.partition == person.partition]
-            digest = person.digest.hex()
+            people = [person, *read_former_identities(client, places, person.digest)]
+            partitions = {each.partition for each in people}
+            places = [place for place in places if place.partition in partitions]
+            digests = frozenset(each.digest.hex() for each in people)
         return places, Filter(
             ids=frozenset(ids),
             causes=frozenset(self.cause or ()),
             trigger=self.trigger,
             audience=self.audience,
             reason=self.reason,
-            digest=digest,
+            digests=digests,
             since_ms=parse_moment_ms(self.since, "--since", now_ms=now),
             until_ms=parse_moment_ms(self.until, "--until", now_ms=now),
         )

@@ -32,7 +32,7 @@ class Filter:
 
     Args:
         ids: If any, nothing else counts.
-        digest: Hex, of the profile; "" = any.
+        digests: Hex, of the profiles; none = any.
         since_ms: The earliest time of death.
         until_ms: The latest time of death; 0 = no limit.
     """
@@ -42,7 +42,7 @@ class Filter:
     trigger: str = ""
     audience: str = ""
     reason: str = ""
-    digest: str = ""
+    digests: frozenset[str] = frozenset()
     since_ms: int = 0
     until_ms: int = 0
 
@@ -53,7 +53,7 @@ class Filter:
             and self.trigger in ("", letter["trigger"])
             and self.audience in ("", letter["audience"])
             and self.reason in ("", letter["reason"])
-            and self.digest in ("", digest_of(letter))
+            and (not self.digests or digest_of(letter) in self.digests)
         )
 
 

@@ -56,9 +56,9 @@ def rename(
 ) -> None:
     """Give people another identity, at Insider and in Redis.
 
-    The ledger, what waits and sync members follow, and letters once they are replayed; what still
-    comes under the former identity goes to the new one. A command that was stopped is given again:
-    what is done stays done. Exits with 1 if Insider refused somebody, who then stays as they were.
+    The ledger, what waits, letters and sync members follow; what still comes under the former
+    identity goes to the new one. A command that was stopped is given again: what is done stays
+    done. Exits with 1 if Insider refused somebody, who then stays as they were.
     """
     if bool(file) == bool(old and new) or (file and old):
         raise UsageWrong("Name OLD and NEW, or a file with --file.")

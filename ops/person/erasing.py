@@ -1,14 +1,16 @@
 """Erasing a person from Redis: streams, ledger, letters, quarantine, syncs, and former identities.
 
 What was found is counted, and nothing of it is kept. A command that was killed is given again: the
-records of former identities go last, since they say under which digests there may be more.
+records of former identities go last, the earliest first, since they say under which digests there
+may be more. Identities are erased in the same order: until that, a worker may hand on what waits
+under one of them to the next.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,12 +21,14 @@ from ops.letters.reading import Filter, find_letters
 from ops.letters.replay import discard
 from ops.moving.held import HeldLease, held
 from ops.state import scripts
-from ops.state.partitions import all_partitions
+from ops.state.partitions import all_partitions, partition_count
+from ops.state.person import KnownPerson
+from ops.state.renaming import ForwardedPerson, end_renaming, former_identities, read_forwards
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.contract import keys
-from worker.contract.forwards import Forward
-from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.forwards import Forward, Moving
+from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
@@ -50,6 +54,8 @@ class Erasing:
     key: str
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[str] = field(default_factory=Counter)
+    _keys: Sequence[str] = field(default=(), init=False)
+    _coming: Sequence[bytes] = field(default=(), init=False)
 
     def run(self) -> list[str]:
         """Erase, and return the digests (hex) under which the person was known.
@@ -59,43 +65,61 @@ class Erasing:
             RedisUnavailable: Do it again.
         """
         places = all_partitions(self.client, self.settings)
-        digests = self._digests(places)
-        for place in places:
-            self._await_answers(place, digests)
-            with held(HeldLease(self.client, place, _OWNER)) as lease:
-                self._erase_in(place, lease, digests)
-        letters = (
-            letter["id"]
-            for digest in digests
-            for letter in find_letters(self.client, places, Filter(digest=digest.hex()))
-        )
-        self.counts["letters"] += sum(discard(self.client, places, list(letters)))
+        people = self._people(places)
+        for person in people:
+            for place in places:
+                if place.partition == person.partition:
+                    self._await_answers(place, person.digest)
+                    with held(HeldLease(self.client, place, _OWNER)) as lease:
+                        self._erase_in(place, lease, person.digest)
+        digests = [person.digest for person in people]
+        wanted = Filter(digests=frozenset(digest.hex() for digest in digests))
+        letters = [letter["id"] for letter in find_letters(self.client, places, wanted)]
+        self.counts["letters"] += sum(discard(self.client, places, letters))
         self._erase_elsewhere()
-        for place in places:
-            self._erase_forwards(place, digests)
+        end_renaming(self.client, [*digests, *self._coming])
+        self._erase_forwards(places, digests)
         return sorted(digest.hex() for digest in digests)
 
-    def _digests(self, places: Sequence[PartitionKeys]) -> list[bytes]:
-        """Return the person's own digest, and those of all former identities."""
-        found = {digest_of(self.key)}
-        for place in places:
-            for name, text in self._scan(place.forwards):
-                if b"|" not in name and Forward.loads(text).to == self.key:
-                    found.add(bytes.fromhex(name.decode()))
-        return sorted(found)
+    def _people(self, places: Sequence[PartitionKeys]) -> list[KnownPerson]:
+        """Return the person under all identities, the earliest first."""
+        found = list(read_forwards(self.client, places))
+        forwards = [each for each in found if each.forward.moving is not Moving.ARRIVING]
+        last = self._last_key(found)
+        own = KnownPerson(digest_of(last), partition_of(last, self._partitions))
+        people = [*reversed(former_identities(forwards, own.digest)), own]
+        digests = {person.digest for person in people}
+        told = {each.forward.to for each in forwards if each.person.digest in digests}
+        self._keys = sorted({self.key, last, *told})
+        self._coming = [
+            bytes.fromhex(each.forward.to)
+            for each in found
+            if each.forward.moving is Moving.ARRIVING and each.person.digest in digests
+        ]
+        return people
 
-    def _scan(self, name: str) -> Iterator[tuple[bytes, bytes]]:
-        with redis_errors():
-            yield from self.client.hscan_iter(name, count=_FIELDS_A_CALL)
+    def _last_key(self, forwards: Sequence[ForwardedPerson]) -> str:
+        """Return the key that the person gets by a renaming that has not ended, or their own."""
+        arriving = {each.forward.to for each in forwards if each.forward.moving is Moving.ARRIVING}
+        next_keys = {
+            each.person.digest: each.forward.to
+            for each in forwards
+            if each.forward.moving not in (Moving.DONE, Moving.ARRIVING)
+            or (each.forward.moving is Moving.DONE and each.person.digest.hex() in arriving)
+        }
+        return next_keys.get(digest_of(self.key), self.key)
 
-    def _await_answers(self, place: PartitionKeys, digests: Sequence[bytes]) -> None:
+    @property
+    def _partitions(self) -> int:
+        return partition_count(self.client, self.settings)
+
+    def _await_answers(self, place: PartitionKeys, digest: bytes) -> None:
         """Wait until no request about the person is open: its end would tell the ledger of it."""
         ends_at = time.monotonic() + _ANSWER_SECONDS
-        wanted = [digest.hex().encode() for digest in digests]
         while True:
             with redis_errors():
                 notes: Any = self.client.hvals(place.notes)
-            if not any(digest in note for note in notes for digest in wanted):
+            if not any(digest.hex().encode() in note for note in notes):
                 return
             if time.monotonic() > ends_at:
                 raise OperationsMustAct(
@@ -104,35 +128,33 @@ class Erasing:
                 )
             self.sleep(_LOOK_SECONDS)
 
-    def _erase_in(self, place: PartitionKeys, lease: HeldLease, digests: Sequence[bytes]) -> None:
-        wanted = frozenset(digests)
+    def _erase_in(self, place: PartitionKeys, lease: HeldLease, digest: bytes) -> None:
         for stream in find_streams(self.client, [place]):
-            self.counts["waiting"] += self._take_back(stream, wanted)
+            self.counts["waiting"] += self._take_back(stream, digest)
         syncs = [place.members(name) for name in self.settings.sync]
-        for digest in digests:
-            known = [place.reached, place.who, *syncs]
-            names: list[str | bytes] = [place.lease, place.ledger(digest), *known]
-            call = ScriptCall(names, (lease.token, digest.hex(), self.key))
-            (answer,) = scripts.run(self.client, "forget", [call])
-            if answer[0] < 0:
-                raise OperationsMustAct(f"The lease of {place.tag} was taken over; run this again.")
-            for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
-                self.counts[what] += count
-        texts = [digest.hex().encode() for digest in digests]
-        self.counts["history"] += self._delete(place.history, texts)
-        self.counts["responses"] += self._delete(place.responses, [*texts, self._value])
+        known = [place.reached, place.who, *syncs]
+        names: list[str | bytes] = [place.lease, place.ledger(digest), *known]
+        call = ScriptCall(names, (lease.token, digest.hex(), *self._keys))
+        (answer,) = scripts.run(self.client, "forget", [call])
+        if answer[0] < 0:
+            raise OperationsMustAct(f"The lease of {place.tag} was taken over; run this again.")
+        for what, count in zip(("ledgers", "verify", "sync members"), answer, strict=True):
+            self.counts[what] += count
+        text = digest.hex().encode()
+        self.counts["history"] += self._delete(place.history, [text])
+        self.counts["responses"] += self._delete(place.responses, [text, *self._values])
 
-    def _take_back(self, stream: Stream, digests: frozenset[bytes]) -> int:
+    def _take_back(self, stream: Stream, digest: bytes) -> int:
         ids = [
             entry.entry_id
             for entry in read_entries(self.client, stream)
-            if entry.header and entry.header.digest in digests
+            if entry.header and entry.header.digest == digest
         ]
         return take_back_entries(self.client, stream, ids) if ids else 0
 
     @property
-    def _value(self) -> bytes:
-        return self.key.partition(":")[2].encode()
+    def _values(self) -> list[bytes]:
+        return [key.partition(":")[2].encode() for key in self._keys]
 
     def _delete(self, stream: str, texts: Iterable[bytes]) -> int:
         """Delete the entries of a stream that hold one of these texts."""
@@ -142,7 +164,7 @@ class Erasing:
             ids = [
                 entry_id
                 for entry_id, fields in rows
-                if any(text in value.lower() for value in fields.values() for text in wanted)
+                if any(_has_any(value, wanted) for value in fields.values())
             ]
             return int(self.client.xdel(stream, *ids)) if ids else 0
 
@@ -152,7 +174,7 @@ class Erasing:
         ids = [
             record.id
             for record in quarantine.records()
-            if self._value in (quarantine.text(record.id) or b"").lower()
+            if _has_any(quarantine.text(record.id) or b"", self._values)
         ]
         self.counts["quarantine"] += quarantine.remove(ids)
         with redis_errors():
@@ -161,19 +183,28 @@ class Erasing:
                 name = keys.job_bad_rows(job.decode())
                 rows: Any = self.client.lrange(name, 0, -1)
                 for row in rows:
-                    if self._value in row.lower():
+                    if _has_any(row, self._values):
                         self.counts["bad rows"] += int(self.client.lrem(name, 0, row))
 
-    def _erase_forwards(self, place: PartitionKeys, digests: Sequence[bytes]) -> None:
-        wanted = {digest.hex() for digest in digests}
-        gone = [
-            name
-            for name, _ in self._scan(place.forwards)
-            if name.decode().partition("|")[0] in wanted
-        ]
-        if gone:
-            with redis_errors():
-                self.counts["former identities"] += int(self.client.hdel(place.forwards, *gone))
+    def _erase_forwards(self, places: Sequence[PartitionKeys], digests: Sequence[bytes]) -> None:
+        for digest in digests:
+            for place in places:
+                self.counts["former identities"] += self._erase_record(place, digest.hex())
+
+    def _erase_record(self, place: PartitionKeys, digest: str) -> int:
+        """Erase the record of a person, and that of an identity that was to become theirs."""
+        arriving = Forward(Moving.ARRIVING, digest).dumps()
+        with redis_errors():
+            gone = [
+                name
+                for name, text in self.client.hscan_iter(place.forwards, count=_FIELDS_A_CALL)
+                if name.decode().partition("|")[0] == digest or text == arriving
+            ]
+            return int(self.client.hdel(place.forwards, *gone)) if gone else 0
+
+
+def _has_any(text: bytes, wanted: Iterable[bytes]) -> bool:
+    return any(each in text.lower() for each in wanted)
 
 
 def rewrite_files(client: Redis) -> bool:

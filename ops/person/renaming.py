@@ -10,7 +10,8 @@ given again, and goes on where the record stands:
 4. The ledgers are merged, under the lease of the new identity's partition. Merging them again
    changes nothing.
 5. `done`: the former ledger is gone, in the same step; whatever comes under the former identity is
-   handed on by whoever holds the lease. Letters stay where they are, and follow when replayed.
+   handed on by whoever holds the lease. Letters stay where they are, are found under the new
+   identity, and follow when replayed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ops.moving.held import HeldLease, held
 from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations, partition_count
+from ops.state.renaming import end_renaming, tell_renaming
 from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.redis.connection import redis_errors
@@ -41,6 +43,7 @@ AT_ONCE: Final = 500
 _ANSWER_SECONDS: Final = 120.0
 """A request that got no answer is open for `delivery.late`, after its deadline."""
 _LOOK_SECONDS: Final = 0.2
+_TOLD_SECONDS: Final = 10.0
 _OWNER: Final = "segrelay person rename"
 
 
@@ -77,6 +80,7 @@ class _Move:
     Args:
         text: The record of the former identity as it is in Redis; b"" = there is none.
         arriving: That of the new identity.
+        is_ours: Nobody else renames this person.
     """
 
     change: IdentityChange
@@ -86,6 +90,7 @@ class _Move:
     arriving: bytes = b""
     outcome: Outcome | None = None
     message: str = ""
+    is_ours: bool = False
 
     @property
     def forward(self) -> Forward:
@@ -117,6 +122,8 @@ class PersonRenaming:
     identities: Mapping[str, InsiderIdentities]
     identifier: Callable[[str], Mapping[str, Any]]
     sleep: Callable[[float], None] = time.sleep
+    _going: list[_Move] = field(default_factory=list, init=False)
+    _told_at: float = field(default=0.0, init=False)
     _count: int = field(init=False)
     _destinations: list[str] = field(init=False)
 
@@ -134,16 +141,28 @@ class PersonRenaming:
         moves = [self._move_of(change, name) for change in changes for name in self._destinations]
         for move in moves:
             self._begin(move)
-        going = [move for move in moves if move.outcome is None]
-        if going:
-            await_holders(self.client, _places(going), self.sleep)
-            self._await_answers(going)
-            for move in going:
+        self._going = [move for move in moves if move.outcome is None]
+        if self._going:
+            await_holders(self.client, _places(self._going), self._wait)
+            self._await_answers(self._going)
+            for move in self._going:
+                self._tell()
                 self._ask(move)
-            self._merge([move for move in going if move.outcome is None])
-            for move in going:
+            self._merge([move for move in self._going if move.outcome is None])
+            for move in self._going:
                 self._end(move)
+        end_renaming(self.client, {move.old_digest for move in moves if move.is_ours})
         return [_receipt(change, moves) for change in changes]
+
+    def _wait(self, seconds: float) -> None:
+        self._tell()
+        self.sleep(seconds)
+
+    def _tell(self) -> None:
+        """Write now and then that this command runs: health would take it for a stopped one."""
+        if time.monotonic() - self._told_at >= _TOLD_SECONDS:
+            tell_renaming(self.client, [move.old_digest for move in self._going])
+            self._told_at = time.monotonic()
 
     def _move_of(self, change: IdentityChange, destination: str) -> _Move:
         left, arrives = (
@@ -166,7 +185,7 @@ class PersonRenaming:
 
     def _find_done(self, move: _Move) -> None:
         """End what a command that was killed has left behind."""
-        move.outcome = "already"
+        move.outcome, move.is_ours = "already", True
         move.arriving = _arriving(move)
         if self._record(move.arrives, move.new_digest) == move.arriving:
             self._arrive(move.arrives, move.new_digest, move.arriving, move.change.new, {})
@@ -178,7 +197,8 @@ class PersonRenaming:
         if found not in (b"", arriving) and Forward.loads(found).moving is not Moving.DONE:
             move.refuse("the new identity is being renamed, or given to somebody else")
             return False
-        move.arriving = arriving
+        move.arriving, move.is_ours = arriving, True
+        tell_renaming(self.client, [move.old_digest])
         if found != arriving:
             args: list[str | bytes] = [move.new_digest.hex(), found, arriving, ""]
             self._run("forward", (move.arrives.forwards,), args)
@@ -215,7 +235,7 @@ class PersonRenaming:
         while left := [move for move in left if self._is_unanswered(move)]:
             if time.monotonic() > ends_at:
                 raise _unanswered()
-            self.sleep(_LOOK_SECONDS)
+            self._wait(_LOOK_SECONDS)
 
     def _is_unanswered(self, move: _Move) -> bool:
         with redis_errors():
@@ -248,6 +268,7 @@ class PersonRenaming:
                 texts = self._ledgers(those)
                 args = [part for text in texts for part in self._kept(*text)]
                 lease.run("ledgers_in", list(names), list(args))
+            self._tell()
 
     def _ledgers(self, moves: Sequence[_Move]) -> list[tuple[bytes | None, bytes | None]]:
         with redis_errors():

@@ -17,6 +17,7 @@ from ops.state.ledger import LedgerLine, Names, read_records
 from ops.state.orphans import is_orphan
 from ops.state.partitions import all_partitions, partition_count
 from ops.state.person import KnownPerson, person_named
+from ops.state.renaming import read_former_identities
 from ops.state.waiting import WaitingEntry, find_streams, is_unwanted, read_entries
 from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.adapters.redis.meanings import read_meanings
@@ -124,9 +125,8 @@ def _named(client: Redis, settings: Settings, text: str) -> KnownPerson:
 def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfile:
     known = KnownProfile(person)
     names = Names(client)
-    places = [
-        place for place in all_partitions(client, settings) if place.partition == person.partition
-    ]
+    everywhere = all_partitions(client, settings)
+    places = [place for place in everywhere if place.partition == person.partition]
     for place in places:
         (record,) = read_records(client, place, [person.digest])
         known.ledger[place.destination] = list(names.lines(record))
@@ -138,9 +138,18 @@ def _known(client: Redis, settings: Settings, person: KnownPerson) -> KnownProfi
     if known.waiting:
         known.obstacles = Obstacles.read(client, settings, places)
     known.orphaned = list(_orphaned(client, settings, known.waiting))
-    wanted = Filter(digest=person.digest.hex())
-    known.letters = list(islice(find_letters(client, places, wanted), _MOST_LETTERS))
+    known.letters = list(islice(_letters(client, everywhere, person), _MOST_LETTERS))
     return known
+
+
+def _letters(
+    client: Redis, places: Sequence[PartitionKeys], person: KnownPerson
+) -> Iterator[StoredLetter]:
+    """Yield the letters of a person, under all identities that they have had."""
+    people = [person, *read_former_identities(client, places, person.digest)]
+    partitions = {each.partition for each in people}
+    wanted = Filter(digests=frozenset(each.digest.hex() for each in people))
+    yield from find_letters(client, [one for one in places if one.partition in partitions], wanted)
 
 
 def _written_ms(
@@ -213,7 +222,8 @@ def _with_digest(client: Redis, settings: Settings, text: str) -> KnownPerson | 
         (record,) = read_records(client, place, [digest])
         if record.items:
             return KnownPerson(digest, place.partition)
-    letters = find_letters(client, all_partitions(client, settings), Filter(digest=digest.hex()))
+    wanted = Filter(digests=frozenset([digest.hex()]))
+    letters = find_letters(client, all_partitions(client, settings), wanted)
     letter = next(letters, None)
     return KnownPerson(digest, letter["partition"]) if letter else None
 

@@ -12,6 +12,7 @@ from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.nightly import amount
+from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.words import Direction
 
@@ -85,3 +86,4 @@ def test_insider_and_the_ledger_agree_after_a_file_of_renames_that_was_killed(tm
         assert members_by_ledger(rig, map(old, everybody)) == set()
         assert not any(email.endswith("example.com") for email in rig.memberships())
         assert status_of(rig)["dead"] == 0
+        assert not rig.client.exists(keys.RENAMING)

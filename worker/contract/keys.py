@@ -18,6 +18,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{segrelay}:numbered` | hash | the last of these numbers, and the process of Redis that gave it |
 | `{segrelay}:audiences` | hash | audience id → slug, learned from payloads |
 | `{segrelay}:renamed` | hash | former slug of an audience → the slug for which its events count |
+| `{segrelay}:renaming` | sorted set | digests (hex) of people who are being renamed, by when the |
+| | | command that does it was last seen (ms) |
 | `{segrelay}:fields` | sorted set | names of the fields that profiles had, by when (ms) |
 | `{segrelay}:versions` | hash | trigger → JSON: its template's version, see `contract.versions` |
 | `{segrelay}:paused` | hash | `KIND\|name`, see `contract.pauses` → JSON: by whom, why, since |
@@ -100,6 +102,7 @@ NAMES: Final = "{segrelay}:names"
 NUMBERED: Final = "{segrelay}:numbered"
 AUDIENCES: Final = "{segrelay}:audiences"
 RENAMED: Final = "{segrelay}:renamed"
+RENAMING: Final = "{segrelay}:renaming"
 PAUSED: Final = "{segrelay}:paused"
 FIELDS: Final = "{segrelay}:fields"
 VERSIONS: Final = "{segrelay}:versions"

@@ -62,6 +62,7 @@ class Facts:
         samples: Samples of the progress, the newest first.
         workers_wanted: The configured number of workers; 0 = one is enough.
         limits: The configured requests of a minute, by destination.
+        stopped_renamings: Digests (hex) of people whose renaming was stopped, and since when (ms).
         companions: When Flower and the metrics, if they are configured, were last seen (ms).
     """
 
@@ -78,3 +79,4 @@ class Facts:
     workers_wanted: int = 0
     limits: Mapping[str, float] = field(default_factory=dict)
     companions: Mapping[str, int] = field(default_factory=dict)
+    stopped_renamings: Mapping[str, int] = field(default_factory=dict)

@@ -37,6 +37,7 @@ RULES: Final[tuple[Callable[[Facts], Iterable[HealthProblem]], ...]] = (
     progress.slow_answers,
     progress.dead_letters,
     progress.quarantine,
+    progress.stopped_renamings,
     intake.receivers,
     intake.refusals,
     intake.silence,

@@ -9,6 +9,7 @@ from typing import Final
 from redis import Redis
 
 from ops.state.clock import now_us
+from ops.state.renaming import read_stopped_renamings
 from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
@@ -58,6 +59,7 @@ def read_facts(client: Redis, settings: Settings) -> Facts:
         workers_wanted=settings.operate.workers,
         limits={name: one.rate_per_minute for name, one in settings.destinations.items()},
         companions=_companions(client, settings),
+        stopped_renamings=read_stopped_renamings(client, at_ms),
     )
 
 

@@ -141,3 +141,18 @@ def quarantine(facts: Facts) -> Iterator[HealthProblem]:
         told = f"{grown:,} events came that could not be placed"
         mend = "segrelay quarantine list"
         yield HealthProblem("quarantine_grows", severity, "", told, mend, before.at_ms)
+
+
+def stopped_renamings(facts: Facts) -> Iterator[HealthProblem]:
+    """Yield a problem if a command that renames people was stopped before its end."""
+    found = facts.stopped_renamings
+    if not found:
+        return
+    since_ms = min(found.values())
+    first = min(found, key=lambda digest: (found[digest], digest))
+    told = (
+        f"a command that gives people another identity was stopped: {len(found):,} are on their"
+        f" way, and nothing is delivered to them ({first} is one); give the same command again"
+    )
+    mend = "segrelay person rename OLD NEW, or --file CSV"
+    yield HealthProblem("rename_stopped", ATTENTION, "", told, mend, since_ms)

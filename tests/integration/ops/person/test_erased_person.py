@@ -4,11 +4,20 @@ import orjson
 import pytest
 
 from ops.person.commands import app
+from ops.person.erasing import Erasing
+from tests.integration.ops.person.test_renamed_person import (
+    STOPS,
+    KilledError,
+    rename_and_die,
+    wait_out_holds,
+)
 from tests.integration.ops.relay import payload
-from worker.contract.keys import digest_of
+from worker.contract import keys
+from worker.contract.keys import digest_of, partition_of
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 OLD, WHO, ELSE = "ann@example.com", "ann.lee@example.com", "bob@example.com"
+LAST = "ann.doe@example.com"
 
 
 def everything(client):
@@ -118,3 +127,101 @@ def test_members_that_syncs_know_are_erased(call, relay_of_a_sync):
     assert erase(call, who)["erased"]["sync members"] == 1
 
     assert traces(relay.client, who) == []
+
+
+class MortalClient:
+    """A client of a command that is killed before a certain one of its calls."""
+
+    def __init__(self, client, calls):
+        self.client, self.calls = client, calls
+
+    def __getattr__(self, name):
+        if not self.calls:
+            raise KilledError
+        self.calls -= 1
+        return getattr(self.client, name)
+
+
+def erase_and_die(relay, who, calls):
+    """Return whether the command was killed before its end."""
+    client = MortalClient(relay.client, calls)
+    try:
+        Erasing(client, relay.settings, f"email:{who}").run()
+    except KilledError:
+        return True
+    finally:
+        for place in relay.places():
+            relay.client.delete(place.lease)
+    return False
+
+
+def test_a_command_that_is_killed_before_any_call_to_redis_is_given_again(call, known):
+    call(app, "rename", WHO, LAST)
+    before = {name: known.client.dump(name) for name in known.client.scan_iter()}
+    of_others = traces(known.client, ELSE)
+
+    deaths = 0
+    while erase_and_die(known, LAST, deaths):
+        deaths += 1
+        Erasing(known.client, known.settings, f"email:{LAST}").run()
+        assert traces(known.client, LAST, WHO, OLD) == [], deaths
+        assert sorted(traces(known.client, ELSE)) == sorted(of_others)
+        known.client.flushall()
+        for name, text in before.items():
+            known.client.restore(name, 0, text)
+
+    assert deaths > 20
+    assert traces(known.client, LAST, WHO, OLD) == []
+
+
+def test_what_is_handed_on_while_a_person_is_erased_is_erased_too(call, relay):
+    """The former identity lies in a later partition than the new one."""
+    emails = (f"p{n}@example.com" for n in range(100))
+    old = next(email for email in emails if partition_of(f"email:{email}", 4) == 3)
+    new = next(email for email in emails if partition_of(f"email:{email}", 4) == 0)
+    relay.publish(payload(old))
+    relay.drain()
+    call(app, "rename", old, new)
+    relay.publish(payload(old, "late", minute=3))
+
+    class BesideWorkers(Erasing):
+        def _erase_in(self, place, *arguments):
+            super()._erase_in(place, *arguments)
+            relay.drain()
+
+    BesideWorkers(relay.client, relay.settings, f"email:{new}").run()
+
+    assert traces(relay.client, old, new) == []
+
+
+def test_all_identities_of_somebody_who_was_renamed_twice_are_erased(call, relay):
+    relay.publish(payload(OLD))
+    relay.drain()
+    call(app, "rename", OLD, "b@example.com")
+    call(app, "rename", "b@example.com", WHO)
+    relay.publish(payload(OLD, "late", minute=3))
+
+    receipt = erase(call, WHO)
+
+    assert traces(relay.client, WHO, OLD, "b@example.com") == []
+    assert receipt["erased"]["waiting"] == 1
+    assert receipt["erased"]["former identities"] == 2
+
+
+@pytest.mark.parametrize("who", [OLD, WHO])
+@pytest.mark.parametrize("stop", STOPS)
+def test_somebody_whose_renaming_was_stopped_is_erased(call, relay, sandbox, stop, who):
+    relay.publish(payload(OLD), payload(ELSE))
+    relay.drain()
+    rename_and_die(relay, *stop, new=WHO)
+    of_others = traces(relay.client, ELSE)
+
+    erase(call, who)
+    left = [*traces(relay.client, who), *relay.client.zrange(keys.RENAMING, 0, -1)]
+    relay.publish(payload(WHO, "gold", minute=9))
+    wait_out_holds(relay)
+    relay.drain()
+
+    assert left == []
+    assert set(of_others) <= set(traces(relay.client, ELSE))
+    assert "gold" in sandbox.get("memberships", attribute=DEFAULT_AUDIENCE_ATTRIBUTE)[WHO]

@@ -5,11 +5,14 @@ import pytest
 import typer
 
 from ops.insider.identities import InsiderIdentities
+from ops.main import app as main
 from ops.person.command import why
 from ops.person.commands import app
 from ops.person.renaming import IdentityChange, PersonRenaming
 from ops.state.ledger import Names, read_records
+from ops.status.health.judgement import read_judged
 from tests.integration.ops.relay import payload
+from worker.contract import keys
 from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
@@ -164,7 +167,7 @@ class KilledError(Exception):
     """In the place of a kill."""
 
 
-def rename_and_die(relay, stage, after):
+def rename_and_die(relay, stage, after, new=NEW):
     """Rename, and end before a step is done, or right after it."""
     own = getattr(PersonRenaming, stage)
 
@@ -180,7 +183,7 @@ def rename_and_die(relay, stage, after):
             relay.client, relay.settings, {"insider": insider}, lambda key: {"email": key[6:]}
         )
         with pytest.raises(KilledError):
-            renaming.run([IdentityChange(f"email:{OLD}", f"email:{NEW}")])
+            renaming.run([IdentityChange(f"email:{OLD}", f"email:{new}")])
 
 
 def wait_out_holds(relay):
@@ -238,3 +241,106 @@ def test_the_record_of_somebody_who_was_renamed_names_the_new_identity_alone(cal
     ]
 
     assert [(one.moving, one.to) for one in records] == [(Moving.DONE, f"email:{NEW}")]
+
+
+@pytest.fixture
+def with_a_letter(relay, sandbox):
+    """An event of the former identity died; it would be delivered by now."""
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload(OLD, status="poisoned"))
+    relay.drain()
+    sandbox.settings(poison="", poison_status=400)
+    assert relay.status()["dead"] == 1
+    return relay
+
+
+def letters(call, *arguments):
+    return orjson.loads(call(main, "dlq", "list", "--json", *arguments).stdout)
+
+
+@pytest.mark.usefixtures("with_a_letter")
+def test_letters_are_found_under_the_new_identity(call):
+    rename(call, OLD, "b@example.com")
+    rename(call, "b@example.com", NEW)
+
+    (letter,) = letters(call, "--profile", NEW)
+    told = orjson.loads(call(main, "why", NEW, "--json").stdout)
+
+    assert told["letters"] == [letter["id"]]
+    assert letters(call, "--profile", "else@example.com") == []
+
+
+@pytest.mark.usefixtures("with_a_letter")
+def test_letters_of_somebody_whom_insider_refuses_stay_theirs(call, relay):
+    relay.publish(payload(NEW))
+    relay.publish(payload(OLD, "gold", minute=1))
+    relay.drain()
+    rename(call, OLD, NEW, code=1)
+
+    assert letters(call, "--profile", NEW) == []
+    assert len(letters(call, "--profile", OLD)) == 1
+
+
+def test_a_replay_goes_to_the_new_identity(call, with_a_letter, at_insider):
+    rename(call, OLD, NEW)
+
+    assert call(main, "dlq", "replay", "--profile", NEW, "--yes").exit_code == 0
+    with_a_letter.drain()
+
+    assert at_insider() == {NEW: ["vip"]}
+    assert ledger_of(with_a_letter.client, NEW) == {("vip", "enter")}
+    assert letters(call) == []
+
+
+def problems(relay, *, later_ms):
+    """Return the problems as they are after some time in which the command is not seen."""
+    for digest, seen_ms in relay.client.zrange(keys.RENAMING, 0, -1, withscores=True):
+        relay.client.zadd(keys.RENAMING, {digest: seen_ms - later_ms})
+    found = read_judged(relay.client, relay.settings)["problems"]
+    return [one for one in found if one["name"] == "rename_stopped"]
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_renaming_that_was_stopped_is_a_problem_until_it_has_ended(call, relay, stop):
+    relay.publish(payload(OLD))
+    relay.drain()
+    rename_and_die(relay, *stop)
+
+    assert problems(relay, later_ms=60_000) == []
+    (problem,) = problems(relay, later_ms=120_000)
+    assert problem["severity"] == "attention"
+    assert "person rename" in problem["command"]
+    rename(call, OLD, NEW)
+
+    assert problems(relay, later_ms=240_000) == []
+    assert not relay.client.exists(keys.RENAMING)
+
+
+def test_a_renaming_of_somebody_whom_insider_refuses_has_ended(call, relay):
+    relay.publish(payload(OLD), payload(NEW))
+    relay.drain()
+    rename(call, OLD, NEW, code=1)
+
+    assert not relay.client.exists(keys.RENAMING)
+
+
+def test_a_command_that_waits_tells_that_it_runs(relay):
+    relay.publish(payload(OLD))
+    relay.drain()
+    seen = []
+
+    class Watched(PersonRenaming):
+        def _ask(self, move):
+            relay.client.zadd(keys.RENAMING, {move.old_digest.hex(): 1})
+            self._told_at = 0.0
+            self._wait(0)
+            seen.append(relay.client.zscore(keys.RENAMING, move.old_digest.hex()))
+            super()._ask(move)
+
+    destination = relay.settings.destinations["insider"]
+    with InsiderIdentities.at(relay.settings, destination) as insider:
+        Watched(
+            relay.client, relay.settings, {"insider": insider}, lambda key: {"email": key[6:]}
+        ).run([IdentityChange(f"email:{OLD}", f"email:{NEW}")])
+
+    assert seen[0] > 1

@@ -57,8 +57,8 @@ def letter(**changes):
         (Filter(trigger="exit"), False),
         (Filter(audience="gold"), False),
         (Filter(reason="failed"), False),
-        (Filter(digest=DIGEST.hex()), True),
-        (Filter(digest="00"), False),
+        (Filter(digests=frozenset([DIGEST.hex()])), True),
+        (Filter(digests=frozenset(["00"])), False),
     ],
 )
 def test_filters_narrow_each_other(wanted, holds):

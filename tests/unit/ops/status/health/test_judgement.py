@@ -135,6 +135,7 @@ CASES = [
     (facts(samples=answers((104, 40_000), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ILL),
     (facts(samples=answers((104, 23_200), *[USUAL[0]] * 3, *USUAL)), "answers_slow", ATTENTION),
     (facts(samples=answers((3, 9_000), (0, 0), (0, 0), (0, 0))), "answers_slow", ILL),
+    (facts(stopped_renamings={"0a": NOW - 130_000}), "rename_stopped", ATTENTION),
     (facts(workers_wanted=2), "too_few_workers", ATTENTION),
     (facts(companions={"flower": NOW - 31_000}), "flower_down", ATTENTION),
     (facts(companions={"metrics": NOW - 31_000}), "metrics_down", ATTENTION),

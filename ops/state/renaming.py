@@ -1,0 +1,107 @@
+"""People who are being renamed: former identities, and renamings whose command has ended."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis import Redis
+
+from ops.state import scripts
+from ops.state.person import KnownPerson
+from worker.contract import keys
+from worker.contract.forwards import Forward, Moving
+from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall
+
+STOPPED_MS: Final = 120_000
+"""Milliseconds after which a command that was not seen has ended. It tells of itself every few
+seconds, but waits for up to a minute with `--rate 1`."""
+_FIELDS_A_CALL: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardedPerson:
+    """A person with a record of `contract.forwards`, at one destination."""
+
+    person: KnownPerson
+    forward: Forward
+
+
+def read_forwards(client: Redis, places: Iterable[PartitionKeys]) -> Iterator[ForwardedPerson]:
+    """Yield the records of all who are being renamed or were.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    for place in places:
+        with redis_errors():
+            for name, text in client.hscan_iter(place.forwards, count=_FIELDS_A_CALL):
+                if b"|" not in name:
+                    person = KnownPerson(bytes.fromhex(name.decode()), place.partition)
+                    yield ForwardedPerson(person, Forward.loads(text))
+
+
+def former_identities(forwards: Iterable[ForwardedPerson], digest: bytes) -> list[KnownPerson]:
+    """Return whose events go to this person, over any number of renamings; the latest first."""
+    left: defaultdict[bytes, list[KnownPerson]] = defaultdict(list)
+    for each in forwards:
+        if each.forward.moving is not Moving.ARRIVING:
+            left[digest_of(each.forward.to)].append(each.person)
+    found: dict[bytes, KnownPerson] = {}
+    following = [digest]
+    for each_digest in following:
+        for person in left[each_digest]:
+            if person.digest != digest and person.digest not in found:
+                found[person.digest] = person
+                following.append(person.digest)
+    return list(found.values())
+
+
+def read_former_identities(
+    client: Redis, places: Iterable[PartitionKeys], digest: bytes
+) -> list[KnownPerson]:
+    """Return the identities that a person has had, if their renaming has ended.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    forwards = read_forwards(client, places)
+    done = (each for each in forwards if each.forward.moving is Moving.DONE)
+    return former_identities(done, digest)
+
+
+def tell_renaming(client: Redis, digests: Sequence[bytes]) -> None:
+    """Write that the command which renames these people runs.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    if digests:
+        call = ScriptCall((keys.RENAMING,), [digest.hex() for digest in digests])
+        scripts.run(client, "renaming_seen", [call])
+
+
+def end_renaming(client: Redis, digests: Iterable[bytes]) -> None:
+    """Write that nobody renames these people any more.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    if gone := [digest.hex() for digest in digests]:
+        with redis_errors():
+            client.zrem(keys.RENAMING, *gone)
+
+
+def read_stopped_renamings(client: Redis, now_ms: int) -> Mapping[str, int]:
+    """Return whose renaming was stopped: digest (hex) → when the command was last seen (ms).
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        rows: Any = client.zrangebyscore(keys.RENAMING, 0, now_ms - STOPPED_MS, withscores=True)
+    return {digest.decode(): int(seen_ms) for digest, seen_ms in rows}
