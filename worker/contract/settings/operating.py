@@ -20,7 +20,7 @@ class NotifySettings(Section):
     """The form of the messages; `json` is the problem as in `segrelay status --json`."""
     severity: Literal["ill", "attention"] = "ill"
     """`attention` also sends what is worth a look this week."""
-    after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=5.0, alias="after")
+    after_seconds: Annotated[Seconds, between("0s", "1h")] = Field(default=2.0, alias="after")
     """A problem that is over sooner is not announced."""
     name: str = ""
     """Stands in front of each message, where several installations write to one place."""
