@@ -13,9 +13,10 @@ from producer.sync.run import Run
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, partition_of
 from worker.contract.redis.connection import redis_errors
-from worker.contract.redis.scripts import ScriptCall, run_each
+from worker.contract.redis.scripts import ScriptCall, run_each, run_script
 
 _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
+_MEMBERS: Final = (Path(__file__).parent / "members.lua").read_text()
 _FIELDS_A_CALL: Final = 1_000
 
 
@@ -102,15 +103,21 @@ class SyncBook:
         }
 
     def members(self, place: PartitionKeys) -> Iterator[tuple[str, bytes]]:
-        """Yield key and mark of the members of one partition; some may come twice."""
-        cursor = 0
+        """Yield key and mark of the members of one partition; some may come twice.
+
+        It begins anew where another server goes on, after a failover or in a Cluster.
+        """
+        key, reader, cursor = place.members(self.name), b"", b"0"
         while True:
-            with redis_errors():
-                answer = self._client.hscan(place.members(self.name), cursor, count=_FIELDS_A_CALL)
-            cursor, found = cast("tuple[int, dict[bytes, bytes]]", answer)
-            for key, mark in found.items():
-                yield key.decode(), mark
-            if not cursor:
+            answer = run_script(self._client, _MEMBERS, (key,), (cursor, _FIELDS_A_CALL))
+            server, following, found = cast("tuple[bytes, bytes, list[bytes]]", answer)
+            if reader not in {b"", server}:
+                reader, cursor = b"", b"0"
+                continue
+            reader, cursor = server, following
+            for member, mark in zip(found[::2], found[1::2], strict=True):
+                yield member.decode(), mark
+            if cursor == b"0":
                 return
 
     def count(self, destination: str) -> int:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from redis.crc import key_slot
 
 from ops.embedded.cluster import LocalCluster
 from ops.embedded.lifecycle import ensure_running, stop
+from producer.sync.book import SyncBook
 from worker.adapters.redis import scripts
+from worker.contract.keys import PartitionKeys
 from worker.contract.redis.connection import (
     ask_how_it_is,
     connect,
@@ -228,3 +231,16 @@ def test_the_folder_of_a_cluster_goes_on_where_it_ended(tmp_path: Path):
     with LocalCluster(folder) as again, closing(connect(again.url)) as client:
         assert client.get(KEYS[0]) == b"5"
         assert set(again.nodes) == set(first.nodes)
+
+
+def test_members_of_a_sync_are_read_whole_though_their_slot_is_moved_meanwhile(cluster, client):
+    place = PartitionKeys("insider", 0)
+    assert key_slot(place.members("vip").encode()) == SLOT
+    everybody = {f"person{number}@example.com" for number in range(20_000)}
+    client.hset(place.members("vip"), mapping=dict.fromkeys(everybody, b"mark"))
+    reading = SyncBook(client, "vip", 16).members(place)
+    begun = {key for key, _ in islice(reading, 9_500)}
+
+    cluster.move_slot(SLOT, elsewhere(cluster))
+
+    assert begun | {key for key, _ in reading} == everybody
