@@ -13,11 +13,11 @@ is the index of a bucket; the last one has no upper bound.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import pairwise
 from typing import Any, Final, Self
 
 ANSWERED: Final = "answered"
@@ -66,10 +66,14 @@ def fields_of_times(
     prefix: str, bounds: tuple[float, ...], times: Iterable[float]
 ) -> dict[str, int]:
     """Return what times, in seconds, add to the counts whose fields begin with a prefix."""
-    seconds = [max(0.0, one) for one in times]
-    buckets = Counter([bisect_left(bounds, one) for one in seconds])
-    found = {f"{prefix}|{bucket}": count for bucket, count in buckets.items()}
-    return found | {f"{prefix}|{_MS}": round(1_000 * sum(seconds))}
+    seconds = sorted(times)
+    ends = [*(bisect_right(seconds, bound) for bound in bounds), len(seconds)]
+    found = {
+        f"{prefix}|{bucket}": end - begin
+        for bucket, (begin, end) in enumerate(pairwise([0, *ends]))
+        if end > begin
+    }
+    return found | {f"{prefix}|{_MS}": round(1_000 * sum(one for one in seconds if one > 0))}
 
 
 def prefix_of_delivery(kind: str, since: str) -> str:

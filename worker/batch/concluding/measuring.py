@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 from worker.batch.parcel import Sent
@@ -39,19 +40,24 @@ def measures_of_deliveries(settled: Iterable[Settled], now_ms: int) -> dict[str,
 
     An event that a comparison made up has happened at no known time.
     """
-    ages: dict[str, list[float]] = {}
+    by_stream: dict[str, tuple[list[float], list[float]]] = {}
     for outcome in settled:
         if outcome.reason is not None:
             continue
-        header = outcome.delivery.header
-        kind = kind_of_lane(split_stream_name(outcome.delivery.stream)[0])
-        accepted = ages.setdefault(prefix_of_delivery(kind, ACCEPTED), [])
+        delivery = outcome.delivery
+        times = by_stream.get(delivery.stream)
+        if times is None:
+            times = by_stream[delivery.stream] = ([], [])
+        accepted, occurred = times
+        header = delivery.header
         accepted.append((now_ms - header.accepted_ms) / 1_000)
         if not header.state:
-            occurred = ages.setdefault(prefix_of_delivery(kind, OCCURRED), [])
             occurred.append(now_ms / 1_000 - header.time_us / 1_000_000)
-    return {
-        name: count
-        for prefix, seconds in ages.items()
-        for name, count in fields_of_times(prefix, DELIVERY_BOUNDS, seconds).items()
-    }
+    counts: Counter[str] = Counter()
+    for stream, (accepted, occurred) in by_stream.items():
+        kind = kind_of_lane(split_stream_name(stream)[0])
+        for since, seconds in ((ACCEPTED, accepted), (OCCURRED, occurred)):
+            if seconds:
+                prefix = prefix_of_delivery(kind, since)
+                counts.update(fields_of_times(prefix, DELIVERY_BOUNDS, seconds))
+    return counts
