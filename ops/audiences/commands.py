@@ -276,7 +276,7 @@ def _look(
     named: Mapping[bytes, Person],
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
 ) -> LeavingPeople:
-    """Read the ledgers and return the people who leave the audience."""
+    """Show progress while reading the ledgers; return the people to remove from an audience."""
     with progress("ledgers read") as shown:
         return find_leaving(
             client, slug, destinations, named, waiting=waiting, advance=shown.advance

@@ -68,17 +68,17 @@ class LeavingPeople:
 
     @property
     def known(self) -> int:
-        """Return the number of members who are known by name."""
+        """Return how many members of the audience have a known profile key."""
         return len({person.key for group in self.groups for person, _ in group.known})
 
     @property
     def unknown(self) -> int:
-        """Return the number of named people of whom the ledger knows nothing."""
+        """Return how many of the given people have no ledger entry about the audience."""
         return len({person.key for group in self.groups for person, _ in group.unknown})
 
     @property
     def published(self) -> int:
-        """Return the number of people for whom events are published."""
+        """Return how many people events are published about."""
         return len({person.key for group in self.groups for person, _ in group.people})
 
     @property
@@ -106,7 +106,7 @@ def find_leaving(
     waiting: Mapping[bytes, Person] = MappingProxyType({}),
     advance: Advance = lambda _: None,
 ) -> LeavingPeople:
-    """Return the people who leave an audience at these destinations, by the present ledgers.
+    """Find the people to remove from an audience, by the ledgers as they are now.
 
     Args:
         client: A connection to Redis.

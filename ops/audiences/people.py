@@ -30,7 +30,7 @@ from worker.errors import PayloadRefused
 
 
 class Person(NamedTuple):
-    """A person whose identity is known, not only the digest.
+    """A person whose profile key is known, while a ledger holds only a digest of it.
 
     Attributes:
         row: The profile as the source has it; of a sync's member the identity alone.

@@ -57,7 +57,9 @@ def audit(
     limit: Annotated[int, typer.Option(help="Show at most this many.", min=1)] = _SHOWN,
     as_json: Json = False,
 ) -> None:
-    """Show what people did with segrelay's commands, the newest first, and changed configurations.
+    """Show who did what, when and why: pauses, replays, renamings and changed configurations.
+
+    The newest comes first.
 
     The person is $SEGRELAY_ACTOR, or else user and host. Addresses in arguments are masked.
     """

@@ -249,7 +249,7 @@ def _lines(view: JobView) -> Iterator[str]:
 
 
 def _refuse_changes(job: Job, settings: Settings) -> None:
-    """Refuse to resume a job whose rows would now become other deliveries.
+    """Refuse to resume a job if triggers, identity or partitions have changed since it began.
 
     Raises:
         UsageWrong: Triggers, identity or partitions have changed.
