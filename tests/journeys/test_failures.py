@@ -6,6 +6,7 @@ cure.
 
 import os
 import signal
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ops.rig import free_port, kill_group
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
 from tests.journeys.play import SHORT, Rig, publish, start_worker, stop_worker
 from tests.waiting import until
+from worker.node.process.upkeep import EVERY_SECONDS
 
 QUICK = '[operate]\nlive_within = "3s"\n'
 SECRET = "the-secret"
@@ -128,6 +130,7 @@ def test_failures_of_a_destination_and_of_processes_are_named(tmp_path):
 
 def write_template(rig, text):
     (rig.folder / "templates" / TEMPLATE).write_text(text)
+    time.sleep(EVERY_SECONDS)  # a drain that comes sooner does not look at its templates again
 
 
 def test_failures_of_templates_and_of_the_configuration_are_named(tmp_path):
