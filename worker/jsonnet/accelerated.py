@@ -1,8 +1,8 @@
 """The decision whether the compiled form of a template may answer in the place of an engine.
 
 The compiled form answers what it is sure of; the rest goes to the engine. The first event with each
-trigger's settings (when a worker starts, that is the trigger's sample), and then one event of 500,
-is rendered by both. If they differ, the other engines are asked. Unless all of them agree with the
+trigger's settings (when a worker starts, that is the trigger's sample), and then four of 2,000, are
+rendered by both. If they differ, the other engines are asked. Unless all of them agree with the
 compiled form, the engine's value counts, and the compiled form is turned off.
 """
 
@@ -30,13 +30,15 @@ from worker.jsonnet.engines.judge import EngineModule
 from worker.jsonnet.files import LIBRARY_NAME, SHIPPED_FOLDER, Bundle, shown
 
 SAMPLES: Final = SHIPPED_FOLDER / "samples"
-BOTH_EVERY: Final = 500
-"""The number of events of which one is rendered by both the compiled form and the engine.
+BOTH_EVERY: Final = 2_000
+"""The number of events of which `BOTH_TOGETHER` are rendered by the compiled form and the engine.
 
-Often enough to find a difference within minutes, and 0.2 % of the work.
+Often enough to find a difference within minutes; it is 1 % of a drain's work.
 """
-BOTH_EVERY_SLOW: Final = 50_000
-"""`BOTH_EVERY` for other engines than rjsonnet: they take 50 ms for an event alone."""
+BOTH_TOGETHER: Final = 4
+"""Events in a row that both render: they share a call, and a call costs as much as 20 events."""
+BOTH_EVERY_SLOW: Final = 200_000
+"""`BOTH_EVERY` for other engines than rjsonnet: they take 50 ms for a call."""
 COSTLY: Final = frozenset({TOO_LARGE, TOO_LONG})
 """Messages of failures that no engine is asked about: it would take all time or memory."""
 
@@ -118,7 +120,7 @@ class Accelerator:
         if self._owed and isinstance(answer, bytes):
             self._owed -= 1
             return True
-        return self._is_one_of_many()
+        return self._is_one_of_few()
 
     def is_free(self, settings: bytes) -> bool:
         """Say whether the body of this event may be used without asking the engine.
@@ -127,13 +129,13 @@ class Accelerator:
         """
         if settings not in self._seen:
             return False
-        is_one = self._is_one_of_many()
+        is_one = self._is_one_of_few()
         self._owed += is_one
         return not is_one
 
-    def _is_one_of_many(self) -> bool:
-        self._until_both = (self._until_both - 1) or self._both_every
-        return self._until_both == self._both_every
+    def _is_one_of_few(self) -> bool:
+        self._until_both = (self._until_both or self._both_every) - 1
+        return self._until_both < BOTH_TOGETHER
 
     def compare_with(self, engine: EngineModule) -> None:
         """Compare as often as that engine allows."""

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from contextlib import closing
 from urllib.parse import quote
 
@@ -36,6 +37,16 @@ def hanging_replica(servers):
     os.kill(process.pid, signal.SIGSTOP)
     yield port
     os.kill(process.pid, signal.SIGCONT)
+    wait_until_both_follow(servers)
+
+
+def wait_until_both_follow(servers):
+    """Wait until the master has both replicas again: one that stood still may have been dropped."""
+    ends_at = time.monotonic() + 60
+    with closing(connect(servers.url)) as client:
+        while client.info("replication")["connected_slaves"] < 2:
+            assert time.monotonic() < ends_at
+            time.sleep(0.1)
 
 
 def url_of(port):
@@ -82,6 +93,7 @@ def test_a_script_of_a_worker_waits_too(servers):
 
 
 def test_missing_replicas_are_told(servers):
+    wait_until_both_follow(servers)
     told = wait_ready(servers.url, replicas=3)
 
     assert any("2 of the 3 replicas that redis.replicas demands" in one for one in told)

@@ -5,7 +5,7 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from worker.jsonnet.accelerated import BOTH_EVERY, Accelerator, is_same
+from worker.jsonnet.accelerated import BOTH_EVERY, BOTH_TOGETHER, Accelerator, is_same
 from worker.jsonnet.compiled import Compiled, NotCompiled
 from worker.jsonnet.engines.failures import Failure
 from worker.jsonnet.rendered import Asserted, Rendered, Row, TemplateFailed
@@ -100,10 +100,12 @@ def test_the_first_event_of_each_settings_is_rendered_by_both(loaded):
     assert logs[0]["log_level"] == "error"
 
 
-def test_one_event_of_many_is_rendered_by_both_and_a_difference_turns_the_compiled_form_off(loaded):
+def test_a_few_events_of_many_are_rendered_by_both_and_a_difference_turns_the_compiled_form_off(
+    loaded,
+):
     renderer, template = loaded(DIFFERS)
     renderer.render(template, _rows("first of these settings"))
-    good = _rows(*["a"] * (BOTH_EVERY - 2))
+    good = _rows(*["a"] * (BOTH_EVERY - 1 - BOTH_TOGETHER))
 
     before = renderer.render(template, [*_rows(1), *good])
     assert isinstance(before[0], Rendered), "it was not compared"
@@ -238,13 +240,15 @@ def test_alone_it_stops_at_what_may_take_long(loaded):
     assert alone == [Rendered(b'{"n":1}')]
 
 
-def test_of_what_it_renders_alone_one_body_of_many_is_rendered_by_both_later(loaded):
+def test_of_what_it_renders_alone_a_few_bodies_of_many_are_rendered_by_both_later(loaded):
     asserting = "assert event.get('n') != 'no' : 'no'; "
     renderer, template = loaded(DIFFERS.replace(LIBRARY, LIBRARY + asserting))
     renderer.render(template, _rows("first of these settings"))
 
     alone = renderer.render_compiled(template, _rows(*["a"] * BOTH_EVERY))
-    assert [row is None for row in alone] == [False] * (BOTH_EVERY - 1) + [True]
+    assert [row is None for row in alone] == [
+        n >= BOTH_EVERY - BOTH_TOGETHER for n in range(BOTH_EVERY)
+    ]
     _, both, after = renderer.render(template, _rows("no", 2, 3))
 
     assert isinstance(both, TemplateFailed)
