@@ -23,7 +23,7 @@ setup: $(READY) ## Install everything into .venv; again only if something change
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "segrelay needs Python 3.11 or newer; this is `$(PYTHON) --version`. Try: make PYTHON=python3.12"; exit 2; }
+	  { echo "segrelay needs Python 3.11 or newer; this is `$(PYTHON) --version`. Try: make PYTHON=python3.13"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $(READY)

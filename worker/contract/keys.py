@@ -134,7 +134,7 @@ _FORMER_OF_ONE: Final = re.compile(r"segrelay:(job|sync|responses):([^:]+)((?::\
 DIGEST_BYTES: Final = 10
 """The bytes of a digest: ten million profiles in a partition collide with a chance of 4e-11."""
 
-REACHED_KEPT: Final = 2_000
+REACHED_KEPT: Final = 1_000
 """People of a partition in `who`: all while they are few, else those with the smallest digests,
 which are an even sample. `settle.lua` knows the number too. A person takes about 300 bytes."""
 

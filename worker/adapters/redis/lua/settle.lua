@@ -145,7 +145,7 @@ write_counts(KEYS[2])
 for i in list(1) do redis.call('XADD', KEYS[11], 'MAXLEN', '~', 5000, '*', 'e', ARGV[i]) end
 
 -- Digests are random: the smallest of all that were ever reached are an even sample of them.
-local REACHED_KEPT = 2000
+local REACHED_KEPT = 1000
 local kept = redis.call('ZCARD', KEYS[12])
 local largest = kept >= REACHED_KEPT and redis.call('ZRANGE', KEYS[12], -1, -1)[1]
 local reached, known_by = {}, {}
