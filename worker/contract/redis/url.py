@@ -14,6 +14,7 @@ says, and a command that was repeated unasked is counted twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -125,7 +126,7 @@ def parse_redis_url(url: str) -> RedisAddress:
         ConfigurationInvalid: With what is wrong with it; never with its password.
     """
     try:
-        return _address(urlsplit(url))
+        return _address(_split(url))
     except ValueError as problem:
         raise ConfigurationInvalid(f"redis.url: {masked(url)}: {problem}") from None
 
@@ -148,6 +149,13 @@ def broker_url_of(address: RedisAddress) -> str:
     # Without any ssl_… in the query Celery's transport would talk plain TCP to a rediss:// URL.
     options = {"ssl_cert_reqs": "required"} | address.tls_options
     return f"rediss://{user}{hosts[0]}/{address.database}?{urlencode(options)}"
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL whose hosts may be several; `urlsplit` takes brackets around the first only."""
+    scheme, _, rest = url.strip().partition("://")
+    hosts = re.split("[/?#]", rest, maxsplit=1)[0]
+    return urlsplit(f"{scheme}://{rest[len(hosts) :]}")._replace(netloc=hosts)
 
 
 def _address(parts: SplitResult) -> RedisAddress:
