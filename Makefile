@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers
+NEWEST := $(shell for minor in 13 12; do \
+  python3.$$minor -c "import ensurepip" 2>/dev/null && echo python3.$$minor && break; done)
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 # Journeys and integration tests wait more than they compute: more of them than cores run at once.
@@ -13,7 +15,7 @@ ALL_SIDE_BY_SIDE := -n 6
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up docs check style unit test nightly test-system bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check style unit test nightly test-system newest bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -57,6 +59,10 @@ nightly: ## Run all tests with the full number of examples, kills and events: ho
 test-system: setup ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh
 	$(PYTEST) tests/system
+	$(if $(NEWEST),$(MAKE) newest)
+
+newest: ## Run the unit tests on the newest Python of this machine, in an environment of its own
+	$(MAKE) unit PYTHON=$(or $(NEWEST),$(PYTHON)) VENV=.venv-newest
 
 bench: setup ## Measure several times, all but what takes very long (SCENARIO="end-to-end triggers", ARGS="--runs 3 --events 50000 --plots docs/plots")
 	$(BIN)/python -m ops.bench $(SCENARIO) $(ARGS)
@@ -73,4 +79,4 @@ fuzz: setup ## Compare compiled templates with the engines on random ones (ARGS=
 	$(BIN)/python -m ops.fuzz $(ARGS)
 
 clean: ## Remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-newest .mypy_cache .ruff_cache .pytest_cache .hypothesis
