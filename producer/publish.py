@@ -39,11 +39,11 @@ from producer.publishing.quarantine import CAP_BYTES, NewRecord, Quarantine
 from producer.publishing.room import NoRoom, Room, RoomMeter
 from producer.publishing.writing import JobPosition, write
 from worker.contract.events import Event
+from worker.contract.people.seen_fields import SeenFields
 from worker.contract.redis.accept import Roll
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.redis.scripts import Value
-from worker.contract.seen_fields import SeenFields
 from worker.contract.settings import Settings, load_settings
 from worker.contract.words import (
     LIVE,

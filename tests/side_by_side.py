@@ -13,7 +13,7 @@ ALONE = (
     "tests/journeys/",
     "tests/integration/celery/test_worker.py",
     "tests/integration/embedded/test_up.py",
-    "tests/integration/producer/test_backfill.py",
+    "tests/integration/producer/backfill/test_backfill.py",
 )
 """Whose tests go one by one: a file of them would take a minute."""
 BEGUN_BY = {"tests/journeys/": 0.6, "tests/integration/": 0.8}

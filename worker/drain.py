@@ -41,8 +41,8 @@ from worker.batch.sending.pack import Packer
 from worker.batch.sending.send import Courier
 from worker.batch.state import Clock, State, Tally
 from worker.contract.keys import split_stream_name
-from worker.contract.meaning import Meaning, no_meanings
-from worker.contract.renames import Renames, no_renames
+from worker.contract.triggers.meaning import Meaning, no_meanings
+from worker.contract.triggers.renames import Renames, no_renames
 from worker.contract.words import BACKFILL, LIVE, kind_of_lane
 from worker.core.gate import Closed, Gate, LaneKind
 from worker.destinations.sending import Sender

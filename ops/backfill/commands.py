@@ -16,7 +16,6 @@ from ops.backfill.options import RowOptions
 from ops.backfill.plan_command import plan
 from ops.backfill.report_command import report
 from ops.backfill.view import JobView, read_all, read_view
-from ops.interrupts import Interruption, interruptible_between_steps
 from ops.send.sending import Deadline
 from ops.send.watching import DeliveryWait, hindrances, triggers_of_job, waiting_of_job
 from ops.state.acts import Reason, act_of, acting, actor
@@ -25,16 +24,17 @@ from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams, take_back
 from ops.terminal.asking import confirmed, counted
 from ops.terminal.console import Progress, note, print_json, print_result, progress, say, table
+from ops.terminal.interrupts import Interruption, interruptible_between_steps
 from ops.terminal.options import Json, Yes, spread
 from ops.terminal.tables import count_columns, number_columns, text_columns
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
-from worker.contract.pauses import JOB, Pause, clear_pause, set_pause
 from worker.contract.redis.acts import note_act
 from worker.contract.redis.connection import patience_seconds, resolve_url
 from worker.contract.settings import Settings
+from worker.contract.triggers.pauses import JOB, Pause, clear_pause, set_pause
 from worker.errors import UsageWrong
 
 _TOLD_AGAIN_SECONDS: Final = 10.0

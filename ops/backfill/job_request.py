@@ -22,7 +22,7 @@ from producer.sources.csv_rows import Columns
 from producer.sources.opening import STANDARD_INPUT, opened
 from producer.sources.scans import PREFIX, FirstLook, audience_of, look_at
 from worker.contract.problems import did_you_mean
-from worker.contract.processors import processors
+from worker.contract.processes.processors import processors
 from worker.contract.settings import Settings
 from worker.contract.words import NAME_PATTERN
 from worker.errors import PayloadRefused, UsageWrong

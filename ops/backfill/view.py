@@ -14,8 +14,8 @@ from ops.state.partitions import all_partitions
 from ops.state.snapshots import snapshots, sum_counts
 from producer.backfill.book import JobBook
 from producer.backfill.job import Job
-from worker.contract.pauses import Pause, read_pauses
 from worker.contract.settings import Settings
+from worker.contract.triggers.pauses import Pause, read_pauses
 from worker.contract.words import lane_of_job
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 from ops.bench.frame.redis_alone import audiences_of, used_memory
 from ops.bench.frame.rigs import bench_rig, requests_of, send
-from ops.invented import AUDIENCES, Happening, happenings, payloads, truth
-from ops.rig import Rig
-from ops.rig_configuration import trigger_pairs
+from ops.invented.events import AUDIENCES, Happening, happenings, payloads, truth
+from ops.rig.configuration import trigger_pairs
+from ops.rig.rig import Rig
 from worker.errors import OperationsMustAct
 
 _MOST_SECONDS: Final = 600.0

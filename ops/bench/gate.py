@@ -16,7 +16,7 @@ import httpx
 
 from ops.bench.frame.crowd import crowd_email, crowd_payloads, crowd_rig
 from ops.bench.frame.rigs import requests_of, start_workers, wait_until
-from ops.rig import Rig
+from ops.rig.rig import Rig
 from ops.status.status import read_status
 from producer.publish import Publisher
 from producer.publishing.options import PublishOptions

@@ -10,8 +10,8 @@ from itertools import cycle, islice
 from typing import Any, Final
 
 from ops.bench.frame.rigs import bench_rig, start_workers
-from ops.invented import AUDIENCES, Happening, payloads
-from ops.rig import Rig
+from ops.invented.events import AUDIENCES, Happening, payloads
+from ops.rig.rig import Rig
 from producer.publish import Publisher
 from producer.publishing.options import PublishOptions
 from worker.contract.words import BACKFILL

@@ -11,7 +11,7 @@ from typing import Final
 import orjson
 
 from ops.bench.frame.redis_alone import DESTINATION, audiences_of, redis_alone, redis_seconds
-from ops.rig_configuration import trigger_pairs
+from ops.rig.configuration import trigger_pairs
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from producer.sources.files import batches

@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from ops.bench.frame.redis_alone import audiences_of, processor_seconds_of
 from ops.bench.frame.rigs import bench_rig
-from ops.rig import Rig
-from ops.rig_configuration import trigger_pairs
+from ops.rig.configuration import trigger_pairs
+from ops.rig.rig import Rig
 
 _STARTS: Final = 3
 _COMMANDS: Final = {"help": ("--help",), "version": ("--version",), "completion": ()}

@@ -7,8 +7,8 @@ from random import Random
 from typing import Any, Final
 
 from ops.bench.frame.rigs import bench_rig, send, start_workers, wait_until
-from ops.invented import Happening, happenings, payloads
-from ops.rig import Rig
+from ops.invented.events import Happening, happenings, payloads
+from ops.rig.rig import Rig
 from ops.status.status import read_status
 
 _EXITS: Final = "/api/user/v1/attribute/delete"

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import orjson
 
+from ops.chaos.judging.verdict import SIX, ChaosVerdict
 from ops.chaos.plan import CLUSTER, SENTINEL, SINGLE, Plan
 from ops.chaos.run import ChaosRun
-from ops.chaos.verdict import SIX, ChaosVerdict
 from ops.terminal.console import note, print_json, say, table
 
 _HELP: Final = {

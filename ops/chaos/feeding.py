@@ -18,7 +18,7 @@ from typing import Final
 from redis import Redis
 
 from ops.chaos.ways import Bringer, Way
-from ops.rig import Rig
+from ops.rig.rig import Rig
 from producer.publish import Publisher
 from producer.publishing.options import PublishOptions
 from worker.contract.words import BACKFILL

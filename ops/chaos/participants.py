@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ops.chaos.fault_injector import FaultInjector
+from ops.chaos.changes.histories import Histories
+from ops.chaos.faults.fault_injector import FaultInjector
 from ops.chaos.feeding import Feeder
-from ops.chaos.histories import Histories
 from ops.chaos.syncing import Regulars
 from ops.chaos.watching import Watch
 

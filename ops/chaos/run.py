@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ops.chaos import aborted_jobs, renamed_audience, rewritten_file
-from ops.chaos.fault_injector import FaultInjector
+from ops.chaos.changes import aborted_jobs, renamed_audience, rewritten_file
+from ops.chaos.changes.histories import Histories
+from ops.chaos.faults.fault_injector import FaultInjector
+from ops.chaos.faults.masters import ClusterMasters, Masters, SentinelMasters
 from ops.chaos.feeding import Feeder
-from ops.chaos.histories import Histories
-from ops.chaos.masters import ClusterMasters, Masters, SentinelMasters
+from ops.chaos.judging.verdict import ChaosVerdict, judge
 from ops.chaos.participants import Participants
 from ops.chaos.plan import (
     DEADLINE_SECONDS,
@@ -26,13 +27,12 @@ from ops.chaos.plan import (
     Plan,
 )
 from ops.chaos.syncing import CONFIGURATION, Regulars
-from ops.chaos.verdict import ChaosVerdict, judge
 from ops.chaos.watching import Watch
 from ops.chaos.ways import RECEIVER, Bringer, Readers
 from ops.embedded import lifecycle as embedded
 from ops.embedded.cluster import LocalCluster
 from ops.embedded.sentinels import Sentinels
-from ops.invented import (
+from ops.invented.events import (
     AUDIENCES,
     Happening,
     happenings,
@@ -42,8 +42,8 @@ from ops.invented import (
     snapshot_payloads,
     snapshots,
 )
-from ops.rig import DESTINATION, Rig, free_port
-from worker.contract.settings.fields import EMBEDDED
+from ops.rig.rig import DESTINATION, Rig, free_port
+from worker.contract.settings.values.fields import EMBEDDED
 
 AHEAD: Final = 2
 """Portions that are fed before the first disruption, so that each one meets work."""

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ops.rig import Rig
-from ops.rig_configuration import trigger_pairs
+from ops.rig.configuration import trigger_pairs
+from ops.rig.rig import Rig
 from producer.sync.book import SyncBook
 from producer.sync.run import CERTAIN
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.rig import Rig
+from ops.rig.rig import Rig
 from ops.status.status import read_status
 
 _LOOK_SECONDS: Final = 0.3

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import httpx
 import orjson
 
-from ops.rig import Rig
+from ops.rig.rig import Rig
 from ops.run.supervisor import own_command
 
 Way = Literal["send", "webhook", "backfill"]

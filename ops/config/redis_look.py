@@ -9,7 +9,7 @@ from worker.adapters.redis.addresses import former_names, rename_hint
 from worker.contract.redis.claim import mismatches
 from worker.contract.redis.connection import connect, wait_ready
 from worker.contract.settings import Settings
-from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import OperationsMustAct
 
 _PATIENCE_SECONDS: Final = 2.0

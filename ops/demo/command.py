@@ -21,12 +21,12 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
-from ops.interrupts import interrupted_once
-from ops.invented import AUDIENCES, people_at_lytics
-from ops.rig import Rig, free_port, wait_for_receiver
+from ops.invented.events import AUDIENCES, people_at_lytics
+from ops.rig.rig import Rig, free_port, wait_for_receiver
 from ops.run.supervisor import own_command
 from ops.status.status import read_status
 from ops.terminal.console import note, print_json, say, table
+from ops.terminal.interrupts import interrupted_once
 from ops.terminal.tables import number_columns
 from worker.errors import OperationsMustAct
 

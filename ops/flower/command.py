@@ -10,12 +10,12 @@ import structlog
 import typer
 from celery import Celery
 
-from ops.interrupts import end_with_parent
-from ops.seen import seen_as
+from ops.state.seen import seen_as
+from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, listening_at, use_log_format
 from worker import logs
 from worker.contract.celery.options import broker_options
-from worker.contract.companions import FLOWER
+from worker.contract.processes.companions import FLOWER
 from worker.contract.redis.connection import resolve_url
 from worker.contract.settings import FlowerSettings, load_settings
 from worker.errors import ConfigurationInvalid, PortTaken

@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 from worker.contract.settings import Destination, Settings
-from worker.contract.settings.urls import join
+from worker.contract.settings.values.urls import join
 from worker.core.messages import normalise_message
 from worker.errors import ConfigurationInvalid, OperationsMustAct
 

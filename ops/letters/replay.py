@@ -24,9 +24,9 @@ from producer.doorbell import Doorbell
 from producer.retrying import TOO_OLD, LedgerReach
 from worker.contract.events import Header, decode_header, encode_header, pack_profile
 from worker.contract.keys import PartitionKeys, split_stream_name, stream_name
-from worker.contract.meaning import Meaning
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
+from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import BACKFILL, job_of_lane
 from worker.errors import FormatUnknown, PayloadRefused
 

@@ -9,17 +9,17 @@ from typing import Annotated, Final
 import structlog
 import typer
 
-from ops.interrupts import end_with_parent
 from ops.metrics.app import PATH, build_metrics_app
 from ops.metrics.page import MetricsPage
-from ops.seen import seen_as
+from ops.state.seen import seen_as
+from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, listening_at, use_log_format
 from producer.webhook.server import serve
 from worker import logs
-from worker.contract.companions import METRICS
+from worker.contract.processes.companions import METRICS
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import MetricsSettings, load_settings
-from worker.contract.settings.urls import is_loopback
+from worker.contract.settings.values.urls import is_loopback
 from worker.errors import ConfigurationInvalid
 
 LOG: Final = structlog.get_logger()

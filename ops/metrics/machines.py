@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from ops.metrics.families import gauge
 from ops.status.health.facts import Facts
 from ops.status.health.problem import HealthProblem
-from worker.contract.processes import WORKER
+from worker.contract.processes.workers import WORKER
 
 
 def up(*, is_up: bool) -> Metric:

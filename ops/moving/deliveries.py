@@ -24,10 +24,10 @@ from ops.state.waiting import (
 )
 from producer.doorbell import Doorbell
 from worker.contract.keys import PartitionKeys, stream_name
-from worker.contract.meaning import Meaning
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings, Trigger
+from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import LIVE, kind_of_lane
 from worker.errors import OperationsMustAct
 

@@ -24,9 +24,9 @@ from producer.steps import StepBook
 from producer.sync.book import SyncBook
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
-from worker.contract.pauses import DESTINATION, field_of
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+from worker.contract.triggers.pauses import DESTINATION, field_of
 from worker.errors import OperationsMustAct
 
 _SCANNED: Final = 5_000

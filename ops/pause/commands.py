@@ -21,7 +21,9 @@ from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.adapters.redis.gate import read_state, resume_gate
-from worker.contract.pauses import (
+from worker.contract.redis.acts import note_act
+from worker.contract.settings import Destination, Settings
+from worker.contract.triggers.pauses import (
     DESTINATION,
     TRIGGER,
     Pause,
@@ -30,9 +32,7 @@ from worker.contract.pauses import (
     read_pauses,
     set_pause,
 )
-from worker.contract.redis.acts import note_act
-from worker.contract.settings import Destination, Settings
-from worker.contract.versions import let_go
+from worker.contract.triggers.versions import let_go
 from worker.core.gate import gate_id
 from worker.errors import UsageWrong
 

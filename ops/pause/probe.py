@@ -14,10 +14,10 @@ from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
 from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_probes, read_state
-from worker.contract.pauses import DESTINATION, Paused, read_pauses
-from worker.contract.processes import read_processes
+from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Destination, Settings
+from worker.contract.triggers.pauses import DESTINATION, Paused, read_pauses
 from worker.core.gate import gate_id
 
 _LOOK_SECONDS: Final = 0.1

@@ -17,7 +17,7 @@ from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json
 from ops.terminal.tables import text_columns
 from producer.publishing.quarantine import QuarantineRecord
-from worker.contract.webhook_requests import (
+from worker.contract.processes.webhook_requests import (
     MOST_REQUESTS,
     REQUEST_ID,
     WebhookRequest,

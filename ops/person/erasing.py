@@ -27,8 +27,8 @@ from ops.state.renaming import ForwardedPerson, end_renaming, former_identities,
 from ops.state.waiting import Stream, find_streams, read_entries, take_back_entries
 from producer.publishing.quarantine import Quarantine
 from worker.contract import keys
-from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings

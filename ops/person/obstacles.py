@@ -16,10 +16,10 @@ from ops.terminal.moments import shown_ms
 from worker.adapters.redis.gate import read_state
 from worker.batch.partition import Note
 from worker.contract.keys import PartitionKeys
-from worker.contract.pauses import Pause, Pauses, read_pauses
-from worker.contract.processes import read_processes
+from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+from worker.contract.triggers.pauses import Pause, Pauses, read_pauses
 from worker.contract.words import job_of_lane
 from worker.core.gate import GateStatus, gate_id
 

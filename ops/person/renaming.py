@@ -29,8 +29,8 @@ from ops.state import scripts
 from ops.state.holders import await_holders
 from ops.state.partitions import known_destinations, partition_count
 from ops.state.renaming import end_renaming, tell_renaming
-from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings

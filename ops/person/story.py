@@ -23,9 +23,9 @@ from producer.publishing.quarantine import Quarantine, QuarantineRecord
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.events import decode_profile
 from worker.contract.keys import DIGEST_BYTES, PartitionKeys
+from worker.contract.processes.webhook_requests import WebhookRequest, read_requests
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
-from worker.contract.webhook_requests import WebhookRequest, read_requests
 from worker.errors import PayloadRefused, UsageWrong
 
 MOST_ENTRIES: Final = 100_000

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from worker.contract.settings import Settings
-from worker.contract.settings import fields as kinds
 from worker.contract.settings.authorizations import ReadableFile
-from worker.contract.settings.durations import format_duration
 from worker.contract.settings.http import TextOrTemplate
 from worker.contract.settings.target import TargetUrl
+from worker.contract.settings.values import fields as kinds
+from worker.contract.settings.values.durations import format_duration
 
 _KINDS: Final[Mapping[Any, str]] = {
     kinds.TemplateName: "path",

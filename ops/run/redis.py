@@ -16,8 +16,8 @@ from worker.contract.redis.birth import forget_losses
 from worker.contract.redis.connection import wait_ready
 from worker.contract.redis.url import parse_redis_url
 from worker.contract.settings import load_settings
-from worker.contract.settings.fields import EMBEDDED
 from worker.contract.settings.sections import RedisSettings
+from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisUnavailable, UsageWrong
 
 app = typer.Typer()

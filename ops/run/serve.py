@@ -30,12 +30,12 @@ from producer.webhook.intake import Intake, store_bodies
 from producer.webhook.record import AnswerRecord
 from producer.webhook.server import serve as serve_app
 from worker import logs
-from worker.contract.receivers import report_receiver
+from worker.contract.processes.receivers import report_receiver
+from worker.contract.processes.webhook_requests import keep_requests
 from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.claim import claim
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import Settings, WebhookSettings, load_settings
-from worker.contract.webhook_requests import keep_requests
 from worker.errors import ConfigurationInvalid, OperationsMustAct
 
 LOG: Final = structlog.get_logger()

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Final, Self
 
-from ops.interrupts import PARENT_VARIABLE
+from ops.terminal.interrupts import PARENT_VARIABLE
 from worker.contract.own_processes import own_module
 
 RESTARTS: Final = 5

@@ -29,7 +29,7 @@ from ops.terminal.options import LogFormat, LogFormatName, use_log_format
 from worker.checks.triggers import check_triggers
 from worker.contract.log_format import FORMAT_VARIABLE
 from worker.contract.printable import printable
-from worker.contract.processes import WORKER, read_processes
+from worker.contract.processes.workers import WORKER, read_processes
 from worker.contract.redis.connection import connect, resolve_url, wait_ready
 from worker.contract.settings import (
     BROKER_VARIABLE,
@@ -37,8 +37,8 @@ from worker.contract.settings import (
     Settings,
     load_settings,
 )
-from worker.contract.settings.fields import EMBEDDED
 from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, SANDBOX_VARIABLE, sandbox_url
+from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import ConfigurationInvalid, OperationsMustAct, PortTaken, UsageWrong
 
 _COLOURS = ("36", "33", "35", "32", "34")

@@ -10,10 +10,10 @@ from typing import Final
 import typer
 from celery import signals
 
-from ops.interrupts import end_with_parent
 from ops.run.celery_command import run_celery
 from ops.run.configuration import note_configuration
 from ops.status.notices.announcer import start_announcer
+from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, use_log_format
 from worker import logs
 from worker.contract.own_processes import own_module

@@ -8,14 +8,14 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import ValidationError
 
-from ops.interrupts import end_with_parent
 from ops.sandbox.rehearsal import endpoints_of, forget_people
 from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
 from ops.terminal.console import note
+from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import object_of
 from worker.contract.settings import load_settings
-from worker.contract.settings.urls import is_loopback
+from worker.contract.settings.values.urls import is_loopback
 from worker.errors import SegrelayError, UsageWrong
 
 DEFAULT_PORT: Final = 8900

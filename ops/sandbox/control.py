@@ -14,8 +14,8 @@ import typer
 from ops.sandbox.command import sandbox
 from ops.terminal.console import print_json, say
 from ops.terminal.options import Json
-from worker.contract.settings.durations import format_duration, parse_duration
 from worker.contract.settings.sandboxed import DEFAULT_SANDBOX, sandbox_url
+from worker.contract.settings.values.durations import format_duration, parse_duration
 from worker.errors import OperationsMustAct, UsageWrong
 
 app = typer.Typer(invoke_without_command=True)

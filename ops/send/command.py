@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 import typer
 
-from ops.interrupts import Interruption, interruptible_between_steps
 from ops.send.sending import Deadline, Sending, Target
 from ops.send.watching import (
     DeliveryWait,
@@ -18,6 +17,7 @@ from ops.send.watching import (
 )
 from ops.state.opened import opened as opened_redis
 from ops.terminal.console import note, print_json, progress, say
+from ops.terminal.interrupts import Interruption, interruptible_between_steps
 from producer.publish import Publisher
 from producer.publishing.matching import routing_digest
 from producer.publishing.options import PublishOptions
@@ -26,7 +26,7 @@ from producer.sources.files import OpenedSource, batches, opened
 from producer.sources.reading import read_payloads
 from worker.contract.printable import printable
 from worker.contract.redis.connection import patience_seconds, resolve_url
-from worker.contract.settings.durations import parse_duration
+from worker.contract.settings.values.durations import parse_duration
 from worker.contract.words import LIVE
 from worker.errors import UsageWrong
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ops.interrupts import Interruption
+from ops.terminal.interrupts import Interruption
 from producer.events.payloads import Payload, is_timeless
 from producer.events.rows import is_row
 from producer.publish import Publisher

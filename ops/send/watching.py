@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from redis import Redis
 
-from ops.interrupts import Interruption
 from ops.send.sending import Deadline
 from ops.state.partitions import all_partitions
 from ops.state.waiting import Choice, find_streams
@@ -19,8 +18,9 @@ from ops.status.health.judgement import problems_of
 from ops.status.health.problem import ILL, HealthProblem
 from ops.status.status import read_status
 from ops.terminal.console import progress
+from ops.terminal.interrupts import Interruption
 from producer.publishing.published import Published
-from worker.contract.processes import WORKER, read_processes
+from worker.contract.processes.workers import WORKER, read_processes
 from worker.contract.redis.connection import READY_SECONDS, redis_errors
 from worker.contract.settings import Settings
 from worker.errors import RedisUnavailable

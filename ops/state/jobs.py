@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from producer.backfill.job import Job
-from worker.contract.pauses import Pause
+from worker.contract.triggers.pauses import Pause
 
 AT_CANARY: Final = "at its canary"
 INTERRUPTED: Final = "interrupted"

@@ -12,7 +12,7 @@ from ops.embedded.lifecycle import find
 from worker.contract.redis.claim import compare
 from worker.contract.redis.connection import connect, patience_seconds, resolve_url, wait_ready
 from worker.contract.settings import Settings, load_settings
-from worker.contract.settings.fields import EMBEDDED
+from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisUnavailable
 
 _LOOK_SECONDS: Final = 2.0

@@ -11,9 +11,9 @@ from ops.state.snapshots import PartitionSnapshot, WaitingStream
 from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
-from worker.contract.meaning import Meaning
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
+from worker.contract.triggers.meaning import Meaning
 from worker.errors import FormatUnknown, PayloadRefused
 
 

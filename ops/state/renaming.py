@@ -12,8 +12,8 @@ from redis import Redis
 from ops.state import scripts
 from ops.state.person import KnownPerson
 from worker.contract import keys
-from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import PartitionKeys, digest_of
+from worker.contract.people.forwards import Forward, Moving
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 

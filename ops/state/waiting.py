@@ -12,11 +12,11 @@ from ops.state import scripts
 from ops.state.snapshots import snapshots
 from worker.contract.events import Header, decode_header
 from worker.contract.keys import PartitionKeys, stream_name
-from worker.contract.meaning import Meaning
-from worker.contract.processes import read_processes
+from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall
 from worker.contract.settings import Settings
+from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import lane_of_job
 from worker.errors import FormatUnknown, OperationsMustAct, PayloadRefused
 

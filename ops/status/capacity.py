@@ -12,7 +12,7 @@ from redis import Redis
 
 from ops.state.partitions import all_partitions
 from worker.contract.keys import DIGEST_BYTES
-from worker.contract.progress import Sample, read_samples
+from worker.contract.processes.progress import Sample, read_samples
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings
 

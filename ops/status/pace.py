@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.contract.progress import Sample
+from worker.contract.processes.progress import Sample
 
 _MS_A_MINUTE = 60_000
 

@@ -26,12 +26,12 @@ from worker.adapters.redis.addresses import former_names, read_renamed
 from worker.adapters.redis.gate import read_state
 from worker.adapters.redis.meanings import read_meanings
 from worker.contract.keys import PartitionKeys
-from worker.contract.pauses import Pause, Pauses, read_pauses
-from worker.contract.processes import Process, read_processes
+from worker.contract.processes.refused_requests import too_large
+from worker.contract.processes.workers import Process, read_processes
 from worker.contract.redis.connection import redis_errors
-from worker.contract.refused_requests import too_large
 from worker.contract.settings import Destination, Settings, Trigger
-from worker.contract.versions import UNMADE, TemplateVersion, read_versions
+from worker.contract.triggers.pauses import Pause, Pauses, read_pauses
+from worker.contract.triggers.versions import UNMADE, TemplateVersion, read_versions
 from worker.core.gate import gate_id
 from worker.jsonnet.engine_use import COMPILED
 

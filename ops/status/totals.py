@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from ops.state.orphans import count_orphans
 from ops.state.snapshots import PartitionSnapshot, WaitingStream, sum_counts
-from worker.contract.meaning import Meaning
 from worker.contract.measures import (
     ACCEPTED,
     ANSWERED,
@@ -23,6 +22,7 @@ from worker.contract.measures import (
     prefix_of_delivery,
 )
 from worker.contract.settings import Settings
+from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")

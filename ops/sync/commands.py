@@ -13,11 +13,11 @@ import structlog
 import typer
 from redis import Redis
 
-from ops.interrupts import interrupted_once
 from ops.state.acts import Reason, act_of, acting
 from ops.state.opened import opened
 from ops.terminal.asking import confirmed
 from ops.terminal.console import note, print_json, print_result, table
+from ops.terminal.interrupts import interrupted_once
 from ops.terminal.moments import shown_ms, shown_us
 from ops.terminal.options import Json, Yes
 from ops.terminal.tables import number_columns, text_columns
@@ -29,7 +29,7 @@ from producer.sync.run import CERTAIN, Phase, Run
 from producer.sync.step import Syncing, confirm
 from worker.contract.problems import did_you_mean
 from worker.contract.settings import Settings
-from worker.contract.settings.durations import format_duration
+from worker.contract.settings.values.durations import format_duration
 from worker.contract.words import NAME_PATTERN
 from worker.errors import OperationsMustAct, UsageWrong
 

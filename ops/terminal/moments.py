@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from worker.contract.settings.durations import parse_duration
+from worker.contract.settings.values.durations import parse_duration
 from worker.errors import UsageWrong
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -19,8 +19,8 @@ from worker.batch.partition import Entry
 from worker.batch.sending.interrupt_watch import Stop
 from worker.checks.rehearsal import Candidate, loads
 from worker.contract.events import encode_header, pack_profile
-from worker.contract.meaning import no_meanings
 from worker.contract.settings import Settings, Trigger
+from worker.contract.triggers.meaning import no_meanings
 from worker.core.gate import gate_id
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict
 from worker.destinations.api import Answer, Api

@@ -28,7 +28,7 @@ from producer.webhook.intake import Intake
 from producer.webhook.memory import BodyMemory, HeldMemory, NoMemory
 from producer.webhook.record import AnswerRecord
 from producer.webhook.unpacking import BodyTooLarge, Unpacked, unpack
-from worker.contract.webhook_requests import WebhookRequest, new_request_id
+from worker.contract.processes.webhook_requests import WebhookRequest, new_request_id
 from worker.errors import RedisMismatch, RedisUnavailable, SegrelayError
 from worker.logs import log_often
 

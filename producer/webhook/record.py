@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from worker.contract.webhook_requests import MOST_REQUESTS, WebhookRequest
+from worker.contract.processes.webhook_requests import MOST_REQUESTS, WebhookRequest
 from worker.errors import RedisMismatch, RedisUnavailable
 
 EVERY_SECONDS: Final = 5.0

@@ -37,7 +37,7 @@ def test_commands_scripts_and_templates_are_installed(files):
     suffixes = {Path(name).suffix for name in files}
 
     assert {".py", ".lua", ".jsonnet", ".libsonnet"} <= suffixes
-    assert {"ops/rig.py", "ops/people.py", "ops/invented.py"} <= files.keys()
+    assert {"ops/rig/rig.py", "ops/invented/people.py", "ops/invented/events.py"} <= files.keys()
 
 
 def test_type_checkers_are_told_that_the_packages_are_typed(files):

@@ -2,7 +2,7 @@
 
 import orjson
 
-from ops.invented import Happening
+from ops.invented.events import Happening
 from tests.journeys.play import lines
 from tests.waiting import allowed, until
 

@@ -8,9 +8,9 @@ from functools import partial
 
 import orjson
 
-from ops import rig as cold
 from ops.chaos.watching import Watch
-from ops.invented import happenings, payloads, truth
+from ops.invented.events import happenings, payloads, truth
+from ops.rig import rig as cold
 from ops.status.status import read_status
 from producer.publish import Publisher
 from tests.waiting import until

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 
-from ops.invented import AUDIENCES, Happening
+from ops.invented.events import AUDIENCES, Happening
 from tests.journeys.play import (
     Rig,
     invent,

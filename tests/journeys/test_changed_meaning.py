@@ -2,7 +2,7 @@
 
 import time
 
-from ops.invented import Happening
+from ops.invented.events import Happening
 from tests.journeys.play import (
     SHORT,
     Rig,

@@ -15,10 +15,10 @@ import redis
 import yaml
 from celery import Celery
 
-from ops.rig import free_port
+from ops.rig.rig import free_port
 from ops.run.supervisor import own_command
 from tests.waiting import until
-from worker.contract.processes import read_processes
+from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 

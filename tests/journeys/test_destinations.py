@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 
-from ops.invented import AUDIENCES, Happening, truth
+from ops.invented.events import AUDIENCES, Happening, truth
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import (
     SHORT,

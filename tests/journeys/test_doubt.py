@@ -1,6 +1,6 @@
 """`on_ambiguous = "dead_letter"` on the whole system: what is in doubt is never sent again."""
 
-from ops.rig import kill_group
+from ops.rig.rig import kill_group
 from tests.journeys.play import (
     SHORT,
     Rig,

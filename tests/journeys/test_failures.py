@@ -14,7 +14,7 @@ import httpx
 import orjson
 
 import templates as shipped
-from ops.rig import free_port, kill_group
+from ops.rig.rig import free_port, kill_group
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
 from tests.journeys.play import SHORT, Rig, publish, start_worker, stop_worker
 from tests.waiting import until

@@ -18,7 +18,7 @@ from tests.configuration import configuration as settings_text
 from tests.configuration import endpoint, table, trigger
 from tests.waiting import until
 from worker.contract.celery.options import broker_options
-from worker.contract.processes import read_processes
+from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import connect
 from worker.contract.settings import load_settings
 

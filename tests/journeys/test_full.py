@@ -3,7 +3,7 @@
 import resource
 from contextlib import contextmanager
 
-from ops import rig as cold
+from ops.rig import rig as cold
 from tests.journeys.play import (
     SHORT,
     Rig,

@@ -9,7 +9,7 @@ import signal
 import httpx
 import pytest
 
-from ops.rig import free_port, kill_group
+from ops.rig.rig import free_port, kill_group
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker

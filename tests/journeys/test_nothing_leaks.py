@@ -18,7 +18,7 @@ import pytest
 from celery import Celery
 
 from ops.metrics.page import MetricsPage
-from ops.rig import Rig, free_port
+from ops.rig.rig import Rig, free_port
 from tests.journeys.append_only_file import commands_of
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.play import await_ready, status_of

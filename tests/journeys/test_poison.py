@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from ops.invented import Happening, truth
-from ops.rig import kill_group
+from ops.invented.events import Happening, truth
+from ops.rig.rig import kill_group
 from tests.journeys.play import (
     SHORT,
     Rig,
@@ -24,7 +24,7 @@ from tests.journeys.play import (
 )
 from tests.nightly import amount
 from tests.waiting import until
-from worker.adapters.redis.streaks import KILLS_IN_A_ROW
+from worker.adapters.redis.pausing.streaks import KILLS_IN_A_ROW
 
 ENTER = "insider/enter.jsonnet"
 PEOPLE = 600

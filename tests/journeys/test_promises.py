@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from ops.invented import truth
-from ops.rig import kill_group
+from ops.invented.events import truth
+from ops.rig.rig import kill_group
 from tests.journeys.play import (
     PATH_OF_EXITS,
     SHORT,

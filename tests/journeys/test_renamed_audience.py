@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
-from ops.rig import kill_group
+from ops.rig.rig import kill_group
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher
 from tests.journeys.play import SHORT, Rig, start_worker, status_of, watched

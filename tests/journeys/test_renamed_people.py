@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from ops.rig import kill_group
+from ops.rig.rig import kill_group
 from ops.state.ledger import Names, read_records
 from producer.doorbell import SilentDoorbell
 from producer.publish import Publisher

@@ -10,7 +10,7 @@ import httpx
 import orjson
 import pytest
 
-from ops.invented import Happening
+from ops.invented.events import Happening
 from tests.journeys.play import SHORT, Rig, invent, lines, nothing_is_wrong, send, start_worker
 from tests.journeys.play import status_of as status
 from tests.releases.redis_copy import load_copy

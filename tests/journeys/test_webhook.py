@@ -4,8 +4,8 @@ import random
 
 import httpx
 
-from ops.invented import AUDIENCES
-from ops.rig import free_port, kill_group
+from ops.invented.events import AUDIENCES
+from ops.rig.rig import free_port, kill_group
 from tests.journeys.play import SHORT, Rig, await_ready, sent_twice, start_worker, status_of
 from tests.waiting import until
 

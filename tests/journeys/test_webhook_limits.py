@@ -11,7 +11,7 @@ import httpx
 import orjson
 import pytest
 
-from ops.rig import free_port
+from ops.rig.rig import free_port
 from tests.journeys.play import SHORT, Rig, start_worker, status_of
 from tests.waiting import allowed, until
 

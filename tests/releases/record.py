@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from ops.invented import Happening, happenings
+from ops.invented.events import Happening, happenings
 from tests.journeys.play import SHORT, Rig, lines, send, start_worker, status_of
 from tests.releases.redis_copy import write_copy
 from tests.waiting import until

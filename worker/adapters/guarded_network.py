@@ -13,7 +13,7 @@ from typing import Final
 
 import httpcore
 
-from worker.contract.settings.addresses import literal_address, refuse_address_reason
+from worker.contract.settings.values.addresses import literal_address, refuse_address_reason
 
 _MOST_ADDRESSES: Final = 4
 """The number of addresses of a name that are tried at most; they share the time for connecting."""

@@ -25,7 +25,7 @@ from worker.adapters.guarded_network import (
     resolved_by_the_system,
 )
 from worker.contract.settings.authorizations import Certificate
-from worker.contract.settings.urls import refuse_reason
+from worker.contract.settings.values.urls import refuse_reason
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, OutgoingRequest, Permit, Silence, granted
 from worker.errors import ConfigurationInvalid

@@ -15,7 +15,7 @@ import orjson
 
 from worker.contract.events import Header
 from worker.contract.settings.http import HttpRequests
-from worker.contract.settings.urls import is_listed, is_same_origin, join, refuse_reason
+from worker.contract.settings.values.urls import is_listed, is_same_origin, join, refuse_reason
 from worker.contract.words import Death, Skip
 from worker.core.knowledge import Knowledge
 from worker.core.verdicts import Accepted, Failed, Unreadable, Verdict

@@ -19,7 +19,7 @@ from celery import Celery, signals
 from worker import logs
 from worker.contract.celery.errands import TASKS_MODULE, Errand, Turn
 from worker.contract.celery.options import VERSION_KEY, broker_options
-from worker.contract.processors import processors
+from worker.contract.processes.processors import processors
 from worker.contract.settings import Settings
 from worker.contract.words import BACKFILL
 from worker.core.rounds import Ring

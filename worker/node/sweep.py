@@ -22,10 +22,10 @@ from celery.exceptions import WorkerShutdown
 from celery.worker import state as worker_state
 
 from worker.adapters.redis.lease import boottime_seconds
-from worker.adapters.redis.presence import RedisPresence
-from worker.adapters.redis.progress import RedisProgress
-from worker.adapters.redis.schedule import RedisSchedule
-from worker.adapters.redis.survey import RedisSurvey
+from worker.adapters.redis.node.presence import RedisPresence
+from worker.adapters.redis.node.progress import RedisProgress
+from worker.adapters.redis.node.schedule import RedisSchedule
+from worker.adapters.redis.node.survey import RedisSurvey
 from worker.contract.celery.errands import Errand
 from worker.contract.redis.birth import BirthWatch
 from worker.contract.redis.connection import (

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from ops.rig import Rig, free_port
+from ops.rig.rig import Rig, free_port
 
 CROWD: Final = "crowd"
 """Name of the destination, of its trigger, and of its audience."""

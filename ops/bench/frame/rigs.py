@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from ops.rig import Rig
+from ops.rig.rig import Rig
 from worker.errors import OperationsMustAct
 
 _WORKERS: Final = 2

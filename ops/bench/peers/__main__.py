@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ops.bench.peers.contest import CONTESTANTS, Contestant, ContestResult
-from ops.invented import Happening, happenings, payloads
+from ops.invented.events import Happening, happenings, payloads
 from ops.terminal.console import print_json
 from worker.errors import SegrelayError
 

@@ -17,7 +17,7 @@ import orjson
 import redis
 
 from ops.bench.peers.rendering import HEADERS, PATHS
-from ops.invented import AUDIENCES
+from ops.invented.events import AUDIENCES
 from worker.checks.rehearsal import sample_header
 from worker.contract.settings.sections import AUDIENCE_ATTRIBUTE, DEFAULT_AUDIENCE_ATTRIBUTE
 from worker.contract.words import Direction

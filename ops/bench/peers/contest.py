@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from ops.bench.peers.bare import FEED
 from ops.embedded import lifecycle as embedded
-from ops.rig import Rig
+from ops.rig.rig import Rig
 from ops.run.supervisor import own_command
 from ops.sandbox.process import SandboxProcess
 from worker.contract.own_processes import own_module

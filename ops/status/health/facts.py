@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from producer.sync.run import Run
-from worker.contract.progress import Sample
-from worker.contract.receivers import Receivers
+from worker.contract.processes.progress import Sample
+from worker.contract.processes.receivers import Receivers
 from worker.contract.redis.birth import Loss
 
 

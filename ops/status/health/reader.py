@@ -14,9 +14,9 @@ from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.status import read_status
 from producer.publishing.room import NoRoom, RoomMeter
 from producer.sync.book import SyncBook
-from worker.contract.companions import FLOWER, METRICS, read_seen
-from worker.contract.progress import read_samples
-from worker.contract.receivers import read_receivers
+from worker.contract.processes.companions import FLOWER, METRICS, read_seen
+from worker.contract.processes.progress import read_samples
+from worker.contract.processes.receivers import read_receivers
 from worker.contract.redis.birth import read_losses
 from worker.contract.redis.connection import ServerState, ask_how_it_is
 from worker.contract.redis.judgement import Usable, judge

@@ -16,7 +16,7 @@ from ops.templates.testing.cases import cases_of
 from ops.templates.workspace import Workspace
 from worker.checks.finding import Finding
 from worker.checks.templates import TemplateReport, check_template
-from worker.contract.seen_fields import seen_fields
+from worker.contract.people.seen_fields import seen_fields
 from worker.errors import SegrelayError
 from worker.jsonnet.files import TemplateFolder
 

@@ -17,7 +17,7 @@ from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
 from worker.contract.redis.connection import connect, connect_async
 from worker.contract.settings import Authorization, Destination
-from worker.contract.settings.secrets import Secret
+from worker.contract.settings.values.secrets import Secret
 from worker.core.gate import MICROSECONDS, WHOLE, Closed, Gate, GateState, GateStatus, Open, Slot
 from worker.core.verdicts import Accepted, Verdict
 

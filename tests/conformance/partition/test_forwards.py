@@ -3,8 +3,8 @@
 import pytest
 
 from tests.conformance.partition.conftest import Bench, new
-from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import digest_of
+from worker.contract.people.forwards import Forward, Moving
 
 ADA, BOB = digest_of("email:ada"), digest_of("email:bob")
 RECORD = Forward(Moving.DONE, "email:lovelace", 3, 1).dumps()

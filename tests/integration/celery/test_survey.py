@@ -8,12 +8,12 @@ import pytest
 
 from tests.integration.celery.nodes import Broker
 from worker.adapters.redis.gate import RedisGate
-from worker.adapters.redis.survey import RedisSurvey
+from worker.adapters.redis.node.survey import RedisSurvey
 from worker.contract.keys import PartitionKeys
-from worker.contract.pauses import Pause, set_pause
 from worker.contract.redis.acts import Act
 from worker.contract.redis.connection import connect_async
 from worker.contract.settings import load_settings
+from worker.contract.triggers.pauses import Pause, set_pause
 from worker.core.rounds import Ring
 
 ACT = Act("pause", "ops")

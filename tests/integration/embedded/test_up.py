@@ -20,7 +20,7 @@ from ops.embedded.lifecycle import ensure_running, find, stop
 from ops.run.supervisor import own_command
 from tests.waiting import until
 from tests.warm import WarmProcess, run
-from worker.contract.processes import read_processes
+from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import connect
 
 SECONDS = 30.0

@@ -10,10 +10,10 @@ from ops.main import app
 from tests.configuration import configuration, endpoint, trigger
 from worker.adapters.redis.gate import RedisGate, read_state
 from worker.contract import keys
-from worker.contract.pauses import Pause, read_pauses, set_pause
 from worker.contract.redis.acts import Act
 from worker.contract.redis.connection import connect, connect_async
 from worker.contract.settings import load_settings
+from worker.contract.triggers.pauses import Pause, read_pauses, set_pause
 from worker.core.verdicts import AccessRefused
 from worker.errors import UsageWrong
 

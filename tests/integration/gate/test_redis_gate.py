@@ -8,7 +8,7 @@ import pytest
 from worker.adapters.redis.gate import RedisGate, fingerprint_of, read_state, resume_gate
 from worker.contract.redis.connection import connect, connect_async
 from worker.contract.settings import Authorization, Destination
-from worker.contract.settings.secrets import Secret
+from worker.contract.settings.values.secrets import Secret
 from worker.core.gate import Closed, Open, Slot
 from worker.core.verdicts import Accepted, AccessRefused, Failed, SlowDown
 from worker.errors import RedisUnavailable

@@ -8,8 +8,8 @@ from ops.run.configuration import note_configuration
 from ops.state.acts import act_of, acting
 from tests.integration.ops.relay import payload
 from worker.contract import keys
-from worker.contract.pauses import read_pauses
 from worker.contract.redis.acts import BROKEN_OFF, read_acts
+from worker.contract.triggers.pauses import read_pauses
 from worker.errors import UsageWrong
 
 

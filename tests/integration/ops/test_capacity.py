@@ -12,7 +12,7 @@ from ops.status import capacity
 from tests.integration.ops.relay import payload
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of
-from worker.contract.progress import Sample
+from worker.contract.processes.progress import Sample
 from worker.errors import UsageWrong
 
 RESULTS = Path(__file__).parents[3] / "ops/bench/results.md"

@@ -10,7 +10,7 @@ import random
 import time
 from contextlib import closing
 
-from ops.invented import happenings, payloads
+from ops.invented.events import happenings, payloads
 from tests.integration.ops.relay import EXIT
 from worker.batch.sending.interrupt_watch import Stop
 from worker.node.process.runtime import runtime_for

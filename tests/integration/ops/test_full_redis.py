@@ -7,7 +7,7 @@ import pytest
 
 from ops.main import app
 from tests.integration.ops.relay import ENTER, EXIT, payload
-from worker.contract.pauses import read_pauses
+from worker.contract.triggers.pauses import read_pauses
 from worker.errors import RedisUnavailable
 
 

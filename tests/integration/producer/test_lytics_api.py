@@ -11,7 +11,7 @@ from ops.sandbox.process import SandboxProcess
 from producer.lytics import LyticsApi, Patience, begun_us
 from tests.warm import WarmProcess
 from worker.contract.settings import LyticsSettings
-from worker.contract.settings.secrets import Secret
+from worker.contract.settings.values.secrets import Secret
 from worker.errors import ConfigurationInvalid, LyticsRefused, LyticsUnavailable, ScanExpired
 
 TOKEN = "a-token-of-nobody"

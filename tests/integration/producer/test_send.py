@@ -15,8 +15,8 @@ from ops.send.command import send
 from producer.publishing.quarantine import Quarantine
 from tests.integration.producer.redis_contents import counts, entries
 from tests.unit.producer.payload_samples import ENTER, wrapped
-from worker.contract.pauses import TRIGGER, Pause, set_pause
 from worker.contract.redis.acts import Act
+from worker.contract.triggers.pauses import TRIGGER, Pause, set_pause
 from worker.errors import RedisUnavailable, UsageWrong
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.configuration import configuration as tables
 from tests.configuration import endpoint
 from worker.batch.sending.interrupt_watch import Stop
-from worker.contract.processors import processors
+from worker.contract.processes.processors import processors
 from worker.contract.settings import Settings, load_settings
 from worker.node.process.loading import load
 from worker.node.process.runtime import runtime_for

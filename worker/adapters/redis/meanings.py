@@ -10,9 +10,9 @@ from redis import Redis
 
 from worker.adapters.redis import scripts
 from worker.contract import keys
-from worker.contract.meaning import Meaning, named_audiences
 from worker.contract.redis.connection import redis_errors
 from worker.contract.settings import Settings, Trigger
+from worker.contract.triggers.meaning import Meaning, named_audiences
 
 
 class RedisMeanings:

@@ -7,8 +7,8 @@ import redis.asyncio
 from worker.adapters.redis import scripts
 from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
-from worker.contract.renames import NO_RENAMES, Renames
 from worker.contract.settings import Settings, Trigger
+from worker.contract.triggers.renames import NO_RENAMES, Renames
 
 
 class RedisRenames:

@@ -14,8 +14,8 @@ from typing import Final
 from worker.batch.partition import Delivery, Partition, Replacement
 from worker.batch.preparing.read import StreamReader
 from worker.batch.state import State
-from worker.contract.forwards import Forward, Moving, profile_about
 from worker.contract.keys import digest_of, split_stream_name
+from worker.contract.people.forwards import Forward, Moving, profile_about
 from worker.contract.redis.accept import NewDelivery
 from worker.errors import PayloadRefused
 

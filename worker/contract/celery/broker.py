@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from worker.contract.redis.connection import resolve_broker_url
 from worker.contract.redis.url import RedisAddress, broker_url_of, parse_redis_url
-from worker.contract.settings.fields import EMBEDDED
 from worker.contract.settings.sections import RedisSettings
+from worker.contract.settings.values.fields import EMBEDDED
 
 _SENTINEL_SECONDS: Final = 1.0
 

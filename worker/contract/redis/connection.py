@@ -29,8 +29,8 @@ from worker.contract.redis.sentinels import (
 )
 from worker.contract.redis.slots import NoOwner
 from worker.contract.redis.url import RedisAddress, RedisNode, parse_redis_url
-from worker.contract.settings.fields import EMBEDDED
 from worker.contract.settings.sections import RedisSettings
+from worker.contract.settings.values.fields import EMBEDDED
 from worker.errors import RedisMismatch, RedisUnavailable
 
 TIMEOUT_SECONDS: Final = 5.0

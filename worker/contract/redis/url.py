@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple, cast
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
-from worker.contract.settings.fields import REDIS_SCHEMES
-from worker.contract.settings.urls import masked
+from worker.contract.settings.values.fields import REDIS_SCHEMES
+from worker.contract.settings.values.urls import masked
 from worker.errors import ConfigurationInvalid
 
 FoundBy = Literal["", "sentinel", "cluster"]

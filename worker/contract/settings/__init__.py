@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from worker.contract.settings.authorizations import Authorization
-from worker.contract.settings.checks import DraftSettings, problems_of, warnings_of
-from worker.contract.settings.exposure import exposures
-from worker.contract.settings.fields import Surroundings
+from worker.contract.settings.checks.exposure import exposures
+from worker.contract.settings.checks.references import misplaced_references
+from worker.contract.settings.checks.tables import DraftSettings, problems_of, warnings_of
 from worker.contract.settings.http import HttpRequests
 from worker.contract.settings.operating import NotifySettings, OperateSettings
 from worker.contract.settings.reading import SectionReader, merged_environment, parse, read_text
-from worker.contract.settings.references import misplaced_references
 from worker.contract.settings.sandboxed import sandbox_url, sandboxed
 from worker.contract.settings.schedules import SyncSchedule
-from worker.contract.settings.secrets import Secret
 from worker.contract.settings.sections import (
     ALL_AUDIENCES,
     AUDIENCE_ATTRIBUTE,
@@ -38,7 +36,9 @@ from worker.contract.settings.sections import (
     Trigger,
     WebhookSettings,
 )
-from worker.contract.settings.urls import join
+from worker.contract.settings.values.fields import Surroundings
+from worker.contract.settings.values.secrets import Secret
+from worker.contract.settings.values.urls import join
 from worker.errors import ConfigurationInvalid
 
 __all__ = [

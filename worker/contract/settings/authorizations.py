@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
 from worker.contract.problems import Problem, place_of
-from worker.contract.settings.fields import SecretValue, Surroundings, wrong
-from worker.contract.settings.secrets import LITERAL, Secret
 from worker.contract.settings.sections import Section
-from worker.contract.settings.urls import refuse_reason
+from worker.contract.settings.values.fields import SecretValue, Surroundings, wrong
+from worker.contract.settings.values.secrets import LITERAL, Secret
+from worker.contract.settings.values.urls import refuse_reason
 
 PARTNER_NAME: Final = "X-PARTNER-NAME"
 REQUEST_TOKEN: Final = "X-REQUEST-TOKEN"  # noqa: S105 - the header's name

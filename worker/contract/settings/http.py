@@ -15,9 +15,9 @@ from pydantic import (
     ValidationInfo,
 )
 
-from worker.contract.settings.addresses import network
-from worker.contract.settings.fields import SecretValue, TemplateName, Text, Whole, wrong
-from worker.contract.settings.urls import host_problem
+from worker.contract.settings.values.addresses import network
+from worker.contract.settings.values.fields import SecretValue, TemplateName, Text, Whole, wrong
+from worker.contract.settings.values.urls import host_problem
 
 MOST_RESULTS: Final = 10_000
 MOST_BYTES: Final = 5_000_000

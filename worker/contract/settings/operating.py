@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from worker.contract.settings.fields import Seconds, SecretValue, Whole, between
 from worker.contract.settings.sections import Section
+from worker.contract.settings.values.fields import Seconds, SecretValue, Whole, between
 
 
 class NotifySettings(Section):

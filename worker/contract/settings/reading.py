@@ -12,8 +12,8 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 
 from worker.contract.problems import Problem, did_you_mean, place_of, problem_of
-from worker.contract.settings.fields import Surroundings
 from worker.contract.settings.sections import Section
+from worker.contract.settings.values.fields import Surroundings
 from worker.contract.words import NAME_PATTERN
 from worker.errors import ConfigurationInvalid
 

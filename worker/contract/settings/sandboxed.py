@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from worker.contract.settings.authorizations import TOKEN
-from worker.contract.settings.fields import EMBEDDED
-from worker.contract.settings.secrets import LITERAL, Secret
 from worker.contract.settings.target import TargetUrl
-from worker.contract.settings.urls import is_loopback, refuse_base_reason
+from worker.contract.settings.values.fields import EMBEDDED
+from worker.contract.settings.values.secrets import LITERAL, Secret
+from worker.contract.settings.values.urls import is_loopback, refuse_base_reason
 from worker.errors import ConfigurationInvalid
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 from pydantic import Field, field_validator
 
-from worker.contract.settings.fields import Seconds, Switch, Text, between, wrong
 from worker.contract.settings.sections import Section
+from worker.contract.settings.values.fields import Seconds, Switch, Text, between, wrong
 
 SOURCE_LYTICS: Final = "lytics"
 SOURCE_FILE: Final = "file:"

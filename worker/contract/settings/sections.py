@@ -9,7 +9,9 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
-from worker.contract.settings.fields import (
+from worker.contract.settings.http import HeaderName, HttpDestination, HttpRequests
+from worker.contract.settings.target import TargetUrl, TriggerUrl
+from worker.contract.settings.values.fields import (
     EMBEDDED,
     BaseUrl,
     JsonTable,
@@ -25,8 +27,6 @@ from worker.contract.settings.fields import (
     between,
     wrong,
 )
-from worker.contract.settings.http import HeaderName, HttpDestination, HttpRequests
-from worker.contract.settings.target import TargetUrl, TriggerUrl
 
 AUDIENCE_ATTRIBUTE: Final = "audience_attribute"
 DEFAULT_AUDIENCE_ATTRIBUTE: Final = "lytics_computed_attr"

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Final
 
 from pydantic import PlainSerializer, PlainValidator, ValidationInfo
 
-from worker.contract.settings.fields import secret_of, wrong
 from worker.contract.settings.http import TemplateChoice
-from worker.contract.settings.secrets import Secret, is_reference
+from worker.contract.settings.values.fields import secret_of, wrong
+from worker.contract.settings.values.secrets import Secret, is_reference
 
 _HINT: Final = 'write a text, "env:NAME", or { template = "url.jsonnet" }'
 

@@ -21,15 +21,15 @@ from worker.adapters.authorized_sender import AuthorizedSender
 from worker.adapters.clock import SystemClock
 from worker.adapters.jsonnet import ProcessRenderer
 from worker.adapters.redis import scripts
-from worker.adapters.redis.canaries import Canaries
 from worker.adapters.redis.gate import RedisGate
 from worker.adapters.redis.lease import ThreadedLease, boottime_seconds
-from worker.adapters.redis.letter_limit import LetterLimit
 from worker.adapters.redis.meanings import RedisMeanings
 from worker.adapters.redis.numbers import RedisNumbers
 from worker.adapters.redis.partition import RedisPartition
+from worker.adapters.redis.pausing.canaries import Canaries
+from worker.adapters.redis.pausing.letter_limit import LetterLimit
+from worker.adapters.redis.pausing.streaks import RedisStreaks
 from worker.adapters.redis.renames import RedisRenames
-from worker.adapters.redis.streaks import RedisStreaks
 from worker.adapters.redis.tokens import ASKING_SECONDS, RedisTokens
 from worker.adapters.sender import HttpSender
 from worker.batch.concluding.responses import Responses, ResponseStream
@@ -37,7 +37,6 @@ from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract import keys
 from worker.contract.keys import PartitionKeys
-from worker.contract.pauses import parse_pauses
 from worker.contract.redis.connection import (
     connect,
     connect_async,
@@ -46,6 +45,7 @@ from worker.contract.redis.connection import (
     resolve_url,
 )
 from worker.contract.settings import Authorization, Destination, Settings
+from worker.contract.triggers.pauses import parse_pauses
 from worker.contract.words import LIVE
 from worker.core.verdicts import Verdict
 from worker.destinations.sending import Sender

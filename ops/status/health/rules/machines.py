@@ -8,7 +8,7 @@ from typing import Final
 
 from ops.status.health.facts import Facts
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem
-from worker.contract.processes import WORKER
+from worker.contract.processes.workers import WORKER
 
 NEARLY_FULL: Final = 0.7
 """Share of `maxmemory` from which Redis is nearly full; producers stop at 0.8."""

@@ -10,7 +10,7 @@ from typing import Final
 from ops.status.health.facts import Facts
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from ops.status.pace import Pace
-from worker.contract.progress import sample_before
+from worker.contract.processes.progress import sample_before
 
 STANDS_STILL_MS: Final = 120_000
 """Milliseconds after which due work of which nothing was settled counts as stalled."""

@@ -12,7 +12,7 @@ from ops.state.waiting import Choice, find_streams
 from producer.doorbell import SilentDoorbell
 from tests.integration.ops.relay import ENTER, EXIT, payload
 from worker.adapters.redis.meanings import read_meanings
-from worker.adapters.redis.presence import RedisPresence
+from worker.adapters.redis.node.presence import RedisPresence
 from worker.contract.keys import PartitionKeys
 from worker.contract.redis.acts import read_acts
 from worker.contract.redis.connection import connect

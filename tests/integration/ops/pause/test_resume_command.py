@@ -9,7 +9,7 @@ import pytest
 
 from ops.main import app
 from tests.integration.ops.relay import payload
-from worker.adapters.redis.presence import RedisPresence
+from worker.adapters.redis.node.presence import RedisPresence
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from ops.state.ledger import Names, read_records
 from ops.status.health.judgement import read_judged
 from tests.integration.ops.relay import payload
 from worker.contract import keys
-from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.people.forwards import Forward, Moving
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE
 
 OLD, NEW = "ann@example.com", "ann.lee@example.com"

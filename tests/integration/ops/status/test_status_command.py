@@ -14,11 +14,11 @@ import pytest
 from ops.main import app
 from tests.integration.ops.relay import EXIT, payload
 from tests.waiting import until
-from worker.adapters.redis.presence import RedisPresence
-from worker.contract.pauses import Pause, set_pause
+from worker.adapters.redis.node.presence import RedisPresence
 from worker.contract.redis.acts import Act
 from worker.contract.settings import load_settings
-from worker.contract.versions import read_versions
+from worker.contract.triggers.pauses import Pause, set_pause
+from worker.contract.triggers.versions import read_versions
 
 ACT = Act("pause", "ops")
 

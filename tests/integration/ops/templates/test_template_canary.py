@@ -10,10 +10,10 @@ import pytest
 
 from ops.main import app
 from tests.integration.ops.relay import ENTER, EXIT, assert_sum, payload
-from worker.adapters.redis.canaries import Canaries
+from worker.adapters.redis.pausing.canaries import Canaries
 from worker.batch.sending.interrupt_watch import Stop
 from worker.contract.redis.connection import connect_async
-from worker.contract.versions import let_go
+from worker.contract.triggers.versions import let_go
 from worker.jsonnet.rendered import Template
 from worker.node.process.runtime import runtime_for
 from worker.node.process.upkeep import EVERY_SECONDS

@@ -11,8 +11,8 @@ from ops.templates.commands import app
 from producer.publish import Publisher
 from tests.configuration import NOBODY_LISTENS_URL, configuration, insider, table, trigger
 from tests.warm import WarmProcess
+from worker.contract.people.seen_fields import seen_fields
 from worker.contract.redis.connection import connect
-from worker.contract.seen_fields import seen_fields
 from worker.contract.settings import load_settings
 from worker.errors import UsageWrong
 from worker.jsonnet.files import SHIPPED_FOLDER

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from pathlib import Path
 
+from ops.chaos.changes.renamed_audience import NEW, OLD, RenamedAudience
 from ops.chaos.plan import MANY_AUDIENCES, Plan
-from ops.chaos.renamed_audience import NEW, OLD, RenamedAudience
 from ops.chaos.run import ChaosRun
-from ops.invented import Happening
+from ops.invented.events import Happening
 
 
 def test_a_quarter_of_the_people_enter_and_leave_ten_audiences():

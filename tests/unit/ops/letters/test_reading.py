@@ -7,8 +7,8 @@ from ops.letters.reading import Filter, place_of
 from ops.letters.replay import ReplayPolicy, obstacle
 from producer.retrying import LedgerReach
 from worker.contract.events import Header, encode_header
-from worker.contract.meaning import Meaning
 from worker.contract.settings import Destination, Settings, Trigger
+from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import Direction
 
 NOW_MS = 1_795_500_000_000

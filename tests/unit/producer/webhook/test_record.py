@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from producer.webhook.record import AnswerRecord
-from worker.contract.webhook_requests import WebhookRequest
+from worker.contract.processes.webhook_requests import WebhookRequest
 from worker.errors import RedisMismatch, RedisUnavailable
 
 

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from worker.contract.settings import Authorization
-from worker.contract.settings.secrets import Secret
+from worker.contract.settings.values.secrets import Secret
 from worker.core.verdicts import AccessRefused, Failed
 from worker.destinations.api import Answer
 from worker.destinations.sending import NoAnswer, Silence

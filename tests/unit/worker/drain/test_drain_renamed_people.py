@@ -7,8 +7,8 @@ import orjson
 from tests.unit.worker.drain_world import event, members
 from worker.batch.preparing.forward import HELD_MS
 from worker.contract.events import decode_profile
-from worker.contract.forwards import Forward, Moving
 from worker.contract.keys import digest_of
+from worker.contract.people.forwards import Forward, Moving
 
 KEY, ELSEWHERE = "email:ada.lovelace@example.com", 9
 

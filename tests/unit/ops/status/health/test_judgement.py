@@ -8,8 +8,8 @@ from ops.status.health.facts import Facts, RedisFacts, SyncFacts
 from ops.status.health.judgement import problems_of
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem, line_of
 from producer.sync.run import Phase, Run
-from worker.contract.progress import Sample
-from worker.contract.receivers import Receivers
+from worker.contract.processes.progress import Sample
+from worker.contract.processes.receivers import Receivers
 from worker.contract.redis.birth import Loss
 
 NOW = 1_800_000_000_000

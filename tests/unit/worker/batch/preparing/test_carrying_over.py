@@ -15,7 +15,7 @@ from worker.batch.state import State
 from worker.contract.events import decode_header, decode_profile
 from worker.contract.keys import digest_of
 from worker.contract.redis.accept import NewDelivery
-from worker.contract.renames import Renames
+from worker.contract.triggers.renames import Renames
 from worker.contract.words import Direction
 from worker.core.ledger import Fact, Record, with_tried
 

@@ -5,7 +5,7 @@ import pytest
 
 from worker.contract.settings import load_settings
 from worker.contract.settings.sandboxed import sandboxed
-from worker.contract.settings.urls import host_problem, is_listed
+from worker.contract.settings.values.urls import host_problem, is_listed
 from worker.core.gate import gate_id
 from worker.destinations.http import HttpApi
 from worker.destinations.registry import api_of

@@ -1,0 +1,1 @@
+"""Changes that people make to a running system while everything breaks."""

@@ -1,0 +1,66 @@
+"""`PatientOperator` gives a command again until it succeeds, whatever breaks meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from ops.rig.rig import Rig
+from worker.errors import OperationsMustAct
+
+_PAUSE_SECONDS: Final = 0.3
+
+
+@dataclass(slots=True)
+class PatientOperator:
+    """Somebody at the command line while everything breaks.
+
+    Args:
+        stop_at: The end of the whole run, by the monotonic clock.
+        problems: Tracebacks that commands have printed.
+    """
+
+    rig: Rig
+    stop_at: float
+    problems: list[str] = field(default_factory=list)
+    _over: threading.Event = field(default_factory=threading.Event)
+
+    def insist(self, *arguments: str) -> None:
+        """Give a command until it succeeds.
+
+        Raises:
+            OperationsMustAct: It never did.
+        """
+        self._insist(*arguments)
+
+    def document(self, *arguments: str) -> dict[str, Any]:
+        """Give a command with `--json` until it succeeds, and return the document that it prints.
+
+        Raises:
+            OperationsMustAct: It never did.
+        """
+        found: dict[str, Any] = orjson.loads(self._insist(*arguments, "--json"))
+        return found
+
+    def pause(self) -> bool:
+        """Wait a moment; says whether there is time to try again."""
+        return not self._over.wait(_PAUSE_SECONDS) and time.monotonic() < self.stop_at
+
+    def end(self) -> None:
+        """Give no command again."""
+        self._over.set()
+
+    def _insist(self, *arguments: str) -> bytes:
+        while True:
+            done = self.rig.command(*arguments)
+            if not done.returncode:
+                return done.stdout
+            said = done.stderr.decode(errors="replace")
+            if "Traceback" in said:
+                self.problems.append(f"{' '.join(arguments)}: {said[-1_000:]}")
+            if not self.pause():
+                raise OperationsMustAct(f"`{' '.join(arguments)}` never succeeded: {said[-500:]}")

@@ -1,0 +1,1 @@
+"""Faults: killed, stopped and cut off processes and masters."""

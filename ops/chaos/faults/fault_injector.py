@@ -1,0 +1,248 @@
+"""Breaks things while they work, and puts them back."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from ops.chaos.faults.masters import Masters
+from ops.chaos.plan import (
+    LIMITS_PER_MINUTE,
+    REDIS_GONE_SECONDS,
+    STOPPED_SECONDS,
+    Disruption,
+    Plan,
+)
+from ops.chaos.ways import Readers
+from ops.embedded import lifecycle as embedded
+from ops.rig.rig import WORKER_READY, Rig, kill_group
+
+STOP_SECONDS: Final = 5.0
+"""A worker that was told to stop ends within this time."""
+_STOP_SECONDS_AT_MOST: Final = 20.0
+_LOGS_SECONDS: Final = 1.0
+_READY_SECONDS: Final = 60.0
+_LOOK_SECONDS: Final = 0.05
+
+
+@dataclass(slots=True)
+class FaultInjector:
+    """Breaks what a plan says, and puts it back.
+
+    Args:
+        masters: Behind Sentinels or in a Cluster; None where there is a single Redis.
+
+    Attributes:
+        done: The number of disruptions, by their kind.
+        drains_hit: Drains that could have been under way in all killed or stopped processes.
+        stop_seconds: The duration of each orderly stop.
+        problems: Processes that did not end or start as they must.
+    """
+
+    rig: Rig
+    plan: Plan
+    rng: random.Random
+    readers: Readers
+    masters: Masters | None = None
+    done: Counter[Disruption] = field(default_factory=Counter)
+    drains_hit: int = 0
+    stop_seconds: list[float] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    _log_starts: dict[int, int] = field(default_factory=dict)
+    _receiver: subprocess.Popen[bytes] | None = None
+
+    def start_workers(self) -> None:
+        """Start all workers."""
+        for number in range(self.plan.workers):
+            self._start(number, fresh=number >= len(self.rig.workers))
+
+    def start_receiver(self) -> None:
+        """Start the receiver of webhooks."""
+        self._receiver = self.rig.start_beside("serve")
+
+    def end_receiver(self) -> None:
+        """End the receiver in good order."""
+        if self._receiver is not None:
+            self._receiver.terminate()
+            try:
+                code = self._receiver.wait(_STOP_SECONDS_AT_MOST)
+            except subprocess.TimeoutExpired:
+                kill_group(self._receiver)
+                code = -signal.SIGKILL
+            if code:
+                self.problems.append(f"the receiver ended with {code} when told to stop")
+
+    def _start(self, number: int, *, fresh: bool = False) -> None:
+        log = self.rig.worker_log(number)
+        self._log_starts[number] = log.stat().st_size if log.exists() else 0
+        option = f"--concurrency={self.plan.concurrency}"
+        self.rig.start_worker(option, number=-1 if fresh else number)
+
+    def victim(self) -> int:
+        """Return a worker that is at work; waits until there is one."""
+        gives_up_at = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < gives_up_at:
+            self.revive()
+            ready = [n for n in range(self.plan.workers) if self._is_ready(n)]
+            if ready:
+                return self.rng.choice(ready)
+            time.sleep(_LOOK_SECONDS)
+        self.problems.append(f"no worker came up within {_READY_SECONDS:.0f} s")
+        return 0
+
+    def revive(self) -> None:
+        """Start workers again that ended by themselves."""
+        for number, worker in enumerate(self.rig.workers):
+            code = worker.poll()
+            if code is not None:
+                self.problems.append(f"worker {number} ended by itself with {code}")
+                self._start(number)
+
+    def _is_ready(self, number: int) -> bool:
+        log = self.rig.worker_log(number)
+        with log.open("rb") as lines:
+            lines.seek(self._log_starts[number])
+            return WORKER_READY in lines.read()
+
+    def inject(self, disruption: Disruption) -> None:
+        """Do one disruption to a worker that is at work, or to what it depends on."""
+        self._disruptions()[disruption](self.victim())
+        self.done[disruption] += 1
+
+    def _disruptions(self) -> Mapping[Disruption, Callable[[int], None]]:
+        return {
+            Disruption.KILL_WORKER: self._kill_worker,
+            Disruption.KILL_CHILD: self._kill_child,
+            Disruption.KILL_REDIS: self._kill_redis,
+            Disruption.STOP_MASTER: self._stop_master,
+            Disruption.MOVE_SLOT: self._move_slot,
+            Disruption.KILL_RECEIVER: self._kill_receiver,
+            Disruption.KILL_READER: self._kill_reader,
+            Disruption.STOP: self._stop,
+            Disruption.ORDERLY: self._orderly,
+            Disruption.RESTART: self._restart,
+            Disruption.LIMIT: self._limit,
+        }
+
+    def _kill_worker(self, number: int) -> None:
+        self.drains_hit += self.plan.concurrency
+        kill_group(self.rig.workers[number])
+        self._start(number)
+
+    def _kill_child(self, number: int) -> None:
+        child = self._child(number)
+        self.drains_hit += 1
+        with suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+    def _kill_redis(self, _number: int) -> None:
+        if self.masters:
+            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.masters.kill_one()
+            return
+        pid = self.rig.redis_pid()
+        if not pid:
+            self.problems.append("Redis was not there to be killed")
+            return
+        self.drains_hit += self.plan.concurrency * self.plan.workers
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(self.rng.uniform(*REDIS_GONE_SECONDS))
+        self.rig.start_redis()
+
+    def _stop_master(self, _number: int) -> None:
+        if self.masters:
+            self.drains_hit += self.plan.concurrency * self.plan.workers
+            self.masters.stop_one()
+
+    def _move_slot(self, _number: int) -> None:
+        if self.masters:
+            self.masters.move_slot()
+
+    def _kill_receiver(self, _number: int) -> None:
+        if self._receiver is not None:
+            kill_group(self._receiver)
+        self.start_receiver()
+
+    def _kill_reader(self, _number: int) -> None:
+        self.readers.kill_one()
+
+    def _stop(self, number: int) -> None:
+        """Stop one process that drains, or the whole worker."""
+        whole = self.rng.random() < 0.5  # noqa: PLR2004 - a coin
+        self.drains_hit += self.plan.concurrency if whole else 1
+        worker = self.rig.workers[number].pid
+        target, send = (worker, os.killpg) if whole else (self._child(number), os.kill)
+        with suppress(ProcessLookupError):
+            send(target, signal.SIGSTOP)
+            try:
+                time.sleep(self.rng.uniform(*STOPPED_SECONDS))
+            finally:
+                send(target, signal.SIGCONT)
+
+    def _orderly(self, number: int) -> None:
+        self.end(number)
+        self._start(number)
+
+    def end(self, number: int) -> None:
+        """End a worker in good order, and write down how that went."""
+        begun = time.monotonic()
+        worker = self.rig.workers[number]
+        expected = {0} if self._is_ready(number) else {0, -signal.SIGTERM}
+        worker.terminate()
+        try:
+            code = worker.wait(_STOP_SECONDS_AT_MOST)
+        except subprocess.TimeoutExpired:
+            self._log_stacks(worker.pid)
+            kill_group(worker)
+            self.problems.append(
+                f"worker {number} did not end in {_STOP_SECONDS_AT_MOST:.0f} s;"
+                " its log tells where its processes stood"
+            )
+            return
+        self.stop_seconds.append(round(time.monotonic() - begun, 2))
+        if code not in expected:
+            self.problems.append(f"worker {number} ended with {code} when told to stop")
+
+    def _log_stacks(self, parent: int) -> None:
+        """Make a worker and its children log their stacks (SIGUSR1, as Celery has it)."""
+        for pid in (parent, *children(parent)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGUSR1)
+            time.sleep(_LOGS_SECONDS)
+
+    def _restart(self, _number: int) -> None:
+        for number in range(self.plan.workers):
+            self.end(number)
+        if not self.masters:
+            embedded.stop(self.rig.settings.redis.data_dir)
+            self.rig.start_redis()
+        self.start_workers()
+
+    def _limit(self, _number: int) -> None:
+        self.rig.sandbox.settings(limit_per_minute=self.rng.choice(LIMITS_PER_MINUTE))
+
+    def _child(self, number: int) -> int:
+        """Return a child of a worker; the worker itself where it has none."""
+        parent = self.rig.workers[number].pid
+        found = children(parent)
+        return self.rng.choice(found) if found else parent
+
+
+def children(parent: int) -> list[int]:
+    """Return the children of a process."""
+    listing = subprocess.run(
+        ["ps", "-ax", "-o", "pid=,ppid="],  # noqa: S607 - where it is differs
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = (line.split() for line in listing.stdout.splitlines())
+    return [int(pid) for pid, ppid in rows if int(ppid) == parent]

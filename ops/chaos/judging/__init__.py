@@ -1,0 +1,1 @@
+"""The verdict on a run, and the records that it is drawn from."""

@@ -1,0 +1,1 @@
+"""A whole segrelay in one folder, for the demo, benchmarks and tests."""

@@ -1,0 +1,361 @@
+"""Backfills as processes on a real Redis: killed, resumed, paused, aborted, and never wrong."""
+
+import gzip
+import os
+import random
+import signal
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ops.embedded import lifecycle as embedded
+from producer.backfill.book import JobBook
+from producer.backfill.job import JobTally
+from producer.backfill.publishing import STARTED_FROM, StripeWaits, Task, publish_stripe
+from producer.backfill.reading import Reading, read_job
+from producer.sources.blocks import Block
+from tests.integration.producer.backfill.backfill_relay import PARTITIONS, Relay
+from tests.nightly import amount
+from tests.waiting import until
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import connect
+from worker.contract.settings import load_settings
+
+AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
+_NAMED = ("--name", "j", *AS_OF)
+PEOPLE = 30_000
+KILLS = amount(3, nightly=20)
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    built = Relay(tmp_path)
+    embedded.ensure_running(built.data_dir)
+    yield built
+    embedded.stop(built.data_dir)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> str:
+    """Return a file with 30,000 people and three rows that can't be placed."""
+    return _written(tmp_path / "people.ndjson", PEOPLE, pad=500)
+
+
+def _written(path: Path, people: int, *, pad: int) -> str:
+    filling = "x" * pad
+    rows = [orjson.dumps({"email": f"p{n}@example.com", "pad": filling}) for n in range(people)]
+    rows.insert(100, b"{broken")
+    rows.insert(20_000, b'{"first_name": "Nobody"}')
+    rows.append(b"17")
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    return str(path)
+
+
+def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
+    relay: Relay, tmp_path: Path
+) -> None:
+    rng = random.Random(7)
+    crowd = amount(1, nightly=2) * PEOPLE
+    source = _written(tmp_path / "crowd.ndjson", crowd, pad=1_600)
+
+    for kill in range(KILLS):
+        reading = relay.start(*(("resume", "j") if kill else ("start", source, *_NAMED)))
+        if kill % 3 == 1:
+            time.sleep(rng.uniform(0.2, 1.0))
+        else:
+            _until_it_has_read_more(relay)
+            time.sleep(rng.uniform(0.0, 0.08))
+        reading.send_signal(signal.SIGKILL)
+        reading.wait()
+        _let_its_claim_lapse(relay)
+    killed_at = relay.document("status", "j")["rows"]
+    assert relay.run("resume", "j").returncode == 0
+
+    assert 0 < killed_at < crowd
+    found = relay.document("status", "j")
+    emails = relay.published("j")
+    assert len(emails) == len(set(emails)) == crowd
+    assert (found["rows"], found["accepted"], found["refused"]) == (crowd + 3, crowd, 3)
+
+
+def _until_it_has_read_more(relay: Relay) -> None:
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        book = JobBook(client)
+
+        def rows() -> int:
+            found = book.find("j")
+            return found.tally.rows if found else 0
+
+        before = rows()
+        until(lambda: rows() > before, 60)
+
+
+def _let_its_claim_lapse(relay: Relay) -> None:
+    """Take the claim of a killed reader away, once what it had under way is published."""
+    time.sleep(0.5)
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        client.hset(keys.job("j"), "claim", "0 0")
+
+
+def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
+    relay: Relay, people: str
+) -> None:
+    reading = relay.start("start", people, "--name", "j", *AS_OF, stderr=subprocess.PIPE)
+    until(lambda: _publishing(reading.pid), 60)
+
+    os.kill(_publishing(reading.pid)[0], signal.SIGKILL)
+    _, told = reading.communicate(timeout=60)
+
+    assert reading.returncode != 0
+    assert b"Traceback" not in told
+    assert b"`segrelay backfill resume j` goes on exactly where it stopped" in told
+    assert relay.run("resume", "j").returncode == 0
+    emails = relay.published("j")
+    assert len(emails) == len(set(emails)) == PEOPLE
+
+
+def test_ctrl_c_reaches_none_of_the_processes_that_publish(relay: Relay, people: str) -> None:
+    reading = relay.start("start", people, *_NAMED)
+
+    while reading.poll() is None:
+        for started in _children(reading.pid):
+            for pid in (started, *_children(started)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+        time.sleep(0.01)
+
+    assert reading.returncode == 0
+    assert len(relay.published("j")) == PEOPLE
+
+
+def _publishing(reader: int) -> list[int]:
+    """Return the processes that publish: they are forked from one that the reader started."""
+    return [pid for started in _children(reader) for pid in _children(started)]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        found = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    return [int(child) for text in found for child in text.split()]
+
+
+def test_a_canary_publishes_its_rows_and_waits_for_a_word(relay: Relay, people: str) -> None:
+    starting = relay.start("start", people, "--name", "j", "--canary", "50", *AS_OF)
+    try:
+        _until_waiting(relay, "j")
+        assert len(relay.published("j")) == 50
+    finally:
+        starting.kill()
+        starting.wait()
+
+    assert relay.run("resume", "j").returncode == 0
+    assert len(relay.published("j")) == PEOPLE
+
+
+def test_a_job_that_somebody_reads_is_not_read_twice(relay: Relay, people: str) -> None:
+    relay.config.write_text(relay.config.read_text().replace("[redis]", "[redis]\nhigh_water = 1"))
+    reading = relay.start("start", people, *_NAMED)  # it waits for room, and nobody makes any
+    try:
+        _until_it_has_read_more(relay)
+
+        ran = relay.run("resume", "j")
+    finally:
+        reading.kill()
+        reading.wait()
+
+    assert (ran.returncode, b"is being read by another process" in ran.stderr) == (1, True)
+
+
+def test_what_publishes_ends_with_its_reader_also_while_it_waits_for_room(
+    relay: Relay, people: str
+) -> None:
+    relay.config.write_text(relay.config.read_text().replace("[redis]", "[redis]\nhigh_water = 1"))
+    reading = relay.start("start", people, *_NAMED)
+    _until_it_has_read_more(relay)
+    publishing = _publishing(reading.pid)
+    assert publishing
+
+    reading.kill()
+    reading.wait()
+
+    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing), 10)
+
+
+def test_a_reader_that_fails_leaves_counts_that_are_right(relay: Relay, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    rows = (
+        orjson.dumps({"email": f"p{n}@example.com", "pad": rng.randbytes(400).hex()})
+        for n in range(12_000)
+    )
+    packed = gzip.compress(b"\n".join(rows))
+    damaged = tmp_path / "damaged.ndjson.gz"
+    damaged.write_bytes(packed[: len(packed) * 85 // 100])
+
+    ran = relay.run("start", str(damaged), *_NAMED)
+
+    assert (ran.returncode, b"is damaged" in ran.stderr) == (2, True)
+    assert relay.document("status", "j")["rows"] == len(relay.published("j")) > 0
+
+
+def test_an_error_of_redis_that_nobody_expects_ends_the_reading(
+    relay: Relay, tmp_path: Path
+) -> None:
+    (tmp_path / "one.ndjson").write_bytes(b'{"email": "p1@example.com"}\n')
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        for number in range(PARTITIONS):
+            client.set(PartitionKeys("insider", number).counts, "no hash")
+
+    ran = relay.run("start", str(tmp_path / "one.ndjson"), *_NAMED)
+
+    assert ran.returncode == 1
+    assert b"`segrelay backfill resume j` goes on" in ran.stderr
+
+
+def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
+    relay: Relay, people: str
+) -> None:
+    assert relay.run("start", people, *_NAMED).returncode == 0
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        spec = JobBook(client).named("j").spec
+    nobody = 'url = "redis://127.0.0.1:1"'
+    relay.config.write_text(relay.config.read_text().replace('url = "embedded"', nobody))
+    ours, theirs = STARTED_FROM.Pipe()
+    publishing = STARTED_FROM.Process(
+        target=publish_stripe, args=(theirs, relay.config, spec, 1, 0, JobTally()), daemon=True
+    )
+    publishing.start()
+    large = Block(1, Path(people).read_bytes()[:1_000_000])
+    sent = threading.Thread(
+        target=lambda: [ours.send(Task(number, people, large)) for number in (2, 4)], daemon=True
+    )
+    try:
+        sent.start()
+
+        sent.join(30)
+
+        assert not sent.is_alive()
+        assert isinstance(ours.recv(), StripeWaits)
+    finally:
+        publishing.kill()
+        publishing.join()
+
+
+def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
+    relay: Relay, people: str
+) -> None:
+    assert relay.run("start", people, *_NAMED).returncode == 0
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        book = JobBook(client)
+        ended = book.named("j")
+        as_it_was = replace(ended, phase="reading", tallies=(JobTally(),) * len(ended.tallies))
+
+        told: list[Reading] = []
+        phase = read_job(book, as_it_was, load_settings(relay.config), told.append)
+
+        assert (phase, told) == (ended.phase, [])
+
+
+def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(
+    relay: Relay, tmp_path: Path
+) -> None:
+    source = _written(tmp_path / "crowd.ndjson", 2 * PEOPLE, pad=1_600)
+    reading = relay.start("start", source, *_NAMED)
+    _until_it_has_read_more(relay)
+
+    found = embedded.find(relay.data_dir)
+    assert found is not None
+    os.kill(found.pid, signal.SIGKILL)
+    time.sleep(3)
+    embedded.ensure_running(relay.data_dir, wait_seconds=30)
+
+    assert reading.wait(120) == 0
+    emails = relay.published("j")
+    assert len(emails) == len(set(emails)) == 2 * PEOPLE
+
+
+def _until_waiting(relay: Relay, job: str) -> None:
+    wanted = b'"state": "canary under way"'
+    until(lambda: wanted in relay.run("status", job, "--json").stdout, 60)
+
+
+def test_aborting_removes_what_waits_and_counts_it(relay: Relay, people: str) -> None:
+    assert relay.run("start", people, "--name", "j", *AS_OF).returncode == 0
+
+    assert relay.document("abort", "j", "--yes") == {"job": "j", "discarded": PEOPLE}
+    found = relay.document("status", "j")
+    assert (found["state"], found["discarded"], found["waiting"]) == ("aborted", PEOPLE, 0)
+
+
+def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, people: str) -> None:
+    assert relay.run("start", people, "--name", "j", *AS_OF).returncode == 0
+    bad, page = relay.folder / "bad.ndjson", relay.folder / "report.html"
+    bad.write_text("of another job\n")
+    bad.chmod(0o644)
+
+    found = relay.document("report", "j", "--html", str(page), "--bad-rows", str(bad))
+
+    assert (found["rows"], found["refused"]) == (PEOPLE + 3, 3)
+    assert found["refused_by_reason"] == {"unreadable": 2, "no_identity": 1}
+    named = [(row["file"], row["line"], row["reason"]) for row in found["bad_rows"]]
+    assert sorted(named) == [
+        (people, 101, "unreadable"),
+        (people, 20_001, "no_identity"),
+        (people, PEOPLE + 3, "unreadable"),
+    ]
+    assert sorted(bad.read_text().splitlines()) == ["17", '{"first_name": "Nobody"}', "{broken"]
+    assert "<title>Backfill j</title>" in page.read_text()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (bad, page)} == {0o600}
+    assert "p1@example.com" not in page.read_text()
+    mended = relay.folder / "mended.ndjson"
+    mended.write_text(bad.read_text().replace("{broken", '{"email": "mended@example.com"}'))
+    again = relay.document("start", str(mended), "--name", "j2", *AS_OF)
+    assert (again["accepted"], again["refused"]) == (1, 2)
+
+
+def test_a_changed_file_is_refused(relay: Relay, people: str) -> None:
+    starting = relay.start("start", people, "--name", "j", "--canary", "5", *AS_OF)
+    _until_waiting(relay, "j")
+    starting.kill()
+    starting.wait()
+    with Path(people).open("ab") as file:
+        file.write(b'{"email": "late@example.com"}\n')
+
+    ran = relay.run("resume", "j")
+
+    assert ran.returncode == 2
+    assert b"has changed since job 'j' began" in ran.stderr
+
+
+def test_bad_rows_of_a_table_are_sent_again_under_its_header(relay: Relay) -> None:
+    table, bad = relay.folder / "people.csv", relay.folder / "bad.csv"
+    table.write_text('email,n\nann@example.com,1\nben@example.com,"2\neva@example.com,3\n')
+    assert relay.document("start", str(table), "--name", "j", *AS_OF)["refused"] == 1
+
+    told = relay.run("report", "j", "--bad-rows", str(bad)).stderr
+    mended = bad.read_text().replace('"', "")
+    bad.write_text(mended)
+    again = relay.document("start", str(bad), "--name", "j2", "--columns", "email,n", *AS_OF)
+
+    assert b"the header above them or with --columns" in told
+    assert (again["accepted"], relay.published("j2")) == (1, ["ben@example.com"])
+
+
+def test_a_file_whose_columns_are_not_known_leaves_no_job_behind(relay: Relay) -> None:
+    table = relay.folder / "people.csv"
+    table.write_text("E-mail;Name\nann@example.com;Ann\n")
+
+    ran = relay.run("start", str(table), "--name", "j", *AS_OF)
+
+    assert (ran.returncode, b"none is the identity field" in ran.stderr) == (2, True)
+    assert relay.document("list") == []

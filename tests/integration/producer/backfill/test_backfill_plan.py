@@ -1,0 +1,67 @@
+"""What a plan says of a file, before anything is written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ops.embedded import lifecycle as embedded
+from tests.integration.producer.backfill.backfill_relay import Relay
+
+AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
+TEMPLATE = """
+local lio = import 'lytemplates.libsonnet';
+assert !lio.has('bot') : 'bots are left out';
+{ users: [{ identifiers: { email: lio.get('email') }, attributes: { name: lio.get('name') } }] }
+"""
+GOOD = [orjson.dumps({"email": f"p{n}@example.com", "name": "Ann"}) for n in range(2_500)]
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    built = Relay(tmp_path)
+    (tmp_path / "templates" / "any.jsonnet").write_text(TEMPLATE)
+    embedded.ensure_running(built.data_dir)
+    yield built
+    embedded.stop(built.data_dir)
+
+
+def test_a_plan_counts_names_bad_rows_and_shows_masked_bodies(relay: Relay, tmp_path: Path) -> None:
+    rows = [*GOOD, b'{"name": "Nobody"}', b"{broken", b'{"email": "b@example.com", "bot": 1}']
+    path = tmp_path / "people.ndjson"
+    path.write_bytes(b"\n".join(rows))
+
+    found = relay.document("plan", str(path), *AS_OF)
+
+    assert (found["rows"], found["events"], found["refused"]) == (2_503, 2_501, 2)
+    assert [(bad["line"], bad["reason"]) for bad in found["bad_rows"]] == [
+        (2_501, "no_identity"),
+        (2_502, "unreadable"),
+    ]
+    trigger = found["triggers"]["vip-enter"]
+    assert (trigger["deliveries"], trigger["to_send"], trigger["known"]) == (2_501, 2_501, {})
+    assert trigger["sample"] == {"sent": 100}
+    # Four partitions of about 625 people: each is one request of up to 1,000.
+    assert found["requests"] == 4
+    assert 0 < found["seconds_at_the_rate"] < 1
+    assert 2_501 * 200 < found["redis_bytes"] < 2_501 * 1_000
+    [sent] = found["bodies"]
+    assert sent["trigger"] == "vip-enter"
+    # The template says no skip_hook: it comes with what is sent.
+    assert sent["body"]["skip_hook"] == "•••"
+    assert sent["body"]["users"][0]["identifiers"]["email"] == "•••"
+    assert relay.document("list") == []
+    assert relay.published("people") == []
+
+
+def test_a_plan_for_people_reads_like_one(relay: Relay, tmp_path: Path) -> None:
+    path = tmp_path / "people.ndjson"
+    path.write_bytes(b"\n".join([*GOOD[:10], b"{broken"]))
+
+    ran = relay.run("plan", str(path), *AS_OF)
+
+    told = ran.stdout.decode()
+    assert "11 rows: 10 events, 0 unmatched, 1 refused" in told
+    assert "people.ndjson:11: unreadable" in told
+    assert "p1@example.com" not in told

@@ -1,0 +1,100 @@
+"""Backfills of a scan of Lytics, and of standard input: what can't be read twice starts again."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ops.embedded import lifecycle as embedded
+from ops.sandbox.process import SandboxProcess
+from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.waiting import until
+from tests.warm import WarmProcess
+
+MEMBERS = 1_250
+AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
+CALM = {"date_offset_seconds": 0.0, "page_token_seconds": 300.0, "error_shares": {}}
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[SandboxProcess]:
+    with SandboxProcess(launch=WarmProcess) as process:
+        rows = [
+            {"_uid": f"u{n:04}", "email": f"p{n}@example.com", "segments": ["vip"]}
+            for n in range(MEMBERS)
+        ]
+        process.post("lytics/profiles", rows)
+        yield process
+
+
+@pytest.fixture
+def relay(tmp_path: Path, sandbox: SandboxProcess) -> Iterator[Relay]:
+    more = f"""
+[lytics]
+base_url = "{sandbox.url}"
+token = "literal-token-of-nobody"
+"""
+    sandbox.settings(lytics=CALM)
+    built = Relay(tmp_path, more)
+    embedded.ensure_running(built.data_dir)
+    yield built
+    embedded.stop(built.data_dir)
+
+
+def test_a_scan_brings_in_all_members_at_the_time_of_lytics_clock(relay, sandbox) -> None:
+    sandbox.settings(lytics={"date_offset_seconds": -120.0})
+
+    found = relay.document("start", "lytics:vip")
+
+    assert (found["job"], found["rows"], found["accepted"]) == ("vip", MEMBERS, MEMBERS)
+    assert found["audience"] == "vip"
+    assert found["as_of"] < found["started_at"]
+    assert sorted(relay.published("vip")) == sorted(f"p{n}@example.com" for n in range(MEMBERS))
+
+
+def test_a_scan_with_a_wrong_clock_is_refused(relay, sandbox) -> None:
+    sandbox.settings(lytics={"date_offset_seconds": 3_600.0})
+
+    ran = relay.run("start", "lytics:vip")
+
+    assert ran.returncode == 1
+    assert b"ahead of Redis' clock" in ran.stderr
+    assert relay.document("list") == []
+
+
+def test_an_unknown_audience_is_told_before_there_is_a_job(relay) -> None:
+    ran = relay.run("start", "lytics:nobody", "--audience", "vip")
+
+    assert ran.returncode == 2
+    assert b"/api/segment/nobody/scan" in ran.stderr
+    assert relay.document("list") == []
+
+
+def test_a_scan_that_expired_starts_again_when_it_is_resumed(relay, sandbox) -> None:
+    sandbox.settings(lytics={"page_token_seconds": 0.000001})
+    expired = relay.run("start", "lytics:vip")
+    sandbox.settings(lytics=CALM)
+
+    assert expired.returncode == 1
+    assert b"`segrelay backfill resume` scans again" in expired.stderr
+    found = relay.document("resume", "vip")
+    assert (found["rows"], found["accepted"]) == (MEMBERS, MEMBERS)
+
+
+def test_standard_input_is_read_from_its_beginning_when_a_job_goes_on(relay) -> None:
+    rows = [orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 990}) for n in range(6_000)]
+    begun = relay.start("start", "-", *AS_OF, "--name", "j", stdin=subprocess.PIPE)
+    begun.stdin.write(b"\n".join(rows[:4_000]) + b"\n")
+    begun.stdin.flush()
+    until(lambda: len(relay.published("j")) >= 2_000, 60)
+    begun.kill()
+    begun.wait()
+    begun.stdin.close()
+    until(lambda: relay.document("status", "j")["state"] == "interrupted", 60)
+
+    found = relay.document("resume", "j", given=b"\n".join(rows))
+
+    assert found["rows"] == len(rows)
+    assert set(relay.published("j")) == {f"p{n}@example.com" for n in range(len(rows))}

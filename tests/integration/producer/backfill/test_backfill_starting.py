@@ -1,0 +1,129 @@
+"""Starting a backfill: what is refused at once, where rows have their time, changed files."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ops.embedded import lifecycle as embedded
+from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.waiting import until
+
+NAMED = ("--job", "j", "--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
+PEOPLE = 12_000
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    built = Relay(tmp_path)
+    embedded.ensure_running(built.data_dir)
+    yield built
+    embedded.stop(built.data_dir)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    path = tmp_path / "people.ndjson"
+    rows = (orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 500}) for n in range(PEOPLE))
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nothing.csv", "--audience", "vip", "--as-of", "now"), b"there is no such file"),
+        (("PEOPLE", "--audience", "vip"), b"--as-of"),
+        (("PEOPLE", "--audience", "vip", "--as-of", "yesterday"), b"2026-11-25T06:00:00Z"),
+        (("PEOPLE", "--audience", "vipp", "--as-of", "now"), b"No trigger wants"),
+        (("PEOPLE", "--audience", "vip", "--as-of", "now", "--trigger", "x"), b"no trigger 'x'"),
+        (("PEOPLE", "--audience", "vip", "--as-of", "now", "--name", "A B"), b"a to z"),
+        (("PEOPLE", "--audience", "vip", "--as-of", "2099-01-01T00:00:00Z"), b"in the future"),
+        (("PEOPLE", "--audience", "vip", "--as-of", "name"), b"holds no time"),
+        (("PEOPLE", "--audience", "vip", "--as-of", "column:"), b"column:NAME"),
+        (("PEOPLE",), b"--audience SLUG --as-of TIME"),
+    ],
+)
+def test_what_can_not_be_started_is_told(
+    relay: Relay, people: Path, arguments: tuple[str, ...], told: bytes
+) -> None:
+    for command in ("start", "plan"):
+        given = (str(people) if each == "PEOPLE" else each for each in arguments)
+        if command == "plan" and "--name" in arguments:
+            continue
+        ran = relay.run(command, *given)
+
+        assert ran.returncode == 2
+        assert told in b" ".join(ran.stderr.split())
+        assert b"Traceback" not in ran.stderr
+    assert relay.document("list") == []
+
+
+def test_rows_of_a_pipe_that_tell_no_audience_end_the_job_before_any_is_kept(relay: Relay) -> None:
+    ran = relay.run("start", "-", "--job", "j", given=b'{"email": "ann@example.com"}\n' * 5)
+
+    assert ran.returncode == 2
+    assert b"--audience SLUG --as-of TIME" in ran.stderr
+    found = relay.document("status", "j")
+    assert (found["state"], found["rows"], found["refused"]) == ("failed", 0, 0)
+
+
+def test_the_time_of_rows_comes_from_the_name_of_their_file(relay: Relay, people: Path) -> None:
+    for name, at in (
+        ("vip-2026-11-20.ndjson", "2026-11-20T00:00:00Z"),
+        ("vip_20261120T061530Z.ndjson", "2026-11-20T06:15:30Z"),
+        ("vip 2026-11-20 06-15.ndjson", "2026-11-20T06:15:00Z"),
+    ):
+        people = people.rename(relay.folder / name)
+        found = relay.document("plan", str(people), "--audience", "vip", "--as-of", "name")
+
+        assert found["as_of"] == at
+
+
+def test_each_row_may_tell_its_own_time(relay: Relay) -> None:
+    table = relay.folder / "people.csv"
+    table.write_text(
+        "email,changed\nann@example.com,2026-11-20T06:00:00Z\nben@example.com,yesterday\n"
+        "eva@example.com,2026-11-21T07:00:00+01:00\n"
+    )
+
+    found = relay.document(
+        "start", str(table), "--job", "j", "--audience", "vip", "--as-of", "column:changed"
+    )
+
+    assert (found["accepted"], found["refused"]) == (2, 1)
+    assert found["as_of"] == "column:changed"
+    assert relay.document("report", "j")["refused_by_reason"] == {"bad_time": 1}
+    assert relay.times("j") == {
+        "ann@example.com": "2026-11-20T06:00:00Z",
+        "eva@example.com": "2026-11-21T07:00:00+01:00",
+    }
+
+
+def test_a_file_that_is_rewritten_while_it_is_read_fails_its_job(
+    relay: Relay, people: Path
+) -> None:
+    relay.config.write_text(
+        relay.config.read_text().replace("[redis]", "[redis]\nhigh_water = 1000")
+    )
+    reading = relay.start("start", str(people), *NAMED, stderr=subprocess.PIPE)
+    until(lambda: relay.published("j"), 60)
+    content = people.read_bytes()
+
+    with people.open("r+b") as file:  # in place, as `cat new > people` does
+        file.write(content.replace(b"p1@", b"p2@"))
+    relay.config.write_text(relay.config.read_text().replace("high_water = 1000", ""))
+    while reading.poll() is None:
+        relay.drained("j")
+        time.sleep(0.05)
+
+    assert reading.returncode == 1
+    assert b"was written to while it was read" in b" ".join(reading.communicate()[1].split())
+    found = relay.document("status", "j")
+    assert found["state"] == "failed"
+    assert "was written to while it was read" in found["problem"]
+    assert found["rows"] < PEOPLE
+    assert relay.run("resume", "j").returncode == 2

@@ -1,0 +1,169 @@
+"""Readers of a job that was paused or aborted: nothing more of theirs is accepted, ever."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import orjson
+import pytest
+
+from ops.embedded import lifecycle as embedded
+from producer.backfill.book import JobBook
+from tests.integration.producer.backfill.backfill_relay import Relay
+from tests.nightly import amount
+from tests.waiting import until
+from tests.warm import WarmProcess
+from worker.contract.redis.connection import connect
+
+PEOPLE = amount(12_000, nightly=150_000)
+HIGH_WATER = 2_000
+NAMED = ("--job", "j", "--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[Relay]:
+    built = Relay(tmp_path)
+    text = built.config.read_text().replace("[redis]", f"[redis]\nhigh_water = {HIGH_WATER}")
+    built.config.write_text(text)
+    embedded.ensure_running(built.data_dir)
+    yield built
+    embedded.stop(built.data_dir)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> str:
+    path = tmp_path / "people.ndjson"
+    rows = (orjson.dumps({"email": f"p{n}@example.com", "pad": "x" * 500}) for n in range(PEOPLE))
+    path.write_bytes(b"\n".join(rows) + b"\n")
+    return str(path)
+
+
+@contextmanager
+def waiting_reader(relay: Relay, people: str) -> Iterator[WarmProcess]:
+    """Start a reader, and yield it once it waits for room."""
+    reading = relay.start("start", people, *NAMED, stderr=subprocess.PIPE)
+    try:
+        until(lambda: len(relay.published("j")) >= HIGH_WATER, 60)
+        yield reading
+    finally:
+        told(reading, signal.SIGCONT)
+        reading.kill()
+        reading.wait()
+        reading.stderr.close()
+
+
+def told(reading: WarmProcess, number: signal.Signals) -> None:
+    """Send a signal to a reader and to all that it has started."""
+    for pid in processes_of(reading):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def processes_of(reading: WarmProcess) -> list[int]:
+    """Return the reader, and all that it has started."""
+    found = [reading.pid]
+    for pid in found:
+        found += _children(pid)
+    return [pid for pid in found if Path(f"/proc/{pid}/stat").exists()]
+
+
+def _children(pid: int) -> Iterable[int]:
+    try:
+        texts = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    return [int(child) for text in texts for child in text.split()]
+
+
+def phase(relay: Relay) -> str:
+    with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
+        return JobBook(client).phase("j")
+
+
+def test_an_aborted_job_ends_at_once_while_its_reader_waits_for_room(
+    relay: Relay, people: str
+) -> None:
+    with waiting_reader(relay, people) as reading:
+        begun = time.monotonic()
+
+        found = relay.document("abort", "j", "--yes")
+
+        assert time.monotonic() - begun < 5
+        assert found["discarded"] >= HIGH_WATER
+        assert reading.wait(15) == 1
+        status = relay.document("status", "j")
+        assert (status["state"], status["waiting"]) == ("aborted", 0)
+        assert status["accepted"] == status["discarded"] < PEOPLE
+
+
+def test_a_paused_job_ends_its_reader_while_that_waits_for_room(relay: Relay, people: str) -> None:
+    with waiting_reader(relay, people) as reading:
+        assert relay.run("pause", "j").returncode == 0
+        there = len(relay.published("j"))
+
+        assert reading.wait(15) == 1
+        assert len(relay.published("j")) == there
+        assert relay.document("status", "j")["state"] == "paused"
+
+
+def test_ctrl_c_ends_a_reader_that_waits_for_room(relay: Relay, people: str) -> None:
+    with waiting_reader(relay, people) as reading:
+        reading.send_signal(signal.SIGINT)
+
+        reading.wait(15)
+        assert relay.document("status", "j")["state"] == "interrupted"
+
+
+@pytest.mark.parametrize(("command", "after"), [("abort", "aborted"), ("pause", "paused")])
+def test_a_reader_that_stood_still_while_its_job_was_stopped_writes_nothing_more(
+    command: str, after: str, relay: Relay, people: str
+) -> None:
+    with waiting_reader(relay, people) as reading:
+        told(reading, signal.SIGSTOP)
+        assert relay.run(command, "j", *(["--yes"] if command == "abort" else [])).returncode == 0
+        relay.drained("j")  # so that there is room for what it has read already
+
+        told(reading, signal.SIGCONT)
+
+        assert reading.wait(30) == 1
+        assert (relay.published("j"), phase(relay)) == ([], after)
+
+
+def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(
+    relay: Relay, people: str
+) -> None:
+    with waiting_reader(relay, people) as old:
+        told(old, signal.SIGSTOP)
+        assert relay.run("pause", "j").returncode == 0
+        taken = relay.drained("j")
+        new = relay.start("resume", "j")
+        try:
+            until(lambda: len(relay.published("j")) >= HIGH_WATER, 60)
+            told(old, signal.SIGCONT)
+            while new.poll() is None:
+                taken += relay.drained("j")
+                time.sleep(0.1)
+        finally:
+            new.kill()
+            new.wait()
+
+        _, said = old.communicate(timeout=30)
+        assert old.returncode == 1
+        assert b"read by another process" in said or b"taken over" in said
+        assert taken + relay.drained("j") == PEOPLE
+        found = relay.document("status", "j")
+        assert (found["rows"], found["accepted"]) == (PEOPLE, PEOPLE)
+
+
+def test_what_was_aborted_is_never_read_again(relay: Relay, people: str) -> None:
+    with waiting_reader(relay, people):
+        assert relay.run("abort", "j", "--yes").returncode == 0
+
+    assert relay.run("resume", "j").returncode == 2
+    assert relay.run("pause", "j").returncode == 2
+    assert phase(relay) == "aborted"
+    assert relay.document("abort", "j", "--yes")["discarded"] == 0

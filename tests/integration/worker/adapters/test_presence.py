@@ -1,0 +1,110 @@
+"""Which processes are seen in a real Redis."""
+
+import os
+from contextlib import closing
+
+import pytest
+
+from worker.adapters.redis.node.presence import RedisPresence
+from worker.contract import keys
+from worker.contract.processes.workers import LIFE_MS, Process, read_processes
+from worker.contract.redis.connection import connect
+
+
+@pytest.fixture
+def client(redis_url):
+    with closing(connect(redis_url)) as connected:
+        yield connected
+
+
+class Node:
+    """A worker whose clock a test moves."""
+
+    def __init__(self, client, config="aaa"):
+        self.now = 100.0
+        self.stopped = set()
+        self.engine_use = {}
+        self.presence = RedisPresence(
+            client,
+            config,
+            stopped=lambda: self.stopped,
+            clock=lambda: self.now,
+            engine_use=lambda: self.engine_use,
+        )
+
+
+def test_a_worker_is_seen_with_its_configuration(client):
+    Node(client).presence.announce()
+
+    (found,) = read_processes(client)
+
+    assert (found.pid, found.kind, found.config) == (os.getpid(), "worker", "aaa")
+
+
+def test_who_was_seen_by_a_clock_that_was_set_back_is_forgotten(client):
+    seconds, _ = client.time()
+    gone = Process("elsewhere", 1, "worker", "aaa", ()).dumps()
+    client.zadd(keys.PROCESSES, {gone: (seconds + 3600) * 1_000_000})
+
+    Node(client).presence.announce()
+
+    assert [process.pid for process in read_processes(client)] == [os.getpid()]
+
+
+def test_a_worker_is_one_process_whatever_it_found_out_meanwhile(client):
+    node = Node(client)
+    node.presence.announce()
+    node.stopped.add("vip-enter")
+    node.now += 60
+    node.presence.announce()
+
+    (found,) = read_processes(client)
+
+    assert found.stopped == ("vip-enter",)
+
+
+def test_a_worker_says_so_every_few_seconds_only(client):
+    node = Node(client)
+    node.presence.announce()
+    client.delete(keys.PROCESSES)
+    node.now += 1
+
+    node.presence.announce()
+
+    assert read_processes(client) == []
+
+
+def test_who_left_is_gone(client):
+    node = Node(client)
+    node.presence.announce()
+
+    node.presence.leave()
+
+    assert read_processes(client) == []
+
+
+def test_who_has_not_been_seen_for_long_is_gone_and_is_forgotten(client):
+    seconds, _ = client.time()
+    silent = Process("elsewhere", 7, "worker", "aaa")
+    client.zadd(keys.PROCESSES, {silent.dumps(): (seconds * 1000 - 2 * LIFE_MS) * 1000})
+
+    before = read_processes(client)
+    Node(client).presence.announce()
+
+    assert before == []
+    assert client.zcard(keys.PROCESSES) == 1
+    assert 0 < client.pttl(keys.PROCESSES) <= LIFE_MS
+
+
+def test_a_worker_tells_how_many_events_needed_the_engine_and_leaves_nothing_behind(client):
+    node = Node(client)
+    for number in range(20):
+        node.engine_use = {"a.jsonnet": {"": number, "std.exp": 1}}
+        node.presence.announce()
+        node.now += 3.1
+
+    (found,) = read_processes(client)
+    node.presence.leave()
+
+    assert found.engine_use == {"a.jsonnet": {"": 19, "std.exp": 1}}
+    assert read_processes(client) == []

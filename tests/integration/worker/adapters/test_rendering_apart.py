@@ -1,0 +1,234 @@
+"""Finding the event that kills: it alone is to blame, whatever else ends a process."""
+
+import asyncio
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import allowed, until
+from worker.adapters.jsonnet import KILLED_AT_MOST, ProcessRenderer
+from worker.jsonnet.files import TemplateFolder
+from worker.jsonnet.isolated import DiedAt, render_isolated
+from worker.jsonnet.rendered import Killed, Rendered, Row, TemplateFailed
+from worker.jsonnet.renderer import Renderer
+
+MB = 1_000_000
+LIBRARY = "local event = import 'lytemplates.libsonnet';\nlocal n = event.get('n');\n"
+ENDLESS = "std.length([1 for i in std.range(1, 1000000000) if i < 0])"
+REFERS_TO_ITSELF = LIBRARY + "if n < 0 then (local a = [a]; a) else n"
+SPINS = LIBRARY + f"if n < 0 then {ENDLESS} else n"
+RECURS = LIBRARY + "local f(x) = f(x + 1) tailstrict;\nif n < 0 then f(0) else n"
+GIGANTIC = LIBRARY + "std.length(std.repeat('a', if n < 0 then 1000000000000 else 1))"
+TOO_WIDE = LIBRARY + "std.length(('%' + (if n < 0 then 9999999999 else 9) + 'd') % 1)"
+HUNGRY = LIBRARY + "std.length(std.sort(std.range(0, if n < 0 then 100000000 else 1)))"
+
+
+def rows(*numbers):
+    return [Row(b'{"n": %d}' % number) for number in numbers]
+
+
+def loaded(folder, source):
+    (folder / "t.jsonnet").write_text(source)
+    renderer = Renderer(folder)
+    return renderer, renderer.load("t.jsonnet")
+
+
+def read(folder):
+    return TemplateFolder(folder).bundle("t.jsonnet")
+
+
+def render_apart(folder, source, *numbers):
+    renderer, template = loaded(folder, source)
+    renders = ProcessRenderer(renderer, isolated_seconds=1.0, isolated_bytes=400 * MB)
+    return apart_by(renders, template, *numbers)
+
+
+def apart_by(renders, template, *numbers):
+    return asyncio.run(renders.render(template, "jsonnet", rows(*numbers), isolated=True))
+
+
+def bodies(results):
+    return [r.body if isinstance(r, Rendered) else type(r) for r in results]
+
+
+@pytest.mark.parametrize("source", [REFERS_TO_ITSELF, RECURS, GIGANTIC, TOO_WIDE, HUNGRY])
+def test_exactly_the_event_that_kills_is_found(tmp_path, source):
+    results = render_apart(tmp_path, source, 1, -1, 2, 3, -2, 4)
+
+    assert [type(r) for r in results] == [
+        Rendered, Killed, Rendered, Rendered, Killed, Rendered,
+    ]  # fmt: skip
+
+
+def test_what_never_ends_is_found_by_the_time_it_takes(tmp_path):
+    def found():
+        """Try again where a busy machine gave it no processor, as a drain does."""
+        kinds = [type(result) for result in render_apart(tmp_path, SPINS, 1, -1, 2)]
+        assert kinds in ([Rendered], [Rendered, Killed], [Rendered, Killed, Rendered])
+        return kinds[1:]
+
+    assert until(found, 60)[0] is Killed
+
+
+def test_no_more_than_a_few_die_in_one_call(tmp_path):
+    results = render_apart(tmp_path, REFERS_TO_ITSELF, *range(-50, 0))
+
+    assert bodies(results) == [Killed] * KILLED_AT_MOST
+
+
+def test_more_rows_than_a_pipe_holds_are_rendered_however_late_they_are_read(tmp_path):
+    (tmp_path / "t.jsonnet").write_text(REFERS_TO_ITSELF)
+    many = [Row(b'{"n": 1, "text": "%s"}' % (b"x" * 20_000)) for _ in range(200)]
+
+    results = render_isolated(read(tmp_path), many, seconds=10, memory_bytes=1 << 29)
+
+    assert [type(result) for result in results] == [Rendered] * len(many)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_a_signal_from_outside_proves_nothing(tmp_path, number):
+    (tmp_path / "t.jsonnet").write_text(SPINS)
+    killer = threading.Thread(target=signal_children, args=(number,))
+    killer.start()
+
+    outcome = render_isolated(read(tmp_path), rows(-1), seconds=10, memory_bytes=1 << 29)
+    killer.join()
+
+    assert isinstance(outcome, DiedAt)
+    assert outcome.by_others
+
+
+def signal_children(number):
+    """Signal the throw-away process once it is at its row."""
+    busy = until(lambda: [pid for pid in apart() if cpu_seconds(pid) > 0.5])
+    os.kill(busy[0], number)
+
+
+def apart():
+    """Return the throw-away processes that render for this one."""
+    return [pid for pid in children() if b"jsonnet.isolated" in command_of(pid)]
+
+
+def children():
+    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    return [int(pid) for file in listed for pid in file.read_text().split()]
+
+
+def command_of(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_stopped_process_has_not_run_out_of_time(tmp_path):
+    (tmp_path / "t.jsonnet").write_text(
+        LIBRARY + "std.foldl(function(a, b) a + b, std.range(0, 400000), 0)"
+    )
+    stopped = []
+
+    def stop_and_go_on():
+        end = time.monotonic() + 10
+        while time.monotonic() < end and not stopped:
+            for pid in children():
+                if b"jsonnet.isolated" in command_of(pid):
+                    os.kill(pid, signal.SIGSTOP)
+                    stopped.append(pid)
+                    time.sleep(3)
+                    os.kill(pid, signal.SIGCONT)
+                    return
+            time.sleep(0.01)
+
+    stopper = threading.Thread(target=stop_and_go_on)
+    stopper.start()
+    outcome = render_isolated(read(tmp_path), rows(1), seconds=2, memory_bytes=1 << 29)
+    stopper.join()
+
+    assert stopped
+    assert bodies(outcome) == [b"80000200000"]
+
+
+def test_who_is_told_to_stop_gives_up_and_blames_nobody(tmp_path):
+    renderer, template = loaded(tmp_path, SPINS)
+    told_at = time.monotonic() + 1.0
+    renders = ProcessRenderer(renderer, lambda: time.monotonic() > told_at)
+
+    results = apart_by(renders, template, 1, -1, 2)
+
+    assert bodies(results)[1:] == []
+    assert time.monotonic() - told_at < allowed(2)
+
+
+@pytest.mark.parametrize("refused", ["{ n: 'refused' }", "{ broken", None])
+def test_a_suspect_is_rendered_with_the_version_that_was_accepted(tmp_path, refused):
+    (tmp_path / "part.libsonnet").write_text("{ n: 7 }")
+    renderer, template = loaded(tmp_path, LIBRARY + "(import 'part.libsonnet') + { sent: n }")
+    for name in ("t.jsonnet", "part.libsonnet"):
+        if refused is None:
+            (tmp_path / name).unlink()
+        else:
+            (tmp_path / name).write_text(refused)
+
+    results = apart_by(ProcessRenderer(renderer), template, 1)
+
+    assert bodies(results) == [b'{"n":7,"sent":1}']
+
+
+@pytest.mark.parametrize(("source", "number"), [(SPINS, signal.SIGPROF), (HUNGRY, signal.SIGABRT)])
+def test_the_kernel_ends_a_process_that_renders_too_long_or_too_much(tmp_path, source, number):
+    (tmp_path / "t.jsonnet").write_text(source)
+    code = f"""
+        import asyncio, resource
+        from pathlib import Path
+        from tests.integration.worker.adapters.test_rendering_apart import loaded, rows
+        from worker.adapters.jsonnet import ProcessRenderer
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        folder = Path({str(tmp_path)!r})
+        renderer, template = loaded(folder, (folder / "t.jsonnet").read_text())
+        renders = ProcessRenderer(renderer, group_seconds=1, group_bytes=400_000_000)
+        rendered = renders.render(template, "jsonnet", rows(1, 2), isolated=False)
+        print(asyncio.run(rendered), flush=True)
+        asyncio.run(renders.render(template, "jsonnet", rows(1, -1), isolated=False))
+        """
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, timeout=30, check=False
+    )
+
+    assert done.stdout.count(b"Rendered(") == 2
+    assert done.returncode == -number, done.stderr
+
+
+@pytest.mark.parametrize("source", [SPINS, HUNGRY, GIGANTIC, TOO_WIDE, REFERS_TO_ITSELF])
+def test_a_compiled_template_that_does_not_end_costs_its_event_and_no_process(tmp_path, source):
+    renderer, template = loaded(tmp_path, source)
+    renders = ProcessRenderer(renderer)
+
+    results = asyncio.run(renders.render(template, "auto", rows(1, -1, 2), isolated=False))
+
+    assert [type(result) for result in results] == [Rendered, TemplateFailed, Rendered]
+
+
+def test_the_limits_are_gone_when_the_group_is_rendered(tmp_path):
+    renderer, template = loaded(tmp_path, SPINS)
+    renders = ProcessRenderer(renderer)
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+
+    results = asyncio.run(renders.render(template, "jsonnet", rows(1), isolated=False))
+
+    assert [type(result) for result in results] == [Rendered]
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before

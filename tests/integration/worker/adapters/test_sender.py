@@ -1,0 +1,214 @@
+"""The sender against a real server on loopback that behaves in every bad way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.worker.adapters.sending import (
+    BODY,
+    SECRET,
+    Behaviour,
+    answer,
+    answer_nonsense,
+    answer_without_end,
+    cut_in_the_body,
+    drip,
+    hang_up,
+    request_to,
+    response,
+    run,
+    say_nothing,
+    sending,
+    server,
+)
+from worker.adapters.sender import MOST_ANSWER_BYTES, HttpSender
+from worker.destinations.api import Answer
+from worker.destinations.sending import NoAnswer, Silence
+from worker.errors import ConfigurationInvalid
+
+
+def test_a_request_arrives_whole_and_its_answer_comes_back() -> None:
+    seen: list[bytes] = []
+
+    async def remember(request: bytes, writer: asyncio.StreamWriter) -> None:
+        seen.append(request)
+        writer.write(response(429, b'{"error":"slow"}', Retry_After="7"))
+
+    async def test() -> None:
+        async with sending(remember) as (sender, url):
+            outgoing = request_to(url, "/in?a=1", params={"key": "k&1"}, api="http")
+            assert await sender.send(outgoing, 5) == Answer(429, b'{"error":"slow"}', "7")
+
+    run(test())
+
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    assert body == BODY
+    assert head.startswith(b"POST /in?a=1&key=k%261 HTTP/1.1\r\n")
+    assert b"X-REQUEST-TOKEN: very-secret" in head
+    assert b"Content-Type: application/json" in head
+    assert b"Accept-Encoding: identity" in head
+
+
+def test_connections_are_kept() -> None:
+    peers: set[Any] = set()
+
+    async def remember(request: bytes, writer: asyncio.StreamWriter) -> None:
+        peers.add(writer.get_extra_info("peername"))
+        await answer(request, writer)
+
+    async def test() -> None:
+        async with sending(remember) as (sender, url):
+            for _ in range(5):
+                assert isinstance(await sender.send(request_to(url), 5), Answer)
+
+    run(test())
+
+    assert len(peers) == 1
+
+
+@pytest.mark.parametrize("behave", [answer, hang_up, say_nothing, drip(200), drip(400)])
+def test_nothing_of_a_request_is_left_to_the_garbage_collector(behave: Behaviour) -> None:
+    left: list[object] = []
+
+    async def test() -> None:
+        async with sending(behave) as (sender, url):
+            await sender.send(request_to(url), 0.3)
+            left.extend(each for each in gc.get_objects() if isinstance(each, httpx.Request))
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(test())
+    finally:
+        gc.enable()
+
+    assert not left
+
+
+@pytest.mark.parametrize(
+    ("behave", "silence"),
+    [
+        (hang_up, Silence.CUT),
+        (say_nothing, Silence.DEADLINE),
+        (answer_nonsense, Silence.CUT),
+        (cut_in_the_body(200), Silence.CUT),
+        (drip(200), Silence.DEADLINE),
+    ],
+)
+def test_what_left_and_was_not_answered_is_possibly_applied(
+    behave: Behaviour, silence: Silence
+) -> None:
+    async def test() -> None:
+        async with sending(behave) as (sender, url):
+            result = await sender.send(request_to(url), 0.3)
+            assert result == NoAnswer(silence, possibly_applied=True)
+
+    run(test())
+
+
+@pytest.mark.parametrize("behave", [drip(400), cut_in_the_body(400)])
+def test_a_status_other_than_success_tells_without_its_body(behave: Behaviour) -> None:
+    async def test() -> None:
+        async with sending(behave) as (sender, url):
+            result = await sender.send(request_to(url), 0.3)
+            assert isinstance(result, Answer)
+            assert (result.status, result.truncated) == (400, True)
+
+    run(test())
+
+
+def test_an_endless_answer_is_read_to_a_limit() -> None:
+    async def test() -> None:
+        async with sending(answer_without_end) as (sender, url):
+            result = await sender.send(request_to(url), 5)
+            assert isinstance(result, Answer)
+            assert result.truncated
+            assert len(result.body) == MOST_ANSWER_BYTES
+
+    run(test())
+
+
+def test_a_redirect_is_not_followed() -> None:
+    async def redirect(_request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(302, b"", Location="/api/user/v1/delete"))
+
+    async def test() -> None:
+        async with sending(redirect) as (sender, url):
+            result = await sender.send(request_to(url), 5)
+            assert isinstance(result, Answer)
+            assert result.status == 302
+
+    run(test())
+
+
+def test_what_never_left_is_surely_not_applied() -> None:
+    async def test() -> None:
+        async with server(answer) as url:
+            pass
+        sender = HttpSender()
+        result = await sender.send(request_to(url), 5)
+        assert result == NoAnswer(Silence.UNREACHABLE, possibly_applied=False)
+        await sender.close()
+
+    run(test())
+
+
+def test_a_request_that_waits_for_a_connection_until_its_deadline_never_left() -> None:
+    async def test() -> None:
+        async with sending(say_nothing) as (sender, url):
+            holding = [asyncio.create_task(sender.send(request_to(url), 2.0)) for _ in range(2)]
+            await asyncio.sleep(0)
+            late = await sender.send(request_to(url), 0.3)
+            assert not late.possibly_applied
+            assert [result.possibly_applied for result in await asyncio.gather(*holding)] == [
+                True,
+                True,
+            ]
+
+    run(test())
+
+
+def test_an_idle_connection_that_the_server_closes_hurts_nobody_who_sends_later() -> None:
+    async def answer_and_close(request: bytes, writer: asyncio.StreamWriter) -> None:
+        await answer(request, writer)
+        writer.close()
+
+    async def test() -> None:
+        async with sending(answer_and_close) as (sender, url):
+            for _ in range(5):
+                assert isinstance(await sender.send(request_to(url), 5), Answer)
+                await asyncio.sleep(0.02)
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"headers": {"X-REQUEST-TOKEN": f"{SECRET}\n"}},
+        {"headers": {"X-REQUEST-TOKEN": f"{SECRET}é"}},
+        {"headers": {"X REQUEST": SECRET}},
+    ],
+)
+def test_credentials_that_http_cannot_carry_are_named_without_showing_them(
+    fields: dict[str, Any],
+) -> None:
+    async def test() -> None:
+        async with sending(answer) as (sender, url):
+            with pytest.raises(ConfigurationInvalid) as caught:
+                await sender.send(request_to(url, **fields), 5)
+            assert SECRET not in f"{caught.value!r}{caught.value.__cause__!r}"
+
+    run(test())
+
+
+def test_a_request_shows_neither_credentials_nor_profiles() -> None:
+    shown = repr(request_to("https://example.com", params={"key": SECRET}))
+
+    assert SECRET not in shown
+    assert "ann@" not in shown

@@ -1,0 +1,101 @@
+"""The rights in Redis that are shipped: all that the code needs, and nothing that is dangerous.
+
+The tests themselves run as this user (`tests/redis_user.py`), so what is missing fails elsewhere.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+import redis
+
+from ops.embedded.lifecycle import ensure_running, stop
+from tests.redis_user import USERS, make_user
+from worker.contract import keys
+from worker.contract.redis.connection import connect
+
+ROOT = Path(__file__).parents[4]
+CALL = re.compile(r"redis\.p?call\(\s*['\"](\w+)['\"]")
+NEEDED_DANGEROUS = {"info", "config|get"}
+FORBIDDEN = {
+    "flushall", "flushdb", "keys", "config|set", "shutdown", "debug", "save", "bgsave",
+    "acl|setuser",
+    "replicaof", "monitor", "client|kill", "module|load", "migrate", "restore", "script|flush",
+    "function|load", "failover", "swapdb",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def allowed(tmp_path_factory):
+    """The commands that the shipped user may run."""
+    folder = tmp_path_factory.mktemp("redis")
+    with connect(ensure_running(folder).url) as client:
+        make_user(client)
+        names = [name.decode() for name in client.eval("return redis.call('COMMAND', 'LIST')", 0)]
+        found = {name for name in names if may_run(client, name)}
+    stop(folder)
+    return found
+
+
+def may_run(client, name):
+    # By a script: the client does not understand the answer about a subcommand.
+    arity = client.eval("return redis.call('COMMAND', 'INFO', ARGV[1])[1][2]", 0, name)
+    words = name.split("|")
+    filler = ["segrelay:x"] * max(0, abs(arity) - len(words))
+    try:
+        answer = client.execute_command("ACL", "DRYRUN", "segrelay", *words, *filler)
+    except redis.ResponseError:
+        return False  # the name of several commands, and none by itself
+    return b"no permissions to run" not in answer
+
+
+def test_every_command_of_a_script_is_allowed(allowed):
+    files = [f for room in ("worker", "producer", "ops") for f in (ROOT / room).rglob("*")]
+    texts = [file.read_text() for file in files if file.suffix in {".lua", ".py"}]
+
+    called = {name.lower() for text in texts for name in CALL.findall(text)}
+
+    assert {"hset", "xdel", "time"} <= called
+    assert called - allowed == set()
+
+
+def test_nothing_dangerous_is_allowed(allowed):
+    assert allowed >= NEEDED_DANGEROUS
+    assert allowed & FORBIDDEN == set()
+
+
+def test_the_documents_show_the_rights_as_they_are_shipped():
+    (line,) = [one for one in USERS.read_text().splitlines() if one.startswith("user ")]
+
+    assert line in (ROOT / "docs/security.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "is_personal"),
+    [
+        (keys.PartitionKeys("insider", 3).stream("live|enter"), True),
+        (keys.PartitionKeys("insider", 3).letters, True),
+        (keys.PartitionKeys("insider", 3).who, True),
+        (keys.PartitionKeys("insider", 3).responses, True),
+        (keys.PartitionKeys("insider", 3).members("vips"), True),
+        (keys.quarantine("records"), True),
+        (keys.job_bad_rows("load"), True),
+        (keys.PartitionKeys("insider", 3).streams, False),
+        (keys.PartitionKeys("insider", 3).synctokens, False),
+        (keys.PartitionKeys("insider", 3).causes, False),
+        (keys.PartitionKeys("insider", 3).history, False),
+        (keys.job("load"), False),
+        (keys.sync("vips"), False),
+    ],
+)
+def test_the_keys_that_hold_peoples_data_are_told_from_others(key, is_personal):
+    assert keys.is_personal(key.encode()) is is_personal
+
+
+def test_the_list_of_keys_marks_those_that_hold_peoples_data():
+    marked = re.findall(r"^\| `([^`]+)` \| \w* ?\| \\\*", keys.__doc__, re.MULTILINE)
+
+    assert len(marked) == 7
+    for name in marked:
+        key = name.replace("{d:p}", "{insider:3}").replace("\\|", "|").replace("…", "records")
+        assert keys.is_personal(key.encode()), name

@@ -1,0 +1,123 @@
+"""`RedisPresence`: tells Redis that this worker runs, and with which configuration."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import redis
+
+from worker.adapters.redis import scripts
+from worker.contract import keys
+from worker.contract.processes.workers import LIFE_MS, WORKER, Process
+from worker.contract.redis.connection import redis_errors
+
+EVERY_SECONDS: Final = 3.0
+TOLD_KEPT: Final = 64
+"""Texts that are taken back at the end: far more than those that Redis has not forgotten yet."""
+
+
+class RedisPresence:
+    """Writes a line about this process every few seconds.
+
+    Args:
+        client: With short timeouts.
+        config: The configuration's fingerprint.
+        stopped: Returns the names of triggers that this node can't work on.
+        clock: In seconds.
+        doubted: Returns the templates whose compiled form is off in this node.
+        versions: Returns the versions of templates that its processes work with, by trigger.
+        refused: Returns why changed templates are not used, by trigger.
+        engine_use: Returns how many events needed the engine, by template and reason.
+        alive_file: Touched whenever Redis was told, for the health check of a container; it is
+            no part of anything else. None = there is none.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        config: str,
+        *,
+        stopped: Callable[[], Collection[str]],
+        clock: Callable[[], float],
+        doubted: Callable[[], Mapping[str, int]] = dict,
+        versions: Callable[[], Mapping[str, Sequence[str]]] = dict,
+        refused: Callable[[], Mapping[str, str]] = dict,
+        engine_use: Callable[[], Mapping[str, Mapping[str, int]]] = dict,
+        alive_file: Path | None = None,
+        watch: Callable[[], None] = lambda: None,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._config = config
+        self._stopped = stopped
+        self._clock = clock
+        self._doubted = doubted
+        self._versions = versions
+        self._refused = refused
+        self._engine_use = engine_use
+        self._alive_file = alive_file
+        self._watch = watch
+        self._wall_clock = wall_clock
+        self._ahead_seconds = 0
+        self._host = socket.gethostname()
+        self._version = version("segrelay")
+        self._next_at = 0.0
+        self._told: dict[bytes, None] = {}
+
+    def announce(self) -> None:
+        """Write the line, if that has not been done lately.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        now = self._clock()
+        if now < self._next_at:
+            return
+        self._next_at = now + EVERY_SECONDS
+        with redis_errors():
+            seconds, micros = self._client.time()
+        self._ahead_seconds = round(self._wall_clock() - seconds - micros / 1_000_000)
+        text = self._process().dumps()
+        self._told = dict.fromkeys([*self._told, text][-TOLD_KEPT:])
+        with redis_errors():
+            scripts.call_sync(self._client, "appear", [keys.PROCESSES], [text, LIFE_MS])
+        if self._alive_file is not None:
+            with suppress(OSError):  # the health check tells of it
+                self._alive_file.touch()
+        self._watch()
+
+    def leave(self) -> None:
+        """Take back what was told lately, at an orderly end; the rest is forgotten already.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        if self._alive_file is not None:
+            with suppress(OSError):
+                self._alive_file.unlink(missing_ok=True)
+        if self._told:
+            with redis_errors():
+                self._client.zrem(keys.PROCESSES, *self._told)
+
+    def _process(self) -> Process:
+        stopped = tuple(sorted(self._stopped()))
+        return Process(
+            self._host,
+            os.getpid(),
+            WORKER,
+            self._config,
+            stopped,
+            self._version,
+            self._doubted(),
+            self._versions(),
+            self._refused(),
+            self._ahead_seconds,
+            self._engine_use(),
+        )

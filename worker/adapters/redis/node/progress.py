@@ -1,0 +1,64 @@
+"""`RedisProgress`: samples of how much is settled and how much waits, which show a standstill."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Final
+
+import orjson
+import redis
+
+from worker.adapters.redis import scripts
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.processes.progress import EVERY_SECONDS, KEPT, Sample
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import ScriptCall, run_each
+from worker.contract.settings import Settings
+
+_LOCK_MS: Final = round(EVERY_SECONDS * 1_000) - 500
+
+
+class RedisProgress:
+    """Keeps a sample every few seconds, whatever the number of workers.
+
+    Args:
+        client: With short timeouts.
+        settings: Its destinations are sampled.
+    """
+
+    def __init__(self, client: redis.Redis, settings: Settings) -> None:
+        self._client = client
+        count = settings.redis.partitions
+        self._places = [
+            PartitionKeys(name, number) for name in settings.destinations for number in range(count)
+        ]
+
+    def note(self) -> None:
+        """Keep a sample, if none was kept lately.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        with redis_errors():
+            if not scripts.call_sync(self._client, "once", [keys.PROGRESS_LOCK], [_LOCK_MS]):
+                return
+        calls = [ScriptCall((place.counts, place.streams), (place.tag,)) for place in self._places]
+        answers = run_each(self._client, scripts.source("progress"), calls)
+        counts: dict[str, Counter[str]] = {}
+        for place, flat in zip(self._places, answers, strict=True):
+            of_destination = counts.setdefault(place.destination, Counter())
+            for name, count in zip(flat[::2], flat[1::2], strict=True):
+                of_destination[name.decode()] += int(count)
+        with redis_errors():
+            seconds, micros = self._client.time()
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hlen(keys.quarantine("about"))
+            (quarantined,) = pipe.execute()
+            sample = Sample(seconds * 1_000 + micros // 1_000, counts, quarantined)
+            _push(self._client, orjson.dumps(sample))
+
+
+def _push(client: redis.Redis, text: bytes) -> Any:
+    """Keep the newest samples, also in a full Redis."""
+    return scripts.call_sync(client, "sample", [keys.PROGRESS], [text, KEPT])

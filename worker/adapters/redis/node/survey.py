@@ -1,0 +1,204 @@
+"""`RedisSurvey`: looks at all partitions at once, for the sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from worker.adapters.redis import scripts
+from worker.adapters.redis.gate import LOOK, ask_look, looks
+from worker.adapters.redis.meanings import meanings
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys, split_stream_name
+from worker.contract.redis.connection import redis_errors
+from worker.contract.redis.scripts import digest
+from worker.contract.settings import Destination, Settings
+from worker.contract.triggers.meaning import named_audiences
+from worker.contract.triggers.pauses import parse_pauses
+from worker.contract.words import BACKFILL, LIVE
+from worker.core.backoff import longest_ms
+from worker.core.gate import MICROSECONDS, Open
+from worker.core.rounds import Ring, Sight
+
+_BACKFILL_IS_DUE: Final = 3
+LOCK_MS: Final = 900
+"""The ms for which a sweeper holds the lock: less than a round, so that another can follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A partition that holds anything.
+
+    Args:
+        idle: Its triggers of which nothing may be done now, and the lanes that are paused.
+        meanings: What the others mean, as `trigger|MEANING`.
+    """
+
+    keys: PartitionKeys
+    idle: frozenset[str]
+    meanings: frozenset[str]
+
+
+class RedisSurvey:
+    """Looks at the partitions of the destinations that the configuration names.
+
+    Args:
+        client: With short timeouts: whoever asks must not wait for long.
+        settings: Streams of triggers that it does not name are left alone.
+        stopped: Returns the names of triggers that this node can't work on.
+    """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        settings: Settings,
+        *,
+        stopped: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._stopped = stopped
+        self._lock = f"{keys.SWEEP}:{settings.fingerprint}"
+        self._script = scripts.source("due")
+        self._audiences = named_audiences(settings.triggers.values())
+
+    def may_sweep(self) -> bool:
+        """Say whether this round is ours; each configuration sweeps for what it knows."""
+        with redis_errors():
+            return bool(scripts.call_sync(self._client, "once", [self._lock], [LOCK_MS]))
+
+    def look(self) -> list[Sight]:
+        """Return the partitions that hold anything of a trigger that may be sent.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        with redis_errors():
+            return self._second_look(*self._first_look())
+
+    def _first_look(self) -> tuple[int, list[_Place]]:
+        """Read clock, pauses, gates and the names of streams, in one round trip."""
+        destinations = list(self._settings.destinations.values())
+        all_keys = [
+            PartitionKeys(destination.name, partition)
+            for destination in destinations
+            for partition in range(self._settings.redis.partitions)
+        ]
+        pipe = self._client.pipeline(transaction=False)
+        pipe.script_load(scripts.source(LOOK))
+        pipe.time()
+        pipe.hgetall(keys.PAUSED)
+        pipe.hmget(keys.AUDIENCES, self._audiences or [""])
+        pipe.hgetall(keys.RENAMED)
+        for destination in destinations:
+            authorization = self._settings.authorization_of(destination)
+            ask_look(pipe, destination, authorization, self._triggers_of(destination))
+        for place in all_keys:
+            pipe.smembers(place.streams)
+        _, (seconds, rest), stored, slugs, renamed, *answers = pipe.execute()
+        now_us = seconds * MICROSECONDS + rest
+        pauses = parse_pauses(stored)
+        labels = self._labels(slugs, renamed)
+        gates, streams = answers[: len(destinations)], answers[len(destinations) :]
+        paused = {*pauses.triggers, *self._stopped()}
+        ready = {
+            destination.name: self._open_triggers(destination, gate) - paused
+            for destination, gate in zip(destinations, gates, strict=True)
+            if destination.name not in pauses.destinations
+        }
+        found = (
+            (place, [split_stream_name(name.decode()) for name in names])
+            for place, names in zip(all_keys, streams, strict=True)
+        )
+        looks = (
+            _place(place, names, ready[place.destination], pauses.lanes, labels)
+            for place, names in found
+            if place.destination in ready
+        )
+        return now_us, [place for place in looks if place]
+
+    def _labels(
+        self, slugs: Sequence[bytes | None], renamed: Mapping[bytes, bytes]
+    ) -> dict[str, str]:
+        """Return `trigger|MEANING` by trigger."""
+        triggers = list(self._settings.triggers.values())
+        found = meanings(triggers, self._audiences, slugs if self._audiences else (), renamed)
+        return {name: meaning.label for name, meaning in found.items()}
+
+    def _triggers_of(self, destination: Destination) -> list[str]:
+        triggers = self._settings.triggers.values()
+        return [each.name for each in triggers if each.destination == destination.name]
+
+    def _open_triggers(self, destination: Destination, answers: Sequence[Any]) -> set[str]:
+        """Return for which a drain would find the gate open, by its own rules and credentials."""
+        found = looks(self._triggers_of(destination), answers)
+        return {trigger for trigger, look in found.items() if isinstance(look, Open)}
+
+    def _second_look(self, now_us: int, places: Sequence[_Place]) -> list[Sight]:
+        """Ask which of them are due, in one round trip; rings their bells."""
+        if not places:
+            return []
+        pipe = self._client.pipeline(transaction=False)
+        pipe.script_load(self._script)
+        for place in places:
+            pipe.exists(place.keys.bell)
+            pipe.hget(place.keys.lease, "until")
+            self._ask(pipe, place)
+        answers: Any = pipe.execute()[1:]
+        looks = zip(places, answers[0::3], answers[1::3], answers[2::3], strict=True)
+        return [
+            Sight(
+                Ring(
+                    BACKFILL if due == _BACKFILL_IS_DUE else LIVE,
+                    place.keys.destination,
+                    place.keys.partition,
+                ),
+                due=bool(due),
+                ringing=bool(ringing),
+                held=bool(until) and int(until) * 1000 > now_us,
+            )
+            for place, ringing, until, due in looks
+        ]
+
+    def _ask(self, pipe: redis.client.Pipeline, place: _Place) -> None:
+        at = place.keys
+        pipe.evalsha(
+            digest(self._script),
+            6,
+            at.lease,
+            at.holds,
+            at.streams,
+            at.retry,
+            at.bell,
+            at.orphans,
+            at.tag,
+            longest_ms(self._settings.delivery.late_seconds),
+            *sorted(place.idle | place.meanings),
+        )
+
+
+def _place(
+    place: PartitionKeys,
+    streams: Sequence[tuple[str, str]],
+    ready: Collection[str],
+    paused_lanes: Collection[str],
+    labels: Mapping[str, str],
+) -> _Place | None:
+    """Return a partition with what of it is idle; None if all of it is.
+
+    Args:
+        place: Its keys.
+        streams: Lane and trigger of each.
+        ready: Triggers that are not paused, and whose gate is open.
+        paused_lanes: Lanes of jobs that are paused.
+        labels: `trigger|MEANING` by trigger.
+    """
+    idle = {trigger for _, trigger in streams if trigger not in ready}
+    paused = {lane for lane, _ in streams if lane in paused_lanes}
+    if all(trigger in idle or lane in paused for lane, trigger in streams):
+        return None
+    meant = {labels[trigger] for _, trigger in streams if trigger in labels}
+    return _Place(place, frozenset(idle | paused), frozenset(meant))

@@ -1,0 +1,1 @@
+"""The reasons for which a drain pauses a trigger or a destination by itself."""

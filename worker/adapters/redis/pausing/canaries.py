@@ -1,0 +1,188 @@
+"""`Canaries`: some deliveries of a new template go first, then its trigger pauses itself.
+
+Every process adopts the version that it works with; the first to bring a new one begins the canary.
+While it lasts, each drain takes a share of what is left, and gives back what had no outcome.
+Processes that have another version leave the trigger alone meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+import redis.asyncio
+import structlog
+
+from worker.adapters.redis import scripts
+from worker.batch.canary_shares import CanaryShares
+from worker.batch.route import Route
+from worker.contract import keys
+from worker.contract.keys import PartitionKeys
+from worker.contract.redis.connection import redis_errors
+from worker.contract.settings import Settings
+from worker.contract.triggers.pauses import TRIGGER, Pause, dumps, field_of
+from worker.contract.triggers.versions import (
+    KINDS,
+    UNMADE,
+    TemplateVersion,
+    parse_versions,
+    summary,
+)
+
+SHARE_MS: Final = 130_000
+"""The time in ms after which a share is free again: the node ends a drain after two minutes."""
+UNLIMITED: Final = -1
+DROPPED: Final = -2
+"""The mark of a version that another one replaced before it was approved; it needs a new canary."""
+LEAST: Final = 25
+"""The smallest share of a canary that a drain takes, so that its end does not take long."""
+PARTS: Final = 4
+"""A drain takes 1/4 of the rest of a canary: the other drains have something to do too."""
+LOG: Final = structlog.get_logger()
+
+
+class Canaries:
+    """The canaries of changed templates, as one process takes part in them.
+
+    Args:
+        client: Of the process.
+        settings: Of the node.
+        share_ms: For how long a drain has its share.
+    """
+
+    def __init__(
+        self, client: redis.asyncio.Redis, settings: Settings, *, share_ms: int = SHARE_MS
+    ) -> None:
+        self._client = client
+        self._settings = settings
+        self._share_ms = share_ms
+        self._told: dict[str, str] = {}
+
+    async def begin(
+        self, owner: str, routes: Mapping[str, Route], refused: Collection[str]
+    ) -> CanaryShares:
+        """Adopt the versions of the routes, and return what a drain may do.
+
+        Args:
+            owner: The drain.
+            routes: Of its destination.
+            refused: Triggers whose changed template this process does not use. What it uses in its
+                place may be older than what others have: it is not adopted.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        versions = {
+            name: route.template.content_hash
+            for name, route in routes.items()
+            if route.template and not route.stopped
+        }
+        with redis_errors():
+            await self._adopt({n: v for n, v in versions.items() if n not in refused})
+            watched = [name for name in versions if self._settings.triggers[name].canary]
+            return await self._ration(owner, {name: versions[name] for name in watched})
+
+    async def _adopt(self, versions: Mapping[str, str]) -> None:
+        new = {name: each for name, each in versions.items() if self._told.get(name) != each}
+        known = await self._versions() if new else {}
+        changed = [n for n, each in new.items() if n not in known or known[n].version != each]
+        if changed:
+            seconds, _ = await scripts.command(self._client, "TIME")
+            counts = await self._counts(changed)
+            adoptions = [
+                self._adoption(name, new[name], known.get(name), counts[name], int(seconds) * 1_000)
+                for name in changed
+            ]
+            await scripts.call_each(self._client, "canary", (keys.VERSIONS,), adoptions)
+        self._told |= new
+
+    def _adoption(
+        self,
+        name: str,
+        version: str,
+        old: TemplateVersion | None,
+        counts: dict[str, int],
+        now_ms: int,
+    ) -> tuple[str | int | bytes, ...]:
+        """Return the script's arguments."""
+        canary = self._settings.triggers[name].canary
+        new = TemplateVersion(
+            version,
+            now_ms,
+            counts,
+            old.version if old else "",
+            old.since(counts) if old else {},
+            canary,
+        )
+        return name, version, "adopt", new.dumps(), canary
+
+    async def _ration(self, owner: str, versions: Mapping[str, str]) -> CanaryShares:
+        held: set[str] = set()
+        shares: dict[str, int] = {}
+        for name, version in versions.items():
+            words = (owner, self._share_ms, LEAST, PARTS)
+            share, is_over = await self._call(name, version, "take", *words)
+            if is_over:
+                await self._finish(name, version)
+            if share > 0:
+                shares[name] = share
+            elif share != UNLIMITED:
+                held.add(name)
+            if share == DROPPED:
+                self._told.pop(name, None)
+        return CanaryShares(frozenset(held), shares)
+
+    async def end(
+        self, owner: str, routes: Mapping[str, Route], canary_shares: CanaryShares
+    ) -> None:
+        """Give back what a drain did not use; pause what is over.
+
+        Raises:
+            RedisUnavailable: Redis can't be asked.
+        """
+        for name in canary_shares.shares:
+            template = routes[name].template
+            assert template is not None
+            made = canary_shares.outcomes.get(name, Counter())
+            counted = {each: count for each, count in made.items() if each not in UNMADE}
+            words = (owner, orjson.dumps(counted), sum(counted.values()))
+            with redis_errors():
+                (is_over,) = await self._call(name, template.content_hash, "give", *words)
+                if is_over:
+                    await self._finish(name, template.content_hash)
+
+    async def _finish(self, name: str, version: str) -> None:
+        """Pause first: whoever dies in between leaves it paused, and not unwatched."""
+        one = (await self._versions())[name]
+        if one.version != version:
+            return
+        reason = summary(name, one)
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        text = dumps(Pause(reason, "segrelay", at))
+        await scripts.call(self._client, "pause", (keys.PAUSED,), (field_of(TRIGGER, name), text))
+        if (await self._call(name, version, "finish"))[0]:
+            LOG.warning("trigger.canary_over", trigger=name, reason=reason)
+
+    async def _versions(self) -> dict[str, TemplateVersion]:
+        return parse_versions(dict(await scripts.pairs(self._client, keys.VERSIONS)))
+
+    async def _counts(self, names: Collection[str]) -> dict[str, dict[str, int]]:
+        """Return by trigger the outcomes of its deliveries, over all partitions."""
+        totals: dict[str, Counter[str]] = {name: Counter() for name in names}
+        for destination in {self._settings.triggers[name].destination for name in names}:
+            for number in range(self._settings.redis.partitions):
+                place = PartitionKeys(destination, number)
+                for key, count in await scripts.pairs(self._client, place.counts):
+                    kind, trigger, *reason = key.decode().split("|")
+                    if kind in KINDS and trigger in totals:
+                        totals[trigger]["|".join([kind, *reason])] += int(count)
+        return {name: dict(total) for name, total in totals.items()}
+
+    async def _call(self, name: str, version: str, *words: Any) -> list[int]:
+        answer = await scripts.call(
+            self._client, "canary", (keys.VERSIONS,), (name, version, *words)
+        )
+        return [int(each) for each in answer]

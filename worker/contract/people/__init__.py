@@ -1,0 +1,1 @@
+"""Facts about people that producers write down: changed identities, and the names of fields."""

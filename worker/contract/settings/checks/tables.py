@@ -1,0 +1,268 @@
+"""Checks across the tables of the configuration: names, URLs, files and secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from worker.contract.problems import Problem, did_you_mean, place_of
+from worker.contract.settings.authorizations import (
+    PARTNER_NAME,
+    REQUEST_TOKEN,
+    Authorization,
+    problems_of_authorization,
+)
+from worker.contract.settings.checks.requests import (
+    HTTP_ONLY,
+    missing_templates,
+    problems_of_requests,
+    problems_of_templates,
+)
+from worker.contract.settings.operating import NotifySettings
+from worker.contract.settings.schedules import SyncSchedule
+from worker.contract.settings.sections import (
+    Destination,
+    FlowerSettings,
+    LyticsSettings,
+    MetricsSettings,
+    ProducerSettings,
+    Trigger,
+)
+from worker.contract.settings.values.addresses import literal_address, refuse_address_reason
+from worker.contract.settings.values.secrets import Secret
+from worker.contract.settings.values.urls import (
+    INSIDER_PATHS,
+    erases,
+    is_listed,
+    is_loopback,
+    is_same_origin,
+    join,
+    refuse_reason,
+)
+
+_LOCALHOST: Final = (literal_address("127.0.0.1"), literal_address("::1"))
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSettings:
+    """A configuration whose tables were read one by one; those with problems are left out.
+
+    Args:
+        named: All names that the file has in `destinations` and `authorizations`, so that a table
+            with a problem of its own is not also reported as missing.
+    """
+
+    folder: Path
+    templates_folder: Path
+    authorizations: Mapping[str, Authorization]
+    destinations: Mapping[str, Destination]
+    triggers: Mapping[str, Trigger]
+    producer: ProducerSettings
+    flower: FlowerSettings | None
+    metrics: MetricsSettings | None
+    lytics: LyticsSettings | None
+    has_lytics: bool
+    notify: NotifySettings | None
+    sync: Mapping[str, SyncSchedule]
+    named: Mapping[str, frozenset[str]]
+
+
+def problems_of(draft: DraftSettings) -> Iterator[Problem]:
+    """Yield what makes the configuration unusable."""
+    if not draft.templates_folder.is_dir():
+        yield Problem("templates", f"there is no folder {draft.templates_folder}",
+                      "relative paths start at the folder of this file")  # fmt: skip
+    for authorization in draft.authorizations.values():
+        yield from problems_of_authorization(authorization)
+    for destination in draft.destinations.values():
+        yield from _problem_of_name(
+            draft, "authorizations", destination.authorization,
+            place_of(("destinations", destination.name, "authorization")),
+        )  # fmt: skip
+        yield from _problems_of_http(draft, destination)
+    for trigger in draft.triggers.values():
+        yield from _problems_of_trigger(draft, trigger)
+    for schedule in draft.sync.values():
+        if not draft.has_lytics and not schedule.files:
+            yield Problem(place_of(("sync", schedule.name)), "needs the table [lytics]")
+    if draft.notify and draft.notify.url.is_set:
+        url = draft.notify.url
+        reason = refuse_reason(url.reveal(), "http")
+        if reason is not None:
+            yield Problem("operate.notify.url", f"{url.origin} can't be posted to: {reason}")
+
+
+def warnings_of(draft: DraftSettings) -> Iterator[Problem]:
+    """Yield what works but is probably not meant."""
+    used = {trigger.destination for trigger in draft.triggers.values()}
+    for name, destination in draft.destinations.items():
+        if name not in used:
+            yield Problem(place_of(("destinations", name)), "no trigger uses it")
+        yield from _warnings_of_credentials(draft, destination)
+    for schedule in draft.sync.values():
+        if not any(trigger.wants(schedule.audience) for trigger in draft.triggers.values()):
+            yield Problem(place_of(("sync", schedule.name, "audience")),
+                          f"no trigger wants {schedule.audience!r}")  # fmt: skip
+        if schedule.on_change and not any(
+            trigger.wants(schedule.audience) and trigger.on == "change"
+            for trigger in draft.triggers.values()
+        ):
+            yield Problem(place_of(("sync", schedule.name, "on_change")),
+                          f"no trigger wants changes of {schedule.audience!r}")  # fmt: skip
+    yield from _unset_secrets(draft)
+
+
+def _problem_of_name(draft: DraftSettings, table: str, name: str, place: str) -> Iterator[Problem]:
+    if name and name not in draft.named[table]:
+        hint = did_you_mean(name, draft.named[table]) or f"add the table [{table}.{name}]"
+        yield Problem(place, f"there is no [{table}.{name}]", hint)
+
+
+def _problems_of_http(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
+    path = ("destinations", destination.name)
+    authorization = draft.authorizations.get(destination.authorization)
+    if destination.api != "http":
+        if destination.http.model_fields_set:
+            yield Problem(place_of((*path, "http")), HTTP_ONLY)
+        if authorization and authorization.uses_token:
+            yield Problem(place_of((*path, "authorization")), f'type = "oauth2" {HTTP_ONLY}')
+        return
+    both = {header.lower() for header in authorization.headers} if authorization else set()
+    for header in destination.http.headers:
+        if header.lower() in both:
+            yield Problem(place_of((*path, "http", "headers", header)),
+                          "stands in the authorization too")  # fmt: skip
+    if draft.templates_folder.is_dir():
+        yield from missing_templates(draft.templates_folder, destination.http, path)
+    host = urlsplit(destination.base_url).hostname or ""
+    reason = _refuse_host_reason(host, destination.http.networks)
+    if reason:
+        yield Problem(place_of((*path, "base_url")), f"leads to {reason}",
+                      f"allow it in [{'.'.join(path)}.http] with networks = "
+                      + ('["127.0.0.0/8"]' if is_loopback(host) else f'["{host}"]'))  # fmt: skip
+
+
+def _refuse_host_reason(host: str, networks: Sequence[str]) -> str | None:
+    """Say why a host may not be connected to, as far as its text alone tells."""
+    written = [literal_address(host)] if host.rstrip(".").lower() != "localhost" else _LOCALHOST
+    reasons = [refuse_address_reason(one, networks) for one in written if one is not None]
+    return reasons[0] if reasons and all(reasons) else None
+
+
+def _problems_of_trigger(draft: DraftSettings, trigger: Trigger) -> Iterator[Problem]:
+    path = ("triggers", trigger.name)
+    if not trigger.destination:
+        yield Problem(place_of((*path, "destination")), "must not be empty")
+    yield from _problem_of_name(
+        draft, "destinations", trigger.destination, place_of((*path, "destination"))
+    )
+    destination = draft.destinations.get(trigger.destination)
+    if destination is not None:
+        yield from _problem_of_url(trigger, destination)
+        yield from problems_of_requests(trigger, destination)
+    if draft.templates_folder.is_dir():
+        yield from problems_of_templates(draft.templates_folder, trigger)
+    if trigger.sample and not (draft.folder / trigger.sample).is_file():
+        yield Problem(place_of((*path, "sample")), f"there is no file {trigger.sample}",
+                      "relative paths start at the folder of this file")  # fmt: skip
+    kept = {*trigger.export_fields} if trigger.export_fields else {*trigger.response_fields}
+    for at, field in enumerate(trigger.response_fields):
+        if field not in kept:
+            yield Problem(place_of((*path, "response_fields", at)),
+                          f"{field} is not kept: it is missing in export_fields")  # fmt: skip
+    if trigger.response_stream and not draft.has_lytics:
+        yield Problem(place_of((*path, "response_stream")), "needs the table [lytics]")
+
+
+def _problem_of_url(trigger: Trigger, destination: Destination) -> Iterator[Problem]:
+    place = place_of(("triggers", trigger.name, "url"))
+    secret = trigger.url.secret
+    if trigger.url.template or (secret and not secret.is_set):
+        return
+    if not trigger.url and destination.api == "insider":
+        yield Problem(place, "is missing", f"write {' or '.join(INSIDER_PATHS)}")
+        return
+    url = join(destination.base_url, trigger.url.value)
+    reason = refuse_reason(url, destination.api)
+    if reason is not None:
+        yield Problem(place, _of_a_secret(secret) if secret else reason,
+                      _near_path(url, trigger, destination))  # fmt: skip
+    elif not is_same_origin(url, destination.base_url) and not (
+        destination.api == "http" and is_listed(url, destination.http.hosts)
+    ):
+        yield Problem(place, f"leads to another host than {destination.base_url}",
+                      "the authorization would go there too: make it a destination of its own"
+                      )  # fmt: skip
+
+
+def _of_a_secret(secret: Secret) -> str:
+    return f"{secret.origin} holds no URL that may be sent to"
+
+
+def _near_path(url: str, trigger: Trigger, destination: Destination) -> str:
+    """Suggest an allowed path for a slip, but none in the place of one that erases."""
+    if destination.api != "insider" or erases(url):
+        return ""
+    near = did_you_mean(trigger.url.text, INSIDER_PATHS)
+    return near if "mean" in near else ""
+
+
+def _warnings_of_credentials(draft: DraftSettings, destination: Destination) -> Iterator[Problem]:
+    if destination.api != "insider":
+        return
+    place = place_of(("destinations", destination.name))
+    if not destination.authorization:
+        yield Problem(place, "has no authorization; Insider will refuse every request")
+    authorization = draft.authorizations.get(destination.authorization)
+    if authorization is None:
+        return
+    given = {header.upper() for header in authorization.headers}
+    for header in (PARTNER_NAME, REQUEST_TOKEN):
+        if header not in given:
+            yield Problem(place_of(("authorizations", authorization.name, "headers")),
+                          f"{header} is missing; Insider will refuse every request")  # fmt: skip
+
+
+def _unset_secrets(draft: DraftSettings) -> Iterator[Problem]:
+    for authorization in draft.authorizations.values():
+        path = place_of(("authorizations", authorization.name))
+        for place, secret in authorization.secrets():
+            if not secret.is_set:
+                yield Problem(f"{path}.{place}",
+                              f"{secret.origin} is not set; nothing can be sent with it"
+                              )  # fmt: skip
+    for place, secret in sending_secrets(draft):
+        if not secret.is_set:
+            yield Problem(place, f"{secret.origin} is not set; nothing can be sent with it")
+    for place, secret in other_secrets(draft):
+        if not secret.is_set:
+            yield Problem(place, f"{secret.origin} is not set; what needs it can't start")
+    if draft.notify and not draft.notify.url.is_set:
+        origin = draft.notify.url.origin
+        yield Problem("operate.notify.url", f"{origin} is not set; no messages are sent")
+
+
+def sending_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+    """Yield the secrets of requests outside of the authorizations, with their places."""
+    for trigger in draft.triggers.values():
+        if trigger.url.secret:
+            yield place_of(("triggers", trigger.name, "url")), trigger.url.secret
+    for table, rows in (("destinations", draft.destinations), ("triggers", draft.triggers)):
+        for name, row in rows.items():
+            if row.http.sign:
+                yield place_of((table, name, "http", "sign", "secret")), row.http.sign.secret
+
+
+def other_secrets(draft: DraftSettings) -> Iterator[tuple[str, Secret]]:
+    """Yield the secrets outside of the authorizations, with their places."""
+    for secret in draft.producer.webhook.secrets if draft.producer.webhook else ():
+        yield "producer.webhook.secret", secret
+    if draft.flower:
+        yield "flower.password", draft.flower.password
+    if draft.metrics and draft.metrics.token:
+        yield "metrics.token", draft.metrics.token
+    if draft.lytics:
+        yield "lytics.token", draft.lytics.token

@@ -1,0 +1,1 @@
+"""The kinds of values that a configuration holds: durations, URLs, addresses and secrets."""

@@ -1,0 +1,1 @@
+"""Facts about triggers and audiences: their meaning, versions and pauses, and renamed audiences."""
