@@ -1,5 +1,10 @@
-"""Waiting for something to be true, which fails when its time is over."""
+"""Waiting for something to be true, which fails when its time is over.
 
+Times are meant for a machine that runs nothing beside our tests. They grow with its load, so that
+whatever else runs there fails no test.
+"""
+
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +13,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _LOOK_SECONDS = 0.03
+_USUAL_LOAD = 3
+"""Processes that want to run for each processor while `make test` has the machine for itself."""
+_MOST_PATIENCE = 10
+"""A failing test has to end as well."""
 
 
 def until(condition: Callable[[], T], seconds: float = 30.0, *, else_show: Path | None = None) -> T:
@@ -15,17 +24,18 @@ def until(condition: Callable[[], T], seconds: float = 30.0, *, else_show: Path 
 
     Args:
         condition: Asked again and again; one that takes long to answer, less often.
-        seconds: How long it may take. Generous by default: who passes does not wait.
+        seconds: How long it may take, longer on a busy machine. Generous by default: who passes
+            does not wait.
         else_show: A log whose end is shown when the time is over.
     """
-    end = time.monotonic() + seconds
+    begun = time.monotonic()
     while True:
         asked = time.monotonic()
         found = condition()
         if found:
             return found
         answered = time.monotonic()
-        if answered >= end:
+        if answered - begun >= patient(seconds):
             raise AssertionError(_too_late(condition, seconds, found, else_show))
         time.sleep(max(_LOOK_SECONDS, answered - asked))
 
@@ -35,7 +45,19 @@ def allowed(seconds: float) -> float:
 
     Beside other tests it takes three times as long; what such a test is written for takes longer.
     """
-    return 3 * seconds
+    return 3 * patient(seconds)
+
+
+def patient(seconds: float, load: float | None = None) -> float:
+    """Return a time that is enough beside our other tests, lengthened by whatever else runs.
+
+    Args:
+        seconds: The time without anything else.
+        load: Processes that want to run; by default the machine's, over the last minute.
+    """
+    wanting = os.getloadavg()[0] if load is None else load
+    strain = wanting / (_USUAL_LOAD * (os.cpu_count() or 1))
+    return seconds * min(max(1.0, strain), _MOST_PATIENCE)
 
 
 def _too_late(condition: Callable[[], T], seconds: float, found: T, log: Path | None) -> str:

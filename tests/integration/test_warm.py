@@ -43,7 +43,7 @@ def test_a_signal_ends_it_and_is_told(launch):
     with SandboxProcess(launch=launch) as sandbox:
         os.kill(sandbox.pid, signal.SIGKILL)
 
-        assert sandbox.wait(10) == -signal.SIGKILL
+        assert sandbox.wait(120) == -signal.SIGKILL
 
 
 def test_a_group_of_its_own_is_ended_as_one(launch):
@@ -55,7 +55,7 @@ def test_a_group_of_its_own_is_ended_as_one(launch):
 
         os.killpg(process.pid, signal.SIGKILL)
 
-        assert process.wait(10) == -signal.SIGKILL
+        assert process.wait(120) == -signal.SIGKILL
 
 
 def test_who_waits_too_long_is_told(launch):

@@ -71,7 +71,7 @@ def stop_worker(worker):
     """Tell a worker to stop; returns its exit code and how long it took."""
     begun = time.monotonic()
     worker.send_signal(signal.SIGTERM)
-    code = worker.wait(30)
+    code = worker.wait(120)
     return code, time.monotonic() - begun
 
 

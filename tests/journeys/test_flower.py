@@ -79,7 +79,7 @@ def running(configuration, *command):
         yield process
     finally:
         process.terminate()
-        process.wait(15)
+        process.wait(120)
 
 
 def test_drains_are_watched_with_flower_and_only_with_its_password(configuration, redis_url):
@@ -202,7 +202,7 @@ def test_a_port_in_use_is_named_at_once(configuration):
         taken.bind(("127.0.0.1", settings.flower.port))
         taken.listen()
         with running(configuration, "flower") as flower:
-            assert flower.wait(30) == 1
+            assert flower.wait(120) == 1
 
     said = configuration.with_name("flower.log").read_text()
     assert f"Something listens on {settings.flower.listen} already" in said
@@ -237,7 +237,7 @@ def test_without_a_password_flower_does_not_start(configuration, lines, password
         env=environment | ({"FLOWER_TEST_PASSWORD": password} if password else {}),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=False,
     )
 
@@ -320,7 +320,7 @@ def test_with_actions_flower_stops_workers_and_still_starts_no_task(configuratio
         for way in ("apply", "async-apply", "send-task"):
             assert flower.post(f"/api/task/{way}/(.+)", "segrelay.drain") == 403
         assert flower.post("/api/worker/shutdown/(.+)", name) == 200
-        assert worker.wait(30) == 0
+        assert worker.wait(120) == 0
 
 
 def queues_of(flower, name):
@@ -359,7 +359,7 @@ def test_a_variable_that_would_break_flower_is_named_and_ignored(
 def test_a_variable_with_a_wrong_value_is_named(configuration, monkeypatch):
     monkeypatch.setenv("FLOWER_MAX_TASKS", "many")
     with running(configuration, "flower") as flower:
-        assert flower.wait(30) == 2
+        assert flower.wait(120) == 2
 
     said = configuration.with_name("flower.log").read_text()
     assert "FLOWER_MAX_TASKS" in said

@@ -60,7 +60,7 @@ def configured(parent: Path) -> Path:
 def test_a_worker_stays_in_the_foreground() -> None:
     """In the background Celery would start itself by names that the current folder may have."""
     done = subprocess.run(
-        [SEGRELAY, "worker", "--detach"], capture_output=True, text=True, timeout=60, check=False
+        [SEGRELAY, "worker", "--detach"], capture_output=True, text=True, timeout=120, check=False
     )
 
     assert done.returncode == 2

@@ -9,7 +9,7 @@ from ops.bench.frame.rigs import start_workers
 from ops.bench.gate import LimitPhase, LiveEvents, figures, publish_crowd
 from tests.journeys.play import Rig, invent, lines, nothing_is_wrong, send, status_of, watched
 from tests.nightly import amount
-from tests.waiting import allowed, until
+from tests.waiting import allowed, patient, until
 from tests.warm import WarmProcess
 
 WINDOW_SECONDS = amount(12, nightly=60)
@@ -17,9 +17,7 @@ WINDOW_SECONDS = amount(12, nightly=60)
 LIMIT = 600
 BURST = 6
 LATE = 3
-"""So many requests arrive 0.3 s after the gate let them pass, when the machine is busy."""
-LIMIT_OF_A_WINDOW = LIMIT if WINDOW_SECONDS == 60 else LIMIT * WINDOW_SECONDS // 60 + BURST + LATE
-"""The gate keeps the limit of a minute, of which it may send one percent at once."""
+"""Requests that arrive 0.3 s after the gate let them pass, when the machine is busy."""
 
 
 def crowd(folder, **options):
@@ -29,13 +27,21 @@ def crowd(folder, **options):
     return rig
 
 
+def limit_of_a_window():
+    """Return the sandbox's limit: that of a minute, of which the gate may send 1 % at once."""
+    if WINDOW_SECONDS == 60:
+        return LIMIT
+    return LIMIT * WINDOW_SECONDS // 60 + BURST + round(patient(LATE))
+
+
 def requests_of(rig):
     return rig.sandbox.get("summary")["requests"]["total"]
 
 
 def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tmp_path):
+    limit_of_window = limit_of_a_window()
     strict = {
-        "limit_per_minute": LIMIT_OF_A_WINDOW,
+        "limit_per_minute": limit_of_window,
         "window_seconds": WINDOW_SECONDS,
         "latency_seconds": 0.05,
     }
@@ -56,8 +62,8 @@ def test_a_saturated_limit_is_used_is_not_broken_and_lets_live_events_through(tm
         limit = rig.sandbox.get("summary")["limit"]
         assert status_of(rig)["waiting"] > 0
         assert limit["limited"] == 0
-        assert limit["highest_received"] <= LIMIT_OF_A_WINDOW
-        assert found["share_of_limit_in_last_minute"] >= 0.95
+        assert limit["highest_received"] <= limit_of_window
+        assert patient(found["share_of_limit_in_last_minute"]) >= 0.95
         assert live.shown()["median_seconds"] < allowed(1.5)
         assert live.shown()["longest_seconds"] < allowed(4)
 

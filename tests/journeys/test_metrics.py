@@ -30,7 +30,7 @@ def page(port, token=TOKEN):
     """Return the metrics that somebody serves; None while nobody does."""
     headers = {"authorization": f"Bearer {token}"}
     try:
-        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers, timeout=10)
+        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers, timeout=120)
     except httpx.TransportError:
         return None
     return answer if token != TOKEN else parse_metrics(answer.raise_for_status().text)

@@ -190,7 +190,7 @@ class LeakyWorld:
 
     def ask(self, address: str, **options: object) -> None:
         try:
-            answer = httpx.request(options.pop("method", "GET"), address, timeout=20, **options)
+            answer = httpx.request(options.pop("method", "GET"), address, timeout=120, **options)
         except httpx.TransportError as error:
             self.seen[f"{address} #{len(self.seen)}"] = str(error).encode()
         else:
@@ -205,7 +205,7 @@ class LeakyWorld:
     def look_at_flower(self) -> None:
         login = ("ops", SECRETS["Flower's password"])
         base = f"http://127.0.0.1:{self.flower}"
-        workers = httpx.get(f"{base}/api/workers?refresh=1", auth=login, timeout=30).json()
+        workers = httpx.get(f"{base}/api/workers?refresh=1", auth=login, timeout=120).json()
         tasks = list(httpx.get(f"{base}/api/tasks", auth=login).json())[:5]
         pages = ["/", "/workers", "/tasks", "/broker", "/metrics", "/api/tasks", "/api/workers"]
         pages += ["/api/queues/length", "/api/task/types"]

@@ -23,7 +23,7 @@ from tests.journeys.play import (
     watched,
 )
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import allowed, until
 from worker.adapters.redis.pausing.streaks import KILLS_IN_A_ROW
 
 ENTER = "insider/enter.jsonnet"
@@ -161,7 +161,7 @@ def test_kills_and_stops_while_rendering_make_no_letter(tmp_path):
                     os.kill(pid, number)
         until(lambda: throw_away_processes(worker))
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(5) == 0
+        assert worker.wait(allowed(5)) == 0
         start_worker(rig, "--concurrency=2")
         rig.wait_until_empty(120)
 

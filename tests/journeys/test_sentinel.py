@@ -45,7 +45,7 @@ class Lytics(threading.Thread):
         self.failed, self._ends = [], threading.Event()
 
     def run(self):
-        with httpx.Client(headers={"X-Segrelay-Secret": SECRET}, timeout=20) as client:
+        with httpx.Client(headers={"X-Segrelay-Secret": SECRET}, timeout=120) as client:
             while self.left and not self._ends.wait(0.01):
                 text = self.left.pop()
                 if client.post(self.url, content=text).status_code != httpx.codes.OK:

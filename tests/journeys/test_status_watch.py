@@ -53,7 +53,7 @@ class Terminal:
 
     def end(self):
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(20)
+        code = self.process.wait(120)
         self._thread.join(5)
         os.close(self._master)
         return code

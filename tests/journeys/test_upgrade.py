@@ -148,7 +148,7 @@ def test_what_a_newer_version_wrote_pauses_its_trigger_and_nothing_is_lost(rig, 
     send(rig, lines(happened[:30]))
     rig.wait_until_empty(30)
     worker.terminate()
-    worker.wait(30)
+    worker.wait(120)
     send(rig, lines(happened[30:]))
     before = status(rig)
     change(rig)

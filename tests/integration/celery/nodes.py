@@ -91,7 +91,7 @@ class Node:
     def __exit__(self, *_):
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
+        self.process.wait(120)
 
     @property
     def log(self):
@@ -105,7 +105,7 @@ class Node:
         """End it in good order; returns its exit code and how long it took."""
         told = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(20)
+        code = self.process.wait(120)
         return code, time.monotonic() - told
 
 

@@ -25,7 +25,7 @@ def start(request, tmp_path):
             env={**os.environ, "SEGRELAY_CONFIG": str(configuration), **environment},
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=120,
             check=False,
         )
         return done.returncode, done.stdout + done.stderr
@@ -76,7 +76,7 @@ def test_a_queue_that_there_is_not_is_a_wrong_option_and_no_bug(tmp_path, redis_
     command = [sys.executable, "-P", "-m", "ops.main", "worker", "-Q", "foo"]
 
     told = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
     )
 
     assert told.returncode == 2

@@ -117,10 +117,10 @@ def test_what_hangs_does_not_keep_it_from_ending(configuration, app):
         time.sleep(1)
         begun = time.monotonic()
         node.process.terminate()
-        code = node.process.wait(20)
+        code = node.process.wait(120)
 
     assert code == 1
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < allowed(5)
     assert node.events("worker.ended_at_once")[0]["drains_ended"] is False
 
 
@@ -129,7 +129,7 @@ def test_sigterm_for_the_whole_group_ends_drains_in_good_order(configuration, br
         send(app, *live("one", 1, 2))
         time.sleep(1)
         os.killpg(node.process.pid, signal.SIGTERM)
-        code = node.process.wait(10)
+        code = node.process.wait(120)
 
     assert code == 0
     assert [row["told"] for row in broker.drained()] == [True, True]
@@ -162,7 +162,7 @@ def test_a_worker_that_rings_in_vain_ends_itself(configuration, broker, app):
         for queue in ("live", "backfill"):
             app.control.cancel_consumer(queue, reply=True, timeout=2)
         broker.put_work(("one", 1))
-        code = node.process.wait(20)
+        code = node.process.wait(120)
 
     assert code != 0
     assert node.events("worker.broken")
@@ -171,7 +171,7 @@ def test_a_worker_that_rings_in_vain_ends_itself(configuration, broker, app):
 def test_pools_of_threads_are_refused(configuration):
     node = Node(configuration, "--pool=threads")
 
-    code = node.process.wait(20)
+    code = node.process.wait(120)
 
     assert code == 2
     assert "use --pool prefork" in node.log

@@ -101,7 +101,7 @@ def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
         subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
     ]
 
-    urls = {starter.communicate(timeout=30)[0].strip() for starter in starters}
+    urls = {starter.communicate(timeout=120)[0].strip() for starter in starters}
 
     found = find(data_dir)
     assert found is not None
@@ -111,7 +111,7 @@ def test_processes_that_start_it_at_once_print_the_same_url(data_dir: Path):
 def test_it_outlives_the_process_group_of_its_starter(data_dir: Path):
     command = [sys.executable, "-m", "ops.embedded", str(data_dir)]
     starter = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
-    starter.wait(30)
+    starter.wait(120)
 
     server = find(data_dir)
 

@@ -23,7 +23,7 @@ from tests.warm import WarmProcess, run
 from worker.contract.processes.workers import read_processes
 from worker.contract.redis.connection import connect
 
-SECONDS = 30.0
+SECONDS = 120.0
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_a_job_goes_on_exactly_where_redis_was_killed(own_redis, tmp_path, confi
         time.sleep(0.15)
         os.kill(ensure_running(own_redis).pid, signal.SIGKILL)
         assert ensure_running(own_redis).url == server.url
-    sending.join(timeout=60)
+    sending.join(120)
 
     assert [result.exception for result in results] == [None]
     with connect(ensure_running(own_redis).url) as client:

@@ -69,11 +69,11 @@ class Relay:
     def stop(self) -> int:
         assert self.process is not None
         self.process.terminate()
-        return self.process.wait(15)
+        return self.process.wait(120)
 
     def post(self, body: bytes, **headers: str) -> httpx.Response:
         given = {"x-segrelay-secret": SECRET, **headers}
-        return httpx.post(f"{self.url}/v1/lytics", content=body, headers=given, timeout=30)
+        return httpx.post(f"{self.url}/v1/lytics", content=body, headers=given, timeout=120)
 
     def waiting(self) -> int:
         with closing(connect(embedded.ensure_running(self.data_dir).url)) as client:

@@ -291,7 +291,7 @@ def test_a_port_in_use_is_said_and_ends_with_status_1():
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "ops.sandbox.command", "--port", port]
 
-        ended = subprocess.run(command, capture_output=True, timeout=30, check=False)
+        ended = subprocess.run(command, capture_output=True, timeout=120, check=False)
 
     assert ended.returncode == 1
     assert ended.stderr.decode().startswith(f"port {port} of 127.0.0.1 is in use")

@@ -247,7 +247,7 @@ def asked(relay, meanwhile, *arguments):
             while os.read(mine, 4096):
                 pass
         os.close(mine)
-        assert process.wait(timeout=30) == 0, shown
+        assert process.wait(timeout=120) == 0, shown
 
 
 def test_a_renaming_waits_for_whoever_holds_a_lease(relay):

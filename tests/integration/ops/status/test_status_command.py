@@ -338,5 +338,5 @@ def on_a_terminal(*arguments, env):
         while part := os.read(mine, 4096):
             shown += part
     os.close(mine)
-    assert process.wait(timeout=20) == 0
+    assert process.wait(timeout=120) == 0
     return shown.decode()

@@ -48,4 +48,4 @@ def test_every_save_is_rendered_and_a_mistake_shown_until_it_is_mended(watched):
     until('"called": "Ann"')
 
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
+    assert process.wait(120) == 0

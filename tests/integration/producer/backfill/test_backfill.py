@@ -113,7 +113,7 @@ def test_a_backfill_of_which_a_process_was_killed_says_how_it_goes_on(
     until(lambda: _publishing(reading.pid), 60)
 
     os.kill(_publishing(reading.pid)[0], signal.SIGKILL)
-    _, told = reading.communicate(timeout=60)
+    _, told = reading.communicate(timeout=120)
 
     assert reading.returncode != 0
     assert b"Traceback" not in told
@@ -242,7 +242,7 @@ def test_what_publishes_takes_its_blocks_also_while_redis_is_away(
     try:
         sent.start()
 
-        sent.join(30)
+        sent.join(120)
 
         assert not sent.is_alive()
         assert isinstance(ours.recv(), StripeWaits)

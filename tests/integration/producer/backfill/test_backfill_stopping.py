@@ -15,7 +15,7 @@ from ops.embedded import lifecycle as embedded
 from producer.backfill.book import JobBook
 from tests.integration.producer.backfill.backfill_relay import Relay
 from tests.nightly import amount
-from tests.waiting import until
+from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 from worker.contract.redis.connection import connect
 
@@ -92,9 +92,9 @@ def test_an_aborted_job_ends_at_once_while_its_reader_waits_for_room(
 
         found = relay.document("abort", "j", "--yes")
 
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < allowed(2)
         assert found["discarded"] >= HIGH_WATER
-        assert reading.wait(15) == 1
+        assert reading.wait(120) == 1
         status = relay.document("status", "j")
         assert (status["state"], status["waiting"]) == ("aborted", 0)
         assert status["accepted"] == status["discarded"] < PEOPLE
@@ -105,7 +105,7 @@ def test_a_paused_job_ends_its_reader_while_that_waits_for_room(relay: Relay, pe
         assert relay.run("pause", "j").returncode == 0
         there = len(relay.published("j"))
 
-        assert reading.wait(15) == 1
+        assert reading.wait(120) == 1
         assert len(relay.published("j")) == there
         assert relay.document("status", "j")["state"] == "paused"
 
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_a_reader_that_waits_for_room(relay: Relay, people: str) -> 
     with waiting_reader(relay, people) as reading:
         reading.send_signal(signal.SIGINT)
 
-        reading.wait(15)
+        reading.wait(120)
         assert relay.document("status", "j")["state"] == "interrupted"
 
 
@@ -129,7 +129,7 @@ def test_a_reader_that_stood_still_while_its_job_was_stopped_writes_nothing_more
 
         told(reading, signal.SIGCONT)
 
-        assert reading.wait(30) == 1
+        assert reading.wait(120) == 1
         assert (relay.published("j"), phase(relay)) == ([], after)
 
 
@@ -151,7 +151,7 @@ def test_a_reader_that_stood_still_while_another_read_on_repeats_nothing(
             new.kill()
             new.wait()
 
-        _, said = old.communicate(timeout=30)
+        _, said = old.communicate(timeout=120)
         assert old.returncode == 1
         assert b"read by another process" in said or b"taken over" in said
         assert taken + relay.drained("j") == PEOPLE
