@@ -15,7 +15,7 @@ from tests.journeys.play import SHORT, Rig, invent, lines, send, start_worker, s
 from tests.nightly import amount
 from tests.waiting import allowed, until
 
-EVENTS, PEOPLE = amount((1_200, 250), nightly=(25_000, 5_000))
+EVENTS, PEOPLE = amount((600, 125), nightly=(25_000, 5_000))
 KILLS = amount(3, nightly=12)
 TOKEN_SECONDS = amount(4, nightly=20)
 REFUSED, REFUSED_IN_A_BATCH = "person7@example.com", "person8@example.com"

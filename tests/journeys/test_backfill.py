@@ -51,8 +51,10 @@ def rows_as_happenings(emails, audience, *, is_exit=False):
 
 
 def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
-    happened, sent = invent(2_000, 500, seed=21)
-    emails = [f"person{number}@example.com" for number in range(5_000, 6_500)]
+    happened, sent = invent(amount(1_000, nightly=2_000), 500, seed=21)
+    emails = [
+        f"person{number}@example.com" for number in range(5_000, amount(5_750, nightly=6_500))
+    ]
     with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
         start(rig, write_rows(tmp_path / "rows.ndjson", emails), "vip", "--name", "load")
         assert rig.command("backfill", "pause", "load").returncode == 0
@@ -77,14 +79,14 @@ def test_a_paused_job_is_not_delivered_and_everything_beside_it_is(tmp_path):
 
 def test_backfills_of_several_audiences_and_late_events_end_as_the_newest_says(tmp_path):
     rng = random.Random(22)
-    happened, sent = invent(amount(3_000, nightly=8_000), 1_500, seed=22)
+    happened, sent = invent(amount(1_500, nightly=8_000), amount(750, nightly=1_500), seed=22)
     people = [f"person{number}@example.com" for number in range(2_000)]
     parts = [sent[at::3] for at in range(3)]
     with Rig(tmp_path, sandbox_settings=LATENCY) as rig, watched(rig):
         start_worker(rig)
         for number, (audience, part) in enumerate(zip(AUDIENCES, parts, strict=True)):
             on = "exit" if number == 1 else "enter"
-            emails = rng.sample(people, 600)
+            emails = rng.sample(people, amount(300, nightly=600))
             send(rig, lines(part[: len(part) // 2]))
             path = write_rows(tmp_path / f"{audience}.ndjson", emails)
             start(rig, path, audience, "--on", on)

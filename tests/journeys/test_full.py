@@ -15,10 +15,12 @@ from tests.journeys.play import (
     status_of,
     watched,
 )
+from tests.nightly import amount
 from tests.waiting import until
 
 PROFILE = {"profile_bytes": 2_000}
 REFUSED = 1
+EVENTS = amount(3_000, nightly=6_000)
 
 
 def refusal(rig, given):
@@ -31,25 +33,25 @@ def refusal(rig, given):
 
 
 def test_what_fills_redis_beyond_its_memory_does_not_stop_the_workers(tmp_path):
-    happened, sent = invent(6_000, 2_000, seed=20)
+    happened, sent = invent(EVENTS, EVENTS // 3, seed=20)
     with Rig(tmp_path) as rig, watched(rig):
-        send(rig, lines(sent[:5_000], **PROFILE))
+        send(rig, lines(sent[: EVENTS * 5 // 6], **PROFILE))
         used = rig.client.info("memory")["used_memory"]
         rig.client.config_set("maxmemory", used // 4)  # as if somebody else's keys took it
 
-        said = refusal(rig, lines(sent[5_000:], **PROFILE))
+        said = refusal(rig, lines(sent[EVENTS * 5 // 6 :], **PROFILE))
         start_worker(rig)
         rig.wait_until_empty(60)
 
         assert "full" in said
         rig.client.config_set("maxmemory", 2 * used)
-        send(rig, lines(sent[5_000:], **PROFILE))
+        send(rig, lines(sent[EVENTS * 5 // 6 :], **PROFILE))
         rig.wait_until_empty(60)
         nothing_is_wrong(rig, happened)
 
 
 def test_the_sweep_rings_in_a_full_redis(tmp_path):
-    happened, sent = invent(3_000, 1_000, seed=21)
+    happened, sent = invent(EVENTS // 2, EVENTS // 6, seed=21)
     with Rig(tmp_path) as rig, watched(rig):
         start_worker(rig)
         assert rig.command("pause", "insider").returncode == 0
@@ -76,21 +78,21 @@ def files_of_at_most(size):
 
 
 def test_a_full_disk_ends_redis_and_loses_nothing(tmp_path):
-    happened, sent = invent(6_000, 2_000, seed=22)
+    happened, sent = invent(EVENTS, EVENTS // 3, seed=22)
     # Cold, because what starts Redis again has to inherit the limit from here.
     with cold.Rig(tmp_path, delivery_lines=SHORT) as rig, watched(rig):
-        accepted = sent[:2_000]
+        accepted = sent[: EVENTS // 3]
         send(rig, lines(accepted, **PROFILE))
         start_worker(rig)
         until(lambda: status_of(rig)["delivered"] > 100, 20)
         size = fill_the_disk(rig)
 
         with files_of_at_most(size):
-            said = refusal(rig, lines(sent[2_000:4_000], **PROFILE))
+            said = refusal(rig, lines(sent[EVENTS // 3 : EVENTS * 2 // 3], **PROFILE))
         assert rig.workers[0].poll() is None
 
         rig.start_redis()
-        send(rig, lines(sent[2_000:], **PROFILE))  # the refused ones too
+        send(rig, lines(sent[EVENTS // 3 :], **PROFILE))  # the refused ones too
         rig.wait_until_empty(60)
 
         assert "Redis" in said

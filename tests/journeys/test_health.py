@@ -13,6 +13,7 @@ from ops.rig.rig import free_port, kill_group
 from tests.journeys.endpoint import Endpoint
 from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker
+from tests.nightly import amount
 from tests.waiting import until
 
 RECEIVER = """
@@ -257,7 +258,7 @@ def test_a_healthy_mixed_load_sends_no_message(tmp_path, channel):
         rig.start_beside("serve")
         url = f"http://127.0.0.1:{port}"
         until(lambda: answers(url), 60)
-        for turn in range(20):
+        for turn in range(amount(8, nightly=20)):
             send(rig, entrances(200, first=turn * 200), "--job", "load")
             assert post(url, "the-new-secret") == 200
         rig.wait_until_empty(60)

@@ -16,8 +16,8 @@ from worker.contract import keys
 from worker.contract.keys import PartitionKeys, digest_of, partition_of
 from worker.contract.words import Direction
 
-PEOPLE = amount(2_000, nightly=10_000)
-KILLS = 5
+PEOPLE = amount(800, nightly=10_000)
+KILLS = amount(4, nightly=5)
 SLUG, LATE = "vip", "cart-abandoners"
 SECONDS = amount(240, nightly=1_200)
 

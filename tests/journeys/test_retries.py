@@ -26,9 +26,10 @@ from worker.contract.words import BACKFILL, LIVE
 
 ONE_PARTITION = "partitions = 1"
 LATENCY = {"latency_seconds": 0.02}
-BACKLOG = amount(5_000, nightly=20_000)
+BACKLOG = amount(2_500, nightly=20_000)
 SINGLE = amount(6, nightly=30)
 OUTAGE_SECONDS = amount(5, nightly=10)
+OUTAGE_EVENTS = amount(2_500, nightly=5_000)
 
 
 def entrances(number, seed):
@@ -85,7 +86,7 @@ def test_who_alone_makes_the_destination_fail_dies_alone(tmp_path):
 
 
 def test_400s_for_everything_pause_the_trigger_and_bury_next_to_nobody(tmp_path):
-    happened, sent = invent(3_000, 1_500, seed=23)
+    happened, sent = invent(amount(1_500, nightly=3_000), amount(750, nightly=1_500), seed=23)
     refusal = [{"status": 400, "path": PATH_OF_EXITS, "message": "unknown attribute"}]
     with Rig(tmp_path, sandbox_settings=LATENCY | {"failures": refusal}) as rig, watched(rig):
         send(rig, lines(sent))
@@ -159,17 +160,17 @@ def test_a_403_of_something_in_between_buries_nobody_and_all_arrive_after_it(tmp
 
 
 def test_an_outage_of_everything_ends_by_itself_and_buries_nobody(tmp_path):
-    happened, sent = invent(5_000, 1_500, seed=25)
+    happened, sent = invent(OUTAGE_EVENTS, OUTAGE_EVENTS * 3 // 10, seed=25)
     with Rig(tmp_path, delivery_lines=SHORT, sandbox_settings=LATENCY) as rig, watched(rig):
         start_workers(rig)
-        send(rig, lines(sent[:1_000]))
+        send(rig, lines(sent[: OUTAGE_EVENTS // 5]))
         until(lambda: status_of(rig)["delivered"], 30)
         rig.sandbox.settings(failures=[{"status": 503}])
-        send(rig, lines(sent[1_000:3_000]))
+        send(rig, lines(sent[OUTAGE_EVENTS // 5 : OUTAGE_EVENTS * 3 // 5]))
         until(lambda: status_of(rig)["destinations"]["insider"]["state"] == "broken", 20)
         time.sleep(OUTAGE_SECONDS)
         rig.sandbox.settings(failures=[], lost_requests=1.0)
-        send(rig, lines(sent[3_000:]))
+        send(rig, lines(sent[OUTAGE_EVENTS * 3 // 5 :]))
         before = requests_of(rig)
         time.sleep(OUTAGE_SECONDS)
         during = requests_of(rig) - before
