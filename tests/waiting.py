@@ -12,7 +12,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_LOOK_SECONDS = 0.03
+_LOOK_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 0.5
+_SHARE_OF_LOOKS = 0.2
+"""The part of a wait that is spent on looks: what is waited for needs the processor more."""
 _USUAL_LOAD = 3
 """Processes that want to run for each processor while `make test` has the machine for itself."""
 _MOST_PATIENCE = 10
@@ -37,7 +40,8 @@ def until(condition: Callable[[], T], seconds: float = 30.0, *, else_show: Path 
         answered = time.monotonic()
         if answered - begun >= patient(seconds):
             raise AssertionError(_too_late(condition, seconds, found, else_show))
-        time.sleep(max(_LOOK_SECONDS, answered - asked))
+        pause = (answered - asked) / _SHARE_OF_LOOKS
+        time.sleep(min(max(_LOOK_SECONDS, pause), _LONGEST_PAUSE_SECONDS))
 
 
 def allowed(seconds: float) -> float:
