@@ -55,8 +55,8 @@ def status_of(rig):
 
 
 def start_worker(rig, *options):
-    """Start a worker and wait until it is ready."""
-    worker = rig.start_worker(*options)
+    """Start a worker and wait until it is ready; one process drains, unless an option says more."""
+    worker = rig.start_worker("--concurrency=1", *options)
     await_ready(rig, worker)
     return worker
 
