@@ -11,11 +11,13 @@ PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 # Journeys and integration tests wait more than they compute: more of them than cores run at once.
 ALL_SIDE_BY_SIDE := -n 6
+# A failed test that starts processes runs once more, and is named; others never.
+SECOND_RUN := -p tests.second_run
 
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up docs check style unit test nightly test-system newest bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check style ruff types layers unit test nightly test-system newest bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -40,9 +42,16 @@ docs: setup ## Write the pages in docs/ that are made from the code anew
 	$(BIN)/python -m ops.reference
 
 check: setup ## Check style, types and imports: seconds
+	@$(MAKE) --no-print-directory --jobs 3 ruff types layers
+
+ruff:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types:
 	$(BIN)/mypy
+
+layers:
 	$(BIN)/lint-imports --no-logo
 
 style: check
@@ -51,14 +60,14 @@ unit: setup ## Run the unit tests, and the rules about the code itself (no servi
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
 
 test: check ## Check everything and run all tests; each service that they need is started by itself
-	$(PYTEST) $(ALL_SIDE_BY_SIDE) tests/journeys tests/integration tests/conformance tests/unit tests/house
+	$(PYTEST) $(SECOND_RUN) $(ALL_SIDE_BY_SIDE) tests/journeys tests/integration tests/conformance tests/unit tests/house
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test
 
 test-system: setup ## Run tests that need system packages, which it installs (Debian, as root)
 	sh ops/test-system.sh
-	$(PYTEST) tests/system
+	$(PYTEST) $(SECOND_RUN) tests/system
 	$(if $(NEWEST),$(MAKE) newest)
 
 newest: ## Run the unit tests on the newest Python of this machine, in an environment of its own
