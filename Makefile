@@ -10,7 +10,8 @@ NEWEST := $(shell for minor in 13 12; do \
 PYTEST := $(BIN)/pytest -q
 SIDE_BY_SIDE := -n auto
 # Journeys and integration tests wait more than they compute: more of them than cores run at once.
-ALL_SIDE_BY_SIDE := -n 6
+# Files are handed out in this order: the last ones are short, so that all processes end together.
+ALL_SIDE_BY_SIDE := -n 6 --dist loadfile --no-loadscope-reorder
 # A failed test that starts processes runs once more, and is named; others never.
 SECOND_RUN := -p tests.second_run
 

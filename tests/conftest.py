@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import hypothesis
 import pytest
@@ -15,7 +14,6 @@ from ops.embedded.cluster import LocalCluster
 from ops.embedded.lifecycle import EmbeddedRedis, ensure_running, stop
 from tests.nightly import NIGHTLY
 from tests.redis_user import restricted_url
-from tests.side_by_side import SideBySide, mixed
 from tests.slots import SlotWatch
 from worker.contract.redis.connection import connect
 from worker.jsonnet.compiled.running.limits import FRAMES
@@ -33,16 +31,11 @@ hypothesis.settings.register_profile("nightly", deadline=None, max_examples=1_00
 hypothesis.settings.load_profile("nightly" if NIGHTLY else "default")
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SideBySide:
-    return SideBySide(config, log)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the night has time for, and mix what waits with what computes."""
+    """Leave out what only the night has time for."""
     left_out = [item for item in items if not NIGHTLY and item.get_closest_marker("nightly")]
     config.hook.pytest_deselected(items=left_out)
-    kept = [item for item in items if item not in left_out]
-    items[:] = mixed(kept) if hasattr(config, "workerinput") else kept
+    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(autouse=True)

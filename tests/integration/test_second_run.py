@@ -23,12 +23,6 @@ def test_every_run_fails():
 def test_another():
     pass
 """
-CONFTEST = """
-from tests.side_by_side import SideBySide
-
-def pytest_xdist_make_scheduler(config, log):
-    return SideBySide(config, log)
-"""
 
 
 @pytest.fixture
@@ -38,7 +32,6 @@ def folder(tmp_path):
         (tmp_path / "tests" / name).mkdir(parents=True)
         (tmp_path / "tests" / name / "test_it.py").write_text(TEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
-    (tmp_path / "conftest.py").write_text(CONFTEST)
     return tmp_path
 
 
@@ -57,7 +50,7 @@ def outcomes(folder, *options):
 
 
 def test_what_fails_once_is_run_again_and_named(folder):
-    counts, output = outcomes(folder, "-p", "tests.second_run", "-n", "2")
+    counts, output = outcomes(folder, "-p", "tests.second_run", "-n", "2", "--dist", "loadfile")
 
     of_each, others = len(WITH_PROCESSES), len(WITHOUT)
     failed, passed = of_each + 2 * others, 2 * of_each + others

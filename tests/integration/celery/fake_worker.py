@@ -40,6 +40,7 @@ class FakeDrains:
         stop: Stop,
         live_waits: Callable[[], bool],  # noqa: ARG002 - the protocol's signature
     ) -> tuple[Tally, str]:
+        structlog.get_logger().info("drain.began", partition=partition)
         if partition == 13:
             _misbehave(BEHAVIOUR.get("on_13", ""))
         began = time.time()
