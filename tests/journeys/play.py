@@ -4,22 +4,32 @@ import random
 import signal
 import time
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass
 
 import orjson
 
 from ops.chaos.watching import Watch
 from ops.invented.events import happenings, payloads, truth
 from ops.rig import rig as cold
+from ops.sandbox.process import ProcessStarter
 from ops.status.status import read_status
 from producer.publish import Publisher
-from tests.waiting import until
+from tests.waiting import patient, until
 from tests.warm import WarmProcess
 
-Rig = partial(cold.Rig, launch=WarmProcess)
 PATH_OF_EXITS = "/api/user/v1/attribute/delete"
 ENDS = ("delivered", "skipped", "dead", "discarded", "waiting")
 SHORT = 'lease = "2s"\nlate = "2s"\nrequest_deadline = "5s"'
+
+
+@dataclass
+class Rig(cold.Rig):
+    """A rig whose processes start quickly, and that waits longer on a busy machine."""
+
+    launch: ProcessStarter = WarmProcess
+
+    def wait_until_empty(self, seconds):
+        super().wait_until_empty(patient(seconds))
 
 
 def invent(events, people, seed=1):

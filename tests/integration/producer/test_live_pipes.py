@@ -1,8 +1,11 @@
 """Promise 2 for `segrelay send -` from a pipe that stays open, and for who is interrupted."""
 
+import fcntl
 import os
 import signal
+import struct
 import subprocess
+import termios
 import time
 
 import orjson
@@ -14,7 +17,7 @@ from tests.unit.producer.payload_samples import ENTER, wrapped
 from tests.waiting import allowed, until
 from tests.warm import WarmProcess
 
-LIMIT_SECONDS = 20.0
+LIMIT_SECONDS = 120.0
 
 
 def line(number, **entry):
@@ -49,6 +52,11 @@ def sending(configure):
 def write(process, *lines):
     process.stdin.write(b"".join(one + b"\n" for one in lines))
     process.stdin.flush()
+
+
+def unread(process):
+    """Return how many bytes of what was written the process has not read."""
+    return struct.unpack("i", fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)))[0]
 
 
 def ended(process, number):
@@ -93,7 +101,8 @@ def test_an_interruption_writes_what_has_come_and_names_the_line(sending, client
     write(process, line(0))
     until(lambda: len(entries(client)) == 1)
     write(process, line(1), line(2))
-    time.sleep(0.4)
+    until(lambda: unread(process) == 0)
+    time.sleep(0.4)  # what has been read becomes a batch
 
     returned, told = ended(process, number)
 

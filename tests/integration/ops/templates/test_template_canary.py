@@ -271,7 +271,7 @@ def test_what_a_killed_drain_held_ends_the_canary_with_fewer(relay, sandbox, sta
     canary_shares = killed.runner.run(dying.begin("a drain", killed.upkeep.routes["insider"], ()))
     assert canary_shares.shares == {"vip-enter": 25}
 
-    time.sleep(0.5)
+    time.sleep(0.6)  # the share lapses
     processes.drain(rounds=3)
 
     assert trigger(relay)["state"] == "paused"

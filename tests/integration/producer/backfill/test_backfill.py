@@ -32,7 +32,11 @@ from worker.contract.settings import load_settings
 
 AS_OF = ("--audience", "vip", "--as-of", "2026-11-20T06:00:00Z")
 _NAMED = ("--name", "j", *AS_OF)
-PEOPLE = 30_000
+PEOPLE = amount(10_000, nightly=30_000)
+"""Several blocks of a file."""
+CROWD = amount(30_000, nightly=60_000)
+"""Enough that a reader is still at work when it is killed."""
+NOBODY_AT = 2 * PEOPLE // 3
 KILLS = amount(3, nightly=20)
 
 
@@ -46,7 +50,7 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
 
 @pytest.fixture
 def people(tmp_path: Path) -> str:
-    """Return a file with 30,000 people and three rows that can't be placed."""
+    """Return a file with people and three rows that can't be placed."""
     return _written(tmp_path / "people.ndjson", PEOPLE, pad=500)
 
 
@@ -54,7 +58,7 @@ def _written(path: Path, people: int, *, pad: int) -> str:
     filling = "x" * pad
     rows = [orjson.dumps({"email": f"p{n}@example.com", "pad": filling}) for n in range(people)]
     rows.insert(100, b"{broken")
-    rows.insert(20_000, b'{"first_name": "Nobody"}')
+    rows.insert(NOBODY_AT, b'{"first_name": "Nobody"}')
     rows.append(b"17")
     path.write_bytes(b"\n".join(rows) + b"\n")
     return str(path)
@@ -64,8 +68,7 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
     relay: Relay, tmp_path: Path
 ) -> None:
     rng = random.Random(7)
-    crowd = amount(1, nightly=2) * PEOPLE
-    source = _written(tmp_path / "crowd.ndjson", crowd, pad=1_600)
+    source = _written(tmp_path / "crowd.ndjson", CROWD, pad=1_600)
 
     for kill in range(KILLS):
         reading = relay.start(*(("resume", "j") if kill else ("start", source, *_NAMED)))
@@ -74,17 +77,18 @@ def test_a_backfill_that_is_killed_at_random_moments_loses_and_repeats_nothing(
         else:
             _until_it_has_read_more(relay)
             time.sleep(rng.uniform(0.0, 0.08))
+        publishing = _publishing(reading.pid)
         reading.send_signal(signal.SIGKILL)
         reading.wait()
-        _let_its_claim_lapse(relay)
+        _let_its_claim_lapse(relay, publishing)
     killed_at = relay.document("status", "j")["rows"]
     assert relay.run("resume", "j").returncode == 0
 
-    assert 0 < killed_at < crowd
+    assert 0 < killed_at < CROWD
     found = relay.document("status", "j")
     emails = relay.published("j")
-    assert len(emails) == len(set(emails)) == crowd
-    assert (found["rows"], found["accepted"], found["refused"]) == (crowd + 3, crowd, 3)
+    assert len(emails) == len(set(emails)) == CROWD
+    assert (found["rows"], found["accepted"], found["refused"]) == (CROWD + 3, CROWD, 3)
 
 
 def _until_it_has_read_more(relay: Relay) -> None:
@@ -99,9 +103,9 @@ def _until_it_has_read_more(relay: Relay) -> None:
         until(lambda: rows() > before, 60)
 
 
-def _let_its_claim_lapse(relay: Relay) -> None:
+def _let_its_claim_lapse(relay: Relay, publishing: list[int]) -> None:
     """Take the claim of a killed reader away, once what it had under way is published."""
-    time.sleep(0.5)
+    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing))
     with closing(connect(embedded.ensure_running(relay.data_dir).url)) as client:
         client.hset(keys.job("j"), "claim", "0 0")
 
@@ -189,7 +193,7 @@ def test_what_publishes_ends_with_its_reader_also_while_it_waits_for_room(
     reading.kill()
     reading.wait()
 
-    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing), 10)
+    until(lambda: not any(Path(f"/proc/{pid}/stat").exists() for pid in publishing))
 
 
 def test_a_reader_that_fails_leaves_counts_that_are_right(relay: Relay, tmp_path: Path) -> None:
@@ -269,7 +273,7 @@ def test_who_waits_for_a_claim_learns_what_became_of_the_job_meanwhile(
 def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(
     relay: Relay, tmp_path: Path
 ) -> None:
-    source = _written(tmp_path / "crowd.ndjson", 2 * PEOPLE, pad=1_600)
+    source = _written(tmp_path / "crowd.ndjson", CROWD, pad=1_600)
     reading = relay.start("start", source, *_NAMED)
     _until_it_has_read_more(relay)
 
@@ -281,7 +285,7 @@ def test_a_redis_that_was_away_for_a_moment_does_not_end_a_backfill(
 
     assert reading.wait(120) == 0
     emails = relay.published("j")
-    assert len(emails) == len(set(emails)) == 2 * PEOPLE
+    assert len(emails) == len(set(emails)) == CROWD
 
 
 def _until_waiting(relay: Relay, job: str) -> None:
@@ -310,7 +314,7 @@ def test_a_report_names_bad_rows_and_writes_them_to_be_mended(relay: Relay, peop
     named = [(row["file"], row["line"], row["reason"]) for row in found["bad_rows"]]
     assert sorted(named) == [
         (people, 101, "unreadable"),
-        (people, 20_001, "no_identity"),
+        (people, NOBODY_AT + 1, "no_identity"),
         (people, PEOPLE + 3, "unreadable"),
     ]
     assert sorted(bad.read_text().splitlines()) == ["17", '{"first_name": "Nobody"}', "{broken"]
