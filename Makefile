@@ -12,13 +12,14 @@ SIDE_BY_SIDE := -n auto
 # Journeys and integration tests wait more than they compute: more of them than cores run at once.
 # Files are handed out in this order: the last ones are short, so that all processes end together.
 ALL_SIDE_BY_SIDE := -n 6 --dist loadfile --no-loadscope-reorder
+TESTS := tests/journeys tests/integration tests/conformance tests/unit tests/house
 # A failed test that starts processes runs once more, and is named; others never.
 SECOND_RUN := -p tests.second_run
 
 # Tests start hundreds of processes of ours, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up docs check style ruff types layers unit test nightly test-system newest bench bench-peers chaos fuzz clean
+.PHONY: help setup demo up docs check style ruff types layers bytecode unit test nightly test-system newest bench bench-peers chaos fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## List these commands
@@ -60,8 +61,14 @@ style: check
 unit: setup ## Run the unit tests, and the rules about the code itself (no services)
 	$(PYTEST) $(SIDE_BY_SIDE) tests/unit tests/house
 
-test: check ## Check everything and run all tests; each service that they need is started by itself
-	$(PYTEST) $(SECOND_RUN) $(ALL_SIDE_BY_SIDE) tests/journeys tests/integration tests/conformance tests/unit tests/house
+test: setup ## Check everything and run all tests; each service that they need is started by itself
+	@$(MAKE) --no-print-directory --jobs 4 ruff types layers bytecode
+	$(PYTEST) $(SECOND_RUN) $(ALL_SIDE_BY_SIDE) $(TESTS)
+
+# Once, and beside the checks, so that not each of the processes compiles all tests. What is wrong
+# with a test, the tests themselves tell.
+bytecode:
+	@$(PYTEST) --collect-only $(TESTS) > /dev/null 2>&1 || true
 
 nightly: ## Run all tests with the full number of examples, kills and events: hours
 	SEGRELAY_TESTS=nightly $(MAKE) test
