@@ -5,6 +5,7 @@
 
 import os
 import signal
+import socket
 
 import httpx
 import pytest
@@ -19,6 +20,10 @@ RECEIVER = """
 [producer.webhook]
 listen = "127.0.0.1:PORT"
 secret = "the-new-secret"
+"""
+METRICS = """
+[metrics]
+listen = "127.0.0.1:PORT"
 """
 SYNC = """
 [lytics]
@@ -50,6 +55,10 @@ class Channel(Endpoint):
         taken = [came.body for came, status in self.came if status == 200]
         return [one["event"] for one in taken if name in ("", one["problem"]["name"])]
 
+    def problems(self):
+        """Return the problems that messages were about."""
+        return [came.body["problem"] for came, status in self.came if status == 200]
+
     def announced(self, name, *events):
         """Wait until these messages about a problem have come, and no other."""
         until(lambda: self.events(name) == list(events), NAMED_SECONDS)
@@ -75,6 +84,38 @@ def test_no_worker_is_told_though_nothing_waits(tmp_path, channel):
 
         stop_worker(worker)
         ill_of(rig, "no_worker")
+
+
+def test_no_worker_and_no_redis_are_announced_where_only_the_metrics_run_beside(tmp_path, channel):
+    more = METRICS.replace("PORT", str(free_port())) + channel.table()
+    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+        rig.start_beside("metrics")
+        channel.announced("no_worker", "problem")
+        worker = start_worker(rig)
+        channel.announced("no_worker", "problem", "problem_over")
+
+        rig.kill_redis()
+        channel.announced("redis_unreachable", "problem")
+        rig.start_redis()
+        well(rig)
+        channel.announced("redis_unreachable", "problem", "problem_over")
+
+        stop_worker(worker)
+        (begun, _) = [one for one in channel.problems() if one["name"] == "redis_unreachable"]
+        assert begun["subject"] == socket.gethostname()
+
+
+def test_a_worker_alone_announces_that_it_has_lost_redis(tmp_path, channel):
+    with Rig(tmp_path, delivery_lines=SHORT, more=channel.table()) as rig:
+        start_worker(rig)
+        start_worker(rig)
+        well(rig)
+
+        rig.kill_redis()
+        channel.announced("redis_unreachable", "problem")
+        rig.start_redis()
+        well(rig)
+        channel.announced("redis_unreachable", "problem", "problem_over")
 
 
 def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, channel):

@@ -135,20 +135,23 @@ class NoticeBook:
         number, text, tries = found
         return TakenNotice(_loads(text), number.decode(), int(tries), now + FRESH_SECONDS)
 
-    def conclude(self, taken: TakenNotice, *, is_sent: bool) -> bool:
-        """Note what became of a message; returns whether it will be tried again.
+    def conclude(self, taken: TakenNotice, *, is_sent: bool) -> None:
+        """Note what became of a message; it is tried again unless it was sent, or tried too often.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
         is_over = is_sent or taken.tries >= MOST_TRIES
-        wait_seconds = min(2.0 ** (taken.tries - 1), LONGEST_WAIT_SECONDS)
-        again_ms = -1 if is_over else round(wait_seconds * 1_000)
+        again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)
         self._run("notices_settle", (keys.NOTICES_OUTBOX,), (taken.number, self._token, again_ms))
-        return not is_over
 
     def _run(self, name: str, script_keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
         return scripts.run(self.client, name, [ScriptCall(script_keys, args)])[0]
+
+
+def wait_seconds(tries: int) -> float:
+    """Return after how many seconds a message is tried again."""
+    return min(2.0 ** (tries - 1), LONGEST_WAIT_SECONDS)
 
 
 def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:

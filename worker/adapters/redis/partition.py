@@ -326,12 +326,12 @@ def _settle_call(
         " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
         b"".join([text for text, _ in texts]),
     ]  # fmt: skip
-    groups: dict[tuple[str, str, str], list[Settled]] = {}
+    groups: dict[tuple[str, str | None], list[Settled]] = {}
     for s in what.settled:
-        groups.setdefault((s.delivery.stream, s.counted_as, s.kind), []).append(s)
+        groups.setdefault((s.delivery.stream, s.reason), []).append(s)
     args.append(len(groups))
-    for (stream, count, kind), group in groups.items():
-        args += (stream_index[stream], count, kind, *_packed(group, ledgers))
+    for (stream, _), group in groups.items():
+        args += (stream_index[stream], group[0].counted_as, *_packed(group, ledgers))
     _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
     _put_list(
         args,
@@ -369,6 +369,7 @@ def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str 
     """Return what the script reads of a group: few arguments, whatever its size."""
     letters = [s.letter.dumps() for s in group if s.letter]
     return [
+        group[0].kind,
         " ".join(s.delivery.entry_id for s in group),
         " ".join(str(ledgers[s.delivery.header.digest]) if s.tells else "0" for s in group),
         len(letters),

@@ -27,6 +27,7 @@
 --@include _clock
 --@include _counts
 --@include _orphans
+--@include _outcomes
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
 local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -105,7 +106,7 @@ for _ = 1, groups do
     removed = removed + gone
     touched[name] = stream
     count(field, gone)
-    local job = string.match(name, '^job%.([^|]+)|')
+    local job = job_of(name)
     if job then count_for_job(job, kind, string.match(field, '^[^|]*|[^|]*|(.+)$'), gone) end
   end
   at = at + 6 + letters
