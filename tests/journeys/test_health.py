@@ -8,11 +8,12 @@ import signal
 import socket
 
 import httpx
+import orjson
 import pytest
 
 from ops.rig.rig import free_port, kill_group
 from tests.journeys.endpoint import Endpoint
-from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
+from tests.journeys.judging import NAMED_SECONDS, WELL_SECONDS, entrances, ill_of, judged, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker
 from tests.waiting import until
 
@@ -223,8 +224,44 @@ def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path, channel):
         channel.announced("receiver_unauthorized", "problem")
         assert post(url, "the-new-secret") == 200
         well(rig)
+        well_but_for(rig, set())
         channel.announced("receiver_unauthorized", "problem", "problem_over")
         kill_group(receiver)
+
+
+def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(tmp_path, channel):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    limited = RECEIVER.replace("PORT", str(port)) + "max_bytes = 2000\n"
+    with Rig(tmp_path, delivery_lines=SHORT, more=limited + channel.table()) as rig:
+        start_worker(rig)
+        receiver = rig.start_beside("serve")
+        until(lambda: answers(url), 60)
+        assert post(url, "the-new-secret") == 200
+        well(rig)
+
+        assert post(url, "the-new-secret", people=50) == 413
+        assert "max_bytes" in ill_of(rig, "receiver_too_large")["command"]
+        channel.announced("receiver_too_large", "problem")
+
+        kill_group(receiver)
+        source = rig.settings.source
+        source.write_text(source.read_text().replace("max_bytes = 2000", "max_bytes = 2000000"))
+        rig.start_beside("serve")
+        until(lambda: answers(url), 60)
+        assert post(url, "the-new-secret", people=50) == 200
+        well_but_for(rig, {"worker_configuration"})
+        channel.announced("receiver_too_large", "problem", "problem_over")
+
+
+def well_but_for(rig, names):
+    """Wait until nothing else is wrong, worth a look or not."""
+
+    def problems():
+        answer = rig.command("status", "--check", "--attention", "--json")
+        return {one["name"] for one in orjson.loads(answer.stdout)["problems"]}
+
+    until(lambda: problems() <= names, WELL_SECONDS)
 
 
 def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_path):
@@ -314,6 +351,6 @@ def answers(url):
         return False
 
 
-def post(url, secret):
+def post(url, secret, people=1):
     headers = {"X-Segrelay-Secret": secret}
-    return httpx.post(f"{url}/v1/lytics", content=entrances(1), headers=headers).status_code
+    return httpx.post(f"{url}/v1/lytics", content=entrances(people), headers=headers).status_code
