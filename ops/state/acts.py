@@ -24,6 +24,7 @@ LONGEST_REASON: Final = 500
 """Characters; a reason stands in messages and in tables."""
 _MASK: Final = "•••"
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
+_MAIL: Final = re.compile(r"([^\s@<>,;:=\"']+)@[^\s@<>,;\"']+")
 _PERSONAL: Final = frozenset({"profile"})
 """Arguments that name a person."""
 
@@ -72,13 +73,22 @@ class Doing:
 
 def actor() -> str:
     """Return who is at this terminal: $SEGRELAY_ACTOR, or user and host."""
-    named = " ".join(os.environ.get(ACTOR_VARIABLE, "").split())
+    named = actor_named(os.environ.get(ACTOR_VARIABLE, ""))
     if named:
-        return "".join(filter(str.isprintable, named))[:LONGEST_ACTOR]
+        return named
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):
         return socket.gethostname()
+
+
+def actor_named(text: str) -> str:
+    """Return a name as it is kept: of an address of mail only what stands before the @.
+
+    It still tells colleagues apart, and is shown in chats and tables.
+    """
+    line = "".join(filter(str.isprintable, " ".join(text.split())))
+    return masked(_MAIL.sub(r"\1", line))[:LONGEST_ACTOR]
 
 
 def act_of(

@@ -10,7 +10,7 @@ from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from ops.status.health.rules.deliveries import since_of
 from ops.status.wording import reason_of
 from producer.sync.run import Phase
-from worker.contract.receivers import SEEN_WITHIN_MS
+from worker.contract.processes.receivers import SEEN_WITHIN_MS
 
 LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3
