@@ -124,7 +124,7 @@ def _test_messages(*, as_json: bool) -> None:
         raise ConfigurationInvalid(
             f'{settings.source.name} has no [operate.notify]; add it, with url = "env:NAME".'
         )
-    failure = post(TEST, notify)
+    failure = post(TEST, notify).failure
     if as_json:
         print_json({"sent": not failure, "reason": failure})
     if failure:

@@ -13,7 +13,15 @@ from redis import Redis
 
 from ops.status.health.judgement import problems_of
 from ops.status.health.reader import read_facts
-from ops.status.notices.book import MOST_TRIES, Notice, NoticeBook
+from ops.status.notices.book import (
+    IN_DOUBT,
+    MOST_TRIES,
+    NOT_SENT,
+    SENT,
+    Notice,
+    NoticeBook,
+    NoticeFate,
+)
 from ops.status.notices.outage import LEAST_SECONDS, MachineLock, OutageAnnouncer
 from ops.status.notices.wording import body_of
 from worker.contract.redis.connection import connect, resolve_url
@@ -25,10 +33,26 @@ ROUND_SECONDS: Final = 1.0
 POST_SECONDS: Final = 5.0
 REDIS_SECONDS: Final = 2.0
 LOG: Final = structlog.get_logger()
+_NOTHING_WAS_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
 
 
-def post(notice: Notice, settings: NotifySettings) -> str:
-    """Post a message; returns why it was not taken, "" if it was. The URL is never named.
+@dataclass(frozen=True, slots=True)
+class PostResult:
+    """The result of posting a message; without a failure it was taken."""
+
+    failure: str = ""
+    is_in_doubt: bool = False
+
+    @property
+    def fate(self) -> NoticeFate:
+        """Return it as the book notes it."""
+        if not self.failure:
+            return SENT
+        return IN_DOUBT if self.is_in_doubt else NOT_SENT
+
+
+def post(notice: Notice, settings: NotifySettings) -> PostResult:
+    """Post a message. The failure never names the URL.
 
     Only the status of the answer is read: a body that trickles in holds nothing up.
     """
@@ -41,15 +65,18 @@ def post(notice: Notice, settings: NotifySettings) -> str:
             follow_redirects=False,
         ) as answer:
             if answer.is_redirect:
-                return f"it sends us elsewhere, which is not followed: {answer.status_code}"
-            return "" if answer.is_success else f"it answered {answer.status_code}"
+                said = f"it sends us elsewhere, which is not followed: {answer.status_code}"
+                return PostResult(said)
+            return PostResult("" if answer.is_success else f"it answered {answer.status_code}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"it does not answer ({type(error).__name__})"
+        is_in_doubt = not isinstance(error, _NOTHING_WAS_SENT)
+        return PostResult(f"it does not answer ({type(error).__name__})", is_in_doubt)
 
 
-def send(notice: Notice, settings: NotifySettings, *, tries: int) -> bool:
-    """Post a message and log what came of it; returns whether it was taken."""
-    failure = post(notice, settings)
+def send(notice: Notice, settings: NotifySettings, *, tries: int) -> NoticeFate:
+    """Post a message, and log and return what became of it."""
+    result = post(notice, settings)
+    failure = result.failure
     problem = notice.problem["name"]
     if failure and tries < MOST_TRIES:
         LOG.warning("notice.failed", problem=problem, reason=failure, tries=tries)
@@ -61,7 +88,7 @@ def send(notice: Notice, settings: NotifySettings, *, tries: int) -> bool:
         )
     else:
         LOG.info("notice.sent", problem=problem, over=notice.is_over)
-    return not failure
+    return result.fate
 
 
 @dataclass(slots=True)
@@ -119,9 +146,9 @@ class Announcer:
         taken = self.book.take()
         if taken is None or not taken.may_be_sent():
             return False
-        is_sent = send(taken.notice, self.book.settings, tries=taken.tries)
-        self.book.conclude(taken, is_sent=is_sent)
-        return is_sent
+        fate = send(taken.notice, self.book.settings, tries=taken.tries)
+        self.book.conclude(taken, fate)
+        return fate == SENT
 
 
 def start_announcer(settings: Settings) -> Announcer | None:

@@ -17,7 +17,16 @@ from typing import Final
 
 from ops.status.health.judgement import UNREACHABLE
 from ops.status.health.problem import ILL, HealthProblem
-from ops.status.notices.book import CALM_SECONDS, MOST_TRIES, QUIET_SECONDS, Notice, wait_seconds
+from ops.status.notices.book import (
+    CALM_SECONDS,
+    IN_DOUBT,
+    MOST_TRIES,
+    QUIET_SECONDS,
+    SENT,
+    Notice,
+    NoticeFate,
+    wait_seconds,
+)
 
 LEAST_SECONDS: Final = 5.0
 """An outage of Redis that is over sooner, such as a restart, is not announced."""
@@ -51,7 +60,7 @@ class MachineLock:
         return True
 
     def give_back(self) -> None:
-        """Let another process have it."""
+        """Release it for another process."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -65,14 +74,14 @@ class OutageAnnouncer:
     minutes without one, and the lock is kept until then, so that one process does all of it.
 
     Args:
-        send: Sends a message, given how often it was tried; returns whether it was taken.
+        send: Sends a message, given how often it was tried.
         take, give_back: Of the machine's lock.
         after_seconds: An outage that is over sooner is not announced.
         now_seconds: A clock that is never set.
         now_ms: The time of day.
     """
 
-    send: Callable[[Notice, int], bool]
+    send: Callable[[Notice, int], NoticeFate]
     take: Callable[[], bool]
     give_back: Callable[[], None]
     after_seconds: float
@@ -85,6 +94,7 @@ class OutageAnnouncer:
     _first_ms: int = 0
     _unsent: list[Notice] = field(default_factory=list)
     _tries: int = 0
+    _is_in_doubt: bool = False
     _next_at: float = 0.0
 
     def observe(self, failure: str) -> None:
@@ -144,9 +154,11 @@ class OutageAnnouncer:
         if not self._unsent or now < self._next_at:
             return
         self._tries += 1
-        is_sent = self.send(self._unsent[0], self._tries)
-        if is_sent or self._tries >= MOST_TRIES:
+        fate = self.send(self._unsent[0], self._tries)
+        is_over = fate == SENT or self._tries >= MOST_TRIES or self._is_in_doubt
+        if is_over:
             self._unsent.pop(0)
-            self._tries, self._next_at = 0, 0.0
+            self._tries, self._next_at, self._is_in_doubt = 0, 0.0, False
         else:
             self._next_at = now + wait_seconds(self._tries)
+            self._is_in_doubt = fate == IN_DOUBT

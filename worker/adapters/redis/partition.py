@@ -369,7 +369,6 @@ def _packed(group: Sequence[Settled], ledgers: Mapping[bytes, int]) -> list[str 
     """Return what the script reads of a group: few arguments, whatever its size."""
     letters = [s.letter.dumps() for s in group if s.letter]
     return [
-        group[0].kind,
         " ".join(s.delivery.entry_id for s in group),
         " ".join(str(ledgers[s.delivery.header.digest]) if s.tells else "0" for s in group),
         len(letters),

@@ -2,7 +2,14 @@
 
 import pytest
 
-from ops.status.notices.book import CALM_SECONDS, MOST_TRIES, QUIET_SECONDS
+from ops.status.notices.book import (
+    CALM_SECONDS,
+    IN_DOUBT,
+    MOST_TRIES,
+    NOT_SENT,
+    QUIET_SECONDS,
+    SENT,
+)
 from ops.status.notices.outage import MachineLock, OutageAnnouncer
 
 AFTER = 5.0
@@ -15,7 +22,7 @@ class Machine:
     def __init__(self, path):
         self.path = path
         self.now = 1_000.0
-        self.takes = True
+        self.fate = SENT
         self.said = []
 
     def process(self):
@@ -31,7 +38,7 @@ class Machine:
 
     def _send(self, notice, tries):
         self.said.append((("over" if notice.is_over else "begin"), notice.is_restless, tries))
-        return self.takes
+        return self.fate
 
     def let_pass(self, seconds, *processes, failure=""):
         for _ in range(round(seconds)):
@@ -112,7 +119,7 @@ def test_the_lock_is_free_again_long_after_the_end(machine):
 
 def test_a_message_that_is_not_taken_is_tried_again_later_and_given_up_at_last(machine):
     one = machine.process()
-    machine.takes = False
+    machine.fate = NOT_SENT
 
     machine.let_pass(600, one, failure=WHY)
 
@@ -121,14 +128,23 @@ def test_a_message_that_is_not_taken_is_tried_again_later_and_given_up_at_last(m
 
 def test_a_message_that_could_not_be_sent_in_the_outage_comes_before_that_about_its_end(machine):
     one = machine.process()
-    machine.takes = False
+    machine.fate = NOT_SENT
     machine.let_pass(20, one, failure=WHY)
-    machine.takes = True
+    machine.fate = SENT
 
     machine.let_pass(60, one)
 
     taken = [event for event, *_ in machine.said]
     assert taken[-2:] == ["begin", "over"]
+
+
+def test_a_message_without_an_answer_is_sent_once_more(machine):
+    one = machine.process()
+    machine.fate = IN_DOUBT
+
+    machine.let_pass(600, one, failure=WHY)
+
+    assert [tries for *_, tries in machine.said] == [1, 2]
 
 
 def test_without_a_file_to_lock_it_is_announced_all_the_same(machine):
