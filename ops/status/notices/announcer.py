@@ -160,7 +160,11 @@ def start_announcer(settings: Settings) -> Announcer | None:
         RedisUnavailable: The embedded Redis can't be started.
     """
     notify = settings.operate.notify
-    if notify is None or not notify.url.is_set:
+    if notify is None:
+        return None
+    if not notify.url.is_set:
+        message = f"Nothing is announced here: operate.notify.url is not set ({notify.url.origin})."
+        LOG.warning("notices.off", message=message)
         return None
     client = connect(resolve_url(settings.redis), timeout_seconds=REDIS_SECONDS)
     lock = MachineLock(settings.source)
