@@ -193,6 +193,16 @@ def test_what_is_asked_of_prometheus_is_there(relay, name):
     assert asked - there == set()
 
 
+def test_no_rate_is_asked_of_a_count_that_a_replay_lowers():
+    """A counter that falls has begun anew to Prometheus: a rate would show all that is left."""
+    asked = list(queries(SHOWN["dashboard"])) + list(queries(SHOWN["rules"]))
+
+    assert any("segrelay_deliveries_dead_total" in query for query in asked)
+    assert not [
+        query for query in asked if re.search(r"(rate|increase)\(segrelay_deliveries_dead", query)
+    ]
+
+
 def queries(document):
     """Yield all queries in a document."""
     match document:
@@ -220,7 +230,9 @@ def test_the_dashboard_adds_up_each_series_once(relay, sandbox):
         name: {label for found in series for label, _ in found}
         for name, series in page_of(relay).items()
     }
-    summed = r"sum(?: by \([^)]*\) )?\(max by \(([^)]*)\) \((?:rate\()?(segrelay_\w+)"
+    summed = (
+        r"sum(?: by \([^)]*\) )?\(max by \(([^)]*)\) \((?:rate\(|clamp_min\(deriv\()?(segrelay_\w+)"
+    )
 
     found = [
         (set(kept.split(", ")), name)
