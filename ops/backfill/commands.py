@@ -106,7 +106,7 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
             case _:
                 _refuse_changes(found, settings)
                 again = None if found.spec.resumes else read_anew(found, settings, book)
-                with acting(client, act):
+                with acting(client, act, is_counted=False):
                     if book.resume(job, again) == "aborted":
                         raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
                     clear_pause(client, JOB, job)
@@ -131,7 +131,7 @@ def pause(
         _refuse_to_pause(job, book.named(job).phase, reading_only=reading_only)
         arguments = {"reading_only": reading_only}
         act = act_of("backfill pause", job, reason=reason, arguments=arguments)
-        with acting(client, act):
+        with acting(client, act, is_counted=False):
             was = book.stop(job, "paused", all_partitions(client, settings))
             _refuse_to_pause(job, was, reading_only=reading_only)
             if not reading_only:

@@ -233,7 +233,7 @@ def _resumed(
     act = act_of("resume", str(target), reason=reason)
     with ExitStack() as stack:
         if is_paused or _is_held(client, settings, target, is_named=is_named):
-            stack.enter_context(acting(client, act))
+            stack.enter_context(acting(client, act, is_counted=False))
         if target.kind == DESTINATION:
             was_held = _open_gate(client, settings.destinations.get(target.name))
         else:

@@ -109,8 +109,13 @@ def act_of(
 
 
 @contextmanager
-def acting(client: Redis, act: Act) -> Iterator[Doing]:
+def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doing]:
     """Keep an act of many steps: before the first of them, and at the end with its count.
+
+    Args:
+        client: Redis.
+        act: The act.
+        is_counted: It says to how many it was done.
 
     Raises:
         RedisUnavailable: Redis can't be asked; then nothing was done.
@@ -120,9 +125,11 @@ def acting(client: Redis, act: Act) -> Iterator[Doing]:
     try:
         yield doing
     except BaseException:
-        note_act(client, replace(act, outcome=BROKEN_OFF, count=doing.count, ends=name))
+        count = doing.count if is_counted else None
+        note_act(client, replace(act, outcome=BROKEN_OFF, count=count, ends=name))
         raise
-    note_act(client, replace(act, outcome=DONE, count=doing.count, ends=name))
+    count = doing.count if is_counted else None
+    note_act(client, replace(act, outcome=DONE, count=count, ends=name))
 
 
 def masked(text: str) -> str:
