@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
+from ops.state.acts import actor_named
 from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.terminal.console import note, print_json, say, table
@@ -40,12 +41,13 @@ class ActOptions:
             UsageWrong: There is no such moment.
         """
         since_ms = parse_moment_ms(self.since, "--since", now_ms=now)
+        names = {self.by, actor_named(self.by)}
         for act in acts:
             if (
                 act.at_ms >= since_ms
                 and act.what.startswith(self.what)
                 and self.subject in ("", act.subject)
-                and self.by in ("", act.by)
+                and ("" in names or act.by in names)
             ):
                 yield act
 
@@ -61,7 +63,8 @@ def audit(
 
     The newest comes first.
 
-    The person is $SEGRELAY_ACTOR, or else user and host. Addresses in arguments are masked.
+    The person is $SEGRELAY_ACTOR, or else user and host. Addresses in arguments are masked, and of
+    a person's own only what stands before the @ is kept.
     """
     with opened() as (_, client):
         acts = list(islice(options.chosen(read_acts(client), now_ms(client)), limit))

@@ -31,7 +31,6 @@ from producer.backfill.book import JobBook
 from producer.backfill.job import Job, JobPhase
 from producer.backfill.reading import Reading, read_job
 from producer.publishing.matching import routing_digest
-from worker.contract.redis.acts import note_act
 from worker.contract.redis.connection import patience_seconds, resolve_url
 from worker.contract.settings import Settings
 from worker.contract.triggers.pauses import JOB, Pause, clear_pause, set_pause
@@ -107,10 +106,10 @@ def resume(job: JobName, *, reason: Reason = "", wait: Wait = False, as_json: Js
             case _:
                 _refuse_changes(found, settings)
                 again = None if found.spec.resumes else read_anew(found, settings, book)
-                if book.resume(job, again) == "aborted":
-                    raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
-                if not clear_pause(client, JOB, job, act):
-                    note_act(client, act)
+                with acting(client, act, is_counted=False):
+                    if book.resume(job, again) == "aborted":
+                        raise UsageWrong(f"Job '{job}' was aborted; start a new one.")
+                    clear_pause(client, JOB, job)
         _run(client, settings, job, wait=wait, as_json=as_json)
 
 
@@ -129,20 +128,15 @@ def pause(
     """
     with opened() as (settings, client):
         book = JobBook(client)
-        book.named(job)
-        was = book.stop(job, "paused", all_partitions(client, settings))
-        if was == "aborted":
-            raise UsageWrong(f"Job '{job}' was aborted.")
-        if reading_only and was not in {"reading", "paused"}:
-            raise UsageWrong(f"Job '{job}' is not being read; without --reading-only it pauses.")
+        _refuse_to_pause(job, book.named(job).phase, reading_only=reading_only)
         arguments = {"reading_only": reading_only}
         act = act_of("backfill pause", job, reason=reason, arguments=arguments)
-        if reading_only:
-            note_act(client, act)
-        else:
-            at = datetime.now(UTC).isoformat(timespec="seconds")
-            why = Pause(reason or "paused by a person", actor(), at)
-            set_pause(client, JOB, job, why, act)
+        with acting(client, act, is_counted=False):
+            was = book.stop(job, "paused", all_partitions(client, settings))
+            _refuse_to_pause(job, was, reading_only=reading_only)
+            if not reading_only:
+                at = datetime.now(UTC).isoformat(timespec="seconds")
+                set_pause(client, JOB, job, Pause(reason or "paused by a person", actor(), at))
     what = "is no longer read; what was read is delivered" if reading_only else "is paused"
     say(f"Job '{job}' {what}. `segrelay backfill resume {job}` goes on.")
 
@@ -172,7 +166,7 @@ def abort(
             streams = find_streams(client, places, choice)  # no more of it will come
             steps = doing.counting(take_back(client, streams, choice))
             discarded = counted("discarded", steps, sum(stream.length for stream in streams))
-            clear_pause(client, JOB, job, None)
+            clear_pause(client, JOB, job)
     told = f"Job '{job}' is ended; {discarded:,} deliveries discarded"
     print_result({"job": job, "discarded": discarded}, told, as_json=as_json)
 
@@ -246,6 +240,13 @@ def _lines(view: JobView) -> Iterator[str]:
             yield f"    {kind} {reason}: {number:,}"
     if view.next_step:
         yield f"  next: {view.next_step}"
+
+
+def _refuse_to_pause(job: str, phase: JobPhase, *, reading_only: bool) -> None:
+    if phase == "aborted":
+        raise UsageWrong(f"Job '{job}' was aborted.")
+    if reading_only and phase not in {"reading", "paused"}:
+        raise UsageWrong(f"Job '{job}' is not being read; without --reading-only it pauses.")
 
 
 def _refuse_changes(job: Job, settings: Settings) -> None:

@@ -11,6 +11,7 @@ import typer
 from celery import Celery
 
 from ops.state.seen import seen_as
+from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, listening_at, use_log_format
 from worker import logs
@@ -47,6 +48,7 @@ def flower(
     app = Celery("segrelay-flower")
     app.conf.update(broker_options(settings))
     with seen_as(FLOWER, resolve_url(settings.redis)):
+        start_announcer(settings)
         _run(app, section, credentials)
 
 

@@ -12,12 +12,12 @@ import orjson
 from redis import Redis
 
 from ops.letters.reading import StoredLetter, place_of
-from ops.letters.replay import entry_of, job_of
+from ops.letters.replay import entry_of
 from ops.state import scripts
 from producer.events.identity import profile_key
 from worker.contract import keys
 from worker.contract.events import decode_header
-from worker.contract.keys import PartitionKeys, digest_of, partition_of
+from worker.contract.keys import PartitionKeys, digest_of, partition_of, split_stream_name
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import ScriptCall, Value
 from worker.contract.settings import Settings
@@ -99,9 +99,8 @@ def _args(letters: Sequence[StoredLetter]) -> Iterator[Value]:
         yield letter["last_at_ms"]
         yield letter["cause"]
         yield orjson.dumps(sample)
-        yield letter["trigger"]
+        yield letter["stream"]
         yield letter["reason"]
-        yield job_of(letter)
 
 
 def _read(line: bytes, settings: Settings, partitions: int) -> StoredLetter | str:
@@ -125,7 +124,7 @@ def _misplaced(letter: StoredLetter, settings: Settings, partitions: int) -> str
     names = (letter["destination"], letter["trigger"])
     if not all(map(NAME_PATTERN.fullmatch, names)):
         return "its destination or trigger is no name"
-    if not letter["stream"].endswith(f"|{letter['trigger']}"):
+    if split_stream_name(letter["stream"])[1] != letter["trigger"]:
         return "its stream is not its trigger's"
     if letter["reason"] not in {death.value for death in Death}:
         return f"there is no reason '{letter['reason'][:_LONGEST_REASON]}'"

@@ -163,9 +163,8 @@ def _call(keys: PartitionKeys, letters: Sequence[StoredLetter], *, discards: boo
         args += (
             letter["id"],
             letter["cause"],
-            letter["trigger"],
+            letter["stream"],
             letter["reason"],
-            job_of(letter),
             0 if discards else targets.index(_target(letter)) + 1,
             *((b"", b"") if discards else _entry(letter)),
         )
@@ -177,11 +176,6 @@ def _target(letter: StoredLetter) -> str:
     """Return the stream for a letter: that of its job, else of the backfill lane."""
     lane, trigger = split_stream_name(letter["stream"])
     return stream_name(lane if job_of_lane(lane) else BACKFILL, trigger)
-
-
-def job_of(letter: StoredLetter) -> str:
-    """Return the name of the job that a letter came from, or ""."""
-    return job_of_lane(split_stream_name(letter["stream"])[0])
 
 
 def _entry(letter: StoredLetter) -> tuple[bytes, bytes]:

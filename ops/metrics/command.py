@@ -12,6 +12,7 @@ import typer
 from ops.metrics.app import PATH, build_metrics_app
 from ops.metrics.page import MetricsPage
 from ops.state.seen import seen_as
+from ops.status.notices.announcer import start_announcer
 from ops.terminal.interrupts import end_with_parent
 from ops.terminal.options import LogFormat, listening_at, use_log_format
 from producer.webhook.server import serve
@@ -46,6 +47,7 @@ def metrics(
     logs.configure(logging.INFO)
     url = resolve_url(settings.redis)
     with closing(connect(url, timeout_seconds=_TIMEOUT_SECONDS)) as client, seen_as(METRICS, url):
+        start_announcer(settings)
         serve(
             build_metrics_app(MetricsPage(client, settings).text, token),
             section.host,

@@ -7,9 +7,11 @@ from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from ops.status.totals import OUTCOMES
+
 MetricSamples = Mapping[str, Mapping[tuple[tuple[str, str], ...], float]]
 ComparedPairs = dict[str, tuple[float, float]]
-_KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "resent")
+_KINDS: Final = (*OUTCOMES, "resent")
 
 
 def parse_metrics(text: str) -> MetricSamples:
@@ -33,6 +35,7 @@ def differences(samples: MetricSamples, status: Mapping[str, Any]) -> list[str]:
     """Return in which numbers the metrics differ from a status; none = they are equal."""
     pairs = {
         **_deliveries(samples, status),
+        **_lanes(samples, status),
         **_sums(samples, status),
         **_destinations(samples, status),
         **_jobs(samples, status),
@@ -49,6 +52,17 @@ def _deliveries(samples: MetricSamples, status: Mapping[str, Any]) -> ComparedPa
             pairs[f"{kind} of {trigger}"] = (sum_metric(samples, name, trigger=trigger), one[kind])
         for reason, count in status.get(f"{kind}_by_reason", {}).items():
             pairs[f"{kind} {reason}"] = (sum_metric(samples, name, reason=reason), count)
+    return pairs
+
+
+def _lanes(samples: MetricSamples, status: Mapping[str, Any]) -> ComparedPairs:
+    pairs: ComparedPairs = {}
+    for trigger, one in status["triggers"].items():
+        for lane, counts in one["by_lane"].items():
+            here = {"trigger": trigger, "lane": lane}
+            for kind in OUTCOMES:
+                found = sum_metric(samples, f"segrelay_deliveries_{kind}_total", **here)
+                pairs[f"{kind} of {trigger} in {lane}"] = (found, counts[kind])
     return pairs
 
 

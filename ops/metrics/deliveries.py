@@ -14,14 +14,13 @@ from ops.status.health.facts import Facts
 MOST_CAUSES: Final = 20
 MOST_FIELDS: Final = 50
 _OF_TRIGGER: Final = ("destination", "trigger")
+_OF_LANE: Final = (*_OF_TRIGGER, "lane")
 _OUTCOMES: Final = {
     "accepted": "Deliveries that were accepted: an event for a trigger each.",
     "delivered": "Deliveries that the destination has taken.",
-}
-_RARE: Final = {
     "discarded": "Deliveries that a person has taken back.",
-    "resent": "Deliveries that were sent again because an earlier request got no sure answer.",
 }
+_RESENT: Final = "Deliveries that were sent again because an earlier request got no sure answer."
 _REASONED: Final = {
     "skipped": "Deliveries that needed no request, by reason.",
     "dead": "Deliveries that became dead letters, by reason.",
@@ -29,26 +28,29 @@ _REASONED: Final = {
 
 
 def outcomes(facts: Facts) -> Iterator[Metric]:
-    """Yield what became of deliveries, by trigger."""
-    triggers = facts.status["triggers"]
+    """Yield what became of deliveries, by trigger and kind of lane."""
+    triggers = facts.status["triggers"].items()
+    lanes = [
+        ((*_labels(name, one), lane), counts)
+        for name, one in triggers
+        for lane, counts in one["by_lane"].items()
+    ]
     for kind, meaning in _OUTCOMES.items():
-        rows = ((_labels(name, one), one[kind]) for name, one in triggers.items())
-        yield counter(f"segrelay_deliveries_{kind}", meaning, _OF_TRIGGER, rows)
+        rows = ((values, counts[kind]) for values, counts in lanes)
+        yield counter(f"segrelay_deliveries_{kind}", meaning, _OF_LANE, rows)
     for kind, meaning in _REASONED.items():
         reasoned = (
-            ((*_labels(name, one), reason), count)
-            for name, one in triggers.items()
-            for reason, count in one[f"{kind}_by_reason"].items()
+            ((*values, reason), count)
+            for values, counts in lanes
+            for reason, count in counts[f"{kind}_by_reason"].items()
         )
-        yield counter(f"segrelay_deliveries_{kind}", meaning, (*_OF_TRIGGER, "reason"), reasoned)
-    for kind, meaning in _RARE.items():
-        rare = ((_labels(name, one), one[kind]) for name, one in triggers.items() if one[kind])
-        yield counter(f"segrelay_deliveries_{kind}", meaning, _OF_TRIGGER, rare)
+        yield counter(f"segrelay_deliveries_{kind}", meaning, (*_OF_LANE, "reason"), reasoned)
+    resent = ((_labels(name, one), one["resent"]) for name, one in triggers if one["resent"])
+    yield counter("segrelay_deliveries_resent", _RESENT, _OF_TRIGGER, resent)
 
 
 def waiting(facts: Facts) -> Iterator[Metric]:
     """Yield what waits, by trigger and kind of lane, and since when."""
-    labels = (*_OF_TRIGGER, "lane")
     waits = [
         ((*_labels(name, one), lane), wait)
         for name, one in facts.status["triggers"].items()
@@ -57,13 +59,13 @@ def waiting(facts: Facts) -> Iterator[Metric]:
     yield gauge(
         "segrelay_deliveries_waiting",
         "Deliveries that wait.",
-        labels,
+        _OF_LANE,
         ((values, wait["deliveries"]) for values, wait in waits),
     )
     yield gauge(
         "segrelay_oldest_waiting_seconds",
         "The time for which the oldest delivery has waited.",
-        labels,
+        _OF_LANE,
         ((values, _age(facts, wait["oldest_ms"])) for values, wait in waits),
     )
     yield gauge(

@@ -14,7 +14,6 @@ from typing import Any, Final, TypeVar
 import orjson
 from redis import Redis
 
-from ops.letters.replay import job_of
 from ops.moving.held import HeldLease
 from ops.state import scripts
 from worker.batch.partition import LedgerText
@@ -210,8 +209,7 @@ class Carrier:
                 scripts.run(self.client, "import", [call])
                 gone: list[Value] = []
                 for letter in texts:
-                    gone += (letter["id"], letter["cause"], letter["trigger"], letter["reason"])
-                    gone.append(job_of(letter))
+                    gone += (letter["id"], letter["cause"], letter["stream"], letter["reason"])
                 where: list[str | bytes] = [old.counts, old.letters, old.lettertimes, old.causes]
                 self.old.run("letters_out", where, gone)
                 self._forget([f"letter|{self._renamed(letter['id'])}" for letter in texts])
@@ -236,8 +234,7 @@ class Carrier:
         for letter, died, sample in zip(letters, told[::2], told[1::2], strict=True):
             there = {**letter, "id": self._renamed(letter["id"]), "destination": new.destination}
             args += (there["id"], orjson.dumps(there), round(died or letter["last_at_ms"]))
-            args += (letter["cause"], sample or b"{}", letter["trigger"], letter["reason"])
-            args.append(job_of(letter))
+            args += (letter["cause"], sample or b"{}", letter["stream"], letter["reason"])
         return args
 
     def counts(self) -> None:

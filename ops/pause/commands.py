@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -12,7 +13,7 @@ import typer
 from redis import Redis
 
 from ops.pause.probe import Probe, ProbeResult
-from ops.state.acts import Reason, act_of, actor
+from ops.state.acts import Reason, act_of, acting, actor
 from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import all_partitions, known_destinations
@@ -21,7 +22,6 @@ from ops.terminal.console import note, print_json, print_result, say
 from ops.terminal.moments import parse_seconds
 from ops.terminal.options import Json
 from worker.adapters.redis.gate import read_state, resume_gate
-from worker.contract.redis.acts import note_act
 from worker.contract.settings import Destination, Settings
 from worker.contract.triggers.pauses import (
     DESTINATION,
@@ -32,7 +32,7 @@ from worker.contract.triggers.pauses import (
     read_pauses,
     set_pause,
 )
-from worker.contract.triggers.versions import let_go
+from worker.contract.triggers.versions import has_canary, let_go
 from worker.core.gate import gate_id
 from worker.errors import UsageWrong
 
@@ -226,31 +226,45 @@ def _resumed(
 ) -> PauseResult:
     """End a pause; the gate is opened first, so that no request overtakes the probe.
 
-    A canary that is going is ended only where its trigger is named.
+    A canary that is going is ended only where its trigger is named. The act is kept before, because
+    the gate is in another slot than the acts.
     """
-    if target.kind == DESTINATION:
-        was_held = _open_gate(client, settings.destinations.get(target.name))
-    else:
-        is_paused = target.name in read_pauses(client).triggers
-        if is_paused:
-            _probe_trigger(client, settings, target.name)
-        may_go = is_named or is_paused
-        was_held = may_go and let_go(client, target.name, was_paused=is_paused)
+    is_paused = target.name in read_pauses(client).of(target.kind)
     act = act_of("resume", str(target), reason=reason)
-    was_paused = clear_pause(client, target.kind, target.name, act)
-    if was_held and not was_paused:
-        note_act(client, act)
+    with ExitStack() as stack:
+        if is_paused or _is_held(client, settings, target, is_named=is_named):
+            stack.enter_context(acting(client, act, is_counted=False))
+        if target.kind == DESTINATION:
+            was_held = _open_gate(client, settings.destinations.get(target.name))
+        else:
+            if is_paused:
+                _probe_trigger(client, settings, target.name)
+            may_go = is_named or is_paused
+            was_held = may_go and let_go(client, target.name, was_paused=is_paused)
+        was_paused = clear_pause(client, target.kind, target.name)
     return PauseResult(target.kind, target.name, was_paused or was_held)
+
+
+def _is_held(client: Redis, settings: Settings, target: PauseTarget, *, is_named: bool) -> bool:
+    """Say whether a gate holds a destination, or a canary a trigger that is named."""
+    if target.kind == TRIGGER:
+        return is_named and has_canary(client, target.name)
+    destination = settings.destinations.get(target.name)
+    return destination is not None and _is_shut(client, destination)
+
+
+def _is_shut(client: Redis, destination: Destination) -> bool:
+    gate = gate_id(destination.base_url, destination.gate_scope)
+    return read_state(client, gate).state in {"paused", "broken"}
 
 
 def _open_gate(client: Redis, destination: Destination | None) -> bool:
     """Open a destination's gate; return whether it had paused itself or was broken."""
     if destination is None:
         return False
-    gate = gate_id(destination.base_url, destination.gate_scope)
-    was_held = read_state(client, gate).state in {"paused", "broken"}
-    resume_gate(client, gate)
-    return was_held
+    was_shut = _is_shut(client, destination)
+    resume_gate(client, gate_id(destination.base_url, destination.gate_scope))
+    return was_shut
 
 
 def _probe_trigger(client: Redis, settings: Settings, name: str) -> None:

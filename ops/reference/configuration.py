@@ -70,7 +70,7 @@ These variables of the environment have a meaning:
 | `SEGRELAY_REDIS_URL`, `SEGRELAY_BROKER_URL` | in the place of `redis.url` and `redis.broker_url` |
 | `SEGRELAY_SANDBOX` | `1`, or the URL of a sandbox on this machine: everything is a rehearsal |
 | `SEGRELAY_LOG_FORMAT` | `json` or `text`, like `--log-format` |
-| `SEGRELAY_ACTOR` | who works at this terminal, for `segrelay audit`; without it, user and host |
+| `SEGRELAY_ACTOR` | who acts, for `segrelay audit`; else user and host |
 | `SEGRELAY_DEBUG` | `1`: an unexpected error is shown with its traceback |
 | `NO_COLOR` | set to anything: output without colours |
 """

@@ -25,7 +25,7 @@ from ops.invented.events import AUDIENCES
 from ops.rig.configuration import CONFIGURATION, EXIT_EVENT
 from ops.run.supervisor import own_command
 from ops.sandbox.process import ProcessStarter, SandboxProcess
-from worker.contract.keys import PartitionKeys
+from worker.contract.keys import PartitionKeys, without_lane
 from worker.contract.redis.connection import connect, patience_seconds
 from worker.contract.settings import DEFAULT_AUDIENCE_ATTRIBUTE, Settings, load_settings
 from worker.contract.settings.values.fields import EMBEDDED
@@ -309,14 +309,15 @@ class Rig:
         return any(pipe.execute())
 
     def counts(self) -> dict[str, int]:
-        """Return the counts of all partitions, added up, by their field."""
+        """Return the counts of all partitions and lanes, added up, by their field."""
         pipe = self.client.pipeline(transaction=False)
         for keys in self.partitions():
             pipe.hgetall(keys.counts)
         total: dict[str, int] = {}
         for counts in pipe.execute():
-            for name, count in counts.items():
-                total[name.decode()] = total.get(name.decode(), 0) + int(count)
+            for stored, count in counts.items():
+                _, name = without_lane(stored.decode())
+                total[name] = total.get(name, 0) + int(count)
         return total
 
     def memberships(self) -> dict[str, list[str]]:

@@ -112,7 +112,7 @@ def _serve(settings: Settings, webhook: WebhookSettings) -> None:
             max_bytes=webhook.max_bytes,
             problems=ProblemNames(judging, settings).read,
             record=AnswerRecord(
-                partial(report_receiver, telling),
+                partial(report_receiver, telling, max_bytes=webhook.max_bytes),
                 look=BirthWatch(telling, settings).look,
                 keep=partial(keep_requests, telling),
             ),

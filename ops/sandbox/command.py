@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated, Any, Final
 
@@ -13,7 +14,8 @@ from ops.sandbox.server import LOOPBACK, serve
 from ops.sandbox.settings import SandboxSettings
 from ops.terminal.console import note
 from ops.terminal.interrupts import end_with_parent
-from ops.terminal.options import object_of
+from ops.terminal.options import LogFormat, object_of, use_log_format
+from worker import logs
 from worker.contract.settings import load_settings
 from worker.contract.settings.values.urls import is_loopback
 from worker.errors import SegrelayError, UsageWrong
@@ -59,6 +61,7 @@ def sandbox(
     ] = "{}",
     rehearsal: Annotated[bool, typer.Option("--rehearsal", hidden=True)] = False,
     until_stdin_ends: Annotated[bool, typer.Option("--until-stdin-ends", hidden=True)] = False,
+    log_format: LogFormat = None,
 ) -> None:
     """Run a stand-in for Insider and all others, with switches for everything that can go wrong.
 
@@ -67,6 +70,8 @@ def sandbox(
     if ctx and ctx.invoked_subcommand:
         return
     end_with_parent()
+    use_log_format(log_format)
+    logs.configure(logging.INFO)
     _tell_who_can_reach(host)
     named = {
         "latency_seconds": latency,
@@ -121,9 +126,6 @@ def _validated(switches: dict[str, Any]) -> SandboxSettings:
 
 
 if __name__ == "__main__":
-    import structlog
-
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         typer.run(sandbox)
     except SegrelayError as problem:

@@ -24,6 +24,7 @@ LONGEST_REASON: Final = 500
 """Characters; a reason stands in messages and in tables."""
 _MASK: Final = "•••"
 _ADDRESS: Final = re.compile(r"[^\s@<>,;:=\"']+@[^\s@<>,;\"']+|\+\d[\d ()/-]{5,}\d")
+_MAIL: Final = re.compile(r"([^\s@<>,;:=\"']+)@[^\s@<>,;\"']+")
 _PERSONAL: Final = frozenset({"profile"})
 """Arguments that name a person."""
 
@@ -72,13 +73,22 @@ class Doing:
 
 def actor() -> str:
     """Return who is at this terminal: $SEGRELAY_ACTOR, or user and host."""
-    named = " ".join(os.environ.get(ACTOR_VARIABLE, "").split())
+    named = actor_named(os.environ.get(ACTOR_VARIABLE, ""))
     if named:
-        return "".join(filter(str.isprintable, named))[:LONGEST_ACTOR]
+        return named
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (KeyError, OSError):
         return socket.gethostname()
+
+
+def actor_named(text: str) -> str:
+    """Return a name as it is kept: of an address of mail only what stands before the @.
+
+    It still tells colleagues apart, and is shown in chats and tables.
+    """
+    line = "".join(filter(str.isprintable, " ".join(text.split())))
+    return masked(_MAIL.sub(r"\1", line))[:LONGEST_ACTOR]
 
 
 def act_of(
@@ -99,8 +109,13 @@ def act_of(
 
 
 @contextmanager
-def acting(client: Redis, act: Act) -> Iterator[Doing]:
+def acting(client: Redis, act: Act, *, is_counted: bool = True) -> Iterator[Doing]:
     """Keep an act of many steps: before the first of them, and at the end with its count.
+
+    Args:
+        client: Redis.
+        act: The act.
+        is_counted: It says to how many it was done.
 
     Raises:
         RedisUnavailable: Redis can't be asked; then nothing was done.
@@ -110,9 +125,11 @@ def acting(client: Redis, act: Act) -> Iterator[Doing]:
     try:
         yield doing
     except BaseException:
-        note_act(client, replace(act, outcome=BROKEN_OFF, count=doing.count, ends=name))
+        count = doing.count if is_counted else None
+        note_act(client, replace(act, outcome=BROKEN_OFF, count=count, ends=name))
         raise
-    note_act(client, replace(act, outcome=DONE, count=doing.count, ends=name))
+    count = doing.count if is_counted else None
+    note_act(client, replace(act, outcome=DONE, count=count, ends=name))
 
 
 def masked(text: str) -> str:

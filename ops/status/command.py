@@ -124,15 +124,15 @@ def _test_messages(*, as_json: bool) -> None:
         raise ConfigurationInvalid(
             f'{settings.source.name} has no [operate.notify]; add it, with url = "env:NAME".'
         )
-    failure = post(TEST, notify)
+    failure = post(TEST, notify).failure
+    if as_json:
+        print_json({"sent": not failure, "reason": failure})
     if failure:
         raise OperationsMustAct(
             f"The address of operate.notify.url ({notify.url.origin}) took no message: {failure}."
             " See whether the URL is right, and can be reached from this machine."
         )
-    if as_json:
-        print_json({"sent": True})
-    else:
+    if not as_json:
         say("The test message was taken.")
 
 

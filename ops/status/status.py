@@ -169,6 +169,7 @@ def _numbers(totals: Totals, name: str) -> dict[str, Any]:
         _six(counts)
         | {f"{kind}_by_reason": _sorted(totals.reasons[kind].get(name, {})) for kind in REASONED}
         | {kind: counts.get(kind, 0) for kind in OF_REQUESTS}
+        | {"by_lane": totals.lanes_of(name)}
         | {"waits": {lane: asdict(one) for lane, one in totals.waits.get(name, {}).items()}}
     )
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from ops.state.orphans import count_orphans
 from ops.state.snapshots import PartitionSnapshot, WaitingStream, sum_counts
+from worker.contract.keys import without_lane
 from worker.contract.measures import (
     ACCEPTED,
     ANSWERED,
@@ -26,6 +27,7 @@ from worker.contract.triggers.meaning import Meaning
 from worker.contract.words import BACKFILL, LIVE, job_of_lane, kind_of_lane
 
 KINDS: Final = ("accepted", "delivered", "skipped", "dead", "discarded", "waiting")
+OUTCOMES: Final = KINDS[:-1]
 REASONED: Final = ("skipped", "dead")
 OF_REQUESTS: Final = ("requests", "unanswered", "resent", "shared_identity")
 _MEASURES: Final = frozenset({ANSWERED, CARRIED.partition("|")[0], ASKED, TOOK})
@@ -53,6 +55,7 @@ class Totals:
 
     Args:
         reasons: By `skipped` or `dead`, and by trigger: the counts by reason.
+        by_lane_of: By trigger and kind of lane: the counts of outcomes, e.g. `skipped|asserted`.
         waits: By trigger and kind of lane.
         measures: By destination, the counts as `worker.contract.measures` names them.
         letters: By destination.
@@ -64,6 +67,7 @@ class Totals:
     reasons: Mapping[str, CountersByName] = field(
         default_factory=lambda: {kind: _counters() for kind in REASONED}
     )
+    by_lane_of: dict[str, CountersByName] = field(default_factory=dict)
     waits: dict[str, dict[str, LaneWait]] = field(default_factory=dict)
     measures: dict[str, dict[str, int]] = field(default_factory=dict)
     letters: Counter[str] = field(default_factory=Counter)
@@ -86,6 +90,19 @@ class Totals:
     def by_reason(self, kind: str) -> Counter[str]:
         """Return a kind of count by reason, over all triggers."""
         return sum(self.reasons[kind].values(), Counter())
+
+    def lanes_of(self, trigger: str) -> dict[str, Any]:
+        """Return what became of a trigger's deliveries in each kind of lane.
+
+        What an earlier version has counted without its lane is live, also where it is taken off
+        again as backfill.
+        """
+        counted = self.by_lane_of.get(trigger, _counters())
+        owed = Counter({name: n for name, n in counted[BACKFILL].items() if n < 0})
+        counted[LIVE].update(owed)
+        counted[BACKFILL].subtract(owed)
+        lanes = [LIVE, *([BACKFILL] if any(counted[BACKFILL].values()) else [])]
+        return {lane: _outcomes(counted[lane]) for lane in lanes}
 
     def requests_of(self, destination: str) -> dict[str, Any]:
         """Return how the requests of a destination were answered, and how long that took."""
@@ -115,6 +132,18 @@ class Totals:
         }
 
 
+def _outcomes(counts: Mapping[str, int]) -> dict[str, Any]:
+    by_reason: dict[str, dict[str, int]] = {kind: {} for kind in REASONED}
+    for name, count in counts.items():
+        kind, _, reason = name.partition("|")
+        if kind in REASONED and count:
+            by_reason[kind][reason] = count
+    return {
+        kind: sum(by_reason[kind].values()) if kind in REASONED else counts.get(kind, 0)
+        for kind in OUTCOMES
+    } | {f"{kind}_by_reason": found for kind, found in by_reason.items()}
+
+
 def add_up(
     found: Sequence[PartitionSnapshot], settings: Settings, meanings: Mapping[str, Meaning]
 ) -> Totals:
@@ -133,7 +162,8 @@ def add_up(
 
 
 def _add_count(totals: Totals, destination: str, field_name: str, count: int) -> None:
-    kind, name, *rest = field_name.split("|")
+    lane, outcome = without_lane(field_name)
+    kind, name, *rest = outcome.split("|")
     if kind == _JOB:
         if len(rest) == 1:  # what follows a second word is a part of it
             totals.by_job[name][rest[0]] += count
@@ -147,6 +177,8 @@ def _add_count(totals: Totals, destination: str, field_name: str, count: int) ->
     totals.by_trigger[name][kind] += count
     if kind in REASONED:
         totals.reasons[kind][name][rest[0]] += count
+    if kind in OUTCOMES:
+        totals.by_lane_of.setdefault(name, _counters())[lane]["|".join((kind, *rest))] += count
 
 
 def _add_waiting(totals: Totals, stream: WaitingStream, orphans: int) -> None:

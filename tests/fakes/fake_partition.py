@@ -28,7 +28,7 @@ from worker.batch.partition import (
 )
 from worker.batch.preparing.read import order_of
 from worker.contract.events import encode_header
-from worker.contract.keys import REACHED_KEPT, split_stream_name, stream_name
+from worker.contract.keys import REACHED_KEPT, outcome_field, split_stream_name, stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import BACKFILL, LIVE, job_of_lane
 from worker.core.backoff import Setback, Wait
@@ -381,9 +381,8 @@ class FakePartition:
                 self._count_accepted(name, 1)
 
     def _count_accepted(self, stream: str, amount: int) -> None:
-        lane, trigger = split_stream_name(stream)
-        self.store.counts[f"accepted|{trigger}"] += amount
-        if job := job_of_lane(lane):
+        self.store.counts[outcome_field("accepted", stream)] += amount
+        if job := job_of_lane(split_stream_name(stream)[0]):
             self.store.counts[f"job|{job}|accepted"] += amount
 
     async def forwards(self, digests: Sequence[bytes]) -> list[bytes | None]:
@@ -398,9 +397,9 @@ class FakePartition:
         """Add deliveries; needs no lease."""
         for new in deliveries:
             entry = Entry(self.store.next_id(), encode_header(new.header), new.profile)
-            entries = self.store.streams.setdefault(stream_name(new.lane, new.trigger), {})
-            entries[entry.entry_id] = entry
-            self.store.counts[f"accepted|{new.trigger}"] += 1
+            name = stream_name(new.lane, new.trigger)
+            self.store.streams.setdefault(name, {})[entry.entry_id] = entry
+            self.store.counts[outcome_field("accepted", name)] += 1
         live = any(new.lane == LIVE for new in deliveries)
         if deliveries and (not self.store.bell or (live and self.store.bell == RUNG_FOR_BACKFILL)):
             self.store.bell = RUNG if live else RUNG_FOR_BACKFILL

@@ -5,13 +5,15 @@
 
 import os
 import signal
+import socket
 
 import httpx
+import orjson
 import pytest
 
 from ops.rig.rig import free_port, kill_group
 from tests.journeys.endpoint import Endpoint
-from tests.journeys.judging import NAMED_SECONDS, entrances, ill_of, judged, well
+from tests.journeys.judging import NAMED_SECONDS, WELL_SECONDS, entrances, ill_of, judged, well
 from tests.journeys.play import SHORT, Rig, send, start_worker, stop_worker
 from tests.nightly import amount
 from tests.waiting import until
@@ -20,6 +22,10 @@ RECEIVER = """
 [producer.webhook]
 listen = "127.0.0.1:PORT"
 secret = "the-new-secret"
+"""
+METRICS = """
+[metrics]
+listen = "127.0.0.1:PORT"
 """
 SYNC = """
 [lytics]
@@ -51,6 +57,10 @@ class Channel(Endpoint):
         taken = [came.body for came, status in self.came if status == 200]
         return [one["event"] for one in taken if name in ("", one["problem"]["name"])]
 
+    def problems(self):
+        """Return the problems that messages were about."""
+        return [came.body["problem"] for came, status in self.came if status == 200]
+
     def announced(self, name, *events):
         """Wait until these messages about a problem have come, and no other."""
         until(lambda: self.events(name) == list(events), NAMED_SECONDS)
@@ -76,6 +86,38 @@ def test_no_worker_is_told_though_nothing_waits(tmp_path, channel):
 
         stop_worker(worker)
         ill_of(rig, "no_worker")
+
+
+def test_no_worker_and_no_redis_are_announced_where_only_the_metrics_run_beside(tmp_path, channel):
+    more = METRICS.replace("PORT", str(free_port())) + channel.table()
+    with Rig(tmp_path, delivery_lines=SHORT, more=more) as rig:
+        rig.start_beside("metrics")
+        channel.announced("no_worker", "problem")
+        worker = start_worker(rig)
+        channel.announced("no_worker", "problem", "problem_over")
+
+        rig.kill_redis()
+        channel.announced("redis_unreachable", "problem")
+        rig.start_redis()
+        well(rig)
+        channel.announced("redis_unreachable", "problem", "problem_over")
+
+        stop_worker(worker)
+        (begun, _) = [one for one in channel.problems() if one["name"] == "redis_unreachable"]
+        assert begun["subject"] == socket.gethostname()
+
+
+def test_a_worker_alone_announces_that_it_has_lost_redis(tmp_path, channel):
+    with Rig(tmp_path, delivery_lines=SHORT, more=channel.table()) as rig:
+        start_worker(rig)
+        start_worker(rig)
+        well(rig)
+
+        rig.kill_redis()
+        channel.announced("redis_unreachable", "problem")
+        rig.start_redis()
+        well(rig)
+        channel.announced("redis_unreachable", "problem", "problem_over")
 
 
 def test_thirty_of_thirty_dead_deliveries_are_told_with_their_cause(tmp_path, channel):
@@ -183,8 +225,44 @@ def test_a_secret_that_was_changed_at_one_end_only_is_told(tmp_path, channel):
         channel.announced("receiver_unauthorized", "problem")
         assert post(url, "the-new-secret") == 200
         well(rig)
+        well_but_for(rig, set())
         channel.announced("receiver_unauthorized", "problem", "problem_over")
         kill_group(receiver)
+
+
+def test_requests_that_are_too_large_are_told_until_the_limit_is_raised(tmp_path, channel):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    limited = RECEIVER.replace("PORT", str(port)) + "max_bytes = 2000\n"
+    with Rig(tmp_path, delivery_lines=SHORT, more=limited + channel.table()) as rig:
+        start_worker(rig)
+        receiver = rig.start_beside("serve")
+        until(lambda: answers(url), 60)
+        assert post(url, "the-new-secret") == 200
+        well(rig)
+
+        assert post(url, "the-new-secret", people=50) == 413
+        assert "max_bytes" in ill_of(rig, "receiver_too_large")["command"]
+        channel.announced("receiver_too_large", "problem")
+
+        kill_group(receiver)
+        source = rig.settings.source
+        source.write_text(source.read_text().replace("max_bytes = 2000", "max_bytes = 2000000"))
+        rig.start_beside("serve")
+        until(lambda: answers(url), 60)
+        assert post(url, "the-new-secret", people=50) == 200
+        well_but_for(rig, {"worker_configuration"})
+        channel.announced("receiver_too_large", "problem", "problem_over")
+
+
+def well_but_for(rig, names):
+    """Wait until nothing else is wrong, worth a look or not."""
+
+    def problems():
+        answer = rig.command("status", "--check", "--attention", "--json")
+        return {one["name"] for one in orjson.loads(answer.stdout)["problems"]}
+
+    until(lambda: problems() <= names, WELL_SECONDS)
 
 
 def test_a_receiver_tells_that_redis_came_back_empty_though_no_worker_runs(tmp_path):
@@ -274,6 +352,6 @@ def answers(url):
         return False
 
 
-def post(url, secret):
+def post(url, secret, people=1):
     headers = {"X-Segrelay-Secret": secret}
-    return httpx.post(f"{url}/v1/lytics", content=entrances(1), headers=headers).status_code
+    return httpx.post(f"{url}/v1/lytics", content=entrances(people), headers=headers).status_code

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, Protocol, Self
 import orjson
 
 from worker.contract.events import Header
-from worker.contract.keys import split_stream_name
+from worker.contract.keys import outcome_field, split_stream_name
 from worker.contract.redis.accept import NewDelivery
 from worker.contract.words import Death, Direction, Skip
 from worker.core.backoff import Setback, Wait
@@ -246,8 +246,7 @@ class Settled(NamedTuple):
     @property
     def counted_as(self) -> str:
         """Return the field of `counts` that grows."""
-        trigger = self.delivery.trigger
-        return f"{self.kind}|{trigger}" + (f"|{self.reason.value}" if self.reason else "")
+        return outcome_field(self.kind, self.delivery.stream, self.reason or "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ Keys that hold people's data are marked with a star (`is_personal`); all others 
 | `{quarantine}:…` | | \* what could not be placed |
 | `{d:p}s:lane\|trigger` | stream | \* the waiting deliveries |
 | `{d:p}streams` | set | `lane\|trigger` of every stream that is not empty |
-| `{d:p}counts` | hash | `kind\|trigger[\|reason]` and `job\|name\|kind[\|reason]` → count; |
+| `{d:p}counts` | hash | `[backfill.]kind\|trigger[\|reason]`, see `outcome_field`, and |
+| | | `job\|name\|kind[\|reason]` → count; |
 | | | and times and answers, see `contract.measures` |
 | `{d:p}lease` | hash | token, until (ms), owner: `host:pid`, a space, its configuration |
 | `{d:p}bell` | string | a drain was rung for and has not begun |
@@ -91,6 +92,8 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
+
+from worker.contract.words import BACKFILL, LIVE
 
 FORMAT: Final = "{segrelay}:format"
 PARTITIONS: Final = "{segrelay}:partitions"
@@ -138,6 +141,8 @@ REACHED_KEPT: Final = 1_000
 """People of a partition in `who`: all while they are few, else those with the smallest digests,
 which are an even sample. `settle.lua` knows the number too. A person takes about 300 bytes."""
 
+
+_OF_BACKFILL: Final = f"{BACKFILL}."
 
 _PERSONAL: Final = re.compile(
     rb"\{quarantine\}:|\{job:[^{}]+\}:bad$|\{[^{}]+:\d+\}(s:|letters$|who$|responses$|sync:)"
@@ -223,6 +228,23 @@ def split_stream_name(name: str) -> tuple[str, str]:
     """Return lane and trigger of a stream's name."""
     lane, _, trigger = name.partition("|")
     return lane, trigger
+
+
+def outcome_field(kind: str, stream: str, reason: str = "") -> str:
+    """Return the field of `counts` for what became of a stream's deliveries.
+
+    It begins with `backfill.` unless the lane is `live`, so jobs have no fields of their own here.
+    """
+    lane, trigger = split_stream_name(stream)
+    field = f"{kind}|{trigger}" + (f"|{reason}" if reason else "")
+    return field if lane == LIVE else _OF_BACKFILL + field
+
+
+def without_lane(field: str) -> tuple[str, str]:
+    """Return the kind of lane that a field of `counts` names, and the field without it."""
+    if field.startswith(_OF_BACKFILL):
+        return BACKFILL, field.removeprefix(_OF_BACKFILL)
+    return LIVE, field
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@
 --
 -- Returns the hash as a flat list, empty if nothing goes; 0 if somebody else holds the lease.
 -- A field is `c|` and a count's, `t|` and one of the times of jobs, `l` for lost responses, `id`.
+--@include _outcomes
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 if redis.call('EXISTS', KEYS[4]) == 1 then return redis.call('HGETALL', KEYS[4]) end
@@ -14,9 +15,9 @@ local counts = redis.call('HGETALL', KEYS[2])
 for i = 1, #counts, 2 do leaving['c|' .. counts[i]] = tonumber(counts[i + 1]) end
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[3])) do
   local waiting = redis.call('XLEN', ARGV[2] .. 's:' .. name)
-  local field = 'c|accepted|' .. string.match(name, '|(.*)$')
+  local field = 'c|' .. outcome_field('accepted', name)
   leaving[field] = (leaving[field] or 0) - waiting
-  local job = string.match(name, '^job%.([^|]+)|')
+  local job = job_of(name)
   if job then
     field = 'c|job|' .. job .. '|accepted'
     leaving[field] = (leaving[field] or 0) - waiting

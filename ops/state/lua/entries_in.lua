@@ -7,6 +7,7 @@
 --     then per entry: old id, setback ("" = none), first value, second value
 --
 -- Returns how many were added, or -1 if somebody else holds the lease.
+--@include _outcomes
 
 local PER_ENTRY = 4
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end
@@ -24,8 +25,6 @@ for i = 6, #ARGV, PER_ENTRY do
 end
 if name ~= '' and added > 0 then
   redis.call('SADD', KEYS[3], name)
-  redis.call('HINCRBY', KEYS[2], 'accepted|' .. string.match(name, '|(.*)$'), added)
-  local job = string.match(name, '^job%.([^|]+)|')
-  if job then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|accepted', added) end
+  count_outcome(KEYS[2], 'accepted', '', name, added)
 end
 return added

@@ -6,6 +6,7 @@
 --
 -- Returns how many were removed, or -1 if somebody else holds the lease.
 --@include _orphans
+--@include _outcomes
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return -1 end
 local name, ids = ARGV[2], {}
@@ -17,9 +18,7 @@ for i = 3, #ARGV do
 end
 if name == '' or #ids == 0 then return #ids end
 count_down(KEYS[6], name, ids)
-redis.call('HINCRBY', KEYS[2], 'accepted|' .. string.match(name, '|(.*)$'), -#ids)
-local job = string.match(name, '^job%.([^|]+)|')
-if job then redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|accepted', -#ids) end
+count_outcome(KEYS[2], 'accepted', '', name, -#ids)
 if redis.call('XLEN', KEYS[7]) == 0 then
   redis.call('SREM', KEYS[3], name)
   redis.call('HDEL', KEYS[4], name)

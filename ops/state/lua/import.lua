@@ -2,27 +2,23 @@
 -- Puts exported letters back. One that is there already changes nothing.
 --
 -- KEYS[1] counts  [2] letters  [3] lettertimes  [4] causes  [5] what has come from another destination; without it, all may
--- ARGV per letter: id, the letter, time of death (ms), cause, sample of the cause, trigger, reason, job ("" = none)
+-- ARGV per letter: id, the letter, time of death (ms), cause, sample of the cause, stream in which it died, reason
 --
 -- Returns how many were not there.
+--@include _outcomes
 
-local PER_LETTER = 8
+local PER_LETTER = 7
 local added = 0
 for i = 1, #ARGV, PER_LETTER do
-  local id, letter, died, cause, sample, trigger, reason, job = unpack(ARGV, i, i + PER_LETTER - 1)
+  local id, letter, died, cause, sample, name, reason = unpack(ARGV, i, i + PER_LETTER - 1)
   local comes = not KEYS[5] or redis.call('HSETNX', KEYS[5], 'letter|' .. id, '1') == 1
   if comes and redis.call('HSETNX', KEYS[2], id, letter) == 1 then
     added = added + 1
     redis.call('ZADD', KEYS[3], died, id)
     redis.call('HSETNX', KEYS[4], cause, sample)
     redis.call('HINCRBY', KEYS[4], cause .. '|n', 1)
-    redis.call('HINCRBY', KEYS[1], 'accepted|' .. trigger, 1)
-    redis.call('HINCRBY', KEYS[1], 'dead|' .. trigger .. '|' .. reason, 1)
-    if job ~= '' then
-      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|accepted', 1)
-      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead', 1)
-      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead|' .. reason, 1)
-    end
+    count_outcome(KEYS[1], 'accepted', '', name, 1)
+    count_outcome(KEYS[1], 'dead', reason, name, 1)
   end
 end
 return added

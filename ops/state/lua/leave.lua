@@ -3,39 +3,31 @@
 --
 -- KEYS[1] counts  [2] streams  [3] bell  [4] letters  [5] lettertimes  [6] causes  then s streams
 -- ARGV[1] s, the number of streams; s names `lane|trigger`
--- then per letter: id, cause, trigger, reason, job ("" = none), index of its stream (0 = discard it), header, profile
+-- then per letter: id, cause, stream in which it died, reason, index of its stream (0 = discard it), header, profile
 --
 -- Returns {letters taken, ring}: ring is 1 if something waits now and the bell was silent. It is rung for backfill, which 3 means.
+--@include _outcomes
 
-local FIXED, PER_LETTER = 6, 8
+local FIXED, PER_LETTER = 6, 7
 local s = tonumber(ARGV[1])
 
 local function forget_one_of(cause)
   if redis.call('HINCRBY', KEYS[6], cause .. '|n', -1) <= 0 then redis.call('HDEL', KEYS[6], cause, cause .. '|n') end
 end
 
-local function count(kind, trigger, job, by)
-  redis.call('HINCRBY', KEYS[1], kind .. '|' .. trigger, by)
-  if job ~= '' then redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|' .. string.match(kind, '^%a+'), by) end
-end
-
 local taken, waits = 0, false
 for i = 2 + s, #ARGV, PER_LETTER do
-  local id, cause, trigger, reason, job, index = unpack(ARGV, i, i + 5)
+  local id, cause, name, reason, index = unpack(ARGV, i, i + 4)
   if redis.call('HDEL', KEYS[4], id) == 1 then
     taken = taken + 1
     redis.call('ZREM', KEYS[5], id)
     forget_one_of(cause)
-    redis.call('HINCRBY', KEYS[1], 'dead|' .. trigger .. '|' .. reason, -1)
-    if job ~= '' then
-      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead', -1)
-      redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|dead|' .. reason, -1)
-    end
+    count_outcome(KEYS[1], 'dead', reason, name, -1)
     if index == '0' then
-      count('discarded', trigger, job, 1)
+      count_outcome(KEYS[1], 'discarded', '', name, 1)
     else
       local at = tonumber(index)
-      redis.call('XADD', KEYS[FIXED + at], '*', 'h', ARGV[i + 6], 'p', ARGV[i + 7])
+      redis.call('XADD', KEYS[FIXED + at], '*', 'h', ARGV[i + 5], 'p', ARGV[i + 6])
       redis.call('SADD', KEYS[2], ARGV[1 + at])
       waits = true
     end

@@ -2,24 +2,20 @@
 -- Removes letters that have come to another destination, with their counts.
 --
 -- KEYS[1] lease  [2] counts  [3] letters  [4] lettertimes  [5] causes
--- ARGV[1] token  then per letter: id, cause, trigger, reason, job ("" = none)
+-- ARGV[1] token  then per letter: id, cause, stream in which it died, reason
 --
 -- Returns 1, or 0 if somebody else holds the lease.
+--@include _outcomes
 
-local PER_LETTER = 5
+local PER_LETTER = 4
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 for i = 2, #ARGV, PER_LETTER do
-  local id, cause, trigger, reason, job = unpack(ARGV, i, i + PER_LETTER - 1)
+  local id, cause, name, reason = unpack(ARGV, i, i + PER_LETTER - 1)
   if redis.call('HDEL', KEYS[3], id) == 1 then
     redis.call('ZREM', KEYS[4], id)
     if redis.call('HINCRBY', KEYS[5], cause .. '|n', -1) <= 0 then redis.call('HDEL', KEYS[5], cause, cause .. '|n') end
-    redis.call('HINCRBY', KEYS[2], 'accepted|' .. trigger, -1)
-    redis.call('HINCRBY', KEYS[2], 'dead|' .. trigger .. '|' .. reason, -1)
-    if job ~= '' then
-      redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|accepted', -1)
-      redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|dead', -1)
-      redis.call('HINCRBY', KEYS[2], 'job|' .. job .. '|dead|' .. reason, -1)
-    end
+    count_outcome(KEYS[2], 'accepted', '', name, -1)
+    count_outcome(KEYS[2], 'dead', reason, name, -1)
   end
 end
 return 1

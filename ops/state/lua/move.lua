@@ -8,6 +8,7 @@
 -- Returns {moved, ring}: ring is 1 if the bell was silent; {-1, owner} if such a worker holds the lease.
 -- The bell is 1 if it was rung for live work, 3 for backfill.
 --@include _orphans
+--@include _outcomes
 
 local clock = redis.call('TIME')
 local lease = redis.call('HMGET', KEYS[6], 'until', 'owner')
@@ -30,8 +31,8 @@ if redis.call('XLEN', KEYS[4]) == 0 then
   redis.call('HDEL', KEYS[3], ARGV[1])
 end
 redis.call('SADD', KEYS[2], ARGV[2])
-redis.call('HINCRBY', KEYS[1], 'accepted|' .. string.match(ARGV[1], '|(.*)$'), -moved)
-redis.call('HINCRBY', KEYS[1], 'accepted|' .. string.match(ARGV[2], '|(.*)$'), moved)
+redis.call('HINCRBY', KEYS[1], outcome_field('accepted', ARGV[1]), -moved)
+redis.call('HINCRBY', KEYS[1], outcome_field('accepted', ARGV[2]), moved)
 local ring, bell, live = 0, redis.call('GET', KEYS[8]), string.sub(ARGV[2], 1, 5) == 'live|'
 if not bell or (live and bell == '3') then
   redis.call('SET', KEYS[8], live and '1' or '3')

@@ -6,9 +6,9 @@
 --
 -- Returns how many were taken back.
 --@include _orphans
+--@include _outcomes
 
 local name = ARGV[1]
-local job, trigger = string.match(name, '^job%.([^|]+)|'), string.match(name, '|(.*)$')
 local taken, ids = 0, {}
 if #ARGV == 1 then
   taken = redis.call('XLEN', KEYS[5])
@@ -31,8 +31,5 @@ if redis.call('XLEN', KEYS[5]) == 0 then
   redis.call('SREM', KEYS[2], name)
   redis.call('HDEL', KEYS[4], name)
 end
-if taken > 0 then
-  redis.call('HINCRBY', KEYS[1], 'discarded|' .. trigger, taken)
-  if job then redis.call('HINCRBY', KEYS[1], 'job|' .. job .. '|discarded', taken) end
-end
+if taken > 0 then count_outcome(KEYS[1], 'discarded', '', name, taken) end
 return taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,21 +13,46 @@ from redis import Redis
 
 from ops.status.health.judgement import problems_of
 from ops.status.health.reader import read_facts
-from ops.status.notices.book import Notice, NoticeBook
+from ops.status.notices.book import (
+    IN_DOUBT,
+    MOST_TRIES,
+    NOT_SENT,
+    SENT,
+    Notice,
+    NoticeBook,
+    NoticeFate,
+)
+from ops.status.notices.outage import LEAST_SECONDS, MachineLock, OutageAnnouncer
 from ops.status.notices.wording import body_of
 from worker.contract.redis.connection import connect, resolve_url
 from worker.contract.settings import NotifySettings, Settings
-from worker.errors import SegrelayError
+from worker.errors import RedisUnavailable, SegrelayError
 from worker.logs import log_bug
 
 ROUND_SECONDS: Final = 1.0
 POST_SECONDS: Final = 5.0
 REDIS_SECONDS: Final = 2.0
 LOG: Final = structlog.get_logger()
+_NOTHING_WAS_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL)
 
 
-def post(notice: Notice, settings: NotifySettings) -> str:
-    """Post a message; returns why it was not taken, "" if it was. The URL is never named.
+@dataclass(frozen=True, slots=True)
+class PostResult:
+    """The result of posting a message; without a failure it was taken."""
+
+    failure: str = ""
+    is_in_doubt: bool = False
+
+    @property
+    def fate(self) -> NoticeFate:
+        """Return it as the book notes it."""
+        if not self.failure:
+            return SENT
+        return IN_DOUBT if self.is_in_doubt else NOT_SENT
+
+
+def post(notice: Notice, settings: NotifySettings) -> PostResult:
+    """Post a message. The failure never names the URL.
 
     Only the status of the answer is read: a body that trickles in holds nothing up.
     """
@@ -39,10 +65,30 @@ def post(notice: Notice, settings: NotifySettings) -> str:
             follow_redirects=False,
         ) as answer:
             if answer.is_redirect:
-                return f"it sends us elsewhere, which is not followed: {answer.status_code}"
-            return "" if answer.is_success else f"it answered {answer.status_code}"
+                said = f"it sends us elsewhere, which is not followed: {answer.status_code}"
+                return PostResult(said)
+            return PostResult("" if answer.is_success else f"it answered {answer.status_code}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"it does not answer ({type(error).__name__})"
+        is_in_doubt = not isinstance(error, _NOTHING_WAS_SENT)
+        return PostResult(f"it does not answer ({type(error).__name__})", is_in_doubt)
+
+
+def send(notice: Notice, settings: NotifySettings, *, tries: int) -> NoticeFate:
+    """Post a message, and log and return what became of it."""
+    result = post(notice, settings)
+    failure = result.failure
+    problem = notice.problem["name"]
+    if failure and tries < MOST_TRIES:
+        LOG.warning("notice.failed", problem=problem, reason=failure, tries=tries)
+    elif failure:
+        LOG.error(
+            "notice.dropped",
+            problem=problem,
+            message=f"The address of operate.notify.url took no message: {failure}.",
+        )
+    else:
+        LOG.info("notice.sent", problem=problem, over=notice.is_over)
+    return result.fate
 
 
 @dataclass(slots=True)
@@ -52,26 +98,36 @@ class Announcer:
     Args:
         client: Of its own, with short timeouts.
         settings: With `[operate.notify]`.
+        outage: Announces that Redis can't be reached.
     """
 
     client: Redis
     settings: Settings
     book: NoticeBook
+    outage: OutageAnnouncer
     _is_ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
         """Do rounds until it is told to end; nothing that fails ends it."""
         while not self._is_ended.wait(ROUND_SECONDS):
             try:
-                self.round()
-            except SegrelayError as error:
-                LOG.debug("notices.wait", message=error.message)
+                self.outage.observe(self._failure_of_round())
             except Exception as error:  # noqa: BLE001 - the edge of the thread
                 log_bug(error, "notices.failed")
 
     def end(self) -> None:
         """Tell it to end."""
         self._is_ended.set()
+
+    def _failure_of_round(self) -> str:
+        """Do a round; returns why Redis can't be reached, "" if it can."""
+        try:
+            self.round()
+        except RedisUnavailable as error:
+            return error.message
+        except SegrelayError as error:
+            LOG.debug("notices.wait", message=error.message)
+        return ""
 
     def round(self) -> None:
         """Judge, if it is this process' turn, and send what is to be sent.
@@ -90,20 +146,9 @@ class Announcer:
         taken = self.book.take()
         if taken is None or not taken.may_be_sent():
             return False
-        failure = post(taken.notice, self.book.settings)
-        comes_again = self.book.conclude(taken, is_sent=not failure)
-        problem = taken.notice.problem["name"]
-        if failure and comes_again:
-            LOG.warning("notice.failed", problem=problem, reason=failure, tries=taken.tries)
-        elif failure:
-            LOG.error(
-                "notice.dropped",
-                problem=problem,
-                message=f"The address of operate.notify.url took no message: {failure}.",
-            )
-        else:
-            LOG.info("notice.sent", problem=problem, over=taken.notice.is_over)
-        return not failure
+        fate = send(taken.notice, self.book.settings, tries=taken.tries)
+        self.book.conclude(taken, fate)
+        return fate == SENT
 
 
 def start_announcer(settings: Settings) -> Announcer | None:
@@ -115,9 +160,22 @@ def start_announcer(settings: Settings) -> Announcer | None:
         RedisUnavailable: The embedded Redis can't be started.
     """
     notify = settings.operate.notify
-    if notify is None or not notify.url.is_set:
+    if notify is None:
+        return None
+    if not notify.url.is_set:
+        message = f"Nothing is announced here: operate.notify.url is not set ({notify.url.origin})."
+        LOG.warning("notices.off", message=message)
         return None
     client = connect(resolve_url(settings.redis), timeout_seconds=REDIS_SECONDS)
-    announcer = Announcer(client, settings, NoticeBook(client, notify))
+    lock = MachineLock(settings.source)
+    outage = OutageAnnouncer(
+        lambda notice, tries: send(notice, notify, tries=tries),
+        lock.take,
+        lock.give_back,
+        max(LEAST_SECONDS, notify.after_seconds),
+        now_seconds=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        now_ms=lambda: round(time.time() * 1_000),
+    )
+    announcer = Announcer(client, settings, NoticeBook(client, notify), outage)
     threading.Thread(target=announcer.run, name="announcer", daemon=True).start()
     return announcer

@@ -7,7 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 from redis import Redis
@@ -30,6 +30,11 @@ CLAIM_SECONDS: Final = 60.0
 """After which a message of a process that vanished is sent by another one."""
 FRESH_SECONDS: Final = 30.0
 """The part of that time in which the process that took it may begin to send it."""
+NoticeFate = Literal["sent", "not_sent", "in_doubt"]
+SENT: Final[NoticeFate] = "sent"
+NOT_SENT: Final[NoticeFate] = "not_sent"
+IN_DOUBT: Final[NoticeFate] = "in_doubt"
+"""There was no answer: it is sent once more at most."""
 MOST_MESSAGES: Final = 200
 MOST_TRIES: Final = 8
 LONGEST_WAIT_SECONDS: Final = 60.0
@@ -135,20 +140,24 @@ class NoticeBook:
         number, text, tries = found
         return TakenNotice(_loads(text), number.decode(), int(tries), now + FRESH_SECONDS)
 
-    def conclude(self, taken: TakenNotice, *, is_sent: bool) -> bool:
-        """Note what became of a message; returns whether it will be tried again.
+    def conclude(self, taken: TakenNotice, fate: NoticeFate) -> None:
+        """Note what became of a message; it is tried again unless it was sent, or tried too often.
 
         Raises:
             RedisUnavailable: Redis can't be asked.
         """
-        is_over = is_sent or taken.tries >= MOST_TRIES
-        wait_seconds = min(2.0 ** (taken.tries - 1), LONGEST_WAIT_SECONDS)
-        again_ms = -1 if is_over else round(wait_seconds * 1_000)
-        self._run("notices_settle", (keys.NOTICES_OUTBOX,), (taken.number, self._token, again_ms))
-        return not is_over
+        is_over = fate == SENT or taken.tries >= MOST_TRIES
+        again_ms = -1 if is_over else round(wait_seconds(taken.tries) * 1_000)
+        args = (taken.number, self._token, again_ms, int(fate == IN_DOUBT))
+        self._run("notices_settle", (keys.NOTICES_OUTBOX,), args)
 
     def _run(self, name: str, script_keys: tuple[str, ...], args: tuple[Any, ...]) -> Any:
         return scripts.run(self.client, name, [ScriptCall(script_keys, args)])[0]
+
+
+def wait_seconds(tries: int) -> float:
+    """Return after how many seconds a message is tried again."""
+    return min(2.0 ** (tries - 1), LONGEST_WAIT_SECONDS)
 
 
 def joined(problems: Iterable[HealthProblem]) -> dict[str, bytes]:

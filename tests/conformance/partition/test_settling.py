@@ -182,6 +182,8 @@ def test_a_jobs_outcomes_are_counted_for_it(bench: Bench) -> None:
 
     settle(bench, Settlement([Settled(ada), Settled(bob, Skip.DUPLICATE)]))
 
+    assert bench.count("backfill.delivered|vip-enter") == 1
+    assert bench.count("backfill.skipped|vip-enter|duplicate") == 1
     assert bench.count("job|may|delivered") == 1
     assert bench.count("job|may|skipped") == 1
     assert bench.count("job|may|skipped|duplicate") == 1

@@ -6,7 +6,7 @@ import pytest
 
 from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from ops.status.notices import book as books
-from ops.status.notices.book import MOST_TRIES, NoticeBook, TakenNotice
+from ops.status.notices.book import IN_DOUBT, MOST_TRIES, NOT_SENT, SENT, NoticeBook, TakenNotice
 from worker.contract import keys
 from worker.contract.redis.connection import connect
 from worker.contract.settings import NotifySettings, Secret
@@ -36,7 +36,7 @@ def announced(book):
     """Take and conclude all messages; returns what they say."""
     said = []
     while (taken := book.take()) is not None:
-        book.conclude(taken, is_sent=True)
+        book.conclude(taken, SENT)
         said.append(("over" if taken.notice.is_over else "begins", taken.notice.problem["name"]))
     return said
 
@@ -112,7 +112,7 @@ def test_a_message_is_in_one_process_hands_at_a_time(client):
 
     assert taken is not None
     assert second.take() is None
-    first.conclude(taken, is_sent=True)
+    first.conclude(taken, SENT)
     assert second.take() is None
 
 
@@ -129,7 +129,7 @@ def test_a_process_that_stood_still_sends_nothing_when_another_may_have_it(clien
     assert books.FRESH_SECONDS < books.CLAIM_SECONDS
     # What was concluded by somebody else meanwhile is left alone.
     other = TakenNotice(taken.notice, taken.number, taken.tries, taken.fresh_until)
-    second.conclude(other, is_sent=True)
+    second.conclude(other, SENT)
     assert client.hlen(keys.NOTICES_OUTBOX) == 1
 
 
@@ -142,11 +142,42 @@ def test_a_message_that_is_not_taken_is_tried_again_and_given_up_at_last(client,
         taken = book.take()
         if taken is None:
             break
-        tries.append(book.conclude(taken, is_sent=False))
+        tries.append(taken.tries)
+        book.conclude(taken, NOT_SENT)
         make_due(client)
 
-    assert tries == [True] * (MOST_TRIES - 1) + [False]
+    assert tries == [*range(1, MOST_TRIES + 1)]
     assert client.hlen(keys.NOTICES_OUTBOX) == 0
+
+
+def test_a_message_whose_senders_are_killed_is_sent_twice_at_most(client):
+    books_of_all = [book_of(client) for _ in range(5)]
+    books_of_all[0].observe([PAUSED], 1_000)
+    books_of_all[0].observe([PAUSED], 7_000)
+
+    sent = 0
+    for one in books_of_all:
+        sent += one.take() is not None  # posted, and killed before it says so
+        assert one.take() is None
+        make_due(client)
+
+    assert sent == 2
+    assert client.hlen(keys.NOTICES_OUTBOX) == 0
+
+
+def test_a_message_without_an_answer_is_sent_once_more_and_the_next_one_follows(client, book):
+    book.observe([PAUSED], 1_000)
+    book.observe([PAUSED], 7_000)
+    for now in range(8_000, 30_000, 1_000):
+        book.observe([], now)
+
+    said = []
+    while (taken := book.take()) is not None:
+        said.append("over" if taken.notice.is_over else "begins")
+        book.conclude(taken, IN_DOUBT)
+        make_due(client)
+
+    assert said == ["begins", "begins", "over", "over"]
 
 
 def make_due(client):

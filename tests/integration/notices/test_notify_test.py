@@ -5,6 +5,7 @@ import threading
 import time
 from contextlib import closing, suppress
 
+import orjson
 import pytest
 from typer.testing import CliRunner
 
@@ -17,7 +18,13 @@ from worker.errors import ConfigurationInvalid, OperationsMustAct, UsageWrong
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def printed():
+    """Return what the commands have written to standard output."""
+    return []
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, printed):
     """Run the command with an address of messages, or with none."""
     (tmp_path / "templates").mkdir()
     (tmp_path / "templates" / "any.jsonnet").write_text("{}")
@@ -30,6 +37,7 @@ def run(tmp_path, monkeypatch):
         tables = (endpoint("one"), trigger("vip", destination="one", url="/"), notify)
         (tmp_path / "segrelay.toml").write_text(configuration(*tables))
         result = CliRunner().invoke(app, ["status", "--notify-test", *options])
+        printed.append(result.stdout)
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
         return result
@@ -60,6 +68,15 @@ def test_an_address_that_takes_nothing_is_told_without_being_named(run, status):
     assert "secret-hook" not in str(told.value)
     assert "See whether the URL is right" in str(told.value)
     assert ("not followed" in str(told.value)) == (status == 302)
+
+
+@pytest.mark.parametrize(("status", "reason"), [(200, ""), (500, "it answered 500")])
+def test_the_json_says_whether_it_was_taken_and_why_not(run, printed, status, reason):
+    with Endpoint(lambda _: (status, {})) as chat, suppress(OperationsMustAct):
+        run(f"{chat.url}/secret-hook", "--json")
+
+    (document,) = printed
+    assert orjson.loads(document) == {"sent": not reason, "reason": reason}
 
 
 def test_nobody_there_is_told(run):

@@ -10,6 +10,7 @@ from tests.integration.ops.relay import payload
 from worker.contract import keys
 from worker.contract.redis.acts import BROKEN_OFF, read_acts
 from worker.contract.triggers.pauses import read_pauses
+from worker.core.gate import gate_id
 from worker.errors import UsageWrong
 
 
@@ -156,6 +157,25 @@ def test_a_name_is_one_short_line(relay, call, monkeypatch):
     assert newest(relay).by == "ann [31m lee " + "x" * 87
 
 
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [
+        ("ann.lee@example.com", "ann.lee"),
+        ("Ann Lee <ann@example.com>", "Ann Lee <ann>"),
+        ("ann@laptop", "ann"),
+        ("+49 170 1234567", "•••"),
+    ],
+)
+def test_of_a_persons_own_address_only_the_name_is_kept(relay, call, monkeypatch, named, kept):
+    monkeypatch.setenv("SEGRELAY_ACTOR", named)
+    call(app, "pause", "insider")
+
+    assert newest(relay).by == kept
+    assert read_pauses(relay.client).destinations["insider"].by == kept
+    assert '"what": "pause"' in call(app, "audit", "--by", named, "--json").stdout
+    assert "example.com" not in str(relay.client.xrange(keys.ACTS))
+
+
 @pytest.mark.usefixtures("relay")
 def test_no_acts_are_told_in_words(call):
     assert call(app, "audit").stdout == "No act of a person is kept yet.\n"
@@ -175,3 +195,76 @@ def test_the_abort_of_a_paused_job_is_one_act(relay, call, tmp_path):
     told = [(act.what, act.count) for act in read_acts(relay.client)]
     assert told == [("backfill abort", 1), ("backfill pause", None)]
     assert read_pauses(relay.client).jobs == {}
+
+
+ROWS = '{"email": "ann@example.com"}\n{"email": "ben@example.com"}\n'
+ACTS = {
+    "pause": (),
+    "pause vip-enter": (),
+    "resume": ("pause",),
+    "resume vip-enter": ("pause vip-enter",),
+    "backfill pause": (),
+    "backfill resume": ("backfill pause",),
+    "backfill abort": (),
+    "discard": (),
+    "audience set": (),
+    "audience forget": ("audience set",),
+}
+WORDS = {
+    "pause": ("pause", "insider"),
+    "pause vip-enter": ("pause", "vip-enter"),
+    "resume": ("resume", "insider", "--no-wait"),
+    "resume vip-enter": ("resume", "vip-enter", "--no-wait"),
+    "backfill pause": ("backfill", "pause", "load"),
+    "backfill resume": ("backfill", "resume", "load"),
+    "backfill abort": ("backfill", "abort", "load", "--yes"),
+    "discard": ("discard", "--trigger", "vip-enter", "--yes"),
+    "audience set": ("audience", "set", "4f5a", "vip"),
+    "audience forget": ("audience", "forget", "4f5a"),
+}
+WRITES = ("XADD", "XDEL", "HSET", "HDEL", "HINCRBY", "SET", "DEL", "UNLINK", "SADD", "SREM")
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_nothing_is_changed_before_its_act_is_kept(relay, call, tmp_path, act):
+    """Whenever the command is killed: what it did stands in the audit, at least as begun."""
+    rows = tmp_path / "rows.ndjson"
+    rows.write_text(ROWS)
+    named = ("--audience", "vip", "--as-of", "now", "--name", "load")
+    call(app, "backfill", "start", str(rows), *named)
+    for before in ACTS[act]:
+        call(app, *WORDS[before])
+    kept = len(list(read_acts(relay.client)))
+
+    steps = steps_of(relay.client, lambda: call(app, *WORDS[act]))
+
+    first = next(step for step in steps if any(word.startswith(WRITES) for word in step))
+    assert any(word.startswith(f"XADD {keys.ACTS}") for word in first)
+    assert len(list(read_acts(relay.client))) == kept + 1
+    assert newest(relay).outcome == "done"
+
+
+def test_the_act_of_opening_a_gate_that_paused_itself_is_kept_before_it_opens(relay, call):
+    insider = relay.settings.destinations["insider"]
+    gate = keys.gate(gate_id(insider.base_url, insider.gate_scope))
+    relay.client.hset(gate, mapping={"pause": "unauthorized", "scope": "all"})
+
+    steps = steps_of(relay.client, lambda: call(app, "resume", "insider", "--no-wait"))
+
+    first = next(step for step in steps if any(word.startswith(WRITES) for word in step))
+    assert any(word.startswith(f"XADD {keys.ACTS}") for word in first)
+    assert newest(relay).what == "resume"
+
+
+def steps_of(client, do):
+    """Return the commands that Redis is given meanwhile, with those of a script as one step."""
+    steps: list[list[str]] = []
+    with client.monitor() as monitor:
+        do()
+        client.echo("the end")
+        while not (steps and steps[-1][0].startswith("ECHO")):
+            found = monitor.next_command()
+            if found["client_type"] != "lua":
+                steps.append([])
+            steps[-1].append(found["command"])
+    return steps

@@ -53,9 +53,9 @@ from worker.batch.route import Route
 from worker.batch.sending.interrupt_watch import Stop
 from worker.batch.state import Tally
 from worker.contract.events import Header, encode_profile
-from worker.contract.keys import digest_of
+from worker.contract.keys import digest_of, split_stream_name, without_lane
 from worker.contract.redis.accept import NewDelivery
-from worker.contract.words import Direction
+from worker.contract.words import Direction, kind_of_lane
 from worker.destinations.api import Answer, ShapingRules
 from worker.destinations.insider.api import InsiderApi
 from worker.destinations.sending import NoAnswer, OutgoingRequest
@@ -299,12 +299,15 @@ class World:
 
     def _check_sum(self) -> None:
         counts = self.store.counts
-        accepted, ended = 0, 0
-        for name, n in counts.items():
+        open_of = Counter[str]()
+        for stored, n in counts.items():
+            lane, name = without_lane(stored)
             kind = name.split("|", 1)[0]
-            accepted += n if kind == "accepted" else 0
-            ended += n if kind in {"delivered", "skipped", "dead", "discarded"} else 0
-        assert accepted == ended + self.store.waiting()
+            open_of[lane] += n if kind == "accepted" else 0
+            open_of[lane] -= n if kind in {"delivered", "skipped", "dead", "discarded"} else 0
+        for stream, entries in self.store.streams.items():
+            open_of[kind_of_lane(split_stream_name(stream)[0])] -= len(entries)
+        assert not any(open_of.values())
 
     def _check_explained(self, sending: Sending) -> None:
         people = emails(sending)
@@ -321,7 +324,8 @@ class World:
                 assert explained or refused or outcome in self.explains, place
 
     def count(self, kind: str) -> int:
-        return sum(n for name, n in self.store.counts.items() if name.split("|")[0] == kind)
+        counts = self.store.counts.items()
+        return sum(n for name, n in counts if without_lane(name)[1].split("|")[0] == kind)
 
 
 def event(

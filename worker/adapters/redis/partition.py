@@ -326,12 +326,12 @@ def _settle_call(
         " ".join([str(-len(text) if lasts else len(text)) for text, lasts in texts]),
         b"".join([text for text, _ in texts]),
     ]  # fmt: skip
-    groups: dict[tuple[str, str, str], list[Settled]] = {}
+    groups: dict[tuple[str, str | None], list[Settled]] = {}
     for s in what.settled:
-        groups.setdefault((s.delivery.stream, s.counted_as, s.kind), []).append(s)
+        groups.setdefault((s.delivery.stream, s.reason), []).append(s)
     args.append(len(groups))
-    for (stream, count, kind), group in groups.items():
-        args += (stream_index[stream], count, kind, *_packed(group, ledgers))
+    for (stream, _), group in groups.items():
+        args += (stream_index[stream], group[0].counted_as, *_packed(group, ledgers))
     _put_list(args, [(trigger, _wait(wait)) for trigger, wait in what.waits.items()])
     _put_list(
         args,

@@ -7,6 +7,7 @@ import socket
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, Final
 
 import redis
@@ -15,6 +16,8 @@ from worker.contract import keys
 from worker.contract.redis.connection import redis_errors
 from worker.contract.redis.scripts import run_script
 
+SEEN_WITHIN_MS: Final = 12_000
+"""Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 BUCKET_MS: Final = 300_000
 KEPT_BUCKETS: Final = 13
 """The number of buckets of five minutes that are kept: an hour, and the one that is not over."""
@@ -22,18 +25,22 @@ _TELL: Final = """\
 #!lua flags=allow-oom
 -- Adds what a receiver has answered. KEYS[1] receiver
 -- ARGV[1] host and process  [2] lag (ms); -1 = it ends  [3] 1 = events came  [4] bucket (ms)
---   [5] buckets kept; status, count, and the
+--   [5] buckets kept  [6] the largest request that it takes (bytes); status, count, and the
 --   part of it since a request was last taken …
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local bucket = math.floor(now / tonumber(ARGV[4]))
 redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now))
-if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], 'up|' .. ARGV[1])
-else redis.call('HSET', KEYS[1], 'up|' .. ARGV[1], string.format('%.0f', now) .. '|' .. ARGV[2]) end
+local up, limit = 'up|' .. ARGV[1], 'limit:' .. ARGV[1]
+if ARGV[2] == '-1' then redis.call('HDEL', KEYS[1], up, limit)
+else
+  redis.call('HSET', KEYS[1], up, string.format('%.0f', now) .. '|' .. ARGV[2], limit, ARGV[6])
+end
 if ARGV[3] == '1' then redis.call('HSET', KEYS[1], 'event', string.format('%.0f', now)) end
 local is_taken = false
-for at = 6, #ARGV, 3 do
+for at = 7, #ARGV, 3 do
   is_taken = is_taken or ARGV[at] == '200'
+  redis.call('HSET', KEYS[1], 'last:' .. ARGV[at], string.format('%.0f', now) .. '|' .. ARGV[6])
   redis.call('HINCRBY', KEYS[1], string.format('%.0f', bucket) .. '|' .. ARGV[at], ARGV[at + 1])
   redis.call('HINCRBY', KEYS[1], 'all|' .. ARGV[at], ARGV[at + 1])
 end
@@ -45,10 +52,10 @@ for at = 1, #fields, 2 do
   local of = tonumber(fields[at]:match('^(%d+)|'))
   local seen = fields[at]:match('^up|') and tonumber(fields[at + 1]:match('^%d+'))
   if (of and of < oldest) or (seen and seen < now - 3600000) then
-    redis.call('HDEL', KEYS[1], fields[at])
+    redis.call('HDEL', KEYS[1], fields[at], (fields[at]:gsub('^up|', 'limit:')))
   end
 end
-for at = 6, #ARGV, 3 do
+for at = 7, #ARGV, 3 do
   if ARGV[at + 2] ~= '0' then
     redis.call('HINCRBY', KEYS[1], 'since:' .. ARGV[at], ARGV[at + 2])
   end
@@ -68,6 +75,9 @@ class Receivers:
         since_taken: The same since a request was last taken.
         taken_ms: When that was; 0 = never.
         ever: The same since the beginning.
+        last_ms: When each status was last answered.
+        is_limit_raised: All receivers that run take larger requests than the one that was the last
+            to refuse one for its size.
     """
 
     seen_ms: int = 0
@@ -77,6 +87,8 @@ class Receivers:
     since_taken: Mapping[int, int] = field(default_factory=dict)
     taken_ms: int = 0
     ever: Mapping[int, int] = field(default_factory=dict)
+    last_ms: Mapping[int, int] = field(default_factory=dict)
+    is_limit_raised: bool = False
 
 
 def report_receiver(
@@ -86,6 +98,7 @@ def report_receiver(
     *,
     lag_ms: int,
     events: bool,
+    max_bytes: int = 0,
 ) -> None:
     """Add what this receiver has answered since it last told.
 
@@ -95,6 +108,7 @@ def report_receiver(
         since_taken: The part of them since a request was last taken.
         lag_ms: How late its timers are; -1 = it ends.
         events: Something was stored.
+        max_bytes: The largest request that it takes.
 
     Raises:
         RedisUnavailable: Redis can't be asked.
@@ -105,7 +119,7 @@ def report_receiver(
         for status, count in answers.items()
         for part in (status, count, since_taken.get(status, 0))
     ]
-    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS)
+    head = (name, lag_ms, int(events), BUCKET_MS, KEPT_BUCKETS, max_bytes)
     with redis_errors():
         run_script(client, _TELL, (keys.RECEIVER,), (*head, *flat))
 
@@ -139,7 +153,29 @@ def read_receivers(client: redis.Redis, now_ms: int) -> Receivers:
         _since_taken(stored),
         int(stored.get(b"taken", 0)),
         ever,
+        {status: at_ms for status, (at_ms, _) in _last(stored).items()},
+        _is_limit_raised(stored, now_ms),
     )
+
+
+def _last(stored: Mapping[bytes, bytes]) -> dict[int, tuple[int, int]]:
+    """Return when each status was last answered, and the limit of the receiver that did it."""
+    found = {}
+    for name, value in stored.items():
+        if name.startswith(b"last:"):
+            at_ms, _, limit = value.partition(b"|")
+            found[int(name.removeprefix(b"last:"))] = int(at_ms), int(limit)
+    return found
+
+
+def _is_limit_raised(stored: Mapping[bytes, bytes], now_ms: int) -> bool:
+    _, refused_at = _last(stored).get(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, (0, 0))
+    limits = [
+        int(stored.get(name.replace(b"up|", b"limit:", 1), 0))
+        for name, value in stored.items()
+        if name.startswith(b"up|") and int(value.partition(b"|")[0]) > now_ms - SEEN_WITHIN_MS
+    ]
+    return bool(refused_at and limits) and min(limits) > refused_at
 
 
 def _since_taken(stored: Mapping[bytes, bytes]) -> dict[int, int]:

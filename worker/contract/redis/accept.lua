@@ -77,9 +77,10 @@ end
 local names, fields, count_of = {}, {}, {}
 for s, count in pairs(added) do
   local name = ARGV[3 + s]
-  local field = 'accepted|' .. string.match(name, '|(.*)$')
+  local is_live = string.sub(name, 1, 5) == 'live|'
+  local field = (is_live and 'accepted|' or 'backfill.accepted|') .. string.match(name, '|(.*)$')
   names[#names + 1] = name
-  if string.sub(name, 1, 5) == 'live|' then live = true end
+  live = live or is_live
   if not count_of[field] then fields[#fields + 1] = field end
   count_of[field] = (count_of[field] or 0) + count
 end

@@ -103,20 +103,31 @@ def read_pauses(client: Redis) -> Pauses:
     return parse_pauses(stored)
 
 
-def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act) -> bool:
-    """Pause something, with the newest reason; returns whether it was not paused before."""
+def set_pause(client: Redis, kind: Paused, name: str, pause: Pause, act: Act | None = None) -> bool:
+    """Pause something, with the newest reason; returns whether it was not paused before.
+
+    Args:
+        client: Redis.
+        kind: The kind of what is paused.
+        name: Its name.
+        pause: The reason.
+        act: That is kept with it; None = it is paused by an act of many steps.
+    """
+    if act is None:
+        with redis_errors():
+            return bool(client.hset(keys.PAUSED, field_of(kind, name), dumps(pause)))
     words = ("HSET", field_of(kind, name), dumps(pause))
     return bool(carry_out(client, act, keys.PAUSED, *words))
 
 
-def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None) -> bool:
+def clear_pause(client: Redis, kind: Paused, name: str, act: Act | None = None) -> bool:
     """End a pause; returns whether there was one.
 
     Args:
         client: Redis.
         kind: The kind of what is paused.
         name: Its name.
-        act: That is kept if there was one; None = the pause ends with another act.
+        act: That is kept if there was one; None = the pause ends with an act of many steps.
     """
     if act is None:
         with redis_errors():

@@ -110,6 +110,16 @@ def read_versions(client: Redis) -> dict[str, TemplateVersion]:
     return parse_versions(stored)
 
 
+def has_canary(client: Redis, trigger: str) -> bool:
+    """Say whether the canary of a trigger's version goes on.
+
+    Raises:
+        RedisUnavailable: Redis can't be asked.
+    """
+    with redis_errors():
+        return bool(client.hexists(keys.VERSIONS, f"{trigger}|left"))
+
+
 def let_go(client: Redis, trigger: str, *, was_paused: bool) -> bool:
     """Release a trigger's version from its canary's limit; return whether there was one.
 

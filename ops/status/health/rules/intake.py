@@ -10,13 +10,14 @@ from ops.status.health.problem import ATTENTION, ILL, HealthProblem
 from ops.status.health.rules.deliveries import since_of
 from ops.status.wording import reason_of
 from producer.sync.run import Phase
+from worker.contract.processes.receivers import SEEN_WITHIN_MS
 
-UNSEEN_MS: Final = 12_000
-"""Milliseconds after which a receiver counts as gone; it reports every five seconds."""
 LAG_MS: Final = 1_000
 FEW_REFUSED: Final = 3
 UNTAKEN_MS: Final = 5_000
 """Milliseconds for which no request was taken: the time between two reports of a receiver."""
+OVER_MS: Final = 20_000
+"""Milliseconds without another refusal after which refusals are over, if requests were taken."""
 FAILED_STEPS: Final = 3
 """Failed steps of a sync in a row that are a problem; the third is 7 s after the first."""
 OVERDUE_MS: Final = 60_000
@@ -31,7 +32,7 @@ def receivers(facts: Facts) -> Iterator[HealthProblem]:
     if not facts.has_webhook or not found.seen_ms:
         return
     unseen_ms = facts.now_ms - found.seen_ms
-    if unseen_ms > UNSEEN_MS:
+    if unseen_ms > SEEN_WITHIN_MS:
         told = f"no receiver has been seen for {unseen_ms // 1_000:,} s: it is down, or starved"
         yield HealthProblem("receiver_down", ILL, "", told, "segrelay serve", found.seen_ms)
         return
@@ -42,20 +43,24 @@ def receivers(facts: Facts) -> Iterator[HealthProblem]:
 
 
 def refusals(facts: Facts) -> Iterator[HealthProblem]:
-    """Yield a problem for requests that receivers refused in the last hour."""
+    """Yield a problem for requests that receivers refused in the last hour, until it is mended."""
     found = facts.receivers
-    if count := found.answers.get(_UNAUTHORIZED):
+    count = found.answers.get(_UNAUTHORIZED)
+    if count and not _is_over(facts, _UNAUTHORIZED):
         is_ill = _takes_none(facts, _UNAUTHORIZED)
         told = f"401 for {count:,} requests in the last hour: their secret is missing or wrong" + (
             ", and none was taken since. Was it changed at one end only?" if is_ill else ""
         )
         severity = ILL if is_ill else ATTENTION
         yield HealthProblem("receiver_unauthorized", severity, "", told, _CHECK)
-    if count := found.answers.get(_TOO_LARGE):
+    count = found.answers.get(_TOO_LARGE)
+    if count and not found.is_limit_raised:
+        severity = ATTENTION if _is_over(facts, _TOO_LARGE) else ILL
         told = f"413 for {count:,} requests in the last hour: Lytics dropped their events for good"
         mend = "raise producer.webhook.max_bytes, or make Lytics' batches smaller"
-        yield HealthProblem("receiver_too_large", ILL, "", told, mend)
-    if count := found.answers.get(_UNAVAILABLE):
+        yield HealthProblem("receiver_too_large", severity, "", told, mend)
+    count = found.answers.get(_UNAVAILABLE)
+    if count and not _is_over(facts, _UNAVAILABLE):
         is_ill = _takes_none(facts, _UNAVAILABLE)
         told = f"503 for {count:,} requests in the last hour: Redis could not store them"
         severity = ILL if is_ill else ATTENTION
@@ -67,6 +72,13 @@ def _takes_none(facts: Facts, status: int) -> bool:
     found = facts.receivers
     is_quiet = facts.now_ms - found.taken_ms >= UNTAKEN_MS
     return is_quiet and found.since_taken.get(status, 0) >= FEW_REFUSED
+
+
+def _is_over(facts: Facts, status: int) -> bool:
+    """Say whether requests were taken since the last one that was answered like this."""
+    found = facts.receivers
+    is_quiet = facts.now_ms - found.last_ms.get(status, facts.now_ms) >= OVER_MS
+    return is_quiet and found.taken_ms > 0 and not found.since_taken.get(status, 0)
 
 
 def silence(facts: Facts) -> Iterator[HealthProblem]:

@@ -58,6 +58,58 @@ def test_the_metrics_equal_the_status(call, relay, sandbox):
     assert told == problems
 
 
+def test_deliveries_are_told_apart_by_lane(relay):
+    relay.publish(payload("ann@example.com"), payload("ben@example.com"))
+    relay.publish(payload("cleo@example.com"), lane="backfill")
+    relay.publish(payload("dora@example.com"), lane="job.may", job="may")
+    relay.drain()
+    relay.publish(payload("dora@example.com"), lane="backfill")
+    relay.drain()
+
+    status = relay.status()
+    metrics = page_of(relay)
+
+    assert differences(metrics, status) == []
+    found = {
+        (kind, lane): sum_metric(metrics, f"segrelay_deliveries_{kind}_total", lane=lane)
+        for kind in ("accepted", "delivered", "skipped")
+        for lane in ("live", "backfill")
+    }
+    assert found == {
+        ("accepted", "live"): 2,
+        ("accepted", "backfill"): 3,
+        ("delivered", "live"): 2,
+        ("delivered", "backfill"): 2,
+        ("skipped", "live"): 0,
+        ("skipped", "backfill"): 1,
+    }
+    assert relay.status()["jobs"]["may"]["delivered"] == 1
+
+
+def test_what_was_counted_before_lanes_were_told_apart_is_live_and_never_negative(relay):
+    relay.publish(payload("ann@example.com"), payload("ben@example.com"), lane="backfill")
+    for place in relay.places():
+        for name, count in relay.client.hgetall(place.counts).items():
+            relay.client.hdel(place.counts, name)
+            relay.client.hset(place.counts, name.removeprefix(b"backfill."), count)
+    relay.drain()
+    (one, *_) = relay.client.scan_iter("*counts")
+    relay.client.hincrby(one, "backfill.accepted|vip-enter", -1)
+    relay.client.hincrby(one, "accepted|vip-enter", 1)
+
+    metrics = page_of(relay)
+
+    accepted = metrics["segrelay_deliveries_accepted_total"]
+    found = {
+        labels["lane"]: count
+        for labels, count in ((dict(known), count) for known, count in accepted.items())
+        if labels["trigger"] == "vip-enter"
+    }
+    assert found == {"live": 2, "backfill": 0}
+    assert sum_metric(metrics, "segrelay_deliveries_delivered_total", lane="backfill") == 2
+    assert differences(metrics, relay.status()) == []
+
+
 def test_a_redis_that_is_not_there_is_a_number_and_a_problem(relay):
     with closing(connect("redis://127.0.0.1:1/0")) as nobody:
         metrics = parse_metrics(MetricsPage(nobody, relay.settings).text().decode())
@@ -141,6 +193,16 @@ def test_what_is_asked_of_prometheus_is_there(relay, name):
     assert asked - there == set()
 
 
+def test_no_rate_is_asked_of_a_count_that_a_replay_lowers():
+    """A counter that falls has begun anew to Prometheus: a rate would show all that is left."""
+    asked = list(queries(SHOWN["dashboard"])) + list(queries(SHOWN["rules"]))
+
+    assert any("segrelay_deliveries_dead_total" in query for query in asked)
+    assert not [
+        query for query in asked if re.search(r"(rate|increase)\(segrelay_deliveries_dead", query)
+    ]
+
+
 def queries(document):
     """Yield all queries in a document."""
     match document:
@@ -153,6 +215,36 @@ def queries(document):
         case list():
             for one in document:
                 yield from queries(one)
+
+
+def test_the_dashboard_adds_up_each_series_once(relay, sandbox):
+    """Receivers and `segrelay metrics` tell the same, and `max` keeps one of each series."""
+    sandbox.settings(poison="poisoned", poison_status=200)
+    relay.publish(payload("ann@example.com"), payload("ben@example.com", status="poisoned"))
+    relay.drain()
+    relay.publish(payload("ann@example.com"), lane="backfill")
+    relay.client.hincrby(relay.places()[0].counts, "resent|vip-enter", 1)
+    relay.drain()
+    relay.publish(payload("cleo@example.com"))
+    labels = {
+        name: {label for found in series for label, _ in found}
+        for name, series in page_of(relay).items()
+    }
+    summed = (
+        r"sum(?: by \([^)]*\) )?\(max by \(([^)]*)\) \((?:rate\(|clamp_min\(deriv\()?(segrelay_\w+)"
+    )
+
+    found = [
+        (set(kept.split(", ")), name)
+        for query in queries(SHOWN["dashboard"])
+        for kept, name in re.findall(summed, query)
+        if name != "segrelay_problems"
+    ]
+
+    assert {name for _, name in found} >= {
+        f"segrelay_deliveries_{kind}_total" for kind in ("accepted", "delivered", "skipped", "dead")
+    }
+    assert [(name, kept) for kept, name in found if kept != labels[name]] == []
 
 
 def test_every_panel_of_the_dashboard_asks_something():

@@ -4,6 +4,7 @@ from contextlib import closing
 
 import pytest
 
+from worker.contract import keys
 from worker.contract.processes.receivers import read_receivers, report_receiver
 from worker.contract.redis.connection import connect
 
@@ -32,3 +33,32 @@ def test_refusals_are_counted_since_a_request_was_last_taken(client):
 
     report_receiver(client, {200: 1}, {}, lag_ms=0, events=True)
     assert read(client).since_taken == {}
+
+
+def test_a_limit_counts_as_raised_once_all_receivers_that_run_have_a_higher_one(client):
+    def report(answers, *, max_bytes, lag_ms=0):
+        report_receiver(client, answers, {}, lag_ms=lag_ms, events=False, max_bytes=max_bytes)
+
+    report({413: 1}, max_bytes=1_000)
+    assert not read(client).is_limit_raised
+    (mine,) = (name for name in client.hkeys(keys.RECEIVER) if name.startswith(b"up|"))
+    as_mine = client.hget(keys.RECEIVER, mine)
+    client.hset(keys.RECEIVER, mapping={"up|other:7": as_mine, "limit:other:7": 1_000})
+    report({}, max_bytes=2_000)
+    assert not read(client).is_limit_raised
+
+    client.hset(keys.RECEIVER, "limit:other:7", 3_000)
+    assert read(client).is_limit_raised
+
+    report({413: 1}, max_bytes=2_000)
+    assert not read(client).is_limit_raised
+    assert read(client).answers == {413: 2}
+    assert read(client).last_ms[413] > 0
+
+
+def test_a_receiver_that_ends_takes_its_limit_along(client):
+    report_receiver(client, {}, {}, lag_ms=0, events=False, max_bytes=1_000)
+    report_receiver(client, {413: 1}, {}, lag_ms=-1, events=False, max_bytes=1_000)
+
+    assert not read(client).is_limit_raised
+    assert not [name for name in client.hkeys(keys.RECEIVER) if name.startswith(b"limit:")]

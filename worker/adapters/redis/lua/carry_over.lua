@@ -8,14 +8,15 @@
 -- Returns {replaced}; {-1} if somebody else holds the lease.
 --@include _counts
 --@include _orphans
+--@include _outcomes
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {-1} end
 local FIXED = 5
 local s = tonumber(ARGV[2])
 local function stream_of(index) return KEYS[FIXED + tonumber(index)], ARGV[2 + tonumber(index)] end
 local function count_one(name, amount)
-  local job, trigger = string.match(name, '^job%.([^|]+)|'), string.match(name, '|(.*)$')
-  count('accepted|' .. trigger, amount)
+  local job = job_of(name)
+  count(outcome_field('accepted', name), amount)
   if job then count('job|' .. job .. '|accepted', amount) end
 end
 

@@ -9,7 +9,10 @@
 -- sum of the times that this took, `asked|ms`.
 
 local found = {settled = 0, waits = 0, requests = 0}
-local ends = {delivered = true, skipped = true, dead = true, discarded = true}
+local ends = {}
+for _, kind in ipairs({'delivered', 'skipped', 'dead', 'discarded'}) do
+  ends[kind], ends['backfill.' .. kind] = kind, kind
+end
 local counts = redis.call('HGETALL', KEYS[1])
 for at = 1, #counts, 2 do
   local field, count = counts[at], tonumber(counts[at + 1])
@@ -23,7 +26,8 @@ for at = 1, #counts, 2 do
     found[field] = count
   elseif ends[kind] then
     found.settled = found.settled + count
-    if kind == 'delivered' or kind == 'dead' then found[field] = count end
+    local name = ends[kind] .. '|' .. rest
+    if ends[kind] == 'delivered' or ends[kind] == 'dead' then found[name] = (found[name] or 0) + count end
   end
 end
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[2])) do

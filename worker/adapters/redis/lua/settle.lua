@@ -9,8 +9,8 @@
 -- then the lengths of the ledgers' texts, in the order of their keys, separated by spaces, negative where the ledger never lapses;
 --     the texts in one
 -- then seven lists, each led by the number of its members:
---     groups:  index of the stream, field of counts, kind of count, ids, indices of the ledgers that tell of them (0 = none; both
---              separated by spaces), the number of letters (0, or one an entry), the letters
+--     groups:  index of the stream, field of counts, ids, indices of the ledgers that tell of them (0 = none; both separated by
+--              spaces), the number of letters (0, or one an entry), the letters
 --     waits:   trigger, text ("" = forget)
 --     asides:  index of the stream, id, text                        (what is not there any more is not remembered)
 --     counts:  field, amount                                         (once per request)
@@ -27,6 +27,7 @@
 --@include _clock
 --@include _counts
 --@include _orphans
+--@include _outcomes
 
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return {0, 0, 0} end
 local note, open_for, retention = ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -85,11 +86,11 @@ local groups = tonumber(ARGV[at])
 at = at + 1
 for _ = 1, groups do
   local stream, name = stream_of(ARGV[at])
-  local field, kind, letters = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 5])
-  local index = string.gmatch(ARGV[at + 4], '%d+')
-  local alike = are_alike(ARGV[at + 4], letters)
-  local gone, entry, ids = alike and remove_alike(stream, ARGV[at + 3]) or 0, 0, {}
-  for id in string.gmatch(alike and '' or ARGV[at + 3], '%S+') do
+  local field, letters = ARGV[at + 1], tonumber(ARGV[at + 4])
+  local index = string.gmatch(ARGV[at + 3], '%d+')
+  local alike = are_alike(ARGV[at + 3], letters)
+  local gone, entry, ids = alike and remove_alike(stream, ARGV[at + 2]) or 0, 0, {}
+  for id in string.gmatch(alike and '' or ARGV[at + 2], '%S+') do
     entry = entry + 1
     local teller = tonumber(index())
     if redis.call('XDEL', stream, id) == 1 then
@@ -97,7 +98,7 @@ for _ = 1, groups do
       ids[gone] = id
       told[teller] = true
       if any_aside then redis.call('HDEL', KEYS[9], name .. '|' .. id) end
-      if letters > 0 then bury(ARGV[at + 5 + entry]) end
+      if letters > 0 then bury(ARGV[at + 4 + entry]) end
     end
   end
   if gone > 0 then
@@ -105,10 +106,10 @@ for _ = 1, groups do
     removed = removed + gone
     touched[name] = stream
     count(field, gone)
-    local job = string.match(name, '^job%.([^|]+)|')
-    if job then count_for_job(job, kind, string.match(field, '^[^|]*|[^|]*|(.+)$'), gone) end
+    local job = job_of(name)
+    if job then count_for_job(job, string.match(field, '(%a+)|'), string.match(field, '^[^|]*|[^|]*|(.+)$'), gone) end
   end
-  at = at + 6 + letters
+  at = at + 5 + letters
 end
 local empty = {}
 for name, stream in pairs(touched) do

@@ -88,6 +88,12 @@ def receiver(**changes: Any) -> dict[str, Any]:
     return {"has_webhook": True, "receivers": Receivers(**({"seen_ms": NOW} | changes))}
 
 
+def refused(status: int, *, ago_ms: int, **changes: Any) -> dict[str, Any]:
+    """Return receivers that refused nine requests, and took some."""
+    known = {"answers": {status: 9, 200: 4}, "taken_ms": NOW, "last_ms": {status: NOW - ago_ms}}
+    return receiver(**(known | changes))
+
+
 def redis(**changes: Any) -> dict[str, Any]:
     return {"redis": RedisFacts(**changes)}
 
@@ -165,6 +171,11 @@ CASES = [
         ATTENTION,
     ),
     (facts(**receiver(answers={413: 1})), "receiver_too_large", ILL),
+    (facts(**refused(413, ago_ms=3_600_000, since_taken={413: 1})), "receiver_too_large", ILL),
+    (facts(**refused(413, ago_ms=19_000)), "receiver_too_large", ILL),
+    (facts(**refused(413, ago_ms=20_000)), "receiver_too_large", ATTENTION),
+    (facts(**refused(401, ago_ms=19_000)), "receiver_unauthorized", ATTENTION),
+    (facts(**refused(503, ago_ms=90_000, since_taken={503: 1})), "receiver_unavailable", ATTENTION),
     (facts(**receiver(answers={503: 5}, since_taken={503: 5})), "receiver_unavailable", ILL),
     (facts(**receiver(event_ms=NOW - 9_000), events_within_seconds=5.0), "no_events", ILL),
 ]
@@ -210,6 +221,9 @@ QUIET = [
     facts(receivers=Receivers(seen_ms=1)),
     facts(has_webhook=True),
     facts(**receiver(answers={200: 5}, taken_ms=1, event_ms=1)),
+    facts(**refused(401, ago_ms=20_000)),
+    facts(**refused(503, ago_ms=20_000)),
+    facts(**refused(413, ago_ms=1_000, is_limit_raised=True)),
     facts(job("delivering")),
     facts(job("done")),
 ]
