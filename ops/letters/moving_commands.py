@@ -26,7 +26,7 @@ from ops.state.clock import now_ms
 from ops.state.opened import opened
 from ops.state.partitions import partition_count
 from ops.terminal.asking import confirmed, counted
-from ops.terminal.console import note, print_json, print_result, say, table
+from ops.terminal.console import mention, print_json, print_result, say, table
 from ops.terminal.options import All, Force, Ids, Json, Yes, spread
 from ops.terminal.tables import text_columns
 from producer.doorbell import CeleryDoorbell
@@ -137,7 +137,7 @@ def export(
         for letter in find_letters(client, places, wanted):
             stream.write(orjson.dumps(letter) + b"\n")
             written += 1
-    note(f"{written:,} letters exported")
+    mention(f"{written:,} letters exported")
 
 
 @contextmanager
@@ -177,13 +177,13 @@ def import_file(
     )
     if imported.problems:
         for line, why in () if as_json else imported.problems:
-            note(f"line {line}: {why}")
+            mention(f"line {line}: {why}")
         raise typer.Exit(1)
 
 
 def _tell_left_out(plan: ReplayPlan) -> None:
     for why, count in plan.left_out.items():
-        note(f"{count:,} left out: {_LEFT_OUT[why]}")
+        mention(f"{count:,} left out: {_LEFT_OUT[why]}")
 
 
 def _rehearse(
