@@ -39,6 +39,7 @@ from worker.contract.settings import Settings
 from worker.errors import UsageWrong
 
 _MESSAGE_CHARACTERS: Final = 80
+_FATES: Final = ("sent", "skipped", "dead")
 _LEFT_OUT: Final = {
     "orphaned": "the configuration does not name their trigger any more",
     "unwanted": "their trigger has another direction or other audiences now",
@@ -198,15 +199,10 @@ def _rehearse(
     fates = Counter(one.fate for one in rehearsed)
     if as_json:
         rows = [
-            {
-                "id": r.name,
-                "fate": r.fate,
-                "reason": r.reason,
-                "message": r.safe_message,
-            }
+            {"id": r.name, "fate": r.fate, "reason": r.reason, "message": r.safe_message}
             for r in rehearsed
         ]
-        fate_counts = {f"would_be_{fate}": fates[fate] for fate in ("sent", "skipped", "dead")}
+        fate_counts = {f"would_be_{fate}": fates[fate] for fate in _FATES}
         print_json({**fate_counts, "left_out": dict(plan.left_out), "letters": rows})
         return
     _tell_left_out(plan)
@@ -217,4 +213,4 @@ def _rehearse(
             for r in rehearsed
         ],
     )
-    say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in ("sent", "skipped", "dead")))
+    say(", ".join(f"{fates[fate]:,} would be {fate}" for fate in _FATES))
